@@ -1,0 +1,77 @@
+//! What is wrong with something a person wrote: where, and what would be right.
+//!
+//! Files (configuration, feature sets, column mappings) and request bodies are
+//! checked to the end, so that every fault is reported at once.
+
+use std::fmt;
+
+/// One fault, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Line in the file, counted from 1; `None` where the input has no lines.
+    pub line: Option<usize>,
+    /// Where: a dotted path such as `feature.recency_days.window.days`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+impl Fault {
+    pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { line: None, path: path.into(), problem: problem.into() }
+    }
+
+    pub fn at(line: usize, path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { line: Some(line), path: path.into(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        write!(f, "{}: {}", self.path, self.problem)
+    }
+}
+
+/// Every fault found in one input; never empty when used as an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl Faults {
+    pub fn one(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self(vec![Fault::new(path, problem)])
+    }
+
+    pub fn push(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `value` when nothing is wrong, else the faults in order of line.
+    pub fn or<T>(mut self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() {
+            return Ok(value);
+        }
+        self.0.sort_by_key(|fault| fault.line);
+        Err(self)
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}

@@ -1,0 +1,20 @@
+//! What segments are: events, features, encoders, models, training.
+//!
+//! *Architecture invariant:* everything here is pure. No I/O, no clock, no
+//! environment, no async, no globals: time, randomness and "should I stop?"
+//! come in as arguments. Names none of tokio, sqlx, axum, tracing, prometheus.
+//!
+//! The modules stand in import order: each may import only those above it.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts, bins and days become floats and back all over numerical code; every site is bounded by construction"
+)]
+
+pub mod event;
+pub mod fault;
+pub mod feature;
+pub mod id;
+pub mod time;

@@ -1,0 +1,2 @@
+//! segmentd: the architecture.
+pub mod domain;
