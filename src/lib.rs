@@ -1,2 +1,3 @@
 //! segmentd: the architecture.
 pub mod domain;
+pub mod store;

@@ -1,0 +1,79 @@
+//! Making the data directory, once.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use tracing::info;
+
+use super::ROLE;
+use super::binaries::Binaries;
+use super::error::PrivateError;
+use super::place::Place;
+
+/// An unfinished data directory; the process id follows.
+const UNFINISHED: &str = "data.new-";
+
+/// Major version that made the data of `place` and where that is; `None`
+/// before the first start.
+pub(super) fn version(place: &Place) -> Result<Option<(u32, PathBuf)>, PrivateError> {
+    let data = place.data();
+    let file = data.join("PG_VERSION");
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            let unreadable = |_| {
+                let source = io::Error::new(io::ErrorKind::InvalidData, "not a version number");
+                PrivateError::io("reading", &file)(source)
+            };
+            Ok(Some((text.trim().parse().map_err(unreadable)?, data)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(PrivateError::io("reading", &file)(error)),
+    }
+}
+
+/// Runs `initdb` unless the data is there.
+///
+/// The data is made under another name and renamed at the end, so that a
+/// directory called `data` is always complete. The name holds our process id:
+/// an `initdb` that outlived a killed segmentd must not share ours.
+pub(super) async fn create_if_absent(
+    place: &Place,
+    binaries: &Binaries,
+) -> Result<(), PrivateError> {
+    let data = place.data();
+    if data.exists() {
+        return Ok(());
+    }
+    remove_unfinished(place)?;
+    info!(directory = %data.display(), version = binaries.major, "creating the private database");
+    let unfinished = place.root().join(format!("{UNFINISHED}{}", std::process::id()));
+    let output = place
+        .command(&binaries.initdb())
+        .arg("--pgdata")
+        .arg(&unfinished)
+        .args(["--username", ROLE, "--encoding", "UTF8", "--locale", "C"])
+        // Whoever reaches the socket is trusted: nothing listens on TCP, and
+        // the socket's directory opens for the server's account and root only,
+        // who could read the data files anyway. `peer` would shut root out.
+        .args(["--auth", "trust"])
+        .output()
+        .await
+        .map_err(PrivateError::io("running", &binaries.initdb()))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(PrivateError::Initdb { output: text });
+    }
+    fs::rename(&unfinished, &data).map_err(PrivateError::io("renaming", &unfinished))
+}
+
+fn remove_unfinished(place: &Place) -> Result<(), PrivateError> {
+    let listing = fs::read_dir(place.root()).map_err(PrivateError::io("listing", place.root()))?;
+    for entry in listing.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            let path = entry.path();
+            fs::remove_dir_all(&path).map_err(PrivateError::io("removing", &path))?;
+        }
+    }
+    Ok(())
+}

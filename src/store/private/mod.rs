@@ -1,0 +1,165 @@
+//! A Postgres server of segmentd's own, for a machine without one.
+//!
+//! Started from the server binaries on the machine when no database is
+//! configured. It is reached over a unix socket only, keeps its data under the
+//! state directory, and stops with the process however the process ends.
+//!
+//! ```text
+//! segmentd ──pipe──▶ sh (supervisor) ──▶ postgres
+//! ```
+//!
+//! The pipe is the life line: the kernel closes it when segmentd ends, `kill
+//! -9` included, and the supervisor then shuts the server down.
+
+mod binaries;
+mod cluster;
+mod error;
+mod place;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tracing::info;
+
+pub use error::PrivateError;
+use place::Place;
+use server::Server;
+
+/// The database that segmentd keeps its own tables in.
+const DATABASE: &str = "segmentd";
+/// The one role of the cluster, made by `initdb`.
+const ROLE: &str = "segmentd";
+/// Only part of the socket's file name, as nothing listens on TCP.
+const PORT: u16 = 5432;
+/// Longest wait for a server to answer: replaying the log after a power cut
+/// can take this long on a slow disk.
+const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_POLL: Duration = Duration::from_millis(20);
+
+/// How to run the private server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directory with `initdb` and `postgres`; `None` searches the machine.
+    pub binaries: Option<PathBuf>,
+    /// Connections that the server accepts, all users together.
+    pub max_connections: u32,
+}
+
+/// A running private server. Dropping it shuts the server down in the
+/// background; [`PrivatePostgres::stop`] also waits for it.
+#[derive(Debug)]
+pub struct PrivatePostgres {
+    server: Server,
+    socket_directory: String,
+    /// Keeps the directory locked for as long as the server is ours.
+    place: Place,
+}
+
+impl PrivatePostgres {
+    /// Starts the server of `state_directory`, creating the data on first use,
+    /// and returns once the database `segmentd` accepts connections.
+    ///
+    /// What an earlier process left behind (a server still shutting down, a
+    /// stale pid file or socket, a half-made data directory) is cleared first.
+    pub async fn start(state_directory: &Path, settings: &Settings) -> Result<Self, PrivateError> {
+        let place = Place::open(state_directory)?;
+        server::end_left_over(&place.data()).await?;
+        let binaries = binaries::find(settings.binaries.as_deref(), cluster::version(&place)?)?;
+        cluster::create_if_absent(&place, &binaries).await?;
+
+        let socket_directory = place.socket_directory()?;
+        let server = Server::spawn(&place, &binaries, &socket_directory, settings)?;
+        let mut postgres = Self { server, socket_directory, place };
+        postgres.wait_until_ready().await?;
+        postgres.create_database(DATABASE).await?;
+        info!(
+            directory = %postgres.place.root().display(),
+            version = binaries.major,
+            "private Postgres started"
+        );
+        Ok(postgres)
+    }
+
+    /// Address of segmentd's own database.
+    pub fn url(&self) -> String {
+        self.url_for(DATABASE)
+    }
+
+    /// Address of `database` on this server.
+    ///
+    /// Every part is spelt out: sqlx fills gaps from `PGPORT`, `PGSSLMODE` and
+    /// the like, which speak of some other server.
+    pub fn url_for(&self, database: &str) -> String {
+        format!(
+            "postgres:///{}?host={}&port={PORT}&user={ROLE}&sslmode=disable",
+            percent_encoded(database),
+            percent_encoded(&self.socket_directory),
+        )
+    }
+
+    /// Creates `database` unless it is there.
+    pub async fn create_database(&self, database: &str) -> Result<(), PrivateError> {
+        let mut connection = PgConnection::connect(&self.url_for("postgres")).await?;
+        let (exists,): (bool,) =
+            sqlx::query_as("select exists (select from pg_database where datname = $1)")
+                .bind(database)
+                .fetch_one(&mut connection)
+                .await?;
+        if !exists {
+            // A name cannot be a parameter; quoted, it can only be a name.
+            let quoted = database.replace('"', "\"\"");
+            sqlx::raw_sql(AssertSqlSafe(format!("create database \"{quoted}\"")))
+                .execute(&mut connection)
+                .await?;
+        }
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Shuts the server down and waits until it is gone. Sessions still open
+    /// are broken off; what they committed is kept.
+    pub async fn stop(self) -> Result<(), PrivateError> {
+        self.server.stop(&self.place).await?;
+        info!("private Postgres stopped");
+        Ok(())
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<(), PrivateError> {
+        let url = self.url_for("postgres");
+        let answers = async {
+            loop {
+                // Refused while the server starts or replays its log. A server
+                // that cannot start at all ends instead, which is seen here.
+                let refusal = match PgConnection::connect(&url).await {
+                    Ok(connection) => return Ok(connection.close().await?),
+                    Err(refusal) => refusal,
+                };
+                if self.server.has_ended()? {
+                    return Err(PrivateError::NotStarted { log: self.place.end_of_log() });
+                }
+                if matches!(&refusal, sqlx::Error::Configuration(_)) {
+                    return Err(refusal.into());
+                }
+                tokio::time::sleep(READY_POLL).await;
+            }
+        };
+        match tokio::time::timeout(READY_DEADLINE, answers).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(PrivateError::NotStarted { log: self.place.end_of_log() }),
+        }
+    }
+}
+
+/// `text` as part of a URL (RFC 3986: all but unreserved bytes as `%XX`).
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+        encoded
+    })
+}

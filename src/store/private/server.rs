@@ -1,0 +1,212 @@
+//! The server process: started under a supervisor, stopped with a deadline,
+//! cleared away when an earlier process left one behind.
+
+use std::fs::{self, File};
+use std::io::{self, PipeWriter};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tokio::process::Child;
+use tracing::warn;
+
+use super::binaries::Binaries;
+use super::error::PrivateError;
+use super::place::Place;
+use super::{PORT, Settings};
+
+/// Runs the server given as arguments until it ends or the pipe on standard
+/// input closes; then asks for a fast shutdown.
+///
+/// - Hang-up, interrupt and terminate are ignored: a signal to every process
+///   of a terminal or service must not take the database away from a segmentd
+///   that still finishes its requests. (The server sets its own handlers.)
+/// - The watcher is a process of its own, so the pipe is obeyed even when the
+///   supervisor itself is killed. It must go first when the server ends by
+///   itself, as it would later signal a process id that means another process.
+/// - Standard input of a background command is `/dev/null`, hence the copy.
+const SUPERVISOR: &str = r#"
+trap '' HUP INT TERM
+exec 3<&0
+"$@" 3<&- </dev/null &
+server=$!
+{ read -r _; kill -INT "$server"; } <&3 &
+watcher=$!
+exec 3<&- </dev/null
+wait "$server"
+status=$?
+kill -KILL "$watcher" 2>/dev/null
+exit "$status"
+"#;
+
+/// Time for a fast shutdown: it writes every dirty page before it ends.
+const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
+/// Time for an immediate one, which writes nothing; the log is replayed at the
+/// next start.
+const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The supervisor of a running server.
+#[derive(Debug)]
+pub(super) struct Server {
+    supervisor: Child,
+    /// Closing it stops the server.
+    life_line: PipeWriter,
+}
+
+impl Server {
+    pub(super) fn spawn(
+        place: &Place,
+        binaries: &Binaries,
+        socket_directory: &str,
+        settings: &Settings,
+    ) -> Result<Self, PrivateError> {
+        let shell = Path::new("/bin/sh");
+        let (log, error_log) = open_log(&place.log())?;
+        let (end, life_line) = io::pipe().map_err(PrivateError::io("making a pipe for", shell))?;
+        let mut command = place.command(shell);
+        command.args(["-c", SUPERVISOR, "segmentd-postgres"]).arg(binaries.postgres());
+        command.arg("-D").arg(place.data());
+        for setting in server_settings(socket_directory, settings) {
+            command.arg("-c").arg(setting);
+        }
+        let supervisor = command
+            .stdin(Stdio::from(end))
+            .stdout(log)
+            .stderr(error_log)
+            // Ctrl-C in a terminal goes to segmentd's process group only.
+            .process_group(0)
+            .spawn()
+            .map_err(PrivateError::io("running", shell))?;
+        Ok(Self { supervisor, life_line })
+    }
+
+    /// Whether the server has ended by itself.
+    pub(super) fn has_ended(&mut self) -> Result<bool, PrivateError> {
+        let status = self.supervisor.try_wait();
+        let status = status.map_err(PrivateError::io("waiting for", Path::new("postgres")))?;
+        Ok(status.is_some())
+    }
+
+    /// Fast shutdown, then an immediate one when that takes too long.
+    pub(super) async fn stop(mut self, place: &Place) -> Result<(), PrivateError> {
+        drop(self.life_line);
+        if tokio::time::timeout(FAST_SHUTDOWN, self.supervisor.wait()).await.is_err() {
+            end_left_over(&place.data()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends the server that still runs on `data`, if any: one that shuts down
+/// because its segmentd was killed, or one whose supervisor was killed too.
+///
+/// The caller holds the lock of the place, so no live segmentd uses it.
+pub(super) async fn end_left_over(data: &Path) -> Result<(), PrivateError> {
+    let pid_file = data.join("postmaster.pid");
+    let Some(pid) = read_pid(&pid_file)? else { return Ok(()) };
+    match program_of(pid, data) {
+        Program::Server => {}
+        Program::Other => {
+            // PostgreSQL takes any live process for a running server.
+            fs::remove_file(&pid_file).map_err(PrivateError::io("removing", &pid_file))?;
+            return Ok(());
+        }
+        Program::Unknown => return Ok(()),
+    }
+    warn!(pid = pid.as_raw_pid(), "waiting for the server of an earlier process to stop");
+    // Asking a server that already shuts down once more does no harm.
+    for (signal, patience) in [
+        (Signal::INT, FAST_SHUTDOWN),
+        (Signal::QUIT, IMMEDIATE_SHUTDOWN),
+        (Signal::KILL, POLL * 10),
+    ] {
+        let Ok(()) = rustix::process::kill_process(pid, signal) else { return Ok(()) };
+        let asked = Instant::now();
+        while asked.elapsed() < patience {
+            if program_of(pid, data) != Program::Server {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Err(PrivateError::DoesNotStop { pid: pid.as_raw_pid() })
+}
+
+/// Few megabytes, no surprises: given on the command line, so that a newer
+/// segmentd changes them on old data too.
+fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
+    // The socket option is a list: quoted, a comma in the path is no separator.
+    let quoted_directory = format!("\"{}\"", socket_directory.replace('"', "\"\""));
+    vec![
+        "listen_addresses=".to_owned(),
+        format!("unix_socket_directories={quoted_directory}"),
+        "unix_socket_permissions=0700".to_owned(),
+        format!("port={PORT}"),
+        format!("max_connections={}", settings.max_connections),
+        // An acknowledged event is on disk.
+        "fsync=on".to_owned(),
+        "synchronous_commit=on".to_owned(),
+        "full_page_writes=on".to_owned(),
+        "shared_buffers=64MB".to_owned(),
+        // Compiling a query costs more than any of ours takes.
+        "jit=off".to_owned(),
+        "timezone=UTC".to_owned(),
+        "log_timezone=UTC".to_owned(),
+        "logging_collector=off".to_owned(),
+    ]
+}
+
+/// The log of this start, for both outputs; the one of the start before is kept.
+fn open_log(path: &Path) -> Result<(File, File), PrivateError> {
+    match fs::rename(path, path.with_extension("log.old")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(PrivateError::io("renaming", path)(error));
+        }
+        _ => {}
+    }
+    let log = File::create(path).map_err(PrivateError::io("creating", path))?;
+    let copy = log.try_clone().map_err(PrivateError::io("opening", path))?;
+    Ok((log, copy))
+}
+
+/// The process id on the first line of `postmaster.pid`.
+fn read_pid(pid_file: &Path) -> Result<Option<Pid>, PrivateError> {
+    let text = match fs::read_to_string(pid_file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(PrivateError::io("reading", pid_file)(error)),
+    };
+    let number = text.lines().next().and_then(|line| line.trim().parse().ok());
+    Ok(number.and_then(Pid::from_raw))
+}
+
+/// What a process id from a pid file means by now: they are reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    /// The server on this data.
+    Server,
+    /// Certainly something else, or a process that ended and waits to be reaped.
+    Other,
+    /// There is no such process, or it cannot be inspected: PostgreSQL has its
+    /// own, more careful, test for these.
+    Unknown,
+}
+
+/// Reads the command line, which unlike the working directory can be read for
+/// another account's process without any capability.
+fn program_of(pid: Pid, data: &Path) -> Program {
+    let data = data.as_os_str().as_encoded_bytes();
+    let number = pid.as_raw_pid().to_string();
+    if Path::new("/proc/self/cmdline").exists() {
+        let Ok(line) = fs::read(format!("/proc/{number}/cmdline")) else { return Program::Unknown };
+        let is_server = line.split(|&byte| byte == 0).any(|argument| argument == data);
+        return if is_server { Program::Server } else { Program::Other };
+    }
+    match std::process::Command::new("ps").args(["-o", "args=", "-p", &number]).output() {
+        Ok(output) if output.stdout.windows(data.len()).any(|part| part == data) => Program::Server,
+        Ok(output) if !output.stdout.is_empty() => Program::Other,
+        _ => Program::Unknown,
+    }
+}

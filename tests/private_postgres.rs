@@ -1,0 +1,240 @@
+//! The private Postgres against real server binaries, killed in every way.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use segmentd::store::private::{PrivateError, PrivatePostgres, Settings};
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+
+/// Set for the copy of this program that is to be killed: the state directory.
+const VICTIM: &str = "SEGMENTD_TEST_STATE_DIRECTORY";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory under the system's own, open to the server's account.
+fn state_directory() -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()
+}
+
+async fn start(state: &Path) -> PrivatePostgres {
+    try_start(state).await.unwrap()
+}
+
+async fn try_start(state: &Path) -> Result<PrivatePostgres, PrivateError> {
+    PrivatePostgres::start(state, &Settings { binaries: None, max_connections: 20 }).await
+}
+
+async fn write_row(postgres: &PrivatePostgres) {
+    let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
+    let sql = "create table kept (value text); insert into kept values ('row')";
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+}
+
+async fn rows(postgres: &PrivatePostgres) -> Vec<String> {
+    let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
+    sqlx::query_scalar("select value from kept").fetch_all(&mut connection).await.unwrap()
+}
+
+fn server_pid(data: &Path) -> Pid {
+    let text = fs::read_to_string(data.join("postmaster.pid")).unwrap();
+    Pid::from_raw(text.lines().next().unwrap().trim().parse().unwrap()).unwrap()
+}
+
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let asked = Instant::now();
+    while !condition() {
+        assert!(asked.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs `test` of this program again, as a process that can be killed, until
+/// it has written its row.
+async fn victim(test: &str, state: &Path) -> Child {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(VICTIM, state)
+        .spawn()
+        .unwrap();
+    let ready = state.join("ready");
+    eventually("the victim writes its row", || ready.exists()).await;
+    child
+}
+
+/// In the copy that is to be killed: writes the row, then holds the server.
+#[expect(clippy::disallowed_methods, reason = "how a test tells its copy what to be")]
+async fn be_victim_if_asked() {
+    let Some(state) = std::env::var_os(VICTIM).map(PathBuf::from) else { return };
+    let postgres = start(&state).await;
+    write_row(&postgres).await;
+    fs::write(state.join("ready"), "").unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn data_survives_a_restart() {
+    let state = state_directory();
+    let postgres = start(state.path()).await;
+    write_row(&postgres).await;
+    postgres.stop().await.unwrap();
+    assert!(!state.path().join("postgres/data/postmaster.pid").exists());
+
+    let postgres = start(state.path()).await;
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_segmentd_takes_its_server_along() {
+    be_victim_if_asked().await;
+    let state = state_directory();
+    let mut child = victim("a_killed_segmentd_takes_its_server_along", state.path()).await;
+    let server = server_pid(&state.path().join("postgres/data"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the server ends", || !is_running(server)).await;
+
+    let postgres = start(state.path()).await;
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_segmentd_started_at_once_after_a_kill_waits_for_the_old_server() {
+    be_victim_if_asked().await;
+    let state = state_directory();
+    let name = "a_segmentd_started_at_once_after_a_kill_waits_for_the_old_server";
+    let mut child = victim(name, state.path()).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let postgres = start(state.path()).await;
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_whose_supervisor_was_killed_too_is_taken_down() {
+    be_victim_if_asked().await;
+    let state = state_directory();
+    let name = "a_server_whose_supervisor_was_killed_too_is_taken_down";
+    let mut child = victim(name, state.path()).await;
+    let server = server_pid(&state.path().join("postgres/data"));
+    let shells = shells_in_group_of(server);
+    assert_eq!(shells.len(), 2, "supervisor and watcher");
+    for shell in shells {
+        rustix::process::kill_process(shell, Signal::KILL).unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(is_running(server), "nobody is left to stop it");
+
+    let postgres = start(state.path()).await;
+    assert!(!is_running(server));
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_directory_has_one_segmentd() {
+    let state = state_directory();
+    let first = start(state.path()).await;
+    let refusal = try_start(state.path()).await.unwrap_err();
+    assert!(matches!(refusal, PrivateError::InUse { .. }), "{refusal}");
+    first.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_crash_left_behind_is_no_obstacle() {
+    let state = state_directory();
+    start(state.path()).await.stop().await.unwrap();
+    let place = state.path().join("postgres");
+    // A process id that means another process by now: this one.
+    let stale = format!("{}\n{}\n", std::process::id(), place.join("data").display());
+    fs::write(place.join("data/postmaster.pid"), stale).unwrap();
+    fs::write(place.join("run/.s.PGSQL.5432.lock"), "999999\n").unwrap();
+    start(state.path()).await.stop().await.unwrap();
+
+    // An initdb that was cut short.
+    fs::rename(place.join("data"), place.join("data.new-1")).unwrap();
+    fs::remove_file(place.join("data.new-1/PG_VERSION")).unwrap();
+    start(state.path()).await.stop().await.unwrap();
+    assert!(!place.join("data.new-1").exists());
+}
+
+#[tokio::test]
+async fn a_path_too_long_for_a_socket_is_no_obstacle() {
+    let state = state_directory();
+    let deep = state.path().join("a rather long name, with a comma ".repeat(4));
+    fs::create_dir(&deep).unwrap();
+    fs::set_permissions(&deep, Permissions::from_mode(0o755)).unwrap();
+    let postgres = start(&deep).await;
+    assert!(postgres.url().contains("host=/tmp/segmentd-"), "{}", postgres.url());
+    write_row(&postgres).await;
+    let directory =
+        postgres.url().split_once("host=").unwrap().1.split_once('&').unwrap().0.to_owned();
+    postgres.stop().await.unwrap();
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_the_servers_account_cannot_reach_is_replaced() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Another account's server runs as that account.
+    }
+    let state = tempfile::tempdir().unwrap();
+    let postgres = start(state.path()).await;
+    let elsewhere = fs::read_link(state.path().join("postgres")).unwrap();
+    assert!(elsewhere.starts_with("/var/lib/segmentd"));
+    write_row(&postgres).await;
+    postgres.stop().await.unwrap();
+
+    let postgres = start(state.path()).await;
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+    fs::remove_dir_all(elsewhere).unwrap();
+}
+
+#[tokio::test]
+async fn databases_are_created_once() {
+    let state = state_directory();
+    let postgres = start(state.path()).await;
+    for _ in 0..2 {
+        postgres.create_database("one \"test\"").await.unwrap();
+    }
+    let url = postgres.url_for("one \"test\"");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let name: String =
+        sqlx::query_scalar("select current_database()").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(name, "one \"test\"");
+    // Open sessions do not hold up a shutdown.
+    postgres.stop().await.unwrap();
+}
+
+/// Whether the process exists and has not ended (a zombie has).
+fn is_running(pid: Pid) -> bool {
+    match fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())) {
+        Ok(stat) => !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'),
+        Err(_) if Path::new("/proc/self/stat").exists() => false,
+        Err(_) => rustix::process::test_kill_process(pid).is_ok(),
+    }
+}
+
+/// The other processes in the process group of `server`: supervisor, watcher.
+/// (Postgres gives each process that it starts a group of its own.)
+#[cfg(target_os = "linux")]
+fn shells_in_group_of(server: Pid) -> Vec<Pid> {
+    let group = rustix::process::getpgid(Some(server)).unwrap();
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter(|&pid| pid != server && rustix::process::getpgid(Some(pid)) == Ok(group))
+        .collect()
+}
