@@ -1,9 +1,10 @@
 //! The private Postgres against real server binaries, killed in every way.
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -15,9 +16,13 @@ use tempfile::TempDir;
 const VICTIM: &str = "SEGMENTD_TEST_STATE_DIRECTORY";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A directory under the system's own, open to the server's account.
+/// A state directory that the server's account can reach.
 fn state_directory() -> TempDir {
-    tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()
+    directory_with_mode(0o755)
+}
+
+fn directory_with_mode(mode: u32) -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempdir().unwrap()
 }
 
 async fn start(state: &Path) -> PrivatePostgres {
@@ -52,14 +57,32 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A copy of this program; killed at the latest when the test fails.
+struct Victim(Child);
+
+impl Victim {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 /// Runs `test` of this program again, as a process that can be killed, until
 /// it has written its row.
-async fn victim(test: &str, state: &Path) -> Child {
+async fn victim(test: &str, state: &Path) -> Victim {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test])
         .env(VICTIM, state)
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    let child = Victim(child);
     let ready = state.join("ready");
     eventually("the victim writes its row", || ready.exists()).await;
     child
@@ -94,8 +117,7 @@ async fn a_killed_segmentd_takes_its_server_along() {
     let state = state_directory();
     let mut child = victim("a_killed_segmentd_takes_its_server_along", state.path()).await;
     let server = server_pid(&state.path().join("postgres/data"));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     eventually("the server ends", || !is_running(server)).await;
 
     let postgres = start(state.path()).await;
@@ -109,8 +131,7 @@ async fn a_segmentd_started_at_once_after_a_kill_waits_for_the_old_server() {
     let state = state_directory();
     let name = "a_segmentd_started_at_once_after_a_kill_waits_for_the_old_server";
     let mut child = victim(name, state.path()).await;
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
 
     let postgres = start(state.path()).await;
     assert_eq!(rows(&postgres).await, ["row"]);
@@ -130,8 +151,7 @@ async fn a_server_whose_supervisor_was_killed_too_is_taken_down() {
     for shell in shells {
         rustix::process::kill_process(shell, Signal::KILL).unwrap();
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(is_running(server), "nobody is left to stop it");
 
@@ -188,7 +208,7 @@ async fn a_directory_that_the_servers_account_cannot_reach_is_replaced() {
     if !rustix::process::geteuid().is_root() {
         return; // Another account's server runs as that account.
     }
-    let state = tempfile::tempdir().unwrap();
+    let state = directory_with_mode(0o700);
     let postgres = start(state.path()).await;
     let elsewhere = fs::read_link(state.path().join("postgres")).unwrap();
     assert!(elsewhere.starts_with("/var/lib/segmentd"));
@@ -230,11 +250,18 @@ fn is_running(pid: Pid) -> bool {
 /// (Postgres gives each process that it starts a group of its own.)
 #[cfg(target_os = "linux")]
 fn shells_in_group_of(server: Pid) -> Vec<Pid> {
-    let group = rustix::process::getpgid(Some(server)).unwrap();
+    let group = group_of(server);
     fs::read_dir("/proc")
         .unwrap()
         .flatten()
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter(|&pid| pid != server && rustix::process::getpgid(Some(pid)) == Ok(group))
+        .filter(|&pid| pid != server && group_of(pid) == group)
         .collect()
+}
+
+/// Third field after the name in `/proc/PID/stat`.
+#[cfg(target_os = "linux")]
+fn group_of(pid: Pid) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(2).map(str::to_owned)
 }

@@ -78,9 +78,10 @@ fn candidates() -> Vec<PathBuf> {
         // A command's path may be a link out of the directory with the rest.
         let path = PathBuf::from(String::from_utf8_lossy(line).into_owned());
         let Ok(real) = path.canonicalize() else { continue };
-        match real.is_dir() {
-            true => directories.push(real),
-            false => directories.extend(real.parent().map(Path::to_owned)),
+        if real.is_dir() {
+            directories.push(real);
+        } else {
+            directories.extend(real.parent().map(Path::to_owned));
         }
     }
     for (parent, prefix, below) in VERSIONED {

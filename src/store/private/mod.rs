@@ -17,6 +17,7 @@ mod error;
 mod place;
 mod server;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ const ROLE: &str = "segmentd";
 const PORT: u16 = 5432;
 /// Longest wait for a server to answer: replaying the log after a power cut
 /// can take this long on a slow disk.
-const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_DEADLINE: Duration = Duration::from_mins(2);
 const READY_POLL: Duration = Duration::from_millis(20);
 
 /// How to run the private server.
@@ -154,12 +155,14 @@ impl PrivatePostgres {
 
 /// `text` as part of a URL (RFC 3986: all but unreserved bytes as `%XX`).
 fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
         }
-        encoded
-    })
+    }
+    encoded
 }

@@ -223,7 +223,8 @@ fn account_in(passwd: &str, name: &str) -> Option<Account> {
 /// A short name for `path`, the same at every start: 64 bits of its SHA-256.
 fn digest(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let start = digest.iter().take(8).fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
+    format!("{start:016x}")
 }
 
 #[cfg(test)]
