@@ -1,3 +1,4 @@
 //! segmentd: the architecture.
+pub mod config;
 pub mod domain;
 pub mod store;

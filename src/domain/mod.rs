@@ -17,4 +17,5 @@ pub mod event;
 pub mod fault;
 pub mod feature;
 pub mod id;
+pub mod nearest;
 pub mod time;

@@ -28,6 +28,8 @@ pub use error::PrivateError;
 use place::Place;
 use server::Server;
 
+use crate::config;
+
 /// The database that segmentd keeps its own tables in.
 const DATABASE: &str = "segmentd";
 /// The one role of the cluster, made by `initdb`.
@@ -46,6 +48,15 @@ pub struct Settings {
     pub binaries: Option<PathBuf>,
     /// Connections that the server accepts, all users together.
     pub max_connections: u32,
+}
+
+impl From<&config::Database> for Settings {
+    fn from(database: &config::Database) -> Self {
+        // Room for several pools of this process, and for people who look in;
+        // a connection that nobody opens costs next to nothing.
+        let max_connections = database.max_connections.saturating_mul(4).max(100);
+        Self { binaries: database.postgres_bin.clone(), max_connections }
+    }
 }
 
 /// A running private server. Dropping it shuts the server down in the

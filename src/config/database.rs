@@ -1,0 +1,44 @@
+//! Which Postgres, and how to use it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::secret::Secret;
+
+/// Postgres.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `None`: run a private server.
+    pub url: Option<Secret<String>>,
+    /// Connections of this process.
+    pub max_connections: u32,
+    /// Longest wait for a free one.
+    pub acquire_timeout: Duration,
+    /// Where the private server keeps its data.
+    pub state_directory: PathBuf,
+    /// The server's programs; `None` searches the machine.
+    pub postgres_bin: Option<PathBuf>,
+}
+
+impl Database {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let url = reader.text("database.url");
+        let schemes = ["postgres://", "postgresql://"];
+        if !url.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {
+            // The value is a secret, whatever it is.
+            reader.refuse("database.url", "does not begin with postgres:// or postgresql://");
+        }
+        let state_directory = reader.path("database.state_directory");
+        if state_directory.is_none() && url.is_empty() {
+            reader.refuse("database.state_directory", "is empty, and database.url is empty too");
+        }
+        Self {
+            url: (!url.is_empty()).then_some(Secret::new(url)),
+            max_connections: reader.integer("database.max_connections", 2..=1000),
+            acquire_timeout: reader.seconds("database.acquire_timeout_seconds", 1..=300),
+            state_directory: state_directory.unwrap_or_default(),
+            postgres_bin: reader.path("database.postgres_bin"),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Limits on events.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+
+/// Events on their way in.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    /// Events per transaction.
+    pub max_batch_events: usize,
+    /// How far ahead of the clock an event may be dated.
+    pub max_future: Duration,
+    /// Deepest nesting of properties.
+    pub max_property_depth: usize,
+    /// Largest event as JSON.
+    pub max_event_bytes: usize,
+}
+
+impl Intake {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            max_batch_events: reader.integer("intake.max_batch_events", 1..=100_000),
+            max_future: reader.seconds("intake.max_future_seconds", 0..=31_536_000),
+            max_property_depth: reader.integer("intake.max_property_depth", 1..=64),
+            max_event_bytes: reader.integer("intake.max_event_bytes", 256..=16_777_216),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Settings: read once at the start, checked to the last, typed from then on.
+//!
+//! `config/default.toml` is the schema and the manual; on it lie a file, the
+//! environment and the command line, in that order.
+//!
+//! *Architecture invariant:* nothing else reads the environment, and no other
+//! module has a default.
+
+mod database;
+mod http;
+mod intake;
+mod layers;
+mod log;
+mod reader;
+mod schedule;
+mod scoring;
+mod secret;
+mod source;
+mod training;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::domain::fault::Faults;
+
+pub use database::Database;
+pub use http::{Admin, Http};
+pub use intake::Intake;
+use layers::Layers;
+pub use log::{Log, LogFormat};
+use reader::Reader;
+pub use schedule::Schedule;
+pub use scoring::{Lineup, Reassign, Scoring};
+pub use secret::Secret;
+pub use source::Environment;
+pub use training::{Promotion, Training};
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub http: Http,
+    pub admin: Admin,
+    pub database: Database,
+    pub features: Features,
+    pub intake: Intake,
+    pub scoring: Scoring,
+    pub lineup: Lineup,
+    pub training: Training,
+    pub reassign: Reassign,
+    pub auth: Auth,
+    pub log: Log,
+}
+
+/// What customers are described by.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// A feature-set file; `None` for the built-in set.
+    pub file: Option<PathBuf>,
+}
+
+/// API keys.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// How often to read the keys again.
+    pub refresh: std::time::Duration,
+}
+
+impl Config {
+    /// Reads the settings of this process: defaults, `file`, the environment,
+    /// then `overrides` as `(section.key, value)`.
+    pub fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, Faults> {
+        Self::load_from(file, &Environment::of_process(), overrides)
+    }
+
+    /// As [`Config::load`], with a given environment.
+    ///
+    /// Fails with every fault in every layer; line numbers are those of `file`.
+    pub fn load_from(
+        file: Option<&Path>,
+        environment: &Environment,
+        overrides: &[(String, String)],
+    ) -> Result<Self, Faults> {
+        let mut layers = Layers::defaults();
+        if let Some(path) = file {
+            match fs::read_to_string(path) {
+                Ok(text) => layers.add_file(&text),
+                Err(error) => layers.refuse(path.display().to_string(), error.to_string()),
+            }
+        }
+        layers.add_environment(environment);
+        layers.add_overrides(overrides);
+
+        let mut reader = Reader::new(layers);
+        let config = Self::read(&mut reader);
+        config.check_across(&mut reader);
+        reader.finish().or(config)
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            http: Http::read(reader),
+            admin: Admin::read(reader),
+            database: Database::read(reader),
+            features: Features { file: reader.path("features.file") },
+            intake: Intake::read(reader),
+            scoring: Scoring::read(reader),
+            lineup: Lineup::read(reader),
+            training: Training::read(reader),
+            reassign: Reassign::read(reader),
+            auth: Auth { refresh: reader.seconds("auth.refresh_seconds", 1..=3600) },
+            log: Log::read(reader),
+        }
+    }
+
+    /// What no section can check alone.
+    fn check_across(&self, reader: &mut Reader) {
+        let admin = self.admin.bind;
+        if admin == self.http.bind && admin.port() != 0 {
+            reader.refuse("admin.bind", "must differ from http.bind: each listens on its own");
+        }
+        for (path, limit) in [
+            ("http.max_line_bytes", self.http.max_line_bytes),
+            ("http.max_body_bytes", self.http.max_body_bytes),
+        ] {
+            if limit < self.intake.max_event_bytes {
+                let event = self.intake.max_event_bytes;
+                reader.refuse(
+                    path,
+                    &format!(
+                        "is {limit}, too small for one event (intake.max_event_bytes = {event})"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_manual_is_read_and_every_default_is_valid() {
+        let mut reader = Reader::new(Layers::defaults());
+        let config = Config::read(&mut reader);
+        config.check_across(&mut reader);
+        assert_eq!(reader.unread(), [""; 0]);
+        assert_eq!(reader.finish(), Faults::default());
+    }
+}

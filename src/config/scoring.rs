@@ -1,0 +1,54 @@
+//! Scoring: one request, the live model, and everybody again.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+
+/// Scores.
+#[derive(Debug, Clone)]
+pub struct Scoring {
+    /// Share of unchanged customers flagged as outliers, 0 to 0.5 exclusive.
+    pub outlier_alpha: f64,
+    /// Feature rows per request.
+    pub max_rows: usize,
+}
+
+impl Scoring {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            outlier_alpha: reader.float("scoring.outlier_alpha", 1e-6..=0.499_999),
+            max_rows: reader.integer("scoring.max_rows", 1..=1_000_000),
+        }
+    }
+}
+
+/// Which model is live.
+#[derive(Debug, Clone)]
+pub struct Lineup {
+    /// How often to look for a change whose announcement was lost.
+    pub poll: Duration,
+}
+
+impl Lineup {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { poll: reader.seconds("lineup.poll_seconds", 1..=3600) }
+    }
+}
+
+/// Scoring every customer again.
+#[derive(Debug, Clone)]
+pub struct Reassign {
+    /// Customers per transaction.
+    pub batch_customers: usize,
+    /// Pause after a batch, as a multiple of the time that it took.
+    pub pause_ratio: f64,
+}
+
+impl Reassign {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            batch_customers: reader.integer("reassign.batch_customers", 1..=100_000),
+            pause_ratio: reader.float("reassign.pause_ratio", 0.0..=100.0),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! When and how to train.
+
+use super::reader::Reader;
+use super::schedule::Schedule;
+
+/// Training runs.
+#[derive(Debug, Clone)]
+pub struct Training {
+    /// `None`: only on request.
+    pub schedule: Option<Schedule>,
+    /// Segments to find.
+    pub segments: usize,
+    /// Random starts, of which the best is kept.
+    pub starts: usize,
+    /// Most iterations per start.
+    pub max_iterations: usize,
+    /// Convergence, relative to the features' mean variance.
+    pub tolerance: f64,
+    pub seed: u64,
+    /// Share of customers held out of the fit, 0 to 1 exclusive.
+    pub holdout_share: f64,
+    /// Fewer customers are not trained on.
+    pub minimum_customers: usize,
+    pub threads: usize,
+    pub promote: Promotion,
+}
+
+/// How a trained model goes live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    /// By itself, once it passes its checks.
+    Automatic,
+    /// When somebody says so.
+    Manual,
+}
+
+impl Training {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let training = Self {
+            schedule: schedule(reader),
+            segments: reader.integer("training.segments", 2..=1000),
+            starts: reader.integer("training.starts", 1..=1000),
+            max_iterations: reader.integer("training.max_iterations", 1..=100_000),
+            tolerance: reader.float("training.tolerance", 0.0..=1.0),
+            seed: reader.integer("training.seed", 0..=i64::MAX),
+            holdout_share: reader.float("training.holdout_share", 0.01..=0.9),
+            minimum_customers: reader.integer("training.minimum_customers", 2..=1_000_000_000),
+            threads: reader.integer("training.threads", 1..=1024),
+            promote: reader.choice(
+                "training.promote",
+                [("automatic", Promotion::Automatic), ("manual", Promotion::Manual)],
+            ),
+        };
+        if training.minimum_customers < training.segments {
+            let problem = format!("is less than training.segments, which is {}", training.segments);
+            reader.refuse("training.minimum_customers", &problem);
+        }
+        training
+    }
+}
+
+fn schedule(reader: &mut Reader) -> Option<Schedule> {
+    let path = "training.schedule";
+    let pattern = reader.text(path);
+    if pattern.trim().is_empty() {
+        return None;
+    }
+    let schedule = Schedule::parse(&pattern);
+    schedule.map_err(|problem| reader.refuse(path, &problem)).ok()
+}

@@ -1,0 +1,208 @@
+//! Settings from a file, the environment and the command line.
+//!
+//! A binary of its own: one test here reads the environment of its process.
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use segmentd::config::{Config, Environment, LogFormat, Promotion};
+use tempfile::TempDir;
+
+/// Loads `file` under `environment` and `overrides`.
+fn load(
+    file: &str,
+    environment: impl Into<Environment>,
+    overrides: &[(&str, &str)],
+) -> Result<Config, Vec<String>> {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("segmentd.toml");
+    fs::write(&path, file).unwrap();
+    let overrides: Vec<_> =
+        overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Config::load_from(Some(&path), &environment.into(), &overrides)
+        .map_err(|faults| faults.0.iter().map(ToString::to_string).collect())
+}
+
+fn faults_of_file(file: &str) -> Vec<String> {
+    load(file, [], &[]).unwrap_err()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_manual() {
+    let config = load("", [], &[]).unwrap();
+    assert_eq!(config.http.bind.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.http.request_timeout, Duration::from_secs(30));
+    assert!(config.database.url.is_none() && config.features.file.is_none());
+    assert_eq!(config.database.state_directory, PathBuf::from(".segmentd"));
+    assert_eq!(config.training.schedule.unwrap().to_string(), "0 3 * * *");
+    assert_eq!(config.training.promote, Promotion::Automatic);
+    assert_eq!(config.log.format, LogFormat::Text);
+}
+
+#[test]
+fn later_layers_win() {
+    let file = "[http]\nbind = '127.0.0.1:1'\nmax_concurrent_requests = 7\n[log]\nlevel = 'warn'\n";
+    let environment = [("SEGMENTD_HTTP__BIND", "127.0.0.1:2"), ("SEGMENTD_LOG__LEVEL", "debug")];
+    let config = load(file, environment, &[("http.bind", "127.0.0.1:3")]).unwrap();
+    assert_eq!(config.http.bind.port(), 3);
+    assert_eq!(config.log.level, "debug");
+    assert_eq!(config.http.max_concurrent_requests, 7);
+    assert_eq!(config.http.max_body_bytes, 4_194_304);
+}
+
+#[test]
+fn database_url_wins_over_our_own_variable() {
+    let ours = ("SEGMENTD_DATABASE__URL", "postgres://ours/a");
+    let usual = ("DATABASE_URL", "postgres://usual/b");
+    for (environment, expected) in
+        [(vec![ours], ours.1), (vec![usual], usual.1), (vec![ours, usual], usual.1)]
+    {
+        let environment = match environment.as_slice() {
+            [one] => Environment::from([*one]),
+            two => Environment::from([two[0], two[1]]),
+        };
+        let config = load("[database]\nurl = 'postgres://file/c'", environment, &[]).unwrap();
+        assert_eq!(config.database.url.unwrap().expose(), expected);
+    }
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_its_line() {
+    let file = "[http]\n\
+        bnd = '127.0.0.1:1'\n\
+        max_body_bytes = 'large'\n\
+        request_timeout_seconds = 0\n\
+        [training]\n\
+        schedule = '61 3 * * *'\n\
+        holdout_share = 1\n\
+        segments = 2.5\n\
+        [log]\n\
+        level = 'inof'\n\
+        format = 'xml'\n";
+    let faults = faults_of_file(file);
+    let expected = [
+        "line 2: http.bnd: is no setting; did you mean `http.bind`?",
+        "line 3: http.max_body_bytes: is of type string, not a whole number",
+        "line 4: http.request_timeout_seconds: is 0, not within 1 to 3600",
+        "line 6: training.schedule: `61 3 * * *` is not five cron fields",
+        "line 7: training.holdout_share: is 1, not within 0.01 to 0.9",
+        "line 8: training.segments: is of type float, not a whole number",
+        "line 10: log.level: `inof` is no level (info) nor a list (info,sqlx=warn)",
+        "line 11: log.format: is `xml`, not `text` or `json`",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault}\nis not\n{expected}");
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_reported_with_its_line() {
+    let faults = faults_of_file("[http]\nbind = \n[log]\nlevel = 'loud'\n");
+    assert!(faults[0].starts_with("line 2: TOML: "), "{faults:#?}");
+    assert!(faults[1].starts_with("line 4: log.level: "), "{faults:#?}");
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+}
+
+#[test]
+fn keys_outside_every_section_are_refused() {
+    let faults = faults_of_file("bind = '127.0.0.1:1'\n[htpp]\nbind = '127.0.0.1:1'\n");
+    assert_eq!(faults[0], "line 1: bind: is no setting");
+    assert_eq!(faults[1], "line 3: htpp.bind: is no setting; did you mean `http.bind`?");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let file = "[http]\nbind = '127.0.0.1:9090'\nmax_line_bytes = 2048\n\
+        [training]\nminimum_customers = 3\n";
+    let faults = faults_of_file(file);
+    let about = |path: &str| faults.iter().any(|fault| fault.contains(path));
+    assert_eq!(faults.len(), 3, "{faults:#?}");
+    assert!(about("admin.bind") && about("http.max_line_bytes"));
+    assert!(about("training.minimum_customers: is less than training.segments, which is 6"));
+}
+
+#[test]
+fn the_environment_is_checked_like_a_file() {
+    let environment = [
+        ("SEGMENTD_HTTP__BNID", "127.0.0.1:1"),
+        ("SEGMENTD_HTTP_BIND", "127.0.0.1:1"),
+        ("SEGMENTD_TRAINING__SEGMENTS", "many"),
+        ("SEGMENTD_SCORING__OUTLIER_ALPHA", "2"),
+    ];
+    let faults =
+        load("", environment, &[("http.port", "1"), ("training.starts", "0")]).unwrap_err();
+    let expected = [
+        "SEGMENTD_HTTP_BIND: is no setting; did you mean SEGMENTD_HTTP__BIND?",
+        "SEGMENTD_HTTP__BNID: is no setting; did you mean SEGMENTD_HTTP__BIND?",
+        "training.segments: `many` is not a whole number (set by SEGMENTD_TRAINING__SEGMENTS)",
+        "http.port: is no setting (set on the command line)",
+        "scoring.outlier_alpha: is 2, not within 0.000001 to 0.499999 (set by SEGMENTD_SCORING__OUTLIER_ALPHA)",
+        "training.starts: is 0, not within 1 to 1000 (set on the command line)",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for expected in expected {
+        assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{expected}\n{faults:#?}");
+    }
+}
+
+#[test]
+fn variables_of_container_platforms_are_none_of_ours() {
+    let environment =
+        [("SEGMENTD_SERVICE_HOST", "10.0.0.1"), ("SEGMENTD_PORT", "tcp://10.0.0.1:80")];
+    assert!(load("", environment, &[]).is_ok());
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_printed() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("url");
+    fs::write(&path, "postgres://me:hunter2@host/db\n").unwrap();
+    let path = path.to_str().unwrap();
+    for name in ["DATABASE_URL_FILE", "SEGMENTD_DATABASE__URL_FILE"] {
+        let config = load("", [(name, path)], &[]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert_eq!(config.database.url.unwrap().expose(), "postgres://me:hunter2@host/db");
+    }
+
+    let both = [("DATABASE_URL_FILE", path), ("DATABASE_URL", "postgres://host/db")];
+    let faults = load("", both, &[]).unwrap_err();
+    assert_eq!(faults, ["DATABASE_URL_FILE: is set beside DATABASE_URL; unset one of them"]);
+    let faults = load("", [("DATABASE_URL_FILE", "/nonexistent")], &[]).unwrap_err();
+    assert!(faults[0].starts_with("DATABASE_URL_FILE: /nonexistent: "), "{faults:#?}");
+    let faults = load("", [("DATABASE_URL", "mysql://me:hunter2@host")], &[]).unwrap_err();
+    assert!(!faults[0].contains("hunter2"), "{faults:#?}");
+}
+
+#[test]
+fn the_file_setting_is_no_secret_in_a_file() {
+    // FEATURES__FILE ends in _FILE, but `file` is the name of the setting.
+    let config = load("", [("SEGMENTD_FEATURES__FILE", "mine.toml")], &[]).unwrap();
+    assert_eq!(config.features.file.unwrap(), PathBuf::from("mine.toml"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault() {
+    let faults = Config::load_from(Some("/nonexistent".as_ref()), &Environment::default(), &[]);
+    assert!(faults.unwrap_err().to_string().starts_with("/nonexistent: "));
+}
+
+/// The only test that depends on the environment of its process.
+#[test]
+fn the_environment_of_the_process_is_read() {
+    const MARK: &str = "SEGMENTD_TRAINING__SEED";
+    if Environment::of_process().contains(MARK) {
+        let config = Config::load(None, &[]).unwrap();
+        assert_eq!(config.training.seed, 12);
+        return;
+    }
+    let copy = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_environment_of_the_process_is_read"])
+        .env(MARK, "12")
+        .env_remove("DATABASE_URL")
+        .output()
+        .unwrap();
+    assert!(copy.status.success(), "{}", String::from_utf8_lossy(&copy.stdout));
+}
