@@ -1,3 +1,87 @@
 //! Postgres: the only part that names sqlx, and the only part with SQL in it.
+//!
+//! [`ReadDb`] cannot write: its connections are read-only. Writing functions
+//! take a [`Tx`], which only [`Db::begin`] makes, and only services hold a
+//! [`Db`]. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
 
+pub mod assignments;
+pub mod connect;
+pub mod customers;
+pub mod error;
+pub mod events;
+pub mod features;
+pub mod keys;
+pub mod lease;
+pub mod models;
 pub mod private;
+pub mod runs;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgPool;
+use sqlx::{Postgres, Transaction};
+
+use crate::domain::time::Timestamp;
+pub use error::StoreError;
+
+/// Reads and writes; held by services only.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: PgPool,
+    read: ReadDb,
+}
+
+/// Reads; held by edges as well.
+#[derive(Debug, Clone)]
+pub struct ReadDb {
+    pool: PgPool,
+}
+
+/// One transaction. What is written through it commits together or not at all.
+#[derive(Debug)]
+pub struct Tx {
+    inner: Transaction<'static, Postgres>,
+}
+
+impl Db {
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(Tx { inner: self.pool.begin().await? })
+    }
+
+    pub fn read(&self) -> &ReadDb {
+        &self.read
+    }
+
+    /// Waits until every connection has been given back, then closes them.
+    pub async fn close(&self) {
+        self.pool.close().await;
+        self.read.pool.close().await;
+    }
+}
+
+impl Tx {
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.inner.commit().await?)
+    }
+}
+
+impl ReadDb {
+    /// One round trip: is Postgres there?
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Connections: open, idle.
+    pub fn pool_size(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+}
+
+fn to_sql(at: Timestamp) -> DateTime<Utc> {
+    // Outside chrono's range (±262,000 years) no parsed timestamp can be.
+    DateTime::from_timestamp_millis(at.millis()).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+fn from_sql(at: DateTime<Utc>) -> Timestamp {
+    Timestamp::from_millis(at.timestamp_millis())
+}

@@ -1,0 +1,80 @@
+//! Opening the pools, bringing the schema up to date, listening for news.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+
+use crate::store::{Db, ReadDb, StoreError};
+
+/// Where Postgres is and how much of it to use.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub url: String,
+    /// Connections of this process; a third of them, at least two, only read.
+    pub max_connections: u32,
+    pub acquire_timeout: Duration,
+}
+
+/// News that spreads to every replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    Lineup,
+    Runs,
+    Keys,
+}
+
+impl News {
+    const ALL: [Self; 3] = [Self::Lineup, Self::Runs, Self::Keys];
+
+    pub(in crate::store) const fn channel(self) -> &'static str {
+        match self {
+            Self::Lineup => "segmentd_lineup",
+            Self::Runs => "segmentd_runs",
+            Self::Keys => "segmentd_keys",
+        }
+    }
+}
+
+impl Db {
+    /// Connects, and brings the schema up to date (one replica at a time).
+    pub async fn connect(connection: &Connection) -> Result<Self, StoreError> {
+        let options =
+            PgConnectOptions::from_str(&connection.url)?.application_name("segmentd");
+        let readers = (connection.max_connections / 3).max(2);
+        let writers = connection.max_connections.saturating_sub(readers).max(2);
+        let pool = PgPoolOptions::new()
+            .max_connections(writers)
+            .acquire_timeout(connection.acquire_timeout)
+            .connect_with(options.clone())
+            .await?;
+        sqlx::migrate!("./migrations").run(&pool).await?;
+        let read = PgPoolOptions::new()
+            .max_connections(readers)
+            .acquire_timeout(connection.acquire_timeout)
+            .connect_lazy_with(options.options([("default_transaction_read_only", "on")]));
+        Ok(Self { pool, read: ReadDb { pool: read } })
+    }
+}
+
+/// Hears what other replicas and commands announce.
+#[derive(Debug)]
+pub struct Listener {
+    inner: PgListener,
+}
+
+impl Listener {
+    pub async fn connect(db: &Db) -> Result<Self, StoreError> {
+        let mut inner = PgListener::connect_with(&db.pool).await?;
+        inner.listen_all(News::ALL.map(News::channel)).await?;
+        Ok(Self { inner })
+    }
+
+    /// The next news; `None` after a lost connection, when some may have been missed.
+    pub async fn next(&mut self) -> Result<Option<News>, StoreError> {
+        let heard = self.inner.try_recv().await?;
+        Ok(heard.and_then(|notification| {
+            News::ALL.into_iter().find(|news| news.channel() == notification.channel())
+        }))
+    }
+}

@@ -1,0 +1,51 @@
+//! What can go wrong with Postgres, told apart by what the caller can do.
+
+/// `Unavailable` passes by itself; `Conflict` is the caller's; `Broken` is ours.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Postgres is away, starting, stopping, or has no connection free.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// A rule of the schema refused it.
+    #[error("refused by the rule `{constraint}`")]
+    Conflict { constraint: String },
+    /// What is stored cannot be read back.
+    #[error("stored {what} cannot be read: {why}")]
+    Corrupt { what: &'static str, why: String },
+    /// Anything else: a fault in segmentd or its schema.
+    #[error("the database refused a statement")]
+    Broken(#[source] sqlx::Error),
+    #[error("the schema could not be migrated")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            E::Database(refusal) => {
+                if let Some(constraint) = refusal.constraint() {
+                    return Self::Conflict { constraint: constraint.to_owned() };
+                }
+                match refusal.code().as_deref() {
+                    // Connection lost, resources short, operator intervention,
+                    // serialisation failure, deadlock: the same again may succeed.
+                    Some(code)
+                        if code.starts_with("08")
+                            || code.starts_with("53")
+                            || code.starts_with("57")
+                            || code == "40001"
+                            || code == "40P01" =>
+                    {
+                        Self::Unavailable(error)
+                    }
+                    _ => Self::Broken(error),
+                }
+            }
+            _ => Self::Broken(error),
+        }
+    }
+}

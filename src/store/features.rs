@@ -1,0 +1,24 @@
+//! Feature sets by content, so that every model's features can be read back.
+
+use crate::domain::id::FeatureSetId;
+use crate::domain::time::Timestamp;
+use crate::store::{StoreError, Tx, to_sql};
+
+/// Keeps a feature set; one that is there already stays as it is.
+pub async fn keep(
+    tx: &mut Tx,
+    id: &FeatureSetId,
+    normal_form: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into feature_set (feature_set_id, normal_form, created_at) values ($1, $2, $3)
+         on conflict do nothing",
+        id.as_str(),
+        normal_form,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}

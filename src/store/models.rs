@@ -1,0 +1,208 @@
+//! Sealed models, their stages, and the lineup: what is live.
+
+use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::time::Timestamp;
+use crate::store::connect::News;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// A model's row without its artifact.
+#[derive(Debug, Clone)]
+pub struct ModelRow {
+    pub model_id: ModelId,
+    pub feature_set: String,
+    pub stage: String,
+    pub run_id: Option<String>,
+    pub report: serde_json::Value,
+    pub created_at: Timestamp,
+}
+
+/// What is live: the newest row of the lineup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineupRow {
+    pub generation: i64,
+    pub active: Option<ModelId>,
+    pub previous: Option<ModelId>,
+    pub changed_at: Timestamp,
+    pub changed_by: String,
+    pub reason: String,
+}
+
+/// A trained model on its way in.
+#[derive(Debug)]
+pub struct NewModel<'a> {
+    pub model_id: &'a ModelId,
+    pub feature_set: &'a FeatureSetId,
+    pub artifact: &'a [u8],
+    pub run_id: Option<&'a str>,
+    pub report: &'a serde_json::Value,
+}
+
+/// Registers a candidate. The same bytes again are the same model.
+pub async fn insert(tx: &mut Tx, model: &NewModel<'_>, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into model (model_id, feature_set_id, artifact, stage, run_id, report, created_at)
+         values ($1, $2, $3, 'candidate', $4, $5, $6) on conflict (model_id) do nothing",
+        model.model_id.as_str(),
+        model.feature_set.as_str(),
+        model.artifact,
+        model.run_id,
+        model.report,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+pub async fn artifact(db: &ReadDb, model: &ModelId) -> Result<Option<Vec<u8>>, StoreError> {
+    let bytes =
+        sqlx::query_scalar!("select artifact from model where model_id = $1", model.as_str())
+            .fetch_optional(&db.pool)
+            .await?;
+    Ok(bytes)
+}
+
+pub async fn find(db: &ReadDb, model: &ModelId) -> Result<Option<ModelRow>, StoreError> {
+    let row = sqlx::query_as!(
+        RawModel,
+        "select model_id, feature_set_id, stage, run_id, report, created_at
+         from model where model_id = $1",
+        model.as_str()
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Newest first, older than `before`.
+pub async fn list(
+    db: &ReadDb,
+    before: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<ModelRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawModel,
+        "select model_id, feature_set_id, stage, run_id, report, created_at from model
+         where $1::timestamptz is null or created_at < $1
+         order by created_at desc, model_id limit $2",
+        before.map(to_sql),
+        limit
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
+    let row = sqlx::query_as!(
+        RawLineup,
+        "select generation, active_model_id, previous_model_id, changed_at, changed_by, reason
+         from lineup order by generation desc limit 1"
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    row.try_into()
+}
+
+/// The lineup, with every other change of it kept out until this transaction ends.
+pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
+    sqlx::query!("lock table lineup in share row exclusive mode").execute(&mut *tx.inner).await?;
+    let row = sqlx::query_as!(
+        RawLineup,
+        "select generation, active_model_id, previous_model_id, changed_at, changed_by, reason
+         from lineup order by generation desc limit 1"
+    )
+    .fetch_one(&mut *tx.inner)
+    .await?;
+    row.try_into()
+}
+
+/// Writes the next generation, moves the stages, and tells every replica on commit.
+pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreError> {
+    let active = next.active.as_ref().map(ModelId::as_str);
+    sqlx::query!(
+        "update model set stage = 'retired' where stage = 'active' and model_id is distinct from $1",
+        active,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    sqlx::query!("update model set stage = 'active' where model_id = $1", active)
+        .execute(&mut *tx.inner)
+        .await?;
+    sqlx::query!(
+        "insert into lineup (generation, active_model_id, previous_model_id, changed_at, changed_by, reason)
+         values ($1, $2, $3, $4, $5, $6)",
+        next.generation,
+        active,
+        next.previous.as_ref().map(ModelId::as_str),
+        to_sql(next.changed_at),
+        next.changed_by,
+        next.reason,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    tx.announce(News::Lineup).await
+}
+
+impl Tx {
+    /// Tells every replica, once this transaction has committed.
+    pub async fn announce(&mut self, news: News) -> Result<(), StoreError> {
+        sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}
+
+pub(in crate::store) fn model_id(text: String) -> Result<ModelId, StoreError> {
+    ModelId::try_from(text)
+        .map_err(|why| StoreError::Corrupt { what: "model id", why: why.to_string() })
+}
+
+struct RawModel {
+    model_id: String,
+    feature_set_id: String,
+    stage: String,
+    run_id: Option<String>,
+    report: serde_json::Value,
+    created_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl TryFrom<RawModel> for ModelRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawModel) -> Result<Self, StoreError> {
+        Ok(Self {
+            model_id: model_id(raw.model_id)?,
+            feature_set: raw.feature_set_id,
+            stage: raw.stage,
+            run_id: raw.run_id,
+            report: raw.report,
+            created_at: from_sql(raw.created_at),
+        })
+    }
+}
+
+struct RawLineup {
+    generation: i64,
+    active_model_id: Option<String>,
+    previous_model_id: Option<String>,
+    changed_at: chrono::DateTime<chrono::Utc>,
+    changed_by: String,
+    reason: String,
+}
+
+impl TryFrom<RawLineup> for LineupRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawLineup) -> Result<Self, StoreError> {
+        Ok(Self {
+            generation: raw.generation,
+            active: raw.active_model_id.map(model_id).transpose()?,
+            previous: raw.previous_model_id.map(model_id).transpose()?,
+            changed_at: from_sql(raw.changed_at),
+            changed_by: raw.changed_by,
+            reason: raw.reason,
+        })
+    }
+}
