@@ -18,3 +18,5 @@ pub mod fault;
 pub mod feature;
 pub mod id;
 pub mod time;
+
+pub use feature::rfm;
