@@ -19,3 +19,5 @@ pub mod feature;
 pub mod id;
 pub mod nearest;
 pub mod time;
+
+pub use feature::rfm;
