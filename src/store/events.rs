@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use futures_util::TryStreamExt;
+use sqlx::PgExecutor;
 use sqlx::types::Json;
 
 use crate::domain::event::{Event, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
-use crate::store::{StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// Inserts those not there yet and returns their ids. `events` must be sorted
 /// by message id, or two transactions could wait for each other.
@@ -44,14 +45,30 @@ pub async fn insert_new(
     Ok(inserted.into_iter().collect())
 }
 
-/// Every event of one customer, to rebuild a state from.
+/// Every event of one customer, to rebuild a state from; sees this
+/// transaction's own.
 pub async fn of_customer(tx: &mut Tx, customer: &CustomerKey) -> Result<Vec<Event>, StoreError> {
+    replay(&mut *tx.inner, customer).await
+}
+
+/// Every event of one customer, to rebuild a state from.
+pub async fn read_of_customer(
+    db: &ReadDb,
+    customer: &CustomerKey,
+) -> Result<Vec<Event>, StoreError> {
+    replay(&db.pool, customer).await
+}
+
+async fn replay<'c>(
+    connection: impl PgExecutor<'c>,
+    customer: &CustomerKey,
+) -> Result<Vec<Event>, StoreError> {
     let mut rows = sqlx::query!(
         r#"select message_id, kind, name, occurred_at, properties as "properties: Json<serde_json::Map<String, serde_json::Value>>"
            from event where customer_id = $1 order by occurred_at, message_id"#,
         customer.as_str(),
     )
-    .fetch(&mut *tx.inner);
+    .fetch(connection);
     let mut events = Vec::new();
     while let Some(row) = rows.try_next().await? {
         events.push(Event {

@@ -1,0 +1,34 @@
+//! What time it is: the only place that asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::domain::time::Timestamp;
+
+/// The machine's clock, or one that a test sets.
+#[derive(Debug, Clone, Default)]
+pub enum Clock {
+    #[default]
+    System,
+    Set(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A clock that stands still until it is moved through the handle.
+    pub fn fixed(at: Timestamp) -> (Self, Arc<AtomicI64>) {
+        let handle = Arc::new(AtomicI64::new(at.millis()));
+        (Self::Set(Arc::clone(&handle)), handle)
+    }
+
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => {
+                #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+            Self::Set(millis) => Timestamp::from_millis(millis.load(Ordering::Relaxed)),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Why a use case could not be carried out, in terms of what the caller can do.
+
+use crate::domain::fault::Faults;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The request is wrong; the same again will fail again.
+    #[error("{0}")]
+    Invalid(Faults),
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// Right in itself, but not as things stand.
+    #[error("{0}")]
+    Conflict(String),
+    /// Too much at once: come back later.
+    #[error("busy")]
+    Busy { retry_after_seconds: u64 },
+    /// Something needed is away; it passes.
+    #[error("not available now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ServiceError {
+    pub fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unavailable(error.into()),
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// An error with all its causes, for a log line.
+#[derive(Debug, Clone, Copy)]
+pub struct Chain<'e>(pub &'e (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Events in: each is counted once, its customer re-scored, all in one commit.
+
+mod commit;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::domain::event::Event;
+use crate::domain::fault::Faults;
+use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::domain::wire::native::{self, Limits};
+use crate::service::clock::Clock;
+use crate::service::live::Live;
+use crate::service::{ServiceError, random};
+use crate::store::Db;
+use crate::store::assignments::Assignment;
+use crate::telemetry::Metrics;
+
+/// What became of one event, after the commit.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Counted now; where its customer stands after it.
+    Accepted { message_id: String, customer: CustomerKey, standing: Assignment },
+    /// Counted before.
+    Duplicate { message_id: String },
+    /// Not counted, and why.
+    Rejected { faults: Faults },
+}
+
+/// The one way in for events.
+#[derive(Debug)]
+pub struct Intake {
+    pub(in crate::service::intake) db: Db,
+    pub(in crate::service::intake) live: Arc<Live>,
+    clock: Clock,
+    limits: Limits,
+    max_batch_events: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Intake {
+    pub fn new(
+        db: Db,
+        live: Arc<Live>,
+        clock: Clock,
+        limits: Limits,
+        max_batch_events: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { db, live, clock, limits, max_batch_events, metrics }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Events per transaction: callers that stream gather this many.
+    pub fn max_batch_events(&self) -> usize {
+        self.max_batch_events
+    }
+
+    /// Checks one event in segmentd's own form.
+    pub fn read(&self, value: &Value, received_at: Timestamp) -> Result<Event, Faults> {
+        let id = random::token::<16>().ok().and_then(|text| text.parse().ok());
+        let Some(id) = id else {
+            return Err(Faults::one("message_id", "could not be made up: send one"));
+        };
+        let event = native::parse(value, received_at, self.limits, || id)?;
+        let lineup = self.live.lineup();
+        lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))
+    }
+
+    /// Counts events, in transactions of at most `max_batch_events`. One outcome
+    /// for each, in order. After an error, what was committed before it stays
+    /// counted: sending everything again is safe.
+    pub async fn accept(
+        &self,
+        events: Vec<Result<Event, Faults>>,
+        received_at: Timestamp,
+    ) -> Result<Vec<Outcome>, ServiceError> {
+        let mut outcomes = Vec::with_capacity(events.len());
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let batch: Vec<_> = events.by_ref().take(self.max_batch_events).collect();
+            let started = Instant::now();
+            self.metrics.intake.batch_events.observe(batch.len() as f64);
+            let (of_batch, recorded) = commit::commit(self, batch, received_at).await?;
+            self.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
+            self.count(&of_batch);
+            self.metrics.intake.recorded(recorded.first, recorded.moved, recorded.kept);
+            outcomes.extend(of_batch);
+        }
+        Ok(outcomes)
+    }
+
+    fn count(&self, outcomes: &[Outcome]) {
+        let events = &self.metrics.intake;
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Accepted { standing, .. } => {
+                    events.accepted.inc();
+                    if standing.outlier {
+                        events.outliers.inc();
+                    }
+                }
+                Outcome::Duplicate { .. } => events.duplicate.inc(),
+                Outcome::Rejected { .. } => events.rejected.inc(),
+            }
+        }
+    }
+}

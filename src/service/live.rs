@@ -1,0 +1,160 @@
+//! What is live: one immutable [`Lineup`], swapped whole.
+//!
+//! Readers load it once per unit of work, so no answer mixes two models. A new
+//! lineup is opened and self-tested before it is published; if that fails the
+//! old one stays. Postgres announces changes; polling finds those whose
+//! announcement was lost. The replica that promotes takes the same road.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::domain::feature::{FeatureRow, FeatureSet};
+use crate::domain::id::ModelId;
+use crate::domain::model::{Model, Scratch, Score};
+use crate::service::ServiceError;
+use crate::store::models::LineupRow;
+use crate::store::{ReadDb, models};
+use crate::telemetry::Metrics;
+
+/// Everything an answer is made from, checked to agree.
+#[derive(Debug)]
+pub struct Lineup {
+    pub generation: i64,
+    pub features: Arc<FeatureSet>,
+    /// `None`: nothing trained yet, so the rule-based fallback answers.
+    pub active: Option<Arc<Model>>,
+    pub previous: Option<ModelId>,
+    /// A p-value at or below this flags an outlier.
+    pub outlier_alpha: f64,
+}
+
+/// One scored row; every field comes from one lineup.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'l> {
+    /// `None`: the rule-based fallback answered.
+    pub model: Option<&'l ModelId>,
+    pub segment: &'l str,
+    pub label: &'l str,
+    pub runner_up: Option<&'l str>,
+    pub score: Option<Score>,
+    pub outlier: bool,
+}
+
+impl Lineup {
+    /// Scores a row in the order of `self.features`. Never allocates once
+    /// `scratch` is warm.
+    pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Verdict<'_> {
+        let Some(model) = &self.active else {
+            let rfm = self.features.rfm().assess(row);
+            return Verdict {
+                model: None,
+                segment: rfm.key,
+                label: rfm.label,
+                runner_up: None,
+                score: None,
+                outlier: false,
+            };
+        };
+        let score = model.score(row, scratch);
+        let segment = &model.segments()[score.segment];
+        Verdict {
+            model: Some(model.id()),
+            segment: &segment.key,
+            label: &segment.label,
+            runner_up: score.runner_up.map(|index| &*model.segments()[index].key),
+            score: Some(score),
+            outlier: score.is_outlier(self.outlier_alpha),
+        }
+    }
+}
+
+/// Holds the lineup of this process.
+#[derive(Debug)]
+pub struct Live {
+    current: ArcSwap<Lineup>,
+    db: ReadDb,
+    metrics: Arc<Metrics>,
+}
+
+impl Live {
+    /// Starts with the fallback; [`Live::refresh`] brings what is stored.
+    pub fn new(
+        db: ReadDb,
+        features: Arc<FeatureSet>,
+        outlier_alpha: f64,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let lineup =
+            Lineup { generation: -1, features, active: None, previous: None, outlier_alpha };
+        Self { current: ArcSwap::from_pointee(lineup), db, metrics }
+    }
+
+    /// The lineup for one unit of work.
+    pub fn lineup(&self) -> Guard<Arc<Lineup>> {
+        self.current.load()
+    }
+
+    /// The lineup, to be kept across an await.
+    pub fn snapshot(&self) -> Arc<Lineup> {
+        self.current.load_full()
+    }
+
+    /// Publishes the stored lineup if it is another than the current one.
+    pub async fn refresh(&self) -> Result<(), ServiceError> {
+        let stored = models::lineup(&self.db).await?;
+        let current = self.snapshot();
+        if stored.generation == current.generation {
+            return Ok(());
+        }
+        match self.open(&stored, &current).await {
+            Ok(lineup) => {
+                let model = lineup.active.as_ref().map(|model| model.id().short().to_owned());
+                tracing::info!(generation = lineup.generation, ?model, "lineup published");
+                self.metrics.scoring.lineup_generation.set(lineup.generation);
+                self.metrics.scoring.lineup_swaps.inc();
+                self.current.store(Arc::new(lineup));
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.scoring.lineup_refused.inc();
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self, stored: &LineupRow, current: &Lineup) -> Result<Lineup, ServiceError> {
+        let active = match &stored.active {
+            None => None,
+            Some(id) => match current.active.as_ref().filter(|model| model.id() == id) {
+                Some(model) => Some(Arc::clone(model)),
+                None => self.load(id, &current.features).await?,
+            },
+        };
+        Ok(Lineup {
+            generation: stored.generation,
+            features: Arc::clone(&current.features),
+            active,
+            previous: stored.previous.clone(),
+            outlier_alpha: current.outlier_alpha,
+        })
+    }
+
+    /// `None` for a model of other features: the fallback answers until a
+    /// model of these features has been trained.
+    async fn load(
+        &self,
+        id: &ModelId,
+        features: &FeatureSet,
+    ) -> Result<Option<Arc<Model>>, ServiceError> {
+        let bytes = models::artifact(&self.db, id)
+            .await?
+            .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
+        let model = Model::open(&bytes).map_err(ServiceError::internal)?;
+        if model.feature_set() != features.id() {
+            tracing::warn!(model = id.short(), "the live model was trained on other features: the fallback answers");
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(model)))
+    }
+}

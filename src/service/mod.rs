@@ -1,0 +1,19 @@
+//! Use cases and background work: what segmentd does, without saying how it is asked.
+//!
+//! *Architecture invariant:* nothing here knows an HTTP status, and only
+//! services write to the store. Every transaction says what commits together.
+//!
+//! The modules stand in import order: each may import only those above it.
+
+pub mod error;
+pub mod clock;
+pub mod random;
+pub mod access;
+pub mod live;
+pub mod registry;
+pub mod scoring;
+pub mod intake;
+pub mod reassign;
+pub mod training;
+
+pub use error::ServiceError;

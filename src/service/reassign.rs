@@ -1,0 +1,105 @@
+//! After the lineup changes: every stored customer is scored again.
+//!
+//! An assignment remembers the generation that made it; those of an earlier
+//! one are stale. Working until none is left needs no list of who was done: it
+//! survives a crash, and finds what a slower replica wrote with an old lineup.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::feature::CustomerState;
+use crate::domain::id::CustomerKey;
+use crate::domain::model::Scratch;
+use crate::service::clock::Clock;
+use crate::service::live::{Lineup, Live};
+use crate::service::{ServiceError, scoring};
+use crate::store::customers::NewState;
+use crate::store::lease::Lease;
+use crate::store::{Db, assignments, customers, events};
+use crate::telemetry::Metrics;
+
+#[derive(Debug)]
+pub struct Reassigner {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub clock: Clock,
+    pub batch_customers: usize,
+    /// Rest after each batch, as a multiple of what the batch took.
+    pub pause_ratio: f64,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reassigner {
+    /// Works until no assignment is stale; returns how many were. Does nothing
+    /// while another replica is at it.
+    pub async fn run(&self) -> Result<u64, ServiceError> {
+        let lineup = self.live.snapshot();
+        let pending = customers::count_assigned_before(self.db.read(), lineup.generation).await?;
+        self.metrics.work.reassign_pending.set(pending);
+        if pending == 0 {
+            return Ok(0);
+        }
+        let Some(mut lease) = self.db.try_lease(Lease::Reassignment).await? else {
+            return Ok(0);
+        };
+        let done = self.work(&mut lease).await;
+        lease.release().await;
+        done
+    }
+
+    async fn work(&self, lease: &mut crate::store::lease::Held) -> Result<u64, ServiceError> {
+        let mut done = 0;
+        loop {
+            let lineup = self.live.snapshot();
+            let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
+            let stale =
+                customers::assigned_before(self.db.read(), lineup.generation, limit).await?;
+            if stale.is_empty() {
+                self.metrics.work.reassign_pending.set(0);
+                return Ok(done);
+            }
+            lease.check().await?;
+            let started = Instant::now();
+            self.batch(&lineup, &stale).await?;
+            done += stale.len() as u64;
+            self.metrics.work.reassigned_customers.inc_by(stale.len() as u64);
+            let pause = started.elapsed().mul_f64(self.pause_ratio);
+            tokio::time::sleep(pause.min(Duration::from_secs(10))).await;
+        }
+    }
+
+    async fn batch(&self, lineup: &Lineup, stale: &[CustomerKey]) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let keys: Vec<&CustomerKey> = stale.iter().collect();
+        // Commits together: new standings with their history, and states that
+        // had to be rebuilt.
+        let mut tx = self.db.begin().await?;
+        let stored = customers::lock_states(&mut tx, &keys, now).await?;
+        let mut scratch = Scratch::default();
+        let mut rebuilt = Vec::new();
+        let mut assigned = Vec::with_capacity(stored.len());
+        for row in &stored {
+            let state = match CustomerState::from_bytes(&lineup.features, &row.state) {
+                Ok(state) => state,
+                Err(_) => {
+                    let mut state = CustomerState::new(&lineup.features);
+                    for event in events::of_customer(&mut tx, &row.customer).await? {
+                        state.apply(&lineup.features, &event);
+                    }
+                    rebuilt.push(NewState {
+                        customer: &row.customer,
+                        state: state.to_bytes(&lineup.features),
+                        last_event_at: state.last_event_at(),
+                    });
+                    state
+                }
+            };
+            let features = state.row(&lineup.features, now);
+            assigned.push((&row.customer, scoring::assign(lineup, &features, &mut scratch, now)));
+        }
+        customers::save_states(&mut tx, &rebuilt, now).await?;
+        assignments::record(&mut tx, &assigned).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Training: asked for, or due by the schedule; run by one replica at a time.
+
+mod run;
+mod snapshot;
+
+use std::sync::Arc;
+
+use crate::config;
+use crate::domain::id::RunId;
+use crate::domain::time::Timestamp;
+use crate::domain::train::TrainSpec;
+use crate::service::clock::Clock;
+use crate::service::live::Live;
+use crate::service::{ServiceError, random};
+use crate::store::lease::Lease;
+use crate::store::{Db, runs};
+use crate::telemetry::Metrics;
+
+#[derive(Debug)]
+pub struct Training {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub clock: Clock,
+    pub settings: config::Training,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Training {
+    /// What a run is trained with unless its request says otherwise.
+    pub fn default_spec(&self) -> TrainSpec {
+        let s = &self.settings;
+        TrainSpec {
+            segments: s.segments,
+            starts: s.starts,
+            max_iterations: s.max_iterations,
+            tolerance: s.tolerance,
+            seed: s.seed,
+            holdout_share: s.holdout_share,
+            minimum_rows: s.minimum_customers,
+        }
+    }
+
+    /// Queues a run. `None`: the scheduled instant has its run already.
+    pub async fn request(
+        &self,
+        spec: TrainSpec,
+        trigger: &str,
+        due_at: Option<Timestamp>,
+    ) -> Result<Option<RunId>, ServiceError> {
+        let spec = spec.check().map_err(ServiceError::Invalid)?;
+        let run: RunId = format!("run_{}", random::token::<8>()?)
+            .try_into()
+            .map_err(ServiceError::internal)?;
+        let spec = serde_json::to_value(spec.spec()).map_err(ServiceError::internal)?;
+        let mut tx = self.db.begin().await?;
+        let queued =
+            runs::enqueue(&mut tx, &run, trigger, due_at, &spec, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(queued.then_some(run))
+    }
+
+    /// Carries out queued runs until none is left; returns how many. Does
+    /// nothing while another replica trains.
+    pub async fn run_queued(&self) -> Result<u64, ServiceError> {
+        let Some(mut lease) = self.db.try_lease(Lease::Training).await? else {
+            return Ok(0);
+        };
+        let mut done = 0;
+        let outcome = loop {
+            if let Err(error) = lease.check().await {
+                break Err(error.into());
+            }
+            match self.run_next().await {
+                Ok(true) => done += 1,
+                Ok(false) => break Ok(done),
+                Err(error) => break Err(error),
+            }
+        };
+        lease.release().await;
+        outcome
+    }
+
+    /// The next instant of the schedule; `None` without one.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.settings.schedule.as_ref()?.next_after(self.clock.now())
+    }
+}

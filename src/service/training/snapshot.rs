@@ -1,0 +1,37 @@
+//! Every customer's features at one instant: what a model is trained on.
+
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::store::{ReadDb, customers, events};
+
+/// Rows in order of customer id, so that a run depends on the data alone.
+pub(super) async fn take(
+    db: &ReadDb,
+    features: &FeatureSet,
+    as_of: Timestamp,
+) -> Result<Vec<FeatureRow>, ServiceError> {
+    let mut rows = Vec::new();
+    let mut stream = pin!(customers::stream(db));
+    while let Some(stored) = stream.try_next().await? {
+        if stored.state.is_empty() {
+            continue;
+        }
+        let state = match CustomerState::from_bytes(features, &stored.state) {
+            Ok(state) => state,
+            Err(_) => {
+                let mut state = CustomerState::new(features);
+                for event in events::read_of_customer(db, &stored.customer).await? {
+                    state.apply(features, &event);
+                }
+                state
+            }
+        };
+        rows.push(state.row(features, as_of));
+    }
+    Ok(rows)
+}
