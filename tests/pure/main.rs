@@ -1,1 +1,4 @@
-fn main() {}
+//! Tests that need nothing but this program: no database, no network.
+#![expect(clippy::expect_used, reason = "a helper that fails is a test that fails")]
+
+mod telemetry;
