@@ -2,3 +2,4 @@
 #![expect(clippy::expect_used, reason = "a helper that fails is a test that fails")]
 
 mod telemetry;
+mod tidy;
