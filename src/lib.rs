@@ -1,4 +1,15 @@
 //! segmentd: the architecture.
-pub mod config;
 pub mod domain;
+
+pub mod config;
+pub mod telemetry;
+
 pub mod store;
+
+pub mod service;
+
+pub mod api;
+
+pub mod app;
+
+pub mod cli;

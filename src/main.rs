@@ -1,1 +1,2 @@
+//! The process.
 fn main() {}

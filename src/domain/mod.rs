@@ -13,11 +13,15 @@
     reason = "counts, bins and days become floats and back all over numerical code; every site is bounded by construction"
 )]
 
-pub mod event;
 pub mod fault;
-pub mod feature;
-pub mod id;
 pub mod nearest;
 pub mod time;
+pub mod id;
+pub mod access;
+pub mod event;
+pub mod feature;
+pub mod model;
+pub mod train;
+pub mod wire;
 
 pub use feature::rfm;

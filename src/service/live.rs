@@ -111,13 +111,13 @@ impl Live {
             Ok(lineup) => {
                 let model = lineup.active.as_ref().map(|model| model.id().short().to_owned());
                 tracing::info!(generation = lineup.generation, ?model, "lineup published");
-                self.metrics.scoring.lineup_generation.set(lineup.generation);
-                self.metrics.scoring.lineup_swaps.inc();
+                self.metrics.lineup.generation.set(lineup.generation);
+                self.metrics.lineup.swaps.inc();
                 self.current.store(Arc::new(lineup));
                 Ok(())
             }
             Err(error) => {
-                self.metrics.scoring.lineup_refused.inc();
+                self.metrics.lineup.refused.inc();
                 Err(error)
             }
         }

@@ -35,7 +35,7 @@ impl Reassigner {
     pub async fn run(&self) -> Result<u64, ServiceError> {
         let lineup = self.live.snapshot();
         let pending = customers::count_assigned_before(self.db.read(), lineup.generation).await?;
-        self.metrics.work.reassign_pending.set(pending);
+        self.metrics.reassign.pending.set(pending);
         if pending == 0 {
             return Ok(0);
         }
@@ -55,14 +55,14 @@ impl Reassigner {
             let stale =
                 customers::assigned_before(self.db.read(), lineup.generation, limit).await?;
             if stale.is_empty() {
-                self.metrics.work.reassign_pending.set(0);
+                self.metrics.reassign.pending.set(0);
                 return Ok(done);
             }
             lease.check().await?;
             let started = Instant::now();
             self.batch(&lineup, &stale).await?;
             done += stale.len() as u64;
-            self.metrics.work.reassigned_customers.inc_by(stale.len() as u64);
+            self.metrics.reassign.customers.inc_by(stale.len() as u64);
             let pause = started.elapsed().mul_f64(self.pause_ratio);
             tokio::time::sleep(pause.min(Duration::from_secs(10))).await;
         }

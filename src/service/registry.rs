@@ -1,9 +1,12 @@
 //! Which model is live: promotion and rollback.
 
+use std::sync::Arc;
+
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
+use crate::service::live::Live;
 use crate::store::models::LineupRow;
 use crate::store::{Db, Tx, models};
 
@@ -14,9 +17,35 @@ pub struct Change {
     pub reason: String,
 }
 
-/// Makes a stored model the live one, after its self-test. Promoting the live
-/// model changes nothing.
-pub async fn promote(
+#[derive(Debug)]
+pub struct Registry {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub clock: Clock,
+}
+
+impl Registry {
+    /// Makes a stored model the live one, after its self-test. Promoting the
+    /// live model changes nothing. On return this replica has published it.
+    pub async fn promote(
+        &self,
+        model: &ModelId,
+        change: Change,
+    ) -> Result<LineupRow, ServiceError> {
+        let next = promote(&self.db, &self.clock, model, change).await?;
+        self.live.refresh().await?;
+        Ok(next)
+    }
+
+    /// Puts the previous model back: a promotion in the other direction.
+    pub async fn roll_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
+        let next = roll_back(&self.db, &self.clock, change).await?;
+        self.live.refresh().await?;
+        Ok(next)
+    }
+}
+
+async fn promote(
     db: &Db,
     clock: &Clock,
     model: &ModelId,
@@ -41,8 +70,7 @@ pub async fn promote(
     publish(tx, clock, &current, Some(model.clone()), previous, change).await
 }
 
-/// Puts the previous model back: a promotion in the other direction.
-pub async fn roll_back(db: &Db, clock: &Clock, change: Change) -> Result<LineupRow, ServiceError> {
+async fn roll_back(db: &Db, clock: &Clock, change: Change) -> Result<LineupRow, ServiceError> {
     // Commits together: the next generation, both stages, the announcement.
     let mut tx = db.begin().await?;
     let current = models::lock_lineup(&mut tx).await?;

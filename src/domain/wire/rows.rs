@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::feature::{FeatureRow, FeatureSet, Value};
+use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]

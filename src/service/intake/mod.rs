@@ -18,6 +18,7 @@ use crate::service::{ServiceError, random};
 use crate::store::Db;
 use crate::store::assignments::Assignment;
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::{self, Decision};
 
 /// What became of one event, after the commit.
 #[derive(Debug, Clone)]
@@ -90,25 +91,27 @@ impl Intake {
             let (of_batch, recorded) = commit::commit(self, batch, received_at).await?;
             self.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
             self.count(&of_batch);
-            self.metrics.intake.recorded(recorded.first, recorded.moved, recorded.kept);
+            let assignments = &self.metrics.intake.assignments;
+            assignments.add(Decision::First, recorded.first);
+            assignments.add(Decision::Moved, recorded.moved);
+            assignments.add(Decision::Kept, recorded.kept);
             outcomes.extend(of_batch);
         }
         Ok(outcomes)
     }
 
     fn count(&self, outcomes: &[Outcome]) {
-        let events = &self.metrics.intake;
+        let intake = &self.metrics.intake;
         for outcome in outcomes {
-            match outcome {
+            let label = match outcome {
                 Outcome::Accepted { standing, .. } => {
-                    events.accepted.inc();
-                    if standing.outlier {
-                        events.outliers.inc();
-                    }
+                    intake.outliers.inc_by(u64::from(standing.outlier));
+                    labels::Outcome::Accepted
                 }
-                Outcome::Duplicate { .. } => events.duplicate.inc(),
-                Outcome::Rejected { .. } => events.rejected.inc(),
-            }
+                Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
+                Outcome::Rejected { .. } => labels::Outcome::Rejected,
+            };
+            intake.events.add(label, 1);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::train::TrainSpec;
 use crate::service::clock::Clock;
 use crate::service::live::Live;
+use crate::service::registry::Registry;
 use crate::service::{ServiceError, random};
 use crate::store::lease::Lease;
 use crate::store::{Db, runs};
@@ -19,6 +20,7 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct Training {
     pub db: Db,
+    pub registry: Arc<Registry>,
     pub live: Arc<Live>,
     pub clock: Clock,
     pub settings: config::Training,

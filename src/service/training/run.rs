@@ -13,12 +13,13 @@ use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
 use crate::domain::train::{self, CheckedSpec, Progress, TrainSpec, Trained};
 use crate::service::error::Chain;
-use crate::service::registry::{self, Change};
+use crate::service::registry::Change;
 use crate::service::training::{Training, snapshot};
-use crate::service::{ServiceError, clock::Clock};
+use crate::service::ServiceError;
 use crate::store::models::NewModel;
 use crate::store::runs::RunRow;
 use crate::store::{Db, features, models, runs};
+use crate::telemetry::labels::RunOutcome;
 
 /// How often a run writes down how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -36,14 +37,14 @@ impl Training {
         let started = Instant::now();
         tracing::info!(run = %run.run_id, trigger = run.trigger, "training");
         let outcome = self.carry_out(&run).await;
-        self.metrics.work.training_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.training.seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(model) => {
-                self.metrics.work.training_succeeded.inc();
+                self.metrics.training.runs.add(RunOutcome::Succeeded, 1);
                 tracing::info!(run = %run.run_id, model = model.short(), "trained");
             }
             Err(error) => {
-                self.metrics.work.training_failed.inc();
+                self.metrics.training.runs.add(RunOutcome::Failed, 1);
                 tracing::warn!(run = %run.run_id, error = %Chain(&error), "training failed");
                 let mut tx = self.db.begin().await?;
                 let why = Chain(&error).to_string();
@@ -67,8 +68,7 @@ impl Training {
         if self.settings.promote == Promotion::Automatic {
             let change =
                 Change { by: format!("training {}", run.run_id), reason: run.trigger.clone() };
-            registry::promote(&self.db, &self.clock, &model, change).await?;
-            self.live.refresh().await?;
+            self.registry.promote(&model, change).await?;
         }
         Ok(model)
     }
@@ -128,7 +128,7 @@ impl Training {
         trained: &Trained,
     ) -> Result<(), ServiceError> {
         let report = serde_json::to_value(&trained.report).map_err(ServiceError::internal)?;
-        let now = Clock::now(&self.clock);
+        let now = self.clock.now();
         // Commits together: the feature set, the candidate, and the run's end.
         let mut tx = self.db.begin().await?;
         features::keep(&mut tx, set.id(), set.normal_form(), now).await?;

@@ -1,0 +1,39 @@
+//! Counters by label, resolved before the first request.
+//!
+//! Looking a child up by its label values hashes text under a lock; done once
+//! at the start, counting is one atomic addition. And every combination is
+//! exported from the start as zero: `rate()` cannot see a counter's first
+//! increment when it is also its first appearance.
+
+use std::marker::PhantomData;
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use super::labels::Labels;
+
+/// One counter for every value of `L`.
+#[derive(Debug)]
+pub struct Counters<L> {
+    children: Vec<IntCounter>,
+    labels: PhantomData<fn(L)>,
+}
+
+impl<L: Labels> Counters<L> {
+    pub(super) fn new(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Self> {
+        let family = IntCounterVec::new(Opts::new(name, help), &L::names())?;
+        let family = super::register(registry, family)?;
+        let children = L::all().map(|labels| family.get_metric_with_label_values(&labels.values()));
+        Ok(Self { children: children.collect::<Result<_, _>>()?, labels: PhantomData })
+    }
+
+    pub fn add(&self, labels: L, count: u64) {
+        // Always there: `all` yields each value at its own index.
+        if let Some(child) = self.children.get(labels.index()) {
+            child.inc_by(count);
+        }
+    }
+
+    pub fn get(&self, labels: L) -> u64 {
+        self.children.get(labels.index()).map_or(0, IntCounter::get)
+    }
+}

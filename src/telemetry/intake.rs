@@ -1,0 +1,56 @@
+//! Events on their way in.
+
+use prometheus::{Histogram, IntCounter, Registry};
+
+use super::Counters;
+use super::labels::{Decision, Outcome};
+
+/// 1-2-5 steps up to the largest default batch: is the batch full or does the
+/// load not fill it?
+const BATCH_EVENTS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+/// A commit waits for the disk: 0.5 ms on a good one, seconds on a sick one.
+const COMMIT_SECONDS: [f64; 12] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Events, and what they did to their customers.
+#[derive(Debug)]
+pub struct Intake {
+    pub events: Counters<Outcome>,
+    /// Events per transaction.
+    pub batch_events: Histogram,
+    /// Time of one transaction, in seconds, from begin to commit.
+    pub commit_seconds: Histogram,
+    pub assignments: Counters<Decision>,
+    /// Assignments flagged as outliers.
+    pub outliers: IntCounter,
+}
+
+impl Intake {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            events: Counters::new(registry, "segmentd_events_total", "Events received.")?,
+            batch_events: super::histogram(
+                registry,
+                "segmentd_intake_batch_events",
+                "Events per transaction.",
+                &BATCH_EVENTS,
+            )?,
+            commit_seconds: super::histogram(
+                registry,
+                "segmentd_intake_commit_seconds",
+                "Time of one intake transaction.",
+                &COMMIT_SECONDS,
+            )?,
+            assignments: Counters::new(
+                registry,
+                "segmentd_assignments_total",
+                "Customers assigned to a segment.",
+            )?,
+            outliers: super::counter(
+                registry,
+                "segmentd_outliers_total",
+                "Assignments flagged as outliers.",
+            )?,
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! The values that labels take: closed sets, so that a series can neither be
+//! misspelt nor made from data.
+
+/// What a family of counters is divided by.
+pub trait Labels: Copy {
+    /// Names of the labels.
+    fn names() -> Vec<&'static str>;
+    /// Every value, in order of [`Labels::index`].
+    fn all() -> impl Iterator<Item = Self>;
+    /// This value, one text for each name.
+    fn values(self) -> Vec<&'static str>;
+    /// Position in [`Labels::all`].
+    fn index(self) -> usize;
+}
+
+/// Declares a label: an enum whose variants are its values.
+macro_rules! label {
+    ($(#[$doc:meta])* $type:ident($name:literal) {
+        $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)+
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $type {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl Labels for $type {
+            fn names() -> Vec<&'static str> {
+                vec![$name]
+            }
+
+            fn all() -> impl Iterator<Item = Self> {
+                [$(Self::$variant),+].into_iter()
+            }
+
+            fn values(self) -> Vec<&'static str> {
+                vec![match self { $(Self::$variant => $value),+ }]
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// What became of an event.
+    Outcome("outcome") {
+        Accepted = "accepted",
+        /// Its message id was known.
+        Duplicate = "duplicate",
+        Rejected = "rejected",
+    }
+}
+
+label! {
+    /// What an event did to its customer's segment.
+    Decision("decision") {
+        Kept = "kept",
+        Moved = "moved",
+        /// The customer had none.
+        First = "first",
+    }
+}
+
+label! {
+    /// How a score was asked for.
+    Door("door") {
+        /// A feature row in, no database.
+        Stateless = "stateless",
+        /// From the customer's stored state.
+        Stateful = "stateful",
+    }
+}
+
+label! {
+    /// Which model answered. Never its id: every training run makes a new one.
+    Answer("model") {
+        Active = "active",
+        Fallback = "fallback",
+    }
+}
+
+label! {
+    /// How a training run ended.
+    RunOutcome("outcome") {
+        /// A model was made and registered.
+        Succeeded = "succeeded",
+        /// Nothing to train on.
+        Skipped = "skipped",
+        Failed = "failed",
+    }
+}
+
+impl<A: Labels, B: Labels> Labels for (A, B) {
+    fn names() -> Vec<&'static str> {
+        [A::names(), B::names()].concat()
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        A::all().flat_map(|a| B::all().map(move |b| (a, b)))
+    }
+
+    fn values(self) -> Vec<&'static str> {
+        [self.0.values(), self.1.values()].concat()
+    }
+
+    fn index(self) -> usize {
+        self.0.index() * B::all().count() + self.1.index()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_stands_at_its_index() {
+        fn check<L: Labels>() {
+            assert!(L::all().enumerate().all(|(i, labels)| labels.index() == i));
+            assert!(L::all().all(|labels| labels.values().len() == L::names().len()));
+        }
+        check::<Outcome>();
+        check::<Decision>();
+        check::<RunOutcome>();
+        check::<(Door, Answer)>();
+        check::<(Outcome, Door)>();
+    }
+}

@@ -1,0 +1,99 @@
+//! What an operator sees: the log and the metrics.
+//!
+//! *Architecture invariant:* metrics are written to from everywhere and read
+//! back by nobody but the scrape. No name here is chosen from data: a customer,
+//! segment or model is never a label, so the number of series is fixed.
+
+mod counters;
+mod http;
+mod intake;
+pub mod labels;
+mod process;
+mod scoring;
+pub mod trace;
+mod work;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::domain::time::Timestamp;
+
+pub use counters::Counters;
+pub use http::{Http, InFlight, Route};
+pub use intake::Intake;
+use process::Process;
+pub use scoring::Scoring;
+pub use work::{Lineup, Pool, Reassign, Training};
+
+/// Every metric of the process; made once, shared by reference.
+#[derive(Debug)]
+pub struct Metrics {
+    pub http: Http,
+    pub intake: Intake,
+    pub scoring: Scoring,
+    pub lineup: Lineup,
+    pub training: Training,
+    pub reassign: Reassign,
+    pub pool: Pool,
+    process: Process,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Registers every metric. `started` is when the process started.
+    ///
+    /// Fails only when two metrics have one name, which a test rules out.
+    pub fn new(started: Timestamp) -> prometheus::Result<Self> {
+        // Of our own, not the global one: tests run several side by side.
+        let registry = Registry::new();
+        Ok(Self {
+            http: Http::new(&registry)?,
+            intake: Intake::new(&registry)?,
+            scoring: Scoring::new(&registry)?,
+            lineup: Lineup::new(&registry)?,
+            training: Training::new(&registry)?,
+            reassign: Reassign::new(&registry)?,
+            pool: Pool::new(&registry)?,
+            process: Process::new(&registry, started)?,
+            registry,
+        })
+    }
+
+    /// The metrics in Prometheus' text format, version 0.0.4.
+    pub fn render(&self) -> prometheus::Result<String> {
+        self.process.update();
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    register(registry, IntCounter::new(name, help)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    register(registry, IntGauge::new(name, help)?)
+}
+
+fn float_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Gauge> {
+    register(registry, Gauge::with_opts(Opts::new(name, help))?)
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> prometheus::Result<Histogram> {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    register(registry, Histogram::with_opts(options)?)
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
