@@ -1,0 +1,66 @@
+//! The second listener: health and metrics, for machines that watch.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::service::live::Live;
+use crate::store::ReadDb;
+use crate::telemetry::Metrics;
+
+#[derive(Debug, Clone)]
+pub struct AdminState {
+    pub live: Arc<Live>,
+    pub db: ReadDb,
+    pub metrics: Arc<Metrics>,
+    /// Set when the process begins to stop.
+    pub draining: Arc<AtomicBool>,
+}
+
+pub fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(state)
+}
+
+/// Ready when the first lineup is published and the process is not stopping.
+/// Postgres away is shown by `?verbose` and does not make it unready: scoring
+/// of feature rows goes on.
+async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
+    let lineup = state.live.lineup().generation >= 0;
+    let serving = !state.draining.load(Ordering::Relaxed);
+    let ready = lineup && serving;
+    let mut text = String::new();
+    if query.is_some_and(|query| query.contains("verbose")) {
+        let database = state.db.ping().await.is_ok();
+        let checks = [("lineup", lineup), ("serving", serving), ("database", database)];
+        for (name, good) in checks {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "[{}] {name}", if good { '+' } else { '-' });
+        }
+    }
+    text.push_str(if ready { "ready\n" } else { "not ready\n" });
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, text).into_response()
+}
+
+async fn metrics(State(state): State<AdminState>) -> Response {
+    let (open, idle) = state.db.pool_size();
+    state.metrics.pool.open.set(i64::from(open));
+    state.metrics.pool.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+    match state.metrics.render() {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+                .into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

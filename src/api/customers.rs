@@ -1,0 +1,143 @@
+//! One customer: where they stand, why, and where they stood before.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use serde_json::{Map, Value as JsonValue};
+
+use crate::api::extract::{Caller, Page, Read};
+use crate::api::{ApiError, ApiState};
+use crate::domain::fault::Faults;
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, Value};
+use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::store::assignments::{self, Assignment};
+use crate::store::customers;
+
+/// A stored score.
+#[derive(Debug, Serialize)]
+pub(super) struct StandingBody {
+    model: Option<String>,
+    fallback: bool,
+    generation: i64,
+    segment: String,
+    distance: Option<f32>,
+    confidence: Option<f32>,
+    p_value: Option<f64>,
+    outlier: bool,
+    assigned_at: Timestamp,
+}
+
+impl StandingBody {
+    pub(super) fn new(of: Assignment) -> Self {
+        Self {
+            fallback: of.model.is_none(),
+            model: of.model.map(Into::into),
+            generation: of.generation,
+            segment: of.segment,
+            distance: of.distance,
+            confidence: of.confidence,
+            p_value: of.p_value,
+            outlier: of.outlier,
+            assigned_at: of.assigned_at,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct CustomerBody {
+    customer_id: String,
+    #[serde(flatten)]
+    standing: StandingBody,
+    last_event_at: Option<Timestamp>,
+    /// As of `features_as_of`, by name; null where missing.
+    features: Map<String, JsonValue>,
+    features_as_of: Timestamp,
+}
+
+pub(super) async fn get_customer(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Path(id): Path<String>,
+) -> Result<Json<CustomerBody>, ApiError> {
+    let customer = key(&id)?;
+    let unknown = || ApiError::not_found(&format!("customer `{id}`"));
+    let standing = assignments::current(&state.db, &customer).await?.ok_or_else(unknown)?;
+    let bytes = customers::state(&state.db, &customer).await?.ok_or_else(unknown)?;
+    let lineup = state.live.snapshot();
+    let now = state.intake.now();
+    // A state of other features is about to be rebuilt: shown without features.
+    let folded = CustomerState::from_bytes(&lineup.features, &bytes).ok();
+    let row = folded.as_ref().map(|folded| folded.row(&lineup.features, now));
+    Ok(Json(CustomerBody {
+        customer_id: id,
+        standing: StandingBody::new(standing),
+        last_event_at: folded.and_then(|folded| folded.last_event_at()),
+        features: row.map(|row| named(&lineup.features, row)).unwrap_or_default(),
+        features_as_of: now,
+    }))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct HistoryBody {
+    customer_id: String,
+    /// Newest first; one entry for each change of segment or model.
+    changes: Vec<ChangeBody>,
+    /// Give this as `before` for the next page; null at the end.
+    next_before: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeBody {
+    assigned_at: Timestamp,
+    model: Option<String>,
+    fallback: bool,
+    segment: String,
+    distance: Option<f32>,
+    outlier: bool,
+    generation: i64,
+}
+
+pub(super) async fn get_history(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Path(id): Path<String>,
+    page: Page,
+) -> Result<Json<HistoryBody>, ApiError> {
+    let customer = key(&id)?;
+    let changes = assignments::history(&state.db, &customer, page.before, page.limit).await?;
+    if changes.is_empty() && page.before.is_none() {
+        return Err(ApiError::not_found(&format!("customer `{id}`")));
+    }
+    let full = i64::try_from(changes.len()).is_ok_and(|count| count == page.limit);
+    let next_before = changes.last().filter(|_| full).map(|change| change.assigned_at);
+    let changes = changes
+        .into_iter()
+        .map(|change| ChangeBody {
+            assigned_at: change.assigned_at,
+            fallback: change.model.is_none(),
+            model: change.model.map(Into::into),
+            segment: change.segment,
+            distance: change.distance,
+            outlier: change.outlier,
+            generation: change.generation,
+        })
+        .collect();
+    Ok(Json(HistoryBody { customer_id: id, changes, next_before }))
+}
+
+fn key(id: &str) -> Result<CustomerKey, ApiError> {
+    id.parse().map_err(|why: crate::domain::id::BadId| {
+        ServiceError::Invalid(Faults::one("customer_id", why.to_string())).into()
+    })
+}
+
+fn named(set: &FeatureSet, row: FeatureRow) -> Map<String, JsonValue> {
+    let value = |value| match value {
+        Value::Missing => JsonValue::Null,
+        Value::Number(number) => JsonValue::from(number),
+        Value::Category(text) => JsonValue::from(text.into_string()),
+    };
+    set.features().iter().zip(row.0).map(|(def, v)| (def.name.to_string(), value(v))).collect()
+}

@@ -1,0 +1,166 @@
+//! Failures as `application/problem+json` (RFC 9457): the only map from
+//! [`ServiceError`] to a status.
+
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::domain::fault::Faults;
+use crate::service::ServiceError;
+use crate::service::error::Chain;
+
+/// What is answered instead of a result.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    /// Last part of the problem type's address; stable, for programs.
+    kind: &'static str,
+    detail: String,
+    faults: Faults,
+    retry_after_seconds: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Problem<'p> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'p str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FaultBody>,
+}
+
+/// One fault of a request, where and what.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FaultBody {
+    field: String,
+    problem: String,
+}
+
+pub(super) fn fault_bodies(faults: &Faults) -> Vec<FaultBody> {
+    let body = |fault: &crate::domain::fault::Fault| FaultBody {
+        field: fault.path.clone(),
+        problem: fault.problem.clone(),
+    };
+    faults.0.iter().map(body).collect()
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            detail: detail.into(),
+            faults: Faults::default(),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// Not JSON at all, or JSON of the wrong shape.
+    pub fn json(error: &serde_json::Error) -> Self {
+        if error.is_data() {
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string())
+        } else {
+            Self::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
+        }
+    }
+
+    pub fn unauthenticated(detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    }
+
+    pub fn forbidden(detail: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", format!("there is no {what}"))
+    }
+
+    pub fn too_large(detail: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    pub fn unavailable(detail: &str, retry_after_seconds: u64) -> Self {
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        error.retry_after_seconds = Some(retry_after_seconds);
+        error
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Invalid(faults) => {
+                let mut answer =
+                    Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", faults.to_string());
+                answer.faults = faults;
+                answer
+            }
+            ServiceError::NotFound(what) => Self::not_found(&what),
+            ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
+            ServiceError::Busy { retry_after_seconds } => {
+                let mut answer =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too much at once");
+                answer.retry_after_seconds = Some(retry_after_seconds);
+                answer
+            }
+            ServiceError::Unavailable(_) => {
+                tracing::warn!(error = %Chain(&error), "not available");
+                Self::unavailable("the database is not available; nothing was half-applied", 1)
+            }
+            ServiceError::Internal(_) => {
+                tracing::error!(error = %Chain(&error), "internal error");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")
+            }
+        }
+    }
+}
+
+impl From<crate::store::StoreError> for ApiError {
+    fn from(error: crate::store::StoreError) -> Self {
+        ServiceError::from(error).into()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            r#type: format!("/docs#problem-{}", self.kind),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            errors: fault_bodies(&self.faults),
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+pub(super) async fn no_such_route(uri: Uri) -> ApiError {
+    ApiError::not_found(&format!("route {}; see /docs", uri.path()))
+}
+
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "wrong-method",
+        format!("{} does not take {method}; see /docs", uri.path()),
+    )
+}

@@ -1,0 +1,260 @@
+//! `POST /v1/events` (one or an array) and `/v1/events/bulk` (NDJSON, streamed).
+
+use axum::Json;
+use axum::body::Body as HttpBody;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::customers::StandingBody;
+use crate::api::error::{FaultBody, fault_bodies};
+use crate::api::extract::{Body, Caller, Ingest, json};
+use crate::api::{ApiError, ApiState};
+use crate::domain::event::Event;
+use crate::domain::fault::Faults;
+use crate::domain::time::Timestamp;
+use crate::service::intake::Outcome;
+
+/// The answer: counts, and one verdict an event, in order.
+#[derive(Serialize)]
+struct EventsBody {
+    accepted: usize,
+    duplicate: usize,
+    rejected: usize,
+    outcomes: Vec<VerdictBody>,
+}
+
+#[derive(Serialize)]
+struct VerdictBody {
+    /// Of a bulk upload, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_id: Option<String>,
+    /// Where the customer stands after the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<StandingBody>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FaultBody>,
+}
+
+/// 200 when every event was accepted or a duplicate, 207 when some were
+/// rejected, 422 when all were.
+pub(super) async fn post_events(
+    State(state): State<ApiState>,
+    _: Caller<Ingest>,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let received_at = state.intake.now();
+    let values = match json::<Value>(&body)? {
+        Value::Array(values) => values,
+        one => vec![one],
+    };
+    let events = values.iter().map(|value| state.intake.read(value, received_at)).collect();
+    let outcomes = state.intake.accept(events, received_at).await?;
+    let count = |status| {
+        move |verdicts: &[VerdictBody]| verdicts.iter().filter(|v| v.status == status).count()
+    };
+    let outcomes: Vec<VerdictBody> =
+        outcomes.into_iter().map(|outcome| verdict(outcome, None)).collect();
+    let body = EventsBody {
+        accepted: count("accepted")(&outcomes),
+        duplicate: count("duplicate")(&outcomes),
+        rejected: count("rejected")(&outcomes),
+        outcomes,
+    };
+    let status = match (body.rejected, body.outcomes.len()) {
+        (0, _) => StatusCode::OK,
+        (rejected, all) if rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::MULTI_STATUS,
+    };
+    Ok((status, Json(body)).into_response())
+}
+
+/// Reads lines as they come and answers each line with a verdict as soon as its
+/// batch has committed: memory stays flat. A sender must read while it writes.
+/// When the database goes away the answer ends with a line of status `failed`;
+/// lines without a verdict were not counted and can be sent again.
+pub(super) async fn post_bulk(
+    State(state): State<ApiState>,
+    _: Caller<Ingest>,
+    request: Request,
+) -> Response {
+    let lines = Lines::new(request.into_body(), state.max_line_bytes);
+    let batches = stream::unfold(Some((state, lines)), |work| async move {
+        let (state, mut lines) = work?;
+        let (verdicts, more) = next_batch(&state, &mut lines).await;
+        Some((Ok::<_, std::convert::Infallible>(verdicts), more.then_some((state, lines))))
+    });
+    let body = HttpBody::from_stream(batches);
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Verdicts of one batch as NDJSON, and whether there may be more.
+async fn next_batch(state: &ApiState, lines: &mut Lines) -> (Bytes, bool) {
+    let mut numbers = Vec::new();
+    let mut events: Vec<Result<Event, Faults>> = Vec::new();
+    let received_at = state.intake.now();
+    let mut ended = None;
+    while events.len() < state.intake.max_batch_events() {
+        match lines.next().await {
+            Line::Text(text) if text.trim_ascii().is_empty() => {}
+            Line::Text(text) => {
+                numbers.push(lines.number);
+                events.push(read(state, &text, received_at));
+            }
+            Line::TooLong => {
+                numbers.push(lines.number);
+                let most = lines.max_line_bytes;
+                let problem = format!("is longer than {most} bytes");
+                events.push(Err(Faults::one("line", problem)));
+            }
+            Line::End => {
+                ended = Some(None);
+                break;
+            }
+            Line::Broken(why) => {
+                ended = Some(Some(why));
+                break;
+            }
+        }
+    }
+    let first = numbers.first().copied();
+    let mut out = Vec::new();
+    match state.intake.accept(events, received_at).await {
+        Ok(outcomes) => {
+            for (line, outcome) in numbers.into_iter().zip(outcomes) {
+                let mut verdict = verdict(outcome, Some(line));
+                verdict.score = None;
+                verdict.customer_id = None;
+                put(&mut out, &verdict);
+            }
+        }
+        Err(error) => {
+            put(&mut out, &failed(first, ApiError::from(error).detail()));
+            return (out.into(), false);
+        }
+    }
+    if let Some(Some(why)) = &ended {
+        put(&mut out, &failed(None, why));
+    }
+    (out.into(), ended.is_none())
+}
+
+fn read(state: &ApiState, text: &[u8], received_at: Timestamp) -> Result<Event, Faults> {
+    let value: Value = serde_json::from_slice(text)
+        .map_err(|error| Faults::one("line", format!("is not JSON: {error}")))?;
+    state.intake.read(&value, received_at)
+}
+
+fn verdict(outcome: Outcome, line: Option<u64>) -> VerdictBody {
+    let blank = VerdictBody {
+        line,
+        status: "rejected",
+        message_id: None,
+        customer_id: None,
+        score: None,
+        errors: Vec::new(),
+    };
+    match outcome {
+        Outcome::Accepted { message_id, customer, standing } => VerdictBody {
+            status: "accepted",
+            message_id: Some(message_id),
+            customer_id: Some(customer.into()),
+            score: Some(StandingBody::new(standing)),
+            ..blank
+        },
+        Outcome::Duplicate { message_id } => {
+            VerdictBody { status: "duplicate", message_id: Some(message_id), ..blank }
+        }
+        Outcome::Rejected { faults } => VerdictBody { errors: fault_bodies(&faults), ..blank },
+    }
+}
+
+fn failed(line: Option<u64>, why: &str) -> VerdictBody {
+    VerdictBody {
+        line,
+        status: "failed",
+        message_id: None,
+        customer_id: None,
+        score: None,
+        errors: fault_bodies(&Faults::one("stream", why)),
+    }
+}
+
+fn put(out: &mut Vec<u8>, verdict: &VerdictBody) {
+    // A verdict is text and numbers: it always serialises into memory.
+    if serde_json::to_writer(&mut *out, verdict).is_ok() {
+        out.push(b'\n');
+    }
+}
+
+/// Lines of a body as it arrives; holds one line and one chunk at most.
+struct Lines {
+    chunks: axum::body::BodyDataStream,
+    buffer: BytesMut,
+    max_line_bytes: usize,
+    /// Of the line given last, from 1.
+    number: u64,
+    at_end: bool,
+}
+
+enum Line {
+    Text(Bytes),
+    TooLong,
+    End,
+    Broken(String),
+}
+
+impl Lines {
+    fn new(body: HttpBody, max_line_bytes: usize) -> Self {
+        let chunks = body.into_data_stream();
+        Self { chunks, buffer: BytesMut::new(), max_line_bytes, number: 0, at_end: false }
+    }
+
+    async fn next(&mut self) -> Line {
+        let mut searched = 0;
+        let mut skipping = false;
+        loop {
+            let newline = self.buffer[searched..].iter().position(|&byte| byte == b'\n');
+            if let Some(at) = newline {
+                let mut line = self.buffer.split_to(searched + at + 1);
+                line.truncate(searched + at);
+                return self.give(line, skipping);
+            }
+            if self.at_end {
+                if self.buffer.is_empty() && !skipping {
+                    return Line::End;
+                }
+                let line = self.buffer.split();
+                return self.give(line, skipping);
+            }
+            if self.buffer.len() > self.max_line_bytes {
+                self.buffer.clear();
+                skipping = true;
+            }
+            searched = self.buffer.len();
+            match self.chunks.next().await {
+                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Some(Err(error)) => return Line::Broken(format!("the body ended early: {error}")),
+                None => self.at_end = true,
+            }
+        }
+    }
+
+    fn give(&mut self, line: BytesMut, skipping: bool) -> Line {
+        self.number += 1;
+        if skipping || line.len() > self.max_line_bytes {
+            Line::TooLong
+        } else {
+            Line::Text(line.freeze())
+        }
+    }
+}

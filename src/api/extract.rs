@@ -1,0 +1,127 @@
+//! What handlers take from a request: who calls, the body, a page.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::header;
+use axum::http::request::Parts;
+use serde::Deserialize;
+
+use crate::api::{ApiError, ApiState};
+use crate::domain::access::{Principal, Scope};
+use crate::domain::fault::Faults;
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::access::Refusal;
+
+/// Who calls, proved to have the scope `S`.
+#[derive(Debug)]
+pub(super) struct Caller<S> {
+    pub(super) principal: Arc<Principal>,
+    scope: PhantomData<S>,
+}
+
+pub(super) trait Needs: Send + Sync {
+    const SCOPE: Scope;
+}
+
+macro_rules! needs {
+    ($($name:ident)+) => {$(
+        #[derive(Debug)]
+        pub(super) struct $name;
+        impl Needs for $name {
+            const SCOPE: Scope = Scope::$name;
+        }
+    )+};
+}
+needs!(Ingest Score Read Train);
+
+impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let key = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or_else(|| {
+                ApiError::unauthenticated("send `Authorization: Bearer <key>`; `segmentd keys create` makes one")
+            })?;
+        let principal = state.access.check(key).map_err(|refusal| match refusal {
+            Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
+            Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
+        })?;
+        if !principal.may(S::SCOPE) {
+            return Err(ApiError::forbidden(format!("the key lacks the scope `{}`", S::SCOPE)));
+        }
+        Ok(Self { principal, scope: PhantomData })
+    }
+}
+
+/// Part of a list, newest first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    pub(super) before: Option<Timestamp>,
+    pub(super) limit: i64,
+}
+
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 500;
+
+impl FromRequestParts<ApiState> for Page {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Raw {
+            before: Option<Timestamp>,
+            limit: Option<i64>,
+        }
+        let raw = Query::<Raw>::try_from_uri(&parts.uri).map_err(|error| {
+            ServiceError::Invalid(Faults::one("query", error.body_text()))
+        })?;
+        let limit = raw.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            let range = format!("must be from 1 to {MAX_LIMIT}");
+            return Err(ServiceError::Invalid(Faults::one("limit", range)).into());
+        }
+        Ok(Self { before: raw.before, limit })
+    }
+}
+
+/// The whole body, at most as large as configured.
+#[derive(Debug)]
+pub(super) struct Body(pub(super) bytes::Bytes);
+
+impl axum::extract::FromRequest<ApiState> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(
+        request: axum::extract::Request,
+        state: &ApiState,
+    ) -> Result<Self, ApiError> {
+        let most = state.max_body_bytes;
+        axum::body::to_bytes(request.into_body(), most).await.map(Self).map_err(|error| {
+            use std::error::Error;
+            let too_large =
+                error.source().is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            if too_large {
+                ApiError::too_large(format!("the body is larger than {most} bytes"))
+            } else {
+                ApiError::new(
+                    axum::http::StatusCode::BAD_REQUEST,
+                    "broken-body",
+                    "the body ended early",
+                )
+            }
+        })
+    }
+}
+
+/// Reads JSON into `T`, told apart into malformed (400) and wrong (422).
+pub(super) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::json(&error))
+}

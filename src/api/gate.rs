@@ -1,0 +1,171 @@
+//! What every request passes, in one layer and in this order: request id and
+//! span, count, concurrency limit, time limit, handler; the answer carries the id.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+use crate::api::ApiError;
+use crate::service::random;
+use crate::telemetry::{Metrics, Route};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub request_timeout: Duration,
+    pub max_concurrent_requests: usize,
+}
+
+/// Makes the layers; all share one concurrency limit.
+#[derive(Debug)]
+pub struct Gate {
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    permits: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.max_concurrent_requests));
+        Self { metrics, limits, permits }
+    }
+
+    /// The layer of one route. A route that is not `timed` lasts as long as its
+    /// sender takes.
+    pub(super) fn layer(
+        &self,
+        path: &'static str,
+        methods: &[&'static str],
+        timed: bool,
+    ) -> prometheus::Result<GateLayer> {
+        let routes = methods
+            .iter()
+            .map(|method| Ok((*method, self.metrics.http.route(path, method)?)))
+            .collect::<prometheus::Result<Vec<_>>>()?;
+        Ok(GateLayer(Arc::new(Passage {
+            path,
+            routes,
+            metrics: Arc::clone(&self.metrics),
+            timeout: timed.then_some(self.limits.request_timeout),
+            permits: Arc::clone(&self.permits),
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct Passage {
+    path: &'static str,
+    routes: Vec<(&'static str, Route)>,
+    metrics: Arc<Metrics>,
+    timeout: Option<Duration>,
+    permits: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct GateLayer(Arc<Passage>);
+
+#[derive(Debug, Clone)]
+pub(super) struct Gated<S> {
+    inner: S,
+    passage: Arc<Passage>,
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { inner, passage: Arc::clone(&self.0) }
+    }
+}
+
+impl<S> Service<Request> for Gated<S>
+where
+    S: Service<Request, Error = Infallible> + Clone + Send + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let started = Instant::now();
+        let passage = Arc::clone(&self.passage);
+        let id = request_id(&request);
+        let span = tracing::info_span!(
+            "request",
+            method = request.method().as_str(),
+            route = passage.path,
+            id = id.to_str().unwrap_or_default(),
+        );
+        let route = passage.routes.iter().position(|(m, _)| *m == request.method().as_str());
+        let permit = Arc::clone(&passage.permits).try_acquire_owned();
+        let work = permit.is_ok().then(|| self.inner.call(request));
+        Box::pin(
+            async move {
+                let in_flight = passage.metrics.http.begin();
+                let mut response = match work {
+                    None => {
+                        passage.metrics.http.shed.inc();
+                        ApiError::unavailable("too many requests in progress", 1).into_response()
+                    }
+                    Some(work) => answer(work, passage.timeout).await,
+                };
+                drop((in_flight, permit));
+                response.headers_mut().insert(REQUEST_ID, id);
+                // A fallback route stands for every method.
+                if let Some((_, route)) = passage.routes.get(route.unwrap_or(0)) {
+                    route.observe(response.status().as_u16(), started.elapsed());
+                }
+                tracing::debug!(status = response.status().as_u16(), "answered");
+                Ok(response)
+            }
+            .instrument(span),
+        )
+    }
+}
+
+async fn answer<R: IntoResponse>(
+    work: impl Future<Output = Result<R, Infallible>>,
+    timeout: Option<Duration>,
+) -> Response {
+    let Some(timeout) = timeout else {
+        return match work.await {
+            Ok(response) => response.into_response(),
+        };
+    };
+    match tokio::time::timeout(timeout, work).await {
+        Ok(Ok(response)) => response.into_response(),
+        Err(_) => {
+            ApiError::unavailable("the request took too long; what it began was undone", 1)
+                .into_response()
+        }
+    }
+}
+
+/// The caller's id where it is usable, else a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let sent = request.headers().get(&REQUEST_ID).filter(|id| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.to_str().is_ok()
+    });
+    sent.cloned().unwrap_or_else(|| {
+        let made = random::token::<8>().ok().and_then(|id| HeaderValue::try_from(id).ok());
+        made.unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}

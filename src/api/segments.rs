@@ -1,0 +1,88 @@
+//! The segments that are live, their sizes now, and the features behind them.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use crate::api::extract::{Caller, Read};
+use crate::api::{ApiError, ApiState};
+use crate::domain::feature::FeatureDef;
+use crate::domain::model::Segment;
+use crate::store::assignments;
+
+#[derive(Debug, Serialize)]
+pub(super) struct SegmentsBody {
+    model: Option<String>,
+    fallback: bool,
+    generation: i64,
+    segments: Vec<SegmentBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct SegmentBody {
+    segment: String,
+    /// Customers assigned to it now.
+    customers: i64,
+    outliers: i64,
+    /// What training found; null for the rule-based fallback.
+    profile: Option<Segment>,
+}
+
+pub(super) async fn get_segments(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+) -> Result<Json<SegmentsBody>, ApiError> {
+    let lineup = state.live.snapshot();
+    let model = lineup.active.as_ref();
+    let sizes = assignments::sizes(&state.db, model.map(|model| model.id())).await?;
+    let segments = match model {
+        None => sizes
+            .into_iter()
+            .map(|(segment, customers, outliers)| SegmentBody {
+                segment,
+                customers,
+                outliers,
+                profile: None,
+            })
+            .collect(),
+        Some(model) => {
+            let sizes: HashMap<String, (i64, i64)> =
+                sizes.into_iter().map(|(key, all, outliers)| (key, (all, outliers))).collect();
+            let body = |segment: &Segment| {
+                let (customers, outliers) = sizes.get(&*segment.key).copied().unwrap_or_default();
+                SegmentBody {
+                    segment: segment.key.to_string(),
+                    customers,
+                    outliers,
+                    profile: Some(segment.clone()),
+                }
+            };
+            model.segments().iter().map(body).collect()
+        }
+    };
+    Ok(Json(SegmentsBody {
+        model: model.map(|model| model.id().to_string()),
+        fallback: model.is_none(),
+        generation: lineup.generation,
+        segments,
+    }))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct FeaturesBody {
+    feature_set: String,
+    features: Vec<FeatureDef>,
+}
+
+pub(super) async fn get_features(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+) -> Json<FeaturesBody> {
+    let lineup = state.live.snapshot();
+    Json(FeaturesBody {
+        feature_set: lineup.features.id().to_string(),
+        features: lineup.features.features().to_vec(),
+    })
+}
