@@ -1,0 +1,255 @@
+//! Wiring: builds everything once, starts it, and stops it in order.
+
+mod tasks;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::api::admin::{self, AdminState};
+use crate::api::state::{ApiState, Handles};
+use crate::api::{self, Gate, Limits};
+use crate::config::Config;
+use crate::domain::feature::FeatureSet;
+use crate::domain::wire::native;
+use crate::service::access::Access;
+use crate::service::clock::Clock;
+use crate::service::intake::Intake;
+use crate::service::live::Live;
+use crate::service::reassign::Reassigner;
+use crate::service::registry::Registry;
+use crate::service::training::Training;
+use crate::store::Db;
+use crate::store::connect::Connection;
+use crate::store::private::{PrivatePostgres, Settings};
+use crate::telemetry::Metrics;
+use tasks::Tasks;
+
+/// The built-in feature set, and the manual of its format.
+const RETAIL: &str = include_str!("../../config/features.retail.toml");
+
+/// The database, and the private server when it is ours.
+#[derive(Debug)]
+pub struct Database {
+    pub db: Db,
+    private: Option<PrivatePostgres>,
+    pub url: String,
+}
+
+impl Database {
+    /// Connects to the configured database, or starts a private one; migrates.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let settings = &config.database;
+        let private = match &settings.url {
+            Some(_) => None,
+            None => Some(
+                PrivatePostgres::start(&settings.state_directory, &Settings::from(settings))
+                    .await?,
+            ),
+        };
+        let url = match (&settings.url, &private) {
+            (Some(url), _) => url.expose().clone(),
+            (None, Some(private)) => private.url(),
+            (None, None) => anyhow::bail!("no database"),
+        };
+        let connection = Connection {
+            url: url.clone(),
+            max_connections: settings.max_connections,
+            acquire_timeout: settings.acquire_timeout,
+        };
+        let db = Db::connect(&connection).await.context("cannot open the database")?;
+        Ok(Self { db, private, url })
+    }
+
+    /// Closes the connections, then stops the private server.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.db.close().await;
+        if let Some(private) = self.private {
+            private.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The whole program, listening, not yet running.
+#[derive(Debug)]
+pub struct App {
+    database: Database,
+    api: TcpListener,
+    admin: TcpListener,
+    api_state: ApiState,
+    admin_state: AdminState,
+    gate: Gate,
+    tasks: Tasks,
+    config: Config,
+    clock: Clock,
+}
+
+impl App {
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        Self::build_with(config, Clock::System).await
+    }
+
+    /// As [`App::build`], with a clock that a test may hold.
+    pub async fn build_with(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let features = Arc::new(features(&config)?);
+        let api = bind(config.http.bind, "http.bind").await?;
+        let admin = bind(config.admin.bind, "admin.bind").await?;
+        let database = Database::open(&config).await?;
+        let db = &database.db;
+        let metrics = Arc::new(Metrics::new(clock.now()).context("metrics")?);
+        let live = Arc::new(Live::new(
+            db.read().clone(),
+            features,
+            config.scoring.outlier_alpha,
+            Arc::clone(&metrics),
+        ));
+        live.refresh().await.context("the stored lineup")?;
+        let access = Access::new(db.read().clone());
+        access.refresh().await?;
+        let registry = Arc::new(Registry {
+            db: db.clone(),
+            live: Arc::clone(&live),
+            clock: clock.clone(),
+        });
+        let training = Arc::new(Training {
+            db: db.clone(),
+            registry: Arc::clone(&registry),
+            live: Arc::clone(&live),
+            clock: clock.clone(),
+            settings: config.training.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let limits = native::Limits {
+            max_future_millis: i64::try_from(config.intake.max_future.as_millis())?,
+            max_property_depth: config.intake.max_property_depth,
+        };
+        let intake = Intake::new(
+            db.clone(),
+            Arc::clone(&live),
+            clock.clone(),
+            limits,
+            config.intake.max_batch_events,
+            Arc::clone(&metrics),
+        );
+        let reassigner = Reassigner {
+            db: db.clone(),
+            live: Arc::clone(&live),
+            clock: clock.clone(),
+            batch_customers: config.reassign.batch_customers,
+            pause_ratio: config.reassign.pause_ratio,
+            metrics: Arc::clone(&metrics),
+        };
+        let admin_state = AdminState {
+            live: Arc::clone(&live),
+            db: db.read().clone(),
+            metrics: Arc::clone(&metrics),
+            draining: Arc::new(AtomicBool::new(false)),
+        };
+        let gate = Gate::new(
+            Arc::clone(&metrics),
+            Limits {
+                request_timeout: config.http.request_timeout,
+                max_concurrent_requests: config.http.max_concurrent_requests,
+            },
+        );
+        let api_state = ApiState(Arc::new(Handles {
+            access,
+            live,
+            intake,
+            registry,
+            training: Arc::clone(&training),
+            db: db.read().clone(),
+            metrics,
+            max_rows: config.scoring.max_rows,
+            max_body_bytes: config.http.max_body_bytes,
+            max_line_bytes: config.http.max_line_bytes,
+        }));
+        let tasks = Tasks {
+            db: db.clone(),
+            api: api_state.clone(),
+            training,
+            reassigner,
+            poll: config.lineup.poll,
+            refresh_keys: config.auth.refresh,
+            clock: clock.clone(),
+        };
+        Ok(Self { database, api, admin, api_state, admin_state, gate, tasks, config, clock })
+    }
+
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.api.local_addr()
+    }
+
+    pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.database.db
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Serves until `until` resolves; then stops accepting, finishes requests,
+    /// stops background work, and closes the database: in this order.
+    pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let (stop, stopped) = watch::channel(false);
+        tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
+        let router = api::router(self.api_state, &self.gate)?;
+        let router = router.layer(tower_http::catch_panic::CatchPanicLayer::new());
+        let draining = Arc::clone(&self.admin_state.draining);
+        let mut background = self.tasks.start(&stopped);
+        let admin = axum::serve(self.admin, admin::router(self.admin_state))
+            .with_graceful_shutdown(when(stopped.clone()));
+        let admin = tasks::spawn(async move { admin.await });
+        let serve = axum::serve(self.api, router).with_graceful_shutdown(when(stopped.clone()));
+        let mut serve = tasks::spawn(async move { serve.await });
+
+        tokio::select! {
+            () = until => {}
+            ended = &mut serve => { ended??; }
+        }
+        tracing::info!("stopping");
+        draining.store(true, Ordering::Relaxed);
+        // Only fails when nobody listens any more.
+        let _ = stop.send(true);
+        if tokio::time::timeout(self.config.http.drain, &mut serve).await.is_err() {
+            tracing::warn!("requests were still in progress at the deadline");
+            serve.abort();
+        }
+        background.stop(self.config.http.drain).await;
+        admin.abort();
+        self.database.close().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// The configured feature set, or the built-in one.
+pub fn features(config: &Config) -> anyhow::Result<FeatureSet> {
+    let Some(file) = &config.features.file else {
+        return Ok(FeatureSet::parse(RETAIL)?);
+    };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the feature set {}", file.display()))?;
+    FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({key}): is it in use?"))
+}
+
+async fn when(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone: stop as well.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}

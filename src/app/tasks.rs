@@ -1,0 +1,181 @@
+//! Background tasks, each with a name; the only `tokio::spawn`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::api::ApiState;
+use crate::service::ServiceError;
+use crate::service::clock::Clock;
+use crate::service::error::Chain;
+use crate::service::reassign::Reassigner;
+use crate::service::training::Training;
+use crate::store::Db;
+use crate::store::connect::{Listener, News};
+
+/// What the tasks work with.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    pub(super) db: Db,
+    pub(super) api: ApiState,
+    pub(super) training: Arc<Training>,
+    pub(super) reassigner: Reassigner,
+    pub(super) poll: Duration,
+    pub(super) refresh_keys: Duration,
+    pub(super) clock: Clock,
+}
+
+/// The running tasks.
+#[derive(Debug)]
+pub(super) struct Background(JoinSet<&'static str>);
+
+/// How long to wait after a failure: Postgres may be restarting.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// A schedule is looked at this often, so that a changed clock is noticed.
+const LONGEST_NAP: Duration = Duration::from_mins(1);
+
+#[expect(clippy::disallowed_methods, reason = "the one home of tokio::spawn")]
+pub(super) fn spawn<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(work)
+}
+
+impl Tasks {
+    pub(super) fn start(self, stopped: &watch::Receiver<bool>) -> Background {
+        let mut set = JoinSet::new();
+        let wake = Arc::new(Wake::default());
+        let mut run = |name: &'static str, work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let mut stopped = stopped.clone();
+            set.spawn(async move {
+                tokio::select! {
+                    () = work => tracing::error!(task = name, "ended although it should run for ever"),
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+                name
+            });
+        };
+        let news = Arc::clone(&wake);
+        run("news", Box::pin(listen(self.db, self.api.clone(), news)));
+        let poll = Arc::clone(&wake);
+        run("lineup poll", Box::pin(poll_lineup(self.api.clone(), poll, self.poll)));
+        run("key refresh", Box::pin(refresh_keys(self.api, self.refresh_keys)));
+        let train = Arc::clone(&wake);
+        run("training", Box::pin(train_queued(Arc::clone(&self.training), train, self.poll)));
+        run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
+        run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
+        Background(set)
+    }
+}
+
+impl Background {
+    /// Waits for the tasks to end, and names those that are late.
+    pub(super) async fn stop(&mut self, deadline: Duration) {
+        let all = async { while self.0.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, all).await.is_err() {
+            tracing::warn!(late = self.0.len(), "background tasks were cut off");
+            self.0.shutdown().await;
+        }
+    }
+}
+
+/// Who is to look for work.
+#[derive(Debug, Default)]
+struct Wake {
+    training: Notify,
+    reassignment: Notify,
+}
+
+/// Hears the news, and after a lost connection assumes that some was missed.
+async fn listen(db: Db, api: ApiState, wake: Arc<Wake>) {
+    loop {
+        let listened = async {
+            let mut listener = Listener::connect(&db).await?;
+            loop {
+                match listener.next().await? {
+                    Some(News::Lineup) => refresh_lineup(&api, &wake).await,
+                    Some(News::Keys) => log("keys", api.access.refresh().await),
+                    Some(News::Runs) => wake.training.notify_one(),
+                    None => {
+                        refresh_lineup(&api, &wake).await;
+                        log("keys", api.access.refresh().await);
+                        wake.training.notify_one();
+                    }
+                }
+            }
+        };
+        let ended: Result<(), crate::store::StoreError> = listened.await;
+        log("news", ended.map_err(ServiceError::from));
+        tokio::time::sleep(AFTER_FAILURE).await;
+    }
+}
+
+async fn poll_lineup(api: ApiState, wake: Arc<Wake>, every: Duration) {
+    loop {
+        refresh_lineup(&api, &wake).await;
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn refresh_lineup(api: &ApiState, wake: &Wake) {
+    let before = api.live.lineup().generation;
+    log("lineup", api.live.refresh().await);
+    if api.live.lineup().generation != before {
+        wake.reassignment.notify_one();
+    }
+}
+
+async fn refresh_keys(api: ApiState, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        log("keys", api.access.refresh().await);
+    }
+}
+
+async fn train_queued(training: Arc<Training>, wake: Arc<Wake>, poll: Duration) {
+    loop {
+        log("training", training.run_queued().await.map(|_| ()));
+        wake.reassignment.notify_one();
+        // News may be lost; polling finds the run.
+        let _ = tokio::time::timeout(poll, wake.training.notified()).await;
+    }
+}
+
+async fn keep_schedule(training: Arc<Training>, clock: Clock) {
+    let mut due = training.next_due();
+    loop {
+        let Some(at) = due else {
+            std::future::pending::<()>().await;
+            return;
+        };
+        let left = at.millis() - clock.now().millis();
+        if left > 0 {
+            let nap = Duration::from_millis(left.unsigned_abs()).min(LONGEST_NAP);
+            tokio::time::sleep(nap).await;
+            continue;
+        }
+        let spec = training.default_spec();
+        log("schedule", training.request(spec, "schedule", Some(at)).await.map(|_| ()));
+        due = training.next_due();
+    }
+}
+
+async fn reassign(reassigner: Reassigner, wake: Arc<Wake>, poll: Duration) {
+    loop {
+        match reassigner.run().await {
+            Ok(0) => {}
+            Ok(customers) => tracing::info!(customers, "re-assigned"),
+            Err(error) => log("reassignment", Err(error)),
+        }
+        let _ = tokio::time::timeout(poll, wake.reassignment.notified()).await;
+    }
+}
+
+fn log(task: &'static str, outcome: Result<(), ServiceError>) {
+    if let Err(error) = outcome {
+        tracing::warn!(task, error = %Chain(&error), "will be tried again");
+    }
+}

@@ -1,0 +1,23 @@
+//! `segmentd serve`
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::config::Config;
+
+pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
+    App::build(config).await?.run(stop).await
+}
+
+/// Resolves at SIGTERM or Ctrl-C, once.
+pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
