@@ -22,9 +22,7 @@ mod source;
 mod state;
 mod window;
 
-pub use define::{
-    Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
-};
+pub use define::{Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform};
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};
 

@@ -55,6 +55,7 @@ pub(super) struct DraftFeature {
     pub(super) unit: Option<Box<str>>,
     pub(super) owner: Option<Box<str>>,
     pub(super) sensitivity: Option<Sensitivity>,
+    pub(super) sensitivity_line: Option<usize>,
     pub(super) source: Option<DraftSource>,
     pub(super) encoding: Option<DraftEncoding>,
 }
@@ -81,7 +82,8 @@ pub(super) struct DraftScored {
 }
 
 pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
-    let name = named(&mut fields, "name", "the trait's name in the event, such as \"loyalty_tier\"");
+    let name =
+        named(&mut fields, "name", "the trait's name in the event, such as \"loyalty_tier\"");
     let title = fields.text("title", "words for people, such as \"Loyalty tier\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
@@ -90,7 +92,13 @@ pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
     fields.finish("a trait");
     let def = (|| {
         let name = name.as_ref()?.name.clone();
-        Some(TraitDef { name, title: title?, owner: owner?, sensitivity: sensitivity?, kind: kind? })
+        Some(TraitDef {
+            name,
+            title: title?,
+            owner: owner?,
+            sensitivity: sensitivity?,
+            kind: kind?,
+        })
     })();
     DraftTrait { path, name, kind, sensitivity, def }
 }
@@ -101,6 +109,7 @@ pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
     let unit = fields.text("unit", "what one of it is, such as \"orders\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
+    let sensitivity_line = fields.peek("sensitivity").and_then(|node| node.line);
     let source = source::read(&mut fields);
     let encoding = encoding(&mut fields);
     let (path, line) = (fields.path.clone(), fields.line);
@@ -108,11 +117,21 @@ pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
         fields.finish(whose);
     }
     let source = source.and_then(|(source, _)| source);
-    DraftFeature { path, line, name, title, unit, owner, sensitivity, source, encoding }
+    DraftFeature {
+        path,
+        line,
+        name,
+        title,
+        unit,
+        owner,
+        sensitivity,
+        sensitivity_line,
+        source,
+        encoding,
+    }
 }
 
-/// `None` when the table itself is none; parts at fault are `None` inside.
-pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> Option<DraftRfm> {
+pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> DraftRfm {
     let mut scored = |key| {
         let node = fields.need(key, "{ feature = \"…\", cuts = [four ascending numbers] }")?;
         fields.table_of(key, node).map(read_scored)
@@ -123,7 +142,7 @@ pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> Option<DraftRfm> {
         monetary: scored("monetary"),
     };
     fields.finish("the fallback");
-    Some(rfm)
+    rfm
 }
 
 fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
@@ -155,7 +174,10 @@ fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
         fields.fault(
             named.line,
             "name",
-            format!("must be {such_as}, of at most {MAX_NAME_BYTES} letters; it is `{}`", named.name),
+            format!(
+                "must be {such_as}, of at most {MAX_NAME_BYTES} letters; it is `{}`",
+                named.name
+            ),
         );
     }
     Some(named)

@@ -83,9 +83,7 @@ impl Form {
 /// The source, and whose keys they are, for the fault about those that do not
 /// belong. `None` when even that is not known.
 pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, String)> {
-    let fold = fields.get("fold");
-    let from_trait = fields.get("trait");
-    match (fold, from_trait) {
+    match (fields.peek("fold"), fields.peek("trait")) {
         (None, None) => {
             let problem = "is missing: say where the value comes from, by `fold` (such as \
                            \"count\") or by `trait` (a declared trait)";
@@ -260,8 +258,10 @@ fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
         }
         (None, Some(node)) => match (bound("above", above), bound("below", below)) {
             (Some(Some(above)), Some(Some(below))) if above >= below => {
-                let problem = format!("must be less than `below`: nothing is above {above} and \
-                                       below {below}");
+                let problem = format!(
+                    "must be less than `below`: nothing is above {above} and \
+                                       below {below}"
+                );
                 fields.fault(node.line, "above", problem);
                 None
             }
@@ -274,12 +274,7 @@ fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
 }
 
 /// One value or a list of them, all of one type.
-fn scalars(
-    fields: &Fields<'_, '_>,
-    key: &str,
-    node: &Node,
-    such_as: &str,
-) -> Option<Vec<Scalar>> {
+fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Option<Vec<Scalar>> {
     let items = match &node.data {
         Data::List(items) if !items.is_empty() => items.as_slice(),
         Data::List(_) => {
@@ -314,8 +309,18 @@ fn scalars(
 
 fn window(fields: &mut Fields<'_, '_>, form: Form) -> Option<Window> {
     let allowed = match form.windows() {
-        // The key is not asked for, so one that is given does not belong.
-        Windows::None => return Some(Window::Lifetime),
+        Windows::None => {
+            if fields.peek("window").is_some()
+                && let Some(node) = fields.get("window")
+            {
+                let problem = format!(
+                    "must be left out: fold `{}` takes no window, it sees all of the past",
+                    form.name()
+                );
+                fields.fault(node.line, "window", problem);
+            }
+            return Some(Window::Lifetime);
+        }
         Windows::LifetimeOrRolling => "\"lifetime\" or { rolling_days = 28 }",
         Windows::All => "\"lifetime\", { rolling_days = 28 } or { half_life_days = 30 }",
     };
