@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::event::Scalar;
-use crate::domain::feature::fold::Cell;
 
 /// The smallest hashes seen, ascending: at most k + 1 of them. One more than k,
 /// so that k distinct values can be told from more.
@@ -52,13 +51,6 @@ impl Sketch {
         for hash in &other.0 {
             self.add(*hash, k);
         }
-    }
-}
-
-/// Unbounded: buckets are united through [`Sketch::unite`] where k is known.
-impl Cell for Sketch {
-    fn merge(&mut self, other: &Self) {
-        self.unite(other, usize::MAX - 1);
     }
 }
 

@@ -11,7 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::feature::fold::{Cell, Parts};
+use crate::domain::feature::fold::{Cell, Parts, is_plausible};
+use crate::domain::time::MILLIS_PER_DAY;
 
 /// A day this many half-lives old weighs 2⁻⁴⁰, a millionth of a millionth: days
 /// before it are left out.
@@ -51,7 +52,7 @@ pub(super) enum Windowed<C> {
     Days(Vec<(i64, C)>),
 }
 
-impl<C: Cell> Windowed<C> {
+impl<C: Default> Windowed<C> {
     pub(super) fn new(window: Window) -> Self {
         match window {
             Window::Lifetime => Self::All(C::default()),
@@ -104,30 +105,32 @@ impl<C: Cell> Windowed<C> {
         all.into_iter().chain(days.iter().map(move |(day, cell)| (today - day, cell)))
     }
 
-    /// All cells in reach as one.
-    pub(super) fn merged(&self, window: Window, today: i64) -> C {
-        self.in_reach(window, today).fold(C::default(), |mut all, (_, cell)| {
-            all.merge(cell);
-            all
-        })
-    }
-
     /// Whether this can have come from `cell` under this window.
     pub(super) fn is_sound(&self, window: Window, mut cell: impl FnMut(&C) -> bool) -> bool {
         match (self, window.reach_days()) {
             (Self::All(all), None) => cell(all),
             (Self::Days(days), Some(reach)) => {
                 days.is_sorted_by(|a, b| a.0 < b.0)
-                    && days.iter().all(|(_, c)| cell(c))
+                    && days
+                        .iter()
+                        .all(|(day, c)| is_plausible(day.saturating_mul(MILLIS_PER_DAY)) && cell(c))
                     && match (days.first(), days.last()) {
-                        (Some(oldest), Some(newest)) => {
-                            newest.0.checked_sub(oldest.0).is_some_and(|span| span < reach)
-                        }
+                        (Some(oldest), Some(newest)) => newest.0 - oldest.0 < reach,
                         _ => true,
                     }
             }
             _ => false,
         }
+    }
+}
+
+impl<C: Cell> Windowed<C> {
+    /// All cells in reach as one.
+    pub(super) fn merged(&self, window: Window, today: i64) -> C {
+        self.in_reach(window, today).fold(C::default(), |mut all, (_, cell)| {
+            all.merge(cell);
+            all
+        })
     }
 }
 

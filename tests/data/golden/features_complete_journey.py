@@ -5,7 +5,7 @@ meaning, over whole tables, with nothing incremental. By hand, from the root:
 
     python3 tests/data/golden/features_complete_journey.py
 
-Needs pandas (values committed: pandas 3.0). Writes one row per household and
+Needs pandas (values committed: pandas 3.1). Writes one row per household and
 instant; an empty field is a missing value.
 """
 

@@ -4,15 +4,14 @@ use crate::domain::feature::define::{
     Encoding, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
 };
 use crate::domain::feature::parse::document::{Data, Node};
-use crate::domain::feature::parse::fields::Fields;
-use crate::domain::feature::parse::source::{self, DraftSource};
+use crate::domain::feature::parse::fields::{Fields, Named};
+use crate::domain::feature::parse::source::{self, DraftSource, KINDS};
 
 const SENSITIVITIES: [(&str, Sensitivity); 3] = [
     ("public", Sensitivity::Public),
     ("internal", Sensitivity::Internal),
     ("sensitive", Sensitivity::Sensitive),
 ];
-pub(super) const KINDS: [(&str, Kind); 2] = [("number", Kind::Number), ("text", Kind::Text)];
 const TRANSFORMS: [(&str, Transform); 3] = [
     ("none", Transform::None),
     ("log1p", Transform::Log1p),
@@ -27,13 +26,6 @@ const SCALES: [(&str, Scale); 4] = [
 const MAX_NAME_BYTES: usize = 64;
 const MAX_WEIGHT: f64 = 1000.0;
 const DEFAULT_FLOOR: f64 = 0.01;
-
-/// A name and where it stands.
-#[derive(Debug)]
-pub(super) struct Named {
-    pub(super) name: Box<str>,
-    pub(super) line: Option<usize>,
-}
 
 /// A trait as far as it could be read.
 #[derive(Debug)]
@@ -82,8 +74,7 @@ pub(super) struct DraftScored {
 }
 
 pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
-    let name =
-        named(&mut fields, "name", "the trait's name in the event, such as \"loyalty_tier\"");
+    let name = fields.named("name", "the trait's name in the event, such as \"loyalty_tier\"");
     let title = fields.text("title", "words for people, such as \"Loyalty tier\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
@@ -146,7 +137,7 @@ pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> DraftRfm {
 }
 
 fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
-    let feature = named(&mut fields, "feature", "the name of a feature");
+    let feature = fields.named("feature", "the name of a feature");
     let right = "four ascending numbers, such as [7, 14, 28, 56]";
     let cuts = fields.need("cuts", right).and_then(|node| {
         let cuts = match &node.data {
@@ -167,7 +158,7 @@ fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
 
 fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
     let such_as = "a name in snake case, such as \"orders_28d\"";
-    let named = named(fields, "name", such_as)?;
+    let named = fields.named("name", such_as)?;
     let snake = named.name.starts_with(|c: char| c.is_ascii_lowercase())
         && named.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !snake || named.name.len() > MAX_NAME_BYTES {
@@ -185,16 +176,6 @@ fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
 
 fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
     fields.text("owner", "who answers for it, such as \"crm@example.com\"")
-}
-
-pub(super) fn named(
-    fields: &mut Fields<'_, '_>,
-    key: &'static str,
-    such_as: &str,
-) -> Option<Named> {
-    let node = fields.need(key, such_as)?;
-    let name = fields.text_of(key, node, such_as)?;
-    Some(Named { name, line: node.line })
 }
 
 /// The keys `missing` and `encoding`; `None` where there is no encoding, or a

@@ -25,6 +25,13 @@ impl Sink {
     }
 }
 
+/// A name and where it stands.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: Box<str>,
+    pub(super) line: Option<usize>,
+}
+
 /// One table being read: every key asked for is known, the rest are faults.
 pub(super) struct Fields<'d, 'f> {
     /// Dotted, from the root; empty at the root.
@@ -71,6 +78,13 @@ impl<'d, 'f> Fields<'d, 'f> {
     pub(super) fn text(&mut self, key: &'static str, such_as: &str) -> Option<Box<str>> {
         let node = self.need(key, such_as)?;
         self.text_of(key, node, such_as)
+    }
+
+    /// The same, with its line.
+    pub(super) fn named(&mut self, key: &'static str, such_as: &str) -> Option<Named> {
+        let node = self.need(key, such_as)?;
+        let name = self.text_of(key, node, such_as)?;
+        Some(Named { name, line: node.line })
     }
 
     pub(super) fn text_of(&self, key: &str, node: &Node, such_as: &str) -> Option<Box<str>> {

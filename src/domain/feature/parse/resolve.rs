@@ -5,9 +5,9 @@ use crate::domain::feature::define::{
 };
 use crate::domain::feature::parse::Declared;
 use crate::domain::feature::parse::declaration::{
-    DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait, Named,
+    DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait,
 };
-use crate::domain::feature::parse::fields::{Sink, did_you_mean};
+use crate::domain::feature::parse::fields::{Named, Sink, did_you_mean};
 use crate::domain::feature::parse::source::DraftSource;
 use crate::domain::feature::rfm::{RfmRules, Scored};
 use crate::domain::feature::source::{EventSource, Ratio, Source};

@@ -1,12 +1,13 @@
 //! First pass over the keys that say where a feature's value comes from.
 
 use crate::domain::event::{EventKind, Scalar};
-use crate::domain::feature::parse::declaration::{KINDS, Named, named};
+use crate::domain::feature::define::Kind;
 use crate::domain::feature::parse::document::{Data, Node};
-use crate::domain::feature::parse::fields::Fields;
+use crate::domain::feature::parse::fields::{Fields, Named};
 use crate::domain::feature::source::{Condition, EventSource, Fold, Head, PropertyType, Test};
 use crate::domain::feature::window::Window;
 
+pub(super) const KINDS: [(&str, Kind); 2] = [("number", Kind::Number), ("text", Kind::Text)];
 const MAX_ROLLING_DAYS: u32 = 3650;
 const HALF_LIFE_DAYS: std::ops::RangeInclusive<f64> = 0.5..=730.0;
 /// A day: see `sessions`, which moves a start by up to a gap.
@@ -96,7 +97,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, 
             None
         }
         (None, Some(_)) => {
-            let source = named(fields, "trait", "the name of a declared trait");
+            let source = fields.named("trait", "the name of a declared trait");
             Some((source.map(DraftSource::Trait), "a feature from a trait".into()))
         }
         (Some(_), None) => {
@@ -109,8 +110,8 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, 
 
 fn by_fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<DraftSource> {
     if form == Form::Ratio {
-        let numerator = named(fields, "numerator", "the name of a feature");
-        let denominator = named(fields, "denominator", "the name of a feature");
+        let numerator = fields.named("numerator", "the name of a feature");
+        let denominator = fields.named("denominator", "the name of a feature");
         return Some(DraftSource::Ratio { numerator: numerator?, denominator: denominator? });
     }
     let head = head(fields);
