@@ -49,7 +49,36 @@ impl Window {
 pub(super) enum Windowed<C> {
     All(C),
     /// By UTC day since 1970-01-01, ascending; days without events are absent.
+    #[serde(with = "gaps", bound(serialize = "C: Serialize", deserialize = "C: Deserialize<'de>"))]
     Days(Vec<(i64, C)>),
+}
+
+/// Days on the wire: each as its distance from the one before, which is mostly
+/// one byte where the day itself takes three.
+mod gaps {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<C: Serialize, S: Serializer>(
+        days: &[(i64, C)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let before = std::iter::once(0).chain(days.iter().map(|(day, _)| *day));
+        serializer
+            .collect_seq(days.iter().zip(before).map(|((day, cell), before)| (day - before, cell)))
+    }
+
+    pub(super) fn deserialize<'de, C: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(i64, C)>, D::Error> {
+        let mut days = Vec::<(i64, C)>::deserialize(deserializer)?;
+        let mut before = 0_i64;
+        for (day, _) in &mut days {
+            // What saturates is refused as unsound afterwards.
+            *day = day.saturating_add(before);
+            before = *day;
+        }
+        Ok(days)
+    }
 }
 
 impl<C: Default> Windowed<C> {
