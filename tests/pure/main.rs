@@ -1,5 +1,15 @@
 //! Tests that need nothing but this program: no database, no network.
-#![expect(clippy::expect_used, reason = "a helper that fails is a test that fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
 
+mod feature_faults;
+mod feature_folds;
+mod feature_journey;
+mod feature_laws;
+mod feature_set;
+mod feature_support;
 mod telemetry;
 mod tidy;

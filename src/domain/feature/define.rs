@@ -86,6 +86,8 @@ pub enum Encoding {
 
 /// One declared feature: the part that encoders, models and people read. Where
 /// its value comes from is [`FeatureSet`]'s business.
+///
+/// [`FeatureSet`]: crate::domain::feature::FeatureSet
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureDef {
     /// Snake case; the name in the API.

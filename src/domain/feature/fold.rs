@@ -13,6 +13,12 @@ use crate::domain::feature::Value;
 use crate::domain::feature::define::Kind;
 use crate::domain::feature::exact::Exact;
 
+/// Whether stored bytes can mean this instant: within some 285,000 years, which
+/// holds every timestamp that can be written, so that arithmetic cannot overflow.
+pub(super) const fn is_plausible(millis: i64) -> bool {
+    millis.unsigned_abs() < 1 << 53
+}
+
 /// What buckets of a window can be made of.
 pub(super) trait Cell: Default {
     fn merge(&mut self, other: &Self);
@@ -125,6 +131,14 @@ impl Span {
     pub(super) fn add(&mut self, millis: i64) {
         self.merge(&Self(Some(Stretch { first_millis: millis, last_millis: millis, count: 1 })));
     }
+
+    pub(super) fn is_sound(&self) -> bool {
+        self.0.is_none_or(|span| {
+            is_plausible(span.first_millis)
+                && is_plausible(span.last_millis)
+                && span.first_millis <= span.last_millis
+        })
+    }
 }
 
 impl Cell for Span {
@@ -182,8 +196,10 @@ impl Latest {
     pub(super) fn is_sound(&self, kind: Kind) -> bool {
         match &self.0 {
             None => true,
-            Some((_, Known::Number(n))) => kind == Kind::Number && n.is_finite(),
-            Some((_, Known::Text(_))) => kind == Kind::Text,
+            Some((at, Known::Number(n))) => {
+                is_plausible(*at) && kind == Kind::Number && n.is_finite()
+            }
+            Some((at, Known::Text(_))) => is_plausible(*at) && kind == Kind::Text,
         }
     }
 }

@@ -5,26 +5,24 @@
 //! arrival, and gives a [`FeatureRow`] at any instant. Training, scoring,
 //! back-fill and drift all read features through these two and nothing else.
 //!
-//! What the folds of nothing are: count, sum, distinct and sessions are 0;
+//! The modules stand in import order. What the folds of nothing are: count, sum, distinct and sessions are 0;
 //! mean, min, max, last, recency, tenure, share, ratio and mean gap are missing.
 
 pub mod define;
 mod exact;
 mod fold;
-mod normal;
-mod parse;
-pub mod rfm;
-mod sessions;
-mod set;
 mod sketch;
-mod slot;
-mod source;
-mod state;
+mod sessions;
 mod window;
+mod source;
+mod slot;
+pub mod rfm;
+mod parse;
+mod normal;
+mod set;
+mod state;
 
-pub use define::{
-    Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
-};
+pub use define::{Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform};
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};
 

@@ -96,7 +96,9 @@ fn put_events(source: &EventSource, put: &mut impl FnMut(&str, Value)) {
     }
     let (name, keys) = fold(&source.fold);
     put("fold", json!(name));
-    keys.into_iter().for_each(|(key, value)| put(key, value));
+    for (key, value) in keys {
+        put(key, value);
+    }
     match source.window {
         // Also what folds that take no window have.
         Window::Lifetime => {}

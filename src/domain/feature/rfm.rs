@@ -1,10 +1,10 @@
 //! The fallback: segments by rule from recency, frequency and monetary value.
 //!
 //! Answers when no model does, so it needs no training and cannot fail: three
-//! features, four cut points each, and a table of ten names. The names and
-//! their places on the grid of recency against frequency-and-money are the
-//! ones that RFM tools have shared since the 1990s (Hughes, "Strategic
-//! Database Marketing", gives the scores; the ten names are folklore).
+//! features, four cut points each, and a table of ten names. Scores of 1 to 5
+//! are Hughes's ("Strategic Database Marketing"); the ten names, and their
+//! places on the grid of recency against frequency and money, are those that
+//! RFM tools share, by custom rather than from one source.
 
 use crate::domain::feature::{FeatureRow, Value};
 

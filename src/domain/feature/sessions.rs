@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::feature::fold::is_plausible;
 use crate::domain::time::MILLIS_PER_DAY;
 
 /// Inclusive instants in milliseconds, ascending; more than a gap apart.
@@ -53,8 +54,8 @@ impl Sessions {
 
     /// Whether these are intervals in order, more than a gap apart.
     pub(super) fn is_sound(&self, gap_millis: i64) -> bool {
-        self.0.iter().all(|(start, end)| start <= end)
-            && self.0.is_sorted_by(|a, b| b.0.saturating_sub(a.1) > gap_millis)
+        self.0.iter().all(|(start, end)| is_plausible(*start) && is_plausible(*end) && start <= end)
+            && self.0.is_sorted_by(|a, b| b.0 - a.1 > gap_millis)
     }
 
     fn insert(&mut self, millis: i64, gap_millis: i64) {

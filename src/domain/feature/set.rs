@@ -3,10 +3,10 @@
 use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::define::{FeatureDef, TraitDef};
+use crate::domain::feature::normal;
+use crate::domain::feature::parse::{self, Declared};
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{EventSource, Head, PropertyType, Ratio, Source};
-use crate::domain::feature::parse::{self, Declared};
-use crate::domain::feature::normal;
 use crate::domain::id::FeatureSetId;
 
 /// Declared numbers lie within ± this: far beyond any price or quantity, and

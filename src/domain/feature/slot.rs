@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::{Event, Scalar};
 use crate::domain::feature::Value;
 use crate::domain::feature::exact::Exact;
-use crate::domain::feature::fold::{Amount, Extreme, Latest, Pair, Parts, Span, Total};
+use crate::domain::feature::fold::{
+    Amount, Extreme, Latest, Pair, Parts, Span, Total, is_plausible,
+};
 use crate::domain::feature::sessions::Sessions;
 use crate::domain::feature::sketch::{self, Sketch};
 use crate::domain::feature::source::{EventSource, Fold};
@@ -198,8 +200,10 @@ impl Slot {
                 days.is_sound(window, |cell| cell.0.is_none_or(f64::is_finite))
             }
             (Self::Last(latest), Fold::Last { kind, .. }) => latest.is_sound(*kind),
-            (Self::Recency(_), Fold::Recency) | (Self::Tenure(_), Fold::Tenure) => true,
-            (Self::MeanGap(days), Fold::MeanGap) => days.is_sound(window, |_| true),
+            (Self::Recency(instant), Fold::Recency) | (Self::Tenure(instant), Fold::Tenure) => {
+                instant.is_none_or(is_plausible)
+            }
+            (Self::MeanGap(days), Fold::MeanGap) => days.is_sound(window, Span::is_sound),
             (Self::Distinct(days), Fold::Distinct { sketch_size, .. }) => {
                 days.is_sound(window, |cell| cell.is_sound(*sketch_size))
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::feature::define::TraitDef;
-use crate::domain::feature::fold::Latest;
+use crate::domain::feature::fold::{Latest, is_plausible};
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::Slot;
 use crate::domain::feature::source::Source;
@@ -145,7 +145,8 @@ impl CustomerState {
     /// Whether the parts are of the types and sizes this feature set makes.
     fn is_sound(&self, set: &FeatureSet) -> bool {
         let (sources, traits) = (set.event_sources(), set.traits());
-        self.traits.len() == traits.len()
+        self.newest_millis.is_none_or(is_plausible)
+            && self.traits.len() == traits.len()
             && self.slots.len() == sources.len()
             && self.traits.iter().zip(traits).all(|(held, def)| held.is_sound(def.kind))
             && self.slots.iter().zip(sources).all(|(slot, source)| slot.is_sound(source))

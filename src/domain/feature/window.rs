@@ -11,7 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::feature::fold::{Cell, Parts};
+use crate::domain::feature::fold::{Cell, Parts, is_plausible};
+use crate::domain::time::MILLIS_PER_DAY;
 
 /// A day this many half-lives old weighs 2⁻⁴⁰, a millionth of a millionth: days
 /// before it are left out.
@@ -48,10 +49,39 @@ impl Window {
 pub(super) enum Windowed<C> {
     All(C),
     /// By UTC day since 1970-01-01, ascending; days without events are absent.
+    #[serde(with = "gaps", bound(serialize = "C: Serialize", deserialize = "C: Deserialize<'de>"))]
     Days(Vec<(i64, C)>),
 }
 
-impl<C: Cell> Windowed<C> {
+/// Days on the wire: each as its distance from the one before, which is mostly
+/// one byte where the day itself takes three.
+mod gaps {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<C: Serialize, S: Serializer>(
+        days: &[(i64, C)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let before = std::iter::once(0).chain(days.iter().map(|(day, _)| *day));
+        serializer
+            .collect_seq(days.iter().zip(before).map(|((day, cell), before)| (day - before, cell)))
+    }
+
+    pub(super) fn deserialize<'de, C: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(i64, C)>, D::Error> {
+        let mut days = Vec::<(i64, C)>::deserialize(deserializer)?;
+        let mut before = 0_i64;
+        for (day, _) in &mut days {
+            // What saturates is refused as unsound afterwards.
+            *day = day.saturating_add(before);
+            before = *day;
+        }
+        Ok(days)
+    }
+}
+
+impl<C: Default> Windowed<C> {
     pub(super) fn new(window: Window) -> Self {
         match window {
             Window::Lifetime => Self::All(C::default()),
@@ -104,30 +134,32 @@ impl<C: Cell> Windowed<C> {
         all.into_iter().chain(days.iter().map(move |(day, cell)| (today - day, cell)))
     }
 
-    /// All cells in reach as one.
-    pub(super) fn merged(&self, window: Window, today: i64) -> C {
-        self.in_reach(window, today).fold(C::default(), |mut all, (_, cell)| {
-            all.merge(cell);
-            all
-        })
-    }
-
     /// Whether this can have come from `cell` under this window.
     pub(super) fn is_sound(&self, window: Window, mut cell: impl FnMut(&C) -> bool) -> bool {
         match (self, window.reach_days()) {
             (Self::All(all), None) => cell(all),
             (Self::Days(days), Some(reach)) => {
                 days.is_sorted_by(|a, b| a.0 < b.0)
-                    && days.iter().all(|(_, c)| cell(c))
+                    && days
+                        .iter()
+                        .all(|(day, c)| is_plausible(day.saturating_mul(MILLIS_PER_DAY)) && cell(c))
                     && match (days.first(), days.last()) {
-                        (Some(oldest), Some(newest)) => {
-                            newest.0.checked_sub(oldest.0).is_some_and(|span| span < reach)
-                        }
+                        (Some(oldest), Some(newest)) => newest.0 - oldest.0 < reach,
                         _ => true,
                     }
             }
             _ => false,
         }
+    }
+}
+
+impl<C: Cell> Windowed<C> {
+    /// All cells in reach as one.
+    pub(super) fn merged(&self, window: Window, today: i64) -> C {
+        self.in_reach(window, today).fold(C::default(), |mut all, (_, cell)| {
+            all.merge(cell);
+            all
+        })
     }
 }
 

@@ -4,15 +4,14 @@ use crate::domain::feature::define::{
     Encoding, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
 };
 use crate::domain::feature::parse::document::{Data, Node};
-use crate::domain::feature::parse::fields::Fields;
-use crate::domain::feature::parse::source::{self, DraftSource};
+use crate::domain::feature::parse::fields::{Fields, Named};
+use crate::domain::feature::parse::source::{self, DraftSource, KINDS};
 
 const SENSITIVITIES: [(&str, Sensitivity); 3] = [
     ("public", Sensitivity::Public),
     ("internal", Sensitivity::Internal),
     ("sensitive", Sensitivity::Sensitive),
 ];
-pub(super) const KINDS: [(&str, Kind); 2] = [("number", Kind::Number), ("text", Kind::Text)];
 const TRANSFORMS: [(&str, Transform); 3] = [
     ("none", Transform::None),
     ("log1p", Transform::Log1p),
@@ -27,13 +26,6 @@ const SCALES: [(&str, Scale); 4] = [
 const MAX_NAME_BYTES: usize = 64;
 const MAX_WEIGHT: f64 = 1000.0;
 const DEFAULT_FLOOR: f64 = 0.01;
-
-/// A name and where it stands.
-#[derive(Debug)]
-pub(super) struct Named {
-    pub(super) name: Box<str>,
-    pub(super) line: Option<usize>,
-}
 
 /// A trait as far as it could be read.
 #[derive(Debug)]
@@ -55,6 +47,7 @@ pub(super) struct DraftFeature {
     pub(super) unit: Option<Box<str>>,
     pub(super) owner: Option<Box<str>>,
     pub(super) sensitivity: Option<Sensitivity>,
+    pub(super) sensitivity_line: Option<usize>,
     pub(super) source: Option<DraftSource>,
     pub(super) encoding: Option<DraftEncoding>,
 }
@@ -81,7 +74,7 @@ pub(super) struct DraftScored {
 }
 
 pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
-    let name = named(&mut fields, "name", "the trait's name in the event, such as \"loyalty_tier\"");
+    let name = fields.named("name", "the trait's name in the event, such as \"loyalty_tier\"");
     let title = fields.text("title", "words for people, such as \"Loyalty tier\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
@@ -90,7 +83,13 @@ pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
     fields.finish("a trait");
     let def = (|| {
         let name = name.as_ref()?.name.clone();
-        Some(TraitDef { name, title: title?, owner: owner?, sensitivity: sensitivity?, kind: kind? })
+        Some(TraitDef {
+            name,
+            title: title?,
+            owner: owner?,
+            sensitivity: sensitivity?,
+            kind: kind?,
+        })
     })();
     DraftTrait { path, name, kind, sensitivity, def }
 }
@@ -101,6 +100,7 @@ pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
     let unit = fields.text("unit", "what one of it is, such as \"orders\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
+    let sensitivity_line = fields.peek("sensitivity").and_then(|node| node.line);
     let source = source::read(&mut fields);
     let encoding = encoding(&mut fields);
     let (path, line) = (fields.path.clone(), fields.line);
@@ -108,11 +108,21 @@ pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
         fields.finish(whose);
     }
     let source = source.and_then(|(source, _)| source);
-    DraftFeature { path, line, name, title, unit, owner, sensitivity, source, encoding }
+    DraftFeature {
+        path,
+        line,
+        name,
+        title,
+        unit,
+        owner,
+        sensitivity,
+        sensitivity_line,
+        source,
+        encoding,
+    }
 }
 
-/// `None` when the table itself is none; parts at fault are `None` inside.
-pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> Option<DraftRfm> {
+pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> DraftRfm {
     let mut scored = |key| {
         let node = fields.need(key, "{ feature = \"…\", cuts = [four ascending numbers] }")?;
         fields.table_of(key, node).map(read_scored)
@@ -123,11 +133,11 @@ pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> Option<DraftRfm> {
         monetary: scored("monetary"),
     };
     fields.finish("the fallback");
-    Some(rfm)
+    rfm
 }
 
 fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
-    let feature = named(&mut fields, "feature", "the name of a feature");
+    let feature = fields.named("feature", "the name of a feature");
     let right = "four ascending numbers, such as [7, 14, 28, 56]";
     let cuts = fields.need("cuts", right).and_then(|node| {
         let cuts = match &node.data {
@@ -148,14 +158,17 @@ fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
 
 fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
     let such_as = "a name in snake case, such as \"orders_28d\"";
-    let named = named(fields, "name", such_as)?;
+    let named = fields.named("name", such_as)?;
     let snake = named.name.starts_with(|c: char| c.is_ascii_lowercase())
         && named.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if !snake || named.name.len() > MAX_NAME_BYTES {
         fields.fault(
             named.line,
             "name",
-            format!("must be {such_as}, of at most {MAX_NAME_BYTES} letters; it is `{}`", named.name),
+            format!(
+                "must be {such_as}, of at most {MAX_NAME_BYTES} letters; it is `{}`",
+                named.name
+            ),
         );
     }
     Some(named)
@@ -163,16 +176,6 @@ fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
 
 fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
     fields.text("owner", "who answers for it, such as \"crm@example.com\"")
-}
-
-pub(super) fn named(
-    fields: &mut Fields<'_, '_>,
-    key: &'static str,
-    such_as: &str,
-) -> Option<Named> {
-    let node = fields.need(key, such_as)?;
-    let name = fields.text_of(key, node, such_as)?;
-    Some(Named { name, line: node.line })
 }
 
 /// The keys `missing` and `encoding`; `None` where there is no encoding, or a

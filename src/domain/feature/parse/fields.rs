@@ -25,6 +25,13 @@ impl Sink {
     }
 }
 
+/// A name and where it stands.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: Box<str>,
+    pub(super) line: Option<usize>,
+}
+
 /// One table being read: every key asked for is known, the rest are faults.
 pub(super) struct Fields<'d, 'f> {
     /// Dotted, from the root; empty at the root.
@@ -38,20 +45,23 @@ pub(super) struct Fields<'d, 'f> {
 impl<'d, 'f> Fields<'d, 'f> {
     /// `None`, and a fault, when `node` is no table.
     pub(super) fn of(node: &'d Node, path: String, faults: &'f Sink) -> Option<Self> {
-        match &node.data {
-            Data::Table(entries) => {
-                Some(Self { path, line: node.line, entries, known: Vec::new(), faults })
-            }
-            _ => {
-                faults.add(node.line, path, format!("must be a table; it is {}", node.noun()));
-                None
-            }
-        }
+        let Data::Table(entries) = &node.data else {
+            faults.add(node.line, path, format!("must be a table; it is {}", node.noun()));
+            return None;
+        };
+        Some(Self { path, line: node.line, entries, known: Vec::new(), faults })
     }
 
     /// The value of an optional key.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'d Node> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        self.peek(key)
+    }
+
+    /// The same, without making the key one that belongs here.
+    pub(super) fn peek(&self, key: &str) -> Option<&'d Node> {
         self.entries.iter().find(|entry| *entry.key == *key).map(|entry| &entry.node)
     }
 
@@ -68,6 +78,13 @@ impl<'d, 'f> Fields<'d, 'f> {
     pub(super) fn text(&mut self, key: &'static str, such_as: &str) -> Option<Box<str>> {
         let node = self.need(key, such_as)?;
         self.text_of(key, node, such_as)
+    }
+
+    /// The same, with its line.
+    pub(super) fn named(&mut self, key: &'static str, such_as: &str) -> Option<Named> {
+        let node = self.need(key, such_as)?;
+        let name = self.text_of(key, node, such_as)?;
+        Some(Named { name, line: node.line })
     }
 
     pub(super) fn text_of(&self, key: &str, node: &Node, such_as: &str) -> Option<Box<str>> {
@@ -110,15 +127,12 @@ impl<'d, 'f> Fields<'d, 'f> {
 
     fn choice_of<T: Copy>(&self, key: &str, node: &Node, choices: &[(&str, T)]) -> Option<T> {
         let names = || choices.iter().map(|choice| choice.0);
-        let text = match &node.data {
-            Data::Text(text) => &**text,
-            _ => {
-                let (noun, names) = (node.noun(), listed(names()));
-                self.fault(node.line, key, format!("must be one of {names}; it is {noun}"));
-                return None;
-            }
+        let Data::Text(text) = &node.data else {
+            let (noun, names) = (node.noun(), listed(names()));
+            self.fault(node.line, key, format!("must be one of {names}; it is {noun}"));
+            return None;
         };
-        let found = choices.iter().find(|choice| choice.0 == text);
+        let found = choices.iter().find(|choice| *choice.0 == **text);
         if found.is_none() {
             let meant = did_you_mean(text, names());
             let names = listed(names());
@@ -157,11 +171,7 @@ impl<'d, 'f> Fields<'d, 'f> {
             None => Some(default),
             Some(Node { data: Data::Bool(flag), .. }) => Some(*flag),
             Some(node) => {
-                self.fault(
-                    node.line,
-                    key,
-                    format!("must be true or false; it is {}", node.noun()),
-                );
+                self.fault(node.line, key, format!("must be true or false; it is {}", node.noun()));
                 None
             }
         }

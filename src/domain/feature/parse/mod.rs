@@ -5,11 +5,11 @@
 //! the second checks what tables say about each other (`resolve`). The normal
 //! form goes the same way as the file, so both mean the same.
 
-mod declaration;
 mod document;
 mod fields;
-mod resolve;
 mod source;
+mod declaration;
+mod resolve;
 
 use crate::domain::fault::Faults;
 use crate::domain::feature::define::{FeatureDef, TraitDef};
@@ -49,21 +49,17 @@ fn read(document: &Node) -> Result<Declared, Faults> {
 
 fn root(document: &Node, faults: &Sink) -> Option<Declared> {
     let mut root = Fields::of(document, String::new(), faults)?;
-    let traits: Vec<_> = tables(&mut root, "trait", faults)
-        .into_iter()
-        .map(declaration::read_trait)
-        .collect();
-    let features: Vec<_> = tables(&mut root, "feature", faults)
-        .into_iter()
-        .map(declaration::read_feature)
-        .collect();
+    let traits: Vec<_> =
+        tables(&mut root, "trait", faults).into_iter().map(declaration::read_trait).collect();
+    let features: Vec<_> =
+        tables(&mut root, "feature", faults).into_iter().map(declaration::read_feature).collect();
     if features.is_empty() {
         root.fault(None, "feature", "is missing: declare at least one `[[feature]]`");
     }
     let rfm = root
         .need("rfm", "a table `[rfm]` with `recency`, `frequency` and `monetary`")
         .and_then(|node| root.table_of("rfm", node))
-        .and_then(declaration::read_rfm);
+        .map(declaration::read_rfm);
     root.finish("a features file");
     resolve::resolve(traits, features, rfm, faults)
 }

@@ -5,9 +5,9 @@ use crate::domain::feature::define::{
 };
 use crate::domain::feature::parse::Declared;
 use crate::domain::feature::parse::declaration::{
-    DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait, Named,
+    DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait,
 };
-use crate::domain::feature::parse::fields::{Sink, did_you_mean};
+use crate::domain::feature::parse::fields::{Named, Sink, did_you_mean};
 use crate::domain::feature::parse::source::DraftSource;
 use crate::domain::feature::rfm::{RfmRules, Scored};
 use crate::domain::feature::source::{EventSource, Ratio, Source};
@@ -77,7 +77,8 @@ impl Tables<'_> {
                 Some(Source::Trait(index))
             }
             DraftSource::Ratio { numerator, denominator } => {
-                let part = |key, named| self.number_feature(named, &format!("{}.{key}", draft.path));
+                let part =
+                    |key, named| self.number_feature(named, &format!("{}.{key}", draft.path));
                 let (numerator, denominator) =
                     (part("numerator", numerator), part("denominator", denominator));
                 let (numerator, denominator) = (numerator?, denominator?);
@@ -91,7 +92,8 @@ impl Tables<'_> {
         let names = self.features.iter().map(|f| f.name.as_ref());
         let index = self.find(named, path, "feature", names)?;
         if self.kind(index) == Some(Kind::Text) {
-            let problem = format!("must name a feature that is a number; `{}` is a text", named.name);
+            let problem =
+                format!("must name a feature that is a number; `{}` is a text", named.name);
             self.faults.add(named.line, path, problem);
             return None;
         }
@@ -130,12 +132,14 @@ impl Tables<'_> {
 
     /// Every ratio after those it is made of. Circles are refused, each once.
     fn ratios_in_order(&self) -> Vec<Ratio> {
-        let mut waiting: Vec<Ratio> = self.sources.iter().filter_map(ratio).collect();
+        let mut waiting: Vec<Ratio> =
+            self.sources.iter().filter_map(|source| ratio(*source)).collect();
         let mut ordered = Vec::with_capacity(waiting.len());
         loop {
             let waits = |part: usize| waiting.iter().any(|ratio| ratio.feature == part);
-            let (blocked, ready): (Vec<_>, Vec<_>) =
-                waiting.iter().partition(|ratio| waits(ratio.numerator) || waits(ratio.denominator));
+            let (blocked, ready): (Vec<_>, Vec<_>) = waiting
+                .iter()
+                .partition(|ratio| waits(ratio.numerator) || waits(ratio.denominator));
             if ready.is_empty() {
                 self.refuse_circles(&blocked);
                 return ordered;
@@ -160,15 +164,22 @@ impl Tables<'_> {
             }
             // Ended on a feature of this very walk: a circle not yet refused.
             if let Some(begin) = at.and_then(|r| walk.iter().position(|f| *f == r.feature)) {
-                let names: Vec<&str> =
-                    walk[begin..].iter().chain(&walk[begin..=begin]).map(|f| self.name(*f)).collect();
+                let names: Vec<&str> = walk[begin..]
+                    .iter()
+                    .chain(&walk[begin..=begin])
+                    .map(|f| self.name(*f))
+                    .collect();
                 let first = &self.features[walk[begin]];
                 let problem = format!(
                     "rests on itself ({}): a ratio must rest on features that are no ratios in \
                      the end",
                     names.join(" → ")
                 );
-                self.faults.add(first.line, format!("{}.numerator", first.path), problem);
+                let line = match &first.source {
+                    Some(DraftSource::Ratio { numerator, .. }) => numerator.line,
+                    _ => first.line,
+                };
+                self.faults.add(line, format!("{}.numerator", first.path), problem);
             }
         }
     }
@@ -205,7 +216,8 @@ impl Tables<'_> {
                 [numerator, denominator].into_iter().map(|named| &named.name).find(|name| {
                     let mut features = self.features.iter();
                     features.any(|f| {
-                        sensitive(f.sensitivity) && f.name.as_ref().is_some_and(|n| n.name == **name)
+                        sensitive(f.sensitivity)
+                            && f.name.as_ref().is_some_and(|n| n.name == **name)
                     })
                 })
             }
@@ -213,7 +225,8 @@ impl Tables<'_> {
         };
         if let Some(of) = of {
             let problem = format!("must be \"sensitive\", because `{of}` is, which it is made of");
-            self.faults.add(draft.line, format!("{}.sensitivity", draft.path), problem);
+            let path = format!("{}.sensitivity", draft.path);
+            self.faults.add(draft.sensitivity_line, path, problem);
         }
     }
 
@@ -263,9 +276,9 @@ impl Tables<'_> {
     }
 }
 
-fn ratio(source: &Option<Source>) -> Option<Ratio> {
+fn ratio(source: Option<Source>) -> Option<Ratio> {
     match source {
-        Some(Source::Ratio(ratio)) => Some(*ratio),
+        Some(Source::Ratio(ratio)) => Some(ratio),
         _ => None,
     }
 }
@@ -281,7 +294,8 @@ fn refuse_twins<'d>(
         match seen.iter().find(|first| first.name == named.name) {
             Some(first) => {
                 let before = first.line.map_or_else(String::new, |line| format!(" on line {line}"));
-                let problem = format!("`{}` is declared{before} already: choose another", named.name);
+                let problem =
+                    format!("`{}` is declared{before} already: choose another", named.name);
                 faults.add(named.line, format!("{path}.name"), problem);
             }
             None => seen.push(named),

@@ -1,12 +1,13 @@
 //! First pass over the keys that say where a feature's value comes from.
 
 use crate::domain::event::{EventKind, Scalar};
-use crate::domain::feature::parse::declaration::{KINDS, Named, named};
+use crate::domain::feature::define::Kind;
 use crate::domain::feature::parse::document::{Data, Node};
-use crate::domain::feature::parse::fields::Fields;
+use crate::domain::feature::parse::fields::{Fields, Named};
 use crate::domain::feature::source::{Condition, EventSource, Fold, Head, PropertyType, Test};
 use crate::domain::feature::window::Window;
 
+pub(super) const KINDS: [(&str, Kind); 2] = [("number", Kind::Number), ("text", Kind::Text)];
 const MAX_ROLLING_DAYS: u32 = 3650;
 const HALF_LIFE_DAYS: std::ops::RangeInclusive<f64> = 0.5..=730.0;
 /// A day: see `sessions`, which moves a start by up to a gap.
@@ -83,9 +84,7 @@ impl Form {
 /// The source, and whose keys they are, for the fault about those that do not
 /// belong. `None` when even that is not known.
 pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, String)> {
-    let fold = fields.get("fold");
-    let from_trait = fields.get("trait");
-    match (fold, from_trait) {
+    match (fields.peek("fold"), fields.peek("trait")) {
         (None, None) => {
             let problem = "is missing: say where the value comes from, by `fold` (such as \
                            \"count\") or by `trait` (a declared trait)";
@@ -98,7 +97,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, 
             None
         }
         (None, Some(_)) => {
-            let source = named(fields, "trait", "the name of a declared trait");
+            let source = fields.named("trait", "the name of a declared trait");
             Some((source.map(DraftSource::Trait), "a feature from a trait".into()))
         }
         (Some(_), None) => {
@@ -111,8 +110,8 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, 
 
 fn by_fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<DraftSource> {
     if form == Form::Ratio {
-        let numerator = named(fields, "numerator", "the name of a feature");
-        let denominator = named(fields, "denominator", "the name of a feature");
+        let numerator = fields.named("numerator", "the name of a feature");
+        let denominator = fields.named("denominator", "the name of a feature");
         return Some(DraftSource::Ratio { numerator: numerator?, denominator: denominator? });
     }
     let head = head(fields);
@@ -260,8 +259,10 @@ fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
         }
         (None, Some(node)) => match (bound("above", above), bound("below", below)) {
             (Some(Some(above)), Some(Some(below))) if above >= below => {
-                let problem = format!("must be less than `below`: nothing is above {above} and \
-                                       below {below}");
+                let problem = format!(
+                    "must be less than `below`: nothing is above {above} and \
+                                       below {below}"
+                );
                 fields.fault(node.line, "above", problem);
                 None
             }
@@ -274,12 +275,7 @@ fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
 }
 
 /// One value or a list of them, all of one type.
-fn scalars(
-    fields: &Fields<'_, '_>,
-    key: &str,
-    node: &Node,
-    such_as: &str,
-) -> Option<Vec<Scalar>> {
+fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Option<Vec<Scalar>> {
     let items = match &node.data {
         Data::List(items) if !items.is_empty() => items.as_slice(),
         Data::List(_) => {
@@ -314,8 +310,18 @@ fn scalars(
 
 fn window(fields: &mut Fields<'_, '_>, form: Form) -> Option<Window> {
     let allowed = match form.windows() {
-        // The key is not asked for, so one that is given does not belong.
-        Windows::None => return Some(Window::Lifetime),
+        Windows::None => {
+            if fields.peek("window").is_some()
+                && let Some(node) = fields.get("window")
+            {
+                let problem = format!(
+                    "must be left out: fold `{}` takes no window, it sees all of the past",
+                    form.name()
+                );
+                fields.fault(node.line, "window", problem);
+            }
+            return Some(Window::Lifetime);
+        }
         Windows::LifetimeOrRolling => "\"lifetime\" or { rolling_days = 28 }",
         Windows::All => "\"lifetime\", { rolling_days = 28 } or { half_life_days = 30 }",
     };

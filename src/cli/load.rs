@@ -1,0 +1,180 @@
+//! `segmentd load`: any shop's table, through a column mapping and the API.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use flate2::read::MultiGzDecoder;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+
+use crate::cli::mapping::Mapping;
+
+#[derive(Debug, Args)]
+pub(super) struct Load {
+    /// How a row becomes an event (TOML); see config/load.example.toml.
+    #[arg(long, value_name = "FILE")]
+    mapping: PathBuf,
+    /// The running service.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// A key with the scope `ingest`.
+    #[arg(long, env = "SEGMENTD_KEY", hide_env_values = true)]
+    key: String,
+    /// Events per request.
+    #[arg(long, default_value_t = 5000)]
+    batch: usize,
+    /// The table: CSV with a header line; `.gz` is unpacked.
+    table: PathBuf,
+}
+
+impl Load {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let sender = Sender::new(&self.url, &self.key)?;
+        let counts = send_table(&sender, &self.mapping, &self.table, self.batch, 0).await?;
+        println!("{counts}");
+        Ok(())
+    }
+}
+
+/// What became of what was sent.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) sent: u64,
+    pub(super) accepted: u64,
+    pub(super) duplicate: u64,
+    pub(super) rejected: u64,
+    /// Rejections by reason.
+    pub(super) reasons: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.accepted += other.accepted;
+        self.duplicate += other.duplicate;
+        self.rejected += other.rejected;
+        for (reason, count) in other.reasons {
+            *self.reasons.entry(reason).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, accepted, duplicate, rejected, reasons } = self;
+        write!(f, "sent {sent}, accepted {accepted}, duplicate {duplicate}, rejected {rejected}")?;
+        for (reason, count) in reasons {
+            write!(f, "\n  {count} rejected: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends events to the bulk endpoint.
+#[derive(Debug)]
+pub(super) struct Sender {
+    client: reqwest::Client,
+    url: String,
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    status: String,
+    #[serde(default)]
+    errors: Vec<Fault>,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    field: String,
+    problem: String,
+}
+
+impl Sender {
+    pub(super) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder().build()?;
+        let url = format!("{}/v1/events/bulk", url.trim_end_matches('/'));
+        Ok(Self { client, url, key: key.to_owned() })
+    }
+
+    /// Sends NDJSON; fails unless every line got its verdict.
+    pub(super) async fn send(&self, lines: Vec<u8>, count: u64) -> anyhow::Result<Counts> {
+        let request = self.client.post(&self.url).bearer_auth(&self.key).body(lines);
+        let answer = request.send().await.context("cannot reach the service")?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        anyhow::ensure!(status.is_success(), "the service answered {status}: {text}");
+        let mut counts = Counts { sent: count, ..Counts::default() };
+        for line in text.lines() {
+            let verdict: Verdict = serde_json::from_str(line)?;
+            match verdict.status.as_str() {
+                "accepted" => counts.accepted += 1,
+                "duplicate" => counts.duplicate += 1,
+                "rejected" => {
+                    counts.rejected += 1;
+                    let reasons: Vec<String> = verdict
+                        .errors
+                        .into_iter()
+                        .map(|fault| format!("{} {}", fault.field, fault.problem))
+                        .collect();
+                    *counts.reasons.entry(reasons.join("; ")).or_default() += 1;
+                }
+                _ => anyhow::bail!("the service stopped: {line}"),
+            }
+        }
+        let verdicts = counts.accepted + counts.duplicate + counts.rejected;
+        anyhow::ensure!(verdicts == count, "{count} events sent, {verdicts} verdicts");
+        Ok(counts)
+    }
+}
+
+/// Sends a whole table, with a progress bar where somebody looks.
+pub(super) async fn send_table(
+    sender: &Sender,
+    mapping: &Path,
+    table: &Path,
+    batch: usize,
+    shift_millis: i64,
+) -> anyhow::Result<Counts> {
+    let file = File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
+    let bar = ProgressBar::new(file.metadata()?.len());
+    bar.set_style(ProgressStyle::with_template(
+        "{msg:24} {wide_bar} {bytes}/{total_bytes} eta {eta}",
+    )?);
+    bar.set_message(table.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let mut reader = csv::Reader::from_reader(unpacked(table, bar.wrap_read(file)));
+    let mapping = Mapping::read(mapping, reader.headers()?)?;
+    let mut counts = Counts::default();
+    let mut lines = Vec::new();
+    let mut held = 0;
+    for (row, line) in reader.records().zip(1..) {
+        let event = mapping.event(&row?, line, shift_millis);
+        serde_json::to_writer(&mut lines, &event)?;
+        lines.push(b'\n');
+        held += 1;
+        if held == batch as u64 {
+            counts.add(sender.send(std::mem::take(&mut lines), held).await?);
+            held = 0;
+        }
+    }
+    if held > 0 {
+        counts.add(sender.send(lines, held).await?);
+    }
+    bar.finish_and_clear();
+    Ok(counts)
+}
+
+/// The table's bytes, unpacked where its name ends in `.gz`.
+pub(super) fn unpacked(path: &Path, bytes: impl Read + 'static) -> Box<dyn Read> {
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        Box::new(MultiGzDecoder::new(bytes))
+    } else {
+        Box::new(bytes)
+    }
+}
