@@ -221,6 +221,27 @@ async fn a_directory_that_the_servers_account_cannot_reach_is_replaced() {
     fs::remove_dir_all(elsewhere).unwrap();
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn root_runs_the_server_as_the_owner_of_its_data() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+
+    const OWNER: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can choose.
+    }
+    let state = state_directory();
+    let place = state.path().join("postgres");
+    fs::create_dir(&place).unwrap();
+    fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
+    chown(&place, Some(OWNER), Some(OWNER)).unwrap();
+    let postgres = start(state.path()).await;
+    let pid = server_pid(&place.join("data")).as_raw_pid();
+    assert_eq!(fs::metadata(place.join("data")).unwrap().uid(), OWNER);
+    assert!(fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == OWNER));
+    postgres.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn databases_are_created_once() {
     let state = state_directory();
