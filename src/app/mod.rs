@@ -198,6 +198,35 @@ impl App {
         &self.clock
     }
 
+    /// What handlers use, for commands that run beside the server.
+    pub fn state(&self) -> ApiState {
+        self.api_state.clone()
+    }
+
+    /// Trains once, without serving.
+    pub async fn train_once(self) -> anyhow::Result<String> {
+        let training = Arc::clone(&self.api_state.training);
+        let run = training.request(training.default_spec(), "command line", None).await?;
+        let run = run.context("the run was not queued")?;
+        training.run_queued().await?;
+        let row = crate::store::runs::find(self.db().read(), &run).await?;
+        let row = row.context("the run is gone")?;
+        self.database.close().await?;
+        match (row.model, row.error) {
+            (Some(model), _) => Ok(model.to_string()),
+            (None, Some(error)) => anyhow::bail!("{error}"),
+            (None, None) => anyhow::bail!("another replica is training; the run waits its turn"),
+        }
+    }
+
+    /// Runs in the background.
+    pub fn spawn(
+        self,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::JoinHandle<anyhow::Result<()>> {
+        tasks::spawn(self.run(until))
+    }
+
     /// Serves until `until` resolves; then stops accepting, finishes requests,
     /// stops background work, and closes the database: in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {

@@ -1,0 +1,248 @@
+//! `segmentd demo`: the whole job on a year of real shopping, then live.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use tokio::sync::oneshot;
+
+use crate::api::ApiState;
+use crate::app::App;
+use crate::cli::load::{Counts, Sender, send_table, unpacked};
+use crate::cli::mapping::Mapping;
+use crate::cli::serve;
+use crate::config::{Config, Schedule};
+use crate::domain::access::Scope;
+use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::service::access;
+use crate::store::{ReadDb, assignments, customers};
+
+/// The data ends here; the demo moves it so that it ends today.
+const DATA_ENDS: Timestamp = Timestamp::from_millis(1_514_779_280_000);
+const TABLES: [(&str, &str); 3] = [
+    ("demographics.toml", "demographics.csv"),
+    ("baskets.toml", "baskets.csv.gz"),
+    ("coupon_redemptions.toml", "coupon_redemptions.csv"),
+];
+const BATCH_EVENTS: usize = 5000;
+/// The last two weeks are replayed, this many events at a time, once a second.
+const TAIL_DAYS: i64 = 14;
+const REPLAY_EVENTS: usize = 20;
+const REPORT_EVERY: u32 = 10;
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Folder with the tables and their mappings.
+    #[arg(long, default_value = "tests/data/complete_journey")]
+    data: PathBuf,
+    /// Stop once everything is loaded, trained and assigned: for scripts.
+    #[arg(long)]
+    exit_when_ready: bool,
+}
+
+impl Demo {
+    pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
+        let stop = serve::stop_signal()?;
+        config.training.schedule =
+            Some(Schedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
+        let state_directory = config.database.state_directory.clone();
+        let app = App::build(config).await?;
+        let api = app.addr()?;
+        let admin = app.admin_addr()?;
+        let key =
+            access::create(app.db(), app.clock(), "demo", &Scope::ALL).await?;
+        let state = app.state();
+        let (finish, finished) = oneshot::channel::<()>();
+        let running = app.spawn(async move {
+            tokio::select! {
+                () = stop => {}
+                // Also when the demo failed and dropped its end.
+                _ = finished => {}
+            }
+        });
+        let sender = Sender::new(&format!("http://{api}"), &key)?;
+        let shown = async {
+            let shift = self.load(&sender, &state, &state_directory).await?;
+            train(&state).await?;
+            show_segments(&state).await?;
+            println!("\nAPI      http://{api}/docs");
+            println!("metrics  http://{admin}/metrics");
+            println!("key      {key}\n");
+            println!("Score a customer who came yesterday and spends well:\n");
+            println!(
+                "curl -s http://{api}/v1/score -H 'Authorization: Bearer {key}' \\\n  -d '{}'\n",
+                example(&state)
+            );
+            if self.exit_when_ready {
+                return Ok(());
+            }
+            println!("Replaying the last {TAIL_DAYS} days live, retraining every minute. Ctrl-C stops.");
+            self.replay(&sender, &state, shift).await
+        };
+        let outcome = tokio::select! {
+            outcome = shown => outcome,
+            () = finish_of(&running) => Ok(()),
+        };
+        // The server may have stopped by itself already.
+        let _ = finish.send(());
+        running.await??;
+        outcome
+    }
+
+    /// Loads every table that is not there yet; returns by how much time was moved.
+    async fn load(
+        &self,
+        sender: &Sender,
+        state: &ApiState,
+        state_directory: &Path,
+    ) -> anyhow::Result<i64> {
+        let now = state.intake.now();
+        let shift = shift(state_directory, now).await?;
+        let done = state_directory.join("demo.loaded");
+        if tokio::fs::try_exists(&done).await? && customers::count(&state.db).await? > 0 {
+            println!("The data is there from an earlier start.");
+            return Ok(shift);
+        }
+        let mut counts = Counts::default();
+        for (mapping, table) in TABLES {
+            let (mapping, table) = (self.data.join(mapping), self.data.join(table));
+            counts.add(send_table(sender, &mapping, &table, BATCH_EVENTS, shift).await?);
+        }
+        println!("{counts}");
+        tokio::fs::write(&done, counts.to_string()).await?;
+        Ok(shift)
+    }
+
+    async fn replay(&self, sender: &Sender, state: &ApiState, shift: i64) -> anyhow::Result<()> {
+        let mut tail = self.tail(shift)?;
+        let started = state.intake.now().millis();
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let mut counts = Counts::default();
+        for tick in 1_u32.. {
+            ticks.tick().await;
+            let now = state.intake.now();
+            let mut lines = Vec::new();
+            for number in 0..REPLAY_EVENTS {
+                let Some(mut event) = tail.pop_front() else { break };
+                tail.push_back(event.clone());
+                event["message_id"] = format!("live-{started}-{tick}-{number}").into();
+                event["timestamp"] = now.to_string().into();
+                serde_json::to_writer(&mut lines, &event)?;
+                lines.push(b'\n');
+            }
+            counts.add(sender.send(lines, REPLAY_EVENTS as u64).await?);
+            if tick % REPORT_EVERY == 0 {
+                let lineup = state.live.snapshot();
+                let model = lineup.active.as_ref().map_or("fallback", |model| model.id().short());
+                println!(
+                    "{now}  {} events accepted, generation {}, model {model}",
+                    counts.accepted, lineup.generation
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn tail(&self, shift: i64) -> anyhow::Result<VecDeque<serde_json::Value>> {
+        let (mapping, table) = TABLES[1];
+        let path = self.data.join(table);
+        let file = std::fs::File::open(&path)?;
+        let mut reader = csv::Reader::from_reader(unpacked(&path, file));
+        let mapping = Mapping::read(&self.data.join(mapping), reader.headers()?)?;
+        let from = DATA_ENDS.plus_millis(-TAIL_DAYS * MILLIS_PER_DAY);
+        let mut tail = VecDeque::new();
+        for (row, line) in reader.records().zip(1..) {
+            let row = row?;
+            if mapping.happened(&row, line).is_some_and(|at| at >= from) {
+                tail.push_back(mapping.event(&row, line, shift));
+            }
+        }
+        anyhow::ensure!(!tail.is_empty(), "{} has no rows to replay", path.display());
+        Ok(tail)
+    }
+}
+
+async fn finish_of<T>(running: &tokio::task::JoinHandle<T>) {
+    while !running.is_finished() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whole days from the end of the data to now, the same at every start.
+async fn shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
+    tokio::fs::create_dir_all(state_directory).await?;
+    let kept = state_directory.join("demo.shift_days");
+    if let Ok(text) = tokio::fs::read_to_string(&kept).await {
+        let days: i64 = text.trim().parse().with_context(|| format!("in {}", kept.display()))?;
+        return Ok(days * MILLIS_PER_DAY);
+    }
+    let days = (now.millis() - DATA_ENDS.millis()).div_euclid(MILLIS_PER_DAY);
+    tokio::fs::write(&kept, days.to_string()).await?;
+    Ok(days * MILLIS_PER_DAY)
+}
+
+/// Trains, unless a model is live; waits until every customer is assigned by it.
+async fn train(state: &ApiState) -> anyhow::Result<()> {
+    if state.live.lineup().active.is_none() {
+        println!("Training on {} customers …", customers::count(&state.db).await?);
+        let spec = state.training.default_spec();
+        state.training.request(spec, "demo", None).await?;
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
+    loop {
+        let lineup = state.live.snapshot();
+        let generation = lineup.generation;
+        let stale = customers::count_assigned_before(&state.db, generation).await?;
+        if lineup.active.is_some() && stale == 0 {
+            return Ok(());
+        }
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "training took too long: see the log");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
+    let lineup = state.live.snapshot();
+    let model = lineup.active.as_ref().context("no model is live")?;
+    let sizes = sizes(&state.db, model.id()).await?;
+    let all: i64 = sizes.iter().map(|(_, size)| size).sum();
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED);
+    table.set_header(["segment", "customers", "share", "what sets it apart"]);
+    for segment in model.segments() {
+        let size = sizes.iter().find(|(key, _)| **key == *segment.key).map_or(0, |(_, n)| *n);
+        let percent = size * 1000 / all.max(1);
+        table.add_row([
+            segment.key.to_string(),
+            size.to_string(),
+            format!("{}.{} %", percent / 10, percent % 10),
+            segment.label.to_string(),
+        ]);
+    }
+    println!("\n{table}");
+    Ok(())
+}
+
+async fn sizes(
+    db: &ReadDb,
+    model: &crate::domain::id::ModelId,
+) -> anyhow::Result<Vec<(String, i64)>> {
+    let rows = assignments::sizes(db, Some(model)).await?;
+    Ok(rows.into_iter().map(|(segment, customers, _)| (segment, customers)).collect())
+}
+
+/// A body for `/v1/score` from the features' own names.
+fn example(state: &ApiState) -> String {
+    let lineup = state.live.snapshot();
+    let rules = lineup.features.rfm();
+    let body = serde_json::json!({ "features": {
+        &*rules.recency.feature: 1,
+        &*rules.frequency.feature: rules.frequency.cuts[3],
+        &*rules.monetary.feature: rules.monetary.cuts[3],
+    } });
+    body.to_string()
+}
