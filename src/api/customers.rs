@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Value as JsonValue};
 
 use crate::api::extract::{Caller, Page, Read};
+use crate::api::score::value_body;
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
-use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, Value};
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
@@ -134,10 +135,6 @@ fn key(id: &str) -> Result<CustomerKey, ApiError> {
 }
 
 fn named(set: &FeatureSet, row: FeatureRow) -> Map<String, JsonValue> {
-    let value = |value| match value {
-        Value::Missing => JsonValue::Null,
-        Value::Number(number) => JsonValue::from(number),
-        Value::Category(text) => JsonValue::from(text.into_string()),
-    };
-    set.features().iter().zip(row.0).map(|(def, v)| (def.name.to_string(), value(v))).collect()
+    let names = set.features().iter().map(|def| def.name.to_string());
+    names.zip(row.0.into_iter().map(value_body)).collect()
 }

@@ -14,7 +14,7 @@ mod models;
 pub mod openapi;
 mod score;
 mod segments;
-mod state;
+pub mod state;
 mod training;
 
 use axum::Router;

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::api::extract::{Body, Caller, Score};
 use crate::api::{ApiError, ApiState};
-use crate::domain::model::{Reason, Scratch};
+use crate::domain::feature::Value;
+use crate::domain::model::{Direction, Model, Reason, Scratch};
 use crate::domain::wire::rows;
 use crate::service::ServiceError;
 use crate::service::live::{Lineup, Verdict};
@@ -53,7 +54,46 @@ struct Scored<'l> {
     p_value: Option<f64>,
     outlier: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reasons: Option<Vec<Reason>>,
+    reasons: Option<Vec<ReasonBody>>,
+}
+
+/// One feature's part in the distance, in the feature's own unit.
+#[derive(Serialize)]
+struct ReasonBody {
+    feature: String,
+    unit: String,
+    share: f64,
+    value: serde_json::Value,
+    typical: serde_json::Value,
+    direction: &'static str,
+}
+
+impl ReasonBody {
+    fn new(model: &Model, reason: Reason) -> Self {
+        let def = &model.features()[reason.feature];
+        Self {
+            feature: def.name.to_string(),
+            unit: def.unit.to_string(),
+            share: reason.share,
+            value: value_body(reason.value),
+            typical: value_body(reason.typical),
+            direction: match reason.direction {
+                Direction::Higher => "higher",
+                Direction::Lower => "lower",
+                Direction::Same => "same",
+                Direction::Different => "different",
+            },
+        }
+    }
+}
+
+/// A feature's value as JSON; null where it is missing.
+pub(super) fn value_body(value: Value) -> serde_json::Value {
+    match value {
+        Value::Missing => serde_json::Value::Null,
+        Value::Number(number) => number.into(),
+        Value::Category(text) => text.into_string().into(),
+    }
 }
 
 pub(super) async fn post_score(
@@ -80,7 +120,10 @@ fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let mut scores = request.rows.iter().map(|row| {
         let verdict = lineup.score(row, &mut scratch);
         let reasons = match (&lineup.active, &verdict.score) {
-            (Some(model), Some(score)) if request.explain => Some(model.explain(row, score)),
+            (Some(model), Some(score)) if request.explain => {
+                let reasons = model.explain(row, score).into_iter();
+                Some(reasons.map(|reason| ReasonBody::new(model, reason)).collect())
+            }
             _ => None,
         };
         scored(verdict, reasons)
@@ -108,7 +151,7 @@ fn from(lineup: &Lineup) -> From<'_> {
     }
 }
 
-fn scored(verdict: Verdict<'_>, reasons: Option<Vec<Reason>>) -> Scored<'_> {
+fn scored(verdict: Verdict<'_>, reasons: Option<Vec<ReasonBody>>) -> Scored<'_> {
     Scored {
         segment: verdict.segment,
         label: verdict.label,

@@ -211,7 +211,7 @@ async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
     let sizes = sizes(&state.db, model.id()).await?;
     let all: i64 = sizes.iter().map(|(_, size)| size).sum();
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["segment", "customers", "share", "what sets it apart"]);
     for segment in model.segments() {
         let size = sizes.iter().find(|(key, _)| **key == *segment.key).map_or(0, |(_, n)| *n);

@@ -20,6 +20,8 @@ pub mod id;
 pub mod access;
 pub mod event;
 pub mod feature;
+pub mod stats;
+pub mod encode;
 pub mod model;
 pub mod train;
 pub mod wire;

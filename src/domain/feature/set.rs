@@ -2,7 +2,7 @@
 
 use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::feature::define::{FeatureDef, TraitDef};
+use crate::domain::feature::define::{FeatureDef, Kind, TraitDef};
 use crate::domain::feature::normal;
 use crate::domain::feature::parse::{self, Declared};
 use crate::domain::feature::rfm::RfmRules;
@@ -90,6 +90,15 @@ impl FeatureSet {
 
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.features.iter().position(|feature| &*feature.name == name)
+    }
+
+    /// What the feature at this index holds when it is not missing.
+    pub fn kind_of(&self, index: usize) -> Kind {
+        match &self.sources[index] {
+            Source::Events(at) => self.event_sources[*at].kind(),
+            Source::Trait(at) => self.traits[*at].kind,
+            Source::Ratio(_) => Kind::Number,
+        }
     }
 
     /// In file order.

@@ -42,6 +42,7 @@ struct RowsSeed<'f>(RequestSeed<'f>);
 #[derive(Clone, Copy)]
 struct NameSeed<'f>(&'f FeatureSet);
 
+#[derive(Clone, Copy)]
 struct ValueOf<'f> {
     name: &'f str,
     is_number: bool,
@@ -139,7 +140,7 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
         let mut values = vec![Value::Missing; defs.len()];
         while let Some(index) = map.next_key_seed(NameSeed(self.0))? {
             let def = &defs[index];
-            let seed = ValueOf { name: &def.name, is_number: def.kind == Kind::Number };
+            let seed = ValueOf { name: &def.name, is_number: self.0.kind_of(index) == Kind::Number };
             values[index] = map.next_value_seed(seed)?;
         }
         Ok(FeatureRow(values))
@@ -179,7 +180,7 @@ impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
 
 impl ValueOf<'_> {
     fn wrong<E: Error>(&self, found: Unexpected<'_>) -> E {
-        E::invalid_type(found, &self)
+        E::invalid_type(found, self)
     }
 
     fn number<E: Error>(&self, number: f64) -> Result<Value, E> {
