@@ -57,10 +57,8 @@ async fn metrics(State(state): State<AdminState>) -> Response {
     state.metrics.pool.open.set(i64::from(open));
     state.metrics.pool.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
     match state.metrics.render() {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
-                .into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+            .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -47,7 +47,9 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or_else(|| {
-                ApiError::unauthenticated("send `Authorization: Bearer <key>`; `segmentd keys create` makes one")
+                ApiError::unauthenticated(
+                    "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
+                )
             })?;
         let principal = state.access.check(key).map_err(|refusal| match refusal {
             Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
@@ -80,9 +82,8 @@ impl FromRequestParts<ApiState> for Page {
             before: Option<Timestamp>,
             limit: Option<i64>,
         }
-        let raw = Query::<Raw>::try_from_uri(&parts.uri).map_err(|error| {
-            ServiceError::Invalid(Faults::one("query", error.body_text()))
-        })?;
+        let raw = Query::<Raw>::try_from_uri(&parts.uri)
+            .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())))?;
         let limit = raw.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             let range = format!("must be from 1 to {MAX_LIMIT}");
@@ -107,7 +108,7 @@ impl axum::extract::FromRequest<ApiState> for Body {
         axum::body::to_bytes(request.into_body(), most).await.map(Self).map_err(|error| {
             use std::error::Error;
             let too_large =
-                error.source().is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+                error.source().is_some_and(<dyn Error>::is::<http_body_util::LengthLimitError>);
             if too_large {
                 ApiError::too_large(format!("the body is larger than {most} bytes"))
             } else {

@@ -152,18 +152,17 @@ async fn answer<R: IntoResponse>(
     };
     match tokio::time::timeout(timeout, work).await {
         Ok(Ok(response)) => response.into_response(),
-        Err(_) => {
-            ApiError::unavailable("the request took too long; what it began was undone", 1)
-                .into_response()
-        }
+        Err(_) => ApiError::unavailable("the request took too long; what it began was undone", 1)
+            .into_response(),
     }
 }
 
 /// The caller's id where it is usable, else a new one.
 fn request_id(request: &Request) -> HeaderValue {
-    let sent = request.headers().get(&REQUEST_ID).filter(|id| {
-        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.to_str().is_ok()
-    });
+    let sent = request
+        .headers()
+        .get(&REQUEST_ID)
+        .filter(|id| (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.to_str().is_ok());
     sent.cloned().unwrap_or_else(|| {
         let made = random::token::<8>().ok().and_then(|id| HeaderValue::try_from(id).ok());
         made.unwrap_or(HeaderValue::from_static("unknown"))

@@ -12,20 +12,90 @@ type Operation =
     (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
 const OPERATIONS: [Operation; 14] = [
-    ("/v1/events", "post", "ingest", "Send one event or an array", Some("Events"), "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were"),
-    ("/v1/events/bulk", "post", "ingest", "Send events as NDJSON, one a line, streamed", Some("Bulk"), "NDJSON: a verdict per line, after its commit. Read while you write"),
-    ("/v1/score", "post", "score", "Score feature rows; no database on the path", Some("ScoreRequest"), "Segment, distance, runner-up, margin, confidence, p-value and outlier flag, with the model that made them"),
-    ("/v1/customers/{id}", "get", "read", "Where a customer stands: segment, features, when, by which model", None, "The customer"),
-    ("/v1/customers/{id}/history", "get", "read", "Changes of segment or model, newest first", None, "The changes"),
-    ("/v1/segments", "get", "read", "The live segments, their sizes and what sets them apart", None, "The segments"),
+    (
+        "/v1/events",
+        "post",
+        "ingest",
+        "Send one event or an array",
+        Some("Events"),
+        "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were",
+    ),
+    (
+        "/v1/events/bulk",
+        "post",
+        "ingest",
+        "Send events as NDJSON, one a line, streamed",
+        Some("Bulk"),
+        "NDJSON: a verdict per line, after its commit. Read while you write",
+    ),
+    (
+        "/v1/score",
+        "post",
+        "score",
+        "Score feature rows; no database on the path",
+        Some("ScoreRequest"),
+        "Segment, distance, runner-up, margin, confidence, p-value and outlier flag, with the model that made them",
+    ),
+    (
+        "/v1/customers/{id}",
+        "get",
+        "read",
+        "Where a customer stands: segment, features, when, by which model",
+        None,
+        "The customer",
+    ),
+    (
+        "/v1/customers/{id}/history",
+        "get",
+        "read",
+        "Changes of segment or model, newest first",
+        None,
+        "The changes",
+    ),
+    (
+        "/v1/segments",
+        "get",
+        "read",
+        "The live segments, their sizes and what sets them apart",
+        None,
+        "The segments",
+    ),
     ("/v1/features", "get", "read", "The declared features", None, "The feature set"),
     ("/v1/models", "get", "read", "Models, newest first", None, "The models"),
     ("/v1/models/{id}", "get", "read", "One model with its training report", None, "The model"),
-    ("/v1/models/{id}/promote", "post", "train", "Make a model live, after its self-test", Some("Why"), "What is live now"),
-    ("/v1/models/rollback", "post", "train", "Put the previous model back", Some("Why"), "What is live now"),
+    (
+        "/v1/models/{id}/promote",
+        "post",
+        "train",
+        "Make a model live, after its self-test",
+        Some("Why"),
+        "What is live now",
+    ),
+    (
+        "/v1/models/rollback",
+        "post",
+        "train",
+        "Put the previous model back",
+        Some("Why"),
+        "What is live now",
+    ),
     ("/v1/training-runs", "get", "read", "Training runs, newest first", None, "The runs"),
-    ("/v1/training-runs", "post", "train", "Ask for a training run", Some("RunRequest"), "The queued run"),
-    ("/v1/training-runs/{id}", "get", "read", "One run: stage and progress, then its model or error", None, "The run"),
+    (
+        "/v1/training-runs",
+        "post",
+        "train",
+        "Ask for a training run",
+        Some("RunRequest"),
+        "The queued run",
+    ),
+    (
+        "/v1/training-runs/{id}",
+        "get",
+        "read",
+        "One run: stage and progress, then its model or error",
+        None,
+        "The run",
+    ),
 ];
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
@@ -169,12 +239,13 @@ fn page() -> String {
             "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}.</small></td></tr>"
         );
     }
-    let problems: String = PROBLEMS
-        .iter()
-        .map(|(kind, status, text)| {
-            format!("<dt id=\"problem-{kind}\"><code>{kind}</code> ({status})</dt><dd>{text}.</dd>")
-        })
-        .collect();
+    let mut problems = String::new();
+    for (kind, status, text) in PROBLEMS {
+        let _ = write!(
+            problems,
+            "<dt id=\"problem-{kind}\"><code>{kind}</code> ({status})</dt><dd>{text}.</dd>"
+        );
+    }
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>segmentd API</title>\
          <style>body{{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}}\

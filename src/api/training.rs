@@ -78,7 +78,8 @@ pub(super) async fn post_run(
     spec.seed = asked.seed.unwrap_or(spec.seed);
     let trigger = format!("key {}", caller.principal.key_id);
     let run = state.training.request(spec, &trigger, None).await?;
-    let run = run.ok_or_else(|| ServiceError::internal("a run without an instant is never there already"))?;
+    let run = run
+        .ok_or_else(|| ServiceError::internal("a run without an instant is never there already"))?;
     let row = runs::find(&state.db, &run).await?;
     let row = row.ok_or_else(|| ApiError::not_found(&format!("training run `{run}`")))?;
     Ok((StatusCode::ACCEPTED, Json(RunBody::new(row))))

@@ -112,11 +112,8 @@ impl App {
         live.refresh().await.context("the stored lineup")?;
         let access = Access::new(db.read().clone());
         access.refresh().await?;
-        let registry = Arc::new(Registry {
-            db: db.clone(),
-            live: Arc::clone(&live),
-            clock: clock.clone(),
-        });
+        let registry =
+            Arc::new(Registry { db: db.clone(), live: Arc::clone(&live), clock: clock.clone() });
         let training = Arc::new(Training {
             db: db.clone(),
             registry: Arc::clone(&registry),

@@ -48,16 +48,17 @@ impl Tasks {
     pub(super) fn start(self, stopped: &watch::Receiver<bool>) -> Background {
         let mut set = JoinSet::new();
         let wake = Arc::new(Wake::default());
-        let mut run = |name: &'static str, work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            let mut stopped = stopped.clone();
-            set.spawn(async move {
+        let mut run =
+            |name: &'static str, work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+                let mut stopped = stopped.clone();
+                set.spawn(async move {
                 tokio::select! {
                     () = work => tracing::error!(task = name, "ended although it should run for ever"),
                     _ = stopped.wait_for(|stop| *stop) => {}
                 }
                 name
             });
-        };
+            };
         let news = Arc::clone(&wake);
         run("news", Box::pin(listen(self.db, self.api.clone(), news)));
         let poll = Arc::clone(&wake);

@@ -19,7 +19,7 @@ use crate::config::{Config, Schedule};
 use crate::domain::access::Scope;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::service::access;
-use crate::store::{ReadDb, assignments, customers};
+use crate::store::{ReadDb, assignments, customers, runs};
 
 /// The data ends here; the demo moves it so that it ends today.
 const DATA_ENDS: Timestamp = Timestamp::from_millis(1_514_779_280_000);
@@ -47,15 +47,14 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
         let stop = serve::stop_signal()?;
-        config.training.schedule =
-            Some(Schedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
+        config.training.schedule = Some(Schedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
         let state_directory = config.database.state_directory.clone();
         let app = App::build(config).await?;
         let api = app.addr()?;
         let admin = app.admin_addr()?;
-        let key =
-            access::create(app.db(), app.clock(), "demo", &Scope::ALL).await?;
+        let key = access::create(app.db(), app.clock(), "demo", &Scope::ALL).await?;
         let state = app.state();
+        state.access.refresh().await?;
         let (finish, finished) = oneshot::channel::<()>();
         let running = app.spawn(async move {
             tokio::select! {
@@ -80,7 +79,9 @@ impl Demo {
             if self.exit_when_ready {
                 return Ok(());
             }
-            println!("Replaying the last {TAIL_DAYS} days live, retraining every minute. Ctrl-C stops.");
+            println!(
+                "Replaying the last {TAIL_DAYS} days live, retraining every minute. Ctrl-C stops."
+            );
             self.replay(&sender, &state, shift).await
         };
         let outcome = tokio::select! {
@@ -185,22 +186,27 @@ async fn shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
     Ok(days * MILLIS_PER_DAY)
 }
 
-/// Trains, unless a model is live; waits until every customer is assigned by it.
+/// Trains on what is there now; waits until every customer is assigned by it.
 async fn train(state: &ApiState) -> anyhow::Result<()> {
-    if state.live.lineup().active.is_none() {
-        println!("Training on {} customers …", customers::count(&state.db).await?);
-        let spec = state.training.default_spec();
-        state.training.request(spec, "demo", None).await?;
-    }
+    println!("Training on {} customers …", customers::count(&state.db).await?);
+    let spec = state.training.default_spec();
+    let run =
+        state.training.request(spec, "demo", None).await?.context("the run was not queued")?;
     let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
     loop {
-        let lineup = state.live.snapshot();
-        let generation = lineup.generation;
+        let row = runs::find(&state.db, &run).await?.context("the run is gone")?;
+        if let Some(error) = row.error {
+            anyhow::bail!("training failed: {error}");
+        }
+        let generation = state.live.lineup().generation;
         let stale = customers::count_assigned_before(&state.db, generation).await?;
-        if lineup.active.is_some() && stale == 0 {
+        if row.model.is_some() && state.live.lineup().active.is_some() && stale == 0 {
             return Ok(());
         }
-        anyhow::ensure!(tokio::time::Instant::now() < deadline, "training took too long: see the log");
+        anyhow::ensure!(
+            tokio::time::Instant::now() < deadline,
+            "training took too long: see the log"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -70,8 +70,7 @@ impl Mapping {
     pub(super) fn read(path: &Path, headers: &StringRecord) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let file: File =
-            toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        let file: File = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
         Self::bind(file, headers).with_context(|| format!("in {}", path.display()))
     }
 

@@ -56,7 +56,7 @@ enum Command {
     Check(Check),
     /// Bring the database's schema up to date.
     Migrate,
-    /// Run a command with DATABASE_URL set to the (private) database.
+    /// Run a command with `DATABASE_URL` set to the (private) database.
     Postgres(postgres::With),
 }
 
@@ -97,13 +97,13 @@ pub fn run() -> ExitCode {
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<Faults>() {
-            Some(faults) => wrong(faults),
-            None => {
-                eprintln!("segmentd: {error:#}");
-                ExitCode::FAILURE
+        Err(error) => {
+            if let Some(faults) = error.downcast_ref::<Faults>() {
+                return wrong(faults);
             }
-        },
+            eprintln!("segmentd: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 //! The modules stand in import order: each may import only those above it.
 #![expect(
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     reason = "counts, bins and days become floats and back all over numerical code; every site is bounded by construction"

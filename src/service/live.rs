@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::id::ModelId;
-use crate::domain::model::{Model, Scratch, Score};
+use crate::domain::model::{Model, Score, Scratch};
 use crate::service::ServiceError;
 use crate::store::models::LineupRow;
 use crate::store::{ReadDb, models};
@@ -152,7 +152,10 @@ impl Live {
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
         let model = Model::open(&bytes).map_err(ServiceError::internal)?;
         if model.feature_set() != features.id() {
-            tracing::warn!(model = id.short(), "the live model was trained on other features: the fallback answers");
+            tracing::warn!(
+                model = id.short(),
+                "the live model was trained on other features: the fallback answers"
+            );
             return Ok(None);
         }
         Ok(Some(Arc::new(model)))

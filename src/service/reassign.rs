@@ -79,20 +79,19 @@ impl Reassigner {
         let mut rebuilt = Vec::new();
         let mut assigned = Vec::with_capacity(stored.len());
         for row in &stored {
-            let state = match CustomerState::from_bytes(&lineup.features, &row.state) {
-                Ok(state) => state,
-                Err(_) => {
-                    let mut state = CustomerState::new(&lineup.features);
-                    for event in events::of_customer(&mut tx, &row.customer).await? {
-                        state.apply(&lineup.features, &event);
-                    }
-                    rebuilt.push(NewState {
-                        customer: &row.customer,
-                        state: state.to_bytes(&lineup.features),
-                        last_event_at: state.last_event_at(),
-                    });
-                    state
+            let state = if let Ok(state) = CustomerState::from_bytes(&lineup.features, &row.state) {
+                state
+            } else {
+                let mut state = CustomerState::new(&lineup.features);
+                for event in events::of_customer(&mut tx, &row.customer).await? {
+                    state.apply(&lineup.features, &event);
                 }
+                rebuilt.push(NewState {
+                    customer: &row.customer,
+                    state: state.to_bytes(&lineup.features),
+                    last_event_at: state.last_event_at(),
+                });
+                state
             };
             let features = state.row(&lineup.features, now);
             assigned.push((&row.customer, scoring::assign(lineup, &features, &mut scratch, now)));

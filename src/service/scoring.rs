@@ -1,8 +1,8 @@
 //! What a verdict becomes when it is stored: one assignment.
 
+use crate::domain::feature::FeatureRow;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
-use crate::domain::feature::FeatureRow;
 use crate::service::live::Lineup;
 use crate::store::assignments::Assignment;
 

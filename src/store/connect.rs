@@ -39,8 +39,7 @@ impl News {
 impl Db {
     /// Connects, and brings the schema up to date (one replica at a time).
     pub async fn connect(connection: &Connection) -> Result<Self, StoreError> {
-        let options =
-            PgConnectOptions::from_str(&connection.url)?.application_name("segmentd");
+        let options = PgConnectOptions::from_str(&connection.url)?.application_name("segmentd");
         let readers = (connection.max_connections / 3).max(2);
         let writers = connection.max_connections.saturating_sub(readers).max(2);
         let pool = PgPoolOptions::new()

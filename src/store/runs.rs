@@ -104,12 +104,7 @@ pub async fn succeed(
     Ok(())
 }
 
-pub async fn fail(
-    tx: &mut Tx,
-    run: &RunId,
-    error: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub async fn fail(tx: &mut Tx, run: &RunId, error: &str, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
         "update training_run set status = 'failed', error = $2, finished_at = $3 where run_id = $1",
         run.as_str(),

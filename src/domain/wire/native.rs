@@ -8,8 +8,15 @@ use crate::domain::id::MessageId;
 use crate::domain::time::Timestamp;
 
 const FIELDS: [&str; 9] = [
-    "context", "customer_id", "message_id", "name", "properties", "sent_at", "timestamp",
-    "traits", "type",
+    "context",
+    "customer_id",
+    "message_id",
+    "name",
+    "properties",
+    "sent_at",
+    "timestamp",
+    "traits",
+    "type",
 ];
 
 /// No event is older: an earlier date is a unit mistaken (seconds for milliseconds).
@@ -49,7 +56,10 @@ pub fn parse(
     let kind = kind(object, &mut faults);
     let name = text(object, "name", &mut faults).unwrap_or_default();
     if kind == Some(EventKind::Track) && name.is_empty() {
-        faults.push(Fault::new("name", "is required for `track`: what happened, such as `Order Completed`"));
+        faults.push(Fault::new(
+            "name",
+            "is required for `track`: what happened, such as `Order Completed`",
+        ));
     }
     let customer = match text(object, "customer_id", &mut faults) {
         None => {
@@ -104,7 +114,10 @@ fn happened(
     let mut instant = |field: &str| {
         let parsed = text(object, field, faults).map(Timestamp::parse);
         if parsed == Some(None) {
-            faults.push(Fault::new(field, "must be an RFC 3339 instant such as 2017-01-01T11:53:26Z"));
+            faults.push(Fault::new(
+                field,
+                "must be an RFC 3339 instant such as 2017-01-01T11:53:26Z",
+            ));
         }
         parsed.flatten()
     };

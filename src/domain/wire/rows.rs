@@ -20,7 +20,11 @@ pub struct ScoreRequest {
 }
 
 /// Reads a request against these features; errors name the feature.
-pub fn parse(body: &[u8], features: &FeatureSet, max_rows: usize) -> serde_json::Result<ScoreRequest> {
+pub fn parse(
+    body: &[u8],
+    features: &FeatureSet,
+    max_rows: usize,
+) -> serde_json::Result<ScoreRequest> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let request = RequestSeed { features, max_rows }.deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -140,7 +144,8 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
         let mut values = vec![Value::Missing; defs.len()];
         while let Some(index) = map.next_key_seed(NameSeed(self.0))? {
             let def = &defs[index];
-            let seed = ValueOf { name: &def.name, is_number: self.0.kind_of(index) == Kind::Number };
+            let seed =
+                ValueOf { name: &def.name, is_number: self.0.kind_of(index) == Kind::Number };
             values[index] = map.next_value_seed(seed)?;
         }
         Ok(FeatureRow(values))
@@ -194,7 +199,6 @@ impl ValueOf<'_> {
     }
 }
 
-#[expect(clippy::cast_lossless, reason = "i64 and u64 have no lossless way to f64")]
 impl<'de> Visitor<'de> for ValueOf<'_> {
     type Value = Value;
 

@@ -36,8 +36,7 @@ pub(super) async fn commit(
     let mut new = events::insert_new(&mut tx, &by_id, received_at).await?;
     let fresh: Vec<&Event> =
         by_id.into_iter().filter(|event| new.contains(event.message_id.as_str())).collect();
-    let (standings, recorded) =
-        fold_and_score(&mut tx, &lineup, &fresh, received_at).await?;
+    let (standings, recorded) = fold_and_score(&mut tx, &lineup, &fresh, received_at).await?;
     tx.commit().await?;
     Ok((outcomes(batch, &mut new, &standings), recorded))
 }
@@ -121,22 +120,20 @@ fn outcomes(
         .into_iter()
         .map(|event| match event {
             Err(faults) => Outcome::Rejected { faults },
-            Ok(event) => match (new.remove(event.message_id.as_str()), standings.get(&event.customer)) {
-                (true, Some(standing)) => Outcome::Accepted {
-                    message_id: event.message_id.into(),
-                    customer: event.customer,
-                    standing: standing.clone(),
-                },
-                _ => Outcome::Duplicate { message_id: event.message_id.into() },
-            },
+            Ok(event) => {
+                match (new.remove(event.message_id.as_str()), standings.get(&event.customer)) {
+                    (true, Some(standing)) => Outcome::Accepted {
+                        message_id: event.message_id.into(),
+                        customer: event.customer,
+                        standing: standing.clone(),
+                    },
+                    _ => Outcome::Duplicate { message_id: event.message_id.into() },
+                }
+            }
         })
         .collect()
 }
 
 fn rejected_only(batch: Vec<Result<Event, Faults>>) -> Vec<Outcome> {
-    batch
-        .into_iter()
-        .filter_map(|event| event.err())
-        .map(|faults| Outcome::Rejected { faults })
-        .collect()
+    batch.into_iter().filter_map(Result::err).map(|faults| Outcome::Rejected { faults }).collect()
 }

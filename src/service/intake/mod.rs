@@ -87,7 +87,8 @@ impl Intake {
         while events.peek().is_some() {
             let batch: Vec<_> = events.by_ref().take(self.max_batch_events).collect();
             let started = Instant::now();
-            self.metrics.intake.batch_events.observe(batch.len() as f64);
+            let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            self.metrics.intake.batch_events.observe(f64::from(size));
             let (of_batch, recorded) = commit::commit(self, batch, received_at).await?;
             self.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
             self.count(&of_batch);

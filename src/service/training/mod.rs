@@ -50,13 +50,11 @@ impl Training {
         due_at: Option<Timestamp>,
     ) -> Result<Option<RunId>, ServiceError> {
         let spec = spec.check().map_err(ServiceError::Invalid)?;
-        let run: RunId = format!("run_{}", random::token::<8>()?)
-            .try_into()
-            .map_err(ServiceError::internal)?;
+        let run: RunId =
+            format!("run_{}", random::token::<8>()?).try_into().map_err(ServiceError::internal)?;
         let spec = serde_json::to_value(spec.spec()).map_err(ServiceError::internal)?;
         let mut tx = self.db.begin().await?;
-        let queued =
-            runs::enqueue(&mut tx, &run, trigger, due_at, &spec, self.clock.now()).await?;
+        let queued = runs::enqueue(&mut tx, &run, trigger, due_at, &spec, self.clock.now()).await?;
         tx.commit().await?;
         Ok(queued.then_some(run))
     }

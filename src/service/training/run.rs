@@ -12,10 +12,10 @@ use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
 use crate::domain::train::{self, CheckedSpec, Progress, TrainSpec, Trained};
+use crate::service::ServiceError;
 use crate::service::error::Chain;
 use crate::service::registry::Change;
 use crate::service::training::{Training, snapshot};
-use crate::service::ServiceError;
 use crate::store::models::NewModel;
 use crate::store::runs::RunRow;
 use crate::store::{Db, features, models, runs};
@@ -189,8 +189,7 @@ impl Drop for StopOnDrop {
 
 async fn note(db: &Db, run: &RunId, follow: &Follow) -> Result<(), ServiceError> {
     let stage = **follow.stage.load();
-    let (done, total) =
-        (follow.done.load(Ordering::Relaxed), follow.total.load(Ordering::Relaxed));
+    let (done, total) = (follow.done.load(Ordering::Relaxed), follow.total.load(Ordering::Relaxed));
     let mut tx = db.begin().await?;
     runs::progress(&mut tx, run, stage, done, total).await?;
     tx.commit().await?;

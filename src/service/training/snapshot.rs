@@ -21,15 +21,14 @@ pub(super) async fn take(
         if stored.state.is_empty() {
             continue;
         }
-        let state = match CustomerState::from_bytes(features, &stored.state) {
-            Ok(state) => state,
-            Err(_) => {
-                let mut state = CustomerState::new(features);
-                for event in events::read_of_customer(db, &stored.customer).await? {
-                    state.apply(features, &event);
-                }
-                state
+        let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
+            state
+        } else {
+            let mut state = CustomerState::new(features);
+            for event in events::read_of_customer(db, &stored.customer).await? {
+                state.apply(features, &event);
             }
+            state
         };
         rows.push(state.row(features, as_of));
     }

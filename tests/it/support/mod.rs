@@ -1,0 +1,151 @@
+//! The program under test: own database each, one private Postgres a test binary.
+
+use std::time::Duration;
+
+use segmentd::app::App;
+use segmentd::config::{Config, Environment};
+use segmentd::domain::access::Scope;
+use segmentd::service::access;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub struct TestApp {
+    pub url: String,
+    pub admin: String,
+    pub key: String,
+    pub app: segmentd::api::ApiState,
+    pub db: segmentd::store::Db,
+    client: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<anyhow::Result<()>>,
+    _state: tempfile::TempDir,
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A program of its own with a private Postgres of its own.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let state = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
+        let mut set: Vec<(String, String)> = vec![
+            ("http.bind".into(), "127.0.0.1:0".into()),
+            ("admin.bind".into(), "127.0.0.1:0".into()),
+            ("database.state_directory".into(), state.path().display().to_string()),
+            ("training.schedule".into(), String::new()),
+        ];
+        set.extend(settings.iter().map(|(k, v)| ((*k).into(), (*v).into())));
+        let config = Config::load_from(None, &Environment::default(), &set).unwrap();
+        let app = App::build(config).await.unwrap();
+        let key = access::create(app.db(), app.clock(), "test", &Scope::ALL).await.unwrap();
+        let handles = app.state();
+        handles.access.refresh().await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        Self {
+            url: format!("http://{}", app.addr().unwrap()),
+            admin: format!("http://{}", app.admin_addr().unwrap()),
+            key,
+            app: handles,
+            db: app.db().clone(),
+            client: reqwest::Client::new(),
+            stop,
+            running: app.spawn(async {
+                let _ = stopped.await;
+            }),
+            _state: state,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.stop.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.running)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        self.send(self.client.post(format!("{}{path}", self.url)).body(body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        let answer = self.client.get(format!("{}{path}", self.admin)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// With the test's key, unless the request has one.
+    async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        let answer = request.bearer_auth(&self.key).send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    pub async fn post_as(&self, key: Option<&str>, path: &str, body: &str) -> (u16, Value) {
+        let mut request = self.client.post(format!("{}{path}", self.url)).body(body.to_owned());
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// Trains and waits until every customer is assigned by the new model.
+    pub async fn train(&self) -> Value {
+        let (status, run) = self.post("/v1/training-runs", r#"{"segments": 3, "starts": 3}"#).await;
+        assert_eq!(status, 202, "{run}");
+        let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+        for _ in 0..600 {
+            let (_, run) = self.get(&path).await;
+            let (_, pending) = self.admin("/metrics").await;
+            let settled = pending.contains("segmentd_reassign_pending 0")
+                || pending.contains("segmentd_reassign_pending_customers 0");
+            if run["finished_at"].is_string() && settled {
+                return run;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("training took too long");
+    }
+}
+
+/// `count` orders over `customers` customers, the heavier the higher the number.
+pub fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
+    let day = 86_400_000_i64;
+    let now = segmentd::service::clock::Clock::System.now();
+    (0..customers)
+        .flat_map(|customer| {
+            let orders = 1 + per_customer * (customer % 3);
+            (0..orders).map(move |order| {
+                let age = day * i64::try_from(1 + order * (3 + customer % 7)).unwrap();
+                json!({
+                    "type": "track",
+                    "name": "Order Completed",
+                    "message_id": format!("order-{customer}-{order}"),
+                    "customer_id": format!("c{customer:04}"),
+                    "timestamp": now.plus_millis(-age).to_string(),
+                    "properties": {
+                        "store_id": format!("{}", customer % 4),
+                        "sales_value": 5.0 * (1 + customer % 11) as f64 + order as f64,
+                        "lines": 1 + order % 9,
+                        "retail_disc": 0.5,
+                        "coupon_disc": 0.0,
+                        "unknown_property": "dropped at the door",
+                    },
+                })
+            })
+        })
+        .collect()
+}
+
+fn open_to_all() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::Permissions::from_mode(0o755)
+}
