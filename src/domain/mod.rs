@@ -18,3 +18,11 @@ pub mod fault;
 pub mod feature;
 pub mod id;
 pub mod time;
+
+pub mod stats;
+
+pub mod encode;
+
+pub mod model;
+
+pub mod train;

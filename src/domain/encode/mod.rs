@@ -1,0 +1,242 @@
+//! Encoders: raw feature rows become vectors of `f32`, the same way in training
+//! and in serving.
+//!
+//! An encoder is fitted once on training rows and frozen. Each declared number
+//! is imputed, winsorised, transformed and scaled; each declared category
+//! becomes one column a value. Features without an encoding are skipped.
+
+mod number;
+mod onehot;
+mod transform;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::feature::{Encoding, FeatureDef, FeatureRow, Sensitivity};
+
+use number::NumberCode;
+use onehot::OneHotCode;
+
+/// The widest vector an encoder may make.
+pub const MAX_COLUMNS: usize = 1024;
+
+/// Encoded values stay within ± this, so that the sum of [`MAX_COLUMNS`]
+/// squares is far inside `f32`.
+pub const MAX_ENCODED: f32 = 1e15;
+
+/// Why an encoder cannot be fitted; names the feature and what would be right.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum FitError {
+    #[error("there are no rows to fit the encoder on")]
+    NoRows,
+    #[error("no feature has an encoding; give at least one feature an `encoding`")]
+    NoEncoding,
+    #[error("feature `{0}` is sensitive and must not enter a model; remove its encoding")]
+    Sensitive(Box<str>),
+    #[error(
+        "feature `{0}` has no value in any row; impute it with a constant or remove its encoding"
+    )]
+    NothingObserved(Box<str>),
+    #[error("feature `{0}` falls below zero, where log1p is not meant; use yeo-johnson")]
+    BelowZero(Box<str>),
+    #[error("feature `{0}` has a spread too large to scale; winsorise it")]
+    NotFinite(Box<str>),
+    #[error(
+        "the encoded vector would have {0} columns; at most {MAX_COLUMNS} are allowed: raise the `floor` of one-hot features"
+    )]
+    TooWide(usize),
+}
+
+/// One number of the encoded vector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Index of the feature among the definitions the encoder was fitted on.
+    pub feature: usize,
+    /// `spend`, `spend (missing)`, `channel=web`, `channel (other)`.
+    pub name: Box<str>,
+    pub role: Role,
+}
+
+/// What a column says about its feature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The number itself, transformed and scaled.
+    Value,
+    /// 1 where the number was missing.
+    Missing,
+    /// The feature is in this category.
+    Category(Box<str>),
+    /// The feature is in a rare category or one never seen in training.
+    Other,
+}
+
+/// A fitted encoder; immutable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encoder {
+    codes: Vec<Code>,
+    columns: Vec<Column>,
+}
+
+/// One feature's part of the vector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Code {
+    Number(NumberCode),
+    OneHot(OneHotCode),
+}
+
+impl Encoder {
+    /// Fits every feature of `defs` that has an encoding on `rows`. Features
+    /// are independent of each other and are fitted in parallel in the current
+    /// rayon pool; the result does not depend on its size.
+    pub fn fit(defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<Self, FitError> {
+        Self::fit_some(defs, &rows.iter().collect::<Vec<_>>())
+    }
+
+    /// [`Self::fit`] on chosen rows, without copying them.
+    pub(in crate::domain) fn fit_some(
+        defs: &[FeatureDef],
+        rows: &[&FeatureRow],
+    ) -> Result<Self, FitError> {
+        if rows.is_empty() {
+            return Err(FitError::NoRows);
+        }
+        let codes = defs
+            .par_iter()
+            .enumerate()
+            .filter_map(|(feature, def)| {
+                def.encoding.map(|encoding| fit_one(feature, def, encoding, rows))
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        if codes.is_empty() {
+            return Err(FitError::NoEncoding);
+        }
+        let columns: Vec<Column> =
+            codes.iter().flat_map(|code| code.columns(&defs[code.feature()].name)).collect();
+        if columns.len() > MAX_COLUMNS {
+            return Err(FitError::TooWide(columns.len()));
+        }
+        Ok(Self { codes, columns })
+    }
+
+    /// Numbers in an encoded vector.
+    pub fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Writes the vector of `row` into `out`, [`Self::width`] long. Never
+    /// allocates. Every number written is finite and within ±[`MAX_ENCODED`].
+    /// A value of the wrong kind, or beyond the row's end, counts as missing.
+    pub fn encode(&self, row: &FeatureRow, out: &mut [f32]) {
+        debug_assert_eq!(out.len(), self.width());
+        let mut rest = out;
+        for code in &self.codes {
+            let Some((mine, after)) = rest.split_at_mut_checked(code.width()) else { return };
+            let value = row.0.get(code.feature());
+            match code {
+                Code::Number(number) => number.encode(value, mine),
+                Code::OneHot(onehot) => onehot.encode(value, mine),
+            }
+            rest = after;
+        }
+    }
+
+    /// What is wrong with an encoder read from outside, for `defs`.
+    pub(in crate::domain) fn check(&self, defs: &[FeatureDef]) -> Result<(), &'static str> {
+        if self.columns.is_empty() || self.columns.len() > MAX_COLUMNS {
+            return Err("the encoder has no columns or too many");
+        }
+        let mut expected = Vec::with_capacity(self.columns.len());
+        for code in &self.codes {
+            let Some(def) = defs.get(code.feature()) else {
+                return Err("the encoder reads a feature that does not exist");
+            };
+            if def.sensitivity == Sensitivity::Sensitive {
+                return Err("the encoder reads a sensitive feature");
+            }
+            let sound = match code {
+                Code::Number(number) => number.is_sound(),
+                Code::OneHot(onehot) => onehot.is_sound(),
+            };
+            if !sound {
+                return Err("an encoder parameter is out of range");
+            }
+            if expected.len() + code.width() > MAX_COLUMNS {
+                return Err("the encoder has too many columns");
+            }
+            expected.extend(code.columns(&def.name));
+        }
+        if expected == self.columns { Ok(()) } else { Err("the encoder's columns disagree") }
+    }
+}
+
+impl Code {
+    fn feature(&self) -> usize {
+        match self {
+            Self::Number(number) => number.feature,
+            Self::OneHot(onehot) => onehot.feature,
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Self::Number(number) => number.width(),
+            Self::OneHot(onehot) => onehot.width(),
+        }
+    }
+
+    fn columns(&self, feature_name: &str) -> Vec<Column> {
+        let feature = self.feature();
+        let roles = match self {
+            Self::Number(number) => number.roles(),
+            Self::OneHot(onehot) => onehot.roles(),
+        };
+        roles
+            .into_iter()
+            .map(|role| {
+                let name = match &role {
+                    Role::Value => feature_name.into(),
+                    Role::Missing => format!("{feature_name} (missing)").into(),
+                    Role::Category(category) => format!("{feature_name}={category}").into(),
+                    Role::Other => format!("{feature_name} (other)").into(),
+                };
+                Column { feature, name, role }
+            })
+            .collect()
+    }
+}
+
+fn fit_one(
+    feature: usize,
+    def: &FeatureDef,
+    encoding: Encoding,
+    rows: &[&FeatureRow],
+) -> Result<Code, FitError> {
+    if def.sensitivity == Sensitivity::Sensitive {
+        return Err(FitError::Sensitive(def.name.clone()));
+    }
+    let values = rows.iter().map(|row| row.0.get(feature));
+    match encoding {
+        Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight } => {
+            let recipe =
+                number::Recipe { missing, missing_flag, winsorise, transform, scale, weight };
+            NumberCode::fit(feature, &def.name, recipe, values).map(Code::Number)
+        }
+        Encoding::OneHot { floor, weight } => {
+            let onehot = OneHotCode::fit(feature, floor, weight, values);
+            if onehot.width() > MAX_COLUMNS {
+                return Err(FitError::TooWide(onehot.width()));
+            }
+            Ok(Code::OneHot(onehot))
+        }
+    }
+}

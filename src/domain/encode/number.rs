@@ -1,0 +1,158 @@
+//! One numeric feature: impute, winsorise, transform, scale, weight.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::encode::transform::Fitted;
+use crate::domain::encode::{FitError, MAX_ENCODED, Role};
+use crate::domain::feature::{Missing, Scale, Transform, Value};
+use crate::domain::stats;
+
+/// The declared steps: the fields of `Encoding::Number`.
+pub(super) struct Recipe {
+    pub(super) missing: Missing,
+    pub(super) missing_flag: bool,
+    pub(super) winsorise: Option<(f64, f64)>,
+    pub(super) transform: Transform,
+    pub(super) scale: Scale,
+    pub(super) weight: f64,
+}
+
+/// A fitted numeric feature: one column, or two with the missing flag.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NumberCode {
+    pub(super) feature: usize,
+    /// Stands in for a missing value, in the feature's unit.
+    fill: f64,
+    missing_flag: bool,
+    /// Values are clipped to this range, in the feature's unit.
+    clip: Option<(f64, f64)>,
+    transform: Fitted,
+    /// Taken off, then divided by, after the transform.
+    centre: f64,
+    spread: f64,
+    weight: f64,
+}
+
+impl NumberCode {
+    /// Each step is fitted on the output of the step before it, as in a
+    /// scikit-learn pipeline. A column without spread is centred and divided by 1.
+    pub(super) fn fit<'a>(
+        feature: usize,
+        name: &str,
+        recipe: Recipe,
+        values: impl Iterator<Item = Option<&'a Value>>,
+    ) -> Result<Self, FitError> {
+        let observed_or_none: Vec<Option<f64>> = values.map(number).collect();
+        let observed: Vec<f64> = observed_or_none.iter().copied().flatten().collect();
+        let fill = match recipe.missing {
+            Missing::Constant(constant) => constant,
+            _ if observed.is_empty() => return Err(FitError::NothingObserved(name.into())),
+            Missing::Mean => stats::mean(&observed),
+            Missing::Median => stats::quantile(&stats::sorted(&observed), 0.5),
+        };
+        let mut column: Vec<f64> =
+            observed_or_none.into_iter().map(|value| value.unwrap_or(fill)).collect();
+
+        let clip = recipe.winsorise.map(|(low, high)| {
+            let ascending = stats::sorted(&column);
+            let bounds = (stats::quantile(&ascending, low), stats::quantile(&ascending, high));
+            (bounds.0.min(bounds.1), bounds.0.max(bounds.1))
+        });
+        if let Some((low, high)) = clip {
+            column.iter_mut().for_each(|x| *x = x.clamp(low, high));
+        }
+        if recipe.transform == Transform::Log1p && column.iter().any(|x| *x < 0.0) {
+            return Err(FitError::BelowZero(name.into()));
+        }
+        let transform = Fitted::fit(recipe.transform, &column);
+        column.iter_mut().for_each(|x| *x = transform.apply(*x));
+
+        let (centre, spread) = centre_and_spread(recipe.scale, &column);
+        let code = Self {
+            feature,
+            fill,
+            missing_flag: recipe.missing_flag,
+            clip,
+            transform,
+            centre,
+            spread,
+            weight: recipe.weight,
+        };
+        if code.is_sound() { Ok(code) } else { Err(FitError::NotFinite(name.into())) }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        1 + usize::from(self.missing_flag)
+    }
+
+    pub(super) fn roles(&self) -> Vec<Role> {
+        let flag = self.missing_flag.then_some(Role::Missing);
+        std::iter::once(Role::Value).chain(flag).collect()
+    }
+
+    pub(super) fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
+        let observed = number(value);
+        let mut x = observed.unwrap_or(self.fill);
+        if let Some((low, high)) = self.clip {
+            x = x.clamp(low, high);
+        }
+        let scaled = (self.transform.apply(x) - self.centre) / self.spread * self.weight;
+        if let Some(first) = out.first_mut() {
+            *first = bounded(scaled);
+        }
+        if let Some(flag) = out.get_mut(1) {
+            *flag = if observed.is_none() { 1.0 } else { 0.0 };
+        }
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        let clip_ordered =
+            self.clip.is_none_or(|(low, high)| low.is_finite() && high.is_finite() && low <= high);
+        let finite =
+            [self.fill, self.centre, self.spread, self.weight].iter().all(|x| x.is_finite());
+        clip_ordered && finite && self.spread > 0.0 && self.transform.is_sound()
+    }
+}
+
+/// The observed number; anything else is missing.
+fn number(value: Option<&Value>) -> Option<f64> {
+    match value {
+        Some(Value::Number(x)) if x.is_finite() => Some(*x),
+        _ => None,
+    }
+}
+
+fn bounded(x: f64) -> f32 {
+    // Infinity times a weight of zero.
+    if x.is_nan() { 0.0 } else { (x as f32).clamp(-MAX_ENCODED, MAX_ENCODED) }
+}
+
+fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
+    match scale {
+        Scale::None => (0.0, 1.0),
+        Scale::Standard => {
+            let mean = stats::mean(column);
+            let variance = stats::variance(column, mean);
+            // The variance that rounding alone can leave in a constant column.
+            let n = column.len() as f64;
+            let rounding = n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
+            (mean, if variance <= rounding { 1.0 } else { variance.sqrt() })
+        }
+        Scale::Robust => {
+            let ascending = stats::sorted(column);
+            let quartile = |share| stats::quantile(&ascending, share);
+            (quartile(0.5), or_one(quartile(0.75) - quartile(0.25)))
+        }
+        Scale::MinMax => {
+            let low = column.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            (low, or_one(high - low))
+        }
+    }
+}
+
+/// A spread that is only rounding error becomes 1.
+fn or_one(spread: f64) -> f64 {
+    if spread < 10.0 * f64::EPSILON { 1.0 } else { spread }
+}

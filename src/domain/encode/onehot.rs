@@ -1,0 +1,71 @@
+//! One categorical feature: one column a category, one for all the others.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::encode::{MAX_COLUMNS, MAX_ENCODED, Role};
+use crate::domain::feature::Value;
+
+/// A fitted categorical feature; missing is all zeros.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneHotCode {
+    pub(super) feature: usize,
+    /// Ascending; a category's place is its column. The last column is "other".
+    categories: Vec<Box<str>>,
+    weight: f64,
+}
+
+impl OneHotCode {
+    /// Keeps the categories found in at least the share `floor` of all rows.
+    pub(super) fn fit<'a>(
+        feature: usize,
+        floor: f64,
+        weight: f64,
+        values: impl Iterator<Item = Option<&'a Value>>,
+    ) -> Self {
+        let mut rows = 0_u64;
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for value in values {
+            rows += 1;
+            if let Some(Value::Category(category)) = value {
+                *counts.entry(category).or_default() += 1;
+            }
+        }
+        let fewest = floor * rows as f64;
+        let categories = counts
+            .into_iter()
+            .filter(|(_, count)| *count as f64 >= fewest)
+            .map(|(category, _)| category.into())
+            .collect();
+        Self { feature, categories, weight }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.categories.len() + 1
+    }
+
+    pub(super) fn roles(&self) -> Vec<Role> {
+        self.categories.iter().cloned().map(Role::Category).chain([Role::Other]).collect()
+    }
+
+    pub(super) fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
+        out.fill(0.0);
+        if let Some(Value::Category(category)) = value {
+            let place = self
+                .categories
+                .binary_search_by(|known| (**known).cmp(category))
+                .unwrap_or(self.categories.len());
+            if let Some(column) = out.get_mut(place) {
+                *column = self.weight as f32;
+            }
+        }
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        self.categories.is_sorted_by(|a, b| a < b)
+            && self.categories.len() < MAX_COLUMNS
+            && (self.weight as f32).abs() <= MAX_ENCODED
+    }
+}

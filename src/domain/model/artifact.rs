@@ -1,0 +1,263 @@
+//! The model at rest: one self-describing JSON document, addressed by its SHA-256.
+//!
+//! Every format ever written stays readable. A document is believed only after
+//! its shape is checked and it has scored its own test rows as it did on the
+//! machine that trained it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::encode::{Encoder, MAX_ENCODED};
+use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
+use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::model::{
+    Limits, MAX_SEGMENTS, Model, Prototypes, Reference, Score, Scratch, Segment, Typical,
+};
+use crate::domain::time::Timestamp;
+
+/// The format written today.
+pub const FORMAT: u32 = 1;
+/// Longer documents are refused unread.
+pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
+/// Other machines' logarithm may differ in its last bits; anything beyond
+/// this, relative to the distance plus the segment's scale, is another model.
+const SELF_TEST_TOLERANCE: f32 = 1e-4;
+
+/// Why a document is not a usable model.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("the document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")]
+    TooLong(usize),
+    #[error("the document's address is {found}, not {expected}: it was altered or mixed up")]
+    Address { expected: ModelId, found: ModelId },
+    #[error("format {0} is not known here; this version reads format {FORMAT}")]
+    Format(u32),
+    #[error("the document cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the document contradicts itself: {0}")]
+    Shape(&'static str),
+    #[error(
+        "self-test row {row} scored into segment {segment} at distance {distance}, not into \
+         segment {expected_segment} at distance {expected_distance}"
+    )]
+    SelfTest {
+        row: usize,
+        segment: usize,
+        distance: f32,
+        expected_segment: usize,
+        expected_distance: f32,
+    },
+}
+
+/// Everything a model is; the order of fields is the order in the document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    pub(in crate::domain) format: u32,
+    pub(in crate::domain) feature_set: FeatureSetId,
+    pub(in crate::domain) features: Vec<FeatureDef>,
+    pub(in crate::domain) encoder: Encoder,
+    pub(in crate::domain) prototypes: Prototypes,
+    pub(in crate::domain) segments: Vec<Segment>,
+    pub(in crate::domain) limits: Limits,
+    pub(in crate::domain) reference: Reference,
+    pub(in crate::domain) provenance: Provenance,
+    pub(in crate::domain) self_test: Vec<SelfTest>,
+}
+
+/// Where a model comes from. No wall clock: the same data, spec and seed give
+/// the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The version of segmentd that trained it.
+    pub code_version: Box<str>,
+    /// The training spec as it was given, for people: reading a model never
+    /// depends on what today's trainer understands.
+    pub spec: serde_json::Value,
+    pub seed: u64,
+    /// The instant the feature rows describe.
+    pub as_of: Timestamp,
+    /// Rows given, fitted and held out.
+    pub rows: u64,
+    /// SHA-256 of the rows given, in order.
+    pub rows_digest: Box<str>,
+    /// Sum of squared distances of the fitted rows to their prototypes, in encoded units.
+    pub inertia: f64,
+    /// Mean simplified silhouette of the fitted rows; `None` with one segment.
+    pub silhouette: Option<f64>,
+}
+
+/// A made-up row and what the model must answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    row: Vec<Cell>,
+    segment: usize,
+    distance: f32,
+}
+
+/// A raw value in JSON: a number, a text, or null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Cell {
+    Number(f64),
+    Category(Box<str>),
+    Missing(()),
+}
+
+impl Model {
+    /// Reads a sealed document: its format, its shape, its self-test. The
+    /// model's id is the address of the bytes. Refuses, and never panics, on any bytes.
+    pub fn open(bytes: &[u8]) -> Result<Self, ArtifactError> {
+        if bytes.len() > MAX_DOCUMENT_BYTES {
+            return Err(ArtifactError::TooLong(bytes.len()));
+        }
+        let Tag { format } = serde_json::from_slice(bytes)?;
+        if format != FORMAT {
+            return Err(ArtifactError::Format(format));
+        }
+        let document: Document = serde_json::from_slice(bytes)?;
+        document.check_shape().map_err(ArtifactError::Shape)?;
+        document.check_answers()?;
+        Ok(Self { id: ModelId::of(bytes), document })
+    }
+
+    /// [`Self::open`], refusing bytes whose address is not `expected`.
+    pub fn open_addressed(bytes: &[u8], expected: &ModelId) -> Result<Self, ArtifactError> {
+        let found = ModelId::of(bytes);
+        if found != *expected {
+            return Err(ArtifactError::Address { expected: expected.clone(), found });
+        }
+        Self::open(bytes)
+    }
+}
+
+impl Document {
+    /// The bytes of the document: what is stored, sent and addressed.
+    pub(in crate::domain) fn seal(&self) -> Result<Vec<u8>, ArtifactError> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    pub(in crate::domain) fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
+        let vector = scratch.vector(self.encoder.width());
+        self.encoder.encode(row, vector);
+        let found = self.prototypes.two_nearest(vector);
+        let distance = found.nearest_squared.sqrt();
+        Score {
+            segment: found.nearest,
+            distance,
+            runner_up: found.second,
+            runner_up_distance: found.second_squared.sqrt(),
+            p_value: self.limits.p_value(found.nearest, distance),
+        }
+    }
+
+    fn check_shape(&self) -> Result<(), &'static str> {
+        let segments = self.segments.len();
+        if segments == 0 || segments > MAX_SEGMENTS {
+            return Err("there must be between 1 and 256 segments");
+        }
+        self.encoder.check(&self.features)?;
+        if !self.prototypes.is_whole()
+            || self.prototypes.width() != self.encoder.width()
+            || self.prototypes.count() != segments
+        {
+            return Err("there must be one prototype a segment, as wide as the encoder");
+        }
+        if !self.prototypes.is_within(MAX_ENCODED) {
+            return Err("a prototype is out of range");
+        }
+        if !self.limits.is_sound(segments) {
+            return Err("the outlier limits are out of range or out of order");
+        }
+        if !self.reference.is_sound(self.features.len(), segments) {
+            return Err("the training reference is out of range or out of order");
+        }
+        for (index, segment) in self.segments.iter().enumerate() {
+            if *segment.key != *format!("s{}", index + 1) {
+                return Err("segments must be named s1, s2 … in order");
+            }
+            if !self.is_described(segment) {
+                return Err("a segment's description is out of range");
+            }
+        }
+        if self.self_test.is_empty() {
+            return Err("there are no self-test rows");
+        }
+        if self.self_test.iter().any(|test| test.row.len() != self.features.len()) {
+            return Err("a self-test row does not fit the features");
+        }
+        Ok(())
+    }
+
+    fn is_described(&self, segment: &Segment) -> bool {
+        let known = |feature: usize| feature < self.features.len();
+        let mut profiled = segment.profile.iter().map(|profile| profile.feature);
+        (0.0..=1.0).contains(&segment.share)
+            && profiled.all(|feature| {
+                known(feature) && self.features[feature].sensitivity != Sensitivity::Sensitive
+            })
+            && segment.profile.iter().all(|p| is_finite(&p.here) && is_finite(&p.everybody))
+            && segment.standouts.iter().all(|s| known(s.feature) && s.contrast.is_finite())
+    }
+
+    fn check_answers(&self) -> Result<(), ArtifactError> {
+        let mut scratch = Scratch::default();
+        for (row, test) in self.self_test.iter().enumerate() {
+            let score = self.score(&test.feature_row(), &mut scratch);
+            let scale = test.distance + self.limits.scale(score.segment);
+            let close = (score.distance - test.distance).abs() <= SELF_TEST_TOLERANCE * scale;
+            if score.segment != test.segment || !close {
+                return Err(ArtifactError::SelfTest {
+                    row,
+                    segment: score.segment,
+                    distance: score.distance,
+                    expected_segment: test.segment,
+                    expected_distance: test.distance,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SelfTest {
+    pub(in crate::domain) fn new(row: &FeatureRow, score: &Score) -> Self {
+        let cell = |value: &Value| match value {
+            Value::Missing => Cell::Missing(()),
+            Value::Number(number) => Cell::Number(*number),
+            Value::Category(category) => Cell::Category(category.clone()),
+        };
+        Self {
+            row: row.0.iter().map(cell).collect(),
+            segment: score.segment,
+            distance: score.distance,
+        }
+    }
+
+    fn feature_row(&self) -> FeatureRow {
+        let value = |cell: &Cell| match cell {
+            Cell::Missing(()) => Value::Missing,
+            Cell::Number(number) => Value::Number(*number),
+            Cell::Category(category) => Value::Category(category.clone()),
+        };
+        FeatureRow(self.row.iter().map(value).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    format: u32,
+}
+
+fn is_finite(typical: &Typical) -> bool {
+    match typical {
+        Typical::Number { mean, median, missing_share } => {
+            mean.is_finite() && median.is_finite() && missing_share.is_finite()
+        }
+        Typical::Category { share, missing_share, .. } => {
+            share.is_finite() && missing_share.is_finite()
+        }
+        Typical::Unknown => true,
+    }
+}

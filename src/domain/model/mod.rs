@@ -1,0 +1,101 @@
+//! The model: an immutable, content-addressed artifact that scores feature rows.
+//!
+//! *Invariant:* every `Model` in existence was read from its sealed document
+//! by [`Model::open`], the one just trained included; all indices inside it are
+//! in range and all its numbers finite.
+
+mod artifact;
+mod explain;
+mod kernel;
+mod limits;
+mod reference;
+mod score;
+mod segment;
+
+use crate::domain::encode::Encoder;
+use crate::domain::feature::{FeatureDef, FeatureRow};
+use crate::domain::id::{FeatureSetId, ModelId};
+
+pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
+pub use explain::{Direction, Reason};
+pub use kernel::{Prototypes, TwoNearest, squared_distance};
+pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
+pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference};
+pub use score::{Score, Scratch};
+pub use segment::{Profile, Segment, Standout, Typical};
+
+pub(in crate::domain) use segment::{labels, standouts};
+
+/// The most segments a model may have.
+pub const MAX_SEGMENTS: usize = 256;
+
+/// A model that has passed every check.
+#[derive(Debug, Clone)]
+pub struct Model {
+    id: ModelId,
+    document: Document,
+}
+
+impl Model {
+    /// The SHA-256 of the sealed document.
+    pub fn id(&self) -> &ModelId {
+        &self.id
+    }
+
+    /// The feature set whose rows this model reads.
+    pub fn feature_set(&self) -> &FeatureSetId {
+        &self.document.feature_set
+    }
+
+    /// All features of the set, in the order of a row.
+    pub fn features(&self) -> &[FeatureDef] {
+        &self.document.features
+    }
+
+    /// Largest first.
+    pub fn segments(&self) -> &[Segment] {
+        &self.document.segments
+    }
+
+    pub fn encoder(&self) -> &Encoder {
+        &self.document.encoder
+    }
+
+    /// One a segment, in the order of [`Self::segments`].
+    pub fn prototypes(&self) -> &Prototypes {
+        &self.document.prototypes
+    }
+
+    /// The training data's bins and counts, to measure drift against.
+    pub fn reference(&self) -> &Reference {
+        &self.document.reference
+    }
+
+    pub fn provenance(&self) -> &Provenance {
+        &self.document.provenance
+    }
+
+    /// Working memory that already fits this model.
+    pub fn scratch(&self) -> Scratch {
+        let mut scratch = Scratch::default();
+        scratch.vector(self.encoder().width());
+        scratch
+    }
+
+    /// Encodes `row` and finds its segment. Allocates only while `scratch`
+    /// grows to this model's width for the first time.
+    pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
+        self.document.score(row, scratch)
+    }
+
+    /// The distance from the segment's prototype beyond which a customer's
+    /// p-value is at most `alpha`; infinite where too few rows were held out
+    /// to tell, and for a segment that does not exist.
+    pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
+        if segment < self.segments().len() {
+            self.document.limits.limit(segment, alpha)
+        } else {
+            f32::INFINITY
+        }
+    }
+}

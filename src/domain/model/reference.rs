@@ -1,0 +1,154 @@
+//! What the data looked like at training time: bins fixed once, to measure
+//! later drift against.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
+use crate::domain::stats;
+
+/// Categories counted by name; the rest are counted together.
+const MAX_CATEGORIES: usize = 64;
+
+/// Counts over all training rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    pub rows: u64,
+    /// One entry for every feature that is not sensitive, in their order.
+    pub features: Vec<FeatureReference>,
+    /// Rows in each segment.
+    pub segments: Vec<u64>,
+    /// Held-out rows by distance to their prototype, in encoded units.
+    pub distances: NumberBins,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureReference {
+    /// Index into `Model::features`.
+    pub feature: usize,
+    /// Rows in which the value was missing.
+    pub missing: u64,
+    pub bins: Bins,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bins {
+    Numbers(NumberBins),
+    Categories(CategoryCounts),
+}
+
+/// Counts between cut points: bin i holds the values x with
+/// `cuts[i - 1]` < x ≤ `cuts[i]`; the first and last bin are open-ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NumberBins {
+    /// Strictly ascending.
+    pub cuts: Vec<f64>,
+    /// One more than `cuts`.
+    pub counts: Vec<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CategoryCounts {
+    /// Ascending by name; the most frequent ones.
+    pub counts: Vec<(Box<str>, u64)>,
+    /// Rows in all other categories.
+    pub other: u64,
+}
+
+impl NumberBins {
+    /// Bins at the deciles of `values`, fewer where deciles coincide.
+    pub(in crate::domain) fn deciles(values: &[f64]) -> Self {
+        let ascending = stats::sorted(values);
+        let mut cuts: Vec<f64> =
+            (1..10).map(|tenth| stats::quantile(&ascending, f64::from(tenth) / 10.0)).collect();
+        // A cut at the largest value would leave the bin above it empty.
+        cuts.retain(|cut| ascending.last().is_some_and(|last| cut < last));
+        cuts.dedup();
+        let mut bins = Self { counts: vec![0; cuts.len() + 1], cuts };
+        for value in values {
+            let bin = bins.bin(*value);
+            bins.counts[bin] += 1;
+        }
+        bins
+    }
+
+    /// The bin a value falls in, in 0..`counts.len()`.
+    pub fn bin(&self, value: f64) -> usize {
+        self.cuts.partition_point(|cut| *cut < value)
+    }
+
+    fn is_sound(&self) -> bool {
+        self.counts.len() == self.cuts.len() + 1
+            && self.cuts.iter().all(|cut| cut.is_finite())
+            && self.cuts.is_sorted_by(|a, b| a < b)
+    }
+}
+
+impl CategoryCounts {
+    fn of(counts: BTreeMap<&str, u64>) -> Self {
+        let mut by_count: Vec<(&str, u64)> = counts.into_iter().collect();
+        // Stable: of equally frequent ones the first by name.
+        by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let other = by_count.iter().skip(MAX_CATEGORIES).map(|(_, count)| count).sum();
+        by_count.truncate(MAX_CATEGORIES);
+        by_count.sort_unstable();
+        let counts = by_count.into_iter().map(|(name, count)| (name.into(), count)).collect();
+        Self { counts, other }
+    }
+
+    /// A category's place in `counts`; `None`: it is among the others.
+    pub fn place(&self, category: &str) -> Option<usize> {
+        self.counts.binary_search_by(|(name, _)| (**name).cmp(category)).ok()
+    }
+}
+
+impl FeatureReference {
+    /// Bins for every feature that is not sensitive.
+    pub(in crate::domain) fn of_all(features: &[FeatureDef], rows: &[FeatureRow]) -> Vec<Self> {
+        features
+            .iter()
+            .enumerate()
+            .filter(|(_, def)| def.sensitivity != Sensitivity::Sensitive)
+            .map(|(feature, _)| Self::of(feature, rows))
+            .collect()
+    }
+
+    fn of(feature: usize, rows: &[FeatureRow]) -> Self {
+        let mut numbers = Vec::new();
+        let mut categories: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut missing = 0;
+        for row in rows {
+            match row.0.get(feature) {
+                Some(Value::Number(number)) => numbers.push(*number),
+                Some(Value::Category(category)) => *categories.entry(category).or_default() += 1,
+                Some(Value::Missing) | None => missing += 1,
+            }
+        }
+        let bins = if categories.is_empty() {
+            Bins::Numbers(NumberBins::deciles(&numbers))
+        } else {
+            Bins::Categories(CategoryCounts::of(categories))
+        };
+        Self { feature, missing, bins }
+    }
+}
+
+impl Reference {
+    pub(super) fn is_sound(&self, features: usize, segments: usize) -> bool {
+        self.segments.len() == segments
+            && self.distances.is_sound()
+            && self.features.iter().all(|reference| reference.feature < features)
+            && self.features.iter().all(|reference| match &reference.bins {
+                Bins::Numbers(bins) => bins.is_sound(),
+                Bins::Categories(categories) => {
+                    categories.counts.is_sorted_by(|(a, _), (b, _)| a < b)
+                }
+            })
+    }
+}

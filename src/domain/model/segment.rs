@@ -1,0 +1,155 @@
+//! What a segment looks like to people: its size, its label, its typical values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::encode::{Column, Role};
+use crate::domain::feature::FeatureDef;
+
+/// Contrasts below this do not make it into a label: the segment is within a
+/// quarter of a standard deviation of everybody.
+const LEAST_CONTRAST: f64 = 0.25;
+const LABEL_FEATURES: usize = 2;
+/// When two segments would share a label, this many features tell them apart.
+const LABEL_FEATURES_AT_MOST: usize = 4;
+
+/// One learned segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    /// `s1` is the largest segment at training time, `s2` the next …
+    pub key: Box<str>,
+    /// In words: `high spend, low recency`. No two segments of a model share one.
+    pub label: Box<str>,
+    /// Training rows (fitted and held out) that score into it.
+    pub size: u64,
+    /// `size` / all training rows.
+    pub share: f64,
+    /// One entry for every feature that is not sensitive, in their order.
+    pub profile: Vec<Profile>,
+    /// How this segment differs from everybody, strongest first.
+    pub standouts: Vec<Standout>,
+}
+
+/// One feature in one segment, in the feature's own unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Index into `Model::features`.
+    pub feature: usize,
+    pub here: Typical,
+    /// The same over all training rows.
+    pub everybody: Typical,
+}
+
+/// Typical values of one feature over some customers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Typical {
+    /// Over the customers whose value is known.
+    Number { mean: f64, median: f64, missing_share: f64 },
+    /// The most frequent category, and the share of all customers in it.
+    Category { most_frequent: Box<str>, share: f64, missing_share: f64 },
+    /// Nobody has a value.
+    Unknown,
+}
+
+/// One way in which a segment differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standout {
+    /// Index into `Model::features`.
+    pub feature: usize,
+    /// What is compared: the value, its being missing, or one category's share.
+    pub aspect: Role,
+    /// (prototype - mean of all customers) / their standard deviation, in the
+    /// encoded column; positive: higher or more often here.
+    pub contrast: f64,
+}
+
+/// The columns in which `prototype` differs, strongest first; at most one a
+/// feature, none with a contrast below a quarter of a standard deviation.
+///
+/// `mean` and `deviation` describe each column over all training rows.
+pub(in crate::domain) fn standouts(
+    columns: &[Column],
+    prototype: &[f32],
+    mean: &[f64],
+    deviation: &[f64],
+) -> Vec<Standout> {
+    let mut strongest: BTreeMap<usize, Standout> = BTreeMap::new();
+    for (place, column) in columns.iter().enumerate() {
+        if deviation[place] <= 0.0 {
+            continue;
+        }
+        let contrast = (f64::from(prototype[place]) - mean[place]) / deviation[place];
+        // "Rarely web" says less than what the customers do instead.
+        let telling = column.role == Role::Value || contrast > 0.0;
+        let known = strongest.get(&column.feature).map_or(LEAST_CONTRAST, |s| s.contrast.abs());
+        if telling && contrast.abs() > known {
+            let standout =
+                Standout { feature: column.feature, aspect: column.role.clone(), contrast };
+            strongest.insert(column.feature, standout);
+        }
+    }
+    let mut ordered: Vec<Standout> = strongest.into_values().collect();
+    ordered.sort_by(|a, b| b.contrast.abs().total_cmp(&a.contrast.abs()));
+    ordered
+}
+
+/// One label a segment, in words and all different.
+pub(in crate::domain) fn labels(
+    features: &[FeatureDef],
+    standouts: &[Vec<Standout>],
+) -> Vec<Box<str>> {
+    let mut labels: Vec<String> =
+        standouts.iter().map(|all| words(features, all, LABEL_FEATURES)).collect();
+    for length in LABEL_FEATURES + 1..=LABEL_FEATURES_AT_MOST {
+        for segment in shared(&labels) {
+            labels[segment] = words(features, &standouts[segment], length);
+        }
+    }
+    for segment in shared(&labels) {
+        labels[segment] = format!("{} (s{})", labels[segment], segment + 1);
+    }
+    labels.into_iter().map(String::into_boxed_str).collect()
+}
+
+fn words(features: &[FeatureDef], standouts: &[Standout], length: usize) -> String {
+    let parts: Vec<String> = standouts
+        .iter()
+        .take(length)
+        .map(|standout| {
+            let title = in_a_sentence(&features[standout.feature].title);
+            match &standout.aspect {
+                Role::Value if standout.contrast > 0.0 => format!("high {title}"),
+                Role::Value => format!("low {title}"),
+                Role::Missing => format!("unknown {title}"),
+                Role::Category(category) => format!("{title} {category}"),
+                Role::Other => format!("other {title}"),
+            }
+        })
+        .collect();
+    if parts.is_empty() { "average".into() } else { parts.join(", ") }
+}
+
+/// `Days since purchase` → `days since purchase`, but `RFM score` stays.
+fn in_a_sentence(title: &str) -> String {
+    let mut chars = title.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            first.to_lowercase().chain([second]).chain(chars).collect()
+        }
+        _ => title.into(),
+    }
+}
+
+/// Indices of the labels that occur more than once.
+fn shared(labels: &[String]) -> Vec<usize> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for label in labels {
+        *counts.entry(label).or_default() += 1;
+    }
+    (0..labels.len()).filter(|i| counts[labels[*i].as_str()] > 1).collect()
+}

@@ -1,0 +1,8 @@
+//! Numerical ground shared by encoders, training and drift.
+
+pub mod describe;
+pub mod minimise;
+pub mod rng;
+
+pub use describe::{mean, quantile, sorted, variance};
+pub use rng::Rng;

@@ -1,0 +1,124 @@
+//! Encoded rows, and how work on them is cut into pieces.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView1};
+use rayon::prelude::*;
+
+use crate::domain::encode::Encoder;
+use crate::domain::feature::FeatureRow;
+use crate::domain::stats::Rng;
+
+/// Pieces are at least this long, and there are at most [`MAX_CHUNKS`]. Both
+/// depend on the data alone: partial results are added in the order of pieces,
+/// so sums do not depend on the number of threads.
+const MIN_CHUNK_ROWS: usize = 1024;
+const MAX_CHUNKS: usize = 64;
+
+/// Encoded rows, (`n_rows`, `n_columns`), row by row in memory: the very
+/// numbers that serving computes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    matrix: Array2<f32>,
+}
+
+impl Dataset {
+    /// Takes the matrix, laid out row by row if it is not yet.
+    pub fn new(matrix: Array2<f32>) -> Self {
+        if matrix.is_standard_layout() {
+            return Self { matrix };
+        }
+        Self { matrix: matrix.as_standard_layout().into_owned() }
+    }
+
+    /// Encodes all rows, in parallel in the current rayon pool.
+    pub(super) fn encode(encoder: &Encoder, rows: &[FeatureRow]) -> Self {
+        let width = encoder.width();
+        let mut matrix = Array2::zeros((rows.len(), width));
+        if let Some(values) = matrix.as_slice_mut() {
+            values
+                .par_chunks_mut(width)
+                .zip(rows)
+                .for_each(|(vector, row)| encoder.encode(row, vector));
+        }
+        Self { matrix }
+    }
+
+    /// A copy of some rows.
+    pub(super) fn select(&self, rows: &[usize]) -> Self {
+        Self { matrix: self.matrix.select(ndarray::Axis(0), rows) }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.matrix.nrows()
+    }
+
+    pub fn columns(&self) -> usize {
+        self.matrix.ncols()
+    }
+
+    pub fn row(&self, row: usize) -> ArrayView1<'_, f32> {
+        self.matrix.row(row)
+    }
+
+    /// Calls `work` on each piece of the rows in parallel; results in order of
+    /// the pieces.
+    pub(super) fn map_chunks<R: Send>(&self, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+        let length = self.chunk_rows();
+        let count = self.rows().div_ceil(length);
+        (0..count)
+            .into_par_iter()
+            .map(|chunk| work(chunk * length..((chunk + 1) * length).min(self.rows())))
+            .collect()
+    }
+
+    pub(super) fn chunk_rows(&self) -> usize {
+        self.rows().div_ceil(MAX_CHUNKS).max(MIN_CHUNK_ROWS)
+    }
+
+    /// Mean and population variance of each column.
+    pub(super) fn column_moments(&self) -> (Vec<f64>, Vec<f64>) {
+        let per_row = 1.0 / self.rows().max(1) as f64;
+        let column = |place: usize| {
+            let values = self.matrix.column(place);
+            let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() * per_row;
+            let squares = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+            (mean, squares * per_row)
+        };
+        (0..self.columns()).into_par_iter().map(column).unzip()
+    }
+
+    /// Distinct rows, counted up to `enough` only.
+    pub(super) fn distinct_rows(&self, enough: usize) -> usize {
+        let mut seen = std::collections::HashSet::new();
+        for row in self.matrix.rows() {
+            // Adding zero makes -0 equal 0.
+            seen.insert(row.iter().map(|x| (x + 0.0).to_bits()).collect::<Vec<_>>());
+            if seen.len() >= enough {
+                break;
+            }
+        }
+        seen.len()
+    }
+}
+
+/// Row indices, ascending: what the encoder and the clustering see, and what
+/// only the calibration sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Split {
+    pub(super) fitted: Vec<usize>,
+    pub(super) held_out: Vec<usize>,
+}
+
+impl Split {
+    /// Draws `share` of `rows` rows, rounded, to hold out.
+    pub(super) fn draw(rows: usize, share: f64, rng: &mut Rng) -> Self {
+        let mut order: Vec<usize> = (0..rows).collect();
+        rng.shuffle(&mut order);
+        let mut fitted = order.split_off((rows as f64 * share).round() as usize);
+        let mut held_out = order;
+        fitted.sort_unstable();
+        held_out.sort_unstable();
+        Self { fitted, held_out }
+    }
+}

@@ -1,0 +1,87 @@
+//! Where k-means starts: k-means++ with greedy local trials.
+//!
+//! Each centre after the first is drawn with probability proportional to its
+//! squared distance from the centres so far (Arthur and Vassilvitskii 2007,
+//! *k-means++: the advantages of careful seeding*); of 2 + ⌊ln k⌋ such draws
+//! the one that lowers the total most is kept, the greedy variant named in
+//! their conclusion.
+
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use crate::domain::stats::Rng;
+use crate::domain::train::Dataset;
+use crate::domain::train::kmeans::squared_distance;
+
+/// `clusters` rows of `data` as initial centres, (`clusters`, `n_columns`).
+pub fn plus_plus(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
+    let trials = 2 + (clusters.max(1) as f64).ln().floor() as usize;
+    let mut chosen = vec![rng.below(data.rows())];
+    let mut nearest = vec![f64::INFINITY; data.rows()];
+    let mut total = lower(data, &mut nearest, chosen[0]);
+
+    while chosen.len() < clusters {
+        let mut best = (f64::INFINITY, 0);
+        for _ in 0..trials {
+            let candidate = draw(&nearest, total, rng);
+            let lowered = total_with(data, &nearest, candidate);
+            if lowered < best.0 {
+                best = (lowered, candidate);
+            }
+        }
+        total = lower(data, &mut nearest, best.1);
+        chosen.push(best.1);
+    }
+    Array2::from_shape_fn((clusters, data.columns()), |(centre, column)| {
+        f64::from(data.row(chosen[centre])[column])
+    })
+}
+
+/// A row drawn in proportion to `weights`, which add up to `total`; any row
+/// when all weights are zero.
+fn draw(weights: &[f64], total: f64, rng: &mut Rng) -> usize {
+    if total <= 0.0 {
+        return rng.below(weights.len());
+    }
+    let target = rng.unit() * total;
+    let mut reached = 0.0;
+    let found = weights.iter().position(|weight| {
+        reached += weight;
+        reached > target
+    });
+    // Added up in another order than `total`, the sum may fall just short.
+    found.or_else(|| weights.iter().rposition(|weight| *weight > 0.0)).unwrap_or_default()
+}
+
+/// The sum of squared distances if the row `candidate` became a centre.
+fn total_with(data: &Dataset, nearest: &[f64], candidate: usize) -> f64 {
+    let centre = as_f64(data, candidate);
+    let partial = data.map_chunks(|rows| {
+        rows.map(|row| squared_distance(data.row(row), &centre).min(nearest[row])).sum::<f64>()
+    });
+    partial.iter().sum()
+}
+
+/// Makes the row `chosen` a centre: lowers `nearest`, returns its sum.
+fn lower(data: &Dataset, nearest: &mut [f64], chosen: usize) -> f64 {
+    let centre = as_f64(data, chosen);
+    let length = data.chunk_rows();
+    let partial: Vec<f64> = nearest
+        .par_chunks_mut(length)
+        .enumerate()
+        .map(|(chunk, nearest)| {
+            let mut sum = 0.0;
+            for (offset, least) in nearest.iter_mut().enumerate() {
+                let row = data.row(chunk * length + offset);
+                *least = squared_distance(row, &centre).min(*least);
+                sum += *least;
+            }
+            sum
+        })
+        .collect();
+    partial.iter().sum()
+}
+
+fn as_f64(data: &Dataset, row: usize) -> Vec<f64> {
+    data.row(row).iter().map(|x| f64::from(*x)).collect()
+}
