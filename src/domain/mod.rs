@@ -7,22 +7,19 @@
 //! The modules stand in import order: each may import only those above it.
 #![expect(
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     reason = "counts, bins and days become floats and back all over numerical code; every site is bounded by construction"
 )]
 
-pub mod event;
 pub mod fault;
-pub mod feature;
-pub mod id;
 pub mod time;
-
+pub mod id;
+pub mod event;
+pub mod feature;
 pub mod stats;
-
 pub mod encode;
-
 pub mod model;
-
 pub mod train;
+
+pub use feature::rfm;

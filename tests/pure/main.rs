@@ -1,1 +1,9 @@
-fn main() {}
+//! Tests that need nothing but the sources and the committed data.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod feature_faults;
+mod feature_folds;
+mod feature_journey;
+mod feature_laws;
+mod feature_set;
+mod feature_support;

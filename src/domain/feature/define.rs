@@ -11,6 +11,27 @@ pub enum Sensitivity {
     Sensitive,
 }
 
+/// What a trait, or the last value of a property, holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Number,
+    Text,
+}
+
+/// One declared trait: something the customer is rather than does. Set by
+/// `identify` events; the newest one that names it wins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraitDef {
+    /// As it stands in the event: `loyalty_tier`, `address.country`.
+    pub name: Box<str>,
+    pub title: Box<str>,
+    /// Who answers for it: an address or a team.
+    pub owner: Box<str>,
+    pub sensitivity: Sensitivity,
+    pub kind: Kind,
+}
+
 /// What the encoder puts where a number is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,6 +86,8 @@ pub enum Encoding {
 
 /// One declared feature: the part that encoders, models and people read. Where
 /// its value comes from is [`FeatureSet`]'s business.
+///
+/// [`FeatureSet`]: crate::domain::feature::FeatureSet
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureDef {
     /// Snake case; the name in the API.

@@ -1,0 +1,182 @@
+//! The normal form: a declaration as canonical JSON, for the store and for the
+//! feature set's id.
+//!
+//! The keys are the file's with defaults filled in, sorted, without spaces. A
+//! key added to the format later must be left out at its default, or the id of
+//! every feature set changes and every stored state is rebuilt.
+
+use serde_json::{Map, Value, json};
+
+use crate::domain::feature::define::{Encoding, FeatureDef, Missing};
+use crate::domain::feature::parse::Declared;
+use crate::domain::feature::rfm::Scored;
+use crate::domain::feature::source::{Condition, EventSource, Fold, Source, Test};
+use crate::domain::feature::window::Window;
+
+pub(super) fn form(declared: &Declared) -> String {
+    let features: Vec<Value> = declared
+        .features
+        .iter()
+        .zip(&declared.sources)
+        .map(|(def, source)| Value::Object(feature(def, *source, declared)))
+        .collect();
+    let rfm = &declared.rfm;
+    let document = json!({
+        "trait": declared.traits,
+        "feature": features,
+        "rfm": {
+            "recency": scored(&rfm.recency),
+            "frequency": scored(&rfm.frequency),
+            "monetary": scored(&rfm.monetary),
+        },
+    });
+    let mut text = String::new();
+    write(&document, &mut text);
+    text
+}
+
+fn feature(def: &FeatureDef, source: Source, declared: &Declared) -> Map<String, Value> {
+    let mut keys = Map::new();
+    let mut put = |key: &str, value: Value| {
+        keys.insert(key.to_owned(), value);
+    };
+    put("name", json!(def.name));
+    put("title", json!(def.title));
+    put("unit", json!(def.unit));
+    put("owner", json!(def.owner));
+    put("sensitivity", json!(def.sensitivity));
+    match source {
+        Source::Trait(index) => put("trait", json!(declared.traits[index].name)),
+        Source::Ratio(ratio) => {
+            put("fold", json!("ratio"));
+            put("numerator", json!(declared.features[ratio.numerator].name));
+            put("denominator", json!(declared.features[ratio.denominator].name));
+        }
+        Source::Events(index) => put_events(&declared.event_sources[index], &mut put),
+    }
+    match def.encoding {
+        None => {}
+        Some(Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight }) => {
+            put(
+                "missing",
+                match missing {
+                    Missing::Mean => json!("mean"),
+                    Missing::Median => json!("median"),
+                    Missing::Constant(constant) => json!(constant),
+                },
+            );
+            let mut encoding = json!({
+                "as": "number",
+                "missing_flag": missing_flag,
+                "transform": transform,
+                "scale": scale,
+                "weight": weight,
+            });
+            if let (Some((lower, upper)), Some(keys)) = (winsorise, encoding.as_object_mut()) {
+                keys.insert("winsorise".to_owned(), json!([lower, upper]));
+            }
+            put("encoding", encoding);
+        }
+        Some(Encoding::OneHot { floor, weight }) => {
+            put("encoding", json!({ "as": "one-hot", "floor": floor, "weight": weight }));
+        }
+    }
+    keys
+}
+
+fn put_events(source: &EventSource, put: &mut impl FnMut(&str, Value)) {
+    let mut from = Map::new();
+    from.extend(source.head.kind.map(|kind| ("kind".to_owned(), json!(kind))));
+    from.extend(source.head.name.as_ref().map(|name| ("name".to_owned(), json!(name))));
+    if !from.is_empty() {
+        put("from", from.into());
+    }
+    if !source.conditions.is_empty() {
+        put("where", source.conditions.iter().map(condition).collect());
+    }
+    let (name, keys) = fold(&source.fold);
+    put("fold", json!(name));
+    for (key, value) in keys {
+        put(key, value);
+    }
+    match source.window {
+        // Also what folds that take no window have.
+        Window::Lifetime => {}
+        Window::RollingDays(days) => put("window", json!({ "rolling_days": days })),
+        Window::HalfLifeDays(days) => put("window", json!({ "half_life_days": days })),
+    }
+}
+
+fn fold(fold: &Fold) -> (&'static str, Vec<(&'static str, Value)>) {
+    match fold {
+        Fold::Count => ("count", vec![]),
+        Fold::Sum { properties } => ("sum", vec![("property", json!(properties))]),
+        Fold::Mean { property } => ("mean", vec![("property", json!(property))]),
+        Fold::Min { property } => ("min", vec![("property", json!(property))]),
+        Fold::Max { property } => ("max", vec![("property", json!(property))]),
+        Fold::Last { property, kind } => {
+            ("last", vec![("property", json!(property)), ("kind", json!(kind))])
+        }
+        Fold::Recency => ("recency", vec![]),
+        Fold::Tenure => ("tenure", vec![]),
+        Fold::MeanGap => ("mean-gap", vec![]),
+        Fold::Distinct { property, sketch_size } => {
+            ("distinct", vec![("property", json!(property)), ("sketch_size", json!(sketch_size))])
+        }
+        Fold::Share { property, values, weight_by } => {
+            let mut keys = vec![("property", json!(property)), ("values", json!(values))];
+            keys.extend(weight_by.as_ref().map(|weight_by| ("weight_by", json!(weight_by))));
+            ("share", keys)
+        }
+        Fold::Sessions { gap_minutes } => ("sessions", vec![("gap_minutes", json!(gap_minutes))]),
+    }
+}
+
+fn condition(condition: &Condition) -> Value {
+    let mut keys = Map::new();
+    keys.insert("property".to_owned(), json!(condition.property));
+    match &condition.test {
+        Test::OneOf(values) => keys.extend([("equals".to_owned(), json!(values))]),
+        Test::Between { above, below } => {
+            keys.extend(above.map(|above| ("above".to_owned(), json!(above))));
+            keys.extend(below.map(|below| ("below".to_owned(), json!(below))));
+        }
+    }
+    keys.into()
+}
+
+fn scored(scored: &Scored) -> Value {
+    json!({ "feature": scored.feature, "cuts": scored.cuts })
+}
+
+/// Sorts keys itself: whether `serde_json`'s maps do depends on a feature that
+/// any other crate in the build can switch.
+fn write(value: &Value, text: &mut String) {
+    match value {
+        Value::Array(items) => {
+            text.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    text.push(',');
+                }
+                write(item, text);
+            }
+            text.push(']');
+        }
+        Value::Object(keys) => {
+            let mut sorted: Vec<_> = keys.iter().collect();
+            sorted.sort_by_key(|(key, _)| *key);
+            text.push('{');
+            for (i, (key, item)) in sorted.into_iter().enumerate() {
+                if i > 0 {
+                    text.push(',');
+                }
+                text.push_str(&json!(key).to_string());
+                text.push(':');
+                write(item, text);
+            }
+            text.push('}');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}

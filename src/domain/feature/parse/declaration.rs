@@ -1,0 +1,286 @@
+//! First pass: one `[[trait]]`, `[[feature]]` or `[rfm]` table by itself.
+
+use crate::domain::feature::define::{
+    Encoding, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
+};
+use crate::domain::feature::parse::document::{Data, Node};
+use crate::domain::feature::parse::fields::{Fields, Named};
+use crate::domain::feature::parse::source::{self, DraftSource, KINDS};
+
+const SENSITIVITIES: [(&str, Sensitivity); 3] = [
+    ("public", Sensitivity::Public),
+    ("internal", Sensitivity::Internal),
+    ("sensitive", Sensitivity::Sensitive),
+];
+const TRANSFORMS: [(&str, Transform); 3] = [
+    ("none", Transform::None),
+    ("log1p", Transform::Log1p),
+    ("yeo-johnson", Transform::YeoJohnson),
+];
+const SCALES: [(&str, Scale); 4] = [
+    ("none", Scale::None),
+    ("standard", Scale::Standard),
+    ("robust", Scale::Robust),
+    ("min-max", Scale::MinMax),
+];
+const MAX_NAME_BYTES: usize = 64;
+const MAX_WEIGHT: f64 = 1000.0;
+const DEFAULT_FLOOR: f64 = 0.01;
+
+/// A trait as far as it could be read.
+#[derive(Debug)]
+pub(super) struct DraftTrait {
+    pub(super) path: String,
+    pub(super) name: Option<Named>,
+    pub(super) kind: Option<Kind>,
+    pub(super) sensitivity: Option<Sensitivity>,
+    pub(super) def: Option<TraitDef>,
+}
+
+/// A feature as far as it could be read.
+#[derive(Debug)]
+pub(super) struct DraftFeature {
+    pub(super) path: String,
+    pub(super) line: Option<usize>,
+    pub(super) name: Option<Named>,
+    pub(super) title: Option<Box<str>>,
+    pub(super) unit: Option<Box<str>>,
+    pub(super) owner: Option<Box<str>>,
+    pub(super) sensitivity: Option<Sensitivity>,
+    pub(super) sensitivity_line: Option<usize>,
+    pub(super) source: Option<DraftSource>,
+    pub(super) encoding: Option<DraftEncoding>,
+}
+
+#[derive(Debug)]
+pub(super) struct DraftEncoding {
+    pub(super) line: Option<usize>,
+    pub(super) encoding: Encoding,
+}
+
+/// The fallback's three inputs, features still by name.
+#[derive(Debug)]
+pub(super) struct DraftRfm {
+    pub(super) recency: Option<DraftScored>,
+    pub(super) frequency: Option<DraftScored>,
+    pub(super) monetary: Option<DraftScored>,
+}
+
+#[derive(Debug)]
+pub(super) struct DraftScored {
+    pub(super) path: String,
+    pub(super) feature: Option<Named>,
+    pub(super) cuts: Option<[f64; 4]>,
+}
+
+pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
+    let name = fields.named("name", "the trait's name in the event, such as \"loyalty_tier\"");
+    let title = fields.text("title", "words for people, such as \"Loyalty tier\"");
+    let owner = owner(&mut fields);
+    let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
+    let kind = fields.choice("kind", &KINDS);
+    let path = fields.path.clone();
+    fields.finish("a trait");
+    let def = (|| {
+        let name = name.as_ref()?.name.clone();
+        Some(TraitDef {
+            name,
+            title: title?,
+            owner: owner?,
+            sensitivity: sensitivity?,
+            kind: kind?,
+        })
+    })();
+    DraftTrait { path, name, kind, sensitivity, def }
+}
+
+pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
+    let name = feature_name(&mut fields);
+    let title = fields.text("title", "words for people, such as \"Orders, 28 days\"");
+    let unit = fields.text("unit", "what one of it is, such as \"orders\"");
+    let owner = owner(&mut fields);
+    let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
+    let sensitivity_line = fields.peek("sensitivity").and_then(|node| node.line);
+    let source = source::read(&mut fields);
+    let encoding = encoding(&mut fields);
+    let (path, line) = (fields.path.clone(), fields.line);
+    if let Some((_, whose)) = &source {
+        fields.finish(whose);
+    }
+    let source = source.and_then(|(source, _)| source);
+    DraftFeature {
+        path,
+        line,
+        name,
+        title,
+        unit,
+        owner,
+        sensitivity,
+        sensitivity_line,
+        source,
+        encoding,
+    }
+}
+
+pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> DraftRfm {
+    let mut scored = |key| {
+        let node = fields.need(key, "{ feature = \"…\", cuts = [four ascending numbers] }")?;
+        fields.table_of(key, node).map(read_scored)
+    };
+    let rfm = DraftRfm {
+        recency: scored("recency"),
+        frequency: scored("frequency"),
+        monetary: scored("monetary"),
+    };
+    fields.finish("the fallback");
+    rfm
+}
+
+fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
+    let feature = fields.named("feature", "the name of a feature");
+    let right = "four ascending numbers, such as [7, 14, 28, 56]";
+    let cuts = fields.need("cuts", right).and_then(|node| {
+        let cuts = match &node.data {
+            Data::List(items) => numbers(items),
+            _ => Vec::new(),
+        };
+        let cuts = <[f64; 4]>::try_from(cuts).ok();
+        let ascending = cuts.filter(|cuts| cuts.is_sorted_by(|a, b| a < b));
+        if ascending.is_none() {
+            fields.fault(node.line, "cuts", format!("must be {right}"));
+        }
+        ascending
+    });
+    let path = fields.path.clone();
+    fields.finish("a score");
+    DraftScored { path, feature, cuts }
+}
+
+fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
+    let such_as = "a name in snake case, such as \"orders_28d\"";
+    let named = fields.named("name", such_as)?;
+    let snake = named.name.starts_with(|c: char| c.is_ascii_lowercase())
+        && named.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !snake || named.name.len() > MAX_NAME_BYTES {
+        fields.fault(
+            named.line,
+            "name",
+            format!(
+                "must be {such_as}, of at most {MAX_NAME_BYTES} letters; it is `{}`",
+                named.name
+            ),
+        );
+    }
+    Some(named)
+}
+
+fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
+    fields.text("owner", "who answers for it, such as \"crm@example.com\"")
+}
+
+/// The keys `missing` and `encoding`; `None` where there is no encoding, or a
+/// fault in it.
+fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
+    let missing = fields.get("missing");
+    let Some(node) = fields.get("encoding") else {
+        if let Some(missing) = missing {
+            let problem = "says what a model reads, but no model reads a feature without \
+                           `encoding`: leave it out or add one";
+            fields.fault(missing.line, "missing", problem);
+        }
+        return None;
+    };
+    let mut inner = fields.table_of("encoding", node)?;
+    let line = node.line;
+    match inner.choice("as", &[("number", Kind::Number), ("one-hot", Kind::Text)])? {
+        Kind::Number => {
+            let rule = missing.map_or(Some(Missing::Median), |node| missing_rule(fields, node));
+            let missing_flag = inner.flag_or("missing_flag", false);
+            let winsorise = match inner.get("winsorise") {
+                None => Some(None),
+                Some(node) => quantiles(&inner, node).map(Some),
+            };
+            let transform = inner.choice_or("transform", &TRANSFORMS, Transform::None);
+            let scale = inner.choice_or("scale", &SCALES, Scale::Standard);
+            let weight = weight(&mut inner);
+            inner.finish("encoding as a number");
+            let encoding = Encoding::Number {
+                missing: rule?,
+                missing_flag: missing_flag?,
+                winsorise: winsorise?,
+                transform: transform?,
+                scale: scale?,
+                weight: weight?,
+            };
+            Some(DraftEncoding { line, encoding })
+        }
+        Kind::Text => {
+            if let Some(missing) = missing {
+                let problem = "does not go with `one-hot`, where a missing value is all zeros: \
+                               leave it out";
+                fields.fault(missing.line, "missing", problem);
+            }
+            let floor = match inner.get("floor") {
+                None => Some(DEFAULT_FLOOR),
+                Some(node) => {
+                    let range = "a share from 0 up to, not including, 1";
+                    inner.number_of("floor", node, range, |n| (0.0..1.0).contains(&n))
+                }
+            };
+            let weight = weight(&mut inner);
+            inner.finish("one-hot encoding");
+            let encoding = Encoding::OneHot { floor: floor?, weight: weight? };
+            Some(DraftEncoding { line, encoding })
+        }
+    }
+}
+
+fn missing_rule(fields: &Fields<'_, '_>, node: &Node) -> Option<Missing> {
+    match &node.data {
+        Data::Text(text) if &**text == "mean" => Some(Missing::Mean),
+        Data::Text(text) if &**text == "median" => Some(Missing::Median),
+        Data::Number(n) if n.is_finite() => Some(Missing::Constant(*n)),
+        data => {
+            let given = match data {
+                Data::Text(text) => format!("`{text}`"),
+                _ => node.noun().to_owned(),
+            };
+            let problem = format!("must be \"mean\", \"median\" or a number; it is {given}");
+            fields.fault(node.line, "missing", problem);
+            None
+        }
+    }
+}
+
+fn quantiles(fields: &Fields<'_, '_>, node: &Node) -> Option<(f64, f64)> {
+    if let Data::List(items) = &node.data
+        && let [lower, upper] = numbers(items)[..]
+        && 0.0 <= lower
+        && lower < upper
+        && upper <= 1.0
+    {
+        return Some((lower, upper));
+    }
+    let problem = "must be two ascending shares from 0 to 1, such as [0.01, 0.99]";
+    fields.fault(node.line, "winsorise", problem);
+    None
+}
+
+fn weight(fields: &mut Fields<'_, '_>) -> Option<f64> {
+    match fields.get("weight") {
+        None => Some(1.0),
+        Some(node) => {
+            let range = format!("a number above 0, at most {MAX_WEIGHT}");
+            fields.number_of("weight", node, &range, |n| n > 0.0 && n <= MAX_WEIGHT)
+        }
+    }
+}
+
+/// The finite numbers of a list; what is none is left out, so the length tells.
+fn numbers(items: &[Node]) -> Vec<f64> {
+    let finite = |item: &Node| match item.data {
+        Data::Number(n) if n.is_finite() => Some(n),
+        _ => None,
+    };
+    items.iter().filter_map(finite).collect()
+}

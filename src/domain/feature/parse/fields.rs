@@ -1,0 +1,256 @@
+//! Reading the keys of a table one by one, noting every fault on the way.
+
+use std::cell::RefCell;
+
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::feature::parse::document::{Data, Entry, Node};
+
+/// Collects faults from wherever the tree is being read.
+#[derive(Debug, Default)]
+pub(super) struct Sink(RefCell<Faults>);
+
+impl Sink {
+    pub(super) fn add(
+        &self,
+        line: Option<usize>,
+        path: impl Into<String>,
+        problem: impl Into<String>,
+    ) {
+        let (path, problem) = (path.into(), problem.into());
+        self.0.borrow_mut().push(Fault { line, path, problem });
+    }
+
+    pub(super) fn into_faults(self) -> Faults {
+        self.0.into_inner()
+    }
+}
+
+/// A name and where it stands.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: Box<str>,
+    pub(super) line: Option<usize>,
+}
+
+/// One table being read: every key asked for is known, the rest are faults.
+pub(super) struct Fields<'d, 'f> {
+    /// Dotted, from the root; empty at the root.
+    pub(super) path: String,
+    pub(super) line: Option<usize>,
+    entries: &'d [Entry],
+    known: Vec<&'static str>,
+    faults: &'f Sink,
+}
+
+impl<'d, 'f> Fields<'d, 'f> {
+    /// `None`, and a fault, when `node` is no table.
+    pub(super) fn of(node: &'d Node, path: String, faults: &'f Sink) -> Option<Self> {
+        let Data::Table(entries) = &node.data else {
+            faults.add(node.line, path, format!("must be a table; it is {}", node.noun()));
+            return None;
+        };
+        Some(Self { path, line: node.line, entries, known: Vec::new(), faults })
+    }
+
+    /// The value of an optional key.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'d Node> {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        self.peek(key)
+    }
+
+    /// The same, without making the key one that belongs here.
+    pub(super) fn peek(&self, key: &str) -> Option<&'d Node> {
+        self.entries.iter().find(|entry| *entry.key == *key).map(|entry| &entry.node)
+    }
+
+    /// The value of a required key; `such_as` shows a right one.
+    pub(super) fn need(&mut self, key: &'static str, such_as: &str) -> Option<&'d Node> {
+        let node = self.get(key);
+        if node.is_none() {
+            self.fault(self.line, key, format!("is missing: give {such_as}"));
+        }
+        node
+    }
+
+    /// A required text that is not blank.
+    pub(super) fn text(&mut self, key: &'static str, such_as: &str) -> Option<Box<str>> {
+        let node = self.need(key, such_as)?;
+        self.text_of(key, node, such_as)
+    }
+
+    /// The same, with its line.
+    pub(super) fn named(&mut self, key: &'static str, such_as: &str) -> Option<Named> {
+        let node = self.need(key, such_as)?;
+        let name = self.text_of(key, node, such_as)?;
+        Some(Named { name, line: node.line })
+    }
+
+    pub(super) fn text_of(&self, key: &str, node: &Node, such_as: &str) -> Option<Box<str>> {
+        match &node.data {
+            Data::Text(text) if text.trim().is_empty() => {
+                self.fault(node.line, key, format!("must not be blank: give {such_as}"));
+                None
+            }
+            Data::Text(text) => Some(text.clone()),
+            _ => {
+                let noun = node.noun();
+                self.fault(node.line, key, format!("must be a text, {such_as}; it is {noun}"));
+                None
+            }
+        }
+    }
+
+    /// A required text out of a closed list.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let node = self.need(key, &format!("one of {}", listed(choices.iter().map(|c| c.0))))?;
+        self.choice_of(key, node, choices)
+    }
+
+    /// An optional one; `default` where the key is absent.
+    pub(super) fn choice_or<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        default: T,
+    ) -> Option<T> {
+        match self.get(key) {
+            None => Some(default),
+            Some(node) => self.choice_of(key, node, choices),
+        }
+    }
+
+    fn choice_of<T: Copy>(&self, key: &str, node: &Node, choices: &[(&str, T)]) -> Option<T> {
+        let names = || choices.iter().map(|choice| choice.0);
+        let Data::Text(text) = &node.data else {
+            let (noun, names) = (node.noun(), listed(names()));
+            self.fault(node.line, key, format!("must be one of {names}; it is {noun}"));
+            return None;
+        };
+        let found = choices.iter().find(|choice| *choice.0 == **text);
+        if found.is_none() {
+            let meant = did_you_mean(text, names());
+            let names = listed(names());
+            self.fault(node.line, key, format!("must be one of {names}; it is `{text}`{meant}"));
+        }
+        found.map(|choice| choice.1)
+    }
+
+    /// A number that `right` approves; `range` says in words which are right.
+    pub(super) fn number_of(
+        &self,
+        key: &str,
+        node: &Node,
+        range: &str,
+        right: impl Fn(f64) -> bool,
+    ) -> Option<f64> {
+        match node.data {
+            Data::Number(n) if n.is_finite() && right(n) => return Some(n),
+            Data::Number(n) => self.fault(node.line, key, format!("must be {range}; it is {n}")),
+            _ => self.fault(node.line, key, format!("must be {range}; it is {}", node.noun())),
+        }
+        None
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn whole_of(&self, key: &str, node: &Node, least: u32, most: u32) -> Option<u32> {
+        let range = format!("a whole number from {least} to {most}");
+        self.number_of(key, node, &range, |n| {
+            n.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(&n)
+        })
+        .map(|n| n as u32)
+    }
+
+    pub(super) fn flag_or(&mut self, key: &'static str, default: bool) -> Option<bool> {
+        match self.get(key) {
+            None => Some(default),
+            Some(Node { data: Data::Bool(flag), .. }) => Some(*flag),
+            Some(node) => {
+                self.fault(node.line, key, format!("must be true or false; it is {}", node.noun()));
+                None
+            }
+        }
+    }
+
+    /// The items of a list that must not be empty.
+    pub(super) fn list_of(&self, key: &str, node: &'d Node, such_as: &str) -> Option<&'d [Node]> {
+        match &node.data {
+            Data::List(items) if !items.is_empty() => Some(items),
+            Data::List(_) => {
+                self.fault(node.line, key, format!("must not be empty: give {such_as}"));
+                None
+            }
+            _ => {
+                let noun = node.noun();
+                self.fault(node.line, key, format!("must be a list, {such_as}; it is {noun}"));
+                None
+            }
+        }
+    }
+
+    /// A table below this one.
+    pub(super) fn table_of(&self, key: &str, node: &'d Node) -> Option<Self> {
+        Fields::of(node, self.below(key), self.faults)
+    }
+
+    /// Notes a fault of one key.
+    pub(super) fn fault(&self, line: Option<usize>, key: &str, problem: impl Into<String>) {
+        self.faults.add(line, self.below(key), problem);
+    }
+
+    /// Ends the reading: keys that were never asked for do not belong here.
+    /// `whose` is the subject of "takes". Left uncalled where the key that
+    /// decides which others belong is itself at fault.
+    pub(super) fn finish(self, whose: &str) {
+        for entry in self.entries {
+            if !self.known.contains(&&*entry.key) {
+                let meant = did_you_mean(&entry.key, self.known.iter().copied());
+                let known = listed(self.known.iter().copied());
+                self.fault(
+                    entry.line,
+                    &entry.key,
+                    format!("does not belong here: {whose} takes {known}{meant}"),
+                );
+            }
+        }
+    }
+
+    fn below(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// "; did you mean `x`?" for the nearest candidate, or nothing.
+pub(super) fn did_you_mean<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> String {
+    let near = name.chars().count().div_ceil(3).min(3);
+    candidates
+        .map(|candidate| (edits(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= near)
+        .min()
+        .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
+}
+
+/// `a, b, c`
+pub(super) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Levenshtein distance in characters.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, cb) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

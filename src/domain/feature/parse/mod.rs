@@ -1,0 +1,92 @@
+//! Reading a features file: every fault at once, each with its line and what
+//! would be right. The format's manual is `config/features.retail.toml`.
+//!
+//! Two passes. The first reads each table by itself (`declaration`, `source`);
+//! the second checks what tables say about each other (`resolve`). The normal
+//! form goes the same way as the file, so both mean the same.
+
+mod document;
+mod fields;
+mod source;
+mod declaration;
+mod resolve;
+
+use crate::domain::fault::Faults;
+use crate::domain::feature::define::{FeatureDef, TraitDef};
+use crate::domain::feature::rfm::RfmRules;
+use crate::domain::feature::source::{EventSource, Ratio, Source};
+use document::{Data, Node};
+use fields::{Fields, Sink};
+
+/// What a file without fault declares.
+#[derive(Debug)]
+pub(super) struct Declared {
+    pub(super) traits: Vec<TraitDef>,
+    pub(super) features: Vec<FeatureDef>,
+    /// One for each feature.
+    pub(super) sources: Vec<Source>,
+    pub(super) event_sources: Vec<EventSource>,
+    /// Each after those it is made of.
+    pub(super) ratios: Vec<Ratio>,
+    pub(super) rfm: RfmRules,
+}
+
+pub(super) fn from_toml(text: &str) -> Result<Declared, Faults> {
+    read(&document::from_toml(text)?)
+}
+
+pub(super) fn from_json(text: &str) -> Result<Declared, Faults> {
+    read(&document::from_json(text)?)
+}
+
+fn read(document: &Node) -> Result<Declared, Faults> {
+    let faults = Sink::default();
+    let declared = root(document, &faults);
+    faults.into_faults().or(())?;
+    // Whatever is not read leaves a fault, so this is never the answer.
+    declared.ok_or_else(|| Faults::one("features", "could not be read"))
+}
+
+fn root(document: &Node, faults: &Sink) -> Option<Declared> {
+    let mut root = Fields::of(document, String::new(), faults)?;
+    let traits: Vec<_> =
+        tables(&mut root, "trait", faults).into_iter().map(declaration::read_trait).collect();
+    let features: Vec<_> =
+        tables(&mut root, "feature", faults).into_iter().map(declaration::read_feature).collect();
+    if features.is_empty() {
+        root.fault(None, "feature", "is missing: declare at least one `[[feature]]`");
+    }
+    let rfm = root
+        .need("rfm", "a table `[rfm]` with `recency`, `frequency` and `monetary`")
+        .and_then(|node| root.table_of("rfm", node))
+        .map(declaration::read_rfm);
+    root.finish("a features file");
+    resolve::resolve(traits, features, rfm, faults)
+}
+
+/// The tables of `[[key]]`, each with a path that names it: `feature.orders_28d`,
+/// or by number where it has no name to speak of.
+fn tables<'d, 'f>(
+    root: &mut Fields<'d, 'f>,
+    key: &'static str,
+    faults: &'f Sink,
+) -> Vec<Fields<'d, 'f>> {
+    let Some(node) = root.get(key) else { return Vec::new() };
+    let Data::List(items) = &node.data else {
+        root.fault(node.line, key, format!("must be tables that begin with `[[{key}]]`"));
+        return Vec::new();
+    };
+    let mut tables = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        let named = match &item.data {
+            Data::Table(entries) => entries.iter().find(|entry| &*entry.key == "name"),
+            _ => None,
+        };
+        let path = match named.map(|entry| &entry.node.data) {
+            Some(Data::Text(name)) if !name.trim().is_empty() => format!("{key}.{name}"),
+            _ => format!("{key}[{}]", i + 1),
+        };
+        tables.extend(Fields::of(item, path, faults));
+    }
+    tables
+}

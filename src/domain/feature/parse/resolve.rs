@@ -1,0 +1,359 @@
+//! Second pass: what the tables say about each other.
+
+use crate::domain::feature::define::{
+    Encoding, FeatureDef, Kind, Missing, Sensitivity, TraitDef, Transform,
+};
+use crate::domain::feature::parse::Declared;
+use crate::domain::feature::parse::declaration::{
+    DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait,
+};
+use crate::domain::feature::parse::fields::{Named, Sink, did_you_mean};
+use crate::domain::feature::parse::source::DraftSource;
+use crate::domain::feature::rfm::{RfmRules, Scored};
+use crate::domain::feature::source::{EventSource, Ratio, Source};
+
+/// `None` when any part is; whatever is, has left its fault.
+pub(super) fn resolve(
+    traits: Vec<DraftTrait>,
+    features: Vec<DraftFeature>,
+    rfm: Option<DraftRfm>,
+    faults: &Sink,
+) -> Option<Declared> {
+    refuse_twins(traits.iter().map(|t| (&t.path, t.name.as_ref())), faults);
+    refuse_twins(features.iter().map(|f| (&f.path, f.name.as_ref())), faults);
+    refuse_mixed_types(&features, faults);
+    let mut tables = Tables { traits: &traits, features: &features, sources: Vec::new(), faults };
+    tables.sources = (0..features.len()).map(|i| tables.source(i)).collect();
+    let ratios = tables.ratios_in_order();
+    let never_negative = tables.never_negative(&ratios);
+    for (i, never_negative) in never_negative.into_iter().enumerate() {
+        tables.check_sensitivity(i);
+        tables.check_encoding(i, never_negative);
+    }
+    let rfm = rfm.and_then(|rfm| {
+        let [recency, frequency, monetary] =
+            [rfm.recency, rfm.frequency, rfm.monetary].map(|scored| tables.scored(scored?));
+        Some(RfmRules { recency: recency?, frequency: frequency?, monetary: monetary? })
+    });
+    let sources: Option<Vec<Source>> = tables.sources.into_iter().collect();
+    let traits: Option<Vec<TraitDef>> = traits.into_iter().map(|t| t.def).collect();
+    let mut event_sources = Vec::new();
+    let mut defs = Vec::with_capacity(features.len());
+    for feature in features {
+        let (def, event_source) = finished(feature)?;
+        defs.push(def);
+        event_sources.extend(event_source);
+    }
+    Some(Declared {
+        traits: traits?,
+        features: defs,
+        sources: sources?,
+        event_sources,
+        ratios,
+        rfm: rfm?,
+    })
+}
+
+/// Everything read, with sources by index as far as they could be found.
+struct Tables<'d> {
+    traits: &'d [DraftTrait],
+    features: &'d [DraftFeature],
+    sources: Vec<Option<Source>>,
+    faults: &'d Sink,
+}
+
+impl Tables<'_> {
+    fn source(&self, feature: usize) -> Option<Source> {
+        let draft = &self.features[feature];
+        match draft.source.as_ref()? {
+            DraftSource::Events(_) => {
+                let is_events =
+                    |f: &&DraftFeature| matches!(f.source, Some(DraftSource::Events(_)));
+                Some(Source::Events(self.features[..feature].iter().filter(is_events).count()))
+            }
+            DraftSource::Trait(named) => {
+                let names = || self.traits.iter().map(|t| t.name.as_ref());
+                let index = self.find(named, &format!("{}.trait", draft.path), "trait", names())?;
+                Some(Source::Trait(index))
+            }
+            DraftSource::Ratio { numerator, denominator } => {
+                let part =
+                    |key, named| self.number_feature(named, &format!("{}.{key}", draft.path));
+                let (numerator, denominator) =
+                    (part("numerator", numerator), part("denominator", denominator));
+                let (numerator, denominator) = (numerator?, denominator?);
+                Some(Source::Ratio(Ratio { feature, numerator, denominator }))
+            }
+        }
+    }
+
+    /// The index of a feature that is a number.
+    fn number_feature(&self, named: &Named, path: &str) -> Option<usize> {
+        let names = self.features.iter().map(|f| f.name.as_ref());
+        let index = self.find(named, path, "feature", names)?;
+        if self.kind(index) == Some(Kind::Text) {
+            let problem =
+                format!("must name a feature that is a number; `{}` is a text", named.name);
+            self.faults.add(named.line, path, problem);
+            return None;
+        }
+        Some(index)
+    }
+
+    fn find<'n>(
+        &self,
+        named: &Named,
+        path: &str,
+        noun: &str,
+        names: impl Iterator<Item = Option<&'n Named>> + Clone,
+    ) -> Option<usize> {
+        let index = names.clone().position(|n| n.is_some_and(|n| n.name == named.name));
+        if index.is_none() {
+            let meant = did_you_mean(&named.name, names.flatten().map(|n| &*n.name));
+            let problem =
+                format!("must name a declared {noun}; there is no `{}`{meant}", named.name);
+            self.faults.add(named.line, path, problem);
+        }
+        index
+    }
+
+    /// What a feature's values are, as far as is known.
+    fn kind(&self, feature: usize) -> Option<Kind> {
+        match self.features[feature].source.as_ref()? {
+            DraftSource::Events(source) => Some(source.kind()),
+            DraftSource::Ratio { .. } => Some(Kind::Number),
+            DraftSource::Trait(named) => self.read_trait(named)?.kind,
+        }
+    }
+
+    fn read_trait(&self, named: &Named) -> Option<&DraftTrait> {
+        self.traits.iter().find(|t| t.name.as_ref().is_some_and(|n| n.name == named.name))
+    }
+
+    /// Every ratio after those it is made of. Circles are refused, each once.
+    fn ratios_in_order(&self) -> Vec<Ratio> {
+        let mut waiting: Vec<Ratio> =
+            self.sources.iter().filter_map(|source| ratio(*source)).collect();
+        let mut ordered = Vec::with_capacity(waiting.len());
+        loop {
+            let waits = |part: usize| waiting.iter().any(|ratio| ratio.feature == part);
+            let (blocked, ready): (Vec<_>, Vec<_>) = waiting
+                .iter()
+                .partition(|ratio| waits(ratio.numerator) || waits(ratio.denominator));
+            if ready.is_empty() {
+                self.refuse_circles(&blocked);
+                return ordered;
+            }
+            ordered.extend(ready);
+            waiting = blocked;
+        }
+    }
+
+    /// Each of `blocked` rests on another of them: following parts from
+    /// anywhere ends in a circle.
+    fn refuse_circles(&self, blocked: &[Ratio]) {
+        let find = |feature: usize| blocked.iter().find(|ratio| ratio.feature == feature);
+        let mut seen: Vec<usize> = Vec::new();
+        for start in blocked {
+            let mut walk: Vec<usize> = Vec::new();
+            let mut at = Some(start);
+            while let Some(ratio) = at.filter(|ratio| !seen.contains(&ratio.feature)) {
+                seen.push(ratio.feature);
+                walk.push(ratio.feature);
+                at = find(ratio.numerator).or_else(|| find(ratio.denominator));
+            }
+            // Ended on a feature of this very walk: a circle not yet refused.
+            if let Some(begin) = at.and_then(|r| walk.iter().position(|f| *f == r.feature)) {
+                let names: Vec<&str> = walk[begin..]
+                    .iter()
+                    .chain(&walk[begin..=begin])
+                    .map(|f| self.name(*f))
+                    .collect();
+                let first = &self.features[walk[begin]];
+                let problem = format!(
+                    "rests on itself ({}): a ratio must rest on features that are no ratios in \
+                     the end",
+                    names.join(" → ")
+                );
+                let line = match &first.source {
+                    Some(DraftSource::Ratio { numerator, .. }) => numerator.line,
+                    _ => first.line,
+                };
+                self.faults.add(line, format!("{}.numerator", first.path), problem);
+            }
+        }
+    }
+
+    fn name(&self, feature: usize) -> &str {
+        self.features[feature].name.as_ref().map_or("", |named| &*named.name)
+    }
+
+    /// For each feature, whether no event can make it negative.
+    fn never_negative(&self, ratios: &[Ratio]) -> Vec<bool> {
+        let of_fold = |feature: &DraftFeature| match &feature.source {
+            Some(DraftSource::Events(source)) => source.never_negative(),
+            _ => false,
+        };
+        let mut never: Vec<bool> = self.features.iter().map(of_fold).collect();
+        for ratio in ratios {
+            never[ratio.feature] = never[ratio.numerator] && never[ratio.denominator];
+        }
+        never
+    }
+
+    /// What is made of something sensitive must say that it is.
+    fn check_sensitivity(&self, feature: usize) {
+        let draft = &self.features[feature];
+        let sensitive = |s: Option<Sensitivity>| s == Some(Sensitivity::Sensitive);
+        if draft.sensitivity.is_none_or(|s| s == Sensitivity::Sensitive) {
+            return;
+        }
+        let of = match &draft.source {
+            Some(DraftSource::Trait(named)) => {
+                self.read_trait(named).filter(|t| sensitive(t.sensitivity)).map(|_| &named.name)
+            }
+            Some(DraftSource::Ratio { numerator, denominator }) => {
+                [numerator, denominator].into_iter().map(|named| &named.name).find(|name| {
+                    let mut features = self.features.iter();
+                    features.any(|f| {
+                        sensitive(f.sensitivity)
+                            && f.name.as_ref().is_some_and(|n| n.name == **name)
+                    })
+                })
+            }
+            _ => None,
+        };
+        if let Some(of) = of {
+            let problem = format!("must be \"sensitive\", because `{of}` is, which it is made of");
+            let path = format!("{}.sensitivity", draft.path);
+            self.faults.add(draft.sensitivity_line, path, problem);
+        }
+    }
+
+    fn check_encoding(&self, feature: usize, never_negative: bool) {
+        let draft = &self.features[feature];
+        let Some(DraftEncoding { line, encoding }) = &draft.encoding else { return };
+        let fault = |key: &str, problem: &str| {
+            self.faults.add(*line, format!("{}.{key}", draft.path), problem);
+        };
+        if draft.sensitivity == Some(Sensitivity::Sensitive) {
+            fault("encoding", "must be left out: a sensitive feature never enters a model");
+        }
+        let Some(kind) = self.kind(feature) else { return };
+        match encoding {
+            Encoding::Number { .. } if kind == Kind::Text => {
+                fault("encoding.as", "must be \"one-hot\": the feature is a text");
+            }
+            Encoding::OneHot { .. } if kind == Kind::Number => {
+                fault("encoding.as", "must be \"number\": the feature is a number");
+            }
+            Encoding::Number { transform: Transform::Log1p, missing, .. } => {
+                if !never_negative {
+                    fault(
+                        "encoding.transform",
+                        "must not be \"log1p\", as the feature can fall below zero: use \
+                         \"yeo-johnson\", or keep the property at 0 or above by a `where` \
+                         condition such as { property = \"sales_value\", above = 0 }",
+                    );
+                }
+                if matches!(missing, Missing::Constant(constant) if *constant < 0.0) {
+                    fault("missing", "must not be below 0 where the transform is \"log1p\"");
+                }
+            }
+            Encoding::Number { .. } | Encoding::OneHot { .. } => {}
+        }
+    }
+
+    fn scored(&self, draft: DraftScored) -> Option<Scored> {
+        let named = draft.feature?;
+        let path = format!("{}.feature", draft.path);
+        let index = self.number_feature(&named, &path)?;
+        if self.features[index].sensitivity == Some(Sensitivity::Sensitive) {
+            let problem = "must not be sensitive: the fallback scores every customer";
+            self.faults.add(named.line, path, problem);
+        }
+        Some(Scored { feature: named.name, index, cuts: draft.cuts? })
+    }
+}
+
+fn ratio(source: Option<Source>) -> Option<Ratio> {
+    match source {
+        Some(Source::Ratio(ratio)) => Some(ratio),
+        _ => None,
+    }
+}
+
+/// Refuses names that are declared twice.
+fn refuse_twins<'d>(
+    declared: impl Iterator<Item = (&'d String, Option<&'d Named>)>,
+    faults: &Sink,
+) {
+    let mut seen: Vec<&Named> = Vec::new();
+    for (path, named) in declared {
+        let Some(named) = named else { continue };
+        match seen.iter().find(|first| first.name == named.name) {
+            Some(first) => {
+                let before = first.line.map_or_else(String::new, |line| format!(" on line {line}"));
+                let problem =
+                    format!("`{}` is declared{before} already: choose another", named.name);
+                faults.add(named.line, format!("{path}.name"), problem);
+            }
+            None => seen.push(named),
+        }
+    }
+}
+
+/// Refuses features that read one property of one event as different types:
+/// no event could please both.
+fn refuse_mixed_types(features: &[DraftFeature], faults: &Sink) {
+    let read: Vec<(&DraftFeature, &EventSource)> = features
+        .iter()
+        .filter_map(|feature| match &feature.source {
+            Some(DraftSource::Events(source)) => Some((feature, source)),
+            _ => None,
+        })
+        .collect();
+    for (i, (feature, source)) in read.iter().enumerate() {
+        let mut refused: Vec<&str> = Vec::new();
+        for (earlier, other) in &read[..=i] {
+            if !source.head.overlaps(&other.head) {
+                continue;
+            }
+            for (property, ours) in source.properties() {
+                let clash = other
+                    .properties()
+                    .into_iter()
+                    .find(|(name, theirs)| *name == property && ours.meet(*theirs).is_none());
+                if let Some((_, theirs)) = clash
+                    && !refused.contains(&property)
+                {
+                    refused.push(property);
+                    let problem = format!(
+                        "reads the property `{property}` as {}, but `{}` reads it as {}: one \
+                         property has one type",
+                        ours.noun(),
+                        earlier.path,
+                        theirs.noun()
+                    );
+                    faults.add(feature.line, feature.path.clone(), problem);
+                }
+            }
+        }
+    }
+}
+
+/// A feature whose parts have all been read.
+fn finished(draft: DraftFeature) -> Option<(FeatureDef, Option<EventSource>)> {
+    let def = FeatureDef {
+        name: draft.name?.name,
+        title: draft.title?,
+        unit: draft.unit?,
+        owner: draft.owner?,
+        sensitivity: draft.sensitivity?,
+        encoding: draft.encoding.map(|e| e.encoding),
+    };
+    match draft.source? {
+        DraftSource::Events(source) => Some((def, Some(source))),
+        DraftSource::Ratio { .. } | DraftSource::Trait(_) => Some((def, None)),
+    }
+}

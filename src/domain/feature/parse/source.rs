@@ -1,0 +1,354 @@
+//! First pass over the keys that say where a feature's value comes from.
+
+use crate::domain::event::{EventKind, Scalar};
+use crate::domain::feature::define::Kind;
+use crate::domain::feature::parse::document::{Data, Node};
+use crate::domain::feature::parse::fields::{Fields, Named};
+use crate::domain::feature::source::{Condition, EventSource, Fold, Head, PropertyType, Test};
+use crate::domain::feature::window::Window;
+
+pub(super) const KINDS: [(&str, Kind); 2] = [("number", Kind::Number), ("text", Kind::Text)];
+const MAX_ROLLING_DAYS: u32 = 3650;
+const HALF_LIFE_DAYS: std::ops::RangeInclusive<f64> = 0.5..=730.0;
+/// A day: see `sessions`, which moves a start by up to a gap.
+const MAX_GAP_MINUTES: u32 = 1440;
+const SKETCH_SIZE: (u32, u32) = (16, 4096);
+const DEFAULT_SKETCH_SIZE: usize = 256;
+
+/// A source whose references to features and traits are still names.
+#[derive(Debug)]
+pub(super) enum DraftSource {
+    Events(EventSource),
+    Ratio { numerator: Named, denominator: Named },
+    Trait(Named),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Count,
+    Sum,
+    Mean,
+    Min,
+    Max,
+    Last,
+    Recency,
+    Tenure,
+    MeanGap,
+    Distinct,
+    Share,
+    Sessions,
+    Ratio,
+}
+
+const FORMS: [(&str, Form); 13] = [
+    ("count", Form::Count),
+    ("sum", Form::Sum),
+    ("mean", Form::Mean),
+    ("min", Form::Min),
+    ("max", Form::Max),
+    ("last", Form::Last),
+    ("recency", Form::Recency),
+    ("tenure", Form::Tenure),
+    ("mean-gap", Form::MeanGap),
+    ("distinct", Form::Distinct),
+    ("share", Form::Share),
+    ("sessions", Form::Sessions),
+    ("ratio", Form::Ratio),
+];
+
+/// Which windows a fold goes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Windows {
+    /// The fold sees all of the past and takes no window.
+    None,
+    LifetimeOrRolling,
+    All,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        FORMS.iter().find(|form| form.1 == self).map_or("", |form| form.0)
+    }
+
+    const fn windows(self) -> Windows {
+        match self {
+            Self::Count | Self::Sum | Self::Mean | Self::Share => Windows::All,
+            Self::Min | Self::Max | Self::MeanGap | Self::Distinct | Self::Sessions => {
+                Windows::LifetimeOrRolling
+            }
+            Self::Last | Self::Recency | Self::Tenure | Self::Ratio => Windows::None,
+        }
+    }
+}
+
+/// The source, and whose keys they are, for the fault about those that do not
+/// belong. `None` when even that is not known.
+pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, String)> {
+    match (fields.peek("fold"), fields.peek("trait")) {
+        (None, None) => {
+            let problem = "is missing: say where the value comes from, by `fold` (such as \
+                           \"count\") or by `trait` (a declared trait)";
+            fields.fault(fields.line, "fold", problem);
+            None
+        }
+        (Some(_), Some(node)) => {
+            let problem = "does not go with `fold`: a feature has one source, keep either";
+            fields.fault(node.line, "trait", problem);
+            None
+        }
+        (None, Some(_)) => {
+            let source = fields.named("trait", "the name of a declared trait");
+            Some((source.map(DraftSource::Trait), "a feature from a trait".into()))
+        }
+        (Some(_), None) => {
+            let form = fields.choice("fold", &FORMS)?;
+            let whose = format!("a feature with fold `{}`", form.name());
+            Some((by_fold(fields, form), whose))
+        }
+    }
+}
+
+fn by_fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<DraftSource> {
+    if form == Form::Ratio {
+        let numerator = fields.named("numerator", "the name of a feature");
+        let denominator = fields.named("denominator", "the name of a feature");
+        return Some(DraftSource::Ratio { numerator: numerator?, denominator: denominator? });
+    }
+    let head = head(fields);
+    let fold = fold(fields, form);
+    let conditions = conditions(fields);
+    let window = window(fields, form);
+    Some(DraftSource::Events(EventSource {
+        head: head?,
+        conditions: conditions?,
+        fold: fold?,
+        window: window?,
+    }))
+}
+
+fn head(fields: &mut Fields<'_, '_>) -> Option<Head> {
+    let Some(node) = fields.get("from") else { return Some(Head { kind: None, name: None }) };
+    let mut inner = fields.table_of("from", node)?;
+    let kind = match inner.get("kind") {
+        None => Some(None),
+        Some(node) => match &node.data {
+            Data::Text(text) if &**text == "identify" => {
+                let problem = "`identify` events set traits: declare a `[[trait]]` and give the \
+                               feature `trait` instead of `fold`";
+                inner.fault(node.line, "kind", problem);
+                None
+            }
+            _ => {
+                let kinds = [EventKind::Track, EventKind::Page, EventKind::Screen];
+                inner.choice("kind", &kinds.map(|kind| (kind.as_str(), kind))).map(Some)
+            }
+        },
+    };
+    let such_as = "the event's name, such as \"Order Completed\"";
+    let name = match inner.get("name") {
+        None => Some(None),
+        Some(node) => inner.text_of("name", node, such_as).map(Some),
+    };
+    inner.finish("an event filter");
+    Some(Head { kind: kind?, name: name? })
+}
+
+fn fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<Fold> {
+    let such_as = "the name of a property, such as \"sales_value\"";
+    match form {
+        Form::Count => Some(Fold::Count),
+        Form::Recency => Some(Fold::Recency),
+        Form::Tenure => Some(Fold::Tenure),
+        Form::MeanGap => Some(Fold::MeanGap),
+        Form::Sum => summed(fields).map(|properties| Fold::Sum { properties }),
+        Form::Mean => fields.text("property", such_as).map(|property| Fold::Mean { property }),
+        Form::Min => fields.text("property", such_as).map(|property| Fold::Min { property }),
+        Form::Max => fields.text("property", such_as).map(|property| Fold::Max { property }),
+        Form::Last => {
+            let property = fields.text("property", such_as);
+            let kind = fields.choice("kind", &KINDS);
+            Some(Fold::Last { property: property?, kind: kind? })
+        }
+        Form::Distinct => {
+            let property = fields.text("property", such_as);
+            let sketch_size = match fields.get("sketch_size") {
+                None => Some(DEFAULT_SKETCH_SIZE),
+                Some(node) => fields
+                    .whole_of("sketch_size", node, SKETCH_SIZE.0, SKETCH_SIZE.1)
+                    .map(|size| size as usize),
+            };
+            Some(Fold::Distinct { property: property?, sketch_size: sketch_size? })
+        }
+        Form::Share => {
+            let property = fields.text("property", such_as);
+            let such_values = "the values counted, such as [\"web\", \"app\"]";
+            let node = fields.need("values", such_values);
+            let values = node.and_then(|node| scalars(fields, "values", node, such_values));
+            let weight_by = match fields.get("weight_by") {
+                None => Some(None),
+                Some(node) => fields.text_of("weight_by", node, such_as).map(Some),
+            };
+            Some(Fold::Share { property: property?, values: values?, weight_by: weight_by? })
+        }
+        Form::Sessions => {
+            let right = format!("the quiet minutes that end a session, 1 to {MAX_GAP_MINUTES}");
+            let node = fields.need("gap_minutes", &right)?;
+            let gap_minutes = fields.whole_of("gap_minutes", node, 1, MAX_GAP_MINUTES)?;
+            Some(Fold::Sessions { gap_minutes })
+        }
+        Form::Ratio => None,
+    }
+}
+
+/// One property, or several to be added up.
+fn summed(fields: &mut Fields<'_, '_>) -> Option<Vec<Box<str>>> {
+    let such_as = "the name of a property, or several in a list";
+    let node = fields.need("property", such_as)?;
+    let Data::List(_) = &node.data else {
+        return fields.text_of("property", node, such_as).map(|property| vec![property]);
+    };
+    let items = fields.list_of("property", node, such_as)?;
+    let read = items.iter().map(|item| fields.text_of("property", item, such_as));
+    // Read to the end before giving up, so that every fault is noted.
+    let properties: Vec<_> = read.collect();
+    let properties: Vec<Box<str>> = properties.into_iter().collect::<Option<_>>()?;
+    for (i, (item, property)) in items.iter().zip(&properties).enumerate() {
+        if properties[..i].contains(property) {
+            let problem = format!("`{property}` is named twice: name each property once");
+            fields.fault(item.line, "property", problem);
+            return None;
+        }
+    }
+    Some(properties)
+}
+
+fn conditions(fields: &mut Fields<'_, '_>) -> Option<Vec<Condition>> {
+    let Some(node) = fields.get("where") else { return Some(Vec::new()) };
+    let such_as = "conditions such as [{ property = \"channel\", equals = \"web\" }]";
+    let items = fields.list_of("where", node, such_as)?;
+    let read: Vec<_> = items
+        .iter()
+        .enumerate()
+        .map(|(i, item)| fields.table_of(&format!("where[{}]", i + 1), item).and_then(condition))
+        .collect();
+    read.into_iter().collect()
+}
+
+fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
+    let property = fields.text("property", "the name of a property");
+    let equals = fields.get("equals");
+    let (above, below) = (fields.get("above"), fields.get("below"));
+    let bound = |key, node: Option<&Node>| match node {
+        None => Some(None),
+        Some(node) => fields.number_of(key, node, "a number", |_| true).map(Some),
+    };
+    let test = match (equals, above.or(below)) {
+        (None, None) => {
+            let problem = "is missing: give `equals`, `above`, `below`, or the last two together";
+            fields.fault(fields.line, "equals", problem);
+            None
+        }
+        (Some(node), Some(_)) => {
+            let problem = "does not go with `above` and `below`: keep either, or make two \
+                           conditions";
+            fields.fault(node.line, "equals", problem);
+            None
+        }
+        (Some(node), None) => {
+            scalars(&fields, "equals", node, "a value or a list of values").map(Test::OneOf)
+        }
+        (None, Some(node)) => match (bound("above", above), bound("below", below)) {
+            (Some(Some(above)), Some(Some(below))) if above >= below => {
+                let problem = format!(
+                    "must be less than `below`: nothing is above {above} and \
+                                       below {below}"
+                );
+                fields.fault(node.line, "above", problem);
+                None
+            }
+            (Some(above), Some(below)) => Some(Test::Between { above, below }),
+            _ => None,
+        },
+    };
+    fields.finish("a condition");
+    Some(Condition { property: property?, test: test? })
+}
+
+/// One value or a list of them, all of one type.
+fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Option<Vec<Scalar>> {
+    let items = match &node.data {
+        Data::List(items) if !items.is_empty() => items.as_slice(),
+        Data::List(_) => {
+            fields.fault(node.line, key, format!("must not be empty: give {such_as}"));
+            return None;
+        }
+        _ => std::slice::from_ref(node),
+    };
+    let mut values: Vec<Scalar> = Vec::with_capacity(items.len());
+    for item in items {
+        let value = match &item.data {
+            Data::Text(text) => Scalar::Text(text.clone()),
+            Data::Number(n) if n.is_finite() => Scalar::Number(*n),
+            Data::Bool(b) => Scalar::Bool(*b),
+            _ => {
+                let problem = format!("must be {such_as}; it holds {}", item.noun());
+                fields.fault(item.line, key, problem);
+                return None;
+            }
+        };
+        if let Some(first) = values.first()
+            && PropertyType::of(first) != PropertyType::of(&value)
+        {
+            let problem = "must hold values of one type: texts, numbers, or true and false";
+            fields.fault(item.line, key, problem);
+            return None;
+        }
+        values.push(value);
+    }
+    Some(values)
+}
+
+fn window(fields: &mut Fields<'_, '_>, form: Form) -> Option<Window> {
+    let allowed = match form.windows() {
+        Windows::None => {
+            if fields.peek("window").is_some()
+                && let Some(node) = fields.get("window")
+            {
+                let problem = format!(
+                    "must be left out: fold `{}` takes no window, it sees all of the past",
+                    form.name()
+                );
+                fields.fault(node.line, "window", problem);
+            }
+            return Some(Window::Lifetime);
+        }
+        Windows::LifetimeOrRolling => "\"lifetime\" or { rolling_days = 28 }",
+        Windows::All => "\"lifetime\", { rolling_days = 28 } or { half_life_days = 30 }",
+    };
+    let Some(node) = fields.get("window") else { return Some(Window::Lifetime) };
+    match &node.data {
+        Data::Text(text) if &**text == "lifetime" => return Some(Window::Lifetime),
+        Data::Table(entries) if entries.len() == 1 => {}
+        _ => {
+            let problem = format!("must be {allowed}, for fold `{}`", form.name());
+            fields.fault(node.line, "window", problem);
+            return None;
+        }
+    }
+    let mut inner = fields.table_of("window", node)?;
+    let rolling = inner.get("rolling_days");
+    let half_life = if form.windows() == Windows::All { inner.get("half_life_days") } else { None };
+    let window = if let Some(node) = rolling {
+        inner.whole_of("rolling_days", node, 1, MAX_ROLLING_DAYS).map(Window::RollingDays)
+    } else if let Some(node) = half_life {
+        let (least, most) = (HALF_LIFE_DAYS.start(), HALF_LIFE_DAYS.end());
+        let range = format!("a number of days from {least} to {most}");
+        inner
+            .number_of("half_life_days", node, &range, |days| HALF_LIFE_DAYS.contains(&days))
+            .map(Window::HalfLifeDays)
+    } else {
+        None
+    };
+    inner.finish(&format!("the window of fold `{}`", form.name()));
+    window
+}

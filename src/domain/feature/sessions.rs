@@ -1,0 +1,85 @@
+//! Sessions: runs of events no further apart than a gap, exact for late events.
+//!
+//! Kept as disjoint intervals in order of time; an event extends an interval,
+//! begins one, or joins two. A session belongs to the window its *end* lies in,
+//! so what happened before the window cannot change the count. That is what
+//! lets the past be dropped without the order of arrival showing: see
+//! [`Sessions::add`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::feature::fold::is_plausible;
+use crate::domain::time::MILLIS_PER_DAY;
+
+/// Inclusive instants in milliseconds, ascending; more than a gap apart.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sessions(Vec<(i64, i64)>);
+
+impl Sessions {
+    /// `reach_days`: days of the window; `None` keeps every interval for ever.
+    ///
+    /// With a window, events before its edge (midnight of its oldest day,
+    /// counted from the newest event) are dropped, and so are sessions that
+    /// ended before it. A session that crosses the edge keeps its end; its
+    /// start is moved to the edge, and so is a start within a gap after the
+    /// edge, because whether some dropped event came shortly before it depends
+    /// on the order of arrival. No count changes by that: an event between the
+    /// edge and such a start belongs to the session anyway.
+    pub(super) fn add(&mut self, millis: i64, gap_millis: i64, reach_days: Option<i64>) {
+        let newest = self.0.last().map_or(millis, |last| last.1.max(millis));
+        let edge = reach_days.map(|days| edge_millis(newest, days));
+        if edge.is_some_and(|edge| millis < edge) {
+            return;
+        }
+        self.insert(millis, gap_millis);
+        if let Some(edge) = edge {
+            let ended = self.0.partition_point(|interval| interval.1 < edge);
+            self.0.drain(..ended);
+            if let Some(first) = self.0.first_mut()
+                && first.0 < edge.saturating_add(gap_millis)
+            {
+                first.0 = edge;
+            }
+        }
+    }
+
+    /// Sessions that end in the `reach_days` days up to the day of `now`.
+    pub(super) fn count(&self, now_millis: i64, reach_days: Option<i64>) -> usize {
+        let ended = reach_days.map_or(0, |days| {
+            let edge = edge_millis(now_millis, days);
+            self.0.partition_point(|interval| interval.1 < edge)
+        });
+        self.0.len() - ended
+    }
+
+    /// Whether these are intervals in order, more than a gap apart.
+    pub(super) fn is_sound(&self, gap_millis: i64) -> bool {
+        self.0.iter().all(|(start, end)| is_plausible(*start) && is_plausible(*end) && start <= end)
+            && self.0.is_sorted_by(|a, b| b.0 - a.1 > gap_millis)
+    }
+
+    fn insert(&mut self, millis: i64, gap_millis: i64) {
+        // The first interval that ends late enough to touch the event …
+        let at = self.0.partition_point(|i| i.1.saturating_add(gap_millis) < millis);
+        // … and whether it, and the one after it, do.
+        let touches = |interval: Option<&(i64, i64)>| {
+            interval.is_some_and(|i| i.0.saturating_sub(gap_millis) <= millis)
+        };
+        if !touches(self.0.get(at)) {
+            self.0.insert(at, (millis, millis));
+            return;
+        }
+        if touches(self.0.get(at + 1)) {
+            let next = self.0.remove(at + 1);
+            self.0[at].1 = next.1;
+        }
+        let (start, end) = &mut self.0[at];
+        *start = millis.min(*start);
+        *end = millis.max(*end);
+    }
+}
+
+/// Midnight at which the oldest of `days` days up to this instant's begins.
+fn edge_millis(millis: i64, days: i64) -> i64 {
+    (millis.div_euclid(MILLIS_PER_DAY) - days + 1).saturating_mul(MILLIS_PER_DAY)
+}

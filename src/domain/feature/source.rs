@@ -1,0 +1,240 @@
+//! Where a feature's value comes from: an event filter and a fold, two other
+//! features, or a trait.
+
+use crate::domain::event::{Event, EventKind, Scalar};
+use crate::domain::feature::define::Kind;
+use crate::domain::feature::window::Window;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Index of an event source, which is also the index of its slot in the state.
+    Events(usize),
+    Ratio(Ratio),
+    /// Index of a trait.
+    Trait(usize),
+}
+
+/// One feature over another, all by index; both are numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ratio {
+    pub(super) feature: usize,
+    pub(super) numerator: usize,
+    pub(super) denominator: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct EventSource {
+    pub(super) head: Head,
+    /// All must hold.
+    pub(super) conditions: Vec<Condition>,
+    pub(super) fold: Fold,
+    pub(super) window: Window,
+}
+
+/// Which events, by kind and name; `None` is any. `identify` events carry
+/// traits and match no head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) kind: Option<EventKind>,
+    pub(super) name: Option<Box<str>>,
+}
+
+impl Head {
+    pub(super) fn matches(&self, event: &Event) -> bool {
+        event.kind != EventKind::Identify
+            && self.kind.is_none_or(|kind| kind == event.kind)
+            && self.name.as_ref().is_none_or(|name| *name == event.name)
+    }
+
+    /// Whether one event can match both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
+            a.is_none() || b.is_none() || a == b
+        }
+        agree(self.kind.as_ref(), other.kind.as_ref())
+            && agree(self.name.as_ref(), other.name.as_ref())
+    }
+}
+
+/// A condition on one property; an event without it does not meet it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Condition {
+    pub(super) property: Box<str>,
+    pub(super) test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Test {
+    /// Equals one of these; all of one type.
+    OneOf(Vec<Scalar>),
+    /// Strictly above the first and strictly below the second.
+    Between { above: Option<f64>, below: Option<f64> },
+}
+
+impl Condition {
+    pub(super) fn holds(&self, event: &Event) -> bool {
+        let Some(value) = event.properties.get(&self.property) else { return false };
+        match (&self.test, value) {
+            (Test::OneOf(values), _) => values.contains(value),
+            (Test::Between { above, below }, Scalar::Number(n)) => {
+                above.is_none_or(|above| *n > above) && below.is_none_or(|below| *n < below)
+            }
+            (Test::Between { .. }, _) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fold {
+    Count,
+    /// Of several properties: all of them together.
+    Sum {
+        properties: Vec<Box<str>>,
+    },
+    Mean {
+        property: Box<str>,
+    },
+    Min {
+        property: Box<str>,
+    },
+    Max {
+        property: Box<str>,
+    },
+    Last {
+        property: Box<str>,
+        kind: Kind,
+    },
+    /// Days since the newest event.
+    Recency,
+    /// Days since the first event.
+    Tenure,
+    /// (last - first) / (n - 1), in days.
+    MeanGap,
+    Distinct {
+        property: Box<str>,
+        sketch_size: usize,
+    },
+    /// The part of all events, or of the sum of a property, for which
+    /// `property` equals one of `values`.
+    Share {
+        property: Box<str>,
+        values: Vec<Scalar>,
+        weight_by: Option<Box<str>>,
+    },
+    Sessions {
+        gap_minutes: u32,
+    },
+}
+
+/// What a property must hold for the features that read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PropertyType {
+    Number,
+    Text,
+    Bool,
+    /// Any of the three: distinct values only.
+    Any,
+}
+
+impl PropertyType {
+    pub(super) const fn of(scalar: &Scalar) -> Self {
+        match scalar {
+            Scalar::Number(_) => Self::Number,
+            Scalar::Text(_) => Self::Text,
+            Scalar::Bool(_) => Self::Bool,
+        }
+    }
+
+    /// As a noun with its article, for faults.
+    pub(super) const fn noun(self) -> &'static str {
+        match self {
+            Self::Number => "a number",
+            Self::Text => "a text",
+            Self::Bool => "true or false",
+            Self::Any => "a number, a text, true or false",
+        }
+    }
+
+    /// The type that serves both readers, if there is one.
+    pub(super) fn meet(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Any, t) | (t, Self::Any) => Some(t),
+            (a, b) if a == b => Some(a),
+            _ => None,
+        }
+    }
+}
+
+impl From<Kind> for PropertyType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Number => Self::Number,
+            Kind::Text => Self::Text,
+        }
+    }
+}
+
+impl EventSource {
+    /// Every property read, with what it must hold.
+    pub(super) fn properties(&self) -> Vec<(&str, PropertyType)> {
+        use PropertyType::{Any, Number};
+        let mut read: Vec<(&str, PropertyType)> = match &self.fold {
+            Fold::Count | Fold::Recency | Fold::Tenure | Fold::MeanGap | Fold::Sessions { .. } => {
+                Vec::new()
+            }
+            Fold::Sum { properties } => properties.iter().map(|p| (&**p, Number)).collect(),
+            Fold::Mean { property } | Fold::Min { property } | Fold::Max { property } => {
+                vec![(property, Number)]
+            }
+            Fold::Last { property, kind } => vec![(property, (*kind).into())],
+            Fold::Distinct { property, .. } => vec![(property, Any)],
+            Fold::Share { property, values, weight_by } => {
+                let of = values.first().map_or(Any, PropertyType::of);
+                let mut read: Vec<(&str, PropertyType)> = vec![(property, of)];
+                read.extend(weight_by.as_deref().map(|weight| (weight, Number)));
+                read
+            }
+        };
+        read.extend(self.conditions.iter().map(|condition| {
+            let of = match &condition.test {
+                Test::OneOf(values) => values.first().map_or(Any, PropertyType::of),
+                Test::Between { .. } => Number,
+            };
+            (&*condition.property, of)
+        }));
+        read
+    }
+
+    /// Text for the last value of a text property, else a number.
+    pub(super) const fn kind(&self) -> Kind {
+        match self.fold {
+            Fold::Last { kind, .. } => kind,
+            _ => Kind::Number,
+        }
+    }
+
+    /// Whether no event can make the value negative: folds of counts and
+    /// times, and folds of a property that a condition keeps at 0 or above.
+    pub(super) fn never_negative(&self) -> bool {
+        let kept_above = |property: &str| {
+            self.conditions.iter().any(|condition| {
+                matches!(condition.test, Test::Between { above: Some(above), .. } if above >= 0.0)
+                    && *condition.property == *property
+            })
+        };
+        match &self.fold {
+            Fold::Count
+            | Fold::Recency
+            | Fold::Tenure
+            | Fold::MeanGap
+            | Fold::Distinct { .. }
+            | Fold::Sessions { .. } => true,
+            Fold::Sum { properties } => properties.iter().all(|p| kept_above(p)),
+            Fold::Mean { property }
+            | Fold::Min { property }
+            | Fold::Max { property }
+            | Fold::Last { property, .. } => kept_above(property),
+            Fold::Share { weight_by, .. } => weight_by.as_deref().is_none_or(kept_above),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What is kept per customer, so that features update with each event.
+//!
+//! Every slot commutes: any order of arrival gives the same state, bit for bit.
+//! Duplicates are not recognised here: the caller applies each message once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::event::{Event, EventKind};
+use crate::domain::feature::define::TraitDef;
+use crate::domain::feature::fold::{Latest, is_plausible};
+use crate::domain::feature::set::FeatureSet;
+use crate::domain::feature::slot::Slot;
+use crate::domain::feature::source::Source;
+use crate::domain::feature::{FeatureRow, Value};
+use crate::domain::time::Timestamp;
+
+/// The first byte of every stored state. A new layout takes a new number.
+const FORMAT_VERSION: u8 = 1;
+/// Bytes of the feature set's id that follow it.
+const TAG_BYTES: usize = 8;
+
+/// Why stored bytes are no state of this feature set. Either way the state can
+/// be rebuilt from the customer's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    #[error("the state belongs to another feature set")]
+    OtherFeatureSet,
+    #[error("the bytes are no customer state")]
+    Corrupt,
+}
+
+/// One customer's state under one feature set. Every method that takes a
+/// [`FeatureSet`] must be given the one the state was made with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CustomerState {
+    newest_millis: Option<i64>,
+    /// In the order of [`FeatureSet::traits`].
+    traits: Vec<Latest>,
+    /// One for each feature that folds events, in file order.
+    slots: Vec<Slot>,
+}
+
+impl CustomerState {
+    /// The state before any event.
+    pub fn new(set: &FeatureSet) -> Self {
+        Self {
+            newest_millis: None,
+            traits: vec![Latest::default(); set.traits().len()],
+            slots: set.event_sources().iter().map(Slot::new).collect(),
+        }
+    }
+
+    /// Takes one event in; the order in which events come makes no difference.
+    pub fn apply(&mut self, set: &FeatureSet, event: &Event) {
+        let millis = event.timestamp.millis();
+        self.newest_millis = self.newest_millis.max(Some(millis));
+        if event.kind == EventKind::Identify {
+            for (def, held) in set.traits().iter().zip(&mut self.traits) {
+                if let Some(value) = event.properties.get(&def.name) {
+                    held.set(def.kind, millis, value);
+                }
+            }
+        }
+        let sources = set.event_sources();
+        for route in set.routes_of(event) {
+            for &index in &route.readers {
+                let source = &sources[index];
+                if source.conditions.iter().all(|condition| condition.holds(event)) {
+                    self.slots[index].apply(source, event);
+                }
+            }
+        }
+    }
+
+    /// The features at `now`, in the order of [`FeatureSet::features`]. An
+    /// instant before the newest event is read as that event's: the state
+    /// holds no earlier picture.
+    pub fn row(&self, set: &FeatureSet, now: Timestamp) -> FeatureRow {
+        let now_millis = self.newest_millis.map_or(now.millis(), |newest| newest.max(now.millis()));
+        let mut values: Vec<Value> = set
+            .sources()
+            .iter()
+            .map(|source| match source {
+                Source::Events(index) => {
+                    self.slots[*index].value(&set.event_sources()[*index], now_millis)
+                }
+                Source::Trait(index) => self.traits[*index].value(),
+                Source::Ratio(_) => Value::Missing,
+            })
+            .collect();
+        for ratio in set.ratios() {
+            values[ratio.feature] = match (&values[ratio.numerator], &values[ratio.denominator]) {
+                (Value::Number(over), Value::Number(under)) => Value::number(over / under),
+                _ => Value::Missing,
+            };
+        }
+        FeatureRow(values)
+    }
+
+    /// The current value of a declared trait; missing when never set, or unknown.
+    pub fn trait_value(&self, set: &FeatureSet, name: &str) -> Value {
+        let index = set.traits().iter().position(|def| &*def.name == name);
+        index.map_or(Value::Missing, |index| self.traits[index].value())
+    }
+
+    /// Every declared trait with its current value, in file order.
+    pub fn traits<'s>(
+        &'s self,
+        set: &'s FeatureSet,
+    ) -> impl Iterator<Item = (&'s TraitDef, Value)> + 's {
+        set.traits().iter().zip(self.traits.iter().map(Latest::value))
+    }
+
+    /// The instant of the newest event, of any kind, matched by a feature or not.
+    pub fn last_event_at(&self) -> Option<Timestamp> {
+        self.newest_millis.map(Timestamp::from_millis)
+    }
+
+    /// Compact bytes; equal states give equal bytes. Layout: format version (1
+    /// byte), start of the feature set's id (8 bytes), the state in postcard.
+    pub fn to_bytes(&self, set: &FeatureSet) -> Vec<u8> {
+        let mut head = Vec::with_capacity(256);
+        head.push(FORMAT_VERSION);
+        head.extend_from_slice(&set.layout_tag());
+        // Serialising plain data into a growing vector cannot fail; were it to,
+        // the header alone reads back as corrupt and the state is rebuilt.
+        postcard::to_extend(self, head.clone()).unwrap_or(head)
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote under the same feature set.
+    pub fn from_bytes(set: &FeatureSet, bytes: &[u8]) -> Result<Self, StateError> {
+        let (version, rest) = bytes.split_first().ok_or(StateError::Corrupt)?;
+        let (tag, body) = rest.split_at_checked(TAG_BYTES).ok_or(StateError::Corrupt)?;
+        if *version != FORMAT_VERSION {
+            return Err(StateError::Corrupt);
+        }
+        if tag != set.layout_tag() {
+            return Err(StateError::OtherFeatureSet);
+        }
+        let (state, left) =
+            postcard::take_from_bytes::<Self>(body).map_err(|_| StateError::Corrupt)?;
+        if left.is_empty() && state.is_sound(set) { Ok(state) } else { Err(StateError::Corrupt) }
+    }
+
+    /// Whether the parts are of the types and sizes this feature set makes.
+    fn is_sound(&self, set: &FeatureSet) -> bool {
+        let (sources, traits) = (set.event_sources(), set.traits());
+        self.newest_millis.is_none_or(is_plausible)
+            && self.traits.len() == traits.len()
+            && self.slots.len() == sources.len()
+            && self.traits.iter().zip(traits).all(|(held, def)| held.is_sound(def.kind))
+            && self.slots.iter().zip(sources).all(|(slot, source)| slot.is_sound(source))
+    }
+}

@@ -1,0 +1,99 @@
+//! Faults in a features file: the line, the place, and what would be right.
+
+use segmentd::domain::feature::FeatureSet;
+
+use crate::feature_support::RETAIL;
+
+/// Seventeen lines without fault; the feature `x` goes on after them.
+const HEAD: &str = r#"[rfm]
+recency = { feature = "days", cuts = [1, 2, 3, 4] }
+frequency = { feature = "days", cuts = [1, 2, 3, 4] }
+monetary = { feature = "days", cuts = [1, 2, 3, 4] }
+[[feature]]
+name = "days"
+title = "Days"
+unit = "days"
+owner = "o@example.com"
+sensitivity = "internal"
+fold = "recency"
+[[feature]]
+name = "x"
+title = "X"
+unit = "u"
+owner = "o@example.com"
+sensitivity = "internal"
+"#;
+
+/// Cases apart by blank lines: what follows the head, then every fault of it
+/// after an exclamation mark.
+const CASES: &str = include_str!("../data/features_bad.txt");
+
+/// The text of every fault in `toml`.
+fn faults(toml: &str) -> Vec<String> {
+    let faults = FeatureSet::parse(toml).unwrap_err();
+    faults.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn each_fault_names_its_line_its_place_and_what_would_be_right() {
+    for case in CASES.trim().split("\n\n") {
+        let (expected, rest): (Vec<&str>, Vec<&str>) =
+            case.lines().partition(|line| line.starts_with("! "));
+        let expected: Vec<&str> = expected.iter().map(|line| &line[2..]).collect();
+        assert_eq!(faults(&format!("{HEAD}{}\n", rest.join("\n"))), expected, "in\n{case}");
+    }
+}
+
+#[test]
+fn faults_far_apart_are_all_reported_in_order_of_line() {
+    let toml = RETAIL
+        .replacen("fold = \"recency\"", "fold = \"recncy\"", 1)
+        .replacen("{ rolling_days = 28 }\n", "{ rolling_days = -28 }\n", 1)
+        .replacen("unit = \"USD\"", "unit = 5", 1)
+        .replacen("denominator = \"orders_112d\"", "denominator = \"orders_12d\"", 1)
+        .replacen("kind = \"text\"\n\n", "kind = \"string\"\n\n", 1)
+        .replacen("cuts = [2, 4, 10, 26]", "cuts = [2, 4, 4, 26]", 1);
+    let faults = FeatureSet::parse(&toml).unwrap_err().0;
+    let places: Vec<(usize, &str)> =
+        faults.iter().map(|fault| (fault.line.unwrap(), &*fault.path)).collect();
+    // The line of the first difference from the file without fault, one by one.
+    let mut changed: Vec<usize> = toml
+        .lines()
+        .zip(RETAIL.lines())
+        .enumerate()
+        .filter(|(_, (bad, good))| bad != good)
+        .map(|(i, _)| i + 1)
+        .collect();
+    changed.dedup();
+    let paths = [
+        "feature.recency_days.fold",
+        "feature.orders_28d.window.rolling_days",
+        "feature.spend_365d.unit",
+        "feature.order_trend.denominator",
+        "trait.age.kind",
+        "rfm.recency.cuts",
+    ];
+    assert_eq!(places, changed.into_iter().zip(paths).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_without_its_parts_is_told_which() {
+    assert_eq!(
+        faults(""),
+        [
+            "feature: is missing: declare at least one `[[feature]]`",
+            "line 1: rfm: is missing: give a table `[rfm]` with `recency`, `frequency` and `monetary`",
+        ]
+    );
+}
+
+#[test]
+fn every_place_that_is_not_toml_is_reported() {
+    let lines: Vec<usize> = FeatureSet::parse("a = 1\nb = \nc = 3\nd == 4\n")
+        .unwrap_err()
+        .0
+        .iter()
+        .filter_map(|fault| fault.line)
+        .collect();
+    assert_eq!(lines, [2, 4, 4]);
+}
