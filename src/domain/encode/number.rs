@@ -142,7 +142,8 @@ fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
             // The variance that rounding alone can leave in a constant column.
             let n = column.len() as f64;
             let rounding = n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
-            (mean, if variance <= rounding { 1.0 } else { variance.sqrt() })
+            let is_constant = variance.is_finite() && variance <= rounding;
+            (mean, if is_constant { 1.0 } else { variance.sqrt() })
         }
         Scale::Robust => {
             let ascending = stats::sorted(column);
