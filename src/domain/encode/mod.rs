@@ -5,9 +5,9 @@
 //! is imputed, winsorised, transformed and scaled; each declared category
 //! becomes one column a value. Features without an encoding are skipped.
 
+mod transform;
 mod number;
 mod onehot;
-mod transform;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -8,6 +8,7 @@ use crate::domain::feature::{Missing, Scale, Transform, Value};
 use crate::domain::stats;
 
 /// The declared steps: the fields of `Encoding::Number`.
+#[derive(Clone, Copy)]
 pub(super) struct Recipe {
     pub(super) missing: Missing,
     pub(super) missing_flag: bool,
@@ -60,13 +61,17 @@ impl NumberCode {
             (bounds.0.min(bounds.1), bounds.0.max(bounds.1))
         });
         if let Some((low, high)) = clip {
-            column.iter_mut().for_each(|x| *x = x.clamp(low, high));
+            for x in &mut column {
+                *x = x.clamp(low, high);
+            }
         }
         if recipe.transform == Transform::Log1p && column.iter().any(|x| *x < 0.0) {
             return Err(FitError::BelowZero(name.into()));
         }
         let transform = Fitted::fit(recipe.transform, &column);
-        column.iter_mut().for_each(|x| *x = transform.apply(*x));
+        for x in &mut column {
+            *x = transform.apply(*x);
+        }
 
         let (centre, spread) = centre_and_spread(recipe.scale, &column);
         let code = Self {
@@ -137,7 +142,8 @@ fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
             // The variance that rounding alone can leave in a constant column.
             let n = column.len() as f64;
             let rounding = n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
-            (mean, if variance <= rounding { 1.0 } else { variance.sqrt() })
+            let is_constant = variance.is_finite() && variance <= rounding;
+            (mean, if is_constant { 1.0 } else { variance.sqrt() })
         }
         Scale::Robust => {
             let ascending = stats::sorted(column);

@@ -4,13 +4,13 @@
 //! by [`Model::open`], the one just trained included; all indices inside it are
 //! in range and all its numbers finite.
 
+mod kernel;
+mod score;
+mod limits;
+mod segment;
+mod reference;
 mod artifact;
 mod explain;
-mod kernel;
-mod limits;
-mod reference;
-mod score;
-mod segment;
 
 use crate::domain::encode::Encoder;
 use crate::domain::feature::{FeatureDef, FeatureRow};

@@ -24,7 +24,7 @@ pub fn sorted(values: &[f64]) -> Vec<f64> {
 }
 
 /// The `share` quantile of an ascending column, interpolated linearly between
-/// neighbours: definition 7 of Hyndman and Fan (1996), the default of NumPy and R.
+/// neighbours: definition 7 of Hyndman and Fan (1996), the default of `NumPy` and R.
 /// 0 for an empty column.
 pub fn quantile(ascending: &[f64], share: f64) -> f64 {
     let Some(last) = ascending.len().checked_sub(1) else { return 0.0 };

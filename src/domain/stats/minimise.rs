@@ -52,9 +52,9 @@ pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f
             } else {
                 high = new.x;
             }
-            if new.y <= second.y || second.x == best.x {
+            if new.y <= second.y || second.is(best) {
                 (third, second) = (second, new);
-            } else if new.y <= third.y || third.x == best.x || third.x == second.x {
+            } else if new.y <= third.y || third.is(best) || third.is(second) {
                 third = new;
             }
         }
@@ -71,6 +71,11 @@ struct Point {
 impl Point {
     fn at(f: impl Fn(f64) -> f64, x: f64) -> Self {
         Self { x, y: f(x) }
+    }
+
+    /// Whether both are one and the same point, to the last bit.
+    fn is(self, other: Self) -> bool {
+        self.x.total_cmp(&other.x).is_eq()
     }
 }
 

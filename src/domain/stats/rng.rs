@@ -1,6 +1,6 @@
 //! Random choices that are the same on every machine, for ever.
 //!
-//! ChaCha with 12 rounds has a fixed specification, and the few sampling
+//! `ChaCha` with 12 rounds has a fixed specification, and the few sampling
 //! functions needed are written out here, so no library upgrade can change
 //! what a seed means.
 

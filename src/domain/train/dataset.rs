@@ -61,6 +61,16 @@ impl Dataset {
         self.matrix.row(row)
     }
 
+    /// Sum of squared differences of a row and `point`.
+    pub(super) fn squared_distance<'a>(
+        &self,
+        row: usize,
+        point: impl IntoIterator<Item = &'a f64>,
+    ) -> f64 {
+        let pairs = self.matrix.row(row).into_iter().zip(point);
+        pairs.map(|(x, p)| (f64::from(*x) - p) * (f64::from(*x) - p)).sum()
+    }
+
     /// Calls `work` on each piece of the rows in parallel; results in order of
     /// the pieces.
     pub(super) fn map_chunks<R: Send>(&self, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::domain::stats::{self, Rng};
@@ -112,11 +112,6 @@ pub fn lloyd(
     }
     let inertia = inertia(data, &centres, &labels);
     Ok(Partition { labels, centres, inertia, iterations })
-}
-
-/// Sum of squared differences.
-pub(super) fn squared_distance(row: ArrayView1<'_, f32>, centre: &[f64]) -> f64 {
-    row.iter().zip(centre).map(|(x, c)| (f64::from(*x) - c) * (f64::from(*x) - c)).sum()
 }
 
 /// What one pass over the rows gathers for each cluster.
@@ -234,6 +229,5 @@ fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
 
 /// Squared distance of a row to the centre it is labelled with.
 fn to_own_centre(data: &Dataset, centres: &Array2<f64>, labels: &[u32], row: usize) -> f64 {
-    let centre = centres.row(labels[row] as usize);
-    data.row(row).iter().zip(centre).map(|(x, c)| (f64::from(*x) - c).powi(2)).sum()
+    data.squared_distance(row, centres.row(labels[row] as usize))
 }

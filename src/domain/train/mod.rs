@@ -4,12 +4,12 @@
 //! whatever the number of threads. Rows come in canonical order (by customer
 //! id); work runs in the rayon pool the caller has installed.
 
+mod spec;
 pub mod dataset;
-mod finish;
+pub mod seed;
 pub mod kmeans;
 mod profile;
-pub mod seed;
-mod spec;
+mod finish;
 
 use serde::Serialize;
 

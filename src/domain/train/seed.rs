@@ -11,7 +11,6 @@ use rayon::prelude::*;
 
 use crate::domain::stats::Rng;
 use crate::domain::train::Dataset;
-use crate::domain::train::kmeans::squared_distance;
 
 /// `clusters` rows of `data` as initial centres, (`clusters`, `n_columns`).
 pub fn plus_plus(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
@@ -57,7 +56,7 @@ fn draw(weights: &[f64], total: f64, rng: &mut Rng) -> usize {
 fn total_with(data: &Dataset, nearest: &[f64], candidate: usize) -> f64 {
     let centre = as_f64(data, candidate);
     let partial = data.map_chunks(|rows| {
-        rows.map(|row| squared_distance(data.row(row), &centre).min(nearest[row])).sum::<f64>()
+        rows.map(|row| data.squared_distance(row, &centre).min(nearest[row])).sum::<f64>()
     });
     partial.iter().sum()
 }
@@ -72,8 +71,8 @@ fn lower(data: &Dataset, nearest: &mut [f64], chosen: usize) -> f64 {
         .map(|(chunk, nearest)| {
             let mut sum = 0.0;
             for (offset, least) in nearest.iter_mut().enumerate() {
-                let row = data.row(chunk * length + offset);
-                *least = squared_distance(row, &centre).min(*least);
+                let row = chunk * length + offset;
+                *least = data.squared_distance(row, &centre).min(*least);
                 sum += *least;
             }
             sum

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub struct TestApp {
-    pub url: String,
-    pub admin: String,
-    pub key: String,
-    pub app: segmentd::api::ApiState,
-    pub db: segmentd::store::Db,
+pub(crate) struct TestApp {
+    pub(crate) url: String,
+    pub(crate) admin: String,
+    pub(crate) key: String,
+    pub(crate) app: segmentd::api::ApiState,
+    pub(crate) db: segmentd::store::Db,
     client: reqwest::Client,
     stop: oneshot::Sender<()>,
     running: JoinHandle<anyhow::Result<()>>,
@@ -23,12 +23,12 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// A program of its own with a private Postgres of its own.
-    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
         let state = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
         let mut set: Vec<(String, String)> = vec![
             ("http.bind".into(), "127.0.0.1:0".into()),
@@ -58,7 +58,7 @@ impl TestApp {
         }
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
         tokio::time::timeout(Duration::from_secs(60), self.running)
             .await
@@ -67,15 +67,15 @@ impl TestApp {
             .unwrap();
     }
 
-    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
         self.send(self.client.post(format!("{}{path}", self.url)).body(body)).await
     }
 
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.send(self.client.get(format!("{}{path}", self.url))).await
     }
 
-    pub async fn admin(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
         let answer = self.client.get(format!("{}{path}", self.admin)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
@@ -88,7 +88,7 @@ impl TestApp {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    pub async fn post_as(&self, key: Option<&str>, path: &str, body: &str) -> (u16, Value) {
+    pub(crate) async fn post_as(&self, key: Option<&str>, path: &str, body: &str) -> (u16, Value) {
         let mut request = self.client.post(format!("{}{path}", self.url)).body(body.to_owned());
         if let Some(key) = key {
             request = request.bearer_auth(key);
@@ -98,7 +98,7 @@ impl TestApp {
     }
 
     /// Trains and waits until every customer is assigned by the new model.
-    pub async fn train(&self) -> Value {
+    pub(crate) async fn train(&self) -> Value {
         let (status, run) = self.post("/v1/training-runs", r#"{"segments": 3, "starts": 3}"#).await;
         assert_eq!(status, 202, "{run}");
         let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
@@ -117,7 +117,7 @@ impl TestApp {
 }
 
 /// `count` orders over `customers` customers, the heavier the higher the number.
-pub fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
+pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
     let day = 86_400_000_i64;
     let now = segmentd::service::clock::Clock::System.now();
     (0..customers)
