@@ -1,4 +1,47 @@
-//! segmentd: the architecture.
+//! segmentd: which segment a customer is in, the moment an event arrives.
+//!
+//! An event goes in over HTTP. In one transaction it is stored once, folded
+//! into its customer's state, and the customer's features are scored against
+//! the live model; the answer carries the score. Models are trained from the
+//! same states by the same code, sealed as one document named by its SHA-256,
+//! and swapped in while requests flow.
+//!
+//! # Levels
+//!
+//! A folder imports only from smaller levels; equal levels never see each
+//! other. `tests/pure/tidy.rs` holds this.
+//!
+//! | level | folder | what |
+//! |---|---|---|
+//! | 7 | `main.rs` | the process |
+//! | 6 | [`cli`] | commands |
+//! | 5 | [`app`] | wiring: builds everything once, starts and drains it |
+//! | 4 | [`api`] | JSON over HTTP |
+//! | 3 | [`service`] | use cases and background work |
+//! | 2 | [`store`] | Postgres; the only SQL |
+//! | 1 | [`config`], [`telemetry`] | settings; metrics and logs |
+//! | 0 | [`domain`] | what segments are: pure, no I/O, no clock |
+//!
+//! One noun has the same name in every level: events are `domain::event`,
+//! `store::events`, `service::intake`, `api::events`.
+//!
+//! # Three flows
+//!
+//! **An event.** `api::events` → `domain::wire::native` → `service::intake` →
+//! one transaction: `store::events` inserts the new ones, `store::customers`
+//! locks their states in key order, `domain::feature` folds, the
+//! [`service::live::Lineup`] scores, `store::assignments` records. The answer
+//! follows the commit.
+//!
+//! **A retrain.** `service::training` takes the lease, reads every state as of
+//! one instant, and calls `domain::train` on threads of its own at the lowest
+//! priority. The sealed model is registered, promoted by `service::registry`
+//! (one row of the lineup, one NOTIFY), opened and self-tested by
+//! `service::live` on every replica, and published with one pointer swap.
+//! `service::reassign` then scores every stored customer again.
+//!
+//! **A score.** `api::score` → `domain::wire::rows` reads the body straight
+//! into feature rows → the lineup scores them. No database on the path.
 pub mod domain;
 
 pub mod config;

@@ -16,7 +16,8 @@ async fn bad_input_is_named_and_survived() {
     let track = |extra: &str| {
         format!(r#"{{"type":"track","name":"Order Completed","customer_id":"c1"{extra}}}"#)
     };
-    let table: Vec<(&str, &str, String, u16, &str)> = vec![
+    let promote_unknown = format!("/v1/models/{}/promote", "a".repeat(64));
+    let table: [(&str, &str, String, u16, &str); 23] = [
         ("malformed", "/v1/score", "{".into(), 400, "EOF"),
         (
             "not a number",
@@ -63,25 +64,14 @@ async fn bad_input_is_named_and_survived() {
             "properties.sales_value",
         ),
         ("not JSON", "/v1/events", "hello".into(), 400, "expected value"),
-        (
-            "unknown model",
-            &format!("/v1/models/{}/promote", "a".repeat(64)),
-            String::new(),
-            404,
-            "there is no model",
-        ),
+        ("unknown model", &promote_unknown, String::new(), 404, "there is no model"),
         ("bad model id", "/v1/models/xyz/promote", String::new(), 422, "64 lower-case"),
         ("nothing to roll back", "/v1/models/rollback", String::new(), 409, "no previous model"),
         ("bad spec", "/v1/training-runs", r#"{"segments": 0}"#.into(), 422, "segments"),
         ("unknown spec", "/v1/training-runs", r#"{"k": 3}"#.into(), 422, "unknown field"),
         ("unknown route", "/v1/nothing", String::new(), 404, "there is no route"),
         ("wrong method", "/v1/segments", String::new(), 405, "does not take POST"),
-    ]
-    .into_iter()
-    .map(|(name, path, body, status, text)| {
-        (name, Box::leak(path.to_owned().into_boxed_str()) as &str, body, status, text)
-    })
-    .collect();
+    ];
     for (name, path, body, status, text) in table {
         let (got, problem) = app.post(path, body).await;
         assert_eq!(got, status, "{name}: {problem}");
@@ -99,6 +89,13 @@ async fn bad_input_is_named_and_survived() {
         assert_eq!(problem["status"], status, "{problem}");
     }
 
+    assert_eq!(app.admin("/readyz").await.0, 200);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_event_or_key_harms_nobody_else() {
+    let app = TestApp::start().await;
     // One bad event never rejects its batch.
     let batch = json!([
         { "type": "track", "name": "Order Completed", "customer_id": "c1", "message_id": "m1" },

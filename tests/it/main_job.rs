@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, orders};
+use crate::support::{TestApp, ndjson, orders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_become_segments() {
@@ -16,7 +16,7 @@ async fn events_become_segments() {
 
     // A bulk load gives a verdict per line; the first event is a duplicate.
     let events = orders(300, 5);
-    let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+    let lines = ndjson(&events);
     let (status, verdicts) = app.post("/v1/events/bulk", lines.clone()).await;
     assert_eq!(status, 200);
     let text = verdicts.as_str().unwrap();
@@ -89,7 +89,7 @@ async fn events_become_segments() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swap_never_fails_or_mixes_an_answer() {
     let app = TestApp::start().await;
-    let lines: String = orders(150, 5).iter().map(|event| format!("{event}\n")).collect();
+    let lines = ndjson(&orders(150, 5));
     app.post("/v1/events/bulk", lines).await;
     let three = app.train().await["model"].as_str().unwrap().to_owned();
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;

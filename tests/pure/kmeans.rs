@@ -93,8 +93,11 @@ fn from_the_same_centres_labels_equal_scikit_learn() {
         for run in golden.runs {
             let centres = initial(&run, &data);
             let found = kmeans::lloyd(&data, centres, 300, run.tolerance, &Quiet).unwrap();
-            let labels: String =
-                found.labels.iter().map(|label| char::from(b'a' + *label as u8)).collect();
+            let labels: String = found
+                .labels
+                .iter()
+                .map(|label| char::from(b'a' + u8::try_from(*label).unwrap()))
+                .collect();
             assert_eq!(labels, run.labels, "{name}");
             assert_eq!(found.iterations, run.iterations, "{name}");
             let off = (found.inertia / run.inertia - 1.0).abs();
@@ -118,7 +121,9 @@ fn own_starts_are_within_a_hundredth_of_scikit_learns_best_of_ten() {
 
 #[test]
 fn fewer_different_rows_than_segments_is_refused() {
-    let data = Dataset::new(Array2::from_shape_fn((100, 2), |(row, _)| (row % 3) as f32));
+    let data = Dataset::new(Array2::from_shape_fn((100, 2), |(row, _)| {
+        f32::from(u8::try_from(row % 3).unwrap())
+    }));
     let spec = TrainSpec { segments: 4, ..TrainSpec::default() };
     let refused = kmeans::best_of(&data, &spec, &Quiet);
     assert!(matches!(refused, Err(FitError::TooFewDistinct { distinct: 3, segments: 4 })));

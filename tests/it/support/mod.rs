@@ -60,11 +60,7 @@ impl TestApp {
 
     pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(60), self.running)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(Duration::from_mins(1), self.running).await.unwrap().unwrap().unwrap();
     }
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
@@ -133,7 +129,7 @@ pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
                     "timestamp": now.plus_millis(-age).to_string(),
                     "properties": {
                         "store_id": format!("{}", customer % 4),
-                        "sales_value": 5.0 * (1 + customer % 11) as f64 + order as f64,
+                        "sales_value": 5 * (1 + customer % 11) + order,
                         "lines": 1 + order % 9,
                         "retail_disc": 0.5,
                         "coupon_disc": 0.0,
@@ -143,6 +139,11 @@ pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
             })
         })
         .collect()
+}
+
+/// One event a line.
+pub(crate) fn ndjson(events: &[Value]) -> String {
+    events.iter().fold(String::new(), |lines, event| lines + &event.to_string() + "\n")
 }
 
 fn open_to_all() -> std::fs::Permissions {
