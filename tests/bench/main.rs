@@ -1,0 +1,41 @@
+//! Benchmarks: `make bench`, or `make bench ONLY=score`. Prints a table and
+//! writes `target/bench/report.json`. Figures are ratios to a baseline measured
+//! in the same run with the same generator, as the machine is shared.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
+
+mod load;
+mod score;
+
+use serde::Serialize;
+
+/// One line of the report. For times, a ratio below 1 is faster.
+#[derive(Debug, Serialize)]
+struct Figure {
+    id: &'static str,
+    what: &'static str,
+    value: f64,
+    unit: &'static str,
+    baseline: &'static str,
+    baseline_value: f64,
+    ratio: f64,
+    runs: usize,
+}
+
+fn main() {
+    // Cargo adds `--bench`.
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let mut figures = Vec::new();
+    if wanted("score") {
+        figures.extend(score::run());
+    }
+    for f in &figures {
+        println!(
+            "{:28} {:>12.1} {:6} {:>12.1} {:>7.3}  {}",
+            f.id, f.value, f.unit, f.baseline_value, f.ratio, f.what
+        );
+    }
+    std::fs::create_dir_all("target/bench").unwrap();
+    let report = serde_json::to_vec_pretty(&figures).unwrap();
+    std::fs::write("target/bench/report.json", report).unwrap();
+}
