@@ -184,8 +184,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 fn any_number_encoding() -> impl Strategy<Value = Encoding> {
-    let missing =
-        prop_oneof![Just(Missing::Median), (-5.0..5.0_f64).prop_map(Missing::Constant)];
+    let missing = prop_oneof![Just(Missing::Median), (-5.0..5.0_f64).prop_map(Missing::Constant)];
     let transform = prop_oneof![Just(Transform::None), Just(Transform::YeoJohnson)];
     let scale = prop_oneof![
         Just(Scale::None),

@@ -16,7 +16,7 @@ fn a_seed_means_the_same_choices_for_ever() {
 
 /// Recorded once: a change of these changes every model trained from now on.
 const PINNED: [usize; 6] = [807, 672, 497, 147, 302, 167];
-const PINNED_ORDER: [usize; 8] = [0; 8];
+const PINNED_ORDER: [usize; 8] = [7, 0, 3, 1, 4, 2, 6, 5];
 
 #[test]
 fn draws_are_uniform_and_shuffles_lose_nothing() {
