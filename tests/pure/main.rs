@@ -5,6 +5,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod artifact;
 mod encode;
 mod feature_faults;
 mod feature_folds;
@@ -13,6 +14,8 @@ mod feature_laws;
 mod feature_set;
 mod feature_support;
 mod kmeans;
+mod limits;
+mod model;
 mod model_support;
 mod stats;
 mod telemetry;

@@ -1,61 +1,171 @@
-//! A trained model: the same bytes whatever the threads, outliers at the
-//! stated rate, and a document that refuses to be tampered with.
+//! Training: the same bytes on any number of threads, and clear refusals.
 
-use segmentd::domain::model::{Model, Scratch};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
+use segmentd::domain::feature::{FeatureRow, Scale, Transform, Value};
+use segmentd::domain::model::Model;
+use segmentd::domain::train::{self, FitError, Progress, TrainSpec};
+
+use crate::model_support::{
+    AS_OF, Quiet, def, feature_set, number, shop_features, shop_model, shoppers, spec, train,
+};
+
+fn numbers(values: impl IntoIterator<Item = f64>) -> Vec<FeatureRow> {
+    values.into_iter().map(|x| FeatureRow(vec![Value::Number(x)])).collect()
+}
+
+fn plain() -> Vec<segmentd::domain::feature::FeatureDef> {
+    vec![def("x", "X", Some(number(Transform::None, Scale::Standard)))]
+}
 
 #[test]
 fn threads_do_not_change_a_byte() {
-    let bytes = [1, 2, 4].map(|threads| {
+    // Several pieces of rows, so that the order of additions matters.
+    let rows = shoppers(6000, 4);
+    let with = |threads: usize, spec: TrainSpec| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| shop_model().bytes)
-    });
-    assert_eq!(bytes[0], bytes[1]);
-    assert_eq!(bytes[0], bytes[2]);
+        pool.install(|| train(spec, &shop_features(), &rows).unwrap().bytes)
+    };
+    let one = with(1, spec(5));
+    assert_eq!(with(2, spec(5)), one);
+    assert_eq!(with(4, spec(5)), one);
+    // The seed counts, and so does every row.
+    assert_ne!(with(2, TrainSpec { seed: 8, ..spec(5) }), one);
+    let fewer = train(spec(5), &shop_features(), &rows[1..]).unwrap();
+    assert_ne!(
+        fewer.model.provenance().rows_digest,
+        Model::open(&one).unwrap().provenance().rows_digest
+    );
 }
 
-/// Fresh rows of the same distribution: each share lies in the binomial 95 %
-/// band around alpha, widened by the calibration's own binomial noise.
 #[test]
-fn outliers_are_flagged_at_the_stated_rate() {
-    let trained = train(spec(4), &shop_features(), &shoppers(40_000, 2)).unwrap();
-    let model = &trained.model;
-    let fresh = shoppers(20_000, 3);
-    let calibrated = 40_000.0 * spec(4).holdout_share;
-    let mut scratch = Scratch::default();
-    let scores: Vec<_> = fresh.iter().map(|row| model.score(row, &mut scratch)).collect();
-    for alpha in [0.005, 0.01, 0.05] {
-        let flagged = scores.iter().filter(|score| score.is_outlier(alpha)).count();
-        let rate = f64::from(u32::try_from(flagged).unwrap()) / 20_000.0;
-        let band = 1.96 * (alpha * (1.0 - alpha) * (1.0 / 20_000.0 + 1.0 / calibrated)).sqrt();
-        assert!((rate - alpha).abs() <= band, "alpha {alpha}: {rate}, band {band}");
+fn the_report_adds_up() {
+    let trained = shop_model();
+    let report = &trained.report;
+    assert_eq!((report.rows, report.fitted_rows, report.held_out_rows), (2000, 1600, 400));
+    assert_eq!(report.columns, trained.model.encoder().width());
+    assert_eq!(report.sizes.iter().sum::<u64>(), 2000);
+    assert_eq!(report.inertia_by_start.len(), 4);
+    // Prototypes are rounded to f32 after the clustering: all but equal.
+    let clustered = report.inertia_by_start[report.start];
+    assert!((report.inertia / clustered - 1.0).abs() < 1e-5);
+
+    let provenance = trained.model.provenance();
+    assert_eq!((provenance.rows, provenance.seed, provenance.as_of), (2000, 7, AS_OF));
+    assert_eq!(provenance.spec["segments"], 4);
+    assert_eq!(trained.model.feature_set(), &feature_set());
+    assert_eq!(trained.model.features(), shop_features());
+}
+
+#[test]
+fn one_segment_holds_everybody() {
+    let model = train(spec(1), &shop_features(), &shoppers(400, 1)).unwrap().model;
+    let score = model.score(&shoppers(1, 2)[0], &mut model.scratch());
+    assert_eq!((score.segment, score.runner_up), (0, None));
+    assert_eq!((score.runner_up_distance, score.confidence()), (f32::INFINITY, 1.0));
+    assert_eq!(model.provenance().silhouette, None);
+    assert_eq!(&*model.segments()[0].label, "average");
+}
+
+#[test]
+fn duplicate_and_constant_rows_train() {
+    let two_values = numbers((0..300).map(|i| f64::from(i % 2)));
+    let trained = train(spec(2), &plain(), &two_values).unwrap();
+    assert_eq!(trained.report.sizes, [150, 150]);
+    let score = trained.model.score(&two_values[0], &mut trained.model.scratch());
+    assert_eq!((score.distance, score.p_value), (0.0, 1.0));
+
+    let constant = numbers((0..300).map(|_| 3.5));
+    let model = train(spec(1), &plain(), &constant).unwrap().model;
+    assert_eq!(model.score(&constant[0], &mut model.scratch()).distance, 0.0);
+    let refused = train(spec(2), &plain(), &constant).unwrap_err();
+    assert!(matches!(refused, FitError::TooFewDistinct { distinct: 1, segments: 2 }));
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let few = train(spec(4), &shop_features(), &shoppers(150, 1)).unwrap_err();
+    assert!(matches!(few, FitError::TooFewRows { rows: 150, minimum: 200 }));
+    assert!(few.to_string().contains("200"));
+
+    let mut rows = shoppers(300, 1);
+    rows[17].0.pop();
+    let short = train(spec(4), &shop_features(), &rows).unwrap_err();
+    assert!(matches!(short, FitError::RowLength { row: 17, found: 5, expected: 6 }));
+
+    let log = vec![def("x", "X", Some(number(Transform::Log1p, Scale::None)))];
+    let below = train(spec(2), &log, &numbers((0..300).map(|i| f64::from(i) - 5.0))).unwrap_err();
+    assert!(matches!(below, FitError::Encoder(_)), "{below}");
+}
+
+/// Stops at the nth question; remembers what was reported.
+struct StopAt {
+    question: usize,
+    asked: AtomicUsize,
+    reports: Mutex<Vec<(&'static str, u64, u64)>>,
+}
+
+impl StopAt {
+    fn new(question: usize) -> Self {
+        Self { question, asked: AtomicUsize::new(0), reports: Mutex::default() }
+    }
+}
+
+impl Progress for StopAt {
+    fn report(&self, stage: &'static str, done: u64, total: u64) {
+        self.reports.lock().unwrap().push((stage, done, total));
+    }
+
+    fn should_stop(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed) >= self.question
     }
 }
 
 #[test]
-fn a_damaged_document_is_refused_and_never_panics() {
-    let bytes = shop_model().bytes;
-    assert_eq!(Model::open(&bytes).unwrap().id(), shop_model().model.id());
-    for at in (0..bytes.len()).step_by(bytes.len() / 400 + 1) {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 0x15;
-        if let Ok(model) = Model::open(&damaged) {
-            // Another document has another address; it still scores.
-            assert_ne!(model.id(), shop_model_id(&bytes));
-        }
-        assert!(Model::open(&bytes[..at]).is_err());
+fn a_run_stops_when_asked_and_reports_its_stages() {
+    let rows = shoppers(400, 1);
+    let checked = spec(4).check().unwrap();
+    let run = |progress: &StopAt| {
+        train::train(&checked, &feature_set(), &shop_features(), &rows, AS_OF, progress)
+    };
+    for question in [0, 3] {
+        assert!(matches!(run(&StopAt::new(question)), Err(FitError::Stopped)));
     }
-}
-
-fn shop_model_id(bytes: &[u8]) -> &'static segmentd::domain::id::ModelId {
-    static ID: std::sync::OnceLock<segmentd::domain::id::ModelId> = std::sync::OnceLock::new();
-    ID.get_or_init(|| segmentd::domain::id::ModelId::of(bytes))
+    let never = StopAt::new(usize::MAX);
+    let trained = run(&never).unwrap();
+    let reports = never.reports.into_inner().unwrap();
+    assert_eq!((reports[0], reports[1]), (("encode", 0, 1), ("encode", 1, 1)));
+    assert_eq!(
+        reports.iter().filter(|(stage, _, total)| (*stage, *total) == ("cluster", 4)).count(),
+        4
+    );
+    assert_eq!(reports[reports.len() - 1], ("finish", 1, 1));
+    // Being watched changes nothing.
+    let unwatched =
+        train::train(&checked, &feature_set(), &shop_features(), &rows, AS_OF, &Quiet).unwrap();
+    assert_eq!(trained.bytes, unwatched.bytes);
 }
 
 #[test]
-fn training_says_what_would_be_right() {
-    let few = train(spec(4), &shop_features(), &shoppers(10, 1)).unwrap_err().to_string();
-    assert!(few.contains("10"), "{few}");
-    assert!(spec(0).check().unwrap_err().to_string().contains("segments"));
+fn every_bad_setting_is_reported_at_once() {
+    assert!(TrainSpec::default().check().is_ok());
+    let bad = TrainSpec {
+        segments: 0,
+        starts: 0,
+        max_iterations: 0,
+        tolerance: f64::NAN,
+        seed: 0,
+        holdout_share: 0.9,
+        minimum_rows: 3,
+    };
+    let faults = bad.check().unwrap_err();
+    let paths: Vec<&str> = faults.0.iter().map(|fault| &*fault.path).collect();
+    let expected =
+        ["segments", "starts", "max_iterations", "tolerance", "holdout_share", "minimum_rows"];
+    assert_eq!(paths, expected);
+    // What is left out has a default, what is unknown is refused.
+    let read: TrainSpec = serde_json::from_str(r#"{"segments": 3}"#).unwrap();
+    assert_eq!(read, TrainSpec { segments: 3, ..TrainSpec::default() });
+    assert!(serde_json::from_str::<TrainSpec>(r#"{"segment": 3}"#).is_err());
 }

@@ -45,12 +45,9 @@ struct Ranks {
 impl Limits {
     /// `scales` and `expected_rows` (held-out rows expected from the training
     /// rows, so that categories do not depend on the calibration rows
-    /// themselves) have one entry a segment; `held_out` is (segment, distance).
-    pub(in crate::domain) fn calibrate(
-        scales: Vec<f32>,
-        expected_rows: &[f64],
-        held_out: &[(usize, f32)],
-    ) -> Self {
+    /// themselves) have one entry a segment; `held_out` is (segment, distance)
+    /// with segments below their number.
+    pub fn calibrate(scales: Vec<f32>, expected_rows: &[f64], held_out: &[(usize, f32)]) -> Self {
         let is_large = |rows: &f64| *rows >= MINIMUM_CATEGORY_ROWS as f64;
         let pooled = expected_rows.iter().filter(|rows| is_large(rows)).count();
         let mut next = 0..pooled;
@@ -68,13 +65,13 @@ impl Limits {
     }
 
     /// The conformal p-value (1 + #{held-out rows at least as strange}) / (rows + 1).
-    pub(in crate::domain) fn p_value(&self, segment: usize, distance: f32) -> f64 {
+    pub fn p_value(&self, segment: usize, distance: f32) -> f64 {
         self.categories[self.category_of[segment]].p_value(distance / self.scales[segment])
     }
 
     /// The distance beyond which the p-value is at most `alpha`; infinite
     /// where the category has too few rows to tell.
-    pub(super) fn limit(&self, segment: usize, alpha: f64) -> f32 {
+    pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
         self.categories[self.category_of[segment]].limit(alpha) * self.scales[segment]
     }
 

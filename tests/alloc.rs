@@ -1,0 +1,52 @@
+//! Scoring does not allocate. Its own binary: it replaces the allocator.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "pure/model_support.rs"]
+mod model_support;
+
+use allocation_counter::measure;
+use segmentd::domain::model::Scratch;
+
+use model_support::{shop_features, shop_model, shoppers, spec, train};
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(measure(|| drop(std::hint::black_box(vec![1_u8; 100]))).count_total, 1);
+}
+
+#[test]
+fn encoding_and_scoring_never_allocate() {
+    let model = shop_model().model;
+    let rows = shoppers(500, 9);
+    let mut scratch = model.scratch();
+    let mut vector = vec![0.0; model.encoder().width()];
+    let mut flagged = 0;
+    let counted = measure(|| {
+        for row in &rows {
+            model.encoder().encode(row, &mut vector);
+            let score = model.score(row, &mut scratch);
+            flagged += usize::from(score.is_outlier(0.05));
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    assert!(flagged > 0);
+}
+
+#[test]
+fn a_shared_scratch_grows_once() {
+    let model = shop_model().model;
+    let rows = shoppers(300, 9);
+    let narrow = train(spec(2), &shop_features(), &rows).unwrap().model;
+    let mut scratch = Scratch::default();
+    let first = measure(|| {
+        model.score(&rows[0], &mut scratch);
+    });
+    assert_eq!(first.count_total, 1);
+    let later = measure(|| {
+        for row in &rows {
+            narrow.score(row, &mut scratch);
+            model.score(row, &mut scratch);
+        }
+    });
+    assert_eq!(later.count_total, 0);
+}

@@ -1,0 +1,220 @@
+//! The model at rest: old documents stay readable, altered ones are refused,
+//! and no bytes at all can make reading or scoring panic.
+
+use proptest::prelude::*;
+use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::id::ModelId;
+use segmentd::domain::model::{ArtifactError, MAX_DOCUMENT_BYTES, Model, Scratch};
+use serde::Deserialize;
+
+use crate::feature_support::data;
+use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
+
+#[derive(Deserialize)]
+struct Expected {
+    row: Vec<serde_json::Value>,
+    segment: usize,
+    runner_up: usize,
+    distance: f32,
+    p_value: f64,
+}
+
+fn row(cells: &[serde_json::Value]) -> FeatureRow {
+    let value = |cell: &serde_json::Value| match (cell.as_f64(), cell.as_str()) {
+        (Some(number), _) => Value::Number(number),
+        (None, Some(text)) => Value::Category(text.into()),
+        (None, None) => Value::Missing,
+    };
+    FeatureRow(cells.iter().map(value).collect())
+}
+
+#[test]
+fn format_1_opens_and_scores_as_it_did() {
+    let bytes = std::fs::read(data("artifacts/v1/shop.json")).unwrap();
+    let model = Model::open_addressed(&bytes, &V1.parse().unwrap()).unwrap();
+    let expected: Vec<Expected> =
+        serde_json::from_slice(&std::fs::read(data("artifacts/v1/shop.scores.json")).unwrap())
+            .unwrap();
+    assert_eq!(expected.len(), 40);
+    let mut scratch = model.scratch();
+    for expected in expected {
+        let score = model.score(&row(&expected.row), &mut scratch);
+        assert_eq!((score.segment, score.runner_up), (expected.segment, Some(expected.runner_up)));
+        assert!((score.distance - expected.distance).abs() <= 1e-4 * (1.0 + expected.distance));
+        assert!((score.p_value - expected.p_value).abs() <= 1.0 / 400.0);
+    }
+}
+
+const V1: &str = "ee63efe04c8cf3878ae56e91ff73a6dcc0f4863a4df3fc591ba73e83f3910898";
+
+#[test]
+fn opening_what_was_sealed_gives_the_same_model() {
+    let trained = shop_model();
+    let opened = Model::open(&trained.bytes).unwrap();
+    assert_eq!(opened.id(), trained.model.id());
+    assert_eq!(opened.id(), &ModelId::of(&trained.bytes));
+    assert_eq!(opened.segments(), trained.model.segments());
+    for row in shoppers(50, 3) {
+        let (mut a, mut b) = (Scratch::default(), Scratch::default());
+        assert_eq!(opened.score(&row, &mut a), trained.model.score(&row, &mut b));
+    }
+    // No customer's row, and nothing sensitive, is in the document.
+    let document: serde_json::Value = serde_json::from_slice(&trained.bytes).unwrap();
+    let tests = document["self_test"].as_array().unwrap();
+    assert!(tests.len() >= 12);
+    assert!(tests.iter().all(|test| test["row"][5].is_null()));
+    let spent: Vec<f64> = tests.iter().map(|test| test["row"][0].as_f64().unwrap()).collect();
+    let same = shoppers(2000, 1).iter().any(|shopper| {
+        tests.iter().zip(&spent).any(|(test, spent)| {
+            shopper.0[0] == Value::Number(*spent)
+                && shopper.0[1] == Value::Number(test["row"][1].as_f64().unwrap())
+        })
+    });
+    assert!(!same);
+}
+
+/// The document with one place changed.
+fn altered(bytes: &[u8], pointer: &str, to: serde_json::Value) -> Vec<u8> {
+    let mut document: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    *document.pointer_mut(pointer).unwrap() = to;
+    serde_json::to_vec(&document).unwrap()
+}
+
+#[test]
+fn altered_documents_are_refused() {
+    let bytes = shop_model().bytes;
+    let open = |pointer: &str, to: serde_json::Value| {
+        Model::open(&altered(&bytes, pointer, to)).unwrap_err()
+    };
+    assert!(matches!(open("/format", 2.into()), ArtifactError::Format(2)));
+    assert!(matches!(open("/prototypes/values/0", 1.5.into()), ArtifactError::SelfTest { .. }));
+    assert!(matches!(
+        open("/encoder/codes/0/number/spread", 9.0.into()),
+        ArtifactError::SelfTest { .. }
+    ));
+    for (pointer, to) in [
+        ("/encoder/codes/0/number/spread", serde_json::json!(0.0)),
+        ("/encoder/codes/0/number/feature", 77.into()),
+        ("/encoder/codes/0/number/feature", 5.into()),
+        ("/encoder/codes/2/number/clip", serde_json::json!([5.0, 1.0])),
+        ("/encoder/columns", serde_json::json!([])),
+        ("/prototypes/width", 3.into()),
+        ("/prototypes/width", 0.into()),
+        ("/prototypes/values/0", serde_json::json!(1e30)),
+        ("/limits/scales/0", serde_json::json!(-1.0)),
+        ("/limits/category_of/0", 40.into()),
+        ("/limits/categories/0/rows", 0.into()),
+        ("/segments/0/key", "s9".into()),
+        ("/segments/0/share", serde_json::json!(1.5)),
+        ("/segments/0/profile/0/feature", 5.into()),
+        ("/segments/0/standouts/0/feature", 99.into()),
+        ("/reference/segments", serde_json::json!([1])),
+        ("/reference/features/0/bins/numbers/cuts/0", serde_json::json!(1e9)),
+        ("/self_test", serde_json::json!([])),
+        ("/self_test/0/row", serde_json::json!([1])),
+    ] {
+        let refused = open(pointer, to);
+        assert!(matches!(refused, ArtifactError::Shape(_)), "{pointer}: {refused}");
+    }
+    assert!(matches!(open("/segments", serde_json::json!([])), ArtifactError::Shape(_)));
+    let added = open("/provenance", serde_json::json!({"extra": 1}));
+    assert!(matches!(added, ArtifactError::Unreadable(_)));
+
+    let long = vec![b' '; MAX_DOCUMENT_BYTES + 1];
+    assert!(matches!(Model::open(&long), Err(ArtifactError::TooLong(_))));
+    let other = ModelId::of(b"other");
+    let mixed_up = Model::open_addressed(&bytes, &other);
+    assert!(matches!(mixed_up, Err(ArtifactError::Address { .. })));
+}
+
+/// Reads and, where that works, uses a document of any kind.
+fn exercise(bytes: &[u8]) {
+    let Ok(model) = Model::open(bytes) else { return };
+    let mut scratch = model.scratch();
+    for row in shoppers(3, 1).into_iter().chain([FeatureRow(vec![])]) {
+        let score = model.score(&row, &mut scratch);
+        assert!(score.distance.is_finite());
+        assert!(score.p_value > 0.0 && score.p_value <= 1.0);
+        assert!((0.0..=1.0).contains(&score.confidence()));
+        assert!(model.explain(&row, &score).iter().all(|reason| reason.share.is_finite()));
+        assert!(!model.limit(score.segment, 0.01).is_nan());
+    }
+}
+
+/// Every place in the document, as JSON pointers.
+fn places(value: &serde_json::Value, here: &str, found: &mut Vec<String>) {
+    found.push(here.to_owned());
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, inside) in map {
+                places(inside, &format!("{here}/{key}"), found);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for (index, inside) in items.iter().enumerate() {
+                places(inside, &format!("{here}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn small_model() -> &'static (Vec<u8>, Vec<String>) {
+    static MODEL: std::sync::LazyLock<(Vec<u8>, Vec<String>)> = std::sync::LazyLock::new(|| {
+        let bytes = train(spec(3), &shop_features(), &shoppers(220, 1)).unwrap().bytes;
+        let mut found = Vec::new();
+        places(&serde_json::from_slice(&bytes).unwrap(), "", &mut found);
+        (bytes, found)
+    });
+    &MODEL
+}
+
+fn nasty() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<f64>().prop_map(|x| serde_json::json!(x)),
+        (-3..4_i8).prop_map(serde_json::Value::from),
+        any::<u64>().prop_map(serde_json::Value::from),
+        Just(serde_json::json!(1e38)),
+        Just(serde_json::json!([])),
+        Just(serde_json::json!({})),
+        "[a-z]{0,3}".prop_map(serde_json::Value::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_altered_document_panics(place in any::<prop::sample::Index>(), to in nasty()) {
+        let (bytes, places) = small_model();
+        exercise(&altered(bytes, place.get::<String>(places), to));
+    }
+
+    #[test]
+    fn no_altered_bytes_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = small_model().0.clone();
+        for (place, byte) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        exercise(&bytes);
+    }
+
+    #[test]
+    fn no_swapped_parts_panic(
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+    ) {
+        let (bytes, places) = small_model();
+        let document: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let part = document.pointer(from.get::<String>(places)).unwrap().clone();
+        exercise(&altered(bytes, to.get::<String>(places), part));
+    }
+}
