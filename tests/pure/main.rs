@@ -1,5 +1,11 @@
 //! Tests that need nothing but this program: no database, no network.
 #![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "small counts become floats; what must be exact is compared exactly"
+)]
+#![expect(
     clippy::expect_used,
     clippy::unwrap_used,
     reason = "a helper that fails is a test that fails"
