@@ -1,5 +1,11 @@
 //! Tests that need nothing but the sources and the committed data.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    reason = "small counts become floats, and what must be exact is compared exactly"
+)]
 
 mod feature_faults;
 mod feature_folds;
