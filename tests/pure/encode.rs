@@ -1,4 +1,4 @@
-//! The encoder equals scikit-learn, NumPy and SciPy, and is finite on anything.
+//! The encoder equals scikit-learn, `NumPy` and `SciPy`, and is finite on anything.
 
 use proptest::prelude::*;
 use segmentd::domain::encode::{Encoder, FitError, MAX_ENCODED};

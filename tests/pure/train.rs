@@ -3,10 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use segmentd::domain::feature::{FeatureRow, Scale, Transform, Value};
+use segmentd::domain::feature::{FeatureRow, FeatureSet, Scale, Transform, Value};
 use segmentd::domain::model::Model;
 use segmentd::domain::train::{self, FitError, Progress, TrainSpec};
 
+use crate::feature_support::RETAIL;
+use crate::kmeans::retail_rows;
 use crate::model_support::{
     AS_OF, Quiet, def, feature_set, number, shop_features, shop_model, shoppers, spec, train,
 };
@@ -57,6 +59,28 @@ fn the_report_adds_up() {
     assert_eq!(trained.model.feature_set(), &feature_set());
     assert_eq!(trained.model.features(), shop_features());
 }
+
+/// What the demo shows: its features, its households.
+#[test]
+fn the_demo_trains_into_segments_with_plain_labels() {
+    let set = FeatureSet::parse(RETAIL).unwrap();
+    let spec = spec(5).check().unwrap();
+    let rows = retail_rows(&set);
+    let trained = train::train(&spec, set.id(), set.features(), &rows, AS_OF, &Quiet).unwrap();
+    let segments = trained.model.segments();
+    let labels: Vec<&str> = segments.iter().map(|s| &*s.label).collect();
+    assert_eq!(labels, DEMO_LABELS);
+    assert!(segments.iter().all(|s| s.share > 0.03), "{:?}", trained.report.sizes);
+    assert!(trained.report.silhouette.unwrap() > 0.2);
+}
+
+const DEMO_LABELS: [&str; 5] = [
+    "high orders, low mean days between orders",
+    "high mean product lines per order, high mean order value",
+    "high orders of the last 28 days as a share of 112 days', low spend",
+    "low spend, high days since the last order",
+    "high campaign coupons redeemed, high share of orders with a coupon",
+];
 
 #[test]
 fn one_segment_holds_everybody() {

@@ -42,7 +42,8 @@ pub enum FitError {
     #[error("feature `{0}` has a spread too large to scale; winsorise it")]
     NotFinite(Box<str>),
     #[error(
-        "the encoded vector would have {0} columns; at most {MAX_COLUMNS} are allowed: raise the `floor` of one-hot features"
+        "the encoded vector would have {0} columns; at most {MAX_COLUMNS} are \
+         allowed: raise the `floor` of one-hot features"
     )]
     TooWide(usize),
 }

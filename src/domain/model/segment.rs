@@ -117,25 +117,29 @@ pub(in crate::domain) fn labels(
 }
 
 fn words(features: &[FeatureDef], standouts: &[Standout], length: usize) -> String {
-    let parts: Vec<String> = standouts
-        .iter()
-        .take(length)
-        .map(|standout| {
-            let title = in_a_sentence(&features[standout.feature].title);
-            match &standout.aspect {
-                Role::Value if standout.contrast > 0.0 => format!("high {title}"),
-                Role::Value => format!("low {title}"),
-                Role::Missing => format!("unknown {title}"),
-                Role::Category(category) => format!("{title} {category}"),
-                Role::Other => format!("other {title}"),
-            }
-        })
-        .collect();
+    let mut subjects: Vec<String> = Vec::new();
+    let mut parts: Vec<String> = Vec::new();
+    for standout in standouts {
+        let subject = subject(&features[standout.feature].title);
+        if parts.len() == length || subjects.contains(&subject) {
+            continue;
+        }
+        parts.push(match &standout.aspect {
+            Role::Value if standout.contrast > 0.0 => format!("high {subject}"),
+            Role::Value => format!("low {subject}"),
+            Role::Missing => format!("unknown {subject}"),
+            Role::Category(category) => format!("{subject} {category}"),
+            Role::Other => format!("other {subject}"),
+        });
+        subjects.push(subject);
+    }
     if parts.is_empty() { "average".into() } else { parts.join(", ") }
 }
 
-/// `Days since purchase` → `days since purchase`, but `RFM score` stays.
-fn in_a_sentence(title: &str) -> String {
+/// A title within a sentence, without what qualifies it after a comma:
+/// `Spend, 365 days` → `spend`, but `RFM score` stays.
+fn subject(title: &str) -> String {
+    let title = title.split(',').next().unwrap_or(title).trim_end();
     let mut chars = title.chars();
     match (chars.next(), chars.next()) {
         (Some(first), Some(second)) if !second.is_uppercase() => {

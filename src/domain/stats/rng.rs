@@ -33,6 +33,22 @@ impl Rng {
         ((u128::from(self.0.next_u64()) * bound as u128) >> 64) as usize
     }
 
+    /// An index of `weights` (not negative, adding up to `total`), drawn in
+    /// proportion to its weight; any index when all weights are zero.
+    pub fn weighted(&mut self, weights: &[f64], total: f64) -> usize {
+        if total <= 0.0 {
+            return self.below(weights.len());
+        }
+        let target = self.unit() * total;
+        let mut reached = 0.0;
+        let found = weights.iter().position(|weight| {
+            reached += weight;
+            reached > target
+        });
+        // Added up in another order than `total`, the sum may fall just short.
+        found.or_else(|| weights.iter().rposition(|weight| *weight > 0.0)).unwrap_or_default()
+    }
+
     /// Fisher–Yates: every order equally likely.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {

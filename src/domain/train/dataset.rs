@@ -61,6 +61,11 @@ impl Dataset {
         self.matrix.row(row)
     }
 
+    /// A row in double precision.
+    pub(super) fn point(&self, row: usize) -> Vec<f64> {
+        self.matrix.row(row).iter().map(|x| f64::from(*x)).collect()
+    }
+
     /// Sum of squared differences of a row and `point`.
     pub(super) fn squared_distance<'a>(
         &self,
@@ -80,6 +85,11 @@ impl Dataset {
             .into_par_iter()
             .map(|chunk| work(chunk * length..((chunk + 1) * length).min(self.rows())))
             .collect()
+    }
+
+    /// Calls `work` on each row in parallel; results in order of the rows.
+    pub(super) fn map_rows<R: Send>(&self, work: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+        (0..self.rows()).into_par_iter().map(work).collect()
     }
 
     pub(super) fn chunk_rows(&self) -> usize {

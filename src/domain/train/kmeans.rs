@@ -11,7 +11,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::domain::stats::{self, Rng};
-use crate::domain::train::{Dataset, FitError, Progress, TrainSpec, seed};
+use crate::domain::train::{Dataset, FitError, Progress, TrainSpec, seed, swap};
 
 /// The random stream of the first start; each start has its own.
 const FIRST_START_STREAM: u64 = 16;
@@ -58,7 +58,8 @@ pub fn best_of(
         .into_par_iter()
         .map(|start| {
             let mut rng = Rng::new(spec.seed, FIRST_START_STREAM + start as u64);
-            let centres = seed::plus_plus(data, clusters, &mut rng);
+            let seeds = seed::plus_plus(data, clusters, &mut rng);
+            let centres = swap::improve(data, seeds, &mut rng);
             let partition = lloyd(data, centres, spec.max_iterations, spec.tolerance, progress)?;
             let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
             progress.report("cluster", done, spec.starts as u64);

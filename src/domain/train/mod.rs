@@ -7,6 +7,7 @@
 mod spec;
 pub mod dataset;
 pub mod seed;
+pub mod swap;
 pub mod kmeans;
 mod profile;
 mod finish;
@@ -41,7 +42,8 @@ pub enum FitError {
     #[error("there are {rows} rows; training needs at least {minimum} (`minimum_rows`)")]
     TooFewRows { rows: usize, minimum: usize },
     #[error(
-        "{segments} segments need as many different rows, but there are {distinct}: ask for at most {distinct} segments"
+        "{segments} segments need as many different rows, but there are {distinct}: ask for \
+         at most {distinct} segments"
     )]
     TooFewDistinct { distinct: usize, segments: usize },
     #[error("segment {segment} of {segments} is left without rows: ask for fewer segments")]

@@ -22,7 +22,7 @@ pub fn plus_plus(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> 
     while chosen.len() < clusters {
         let mut best = (f64::INFINITY, 0);
         for _ in 0..trials {
-            let candidate = draw(&nearest, total, rng);
+            let candidate = rng.weighted(&nearest, total);
             let lowered = total_with(data, &nearest, candidate);
             if lowered < best.0 {
                 best = (lowered, candidate);
@@ -36,25 +36,9 @@ pub fn plus_plus(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> 
     })
 }
 
-/// A row drawn in proportion to `weights`, which add up to `total`; any row
-/// when all weights are zero.
-fn draw(weights: &[f64], total: f64, rng: &mut Rng) -> usize {
-    if total <= 0.0 {
-        return rng.below(weights.len());
-    }
-    let target = rng.unit() * total;
-    let mut reached = 0.0;
-    let found = weights.iter().position(|weight| {
-        reached += weight;
-        reached > target
-    });
-    // Added up in another order than `total`, the sum may fall just short.
-    found.or_else(|| weights.iter().rposition(|weight| *weight > 0.0)).unwrap_or_default()
-}
-
 /// The sum of squared distances if the row `candidate` became a centre.
 fn total_with(data: &Dataset, nearest: &[f64], candidate: usize) -> f64 {
-    let centre = as_f64(data, candidate);
+    let centre = data.point(candidate);
     let partial = data.map_chunks(|rows| {
         rows.map(|row| data.squared_distance(row, &centre).min(nearest[row])).sum::<f64>()
     });
@@ -63,7 +47,7 @@ fn total_with(data: &Dataset, nearest: &[f64], candidate: usize) -> f64 {
 
 /// Makes the row `chosen` a centre: lowers `nearest`, returns its sum.
 fn lower(data: &Dataset, nearest: &mut [f64], chosen: usize) -> f64 {
-    let centre = as_f64(data, chosen);
+    let centre = data.point(chosen);
     let length = data.chunk_rows();
     let partial: Vec<f64> = nearest
         .par_chunks_mut(length)
@@ -79,8 +63,4 @@ fn lower(data: &Dataset, nearest: &mut [f64], chosen: usize) -> f64 {
         })
         .collect();
     partial.iter().sum()
-}
-
-fn as_f64(data: &Dataset, row: usize) -> Vec<f64> {
-    data.row(row).iter().map(|x| f64::from(*x)).collect()
 }
