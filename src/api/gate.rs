@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::api::ApiError;
-use crate::service::random;
+use crate::service::{ServiceError, random};
 use crate::telemetry::{Metrics, Route};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,12 +35,14 @@ pub struct Gate {
     metrics: Arc<Metrics>,
     limits: Limits,
     permits: Arc<Semaphore>,
+    id_prefix: Arc<str>,
 }
 
 impl Gate {
-    pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Self {
+    pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Result<Self, ServiceError> {
         let permits = Arc::new(Semaphore::new(limits.max_concurrent_requests));
-        Self { metrics, limits, permits }
+        let id_prefix = random::token::<4>()?.into();
+        Ok(Self { metrics, limits, permits, id_prefix })
     }
 
     /// The layer of one route. A route that is not `timed` lasts as long as its
@@ -60,6 +63,7 @@ impl Gate {
             metrics: Arc::clone(&self.metrics),
             timeout: timed.then_some(self.limits.request_timeout),
             permits: Arc::clone(&self.permits),
+            id_prefix: Arc::clone(&self.id_prefix),
         })))
     }
 }
@@ -71,6 +75,7 @@ struct Passage {
     metrics: Arc<Metrics>,
     timeout: Option<Duration>,
     permits: Arc<Semaphore>,
+    id_prefix: Arc<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -107,7 +112,7 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let started = Instant::now();
         let passage = Arc::clone(&self.passage);
-        let id = request_id(&request);
+        let id = request_id(&request, &passage.id_prefix);
         let span = tracing::info_span!(
             "request",
             method = request.method().as_str(),
@@ -157,14 +162,16 @@ async fn answer<R: IntoResponse>(
     }
 }
 
-/// The caller's id where it is usable, else a new one.
-fn request_id(request: &Request) -> HeaderValue {
+/// The caller's id where it is usable, else a new one: what this start drew at
+/// random, and a count. Asking the system for every id would cost a call each.
+fn request_id(request: &Request, prefix: &str) -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let sent = request
         .headers()
         .get(&REQUEST_ID)
         .filter(|id| (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.to_str().is_ok());
     sent.cloned().unwrap_or_else(|| {
-        let made = random::token::<8>().ok().and_then(|id| HeaderValue::try_from(id).ok());
-        made.unwrap_or(HeaderValue::from_static("unknown"))
+        let id = format!("{prefix}{:08x}", NEXT.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
     })
 }

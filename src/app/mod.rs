@@ -154,7 +154,7 @@ impl App {
                 request_timeout: config.http.request_timeout,
                 max_concurrent_requests: config.http.max_concurrent_requests,
             },
-        );
+        )?;
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
@@ -189,6 +189,11 @@ impl App {
 
     pub fn db(&self) -> &Db {
         &self.database.db
+    }
+
+    /// For another replica on the same database.
+    pub fn database_url(&self) -> &str {
+        &self.database.url
     }
 
     pub fn clock(&self) -> &Clock {

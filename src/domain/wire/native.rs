@@ -41,7 +41,7 @@ pub fn parse(
     value: &Value,
     received_at: Timestamp,
     limits: Limits,
-    new_id: impl FnOnce() -> MessageId,
+    new_id: impl FnOnce() -> Option<MessageId>,
 ) -> Result<Event, Faults> {
     let Value::Object(object) = value else {
         return Err(Faults::one("event", "must be a JSON object"));
@@ -71,7 +71,10 @@ pub fn parse(
         Some(id) => id.parse().map_err(|why| fault(&mut faults, "customer_id", &why)).ok(),
     };
     let message_id = match text(object, "message_id", &mut faults) {
-        None => Some(new_id()),
+        None => new_id().or_else(|| {
+            fault(&mut faults, "message_id", &"could not be made up: send one");
+            None
+        }),
         Some(id) => id.parse().map_err(|why| fault(&mut faults, "message_id", &why)).ok(),
     };
     let timestamp = happened(object, received_at, limits, &mut faults);

@@ -65,11 +65,8 @@ impl Intake {
 
     /// Checks one event in segmentd's own form.
     pub fn read(&self, value: &Value, received_at: Timestamp) -> Result<Event, Faults> {
-        let id = random::token::<16>().ok().and_then(|text| text.parse().ok());
-        let Some(id) = id else {
-            return Err(Faults::one("message_id", "could not be made up: send one"));
-        };
-        let event = native::parse(value, received_at, self.limits, || id)?;
+        let new_id = || random::token::<16>().ok()?.parse().ok();
+        let event = native::parse(value, received_at, self.limits, new_id)?;
         let lineup = self.live.lineup();
         lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))
     }
