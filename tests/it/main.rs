@@ -2,5 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod bad_input;
+mod crash;
 mod main_job;
+mod openapi;
+mod replicas;
 mod support;

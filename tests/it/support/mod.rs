@@ -1,12 +1,16 @@
 //! The program under test: own database each, one private Postgres a test binary.
 
+pub(crate) mod process;
+
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use segmentd::app::App;
 use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
 use segmentd::service::access;
 use serde_json::{Value, json};
+use sha2::Digest as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -17,6 +21,7 @@ pub(crate) struct TestApp {
     pub(crate) app: segmentd::api::ApiState,
     pub(crate) db: segmentd::store::Db,
     client: reqwest::Client,
+    database_url: String,
     stop: oneshot::Sender<()>,
     running: JoinHandle<anyhow::Result<()>>,
     _state: tempfile::TempDir,
@@ -25,6 +30,13 @@ pub(crate) struct TestApp {
 impl TestApp {
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
+    }
+
+    /// Another replica on the same database.
+    pub(crate) async fn replica(&self) -> Self {
+        let app = Self::start_with(&[("database.url", &self.database_url)]).await;
+        self.app.access.refresh().await.unwrap();
+        app
     }
 
     /// A program of its own with a private Postgres of its own.
@@ -50,12 +62,25 @@ impl TestApp {
             app: handles,
             db: app.db().clone(),
             client: reqwest::Client::new(),
+            database_url: app.database_url().to_owned(),
             stop,
             running: app.spawn(async {
                 let _ = stopped.await;
             }),
             _state: state,
         }
+    }
+
+    /// One digest of every customer's stored state.
+    pub(crate) async fn states_digest(&self) -> String {
+        let states = segmentd::store::customers::stream(self.db.read());
+        let states: Vec<_> = states.try_collect().await.unwrap();
+        assert!(!states.is_empty());
+        let bytes: Vec<u8> = states
+            .iter()
+            .flat_map(|stored| [stored.customer.as_str().as_bytes(), &stored.state].concat())
+            .collect();
+        segmentd::domain::id::hex(&sha2::Sha256::digest(&bytes))
     }
 
     pub(crate) async fn stop(self) {
@@ -146,7 +171,7 @@ pub(crate) fn ndjson(events: &[Value]) -> String {
     events.iter().fold(String::new(), |lines, event| lines + &event.to_string() + "\n")
 }
 
-fn open_to_all() -> std::fs::Permissions {
+pub(crate) fn open_to_all() -> std::fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
     std::fs::Permissions::from_mode(0o755)
 }

@@ -1,0 +1,60 @@
+//! Several processes on one Postgres.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{TestApp, ndjson, orders};
+
+/// A promotion through one replica reaches the other; each answer of either
+/// comes from one model.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_follow_one_lineup() {
+    let one = TestApp::start().await;
+    let two = one.replica().await;
+    one.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    let trained = one.train().await["model"].as_str().unwrap().to_owned();
+    let body = json!({ "features": { "recency_days": 3, "spend_365d": 80 } }).to_string();
+    eventually("the other replica answers with the model", async || {
+        two.post("/v1/score", body.clone()).await.1["model"] == trained.as_str()
+    })
+    .await;
+    assert_eq!(
+        one.post("/v1/score", body.clone()).await.1,
+        two.post("/v1/score", body.clone()).await.1
+    );
+
+    // What one stores the other reads.
+    let (here, there) =
+        (one.get("/v1/customers/c0007").await.1, two.get("/v1/customers/c0007").await.1);
+    assert_eq!(here["model"], trained.as_str());
+    for field in ["model", "segment", "distance", "generation"] {
+        assert_eq!(here[field], there[field], "{field}");
+    }
+
+    // A run asked for at one is carried out once, by whichever has the lease.
+    let (_, run) = two.post("/v1/training-runs", r#"{"segments": 2}"#).await;
+    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    eventually("the run succeeds", async || one.get(&path).await.1["status"] == "succeeded").await;
+    let second = one.get(&path).await.1["model"].clone();
+    for app in [&one, &two] {
+        eventually("both are at the second model", async || {
+            app.post("/v1/score", body.clone()).await.1["model"] == second
+        })
+        .await;
+    }
+    let (_, models) = one.get("/v1/models").await;
+    assert_eq!(models["models"].as_array().unwrap().len(), 2);
+    two.stop().await;
+    one.stop().await;
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..300 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("not within 30 s: {what}");
+}
