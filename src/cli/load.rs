@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
 use crate::cli::mapping::Mapping;
+use crate::domain::time::MILLIS_PER_DAY;
 
 #[derive(Debug, Args)]
 pub(super) struct Load {
@@ -28,6 +29,10 @@ pub(super) struct Load {
     /// Events per request.
     #[arg(long, default_value_t = 5000)]
     batch: usize,
+    /// Move every row by this many days: an old table then ends today, and the
+    /// windows of features see it.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    shift_days: i32,
     /// The table: CSV with a header line; `.gz` is unpacked.
     table: PathBuf,
 }
@@ -35,7 +40,9 @@ pub(super) struct Load {
 impl Load {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let sender = Sender::new(&self.url, &self.key)?;
-        let counts = send_table(&sender, &self.mapping, &self.table, self.batch, 0).await?;
+        let shift_millis = i64::from(self.shift_days) * MILLIS_PER_DAY;
+        let counts =
+            send_table(&sender, &self.mapping, &self.table, self.batch, shift_millis).await?;
         println!("{counts}");
         Ok(())
     }

@@ -174,6 +174,16 @@ fn what_cannot_be_fitted_is_refused_by_name() {
     assert_eq!(fit(def("x", "X", Some(every)), &category_rows(&many)), FitError::TooWide(2001));
 }
 
+#[test]
+fn a_feature_without_a_value_is_left_out() {
+    let defs = ["seen", "unseen"]
+        .map(|name| def(name, name, Some(number(Transform::None, Scale::Standard))));
+    let rows = [1.0, 3.0].map(|x| FeatureRow(vec![Value::Number(x), Value::Missing]));
+    let encoder = Encoder::fit(&defs, &rows).unwrap();
+    let columns: Vec<&str> = encoder.columns().iter().map(|column| &*column.name).collect();
+    assert_eq!(columns, ["seen"]);
+}
+
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Missing),

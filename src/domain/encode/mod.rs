@@ -34,7 +34,8 @@ pub enum FitError {
     #[error("feature `{0}` is sensitive and must not enter a model; remove its encoding")]
     Sensitive(Box<str>),
     #[error(
-        "feature `{0}` has no value in any row; impute it with a constant or remove its encoding"
+        "no feature has a value in any row (`{0}` has none, for one): do the events carry the \
+         properties that the features fold?"
     )]
     NothingObserved(Box<str>),
     #[error("feature `{0}` falls below zero, where log1p is not meant; use yeo-johnson")]
@@ -90,8 +91,9 @@ enum Code {
 }
 
 impl Encoder {
-    /// Fits every feature of `defs` that has an encoding on `rows`. Features
-    /// are independent of each other and are fitted in parallel in the current
+    /// Fits every feature of `defs` that has an encoding on `rows`, and leaves
+    /// out those without a value in any row: there is nothing to impute from.
+    /// Features are independent of each other and are fitted in parallel in the current
     /// rayon pool; the result does not depend on its size.
     pub fn fit(defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<Self, FitError> {
         Self::fit_some(defs, &rows.iter().collect::<Vec<_>>())
@@ -105,17 +107,24 @@ impl Encoder {
         if rows.is_empty() {
             return Err(FitError::NoRows);
         }
-        let codes = defs
+        let fitted: Vec<Result<Code, FitError>> = defs
             .par_iter()
             .enumerate()
             .filter_map(|(feature, def)| {
                 def.encoding.map(|encoding| fit_one(feature, def, encoding, rows))
             })
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect();
+        let mut codes = Vec::with_capacity(fitted.len());
+        let mut without_codes = FitError::NoEncoding;
+        for code in fitted {
+            match code {
+                Ok(code) => codes.push(code),
+                Err(unobserved @ FitError::NothingObserved(_)) => without_codes = unobserved,
+                Err(error) => return Err(error),
+            }
+        }
         if codes.is_empty() {
-            return Err(FitError::NoEncoding);
+            return Err(without_codes);
         }
         let columns: Vec<Column> =
             codes.iter().flat_map(|code| code.columns(&defs[code.feature()].name)).collect();

@@ -93,6 +93,7 @@ pub(super) fn finish(
         fitted_rows: split.fitted.len() as u64,
         held_out_rows: split.held_out.len() as u64,
         columns: encoded.columns(),
+        left_out: left_out(given.defs, model.encoder()),
         sizes,
         inertia: fitted.inertia,
         iterations: best.partition.iterations,
@@ -102,6 +103,12 @@ pub(super) fn finish(
         outliers,
     };
     Ok(Trained { bytes, model, report })
+}
+
+fn left_out(defs: &[FeatureDef], encoder: &Encoder) -> Vec<Box<str>> {
+    let encoded = |feature: usize| encoder.columns().iter().any(|c| c.feature == feature);
+    let unused = defs.iter().enumerate().filter(|(i, def)| def.encoding.is_some() && !encoded(*i));
+    unused.map(|(_, def)| def.name.clone()).collect()
 }
 
 /// The centres rounded to `f32`, that of the largest segment first; of equally

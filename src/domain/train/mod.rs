@@ -77,6 +77,8 @@ pub struct TrainReport {
     pub held_out_rows: u64,
     /// Width of the encoded vector.
     pub columns: usize,
+    /// Features with an encoding that had no value in any fitted row.
+    pub left_out: Vec<Box<str>>,
     /// Rows in each segment, in the order of the segments.
     pub sizes: Vec<u64>,
     /// Sum of squared distances of the fitted rows to their prototypes.

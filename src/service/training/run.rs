@@ -101,7 +101,8 @@ impl Training {
                             let defs = features.features();
                             train::train(&spec, features.id(), defs, &rows, as_of, &*following)
                         })
-                        .map_err(ServiceError::internal),
+                        // The data and the spec do not go together: no fault of ours.
+                        .map_err(|error| ServiceError::Conflict(error.to_string())),
                     Err(error) => Err(ServiceError::internal(error)),
                 };
                 // Nobody waits any more: the process is stopping.
