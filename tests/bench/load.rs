@@ -17,7 +17,7 @@ pub(crate) struct Run {
 }
 
 /// Sends `body` over `connections` connections for `duration`, from a thread of
-/// its own.
+/// its own. An answer whose body `check` does not approve is a failure.
 pub(crate) fn post(
     to: SocketAddr,
     path: &str,
@@ -25,18 +25,15 @@ pub(crate) fn post(
     body: &str,
     connections: usize,
     duration: Duration,
+    check: impl Fn(&str) -> bool + Clone + Send + 'static,
 ) -> Run {
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {to}\r\nauthorization: Bearer {key}\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let request = request(to, path, key, body);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let until = Instant::now() + duration;
             let workers: Vec<_> =
-                (0..connections).map(|_| connection(to, request.clone(), until)).collect();
+                (0..connections).map(|_| connection(to, &request, until, &check)).collect();
             summarise(futures_util::future::join_all(workers).await, duration)
         })
     })
@@ -44,7 +41,34 @@ pub(crate) fn post(
     .unwrap()
 }
 
-async fn connection(to: SocketAddr, request: String, until: Instant) -> (Vec<Duration>, usize) {
+/// One request and the body of its answer.
+pub(crate) fn ask(to: SocketAddr, path: &str, key: &str, body: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(to).unwrap();
+    stream.write_all(request(to, path, key, body).as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    while body_of(&answer).is_none() {
+        let read = stream.read(&mut chunk).unwrap();
+        answer.extend_from_slice(&chunk[..read]);
+    }
+    body_of(&answer).unwrap().to_owned()
+}
+
+fn request(to: SocketAddr, path: &str, key: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: {to}\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn connection(
+    to: SocketAddr,
+    request: &str,
+    until: Instant,
+    check: &impl Fn(&str) -> bool,
+) -> (Vec<Duration>, usize) {
     let mut stream = TcpStream::connect(to).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let mut buffer = vec![0; 256 * 1024];
@@ -53,25 +77,29 @@ async fn connection(to: SocketAddr, request: String, until: Instant) -> (Vec<Dur
         let started = Instant::now();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut filled = 0;
-        loop {
+        let body = loop {
             let read = stream.read(&mut buffer[filled..]).await.unwrap();
             assert_ne!(read, 0, "the server hung up");
             filled += read;
-            if is_whole(&buffer[..filled]) {
-                break;
+            if let Some(body) = body_of(&buffer[..filled]) {
+                break body;
             }
-        }
-        failures += usize::from(!buffer.starts_with(b"HTTP/1.1 200"));
+        };
         times.push(started.elapsed());
+        failures += usize::from(!buffer.starts_with(b"HTTP/1.1 200") || !check(body));
     }
     (times, failures)
 }
 
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    let text = std::str::from_utf8(&answer[..head]).unwrap().to_ascii_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-    answer.len() >= head + 4 + length.unwrap().parse::<usize>().unwrap()
+/// The body of an answer, once all of it is there.
+fn body_of(answer: &[u8]) -> Option<&str> {
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let (head, body) = (std::str::from_utf8(&answer[..head]).unwrap(), &answer[head + 4..]);
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().unwrap())
+    });
+    (body.len() >= length.unwrap()).then(|| std::str::from_utf8(body).unwrap())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of requests")]

@@ -1,5 +1,5 @@
-//! Benchmarks: `make bench`, or `make bench ONLY=score`. Prints a table and
-//! writes `target/bench/report.json`. Figures are ratios to a baseline measured
+//! Benchmarks: `make bench`; `ONLY=score` for one group, or the start of an id
+//! for some of its figures. Prints a table and writes `target/bench/report.json`. Figures are ratios to a baseline measured
 //! in the same run with the same generator, as the machine is shared.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
 
@@ -7,6 +7,10 @@ mod load;
 mod score;
 
 use serde::Serialize;
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// One line of the report. For times, a ratio below 1 is faster.
 #[derive(Debug, Serialize)]
@@ -21,13 +25,21 @@ struct Figure {
     runs: usize,
 }
 
+/// Measures the figures with these ids.
+type Group = fn(&[&str]) -> Vec<Figure>;
+
 fn main() {
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let groups: [(&str, &[&str], Group); 1] = [("score", &score::FIGURES, score::run)];
     let mut figures = Vec::new();
-    if wanted("score") {
-        figures.extend(score::run());
+    for (group, ids, run) in groups {
+        let wanted =
+            |id: &&str| only.as_deref().is_none_or(|only| only == group || id.starts_with(only));
+        let ids: Vec<&str> = ids.iter().copied().filter(wanted).collect();
+        if !ids.is_empty() {
+            figures.extend(run(&ids));
+        }
     }
     for f in &figures {
         println!(

@@ -23,7 +23,10 @@ const CONNECTIONS: usize = 64;
 const DURATION: Duration = Duration::from_secs(4);
 const CUSTOMERS: usize = 600;
 
-pub(crate) fn run() -> Vec<Figure> {
+pub(crate) const FIGURES: [&str; 3] =
+    ["score_single_vs_bare", "score_batch256_vs_bare", "swap_p99_ratio"];
+
+pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let server =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let state = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
@@ -34,25 +37,18 @@ pub(crate) fn run() -> Vec<Figure> {
     });
     let single = json!({ "features": row }).to_string();
     let batch = json!({ "rows": vec![row; 256] }).to_string();
-    let mut figures = vec![
-        compare(
-            "score_single_vs_bare",
-            "/v1/score, one row, 64 connections",
-            app.addr,
-            bare,
-            &key,
-            &single,
-        ),
-        compare(
-            "score_batch256_vs_bare",
-            "/v1/score, 256 rows, 64 connections",
-            app.addr,
-            bare,
-            &key,
-            &batch,
-        ),
-    ];
-    figures.push(swaps(&server, &app, &key, &single, &models));
+    let mut figures = Vec::new();
+    for id in FIGURES.into_iter().filter(|id| ids.contains(id)) {
+        figures.push(match id {
+            "score_single_vs_bare" => {
+                compare(id, "/v1/score, one row, 64 connections", app.addr, bare, &key, &single)
+            }
+            "score_batch256_vs_bare" => {
+                compare(id, "/v1/score, 256 rows, 64 connections", app.addr, bare, &key, &batch)
+            }
+            _ => swaps(&server, &app, &key, &single, &models),
+        });
+    }
     server.block_on(async {
         stop.send(()).unwrap();
         app.running.await.unwrap().unwrap();
@@ -140,7 +136,7 @@ fn compare(
     key: &str,
     body: &str,
 ) -> Figure {
-    let send = |to| load::post(to, "/v1/score", key, body, CONNECTIONS, DURATION);
+    let send = |to| load::post(to, "/v1/score", key, body, CONNECTIONS, DURATION, |_| true);
     // A warm-up each, then in turn, so that both meet the same noise.
     send(ours);
     send(bare);
@@ -166,7 +162,8 @@ fn compare(
     }
 }
 
-/// p99 with a promotion every second, over p99 without; 60 s each, in turn.
+/// p99 with a promotion every second, over p99 without; 60 s each, in turn. An
+/// answer that is not wholly that of the model it names is a failure.
 fn swaps(
     server: &tokio::runtime::Runtime,
     app: &Started,
@@ -175,9 +172,26 @@ fn swaps(
     models: &Models,
 ) -> Figure {
     let (mut with, mut without) = (Vec::new(), Vec::new());
+    let expected: Vec<(String, String)> = models
+        .iter()
+        .map(|model| {
+            let change = Change { by: "bench".into(), reason: "what it answers".into() };
+            server.block_on(app.state.registry.promote(model, change)).unwrap();
+            let answer = load::ask(app.addr, "/v1/score", key, body);
+            assert!(answer.contains(model.as_str()));
+            (model.to_string(), scores_of(&answer).to_owned())
+        })
+        .collect();
+    assert_ne!(expected[0].1, expected[1].1);
     for _ in 0..RUNS {
-        let send = || load::post(app.addr, "/v1/score", key, body, 8, Duration::from_secs(20));
-        without.push(send());
+        let expected = expected.clone();
+        let send = || {
+            let check = move |answer: &str| {
+                expected.iter().any(|(model, s)| answer.contains(model) && scores_of(answer) == s)
+            };
+            load::post(app.addr, "/v1/score", key, body, 8, Duration::from_secs(20), check)
+        };
+        without.push(send.clone()());
         let registry = app.state.registry.clone();
         let models = models.clone();
         let promotions = server.spawn(async move {
@@ -203,6 +217,11 @@ fn swaps(
         ratio: value / baseline_value,
         runs: RUNS,
     }
+}
+
+/// The part of an answer that follows from the model alone.
+fn scores_of(answer: &str) -> &str {
+    &answer[answer.find("\"segment\"").unwrap()..]
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
