@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value as JsonValue};
 
@@ -10,7 +11,7 @@ use crate::api::score::value_body;
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
-use crate::domain::id::CustomerKey;
+use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::store::assignments::{self, Assignment};
@@ -18,11 +19,11 @@ use crate::store::customers;
 
 /// A stored score.
 #[derive(Debug, Serialize)]
-pub(super) struct StandingBody {
-    model: Option<String>,
+pub(super) struct StandingBody<'a> {
+    model: Option<&'a str>,
     fallback: bool,
     generation: i64,
-    segment: String,
+    segment: &'a str,
     distance: Option<f32>,
     confidence: Option<f32>,
     p_value: Option<f64>,
@@ -30,13 +31,13 @@ pub(super) struct StandingBody {
     assigned_at: Timestamp,
 }
 
-impl StandingBody {
-    pub(super) fn new(of: Assignment) -> Self {
+impl<'a> StandingBody<'a> {
+    pub(super) fn new(of: &'a Assignment) -> Self {
         Self {
             fallback: of.model.is_none(),
-            model: of.model.map(Into::into),
+            model: of.model.as_ref().map(ModelId::as_str),
             generation: of.generation,
-            segment: of.segment,
+            segment: &of.segment,
             distance: of.distance,
             confidence: of.confidence,
             p_value: of.p_value,
@@ -47,10 +48,10 @@ impl StandingBody {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct CustomerBody {
-    customer_id: String,
+struct CustomerBody<'a> {
+    customer_id: &'a str,
     #[serde(flatten)]
-    standing: StandingBody,
+    standing: StandingBody<'a>,
     last_event_at: Option<Timestamp>,
     /// As of `features_as_of`, by name; null where missing.
     features: Map<String, JsonValue>,
@@ -61,7 +62,7 @@ pub(super) async fn get_customer(
     State(state): State<ApiState>,
     _: Caller<Read>,
     Path(id): Path<String>,
-) -> Result<Json<CustomerBody>, ApiError> {
+) -> Result<Response, ApiError> {
     let customer = key(&id)?;
     let unknown = || ApiError::not_found(&format!("customer `{id}`"));
     let standing = assignments::current(&state.db, &customer).await?.ok_or_else(unknown)?;
@@ -71,13 +72,14 @@ pub(super) async fn get_customer(
     // A state of other features is about to be rebuilt: shown without features.
     let folded = CustomerState::from_bytes(&lineup.features, &bytes).ok();
     let row = folded.as_ref().map(|folded| folded.row(&lineup.features, now));
-    Ok(Json(CustomerBody {
-        customer_id: id,
-        standing: StandingBody::new(standing),
+    let body = CustomerBody {
+        customer_id: &id,
+        standing: StandingBody::new(&standing),
         last_event_at: folded.and_then(|folded| folded.last_event_at()),
         features: row.map(|row| named(&lineup.features, row)).unwrap_or_default(),
         features_as_of: now,
-    }))
+    };
+    Ok(Json(body).into_response())
 }
 
 #[derive(Debug, Serialize)]

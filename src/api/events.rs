@@ -17,30 +17,30 @@ use crate::api::{ApiError, ApiState};
 use crate::domain::event::Event;
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
-use crate::service::intake::Outcome;
+use crate::service::intake::{Outcome, WhenFull};
 
 /// The answer: counts, and one verdict an event, in order.
 #[derive(Serialize)]
-struct EventsBody {
+struct EventsBody<'o> {
     accepted: usize,
     duplicate: usize,
     rejected: usize,
-    outcomes: Vec<VerdictBody>,
+    outcomes: Vec<VerdictBody<'o>>,
 }
 
 #[derive(Serialize)]
-struct VerdictBody {
+struct VerdictBody<'o> {
     /// Of a bulk upload, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<String>,
+    message_id: Option<&'o str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    customer_id: Option<String>,
+    customer_id: Option<&'o str>,
     /// Where the customer stands after the event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<StandingBody>,
+    score: Option<StandingBody<'o>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FaultBody>,
 }
@@ -58,16 +58,13 @@ pub(super) async fn post_events(
         one => vec![one],
     };
     let events = values.iter().map(|value| state.intake.read(value, received_at)).collect();
-    let outcomes = state.intake.accept(events, received_at).await?;
-    let count = |status| {
-        move |verdicts: &[VerdictBody]| verdicts.iter().filter(|v| v.status == status).count()
-    };
-    let outcomes: Vec<VerdictBody> =
-        outcomes.into_iter().map(|outcome| verdict(outcome, None)).collect();
+    let outcomes = state.intake.accept(events, received_at, WhenFull::Refuse).await?;
+    let outcomes: Vec<_> = outcomes.iter().map(|outcome| verdict(outcome, None)).collect();
+    let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();
     let body = EventsBody {
-        accepted: count("accepted")(&outcomes),
-        duplicate: count("duplicate")(&outcomes),
-        rejected: count("rejected")(&outcomes),
+        accepted: count("accepted"),
+        duplicate: count("duplicate"),
+        rejected: count("rejected"),
         outcomes,
     };
     let status = match (body.rejected, body.outcomes.len()) {
@@ -128,9 +125,9 @@ async fn next_batch(state: &ApiState, lines: &mut Lines) -> (Bytes, bool) {
     }
     let first = numbers.first().copied();
     let mut out = Vec::new();
-    match state.intake.accept(events, received_at).await {
+    match state.intake.accept(events, received_at, WhenFull::Wait).await {
         Ok(outcomes) => {
-            for (line, outcome) in numbers.into_iter().zip(outcomes) {
+            for (line, outcome) in numbers.into_iter().zip(&outcomes) {
                 let mut verdict = verdict(outcome, Some(line));
                 verdict.score = None;
                 verdict.customer_id = None;
@@ -154,7 +151,7 @@ fn read(state: &ApiState, text: &[u8], received_at: Timestamp) -> Result<Event, 
     state.intake.read(&value, received_at)
 }
 
-fn verdict(outcome: Outcome, line: Option<u64>) -> VerdictBody {
+fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
     let blank = VerdictBody {
         line,
         status: "rejected",
@@ -167,18 +164,18 @@ fn verdict(outcome: Outcome, line: Option<u64>) -> VerdictBody {
         Outcome::Accepted { message_id, customer, standing } => VerdictBody {
             status: "accepted",
             message_id: Some(message_id),
-            customer_id: Some(customer.into()),
+            customer_id: Some(customer.as_str()),
             score: Some(StandingBody::new(standing)),
             ..blank
         },
         Outcome::Duplicate { message_id } => {
             VerdictBody { status: "duplicate", message_id: Some(message_id), ..blank }
         }
-        Outcome::Rejected { faults } => VerdictBody { errors: fault_bodies(&faults), ..blank },
+        Outcome::Rejected { faults } => VerdictBody { errors: fault_bodies(faults), ..blank },
     }
 }
 
-fn failed(line: Option<u64>, why: &str) -> VerdictBody {
+fn failed(line: Option<u64>, why: &str) -> VerdictBody<'static> {
     VerdictBody {
         line,
         status: "failed",
@@ -189,7 +186,7 @@ fn failed(line: Option<u64>, why: &str) -> VerdictBody {
     }
 }
 
-fn put(out: &mut Vec<u8>, verdict: &VerdictBody) {
+fn put(out: &mut Vec<u8>, verdict: &VerdictBody<'_>) {
     // A verdict is text and numbers: it always serialises into memory.
     if serde_json::to_writer(&mut *out, verdict).is_ok() {
         out.push(b'\n');

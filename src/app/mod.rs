@@ -19,7 +19,7 @@ use crate::domain::feature::FeatureSet;
 use crate::domain::wire::native;
 use crate::service::access::Access;
 use crate::service::clock::Clock;
-use crate::service::intake::Intake;
+use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
 use crate::service::registry::Registry;
@@ -28,7 +28,7 @@ use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
-use tasks::Tasks;
+use tasks::{IntakeWorkers, Tasks};
 
 /// The built-in feature set, and the manual of its format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
@@ -86,6 +86,7 @@ pub struct App {
     admin_state: AdminState,
     gate: Gate,
     tasks: Tasks,
+    intake_workers: IntakeWorkers,
     config: Config,
     clock: Clock,
 }
@@ -126,14 +127,19 @@ impl App {
             max_future_millis: i64::try_from(config.intake.max_future.as_millis())?,
             max_property_depth: config.intake.max_property_depth,
         };
-        let intake = Intake::new(
+        let (intake, workers) = Intake::new(
             db.clone(),
             Arc::clone(&live),
             clock.clone(),
-            limits,
-            config.intake.max_batch_events,
             Arc::clone(&metrics),
+            intake::Settings {
+                limits,
+                shards: config.intake.shards,
+                max_batch_events: config.intake.max_batch_events,
+                max_waiting_events: config.intake.max_waiting_events,
+            },
         );
+        let intake_workers = IntakeWorkers::start(workers);
         let reassigner = Reassigner {
             db: db.clone(),
             live: Arc::clone(&live),
@@ -174,9 +180,21 @@ impl App {
             reassigner,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
+            keep_history_days: config.history.keep_days,
             clock: clock.clone(),
         };
-        Ok(Self { database, api, admin, api_state, admin_state, gate, tasks, config, clock })
+        Ok(Self {
+            database,
+            api,
+            admin,
+            api_state,
+            admin_state,
+            gate,
+            tasks,
+            intake_workers,
+            config,
+            clock,
+        })
     }
 
     pub fn addr(&self) -> std::io::Result<SocketAddr> {
@@ -257,6 +275,8 @@ impl App {
             serve.abort();
         }
         background.stop(self.config.http.drain).await;
+        // Only now: requests in progress waited for them.
+        self.intake_workers.stop(self.config.http.drain).await;
         admin.abort();
         self.database.close().await?;
         tracing::info!("stopped");

@@ -11,6 +11,8 @@ use crate::api::ApiState;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::error::Chain;
+use crate::service::history;
+use crate::service::intake::Worker;
 use crate::service::reassign::Reassigner;
 use crate::service::training::Training;
 use crate::store::Db;
@@ -25,6 +27,7 @@ pub(super) struct Tasks {
     pub(super) reassigner: Reassigner,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
+    pub(super) keep_history_days: u32,
     pub(super) clock: Clock,
 }
 
@@ -34,6 +37,8 @@ pub(super) struct Background(JoinSet<&'static str>);
 
 /// How long to wait after a failure: Postgres may be restarting.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Months are made two ahead, so that a failure may last.
+const TURN_MONTHS_EVERY: Duration = Duration::from_hours(12);
 /// A schedule is looked at this often, so that a changed clock is noticed.
 const LONGEST_NAP: Duration = Duration::from_mins(1);
 
@@ -60,6 +65,8 @@ impl Tasks {
             });
             };
         let news = Arc::clone(&wake);
+        let months = turn_months(self.db.clone(), self.clock.clone(), self.keep_history_days);
+        run("history months", Box::pin(months));
         run("news", Box::pin(listen(self.db, self.api.clone(), news)));
         let poll = Arc::clone(&wake);
         run("lineup poll", Box::pin(poll_lineup(self.api.clone(), poll, self.poll)));
@@ -79,6 +86,40 @@ impl Background {
         if tokio::time::timeout(deadline, all).await.is_err() {
             tracing::warn!(late = self.0.len(), "background tasks were cut off");
             self.0.shutdown().await;
+        }
+    }
+}
+
+/// The workers of intake. They outlast the other tasks: requests in progress
+/// wait for them.
+#[derive(Debug)]
+pub(super) struct IntakeWorkers {
+    running: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl IntakeWorkers {
+    pub(super) fn start(workers: Vec<Worker>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut running = JoinSet::new();
+        for worker in workers {
+            let mut stopped = stopped.clone();
+            running.spawn(worker.run(async move {
+                // An error means that the sender is gone: stop as well.
+                let _ = stopped.wait_for(|stop| *stop).await;
+            }));
+        }
+        Self { running, stop }
+    }
+
+    /// Commits what is in the queues, then ends.
+    pub(super) async fn stop(mut self, deadline: Duration) {
+        // Only fails when no worker is left.
+        let _ = self.stop.send(true);
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, all).await.is_err() {
+            tracing::warn!("the last commits were cut off; their senders were told nothing");
+            self.running.shutdown().await;
         }
     }
 }
@@ -161,6 +202,17 @@ async fn keep_schedule(training: Arc<Training>, clock: Clock) {
         let spec = training.default_spec();
         log("schedule", training.request(spec, "schedule", Some(at)).await.map(|_| ()));
         due = training.next_due();
+    }
+}
+
+async fn turn_months(db: Db, clock: Clock, keep_days: u32) {
+    loop {
+        match history::turn_months(&db, clock.now(), keep_days).await {
+            Ok(0) => {}
+            Ok(months) => tracing::info!(months, "history dropped"),
+            Err(error) => log("history months", Err(error)),
+        }
+        tokio::time::sleep(TURN_MONTHS_EVERY).await;
     }
 }
 

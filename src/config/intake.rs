@@ -7,8 +7,12 @@ use super::reader::Reader;
 /// Events on their way in.
 #[derive(Debug, Clone)]
 pub struct Intake {
+    /// Transactions at work at the same time.
+    pub shards: usize,
     /// Events per transaction.
     pub max_batch_events: usize,
+    /// Events waiting for their commit.
+    pub max_waiting_events: usize,
     /// How far ahead of the clock an event may be dated.
     pub max_future: Duration,
     /// Deepest nesting of properties.
@@ -20,6 +24,8 @@ pub struct Intake {
 impl Intake {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
+            shards: reader.integer("intake.shards", 1..=64),
+            max_waiting_events: reader.integer("intake.max_waiting_events", 1..=10_000_000),
             max_batch_events: reader.integer("intake.max_batch_events", 1..=100_000),
             max_future: reader.seconds("intake.max_future_seconds", 0..=31_536_000),
             max_property_depth: reader.integer("intake.max_property_depth", 1..=64),

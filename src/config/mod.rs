@@ -47,6 +47,7 @@ pub struct Config {
     pub lineup: Lineup,
     pub training: Training,
     pub reassign: Reassign,
+    pub history: History,
     pub auth: Auth,
     pub log: Log,
 }
@@ -56,6 +57,13 @@ pub struct Config {
 pub struct Features {
     /// A feature-set file; `None` for the built-in set.
     pub file: Option<PathBuf>,
+}
+
+/// Past changes of segment and model.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Months that ended earlier are dropped; 0 keeps all.
+    pub keep_days: u32,
 }
 
 /// API keys.
@@ -107,6 +115,7 @@ impl Config {
             lineup: Lineup::read(reader),
             training: Training::read(reader),
             reassign: Reassign::read(reader),
+            history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             auth: Auth { refresh: reader.seconds("auth.refresh_seconds", 1..=3600) },
             log: Log::read(reader),
         }

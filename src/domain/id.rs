@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -89,12 +90,12 @@ macro_rules! digest_id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The address of these bytes.
             pub fn of(bytes: &[u8]) -> Self {
-                Self(hex(&Sha256::digest(bytes)).into_boxed_str())
+                Self(hex(&Sha256::digest(bytes)).into())
             }
 
             pub fn as_str(&self) -> &str {
@@ -117,7 +118,7 @@ macro_rules! digest_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0.into()
+                id.as_str().to_owned()
             }
         }
 

@@ -33,7 +33,7 @@ impl ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::Unavailable(error.into()),
+            StoreError::Unavailable(_) | StoreError::Lost(_) => Self::Unavailable(error.into()),
             _ => Self::Internal(error.into()),
         }
     }

@@ -12,6 +12,7 @@ pub mod access;
 pub mod live;
 pub mod registry;
 pub mod scoring;
+pub mod history;
 pub mod intake;
 pub mod reassign;
 pub mod training;

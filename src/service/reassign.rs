@@ -12,10 +12,11 @@ use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::service::clock::Clock;
 use crate::service::live::{Lineup, Live};
-use crate::service::{ServiceError, scoring};
-use crate::store::customers::NewState;
+use crate::service::{ServiceError, history, scoring};
+use crate::store::assignments::NewChange;
+use crate::store::customers::NewRow;
 use crate::store::lease::Lease;
-use crate::store::{Db, assignments, customers, events};
+use crate::store::{Db, customers, events};
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
@@ -74,31 +75,41 @@ impl Reassigner {
         // Commits together: new standings with their history, and states that
         // had to be rebuilt.
         let mut tx = self.db.begin().await?;
-        let stored = customers::lock_states(&mut tx, &keys, now).await?;
+        let locked = customers::lock(&mut tx, &keys).await?;
         let mut scratch = Scratch::default();
-        let mut rebuilt = Vec::new();
-        let mut assigned = Vec::with_capacity(stored.len());
-        for row in &stored {
-            let state = if let Ok(state) = CustomerState::from_bytes(&lineup.features, &row.state) {
+        let mut scored = Vec::with_capacity(locked.len());
+        for row in &locked {
+            let stored = CustomerState::from_bytes(&lineup.features, &row.stored.state).ok();
+            let is_readable = stored.is_some();
+            let state = if let Some(state) = stored {
                 state
             } else {
-                let mut state = CustomerState::new(&lineup.features);
-                for event in events::of_customer(&mut tx, &row.customer).await? {
-                    state.apply(&lineup.features, &event);
-                }
-                rebuilt.push(NewState {
-                    customer: &row.customer,
-                    state: state.to_bytes(&lineup.features),
-                    last_event_at: state.last_event_at(),
-                });
-                state
+                let events = events::of_customer(&mut tx, &row.stored.customer).await?;
+                CustomerState::replay(&lineup.features, &events)
             };
             let features = state.row(&lineup.features, now);
-            assigned.push((&row.customer, scoring::assign(lineup, &features, &mut scratch, now)));
+            let assignment = scoring::assign(lineup, &features, &mut scratch, now);
+            let rebuilt = (!is_readable).then(|| state.to_bytes(&lineup.features));
+            scored.push((row, rebuilt, state.last_event_at(), assignment));
         }
-        customers::save_states(&mut tx, &rebuilt, now).await?;
-        assignments::record(&mut tx, &assigned).await?;
+        let rows: Vec<NewRow<'_>> = scored
+            .iter()
+            .map(|(row, rebuilt, last_event_at, assignment)| NewRow {
+                customer: &row.stored.customer,
+                state: rebuilt.as_deref(),
+                last_event_at: *last_event_at,
+                assignment,
+            })
+            .collect();
+        customers::update(&mut tx, &rows, now).await?;
+        let changes = scored.iter().map(|(row, _, _, assignment)| NewChange {
+            customer: &row.stored.customer,
+            now: assignment,
+            before: row.held.as_ref(),
+        });
+        let decisions = history::record(&mut tx, changes.collect()).await?;
         tx.commit().await?;
+        decisions.count(&self.metrics.intake.assignments);
         Ok(())
     }
 }

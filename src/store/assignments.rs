@@ -1,4 +1,7 @@
 //! Where each customer stands: the current assignment, and a history of changes.
+//!
+//! The current one lies in the customer's own row and is written with the
+//! state (`store::customers`); here it is read, and its changes are recorded.
 
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
@@ -20,81 +23,63 @@ pub struct Assignment {
     pub assigned_at: Timestamp,
 }
 
-/// What recording changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// Never assigned before.
-    pub first: u64,
-    /// Another segment or model than before.
-    pub moved: u64,
-    pub kept: u64,
+/// As much of the assignment before as tells whether a new one is a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub generation: i64,
+    pub fallback: bool,
+    pub segment: String,
 }
 
-/// Writes the current assignments, and one line of history for each that is
-/// new or changed. The customers' rows must be locked by this transaction.
-pub async fn record(
-    tx: &mut Tx,
-    assignments: &[(&CustomerKey, Assignment)],
-) -> Result<Recorded, StoreError> {
-    let ids: Vec<&str> = assignments.iter().map(|(c, _)| c.as_str()).collect();
-    let of = assignments.iter().map(|(_, a)| a);
-    let models: Vec<Option<&str>> =
-        of.clone().map(|a| a.model.as_ref().map(ModelId::as_str)).collect();
-    let segments: Vec<&str> = of.clone().map(|a| a.segment.as_str()).collect();
-    let distances: Vec<Option<f32>> = of.clone().map(|a| a.distance).collect();
-    let p_values: Vec<Option<f64>> = of.clone().map(|a| a.p_value).collect();
-    let confidences: Vec<Option<f32>> = of.clone().map(|a| a.confidence).collect();
-    let outliers: Vec<bool> = of.clone().map(|a| a.outlier).collect();
-    let generations: Vec<i64> = of.clone().map(|a| a.generation).collect();
-    let times: Vec<_> = of.map(|a| to_sql(a.assigned_at)).collect();
-    let counts = sqlx::query!(
-        r#"with new as (
-               select * from unnest($1::text[], $2::text[], $3::text[], $4::real[],
-                   $5::double precision[], $6::real[], $7::boolean[], $8::bigint[], $9::timestamptz[])
-                 as t (customer_id, model_id, segment, distance, p_value, confidence, outlier,
-                       generation, assigned_at)
-           ), compared as (
-               select new.*, old.customer_id is null as first,
-                      old.segment is distinct from new.segment
-                        or old.model_id is distinct from new.model_id as changed
-               from new left join assignment as old using (customer_id)
-           ), history as (
-               insert into assignment_history
-                   (customer_id, assigned_at, model_id, segment, distance, outlier, generation)
-               select customer_id, assigned_at, model_id, segment, distance, outlier, generation
-               from compared where changed
-           ), saved as (
-               insert into assignment (customer_id, model_id, segment, distance, p_value,
-                                       confidence, outlier, generation, assigned_at)
-               select customer_id, model_id, segment, distance, p_value,
-                      confidence, outlier, generation, assigned_at from compared
-               on conflict (customer_id) do update set
-                   model_id = excluded.model_id, segment = excluded.segment,
-                   distance = excluded.distance, p_value = excluded.p_value,
-                   confidence = excluded.confidence, outlier = excluded.outlier,
-                   generation = excluded.generation, assigned_at = excluded.assigned_at
-           )
-           select count(*) filter (where first) as "first!",
-                  count(*) filter (where changed and not first) as "moved!",
-                  count(*) filter (where not changed) as "kept!"
-           from compared"#,
-        &ids as &[&str],
-        &models as &[Option<&str>],
+/// One line of history to write: a customer's first segment, or another
+/// segment or model than before.
+#[derive(Debug)]
+pub struct NewChange<'a> {
+    pub customer: &'a CustomerKey,
+    pub now: &'a Assignment,
+    pub before: Option<&'a Held>,
+}
+
+/// Adds to the history. The customers' rows must be locked by this transaction.
+pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let customers: Vec<&str> = changes.iter().map(|c| c.customer.as_str()).collect();
+    let now = changes.iter().map(|c| c.now);
+    let times: Vec<_> = now.clone().map(|a| to_sql(a.assigned_at)).collect();
+    let generations: Vec<i64> = now.clone().map(|a| a.generation).collect();
+    let fallbacks: Vec<bool> = now.clone().map(|a| a.model.is_none()).collect();
+    let segments: Vec<&str> = now.clone().map(|a| a.segment.as_str()).collect();
+    let distances: Vec<Option<f32>> = now.clone().map(|a| a.distance).collect();
+    let outliers: Vec<bool> = now.map(|a| a.outlier).collect();
+    let before = changes.iter().map(|c| c.before);
+    let old_generations: Vec<Option<i64>> =
+        before.clone().map(|held| held.map(|h| h.generation)).collect();
+    let old_fallbacks: Vec<Option<bool>> =
+        before.clone().map(|held| held.map(|h| h.fallback)).collect();
+    let old_segments: Vec<Option<&str>> =
+        before.map(|held| held.map(|h| h.segment.as_str())).collect();
+    sqlx::query!(
+        "insert into assignment_history
+             (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
+              previous_generation, previous_fallback, previous_segment)
+         select * from unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::boolean[],
+             $5::text[], $6::real[], $7::boolean[], $8::bigint[], $9::boolean[], $10::text[])",
+        &customers as &[&str],
+        &times,
+        &generations,
+        &fallbacks,
         &segments as &[&str],
         &distances as &[Option<f32>],
-        &p_values as &[Option<f64>],
-        &confidences as &[Option<f32>],
         &outliers,
-        &generations,
-        &times,
+        &old_generations as &[Option<i64>],
+        &old_fallbacks as &[Option<bool>],
+        &old_segments as &[Option<&str>],
     )
-    .fetch_one(&mut *tx.inner)
+    .execute(&mut *tx.inner)
     .await?;
-    Ok(Recorded {
-        first: counts.first.unsigned_abs(),
-        moved: counts.moved.unsigned_abs(),
-        kept: counts.kept.unsigned_abs(),
-    })
+    Ok(())
 }
 
 pub async fn current(
@@ -102,8 +87,10 @@ pub async fn current(
     customer: &CustomerKey,
 ) -> Result<Option<Assignment>, StoreError> {
     let row = sqlx::query!(
-        "select model_id, segment, distance, p_value, confidence, outlier, generation, assigned_at
-         from assignment where customer_id = $1",
+        r#"select case when fallback then null else active_model_id end as model_id,
+                  segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
+                  generation as "generation!", assigned_at as "assigned_at!"
+           from customer join lineup using (generation) where customer_id = $1"#,
         customer.as_str(),
     )
     .fetch_optional(&db.pool)
@@ -142,10 +129,11 @@ pub async fn history(
     limit: i64,
 ) -> Result<Vec<Change>, StoreError> {
     let rows = sqlx::query!(
-        "select model_id, segment, distance, outlier, generation, assigned_at
-         from assignment_history
-         where customer_id = $1 and ($2::timestamptz is null or assigned_at < $2)
-         order by assigned_at desc, generation desc limit $3",
+        r#"select case when fallback then null else active_model_id end as model_id,
+                  segment, distance, outlier, generation, assigned_at
+           from assignment_history left join lineup using (generation)
+           where customer_id = $1 and ($2::timestamptz is null or assigned_at < $2)
+           order by assigned_at desc, change desc limit $3"#,
         customer.as_str(),
         before.map(to_sql),
         limit,
@@ -166,18 +154,38 @@ pub async fn history(
         .collect()
 }
 
-/// How many customers stand in each segment now, by one model or the fallback.
+/// How many customers stand in each segment now, and how many of them are
+/// outliers, by one model or the fallback.
 pub async fn sizes(
     db: &ReadDb,
     model: Option<&ModelId>,
 ) -> Result<Vec<(String, i64, i64)>, StoreError> {
     let rows = sqlx::query!(
-        r#"select segment, count(*) as "customers!", count(*) filter (where outlier) as "outliers!"
-           from assignment where model_id is not distinct from $1
+        r#"select segment as "segment!", count(*) as "customers!",
+                  count(*) filter (where outlier) as "outliers!"
+           from customer
+           where case when $1::text is null then fallback
+                      else not fallback and generation = any(array(
+                          select generation from lineup where active_model_id = $1)) end
            group by segment order by 2 desc, 1"#,
         model.map(ModelId::as_str),
     )
     .fetch_all(&db.pool)
     .await?;
     Ok(rows.into_iter().map(|row| (row.segment, row.customers, row.outliers)).collect())
+}
+
+/// Makes the history's partitions of this month and the next.
+pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(r#"select make_history_partitions($1) as "made!: ()""#, to_sql(now))
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(())
+}
+
+/// Drops the months of history that ended before `before`; returns how many.
+pub async fn drop_partitions(tx: &mut Tx, before: Timestamp) -> Result<i32, StoreError> {
+    Ok(sqlx::query_scalar!(r#"select drop_history_partitions($1) as "dropped!""#, to_sql(before))
+        .fetch_one(&mut *tx.inner)
+        .await?)
 }

@@ -1,76 +1,162 @@
-//! Customer states, one row each, written under the row's lock.
+//! Customers: state and current assignment in one row each, written under its lock.
 
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt};
 
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
+use crate::store::assignments::{Assignment, Held};
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// A stored state, still as bytes: only the feature set can read it.
 #[derive(Debug, Clone)]
 pub struct StoredState {
     pub customer: CustomerKey,
-    /// Empty for a customer never seen before.
     pub state: Vec<u8>,
 }
 
-/// Locks these customers' rows, making those that are missing. `customers` must
-/// be sorted and unique: one order for everyone, so no deadlock.
-pub async fn lock_states(
-    tx: &mut Tx,
-    customers: &[&CustomerKey],
-    now: Timestamp,
-) -> Result<Vec<StoredState>, StoreError> {
+/// A customer's row, locked.
+#[derive(Debug, Clone)]
+pub struct Locked {
+    pub stored: StoredState,
+    /// `None` until first assigned.
+    pub held: Option<Held>,
+}
+
+/// Locks the rows of those customers that exist. `customers` must be sorted and
+/// unique: one order for everyone, so no deadlock.
+pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
     debug_assert!(customers.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
-    sqlx::query!(
-        "insert into customer (customer_id, state, updated_at)
-         select id, ''::bytea, $2 from unnest($1::text[]) as id
-         on conflict (customer_id) do nothing",
-        &ids as &[&str],
-        to_sql(now),
-    )
-    .execute(&mut *tx.inner)
-    .await?;
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
-        r#"select customer_id, state from customer where customer_id = any($1)
+        r#"select customer_id, state, generation, fallback, segment
+           from customer where customer_id = any($1)
            order by customer_id collate "C" for update"#,
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
+    rows.into_iter()
+        .map(|row| {
+            let held = match (row.generation, row.fallback, row.segment) {
+                (Some(generation), Some(fallback), Some(segment)) => {
+                    Some(Held { generation, fallback, segment })
+                }
+                _ => None,
+            };
+            Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
+        })
+        .collect()
 }
 
-/// One state to write back.
+/// What a customer's row is to hold.
 #[derive(Debug)]
-pub struct NewState<'a> {
+pub struct NewRow<'a> {
     pub customer: &'a CustomerKey,
-    pub state: Vec<u8>,
+    /// `None`: as it is.
+    pub state: Option<&'a [u8]>,
     pub last_event_at: Option<Timestamp>,
+    pub assignment: &'a Assignment,
 }
 
-pub async fn save_states(
-    tx: &mut Tx,
-    states: &[NewState<'_>],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let ids: Vec<&str> = states.iter().map(|s| s.customer.as_str()).collect();
-    let bytes: Vec<&[u8]> = states.iter().map(|s| s.state.as_slice()).collect();
-    let last: Vec<_> = states.iter().map(|s| s.last_event_at.map(to_sql)).collect();
+/// Adds customers; returns how many were added: fewer than given when another
+/// transaction has added some of them meanwhile. `rows` must be sorted.
+pub async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
+    let columns = Columns::of(rows);
+    let inserted = sqlx::query!(
+        "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,
+                               distance, p_value, confidence, outlier, assigned_at, updated_at)
+         select *, $12 from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[],
+             $5::boolean[], $6::text[], $7::real[], $8::double precision[], $9::real[],
+             $10::boolean[], $11::timestamptz[])
+         on conflict (customer_id) do nothing",
+        &columns.customers as &[&str],
+        &columns.states as &[Option<&[u8]>],
+        &columns.last_event_at as &[Option<DateTime<Utc>>],
+        &columns.generations,
+        &columns.fallbacks,
+        &columns.segments as &[&str],
+        &columns.distances as &[Option<f32>],
+        &columns.p_values as &[Option<f64>],
+        &columns.confidences as &[Option<f32>],
+        &columns.outliers,
+        &columns.assigned_at,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    Ok(inserted)
+}
+
+/// Writes customers that this transaction has locked.
+pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<(), StoreError> {
+    let columns = Columns::of(rows);
     sqlx::query!(
-        "update customer set state = new.state, last_event_at = new.last_event_at, updated_at = $4
-         from unnest($1::text[], $2::bytea[], $3::timestamptz[]) as new (id, state, last_event_at)
-         where customer_id = new.id",
-        &ids as &[&str],
-        &bytes as &[&[u8]],
-        &last as &[Option<chrono::DateTime<chrono::Utc>>],
+        "update customer set
+             state = coalesce(new.state, customer.state),
+             last_event_at = case when new.state is null then customer.last_event_at
+                                  else new.last_event_at end,
+             generation = new.generation, fallback = new.fallback, segment = new.segment,
+             distance = new.distance, p_value = new.p_value, confidence = new.confidence,
+             outlier = new.outlier, assigned_at = new.assigned_at, updated_at = $12
+         from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[], $5::boolean[],
+                     $6::text[], $7::real[], $8::double precision[], $9::real[], $10::boolean[],
+                     $11::timestamptz[])
+              as new (customer_id, state, last_event_at, generation, fallback, segment, distance,
+                      p_value, confidence, outlier, assigned_at)
+         where customer.customer_id = new.customer_id",
+        &columns.customers as &[&str],
+        &columns.states as &[Option<&[u8]>],
+        &columns.last_event_at as &[Option<DateTime<Utc>>],
+        &columns.generations,
+        &columns.fallbacks,
+        &columns.segments as &[&str],
+        &columns.distances as &[Option<f32>],
+        &columns.p_values as &[Option<f64>],
+        &columns.confidences as &[Option<f32>],
+        &columns.outliers,
+        &columns.assigned_at,
         to_sql(now),
     )
     .execute(&mut *tx.inner)
     .await?;
     Ok(())
+}
+
+/// Rows turned into columns: one array a column is what Postgres takes.
+struct Columns<'a> {
+    customers: Vec<&'a str>,
+    states: Vec<Option<&'a [u8]>>,
+    last_event_at: Vec<Option<DateTime<Utc>>>,
+    generations: Vec<i64>,
+    fallbacks: Vec<bool>,
+    segments: Vec<&'a str>,
+    distances: Vec<Option<f32>>,
+    p_values: Vec<Option<f64>>,
+    confidences: Vec<Option<f32>>,
+    outliers: Vec<bool>,
+    assigned_at: Vec<DateTime<Utc>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(rows: &[NewRow<'a>]) -> Self {
+        let assigned = rows.iter().map(|row| row.assignment);
+        Self {
+            customers: rows.iter().map(|row| row.customer.as_str()).collect(),
+            states: rows.iter().map(|row| row.state).collect(),
+            last_event_at: rows.iter().map(|row| row.last_event_at.map(to_sql)).collect(),
+            generations: assigned.clone().map(|a| a.generation).collect(),
+            fallbacks: assigned.clone().map(|a| a.model.is_none()).collect(),
+            segments: assigned.clone().map(|a| a.segment.as_str()).collect(),
+            distances: assigned.clone().map(|a| a.distance).collect(),
+            p_values: assigned.clone().map(|a| a.p_value).collect(),
+            confidences: assigned.clone().map(|a| a.confidence).collect(),
+            outliers: assigned.clone().map(|a| a.outlier).collect(),
+            assigned_at: assigned.map(|a| to_sql(a.assigned_at)).collect(),
+        }
+    }
 }
 
 pub async fn state(db: &ReadDb, customer: &CustomerKey) -> Result<Option<Vec<u8>>, StoreError> {
@@ -103,7 +189,7 @@ pub async fn assigned_before(
 ) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
         r#"select customer_id from (
-               select customer_id from assignment where generation < $1 limit $2
+               select customer_id from customer where generation < $1 limit $2
            ) as stale order by customer_id collate "C""#,
         generation,
         limit,
@@ -115,7 +201,7 @@ pub async fn assigned_before(
 
 pub async fn count_assigned_before(db: &ReadDb, generation: i64) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"select count(*) as "count!" from assignment where generation < $1"#,
+        r#"select count(*) as "count!" from customer where generation < $1"#,
         generation
     )
     .fetch_one(&db.pool)

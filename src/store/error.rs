@@ -1,11 +1,15 @@
 //! What can go wrong with Postgres, told apart by what the caller can do.
 
-/// `Unavailable` passes by itself; `Conflict` is the caller's; `Broken` is ours.
+/// `Unavailable` passes by itself, `Lost` when tried again; `Conflict` is the
+/// caller's; `Broken` is ours.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Postgres is away, starting, stopping, or has no connection free.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// Another transaction was first; the same again will see what it did.
+    #[error("lost a race: {0}")]
+    Lost(String),
     /// A rule of the schema refused it.
     #[error("refused by the rule `{constraint}`")]
     Conflict { constraint: String },
@@ -31,14 +35,13 @@ impl From<sqlx::Error> for StoreError {
                     return Self::Conflict { constraint: constraint.to_owned() };
                 }
                 match refusal.code().as_deref() {
-                    // Connection lost, resources short, operator intervention,
-                    // serialisation failure, deadlock: the same again may succeed.
+                    // Serialisation failure, deadlock.
+                    Some("40001" | "40P01") => Self::Lost(refusal.message().to_owned()),
+                    // Connection lost, resources short, operator intervention.
                     Some(code)
                         if code.starts_with("08")
                             || code.starts_with("53")
-                            || code.starts_with("57")
-                            || code == "40001"
-                            || code == "40P01" =>
+                            || code.starts_with("57") =>
                     {
                         Self::Unavailable(error)
                     }

@@ -11,25 +11,29 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
+/// An event, and when it came.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    pub event: Event,
+    pub received_at: Timestamp,
+}
+
 /// Inserts those not there yet and returns their ids. `events` must be sorted
 /// by message id, or two transactions could wait for each other.
-pub async fn insert_new(
-    tx: &mut Tx,
-    events: &[&Event],
-    received_at: Timestamp,
-) -> Result<HashSet<String>, StoreError> {
-    debug_assert!(events.is_sorted_by(|a, b| a.message_id < b.message_id));
-    let ids: Vec<&str> = events.iter().map(|e| e.message_id.as_str()).collect();
-    let customers: Vec<&str> = events.iter().map(|e| e.customer.as_str()).collect();
-    let kinds: Vec<&str> = events.iter().map(|e| e.kind.as_str()).collect();
-    let names: Vec<&str> = events.iter().map(|e| &*e.name).collect();
-    let times: Vec<_> = events.iter().map(|e| to_sql(e.timestamp)).collect();
-    let properties: Vec<_> = events.iter().map(|e| e.properties.to_json()).collect();
+pub async fn insert_new(tx: &mut Tx, arrived: &[&Arrived]) -> Result<HashSet<String>, StoreError> {
+    let events = arrived.iter().map(|arrived| &arrived.event);
+    debug_assert!(events.clone().is_sorted_by(|a, b| a.message_id < b.message_id));
+    let ids: Vec<&str> = events.clone().map(|e| e.message_id.as_str()).collect();
+    let customers: Vec<&str> = events.clone().map(|e| e.customer.as_str()).collect();
+    let kinds: Vec<&str> = events.clone().map(|e| e.kind.as_str()).collect();
+    let names: Vec<&str> = events.clone().map(|e| &*e.name).collect();
+    let times: Vec<_> = events.clone().map(|e| to_sql(e.timestamp)).collect();
+    let properties: Vec<_> = events.map(|e| e.properties.to_json()).collect();
+    let received: Vec<_> = arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect();
     let inserted = sqlx::query_scalar!(
         "insert into event (message_id, customer_id, kind, name, occurred_at, received_at, properties)
-         select message_id, customer_id, kind, name, occurred_at, $6, properties
-         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $7::jsonb[])
-              as new (message_id, customer_id, kind, name, occurred_at, properties)
+         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
+                              $6::timestamptz[], $7::jsonb[])
          on conflict (message_id) do nothing
          returning message_id",
         &ids as &[&str],
@@ -37,7 +41,7 @@ pub async fn insert_new(
         &kinds as &[&str],
         &names as &[&str],
         &times,
-        to_sql(received_at),
+        &received,
         &properties,
     )
     .fetch_all(&mut *tx.inner)

@@ -1,5 +1,7 @@
 //! Sealed models, their stages, and the lineup: what is live.
 
+use std::collections::HashMap;
+
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::connect::News;
@@ -102,6 +104,22 @@ pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
     .fetch_one(&db.pool)
     .await?;
     row.try_into()
+}
+
+/// Which model was live in each of these generations; `None` for the fallback.
+pub async fn live_in(
+    tx: &mut Tx,
+    generations: &[i64],
+) -> Result<HashMap<i64, Option<ModelId>>, StoreError> {
+    let rows = sqlx::query!(
+        "select generation, active_model_id from lineup where generation = any($1)",
+        generations,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((row.generation, row.active_model_id.map(model_id).transpose()?)))
+        .collect()
 }
 
 /// The lineup, with every other change of it kept out until this transaction ends.

@@ -20,6 +20,8 @@ pub struct Intake {
     pub batch_events: Histogram,
     /// Time of one transaction, in seconds, from begin to commit.
     pub commit_seconds: Histogram,
+    /// Events refused because too many were waiting.
+    pub refused: IntCounter,
     pub assignments: Counters<Decision>,
     /// Assignments flagged as outliers.
     pub outliers: IntCounter,
@@ -40,6 +42,11 @@ impl Intake {
                 "segmentd_intake_commit_seconds",
                 "Time of one intake transaction.",
                 &COMMIT_SECONDS,
+            )?,
+            refused: super::counter(
+                registry,
+                "segmentd_intake_refused_events_total",
+                "Events refused because too many were waiting for their commit.",
             )?,
             assignments: Counters::new(
                 registry,

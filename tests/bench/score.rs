@@ -11,6 +11,7 @@ use segmentd::app::App;
 use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
 use segmentd::service::access;
+use segmentd::service::intake::WhenFull;
 use segmentd::service::registry::Change;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -80,7 +81,7 @@ async fn start(state: &std::path::Path) -> (Started, String, Models, oneshot::Se
     handles.access.refresh().await.unwrap();
     let now = handles.intake.now();
     let events = (0..CUSTOMERS * 4).map(|n| handles.intake.read(&order(n, now), now)).collect();
-    handles.intake.accept(events, now).await.unwrap();
+    handles.intake.accept(events, now, WhenFull::Refuse).await.unwrap();
     let mut models = Vec::new();
     for segments in [6, 8] {
         let spec =

@@ -50,6 +50,15 @@ impl CustomerState {
         }
     }
 
+    /// The state after all of a customer's events.
+    pub fn replay<'e>(set: &FeatureSet, events: impl IntoIterator<Item = &'e Event>) -> Self {
+        let mut state = Self::new(set);
+        for event in events {
+            state.apply(set, event);
+        }
+        state
+    }
+
     /// Takes one event in; the order in which events come makes no difference.
     pub fn apply(&mut self, set: &FeatureSet, event: &Event) {
         let millis = event.timestamp.millis();

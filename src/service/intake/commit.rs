@@ -1,139 +1,132 @@
 //! One transaction: new events, states, assignments, history.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::domain::event::Event;
-use crate::domain::fault::Faults;
-use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::id::CustomerKey;
-use crate::domain::model::Scratch;
-use crate::domain::time::Timestamp;
-use crate::service::intake::{Intake, Outcome};
+use crate::service::ServiceError;
+use crate::service::history::{self, Decisions};
+use crate::service::intake::Core;
+use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::live::Lineup;
-use crate::service::{ServiceError, scoring};
-use crate::store::assignments::{self, Assignment, Recorded};
-use crate::store::customers::{self, NewState, StoredState};
-use crate::store::{Tx, events};
+use crate::store::assignments::Assignment;
+use crate::store::customers::{self, Locked, NewRow};
+use crate::store::events::Arrived;
+use crate::store::{StoreError, Tx, events};
 
-/// Commits one batch. The whole of it sees one lineup.
-pub(super) async fn commit(
-    intake: &Intake,
-    batch: Vec<Result<Event, Faults>>,
-    received_at: Timestamp,
-) -> Result<(Vec<Outcome>, Recorded), ServiceError> {
-    let lineup = intake.live.snapshot();
-    let mut by_id: Vec<&Event> = batch.iter().filter_map(|event| event.as_ref().ok()).collect();
-    if by_id.is_empty() {
-        return Ok((rejected_only(batch), Recorded::default()));
-    }
-    // Stable, so that the first of two with one id is the one that counts.
-    by_id.sort_by(|a, b| a.message_id.cmp(&b.message_id));
-    by_id.dedup_by(|later, first| later.message_id == first.message_id);
+/// A transaction that lost a race against another is tried again so often.
+const ATTEMPTS: usize = 5;
+
+/// What a commit did to each event, in their order.
+#[derive(Debug)]
+pub(super) struct Committed {
+    /// Where the customer of a new event stands; `None` for a duplicate.
+    pub(super) standings: Vec<Option<Arc<Assignment>>>,
+}
+
+/// Commits events together; of two with one id the first counts. All of them
+/// see one lineup.
+pub(super) async fn commit(core: &Core, events: &[Arrived]) -> Result<Committed, ServiceError> {
+    let started = Instant::now();
+    let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
+    core.metrics.intake.batch_events.observe(f64::from(size));
+    let mut attempt = 1;
+    let committed = loop {
+        match attempt_commit(core, events).await {
+            Err(StoreError::Lost(why)) if attempt < ATTEMPTS => {
+                tracing::debug!(%why, attempt, "intake transaction tried again");
+                attempt += 1;
+            }
+            outcome => break outcome?,
+        }
+    };
+    core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
+    Ok(committed)
+}
+
+async fn attempt_commit(core: &Core, all: &[Arrived]) -> Result<Committed, StoreError> {
+    let lineup = core.live.snapshot();
+    // By id, so that two transactions never wait for each other; stable, so that
+    // the first of two with one id is the one that counts.
+    let mut by_id: Vec<usize> = (0..all.len()).collect();
+    let id = |index: usize| &all[index].event.message_id;
+    by_id.sort_by(|a, b| id(*a).cmp(id(*b)));
+    by_id.dedup_by(|later, first| id(*later) == id(*first));
 
     // Commits together: the new events, the states they change, where their
     // customers stand, and the history of who moved.
-    let mut tx = intake.db.begin().await?;
-    let mut new = events::insert_new(&mut tx, &by_id, received_at).await?;
-    let fresh: Vec<&Event> =
-        by_id.into_iter().filter(|event| new.contains(event.message_id.as_str())).collect();
-    let (standings, recorded) = fold_and_score(&mut tx, &lineup, &fresh, received_at).await?;
+    let mut tx = core.db.begin().await?;
+    let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
+    let inserted = events::insert_new(&mut tx, &sorted).await?;
+    let fresh: Vec<usize> =
+        by_id.into_iter().filter(|index| inserted.contains(id(*index).as_str())).collect();
+    let mut standings = vec![None; all.len()];
+    if fresh.is_empty() {
+        return Ok(Committed { standings });
+    }
+    let folded = fold(core, &mut tx, &lineup, all, &fresh).await?;
+    let decisions = save(core, &mut tx, &folded).await?;
     tx.commit().await?;
-    Ok((outcomes(batch, &mut new, &standings), recorded))
+    decisions.count(&core.metrics.intake.assignments);
+    for customer in folded {
+        for index in customer.events {
+            standings[index] = Some(Arc::clone(&customer.assignment));
+        }
+    }
+    Ok(Committed { standings })
 }
 
-type Standings = HashMap<CustomerKey, Assignment>;
-
-async fn fold_and_score(
+/// Locks the customers and folds their new events in, by customer.
+async fn fold<'e>(
+    core: &Core,
     tx: &mut Tx,
-    lineup: &Lineup,
-    fresh: &[&Event],
-    now: Timestamp,
-) -> Result<(Standings, Recorded), ServiceError> {
-    let mut of_customer: BTreeMap<&CustomerKey, Vec<&Event>> = BTreeMap::new();
-    for event in fresh {
-        of_customer.entry(&event.customer).or_default().push(event);
-    }
-    if of_customer.is_empty() {
-        return Ok((Standings::new(), Recorded::default()));
-    }
-    let customers: Vec<&CustomerKey> = of_customer.keys().copied().collect();
-    let stored = customers::lock_states(tx, &customers, now).await?;
-    let mut states = Vec::with_capacity(stored.len());
-    let mut assigned = Vec::with_capacity(stored.len());
-    let mut scratch = Scratch::default();
-    for row in &stored {
-        let Some((customer, events)) = of_customer.get_key_value(&row.customer) else { continue };
-        let state = folded(tx, &lineup.features, row, events).await?;
-        let features = state.row(&lineup.features, now);
-        assigned.push((*customer, scoring::assign(lineup, &features, &mut scratch, now)));
-        states.push(NewState {
-            customer,
-            state: state.to_bytes(&lineup.features),
-            last_event_at: state.last_event_at(),
+    lineup: &Arc<Lineup>,
+    all: &'e [Arrived],
+    fresh: &[usize],
+) -> Result<Vec<Folded<'e>>, StoreError> {
+    let mut by_customer = fresh.to_vec();
+    let customer = |index: usize| -> &'e CustomerKey { &all[index].event.customer };
+    by_customer.sort_by(|a, b| customer(*a).cmp(customer(*b)));
+    let groups: Vec<&[usize]> = by_customer.chunk_by(|a, b| customer(*a) == customer(*b)).collect();
+    let keys: Vec<&CustomerKey> = groups.iter().map(|group| customer(group[0])).collect();
+    let mut locked = customers::lock(tx, &keys).await?.into_iter().peekable();
+    let mut work = Vec::with_capacity(groups.len());
+    for (customer, group) in keys.into_iter().zip(groups) {
+        let events = group.to_vec();
+        work.push(match locked.next_if(|row| row.stored.customer == *customer) {
+            None => Fold { customer, events, base: Base::New, held: None },
+            Some(Locked { stored, held }) => {
+                Fold { customer, events, base: Base::Stored(stored.state), held }
+            }
         });
     }
-    customers::save_states(tx, &states, now).await?;
-    let recorded = assignments::record(tx, &assigned).await?;
-    Ok((assigned.into_iter().map(|(c, a)| (c.clone(), a)).collect(), recorded))
+    let now = core.clock.now();
+    let (mut folded, unreadable) = Fold::all(work, all, lineup, now);
+    if !unreadable.is_empty() {
+        tracing::debug!(customers = unreadable.len(), "states rebuilt from events");
+        let mut again = Vec::with_capacity(unreadable.len());
+        for fold in unreadable {
+            let base = Base::Replay(events::of_customer(tx, fold.customer).await?);
+            again.push(Fold { base, ..fold });
+        }
+        folded.extend(Fold::all(again, all, lineup, now).0);
+    }
+    Ok(folded)
 }
 
-/// The stored state with these events folded in; rebuilt from all its events
-/// (these are stored already) when it belongs to another feature set.
-async fn folded(
-    tx: &mut Tx,
-    features: &FeatureSet,
-    stored: &StoredState,
-    events: &[&Event],
-) -> Result<CustomerState, ServiceError> {
-    if stored.state.is_empty() {
-        return Ok(replayed(features, events.iter().copied()));
-    }
-    match CustomerState::from_bytes(features, &stored.state) {
-        Ok(mut state) => {
-            for event in events {
-                state.apply(features, event);
-            }
-            Ok(state)
-        }
-        Err(why) => {
-            tracing::debug!(%why, "state rebuilt from events");
-            let all = events::of_customer(tx, &stored.customer).await?;
-            Ok(replayed(features, all.iter()))
+/// Writes what was folded; returns what was decided how often.
+async fn save(core: &Core, tx: &mut Tx, folded: &[Folded<'_>]) -> Result<Decisions, StoreError> {
+    let now = core.clock.now();
+    let (added, known): (Vec<&Folded<'_>>, Vec<_>) = folded.iter().partition(|f| f.is_new);
+    if !added.is_empty() {
+        let rows: Vec<NewRow<'_>> = added.into_iter().map(Folded::row).collect();
+        if customers::insert(tx, &rows, now).await? < rows.len() as u64 {
+            return Err(StoreError::Lost("a customer was added by another transaction".into()));
         }
     }
-}
-
-fn replayed<'e>(features: &FeatureSet, events: impl Iterator<Item = &'e Event>) -> CustomerState {
-    let mut state = CustomerState::new(features);
-    for event in events {
-        state.apply(features, event);
+    if !known.is_empty() {
+        let rows: Vec<NewRow<'_>> = known.into_iter().map(Folded::row).collect();
+        customers::update(tx, &rows, now).await?;
     }
-    state
-}
-
-fn outcomes(
-    batch: Vec<Result<Event, Faults>>,
-    new: &mut HashSet<String>,
-    standings: &Standings,
-) -> Vec<Outcome> {
-    batch
-        .into_iter()
-        .map(|event| match event {
-            Err(faults) => Outcome::Rejected { faults },
-            Ok(event) => {
-                match (new.remove(event.message_id.as_str()), standings.get(&event.customer)) {
-                    (true, Some(standing)) => Outcome::Accepted {
-                        message_id: event.message_id.into(),
-                        customer: event.customer,
-                        standing: standing.clone(),
-                    },
-                    _ => Outcome::Duplicate { message_id: event.message_id.into() },
-                }
-            }
-        })
-        .collect()
-}
-
-fn rejected_only(batch: Vec<Result<Event, Faults>>) -> Vec<Outcome> {
-    batch.into_iter().filter_map(Result::err).map(|faults| Outcome::Rejected { faults }).collect()
+    history::record(tx, folded.iter().map(Folded::change).collect()).await
 }

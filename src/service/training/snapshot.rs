@@ -18,17 +18,10 @@ pub(super) async fn take(
     let mut rows = Vec::new();
     let mut stream = pin!(customers::stream(db));
     while let Some(stored) = stream.try_next().await? {
-        if stored.state.is_empty() {
-            continue;
-        }
         let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
             state
         } else {
-            let mut state = CustomerState::new(features);
-            for event in events::read_of_customer(db, &stored.customer).await? {
-                state.apply(features, &event);
-            }
-            state
+            CustomerState::replay(features, &events::read_of_customer(db, &stored.customer).await?)
         };
         rows.push(state.row(features, as_of));
     }
