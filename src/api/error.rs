@@ -18,6 +18,26 @@ pub struct ApiError {
     detail: String,
     faults: Faults,
     retry_after_seconds: Option<u64>,
+    cause: Option<Cause>,
+}
+
+/// What the log is told and the caller is not.
+#[derive(Debug, Clone)]
+pub(super) struct Cause {
+    chain: String,
+    /// Ours to mend; else it passes.
+    is_fault: bool,
+}
+
+impl Cause {
+    pub(super) fn log(&self, route: &'static str, id: &str) {
+        let error = &self.chain;
+        if self.is_fault {
+            tracing::error!(route, id, error, "internal error");
+        } else {
+            tracing::warn!(route, id, error, "not available");
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -53,6 +73,7 @@ impl ApiError {
             detail: detail.into(),
             faults: Faults::default(),
             retry_after_seconds: None,
+            cause: None,
         }
     }
 
@@ -90,6 +111,15 @@ impl ApiError {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+
+    /// For an error that does not become a response.
+    pub(super) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+
+    fn caused_by(self, error: &ServiceError, is_fault: bool) -> Self {
+        Self { cause: Some(Cause { chain: Chain(error).to_string(), is_fault }), ..self }
+    }
 }
 
 impl From<ServiceError> for ApiError {
@@ -110,12 +140,12 @@ impl From<ServiceError> for ApiError {
                 answer
             }
             ServiceError::Unavailable(_) => {
-                tracing::warn!(error = %Chain(&error), "not available");
                 Self::unavailable("the database is not available; nothing was half-applied", 1)
+                    .caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
-                tracing::error!(error = %Chain(&error), "internal error");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")
+                    .caused_by(&error, true)
             }
         }
     }
@@ -138,6 +168,9 @@ impl IntoResponse for ApiError {
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (self.status, body).into_response();
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(cause);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {

@@ -135,7 +135,11 @@ async fn next_batch(state: &ApiState, lines: &mut Lines) -> (Bytes, bool) {
             }
         }
         Err(error) => {
-            put(&mut out, &failed(first, ApiError::from(error).detail()));
+            let error = ApiError::from(error);
+            if let Some(cause) = error.cause() {
+                cause.log("/v1/events/bulk", "");
+            }
+            put(&mut out, &failed(first, error.detail()));
             return (out.into(), false);
         }
     }

@@ -1,8 +1,10 @@
 //! What every request passes, in one layer and in this order: request id and
-//! span, count, concurrency limit, time limit, handler; the answer carries the id.
+//! span, count, concurrency limit, time limit, handler; the answer carries the
+//! id, and a failure is logged with it.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +14,13 @@ use std::time::{Duration, Instant};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::api::ApiError;
+use crate::api::error::Cause;
 use crate::service::{ServiceError, random};
 use crate::telemetry::{Metrics, Route};
 
@@ -113,7 +117,9 @@ where
         let started = Instant::now();
         let passage = Arc::clone(&self.passage);
         let id = request_id(&request, &passage.id_prefix);
-        let span = tracing::info_span!(
+        // On request only: a span costs as much as scoring a row. What fails is
+        // logged below with the same fields.
+        let span = tracing::debug_span!(
             "request",
             method = request.method().as_str(),
             route = passage.path,
@@ -133,6 +139,9 @@ where
                     Some(work) => answer(work, passage.timeout).await,
                 };
                 drop((in_flight, permit));
+                if let Some(cause) = response.extensions_mut().remove::<Cause>() {
+                    cause.log(passage.path, id.to_str().unwrap_or_default());
+                }
                 response.headers_mut().insert(REQUEST_ID, id);
                 // A fallback route stands for every method.
                 if let Some((_, route)) = passage.routes.get(route.unwrap_or(0)) {
@@ -146,19 +155,26 @@ where
     }
 }
 
+/// The handler's answer; that it took too long, or that it panicked.
 async fn answer<R: IntoResponse>(
     work: impl Future<Output = Result<R, Infallible>>,
     timeout: Option<Duration>,
 ) -> Response {
-    let Some(timeout) = timeout else {
-        return match work.await {
-            Ok(response) => response.into_response(),
-        };
+    let work = AssertUnwindSafe(work).catch_unwind();
+    let done = match timeout {
+        None => work.await,
+        Some(timeout) => {
+            let Ok(done) = tokio::time::timeout(timeout, work).await else {
+                let detail = "the request took too long; what it began was undone";
+                return ApiError::unavailable(detail, 1).into_response();
+            };
+            done
+        }
     };
-    match tokio::time::timeout(timeout, work).await {
+    match done {
         Ok(Ok(response)) => response.into_response(),
-        Err(_) => ApiError::unavailable("the request took too long; what it began was undone", 1)
-            .into_response(),
+        // The panic itself has been logged, with its place.
+        Err(_) => ApiError::from(ServiceError::internal("a handler panicked")).into_response(),
     }
 }
 

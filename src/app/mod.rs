@@ -253,7 +253,6 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
         let router = api::router(self.api_state, &self.gate)?;
-        let router = router.layer(tower_http::catch_panic::CatchPanicLayer::new());
         let draining = Arc::clone(&self.admin_state.draining);
         let mut background = self.tasks.start(&stopped);
         let admin = axum::serve(self.admin, admin::router(self.admin_state))

@@ -12,7 +12,7 @@ mod onehot;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::feature::{Encoding, FeatureDef, FeatureRow, Sensitivity};
+use crate::domain::feature::{Encoding, FeatureDef, FeatureRow, Sensitivity, Value};
 
 use number::NumberCode;
 use onehot::OneHotCode;
@@ -76,10 +76,36 @@ pub enum Role {
 
 /// A fitted encoder; immutable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Stored")]
 pub struct Encoder {
     codes: Vec<Code>,
     columns: Vec<Column>,
+    /// The vector of a row without values: where every encoding starts, so that
+    /// a missing value costs nothing.
+    #[serde(skip)]
+    blank: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    codes: Vec<Code>,
+    columns: Vec<Column>,
+}
+
+impl From<Stored> for Encoder {
+    fn from(Stored { codes, columns }: Stored) -> Self {
+        let width = codes.iter().map(|code| code.width().min(MAX_COLUMNS + 1)).sum();
+        // One that is too wide is refused by `check`; it is not to be made.
+        let mut blank = if width <= MAX_COLUMNS { vec![0.0; width] } else { Vec::new() };
+        let mut rest = &mut *blank;
+        for code in &codes {
+            let Some((mine, after)) = rest.split_at_mut_checked(code.width()) else { break };
+            code.encode(None, mine);
+            rest = after;
+        }
+        Self { codes, columns, blank }
+    }
 }
 
 /// One feature's part of the vector.
@@ -131,7 +157,7 @@ impl Encoder {
         if columns.len() > MAX_COLUMNS {
             return Err(FitError::TooWide(columns.len()));
         }
-        Ok(Self { codes, columns })
+        Ok(Stored { codes, columns }.into())
     }
 
     /// Numbers in an encoded vector.
@@ -148,13 +174,13 @@ impl Encoder {
     /// A value of the wrong kind, or beyond the row's end, counts as missing.
     pub fn encode(&self, row: &FeatureRow, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.width());
+        out.copy_from_slice(&self.blank);
         let mut rest = out;
         for code in &self.codes {
             let Some((mine, after)) = rest.split_at_mut_checked(code.width()) else { return };
-            let value = row.0.get(code.feature());
-            match code {
-                Code::Number(number) => number.encode(value, mine),
-                Code::OneHot(onehot) => onehot.encode(value, mine),
+            if let Some(value @ (Value::Number(_) | Value::Category(_))) = row.0.get(code.feature())
+            {
+                code.encode(Some(value), mine);
             }
             rest = after;
         }
@@ -201,6 +227,13 @@ impl Code {
         match self {
             Self::Number(number) => number.width(),
             Self::OneHot(onehot) => onehot.width(),
+        }
+    }
+
+    fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
+        match self {
+            Self::Number(number) => number.encode(value, out),
+            Self::OneHot(onehot) => onehot.encode(value, out),
         }
     }
 

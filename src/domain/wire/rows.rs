@@ -3,6 +3,7 @@
 //! One row: `{"features": {"recency_days": 3, …}}`. Several:
 //! `{"rows": [{…}, {…}]}`. A feature left out, or null, is missing.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -26,25 +27,54 @@ pub fn parse(
     max_rows: usize,
 ) -> serde_json::Result<ScoreRequest> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let request = RequestSeed { features, max_rows }.deserialize(&mut deserializer)?;
+    let names =
+        Names { features, followed_by: (0..features.features().len()).map(Cell::new).collect() };
+    let request = RequestSeed { names: &names, max_rows }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(request)
 }
 
+/// Finds features by name. Rows of one request mostly name theirs in one order,
+/// so what came after a feature last time is tried first.
+struct Names<'f> {
+    features: &'f FeatureSet,
+    /// By feature; the feature itself while nothing has followed it yet.
+    followed_by: Box<[Cell<usize>]>,
+}
+
+impl Names<'_> {
+    fn find(&self, name: &str, before: Option<usize>) -> Option<usize> {
+        let Some(followed_by) = before.and_then(|before| self.followed_by.get(before)) else {
+            return self.features.index_of(name);
+        };
+        let guess = followed_by.get();
+        if *self.features.features()[guess].name == *name {
+            return Some(guess);
+        }
+        let found = self.features.index_of(name)?;
+        followed_by.set(found);
+        Some(found)
+    }
+}
+
 #[derive(Clone, Copy)]
 struct RequestSeed<'f> {
-    features: &'f FeatureSet,
+    names: &'f Names<'f>,
     max_rows: usize,
 }
 
 #[derive(Clone, Copy)]
-struct RowSeed<'f>(&'f FeatureSet);
+struct RowSeed<'f>(&'f Names<'f>);
 
 #[derive(Clone, Copy)]
 struct RowsSeed<'f>(RequestSeed<'f>);
 
 #[derive(Clone, Copy)]
-struct NameSeed<'f>(&'f FeatureSet);
+struct NameSeed<'f> {
+    names: &'f Names<'f>,
+    /// The feature named before in this row.
+    before: Option<usize>,
+}
 
 #[derive(Clone, Copy)]
 struct ValueOf<'f> {
@@ -84,7 +114,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_> {
             }
             match field {
                 Field::Features => {
-                    rows = Some(vec![map.next_value_seed(RowSeed(self.features))?]);
+                    rows = Some(vec![map.next_value_seed(RowSeed(self.names))?]);
                     single = true;
                 }
                 Field::Rows => rows = Some(map.next_value_seed(RowsSeed(self))?),
@@ -113,7 +143,7 @@ impl<'de> Visitor<'de> for RowsSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut rows = Vec::new();
-        while let Some(row) = seq.next_element_seed(RowSeed(self.0.features))? {
+        while let Some(row) = seq.next_element_seed(RowSeed(self.0.names))? {
             if rows.len() == self.0.max_rows {
                 let most = self.0.max_rows;
                 return Err(A::Error::custom(format!("`rows` holds more than {most} rows")));
@@ -140,13 +170,16 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeatureRow, A::Error> {
-        let defs = self.0.features();
+        let features = self.0.features;
+        let defs = features.features();
         let mut values = vec![Value::Missing; defs.len()];
-        while let Some(index) = map.next_key_seed(NameSeed(self.0))? {
+        let mut before = None;
+        while let Some(index) = map.next_key_seed(NameSeed { names: self.0, before })? {
             let def = &defs[index];
             let seed =
-                ValueOf { name: &def.name, is_number: self.0.kind_of(index) == Kind::Number };
+                ValueOf { name: &def.name, is_number: features.kind_of(index) == Kind::Number };
             values[index] = map.next_value_seed(seed)?;
+            before = Some(index);
         }
         Ok(FeatureRow(values))
     }
@@ -168,8 +201,9 @@ impl Visitor<'_> for NameSeed<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
-        self.0.index_of(name).ok_or_else(|| {
-            let known: Vec<&str> = self.0.features().iter().map(|def| &*def.name).collect();
+        self.names.find(name, self.before).ok_or_else(|| {
+            let features = self.names.features.features();
+            let known: Vec<&str> = features.iter().map(|def| &*def.name).collect();
             E::custom(format!("unknown feature `{name}`; known are {}", known.join(", ")))
         })
     }
