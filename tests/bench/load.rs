@@ -7,6 +7,20 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// What is sent, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) to: SocketAddr,
+    pub(crate) path: &'static str,
+    pub(crate) key: String,
+    pub(crate) body: String,
+    pub(crate) connections: usize,
+    pub(crate) duration: Duration,
+    /// Requests a second, all connections together; `None`: as fast as they are
+    /// answered. With a rate, time runs from when a request was due.
+    pub(crate) rate: Option<f64>,
+}
+
 /// What one run measured.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
@@ -16,29 +30,80 @@ pub(crate) struct Run {
     pub(crate) failures: usize,
 }
 
-/// Sends `body` over `connections` connections for `duration`, from a thread of
-/// its own. An answer whose body `check` does not approve is a failure.
-pub(crate) fn post(
-    to: SocketAddr,
-    path: &str,
-    key: &str,
-    body: &str,
-    connections: usize,
-    duration: Duration,
-    check: impl Fn(&str) -> bool + Clone + Send + 'static,
-) -> Run {
-    let request = request(to, path, key, body);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let until = Instant::now() + duration;
-            let workers: Vec<_> =
-                (0..connections).map(|_| connection(to, &request, until, &check)).collect();
-            summarise(futures_util::future::join_all(workers).await, duration)
+impl Load {
+    /// Runs from a thread of its own. An answer whose body `check` does not
+    /// approve is a failure.
+    pub(crate) fn run(self, check: impl Fn(&str) -> bool + Clone + Send + 'static) -> Run {
+        self.run_with(|_| {}, check)
+    }
+
+    /// As [`Load::run`]; `patch` may change bytes of the body before each request.
+    pub(crate) fn run_with(
+        self,
+        patch: impl Fn(&mut [u8]) + Clone + Send + 'static,
+        check: impl Fn(&str) -> bool + Clone + Send + 'static,
+    ) -> Run {
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let started = Instant::now();
+                let workers: Vec<_> = (0..self.connections)
+                    .map(|number| self.connection(number, started, &patch, &check))
+                    .collect();
+                let parts = futures_util::future::join_all(workers).await;
+                summarise(parts, started.elapsed())
+            })
         })
-    })
-    .join()
-    .unwrap()
+        .join()
+        .unwrap()
+    }
+
+    async fn connection(
+        &self,
+        number: usize,
+        started: Instant,
+        patch: &impl Fn(&mut [u8]),
+        check: &impl Fn(&str) -> bool,
+    ) -> (Vec<Duration>, usize) {
+        let mut stream = TcpStream::connect(self.to).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut request = request(self.to, self.path, &self.key, &self.body).into_bytes();
+        let body_at = request.len() - self.body.len();
+        let mut buffer = vec![0; 256 * 1024];
+        let (mut times, mut failures) = (Vec::new(), 0);
+        for turn in 0.. {
+            let due = self.due(started, number, turn).await;
+            if started.elapsed() >= self.duration {
+                break;
+            }
+            patch(&mut request[body_at..]);
+            stream.write_all(&request).await.unwrap();
+            let mut filled = 0;
+            let body = loop {
+                let read = stream.read(&mut buffer[filled..]).await.unwrap();
+                assert_ne!(read, 0, "the server hung up");
+                filled += read;
+                if let Some(body) = body_of(&buffer[..filled]) {
+                    break body;
+                }
+            };
+            times.push(due.elapsed());
+            failures += usize::from(!buffer.starts_with(b"HTTP/1.1 200") || !check(body));
+        }
+        (times, failures)
+    }
+
+    /// When this request is due; returns no earlier.
+    async fn due(&self, started: Instant, number: usize, turn: u32) -> Instant {
+        let Some(rate) = self.rate else { return Instant::now() };
+        let connections = f64::from(u32::try_from(self.connections).unwrap());
+        let number = f64::from(u32::try_from(number).unwrap());
+        let after = (f64::from(turn) * connections + number) / rate;
+        let due = started + Duration::from_secs_f64(after);
+        tokio::time::sleep_until(due.into()).await;
+        due
+    }
 }
 
 /// One request and the body of its answer.
@@ -61,34 +126,6 @@ fn request(to: SocketAddr, path: &str, key: &str, body: &str) -> String {
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
-}
-
-async fn connection(
-    to: SocketAddr,
-    request: &str,
-    until: Instant,
-    check: &impl Fn(&str) -> bool,
-) -> (Vec<Duration>, usize) {
-    let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut buffer = vec![0; 256 * 1024];
-    let (mut times, mut failures) = (Vec::new(), 0);
-    while Instant::now() < until {
-        let started = Instant::now();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut filled = 0;
-        let body = loop {
-            let read = stream.read(&mut buffer[filled..]).await.unwrap();
-            assert_ne!(read, 0, "the server hung up");
-            filled += read;
-            if let Some(body) = body_of(&buffer[..filled]) {
-                break body;
-            }
-        };
-        times.push(started.elapsed());
-        failures += usize::from(!buffer.starts_with(b"HTTP/1.1 200") || !check(body));
-    }
-    (times, failures)
 }
 
 /// The body of an answer, once all of it is there.

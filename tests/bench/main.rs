@@ -3,8 +3,10 @@
 //! in the same run with the same generator, as the machine is shared.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
 
+mod intake;
 mod load;
 mod score;
+mod server;
 
 use serde::Serialize;
 
@@ -31,7 +33,8 @@ type Group = fn(&[&str]) -> Vec<Figure>;
 fn main() {
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 1] = [("score", &score::FIGURES, score::run)];
+    let groups: [(&str, &[&str], Group); 2] =
+        [("score", &score::FIGURES, score::run), ("intake", &intake::FIGURES, intake::run)];
     let mut figures = Vec::new();
     for (group, ids, run) in groups {
         let wanted =
@@ -50,4 +53,9 @@ fn main() {
     std::fs::create_dir_all("target/bench").unwrap();
     let report = serde_json::to_vec_pretty(&figures).unwrap();
     std::fs::write("target/bench/report.json", report).unwrap();
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

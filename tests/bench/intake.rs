@@ -1,0 +1,367 @@
+//! Durable stateful events per second: beside a bare sqlx program that writes the
+//! same rows, beside pgbench, and as customers grow in number.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt as _;
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use crate::load::{Load, Run};
+use crate::server::Server;
+use crate::{Figure, median};
+
+pub(crate) const FIGURES: [&str; 4] = [
+    "intake_batch100_vs_sqlx",
+    "intake_single_vs_pgbench",
+    "intake_growth_100k_vs_10k",
+    "intake_growth_1m_vs_100k",
+];
+
+const RUNS: usize = 3;
+const DURATION: Duration = Duration::from_secs(5);
+const CUSTOMERS: usize = 10_000;
+const ORDERS: usize = 5;
+const BATCH: usize = 100;
+
+pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
+    let server = Server::start();
+    server.load(CUSTOMERS, ORDERS);
+    server.train(6);
+    let wants = |id: &str| ids.contains(&id);
+    let mut figures = Vec::new();
+    if wants("intake_batch100_vs_sqlx") {
+        figures.push(batches(&server));
+    }
+    if wants("intake_single_vs_pgbench") {
+        figures.push(singles(&server));
+    }
+    if wants("intake_growth_100k_vs_10k") || wants("intake_growth_1m_vs_100k") {
+        let grown = growth(&server);
+        figures.extend(grown.into_iter().filter(|figure| wants(figure.id)));
+    }
+    server.stop();
+    figures
+}
+
+/// Numbers every message, and draws its customer.
+#[derive(Clone)]
+struct Ids {
+    next: Arc<AtomicU64>,
+    customers: u64,
+}
+
+impl Ids {
+    fn new(customers: usize) -> Self {
+        // Ids of one run never meet those of another.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let first = NEXT.fetch_add(1_000_000_000, Ordering::Relaxed);
+        Self { next: Arc::new(AtomicU64::new(first)), customers: customers as u64 }
+    }
+
+    /// Overwrites the digits in the ids of every event of `body`.
+    fn patch(&self, body: &mut [u8]) {
+        let mut at = 0;
+        while let Some(found) = find(&body[at..], MESSAGE_ID) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            at += found + MESSAGE_ID.len();
+            digits(&mut body[at..at + 12], number);
+            at += find(&body[at..], CUSTOMER_ID).unwrap() + CUSTOMER_ID.len();
+            // Any spread will do: the golden ratio's.
+            let drawn = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+            digits(&mut body[at..at + 7], drawn % self.customers);
+        }
+    }
+}
+
+const MESSAGE_ID: &[u8] = br#""message_id":"m"#;
+const CUSTOMER_ID: &[u8] = br#""customer_id":"c"#;
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+fn digits(place: &mut [u8], mut number: u64) {
+    for byte in place.iter_mut().rev() {
+        *byte = b'0' + u8::try_from(number % 10).unwrap();
+        number /= 10;
+    }
+}
+
+fn event(server: &Server) -> String {
+    let now = server.state.intake.now();
+    format!(
+        r#"{{"type":"track","name":"Order Completed","message_id":"m000000000000","customer_id":"c0000000","timestamp":"{now}","properties":{{"sales_value":37.5,"lines":4,"store_id":"1"}}}}"#
+    )
+}
+
+fn send(
+    server: &Server,
+    events: usize,
+    connections: usize,
+    rate: Option<f64>,
+    customers: usize,
+) -> Run {
+    let event = event(server);
+    let body = match events {
+        1 => event,
+        _ => format!("[{}]", vec![event; events].join(",")),
+    };
+    let load = Load {
+        to: server.addr,
+        path: "/v1/events",
+        key: server.key.clone(),
+        body,
+        connections,
+        duration: DURATION,
+        rate,
+    };
+    let ids = Ids::new(customers);
+    let all_accepted = format!(r#"{{"accepted":{events},"#);
+    let run =
+        load.run_with(move |body| ids.patch(body), move |answer| answer.starts_with(&all_accepted));
+    assert_eq!(run.failures, 0);
+    run
+}
+
+fn batches(server: &Server) -> Figure {
+    let bare = Bare::start(server);
+    send(server, BATCH, 8, None, CUSTOMERS);
+    let mut ours = Vec::new();
+    let mut theirs = Vec::new();
+    for _ in 0..RUNS {
+        let run = send(server, BATCH, 8, None, CUSTOMERS);
+        println!(
+            "  intake_batch100 segmentd: {:.0} events/s, p50 {:.1} ms, p99 {:.1} ms",
+            run.requests_per_second * 100.0,
+            run.p50_ms,
+            run.p99_ms
+        );
+        ours.push(run.requests_per_second * 100.0);
+        theirs.push(server.runtime.block_on(bare.run()));
+        println!("  intake_batch100 bare sqlx: {:.0} events/s", theirs.last().unwrap());
+    }
+    let (value, baseline_value) = (median(ours), median(theirs));
+    Figure {
+        id: "intake_batch100_vs_sqlx",
+        what: "/v1/events, 100 a request, 8 connections",
+        value,
+        unit: "ev/s",
+        baseline: "the same rows written by bare sqlx in transactions of 100, 2 connections",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: RUNS,
+    }
+}
+
+fn singles(server: &Server) -> Figure {
+    let database = server.database_url.clone();
+    pgbench(&database, &["-i", "-q"]);
+    send(server, 1, 64, None, CUSTOMERS);
+    let mut ours = Vec::new();
+    let mut theirs = Vec::new();
+    for _ in 0..RUNS {
+        let run = send(server, 1, 64, None, CUSTOMERS);
+        println!(
+            "  intake_single segmentd: {:.0} requests/s, p50 {:.1} ms, p99 {:.1} ms",
+            run.requests_per_second, run.p50_ms, run.p99_ms
+        );
+        ours.push(run.requests_per_second);
+        let seconds = DURATION.as_secs().to_string();
+        let arguments = ["-n", "-M", "prepared", "-c", "64", "-j", "2", "-T", &seconds];
+        theirs.push(pgbench(&database, &arguments));
+        println!("  intake_single pgbench: {:.0} transactions/s", theirs.last().unwrap());
+    }
+    let (value, baseline_value) = (median(ours), median(theirs));
+    let paced = send(server, 1, 64, Some(value / 2.0), CUSTOMERS);
+    println!(
+        "  intake_single at half of that: p50 {:.2} ms, p99 {:.2} ms",
+        paced.p50_ms, paced.p99_ms
+    );
+    Figure {
+        id: "intake_single_vs_pgbench",
+        what: "/v1/events, one a request, 64 connections",
+        value,
+        unit: "ev/s",
+        baseline: "pgbench, one-row insert a transaction, 64 clients",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: RUNS,
+    }
+}
+
+/// One insert per transaction into a table with one index, or `-i` to make it;
+/// returns transactions per second.
+fn pgbench(database: &str, arguments: &[&str]) -> f64 {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("insert.sql");
+    let insert = "\\set c random(0, 9999)\n\
+        insert into bench_single (customer_id, segment, distance, scored_at) \
+        values ('c' || lpad(:c::text, 7, '0'), 's1', 1.2345, now());\n";
+    std::fs::write(&script, insert).unwrap();
+    if arguments.contains(&"-i") {
+        let create = "create table if not exists bench_single (id bigint generated always as \
+            identity primary key, customer_id text not null, segment text not null, \
+            distance double precision not null, scored_at timestamptz not null)";
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut connection = PgConnection::connect(database).await.unwrap();
+            sqlx::query(create).execute(&mut connection).await.unwrap();
+        });
+        return 0.0;
+    }
+    let find = "command -v pgbench || ls /usr/lib/postgresql/*/bin/pgbench | sort -V | tail -n 1";
+    let found = Command::new("sh").args(["-c", find]).output().unwrap();
+    let program = String::from_utf8(found.stdout).unwrap();
+    let output = Command::new(program.trim())
+        .args(arguments)
+        .arg("-f")
+        .arg(&script)
+        .arg(database)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("tps = "));
+    line.unwrap_or_else(|| panic!("pgbench: {text}")).split(' ').nth(2).unwrap().parse().unwrap()
+}
+
+/// Events per second with 10,000, 100,000 and 1,000,000 customers stored.
+fn growth(server: &Server) -> Vec<Figure> {
+    let mut measured = Vec::new();
+    for customers in [CUSTOMERS, 100_000, 1_000_000] {
+        server.runtime.block_on(grow(&server.database_url, customers));
+        let runs: Vec<f64> = (0..RUNS)
+            .map(|_| send(server, BATCH, 8, None, customers).requests_per_second * 100.0)
+            .collect();
+        println!("  intake_growth {customers} customers: {runs:.0?} events/s");
+        measured.push(median(runs));
+    }
+    let figure = |id, what, value: f64, baseline_value: f64| Figure {
+        id,
+        what,
+        value,
+        unit: "ev/s",
+        baseline: "a tenth of the customers",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: RUNS,
+    };
+    vec![
+        figure("intake_growth_100k_vs_10k", "with 100,000 customers", measured[1], measured[0]),
+        figure("intake_growth_1m_vs_100k", "with 1,000,000 customers", measured[2], measured[1]),
+    ]
+}
+
+/// Copies one customer until there are so many.
+async fn grow(database: &str, customers: usize) {
+    let mut connection = PgConnection::connect(database).await.unwrap();
+    let copy = "insert into customer (customer_id, state, last_event_at, updated_at, generation,
+            fallback, segment, distance, p_value, confidence, outlier, assigned_at)
+        select 'c' || lpad(n::text, 7, '0'), state, last_event_at, updated_at, generation,
+            fallback, segment, distance, p_value, confidence, outlier, assigned_at
+        from customer, generate_series(0, $1) n where customer_id = 'c0000001'
+        on conflict do nothing";
+    let last = i32::try_from(customers - 1).unwrap();
+    sqlx::query(copy).bind(last).execute(&mut connection).await.unwrap();
+    sqlx::query("vacuum analyze customer").execute(&mut connection).await.unwrap();
+    sqlx::query("checkpoint").execute(&mut connection).await.unwrap();
+}
+
+/// A program that does nothing but write the rows that intake would.
+struct Bare {
+    url: String,
+    states: Vec<(String, Vec<u8>)>,
+}
+
+impl Bare {
+    /// The same tables and indexes in a database beside, with the same customers.
+    fn start(server: &Server) -> Self {
+        server.runtime.block_on(async {
+            let mut ours = PgConnection::connect(&server.database_url).await.unwrap();
+            sqlx::query("create database bare").execute(&mut ours).await.unwrap();
+            let url = server.database_url.replacen("/segmentd?", "/bare?", 1);
+            assert_ne!(url, server.database_url);
+            let mut bare = PgConnection::connect(&url).await.unwrap();
+            sqlx::migrate!("./migrations").run(&mut bare).await.unwrap();
+            let rows = sqlx::query("select customer_id, state from customer").fetch(&mut ours);
+            let states: Vec<(String, Vec<u8>)> =
+                rows.map_ok(|row| (row.get(0), row.get(1))).try_collect().await.unwrap();
+            let bare = Self { url, states };
+            for rows in bare.states.chunks(1000) {
+                bare.insert_customers(rows).await;
+            }
+            bare
+        })
+    }
+
+    async fn insert_customers(&self, rows: &[(String, Vec<u8>)]) {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let insert = "insert into customer (customer_id, state, updated_at, generation, fallback,
+                segment, outlier, assigned_at)
+            select id, state, now(), 0, true, 's1', false, now()
+            from unnest($1::text[], $2::bytea[]) as new (id, state)";
+        let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+        let states: Vec<&[u8]> = rows.iter().map(|(_, state)| state.as_slice()).collect();
+        sqlx::query(insert).bind(ids).bind(states).execute(&mut connection).await.unwrap();
+    }
+
+    /// Two connections, transactions of 100 events each; events per second.
+    async fn run(&self) -> f64 {
+        let ids = Ids::new(CUSTOMERS);
+        let started = Instant::now();
+        let counts =
+            futures_util::future::join_all((0..2).map(|_| self.write(&ids, started))).await;
+        let events: usize = counts.into_iter().sum();
+        f64::from(u32::try_from(events).unwrap()) / started.elapsed().as_secs_f64()
+    }
+
+    async fn write(&self, ids: &Ids, started: Instant) -> usize {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let mut written = 0;
+        while started.elapsed() < DURATION {
+            let numbers: Vec<u64> =
+                (0..BATCH).map(|_| ids.next.fetch_add(1, Ordering::Relaxed)).collect();
+            let messages: Vec<String> = numbers.iter().map(|n| format!("m{n:012}")).collect();
+            let mut rows: Vec<&(String, Vec<u8>)> = numbers
+                .iter()
+                .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as usize % self.states.len())
+                .map(|at| &self.states[at])
+                .collect();
+            let customers: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+            let properties = r#"{"sales_value":37.5,"lines":4,"store_id":"1"}"#;
+            let mut tx = connection.begin().await.unwrap();
+            sqlx::query(
+                "insert into event (message_id, customer_id, kind, name, occurred_at, received_at, properties)
+                 select m, c, 'track', 'Order Completed', now(), now(), $3::text::jsonb
+                 from unnest($1::text[], $2::text[]) as new (m, c)",
+            )
+            .bind(&messages)
+            .bind(&customers)
+            .bind(properties)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+            rows.sort_unstable();
+            rows.dedup();
+            let customers: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+            let states: Vec<&[u8]> = rows.iter().map(|(_, state)| state.as_slice()).collect();
+            sqlx::query(
+                "update customer set state = new.state, last_event_at = now(), updated_at = now(),
+                     generation = 0, fallback = true, segment = 's1', distance = 1.5,
+                     p_value = 0.5, confidence = 0.5, outlier = false, assigned_at = now()
+                 from unnest($1::text[], $2::bytea[]) as new (id, state)
+                 where customer_id = new.id",
+            )
+            .bind(customers)
+            .bind(states)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+            tx.commit().await.unwrap();
+            written += BATCH;
+        }
+        written
+    }
+}

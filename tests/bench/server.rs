@@ -1,0 +1,118 @@
+//! The whole program with a private Postgres, on a runtime of its own.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+
+use segmentd::api::ApiState;
+use segmentd::app::App;
+use segmentd::config::{Config, Environment};
+use segmentd::domain::access::Scope;
+use segmentd::domain::id::ModelId;
+use segmentd::domain::train::TrainSpec;
+use segmentd::service::access;
+use segmentd::service::intake::WhenFull;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+const DAY_MILLIS: i64 = 86_400_000;
+
+pub(crate) struct Server {
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) addr: SocketAddr,
+    pub(crate) state: ApiState,
+    pub(crate) key: String,
+    pub(crate) database_url: String,
+    running: tokio::task::JoinHandle<anyhow::Result<()>>,
+    stop: oneshot::Sender<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let open_to_all = std::fs::Permissions::from_mode(0o755);
+        let directory = tempfile::Builder::new().permissions(open_to_all).tempdir().unwrap();
+        let set = [
+            ("http.bind", "127.0.0.1:0".to_owned()),
+            ("admin.bind", "127.0.0.1:0".to_owned()),
+            ("database.state_directory", directory.path().display().to_string()),
+            ("training.schedule", String::new()),
+        ];
+        let set: Vec<_> = set.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let config = Config::load_from(None, &Environment::default(), &set).unwrap();
+        let (app, key) = runtime.block_on(async {
+            let app = App::build(config).await.unwrap();
+            let key = access::create(app.db(), app.clock(), "bench", &Scope::ALL).await.unwrap();
+            app.state().access.refresh().await.unwrap();
+            (app, key)
+        });
+        let (stop, stopped) = oneshot::channel();
+        let _guard = runtime.enter();
+        Self {
+            addr: app.addr().unwrap(),
+            state: app.state(),
+            database_url: app.database_url().to_owned(),
+            running: app.spawn(async {
+                let _ = stopped.await;
+            }),
+            runtime,
+            key,
+            stop,
+            _directory: directory,
+        }
+    }
+
+    /// So many customers, `c0000000` and up, each with so many orders.
+    pub(crate) fn load(&self, customers: usize, orders: usize) {
+        let intake = &self.state.intake;
+        let now = intake.now();
+        let order = |customer: usize, order: usize| {
+            let days = i64::try_from(1 + order * (5 + customer % 40)).unwrap();
+            json!({
+                "type": "track",
+                "name": "Order Completed",
+                "message_id": format!("load-{customer}-{order}"),
+                "customer_id": format!("c{customer:07}"),
+                "timestamp": now.plus_millis(-days * DAY_MILLIS).to_string(),
+                "properties": {
+                    "sales_value": 3 + customer % 70,
+                    "lines": 1 + customer % 9,
+                    "store_id": "1",
+                },
+            })
+        };
+        let all: Vec<usize> = (0..customers).collect();
+        for some in all.chunks(1000) {
+            let events = some.iter().flat_map(|c| (0..orders).map(|o| order(*c, o)));
+            let events = events.map(|event| intake.read(&event, now)).collect();
+            self.runtime.block_on(intake.accept(events, now, WhenFull::Wait)).unwrap();
+        }
+    }
+
+    /// Trains a model and makes it live.
+    pub(crate) fn train(&self, segments: usize) -> ModelId {
+        let training = &self.state.training;
+        let spec = TrainSpec { segments, ..training.default_spec() };
+        self.runtime.block_on(async {
+            training.request(spec, "bench", None).await.unwrap();
+            training.run_queued().await.unwrap();
+            // Or the program's own task has the lease.
+            loop {
+                let lineup = self.state.live.snapshot();
+                match &lineup.active {
+                    Some(model) if model.segments().len() == segments => return model.id().clone(),
+                    _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+                }
+            }
+        })
+    }
+
+    pub(crate) fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.runtime.block_on(self.running).unwrap().unwrap();
+    }
+}
