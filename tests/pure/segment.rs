@@ -216,6 +216,9 @@ fn every_fault_is_named_in_segments_words() {
             "{message}: {faults}"
         );
     }
+    // Wrong is not missing too.
+    let faults = one(&json!({ "type": "alias", "userId": "u", "previousId": [] })).unwrap_err();
+    assert_eq!(problems(&faults), ["previousId: must be a string"]);
     // All at once.
     let faults = one(&json!({ "type": "track", "timestamp": "soon", "properties": 3 }));
     assert_eq!(faults.unwrap_err().0.len(), 4);

@@ -52,7 +52,7 @@ impl<'b> Body<'b> {
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Batch<'b> {
+        struct Many<'b> {
             #[serde(borrow)]
             write_key: Option<Cow<'b, str>>,
             sent_at: Option<Value>,
@@ -70,7 +70,7 @@ impl<'b> Body<'b> {
                 Ok(Self { write_key, kind: Some(kind), sent_at: None, messages })
             }
             Form::Batch => {
-                let Batch { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
+                let Many { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
                 Ok(Self { write_key, kind: None, sent_at, messages: batch })
             }
         }
@@ -109,9 +109,13 @@ impl<'b> Body<'b> {
         let timestamp = happened(&mut fields, self.sent_at.as_ref(), received_at, limits);
         let who = who(&mut fields, kind);
         let name = kind.map(|kind| name(&mut fields, kind)).unwrap_or_default();
-        let properties = kind.map(|kind| properties(&mut fields, kind, limits)).unwrap_or_default();
+        let mut properties =
+            kind.map(|kind| properties(&mut fields, kind, limits)).unwrap_or_default();
         match (kind, who, message_id) {
             (Some(kind), Some((customer, link)), Some(message_id)) if fields.faults.is_empty() => {
+                if let (EventKind::Alias, Some(link)) = (kind, &link) {
+                    properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
+                }
                 let event = Event { message_id, customer, kind, name, timestamp, properties };
                 Ok(Message { event, link })
             }
@@ -170,13 +174,13 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<(CustomerKey,
     match (kind, user, anonymous) {
         (Some(EventKind::Alias), Some(user), _) => {
             if previous.is_none() {
-                fields.fault("previousId", "is required for `alias`: the id until now");
+                missing(fields, "previousId", "is required for `alias`: the id until now");
             }
             let link = linked(previous, &user);
             Some((user, link))
         }
         (Some(EventKind::Alias), None, _) => {
-            fields.fault("userId", "is required for `alias`: the id from now on");
+            missing(fields, "userId", "is required for `alias`: the id from now on");
             None
         }
         (Some(EventKind::Identify), Some(user), anonymous) => {
@@ -185,9 +189,16 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<(CustomerKey,
         }
         (_, Some(customer), _) | (_, None, Some(customer)) => Some((customer, None)),
         (_, None, None) => {
-            fields.fault("userId", "is required, or else `anonymousId`");
+            missing(fields, "userId", "is required, or else `anonymousId`");
             None
         }
+    }
+}
+
+/// Unless it is there, and has been found wrong.
+fn missing(fields: &mut Fields<'_>, field: &str, problem: &str) {
+    if !fields.faults.0.iter().any(|fault| fault.path == field) {
+        fields.fault(field, problem);
     }
 }
 
@@ -214,15 +225,14 @@ fn properties(fields: &mut Fields<'_>, kind: EventKind, limits: Limits) -> Prope
     };
     // What the form has beside the properties, and what it is called among them.
     let (field, called) = match kind {
-        EventKind::Track | EventKind::Identify => return properties,
+        EventKind::Track | EventKind::Identify | EventKind::Alias => return properties,
         EventKind::Page | EventKind::Screen => ("category", "category"),
         EventKind::Group => ("groupId", GROUP_ID),
-        EventKind::Alias => ("previousId", PREVIOUS_ID),
     };
     match text(fields, field) {
         Some(value) => properties.set(called, Scalar::Text(value.into())),
         None if kind == EventKind::Group => {
-            fields.fault("groupId", "is required for `group`: the group's id");
+            missing(fields, "groupId", "is required for `group`: the group's id");
         }
         None => {}
     }
