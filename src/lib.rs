@@ -27,7 +27,8 @@
 //!
 //! # Three flows
 //!
-//! **An event.** `api::events` → `domain::wire::native` → `service::intake` →
+//! **An event.** `api::events` → `domain::wire::native` (or, from Segment's
+//! libraries, `api::segment` → `domain::wire::segment`) → `service::intake` →
 //! one transaction: `store::events` inserts the new ones, `store::customers`
 //! locks their states in key order, `domain::feature` folds, the
 //! [`service::live::Lineup`] scores, `store::assignments` records. The answer

@@ -10,7 +10,7 @@ use crate::service::ServiceError;
 use crate::service::error::Chain;
 
 /// What is answered instead of a result.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
     /// Last part of the problem type's address; stable, for programs.
@@ -108,17 +108,37 @@ impl ApiError {
         error
     }
 
+    /// Whether the same request may succeed later.
+    pub fn is_passing(&self) -> bool {
+        self.retry_after_seconds.is_some()
+    }
+
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// For an error that does not become a response.
     pub(super) fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
     }
 
     fn caused_by(self, error: &ServiceError, is_fault: bool) -> Self {
         Self { cause: Some(Cause { chain: Chain(error).to_string(), is_fault }), ..self }
+    }
+
+    /// The body, for doors that add to it what their protocol wants.
+    pub(super) fn problem(&self) -> serde_json::Value {
+        serde_json::to_value(Problem {
+            r#type: format!("/docs#problem-{}", self.kind),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            errors: fault_bodies(&self.faults),
+        })
+        .unwrap_or_default()
     }
 }
 
@@ -157,20 +177,10 @@ impl From<crate::store::StoreError> for ApiError {
     }
 }
 
+/// The response carries the error along, so that a layer can say it otherwise.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let problem = Problem {
-            r#type: format!("/docs#problem-{}", self.kind),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            errors: fault_bodies(&self.faults),
-        };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
-        if let Some(cause) = self.cause {
-            response.extensions_mut().insert(cause);
-        }
+        let mut response = (self.status, self.problem().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
@@ -179,6 +189,7 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -1,11 +1,14 @@
 //! What handlers take from a request: who calls, the body, a page.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use crate::api::{ApiError, ApiState};
@@ -41,16 +44,18 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let key = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .ok_or_else(|| {
-                ApiError::unauthenticated(
-                    "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
-                )
-            })?;
+        let key = key_in(&parts.headers).ok_or_else(|| {
+            ApiError::unauthenticated(
+                "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
+            )
+        })?;
+        Self::prove(state, &key)
+    }
+}
+
+impl<S: Needs> Caller<S> {
+    /// Whose key this is, if it has the scope.
+    pub(super) fn prove(state: &ApiState, key: &str) -> Result<Self, ApiError> {
         let principal = state.access.check(key).map_err(|refusal| match refusal {
             Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
             Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
@@ -60,6 +65,22 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
         }
         Ok(Self { principal, scope: PhantomData })
     }
+}
+
+/// The key in `Authorization`: as Bearer, or as the user of Basic (what
+/// `curl -u "$KEY:"` sends).
+pub(super) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("Bearer") {
+        return Some(credentials.trim().into());
+    }
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let pair = String::from_utf8(BASE64_STANDARD.decode(credentials.trim()).ok()?).ok()?;
+    let user = pair.split_once(':').map_or(&*pair, |(user, _)| user);
+    Some(user.to_owned().into())
 }
 
 /// Part of a list, newest first.

@@ -20,7 +20,6 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::api::ApiError;
-use crate::api::error::Cause;
 use crate::service::{ServiceError, random};
 use crate::telemetry::{Metrics, Route};
 
@@ -139,7 +138,7 @@ where
                     Some(work) => answer(work, passage.timeout).await,
                 };
                 drop((in_flight, permit));
-                if let Some(cause) = response.extensions_mut().remove::<Cause>() {
+                if let Some(cause) = response.extensions().get().and_then(ApiError::cause) {
                     cause.log(passage.path, id.to_str().unwrap_or_default());
                 }
                 response.headers_mut().insert(REQUEST_ID, id);

@@ -5,6 +5,7 @@
 //! are not domain types; they are converted by hand, here.
 
 pub mod admin;
+mod blocking;
 mod customers;
 mod error;
 mod events;
@@ -12,7 +13,9 @@ mod extract;
 mod gate;
 mod models;
 pub mod openapi;
+mod packing;
 mod score;
+mod segment;
 mod segments;
 pub mod state;
 mod training;
@@ -52,6 +55,9 @@ pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
     let mut router = Router::new();
     for (path, methods, handler, timed) in routes {
         router = router.route(path, handler.layer(gate.layer(path, methods, timed)?));
+    }
+    for (path, method, handler) in segment::routes() {
+        router = router.route(path, segment::dress(handler, gate.layer(path, &[method], true)?));
     }
     let unmatched = gate.layer("<unknown>", &["<any>"], true)?;
     let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);

@@ -7,11 +7,13 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::domain::event::EventKind;
+
 /// Path, method, scope, summary, request body's schema, answer's description.
 type Operation =
     (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
-const OPERATIONS: [Operation; 14] = [
+const OPERATIONS: [Operation; 23] = [
     (
         "/v1/events",
         "post",
@@ -27,6 +29,79 @@ const OPERATIONS: [Operation; 14] = [
         "Send events as NDJSON, one a line, streamed",
         Some("Bulk"),
         "NDJSON: a verdict per line, after its commit. Read while you write",
+    ),
+    (
+        "/v1/batch",
+        "post",
+        "ingest",
+        "Segment: many messages, as its libraries send them; also /v1/b",
+        Some("SegmentBatch"),
+        SEGMENT_ANSWER,
+    ),
+    (
+        "/v1/identify",
+        "post",
+        "ingest",
+        "Segment: who a customer is; also /v1/i",
+        Some("SegmentMessage"),
+        SEGMENT_ANSWER,
+    ),
+    (
+        "/v1/track",
+        "post",
+        "ingest",
+        "Segment: what a customer did; also /v1/t",
+        Some("SegmentMessage"),
+        SEGMENT_ANSWER,
+    ),
+    (
+        "/v1/page",
+        "post",
+        "ingest",
+        "Segment: a page seen; also /v1/p",
+        Some("SegmentMessage"),
+        SEGMENT_ANSWER,
+    ),
+    (
+        "/v1/screen",
+        "post",
+        "ingest",
+        "Segment: an app screen seen; also /v1/s",
+        Some("SegmentMessage"),
+        SEGMENT_ANSWER,
+    ),
+    (
+        "/v1/group",
+        "post",
+        "ingest",
+        "Segment: a group that a customer belongs to; also /v1/g",
+        Some("SegmentMessage"),
+        SEGMENT_ANSWER,
+    ),
+    (
+        "/v1/alias",
+        "post",
+        "ingest",
+        "Segment: two ids of one customer; also /v1/a",
+        Some("SegmentMessage"),
+        SEGMENT_ANSWER,
+    ),
+    (
+        "/v1/m",
+        "post",
+        "",
+        "Segment: what its libraries measure of themselves; taken and dropped",
+        None,
+        "Always the same",
+    ),
+    (
+        "/v1/projects/{write_key}/settings",
+        "get",
+        "",
+        "Segment: what its browser and mobile libraries ask for first. The answer sends them to \
+         the `Host` they asked, so a proxy in between must pass that on",
+        None,
+        "The settings; 404 without a key of scope ingest",
     ),
     (
         "/v1/score",
@@ -98,6 +173,9 @@ const OPERATIONS: [Operation; 14] = [
     ),
 ];
 
+const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 even then, as \
+                              with Segment. A failure has `code` and `message` too";
+
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
 pub(super) async fn get_document() -> Response {
@@ -115,15 +193,19 @@ pub fn document() -> Value {
         let mut operation = json!({
             "summary": summary,
             "operationId": format!("{method}{}", path.replace("/v1", "").replace(['/', '-', '{', '}'], "_")),
-            "security": [{ "key": [scope] }],
+            "security": if scope.is_empty() {
+                json!([])
+            } else {
+                json!([{ "key": [scope] }, { "basic": [scope] }])
+            },
             "responses": {
                 "200": { "description": answer, "content": { "application/json": {} } },
                 "4XX": { "$ref": "#/components/responses/Problem" },
                 "5XX": { "$ref": "#/components/responses/Problem" },
             },
         });
-        if path.contains("{id}") {
-            operation["parameters"] = json!([{ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }]);
+        if let Some((name, _)) = path.split_once('{').and_then(|(_, rest)| rest.split_once('}')) {
+            operation["parameters"] = json!([{ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }]);
         }
         if let Some(schema) = request {
             let media = if schema == "Bulk" { "application/x-ndjson" } else { "application/json" };
@@ -146,10 +228,16 @@ pub fn document() -> Value {
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": {
-            "securitySchemes": { "key": {
-                "type": "http", "scheme": "bearer",
-                "description": "An API key; `segmentd keys create` makes one. The scope an operation needs stands beside it.",
-            } },
+            "securitySchemes": {
+                "key": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "An API key; `segmentd keys create` makes one. The scope an operation needs stands beside it.",
+                },
+                "basic": {
+                    "type": "http", "scheme": "basic",
+                    "description": "The same key as user, with an empty password.",
+                },
+            },
             "responses": { "Problem": {
                 "description": "What went wrong (RFC 9457)",
                 "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
@@ -181,6 +269,38 @@ fn schemas() -> Value {
             { "$ref": "#/components/schemas/Event" },
             { "type": "array", "items": { "$ref": "#/components/schemas/Event" } },
         ] },
+        "SegmentMessage": {
+            "type": "object",
+            "description": "What Segment's spec calls a call; fields beyond these are passed over",
+            "properties": {
+                "type": { "enum": EventKind::ALL.map(EventKind::as_str), "description": "In a batch" },
+                "writeKey": { "type": "string", "description": "The API key, where no header has it; in a batch, beside `batch`" },
+                "messageId": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
+                "userId": { "type": "string", "maxLength": 200 },
+                "anonymousId": { "type": "string", "maxLength": 200, "description": "The customer, where there is no `userId`" },
+                "previousId": { "type": "string", "maxLength": 200, "description": "For `alias`" },
+                "groupId": { "type": "string", "description": "For `group`; the property `group_id` to features" },
+                "event": { "type": "string", "description": "Required for `track`" },
+                "name": { "type": "string", "description": "For `page` and `screen`" },
+                "category": { "type": "string", "description": "For `page` and `screen`" },
+                "properties": { "type": "object" },
+                "traits": { "type": "object", "description": "For `identify` and `group`" },
+                "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },
+                "originalTimestamp": { "type": "string", "format": "date-time", "description": "In the place of `timestamp`; beside it, `timestamp` has been corrected" },
+                "sentAt": { "type": "string", "format": "date-time", "description": "The sender's clock, to correct `timestamp` by" },
+                "context": { "type": "object", "description": "Taken and dropped" },
+            },
+        },
+        "SegmentBatch": {
+            "type": "object",
+            "required": ["batch"],
+            "properties": {
+                "batch": { "type": "array", "items": { "$ref": "#/components/schemas/SegmentMessage" } },
+                "writeKey": { "type": "string" },
+                "sentAt": { "type": "string", "format": "date-time" },
+                "context": { "type": "object", "description": "Taken and dropped" },
+            },
+        },
         "Bulk": { "type": "string", "description": "One event a line" },
         "Features": {
             "type": "object",
@@ -250,22 +370,24 @@ fn page() -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><title>segmentd API</title>\
          <style>body{{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          td{{padding:.4rem .8rem .4rem 0;vertical-align:top;border-top:1px solid #ddd}}dt{{margin-top:.6rem}}</style>\
-         <h1>segmentd API</h1><p>Send a key: <code>Authorization: Bearer &lt;key&gt;</code>. \
+         <h1>segmentd API</h1><p>Send a key: <code>Authorization: Bearer &lt;key&gt;</code>, or Basic with it as user. \
          The whole description: <a href=/openapi.json>/openapi.json</a>.</p>\
          <table><tr><th align=left>Method<th align=left>Path<th align=left>Scope<th align=left>What</tr>{rows}</table>\
          <h2>Problems</h2><dl>{problems}</dl></html>"
     )
 }
 
-const PROBLEMS: [(&str, u16, &str); 12] = [
+const PROBLEMS: [(&str, u16, &str); 14] = [
     ("malformed-json", 400, "The body is not JSON"),
     ("broken-body", 400, "The body ended early"),
+    ("no-host", 400, "The request lacks a `Host`"),
     ("unauthenticated", 401, "No key, or not a valid one"),
     ("forbidden", 403, "The key lacks the scope"),
     ("not-found", 404, "No such customer, model, run or route"),
     ("wrong-method", 405, "The route does not take this method"),
     ("conflict", 409, "Not as things stand: no model to roll back to, or a self-test failed"),
     ("too-large", 413, "The body is larger than http.max_body_bytes"),
+    ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
     ("busy", 429, "Too much at once: wait Retry-After seconds"),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),

@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::extract::{Body, Caller, Score};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::Value;
@@ -15,10 +16,6 @@ use crate::domain::wire::rows;
 use crate::service::ServiceError;
 use crate::service::live::{Lineup, Verdict};
 use crate::telemetry::labels::{Answer, Door};
-
-/// A larger body is worked on beside the async threads: it would hold one up
-/// for more than half a millisecond (35 kB, 256 rows, take 0.3 ms).
-const BLOCKING_BODY_BYTES: usize = 48 * 1024;
 
 #[derive(Serialize)]
 struct ScoreBody<'l> {
@@ -101,13 +98,8 @@ pub(super) async fn post_score(
     _: Caller<Score>,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let json = if body.len() > BLOCKING_BODY_BYTES {
-        tokio::task::spawn_blocking(move || score(&state, &body))
-            .await
-            .map_err(|error| ApiError::from(ServiceError::internal(error)))??
-    } else {
-        score(&state, &body)?
-    };
+    let heavy = body.len() > HEAVY_BODY_BYTES;
+    let json = blocking::run(heavy, move || score(&state, &body)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 

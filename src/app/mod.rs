@@ -16,7 +16,7 @@ use crate::api::state::{ApiState, Handles};
 use crate::api::{self, Gate, Limits};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
-use crate::domain::wire::native;
+use crate::domain::wire;
 use crate::service::access::Access;
 use crate::service::clock::Clock;
 use crate::service::intake::{self, Intake};
@@ -123,9 +123,10 @@ impl App {
             settings: config.training.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let limits = native::Limits {
+        let limits = wire::Limits {
             max_future_millis: i64::try_from(config.intake.max_future.as_millis())?,
             max_property_depth: config.intake.max_property_depth,
+            max_event_bytes: config.intake.max_event_bytes,
         };
         let (intake, workers) = Intake::new(
             db.clone(),

@@ -6,4 +6,6 @@ mod crash;
 mod main_job;
 mod openapi;
 mod replicas;
+mod segment;
+mod segment_clients;
 mod support;

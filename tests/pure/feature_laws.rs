@@ -29,7 +29,8 @@ fn amount() -> impl Strategy<Value = f64> {
 
 fn made_up_event() -> impl Strategy<Value = Event> {
     let kind = prop_oneof![4 => Just(EventKind::Track), 1 => Just(EventKind::Page),
-        1 => Just(EventKind::Screen), 1 => Just(EventKind::Identify)];
+        1 => Just(EventKind::Screen), 1 => Just(EventKind::Identify),
+        1 => Just(EventKind::Group), 1 => Just(EventKind::Alias)];
     let optional = |name: &'static str, scalar: BoxedStrategy<Scalar>| {
         proptest::option::of(scalar.prop_map(move |scalar| (name, scalar)))
     };
@@ -123,7 +124,7 @@ proptest! {
 
         let mut times: Vec<i64> = events
             .iter()
-            .filter(|e| e.kind != EventKind::Identify)
+            .filter(|e| e.kind.is_behaviour())
             .map(|e| e.timestamp.millis())
             .collect();
         times.sort_unstable();

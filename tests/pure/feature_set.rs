@@ -1,7 +1,9 @@
 //! What a feature set is: its identity, its door, its fallback rules.
 
 use segmentd::domain::event::{Event, EventKind, Properties, Scalar};
-use segmentd::domain::feature::{Encoding, FeatureRow, FeatureSet, Kind, Sensitivity, Value};
+use segmentd::domain::feature::{
+    CustomerState, Encoding, FeatureRow, FeatureSet, Kind, Sensitivity, Value,
+};
 use segmentd::domain::rfm::RfmSegment;
 
 use crate::feature_support::{FOLDS, RETAIL, at, event, text};
@@ -172,4 +174,34 @@ fn the_fallback_gives_known_customers_the_names_they_expect() {
         row.0[rules.monetary.index] = Value::Number(monetary);
         assert_eq!(rules.assess(&row).key, key);
     }
+}
+
+/// A call about the customer is no behaviour: it counts where its kind is named.
+#[test]
+fn what_is_said_about_a_customer_counts_only_where_it_is_asked_for() {
+    let set = FeatureSet::parse(include_str!("../data/segment_features.toml")).unwrap();
+    let mut state = CustomerState::new(&set);
+    let now = at("2024-01-01T00:00:00Z");
+    for kind in EventKind::ALL {
+        let properties = vec![("group_id", text("g1")), ("card_number", text("4111"))];
+        state.apply(&set, &set.admit(event("c", kind, "Home", now, properties)).unwrap());
+    }
+    let row = state.row(&set, now);
+    let value = |name: &str| row.0[set.index_of(name).unwrap()].clone();
+    assert_eq!(value("behaviour"), Value::Number(3.0));
+    assert_eq!(value("groups"), Value::Number(1.0));
+    assert_eq!(value("group"), Value::Category("g1".into()));
+}
+
+/// Who somebody was is no matter of features, so no feature set takes it away.
+#[test]
+fn an_alias_keeps_the_id_it_names() {
+    let alias = event(
+        "c",
+        EventKind::Alias,
+        "",
+        at("2024-01-01T00:00:00Z"),
+        vec![("previous_id", text("a1"))],
+    );
+    assert_eq!(retail().admit(alias.clone()).unwrap(), alias);
 }

@@ -23,6 +23,7 @@ mod kmeans;
 mod limits;
 mod model;
 mod model_support;
+mod segment;
 mod stats;
 mod telemetry;
 mod tidy;

@@ -101,7 +101,10 @@ impl From<Stored> for Encoder {
         let mut rest = &mut *blank;
         for code in &codes {
             let Some((mine, after)) = rest.split_at_mut_checked(code.width()) else { break };
-            code.encode(None, mine);
+            // What is not sound is refused by `check` too; nor can it be worked with.
+            if code.is_sound() {
+                code.encode(None, mine);
+            }
             rest = after;
         }
         Self { codes, columns, blank }
@@ -199,11 +202,7 @@ impl Encoder {
             if def.sensitivity == Sensitivity::Sensitive {
                 return Err("the encoder reads a sensitive feature");
             }
-            let sound = match code {
-                Code::Number(number) => number.is_sound(),
-                Code::OneHot(onehot) => onehot.is_sound(),
-            };
-            if !sound {
+            if !code.is_sound() {
                 return Err("an encoder parameter is out of range");
             }
             if expected.len() + code.width() > MAX_COLUMNS {
@@ -227,6 +226,13 @@ impl Code {
         match self {
             Self::Number(number) => number.width(),
             Self::OneHot(onehot) => onehot.width(),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::Number(number) => number.is_sound(),
+            Self::OneHot(onehot) => onehot.is_sound(),
         }
     }
 

@@ -62,6 +62,14 @@ impl Properties {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
 
+    /// Adds one, or puts it in the place of the one of that name.
+    pub fn set(&mut self, name: &str, value: Scalar) {
+        match self.0.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (name.into(), value)),
+        }
+    }
+
     /// Keeps the properties whose name `keep` approves.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.0.retain(|(name, _)| keep(name));

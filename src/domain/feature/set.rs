@@ -114,8 +114,12 @@ impl FeatureSet {
     /// Lets an event in: properties that no feature or trait reads are dropped.
     /// Refused is a declared property of the wrong type, a number beyond
     /// ±[`MAX_NUMBER`] or a text longer than [`MAX_TEXT_BYTES`]; the fault's
-    /// path names the property: `properties.sales_value`.
+    /// path names the property: `properties.sales_value`. An `alias` is about
+    /// identity, which no feature set declares: it stays as it is.
     pub fn admit(&self, mut event: Event) -> Result<Event, Fault> {
+        if event.kind == EventKind::Alias {
+            return Ok(event);
+        }
         let mut properties = std::mem::take(&mut event.properties);
         for (name, value) in properties.iter() {
             if let Some(expected) = self.expected(&event, name) {

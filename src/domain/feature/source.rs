@@ -31,8 +31,8 @@ pub(super) struct EventSource {
     pub(super) window: Window,
 }
 
-/// Which events, by kind and name; `None` is any. `identify` events carry
-/// traits and match no head.
+/// Which events, by kind and name. No kind is any behaviour; no name is any.
+/// `identify` and `alias` events match no head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) kind: Option<EventKind>,
@@ -41,18 +41,18 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn matches(&self, event: &Event) -> bool {
-        event.kind != EventKind::Identify
-            && self.kind.is_none_or(|kind| kind == event.kind)
+        self.kind.map_or(event.kind.is_behaviour(), |kind| kind == event.kind)
             && self.name.as_ref().is_none_or(|name| *name == event.name)
     }
 
     /// Whether one event can match both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        fn agree<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
-            a.is_none() || b.is_none() || a == b
-        }
-        agree(self.kind.as_ref(), other.kind.as_ref())
-            && agree(self.name.as_ref(), other.name.as_ref())
+        let kinds = match (self.kind, other.kind) {
+            (Some(a), Some(b)) => a == b,
+            (Some(kind), None) | (None, Some(kind)) => kind.is_behaviour(),
+            (None, None) => true,
+        };
+        kinds && (self.name.is_none() || other.name.is_none() || self.name == other.name)
     }
 }
 

@@ -18,11 +18,11 @@ use tokio::sync::Semaphore;
 
 use crate::domain::event::Event;
 use crate::domain::fault::Faults;
-use crate::domain::id::CustomerKey;
+use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
-use crate::domain::wire::native::{self, Limits};
+use crate::domain::wire::{Limits, native, segment};
 use crate::service::clock::Clock;
-use crate::service::live::Live;
+use crate::service::live::{Lineup, Live};
 use crate::service::{ServiceError, random};
 use crate::store::Db;
 use crate::store::assignments::Assignment;
@@ -116,10 +116,21 @@ impl Intake {
 
     /// Checks one event in segmentd's own form.
     pub fn read(&self, value: &Value, received_at: Timestamp) -> Result<Event, Faults> {
-        let new_id = || random::token::<16>().ok()?.parse().ok();
         let event = native::parse(value, received_at, self.settings.limits, new_id)?;
+        admit(&self.core.live.lineup(), event)
+    }
+
+    /// Checks the messages of a body in Segment's form: one result for each, in
+    /// order. Customers stand under the id their message names: a link between
+    /// two ids is read and not followed.
+    pub fn read_segment(
+        &self,
+        body: &segment::Body<'_>,
+        received_at: Timestamp,
+    ) -> Vec<Result<Event, Faults>> {
         let lineup = self.core.live.lineup();
-        lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))
+        let messages = body.read(received_at, self.settings.limits, new_id);
+        messages.into_iter().map(|message| admit(&lineup, message?.event)).collect()
     }
 
     /// Counts events; one outcome for each, in order. Events of different
@@ -219,4 +230,14 @@ impl From<Verdict> for Outcome {
             None => Self::Duplicate { message_id },
         }
     }
+}
+
+/// For an event whose sender gave it none.
+fn new_id() -> Option<MessageId> {
+    random::token::<16>().ok()?.parse().ok()
+}
+
+/// Drops what no feature reads, and refuses what none could.
+fn admit(lineup: &Lineup, event: Event) -> Result<Event, Faults> {
+    lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))
 }

@@ -139,7 +139,8 @@ fn head(fields: &mut Fields<'_, '_>) -> Option<Head> {
                 None
             }
             _ => {
-                let kinds = [EventKind::Track, EventKind::Page, EventKind::Screen];
+                let kinds =
+                    [EventKind::Track, EventKind::Page, EventKind::Screen, EventKind::Group];
                 inner.choice("kind", &kinds.map(|kind| (kind.as_str(), kind))).map(Some)
             }
         },

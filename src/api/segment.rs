@@ -1,0 +1,202 @@
+//! Segment's tracking API, for its libraries as they are: only their host changes.
+//!
+//! The libraries drop for ever what is answered with most of 4xx, and take a
+//! redirect for delivered. So only what no later try could mend is answered
+//! with 4xx, everything that passes with 503 or 429 and `Retry-After`, and
+//! nothing with 3xx. A batch gets 200 whatever its events are worth, as with
+//! Segment; the answer says which were rejected, and why.
+
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
+
+use crate::api::blocking::{self, HEAVY_BODY_BYTES};
+use crate::api::error::{self, FaultBody, fault_bodies};
+use crate::api::extract::{Body, Caller, Ingest, key_in};
+use crate::api::gate::GateLayer;
+use crate::api::packing::Packing;
+use crate::api::{ApiError, ApiState};
+use crate::domain::event::{Event, EventKind};
+use crate::domain::fault::Faults;
+use crate::domain::time::Timestamp;
+use crate::domain::wire::segment::{self, Form};
+use crate::service::intake::{Outcome, WhenFull};
+
+/// When to come back, as the browser's library reads it.
+const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+/// How long a browser may remember that it is welcome.
+const PREFLIGHT_SECONDS: u64 = 86_400;
+
+/// Where messages come in; the mobile and the browser's libraries use the short
+/// paths.
+const TRACKING: [(&str, Form); 14] = [
+    ("/v1/identify", Form::One(EventKind::Identify)),
+    ("/v1/i", Form::One(EventKind::Identify)),
+    ("/v1/track", Form::One(EventKind::Track)),
+    ("/v1/t", Form::One(EventKind::Track)),
+    ("/v1/page", Form::One(EventKind::Page)),
+    ("/v1/p", Form::One(EventKind::Page)),
+    ("/v1/screen", Form::One(EventKind::Screen)),
+    ("/v1/s", Form::One(EventKind::Screen)),
+    ("/v1/group", Form::One(EventKind::Group)),
+    ("/v1/g", Form::One(EventKind::Group)),
+    ("/v1/alias", Form::One(EventKind::Alias)),
+    ("/v1/a", Form::One(EventKind::Alias)),
+    ("/v1/batch", Form::Batch),
+    ("/v1/b", Form::Batch),
+];
+
+/// The door's routes: path, method, handler.
+pub(super) fn routes() -> impl Iterator<Item = (&'static str, &'static str, MethodRouter<ApiState>)>
+{
+    let tracking = TRACKING.into_iter().map(|(path, form)| {
+        let handler =
+            move |State(state): State<ApiState>, request: Request| track(state, form, request);
+        (path, "POST", post(handler))
+    });
+    tracking.chain([
+        ("/v1/m", "POST", post(drop_telemetry)),
+        ("/v1/projects/{write_key}/settings", "GET", get(get_settings)),
+    ])
+}
+
+/// Around a route with its gate: what the gate answers belongs to the door too.
+pub(super) fn dress(handler: MethodRouter<ApiState>, gate: GateLayer) -> MethodRouter<ApiState> {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([header::RETRY_AFTER, RATE_LIMIT_RESET])
+        .max_age(std::time::Duration::from_secs(PREFLIGHT_SECONDS));
+    // A fallback of its own, so that a preflight reaches the layer.
+    let handler = handler.fallback(error::wrong_method).layer(gate);
+    handler.layer::<_, Infallible>(map_response(in_segments_words)).layer(cors)
+}
+
+#[derive(Serialize)]
+struct Taken {
+    success: bool,
+    accepted: usize,
+    duplicate: usize,
+    rejected: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rejections: Vec<Rejection>,
+}
+
+#[derive(Serialize)]
+struct Rejection {
+    /// Place in the batch, from 0.
+    index: usize,
+    errors: Vec<FaultBody>,
+}
+
+async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Taken>, ApiError> {
+    let key = key_in(request.headers());
+    // A wrong key in the head is refused before the body is read.
+    let caller = key.map(|key| Caller::<Ingest>::prove(&state, &key)).transpose()?;
+    let packing = Packing::of(request.headers())?;
+    let Body(body) = Body::from_request(request, &state).await?;
+    let received_at = state.intake.now();
+    let heavy = packing == Packing::Gzip || body.len() > HEAVY_BODY_BYTES;
+    let reading = state.clone();
+    let read = move || {
+        let body = packing.unpack(body, reading.max_body_bytes)?;
+        read(&reading, form, caller, &body, received_at)
+    };
+    let events = blocking::run(heavy, read).await?;
+    let outcomes = state.intake.accept(events, received_at, WhenFull::Refuse).await?;
+    Ok(Json(taken(outcomes)))
+}
+
+/// Every message of the body, once the caller is known: by the head, or else by
+/// the key in the body.
+fn read(
+    state: &ApiState,
+    form: Form,
+    caller: Option<Caller<Ingest>>,
+    body: &Bytes,
+    received_at: Timestamp,
+) -> Result<Vec<Result<Event, Faults>>, ApiError> {
+    let body = segment::Body::parse(body, form).map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
+    })?;
+    let Caller { .. } = match (caller, &body.write_key) {
+        (Some(caller), _) => caller,
+        (None, Some(key)) => Caller::prove(state, key)?,
+        (None, None) => {
+            return Err(ApiError::unauthenticated(
+                "send a key: `writeKey` in the body, or `Authorization: Basic` with it as user",
+            ));
+        }
+    };
+    Ok(state.intake.read_segment(&body, received_at))
+}
+
+fn taken(outcomes: Vec<Outcome>) -> Taken {
+    let mut taken =
+        Taken { success: true, accepted: 0, duplicate: 0, rejected: 0, rejections: Vec::new() };
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Outcome::Accepted { .. } => taken.accepted += 1,
+            Outcome::Duplicate { .. } => taken.duplicate += 1,
+            Outcome::Rejected { faults } => {
+                taken.rejected += 1;
+                taken.rejections.push(Rejection { index, errors: fault_bodies(&faults) });
+            }
+        }
+    }
+    taken
+}
+
+/// What the libraries measure of themselves.
+async fn drop_telemetry(_: Body) -> Json<Value> {
+    Json(json!({ "success": true }))
+}
+
+/// What the mobile and the browser's libraries ask for first: which
+/// destinations there are (one), and where its messages go: back here.
+async fn get_settings(
+    State(state): State<ApiState>,
+    Path(write_key): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    Caller::<Ingest>::prove(&state, &write_key).map_err(|refusal| {
+        if refusal.is_passing() { refusal } else { ApiError::not_found("project of this key") }
+    })?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {
+        ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host`")
+    })?;
+    Ok(Json(json!({
+        "integrations": {
+            "Segment.io": { "apiKey": write_key, "apiHost": format!("{host}/v1") },
+        },
+        "plan": {},
+        "edgeFunction": {},
+        "middlewareSettings": {},
+        "metrics": { "sampleRate": 0 },
+    })))
+}
+
+/// A failure as Segment says it, beside how we do.
+async fn in_segments_words(mut response: Response) -> Response {
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
+    let mut problem = error.problem();
+    problem["code"] = error.kind().into();
+    problem["message"] = error.detail().into();
+    *response.body_mut() = problem.to_string().into();
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    if let Some(seconds) = headers.get(header::RETRY_AFTER).cloned() {
+        headers.insert(RATE_LIMIT_RESET, seconds);
+    }
+    response
+}

@@ -1,0 +1,136 @@
+//! The checks that every JSON form of an event shares. Each names what it finds
+//! wrong and goes on, so that every fault of an event is reported.
+
+use serde_json::{Map, Value};
+
+use crate::domain::event::Properties;
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::id::{BadId, MessageId};
+use crate::domain::time::Timestamp;
+use crate::domain::wire::Limits;
+
+/// No event is older: an earlier date is a unit mistaken (seconds for milliseconds).
+const EARLIEST: Timestamp = Timestamp::from_millis(365 * 86_400_000);
+
+/// One event's fields, and the faults found in them so far.
+pub(super) struct Fields<'v> {
+    object: &'v Map<String, Value>,
+    pub(super) faults: Faults,
+}
+
+impl<'v> Fields<'v> {
+    pub(super) fn of(value: &'v Value) -> Result<Self, Faults> {
+        match value {
+            Value::Object(object) => Ok(Self { object, faults: Faults::default() }),
+            _ => Err(Faults::one("event", "must be a JSON object")),
+        }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'v str> + use<'v> {
+        self.object.keys().map(String::as_str)
+    }
+
+    pub(super) fn get(&self, field: &str) -> Option<&'v Value> {
+        self.object.get(field)
+    }
+
+    pub(super) fn fault(&mut self, field: &str, problem: impl Into<String>) {
+        self.faults.push(Fault::new(field, problem));
+    }
+
+    pub(super) fn text(&mut self, field: &str) -> Option<&'v str> {
+        self.text_of(field, self.get(field)?)
+    }
+
+    fn text_of<'t>(&mut self, field: &str, value: &'t Value) -> Option<&'t str> {
+        match value {
+            Value::Null => None,
+            Value::String(text) => Some(text),
+            _ => {
+                self.fault(field, "must be a string");
+                None
+            }
+        }
+    }
+
+    pub(super) fn id<T: std::str::FromStr<Err = BadId>>(
+        &mut self,
+        field: &str,
+        text: &str,
+    ) -> Option<T> {
+        text.parse().map_err(|why: BadId| self.fault(field, why.0)).ok()
+    }
+
+    /// What the sender calls this event; where they do not, a name of ours.
+    pub(super) fn message_id(
+        &mut self,
+        field: &str,
+        text: Option<&str>,
+        new_id: impl FnOnce() -> Option<MessageId>,
+    ) -> Option<MessageId> {
+        match text {
+            Some(text) => self.id(field, text),
+            None => new_id().or_else(|| {
+                self.fault(field, "could not be made up: send one");
+                None
+            }),
+        }
+    }
+
+    pub(super) fn instant(&mut self, field: &str) -> Option<Timestamp> {
+        self.instant_of(field, self.get(field)?)
+    }
+
+    /// Of a value from elsewhere: what a batch says for all of its messages.
+    pub(super) fn instant_of(&mut self, field: &str, value: &Value) -> Option<Timestamp> {
+        let text = self.text_of(field, value)?;
+        let instant = Timestamp::parse(text);
+        if instant.is_none() {
+            self.fault(field, "must be an RFC 3339 instant such as 2017-01-01T11:53:26Z");
+        }
+        instant
+    }
+
+    /// When it happened by the receiver's clock, as the Segment spec has it:
+    /// `received_at - (sent_at - timestamp)` where the sender's clock is known
+    /// by `sent_at`. Without a `timestamp` it happened when it was received.
+    pub(super) fn happened(
+        &mut self,
+        timestamp: Option<Timestamp>,
+        sent_at: Option<Timestamp>,
+        received_at: Timestamp,
+        limits: Limits,
+    ) -> Timestamp {
+        let happened = match (timestamp, sent_at) {
+            (Some(timestamp), Some(sent_at)) => {
+                received_at.plus_millis(timestamp.millis().saturating_sub(sent_at.millis()))
+            }
+            (Some(timestamp), None) => timestamp,
+            (None, _) => received_at,
+        };
+        if happened > received_at.plus_millis(limits.max_future_millis) {
+            let allowed = limits.max_future_millis / 1000;
+            self.fault("timestamp", format!("lies more than {allowed} s in the future"));
+        }
+        if happened < EARLIEST {
+            self.fault("timestamp", "lies before 1971: is the unit right?");
+        }
+        happened
+    }
+
+    pub(super) fn properties(&mut self, field: &str, limits: Limits) -> Properties {
+        let most = limits.max_property_depth;
+        match self.get(field) {
+            None | Some(Value::Null) => return Properties::default(),
+            Some(Value::Object(map)) => match Properties::from_json(map, most) {
+                Ok(properties) => return properties,
+                Err(path) => self.fault(
+                    &format!("{field}.{path}"),
+                    format!("is nested too deeply: at most {most} objects"),
+                ),
+            },
+            Some(_) => self.fault(field, "must be an object"),
+        }
+        Properties::default()
+    }
+}

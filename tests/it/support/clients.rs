@@ -1,0 +1,70 @@
+//! Other people's clients, installed from their registries below `target/clients`.
+//!
+//! Where they cannot be, a test is skipped and says so past the capture of its
+//! output; in CI (`CI` is set, as `.ci/run` does) that is a failure.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The interpreter of a virtual environment with these requirements.
+pub(crate) fn python_venv(name: &str, requirements: &[&str]) -> Option<PathBuf> {
+    let home = home("python", name);
+    let python = home.join("bin/python");
+    installed(&home, requirements, || {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(Command::new(&python).args(pip).args(requirements))
+    })
+    .then_some(python)
+}
+
+/// The folder whose `node_modules` holds these packages.
+pub(crate) fn node_modules(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    let home = home("node", name);
+    installed(&home, packages, || {
+        run(Command::new("node").arg("--version"))?;
+        let quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+        run(Command::new("npm")
+            .arg("install")
+            .args(quiet)
+            .arg("--prefix")
+            .arg(&home)
+            .args(packages))
+    })
+    .then_some(home)
+}
+
+fn home(language: &str, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(language).join(name)
+}
+
+/// Installs unless exactly this is there already; whether it is now.
+fn installed(home: &Path, what: &[&str], install: impl Fn() -> Result<(), String>) -> bool {
+    let marker = home.join("installed");
+    let what = what.join("\n");
+    if std::fs::read_to_string(&marker).is_ok_and(|there| there == what) {
+        return true;
+    }
+    std::fs::create_dir_all(home).unwrap();
+    if let Err(why) = install() {
+        #[expect(clippy::disallowed_methods, reason = "a test asks where it runs")]
+        let in_ci = std::env::var_os("CI").is_some();
+        assert!(!in_ci, "{what} cannot be installed: {why}");
+        // Unlike `eprintln!`, this is not captured.
+        let notice = format!("\n*** SKIPPED: {what} cannot be installed: {why}\n");
+        std::io::stderr().write_all(notice.as_bytes()).unwrap();
+        return false;
+    }
+    std::fs::write(marker, what).unwrap();
+    true
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&said)))
+}
