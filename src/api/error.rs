@@ -10,7 +10,7 @@ use crate::service::ServiceError;
 use crate::service::error::Chain;
 
 /// What is answered instead of a result.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
     /// Last part of the problem type's address; stable, for programs.
@@ -128,6 +128,8 @@ impl From<crate::store::StoreError> for ApiError {
 }
 
 impl IntoResponse for ApiError {
+    /// The response carries the error itself along, for a door whose protocol
+    /// says it in another shape.
     fn into_response(self) -> Response {
         let problem = Problem {
             r#type: format!("/docs#problem-{}", self.kind),
@@ -146,6 +148,7 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

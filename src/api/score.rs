@@ -8,17 +8,16 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::api::extract::{Body, Caller, Score};
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, work};
 use crate::domain::feature::Value;
 use crate::domain::model::{Direction, Model, Reason, Scratch};
 use crate::domain::wire::rows;
 use crate::service::ServiceError;
 use crate::service::live::{Lineup, Verdict};
-use crate::telemetry::labels::{Answer, Door};
+use crate::telemetry::labels::Door;
 
-/// A larger body is worked on beside the async threads: it would hold one up
-/// for more than half a millisecond.
-const BLOCKING_BODY_BYTES: usize = 32 * 1024;
+/// A larger body holds a thread up for more than half a millisecond.
+const SMALL_BODY_BYTES: usize = 32 * 1024;
 
 #[derive(Serialize)]
 struct ScoreBody<'l> {
@@ -101,13 +100,8 @@ pub(super) async fn post_score(
     _: Caller<Score>,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let json = if body.len() > BLOCKING_BODY_BYTES {
-        tokio::task::spawn_blocking(move || score(&state, &body))
-            .await
-            .map_err(|error| ApiError::from(ServiceError::internal(error)))??
-    } else {
-        score(&state, &body)?
-    };
+    let small = body.len() <= SMALL_BODY_BYTES;
+    let json = work::run(small, move || score(&state, &body)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
@@ -137,9 +131,7 @@ fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
             serde_json::to_vec(&ScoresBody { from, scores })
         }
     };
-    let answer = if lineup.active.is_some() { Answer::Active } else { Answer::Fallback };
-    state.metrics.scoring.scores.add((Door::Stateless, answer), rows);
-    state.metrics.scoring.seconds.observe(started.elapsed().as_secs_f64());
+    work::note_scores(&state.metrics, Door::Stateless, &lineup, rows, started);
     json.map_err(|error| ServiceError::internal(error).into())
 }
 

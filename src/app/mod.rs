@@ -5,14 +5,13 @@ mod tasks;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::admin::{self, AdminState};
-use crate::api::state::{ApiState, Handles};
+use crate::api::state::{ApiState, Handles, Readiness};
 use crate::api::{self, Gate, Limits};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
@@ -142,11 +141,11 @@ impl App {
             pause_ratio: config.reassign.pause_ratio,
             metrics: Arc::clone(&metrics),
         };
+        let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
-            live: Arc::clone(&live),
+            readiness: readiness.clone(),
             db: db.read().clone(),
             metrics: Arc::clone(&metrics),
-            draining: Arc::new(AtomicBool::new(false)),
         };
         let gate = Gate::new(
             Arc::clone(&metrics),
@@ -158,6 +157,7 @@ impl App {
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
+            readiness,
             intake,
             registry,
             training: Arc::clone(&training),
@@ -236,7 +236,7 @@ impl App {
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
         let router = api::router(self.api_state, &self.gate)?;
         let router = router.layer(tower_http::catch_panic::CatchPanicLayer::new());
-        let draining = Arc::clone(&self.admin_state.draining);
+        let readiness = self.admin_state.readiness.clone();
         let mut background = self.tasks.start(&stopped);
         let admin = axum::serve(self.admin, admin::router(self.admin_state))
             .with_graceful_shutdown(when(stopped.clone()));
@@ -249,7 +249,7 @@ impl App {
             ended = &mut serve => { ended??; }
         }
         tracing::info!("stopping");
-        draining.store(true, Ordering::Relaxed);
+        readiness.drain();
         // Only fails when nobody listens any more.
         let _ = stop.send(true);
         if tokio::time::timeout(self.config.http.drain, &mut serve).await.is_err() {

@@ -1,8 +1,13 @@
 //! The real program on port 0, on a database of its own, used as a user would.
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a helper that fails is a test that fails"
+)]
 
 mod bad_input;
 mod crash;
+mod inference;
 mod main_job;
 mod openapi;
 mod replicas;

@@ -1,4 +1,5 @@
-//! From bytes to values of the domain: one file a format.
+//! From bytes to values of the domain and back: one file, or folder, a format.
 
+pub mod inference;
 pub mod native;
 pub mod rows;

@@ -1,5 +1,6 @@
 //! The program under test: own database each, one private Postgres a test binary.
 
+pub(crate) mod clients;
 pub(crate) mod process;
 
 use std::time::Duration;
@@ -120,7 +121,11 @@ impl TestApp {
 
     /// Trains and waits until every customer is assigned by the new model.
     pub(crate) async fn train(&self) -> Value {
-        let (status, run) = self.post("/v1/training-runs", r#"{"segments": 3, "starts": 3}"#).await;
+        self.train_with(r#"{"segments": 3, "starts": 3}"#).await
+    }
+
+    pub(crate) async fn train_with(&self, spec: &str) -> Value {
+        let (status, run) = self.post("/v1/training-runs", spec.to_owned()).await;
         assert_eq!(status, 202, "{run}");
         let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
         for _ in 0..600 {
