@@ -133,7 +133,11 @@ impl TestApp {
             let (_, pending) = self.admin("/metrics").await;
             let settled = pending.contains("segmentd_reassign_pending 0")
                 || pending.contains("segmentd_reassign_pending_customers 0");
-            if run["finished_at"].is_string() && settled {
+            assert_ne!(run["status"], "failed", "{run}");
+            // A run ends when its model is registered; promotion follows.
+            let (_, live) = self.get("/v1/segments").await;
+            let is_live = run["model"].is_string() && live["model"] == run["model"];
+            if run["finished_at"].is_string() && is_live && settled {
                 return run;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
