@@ -265,6 +265,7 @@ fn page() -> String {
     let mut rows = String::new();
     for (path, method, scope, summary, _, answer) in operations() {
         let method = method.to_uppercase();
+        let scope = if scope.is_empty() { "open" } else { scope };
         // Writing to a String cannot fail.
         let _ = write!(
             rows,
