@@ -43,6 +43,7 @@
 //!
 //! **A score.** `api::score` → `domain::wire::rows` reads the body straight
 //! into feature rows → the lineup scores them. No database on the path.
+//! `api::inference` does the same for tensors, by `domain::wire::inference`.
 pub mod domain;
 
 pub mod config;

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -10,17 +9,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::service::live::Live;
+use crate::api::state::Readiness;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
 
 #[derive(Debug, Clone)]
 pub struct AdminState {
-    pub live: Arc<Live>,
+    pub readiness: Readiness,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
-    /// Set when the process begins to stop.
-    pub draining: Arc<AtomicBool>,
 }
 
 pub fn router(state: AdminState) -> Router {
@@ -35,13 +32,16 @@ pub fn router(state: AdminState) -> Router {
 /// Postgres away is shown by `?verbose` and does not make it unready: scoring
 /// of feature rows goes on.
 async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
-    let lineup = state.live.lineup().generation >= 0;
-    let serving = !state.draining.load(Ordering::Relaxed);
-    let ready = lineup && serving;
+    let readiness = state.readiness;
+    let ready = readiness.is_ready();
     let mut text = String::new();
     if query.is_some_and(|query| query.contains("verbose")) {
         let database = state.db.ping().await.is_ok();
-        let checks = [("lineup", lineup), ("serving", serving), ("database", database)];
+        let checks = [
+            ("lineup", readiness.has_lineup()),
+            ("serving", readiness.is_serving()),
+            ("database", database),
+        ];
         for (name, good) in checks {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "[{}] {name}", if good { '+' } else { '-' });

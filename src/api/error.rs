@@ -179,6 +179,8 @@ impl From<crate::store::StoreError> for ApiError {
 
 /// The response carries the error along, so that a layer can say it otherwise.
 impl IntoResponse for ApiError {
+    /// The response carries the error itself along, for a door whose protocol
+    /// says it in another shape.
     fn into_response(self) -> Response {
         let mut response = (self.status, self.problem().to_string()).into_response();
         let headers = response.headers_mut();

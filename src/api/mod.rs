@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod extract;
 mod gate;
+mod inference;
 mod models;
 pub mod openapi;
 mod packing;
@@ -22,17 +23,48 @@ mod training;
 
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
+use tower::util::MapResponseLayer;
 
 pub use error::ApiError;
 pub use gate::{Gate, Limits};
 pub use state::ApiState;
 
+/// A route: path, methods, handler, and whether the time limit of a request
+/// holds. One that is not timed lasts as long as its sender takes.
+type Route = (&'static str, &'static [&'static str], MethodRouter<ApiState>, bool);
+
 /// Every route of the API. A route is declared once, with its metrics.
 pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
-    let bulk = post(events::post_bulk);
-    let routes: [(&str, &[&str], MethodRouter<ApiState>, bool); 15] = [
+    let unmatched = gate.layer("<unknown>", &["<any>"], true)?;
+    let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
+    let mut native = gated(native(), gate)?;
+    for (path, method, handler) in segment::routes() {
+        native = native.route(path, segment::dress(handler, gate.layer(path, &[method], true)?));
+    }
+    let inference = gated(inference::routes(), gate)?;
+    Ok(native
+        .merge(inference.layer(MapResponseLayer::new(inference::in_protocol)))
+        .fallback_service(fallback.with_state(()))
+        .with_state(state))
+}
+
+/// The routes, each behind the gate.
+fn gated(
+    routes: impl IntoIterator<Item = Route>,
+    gate: &Gate,
+) -> prometheus::Result<Router<ApiState>> {
+    let mut router = Router::new();
+    for (path, methods, handler, timed) in routes {
+        router = router.route(path, handler.layer(gate.layer(path, methods, timed)?));
+    }
+    Ok(router.method_not_allowed_fallback(error::wrong_method))
+}
+
+fn native() -> [Route; 15] {
+    let runs = get(training::get_runs).post(training::post_run);
+    [
         ("/v1/events", &["POST"], post(events::post_events), true),
-        ("/v1/events/bulk", &["POST"], bulk, false),
+        ("/v1/events/bulk", &["POST"], post(events::post_bulk), false),
         ("/v1/score", &["POST"], post(score::post_score), true),
         ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
         ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),
@@ -41,28 +73,10 @@ pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
         ("/v1/models/rollback", &["POST"], post(models::post_rollback), true),
         ("/v1/models/{id}", &["GET"], get(models::get_model), true),
         ("/v1/models/{id}/promote", &["POST"], post(models::post_promote), true),
-        (
-            "/v1/training-runs",
-            &["GET", "POST"],
-            get(training::get_runs).post(training::post_run),
-            true,
-        ),
+        ("/v1/training-runs", &["GET", "POST"], runs, true),
         ("/v1/training-runs/{id}", &["GET"], get(training::get_run), true),
         ("/v1/features", &["GET"], get(segments::get_features), true),
         ("/openapi.json", &["GET"], get(openapi::get_document), true),
         ("/docs", &["GET"], get(openapi::get_page), true),
-    ];
-    let mut router = Router::new();
-    for (path, methods, handler, timed) in routes {
-        router = router.route(path, handler.layer(gate.layer(path, methods, timed)?));
-    }
-    for (path, method, handler) in segment::routes() {
-        router = router.route(path, segment::dress(handler, gate.layer(path, &[method], true)?));
-    }
-    let unmatched = gate.layer("<unknown>", &["<any>"], true)?;
-    let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
-    Ok(router
-        .fallback_service(fallback.with_state(()))
-        .method_not_allowed_fallback(error::wrong_method)
-        .with_state(state))
+    ]
 }

@@ -7,13 +7,15 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::api::inference;
 use crate::domain::event::EventKind;
 
-/// Path, method, scope, summary, request body's schema, answer's description.
-type Operation =
+/// Path, method, scope (none is open to all), summary, request body's schema,
+/// answer's description.
+pub(super) type Operation =
     (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
-const OPERATIONS: [Operation; 23] = [
+const OPERATIONS: &[Operation] = &[
     (
         "/v1/events",
         "post",
@@ -176,6 +178,14 @@ const OPERATIONS: [Operation; 23] = [
 const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 even then, as \
                               with Segment. A failure has `code` and `message` too";
 
+/// Bodies that may be left out.
+const OPTIONAL: [&str; 4] = ["Why", "RunRequest", "IndexRequest", "LoadRequest"];
+
+/// Every operation, door by door.
+fn operations() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().chain(inference::OPERATIONS)
+}
+
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
 pub(super) async fn get_document() -> Response {
@@ -189,33 +199,43 @@ pub(super) async fn get_page() -> Html<String> {
 /// The OpenAPI 3.1 document.
 pub fn document() -> Value {
     let mut paths = serde_json::Map::new();
-    for (path, method, scope, summary, request, answer) in OPERATIONS {
+    for &(path, method, scope, summary, request, answer) in operations() {
+        let failure = if path.starts_with("/v2") { "Failure" } else { "Problem" };
+        let failure = json!({ "$ref": format!("#/components/responses/{failure}") });
+        let security = if scope.is_empty() {
+            json!([])
+        } else {
+            json!([{ "key": [scope] }, { "basic": [scope] }])
+        };
         let mut operation = json!({
             "summary": summary,
             "operationId": format!("{method}{}", path.replace("/v1", "").replace(['/', '-', '{', '}'], "_")),
-            "security": if scope.is_empty() {
-                json!([])
-            } else {
-                json!([{ "key": [scope] }, { "basic": [scope] }])
-            },
+            "security": security,
             "responses": {
                 "200": { "description": answer, "content": { "application/json": {} } },
-                "4XX": { "$ref": "#/components/responses/Problem" },
-                "5XX": { "$ref": "#/components/responses/Problem" },
+                "4XX": failure,
+                "5XX": failure,
             },
         });
-        if let Some((name, _)) = path.split_once('{').and_then(|(_, rest)| rest.split_once('}')) {
-            operation["parameters"] = json!([{ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }]);
+        let parameters: Vec<Value> = parameters(path)
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
         }
         if let Some(schema) = request {
             let media = if schema == "Bulk" { "application/x-ndjson" } else { "application/json" };
             operation["requestBody"] = json!({
-                "required": schema != "Why" && schema != "RunRequest",
+                "required": !OPTIONAL.contains(&schema),
                 "content": { media: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
             });
         }
         let at = paths.entry(path).or_insert_with(|| json!({}));
         at[method] = operation;
+    }
+    let mut schemas = schemas();
+    if let (Value::Object(ours), Value::Object(theirs)) = (&mut schemas, inference::schemas()) {
+        ours.extend(theirs);
     }
     json!({
         "openapi": "3.1.0",
@@ -238,13 +258,24 @@ pub fn document() -> Value {
                     "description": "The same key as user, with an empty password.",
                 },
             },
-            "responses": { "Problem": {
-                "description": "What went wrong (RFC 9457)",
-                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
-            } },
-            "schemas": schemas(),
+            "responses": {
+                "Problem": {
+                    "description": "What went wrong (RFC 9457)",
+                    "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+                },
+                "Failure": {
+                    "description": "What went wrong, as the Open Inference Protocol says it",
+                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Failure" } } },
+                },
+            },
+            "schemas": schemas,
         },
     })
+}
+
+/// The names in braces.
+fn parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
 fn schemas() -> Value {
@@ -351,8 +382,9 @@ fn schemas() -> Value {
 /// Every operation in a table; works without scripts.
 fn page() -> String {
     let mut rows = String::new();
-    for (path, method, scope, summary, _, answer) in OPERATIONS {
+    for (path, method, scope, summary, _, answer) in operations() {
         let method = method.to_uppercase();
+        let scope = if scope.is_empty() { "open" } else { scope };
         // Writing to a String cannot fail.
         let _ = write!(
             rows,

@@ -15,6 +15,7 @@ use crate::domain::model::{Direction, Model, Reason, Scratch};
 use crate::domain::wire::rows;
 use crate::service::ServiceError;
 use crate::service::live::{Lineup, Verdict};
+use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Answer, Door};
 
 #[derive(Serialize)]
@@ -129,9 +130,7 @@ fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
             serde_json::to_vec(&ScoresBody { from, scores })
         }
     };
-    let answer = if lineup.active.is_some() { Answer::Active } else { Answer::Fallback };
-    state.metrics.scoring.scores.add((Door::Stateless, answer), rows);
-    state.metrics.scoring.seconds.observe(started.elapsed().as_secs_f64());
+    note_scores(&state.metrics, Door::Stateless, &lineup, rows, started);
     json.map_err(|error| ServiceError::internal(error).into())
 }
 
@@ -155,4 +154,17 @@ fn scored(verdict: Verdict<'_>, reasons: Option<Vec<ReasonBody>>) -> Scored<'_> 
         outlier: verdict.outlier,
         reasons,
     }
+}
+
+/// Counts scores given from one lineup.
+pub(super) fn note_scores(
+    metrics: &Metrics,
+    door: Door,
+    lineup: &Lineup,
+    rows: u64,
+    started: Instant,
+) {
+    let answer = if lineup.active.is_some() { Answer::Active } else { Answer::Fallback };
+    metrics.scoring.scores.add((door, answer), rows);
+    metrics.scoring.seconds.observe(started.elapsed().as_secs_f64());
 }

@@ -1,6 +1,7 @@
 //! What handlers may use.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::service::access::Access;
 use crate::service::intake::Intake;
@@ -18,6 +19,7 @@ pub struct ApiState(pub Arc<Handles>);
 pub struct Handles {
     pub access: Access,
     pub live: Arc<Live>,
+    pub readiness: Readiness,
     pub intake: Intake,
     pub registry: Arc<Registry>,
     pub training: Arc<Training>,
@@ -33,5 +35,36 @@ impl std::ops::Deref for ApiState {
 
     fn deref(&self) -> &Handles {
         &self.0
+    }
+}
+
+/// Whether this process is to be sent requests.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    live: Arc<Live>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    pub fn new(live: Arc<Live>) -> Self {
+        Self { live, draining: Arc::default() }
+    }
+
+    /// Says that the process begins to stop.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_serving(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether the stored lineup has been read.
+    pub fn has_lineup(&self) -> bool {
+        self.live.lineup().generation >= 0
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.is_serving() && self.has_lineup()
     }
 }

@@ -5,18 +5,16 @@ mod tasks;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::admin::{self, AdminState};
-use crate::api::state::{ApiState, Handles};
+use crate::api::state::{ApiState, Handles, Readiness};
 use crate::api::{self, Gate, Limits};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
-use crate::domain::wire;
 use crate::service::access::Access;
 use crate::service::clock::Clock;
 use crate::service::intake::{self, Intake};
@@ -123,22 +121,12 @@ impl App {
             settings: config.training.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let limits = wire::Limits {
-            max_future_millis: i64::try_from(config.intake.max_future.as_millis())?,
-            max_property_depth: config.intake.max_property_depth,
-            max_event_bytes: config.intake.max_event_bytes,
-        };
         let (intake, workers) = Intake::new(
             db.clone(),
             Arc::clone(&live),
             clock.clone(),
             Arc::clone(&metrics),
-            intake::Settings {
-                limits,
-                shards: config.intake.shards,
-                max_batch_events: config.intake.max_batch_events,
-                max_waiting_events: config.intake.max_waiting_events,
-            },
+            intake::Settings::from(&config.intake),
         );
         let intake_workers = IntakeWorkers::start(workers);
         let reassigner = Reassigner {
@@ -149,11 +137,11 @@ impl App {
             pause_ratio: config.reassign.pause_ratio,
             metrics: Arc::clone(&metrics),
         };
+        let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
-            live: Arc::clone(&live),
+            readiness: readiness.clone(),
             db: db.read().clone(),
             metrics: Arc::clone(&metrics),
-            draining: Arc::new(AtomicBool::new(false)),
         };
         let gate = Gate::new(
             Arc::clone(&metrics),
@@ -165,6 +153,7 @@ impl App {
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
+            readiness,
             intake,
             registry,
             training: Arc::clone(&training),
@@ -254,7 +243,7 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
         let router = api::router(self.api_state, &self.gate)?;
-        let draining = Arc::clone(&self.admin_state.draining);
+        let readiness = self.admin_state.readiness.clone();
         let mut background = self.tasks.start(&stopped);
         let admin = axum::serve(self.admin, admin::router(self.admin_state))
             .with_graceful_shutdown(when(stopped.clone()));
@@ -267,7 +256,7 @@ impl App {
             ended = &mut serve => { ended??; }
         }
         tracing::info!("stopping");
-        draining.store(true, Ordering::Relaxed);
+        readiness.drain();
         // Only fails when nobody listens any more.
         let _ = stop.send(true);
         if tokio::time::timeout(self.config.http.drain, &mut serve).await.is_err() {

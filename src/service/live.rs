@@ -34,6 +34,8 @@ pub struct Lineup {
 pub struct Verdict<'l> {
     /// `None`: the rule-based fallback answered.
     pub model: Option<&'l ModelId>,
+    /// Place among the model's segments, or among the fallback's.
+    pub index: usize,
     pub segment: &'l str,
     pub label: &'l str,
     pub runner_up: Option<&'l str>,
@@ -49,6 +51,7 @@ impl Lineup {
             let rfm = self.features.rfm().assess(row);
             return Verdict {
                 model: None,
+                index: rfm.index,
                 segment: rfm.key,
                 label: rfm.label,
                 runner_up: None,
@@ -60,6 +63,7 @@ impl Lineup {
         let segment = &model.segments()[score.segment];
         Verdict {
             model: Some(model.id()),
+            index: score.segment,
             segment: &segment.key,
             label: &segment.label,
             runner_up: score.runner_up.map(|index| &*model.segments()[index].key),

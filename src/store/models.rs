@@ -95,6 +95,31 @@ pub async fn list(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+/// What a model is a version of: enough to choose one.
+#[derive(Debug)]
+pub struct VersionRow {
+    pub model_id: ModelId,
+    pub feature_set: String,
+    pub stage: String,
+}
+
+/// Every model, newest first.
+pub async fn versions(db: &ReadDb) -> Result<Vec<VersionRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select model_id, feature_set_id, stage from model order by created_at desc, model_id"
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let versions = rows.into_iter().map(|row| {
+        Ok(VersionRow {
+            model_id: model_id(row.model_id)?,
+            feature_set: row.feature_set_id,
+            stage: row.stage,
+        })
+    });
+    versions.collect()
+}
+
 pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
     let row = sqlx::query_as!(
         RawLineup,

@@ -71,6 +71,8 @@ label! {
         Stateless = "stateless",
         /// From the customer's stored state.
         Stateful = "stateful",
+        /// As `Stateless`, over the Open Inference Protocol.
+        Inference = "inference",
     }
 }
 

@@ -317,6 +317,7 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         training: Arc::clone(&of.training),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
+        readiness: of.readiness.clone(),
         max_rows: of.max_rows,
         max_body_bytes: of.max_body_bytes,
         max_line_bytes: of.max_line_bytes,

@@ -150,7 +150,8 @@ fn the_fallback_names_every_score_and_uses_every_name() {
 fn the_fallback_scores_the_unknown_customer_lowest() {
     let set = retail();
     let row = FeatureRow(vec![Value::Missing; set.features().len()]);
-    let expected = RfmSegment { key: "lost", label: "Lost", recency: 1, frequency: 1, monetary: 1 };
+    let expected =
+        RfmSegment { index: 9, key: "lost", label: "Lost", recency: 1, frequency: 1, monetary: 1 };
     assert_eq!(set.rfm().assess(&row), expected);
 }
 

@@ -19,6 +19,7 @@ mod feature_journey;
 mod feature_laws;
 mod feature_set;
 mod feature_support;
+mod inference;
 mod kmeans;
 mod limits;
 mod model;

@@ -30,6 +30,8 @@ pub struct Scored {
 /// A customer's segment by rule. Scores run from 1 (worst) to 5 (best).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RfmSegment {
+    /// Its place in [`SEGMENTS`].
+    pub index: usize,
     /// Stable, for machines: `champions`.
     pub key: &'static str,
     /// For people: `Champions`.
@@ -39,22 +41,34 @@ pub struct RfmSegment {
     pub monetary: u8,
 }
 
-type Name = (&'static str, &'static str);
+/// Key and label of every segment, best first.
+pub const SEGMENTS: [(&str, &str); 10] = [
+    ("champions", "Champions"),
+    ("loyal_customers", "Loyal Customers"),
+    ("potential_loyalist", "Potential Loyalist"),
+    ("new_customers", "New Customers"),
+    ("promising", "Promising"),
+    ("need_attention", "Need Attention"),
+    ("about_to_sleep", "About To Sleep"),
+    ("at_risk", "At Risk"),
+    ("cant_lose_them", "Can't Lose Them"),
+    ("lost", "Lost"),
+];
 
-const CHAMPIONS: Name = ("champions", "Champions");
-const LOYAL: Name = ("loyal_customers", "Loyal Customers");
-const POTENTIAL: Name = ("potential_loyalist", "Potential Loyalist");
-const NEW: Name = ("new_customers", "New Customers");
-const PROMISING: Name = ("promising", "Promising");
-const ATTENTION: Name = ("need_attention", "Need Attention");
-const SLEEP: Name = ("about_to_sleep", "About To Sleep");
-const AT_RISK: Name = ("at_risk", "At Risk");
-const CANNOT_LOSE: Name = ("cant_lose_them", "Can't Lose Them");
-const LOST: Name = ("lost", "Lost");
+const CHAMPIONS: usize = 0;
+const LOYAL: usize = 1;
+const POTENTIAL: usize = 2;
+const NEW: usize = 3;
+const PROMISING: usize = 4;
+const ATTENTION: usize = 5;
+const SLEEP: usize = 6;
+const AT_RISK: usize = 7;
+const CANNOT_LOSE: usize = 8;
+const LOST: usize = 9;
 
 /// Rows: recency 1 to 5. Columns: the mean of frequency and monetary, half
 /// rounded up, 1 to 5.
-const NAMES: [[Name; 5]; 5] = [
+const GRID: [[usize; 5]; 5] = [
     [LOST, LOST, AT_RISK, AT_RISK, CANNOT_LOSE],
     [LOST, LOST, AT_RISK, AT_RISK, CANNOT_LOSE],
     [SLEEP, SLEEP, ATTENTION, LOYAL, LOYAL],
@@ -70,8 +84,9 @@ impl RfmRules {
         let frequency = self.frequency.cuts_passed(row).map_or(1, |passed| 1 + passed);
         let monetary = self.monetary.cuts_passed(row).map_or(1, |passed| 1 + passed);
         let worth = (frequency + monetary).div_ceil(2);
-        let (key, label) = NAMES[usize::from(recency) - 1][usize::from(worth) - 1];
-        RfmSegment { key, label, recency, frequency, monetary }
+        let index = GRID[usize::from(recency) - 1][usize::from(worth) - 1];
+        let (key, label) = SEGMENTS[index];
+        RfmSegment { index, key, label, recency, frequency, monetary }
     }
 }
 

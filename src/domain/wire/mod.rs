@@ -1,6 +1,7 @@
-//! From bytes to values of the domain: one file a format.
+//! From bytes to values of the domain and back: one file, or folder, a format.
 
 mod fields;
+pub mod inference;
 pub mod native;
 pub mod rows;
 pub mod segment;

@@ -16,6 +16,7 @@ use futures_util::future::try_join_all;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use crate::config;
 use crate::domain::event::Event;
 use crate::domain::fault::Faults;
 use crate::domain::id::{CustomerKey, MessageId};
@@ -66,6 +67,21 @@ pub struct Settings {
     pub max_batch_events: usize,
     /// Events waiting for their commit, at most.
     pub max_waiting_events: usize,
+}
+
+impl From<&config::Intake> for Settings {
+    fn from(intake: &config::Intake) -> Self {
+        Self {
+            limits: Limits {
+                max_future_millis: intake.max_future.as_millis().try_into().unwrap_or(i64::MAX),
+                max_property_depth: intake.max_property_depth,
+                max_event_bytes: intake.max_event_bytes,
+            },
+            shards: intake.shards,
+            max_batch_events: intake.max_batch_events,
+            max_waiting_events: intake.max_waiting_events,
+        }
+    }
 }
 
 /// What a commit works with.

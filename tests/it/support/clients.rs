@@ -5,7 +5,9 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use tokio::io::AsyncWriteExt as _;
 
 /// The interpreter of a virtual environment with these requirements.
 pub(crate) fn python_venv(name: &str, requirements: &[&str]) -> Option<PathBuf> {
@@ -67,4 +69,27 @@ fn run(command: &mut Command) -> Result<(), String> {
     }
     let said = [output.stdout, output.stderr].concat();
     Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&said)))
+}
+
+/// Runs a script of `tests/clients` and reads what it prints as JSON.
+pub(crate) async fn answers(
+    interpreter: &Path,
+    script: &str,
+    arguments: &[&str],
+    input: &serde_json::Value,
+) -> serde_json::Value {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    let mut child = tokio::process::Command::new(interpreter)
+        .arg(scripts.join(script))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -122,7 +122,11 @@ impl TestApp {
 
     /// Trains and waits until every customer is assigned by the new model.
     pub(crate) async fn train(&self) -> Value {
-        let (status, run) = self.post("/v1/training-runs", r#"{"segments": 3, "starts": 3}"#).await;
+        self.train_with(r#"{"segments": 3, "starts": 3}"#).await
+    }
+
+    pub(crate) async fn train_with(&self, spec: &str) -> Value {
+        let (status, run) = self.post("/v1/training-runs", spec.to_owned()).await;
         assert_eq!(status, 202, "{run}");
         let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
         for _ in 0..600 {
@@ -130,7 +134,11 @@ impl TestApp {
             let (_, pending) = self.admin("/metrics").await;
             let settled = pending.contains("segmentd_reassign_pending 0")
                 || pending.contains("segmentd_reassign_pending_customers 0");
-            if run["finished_at"].is_string() && settled {
+            assert_ne!(run["status"], "failed", "{run}");
+            // A run ends when its model is registered; promotion follows.
+            let (_, live) = self.get("/v1/segments").await;
+            let is_live = run["model"].is_string() && live["model"] == run["model"];
+            if run["finished_at"].is_string() && is_live && settled {
                 return run;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,0 +1,111 @@
+//! Tensors in, tensors out; no database on the path.
+
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::api::extract::{Body, Caller, Score};
+use crate::api::inference::{Addressed, answered_by, version_of};
+use crate::api::score::note_scores;
+use crate::api::{ApiError, ApiState, blocking};
+use crate::domain::model::Scratch;
+use crate::domain::wire::inference::{self, Metadata, Reply, Scored, Unreadable, Written};
+use crate::service::ServiceError;
+use crate::service::live::Verdict;
+use crate::telemetry::labels::Door;
+
+/// Sent where binary data follows the JSON: the JSON's length.
+const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// A larger body holds a thread up for more than half a millisecond: columns
+/// without names pack some hundred rows into it.
+const HEAVY_BODY_BYTES: usize = 4 * 1024;
+
+pub(super) async fn get_model(
+    State(state): State<ApiState>,
+    _: Caller<Score>,
+    addressed: Addressed,
+) -> Result<Response, ApiError> {
+    let lineup = state.live.lineup();
+    addressed.check_live(&lineup)?;
+    let version = lineup.active.as_ref().map(|model| model.id());
+    let metadata = Metadata::new(&lineup.features, version, answered_by(&lineup), state.max_rows);
+    Ok(axum::Json(metadata).into_response())
+}
+
+pub(super) async fn post_infer(
+    State(state): State<ApiState>,
+    _: Caller<Score>,
+    addressed: Addressed,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let json_bytes = json_bytes(&headers)?;
+    let heavy = body.len() > HEAVY_BODY_BYTES;
+    let infer = move || infer(&state, &addressed, json_bytes, &body);
+    let Written { body, json_bytes } = blocking::run(heavy, infer).await?;
+    Ok(match json_bytes {
+        None => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Some(bytes) => {
+            let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+            (kind, [(JSON_BYTES, bytes.to_string())], body).into_response()
+        }
+    })
+}
+
+fn json_bytes(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
+    let Some(value) = headers.get(JSON_BYTES) else { return Ok(None) };
+    value.to_str().ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(|| {
+        let problem = "Inference-Header-Content-Length must be the number of bytes of the JSON";
+        ApiError::new(StatusCode::BAD_REQUEST, "malformed-header", problem)
+    })
+}
+
+fn infer(
+    state: &ApiState,
+    addressed: &Addressed,
+    json_bytes: Option<usize>,
+    body: &[u8],
+) -> Result<Written, ApiError> {
+    let started = Instant::now();
+    let lineup = state.live.lineup();
+    addressed.check_live(&lineup)?;
+    let request = inference::read(body, json_bytes, &lineup.features, state.max_rows)?;
+    let mut scratch = Scratch::default();
+    let score = |row| scored(&lineup.score(row, &mut scratch));
+    let rows: Vec<Scored<'_>> = request.rows.iter().map(score).collect();
+    let reply = Reply {
+        id: request.id,
+        version: version_of(&lineup),
+        by: answered_by(&lineup),
+        generation: lineup.generation,
+        outputs: &request.outputs,
+        rows: &rows,
+    };
+    let written = reply.write().map_err(ServiceError::internal)?;
+    let count = rows.len() as u64;
+    note_scores(&state.metrics, Door::Inference, &lineup, count, started);
+    Ok(written)
+}
+
+fn scored<'l>(verdict: &Verdict<'l>) -> Scored<'l> {
+    Scored {
+        segment: verdict.index,
+        key: verdict.segment,
+        label: verdict.label,
+        runner_up: verdict.runner_up,
+        score: verdict.score,
+        outlier: verdict.outlier,
+    }
+}
+
+impl From<Unreadable> for ApiError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Json(error) => Self::json(&error),
+            Unreadable::Faults(faults) => ServiceError::Invalid(faults).into(),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The Open Inference Protocol, version 2: the same scores as `/v1/score`, for
+//! clients that speak it.
+//!
+//! *Who may ask what.* Whether the server is up, and what it is, is open to
+//! all: probes carry no key. What the model is takes the scope `score`, for
+//! feature names are their owner's business and whoever scores must know them.
+//! The repository takes `read` to list and `train` to change.
+
+mod describe;
+mod health;
+mod infer;
+mod repository;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{ApiError, ApiState, Route, error};
+use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME};
+use crate::service::live::Lineup;
+
+pub(super) use describe::{OPERATIONS, schemas};
+
+pub(super) fn routes() -> [Route; 15] {
+    const MODEL: &str = "/v2/models/{name}";
+    [
+        ("/v2", &["GET"], get(health::get_server), true),
+        ("/v2/", &["GET"], get(health::get_server), true),
+        ("/v2/health/live", &["GET"], get(health::get_live), true),
+        ("/v2/health/ready", &["GET"], get(health::get_ready), true),
+        (MODEL, &["GET"], get(infer::get_model), true),
+        ("/v2/models/{name}/ready", &["GET"], get(health::get_model_ready), true),
+        ("/v2/models/{name}/infer", &["POST"], post(infer::post_infer), true),
+        ("/v2/models/{name}/versions/{version}", &["GET"], get(infer::get_model), true),
+        (
+            "/v2/models/{name}/versions/{version}/ready",
+            &["GET"],
+            get(health::get_model_ready),
+            true,
+        ),
+        ("/v2/models/{name}/versions/{version}/infer", &["POST"], post(infer::post_infer), true),
+        ("/v2/repository/index", &["POST"], post(repository::post_index), true),
+        ("/v2/repository/models/{name}/load", &["POST"], post(repository::post_load), true),
+        (
+            "/v2/repository/models/{name}/versions/{version}/load",
+            &["POST"],
+            post(repository::post_load),
+            true,
+        ),
+        ("/v2/repository/models/{name}/unload", &["POST"], post(repository::post_unload), true),
+        ("/v2/{*path}", &["<any>"], any(error::no_such_route), true),
+    ]
+}
+
+/// A failure as this protocol says it: one text, under `error`.
+pub(super) fn in_protocol(mut response: Response) -> Response {
+    #[derive(Serialize)]
+    struct Failure {
+        error: String,
+    }
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
+    let failure = Failure { error: error.detail().to_owned() };
+    let body = serde_json::to_vec(&failure).unwrap_or_default();
+    let (mut head, _) = response.into_parts();
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.headers.remove(header::CONTENT_LENGTH);
+    (head, body).into_response()
+}
+
+/// The model that an address names, which exists, and perhaps its version,
+/// which may not.
+#[derive(Debug)]
+struct Addressed {
+    version: Option<String>,
+}
+
+impl FromRequestParts<ApiState> for Addressed {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        #[derive(Deserialize)]
+        struct Names {
+            name: String,
+            version: Option<String>,
+        }
+        let names = Path::<Names>::from_request_parts(parts, state).await;
+        let Path(names) = names.map_err(|error| {
+            ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", error.body_text())
+        })?;
+        if names.name != MODEL_NAME {
+            let what = format!("model `{}`; the only one is `{MODEL_NAME}`", names.name);
+            return Err(ApiError::not_found(&what));
+        }
+        Ok(Self { version: names.version })
+    }
+}
+
+impl Addressed {
+    /// Whether this lineup answers for the version, if one is named.
+    fn is_live(&self, lineup: &Lineup) -> bool {
+        self.version.as_deref().is_none_or(|version| version_of(lineup) == Some(version))
+    }
+
+    /// Only what is live answers, so that no request waits for a model to be read.
+    fn check_live(&self, lineup: &Lineup) -> Result<(), ApiError> {
+        match &self.version {
+            Some(version) if !self.is_live(lineup) => {
+                let live = version_of(lineup).unwrap_or("the fallback, which has no version");
+                Err(ApiError::not_found(&format!(
+                    "live version `{version}`: live is {live}; to make another version live, \
+                     POST /v2/repository/models/{MODEL_NAME}/versions/{{version}}/load"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `None` while the fallback answers.
+fn version_of(lineup: &Lineup) -> Option<&str> {
+    lineup.active.as_ref().map(|model| model.id().as_str())
+}
+
+fn answered_by(lineup: &Lineup) -> AnsweredBy {
+    lineup.active.as_ref().map_or(AnsweredBy::Fallback, |model| AnsweredBy::Model {
+        segments: model.segments().len(),
+    })
+}

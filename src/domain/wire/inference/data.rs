@@ -1,0 +1,220 @@
+//! A tensor's elements, from JSON or from binary data, into one feature of the
+//! rows.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::domain::feature::{FeatureRow, Value};
+use crate::domain::wire::inference::datatype::{Datatype, Number};
+
+/// Where elements go, one a row, in the order of the rows.
+#[derive(Debug)]
+pub(super) struct Column<'r> {
+    rows: &'r mut [FeatureRow],
+    feature: usize,
+    /// As the request names it.
+    datatype: &'r str,
+    read_as: Datatype,
+    filled: usize,
+}
+
+impl<'r> Column<'r> {
+    pub(super) fn new(
+        rows: &'r mut [FeatureRow],
+        feature: usize,
+        datatype: &'r str,
+        read_as: Datatype,
+    ) -> Self {
+        Self { rows, feature, datatype, read_as, filled: 0 }
+    }
+
+    /// Reads a JSON array with an element a row; of arrays of one where the
+    /// tensor `is_nested`. Says what is wrong.
+    pub(super) fn read_json(mut self, json: &RawValue, is_nested: bool) -> Result<(), String> {
+        let mut deserializer = serde_json::Deserializer::from_str(json.get());
+        let read = Elements { column: &mut self, is_nested }.deserialize(&mut deserializer);
+        if read.is_err() {
+            return Err(self.wrong_element());
+        }
+        self.is_full()
+    }
+
+    /// Reads binary data to its end. Says what is wrong.
+    pub(super) fn read_binary(mut self, bytes: &[u8]) -> Result<(), String> {
+        match self.read_as {
+            Datatype::Number(number) => self.read_numbers(number, bytes)?,
+            Datatype::Bytes => self.read_texts(bytes)?,
+        }
+        self.is_full()
+    }
+
+    fn read_numbers(&mut self, number: Number, bytes: &[u8]) -> Result<(), String> {
+        let rows = self.rows.len();
+        if bytes.len() != rows * number.width() {
+            return Err(format!(
+                "has {} bytes; {rows} elements of {} take {}",
+                bytes.len(),
+                self.datatype,
+                rows * number.width()
+            ));
+        }
+        for element in bytes.chunks_exact(number.width()) {
+            let decoded = number.decode(element);
+            let value = if decoded.is_nan() { Value::Missing } else { Value::Number(decoded) };
+            if decoded.is_infinite() || self.put(value).is_none() {
+                return Err(self.wrong_element());
+            }
+        }
+        Ok(())
+    }
+
+    fn read_texts(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while !bytes.is_empty() {
+            let (text, rest) = split_text(bytes).ok_or_else(|| self.wrong_element())?;
+            self.put(Value::Category(text.into())).ok_or_else(|| self.wrong_element())?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// `None` beyond the last row.
+    fn put(&mut self, value: Value) -> Option<()> {
+        self.rows.get_mut(self.filled)?.0[self.feature] = value;
+        self.filled += 1;
+        Some(())
+    }
+
+    fn wrong_element(&self) -> String {
+        if self.filled == self.rows.len() {
+            return format!("has more elements than the {} of its shape", self.filled);
+        }
+        let right = match self.read_as {
+            Datatype::Number(Number::Bool) => "true or false".to_owned(),
+            Datatype::Number(_) => format!("a finite number that {} can hold", self.datatype),
+            Datatype::Bytes => "a text in UTF-8".to_owned(),
+        };
+        format!("element {} must be {right}, or missing", self.filled)
+    }
+
+    fn is_full(&self) -> Result<(), String> {
+        let (filled, rows) = (self.filled, self.rows.len());
+        if filled == rows {
+            return Ok(());
+        }
+        Err(format!("has {filled} elements; its shape says {rows}"))
+    }
+}
+
+/// The first text of binary data, which stands after its length, and the rest.
+fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+/// The elements of an array. Its errors have no text: [`Column::wrong_element`]
+/// says what would be right, whatever was found.
+struct Elements<'c, 'r> {
+    column: &'c mut Column<'r>,
+    /// Arrays may be among them.
+    is_nested: bool,
+}
+
+struct Element<'c, 'r>(Elements<'c, 'r>);
+
+fn refuse<E: Error>() -> E {
+    E::custom("")
+}
+
+impl Elements<'_, '_> {
+    fn put<E: Error>(&mut self, value: Value) -> Result<(), E> {
+        self.column.put(value).ok_or_else(refuse)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_, '_> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_, '_> {
+    /// How many there were.
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
+        let Self { column, is_nested } = self;
+        let mut count = 0;
+        while seq.next_element_seed(Element(Elements { column, is_nested }))?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an element")
+    }
+
+    fn visit_bool<E: Error>(mut self, truth: bool) -> Result<(), E> {
+        match self.0.column.read_as {
+            Datatype::Number(Number::Bool) => self.0.put(Value::Number(f64::from(u8::from(truth)))),
+            _ => Err(refuse()),
+        }
+    }
+
+    fn visit_f64<E: Error>(mut self, number: f64) -> Result<(), E> {
+        let held = match self.0.column.read_as {
+            Datatype::Number(as_type) => as_type.hold(number),
+            Datatype::Bytes => None,
+        };
+        self.0.put(Value::Number(held.ok_or_else(refuse)?))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
+        match self.0.column.read_as {
+            Datatype::Bytes => self.0.put(Value::Category(text.into())),
+            Datatype::Number(_) => Err(refuse()),
+        }
+    }
+
+    fn visit_unit<E: Error>(mut self) -> Result<(), E> {
+        self.0.put(Value::Missing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        if !self.0.is_nested {
+            return Err(refuse());
+        }
+        let count = Elements { is_nested: false, ..self.0 }.visit_seq(seq)?;
+        if count == 1 { Ok(()) } else { Err(refuse()) }
+    }
+}

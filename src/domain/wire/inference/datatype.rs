@@ -1,0 +1,99 @@
+//! The protocol's element types, as far as features can be read from them.
+
+/// What one element of a tensor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Datatype {
+    Number(Number),
+    /// A text, in UTF-8.
+    Bytes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Number {
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Fp32,
+    Fp64,
+}
+
+/// The names in the protocol. FP16 is not among them: what JSON makes of it is
+/// left open there, and features need no 16-bit floats.
+const NUMBERS: [(&str, Number); 11] = [
+    ("BOOL", Number::Bool),
+    ("UINT8", Number::Uint8),
+    ("UINT16", Number::Uint16),
+    ("UINT32", Number::Uint32),
+    ("UINT64", Number::Uint64),
+    ("INT8", Number::Int8),
+    ("INT16", Number::Int16),
+    ("INT32", Number::Int32),
+    ("INT64", Number::Int64),
+    ("FP32", Number::Fp32),
+    ("FP64", Number::Fp64),
+];
+
+impl Datatype {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if text == "BYTES" {
+            return Some(Self::Bytes);
+        }
+        NUMBERS.iter().find(|(name, _)| *name == text).map(|(_, number)| Self::Number(*number))
+    }
+}
+
+impl Number {
+    /// Bytes an element takes in binary data.
+    pub(super) const fn width(self) -> usize {
+        match self {
+            Self::Bool | Self::Uint8 | Self::Int8 => 1,
+            Self::Uint16 | Self::Int16 => 2,
+            Self::Uint32 | Self::Int32 | Self::Fp32 => 4,
+            Self::Uint64 | Self::Int64 | Self::Fp64 => 8,
+        }
+    }
+
+    /// One element of binary data: little-endian, [`Self::width`] bytes.
+    pub(super) fn decode(self, element: &[u8]) -> f64 {
+        let mut bytes = [0; 8];
+        bytes[..element.len()].copy_from_slice(element);
+        let bits = u64::from_le_bytes(bytes);
+        match self {
+            Self::Bool => f64::from(u8::from(bits != 0)),
+            Self::Uint8 | Self::Uint16 | Self::Uint32 | Self::Uint64 => bits as f64,
+            Self::Int8 => f64::from(bits as i8),
+            Self::Int16 => f64::from(bits as i16),
+            Self::Int32 => f64::from(bits as i32),
+            Self::Int64 => bits.cast_signed() as f64,
+            Self::Fp32 => f64::from(f32::from_bits(bits as u32)),
+            Self::Fp64 => f64::from_bits(bits),
+        }
+    }
+
+    /// A number of JSON as this type holds it, so that JSON and binary data
+    /// mean the same; `None` where the type cannot hold it.
+    pub(super) fn hold(self, number: f64) -> Option<f64> {
+        let whole = |least: f64, most: f64| {
+            (number.fract() == 0.0 && (least..=most).contains(&number)).then_some(number)
+        };
+        match self {
+            Self::Bool => None,
+            Self::Uint8 => whole(0.0, u8::MAX.into()),
+            Self::Uint16 => whole(0.0, u16::MAX.into()),
+            Self::Uint32 => whole(0.0, u32::MAX.into()),
+            Self::Uint64 => whole(0.0, u64::MAX as f64),
+            Self::Int8 => whole(i8::MIN.into(), i8::MAX.into()),
+            Self::Int16 => whole(i16::MIN.into(), i16::MAX.into()),
+            Self::Int32 => whole(i32::MIN.into(), i32::MAX.into()),
+            Self::Int64 => whole(i64::MIN as f64, i64::MAX as f64),
+            Self::Fp32 => Some(f64::from(number as f32)).filter(|held| held.is_finite()),
+            Self::Fp64 => Some(number).filter(|number| number.is_finite()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The model described: enough for a client to call it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::domain::feature::{FeatureSet, Kind};
+use crate::domain::id::ModelId;
+use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output};
+
+/// The answer to "what is this model?".
+#[derive(Debug, Serialize)]
+pub struct Metadata<'m> {
+    name: &'static str,
+    /// Those that can be asked for by version; none while the fallback answers.
+    versions: Vec<&'m str>,
+    platform: &'static str,
+    inputs: Vec<Input<'m>>,
+    outputs: Vec<Tensor<'static>>,
+    properties: BTreeMap<&'static str, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tensor<'m> {
+    name: &'m str,
+    datatype: &'static str,
+    /// One dimension, of any size: the rows.
+    shape: [i64; 1],
+}
+
+#[derive(Debug, Serialize)]
+struct Input<'m> {
+    #[serde(flatten)]
+    tensor: Tensor<'m>,
+    parameters: Meaning<'m>,
+}
+
+/// What to put into an input.
+#[derive(Debug, Serialize)]
+struct Meaning<'m> {
+    title: &'m str,
+    unit: &'m str,
+}
+
+impl<'m> Metadata<'m> {
+    /// As things stand. The inputs are those that some answer depends on: what
+    /// no model reads is taken as well, but not asked for.
+    pub fn new(
+        features: &'m FeatureSet,
+        version: Option<&'m ModelId>,
+        by: AnsweredBy,
+        max_rows: usize,
+    ) -> Self {
+        let rfm = features.rfm();
+        let by_rule = [rfm.recency.index, rfm.frequency.index, rfm.monetary.index];
+        let defs = features.features().iter().enumerate();
+        let inputs = defs
+            .filter(|(index, def)| def.encoding.is_some() || by_rule.contains(index))
+            .map(|(index, def)| Input {
+                tensor: Tensor {
+                    name: &def.name,
+                    datatype: match features.kind_of(index) {
+                        Kind::Number => "FP64",
+                        Kind::Text => "BYTES",
+                    },
+                    shape: [-1],
+                },
+                parameters: Meaning { title: &def.title, unit: &def.unit },
+            })
+            .collect();
+        let tensor = |output: Output| Tensor {
+            name: output.name(),
+            datatype: output.datatype(),
+            shape: [-1],
+        };
+        let missing = "leave the input out; for one row, null, or NaN in binary data";
+        let numbers = "BOOL, INT8 to INT64, UINT8 to UINT64 and FP32 are taken for FP64";
+        Self {
+            name: MODEL_NAME,
+            versions: version.map(ModelId::as_str).into_iter().collect(),
+            platform: match by {
+                AnsweredBy::Fallback => "segmentd_rules",
+                AnsweredBy::Model { .. } => "segmentd_prototypes",
+            },
+            inputs,
+            outputs: Output::ALL.into_iter().filter(|o| o.is_given(by)).map(tensor).collect(),
+            properties: BTreeMap::from([
+                ("fallback", (by == AnsweredBy::Fallback).to_string()),
+                ("feature_set", features.id().to_string()),
+                ("max_rows", max_rows.to_string()),
+                ("missing_inputs", missing.to_owned()),
+                ("number_inputs", numbers.to_owned()),
+            ]),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The outputs: what can be asked about a scored row.
+
+use serde::Serialize;
+
+use crate::domain::model::Score;
+
+/// One scored row, by whoever answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Scored<'l> {
+    pub segment: usize,
+    pub key: &'l str,
+    pub label: &'l str,
+    pub runner_up: Option<&'l str>,
+    pub score: Option<Score>,
+    pub outlier: bool,
+}
+
+/// One output tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Place of the segment among the model's, largest first; among the
+    /// fallback's, best first. Another model numbers anew: what is to last is `Key`.
+    Segment,
+    Key,
+    Label,
+    Distance,
+    RunnerUp,
+    Confidence,
+    PValue,
+    Outlier,
+}
+
+/// Who answers. It settles which outputs there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// Rules: they measure no distance, so nothing that follows from one.
+    Fallback,
+    Model {
+        segments: usize,
+    },
+}
+
+/// One element of an output.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(super) enum Element<'r> {
+    Integer(i64),
+    Text(&'r str),
+    Fp32(f32),
+    Fp64(f64),
+    Bool(bool),
+}
+
+impl Output {
+    /// In the order in which they are described and answered.
+    pub const ALL: [Self; 8] = [
+        Self::Segment,
+        Self::Key,
+        Self::Label,
+        Self::Distance,
+        Self::RunnerUp,
+        Self::Confidence,
+        Self::PValue,
+        Self::Outlier,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Segment => "segment",
+            Self::Key => "key",
+            Self::Label => "label",
+            Self::Distance => "distance",
+            Self::RunnerUp => "runner_up",
+            Self::Confidence => "confidence",
+            Self::PValue => "p_value",
+            Self::Outlier => "outlier",
+        }
+    }
+
+    pub const fn datatype(self) -> &'static str {
+        match self {
+            Self::Segment => "INT64",
+            Self::Key | Self::Label | Self::RunnerUp => "BYTES",
+            Self::Distance | Self::Confidence => "FP32",
+            Self::PValue => "FP64",
+            Self::Outlier => "BOOL",
+        }
+    }
+
+    /// Whether there is such an output. A tensor has no null, and a made-up
+    /// number would be taken for a measured one: so it is left out instead.
+    pub const fn is_given(self, by: AnsweredBy) -> bool {
+        match (self, by) {
+            (Self::Segment | Self::Key | Self::Label | Self::Outlier, _)
+            | (Self::Distance | Self::Confidence | Self::PValue, AnsweredBy::Model { .. }) => true,
+            (Self::RunnerUp, AnsweredBy::Model { segments }) => segments > 1,
+            (_, AnsweredBy::Fallback) => false,
+        }
+    }
+
+    /// `None` where [`Self::is_given`] is false.
+    pub(super) fn element<'r>(self, row: &Scored<'r>) -> Option<Element<'r>> {
+        Some(match self {
+            Self::Segment => Element::Integer(i64::try_from(row.segment).ok()?),
+            Self::Key => Element::Text(row.key),
+            Self::Label => Element::Text(row.label),
+            Self::Distance => Element::Fp32(row.score?.distance),
+            Self::RunnerUp => Element::Text(row.runner_up?),
+            Self::Confidence => Element::Fp32(row.score?.confidence()),
+            Self::PValue => Element::Fp64(row.score?.p_value),
+            Self::Outlier => Element::Bool(row.outlier),
+        })
+    }
+}
+
+impl Element<'_> {
+    /// In binary data: little-endian; a text after its length.
+    pub(super) fn append(self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Integer(number) => bytes.extend(number.to_le_bytes()),
+            Self::Text(text) => {
+                bytes.extend((text.len() as u32).to_le_bytes());
+                bytes.extend(text.as_bytes());
+            }
+            Self::Fp32(number) => bytes.extend(number.to_le_bytes()),
+            Self::Fp64(number) => bytes.extend(number.to_le_bytes()),
+            Self::Bool(truth) => bytes.push(truth.into()),
+        }
+    }
+}

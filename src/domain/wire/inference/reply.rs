@@ -1,0 +1,122 @@
+//! The answer: scored rows as tensors, in JSON or as binary data after it.
+
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
+
+use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output, Requested, Scored};
+
+/// Everything an answer is made from.
+#[derive(Debug)]
+pub struct Reply<'r> {
+    pub id: Option<Cow<'r, str>>,
+    /// `None`: the fallback answers.
+    pub version: Option<&'r str>,
+    pub by: AnsweredBy,
+    pub generation: i64,
+    /// Those asked for; what there is not is left out.
+    pub outputs: &'r [Requested],
+    pub rows: &'r [Scored<'r>],
+}
+
+/// An answer's bytes.
+#[derive(Debug, PartialEq)]
+pub struct Written {
+    pub body: Vec<u8>,
+    /// Where binary data follows the JSON: the JSON's length.
+    pub json_bytes: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Json<'r> {
+    model_name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_version: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'r str>,
+    parameters: Parameters,
+    outputs: Vec<Tensor<'r>>,
+}
+
+#[derive(Serialize)]
+struct Parameters {
+    fallback: bool,
+    generation: i64,
+}
+
+#[derive(Serialize)]
+struct Tensor<'r> {
+    name: &'static str,
+    datatype: &'static str,
+    shape: [usize; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Binary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'r>>,
+}
+
+#[derive(Serialize)]
+struct Binary {
+    binary_data_size: usize,
+}
+
+/// One output of every row.
+struct Data<'r> {
+    output: Output,
+    rows: &'r [Scored<'r>],
+}
+
+impl Reply<'_> {
+    pub fn write(&self) -> serde_json::Result<Written> {
+        let mut binary = Vec::new();
+        let given = self.outputs.iter().filter(|asked| asked.output.is_given(self.by));
+        let json = Json {
+            model_name: MODEL_NAME,
+            model_version: self.version,
+            id: self.id.as_deref(),
+            parameters: Parameters {
+                fallback: self.by == AnsweredBy::Fallback,
+                generation: self.generation,
+            },
+            outputs: given.clone().map(|asked| self.tensor(*asked, &mut binary)).collect(),
+        };
+        let mut body = serde_json::to_vec(&json)?;
+        let json_bytes = given.clone().any(|asked| asked.binary).then_some(body.len());
+        body.append(&mut binary);
+        Ok(Written { body, json_bytes })
+    }
+
+    /// The tensor's part of the JSON; its elements go to `binary` if so asked.
+    fn tensor(
+        &self,
+        Requested { output, binary: is_binary }: Requested,
+        binary: &mut Vec<u8>,
+    ) -> Tensor<'_> {
+        let data = Data { output, rows: self.rows };
+        let before = binary.len();
+        if is_binary {
+            data.append(binary);
+        }
+        Tensor {
+            name: output.name(),
+            datatype: output.datatype(),
+            shape: [self.rows.len()],
+            parameters: is_binary.then(|| Binary { binary_data_size: binary.len() - before }),
+            data: (!is_binary).then_some(data),
+        }
+    }
+}
+
+impl Data<'_> {
+    fn append(&self, bytes: &mut Vec<u8>) {
+        for element in self.rows.iter().filter_map(|row| self.output.element(row)) {
+            element.append(bytes);
+        }
+    }
+}
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows.iter().filter_map(|row| self.output.element(row)))
+    }
+}

@@ -1,0 +1,391 @@
+//! An inference request, read against the features. Every fault is reported.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
+use crate::domain::wire::inference::Output;
+use crate::domain::wire::inference::data::Column;
+use crate::domain::wire::inference::datatype::Datatype;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InferRequest<'b> {
+    /// To be given back.
+    pub id: Option<Cow<'b, str>>,
+    pub rows: Vec<FeatureRow>,
+    pub outputs: Vec<Requested>,
+}
+
+/// An output that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requested {
+    pub output: Output,
+    /// After the JSON rather than in it.
+    pub binary: bool,
+}
+
+/// Why a request cannot be read.
+#[derive(Debug)]
+pub enum Unreadable {
+    Json(serde_json::Error),
+    Faults(Faults),
+}
+
+/// Reads a request. Where binary data follows the JSON, `json_bytes` says
+/// where it begins.
+pub fn read<'b>(
+    body: &'b [u8],
+    json_bytes: Option<usize>,
+    features: &FeatureSet,
+    max_rows: usize,
+) -> Result<InferRequest<'b>, Unreadable> {
+    let Some((json, binary)) = body.split_at_checked(json_bytes.unwrap_or(body.len())) else {
+        let problem = format!("is more than the {} bytes of the body", body.len());
+        return Err(Unreadable::Faults(Faults::one("Inference-Header-Content-Length", problem)));
+    };
+    let json: Json<'b> = serde_json::from_slice(json).map_err(Unreadable::Json)?;
+    let mut faults = Faults::default();
+    let request = json.check(binary, features, max_rows, &mut faults);
+    faults.or(request).map_err(Unreadable::Faults)
+}
+
+/// The request's JSON. Its parts are read one by one, so that a fault in one
+/// can name it and leave the others to be read.
+#[derive(Deserialize)]
+#[serde(expecting = "an object with `inputs`")]
+struct Json<'b> {
+    #[serde(borrow)]
+    id: Option<&'b RawValue>,
+    #[serde(borrow)]
+    parameters: Option<&'b RawValue>,
+    #[serde(borrow)]
+    inputs: Option<&'b RawValue>,
+    #[serde(borrow)]
+    outputs: Option<&'b RawValue>,
+}
+
+#[derive(Deserialize)]
+struct JsonInput<'b> {
+    #[serde(borrow)]
+    name: Option<&'b RawValue>,
+    #[serde(borrow)]
+    datatype: Option<&'b RawValue>,
+    #[serde(borrow)]
+    shape: Option<&'b RawValue>,
+    #[serde(borrow)]
+    parameters: Option<&'b RawValue>,
+    #[serde(borrow)]
+    data: Option<&'b RawValue>,
+}
+
+#[derive(Deserialize)]
+struct JsonOutput<'b> {
+    #[serde(borrow)]
+    name: Option<&'b RawValue>,
+    #[serde(borrow)]
+    parameters: Option<&'b RawValue>,
+}
+
+/// The parameters of the binary tensor extension; others are none of ours.
+#[derive(Default, Deserialize)]
+struct Parameters<'b> {
+    /// Of the request: whether all outputs are wanted so.
+    #[serde(borrow, rename = "binary_data_output")]
+    all: Option<&'b RawValue>,
+    /// Of an output: whether it is wanted so.
+    #[serde(borrow, rename = "binary_data")]
+    this: Option<&'b RawValue>,
+    /// Of an input: its bytes.
+    #[serde(borrow, rename = "binary_data_size")]
+    size: Option<&'b RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
+
+/// An input that is right as far as can be told without its elements.
+struct Tensor<'b> {
+    feature: usize,
+    path: String,
+    datatype: Cow<'b, str>,
+    read_as: Datatype,
+    rows: usize,
+    /// Of two dimensions, the second of size 1.
+    is_nested: bool,
+    content: Content<'b>,
+}
+
+enum Content<'b> {
+    Json(&'b RawValue),
+    Binary(&'b [u8]),
+}
+
+/// Reads one part, where it is given.
+fn part<'b, T: Deserialize<'b>>(
+    json: Option<&'b RawValue>,
+    path: impl Display,
+    right: &str,
+    faults: &mut Faults,
+) -> Option<T> {
+    let read = serde_json::from_str(json?.get());
+    read.map_err(|_| faults.push(Fault::new(path.to_string(), format!("must be {right}")))).ok()
+}
+
+/// Reads one part that must be given.
+fn required<'b, T: Deserialize<'b>>(
+    json: Option<&'b RawValue>,
+    path: impl Display,
+    right: &str,
+    faults: &mut Faults,
+) -> Option<T> {
+    if json.is_none() {
+        faults.push(Fault::new(path.to_string(), format!("is required: {right}")));
+    }
+    part(json, path, right, faults)
+}
+
+fn parameters<'b>(
+    json: Option<&'b RawValue>,
+    path: impl Display,
+    faults: &mut Faults,
+) -> Parameters<'b> {
+    part(json, path, "an object", faults).unwrap_or_default()
+}
+
+impl<'b> Json<'b> {
+    fn check(
+        &self,
+        binary: &'b [u8],
+        features: &FeatureSet,
+        max_rows: usize,
+        faults: &mut Faults,
+    ) -> InferRequest<'b> {
+        let id: Option<Text<'b>> = part(self.id, "id", "a string", faults);
+        let outputs = self.outputs(faults);
+        let tensors = self.tensors(binary, features, faults);
+        let mut rows = Vec::new();
+        if let Some(count) = row_count(&tensors, max_rows, faults) {
+            rows = vec![FeatureRow(vec![Value::Missing; features.features().len()]); count];
+            for tensor in tensors {
+                tensor.read_into(&mut rows, faults);
+            }
+        }
+        InferRequest { id: id.map(|Text(id)| id), rows, outputs }
+    }
+
+    /// Those asked for; all where none is named.
+    fn outputs(&self, faults: &mut Faults) -> Vec<Requested> {
+        let given = parameters(self.parameters, "parameters", faults).all;
+        let path = "parameters.binary_data_output";
+        let binary = part(given, path, "true or false", faults).unwrap_or(false);
+        let right = "an array of objects with `name`";
+        let named: Vec<JsonOutput<'b>> =
+            part(self.outputs, "outputs", right, faults).unwrap_or_default();
+        if named.is_empty() {
+            return Output::ALL.map(|output| Requested { output, binary }).to_vec();
+        }
+        let mut outputs: Vec<Requested> = Vec::with_capacity(named.len());
+        for (at, json) in named.iter().enumerate() {
+            let Some(asked) = json.check(at, binary, faults) else { continue };
+            if outputs.iter().any(|earlier| earlier.output == asked.output) {
+                let problem = format!("`{}` is asked for twice", asked.output.name());
+                faults.push(Fault::new(format!("outputs[{at}].name"), problem));
+            }
+            outputs.push(asked);
+        }
+        outputs
+    }
+
+    fn tensors(
+        &self,
+        mut binary: &'b [u8],
+        features: &FeatureSet,
+        faults: &mut Faults,
+    ) -> Vec<Tensor<'b>> {
+        let right = "an array of tensors: objects with `name`, `datatype`, `shape` and `data`";
+        let inputs: Vec<JsonInput<'b>> =
+            required(self.inputs, "inputs", right, faults).unwrap_or_default();
+        let mut tensors: Vec<Tensor<'b>> = Vec::with_capacity(inputs.len());
+        for (at, json) in inputs.iter().enumerate() {
+            let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
+            if tensors.iter().any(|earlier| earlier.feature == tensor.feature) {
+                faults.push(Fault::new(&tensor.path, "is given twice"));
+            }
+            tensors.push(tensor);
+        }
+        if !binary.is_empty() && faults.is_empty() {
+            let problem = format!("{} bytes of binary data belong to no input", binary.len());
+            faults.push(Fault::new("inputs", problem));
+        }
+        tensors
+    }
+}
+
+impl JsonOutput<'_> {
+    fn check(&self, at: usize, binary: bool, faults: &mut Faults) -> Option<Requested> {
+        let path = format!("outputs[{at}]");
+        let given = parameters(self.parameters, format_args!("{path}.parameters"), faults);
+        let asked = format_args!("{path}.parameters.binary_data");
+        let binary = part(given.this, asked, "true or false", faults).unwrap_or(binary);
+        let name = format_args!("{path}.name");
+        let Text(text) = required(self.name, name, "the name of an output", faults)?;
+        let output = Output::ALL.into_iter().find(|output| output.name() == text);
+        if output.is_none() {
+            let known = Output::ALL.map(Output::name).join(", ");
+            faults.push(Fault::new(
+                name.to_string(),
+                format!("there is no output `{text}`; known are {known}"),
+            ));
+        }
+        output.map(|output| Requested { output, binary })
+    }
+}
+
+impl<'b> JsonInput<'b> {
+    /// Takes its part off `binary`, whatever else is wrong with it.
+    fn check(
+        &self,
+        at: usize,
+        binary: &mut &'b [u8],
+        features: &FeatureSet,
+        faults: &mut Faults,
+    ) -> Option<Tensor<'b>> {
+        let name_path = format_args!("inputs[{at}].name");
+        let name: Option<Text<'b>> =
+            required(self.name, name_path, "the name of a feature", faults);
+        let path = match &name {
+            Some(Text(name)) => format!("inputs.{name}"),
+            None => format!("inputs[{at}]"),
+        };
+        let content = self.content(&path, binary, faults);
+        let shape = self.shape(&path, faults);
+        let right = "an element type such as FP64 or BYTES";
+        let datatype: Option<Text<'b>> =
+            required(self.datatype, format_args!("{path}.datatype"), right, faults);
+        let Text(name) = name?;
+        let Some(feature) = features.index_of(&name) else {
+            let known: Vec<&str> = features.features().iter().map(|def| &*def.name).collect();
+            let problem = format!("is no feature; known are {}", known.join(", "));
+            faults.push(Fault::new(path, problem));
+            return None;
+        };
+        let Text(datatype) = datatype?;
+        let read_as = Datatype::parse(&datatype);
+        let right = match (features.kind_of(feature), read_as) {
+            (Kind::Number, Some(Datatype::Number(_))) | (Kind::Text, Some(Datatype::Bytes)) => None,
+            (Kind::Number, _) => {
+                Some("a number: FP64, FP32, INT8 to INT64, UINT8 to UINT64 or BOOL")
+            }
+            (Kind::Text, _) => Some("a text: BYTES"),
+        };
+        if let Some(right) = right {
+            let problem = format!("must be that of {right}; it is `{datatype}`");
+            faults.push(Fault::new(format!("{path}.datatype"), problem));
+        }
+        let (rows, is_nested) = shape?;
+        Some(Tensor {
+            feature,
+            path,
+            datatype,
+            read_as: read_as?,
+            rows,
+            is_nested,
+            content: content?,
+        })
+    }
+
+    fn content(
+        &self,
+        path: &str,
+        binary: &mut &'b [u8],
+        faults: &mut Faults,
+    ) -> Option<Content<'b>> {
+        let given = parameters(self.parameters, format_args!("{path}.parameters"), faults);
+        let size_path = format_args!("{path}.parameters.binary_data_size");
+        let size: Option<usize> = part(given.size, size_path, "a number of bytes", faults);
+        match (self.data, size) {
+            (Some(data), None) => Some(Content::Json(data)),
+            (None, None) => {
+                let problem = "is required: an array, or `parameters.binary_data_size`";
+                faults.push(Fault::new(format!("{path}.data"), problem));
+                None
+            }
+            (data, Some(size)) => {
+                if data.is_some() {
+                    let problem = "must not be given when `parameters.binary_data_size` is";
+                    faults.push(Fault::new(format!("{path}.data"), problem));
+                }
+                let Some((mine, rest)) = binary.split_at_checked(size) else {
+                    let left = binary.len();
+                    faults.push(Fault::new(
+                        size_path.to_string(),
+                        format!(
+                            "is {size}, and {left} bytes are left after the JSON, whose length \
+                             the header Inference-Header-Content-Length gives"
+                        ),
+                    ));
+                    return None;
+                };
+                *binary = rest;
+                Some(Content::Binary(mine))
+            }
+        }
+    }
+
+    /// How many rows, and whether there is a second dimension.
+    fn shape(&self, path: &str, faults: &mut Faults) -> Option<(usize, bool)> {
+        let path = format_args!("{path}.shape");
+        let right = "[rows] or [rows, 1]";
+        let shape: Vec<usize> = required(self.shape, path, right, faults)?;
+        match shape[..] {
+            [rows] => Some((rows, false)),
+            [rows, 1] => Some((rows, true)),
+            _ => {
+                let problem = format!("must be {right}; it is {shape:?}");
+                faults.push(Fault::new(path.to_string(), problem));
+                None
+            }
+        }
+    }
+}
+
+/// The one number of rows that all inputs have. Checked before anything is
+/// made that large.
+fn row_count(tensors: &[Tensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
+    let Some(first) = tensors.first() else {
+        if faults.is_empty() {
+            faults.push(Fault::new("inputs", "must not be empty: the rows are counted by them"));
+        }
+        return None;
+    };
+    if first.rows > max_rows {
+        let problem = format!("has {} rows; at most {max_rows} are taken at once", first.rows);
+        faults.push(Fault::new(format!("{}.shape", first.path), problem));
+        return None;
+    }
+    let others = tensors.iter().filter(|tensor| tensor.rows != first.rows);
+    let before = faults.0.len();
+    faults.0.extend(others.map(|tensor| {
+        let problem = format!("has {} rows, and `{}` has {}", tensor.rows, first.path, first.rows);
+        Fault::new(format!("{}.shape", tensor.path), problem)
+    }));
+    (faults.0.len() == before).then_some(first.rows)
+}
+
+impl Tensor<'_> {
+    fn read_into(&self, rows: &mut [FeatureRow], faults: &mut Faults) {
+        let column = Column::new(rows, self.feature, &self.datatype, self.read_as);
+        let read = match self.content {
+            Content::Json(data) => column.read_json(data, self.is_nested),
+            Content::Binary(data) => column.read_binary(data),
+        };
+        if let Err(problem) = read {
+            faults.push(Fault::new(format!("{}.data", self.path), problem));
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The Open Inference Protocol: what goes in as tensors comes out as rows,
+//! in JSON as in binary data, and every fault is named.
+
+use proptest::prelude::*;
+use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
+use segmentd::domain::model::Score;
+use segmentd::domain::wire::inference::{
+    AnsweredBy, InferRequest, Metadata, Output, Reply, Requested, Scored, Unreadable, Written, read,
+};
+use segmentd::domain::wire::rows;
+use serde_json::json;
+
+use crate::feature_support::RETAIL;
+
+const MAX_ROWS: usize = 100;
+
+fn set() -> FeatureSet {
+    FeatureSet::parse(RETAIL).unwrap()
+}
+
+fn read_json<'b>(set: &FeatureSet, body: &'b [u8]) -> InferRequest<'b> {
+    read(body, None, set, MAX_ROWS).unwrap()
+}
+
+/// One input with these rows' numbers or texts, as JSON.
+fn tensor(name: &str, datatype: &str, values: &[serde_json::Value]) -> serde_json::Value {
+    json!({ "name": name, "datatype": datatype, "shape": [values.len()], "data": values })
+}
+
+/// The same body in two forms: elements in the JSON, and elements after it.
+fn request(parts: &[(&str, &str, Vec<u8>, usize)]) -> (Vec<u8>, usize) {
+    let inputs: Vec<_> = parts
+        .iter()
+        .map(|(name, datatype, bytes, rows)| {
+            json!({
+                "name": name,
+                "datatype": datatype,
+                "shape": [rows],
+                "parameters": { "binary_data_size": bytes.len() },
+            })
+        })
+        .collect();
+    let mut body = json!({ "inputs": inputs }).to_string().into_bytes();
+    let json_bytes = body.len();
+    body.extend(parts.iter().flat_map(|(_, _, bytes, _)| bytes));
+    (body, json_bytes)
+}
+
+fn texts(values: &[String]) -> Vec<u8> {
+    let of = |text: &String| {
+        [&u32::try_from(text.len()).unwrap().to_le_bytes(), text.as_bytes()].concat()
+    };
+    values.iter().flat_map(of).collect()
+}
+
+proptest! {
+    /// JSON and binary tensors mean the rows that `/v1/score` reads.
+    #[test]
+    fn tensors_mean_the_rows_of_the_other_door(
+        rows in prop::collection::vec((any::<f64>(), prop::option::of(-1e6..1e6_f64), ".{0,8}"), 0..20)
+    ) {
+        let set = set();
+        let finite = |x: f64| if x.is_finite() { x } else { 0.5 };
+        let recency: Vec<f64> = rows.iter().map(|row| finite(row.0)).collect();
+        let spend: Vec<Option<f64>> = rows.iter().map(|row| row.1).collect();
+        let store: Vec<String> = rows.iter().map(|row| row.2.clone()).collect();
+
+        let native: Vec<_> = recency.iter().zip(&spend).zip(&store).map(|((recency, spend), store)| {
+            json!({ "recency_days": recency, "spend_365d": spend, "last_store": store })
+        }).collect();
+        let native = json!({ "rows": native }).to_string();
+        let expected = rows::parse(native.as_bytes(), &set, MAX_ROWS).unwrap().rows;
+
+        let json = |values: Vec<serde_json::Value>, name, datatype| tensor(name, datatype, &values);
+        let body = json!({ "inputs": [
+            json(store.iter().map(|x| json!(x)).collect(), "last_store", "BYTES"),
+            json(recency.iter().map(|x| json!(x)).collect(), "recency_days", "FP64"),
+            json(spend.iter().map(|x| json!(x)).collect(), "spend_365d", "FP64"),
+        ] }).to_string();
+        prop_assert_eq!(&read_json(&set, body.as_bytes()).rows, &expected);
+
+        let numbers = |values: Vec<f64>| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let spend = spend.iter().map(|x| x.unwrap_or(f64::NAN)).collect();
+        let (body, json_bytes) = request(&[
+            ("last_store", "BYTES", texts(&store), store.len()),
+            ("recency_days", "FP64", numbers(recency), store.len()),
+            ("spend_365d", "FP64", numbers(spend), store.len()),
+        ]);
+        prop_assert_eq!(&read(&body, Some(json_bytes), &set, MAX_ROWS).unwrap().rows, &expected);
+    }
+
+    /// Whatever comes in, reading it ends in an answer.
+    #[test]
+    fn noise_is_refused_and_never_a_panic(body in prop::collection::vec(any::<u8>(), 0..200), cut in 0..250_usize) {
+        prop_assert!(read(&body, Some(cut), &set(), MAX_ROWS).is_err());
+    }
+
+    /// A body that was cut or has bytes too many is refused.
+    #[test]
+    fn a_body_of_another_length_is_refused(off in -12..12_i32) {
+        let (mut body, json_bytes) = request(&[("recency_days", "FP64", vec![0; 16], 2)]);
+        let length = usize::try_from(i32::try_from(body.len()).unwrap() + off).unwrap();
+        body.resize(length, 0);
+        prop_assert_eq!(read(&body, Some(json_bytes), &set(), MAX_ROWS).is_ok(), off == 0);
+    }
+}
+
+#[test]
+fn every_number_type_reads_as_the_number() {
+    let set = set();
+    let number = |rows: &[FeatureRow]| match &rows[0].0[set.index_of("orders").unwrap()] {
+        Value::Number(number) => *number,
+        other => panic!("{other:?}"),
+    };
+    let table: [(&str, &[u8], serde_json::Value, f64); 13] = [
+        ("BOOL", &[1], json!(true), 1.0),
+        ("BOOL", &[0], json!(false), 0.0),
+        ("UINT8", &[255], json!(255), 255.0),
+        ("UINT16", &[255, 255], json!(65535), 65535.0),
+        ("UINT32", &[255, 255, 255, 255], json!(u32::MAX), 4_294_967_295.0),
+        ("UINT64", &[255; 8], json!(u64::MAX), 18_446_744_073_709_551_615.0),
+        ("INT8", &[254], json!(-2), -2.0),
+        ("INT16", &[254, 255], json!(-2), -2.0),
+        ("INT32", &[254, 255, 255, 255], json!(-2.0), -2.0),
+        ("INT64", &[254, 255, 255, 255, 255, 255, 255, 255], json!(-2), -2.0),
+        ("FP32", &0.1_f32.to_le_bytes(), json!(0.1), 0.1_f32.into()),
+        ("FP64", &0.1_f64.to_le_bytes(), json!(0.1), 0.1),
+        ("FP64", &(-0.0_f64).to_le_bytes(), json!(-0.0), -0.0),
+    ];
+    for (datatype, bytes, element, expected) in table {
+        let (body, json_bytes) = request(&[("orders", datatype, bytes.to_vec(), 1)]);
+        let found = number(&read(&body, Some(json_bytes), &set, MAX_ROWS).unwrap().rows);
+        assert_eq!(found.to_bits(), expected.to_bits(), "{datatype}, binary");
+        let body = json!({ "inputs": [tensor("orders", datatype, &[element])] }).to_string();
+        let found = number(&read_json(&set, body.as_bytes()).rows);
+        assert_eq!(found.to_bits(), expected.to_bits(), "{datatype}, JSON");
+    }
+}
+
+#[test]
+fn a_second_dimension_of_one_is_the_same() {
+    let set = set();
+    let flat = read_json(&set, br#"{"inputs": [{"name": "orders", "datatype": "INT64", "shape": [2], "data": [1, null]}]}"#);
+    for data in ["[1, null]", "[[1], [null]]"] {
+        let body = format!(
+            r#"{{"id": "7", "parameters": {{"priority": 1}}, "inputs": [
+                {{"data": {data}, "shape": [2, 1], "datatype": "INT64", "name": "orders", "parameters": {{"content_type": "np"}}}}
+            ]}}"#
+        );
+        let nested = read_json(&set, body.as_bytes());
+        assert_eq!(nested.rows, flat.rows);
+        assert_eq!(nested.id.as_deref(), Some("7"));
+    }
+    assert_eq!(flat.rows[1].0, vec![Value::Missing; set.features().len()]);
+    assert_eq!(flat.outputs, Output::ALL.map(|output| Requested { output, binary: false }));
+}
+
+#[test]
+fn outputs_are_chosen_by_name_each_in_its_form() {
+    let body = br#"{"parameters": {"binary_data_output": true},
+        "inputs": [{"name": "orders", "datatype": "INT64", "shape": [0], "data": []}],
+        "outputs": [{"name": "key"}, {"name": "p_value", "parameters": {"binary_data": false, "classification": 2}}]}"#;
+    let outputs = read_json(&set(), body).outputs;
+    let expected = [(Output::Key, true), (Output::PValue, false)];
+    assert_eq!(outputs, expected.map(|(output, binary)| Requested { output, binary }));
+}
+
+/// Each fault is named with its place; all of one request at once.
+#[test]
+fn faults_are_named() {
+    let set = set();
+    let one = |input: &str| format!(r#"{{"inputs": [{input}]}}"#);
+    let orders = |datatype: &str, shape: &str, data: &str| {
+        one(&format!(
+            r#"{{"name": "orders", "datatype": "{datatype}", "shape": {shape}, "data": {data}}}"#
+        ))
+    };
+    let two = |a: &str, b: &str| {
+        let input = |name: &str, rows: usize| tensor(name, "FP64", &vec![json!(1); rows]);
+        json!({ "inputs": [input(a, 1), input(b, 2)] }).to_string()
+    };
+    let table: [(String, &str); 32] = [
+        ("[]".into(), "expected an object with `inputs`"),
+        ("{}".into(), "inputs: is required: an array of tensors"),
+        (r#"{"inputs": []}"#.into(), "inputs: must not be empty"),
+        (r#"{"inputs": [7]}"#.into(), "inputs: must be an array of tensors"),
+        (one("{}"), "inputs[0].name: is required: the name of a feature"),
+        (one("{}"), "inputs[0].shape: is required: [rows] or [rows, 1]"),
+        (one("{}"), "inputs[0].datatype: is required"),
+        (one("{}"), "inputs[0].data: is required"),
+        (one(r#"{"name": "ordres"}"#), "inputs.ordres: is no feature; known are recency_days,"),
+        (orders("FP16", "[1]", "[1]"), "inputs.orders.datatype: must be that of a number: FP64"),
+        (orders("BYTES", "[1]", r#"["1"]"#), "it is `BYTES`"),
+        (
+            one(&tensor("last_store", "INT64", &[json!(1)]).to_string()),
+            "inputs.last_store.datatype: must be that of a text: BYTES",
+        ),
+        (
+            orders("FP64", "[1, 2]", "[1, 2]"),
+            "inputs.orders.shape: must be [rows] or [rows, 1]; it is [1, 2]",
+        ),
+        (orders("FP64", "[-1]", "[1]"), "inputs.orders.shape: must be [rows] or [rows, 1]"),
+        (
+            orders("FP64", "[18446744073709551615]", "[1]"),
+            "inputs.orders.shape: has 18446744073709551615 rows; at most 100",
+        ),
+        (orders("FP64", "[2]", "[1]"), "inputs.orders.data: has 1 elements; its shape says 2"),
+        (
+            orders("FP64", "[1]", "[1, 2]"),
+            "inputs.orders.data: has more elements than the 1 of its shape",
+        ),
+        (
+            orders("FP64", "[2]", r#"[1, "x"]"#),
+            "inputs.orders.data: element 1 must be a finite number that FP64 can hold",
+        ),
+        (orders("FP64", "[1]", "[true]"), "element 0 must be a finite number"),
+        (orders("FP64", "[1]", "[{}]"), "element 0 must be a finite number"),
+        (orders("FP64", "[1]", "[[1]]"), "element 0 must be a finite number"),
+        (orders("FP64", "[2, 1]", "[[1, 2]]"), "inputs.orders.data"),
+        (orders("FP64", "[1]", "1"), "inputs.orders.data: element 0"),
+        (orders("FP32", "[1]", "[1e300]"), "element 0 must be a finite number that FP32 can hold"),
+        (orders("INT8", "[1]", "[128]"), "that INT8 can hold"),
+        (orders("UINT8", "[1]", "[-1]"), "that UINT8 can hold"),
+        (orders("INT32", "[1]", "[1.5]"), "that INT32 can hold"),
+        (orders("BOOL", "[1]", "[1]"), "element 0 must be true or false"),
+        (two("orders", "gap_days"), "inputs.gap_days.shape: has 2 rows, and `inputs.orders` has 1"),
+        (two("orders", "orders"), "inputs.orders: is given twice"),
+        (
+            r#"{"inputs": [], "outputs": [{"name": "sgment"}]}"#.into(),
+            "outputs[0].name: there is no output `sgment`; known are segment, key,",
+        ),
+        (
+            r#"{"inputs": [], "outputs": [{"name": "key"}, {"name": "key"}], "id": 7}"#.into(),
+            "outputs[1].name: `key` is asked for twice",
+        ),
+    ];
+    for (body, expected) in table {
+        let text = refusal(read(body.as_bytes(), None, &set, MAX_ROWS));
+        assert!(text.contains(expected), "{body}\n{text}");
+    }
+    let binary = [
+        (
+            vec![("orders", "FP64", vec![0; 7], 1)],
+            "inputs.orders.data: has 7 bytes; 1 elements of FP64 take 8",
+        ),
+        (
+            vec![("orders", "FP64", f64::INFINITY.to_le_bytes().to_vec(), 1)],
+            "element 0 must be a finite number",
+        ),
+        (
+            vec![("last_store", "BYTES", vec![9, 0, 0, 0, 65], 1)],
+            "inputs.last_store.data: element 0 must be a text in UTF-8",
+        ),
+        (
+            vec![("last_store", "BYTES", vec![1, 0, 0, 0, 255], 1)],
+            "element 0 must be a text in UTF-8",
+        ),
+        (vec![("last_store", "BYTES", Vec::new(), 1)], "has 0 elements; its shape says 1"),
+    ];
+    for (parts, expected) in binary {
+        let (body, json_bytes) = request(&parts);
+        let text = refusal(read(&body, Some(json_bytes), &set, MAX_ROWS));
+        assert!(text.contains(expected), "{text}");
+    }
+    let (body, json_bytes) = request(&[("orders", "FP64", vec![0; 8], 1)]);
+    let text = refusal(read(&body[..json_bytes], None, &set, MAX_ROWS));
+    assert!(text.contains("Inference-Header-Content-Length"), "{text}");
+    let text = refusal(read(&body, Some(body.len() + 1), &set, MAX_ROWS));
+    assert!(text.contains("Inference-Header-Content-Length: is more than"), "{text}");
+}
+
+fn refusal(read: Result<InferRequest<'_>, Unreadable>) -> String {
+    match read {
+        Ok(request) => panic!("read as {request:?}"),
+        Err(Unreadable::Json(error)) => error.to_string(),
+        Err(Unreadable::Faults(faults)) => faults.to_string(),
+    }
+}
+
+const SCORE: Score =
+    Score { segment: 1, distance: 0.5, runner_up: Some(0), runner_up_distance: 2.0, p_value: 0.25 };
+
+fn scored(score: Option<Score>) -> Scored<'static> {
+    Scored {
+        segment: 1,
+        key: "s-2",
+        label: "Größe",
+        runner_up: score.map(|_| "s-1"),
+        score,
+        outlier: true,
+    }
+}
+
+fn write(by: AnsweredBy, rows: &[Scored<'_>], binary: bool) -> Written {
+    let outputs = Output::ALL.map(|output| Requested { output, binary });
+    let version = (by != AnsweredBy::Fallback).then_some("abc");
+    let reply = Reply { id: Some("7".into()), version, by, generation: 3, outputs: &outputs, rows };
+    reply.write().unwrap()
+}
+
+#[test]
+fn a_reply_is_these_bytes() {
+    let by = AnsweredBy::Model { segments: 2 };
+    let rows = [scored(Some(SCORE))];
+    let Written { body, json_bytes } = write(by, &rows, false);
+    assert_eq!(json_bytes, None);
+    let json = r#"{"model_name":"segments","model_version":"abc","id":"7","parameters":{"fallback":false,"generation":3},"outputs":[{"name":"segment","datatype":"INT64","shape":[1],"data":[1]},{"name":"key","datatype":"BYTES","shape":[1],"data":["s-2"]},{"name":"label","datatype":"BYTES","shape":[1],"data":["Größe"]},{"name":"distance","datatype":"FP32","shape":[1],"data":[0.5]},{"name":"runner_up","datatype":"BYTES","shape":[1],"data":["s-1"]},{"name":"confidence","datatype":"FP32","shape":[1],"data":[0.75]},{"name":"p_value","datatype":"FP64","shape":[1],"data":[0.25]},{"name":"outlier","datatype":"BOOL","shape":[1],"data":[true]}]}"#;
+    assert_eq!(String::from_utf8(body).unwrap(), json);
+
+    let Written { body, json_bytes } = write(by, &rows, true);
+    let (json, binary) = body.split_at(json_bytes.unwrap());
+    let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+    let sizes: Vec<&serde_json::Value> = json["outputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tensor| &tensor["parameters"]["binary_data_size"])
+        .collect();
+    assert_eq!(sizes, [8, 7, 11, 4, 7, 4, 8, 1]);
+    let expected: [&[u8]; 8] = [
+        &1_i64.to_le_bytes(),
+        b"\x03\0\0\0s-2",
+        "\x07\0\0\0Größe".as_bytes(),
+        &0.5_f32.to_le_bytes(),
+        b"\x03\0\0\0s-1",
+        &0.75_f32.to_le_bytes(),
+        &0.25_f64.to_le_bytes(),
+        &[1],
+    ];
+    assert_eq!(binary, expected.concat());
+}
+
+/// What nothing measured is left out, of answers as of the description.
+#[test]
+fn outputs_that_do_not_exist_are_left_out() {
+    let set = set();
+    let names = |tensors: &serde_json::Value| -> Vec<String> {
+        let name = |tensor: &serde_json::Value| tensor["name"].as_str().unwrap().to_owned();
+        tensors.as_array().unwrap().iter().map(name).collect()
+    };
+    let fallback = ["segment", "key", "label", "outlier"];
+    let alone = ["segment", "key", "label", "distance", "confidence", "p_value", "outlier"];
+    for (by, expected) in [
+        (AnsweredBy::Fallback, fallback.as_slice()),
+        (AnsweredBy::Model { segments: 1 }, alone.as_slice()),
+        (AnsweredBy::Model { segments: 2 }, Output::ALL.map(Output::name).as_slice()),
+    ] {
+        let metadata = serde_json::to_value(Metadata::new(&set, None, by, MAX_ROWS)).unwrap();
+        assert_eq!(names(&metadata["outputs"]), expected);
+        let score = (by != AnsweredBy::Fallback).then_some(SCORE);
+        for binary in [false, true] {
+            let Written { body, json_bytes } = write(by, &[scored(score)], binary);
+            let json = &body[..json_bytes.unwrap_or(body.len())];
+            let reply: serde_json::Value = serde_json::from_slice(json).unwrap();
+            assert_eq!(names(&reply["outputs"]), expected);
+            assert_eq!(reply["parameters"]["fallback"], by == AnsweredBy::Fallback);
+        }
+    }
+}
+
+/// What is described can be sent: a tensor made from each input is taken.
+#[test]
+fn the_description_is_enough_to_call() {
+    let set = set();
+    let metadata = Metadata::new(&set, None, AnsweredBy::Fallback, MAX_ROWS);
+    let metadata = serde_json::to_value(metadata).unwrap();
+    assert_eq!(metadata["name"], "segments");
+    let inputs: Vec<serde_json::Value> = metadata["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|input| {
+            assert_eq!(input["shape"], json!([-1]));
+            assert!(input["parameters"]["unit"].is_string());
+            let element = if input["datatype"] == "BYTES" { json!("x") } else { json!(1.5) };
+            tensor(input["name"].as_str().unwrap(), input["datatype"].as_str().unwrap(), &[element])
+        })
+        .collect();
+    assert!(inputs.len() > 10);
+    let body = json!({ "inputs": inputs }).to_string();
+    let request = read_json(&set, body.as_bytes());
+    let given = request.rows[0].0.iter().filter(|value| **value != Value::Missing).count();
+    assert_eq!(given, inputs.len());
+}
