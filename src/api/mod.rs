@@ -9,6 +9,7 @@ mod customers;
 mod error;
 mod events;
 mod extract;
+mod failed;
 mod gate;
 mod models;
 pub mod openapi;
@@ -27,9 +28,12 @@ pub use state::ApiState;
 /// Every route of the API. A route is declared once, with its metrics.
 pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
     let bulk = post(events::post_bulk);
-    let routes: [(&str, &[&str], MethodRouter<ApiState>, bool); 15] = [
+    let routes: [(&str, &[&str], MethodRouter<ApiState>, bool); 18] = [
         ("/v1/events", &["POST"], post(events::post_events), true),
         ("/v1/events/bulk", &["POST"], bulk, false),
+        ("/v1/events/failed", &["GET"], get(failed::get_failed), true),
+        ("/v1/events/failed/summary", &["GET"], get(failed::get_summary), true),
+        ("/v1/events/failed/replay", &["POST"], post(failed::post_replay), true),
         ("/v1/score", &["POST"], post(score::post_score), true),
         ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
         ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),

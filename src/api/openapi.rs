@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 type Operation =
     (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
-const OPERATIONS: [Operation; 14] = [
+const OPERATIONS: [Operation; 17] = [
     (
         "/v1/events",
         "post",
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were",
+        "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
     ),
     (
         "/v1/events/bulk",
@@ -27,6 +27,30 @@ const OPERATIONS: [Operation; 14] = [
         "Send events as NDJSON, one a line, streamed",
         Some("Bulk"),
         "NDJSON: a verdict per line, after its commit. Read while you write",
+    ),
+    (
+        "/v1/events/failed",
+        "get",
+        "read",
+        "Rejected events, newest first: whose, when and why; with raw=true (scope train) as they came",
+        None,
+        "The events. Those of strict requests are not among them, nor all of a flood (failed_events.max_per_minute)",
+    ),
+    (
+        "/v1/events/failed/summary",
+        "get",
+        "read",
+        "Rejected events counted by key, door and reason, largest first",
+        None,
+        "The counts",
+    ),
+    (
+        "/v1/events/failed/replay",
+        "post",
+        "ingest",
+        "Send rejected events in again after a fix, oldest first; each is counted once however often",
+        Some("Replay"),
+        "How many were accepted, duplicate, rejected again; `next_after` until all have had their turn",
     ),
     (
         "/v1/score",
@@ -98,6 +122,19 @@ const OPERATIONS: [Operation; 14] = [
     ),
 ];
 
+/// Path, name, type, what is asked for after the `?`.
+const ASKED: [(&str, &str, &str, &str); 9] = [
+    ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
+    ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
+    ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),
+    ("/v1/events/failed", "door", "string", "events or bulk"),
+    ("/v1/events/failed", "key", "string", "The id of the key that sent it"),
+    ("/v1/events/failed", "reason", "string", "As the summary has it"),
+    ("/v1/events/failed", "raw", "boolean", "With the bodies; takes the scope train"),
+    ("/v1/events/failed/summary", "since", "string", "An RFC 3339 instant; all when left out"),
+    ("/v1/events/failed/summary", "limit", "integer", "From 1 to 500 groups; 50 when left out"),
+];
+
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
 pub(super) async fn get_document() -> Response {
@@ -122,13 +159,22 @@ pub fn document() -> Value {
                 "5XX": { "$ref": "#/components/responses/Problem" },
             },
         });
+        let asked = ASKED.iter().filter(|(of, ..)| *of == path);
+        let mut parameters: Vec<Value> = asked
+            .map(|(_, name, kind, text)| {
+                json!({ "name": name, "in": "query", "schema": { "type": kind }, "description": text })
+            })
+            .collect();
         if path.contains("{id}") {
-            operation["parameters"] = json!([{ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }]);
+            parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }));
+        }
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
         }
         if let Some(schema) = request {
             let media = if schema == "Bulk" { "application/x-ndjson" } else { "application/json" };
             operation["requestBody"] = json!({
-                "required": schema != "Why" && schema != "RunRequest",
+                "required": !["Why", "RunRequest", "Replay"].contains(&schema),
                 "content": { media: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
             });
         }
@@ -182,6 +228,19 @@ fn schemas() -> Value {
             { "type": "array", "items": { "$ref": "#/components/schemas/Event" } },
         ] },
         "Bulk": { "type": "string", "description": "One event a line" },
+        "Replay": {
+            "type": "object",
+            "additionalProperties": false,
+            "description": "Which; what is left out does not matter",
+            "properties": {
+                "ids": { "type": "array", "items": { "type": "string" } },
+                "door": { "type": "string" },
+                "key": { "type": "string" },
+                "reason": { "type": "string" },
+                "after": { "type": "string", "description": "The last answer's `next_after`" },
+                "limit": { "type": "integer", "minimum": 1, "maximum": 1000, "default": 1000 },
+            },
+        },
         "Features": {
             "type": "object",
             "description": "Features by name, as /v1/features lists them; left out or null is missing",

@@ -19,6 +19,7 @@ use crate::domain::feature::FeatureSet;
 use crate::domain::wire::native;
 use crate::service::access::Access;
 use crate::service::clock::Clock;
+use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
@@ -123,21 +124,19 @@ impl App {
             settings: config.training.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let limits = native::Limits {
-            max_future_millis: i64::try_from(config.intake.max_future.as_millis())?,
-            max_property_depth: config.intake.max_property_depth,
-        };
+        let failed = Arc::new(FailedEvents::new(
+            db.clone(),
+            clock.clone(),
+            Arc::clone(&metrics),
+            config.failed_events,
+        ));
         let (intake, workers) = Intake::new(
             db.clone(),
             Arc::clone(&live),
             clock.clone(),
             Arc::clone(&metrics),
-            intake::Settings {
-                limits,
-                shards: config.intake.shards,
-                max_batch_events: config.intake.max_batch_events,
-                max_waiting_events: config.intake.max_waiting_events,
-            },
+            Arc::clone(&failed),
+            intake_settings(&config)?,
         );
         let intake_workers = IntakeWorkers::start(workers);
         let reassigner = Reassigner {
@@ -178,6 +177,7 @@ impl App {
             api: api_state.clone(),
             training,
             reassigner,
+            failed,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
             keep_history_days: config.history.keep_days,
@@ -291,6 +291,20 @@ pub fn features(config: &Config) -> anyhow::Result<FeatureSet> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the feature set {}", file.display()))?;
     FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))
+}
+
+fn intake_settings(config: &Config) -> anyhow::Result<intake::Settings> {
+    let settings = &config.intake;
+    Ok(intake::Settings {
+        limits: native::Limits {
+            max_future_millis: i64::try_from(settings.max_future.as_millis())?,
+            max_property_depth: settings.max_property_depth,
+            max_event_bytes: settings.max_event_bytes,
+        },
+        shards: settings.shards,
+        max_batch_events: settings.max_batch_events,
+        max_waiting_events: settings.max_waiting_events,
+    })
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

@@ -10,7 +10,9 @@ use axum::routing::post;
 use segmentd::app::App;
 use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
+use segmentd::domain::wire::Door;
 use segmentd::service::access;
+use segmentd::service::failed::Source;
 use segmentd::service::intake::WhenFull;
 use segmentd::service::registry::Change;
 use serde_json::{Value, json};
@@ -80,8 +82,10 @@ async fn start(state: &std::path::Path) -> (Started, String, Models, oneshot::Se
     let handles = app.state();
     handles.access.refresh().await.unwrap();
     let now = handles.intake.now();
-    let events = (0..CUSTOMERS * 4).map(|n| handles.intake.read(&order(n, now), now)).collect();
-    handles.intake.accept(events, now, WhenFull::Refuse).await.unwrap();
+    let read = |n| handles.intake.read(order(n, now).to_string().as_bytes(), now);
+    let events = (0..CUSTOMERS * 4).map(read).collect();
+    let source = Source { door: Door::Events, key_id: "bench" };
+    handles.intake.accept(events, source, now, WhenFull::Refuse).await.unwrap();
     let mut models = Vec::new();
     for segments in [6, 8] {
         let spec =

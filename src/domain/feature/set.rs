@@ -113,8 +113,9 @@ impl FeatureSet {
 
     /// Lets an event in: properties that no feature or trait reads are dropped.
     /// Refused is a declared property of the wrong type, a number beyond
-    /// ±[`MAX_NUMBER`] or a text longer than [`MAX_TEXT_BYTES`]; the fault's
-    /// path names the property: `properties.sales_value`.
+    /// ±[`MAX_NUMBER`], a text longer than [`MAX_TEXT_BYTES`] or one that holds
+    /// NUL, the one character that Postgres does not keep; the fault's path names
+    /// the property: `properties.sales_value`.
     pub fn admit(&self, mut event: Event) -> Result<Event, Fault> {
         let mut properties = std::mem::take(&mut event.properties);
         for (name, value) in properties.iter() {
@@ -212,6 +213,9 @@ fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
         }
         Scalar::Text(text) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long; it is {}", text.len()))
+        }
+        Scalar::Text(text) if text.contains('\0') => {
+            Err("must not hold the character NUL".to_owned())
         }
         _ => Ok(()),
     }

@@ -29,6 +29,8 @@ pub struct Limits {
     pub max_future_millis: i64,
     /// Objects inside objects.
     pub max_property_depth: usize,
+    /// As JSON, in the form it came in.
+    pub max_event_bytes: usize,
 }
 
 /// Checks one event to the end: every fault is reported.
@@ -60,6 +62,10 @@ pub fn parse(
             "name",
             "is required for `track`: what happened, such as `Order Completed`",
         ));
+    }
+    // Postgres keeps every other character.
+    if name.contains('\0') {
+        faults.push(Fault::new("name", "must not hold the character NUL"));
     }
     let customer = match text(object, "customer_id", &mut faults) {
         None => {
@@ -135,7 +141,8 @@ fn happened(
     };
     if happened > received_at.plus_millis(limits.max_future_millis) {
         let allowed = limits.max_future_millis / 1000;
-        faults.push(Fault::new("timestamp", format!("lies more than {allowed} s in the future")));
+        let problem = format!("lies in the future; at most {allowed} s after now is let in");
+        faults.push(Fault::new("timestamp", problem));
     }
     if happened < EARLIEST {
         faults.push(Fault::new("timestamp", "lies before 1971: is the unit right?"));
