@@ -295,8 +295,12 @@ fn page() -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             rows,
-            "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}.</small></td></tr>"
+            "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}."
         );
+        for (_, name, _, text) in ASKED.iter().filter(|(of, ..)| *of == path) {
+            let _ = write!(rows, "<br><code>?{name}=</code> {text}.");
+        }
+        rows.push_str("</small></td></tr>");
     }
     let mut problems = String::new();
     for (kind, status, text) in PROBLEMS {

@@ -27,3 +27,4 @@ mod stats;
 mod telemetry;
 mod tidy;
 mod train;
+mod wire;

@@ -3,7 +3,9 @@
 //! Requests share transactions. A customer belongs to one shard of this
 //! process; a shard commits what has gathered while its last commit was on its
 //! way. So an idle service answers after one small transaction, a loaded one
-//! works in large ones, and no two shards ever wait for the same customer.
+//! works in large ones, and no two shards ever wait for the same customer. A
+//! strict request has a transaction of its own beside them; ids, then customers,
+//! are taken in order everywhere, so nobody waits in a circle.
 
 mod commit;
 mod fold;
