@@ -32,7 +32,8 @@
 //! one transaction: `store::events` inserts the new ones, `store::customers`
 //! locks their states in key order, `domain::feature` folds, the
 //! [`service::live::Lineup`] scores, `store::assignments` records. The answer
-//! follows the commit.
+//! follows the commit. What is refused is kept by `service::failed`, to be
+//! replayed through the same road.
 //!
 //! **A retrain.** `service::training` takes the lease, reads every state as of
 //! one instant, and calls `domain::train` on threads of its own at the lowest

@@ -7,16 +7,19 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::customers::StandingBody;
 use crate::api::error::{FaultBody, fault_bodies};
-use crate::api::extract::{Body, Caller, Ingest, json};
+use crate::api::extract::{Asked, Body, Caller, Ingest};
 use crate::api::{ApiError, ApiState};
+use crate::domain::access::Principal;
 use crate::domain::event::Event;
 use crate::domain::fault::Faults;
-use crate::domain::time::Timestamp;
+use crate::domain::wire::Door;
+use crate::service::failed::{HEAD_BYTES, Refused, Source};
 use crate::service::intake::{Outcome, WhenFull};
 
 /// The answer: counts, and one verdict an event, in order.
@@ -25,6 +28,9 @@ struct EventsBody<'o> {
     accepted: usize,
     duplicate: usize,
     rejected: usize,
+    /// Of a strict request that was refused: those that were right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_counted: Option<usize>,
     outcomes: Vec<VerdictBody<'o>>,
 }
 
@@ -45,34 +51,62 @@ struct VerdictBody<'o> {
     errors: Vec<FaultBody>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowToTake {
+    /// All of the events or none.
+    #[serde(default)]
+    strict: bool,
+}
+
 /// 200 when every event was accepted or a duplicate, 207 when some were
-/// rejected, 422 when all were.
+/// rejected, 422 when all were. Strict: 200, or 422 and nothing was counted.
 pub(super) async fn post_events(
     State(state): State<ApiState>,
-    _: Caller<Ingest>,
+    caller: Caller<Ingest>,
+    Asked(HowToTake { strict }): Asked<HowToTake>,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let received_at = state.intake.now();
-    let values = match json::<Value>(&body)? {
-        Value::Array(values) => values,
-        one => vec![one],
+    let heavy = body.len() > HEAVY_BODY_BYTES;
+    let reading = state.clone();
+    let read = move || {
+        let events = events(&body).map_err(|error| ApiError::json(&error))?;
+        let read = |raw: &RawValue| reading.intake.read(raw.get().as_bytes(), received_at);
+        Ok(events.into_iter().map(read).collect())
     };
-    let events = values.iter().map(|value| state.intake.read(value, received_at)).collect();
-    let outcomes = state.intake.accept(events, received_at, WhenFull::Refuse).await?;
+    let events: Vec<_> = blocking::run(heavy, read).await?;
+    let outcomes = if strict {
+        state.intake.accept_strict(events, received_at).await?
+    } else {
+        let source = Source { door: Door::Events, key_id: &caller.principal.key_id };
+        state.intake.accept(events, source, received_at, WhenFull::Refuse).await?
+    };
     let outcomes: Vec<_> = outcomes.iter().map(|outcome| verdict(outcome, None)).collect();
     let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();
+    let rejected = count("rejected");
     let body = EventsBody {
         accepted: count("accepted"),
         duplicate: count("duplicate"),
-        rejected: count("rejected"),
+        rejected,
+        not_counted: (strict && rejected > 0).then(|| count("not_counted")),
         outcomes,
     };
     let status = match (body.rejected, body.outcomes.len()) {
         (0, _) => StatusCode::OK,
-        (rejected, all) if rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
+        (rejected, all) if strict || rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::MULTI_STATUS,
     };
     Ok((status, Json(body)).into_response())
+}
+
+/// The events of a body as they stand in it: one, or those of an array.
+fn events(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        serde_json::from_slice(body)
+    } else {
+        Ok(vec![serde_json::from_slice(body)?])
+    }
 }
 
 /// Reads lines as they come and answers each line with a verdict as soon as its
@@ -81,23 +115,24 @@ pub(super) async fn post_events(
 /// lines without a verdict were not counted and can be sent again.
 pub(super) async fn post_bulk(
     State(state): State<ApiState>,
-    _: Caller<Ingest>,
+    caller: Caller<Ingest>,
     request: Request,
 ) -> Response {
     let lines = Lines::new(request.into_body(), state.max_line_bytes);
-    let batches = stream::unfold(Some((state, lines)), |work| async move {
-        let (state, mut lines) = work?;
-        let (verdicts, more) = next_batch(&state, &mut lines).await;
-        Some((Ok::<_, std::convert::Infallible>(verdicts), more.then_some((state, lines))))
+    let work = (state, caller.principal, lines);
+    let batches = stream::unfold(Some(work), |work| async move {
+        let (state, sender, mut lines) = work?;
+        let (verdicts, more) = next_batch(&state, &sender, &mut lines).await;
+        Some((Ok::<_, std::convert::Infallible>(verdicts), more.then_some((state, sender, lines))))
     });
     let body = HttpBody::from_stream(batches);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 /// Verdicts of one batch as NDJSON, and whether there may be more.
-async fn next_batch(state: &ApiState, lines: &mut Lines) -> (Bytes, bool) {
+async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> (Bytes, bool) {
     let mut numbers = Vec::new();
-    let mut events: Vec<Result<Event, Faults>> = Vec::new();
+    let mut events: Vec<Result<Event, Refused>> = Vec::new();
     let received_at = state.intake.now();
     let mut ended = None;
     while events.len() < state.intake.max_batch_events() {
@@ -105,13 +140,11 @@ async fn next_batch(state: &ApiState, lines: &mut Lines) -> (Bytes, bool) {
             Line::Text(text) if text.trim_ascii().is_empty() => {}
             Line::Text(text) => {
                 numbers.push(lines.number);
-                events.push(read(state, &text, received_at));
+                events.push(state.intake.read(&text, received_at));
             }
-            Line::TooLong => {
+            Line::TooLong(head) => {
                 numbers.push(lines.number);
-                let most = lines.max_line_bytes;
-                let problem = format!("is longer than {most} bytes");
-                events.push(Err(Faults::one("line", problem)));
+                events.push(Err(state.intake.too_large(&head)));
             }
             Line::End => {
                 ended = Some(None);
@@ -125,7 +158,8 @@ async fn next_batch(state: &ApiState, lines: &mut Lines) -> (Bytes, bool) {
     }
     let first = numbers.first().copied();
     let mut out = Vec::new();
-    match state.intake.accept(events, received_at, WhenFull::Wait).await {
+    let source = Source { door: Door::Bulk, key_id: &sender.key_id };
+    match state.intake.accept(events, source, received_at, WhenFull::Wait).await {
         Ok(outcomes) => {
             for (line, outcome) in numbers.into_iter().zip(&outcomes) {
                 let mut verdict = verdict(outcome, Some(line));
@@ -149,12 +183,6 @@ async fn next_batch(state: &ApiState, lines: &mut Lines) -> (Bytes, bool) {
     (out.into(), ended.is_none())
 }
 
-fn read(state: &ApiState, text: &[u8], received_at: Timestamp) -> Result<Event, Faults> {
-    let value: Value = serde_json::from_slice(text)
-        .map_err(|error| Faults::one("line", format!("is not JSON: {error}")))?;
-    state.intake.read(&value, received_at)
-}
-
 fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
     let blank = VerdictBody {
         line,
@@ -174,6 +202,9 @@ fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
         },
         Outcome::Duplicate { message_id } => {
             VerdictBody { status: "duplicate", message_id: Some(message_id), ..blank }
+        }
+        Outcome::NotCounted { message_id } => {
+            VerdictBody { status: "not_counted", message_id: Some(message_id), ..blank }
         }
         Outcome::Rejected { faults } => VerdictBody { errors: fault_bodies(faults), ..blank },
     }
@@ -209,7 +240,8 @@ struct Lines {
 
 enum Line {
     Text(Bytes),
-    TooLong,
+    /// How it begins.
+    TooLong(Bytes),
     End,
     Broken(String),
 }
@@ -222,24 +254,25 @@ impl Lines {
 
     async fn next(&mut self) -> Line {
         let mut searched = 0;
-        let mut skipping = false;
+        let mut skipped = None;
         loop {
             let newline = self.buffer[searched..].iter().position(|&byte| byte == b'\n');
             if let Some(at) = newline {
                 let mut line = self.buffer.split_to(searched + at + 1);
                 line.truncate(searched + at);
-                return self.give(line, skipping);
+                return self.give(line, skipped);
             }
             if self.at_end {
-                if self.buffer.is_empty() && !skipping {
+                if self.buffer.is_empty() && skipped.is_none() {
                     return Line::End;
                 }
                 let line = self.buffer.split();
-                return self.give(line, skipping);
+                return self.give(line, skipped);
             }
             if self.buffer.len() > self.max_line_bytes {
+                let head = &self.buffer[..self.buffer.len().min(HEAD_BYTES)];
+                skipped.get_or_insert_with(|| Bytes::copy_from_slice(head));
                 self.buffer.clear();
-                skipping = true;
             }
             searched = self.buffer.len();
             match self.chunks.next().await {
@@ -250,12 +283,13 @@ impl Lines {
         }
     }
 
-    fn give(&mut self, line: BytesMut, skipping: bool) -> Line {
+    /// `skipped`: how the line began, when its rest alone is left.
+    fn give(&mut self, line: BytesMut, skipped: Option<Bytes>) -> Line {
         self.number += 1;
-        if skipping || line.len() > self.max_line_bytes {
-            Line::TooLong
-        } else {
-            Line::Text(line.freeze())
+        match skipped {
+            Some(head) => Line::TooLong(head),
+            None if line.len() > self.max_line_bytes => Line::TooLong(line.freeze()),
+            None => Line::Text(line.freeze()),
         }
     }
 }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::{Principal, Scope};
@@ -83,6 +84,20 @@ pub(super) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     Some(user.to_owned().into())
 }
 
+/// What is asked for after the `?`.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        Query::<T>::try_from_uri(&parts.uri)
+            .map(|Query(asked)| Self(asked))
+            .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())).into())
+    }
+}
+
 /// Part of a list, newest first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page {
@@ -96,22 +111,27 @@ const MAX_LIMIT: i64 = 500;
 impl FromRequestParts<ApiState> for Page {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Raw {
             before: Option<Timestamp>,
             limit: Option<i64>,
         }
-        let raw = Query::<Raw>::try_from_uri(&parts.uri)
-            .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())))?;
-        let limit = raw.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            let range = format!("must be from 1 to {MAX_LIMIT}");
-            return Err(ServiceError::Invalid(Faults::one("limit", range)).into());
-        }
+        let Asked(raw) = Asked::<Raw>::from_request_parts(parts, state).await?;
+        let limit = limit(raw.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
         Ok(Self { before: raw.before, limit })
     }
+}
+
+/// How many entries of a list are asked for.
+pub(super) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, ApiError> {
+    let limit = asked.unwrap_or(default);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    let range = format!("must be from 1 to {most}");
+    Err(ServiceError::Invalid(Faults::one("limit", range)).into())
 }
 
 /// The whole body, at most as large as configured.

@@ -10,6 +10,7 @@ mod customers;
 mod error;
 mod events;
 mod extract;
+mod failed;
 mod gate;
 mod inference;
 mod models;
@@ -60,11 +61,14 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 15] {
+fn native() -> [Route; 18] {
     let runs = get(training::get_runs).post(training::post_run);
     [
         ("/v1/events", &["POST"], post(events::post_events), true),
         ("/v1/events/bulk", &["POST"], post(events::post_bulk), false),
+        ("/v1/events/failed", &["GET"], get(failed::get_failed), true),
+        ("/v1/events/failed/summary", &["GET"], get(failed::get_summary), true),
+        ("/v1/events/failed/replay", &["POST"], post(failed::post_replay), true),
         ("/v1/score", &["POST"], post(score::post_score), true),
         ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
         ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),

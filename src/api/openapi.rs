@@ -22,7 +22,7 @@ const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were",
+        "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
     ),
     (
         "/v1/events/bulk",
@@ -106,6 +106,30 @@ const OPERATIONS: &[Operation] = &[
         "The settings; 404 without a key of scope ingest",
     ),
     (
+        "/v1/events/failed",
+        "get",
+        "read",
+        "Rejected events, newest first: whose, when and why; with raw=true (scope train) as they came",
+        None,
+        "The events. Those of strict requests are not among them, nor all of a flood (failed_events.max_per_minute)",
+    ),
+    (
+        "/v1/events/failed/summary",
+        "get",
+        "read",
+        "Rejected events counted by key, door and reason, largest first",
+        None,
+        "The counts",
+    ),
+    (
+        "/v1/events/failed/replay",
+        "post",
+        "ingest",
+        "Send rejected events in again after a fix, oldest first; each is counted once however often",
+        Some("Replay"),
+        "How many were accepted, duplicate, rejected again; `next_after` until all have had their turn",
+    ),
+    (
         "/v1/score",
         "post",
         "score",
@@ -179,12 +203,25 @@ const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 
                               with Segment. A failure has `code` and `message` too";
 
 /// Bodies that may be left out.
-const OPTIONAL: [&str; 4] = ["Why", "RunRequest", "IndexRequest", "LoadRequest"];
+const OPTIONAL: [&str; 5] = ["Why", "RunRequest", "Replay", "IndexRequest", "LoadRequest"];
 
 /// Every operation, door by door.
 fn operations() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS.iter().chain(inference::OPERATIONS)
 }
+
+/// Path, name, type, what is asked for after the `?`.
+const ASKED: [(&str, &str, &str, &str); 9] = [
+    ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
+    ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
+    ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),
+    ("/v1/events/failed", "door", "string", "events, bulk or segment"),
+    ("/v1/events/failed", "key", "string", "The id of the key that sent it"),
+    ("/v1/events/failed", "reason", "string", "As the summary has it"),
+    ("/v1/events/failed", "raw", "boolean", "With the bodies; takes the scope train"),
+    ("/v1/events/failed/summary", "since", "string", "An RFC 3339 instant; all when left out"),
+    ("/v1/events/failed/summary", "limit", "integer", "From 1 to 500 groups; 50 when left out"),
+];
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
@@ -217,8 +254,13 @@ pub fn document() -> Value {
                 "5XX": failure,
             },
         });
+        let asked = ASKED.iter().filter(|(of, ..)| *of == path);
+        let asked = asked.map(|(_, name, kind, text)| {
+            json!({ "name": name, "in": "query", "schema": { "type": kind }, "description": text })
+        });
         let parameters: Vec<Value> = parameters(path)
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .chain(asked)
             .collect();
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
@@ -233,10 +275,9 @@ pub fn document() -> Value {
         let at = paths.entry(path).or_insert_with(|| json!({}));
         at[method] = operation;
     }
-    let mut schemas = schemas();
-    if let (Value::Object(ours), Value::Object(theirs)) = (&mut schemas, inference::schemas()) {
-        ours.extend(theirs);
-    }
+    let parts = [schemas(), segment_schemas(), inference::schemas()];
+    let schemas: serde_json::Map<String, Value> =
+        parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -278,28 +319,8 @@ fn parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn schemas() -> Value {
+fn segment_schemas() -> Value {
     json!({
-        "Event": {
-            "type": "object",
-            "required": ["type", "customer_id"],
-            "additionalProperties": false,
-            "properties": {
-                "message_id": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
-                "customer_id": { "type": "string", "maxLength": 200 },
-                "type": { "enum": ["identify", "track", "page", "screen"] },
-                "name": { "type": "string", "description": "Required for `track`" },
-                "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },
-                "sent_at": { "type": "string", "format": "date-time", "description": "The sender's clock, to correct `timestamp` by" },
-                "properties": { "type": "object" },
-                "traits": { "type": "object", "description": "For `identify`" },
-                "context": { "type": "object", "description": "Taken and dropped" },
-            },
-        },
-        "Events": { "oneOf": [
-            { "$ref": "#/components/schemas/Event" },
-            { "type": "array", "items": { "$ref": "#/components/schemas/Event" } },
-        ] },
         "SegmentMessage": {
             "type": "object",
             "description": "What Segment's spec calls a call; fields beyond these are passed over",
@@ -332,7 +353,45 @@ fn schemas() -> Value {
                 "context": { "type": "object", "description": "Taken and dropped" },
             },
         },
+    })
+}
+
+fn schemas() -> Value {
+    json!({
+        "Event": {
+            "type": "object",
+            "required": ["type", "customer_id"],
+            "additionalProperties": false,
+            "properties": {
+                "message_id": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
+                "customer_id": { "type": "string", "maxLength": 200 },
+                "type": { "enum": ["identify", "track", "page", "screen"] },
+                "name": { "type": "string", "description": "Required for `track`" },
+                "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },
+                "sent_at": { "type": "string", "format": "date-time", "description": "The sender's clock, to correct `timestamp` by" },
+                "properties": { "type": "object" },
+                "traits": { "type": "object", "description": "For `identify`" },
+                "context": { "type": "object", "description": "Taken and dropped" },
+            },
+        },
+        "Events": { "oneOf": [
+            { "$ref": "#/components/schemas/Event" },
+            { "type": "array", "items": { "$ref": "#/components/schemas/Event" } },
+        ] },
         "Bulk": { "type": "string", "description": "One event a line" },
+        "Replay": {
+            "type": "object",
+            "additionalProperties": false,
+            "description": "Which; what is left out does not matter",
+            "properties": {
+                "ids": { "type": "array", "items": { "type": "string" } },
+                "door": { "type": "string" },
+                "key": { "type": "string" },
+                "reason": { "type": "string" },
+                "after": { "type": "string", "description": "The last answer's `next_after`" },
+                "limit": { "type": "integer", "minimum": 1, "maximum": 1000, "default": 1000 },
+            },
+        },
         "Features": {
             "type": "object",
             "description": "Features by name, as /v1/features lists them; left out or null is missing",
@@ -388,8 +447,12 @@ fn page() -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             rows,
-            "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}.</small></td></tr>"
+            "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}."
         );
+        for (_, name, _, text) in ASKED.iter().filter(|(of, ..)| of == path) {
+            let _ = write!(rows, "<br><code>?{name}=</code> {text}.");
+        }
+        rows.push_str("</small></td></tr>");
     }
     let mut problems = String::new();
     for (kind, status, text) in PROBLEMS {

@@ -26,9 +26,10 @@ use crate::api::gate::GateLayer;
 use crate::api::packing::Packing;
 use crate::api::{ApiError, ApiState};
 use crate::domain::event::{Event, EventKind};
-use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::Door;
 use crate::domain::wire::segment::{self, Form};
+use crate::service::failed::{Refused, Source};
 use crate::service::intake::{Outcome, WhenFull};
 
 /// When to come back, as the browser's library reads it.
@@ -112,10 +113,14 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Tak
         let body = packing.unpack(body, reading.max_body_bytes)?;
         read(&reading, form, caller, &body, received_at)
     };
-    let events = blocking::run(heavy, read).await?;
-    let outcomes = state.intake.accept(events, received_at, WhenFull::Refuse).await?;
+    let (caller, events) = blocking::run(heavy, read).await?;
+    let source = Source { door: Door::Segment, key_id: &caller.principal.key_id };
+    let outcomes = state.intake.accept(events, source, received_at, WhenFull::Refuse).await?;
     Ok(Json(taken(outcomes)))
 }
+
+/// Who sends, and each message: let in or refused.
+type Sent = (Caller<Ingest>, Vec<Result<Event, Refused>>);
 
 /// Every message of the body, once the caller is known: by the head, or else by
 /// the key in the body.
@@ -125,11 +130,11 @@ fn read(
     caller: Option<Caller<Ingest>>,
     body: &Bytes,
     received_at: Timestamp,
-) -> Result<Vec<Result<Event, Faults>>, ApiError> {
+) -> Result<Sent, ApiError> {
     let body = segment::Body::parse(body, form).map_err(|error| {
         ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
     })?;
-    let Caller { .. } = match (caller, &body.write_key) {
+    let caller = match (caller, &body.write_key) {
         (Some(caller), _) => caller,
         (None, Some(key)) => Caller::prove(state, key)?,
         (None, None) => {
@@ -138,7 +143,8 @@ fn read(
             ));
         }
     };
-    Ok(state.intake.read_segment(&body, received_at))
+    let events = state.intake.read_segment(&body, received_at);
+    Ok((caller, events))
 }
 
 fn taken(outcomes: Vec<Outcome>) -> Taken {
@@ -148,6 +154,8 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
         match outcome {
             Outcome::Accepted { .. } => taken.accepted += 1,
             Outcome::Duplicate { .. } => taken.duplicate += 1,
+            // Of strict requests, which this door does not know.
+            Outcome::NotCounted { .. } => {}
             Outcome::Rejected { faults } => {
                 taken.rejected += 1;
                 taken.rejections.push(Rejection { index, errors: fault_bodies(&faults) });

@@ -20,7 +20,7 @@ pub struct Handles {
     pub access: Access,
     pub live: Arc<Live>,
     pub readiness: Readiness,
-    pub intake: Intake,
+    pub intake: Arc<Intake>,
     pub registry: Arc<Registry>,
     pub training: Arc<Training>,
     pub db: ReadDb,

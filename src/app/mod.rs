@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::access::Access;
 use crate::service::clock::Clock;
+use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
@@ -121,11 +122,18 @@ impl App {
             settings: config.training.clone(),
             metrics: Arc::clone(&metrics),
         });
+        let failed = Arc::new(FailedEvents::new(
+            db.clone(),
+            clock.clone(),
+            Arc::clone(&metrics),
+            config.failed_events,
+        ));
         let (intake, workers) = Intake::new(
             db.clone(),
             Arc::clone(&live),
             clock.clone(),
             Arc::clone(&metrics),
+            Arc::clone(&failed),
             intake::Settings::from(&config.intake),
         );
         let intake_workers = IntakeWorkers::start(workers);
@@ -154,7 +162,7 @@ impl App {
             access,
             live,
             readiness,
-            intake,
+            intake: Arc::new(intake),
             registry,
             training: Arc::clone(&training),
             db: db.read().clone(),
@@ -168,6 +176,7 @@ impl App {
             api: api_state.clone(),
             training,
             reassigner,
+            failed,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
             keep_history_days: config.history.keep_days,

@@ -11,6 +11,7 @@ use crate::api::ApiState;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::error::Chain;
+use crate::service::failed::FailedEvents;
 use crate::service::history;
 use crate::service::intake::Worker;
 use crate::service::reassign::Reassigner;
@@ -25,6 +26,7 @@ pub(super) struct Tasks {
     pub(super) api: ApiState,
     pub(super) training: Arc<Training>,
     pub(super) reassigner: Reassigner,
+    pub(super) failed: Arc<FailedEvents>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
     pub(super) keep_history_days: u32,
@@ -39,6 +41,8 @@ pub(super) struct Background(JoinSet<&'static str>);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Months are made two ahead, so that a failure may last.
 const TURN_MONTHS_EVERY: Duration = Duration::from_hours(12);
+/// So often there may be a minute's worth of rejected events too many.
+const CLEAN_UP_EVERY: Duration = Duration::from_mins(1);
 /// A schedule is looked at this often, so that a changed clock is noticed.
 const LONGEST_NAP: Duration = Duration::from_mins(1);
 
@@ -67,6 +71,7 @@ impl Tasks {
         let news = Arc::clone(&wake);
         let months = turn_months(self.db.clone(), self.clock.clone(), self.keep_history_days);
         run("history months", Box::pin(months));
+        run("failed events", Box::pin(clean_up(self.failed)));
         run("news", Box::pin(listen(self.db, self.api.clone(), news)));
         let poll = Arc::clone(&wake);
         run("lineup poll", Box::pin(poll_lineup(self.api.clone(), poll, self.poll)));
@@ -213,6 +218,17 @@ async fn turn_months(db: Db, clock: Clock, keep_days: u32) {
             Err(error) => log("history months", Err(error)),
         }
         tokio::time::sleep(TURN_MONTHS_EVERY).await;
+    }
+}
+
+async fn clean_up(failed: Arc<FailedEvents>) {
+    loop {
+        match failed.clean_up().await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "failed events dropped"),
+            Err(error) => log("failed events", Err(error)),
+        }
+        tokio::time::sleep(CLEAN_UP_EVERY).await;
     }
 }
 

@@ -7,6 +7,7 @@
 //! module has a default.
 
 mod database;
+mod failed;
 mod http;
 mod intake;
 mod layers;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::fault::Faults;
 
 pub use database::Database;
+pub use failed::FailedEvents;
 pub use http::{Admin, Http};
 pub use intake::Intake;
 use layers::Layers;
@@ -43,6 +45,7 @@ pub struct Config {
     pub database: Database,
     pub features: Features,
     pub intake: Intake,
+    pub failed_events: FailedEvents,
     pub scoring: Scoring,
     pub lineup: Lineup,
     pub training: Training,
@@ -111,6 +114,7 @@ impl Config {
             database: Database::read(reader),
             features: Features { file: reader.path("features.file") },
             intake: Intake::read(reader),
+            failed_events: FailedEvents::read(reader),
             scoring: Scoring::read(reader),
             lineup: Lineup::read(reader),
             training: Training::read(reader),

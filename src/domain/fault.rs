@@ -12,7 +12,8 @@ pub struct Fault {
     pub line: Option<usize>,
     /// Where: a dotted path such as `feature.recency_days.window.days`.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// What is wrong and what would be right. Advice and what was found come
+    /// last, after `; ` or `: `, so that [`Fault::gist`] can leave them out.
     pub problem: String,
 }
 
@@ -23,6 +24,13 @@ impl Fault {
 
     pub fn at(line: usize, path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { line: Some(line), path: path.into(), problem: problem.into() }
+    }
+
+    /// The rule that was broken and where, without what was found: the same for
+    /// every input that breaks it, so that they can be counted together.
+    pub fn gist(&self) -> String {
+        let end = ["; ", ": "].into_iter().filter_map(|mark| self.problem.find(mark)).min();
+        format!("{}: {}", self.path, &self.problem[..end.unwrap_or(self.problem.len())])
     }
 }
 

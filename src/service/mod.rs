@@ -13,6 +13,7 @@ pub mod live;
 pub mod registry;
 pub mod scoring;
 pub mod history;
+pub mod failed;
 pub mod intake;
 pub mod reassign;
 pub mod training;

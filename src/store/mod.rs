@@ -9,6 +9,7 @@ pub mod connect;
 pub mod customers;
 pub mod error;
 pub mod events;
+pub mod failed;
 pub mod features;
 pub mod keys;
 pub mod lease;

@@ -3,7 +3,7 @@
 use prometheus::{Histogram, IntCounter, Registry};
 
 use super::Counters;
-use super::labels::{Decision, Outcome};
+use super::labels::{Decision, Failed, Outcome, Part};
 
 /// 1-2-5 steps up to the largest default batch: is the batch full or does the
 /// load not fill it?
@@ -16,6 +16,9 @@ const COMMIT_SECONDS: [f64; 12] =
 #[derive(Debug)]
 pub struct Intake {
     pub events: Counters<Outcome>,
+    /// Rejected events, by what was wrong first.
+    pub rejected: Counters<Part>,
+    pub failed: Counters<Failed>,
     /// Events per transaction.
     pub batch_events: Histogram,
     /// Time of one transaction, in seconds, from begin to commit.
@@ -31,6 +34,16 @@ impl Intake {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             events: Counters::new(registry, "segmentd_events_total", "Events received.")?,
+            rejected: Counters::new(
+                registry,
+                "segmentd_events_rejected_total",
+                "Events rejected, by the field that was wrong first.",
+            )?,
+            failed: Counters::new(
+                registry,
+                "segmentd_failed_events_total",
+                "Rejected events: kept for replay, not kept, replayed.",
+            )?,
             batch_events: super::histogram(
                 registry,
                 "segmentd_intake_batch_events",

@@ -51,6 +51,36 @@ label! {
         /// Its message id was known.
         Duplicate = "duplicate",
         Rejected = "rejected",
+        /// Right, in a strict request with others that were not.
+        NotCounted = "not_counted",
+    }
+}
+
+label! {
+    /// Which part of an event was refused. A property's own name never: senders
+    /// choose it.
+    Part("field") {
+        /// The event as such: not JSON, no object, too large.
+        Event = "event",
+        Type = "type",
+        Name = "name",
+        CustomerId = "customer_id",
+        MessageId = "message_id",
+        Timestamp = "timestamp",
+        Property = "property",
+        /// A field that no event has.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// What became of a rejected event.
+    Failed("outcome") {
+        Kept = "kept",
+        /// Its key had sent too many in the same minute.
+        NotKept = "not_kept",
+        /// Sent in again from where it was kept, and counted now.
+        Replayed = "replayed",
     }
 }
 
@@ -124,6 +154,8 @@ mod tests {
             assert!(L::all().all(|labels| labels.values().len() == L::names().len()));
         }
         check::<Outcome>();
+        check::<Part>();
+        check::<Failed>();
         check::<Decision>();
         check::<RunOutcome>();
         check::<(Door, Answer)>();

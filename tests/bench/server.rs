@@ -9,7 +9,9 @@ use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
 use segmentd::domain::id::ModelId;
 use segmentd::domain::train::TrainSpec;
+use segmentd::domain::wire::Door;
 use segmentd::service::access;
+use segmentd::service::failed::Source;
 use segmentd::service::intake::WhenFull;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -88,8 +90,10 @@ impl Server {
         let all: Vec<usize> = (0..customers).collect();
         for some in all.chunks(1000) {
             let events = some.iter().flat_map(|c| (0..orders).map(|o| order(*c, o)));
-            let events = events.map(|event| intake.read(&event, now)).collect();
-            self.runtime.block_on(intake.accept(events, now, WhenFull::Wait)).unwrap();
+            let events =
+                events.map(|event| intake.read(event.to_string().as_bytes(), now)).collect();
+            let source = Source { door: Door::Events, key_id: "bench" };
+            self.runtime.block_on(intake.accept(events, source, now, WhenFull::Wait)).unwrap();
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod crash;
+mod failed;
 mod inference;
 mod main_job;
 mod openapi;

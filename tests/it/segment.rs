@@ -13,10 +13,8 @@ use reqwest::{Method, RequestBuilder};
 use segmentd::api::state::Handles;
 use segmentd::api::{ApiState, Gate, Limits};
 use segmentd::domain::access::Scope;
-use segmentd::domain::wire;
 use segmentd::service::access::{self, Access};
 use segmentd::service::clock::Clock;
-use segmentd::service::intake::{self, Intake};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -173,7 +171,7 @@ async fn each_event_of_a_batch_gets_its_verdict() {
     );
     let rejected: Vec<_> = body["rejections"].as_array().unwrap().iter().collect();
     let expected = [
-        (1, "event", "at most 32768"),
+        (1, "event", "larger than 32768"),
         (2, "event", "required"),
         (4, "properties.sales_value", "number"),
     ];
@@ -297,22 +295,11 @@ async fn overload_and_a_lost_database_ask_to_come_back() {
 async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
     let app = TestApp::start().await;
     let of = &app.app;
-    let (live, metrics) = (Arc::clone(&of.live), Arc::clone(&of.metrics));
-    let limits =
-        wire::Limits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
-    let settings =
-        intake::Settings { limits, shards: 1, max_batch_events: 10, max_waiting_events: 10 };
-    let (intake, _workers) = Intake::new(
-        app.db.clone(),
-        Arc::clone(&live),
-        Clock::System,
-        Arc::clone(&metrics),
-        settings,
-    );
+    let metrics = Arc::clone(&of.metrics);
     let starting = Handles {
         access: Access::new(of.db.clone()),
-        intake,
-        live,
+        intake: Arc::clone(&of.intake),
+        live: Arc::clone(&of.live),
         registry: Arc::clone(&of.registry),
         training: Arc::clone(&of.training),
         db: of.db.clone(),

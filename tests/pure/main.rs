@@ -29,3 +29,4 @@ mod stats;
 mod telemetry;
 mod tidy;
 mod train;
+mod wire;

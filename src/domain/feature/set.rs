@@ -113,9 +113,10 @@ impl FeatureSet {
 
     /// Lets an event in: properties that no feature or trait reads are dropped.
     /// Refused is a declared property of the wrong type, a number beyond
-    /// ±[`MAX_NUMBER`] or a text longer than [`MAX_TEXT_BYTES`]; the fault's
-    /// path names the property: `properties.sales_value`. An `alias` is about
-    /// identity, which no feature set declares: it stays as it is.
+    /// ±[`MAX_NUMBER`], a text longer than [`MAX_TEXT_BYTES`] or one that holds
+    /// NUL, the one character that Postgres does not keep; the fault's path names
+    /// the property: `properties.sales_value`. An `alias` is about identity,
+    /// which no feature set declares: it stays as it is.
     pub fn admit(&self, mut event: Event) -> Result<Event, Fault> {
         if event.kind == EventKind::Alias {
             return Ok(event);
@@ -216,6 +217,9 @@ fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
         }
         Scalar::Text(text) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long; it is {}", text.len()))
+        }
+        Scalar::Text(text) if text.contains('\0') => {
+            Err("must not hold the character NUL".to_owned())
         }
         _ => Ok(()),
     }

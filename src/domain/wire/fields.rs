@@ -45,6 +45,11 @@ impl<'v> Fields<'v> {
     fn text_of<'t>(&mut self, field: &str, value: &'t Value) -> Option<&'t str> {
         match value {
             Value::Null => None,
+            // Postgres keeps every other character.
+            Value::String(text) if text.contains('\0') => {
+                self.fault(field, "must not hold the character NUL");
+                Some(text)
+            }
             Value::String(text) => Some(text),
             _ => {
                 self.fault(field, "must be a string");
@@ -110,7 +115,10 @@ impl<'v> Fields<'v> {
         };
         if happened > received_at.plus_millis(limits.max_future_millis) {
             let allowed = limits.max_future_millis / 1000;
-            self.fault("timestamp", format!("lies more than {allowed} s in the future"));
+            self.fault(
+                "timestamp",
+                format!("lies in the future; at most {allowed} s after now is let in"),
+            );
         }
         if happened < EARLIEST {
             self.fault("timestamp", "lies before 1971: is the unit right?");

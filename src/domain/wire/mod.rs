@@ -33,3 +33,30 @@ pub struct Link {
     pub from: CustomerKey,
     pub to: CustomerKey,
 }
+
+/// Where an event came in: says which form it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// One or an array, in our own form.
+    Events,
+    /// A line each, in our own form.
+    Bulk,
+    /// In Segment's form.
+    Segment,
+}
+
+impl Door {
+    pub const ALL: [Self; 3] = [Self::Events, Self::Bulk, Self::Segment];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Bulk => "bulk",
+            Self::Segment => "segment",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|door| door.as_str() == text)
+    }
+}

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::Error as _;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::domain::event::{Event, EventKind, GROUP_ID, PREVIOUS_ID, Properties, Scalar};
 use crate::domain::fault::Faults;
@@ -88,6 +88,23 @@ impl<'b> Body<'b> {
         self.messages.iter().map(read).collect()
     }
 
+    /// A message as it can be kept, and read again by itself: with what the
+    /// request said of its kind and clock, and without the key.
+    pub fn kept(&self, index: usize) -> Vec<u8> {
+        let raw = self.messages[index].get();
+        let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
+            return raw.into();
+        };
+        object.remove("writeKey");
+        if let Some(kind) = self.kind {
+            object.insert("type".into(), kind.as_str().into());
+        }
+        if let (Some(sent_at), false) = (&self.sent_at, object.contains_key("sentAt")) {
+            object.insert("sentAt".into(), sent_at.clone());
+        }
+        Value::from(object).to_string().into_bytes()
+    }
+
     fn message(
         &self,
         raw: &str,
@@ -97,7 +114,7 @@ impl<'b> Body<'b> {
     ) -> Result<Message, Faults> {
         let most = limits.max_event_bytes;
         if raw.len() > most {
-            let problem = format!("is {} bytes long: at most {most}", raw.len());
+            let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
             return Err(Faults::one("event", problem));
         }
         let value: Value = serde_json::from_str(raw)
@@ -122,6 +139,17 @@ impl<'b> Body<'b> {
             _ => Err(fields.faults),
         }
     }
+}
+
+/// Checks a message that [`Body::kept`] gave out.
+pub fn read_kept(
+    raw: &str,
+    received_at: Timestamp,
+    limits: Limits,
+    new_id: impl FnOnce() -> Option<MessageId>,
+) -> Result<Message, Faults> {
+    let alone = Body { write_key: None, kind: None, sent_at: None, messages: Vec::new() };
+    alone.message(raw, received_at, limits, new_id)
 }
 
 fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {

@@ -3,10 +3,13 @@
 //! Requests share transactions. A customer belongs to one shard of this
 //! process; a shard commits what has gathered while its last commit was on its
 //! way. So an idle service answers after one small transaction, a loaded one
-//! works in large ones, and no two shards ever wait for the same customer.
+//! works in large ones, and no two shards ever wait for the same customer. A
+//! strict request has a transaction of its own beside them; ids, then customers,
+//! are taken in order everywhere, so nobody waits in a circle.
 
 mod commit;
 mod fold;
+mod replay;
 mod shard;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,6 +26,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, native, segment};
 use crate::service::clock::Clock;
+use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::{Lineup, Live};
 use crate::service::{ServiceError, random};
 use crate::store::Db;
@@ -31,6 +35,7 @@ use crate::store::events::Arrived;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
+pub use replay::{Replayed, Which};
 pub use shard::Worker;
 use shard::{Shard, Verdict};
 
@@ -47,6 +52,9 @@ pub enum Outcome {
     Duplicate { message_id: String },
     /// Not counted, and why.
     Rejected { faults: Faults },
+    /// Not counted, because others of its request were rejected and it was to be
+    /// all or none.
+    NotCounted { message_id: String },
 }
 
 /// What to do with a caller who comes while too many events are waiting.
@@ -98,6 +106,7 @@ pub(in crate::service::intake) struct Core {
 #[derive(Debug)]
 pub struct Intake {
     core: Arc<Core>,
+    failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Vec<Shard>,
     room: Arc<Semaphore>,
@@ -111,6 +120,7 @@ impl Intake {
         live: Arc<Live>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        failed: Arc<FailedEvents>,
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
         let max_batch_events = settings.max_batch_events;
@@ -118,7 +128,7 @@ impl Intake {
         let (shards, workers) =
             (0..settings.shards.max(1)).map(|_| shard::new(Arc::clone(&core))).unzip();
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, settings, shards, room }, workers)
+        (Self { core, failed, settings, shards, room }, workers)
     }
 
     pub fn now(&self) -> Timestamp {
@@ -131,9 +141,8 @@ impl Intake {
     }
 
     /// Checks one event in segmentd's own form.
-    pub fn read(&self, value: &Value, received_at: Timestamp) -> Result<Event, Faults> {
-        let event = native::parse(value, received_at, self.settings.limits, new_id)?;
-        admit(&self.core.live.lineup(), event)
+    pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<Event, Refused> {
+        self.read_within(self.settings.limits, raw, received_at, new_id)
     }
 
     /// Checks the messages of a body in Segment's form: one result for each, in
@@ -143,36 +152,125 @@ impl Intake {
         &self,
         body: &segment::Body<'_>,
         received_at: Timestamp,
-    ) -> Vec<Result<Event, Faults>> {
+    ) -> Vec<Result<Event, Refused>> {
         let lineup = self.core.live.lineup();
-        let messages = body.read(received_at, self.settings.limits, new_id);
-        messages.into_iter().map(|message| admit(&lineup, message?.event)).collect()
+        let limits = self.settings.limits;
+        let messages = body.read(received_at, limits, new_id).into_iter().enumerate();
+        let admitted = messages.map(|(index, message)| {
+            message.and_then(|message| admit(&lineup, message.event)).map_err(|faults| {
+                let kept = body.kept(index);
+                if kept.len() > limits.max_event_bytes {
+                    Refused::cut_short(faults, &kept)
+                } else {
+                    Refused::new(faults, &kept)
+                }
+            })
+        });
+        admitted.collect()
     }
 
-    /// Counts events; one outcome for each, in order. Events of different
-    /// customers may be committed in different transactions: after an error
-    /// some may be counted, and sending everything again is safe.
+    fn read_within(
+        &self,
+        limits: Limits,
+        raw: &[u8],
+        received_at: Timestamp,
+        new_id: impl FnOnce() -> Option<MessageId>,
+    ) -> Result<Event, Refused> {
+        if raw.len() > limits.max_event_bytes {
+            return Err(self.too_large(raw));
+        }
+        let read = || {
+            let value: Value = serde_json::from_slice(raw)
+                .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
+            let event = native::parse(&value, received_at, limits, new_id)?;
+            admit(&self.core.live.lineup(), event)
+        };
+        read().map_err(|faults| Refused::new(faults, raw))
+    }
+
+    /// What an event is answered that begins like this and is too large.
+    pub fn too_large(&self, head: &[u8]) -> Refused {
+        let most = self.settings.limits.max_event_bytes;
+        let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
+        Refused::cut_short(Faults::one("event", problem), head)
+    }
+
+    /// Counts events and keeps those that are refused; one outcome for each, in
+    /// order. Events of different customers may be committed in different
+    /// transactions: after an error some may be counted, and sending everything
+    /// again is safe.
     pub async fn accept(
         &self,
-        events: Vec<Result<Event, Faults>>,
+        items: Vec<Result<Event, Refused>>,
+        source: Source<'_>,
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
-        let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(events.len());
-        let mut parts: Vec<Part> = self.shards.iter().map(|_| Part::default()).collect();
-        for (place, event) in events.into_iter().enumerate() {
-            outcomes.push(match event {
-                Ok(event) => {
-                    let part = &mut parts[self.shard_of(&event.customer)];
-                    part.places.push(place);
-                    part.events.push(Arrived { event, received_at });
-                    None
-                }
-                Err(faults) => Some(Outcome::Rejected { faults }),
-            });
+        let mut events = Vec::with_capacity(items.len());
+        let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
+        for item in items {
+            refused.push(item.map(|event| events.push(Arrived { event, received_at })).err());
         }
-        let waiting: usize = parts.iter().map(|part| part.events.len()).sum();
-        let room = self.make_room(waiting, when_full).await?;
+        let mut counted = self.commit(events, when_full).await?.into_iter();
+        // Last, so that what is sent again because of an error is not kept twice.
+        self.failed.keep(source, received_at, refused.iter().flatten()).await?;
+        let outcomes = refused.into_iter().filter_map(|refused| match refused {
+            Some(refused) => Some(self.reject(refused)),
+            None => counted.next(),
+        });
+        Ok(outcomes.collect())
+    }
+
+    /// Counts all of these events, in one transaction, or none. Refused ones are
+    /// not kept: nothing happened, and their sender has them.
+    pub async fn accept_strict(
+        &self,
+        items: Vec<Result<Event, Refused>>,
+        received_at: Timestamp,
+    ) -> Result<Vec<Outcome>, ServiceError> {
+        let most = self.settings.max_batch_events;
+        if items.len() > most {
+            let problem = format!(
+                "are {}; one transaction holds at most {most} (intake.max_batch_events)",
+                items.len()
+            );
+            return Err(ServiceError::Invalid(Faults::one("events", problem)));
+        }
+        if items.iter().any(Result::is_err) {
+            let outcomes: Vec<Outcome> = items
+                .into_iter()
+                .map(|item| match item {
+                    Ok(event) => Outcome::NotCounted { message_id: event.message_id.into() },
+                    Err(refused) => self.reject(refused),
+                })
+                .collect();
+            self.count(&outcomes);
+            return Ok(outcomes);
+        }
+        let arrived = |event| Arrived { event, received_at };
+        let events: Vec<Arrived> = items.into_iter().flatten().map(arrived).collect();
+        let room = self.make_room(events.len(), WhenFull::Refuse).await?;
+        let committed = commit::commit(&self.core, &events).await?;
+        drop(room);
+        let outcomes: Vec<Outcome> = shard::verdicts(events, committed).map(Into::into).collect();
+        self.count(&outcomes);
+        Ok(outcomes)
+    }
+
+    /// Commits events, each in its customer's shard; one outcome each, in order.
+    async fn commit(
+        &self,
+        events: Vec<Arrived>,
+        when_full: WhenFull,
+    ) -> Result<Vec<Outcome>, ServiceError> {
+        let room = self.make_room(events.len(), when_full).await?;
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
+        let mut parts: Vec<Part> = self.shards.iter().map(|_| Part::default()).collect();
+        for (place, arrived) in events.into_iter().enumerate() {
+            let part = &mut parts[self.shard_of(&arrived.event.customer)];
+            part.places.push(place);
+            part.events.push(arrived);
+        }
         let commits = self.shards.iter().zip(parts).filter(|(_, part)| !part.events.is_empty());
         let commits = commits.map(|(shard, part)| async {
             let verdicts = shard.commit(part.events).await?;
@@ -222,10 +320,21 @@ impl Intake {
                     labels::Outcome::Accepted
                 }
                 Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
-                Outcome::Rejected { .. } => labels::Outcome::Rejected,
+                Outcome::NotCounted { .. } => labels::Outcome::NotCounted,
+                // Counted with what was wrong.
+                Outcome::Rejected { .. } => continue,
             };
             intake.events.add(label, 1);
         }
+    }
+
+    fn reject(&self, refused: Refused) -> Outcome {
+        let intake = &self.core.metrics.intake;
+        intake.events.add(labels::Outcome::Rejected, 1);
+        if let Some(first) = refused.faults.0.first() {
+            intake.rejected.add(part(&first.path), 1);
+        }
+        Outcome::Rejected { faults: refused.faults }
     }
 }
 
@@ -234,6 +343,20 @@ impl Intake {
 struct Part {
     places: Vec<usize>,
     events: Vec<Arrived>,
+}
+
+/// The part of an event that a fault's path names.
+fn part(path: &str) -> labels::Part {
+    match path.split_once('.').map_or(path, |(field, _)| field) {
+        "event" => labels::Part::Event,
+        "type" => labels::Part::Type,
+        "name" | "category" => labels::Part::Name,
+        "customer_id" | "userId" | "anonymousId" | "previousId" => labels::Part::CustomerId,
+        "message_id" | "messageId" => labels::Part::MessageId,
+        "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => labels::Part::Timestamp,
+        "properties" | "traits" => labels::Part::Property,
+        _ => labels::Part::Unknown,
+    }
 }
 
 impl From<Verdict> for Outcome {

@@ -128,7 +128,10 @@ impl Worker {
     }
 }
 
-fn verdicts(events: Vec<Arrived>, committed: Committed) -> impl Iterator<Item = Verdict> {
+pub(super) fn verdicts(
+    events: Vec<Arrived>,
+    committed: Committed,
+) -> impl Iterator<Item = Verdict> {
     let standings = committed.standings.into_iter();
     events
         .into_iter()

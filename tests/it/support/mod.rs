@@ -11,6 +11,7 @@ use segmentd::app::App;
 use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
 use segmentd::service::access;
+use segmentd::service::clock::Clock;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::sync::oneshot;
@@ -43,6 +44,11 @@ impl TestApp {
 
     /// A program of its own with a private Postgres of its own.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_at(Clock::System, settings).await
+    }
+
+    /// As [`Self::start_with`], at a time that the test sets.
+    pub(crate) async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
         let state = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
         let mut set: Vec<(String, String)> = vec![
             ("http.bind".into(), "127.0.0.1:0".into()),
@@ -52,7 +58,7 @@ impl TestApp {
         ];
         set.extend(settings.iter().map(|(k, v)| ((*k).into(), (*v).into())));
         let config = Config::load_from(None, &Environment::default(), &set).unwrap();
-        let app = App::build(config).await.unwrap();
+        let app = App::build_with(config, clock).await.unwrap();
         let key = access::create(app.db(), app.clock(), "test", &Scope::ALL).await.unwrap();
         let handles = app.state();
         handles.access.refresh().await.unwrap();
@@ -120,6 +126,12 @@ impl TestApp {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
+    pub(crate) async fn get_as(&self, key: &str, path: &str) -> (u16, Value) {
+        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(key);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
     /// Trains and waits until every customer is assigned by the new model.
     pub(crate) async fn train(&self) -> Value {
         self.train_with(r#"{"segments": 3, "starts": 3}"#).await
@@ -150,7 +162,7 @@ impl TestApp {
 /// `count` orders over `customers` customers, the heavier the higher the number.
 pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
     let day = 86_400_000_i64;
-    let now = segmentd::service::clock::Clock::System.now();
+    let now = Clock::System.now();
     (0..customers)
         .flat_map(|customer| {
             let orders = 1 + per_customer * (customer % 3);

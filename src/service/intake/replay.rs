@@ -1,0 +1,120 @@
+//! Rejected events again, after a fix: of the sender, the features or the limits.
+//!
+//! Each is read as if it came now, but with the instant of its arrival as the
+//! clock for what its sender's clock said. What is counted is counted once,
+//! however often and wherever it is replayed: an event without an id is named
+//! after its place among the failed ones.
+
+use crate::domain::wire::{Door, Limits, segment};
+use crate::service::ServiceError;
+use crate::service::failed::Refused;
+use crate::service::intake::{Intake, Outcome, WhenFull, admit};
+use crate::store::events::Arrived;
+use crate::store::failed::{self, Filter, Replayable, StillFailed};
+use crate::telemetry::labels::Failed;
+
+/// Which failed events to replay, oldest first.
+#[derive(Debug, Default)]
+pub struct Which {
+    /// `None`: any.
+    pub ids: Option<Vec<i64>>,
+    pub filter: Filter,
+    /// Those after this one.
+    pub after: Option<i64>,
+    pub limit: i64,
+}
+
+/// What became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replayed {
+    pub accepted: usize,
+    /// Counted before.
+    pub duplicate: usize,
+    /// For another reason, maybe: the new one is kept.
+    pub rejected: usize,
+    /// The last one looked at, when there may be more after it.
+    pub next_after: Option<i64>,
+}
+
+impl Intake {
+    /// Reads kept events again, and counts those that are let in now.
+    pub async fn replay(&self, which: &Which) -> Result<Replayed, ServiceError> {
+        let Which { ids, filter, after, limit } = which;
+        let db = self.core.db.read();
+        let found = failed::replayable(db, ids.as_deref(), filter, *after, *limit).await?;
+        let full = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
+        let next_after = found.last().filter(|_| full).map(|last| last.failed_event_id);
+        let (mut ids, mut events, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        // Thousands at once, some microseconds each.
+        tokio::task::block_in_place(|| {
+            for kept in found {
+                match self.read_again(&kept) {
+                    Ok(arrived) => {
+                        ids.push(kept.failed_event_id);
+                        events.push(arrived);
+                    }
+                    Err(refused) => still.push(StillFailed {
+                        failed_event_id: kept.failed_event_id,
+                        reason: refused.reason(),
+                        faults: refused.explanation(),
+                    }),
+                }
+            }
+        });
+        let outcomes = self.commit(events, WhenFull::Refuse).await?;
+        self.write_down(&ids, &outcomes, &still).await?;
+        let accepted = outcomes.iter().filter(|o| matches!(o, Outcome::Accepted { .. })).count();
+        Ok(Replayed {
+            accepted,
+            duplicate: outcomes.len() - accepted,
+            rejected: still.len(),
+            next_after,
+        })
+    }
+
+    fn read_again(&self, kept: &Replayable) -> Result<Arrived, Refused> {
+        let received_at = kept.received_at;
+        // What lay ahead of us then may be past now.
+        let since = self.now().millis().saturating_sub(received_at.millis());
+        let limits = self.settings.limits;
+        let max_future_millis = limits.max_future_millis.saturating_add(since.max(0));
+        let limits = Limits { max_future_millis, ..limits };
+        let new_id = || format!("failed-event-{}", kept.failed_event_id).parse().ok();
+        let event = match kept.door {
+            Door::Events | Door::Bulk => {
+                self.read_within(limits, kept.raw.as_bytes(), received_at, new_id)?
+            }
+            Door::Segment => segment::read_kept(&kept.raw, received_at, limits, new_id)
+                .and_then(|message| admit(&self.core.live.lineup(), message.event))
+                .map_err(|faults| Refused::new(faults, kept.raw.as_bytes()))?,
+        };
+        Ok(Arrived { event, received_at })
+    }
+
+    async fn write_down(
+        &self,
+        ids: &[i64],
+        outcomes: &[Outcome],
+        still: &[StillFailed],
+    ) -> Result<(), ServiceError> {
+        let replayed: Vec<failed::Replayed> = ids
+            .iter()
+            .zip(outcomes)
+            .map(|(id, outcome)| failed::Replayed {
+                failed_event_id: *id,
+                outcome: match outcome {
+                    Outcome::Accepted { .. } => "accepted",
+                    _ => "duplicate",
+                },
+            })
+            .collect();
+        // Commits together: what became of each. Lost, it is found out again by
+        // the next replay, where the counted ones are duplicates.
+        let mut tx = self.core.db.begin().await?;
+        failed::mark(&mut tx, &replayed, self.now()).await?;
+        failed::explain_anew(&mut tx, still).await?;
+        tx.commit().await?;
+        self.core.metrics.intake.failed.add(Failed::Replayed, replayed.len() as u64);
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! Rejected events as they came: listed, counted, read again, dropped in time.
+
+use crate::domain::time::Timestamp;
+use crate::domain::wire::Door;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// What of one rejected event is kept.
+#[derive(Debug)]
+pub struct NewFailed<'a> {
+    pub reason: &'a str,
+    pub faults: &'a str,
+    pub raw: &'a str,
+    pub whole: bool,
+}
+
+/// Which ones; what is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub door: Option<String>,
+    pub key_id: Option<String>,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct FailedRow {
+    pub failed_event_id: i64,
+    pub received_at: Timestamp,
+    pub door: String,
+    pub key_id: String,
+    pub reason: String,
+    pub faults: String,
+    /// Unless it was not asked for.
+    pub raw: Option<String>,
+    pub whole: bool,
+    pub replayed_at: Option<Timestamp>,
+    pub outcome: Option<String>,
+}
+
+/// How many one key sent that failed for one reason.
+#[derive(Debug)]
+pub struct Group {
+    pub key_id: String,
+    pub door: String,
+    pub reason: String,
+    pub events: i64,
+    pub replayed: i64,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+}
+
+/// One to read again.
+#[derive(Debug)]
+pub struct Replayable {
+    pub failed_event_id: i64,
+    pub received_at: Timestamp,
+    pub door: Door,
+    pub raw: String,
+}
+
+/// What became of one in a replay.
+#[derive(Debug)]
+pub struct Replayed {
+    pub failed_event_id: i64,
+    pub outcome: &'static str,
+}
+
+/// One that was rejected again, and why now.
+#[derive(Debug)]
+pub struct StillFailed {
+    pub failed_event_id: i64,
+    pub reason: String,
+    pub faults: String,
+}
+
+pub async fn insert(
+    tx: &mut Tx,
+    received_at: Timestamp,
+    door: Door,
+    key_id: &str,
+    failed: &[NewFailed<'_>],
+) -> Result<(), StoreError> {
+    let reasons: Vec<&str> = failed.iter().map(|f| f.reason).collect();
+    let faults: Vec<&str> = failed.iter().map(|f| f.faults).collect();
+    let raws: Vec<&str> = failed.iter().map(|f| f.raw).collect();
+    let whole: Vec<bool> = failed.iter().map(|f| f.whole).collect();
+    sqlx::query!(
+        "insert into failed_event (received_at, door, key_id, reason, faults, raw, whole)
+         select $1, $2, $3, * from unnest($4::text[], $5::text[], $6::text[], $7::boolean[])",
+        to_sql(received_at),
+        door.as_str(),
+        key_id,
+        &reasons as &[&str],
+        &faults as &[&str],
+        &raws as &[&str],
+        &whole,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Newest first, those before the id `before`.
+pub async fn list(
+    db: &ReadDb,
+    filter: &Filter,
+    before: Option<i64>,
+    with_raw: bool,
+    limit: i64,
+) -> Result<Vec<FailedRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select failed_event_id, received_at, door, key_id, reason, faults, whole, replayed_at,
+                outcome, case when $5 then raw end as raw
+         from failed_event
+         where ($1::bigint is null or failed_event_id < $1)
+           and ($2::text is null or door = $2)
+           and ($3::text is null or key_id = $3)
+           and ($4::text is null or reason = $4)
+         order by failed_event_id desc limit $6",
+        before,
+        filter.door.as_deref(),
+        filter.key_id.as_deref(),
+        filter.reason.as_deref(),
+        with_raw,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let row = rows.into_iter().map(|row| FailedRow {
+        failed_event_id: row.failed_event_id,
+        received_at: from_sql(row.received_at),
+        door: row.door,
+        key_id: row.key_id,
+        reason: row.reason,
+        faults: row.faults,
+        raw: row.raw,
+        whole: row.whole,
+        replayed_at: row.replayed_at.map(from_sql),
+        outcome: row.outcome,
+    });
+    Ok(row.collect())
+}
+
+/// The largest groups of those received since then, largest first.
+pub async fn summary(
+    db: &ReadDb,
+    since: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<Group>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select key_id, door, reason, count(*) as "events!", count(replayed_at) as "replayed!",
+                  min(received_at) as "first_at!", max(received_at) as "last_at!"
+           from failed_event where $1::timestamptz is null or received_at >= $1
+           group by key_id, door, reason
+           order by count(*) desc, key_id, door, reason limit $2"#,
+        since.map(to_sql),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let group = rows.into_iter().map(|row| Group {
+        key_id: row.key_id,
+        door: row.door,
+        reason: row.reason,
+        events: row.events,
+        replayed: row.replayed,
+        first_at: from_sql(row.first_at),
+        last_at: from_sql(row.last_at),
+    });
+    Ok(group.collect())
+}
+
+/// Oldest first, those after the id `after`; of `ids` only, where given. What
+/// has been replayed before or is not whole is not among them.
+pub async fn replayable(
+    db: &ReadDb,
+    ids: Option<&[i64]>,
+    filter: &Filter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Replayable>, StoreError> {
+    let rows = sqlx::query!(
+        "select failed_event_id, received_at, door, raw from failed_event
+         where replayed_at is null and whole
+           and ($1::bigint[] is null or failed_event_id = any($1))
+           and ($2::bigint is null or failed_event_id > $2)
+           and ($3::text is null or door = $3)
+           and ($4::text is null or key_id = $4)
+           and ($5::text is null or reason = $5)
+         order by failed_event_id limit $6",
+        ids,
+        after,
+        filter.door.as_deref(),
+        filter.key_id.as_deref(),
+        filter.reason.as_deref(),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let replayable = rows.into_iter().map(|row| {
+        let unknown =
+            || StoreError::Corrupt { what: "failed event", why: format!("no door {}", row.door) };
+        Ok(Replayable {
+            failed_event_id: row.failed_event_id,
+            received_at: from_sql(row.received_at),
+            door: Door::parse(&row.door).ok_or_else(unknown)?,
+            raw: row.raw,
+        })
+    });
+    replayable.collect()
+}
+
+/// Marks those that are counted now. One that somebody else has marked stays as
+/// it is.
+pub async fn mark(tx: &mut Tx, replayed: &[Replayed], now: Timestamp) -> Result<(), StoreError> {
+    let ids: Vec<i64> = replayed.iter().map(|r| r.failed_event_id).collect();
+    let outcomes: Vec<&str> = replayed.iter().map(|r| r.outcome).collect();
+    sqlx::query!(
+        "update failed_event f set replayed_at = $3, outcome = r.outcome
+         from unnest($1::bigint[], $2::text[]) as r (failed_event_id, outcome)
+         where f.failed_event_id = r.failed_event_id and f.replayed_at is null",
+        &ids,
+        &outcomes as &[&str],
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Keeps why they fail now instead of why they failed before.
+pub async fn explain_anew(tx: &mut Tx, failed: &[StillFailed]) -> Result<(), StoreError> {
+    let ids: Vec<i64> = failed.iter().map(|f| f.failed_event_id).collect();
+    let reasons: Vec<&str> = failed.iter().map(|f| &*f.reason).collect();
+    let faults: Vec<&str> = failed.iter().map(|f| &*f.faults).collect();
+    sqlx::query!(
+        "update failed_event f set reason = r.reason, faults = r.faults
+         from unnest($1::bigint[], $2::text[], $3::text[]) as r (failed_event_id, reason, faults)
+         where f.failed_event_id = r.failed_event_id and f.replayed_at is null",
+        &ids,
+        &reasons as &[&str],
+        &faults as &[&str],
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Drops at most `limit` of those received before `before`; returns how many.
+pub async fn drop_older(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    let dropped = sqlx::query!(
+        "delete from failed_event where failed_event_id in (
+             select failed_event_id from failed_event where received_at < $1
+             order by received_at limit $2)",
+        to_sql(before),
+        limit,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(dropped.rows_affected())
+}
+
+/// Drops at most `limit` of those older than the newest `keep`; returns how many.
+pub async fn drop_beyond(tx: &mut Tx, keep: i64, limit: i64) -> Result<u64, StoreError> {
+    let dropped = sqlx::query!(
+        "delete from failed_event where failed_event_id in (
+             select failed_event_id from failed_event
+             where failed_event_id <= (select failed_event_id from failed_event
+                                       order by failed_event_id desc offset $1 limit 1)
+             order by failed_event_id limit $2)",
+        keep,
+        limit,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(dropped.rows_affected())
+}

@@ -1,0 +1,84 @@
+//! What is refused of an event, how it is said, and what of it is kept.
+
+use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::fault::{Fault, Faults};
+use segmentd::domain::feature::FeatureSet;
+use segmentd::domain::time::Timestamp;
+use segmentd::domain::wire::Door;
+use segmentd::domain::wire::{Limits, native};
+use segmentd::service::failed::{HEAD_BYTES, Refused};
+use serde_json::{Value, json};
+
+use crate::feature_support::{RETAIL, at, event};
+
+fn parse(event: &Value) -> Result<Event, Faults> {
+    let limits =
+        Limits { max_future_millis: 3_600_000, max_property_depth: 8, max_event_bytes: 32_768 };
+    native::parse(event, Timestamp::from_millis(1_714_550_400_000), limits, || None)
+}
+
+#[test]
+fn nul_is_refused_where_it_would_be_stored() {
+    let named = |name: &str| json!({ "type": "track", "name": name, "message_id": "m", "customer_id": "c" });
+    assert_eq!(&*parse(&named("a\u{1}b")).unwrap().name, "a\u{1}b");
+    let faults = parse(&named("a\0b")).unwrap_err();
+    assert_eq!(faults, Faults::one("name", "must not hold the character NUL"));
+    for field in ["message_id", "customer_id"] {
+        let mut event = named("a");
+        event[field] = json!("a\0b");
+        assert_eq!(parse(&event).unwrap_err().0[0].path, field);
+    }
+
+    let set = FeatureSet::parse(RETAIL).unwrap();
+    let order = |property: &str| {
+        let value = Scalar::Text("a\0b".into());
+        let when = at("2024-01-01T00:00:00Z");
+        event("c", EventKind::Track, "Order Completed", when, vec![(property, value)])
+    };
+    assert_eq!(set.admit(order("store_id")).unwrap_err().path, "properties.store_id");
+    assert!(set.admit(order("nobody_reads_this")).unwrap().properties.is_empty());
+}
+
+/// Counting by reason is of use only while senders cannot make reasons.
+#[test]
+fn the_gist_of_a_fault_leaves_out_what_was_found() {
+    let set = FeatureSet::parse(RETAIL).unwrap();
+    let gist = |number: f64| {
+        let value = vec![("sales_value", Scalar::Number(number))];
+        let when = at("2024-01-01T00:00:00Z");
+        set.admit(event("c", EventKind::Track, "Order Completed", when, value)).unwrap_err().gist()
+    };
+    assert_eq!(gist(2e12), "properties.sales_value: must lie within ±1e12");
+    assert_eq!(gist(2e12), gist(-3e15));
+    assert_eq!(Fault::new("a", "is wrong").gist(), "a: is wrong");
+    assert_eq!(Fault::new("a", "is wrong: try b; or c").gist(), "a: is wrong");
+    let instants = ["yesterday", "2024-13-01T00:00:00Z"].map(|instant| {
+        let event = json!({
+            "type": "track", "name": "n", "message_id": "m", "customer_id": "c",
+            "timestamp": instant,
+        });
+        parse(&event).unwrap_err().0[0].gist()
+    });
+    assert_eq!(instants[0], instants[1]);
+}
+
+#[test]
+fn what_is_kept_is_whole_or_says_that_it_is_not() {
+    let kept = |raw: &[u8]| format!("{:?}", Refused::new(Faults::one("event", "x"), raw));
+    assert!(kept("{\"å\": 1}".as_bytes()).contains("whole: true"));
+    assert!(kept(b"{\"\xe5\": 1}").contains("whole: false"));
+    assert!(kept(b"{\"\0\": 1}").contains("whole: false"));
+    // Cut within a character.
+    let long = format!("a{}", "å".repeat(HEAD_BYTES));
+    let head = format!("{:?}", Refused::cut_short(Faults::default(), long.as_bytes()));
+    assert!(head.contains("whole: false"), "{head}");
+    assert_eq!(head.matches('å').count(), HEAD_BYTES / 2 - 1);
+}
+
+#[test]
+fn a_door_reads_back() {
+    for door in Door::ALL {
+        assert_eq!(Door::parse(door.as_str()), Some(door));
+    }
+    assert_eq!(Door::parse("window"), None);
+}
