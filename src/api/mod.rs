@@ -5,9 +5,11 @@
 //! are not domain types; they are converted by hand, here.
 
 pub mod admin;
+mod changes;
 mod customers;
 mod error;
 mod events;
+mod export;
 mod extract;
 mod gate;
 mod models;
@@ -27,12 +29,14 @@ pub use state::ApiState;
 /// Every route of the API. A route is declared once, with its metrics.
 pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
     let bulk = post(events::post_bulk);
-    let routes: [(&str, &[&str], MethodRouter<ApiState>, bool); 15] = [
+    let routes: [(&str, &[&str], MethodRouter<ApiState>, bool); 17] = [
         ("/v1/events", &["POST"], post(events::post_events), true),
         ("/v1/events/bulk", &["POST"], bulk, false),
         ("/v1/score", &["POST"], post(score::post_score), true),
         ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
         ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),
+        ("/v1/changes", &["GET"], get(changes::get_changes), false),
+        ("/v1/assignments", &["GET"], get(export::get_assignments), false),
         ("/v1/segments", &["GET"], get(segments::get_segments), true),
         ("/v1/models", &["GET"], get(models::get_models), true),
         ("/v1/models/rollback", &["POST"], post(models::post_rollback), true),

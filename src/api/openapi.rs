@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 type Operation =
     (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
-const OPERATIONS: [Operation; 14] = [
+const OPERATIONS: [Operation; 16] = [
     (
         "/v1/events",
         "post",
@@ -51,6 +51,22 @@ const OPERATIONS: [Operation; 14] = [
         "Changes of segment or model, newest first",
         None,
         "The changes",
+    ),
+    (
+        "/v1/changes",
+        "get",
+        "read",
+        "Changes of segment or model of all customers, oldest first: a page, a long poll, or server-sent events",
+        None,
+        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `gap` says that some were dropped by retention",
+    ),
+    (
+        "/v1/assignments",
+        "get",
+        "read",
+        "Where every customer stands, of one instant, as NDJSON, CSV or Parquet, streamed",
+        None,
+        "The table. Ids are written as they were sent: a spreadsheet must import them as text. A body that is broken off is not whole",
     ),
     (
         "/v1/segments",
@@ -117,13 +133,16 @@ pub fn document() -> Value {
             "operationId": format!("{method}{}", path.replace("/v1", "").replace(['/', '-', '{', '}'], "_")),
             "security": [{ "key": [scope] }],
             "responses": {
-                "200": { "description": answer, "content": { "application/json": {} } },
+                "200": { "description": answer, "content": media(path) },
                 "4XX": { "$ref": "#/components/responses/Problem" },
                 "5XX": { "$ref": "#/components/responses/Problem" },
             },
         });
         if path.contains("{id}") {
             operation["parameters"] = json!([{ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } }]);
+        }
+        if let Some(parameters) = query(path) {
+            operation["parameters"] = parameters;
         }
         if let Some(schema) = request {
             let media = if schema == "Bulk" { "application/x-ndjson" } else { "application/json" };
@@ -156,6 +175,41 @@ pub fn document() -> Value {
             } },
             "schemas": schemas(),
         },
+    })
+}
+
+/// The media types of an answer.
+fn media(path: &str) -> Value {
+    match path {
+        "/v1/changes" => json!({ "application/json": {}, "text/event-stream": {} }),
+        "/v1/assignments" => json!({
+            "application/x-ndjson": {}, "text/csv": {}, "application/vnd.apache.parquet": {},
+        }),
+        _ => json!({ "application/json": {} }),
+    }
+}
+
+/// What may follow the `?`.
+fn query(path: &str) -> Option<Value> {
+    let parameter = |name: &str, schema: Value, description: &str| json!({ "name": name, "in": "query", "schema": schema, "description": description });
+    let text = || json!({ "type": "string" });
+    Some(match path {
+        "/v1/changes" => json!([
+            parameter("after", text(), "A cursor: `next` of an answer or `cursor` of a change. `now`: what comes from now on. Left out: from the oldest kept"),
+            parameter("segment", text(), "Only changes into or out of this segment"),
+            parameter("limit", json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 500 }), "Changes per page"),
+            parameter("wait_seconds", json!({ "type": "integer", "minimum": 0, "maximum": 60, "default": 0 }), "How long to wait for a change where there is none yet"),
+            { "name": "Last-Event-ID", "in": "header", "schema": text(), "description": "For `Accept: text/event-stream`: go on behind this event" },
+        ]),
+        "/v1/assignments" => json!([
+            parameter(
+                "format",
+                json!({ "enum": ["ndjson", "csv", "parquet"], "default": "ndjson" }),
+                "Or by `Accept`"
+            ),
+            parameter("segment", text(), "Only customers in this segment"),
+        ]),
+        _ => return None,
     })
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::service::access::Access;
+use crate::service::changes::Feed;
+use crate::service::export::Exports;
 use crate::service::intake::Intake;
 use crate::service::live::Live;
 use crate::service::registry::Registry;
@@ -21,6 +23,8 @@ pub struct Handles {
     pub intake: Intake,
     pub registry: Arc<Registry>,
     pub training: Arc<Training>,
+    pub feed: Arc<Feed>,
+    pub exports: Exports,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,

@@ -18,7 +18,9 @@ use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::domain::wire::native;
 use crate::service::access::Access;
+use crate::service::changes::Feed;
 use crate::service::clock::Clock;
+use crate::service::export::{self, Exports};
 use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
@@ -28,7 +30,7 @@ use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
-use tasks::{IntakeWorkers, Tasks};
+use tasks::{Tasks, Workers};
 
 /// The built-in feature set, and the manual of its format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
@@ -86,7 +88,8 @@ pub struct App {
     admin_state: AdminState,
     gate: Gate,
     tasks: Tasks,
-    intake_workers: IntakeWorkers,
+    workers: Workers,
+    stop: watch::Sender<bool>,
     config: Config,
     clock: Clock,
 }
@@ -123,23 +126,23 @@ impl App {
             settings: config.training.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let limits = native::Limits {
-            max_future_millis: i64::try_from(config.intake.max_future.as_millis())?,
-            max_property_depth: config.intake.max_property_depth,
-        };
-        let (intake, workers) = Intake::new(
+        let (intake, intake_workers) = Intake::new(
             db.clone(),
             Arc::clone(&live),
             clock.clone(),
             Arc::clone(&metrics),
-            intake::Settings {
-                limits,
-                shards: config.intake.shards,
-                max_batch_events: config.intake.max_batch_events,
-                max_waiting_events: config.intake.max_waiting_events,
-            },
+            intake_settings(&config)?,
         );
-        let intake_workers = IntakeWorkers::start(workers);
+        let (stop, stopped) = watch::channel(false);
+        let feed = Arc::new(Feed::new(
+            db.read().clone(),
+            config.changes.max_readers,
+            stopped,
+            Arc::clone(&metrics),
+        ));
+        let (exports, exporter) =
+            Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
+        let workers = Workers::start(intake_workers, exporter);
         let reassigner = Reassigner {
             db: db.clone(),
             live: Arc::clone(&live),
@@ -154,19 +157,15 @@ impl App {
             metrics: Arc::clone(&metrics),
             draining: Arc::new(AtomicBool::new(false)),
         };
-        let gate = Gate::new(
-            Arc::clone(&metrics),
-            Limits {
-                request_timeout: config.http.request_timeout,
-                max_concurrent_requests: config.http.max_concurrent_requests,
-            },
-        )?;
+        let gate = Gate::new(Arc::clone(&metrics), limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
             intake,
             registry,
             training: Arc::clone(&training),
+            feed,
+            exports,
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -191,7 +190,8 @@ impl App {
             admin_state,
             gate,
             tasks,
-            intake_workers,
+            workers,
+            stop,
             config,
             clock,
         })
@@ -250,8 +250,9 @@ impl App {
     /// Serves until `until` resolves; then stops accepting, finishes requests,
     /// stops background work, and closes the database: in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let (stop, stopped) = watch::channel(false);
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
+        let stop = self.stop;
+        let stopped = stop.subscribe();
         let router = api::router(self.api_state, &self.gate)?;
         let draining = Arc::clone(&self.admin_state.draining);
         let mut background = self.tasks.start(&stopped);
@@ -275,11 +276,34 @@ impl App {
         }
         background.stop(self.config.http.drain).await;
         // Only now: requests in progress waited for them.
-        self.intake_workers.stop(self.config.http.drain).await;
+        self.workers.stop(self.config.http.drain).await;
         admin.abort();
         self.database.close().await?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+fn intake_settings(config: &Config) -> anyhow::Result<intake::Settings> {
+    Ok(intake::Settings {
+        limits: native::Limits {
+            max_future_millis: i64::try_from(config.intake.max_future.as_millis())?,
+            max_property_depth: config.intake.max_property_depth,
+        },
+        shards: config.intake.shards,
+        max_batch_events: config.intake.max_batch_events,
+        max_waiting_events: config.intake.max_waiting_events,
+    })
+}
+
+fn export_settings(config: &Config) -> export::Settings {
+    export::Settings { max_concurrent: config.export.max_concurrent, stall: config.export.stall }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        request_timeout: config.http.request_timeout,
+        max_concurrent_requests: config.http.max_concurrent_requests,
     }
 }
 

@@ -16,5 +16,7 @@ pub mod history;
 pub mod intake;
 pub mod reassign;
 pub mod training;
+pub mod changes;
+pub mod export;
 
 pub use error::ServiceError;

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod bad_input;
+mod changes;
 mod crash;
+mod export;
 mod main_job;
 mod openapi;
 mod replicas;
