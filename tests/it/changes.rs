@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use futures_util::StreamExt as _;
-use segmentd::domain::id::CustomerKey;
+use segmentd::domain::id::{CustomerKey, FeatureSetId};
 use segmentd::domain::time::Timestamp;
-use segmentd::store::assignments::{Assignment, NewChange, record_changes};
+use segmentd::store::assignments::{
+    Assignment, Held, NewChange, drop_partitions, make_partitions, record_changes,
+};
+use segmentd::store::features;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
@@ -241,6 +244,74 @@ async fn a_stream_resumes_behind_its_last_event_and_ends_with_the_process() {
     assert_eq!(end, None);
 }
 
+fn fallback(segment: &str, assigned_at: Timestamp) -> Assignment {
+    Assignment {
+        model: None,
+        segment: segment.to_owned(),
+        distance: None,
+        p_value: None,
+        confidence: None,
+        outlier: false,
+        generation: 0,
+        assigned_at,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customers_changes_come_in_the_order_in_which_they_were_made() {
+    let app = TestApp::start().await;
+    let at = Timestamp::from_millis(0);
+    let customer: CustomerKey = "c1".parse().unwrap();
+    // The later writer has the lower number, as it began to write before the
+    // earlier one did.
+    let mut later = app.db.begin().await.unwrap();
+    features::keep(&mut later, &FeatureSetId::of(b"any write"), "", at).await.unwrap();
+    let mut earlier = app.db.begin().await.unwrap();
+    let a = fallback("a", at);
+    let change = NewChange { customer: &customer, now: &a, before: None };
+    record_changes(&mut earlier, &[change]).await.unwrap();
+    earlier.commit().await.unwrap();
+    let (_, none) = app.get("/v1/changes").await;
+    assert_eq!(none["changes"], json!([]), "a reader would pass by what is still running");
+    let before = Held { generation: 0, fallback: true, segment: "a".into() };
+    let b = fallback("b", at);
+    let change = NewChange { customer: &customer, now: &b, before: Some(&before) };
+    record_changes(&mut later, &[change]).await.unwrap();
+    later.commit().await.unwrap();
+
+    let (changes, _) = rest(&app, None, 10).await;
+    assert_eq!(changes.len(), 2);
+    assert_eq!(assert_chained(&changes)["c1"]["segment"], "b");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_from_before_a_dropped_month_says_that_there_is_a_gap() {
+    let app = TestApp::start().await;
+    let old = Timestamp::parse("2020-01-15T00:00:00Z").unwrap();
+    let customer: CustomerKey = "c1".parse().unwrap();
+    let (_, start) = app.get("/v1/changes?after=now").await;
+    let start = start["next"].as_str().unwrap();
+    let mut tx = app.db.begin().await.unwrap();
+    make_partitions(&mut tx, old).await.unwrap();
+    let now = fallback("a", old);
+    let change = NewChange { customer: &customer, now: &now, before: None };
+    record_changes(&mut tx, &[change]).await.unwrap();
+    tx.commit().await.unwrap();
+    let (changes, _) = rest(&app, Some(start), 10).await;
+    let behind = changes[0]["cursor"].as_str().unwrap();
+
+    let mut tx = app.db.begin().await.unwrap();
+    let before = Timestamp::parse("2021-01-01T00:00:00Z").unwrap();
+    assert_eq!(drop_partitions(&mut tx, before).await.unwrap(), 2);
+    tx.commit().await.unwrap();
+    for (after, gap) in [(start, true), (behind, false)] {
+        let (_, page) = app.get(&format!("/v1/changes?after={after}")).await;
+        assert_eq!((&page["gap"], &page["changes"]), (&json!(gap), &json!([])));
+    }
+    app.stop().await;
+}
+
 /// Of 1.5 kB each: far more than the sockets between hold.
 const ALL: usize = 30_000;
 
@@ -248,16 +319,7 @@ const ALL: usize = 30_000;
 async fn a_slow_reader_of_the_stream_holds_changes_back_in_postgres() {
     let app = TestApp::start().await;
     let segment = "s".repeat(1000);
-    let standing = Assignment {
-        model: None,
-        segment,
-        distance: None,
-        p_value: None,
-        confidence: None,
-        outlier: false,
-        generation: 0,
-        assigned_at: Timestamp::from_millis(0),
-    };
+    let standing = fallback(&segment, Timestamp::from_millis(0));
     let customers: Vec<CustomerKey> =
         (0..ALL).map(|i| format!("{i:0>200}").parse().unwrap()).collect();
     for batch in customers.chunks(5000) {

@@ -19,6 +19,10 @@ async fn export(app: &TestApp, query: &str) -> reqwest::Response {
     answer
 }
 
+fn get(row: &[(String, Value)], name: &str) -> Value {
+    row.iter().find(|(key, _)| key == name).unwrap().1.clone()
+}
+
 fn from_ndjson(bytes: &[u8]) -> Vec<Vec<(String, Value)>> {
     let lines = std::str::from_utf8(bytes).unwrap().lines();
     let rows = lines.map(|line| serde_json::from_str::<serde_json::Map<_, _>>(line).unwrap());
@@ -56,9 +60,6 @@ async fn every_format_holds_the_same_rows() {
     assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
     let rows = from_ndjson(&answer.bytes().await.unwrap());
     assert_eq!(rows.len(), 151);
-    let get = |row: &[(String, Value)], name: &str| {
-        row.iter().find(|(key, _)| key == name).unwrap().1.clone()
-    };
     for row in &rows {
         assert_eq!(get(row, "model"), run["model"]);
         if get(row, "customer_id") != odd {
@@ -98,6 +99,18 @@ async fn every_format_holds_the_same_rows() {
         rows
     };
     assert_eq!(sorted(from_parquet(file)), sorted(rows.clone()));
+
+    // Saved by the command, under its name only once whole.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("all.csv");
+    let saved = tokio::process::Command::new(env!("CARGO_BIN_EXE_segmentd"))
+        .args(["export", "--url", &app.url, "--key", &app.key, path.to_str().unwrap()])
+        .output()
+        .await
+        .unwrap();
+    assert!(saved.status.success(), "{saved:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), *text);
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
 
     // One segment, by the header's format.
     let segment = get(&rows[0], "segment");
@@ -175,9 +188,10 @@ async fn a_slow_reader_holds_the_reading_back_and_gets_one_instant() {
     }
     let rows = from_ndjson(&text);
     assert_eq!(rows.len(), MANY);
-    let last = rows.last().unwrap();
-    assert_eq!(last[1].1.as_str().map(str::len), Some(1000), "{last:?}");
-    assert!(rows.iter().is_sorted_by(|a, b| a[0].1.as_str() < b[0].1.as_str()));
+    let ids: Vec<_> = rows.iter().map(|row| get(row, "customer_id")).collect();
+    assert!(ids.is_sorted_by(|a, b| a.as_str() < b.as_str()));
+    let moved = get(rows.last().unwrap(), "segment");
+    assert_eq!(moved.as_str().map(str::len), Some(1000), "{moved}");
 
     // More than one row group.
     let file = export(&app, "?format=parquet").await.bytes().await.unwrap();
