@@ -48,8 +48,8 @@ impl Gate {
         Ok(Self { metrics, limits, permits, id_prefix })
     }
 
-    /// The layer of one route. A route that is not `timed` lasts as long as its
-    /// sender takes.
+    /// The layer of one route. A route that is not `timed` lasts as long as the
+    /// other side takes.
     pub(super) fn layer(
         &self,
         path: &'static str,

@@ -6,9 +6,11 @@
 
 pub mod admin;
 mod blocking;
+mod changes;
 mod customers;
 mod error;
 mod events;
+mod export;
 mod extract;
 mod failed;
 mod gate;
@@ -61,7 +63,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 18] {
+fn native() -> [Route; 20] {
     let runs = get(training::get_runs).post(training::post_run);
     [
         ("/v1/events", &["POST"], post(events::post_events), true),
@@ -72,6 +74,8 @@ fn native() -> [Route; 18] {
         ("/v1/score", &["POST"], post(score::post_score), true),
         ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
         ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),
+        ("/v1/changes", &["GET"], get(changes::get_changes), false),
+        ("/v1/assignments", &["GET"], get(export::get_assignments), false),
         ("/v1/segments", &["GET"], get(segments::get_segments), true),
         ("/v1/models", &["GET"], get(models::get_models), true),
         ("/v1/models/rollback", &["POST"], post(models::post_rollback), true),

@@ -154,6 +154,22 @@ const OPERATIONS: &[Operation] = &[
         "The changes",
     ),
     (
+        "/v1/changes",
+        "get",
+        "read",
+        "Changes of segment or model of all customers, oldest first: a page, a long poll, or server-sent events",
+        None,
+        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `gap` says that some were dropped by retention",
+    ),
+    (
+        "/v1/assignments",
+        "get",
+        "read",
+        "Where every customer stands, of one instant, as NDJSON, CSV or Parquet, streamed",
+        None,
+        "The table. Ids are written as they were sent: a spreadsheet must import them as text. A body that is broken off is not whole",
+    ),
+    (
         "/v1/segments",
         "get",
         "read",
@@ -211,7 +227,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
 }
 
 /// Path, name, type, what is asked for after the `?`.
-const ASKED: [(&str, &str, &str, &str); 9] = [
+const ASKED: [(&str, &str, &str, &str); 15] = [
     ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
     ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
     ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),
@@ -221,6 +237,22 @@ const ASKED: [(&str, &str, &str, &str); 9] = [
     ("/v1/events/failed", "raw", "boolean", "With the bodies; takes the scope train"),
     ("/v1/events/failed/summary", "since", "string", "An RFC 3339 instant; all when left out"),
     ("/v1/events/failed/summary", "limit", "integer", "From 1 to 500 groups; 50 when left out"),
+    (
+        "/v1/changes",
+        "after",
+        "string",
+        "A cursor: `next` of an answer, or `cursor` of a change, or `Last-Event-ID` for events. `now`: what comes from now on. Left out: from the oldest kept",
+    ),
+    ("/v1/changes", "segment", "string", "Only changes into or out of this segment"),
+    ("/v1/changes", "limit", "integer", "Changes a page, from 1 to 1000; 500 when left out"),
+    (
+        "/v1/changes",
+        "wait_seconds",
+        "integer",
+        "How long to wait for a change where there is none yet, up to 60; 0 when left out",
+    ),
+    ("/v1/assignments", "format", "string", "ndjson, csv or parquet; or by `Accept`"),
+    ("/v1/assignments", "segment", "string", "Only customers in this segment"),
 ];
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
@@ -249,7 +281,7 @@ pub fn document() -> Value {
             "operationId": format!("{method}{}", path.replace("/v1", "").replace(['/', '-', '{', '}'], "_")),
             "security": security,
             "responses": {
-                "200": { "description": answer, "content": { "application/json": {} } },
+                "200": { "description": answer, "content": media(path) },
                 "4XX": failure,
                 "5XX": failure,
             },
@@ -354,6 +386,17 @@ fn segment_schemas() -> Value {
             },
         },
     })
+}
+
+/// The media types of an answer.
+fn media(path: &str) -> Value {
+    match path {
+        "/v1/changes" => json!({ "application/json": {}, "text/event-stream": {} }),
+        "/v1/assignments" => json!({
+            "application/x-ndjson": {}, "text/csv": {}, "application/vnd.apache.parquet": {},
+        }),
+        _ => json!({ "application/json": {} }),
+    }
 }
 
 fn schemas() -> Value {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::service::access::Access;
+use crate::service::changes::Feed;
+use crate::service::export::Exports;
 use crate::service::intake::Intake;
 use crate::service::live::Live;
 use crate::service::registry::Registry;
@@ -23,6 +25,8 @@ pub struct Handles {
     pub intake: Arc<Intake>,
     pub registry: Arc<Registry>,
     pub training: Arc<Training>,
+    pub feed: Arc<Feed>,
+    pub exports: Arc<Exports>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,

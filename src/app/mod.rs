@@ -16,7 +16,9 @@ use crate::api::{self, Gate, Limits};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::access::Access;
+use crate::service::changes::Feed;
 use crate::service::clock::Clock;
+use crate::service::export::{self, Exports};
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
@@ -27,7 +29,7 @@ use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
-use tasks::{IntakeWorkers, Tasks};
+use tasks::{Tasks, Workers};
 
 /// The built-in feature set, and the manual of its format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
@@ -85,7 +87,8 @@ pub struct App {
     admin_state: AdminState,
     gate: Gate,
     tasks: Tasks,
-    intake_workers: IntakeWorkers,
+    workers: Workers,
+    stop: watch::Sender<bool>,
     config: Config,
     clock: Clock,
 }
@@ -128,7 +131,7 @@ impl App {
             Arc::clone(&metrics),
             config.failed_events,
         ));
-        let (intake, workers) = Intake::new(
+        let (intake, intake_workers) = Intake::new(
             db.clone(),
             Arc::clone(&live),
             clock.clone(),
@@ -136,28 +139,24 @@ impl App {
             Arc::clone(&failed),
             intake::Settings::from(&config.intake),
         );
-        let intake_workers = IntakeWorkers::start(workers);
-        let reassigner = Reassigner {
-            db: db.clone(),
-            live: Arc::clone(&live),
-            clock: clock.clone(),
-            batch_customers: config.reassign.batch_customers,
-            pause_ratio: config.reassign.pause_ratio,
-            metrics: Arc::clone(&metrics),
-        };
+        let (stop, stopped) = watch::channel(false);
+        let feed = Arc::new(Feed::new(
+            db.read().clone(),
+            config.changes.max_readers,
+            stopped,
+            Arc::clone(&metrics),
+        ));
+        let (exports, exporter) =
+            Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
+        let workers = Workers::start(intake_workers, exporter);
+        let reassigner = reassigner(&config, db, &live, &clock, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
             readiness: readiness.clone(),
             db: db.read().clone(),
             metrics: Arc::clone(&metrics),
         };
-        let gate = Gate::new(
-            Arc::clone(&metrics),
-            Limits {
-                request_timeout: config.http.request_timeout,
-                max_concurrent_requests: config.http.max_concurrent_requests,
-            },
-        )?;
+        let gate = Gate::new(Arc::clone(&metrics), limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
@@ -165,6 +164,8 @@ impl App {
             intake: Arc::new(intake),
             registry,
             training: Arc::clone(&training),
+            feed,
+            exports: Arc::new(exports),
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -190,7 +191,8 @@ impl App {
             admin_state,
             gate,
             tasks,
-            intake_workers,
+            workers,
+            stop,
             config,
             clock,
         })
@@ -249,8 +251,9 @@ impl App {
     /// Serves until `until` resolves; then stops accepting, finishes requests,
     /// stops background work, and closes the database: in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let (stop, stopped) = watch::channel(false);
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
+        let stop = self.stop;
+        let stopped = stop.subscribe();
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut background = self.tasks.start(&stopped);
@@ -274,11 +277,39 @@ impl App {
         }
         background.stop(self.config.http.drain).await;
         // Only now: requests in progress waited for them.
-        self.intake_workers.stop(self.config.http.drain).await;
+        self.workers.stop(self.config.http.drain).await;
         admin.abort();
         self.database.close().await?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+fn export_settings(config: &Config) -> export::Settings {
+    export::Settings { max_concurrent: config.export.max_concurrent, stall: config.export.stall }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        request_timeout: config.http.request_timeout,
+        max_concurrent_requests: config.http.max_concurrent_requests,
+    }
+}
+
+fn reassigner(
+    config: &Config,
+    db: &Db,
+    live: &Arc<Live>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Reassigner {
+    Reassigner {
+        db: db.clone(),
+        live: Arc::clone(live),
+        clock: clock.clone(),
+        batch_customers: config.reassign.batch_customers,
+        pause_ratio: config.reassign.pause_ratio,
+        metrics: Arc::clone(metrics),
     }
 }
 

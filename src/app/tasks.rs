@@ -12,10 +12,9 @@ use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
-use crate::service::history;
-use crate::service::intake::Worker;
 use crate::service::reassign::Reassigner;
 use crate::service::training::Training;
+use crate::service::{export, history, intake};
 use crate::store::Db;
 use crate::store::connect::{Listener, News};
 
@@ -69,6 +68,8 @@ impl Tasks {
             });
             };
         let news = Arc::clone(&wake);
+        let feed = Arc::clone(&self.api.feed);
+        run("change feed", Box::pin(async move { feed.look().await }));
         let months = turn_months(self.db.clone(), self.clock.clone(), self.keep_history_days);
         run("history months", Box::pin(months));
         run("failed events", Box::pin(clean_up(self.failed)));
@@ -95,29 +96,34 @@ impl Background {
     }
 }
 
-/// The workers of intake. They outlast the other tasks: requests in progress
-/// wait for them.
+/// The workers of intake and of exports. They outlast the other tasks: requests
+/// in progress wait for them.
 #[derive(Debug)]
-pub(super) struct IntakeWorkers {
+pub(super) struct Workers {
     running: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
 
-impl IntakeWorkers {
-    pub(super) fn start(workers: Vec<Worker>) -> Self {
+impl Workers {
+    pub(super) fn start(intake: Vec<intake::Worker>, exports: export::Worker) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
-        for worker in workers {
+        let until = || {
             let mut stopped = stopped.clone();
-            running.spawn(worker.run(async move {
+            async move {
                 // An error means that the sender is gone: stop as well.
                 let _ = stopped.wait_for(|stop| *stop).await;
-            }));
+            }
+        };
+        for worker in intake {
+            running.spawn(worker.run(until()));
         }
+        running.spawn(exports.run(until()));
         Self { running, stop }
     }
 
-    /// Commits what is in the queues, then ends.
+    /// Commits what is in intake's queues, and cuts off exports whose readers were
+    /// still at it at the deadline for requests.
     pub(super) async fn stop(mut self, deadline: Duration) {
         // Only fails when no worker is left.
         let _ = self.stop.send(true);

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 
 mod demo;
+mod export;
 mod keys;
 mod load;
 mod mapping;
@@ -48,6 +49,8 @@ enum Command {
     Train,
     /// Send a table (CSV, also gzipped) to a running service, one event a row.
     Load(load::Load),
+    /// Save where every customer stands, as CSV, NDJSON or Parquet.
+    Export(export::Export),
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -89,6 +92,7 @@ pub fn run() -> ExitCode {
             Command::Demo(demo) => demo.run(config).await,
             Command::Train => train::train(config).await,
             Command::Load(load) => load.run().await,
+            Command::Export(export) => export.run().await,
             Command::Keys(keys) => keys.run(config).await,
             Command::Check(Check::Config) => check(&config),
             Command::Migrate => migrate(config).await,

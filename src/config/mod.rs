@@ -12,6 +12,7 @@ mod http;
 mod intake;
 mod layers;
 mod log;
+mod output;
 mod reader;
 mod schedule;
 mod scoring;
@@ -30,6 +31,7 @@ pub use http::{Admin, Http};
 pub use intake::Intake;
 use layers::Layers;
 pub use log::{Log, LogFormat};
+pub use output::{Changes, Export};
 use reader::Reader;
 pub use schedule::Schedule;
 pub use scoring::{Lineup, Reassign, Scoring};
@@ -51,6 +53,8 @@ pub struct Config {
     pub training: Training,
     pub reassign: Reassign,
     pub history: History,
+    pub changes: Changes,
+    pub export: Export,
     pub auth: Auth,
     pub log: Log,
 }
@@ -120,6 +124,8 @@ impl Config {
             training: Training::read(reader),
             reassign: Reassign::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
+            changes: Changes::read(reader),
+            export: Export::read(reader),
             auth: Auth { refresh: reader.seconds("auth.refresh_seconds", 1..=3600) },
             log: Log::read(reader),
         }

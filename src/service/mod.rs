@@ -17,5 +17,7 @@ pub mod failed;
 pub mod intake;
 pub mod reassign;
 pub mod training;
+pub mod changes;
+pub mod export;
 
 pub use error::ServiceError;

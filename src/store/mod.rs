@@ -5,10 +5,12 @@
 //! [`Db`]. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
 
 pub mod assignments;
+pub mod changes;
 pub mod connect;
 pub mod customers;
 pub mod error;
 pub mod events;
+pub mod export;
 pub mod failed;
 pub mod features;
 pub mod keys;
@@ -70,6 +72,11 @@ impl ReadDb {
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;
         Ok(())
+    }
+
+    /// Connections that there may be at once.
+    pub fn max_connections(&self) -> usize {
+        self.pool.options().get_max_connections() as usize
     }
 
     /// Connections: open, idle.

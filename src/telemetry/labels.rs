@@ -125,6 +125,15 @@ label! {
     }
 }
 
+label! {
+    /// How a table is written.
+    TableFormat("format") {
+        Csv = "csv",
+        Ndjson = "ndjson",
+        Parquet = "parquet",
+    }
+}
+
 impl<A: Labels, B: Labels> Labels for (A, B) {
     fn names() -> Vec<&'static str> {
         [A::names(), B::names()].concat()
@@ -158,6 +167,7 @@ mod tests {
         check::<Failed>();
         check::<Decision>();
         check::<RunOutcome>();
+        check::<TableFormat>();
         check::<(Door, Answer)>();
         check::<(Outcome, Door)>();
     }

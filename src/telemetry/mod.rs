@@ -8,6 +8,7 @@ mod counters;
 mod http;
 mod intake;
 pub mod labels;
+mod output;
 mod process;
 mod scoring;
 pub mod trace;
@@ -23,6 +24,7 @@ use crate::domain::time::Timestamp;
 pub use counters::Counters;
 pub use http::{Http, InFlight, Route};
 pub use intake::Intake;
+pub use output::{Output, Reading};
 use process::Process;
 pub use scoring::Scoring;
 pub use work::{Lineup, Pool, Reassign, Training};
@@ -36,6 +38,7 @@ pub struct Metrics {
     pub lineup: Lineup,
     pub training: Training,
     pub reassign: Reassign,
+    pub output: Output,
     pub pool: Pool,
     process: Process,
     registry: Registry,
@@ -55,6 +58,7 @@ impl Metrics {
             lineup: Lineup::new(&registry)?,
             training: Training::new(&registry)?,
             reassign: Reassign::new(&registry)?,
+            output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,
             registry,

@@ -302,6 +302,8 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         live: Arc::clone(&of.live),
         registry: Arc::clone(&of.registry),
         training: Arc::clone(&of.training),
+        feed: Arc::clone(&of.feed),
+        exports: Arc::clone(&of.exports),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
         readiness: of.readiness.clone(),

@@ -109,6 +109,26 @@ impl TestApp {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
+    /// The value of a metric once it has stopped moving.
+    pub(crate) async fn settled(&self, name: &str) -> u64 {
+        let mut before = 0;
+        let mut same = 0;
+        while same < 10 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = self.metric(name).await;
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+        }
+        before
+    }
+
+    /// The value of a metric, given with its labels.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let (_, text) = self.admin("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
     /// With the test's key, unless the request has one.
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
         let answer = request.bearer_auth(&self.key).send().await.unwrap();

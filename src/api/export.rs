@@ -1,0 +1,71 @@
+//! `GET /v1/assignments`: where every customer stands, as a table.
+
+use axum::body::Body as HttpBody;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+
+use crate::api::extract::{Caller, Read};
+use crate::api::{ApiError, ApiState};
+use crate::domain::fault::Faults;
+use crate::service::ServiceError;
+use crate::telemetry::labels::TableFormat;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    format: Option<String>,
+    segment: Option<String>,
+}
+
+/// Name, media type, file name.
+const FORMATS: [(TableFormat, &str, &str, &str); 3] = [
+    (TableFormat::Ndjson, "ndjson", "application/x-ndjson", "assignments.ndjson"),
+    (TableFormat::Csv, "csv", "text/csv", "assignments.csv"),
+    (TableFormat::Parquet, "parquet", "application/vnd.apache.parquet", "assignments.parquet"),
+];
+
+/// One instant's assignments, read from Postgres only as fast as the caller
+/// reads. A body that could not be finished is broken off, never ended, so that
+/// no client takes a part for the whole.
+pub(super) async fn get_assignments(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let Query(asked) = Query::<Asked>::try_from_uri(&uri)
+        .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())))?;
+    let accepted = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
+    let (format, _, media, file) = chosen(asked.format.as_deref(), accepted)?;
+    let export = state.exports.start(format, asked.segment).await?;
+    let pieces = stream::unfold(Some(export), async |export| {
+        let mut export = export?;
+        let piece = export.next().await?;
+        let rest = piece.is_ok().then_some(export);
+        Some((piece, rest))
+    });
+    let disposition = format!("attachment; filename=\"{file}\"");
+    let headers =
+        [(header::CONTENT_TYPE, media), (header::CONTENT_DISPOSITION, disposition.as_str())];
+    Ok((headers, HttpBody::from_stream(pieces)).into_response())
+}
+
+/// By name, else the first that the caller accepts, else NDJSON.
+fn chosen(
+    name: Option<&str>,
+    accepted: Option<&str>,
+) -> Result<(TableFormat, &'static str, &'static str, &'static str), ApiError> {
+    let Some(name) = name else {
+        let accepted = accepted.unwrap_or_default();
+        let kinds = accepted.split(',').map(|kind| kind.split(';').next().unwrap_or(kind).trim());
+        let known = |kind| FORMATS.into_iter().find(|(_, _, media, _)| *media == kind);
+        return Ok(kinds.into_iter().find_map(known).unwrap_or(FORMATS[0]));
+    };
+    FORMATS.into_iter().find(|(_, known, ..)| *known == name).ok_or_else(|| {
+        let problem = "must be `ndjson`, `csv` or `parquet`";
+        ServiceError::Invalid(Faults::one("format", problem)).into()
+    })
+}

@@ -1,0 +1,98 @@
+//! `segmentd export`: a running service's assignments, into a file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The running service.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// A key with the scope `read`.
+    #[arg(long, env = "SEGMENTD_KEY", hide_env_values = true)]
+    key: String,
+    /// Left out: by the end of the file's name.
+    #[arg(long)]
+    format: Option<Format>,
+    /// Only customers in this segment.
+    #[arg(long)]
+    segment: Option<String>,
+    /// Where to, such as `assignments.parquet`.
+    file: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Csv,
+    Ndjson,
+    Parquet,
+}
+
+impl Export {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let format = self.format.or_else(|| of_name(&self.file)).with_context(|| {
+            format!(
+                "{} ends in none of .csv, .ndjson, .parquet: give --format",
+                self.file.display()
+            )
+        })?;
+        let format = match format {
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+            Format::Parquet => "parquet",
+        };
+        let mut address = reqwest::Url::parse(&self.url).context("--url")?;
+        address.set_path("/v1/assignments");
+        address.query_pairs_mut().append_pair("format", format);
+        if let Some(segment) = &self.segment {
+            address.query_pairs_mut().append_pair("segment", segment);
+        }
+        let request = reqwest::Client::builder().build()?.get(address).bearer_auth(&self.key);
+        let mut answer = request.send().await.context("cannot reach the service")?;
+        let status = answer.status();
+        if !status.is_success() {
+            anyhow::bail!("the service answered {status}: {}", answer.text().await?);
+        }
+        // Under its own name only once it is whole.
+        let mut part = self.file.clone().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let saved = save(&mut answer, &part).await;
+        let bytes = match saved {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // There may be none; what went wrong is said below.
+                let _ = tokio::fs::remove_file(&part).await;
+                return Err(error);
+            }
+        };
+        tokio::fs::rename(&part, &self.file)
+            .await
+            .with_context(|| format!("cannot write {}", self.file.display()))?;
+        println!("{}: {bytes} bytes", self.file.display());
+        Ok(())
+    }
+}
+
+async fn save(answer: &mut reqwest::Response, path: &Path) -> anyhow::Result<u64> {
+    let mut file =
+        File::create(path).await.with_context(|| format!("cannot write {}", path.display()))?;
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?);
+    while let Some(chunk) = answer.chunk().await.context("the export was cut off: try again")? {
+        file.write_all(&chunk).await?;
+        bar.inc(chunk.len() as u64);
+    }
+    file.sync_all().await?;
+    bar.finish_and_clear();
+    Ok(bar.position())
+}
+
+fn of_name(file: &Path) -> Option<Format> {
+    Format::from_str(file.extension()?.to_str()?, true).ok()
+}

@@ -1,0 +1,210 @@
+//! Readers of the feed of changes, and how they learn that there is more.
+//!
+//! Postgres is asked for the newest change some times a second, once for all
+//! readers of this process, and only while one of them waits. To announce
+//! changes instead would cost every commit of intake: NOTIFY takes one lock for
+//! the whole server until its transaction is on disk, and commits would queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::domain::fault::Faults;
+use crate::service::ServiceError;
+use crate::service::error::Chain;
+use crate::store::ReadDb;
+use crate::store::changes::{self, Change, Position};
+use crate::telemetry::{Metrics, Reading};
+
+/// Between two looks for news: what a reader waits, at most, beyond the commit.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After a failed look: Postgres may be restarting.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Changes looked through at once for those of one segment.
+const SCAN: i64 = 1000;
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Oldest,
+    Now,
+    After(Position),
+}
+
+/// The feed of this process.
+#[derive(Debug)]
+pub struct Feed {
+    db: ReadDb,
+    metrics: Arc<Metrics>,
+    places: Arc<Semaphore>,
+    newest: watch::Sender<Position>,
+    /// Somebody began to wait.
+    asked: Notify,
+    stopped: watch::Receiver<bool>,
+}
+
+/// What there is after a place.
+#[derive(Debug)]
+pub struct Page {
+    pub changes: Vec<Change>,
+    /// Go on from here.
+    pub next: Position,
+    /// There is more already.
+    pub more: bool,
+    /// Changes between the place asked for and the first of these were dropped
+    /// by retention.
+    pub gap: bool,
+}
+
+/// One reader. It holds a page at most, and reads the next when asked.
+#[derive(Debug)]
+pub struct Reader {
+    feed: Arc<Feed>,
+    after: Position,
+    segment: Option<String>,
+    limit: usize,
+    _place: OwnedSemaphorePermit,
+    _counted: Reading,
+}
+
+impl Feed {
+    /// Readers are told to go once `stopped` holds true.
+    pub fn new(
+        db: ReadDb,
+        max_readers: usize,
+        stopped: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            db,
+            metrics,
+            places: Arc::new(Semaphore::new(max_readers)),
+            newest: watch::Sender::new(Position::default()),
+            asked: Notify::new(),
+            stopped,
+        }
+    }
+
+    /// A reader of the changes that enter or leave `segment`, or of all.
+    pub async fn reader(
+        self: &Arc<Self>,
+        start: Start,
+        segment: Option<String>,
+        limit: usize,
+    ) -> Result<Reader, ServiceError> {
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
+        let end = changes::reach(&self.db).await?.end;
+        let after = match start {
+            Start::Oldest => Position::default(),
+            Start::Now => end,
+            Start::After(position) if position <= end => position,
+            Start::After(_) => {
+                let problem = "is a cursor of another database: leave it out, or send `now`";
+                return Err(ServiceError::Invalid(Faults::one("after", problem)));
+            }
+        };
+        let counted = self.metrics.output.begin_reading();
+        let feed = Arc::clone(self);
+        Ok(Reader { feed, after, segment, limit, _place: place, _counted: counted })
+    }
+
+    /// Looks for news for ever, while somebody waits for some.
+    pub async fn look(&self) {
+        loop {
+            if self.newest.receiver_count() == 0 {
+                self.asked.notified().await;
+            }
+            match changes::newest(&self.db).await {
+                Ok(newest) => {
+                    self.newest
+                        .send_if_modified(|known| std::mem::replace(known, newest) != newest);
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "cannot look for changes");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    /// Returns when something comes after `after`, or at `deadline`, or when the
+    /// process stops; whether it was the first.
+    async fn wait(&self, after: Position, deadline: Instant) -> bool {
+        let mut newest = self.newest.subscribe();
+        self.asked.notify_one();
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            known = newest.wait_for(|newest| *newest > after) => known.is_ok(),
+            () = tokio::time::sleep_until(deadline) => false,
+            // An error means that the sender is gone: stop as well.
+            _ = stopped.wait_for(|stop| *stop) => false,
+        }
+    }
+}
+
+impl Reader {
+    /// The next page; waits up to `wait` for there to be something on it.
+    pub async fn next(&mut self, wait: Duration) -> Result<Page, ServiceError> {
+        let deadline = Instant::now() + wait;
+        let mut gap = false;
+        loop {
+            let mut page = self.look_on().await?;
+            gap |= page.gap;
+            page.gap = gap;
+            self.after = page.next;
+            let is_over = wait.is_zero() || self.is_stopping() || Instant::now() >= deadline;
+            if !page.changes.is_empty() || is_over {
+                self.feed.metrics.output.changes.inc_by(page.changes.len() as u64);
+                return Ok(page);
+            }
+            if !page.more && !self.feed.wait(self.after, deadline).await {
+                return Ok(page);
+            }
+        }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        *self.feed.stopped.borrow()
+    }
+
+    /// What comes next, without waiting.
+    async fn look_on(&self) -> Result<Page, ServiceError> {
+        let reach = changes::reach(&self.feed.db).await?;
+        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
+        let scan = if self.segment.is_some() { SCAN.max(limit) } else { limit };
+        let found = changes::page(&self.feed.db, self.after, reach.end, scan).await?;
+        let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
+        let scanned = found.last().filter(|_| is_full).map(|last| last.position);
+        let mut wanted: Vec<Change> = match &self.segment {
+            None => found,
+            Some(segment) => found.into_iter().filter(|change| change.concerns(segment)).collect(),
+        };
+        let cut = wanted.len() > self.limit;
+        wanted.truncate(self.limit);
+        let next = match wanted.last() {
+            Some(last) if cut => last.position,
+            _ => scanned.unwrap_or(reach.end),
+        };
+        Ok(Page {
+            changes: wanted,
+            next,
+            more: cut || is_full,
+            gap: self.after != Position::default()
+                && reach.dropped.is_some_and(|dropped| self.after < dropped),
+        })
+    }
+}
+
+impl Change {
+    /// Whether the customer entered or left `segment`, or got another model in it.
+    fn concerns(&self, segment: &str) -> bool {
+        self.now.segment == segment
+            || self.before.as_ref().is_some_and(|before| before.segment == segment)
+    }
+}

@@ -1,0 +1,122 @@
+//! Rows as CSV, NDJSON or Parquet, a page at a time.
+
+use serde::Serialize;
+
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::export::parquet::Parquet;
+use crate::store::export::Standing;
+use crate::telemetry::labels::TableFormat;
+
+/// The columns, in order, in every format.
+pub(super) const COLUMNS: [&str; 11] = [
+    "customer_id",
+    "segment",
+    "model",
+    "fallback",
+    "generation",
+    "distance",
+    "p_value",
+    "confidence",
+    "outlier",
+    "assigned_at",
+    "last_event_at",
+];
+
+/// Turns rows into bytes.
+pub(super) enum Encoder {
+    Csv { has_begun: bool },
+    Ndjson,
+    Parquet(Box<Parquet>),
+}
+
+/// A row as text: missing values are empty in CSV and null in JSON.
+#[derive(Serialize)]
+struct Line<'r> {
+    customer_id: &'r str,
+    segment: &'r str,
+    model: Option<&'r str>,
+    fallback: bool,
+    generation: i64,
+    distance: Option<f32>,
+    p_value: Option<f64>,
+    confidence: Option<f32>,
+    outlier: bool,
+    assigned_at: Timestamp,
+    last_event_at: Option<Timestamp>,
+}
+
+impl<'r> Line<'r> {
+    fn new(row: &'r Standing) -> Self {
+        Self {
+            customer_id: &row.customer_id,
+            segment: &row.segment,
+            model: row.model.as_deref(),
+            fallback: row.fallback,
+            generation: row.generation,
+            distance: row.distance,
+            p_value: row.p_value,
+            confidence: row.confidence,
+            outlier: row.outlier,
+            assigned_at: row.assigned_at,
+            last_event_at: row.last_event_at,
+        }
+    }
+}
+
+impl Encoder {
+    pub(super) fn new(format: TableFormat) -> Result<Self, ServiceError> {
+        Ok(match format {
+            TableFormat::Csv => Self::Csv { has_begun: false },
+            TableFormat::Ndjson => Self::Ndjson,
+            TableFormat::Parquet => {
+                Self::Parquet(Box::new(Parquet::new().map_err(ServiceError::internal)?))
+            }
+        })
+    }
+
+    /// What is ready to be sent once these rows are added; perhaps nothing.
+    pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>, ServiceError> {
+        match self {
+            Self::Csv { has_begun } => {
+                let with_header = !std::mem::replace(has_begun, true);
+                csv(rows, with_header).map_err(ServiceError::internal)
+            }
+            Self::Ndjson => ndjson(rows).map_err(ServiceError::internal),
+            Self::Parquet(parquet) => parquet.add(rows).map_err(ServiceError::internal),
+        }
+    }
+
+    /// The rest. Nothing may be added after it.
+    pub(super) fn finish(&mut self) -> Result<Vec<u8>, ServiceError> {
+        match self {
+            // A table without rows has a header.
+            Self::Csv { .. } => self.add(&[]),
+            Self::Ndjson => Ok(Vec::new()),
+            Self::Parquet(parquet) => parquet.finish().map_err(ServiceError::internal),
+        }
+    }
+}
+
+/// Values exactly as they are: a customer id that begins with `=` stays what the
+/// sender called its customer. A spreadsheet that would run it as a formula must
+/// import the column as text.
+fn csv(rows: &[Standing], with_header: bool) -> Result<Vec<u8>, Box<csv::Error>> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    if with_header {
+        writer.write_record(COLUMNS)?;
+    }
+    for row in rows {
+        writer.serialize(Line::new(row))?;
+    }
+    writer.into_inner().map_err(|error| Box::new(error.into_error().into()))
+}
+
+fn ndjson(rows: &[Standing]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut lines = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut lines, &Line::new(row))?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}

@@ -1,0 +1,177 @@
+//! Bulk out: every current assignment, streamed as a table in flat memory.
+//!
+//! A worker reads a page, encodes it, and hands it over before it reads the
+//! next; so a slow reader holds back the reading. It is a task of its own and
+//! not the reader's, so that it notices when a reader has stopped for good: the
+//! snapshot and its connection are given back then.
+
+mod encode;
+mod parquet;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::service::ServiceError;
+use crate::service::error::Chain;
+use crate::store::ReadDb;
+use crate::store::export::Snapshot;
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::TableFormat;
+use encode::Encoder;
+
+/// Handed over at once. Small, so that a steady reader, however slow, takes a
+/// piece within the time that it is given.
+const PIECE_BYTES: usize = 64 * 1024;
+const RETRY_AFTER_SECONDS: u64 = 10;
+
+/// Where exports are asked for.
+#[derive(Debug)]
+pub struct Exports {
+    db: ReadDb,
+    slots: Arc<Semaphore>,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// What carries exports out.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: mpsc::Receiver<Job>,
+    /// A reader who takes nothing for so long is given up.
+    stall: Duration,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Exports at once; always one fewer than there are connections to read with.
+    pub max_concurrent: usize,
+    pub stall: Duration,
+}
+
+#[derive(Debug)]
+struct Job {
+    snapshot: Snapshot,
+    format: TableFormat,
+    pieces: mpsc::Sender<Piece>,
+    _slot: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Bytes(Bytes),
+    End,
+}
+
+/// A table on its way.
+#[derive(Debug)]
+pub struct Export(mpsc::Receiver<Piece>);
+
+/// The table is not whole: segmentd stopped, the database went away, or its
+/// reader stood still for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("the export was cut off")]
+pub struct CutOff;
+
+impl Exports {
+    pub fn new(db: ReadDb, settings: Settings, metrics: Arc<Metrics>) -> (Self, Worker) {
+        let spare = db.max_connections().saturating_sub(1).max(1);
+        let slots = Arc::new(Semaphore::new(settings.max_concurrent.min(spare)));
+        let (sender, jobs) = mpsc::channel(1);
+        (Self { db, slots, jobs: sender }, Worker { jobs, stall: settings.stall, metrics })
+    }
+
+    /// Begins with all customers, or those in `segment`.
+    pub async fn start(
+        &self,
+        format: TableFormat,
+        segment: Option<String>,
+    ) -> Result<Export, ServiceError> {
+        let slot = Arc::clone(&self.slots)
+            .try_acquire_owned()
+            .map_err(|_| ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
+        let snapshot = Snapshot::open(&self.db, segment).await?;
+        let (pieces, export) = mpsc::channel(1);
+        let job = Job { snapshot, format, pieces, _slot: slot };
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_| ServiceError::Unavailable("segmentd is stopping".into()))?;
+        Ok(Export(export))
+    }
+}
+
+impl Export {
+    /// The next bytes; `None` when the table is whole.
+    pub async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
+        match self.0.recv().await {
+            Some(Piece::Bytes(bytes)) => Some(Ok(bytes)),
+            Some(Piece::End) => None,
+            None => Some(Err(CutOff)),
+        }
+    }
+}
+
+impl Worker {
+    /// Works until `stopped`; what is on its way by then is cut off.
+    pub async fn run(self, stopped: impl Future<Output = ()>) {
+        let Self { jobs, stall, metrics } = self;
+        let jobs = stream::unfold(jobs, async |mut jobs| Some((jobs.recv().await?, jobs)));
+        let work = jobs.for_each_concurrent(None, async |job| {
+            if let Err(error) = job.run(stall, &metrics).await {
+                tracing::warn!(error = %Chain(&error), "an export was cut off");
+            }
+        });
+        tokio::select! {
+            () = work => {}
+            () = stopped => {}
+        }
+    }
+}
+
+impl Job {
+    async fn run(mut self, stall: Duration, metrics: &Metrics) -> Result<(), ServiceError> {
+        let mut encoder = Encoder::new(self.format)?;
+        loop {
+            let page = self.snapshot.next().await?;
+            let rows = page.as_ref().map_or(0, Vec::len) as u64;
+            let is_last = page.is_none();
+            // Beside the async threads: a thousand rows take about a
+            // millisecond, a Parquet row group some ten.
+            let work = move || {
+                let bytes = match page {
+                    Some(rows) => encoder.add(&rows),
+                    None => encoder.finish(),
+                };
+                bytes.map(|bytes| (encoder, bytes))
+            };
+            let done =
+                tokio::task::spawn_blocking(work).await.map_err(ServiceError::internal)??;
+            encoder = done.0;
+            metrics.output.export_rows.add(self.format, rows);
+            let mut bytes = Bytes::from(done.1);
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+                if !self.hand_over(Piece::Bytes(piece), stall).await? {
+                    return Ok(());
+                }
+            }
+            if is_last {
+                self.hand_over(Piece::End, stall).await?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the reader is still there.
+    async fn hand_over(&self, piece: Piece, stall: Duration) -> Result<bool, ServiceError> {
+        match tokio::time::timeout(stall, self.pieces.send(piece)).await {
+            Ok(sent) => Ok(sent.is_ok()),
+            Err(_) => Err(ServiceError::Unavailable("its reader stood still".into())),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Rows as a Parquet file, a row group at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parquet::basic::Compression;
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int64Type,
+};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+
+use crate::domain::time::Timestamp;
+use crate::store::export::Standing;
+
+/// What is held at most: about 10 MB. Readers work group by group, so groups
+/// must not be small either.
+const ROWS_PER_GROUP: usize = 50_000;
+
+/// The columns of the export, in order.
+const SCHEMA: &str = "message assignments {
+    required binary customer_id (utf8);
+    required binary segment (utf8);
+    optional binary model (utf8);
+    required boolean fallback;
+    required int64 generation;
+    optional float distance;
+    optional double p_value;
+    optional float confidence;
+    required boolean outlier;
+    required int64 assigned_at (timestamp(millis, true));
+    optional int64 last_event_at (timestamp(millis, true));
+}";
+
+/// A file being written: what is finished of it is handed out and not kept.
+pub(super) struct Parquet {
+    file: SerializedFileWriter<Vec<u8>>,
+    group: Group,
+}
+
+impl Parquet {
+    pub(super) fn new() -> Result<Self> {
+        let properties = WriterProperties::builder()
+            .set_created_by(concat!("segmentd ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_compression(Compression::SNAPPY)
+            // By group, not by page: those of pages are kept until the end.
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
+            .build();
+        let schema = Arc::new(parse_message_type(SCHEMA)?);
+        let file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
+        Ok(Self { file, group: Group::default() })
+    }
+
+    pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>> {
+        for row in rows {
+            self.group.add(row);
+            if self.group.rows() == ROWS_PER_GROUP {
+                self.end_group()?;
+            }
+        }
+        self.finished()
+    }
+
+    pub(super) fn finish(&mut self) -> Result<Vec<u8>> {
+        if self.group.rows() > 0 {
+            self.end_group()?;
+        }
+        self.file.finish()?;
+        self.finished()
+    }
+
+    fn end_group(&mut self) -> Result<()> {
+        let mut group = self.file.next_row_group()?;
+        std::mem::take(&mut self.group).write(&mut group)?;
+        group.close()?;
+        Ok(())
+    }
+
+    /// The file counts what it writes, so taking it away moves no offset.
+    fn finished(&mut self) -> Result<Vec<u8>> {
+        self.file.flush()?;
+        Ok(std::mem::take(self.file.inner_mut()))
+    }
+}
+
+/// The rows of one group, by column.
+#[derive(Default)]
+struct Group {
+    customer_id: Vec<ByteArray>,
+    segment: Vec<ByteArray>,
+    model: Optional<ByteArray>,
+    fallback: Vec<bool>,
+    generation: Vec<i64>,
+    distance: Optional<f32>,
+    p_value: Optional<f64>,
+    confidence: Optional<f32>,
+    outlier: Vec<bool>,
+    assigned_at: Vec<i64>,
+    last_event_at: Optional<i64>,
+    /// Segments and models are few: each is held once.
+    texts: HashMap<String, ByteArray>,
+}
+
+impl Group {
+    fn rows(&self) -> usize {
+        self.customer_id.len()
+    }
+
+    fn add(&mut self, row: &Standing) {
+        let segment = self.text(&row.segment);
+        let model = row.model.as_ref().map(|model| self.text(model));
+        self.customer_id.push(row.customer_id.as_str().into());
+        self.segment.push(segment);
+        self.model.push(model);
+        self.fallback.push(row.fallback);
+        self.generation.push(row.generation);
+        self.distance.push(row.distance);
+        self.p_value.push(row.p_value);
+        self.confidence.push(row.confidence);
+        self.outlier.push(row.outlier);
+        self.assigned_at.push(row.assigned_at.millis());
+        self.last_event_at.push(row.last_event_at.map(Timestamp::millis));
+    }
+
+    fn text(&mut self, text: &str) -> ByteArray {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let new = ByteArray::from(text);
+        self.texts.insert(text.to_owned(), new.clone());
+        new
+    }
+
+    fn write(self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> Result<()> {
+        column::<ByteArrayType>(group, &self.customer_id, None)?;
+        column::<ByteArrayType>(group, &self.segment, None)?;
+        self.model.write::<ByteArrayType>(group)?;
+        column::<BoolType>(group, &self.fallback, None)?;
+        column::<Int64Type>(group, &self.generation, None)?;
+        self.distance.write::<FloatType>(group)?;
+        self.p_value.write::<DoubleType>(group)?;
+        self.confidence.write::<FloatType>(group)?;
+        column::<BoolType>(group, &self.outlier, None)?;
+        column::<Int64Type>(group, &self.assigned_at, None)?;
+        self.last_event_at.write::<Int64Type>(group)
+    }
+}
+
+/// Values that are there, and for each row whether there is one.
+struct Optional<T> {
+    values: Vec<T>,
+    levels: Vec<i16>,
+}
+
+impl<T> Default for Optional<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), levels: Vec::new() }
+    }
+}
+
+impl<T> Optional<T> {
+    fn push(&mut self, value: Option<T>) {
+        self.levels.push(i16::from(value.is_some()));
+        self.values.extend(value);
+    }
+
+    fn write<D: DataType<T = T>>(
+        &self,
+        group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    ) -> Result<()> {
+        column::<D>(group, &self.values, Some(&self.levels))
+    }
+}
+
+/// Writes the group's next column.
+fn column<D: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    values: &[D::T],
+    levels: Option<&[i16]>,
+) -> Result<()> {
+    let mut column = group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+    column.typed::<D>().write_batch(values, levels, None)?;
+    column.close()
+}

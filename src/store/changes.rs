@@ -1,0 +1,140 @@
+//! The history of assignments as a feed: pages in one order that never changes.
+
+use crate::domain::id::ModelId;
+use crate::domain::time::Timestamp;
+use crate::store::models::model_id;
+use crate::store::{ReadDb, StoreError, from_sql};
+
+/// A place in the feed: just after one change, or just before a transaction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub transaction: u64,
+    pub change: i64,
+}
+
+/// One change, and the place just after it.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub position: Position,
+    pub customer: String,
+    pub now: Side,
+    /// `None`: the customer's first.
+    pub before: Option<Side>,
+    pub distance: Option<f32>,
+    pub outlier: bool,
+    pub generation: i64,
+    pub changed_at: Timestamp,
+}
+
+/// What a customer was assigned to.
+#[derive(Debug, Clone)]
+pub struct Side {
+    pub segment: String,
+    pub model: Option<ModelId>,
+    pub fallback: bool,
+}
+
+/// How far the feed reaches at one instant.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    /// The oldest transaction still running: every change before it is there to
+    /// see, none can come before it any more.
+    pub end: Position,
+    /// The last change that retention dropped.
+    pub dropped: Option<Position>,
+}
+
+pub async fn reach(db: &ReadDb) -> Result<Reach, StoreError> {
+    let row = sqlx::query!(
+        r#"select pg_snapshot_xmin(pg_current_snapshot())::text as "end!",
+                  dropped.transaction::text as "transaction?", dropped.change as "change?"
+           from (select) as always left join lateral (
+               select transaction, change from history_dropped
+               order by transaction desc, change desc limit 1) as dropped on true"#
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    let dropped = match (row.transaction, row.change) {
+        (Some(transaction), Some(change)) => {
+            Some(Position { transaction: number(&transaction)?, change })
+        }
+        _ => None,
+    };
+    Ok(Reach { end: Position { transaction: number(&row.end)?, change: 0 }, dropped })
+}
+
+/// Changes after `after` and before `end`, oldest first.
+pub async fn page(
+    db: &ReadDb,
+    after: Position,
+    end: Position,
+    limit: i64,
+) -> Result<Vec<Change>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select customer_id, assigned_at, history.generation, fallback, segment, distance, outlier,
+                  previous_fallback, previous_segment,
+                  transaction::text as "transaction!", change,
+                  case when fallback then null else present.active_model_id end as model_id,
+                  case when previous_fallback then null
+                       else earlier.active_model_id end as previous_model_id
+           from (select * from assignment_history
+                 where (transaction, change) > ($1::text::xid8, $2)
+                   and transaction < $3::text::xid8
+                 order by transaction, change limit $4) as history
+                left join lineup as present on present.generation = history.generation
+                left join lineup as earlier on earlier.generation = previous_generation
+           order by transaction, change"#,
+        after.transaction.to_string(),
+        after.change,
+        end.transaction.to_string(),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let before = match (row.previous_segment, row.previous_fallback) {
+                (Some(segment), Some(fallback)) => {
+                    let model = row.previous_model_id.map(model_id).transpose()?;
+                    Some(Side { segment, model, fallback })
+                }
+                _ => None,
+            };
+            Ok(Change {
+                position: Position { transaction: number(&row.transaction)?, change: row.change },
+                customer: row.customer_id,
+                now: Side {
+                    segment: row.segment,
+                    model: row.model_id.map(model_id).transpose()?,
+                    fallback: row.fallback,
+                },
+                before,
+                distance: row.distance,
+                outlier: row.outlier,
+                generation: row.generation,
+                changed_at: from_sql(row.assigned_at),
+            })
+        })
+        .collect()
+}
+
+/// The newest change that can be seen; the very start when there is none.
+pub async fn newest(db: &ReadDb) -> Result<Position, StoreError> {
+    let row = sqlx::query!(
+        r#"select transaction::text as "transaction!", change from assignment_history
+           where transaction < pg_snapshot_xmin(pg_current_snapshot())
+           order by transaction desc, change desc limit 1"#
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    row.map_or(Ok(Position::default()), |row| {
+        Ok(Position { transaction: number(&row.transaction)?, change: row.change })
+    })
+}
+
+fn number(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt {
+        what: "transaction number",
+        why: format!("`{text}` is not a number"),
+    })
+}

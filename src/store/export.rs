@@ -1,0 +1,79 @@
+//! Every current assignment, a page at a time, all of one instant.
+
+use sqlx::{Postgres, Transaction};
+
+use crate::domain::time::Timestamp;
+use crate::store::{ReadDb, StoreError, from_sql};
+
+/// Where one customer stands. Its fields are the export's columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    pub customer_id: String,
+    pub segment: String,
+    pub model: Option<String>,
+    pub fallback: bool,
+    pub generation: i64,
+    pub distance: Option<f32>,
+    pub p_value: Option<f64>,
+    pub confidence: Option<f32>,
+    pub outlier: bool,
+    pub assigned_at: Timestamp,
+    pub last_event_at: Option<Timestamp>,
+}
+
+/// What was stored at the instant of the first page, read by customer id in the
+/// database's order. Holds a connection, and nothing is on its way over it
+/// between pages: whoever stops reading leaves nothing to be read away.
+#[derive(Debug)]
+pub struct Snapshot {
+    tx: Transaction<'static, Postgres>,
+    /// The last customer read.
+    after: String,
+    segment: Option<String>,
+}
+
+impl Snapshot {
+    /// Of all customers, or of those in one segment.
+    pub async fn open(db: &ReadDb, segment: Option<String>) -> Result<Self, StoreError> {
+        let tx = db.pool.begin_with("begin isolation level repeatable read, read only").await?;
+        Ok(Self { tx, after: String::new(), segment })
+    }
+
+    /// The next ones, perhaps none of a page; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Standing>>, StoreError> {
+        // The limit stands in the statement, so that the planner sees that the
+        // primary key is the way; and a segment is picked out here, so that a
+        // page costs the same whatever is asked for.
+        let rows = sqlx::query!(
+            r#"select customer_id, segment as "segment!", fallback as "fallback!",
+                      generation as "generation!", distance, p_value, confidence,
+                      outlier as "outlier!", assigned_at as "assigned_at!", last_event_at,
+                      case when fallback then null else active_model_id end as model_id
+               from (select * from customer
+                     where customer_id > $1 and generation is not null
+                     order by customer_id limit 1000) as page
+                    left join lineup using (generation)
+               order by customer_id"#,
+            self.after,
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        self.after.clone_from(&last.customer_id);
+        let wanted = |segment: &str| self.segment.as_ref().is_none_or(|only| only == segment);
+        let standings = rows.into_iter().filter(|row| wanted(&row.segment)).map(|row| Standing {
+            customer_id: row.customer_id,
+            segment: row.segment,
+            model: row.model_id,
+            fallback: row.fallback,
+            generation: row.generation,
+            distance: row.distance,
+            p_value: row.p_value,
+            confidence: row.confidence,
+            outlier: row.outlier,
+            assigned_at: from_sql(row.assigned_at),
+            last_event_at: row.last_event_at.map(from_sql),
+        });
+        Ok(Some(standings.collect()))
+    }
+}
