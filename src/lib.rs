@@ -27,13 +27,14 @@
 //!
 //! # Three flows
 //!
-//! **An event.** `api::events` → `domain::wire::native` (or, from Segment's
-//! libraries, `api::segment` → `domain::wire::segment`) → `service::intake` →
-//! one transaction: `store::events` inserts the new ones, `store::customers`
-//! locks their states in key order, `domain::feature` folds, the
-//! [`service::live::Lineup`] scores, `store::assignments` records. The answer
-//! follows the commit. What is refused is kept by `service::failed`, to be
-//! replayed through the same road.
+//! **An event.** `api::events` or `api::segment` → `domain::wire` →
+//! `service::intake`: the shard of its customer gathers what comes while its
+//! last commit is on its way. One transaction for all of it: `store::events`
+//! inserts the new ones, `store::customers` locks their rows in key order,
+//! `domain::feature` folds, the [`service::live::Lineup`] scores, the rows are
+//! written, and `store::assignments` records who moved, for `api::changes` to
+//! tell. The answer follows the commit. What is rejected is kept by
+//! `service::failed`.
 //!
 //! **A retrain.** `service::training` takes the lease, reads every state as of
 //! one instant, and calls `domain::train` on threads of its own at the lowest
