@@ -76,24 +76,6 @@ begin
     end loop;
 end $$;
 
--- Drops the months that ended before `before`; returns how many.
-create function drop_history_partitions(before timestamptz) returns integer language plpgsql as $$
-declare
-    name text;
-    dropped integer := 0;
-begin
-    for name in
-        select relname from pg_inherits join pg_class on pg_class.oid = inhrelid
-        where inhparent = 'assignment_history'::regclass
-          and relname ~ '^assignment_history_\d{4}_\d{2}$'
-          and to_date(right(relname, 7), 'YYYY_MM') + interval '1 month' <= before at time zone 'UTC'
-    loop
-        execute format('drop table %I', name);
-        dropped := dropped + 1;
-    end loop;
-    return dropped;
-end $$;
-
 insert into assignment_history
     (customer_id, assigned_at, generation, fallback, segment, distance, outlier)
 select customer_id, assigned_at, generation, model_id is null, segment, distance, outlier

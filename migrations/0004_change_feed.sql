@@ -21,7 +21,7 @@ create table history_dropped (
 );
 
 -- Drops the months that ended before `before`; returns how many.
-create or replace function drop_history_partitions(before timestamptz) returns integer
+create function drop_history_partitions(before timestamptz) returns integer
 language plpgsql as $$
 declare
     name text;
