@@ -1,5 +1,7 @@
 //! The API described: OpenAPI 3.1 for programs, one plain page for people.
 
+mod schemas;
+
 use std::fmt::Write;
 use std::sync::LazyLock;
 
@@ -8,7 +10,6 @@ use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::api::inference;
-use crate::domain::event::EventKind;
 
 /// Path, method, scope (none is open to all), summary, request body's schema,
 /// answer's description.
@@ -307,7 +308,7 @@ pub fn document() -> Value {
         let at = paths.entry(path).or_insert_with(|| json!({}));
         at[method] = operation;
     }
-    let parts = [schemas(), segment_schemas(), inference::schemas()];
+    let parts = [schemas::native(), schemas::segment(), inference::schemas()];
     let schemas: serde_json::Map<String, Value> =
         parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
     json!({
@@ -351,43 +352,6 @@ fn parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-fn segment_schemas() -> Value {
-    json!({
-        "SegmentMessage": {
-            "type": "object",
-            "description": "What Segment's spec calls a call; fields beyond these are passed over",
-            "properties": {
-                "type": { "enum": EventKind::ALL.map(EventKind::as_str), "description": "In a batch" },
-                "writeKey": { "type": "string", "description": "The API key, where no header has it; in a batch, beside `batch`" },
-                "messageId": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
-                "userId": { "type": "string", "maxLength": 200 },
-                "anonymousId": { "type": "string", "maxLength": 200, "description": "The customer, where there is no `userId`" },
-                "previousId": { "type": "string", "maxLength": 200, "description": "For `alias`" },
-                "groupId": { "type": "string", "description": "For `group`; the property `group_id` to features" },
-                "event": { "type": "string", "description": "Required for `track`" },
-                "name": { "type": "string", "description": "For `page` and `screen`" },
-                "category": { "type": "string", "description": "For `page` and `screen`" },
-                "properties": { "type": "object" },
-                "traits": { "type": "object", "description": "For `identify` and `group`" },
-                "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },
-                "originalTimestamp": { "type": "string", "format": "date-time", "description": "In the place of `timestamp`; beside it, `timestamp` has been corrected" },
-                "sentAt": { "type": "string", "format": "date-time", "description": "The sender's clock, to correct `timestamp` by" },
-                "context": { "type": "object", "description": "Taken and dropped" },
-            },
-        },
-        "SegmentBatch": {
-            "type": "object",
-            "required": ["batch"],
-            "properties": {
-                "batch": { "type": "array", "items": { "$ref": "#/components/schemas/SegmentMessage" } },
-                "writeKey": { "type": "string" },
-                "sentAt": { "type": "string", "format": "date-time" },
-                "context": { "type": "object", "description": "Taken and dropped" },
-            },
-        },
-    })
-}
-
 /// The media types of an answer.
 fn media(path: &str) -> Value {
     match path {
@@ -397,88 +361,6 @@ fn media(path: &str) -> Value {
         }),
         _ => json!({ "application/json": {} }),
     }
-}
-
-fn schemas() -> Value {
-    json!({
-        "Event": {
-            "type": "object",
-            "required": ["type", "customer_id"],
-            "additionalProperties": false,
-            "properties": {
-                "message_id": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
-                "customer_id": { "type": "string", "maxLength": 200 },
-                "type": { "enum": ["identify", "track", "page", "screen"] },
-                "name": { "type": "string", "description": "Required for `track`" },
-                "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },
-                "sent_at": { "type": "string", "format": "date-time", "description": "The sender's clock, to correct `timestamp` by" },
-                "properties": { "type": "object" },
-                "traits": { "type": "object", "description": "For `identify`" },
-                "context": { "type": "object", "description": "Taken and dropped" },
-            },
-        },
-        "Events": { "oneOf": [
-            { "$ref": "#/components/schemas/Event" },
-            { "type": "array", "items": { "$ref": "#/components/schemas/Event" } },
-        ] },
-        "Bulk": { "type": "string", "description": "One event a line" },
-        "Replay": {
-            "type": "object",
-            "additionalProperties": false,
-            "description": "Which; what is left out does not matter",
-            "properties": {
-                "ids": { "type": "array", "items": { "type": "string" } },
-                "door": { "type": "string" },
-                "key": { "type": "string" },
-                "reason": { "type": "string" },
-                "after": { "type": "string", "description": "The last answer's `next_after`" },
-                "limit": { "type": "integer", "minimum": 1, "maximum": 1000, "default": 1000 },
-            },
-        },
-        "Features": {
-            "type": "object",
-            "description": "Features by name, as /v1/features lists them; left out or null is missing",
-            "additionalProperties": { "type": ["number", "string", "null"] },
-        },
-        "ScoreRequest": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": {
-                "features": { "$ref": "#/components/schemas/Features" },
-                "rows": { "type": "array", "items": { "$ref": "#/components/schemas/Features" } },
-                "explain": { "type": "boolean", "default": false },
-            },
-            "oneOf": [{ "required": ["features"] }, { "required": ["rows"] }],
-        },
-        "Why": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": { "reason": { "type": "string" } },
-        },
-        "RunRequest": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": {
-                "segments": { "type": "integer", "minimum": 1 },
-                "starts": { "type": "integer", "minimum": 1 },
-                "seed": { "type": "integer", "minimum": 0 },
-            },
-        },
-        "Problem": {
-            "type": "object",
-            "required": ["type", "title", "status", "detail"],
-            "properties": {
-                "type": { "type": "string" },
-                "title": { "type": "string" },
-                "status": { "type": "integer" },
-                "detail": { "type": "string" },
-                "errors": { "type": "array", "items": {
-                    "type": "object",
-                    "properties": { "field": { "type": "string" }, "problem": { "type": "string" } },
-                } },
-            },
-        },
-    })
 }
 
 /// Every operation in a table; works without scripts.
