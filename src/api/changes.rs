@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body as HttpBody;
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderName, Uri, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::api::extract::{Caller, Read};
+use crate::api::extract::{Asked, Caller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::{ModelId, hex};
@@ -32,7 +32,7 @@ const CURSOR_VERSION: u8 = 1;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct What {
     after: Option<String>,
     segment: Option<String>,
     limit: Option<usize>,
@@ -98,11 +98,9 @@ impl From<Change> for ChangeBody {
 pub(super) async fn get_changes(
     State(state): State<ApiState>,
     _: Caller<Read>,
+    Asked(asked): Asked<What>,
     headers: HeaderMap,
-    uri: Uri,
 ) -> Result<Response, ApiError> {
-    let Query(asked) = Query::<Asked>::try_from_uri(&uri)
-        .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())))?;
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let as_events = header(header::ACCEPT).is_some_and(|kinds| kinds.contains("text/event-stream"));
     // Sent by a reader that connects again: newer than what it once began with.
@@ -123,7 +121,7 @@ pub(super) async fn get_changes(
     Ok(Json(body).into_response())
 }
 
-fn checked(asked: &Asked, resumed: Option<&str>) -> Result<(Start, usize, Duration), Faults> {
+fn checked(asked: &What, resumed: Option<&str>) -> Result<(Start, usize, Duration), Faults> {
     let mut faults = Faults::default();
     let (field, place) = match resumed {
         Some(id) => ("Last-Event-ID", Some(id)),

@@ -1,13 +1,13 @@
 //! `GET /v1/assignments`: where every customer stands, as a table.
 
 use axum::body::Body as HttpBody;
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, Uri, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 
-use crate::api::extract::{Caller, Read};
+use crate::api::extract::{Asked, Caller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::service::ServiceError;
@@ -15,7 +15,7 @@ use crate::telemetry::labels::TableFormat;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(super) struct What {
     format: Option<String>,
     segment: Option<String>,
 }
@@ -33,11 +33,9 @@ const FORMATS: [(TableFormat, &str, &str, &str); 3] = [
 pub(super) async fn get_assignments(
     State(state): State<ApiState>,
     _: Caller<Read>,
+    Asked(asked): Asked<What>,
     headers: HeaderMap,
-    uri: Uri,
 ) -> Result<Response, ApiError> {
-    let Query(asked) = Query::<Asked>::try_from_uri(&uri)
-        .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())))?;
     let accepted = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
     let (format, _, media, file) = chosen(asked.format.as_deref(), accepted)?;
     let export = state.exports.start(format, asked.segment).await?;
