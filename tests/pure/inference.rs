@@ -69,7 +69,12 @@ proptest! {
             json!({ "recency_days": recency, "spend_365d": spend, "last_store": store })
         }).collect();
         let native = json!({ "rows": native }).to_string();
-        let expected = rows::parse(native.as_bytes(), &set, MAX_ROWS).unwrap().rows;
+        let mut expected = Vec::new();
+        let on_row = &mut |row: &FeatureRow, _| {
+            expected.push(row.clone());
+            Ok(())
+        };
+        rows::parse(native.as_bytes(), &set, MAX_ROWS, on_row).unwrap();
 
         let json = |values: Vec<serde_json::Value>, name, datatype| tensor(name, datatype, &values);
         let body = json!({ "inputs": [

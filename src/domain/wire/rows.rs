@@ -3,7 +3,6 @@
 //! One row: `{"features": {"recency_days": 3, …}}`. Several:
 //! `{"rows": [{…}, {…}]}`. A feature left out, or null, is missing.
 
-use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -11,67 +10,85 @@ use serde::{Deserialize, Deserializer};
 
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
 
-/// What is asked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScoreRequest {
-    pub rows: Vec<FeatureRow>,
+/// What a request holds besides its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Envelope {
+    pub rows: usize,
     /// One row came bare under `features`, so one bare score goes back.
     pub single: bool,
+    /// May come after the rows, so it is known when they have been read.
     pub explain: bool,
 }
 
-/// Reads a request against these features; errors name the feature.
+/// Takes a row and whether it came bare under `features`.
+pub type OnRow<'r> = dyn FnMut(&FeatureRow, bool) -> serde_json::Result<()> + 'r;
+
+/// Reads a request against these features and hands over each row as it is read;
+/// errors name the feature.
 pub fn parse(
     body: &[u8],
     features: &FeatureSet,
     max_rows: usize,
-) -> serde_json::Result<ScoreRequest> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let names =
-        Names { features, followed_by: (0..features.features().len()).map(Cell::new).collect() };
-    let request = RequestSeed { names: &names, max_rows }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(request)
-}
-
-/// Finds features by name. Rows of one request mostly name theirs in one order,
-/// so what came after a feature last time is tried first.
-struct Names<'f> {
-    features: &'f FeatureSet,
-    /// By feature; the feature itself while nothing has followed it yet.
-    followed_by: Box<[Cell<usize>]>,
-}
-
-impl Names<'_> {
-    fn find(&self, name: &str, before: Option<usize>) -> Option<usize> {
-        let Some(followed_by) = before.and_then(|before| self.followed_by.get(before)) else {
-            return self.features.index_of(name);
-        };
-        let guess = followed_by.get();
-        if *self.features.features()[guess].name == *name {
-            return Some(guess);
-        }
-        let found = self.features.index_of(name)?;
-        followed_by.set(found);
-        Some(found)
+    on_row: &mut OnRow<'_>,
+) -> serde_json::Result<Envelope> {
+    let mut reader = Reader {
+        features,
+        followed_by: (0..features.features().len()).collect(),
+        row: FeatureRow(vec![Value::Missing; features.features().len()]),
+        rows: 0,
+        max_rows,
+        on_row,
+    };
+    // Checking the text once is cheaper than checking every string in it.
+    match std::str::from_utf8(body) {
+        Ok(text) => reader.read(&mut serde_json::Deserializer::from_str(text)),
+        Err(_) => reader.read(&mut serde_json::Deserializer::from_slice(body)),
     }
 }
 
-#[derive(Clone, Copy)]
-struct RequestSeed<'f> {
-    names: &'f Names<'f>,
+struct Reader<'r> {
+    features: &'r FeatureSet,
+    /// Rows of one request mostly name their features in one order, so what came
+    /// after a feature last time is tried first. By feature; the feature itself
+    /// while nothing has followed it yet.
+    followed_by: Box<[usize]>,
+    row: FeatureRow,
+    rows: usize,
     max_rows: usize,
+    on_row: &'r mut OnRow<'r>,
 }
 
-#[derive(Clone, Copy)]
-struct RowSeed<'f>(&'f Names<'f>);
+impl Reader<'_> {
+    fn read<'de, R: serde_json::de::Read<'de>>(
+        &mut self,
+        deserializer: &mut serde_json::Deserializer<R>,
+    ) -> serde_json::Result<Envelope> {
+        let asked = RequestSeed(self).deserialize(&mut *deserializer)?;
+        deserializer.end()?;
+        Ok(asked)
+    }
 
-#[derive(Clone, Copy)]
-struct RowsSeed<'f>(RequestSeed<'f>);
+    fn find(&mut self, name: &str, before: Option<usize>) -> Option<usize> {
+        let followed_by = before.and_then(|before| self.followed_by.get_mut(before));
+        let Some(followed_by) = followed_by else { return self.features.index_of(name) };
+        if *self.features.features()[*followed_by].name != *name {
+            *followed_by = self.features.index_of(name)?;
+        }
+        Some(*followed_by)
+    }
+}
 
-#[derive(Clone, Copy)]
-struct NameSeed<'f> {
-    names: &'f Names<'f>,
+struct RequestSeed<'a, 'r>(&'a mut Reader<'r>);
+
+struct RowsSeed<'a, 'r>(&'a mut Reader<'r>);
+
+struct RowSeed<'a, 'r> {
+    reader: &'a mut Reader<'r>,
+    bare: bool,
+}
+
+struct NameSeed<'a, 'r> {
+    reader: &'a mut Reader<'r>,
     /// The feature named before in this row.
     before: Option<usize>,
 }
@@ -82,22 +99,22 @@ struct ValueOf<'f> {
     is_number: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for RequestSeed<'_> {
-    type Value = ScoreRequest;
+impl<'de> DeserializeSeed<'de> for RequestSeed<'_, '_> {
+    type Value = Envelope;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ScoreRequest, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Envelope, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for RequestSeed<'_> {
-    type Value = ScoreRequest;
+impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
+    type Value = Envelope;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with `features` (one row) or `rows` (several)")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ScoreRequest, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
         #[derive(Deserialize)]
         #[serde(field_identifier, rename_all = "snake_case")]
         enum Field {
@@ -105,87 +122,85 @@ impl<'de> Visitor<'de> for RequestSeed<'_> {
             Rows,
             Explain,
         }
-        let mut rows = None;
-        let mut single = false;
+        let mut single = None;
         let mut explain = false;
         while let Some(field) = map.next_key()? {
-            if !matches!(field, Field::Explain) && rows.is_some() {
+            if !matches!(field, Field::Explain) && single.is_some() {
                 return Err(A::Error::custom("give either `features` or `rows`, once"));
             }
             match field {
                 Field::Features => {
-                    rows = Some(vec![map.next_value_seed(RowSeed(self.names))?]);
-                    single = true;
+                    map.next_value_seed(RowSeed { reader: self.0, bare: true })?;
+                    single = Some(true);
                 }
-                Field::Rows => rows = Some(map.next_value_seed(RowsSeed(self))?),
+                Field::Rows => {
+                    map.next_value_seed(RowsSeed(self.0))?;
+                    single = Some(false);
+                }
                 Field::Explain => explain = map.next_value()?,
             }
         }
-        let rows = rows.ok_or_else(|| A::Error::missing_field("features"))?;
-        Ok(ScoreRequest { rows, single, explain })
+        let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
+        Ok(Envelope { rows: self.0.rows, single, explain })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for RowsSeed<'_> {
-    type Value = Vec<FeatureRow>;
+impl<'de> DeserializeSeed<'de> for RowsSeed<'_, '_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for RowsSeed<'_> {
-    type Value = Vec<FeatureRow>;
+impl<'de> Visitor<'de> for RowsSeed<'_, '_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of feature rows")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut rows = Vec::new();
-        while let Some(row) = seq.next_element_seed(RowSeed(self.0.names))? {
-            if rows.len() == self.0.max_rows {
-                let most = self.0.max_rows;
-                return Err(A::Error::custom(format!("`rows` holds more than {most} rows")));
-            }
-            rows.push(row);
-        }
-        Ok(rows)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(RowSeed { reader: self.0, bare: false })?.is_some() {}
+        Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
-    type Value = FeatureRow;
+impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<FeatureRow, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for RowSeed<'_> {
-    type Value = FeatureRow;
+impl<'de> Visitor<'de> for RowSeed<'_, '_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of features by name")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeatureRow, A::Error> {
-        let features = self.0.features;
-        let defs = features.features();
-        let mut values = vec![Value::Missing; defs.len()];
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let reader = self.reader;
+        if reader.rows == reader.max_rows {
+            let most = reader.max_rows;
+            return Err(A::Error::custom(format!("`rows` holds more than {most} rows")));
+        }
+        reader.row.0.fill(Value::Missing);
         let mut before = None;
-        while let Some(index) = map.next_key_seed(NameSeed { names: self.0, before })? {
-            let def = &defs[index];
-            let seed =
-                ValueOf { name: &def.name, is_number: features.kind_of(index) == Kind::Number };
-            values[index] = map.next_value_seed(seed)?;
+        while let Some(index) = map.next_key_seed(NameSeed { reader, before })? {
+            let name = &reader.features.features()[index].name;
+            let is_number = reader.features.kind_of(index) == Kind::Number;
+            reader.row.0[index] = map.next_value_seed(ValueOf { name, is_number })?;
             before = Some(index);
         }
-        Ok(FeatureRow(values))
+        reader.rows += 1;
+        (reader.on_row)(&reader.row, self.bare).map_err(A::Error::custom)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
+impl<'de> DeserializeSeed<'de> for NameSeed<'_, '_> {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
@@ -193,7 +208,7 @@ impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
     }
 }
 
-impl Visitor<'_> for NameSeed<'_> {
+impl Visitor<'_> for NameSeed<'_, '_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,8 +216,8 @@ impl Visitor<'_> for NameSeed<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
-        self.names.find(name, self.before).ok_or_else(|| {
-            let features = self.names.features.features();
+        let features = self.reader.features.features();
+        self.reader.find(name, self.before).ok_or_else(|| {
             let known: Vec<&str> = features.iter().map(|def| &*def.name).collect();
             E::custom(format!("unknown feature `{name}`; known are {}", known.join(", ")))
         })

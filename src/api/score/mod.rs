@@ -1,0 +1,70 @@
+//! `POST /v1/score`: feature rows in, scores out; no database on the path.
+
+mod answer;
+
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::blocking::{self, HEAVY_BODY_BYTES};
+use crate::api::extract::{Body, Caller, Score};
+use crate::api::{ApiError, ApiState};
+use crate::domain::feature::FeatureRow;
+use crate::domain::wire::rows;
+use crate::service::ServiceError;
+use crate::service::live::Lineup;
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{Answer, Door};
+
+pub(super) use answer::value_body;
+
+pub(super) async fn post_score(
+    State(state): State<ApiState>,
+    _: Caller<Score>,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let heavy = body.len() > HEAVY_BODY_BYTES;
+    let json = blocking::run(heavy, move || score(&state, &body)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let started = Instant::now();
+    let lineup = state.live.lineup();
+    let (asked, json) = match answer(state, &lineup, body, false)? {
+        // Known only when the rows have been read, for it may follow them.
+        (asked, _) if asked.explain => answer(state, &lineup, body, true)?,
+        answered => answered,
+    };
+    note_scores(&state.metrics, Door::Stateless, &lineup, asked.rows as u64, started);
+    Ok(json)
+}
+
+fn answer(
+    state: &ApiState,
+    lineup: &Lineup,
+    body: &[u8],
+    explain: bool,
+) -> Result<(rows::Envelope, Vec<u8>), ApiError> {
+    let mut scores = answer::Scores::new(lineup, explain, body.len());
+    let on_row = &mut |row: &FeatureRow, bare| scores.add(row, bare);
+    let envelope = rows::parse(body, &lineup.features, state.max_rows, on_row)
+        .map_err(|error| ApiError::json(&error))?;
+    let json = scores.finish().map_err(ServiceError::internal)?;
+    Ok((envelope, json))
+}
+
+/// Counts scores given from one lineup.
+pub(super) fn note_scores(
+    metrics: &Metrics,
+    door: Door,
+    lineup: &Lineup,
+    rows: u64,
+    started: Instant,
+) {
+    let answer = if lineup.active.is_some() { Answer::Active } else { Answer::Fallback };
+    metrics.scoring.scores.add((door, answer), rows);
+    metrics.scoring.seconds.observe(started.elapsed().as_secs_f64());
+}
