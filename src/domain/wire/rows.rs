@@ -35,6 +35,7 @@ pub fn parse(
         features,
         followed_by: (0..features.features().len()).collect(),
         row: FeatureRow(vec![Value::Missing; features.features().len()]),
+        named: Vec::new(),
         rows: 0,
         max_rows,
         on_row,
@@ -53,6 +54,8 @@ struct Reader<'r> {
     /// while nothing has followed it yet.
     followed_by: Box<[usize]>,
     row: FeatureRow,
+    /// The features that `row` names; all others in it are missing.
+    named: Vec<usize>,
     rows: usize,
     max_rows: usize,
     on_row: &'r mut OnRow<'r>,
@@ -68,8 +71,9 @@ impl Reader<'_> {
         Ok(asked)
     }
 
-    fn find(&mut self, name: &str, before: Option<usize>) -> Option<usize> {
-        let followed_by = before.and_then(|before| self.followed_by.get_mut(before));
+    fn find(&mut self, name: &str) -> Option<usize> {
+        let before = self.named.last();
+        let followed_by = before.and_then(|before| self.followed_by.get_mut(*before));
         let Some(followed_by) = followed_by else { return self.features.index_of(name) };
         if *self.features.features()[*followed_by].name != *name {
             *followed_by = self.features.index_of(name)?;
@@ -87,11 +91,7 @@ struct RowSeed<'a, 'r> {
     bare: bool,
 }
 
-struct NameSeed<'a, 'r> {
-    reader: &'a mut Reader<'r>,
-    /// The feature named before in this row.
-    before: Option<usize>,
-}
+struct NameSeed<'a, 'r>(&'a mut Reader<'r>);
 
 #[derive(Clone, Copy)]
 struct ValueOf<'f> {
@@ -187,13 +187,14 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
             let most = reader.max_rows;
             return Err(A::Error::custom(format!("`rows` holds more than {most} rows")));
         }
-        reader.row.0.fill(Value::Missing);
-        let mut before = None;
-        while let Some(index) = map.next_key_seed(NameSeed { reader, before })? {
+        for index in reader.named.drain(..) {
+            reader.row.0[index] = Value::Missing;
+        }
+        while let Some(index) = map.next_key_seed(NameSeed(reader))? {
             let name = &reader.features.features()[index].name;
             let is_number = reader.features.kind_of(index) == Kind::Number;
             reader.row.0[index] = map.next_value_seed(ValueOf { name, is_number })?;
-            before = Some(index);
+            reader.named.push(index);
         }
         reader.rows += 1;
         (reader.on_row)(&reader.row, self.bare).map_err(A::Error::custom)
@@ -216,8 +217,8 @@ impl Visitor<'_> for NameSeed<'_, '_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
-        let features = self.reader.features.features();
-        self.reader.find(name, self.before).ok_or_else(|| {
+        let features = self.0.features.features();
+        self.0.find(name).ok_or_else(|| {
             let known: Vec<&str> = features.iter().map(|def| &*def.name).collect();
             E::custom(format!("unknown feature `{name}`; known are {}", known.join(", ")))
         })
