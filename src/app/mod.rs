@@ -18,6 +18,7 @@ use crate::domain::feature::FeatureSet;
 use crate::service::access::Access;
 use crate::service::changes::Feed;
 use crate::service::clock::Clock;
+use crate::service::durable::Durability;
 use crate::service::export::{self, Exports};
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
@@ -125,14 +126,11 @@ impl App {
             settings: config.training.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let failed = Arc::new(FailedEvents::new(
-            db.clone(),
-            clock.clone(),
-            Arc::clone(&metrics),
-            config.failed_events,
-        ));
+        let failed = failed_events(&config, db, &clock, &metrics);
+        let (durability, flusher) = Durability::new(db.clone(), Arc::clone(&metrics));
         let (intake, intake_workers) = Intake::new(
             db.clone(),
+            durability.clone(),
             Arc::clone(&live),
             clock.clone(),
             Arc::clone(&metrics),
@@ -142,13 +140,14 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         let feed = Arc::new(Feed::new(
             db.read().clone(),
+            durability,
             config.changes.max_readers,
             stopped,
             Arc::clone(&metrics),
         ));
         let (exports, exporter) =
             Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
-        let workers = Workers::start(intake_workers, exporter);
+        let workers = Workers::start(intake_workers, exporter, flusher);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
@@ -294,6 +293,16 @@ fn limits(config: &Config) -> Limits {
         request_timeout: config.http.request_timeout,
         max_concurrent_requests: config.http.max_concurrent_requests,
     }
+}
+
+fn failed_events(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<FailedEvents> {
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    Arc::new(FailedEvents::new(db.clone(), clock, metrics, config.failed_events))
 }
 
 fn reassigner(

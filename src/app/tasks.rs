@@ -14,7 +14,7 @@ use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
 use crate::service::reassign::Reassigner;
 use crate::service::training::Training;
-use crate::service::{export, history, intake};
+use crate::service::{durable, export, history, intake};
 use crate::store::Db;
 use crate::store::connect::{Listener, News};
 
@@ -105,7 +105,11 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn start(intake: Vec<intake::Worker>, exports: export::Worker) -> Self {
+    pub(super) fn start(
+        intake: Vec<intake::Worker>,
+        exports: export::Worker,
+        flusher: durable::Worker,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
         let until = || {
@@ -119,6 +123,7 @@ impl Workers {
             running.spawn(worker.run(until()));
         }
         running.spawn(exports.run(until()));
+        running.spawn(flusher.run(until()));
         Self { running, stop }
     }
 

@@ -8,6 +8,7 @@
 pub mod error;
 pub mod clock;
 pub mod random;
+pub mod durable;
 pub mod access;
 pub mod live;
 pub mod registry;

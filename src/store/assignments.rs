@@ -31,6 +31,17 @@ pub struct Held {
     pub segment: String,
 }
 
+impl Held {
+    /// `None` where a customer has not been assigned yet.
+    pub(in crate::store) fn of(
+        generation: Option<i64>,
+        fallback: Option<bool>,
+        segment: Option<String>,
+    ) -> Option<Self> {
+        Some(Self { generation: generation?, fallback: fallback?, segment: segment? })
+    }
+}
+
 /// One line of history to write: a customer's first segment, or another
 /// segment or model than before.
 #[derive(Debug)]

@@ -3,9 +3,13 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use crate::store::{Db, ReadDb, StoreError};
+
+/// Postgres may have been restarted meanwhile.
+const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Where Postgres is and how much of it to use.
 #[derive(Debug, Clone)]
@@ -42,18 +46,29 @@ impl Db {
         let options = PgConnectOptions::from_str(&connection.url)?.application_name("segmentd");
         let readers = (connection.max_connections / 3).max(2);
         let writers = connection.max_connections.saturating_sub(readers).max(2);
-        let pool = PgPoolOptions::new()
-            .max_connections(writers)
-            .acquire_timeout(connection.acquire_timeout)
-            .connect_with(options.clone())
-            .await?;
+        let pool = pool_options(writers, connection).connect_with(options.clone()).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
-        let read = PgPoolOptions::new()
-            .max_connections(readers)
-            .acquire_timeout(connection.acquire_timeout)
+        let read = pool_options(readers, connection)
             .connect_lazy_with(options.options([("default_transaction_read_only", "on")]));
         Ok(Self { pool, read: ReadDb { pool: read } })
     }
+}
+
+/// A connection is tried before use when it has not been used for a while: to
+/// try it every time is a round trip more for every transaction.
+fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(connection.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for >= TRY_AFTER_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 /// Hears what other replicas and commands announce.

@@ -39,12 +39,7 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
     .await?;
     rows.into_iter()
         .map(|row| {
-            let held = match (row.generation, row.fallback, row.segment) {
-                (Some(generation), Some(fallback), Some(segment)) => {
-                    Some(Held { generation, fallback, segment })
-                }
-                _ => None,
-            };
+            let held = Held::of(row.generation, row.fallback, row.segment);
             Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
         })
         .collect()

@@ -1,7 +1,5 @@
 //! Accepted events: each once, by its message id.
 
-use std::collections::HashSet;
-
 use futures_util::TryStreamExt;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -9,6 +7,8 @@ use sqlx::types::Json;
 use crate::domain::event::{Event, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
+use crate::store::assignments::Held;
+use crate::store::customers::customer_key;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// An event, and when it came.
@@ -18,9 +18,26 @@ pub struct Arrived {
     pub received_at: Timestamp,
 }
 
-/// Inserts those not there yet and returns their ids. `events` must be sorted
-/// by message id, or two transactions could wait for each other.
-pub async fn insert_new(tx: &mut Tx, arrived: &[&Arrived]) -> Result<HashSet<String>, StoreError> {
+/// A customer with new events.
+#[derive(Debug, Clone)]
+pub struct Addressed {
+    pub customer: CustomerKey,
+    /// Ids of its new events.
+    pub message_ids: Vec<String>,
+    /// Of its row, now locked; `None`: a customer never seen before.
+    pub state: Option<Vec<u8>>,
+    /// `None` until first assigned.
+    pub held: Option<Held>,
+}
+
+/// Inserts events not there yet, then locks their customers, in one round trip.
+/// Ids are taken in order first, then customers in order, so that two
+/// transactions never wait for each other: `events` must be sorted by message
+/// id; what comes back is sorted by customer.
+pub async fn insert_and_lock(
+    tx: &mut Tx,
+    arrived: &[&Arrived],
+) -> Result<Vec<Addressed>, StoreError> {
     let events = arrived.iter().map(|arrived| &arrived.event);
     debug_assert!(events.clone().is_sorted_by(|a, b| a.message_id < b.message_id));
     let ids: Vec<&str> = events.clone().map(|e| e.message_id.as_str()).collect();
@@ -30,12 +47,28 @@ pub async fn insert_new(tx: &mut Tx, arrived: &[&Arrived]) -> Result<HashSet<Str
     let times: Vec<_> = events.clone().map(|e| to_sql(e.timestamp)).collect();
     let properties: Vec<_> = events.map(|e| e.properties.to_json()).collect();
     let received: Vec<_> = arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect();
-    let inserted = sqlx::query_scalar!(
-        "insert into event (message_id, customer_id, kind, name, occurred_at, received_at, properties)
-         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
-                              $6::timestamptz[], $7::jsonb[])
-         on conflict (message_id) do nothing
-         returning message_id",
+    // Byte order, as Rust sorts: the database's own collation may differ.
+    let rows = sqlx::query!(
+        r#"with inserted as (
+               insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
+                                  properties)
+               select * from unnest($1::text[], $2::text[], $3::text[], $4::text[],
+                                    $5::timestamptz[], $6::timestamptz[], $7::jsonb[])
+               on conflict (message_id) do nothing
+               returning customer_id, message_id
+           ), fresh as (
+               select customer_id, array_agg(message_id) as message_ids
+               from inserted group by customer_id
+           ), locked as (
+               select customer_id, state, generation, fallback, segment from customer
+               where customer_id = any(array(select customer_id from fresh))
+               order by customer_id collate "C" for update
+           )
+           select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
+                  locked.state as "state?", locked.generation as "generation?",
+                  locked.fallback as "fallback?", locked.segment as "segment?"
+           from fresh left join locked on locked.customer_id = fresh.customer_id
+           order by fresh.customer_id collate "C""#,
         &ids as &[&str],
         &customers as &[&str],
         &kinds as &[&str],
@@ -46,7 +79,16 @@ pub async fn insert_new(tx: &mut Tx, arrived: &[&Arrived]) -> Result<HashSet<Str
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    Ok(inserted.into_iter().collect())
+    rows.into_iter()
+        .map(|row| {
+            Ok(Addressed {
+                customer: customer_key(row.customer_id)?,
+                message_ids: row.message_ids,
+                state: row.state,
+                held: Held::of(row.generation, row.fallback, row.segment),
+            })
+        })
+        .collect()
 }
 
 /// Every event of one customer, to rebuild a state from; sees this

@@ -50,6 +50,25 @@ impl Db {
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
+    /// A transaction whose commit returns before it is on disk, where a crash of
+    /// Postgres would lose it. Nobody is to be told of it before [`Db::flush`].
+    pub async fn begin_deferred(&self) -> Result<Tx, StoreError> {
+        let begin = "begin; set local synchronous_commit = off";
+        Ok(Tx { inner: self.pool.begin_with(begin).await? })
+    }
+
+    /// Returns once everything is on disk that could be seen when it was called:
+    /// the log is written in order, so one commit that waits for the disk takes
+    /// along all before it.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        sqlx::query_scalar!(
+            r#"select pg_logical_emit_message(true, 'segmentd', '')::text as "at!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     pub fn read(&self) -> &ReadDb {
         &self.read
     }

@@ -30,8 +30,8 @@ pub(super) enum Base {
 
 /// One customer's part of a commit.
 #[derive(Debug)]
-pub(super) struct Fold<'e> {
-    pub(super) customer: &'e CustomerKey,
+pub(super) struct Fold {
+    pub(super) customer: CustomerKey,
     /// Indices of its new events.
     pub(super) events: Vec<usize>,
     pub(super) base: Base,
@@ -40,8 +40,8 @@ pub(super) struct Fold<'e> {
 
 /// One customer after its new events.
 #[derive(Debug)]
-pub(super) struct Folded<'e> {
-    pub(super) customer: &'e CustomerKey,
+pub(super) struct Folded {
+    pub(super) customer: CustomerKey,
     pub(super) events: Vec<usize>,
     pub(super) is_new: bool,
     pub(super) assignment: Arc<Assignment>,
@@ -50,15 +50,15 @@ pub(super) struct Folded<'e> {
     held: Option<Held>,
 }
 
-impl<'e> Fold<'e> {
+impl Fold {
     /// Carries out `work`, in order. Comes back without having been carried
     /// out: what has a state that this feature set cannot read.
     pub(super) fn all(
         work: Vec<Self>,
-        all: &'e [Arrived],
+        all: &[Arrived],
         lineup: &Lineup,
         now: Timestamp,
-    ) -> (Vec<Folded<'e>>, Vec<Self>) {
+    ) -> (Vec<Folded>, Vec<Self>) {
         let in_place = work.len() <= CUSTOMERS_IN_PLACE;
         let fold = || {
             let mut scratch = Scratch::default();
@@ -93,7 +93,7 @@ impl<'e> Fold<'e> {
         lineup: &Lineup,
         scratch: &mut Scratch,
         now: Timestamp,
-    ) -> Folded<'e> {
+    ) -> Folded {
         let row = state.row(&lineup.features, now);
         Folded {
             customer: self.customer,
@@ -107,10 +107,10 @@ impl<'e> Fold<'e> {
     }
 }
 
-impl Folded<'_> {
+impl Folded {
     pub(super) fn row(&self) -> NewRow<'_> {
         NewRow {
-            customer: self.customer,
+            customer: &self.customer,
             state: Some(&self.state),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
@@ -118,6 +118,6 @@ impl Folded<'_> {
     }
 
     pub(super) fn change(&self) -> NewChange<'_> {
-        NewChange { customer: self.customer, now: &self.assignment, before: self.held.as_ref() }
+        NewChange { customer: &self.customer, now: &self.assignment, before: self.held.as_ref() }
     }
 }

@@ -3,7 +3,8 @@
 //! Requests share transactions. A customer belongs to one shard of this
 //! process; a shard commits what has gathered while its last commit was on its
 //! way. So an idle service answers after one small transaction, a loaded one
-//! works in large ones, and no two shards ever wait for the same customer. A
+//! works in large ones, and no two shards ever wait for the same customer. The
+//! disk is waited for beside that, once for all that was committed meanwhile. A
 //! strict request has a transaction of its own beside them; ids, then customers,
 //! are taken in order everywhere, so nobody waits in a circle.
 
@@ -26,6 +27,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, native, segment};
 use crate::service::clock::Clock;
+use crate::service::durable::Durability;
 use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::{Lineup, Live};
 use crate::service::{ServiceError, random};
@@ -96,6 +98,7 @@ impl From<&config::Intake> for Settings {
 #[derive(Debug)]
 pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) db: Db,
+    pub(in crate::service::intake) durability: Durability,
     pub(in crate::service::intake) live: Arc<Live>,
     pub(in crate::service::intake) clock: Clock,
     pub(in crate::service::intake) metrics: Arc<Metrics>,
@@ -117,6 +120,7 @@ impl Intake {
     /// events may come.
     pub fn new(
         db: Db,
+        durability: Durability,
         live: Arc<Live>,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -124,7 +128,7 @@ impl Intake {
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
         let max_batch_events = settings.max_batch_events;
-        let core = Arc::new(Core { db, live, clock, metrics, max_batch_events });
+        let core = Arc::new(Core { db, durability, live, clock, metrics, max_batch_events });
         let (shards, workers) =
             (0..settings.shards.max(1)).map(|_| shard::new(Arc::clone(&core))).unzip();
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
@@ -251,6 +255,7 @@ impl Intake {
         let events: Vec<Arrived> = items.into_iter().flatten().map(arrived).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
         let committed = commit::commit(&self.core, &events).await?;
+        self.core.durability.reached().await?;
         drop(room);
         let outcomes: Vec<Outcome> = shard::verdicts(events, committed).map(Into::into).collect();
         self.count(&outcomes);

@@ -50,7 +50,7 @@ pub(super) fn new(core: Arc<Core>) -> (Shard, Worker) {
 }
 
 impl Shard {
-    /// Returns once all of these events are committed; one verdict each, in order.
+    /// Returns once all of these events are committed and on disk; one verdict each, in order.
     pub(super) async fn commit(&self, events: Vec<Arrived>) -> Answer {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
@@ -96,13 +96,14 @@ impl Worker {
         let sizes: Vec<usize> = events.iter().map(Vec::len).collect();
         let all: Vec<Arrived> = events.into_iter().flatten().collect();
         match commit(&self.core, &all).await {
-            Ok(committed) => {
+            Ok(committed) => self.core.durability.then(move |flushed| {
                 let mut verdicts = verdicts(all, committed);
                 for (size, answer) in sizes.into_iter().zip(answers) {
+                    let own: Vec<Verdict> = verdicts.by_ref().take(size).collect();
                     // A caller who has hung up does not wait for its verdicts.
-                    let _ = answer.send(Ok(verdicts.by_ref().take(size).collect()));
+                    let _ = answer.send(flushed.clone().map(|()| own).map_err(Into::into));
                 }
-            }
+            }),
             Err(ServiceError::Unavailable(why)) => {
                 let why = Shared(why.into());
                 for answer in answers {
@@ -115,8 +116,12 @@ impl Worker {
                 let mut all = all.into_iter();
                 for (size, answer) in sizes.into_iter().zip(answers) {
                     let own: Vec<Arrived> = all.by_ref().take(size).collect();
-                    let outcome = commit(&self.core, &own).await;
-                    let _ = answer.send(outcome.map(|done| verdicts(own, done).collect()));
+                    let outcome = async {
+                        let done = commit(&self.core, &own).await?;
+                        self.core.durability.reached().await?;
+                        Ok(verdicts(own, done).collect())
+                    };
+                    let _ = answer.send(outcome.await);
                 }
             }
             Err(error) => {
