@@ -1,38 +1,64 @@
 //! Sums that do not depend on the order of their terms.
 //!
 //! Adding floats rounds after every step, so the same events in another order
-//! give other bits. Fixed point does not round: an `i128` with 64 fractional
-//! bits holds every double of magnitude 2⁻¹¹ to 2⁶² exactly (smaller ones lose
-//! what lies below 2⁻⁶⁴), and integer addition commutes and associates.
+//! give other bits. Integers do not round, and their addition commutes and
+//! associates. Terms are decimal, as prices are: ten times 0.1 is 1.
+//!
+//! What has at most four decimal places, as most prices and quantities do, is
+//! added in ten-thousandths, whose sums take three or four bytes to store.
+//! Anything else is added in units of 10⁻¹⁸, to which a double of magnitude 1
+//! is exact within its own last place.
 
 use serde::{Deserialize, Serialize};
 
-/// 2⁶⁴: one, in units of the last place.
-const ONE: f64 = 18_446_744_073_709_551_616.0;
+const SHORT_UNITS: f64 = 1e4;
+/// Terms in short units are below this, so that eight million of the largest
+/// can be added.
+const SHORT_LIMIT: f64 = (1_u64 << 40) as f64;
+const FINE_UNITS: f64 = 1e18;
+const FINE_PER_SHORT: i128 = 100_000_000_000_000;
 
-/// A sum of doubles in fixed point, 64 bits before the point and 64 behind.
+/// A sum of doubles in fixed point.
 ///
 /// Saturates. With terms of at most 10¹², which [`FeatureSet::admit`] sees to,
 /// that takes eight million of the largest.
 ///
 /// [`FeatureSet::admit`]: crate::domain::feature::FeatureSet::admit
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Exact(i128);
+pub(super) struct Exact {
+    /// The terms of at most four places, in ten-thousandths.
+    short: i64,
+    /// The others, in units of 10⁻¹⁸.
+    fine: i128,
+}
 
 impl Exact {
-    /// `value` must be finite. Scaling by a power of two is exact; the cast
-    /// drops what lies below the last place and saturates above.
+    /// `value` must be finite. The cast drops what lies below the last place
+    /// and saturates above.
     pub(super) fn of(value: f64) -> Self {
-        Self((value * ONE) as i128)
+        let short = (value * SHORT_UNITS).round();
+        // The double nearest to a decimal is what its digits were read as.
+        if short.abs() < SHORT_LIMIT && short / SHORT_UNITS == value {
+            Self { short: short as i64, fine: 0 }
+        } else {
+            Self { short: 0, fine: (value * FINE_UNITS) as i128 }
+        }
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
+        Self {
+            short: self.short.saturating_add(other.short),
+            fine: self.fine.saturating_add(other.fine),
+        }
     }
 
-    /// The nearest double.
+    /// The nearest double, or, of sums with more than 15 digits, its neighbour.
     pub(super) fn nearest(self) -> f64 {
-        self.0 as f64 / ONE
+        if self.fine == 0 {
+            return self.short as f64 / SHORT_UNITS;
+        }
+        let fine = (i128::from(self.short) * FINE_PER_SHORT).saturating_add(self.fine);
+        fine as f64 / FINE_UNITS
     }
 }
 
@@ -47,6 +73,16 @@ mod tests {
         let backward = terms.iter().rev().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t)));
         assert_eq!(forward, backward);
         assert_eq!(forward.nearest().to_bits(), (0.2 + 2f64.powi(-11)).to_bits());
+    }
+
+    #[test]
+    fn prices_add_up_to_the_cent() {
+        let sum = |terms: &[f64]| {
+            terms.iter().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t))).nearest()
+        };
+        assert_eq!(sum(&[0.1; 10]).to_bits(), 1_f64.to_bits());
+        assert_eq!(sum(&[12.34, 5.67, -0.01]).to_bits(), 18_f64.to_bits());
+        assert_eq!(sum(&[1.0 / 3.0]).to_bits(), (1.0_f64 / 3.0).to_bits());
     }
 
     #[test]

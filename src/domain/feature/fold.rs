@@ -121,10 +121,26 @@ impl<const KEEP_GREATER: bool> Cell for Extreme<KEEP_GREATER> {
 pub(super) struct Span(pub(super) Option<Stretch>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(into = "(i64, i64, u64)", from = "(i64, i64, u64)")]
 pub(super) struct Stretch {
     pub(super) first_millis: i64,
     pub(super) last_millis: i64,
     pub(super) count: u64,
+}
+
+/// Stored as first, last - first, count: a day's events are close to each other.
+impl From<Stretch> for (i64, i64, u64) {
+    fn from(stretch: Stretch) -> Self {
+        let Stretch { first_millis, last_millis, count } = stretch;
+        (first_millis, last_millis - first_millis, count)
+    }
+}
+
+impl From<(i64, i64, u64)> for Stretch {
+    fn from((first_millis, length, count): (i64, i64, u64)) -> Self {
+        // What saturates is refused as unsound afterwards.
+        Self { first_millis, last_millis: first_millis.saturating_add(length), count }
+    }
 }
 
 impl Span {

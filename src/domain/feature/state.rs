@@ -15,7 +15,7 @@ use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::time::Timestamp;
 
 /// The first byte of every stored state. A new layout takes a new number.
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 /// Bytes of the feature set's id that follow it.
 const TAG_BYTES: usize = 8;
 
