@@ -7,6 +7,7 @@ mod crash;
 mod export;
 mod failed;
 mod inference;
+mod law;
 mod main_job;
 mod openapi;
 mod replicas;
