@@ -25,6 +25,10 @@ pub struct FeatureSet {
     traits: Vec<TraitDef>,
     sources: Vec<Source>,
     event_sources: Vec<EventSource>,
+    /// By event source: the slot of the state that it is read from.
+    slot_of: Vec<usize>,
+    /// By slot: the event source whose window reaches farthest back.
+    keepers: Vec<usize>,
     routes: Vec<Route>,
     ratios: Vec<Ratio>,
     rfm: RfmRules,
@@ -34,8 +38,8 @@ pub struct FeatureSet {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Route {
     pub(super) head: Head,
-    /// Indices of event sources, ascending.
-    pub(super) readers: Vec<usize>,
+    /// Slots, in order of first use.
+    pub(super) slots: Vec<usize>,
     /// Every property they read, sorted by name.
     properties: Vec<(Box<str>, PropertyType)>,
 }
@@ -55,7 +59,8 @@ impl FeatureSet {
     fn new(declared: Declared) -> Self {
         let normal_form = normal::form(&declared).into_boxed_str();
         let id = FeatureSetId::of(normal_form.as_bytes());
-        let routes = routes(&declared.event_sources);
+        let (slot_of, keepers) = slots(&declared.event_sources);
+        let routes = routes(&declared.event_sources, &slot_of);
         let Declared { traits, features, sources, event_sources, ratios, rfm } = declared;
         Self {
             layout_tag: layout_tag(&id),
@@ -65,6 +70,8 @@ impl FeatureSet {
             traits,
             sources,
             event_sources,
+            slot_of,
+            keepers,
             routes,
             ratios,
             rfm,
@@ -150,6 +157,20 @@ impl FeatureSet {
         &self.event_sources
     }
 
+    /// The slot that an event source is read from.
+    pub(super) fn slot_of(&self, event_source: usize) -> usize {
+        self.slot_of[event_source]
+    }
+
+    /// By slot: the event source that it takes events in for.
+    pub(super) fn keepers(&self) -> impl ExactSizeIterator<Item = &EventSource> {
+        self.keepers.iter().map(|index| &self.event_sources[*index])
+    }
+
+    pub(super) fn keeper(&self, slot: usize) -> &EventSource {
+        &self.event_sources[self.keepers[slot]]
+    }
+
     /// Each ratio after those it is made of.
     pub(super) fn ratios(&self) -> &[Ratio] {
         &self.ratios
@@ -173,17 +194,37 @@ impl Route {
     }
 }
 
+/// Sources that differ in how far back they look share the days of the one that
+/// looks farthest: each reads its own part of them.
+fn slots(event_sources: &[EventSource]) -> (Vec<usize>, Vec<usize>) {
+    let (mut slot_of, mut keepers) = (Vec::new(), Vec::<usize>::new());
+    for (index, source) in event_sources.iter().enumerate() {
+        let slot = keepers.iter().position(|keeper| event_sources[*keeper].shares_with(source));
+        let slot = slot.unwrap_or_else(|| {
+            keepers.push(index);
+            keepers.len() - 1
+        });
+        if event_sources[keepers[slot]].window.reach_days() < source.window.reach_days() {
+            keepers[slot] = index;
+        }
+        slot_of.push(slot);
+    }
+    (slot_of, keepers)
+}
+
 /// Sources grouped by head, in order of first use.
-fn routes(event_sources: &[EventSource]) -> Vec<Route> {
+fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for (index, source) in event_sources.iter().enumerate() {
         let at = routes.iter().position(|route| route.head == source.head).unwrap_or_else(|| {
             let head = source.head.clone();
-            routes.push(Route { head, readers: Vec::new(), properties: Vec::new() });
+            routes.push(Route { head, slots: Vec::new(), properties: Vec::new() });
             routes.len() - 1
         });
         let route = &mut routes[at];
-        route.readers.push(index);
+        if !route.slots.contains(&slot_of[index]) {
+            route.slots.push(slot_of[index]);
+        }
         for (name, read_as) in source.properties() {
             match route.properties.binary_search_by(|(n, _)| (**n).cmp(name)) {
                 Ok(at) => {

@@ -175,6 +175,18 @@ impl From<Kind> for PropertyType {
 }
 
 impl EventSource {
+    /// Whether both can be read from one slot: they take in the same events in
+    /// the same way, and keep them by the day. Sessions are kept as far back as
+    /// their window reaches, no farther.
+    pub(super) fn shares_with(&self, other: &Self) -> bool {
+        let by_day = |source: &Self| source.window.reach_days().is_some();
+        let is_sessions = matches!(self.fold, Fold::Sessions { .. });
+        self.head == other.head
+            && self.conditions == other.conditions
+            && self.fold == other.fold
+            && (self.window == other.window || by_day(self) && by_day(other) && !is_sessions)
+    }
+
     /// Every property read, with what it must hold.
     pub(super) fn properties(&self) -> Vec<(&str, PropertyType)> {
         use PropertyType::{Any, Number};

@@ -36,7 +36,7 @@ pub struct CustomerState {
     newest_millis: Option<i64>,
     /// In the order of [`FeatureSet::traits`].
     traits: Vec<Latest>,
-    /// One for each feature that folds events, in file order.
+    /// In the order of [`FeatureSet::keepers`].
     slots: Vec<Slot>,
 }
 
@@ -46,7 +46,7 @@ impl CustomerState {
         Self {
             newest_millis: None,
             traits: vec![Latest::default(); set.traits().len()],
-            slots: set.event_sources().iter().map(Slot::new).collect(),
+            slots: set.keepers().map(Slot::new).collect(),
         }
     }
 
@@ -70,12 +70,11 @@ impl CustomerState {
                 }
             }
         }
-        let sources = set.event_sources();
         for route in set.routes_of(event) {
-            for &index in &route.readers {
-                let source = &sources[index];
+            for &slot in &route.slots {
+                let source = set.keeper(slot);
                 if source.conditions.iter().all(|condition| condition.holds(event)) {
-                    self.slots[index].apply(source, event);
+                    self.slots[slot].apply(source, event);
                 }
             }
         }
@@ -91,7 +90,8 @@ impl CustomerState {
             .iter()
             .map(|source| match source {
                 Source::Events(index) => {
-                    self.slots[*index].value(&set.event_sources()[*index], now_millis)
+                    let slot = &self.slots[set.slot_of(*index)];
+                    slot.value(&set.event_sources()[*index], now_millis)
                 }
                 Source::Trait(index) => self.traits[*index].value(),
                 Source::Ratio(_) => Value::Missing,
@@ -128,12 +128,9 @@ impl CustomerState {
     /// Compact bytes; equal states give equal bytes. Layout: format version (1
     /// byte), start of the feature set's id (8 bytes), the state in postcard.
     pub fn to_bytes(&self, set: &FeatureSet) -> Vec<u8> {
-        let mut head = Vec::with_capacity(256);
-        head.push(FORMAT_VERSION);
-        head.extend_from_slice(&set.layout_tag());
         // Serialising plain data into a growing vector cannot fail; were it to,
-        // the header alone reads back as corrupt and the state is rebuilt.
-        postcard::to_extend(self, head.clone()).unwrap_or(head)
+        // no bytes at all read back as corrupt and the state is rebuilt.
+        postcard::to_allocvec(&(FORMAT_VERSION, set.layout_tag(), self)).unwrap_or_default()
     }
 
     /// Reads what [`Self::to_bytes`] wrote under the same feature set.
@@ -153,11 +150,11 @@ impl CustomerState {
 
     /// Whether the parts are of the types and sizes this feature set makes.
     fn is_sound(&self, set: &FeatureSet) -> bool {
-        let (sources, traits) = (set.event_sources(), set.traits());
+        let (keepers, traits) = (set.keepers(), set.traits());
         self.newest_millis.is_none_or(is_plausible)
             && self.traits.len() == traits.len()
-            && self.slots.len() == sources.len()
+            && self.slots.len() == keepers.len()
             && self.traits.iter().zip(traits).all(|(held, def)| held.is_sound(def.kind))
-            && self.slots.iter().zip(sources).all(|(slot, source)| slot.is_sound(source))
+            && self.slots.iter().zip(keepers).all(|(slot, keeper)| slot.is_sound(keeper))
     }
 }
