@@ -45,7 +45,7 @@ pub async fn insert_and_lock(
     let kinds: Vec<&str> = events.clone().map(|e| e.kind.as_str()).collect();
     let names: Vec<&str> = events.clone().map(|e| &*e.name).collect();
     let times: Vec<_> = events.clone().map(|e| to_sql(e.timestamp)).collect();
-    let properties: Vec<_> = events.map(|e| e.properties.to_json()).collect();
+    let properties: Vec<_> = events.map(|e| Json(&e.properties)).collect();
     let received: Vec<_> = arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect();
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
@@ -75,7 +75,7 @@ pub async fn insert_and_lock(
         &names as &[&str],
         &times,
         &received,
-        &properties,
+        &properties as &[Json<&Properties>],
     )
     .fetch_all(&mut *tx.inner)
     .await?;

@@ -61,8 +61,8 @@ fn event(number: u64, draw: &mut Draw) -> Value {
         0 => json!({ "type": "track", "name": "Coupon Redeemed" }),
         1 => json!({ "type": "identify", "traits": { "age": format!("{}", draw.below(70)) } }),
         _ => json!({ "type": "track", "name": "Order Completed", "properties": {
-            "sales_value": draw.below(10_000) as f64 / 100.0,
-            "retail_disc": draw.below(300) as f64 / 7.0,
+            "sales_value": f64::from(u32::try_from(draw.below(10_000)).unwrap()) / 100.0,
+            "retail_disc": f64::from(u32::try_from(draw.below(300)).unwrap()) / 7.0,
             "lines": draw.below(20),
             "store_id": format!("{}", draw.below(9)),
         }}),
@@ -122,8 +122,9 @@ impl Replicas {
         accepted
     }
 
-    async fn until_sent(&self, share: f64, of: usize) {
-        while (self.sent.load(Ordering::Relaxed) as f64) < share * of as f64 {
+    /// Returns when so many events have been acknowledged.
+    async fn until_sent(&self, events: usize) {
+        while self.sent.load(Ordering::Relaxed) < events {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -164,18 +165,18 @@ async fn states_are_the_replay_of_what_was_sent() {
         async move { replicas.write(part, draw).await }
     });
     let crashes = async {
-        replicas.until_sent(0.2, deliveries).await;
+        replicas.until_sent(deliveries * 2 / 10).await;
         processes[0].kill();
         processes[0] = start();
         replicas.urls.lock().unwrap()[0].clone_from(&processes[0].url);
 
-        replicas.until_sent(0.4, deliveries).await;
+        replicas.until_sent(deliveries * 4 / 10).await;
         end_at_once(&server);
         postgres.stop().await.unwrap();
         outage(&replicas).await;
         let restarted = PrivatePostgres::start(&server, &SERVER).await.unwrap();
 
-        replicas.until_sent(0.7, deliveries).await;
+        replicas.until_sent(deliveries * 7 / 10).await;
         processes[1].kill();
         processes[1] = start();
         replicas.urls.lock().unwrap()[1].clone_from(&processes[1].url);

@@ -3,7 +3,7 @@
 //! Nested objects are flattened to dotted names (`address.country`). Arrays and
 //! nulls are left out: no fold reads them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One property's value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,13 @@ pub enum Scalar {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Properties(Vec<(Box<str>, Scalar)>);
 
+/// One object, as flat as it is kept.
+impl Serialize for Properties {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
 impl Properties {
     /// Flattens a JSON object; deeper than `max_depth` objects is refused with
     /// the path of the first offender.
@@ -29,21 +36,6 @@ impl Properties {
         let mut flat = Vec::with_capacity(object.len());
         flatten("", object, max_depth, &mut flat)?;
         Ok(flat.into_iter().collect())
-    }
-
-    pub fn to_json(&self) -> serde_json::Value {
-        self.0
-            .iter()
-            .map(|(name, value)| {
-                let value = match value {
-                    Scalar::Bool(b) => serde_json::Value::from(*b),
-                    Scalar::Number(n) => serde_json::Value::from(*n),
-                    Scalar::Text(t) => serde_json::Value::from(&**t),
-                };
-                (name.to_string(), value)
-            })
-            .collect::<serde_json::Map<_, _>>()
-            .into()
     }
 
     pub fn get(&self, name: &str) -> Option<&Scalar> {

@@ -38,7 +38,7 @@ impl Exact {
     pub(super) fn of(value: f64) -> Self {
         let short = (value * SHORT_UNITS).round();
         // The double nearest to a decimal is what its digits were read as.
-        if short.abs() < SHORT_LIMIT && short / SHORT_UNITS == value {
+        if short.abs() < SHORT_LIMIT && (short / SHORT_UNITS).total_cmp(&value).is_eq() {
             Self { short: short as i64, fine: 0 }
         } else {
             Self { short: 0, fine: (value * FINE_UNITS) as i128 }

@@ -14,8 +14,8 @@ use crate::store::customers::NewRow;
 use crate::store::events::Arrived;
 
 /// With more customers than this the work takes longer than an async thread
-/// may be held up (half a millisecond, some 30 µs each).
-const CUSTOMERS_IN_PLACE: usize = 16;
+/// may be held up (half a millisecond, some 10 µs each).
+const CUSTOMERS_IN_PLACE: usize = 48;
 
 /// What the new events are folded into.
 #[derive(Debug)]
