@@ -30,11 +30,12 @@
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its
 //! last commit is on its way. One transaction for all of it: `store::events`
-//! inserts the new ones, `store::customers` locks their rows in key order,
+//! inserts the new ones and locks their customers in key order,
 //! `domain::feature` folds, the [`service::live::Lineup`] scores, the rows are
 //! written, and `store::assignments` records who moved, for `api::changes` to
-//! tell. The answer follows the commit. What is rejected is kept by
-//! `service::failed`.
+//! tell. The shard goes on; `service::durable` brings what was committed to disk,
+//! many commits with one flush, and only then the answer is given. What is
+//! rejected is kept by `service::failed`.
 //!
 //! **A retrain.** `service::training` takes the lease, reads every state as of
 //! one instant, and calls `domain::train` on threads of its own at the lowest
