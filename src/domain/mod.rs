@@ -22,6 +22,7 @@ pub mod feature;
 pub mod stats;
 pub mod encode;
 pub mod model;
+pub mod recheck;
 pub mod train;
 pub mod wire;
 

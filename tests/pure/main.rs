@@ -24,6 +24,7 @@ mod kmeans;
 mod limits;
 mod model;
 mod model_support;
+mod recheck;
 mod segment;
 mod stats;
 mod telemetry;

@@ -74,6 +74,14 @@ pub enum Role {
     Other,
 }
 
+/// Where a number stands in the encoded vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::domain) struct NumberColumn {
+    pub(in crate::domain) feature: usize,
+    pub(in crate::domain) column: usize,
+    code: usize,
+}
+
 /// A fitted encoder; immutable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Stored")]
@@ -186,6 +194,34 @@ impl Encoder {
                 code.encode(Some(value), mine);
             }
             rest = after;
+        }
+    }
+
+    /// The features that are read.
+    pub(in crate::domain) fn features(&self) -> impl Iterator<Item = usize> {
+        self.codes.iter().map(Code::feature)
+    }
+
+    /// The columns that hold numbers themselves.
+    pub(in crate::domain) fn numbers(&self) -> impl Iterator<Item = NumberColumn> {
+        let mut next = 0;
+        self.codes.iter().enumerate().filter_map(move |(code, coded)| {
+            let column = next;
+            next += coded.width();
+            matches!(coded, Code::Number(_)).then_some(NumberColumn {
+                feature: coded.feature(),
+                column,
+                code,
+            })
+        })
+    }
+
+    /// What [`Self::encode`] writes into a column for a number. Never falls, or
+    /// never rises, as the number grows.
+    pub(in crate::domain) fn encode_number(&self, at: NumberColumn, number: f64) -> f32 {
+        match self.codes.get(at.code) {
+            Some(Code::Number(coded)) => coded.column(number),
+            _ => 0.0,
         }
     }
 

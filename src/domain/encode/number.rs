@@ -98,17 +98,20 @@ impl NumberCode {
 
     pub(super) fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
         let observed = number(value);
-        let mut x = observed.unwrap_or(self.fill);
-        if let Some((low, high)) = self.clip {
-            x = x.clamp(low, high);
-        }
-        let scaled = (self.transform.apply(x) - self.centre) / self.spread * self.weight;
         if let Some(first) = out.first_mut() {
-            *first = bounded(scaled);
+            *first = self.column(observed.unwrap_or(self.fill));
         }
         if let Some(flag) = out.get_mut(1) {
             *flag = if observed.is_none() { 1.0 } else { 0.0 };
         }
+    }
+
+    /// The column of this number. Every step is monotone.
+    pub(super) fn column(&self, mut x: f64) -> f32 {
+        if let Some((low, high)) = self.clip {
+            x = x.clamp(low, high);
+        }
+        bounded((self.transform.apply(x) - self.centre) / self.spread * self.weight)
     }
 
     pub(super) fn is_sound(&self) -> bool {

@@ -21,8 +21,10 @@ mod parse;
 mod normal;
 mod set;
 mod state;
+mod motion;
 
 pub use define::{Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform};
+pub(in crate::domain) use motion::Drift;
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};
 

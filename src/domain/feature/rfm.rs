@@ -94,10 +94,13 @@ impl Scored {
     /// How many cuts the value lies above, 0 to 4; `None` where it is missing.
     fn cuts_passed(&self, row: &FeatureRow) -> Option<u8> {
         match row.0.get(self.index) {
-            Some(Value::Number(value)) => {
-                Some(self.cuts.iter().map(|cut| u8::from(value > cut)).sum())
-            }
+            Some(Value::Number(value)) => Some(self.cuts_below(*value)),
             _ => None,
         }
+    }
+
+    /// How many cuts a value lies above.
+    pub(in crate::domain) fn cuts_below(&self, value: f64) -> u8 {
+        self.cuts.iter().map(|cut| u8::from(value > *cut)).sum()
     }
 }

@@ -52,6 +52,13 @@ impl Sessions {
         self.0.len() - ended
     }
 
+    /// How many days before this instant's the oldest session that counts ended.
+    pub(super) fn oldest_end(&self, now_millis: i64, reach_days: i64) -> Option<i64> {
+        let counted = self.count(now_millis, Some(reach_days));
+        let (_, end) = self.0.get(self.0.len() - counted)?;
+        Some(now_millis.div_euclid(MILLIS_PER_DAY) - end.div_euclid(MILLIS_PER_DAY))
+    }
+
     /// Whether these are intervals in order, more than a gap apart.
     pub(super) fn is_sound(&self, gap_millis: i64) -> bool {
         self.0.iter().all(|(start, end)| is_plausible(*start) && is_plausible(*end) && start <= end)

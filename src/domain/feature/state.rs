@@ -37,7 +37,7 @@ pub struct CustomerState {
     /// In the order of [`FeatureSet::traits`].
     traits: Vec<Latest>,
     /// In the order of [`FeatureSet::keepers`].
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
 }
 
 impl CustomerState {

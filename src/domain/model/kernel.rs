@@ -49,6 +49,11 @@ impl Prototypes {
         self.values.chunks_exact(self.width.max(1))
     }
 
+    /// One prototype; `index` is below [`Self::count`].
+    pub(super) fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.width..][..self.width]
+    }
+
     /// The two prototypes nearest to `vector`, in one pass; of equally near
     /// ones the first wins. Never allocates.
     pub fn two_nearest(&self, vector: &[f32]) -> TwoNearest {

@@ -11,6 +11,7 @@ mod segment;
 mod reference;
 mod artifact;
 mod explain;
+mod hold;
 
 use crate::domain::encode::Encoder;
 use crate::domain::feature::{FeatureDef, FeatureRow};
@@ -18,6 +19,7 @@ use crate::domain::id::{FeatureSetId, ModelId};
 
 pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub use explain::{Direction, Reason};
+pub(in crate::domain) use hold::Span;
 pub use kernel::{Prototypes, TwoNearest, squared_distance};
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
 pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference};

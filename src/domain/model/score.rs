@@ -4,7 +4,10 @@
 /// has met and is never shrunk, so that scoring does not allocate.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
-    vector: Vec<f32>,
+    pub(super) vector: Vec<f32>,
+    /// One number a prototype each: see `hold`.
+    pub(super) gaps: Vec<f64>,
+    pub(super) shifts: Vec<f64>,
 }
 
 impl Scratch {
