@@ -25,7 +25,7 @@
 //! One noun has the same name in every level: events are `domain::event`,
 //! `store::events`, `service::intake`, `api::events`.
 //!
-//! # Three flows
+//! # Four flows
 //!
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its
@@ -43,6 +43,11 @@
 //! (one row of the lineup, one NOTIFY), opened and self-tested by
 //! `service::live` on every replica, and published with one pointer swap.
 //! `service::reassign` then scores every stored customer again.
+//!
+//! **Time.** Windows move and recency grows without events. Whoever scores a
+//! stored customer also notes until when that holds (`domain::recheck`, in the
+//! customer's row), and `service::recheck` scores again those whose time has
+//! come: by the same code, into the same history.
 //!
 //! **A score.** `api::score` → `domain::wire::rows` reads the body straight
 //! into feature rows → the lineup scores them. No database on the path.

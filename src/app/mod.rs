@@ -24,6 +24,7 @@ use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
+use crate::service::recheck::Rechecker;
 use crate::service::registry::Registry;
 use crate::service::training::Training;
 use crate::store::Db;
@@ -149,6 +150,7 @@ impl App {
             Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
         let workers = Workers::start(intake_workers, exporter, flusher);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
+        let rechecker = rechecker(&config, db, &live, &clock, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
             readiness: readiness.clone(),
@@ -176,6 +178,7 @@ impl App {
             api: api_state.clone(),
             training,
             reassigner,
+            rechecker,
             failed,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
@@ -318,6 +321,24 @@ fn reassigner(
         clock: clock.clone(),
         batch_customers: config.reassign.batch_customers,
         pause_ratio: config.reassign.pause_ratio,
+        metrics: Arc::clone(metrics),
+    }
+}
+
+fn rechecker(
+    config: &Config,
+    db: &Db,
+    live: &Arc<Live>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Rechecker {
+    Rechecker {
+        db: db.clone(),
+        live: Arc::clone(live),
+        clock: clock.clone(),
+        batch_customers: config.recheck.batch_customers,
+        pause_ratio: config.recheck.pause_ratio,
+        period: config.recheck.period,
         metrics: Arc::clone(metrics),
     }
 }

@@ -13,6 +13,7 @@ use crate::service::clock::Clock;
 use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
 use crate::service::reassign::Reassigner;
+use crate::service::recheck::Rechecker;
 use crate::service::training::Training;
 use crate::service::{durable, export, history, intake};
 use crate::store::Db;
@@ -25,6 +26,7 @@ pub(super) struct Tasks {
     pub(super) api: ApiState,
     pub(super) training: Arc<Training>,
     pub(super) reassigner: Reassigner,
+    pub(super) rechecker: Rechecker,
     pub(super) failed: Arc<FailedEvents>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
@@ -80,6 +82,7 @@ impl Tasks {
         let train = Arc::clone(&wake);
         run("training", Box::pin(train_queued(Arc::clone(&self.training), train, self.poll)));
         run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
+        run("recheck", Box::pin(recheck(self.rechecker)));
         run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
         Background(set)
     }
@@ -251,6 +254,17 @@ async fn reassign(reassigner: Reassigner, wake: Arc<Wake>, poll: Duration) {
             Err(error) => log("reassignment", Err(error)),
         }
         let _ = tokio::time::timeout(poll, wake.reassignment.notified()).await;
+    }
+}
+
+async fn recheck(rechecker: Rechecker) {
+    loop {
+        match rechecker.run().await {
+            Ok(0) => {}
+            Ok(customers) => tracing::debug!(customers, "rechecked"),
+            Err(error) => log("recheck", Err(error)),
+        }
+        tokio::time::sleep(rechecker.period).await;
     }
 }
 

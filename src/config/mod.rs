@@ -34,7 +34,7 @@ pub use log::{Log, LogFormat};
 pub use output::{Changes, Export};
 use reader::Reader;
 pub use schedule::Schedule;
-pub use scoring::{Lineup, Reassign, Scoring};
+pub use scoring::{Lineup, Reassign, Recheck, Scoring};
 pub use secret::Secret;
 pub use source::Environment;
 pub use training::{Promotion, Training};
@@ -52,6 +52,7 @@ pub struct Config {
     pub lineup: Lineup,
     pub training: Training,
     pub reassign: Reassign,
+    pub recheck: Recheck,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -123,6 +124,7 @@ impl Config {
             lineup: Lineup::read(reader),
             training: Training::read(reader),
             reassign: Reassign::read(reader),
+            recheck: Recheck::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),

@@ -52,3 +52,24 @@ impl Reassign {
         }
     }
 }
+
+/// Scoring customers again when it is time.
+#[derive(Debug, Clone)]
+pub struct Recheck {
+    /// How often to look for those who are due.
+    pub period: Duration,
+    /// Customers per transaction.
+    pub batch_customers: usize,
+    /// Pause after a batch, as a multiple of the time that it took.
+    pub pause_ratio: f64,
+}
+
+impl Recheck {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            period: reader.seconds("recheck.period_seconds", 1..=86_400),
+            batch_customers: reader.integer("recheck.batch_customers", 1..=100_000),
+            pause_ratio: reader.float("recheck.pause_ratio", 0.0..=100.0),
+        }
+    }
+}

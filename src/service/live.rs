@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::domain::feature::{FeatureRow, FeatureSet};
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Score, Scratch};
+use crate::domain::recheck::{Answerer, Watch};
+use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::store::models::LineupRow;
 use crate::store::{ReadDb, models};
@@ -27,6 +29,8 @@ pub struct Lineup {
     pub previous: Option<ModelId>,
     /// A p-value at or below this flags an outlier.
     pub outlier_alpha: f64,
+    /// What time alone can change about an answer.
+    pub watch: Watch,
 }
 
 /// One scored row; every field comes from one lineup.
@@ -71,6 +75,23 @@ impl Lineup {
             outlier: score.is_outlier(self.outlier_alpha),
         }
     }
+
+    /// When a customer without events need be scored again, or `no_later`; `row`
+    /// is the one of `state` at `now`.
+    pub fn recheck_at(
+        &self,
+        state: &CustomerState,
+        row: &FeatureRow,
+        (now, no_later): (Timestamp, Option<Timestamp>),
+        scratch: &mut Scratch,
+    ) -> Option<Timestamp> {
+        let answerer = Answerer {
+            features: &self.features,
+            model: self.active.as_deref(),
+            outlier_alpha: self.outlier_alpha,
+        };
+        self.watch.recheck_at(answerer, (state, row), (now, no_later), scratch)
+    }
 }
 
 /// Holds the lineup of this process.
@@ -89,8 +110,9 @@ impl Live {
         outlier_alpha: f64,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let watch = Watch::new(&features, None);
         let lineup =
-            Lineup { generation: -1, features, active: None, previous: None, outlier_alpha };
+            Lineup { generation: -1, features, active: None, previous: None, outlier_alpha, watch };
         Self { current: ArcSwap::from_pointee(lineup), db, metrics }
     }
 
@@ -138,6 +160,7 @@ impl Live {
         Ok(Lineup {
             generation: stored.generation,
             features: Arc::clone(&current.features),
+            watch: Watch::new(&current.features, active.as_deref()),
             active,
             previous: stored.previous.clone(),
             outlier_alpha: current.outlier_alpha,

@@ -7,16 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::feature::CustomerState;
 use crate::domain::id::CustomerKey;
-use crate::domain::model::Scratch;
+use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::live::{Lineup, Live};
-use crate::service::{ServiceError, history, scoring};
-use crate::store::assignments::NewChange;
-use crate::store::customers::NewRow;
+use crate::service::rescore::rescore;
 use crate::store::lease::Lease;
-use crate::store::{Db, customers, events};
+use crate::store::{Db, customers};
 use crate::telemetry::Metrics;
 
 #[derive(Debug)]
@@ -70,44 +67,12 @@ impl Reassigner {
     }
 
     async fn batch(&self, lineup: &Lineup, stale: &[CustomerKey]) -> Result<(), ServiceError> {
-        let now = self.clock.now();
         let keys: Vec<&CustomerKey> = stale.iter().collect();
         // Commits together: new standings with their history, and states that
         // had to be rebuilt.
         let mut tx = self.db.begin().await?;
         let locked = customers::lock(&mut tx, &keys).await?;
-        let mut scratch = Scratch::default();
-        let mut scored = Vec::with_capacity(locked.len());
-        for row in &locked {
-            let stored = CustomerState::from_bytes(&lineup.features, &row.stored.state).ok();
-            let is_readable = stored.is_some();
-            let state = if let Some(state) = stored {
-                state
-            } else {
-                let events = events::of_customer(&mut tx, &row.stored.customer).await?;
-                CustomerState::replay(&lineup.features, &events)
-            };
-            let features = state.row(&lineup.features, now);
-            let assignment = scoring::assign(lineup, &features, &mut scratch, now);
-            let rebuilt = (!is_readable).then(|| state.to_bytes(&lineup.features));
-            scored.push((row, rebuilt, state.last_event_at(), assignment));
-        }
-        let rows: Vec<NewRow<'_>> = scored
-            .iter()
-            .map(|(row, rebuilt, last_event_at, assignment)| NewRow {
-                customer: &row.stored.customer,
-                state: rebuilt.as_deref(),
-                last_event_at: *last_event_at,
-                assignment,
-            })
-            .collect();
-        customers::update(&mut tx, &rows, now).await?;
-        let changes = scored.iter().map(|(row, _, _, assignment)| NewChange {
-            customer: &row.stored.customer,
-            now: assignment,
-            before: row.held.as_ref(),
-        });
-        let decisions = history::record(&mut tx, changes.collect()).await?;
+        let decisions = rescore(&mut tx, lineup, &locked, self.clock.now()).await?;
         tx.commit().await?;
         decisions.count(&self.metrics.intake.assignments);
         Ok(())

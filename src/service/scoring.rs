@@ -1,20 +1,24 @@
-//! What a verdict becomes when it is stored: one assignment.
+//! What a customer's state becomes when it is stored: one assignment, and the
+//! instant until which time alone does not change it.
 
-use crate::domain::feature::FeatureRow;
+use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::live::Lineup;
 use crate::store::assignments::Assignment;
 
-/// Scores one row for storing.
+/// Scores one customer for storing. Nobody needs the instant to be later than
+/// `no_later`: to look too soon does no harm, and less need be found out.
 pub fn assign(
     lineup: &Lineup,
-    row: &FeatureRow,
+    state: &CustomerState,
     scratch: &mut Scratch,
     now: Timestamp,
-) -> Assignment {
-    let verdict = lineup.score(row, scratch);
-    Assignment {
+    no_later: Option<Timestamp>,
+) -> (Assignment, Option<Timestamp>) {
+    let row = state.row(&lineup.features, now);
+    let verdict = lineup.score(&row, scratch);
+    let assignment = Assignment {
         model: verdict.model.cloned(),
         segment: verdict.segment.to_owned(),
         distance: verdict.score.map(|score| score.distance),
@@ -23,5 +27,6 @@ pub fn assign(
         outlier: verdict.outlier,
         generation: lineup.generation,
         assigned_at: now,
-    }
+    };
+    (assignment, lineup.recheck_at(state, &row, (now, no_later), scratch))
 }

@@ -45,6 +45,32 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
         .collect()
 }
 
+/// Locks customers that are to be looked at again by `now`, the longest overdue
+/// first, and says since when that one has been. Those that another transaction
+/// has locked are passed over: whoever has them is scoring them. Never waits for
+/// a lock, so the order of locking is free.
+pub async fn lock_due(
+    tx: &mut Tx,
+    now: Timestamp,
+    limit: i64,
+) -> Result<(Vec<Locked>, Option<Timestamp>), StoreError> {
+    let rows = sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, recheck_at as "recheck_at!"
+           from customer where recheck_at <= $1
+           order by recheck_at limit $2 for update skip locked"#,
+        to_sql(now),
+        limit,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let since = rows.iter().map(|row| row.recheck_at).min().map(from_sql);
+    let locked = rows.into_iter().map(|row| {
+        let held = Held::of(row.generation, row.fallback, row.segment);
+        Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
+    });
+    Ok((locked.collect::<Result<_, StoreError>>()?, since))
+}
+
 /// What a customer's row is to hold.
 #[derive(Debug)]
 pub struct NewRow<'a> {
@@ -53,6 +79,9 @@ pub struct NewRow<'a> {
     pub state: Option<&'a [u8]>,
     pub last_event_at: Option<Timestamp>,
     pub assignment: &'a Assignment,
+    /// Until then time alone does not change the assignment; `None`: never. Rows
+    /// in which this stays as it was leave every index alone.
+    pub recheck_at: Option<Timestamp>,
 }
 
 /// Adds customers; returns how many were added: fewer than given when another
@@ -61,10 +90,11 @@ pub async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
     let columns = Columns::of(rows);
     let inserted = sqlx::query!(
         "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,
-                               distance, p_value, confidence, outlier, assigned_at, updated_at)
-         select *, $12 from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[],
+                               distance, p_value, confidence, outlier, assigned_at, recheck_at,
+                               updated_at)
+         select *, $13 from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[],
              $5::boolean[], $6::text[], $7::real[], $8::double precision[], $9::real[],
-             $10::boolean[], $11::timestamptz[])
+             $10::boolean[], $11::timestamptz[], $12::timestamptz[])
          on conflict (customer_id) do nothing",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -77,6 +107,7 @@ pub async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
         &columns.confidences as &[Option<f32>],
         &columns.outliers,
         &columns.assigned_at,
+        &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
     )
     .execute(&mut *tx.inner)
@@ -95,12 +126,13 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
                                   else new.last_event_at end,
              generation = new.generation, fallback = new.fallback, segment = new.segment,
              distance = new.distance, p_value = new.p_value, confidence = new.confidence,
-             outlier = new.outlier, assigned_at = new.assigned_at, updated_at = $12
+             outlier = new.outlier, assigned_at = new.assigned_at,
+             recheck_at = new.recheck_at, updated_at = $13
          from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[], $5::boolean[],
                      $6::text[], $7::real[], $8::double precision[], $9::real[], $10::boolean[],
-                     $11::timestamptz[])
+                     $11::timestamptz[], $12::timestamptz[])
               as new (customer_id, state, last_event_at, generation, fallback, segment, distance,
-                      p_value, confidence, outlier, assigned_at)
+                      p_value, confidence, outlier, assigned_at, recheck_at)
          where customer.customer_id = new.customer_id",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -113,6 +145,7 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
         &columns.confidences as &[Option<f32>],
         &columns.outliers,
         &columns.assigned_at,
+        &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
     )
     .execute(&mut *tx.inner)
@@ -133,6 +166,7 @@ struct Columns<'a> {
     confidences: Vec<Option<f32>>,
     outliers: Vec<bool>,
     assigned_at: Vec<DateTime<Utc>>,
+    recheck_at: Vec<Option<DateTime<Utc>>>,
 }
 
 impl<'a> Columns<'a> {
@@ -150,6 +184,7 @@ impl<'a> Columns<'a> {
             confidences: assigned.clone().map(|a| a.confidence).collect(),
             outliers: assigned.clone().map(|a| a.outlier).collect(),
             assigned_at: assigned.map(|a| to_sql(a.assigned_at)).collect(),
+            recheck_at: rows.iter().map(|row| row.recheck_at.map(to_sql)).collect(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Addressed {
     pub state: Option<Vec<u8>>,
     /// `None` until first assigned.
     pub held: Option<Held>,
+    /// When it was to be looked at again.
+    pub recheck_at: Option<Timestamp>,
 }
 
 /// Inserts events not there yet, then locks their customers, in one round trip.
@@ -60,13 +62,15 @@ pub async fn insert_and_lock(
                select customer_id, array_agg(message_id) as message_ids
                from inserted group by customer_id
            ), locked as (
-               select customer_id, state, generation, fallback, segment from customer
+               select customer_id, state, generation, fallback, segment, recheck_at
+               from customer
                where customer_id = any(array(select customer_id from fresh))
                order by customer_id collate "C" for update
            )
            select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
                   locked.state as "state?", locked.generation as "generation?",
-                  locked.fallback as "fallback?", locked.segment as "segment?"
+                  locked.fallback as "fallback?", locked.segment as "segment?",
+                  locked.recheck_at as "recheck_at?"
            from fresh left join locked on locked.customer_id = fresh.customer_id
            order by fresh.customer_id collate "C""#,
         &ids as &[&str],
@@ -86,6 +90,7 @@ pub async fn insert_and_lock(
                 message_ids: row.message_ids,
                 state: row.state,
                 held: Held::of(row.generation, row.fallback, row.segment),
+                recheck_at: row.recheck_at.map(from_sql),
             })
         })
         .collect()

@@ -27,7 +27,7 @@ pub use intake::Intake;
 pub use output::{Output, Reading};
 use process::Process;
 pub use scoring::Scoring;
-pub use work::{Lineup, Pool, Reassign, Training};
+pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 
 /// Every metric of the process; made once, shared by reference.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub struct Metrics {
     pub lineup: Lineup,
     pub training: Training,
     pub reassign: Reassign,
+    pub recheck: Recheck,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -58,6 +59,7 @@ impl Metrics {
             lineup: Lineup::new(&registry)?,
             training: Training::new(&registry)?,
             reassign: Reassign::new(&registry)?,
+            recheck: Recheck::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

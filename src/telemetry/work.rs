@@ -1,6 +1,6 @@
 //! Work in the background, and the connections it shares with requests.
 
-use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 
 use super::Counters;
 use super::labels::RunOutcome;
@@ -83,6 +83,39 @@ impl Reassign {
                 registry,
                 "segmentd_reassign_pending",
                 "Customers waiting to be scored again.",
+            )?,
+        })
+    }
+}
+
+/// Customers whom time alone may have moved.
+#[derive(Debug)]
+pub struct Recheck {
+    pub customers: IntCounter,
+    /// Those of them who were in another segment by then.
+    pub moved: IntCounter,
+    /// How long the longest overdue had been due when last looked for, in
+    /// seconds; 0 when nobody was.
+    pub lag: Gauge,
+}
+
+impl Recheck {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            customers: super::counter(
+                registry,
+                "segmentd_rechecked_customers_total",
+                "Customers scored again because it was time.",
+            )?,
+            moved: super::counter(
+                registry,
+                "segmentd_recheck_moved_total",
+                "Customers whom time alone moved to another segment.",
+            )?,
+            lag: super::float_gauge(
+                registry,
+                "segmentd_recheck_lag_seconds",
+                "How long the longest overdue customer had been due when last looked for.",
             )?,
         })
     }

@@ -155,6 +155,7 @@ async fn fill(app: &TestApp) {
             state: Some(&[]),
             last_event_at: None,
             assignment: &assignment,
+            recheck_at: None,
         };
         let rows: Vec<_> = batch.iter().map(row).collect();
         let mut tx = app.db.begin().await.unwrap();

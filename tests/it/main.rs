@@ -10,6 +10,7 @@ mod inference;
 mod law;
 mod main_job;
 mod openapi;
+mod recheck;
 mod replicas;
 mod segment;
 mod segment_clients;

@@ -70,6 +70,7 @@ async fn attempt_commit(core: &Core, all: &[Arrived]) -> Result<Committed, Store
         events: one.message_ids.into_iter().filter_map(place).collect(),
         base: one.state.map_or(Base::New, Base::Stored),
         held: one.held,
+        recheck_at: one.recheck_at,
     });
     let folded = fold(core, &mut tx, &lineup, all, work.collect()).await?;
     let decisions = save(core, &mut tx, &folded).await?;

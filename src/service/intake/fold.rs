@@ -36,6 +36,8 @@ pub(super) struct Fold {
     pub(super) events: Vec<usize>,
     pub(super) base: Base,
     pub(super) held: Option<Held>,
+    /// When it was to be looked at again, before these events.
+    pub(super) recheck_at: Option<Timestamp>,
 }
 
 /// One customer after its new events.
@@ -47,6 +49,7 @@ pub(super) struct Folded {
     pub(super) assignment: Arc<Assignment>,
     state: Vec<u8>,
     last_event_at: Option<Timestamp>,
+    recheck_at: Option<Timestamp>,
     held: Option<Held>,
 }
 
@@ -94,14 +97,16 @@ impl Fold {
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Folded {
-        let row = state.row(&lineup.features, now);
+        let (assignment, recheck_at) =
+            scoring::assign(lineup, state, scratch, now, self.recheck_at);
         Folded {
             customer: self.customer,
             events: self.events,
             is_new: matches!(self.base, Base::New),
-            assignment: Arc::new(scoring::assign(lineup, &row, scratch, now)),
+            assignment: Arc::new(assignment),
             state: state.to_bytes(&lineup.features),
             last_event_at: state.last_event_at(),
+            recheck_at,
             held: self.held,
         }
     }
@@ -114,6 +119,7 @@ impl Folded {
             state: Some(&self.state),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
+            recheck_at: self.recheck_at,
         }
     }
 

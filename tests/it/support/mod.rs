@@ -79,6 +79,11 @@ impl TestApp {
         }
     }
 
+    /// For statements that the program itself has no use for.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// One digest of every customer's stored state.
     pub(crate) async fn states_digest(&self) -> String {
         let states = segmentd::store::customers::stream(self.db.read());

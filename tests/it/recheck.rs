@@ -1,0 +1,307 @@
+//! Customers who go quiet move when time says so: ninety days of a clock that
+//! the test sets, against a full recomputation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::feature::CustomerState;
+use segmentd::domain::model::Scratch;
+use segmentd::domain::stats::Rng;
+use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
+use segmentd::service::clock::Clock;
+use segmentd::service::live::Lineup;
+use segmentd::service::recheck::Rechecker;
+use segmentd::store::assignments;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::support::{TestApp, ndjson};
+
+const START: i64 = 19_700 * MILLIS_PER_DAY + MILLIS_PER_DAY / 3;
+const DAYS: i64 = 90;
+/// As configured by default.
+const PERIOD: i64 = 15_000;
+const MAX_LAG: i64 = 60_000;
+/// A recomputation so often, besides at every recorded change.
+const GRID: i64 = MILLIS_PER_DAY / 8;
+
+/// A segment from an instant on.
+type Standing = (i64, String);
+
+struct Simulation {
+    app: TestApp,
+    clock: Arc<AtomicI64>,
+    rechecker: Rechecker,
+    customers: Vec<(String, CustomerState)>,
+}
+
+impl Simulation {
+    /// Customers with all the events that they will ever have.
+    async fn start(customers: usize) -> Self {
+        let (clock, handle) = Clock::fixed(Timestamp::from_millis(START));
+        // The program's own sweep stands still: the test is the one that sweeps.
+        let app = TestApp::start_at(clock.clone(), &[("recheck.period_seconds", "86400")]).await;
+        let mut rng = Rng::new(2017, 0);
+        let events: Vec<Event> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
+        let lines: Vec<Value> = events.iter().map(line).collect();
+        let (status, answer) = app.post("/v1/events/bulk", ndjson(&lines)).await;
+        assert_eq!(status, 200, "{answer}");
+        let lineup = app.app.live.snapshot();
+        let states = events.chunk_by(|a, b| a.customer == b.customer).map(|events| {
+            let customer = events[0].customer.as_str().to_owned();
+            (customer, CustomerState::replay(&lineup.features, events))
+        });
+        let rechecker = Rechecker {
+            db: app.db.clone(),
+            live: Arc::clone(&app.app.live),
+            clock,
+            batch_customers: 50,
+            pause_ratio: 0.0,
+            period: Duration::MAX,
+            metrics: Arc::clone(&app.app.metrics),
+        };
+        Self { customers: states.collect(), app, clock: handle, rechecker }
+    }
+
+    /// Lets the days pass. Only those ticks are carried out at which somebody is
+    /// due: at the others there is nothing to find. Returns how many were.
+    async fn pass(&self) -> usize {
+        let mut database = sqlx::PgConnection::connect(self.app.database_url()).await.unwrap();
+        let mut sweeps = 0;
+        loop {
+            let due: Option<i64> = sqlx::query_scalar(
+                "select (extract(epoch from min(recheck_at)) * 1000)::bigint from customer",
+            )
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+            let due = due.unwrap();
+            let tick = START + (due.max(START) - START + PERIOD - 1) / PERIOD * PERIOD;
+            if tick > START + DAYS * MILLIS_PER_DAY {
+                return sweeps;
+            }
+            self.clock.store(tick, Ordering::Relaxed);
+            assert!(self.rechecker.run().await.unwrap() > 0);
+            sweeps += 1;
+        }
+    }
+
+    /// Compares every customer's recorded history since the start, by `lineup`,
+    /// with a full recomputation. Returns how often anybody moved.
+    async fn compare(&self, lineup: &Lineup) -> usize {
+        let mut moves = 0;
+        let mut scratch = Scratch::default();
+        for (customer, state) in &self.customers {
+            let recorded = self.recorded(customer, lineup.generation).await;
+            let mut instants: Vec<i64> = recorded.iter().map(|(at, _)| *at).collect();
+            instants.extend((0..=DAYS * MILLIS_PER_DAY / GRID).map(|step| START + step * GRID));
+            instants.sort_unstable();
+            let mut answer = |at: i64| {
+                let row = state.row(&lineup.features, Timestamp::from_millis(at));
+                lineup.score(&row, &mut scratch).segment.to_owned()
+            };
+            let mut before = (START, answer(START));
+            assert_eq!(recorded[0].1, before.1, "{customer} at the start");
+            let mut expected = vec![before.clone()];
+            for at in instants {
+                let here = (at, answer(at));
+                find_moves(&before, &here, &mut answer, &mut expected);
+                before = here;
+            }
+            moves += expected.len() - 1;
+            assert_eq!(
+                recorded.iter().map(|(_, segment)| segment).collect::<Vec<_>>(),
+                expected.iter().map(|(_, segment)| segment).collect::<Vec<_>>(),
+                "{customer}: {recorded:?} is not {expected:?}"
+            );
+            for ((recorded, _), (due, segment)) in recorded.iter().zip(&expected) {
+                let lag = recorded - due;
+                assert!((0..=MAX_LAG).contains(&lag), "{customer} to {segment}: {lag} ms late");
+            }
+        }
+        moves
+    }
+
+    /// Where a customer stood at the start, and every move since then.
+    async fn recorded(&self, customer: &str, generation: i64) -> Vec<Standing> {
+        let key = customer.parse().unwrap();
+        let changes = assignments::history(self.app.db.read(), &key, None, 10_000).await.unwrap();
+        let of_lineup = changes.into_iter().rev().filter(|change| change.generation == generation);
+        let mut standings: Vec<Standing> =
+            of_lineup.map(|change| (change.assigned_at.millis(), change.segment)).collect();
+        // Events may have come in several transactions.
+        let after_events = standings.partition_point(|(at, _)| *at == START) - 1;
+        standings.split_off(after_events)
+    }
+}
+
+/// Adds the moves between two instants, by halves.
+fn find_moves(
+    from: &Standing,
+    to: &Standing,
+    answer: &mut impl FnMut(i64) -> String,
+    found: &mut Vec<Standing>,
+) {
+    if from.1 == to.1 {
+        return;
+    }
+    if to.0 - from.0 <= 1 {
+        found.push(to.clone());
+        return;
+    }
+    let middle = from.0.midpoint(to.0);
+    let middle = (middle, answer(middle));
+    find_moves(from, &middle, answer, found);
+    find_moves(&middle, to, answer, found);
+}
+
+/// Orders in the year before the start: some customers have one, some dozens.
+fn orders(customer: usize, rng: &mut Rng) -> Vec<Event> {
+    let orders = 1 + rng.below(3) * rng.below(20);
+    let year = usize::try_from(365 * MILLIS_PER_DAY).unwrap();
+    let spread = rng.below(year);
+    let mut events: Vec<Event> = (0..orders)
+        .map(|order| {
+            let within = rng.below(1 + spread);
+            let ago = rng.below(1 + within);
+            let number = |name: &str, value: f64| (name.into(), Scalar::Number(value));
+            Event {
+                message_id: format!("{customer}-{order}").parse().unwrap(),
+                customer: format!("c{customer:04}").parse().unwrap(),
+                kind: EventKind::Track,
+                name: "Order Completed".into(),
+                timestamp: Timestamp::from_millis(START - i64::try_from(ago).unwrap()),
+                properties: [
+                    number("sales_value", 5.0 + 60.0 * rng.unit()),
+                    number("lines", 1.0 + f64::from(u32::try_from(rng.below(9)).unwrap())),
+                    number("retail_disc", rng.unit()),
+                    ("store_id".into(), Scalar::Text(format!("{}", rng.below(4)).into())),
+                ]
+                .into_iter()
+                .collect(),
+            }
+        })
+        .collect();
+    events.sort_by_key(|event| event.timestamp);
+    events
+}
+
+fn line(event: &Event) -> Value {
+    json!({
+        "type": "track",
+        "name": event.name,
+        "message_id": event.message_id.as_str(),
+        "customer_id": event.customer.as_str(),
+        "timestamp": event.timestamp,
+        "properties": event.properties.to_json(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_under_a_model() {
+    let simulation = Simulation::start(250).await;
+    simulation.app.train_with(r#"{"segments": 6, "starts": 3}"#).await;
+    let sweeps = simulation.pass().await;
+    let lineup = simulation.app.app.live.snapshot();
+    assert!(lineup.active.is_some());
+    let moves = simulation.compare(&lineup).await;
+    assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
+    let metric = simulation.app.metric("segmentd_recheck_moved_total").await;
+    assert_eq!(metric, moves as u64);
+    // Seldom in vain: windows of weeks, and borders far away.
+    let looks = simulation.app.metric("segmentd_rechecked_customers_total").await;
+    assert!(looks < 250 * 30, "{looks} looks at 250 customers in {DAYS} days");
+    simulation.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_under_the_rules() {
+    let simulation = Simulation::start(250).await;
+    let sweeps = simulation.pass().await;
+    let lineup = simulation.app.app.live.snapshot();
+    let moves = simulation.compare(&lineup).await;
+    assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
+    simulation.app.stop().await;
+}
+
+/// What replicas do at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_sweep_share_the_work() {
+    let simulation = Simulation::start(200).await;
+    simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
+    let Rechecker { db, live, clock, batch_customers, pause_ratio, period, metrics } =
+        &simulation.rechecker;
+    let other = Rechecker {
+        db: db.clone(),
+        live: Arc::clone(live),
+        clock: clock.clone(),
+        batch_customers: batch_customers / 5,
+        pause_ratio: *pause_ratio,
+        period: *period,
+        metrics: Arc::clone(metrics),
+    };
+    let (one, two) = tokio::join!(simulation.rechecker.run(), other.run());
+    let done = one.unwrap() + two.unwrap();
+    // One who found the rest locked left it to the other.
+    assert_eq!(simulation.rechecker.run().await.unwrap(), 0);
+    assert!((150..=200).contains(&done), "{done} of 200 customers, most of whom are due");
+    let lineup = simulation.app.app.live.snapshot();
+    let mut moved = 0;
+    for (customer, state) in &simulation.customers {
+        let recorded = simulation.recorded(customer, lineup.generation).await;
+        assert!(recorded.windows(2).all(|pair| pair[0].1 != pair[1].1), "{customer}: {recorded:?}");
+        let row = state.row(&lineup.features, clock.now());
+        let segment = lineup.score(&row, &mut Scratch::default()).segment.to_owned();
+        assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
+        moved += recorded.len() as u64 - 1;
+    }
+    assert_eq!(simulation.app.metric("segmentd_recheck_moved_total").await, moved);
+    simulation.app.stop().await;
+}
+
+/// As an operator and a caller see it: no event, another segment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_moves_without_an_event() {
+    let (clock, handle) = Clock::fixed(Timestamp::from_millis(START));
+    let app = TestApp::start_at(clock, &[("recheck.period_seconds", "1")]).await;
+    let order = |id: &str, at: i64| {
+        json!({
+            "type": "track", "name": "Order Completed", "customer_id": "quiet", "message_id": id,
+            "timestamp": Timestamp::from_millis(at), "properties": { "sales_value": 20, "lines": 2 },
+        })
+        .to_string()
+    };
+    let mut database = sqlx::PgConnection::connect(app.database_url()).await.unwrap();
+    let mut due = async || -> i64 {
+        let sql = "select (extract(epoch from recheck_at) * 1000)::bigint from customer";
+        sqlx::query_scalar(sql).fetch_one(&mut database).await.unwrap()
+    };
+    app.post("/v1/events", order("first", START)).await;
+    let due_first = due().await;
+    assert!(due_first > START);
+    // An event that puts it off leaves the column, and so its index, alone.
+    handle.store(START + 3_600_000, Ordering::Relaxed);
+    app.post("/v1/events", order("second", START + 3_600_000)).await;
+    assert_eq!(due().await, due_first);
+    let (_, history) = app.get("/v1/customers/quiet/history").await;
+    assert_eq!(history["changes"].as_array().unwrap().len(), 1, "{history}");
+
+    let later = START + 30 * MILLIS_PER_DAY;
+    handle.store(later, Ordering::Relaxed);
+    while app.metric("segmentd_recheck_moved_total").await == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (_, history) = app.get("/v1/customers/quiet/history").await;
+    let changes = history["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 2, "{history}");
+    assert_eq!(changes[0]["assigned_at"], json!(Timestamp::from_millis(later)));
+    assert_ne!(changes[0]["segment"], changes[1]["segment"]);
+    let (_, feed) = app.get("/v1/changes").await;
+    assert_eq!(feed["changes"][1]["previous"]["segment"], changes[1]["segment"], "{feed}");
+    assert!(due().await > later);
+    let (_, metrics) = app.admin("/metrics").await;
+    assert!(metrics.contains("segmentd_recheck_lag_seconds "), "{metrics}");
+    app.stop().await;
+}
