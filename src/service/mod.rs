@@ -17,6 +17,7 @@ pub mod history;
 pub mod failed;
 pub mod intake;
 pub mod reassign;
+pub mod rebuild;
 pub mod training;
 pub mod changes;
 pub mod export;

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod lease;
 pub mod models;
 pub mod private;
+pub mod rebuild;
 pub mod runs;
 
 use chrono::{DateTime, Utc};

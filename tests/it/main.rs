@@ -10,6 +10,7 @@ mod inference;
 mod law;
 mod main_job;
 mod openapi;
+mod past;
 mod replicas;
 mod segment;
 mod segment_clients;
