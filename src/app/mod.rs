@@ -1,5 +1,6 @@
 //! Wiring: builds everything once, starts it, and stops it in order.
 
+mod backfill;
 mod tasks;
 
 use std::future::Future;
@@ -30,6 +31,7 @@ use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
+pub use backfill::Backfilling;
 use tasks::{Tasks, Workers};
 
 /// The built-in feature set, and the manual of its format.

@@ -5,6 +5,7 @@
 //! [`Db`]. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
 
 pub mod assignments;
+pub mod backfill;
 pub mod changes;
 pub mod connect;
 pub mod customers;
