@@ -26,6 +26,7 @@ use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
 use crate::service::registry::Registry;
+use crate::service::skew::Sampler;
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::store::connect::Connection;
@@ -151,6 +152,7 @@ impl App {
             Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
         let workers = Workers::start(intake_workers, exporter, flusher);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
+        let sampler = sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
             readiness: readiness.clone(),
@@ -178,6 +180,7 @@ impl App {
             api: api_state.clone(),
             training,
             reassigner,
+            sampler,
             failed,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
@@ -320,6 +323,16 @@ fn reassigner(
         clock: clock.clone(),
         batch_customers: config.reassign.batch_customers,
         pause_ratio: config.reassign.pause_ratio,
+        metrics: Arc::clone(metrics),
+    }
+}
+
+fn sampler(config: &Config, db: &Db, live: &Arc<Live>, metrics: &Arc<Metrics>) -> Sampler {
+    Sampler {
+        db: db.read().clone(),
+        live: Arc::clone(live),
+        every: config.skew.every,
+        customers: config.skew.customers,
         metrics: Arc::clone(metrics),
     }
 }

@@ -13,6 +13,7 @@ use crate::service::clock::Clock;
 use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
 use crate::service::reassign::Reassigner;
+use crate::service::skew::Sampler;
 use crate::service::training::Training;
 use crate::service::{durable, export, history, intake};
 use crate::store::Db;
@@ -25,6 +26,7 @@ pub(super) struct Tasks {
     pub(super) api: ApiState,
     pub(super) training: Arc<Training>,
     pub(super) reassigner: Reassigner,
+    pub(super) sampler: Sampler,
     pub(super) failed: Arc<FailedEvents>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
@@ -81,6 +83,9 @@ impl Tasks {
         run("training", Box::pin(train_queued(Arc::clone(&self.training), train, self.poll)));
         run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
         run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
+        if self.sampler.customers > 0 {
+            run("skew", Box::pin(sample(self.sampler)));
+        }
         Background(set)
     }
 }
@@ -251,6 +256,13 @@ async fn reassign(reassigner: Reassigner, wake: Arc<Wake>, poll: Duration) {
             Err(error) => log("reassignment", Err(error)),
         }
         let _ = tokio::time::timeout(poll, wake.reassignment.notified()).await;
+    }
+}
+
+async fn sample(sampler: Sampler) {
+    loop {
+        tokio::time::sleep(sampler.every).await;
+        log("skew", sampler.run().await);
     }
 }
 

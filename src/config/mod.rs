@@ -17,6 +17,7 @@ mod reader;
 mod schedule;
 mod scoring;
 mod secret;
+mod skew;
 mod source;
 mod training;
 
@@ -36,6 +37,7 @@ use reader::Reader;
 pub use schedule::Schedule;
 pub use scoring::{Lineup, Reassign, Scoring};
 pub use secret::Secret;
+pub use skew::Skew;
 pub use source::Environment;
 pub use training::{Promotion, Training};
 
@@ -52,6 +54,7 @@ pub struct Config {
     pub lineup: Lineup,
     pub training: Training,
     pub reassign: Reassign,
+    pub skew: Skew,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -123,6 +126,7 @@ impl Config {
             lineup: Lineup::read(reader),
             training: Training::read(reader),
             reassign: Reassign::read(reader),
+            skew: Skew::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),

@@ -18,6 +18,7 @@ pub mod failed;
 pub mod intake;
 pub mod reassign;
 pub mod rebuild;
+pub mod skew;
 pub mod backfill;
 pub mod training;
 pub mod changes;

@@ -4,7 +4,7 @@
 //! more memory than a short one, and beside the async threads where a page is
 //! more than a handful.
 
-use crate::domain::feature::{CustomerState, FeatureSet};
+use crate::domain::feature::{CustomerState, FeatureSet, StateError};
 use crate::domain::id::CustomerKey;
 use crate::store::StoreError;
 use crate::store::rebuild::{Known, Pages, Reader, Stored};
@@ -60,4 +60,27 @@ fn fold(
         state.apply(features, &stored.read(customer)?);
     }
     Ok(())
+}
+
+/// What a stored state is beside a replay of the same events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likeness {
+    /// Bit for bit.
+    Same,
+    Differs,
+    /// Of other features or another format: not to be compared, but to be rebuilt.
+    Foreign,
+}
+
+pub fn compare(features: &FeatureSet, stored: &[u8], replayed: &CustomerState) -> Likeness {
+    let replayed = replayed.to_bytes(features);
+    if stored == replayed {
+        return Likeness::Same;
+    }
+    match CustomerState::from_bytes(features, stored) {
+        Err(StateError::OtherFeatureSet | StateError::OtherFormat) => Likeness::Foreign,
+        // An older writing of the same state.
+        Ok(state) if state.to_bytes(features) == replayed => Likeness::Same,
+        Ok(_) | Err(StateError::Corrupt) => Likeness::Differs,
+    }
 }

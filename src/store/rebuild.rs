@@ -1,5 +1,5 @@
 //! What a state is rebuilt from and compared with: a customer's events, a page
-//! at a time, of one instant.
+//! at a time, and some customers picked at random, all of one instant.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use crate::domain::event::{Event, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
+use crate::store::customers::{self, StoredState};
 use crate::store::events::stored;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
@@ -121,5 +122,58 @@ impl Snapshot {
     pub async fn open(db: &ReadDb) -> Result<Self, StoreError> {
         let tx = db.pool.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx })
+    }
+
+    /// Up to `count` customers from places picked at random. Reads about as many
+    /// blocks of the table, however large it is.
+    pub async fn sample_states(&mut self, count: i64) -> Result<Vec<StoredState>, StoreError> {
+        let Some(share) = self.share_of("customer", count).await? else { return Ok(Vec::new()) };
+        let rows = sqlx::query!(
+            "select customer_id, state from customer tablesample system ($1)
+             order by random() limit $2",
+            share,
+            count,
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.into_iter().map(|row| customers::stored_state(row.customer_id, row.state)).collect()
+    }
+
+    /// As many customers as a sample of events has, `count` events at most, and
+    /// those of them who have no state.
+    pub async fn sample_stateless(
+        &mut self,
+        count: i64,
+    ) -> Result<(u64, Vec<CustomerKey>), StoreError> {
+        let Some(share) = self.share_of("event", count).await? else { return Ok((0, Vec::new())) };
+        let rows = sqlx::query!(
+            r#"select customer_id as "customer_id!", customer.customer_id is not null as "has_state!"
+               from (select distinct customer_id
+                     from (select customer_id from event tablesample system ($1)
+                           order by random() limit $2) as picked) as sample
+                    left join customer using (customer_id)"#,
+            share,
+            count,
+        )
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let found = rows.len() as u64;
+        let stateless = rows.into_iter().filter(|row| !row.has_state);
+        let stateless = stateless.map(|row| customers::customer_key(row.customer_id));
+        Ok((found, stateless.collect::<Result<_, _>>()?))
+    }
+
+    /// The percentage of a table's blocks that makes about `blocks` of them;
+    /// `None` for an empty table.
+    async fn share_of(&mut self, table: &str, blocks: i64) -> Result<Option<f32>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            "select least(100, 100 * $2::bigint::float8
+                               / nullif(pg_relation_size($1::text::regclass)
+                                        / current_setting('block_size')::bigint, 0))::real",
+            table,
+            blocks,
+        )
+        .fetch_one(&mut *self.tx)
+        .await?)
     }
 }

@@ -15,4 +15,5 @@ mod past;
 mod replicas;
 mod segment;
 mod segment_clients;
+mod skew;
 mod support;
