@@ -130,13 +130,13 @@ pub(super) async fn get_history(
     Ok(Json(HistoryBody { customer_id: id, changes, next_before }))
 }
 
-fn key(id: &str) -> Result<CustomerKey, ApiError> {
+pub(super) fn key(id: &str) -> Result<CustomerKey, ApiError> {
     id.parse().map_err(|why: crate::domain::id::BadId| {
         ServiceError::Invalid(Faults::one("customer_id", why.to_string())).into()
     })
 }
 
-fn named(set: &FeatureSet, row: FeatureRow) -> Map<String, JsonValue> {
+pub(super) fn named(set: &FeatureSet, row: FeatureRow) -> Map<String, JsonValue> {
     let names = set.features().iter().map(|def| def.name.to_string());
     names.zip(row.0.into_iter().map(value_body)).collect()
 }

@@ -13,6 +13,7 @@ mod events;
 mod export;
 mod extract;
 mod failed;
+mod features;
 mod gate;
 mod inference;
 mod models;
@@ -63,7 +64,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 20] {
+fn native() -> [Route; 21] {
     let runs = get(training::get_runs).post(training::post_run);
     [
         ("/v1/events", &["POST"], post(events::post_events), true),
@@ -73,6 +74,7 @@ fn native() -> [Route; 20] {
         ("/v1/events/failed/replay", &["POST"], post(failed::post_replay), true),
         ("/v1/score", &["POST"], post(score::post_score), true),
         ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
+        ("/v1/customers/{id}/features", &["GET"], get(features::get_features), true),
         ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),
         ("/v1/changes", &["GET"], get(changes::get_changes), false),
         ("/v1/assignments", &["GET"], get(export::get_assignments), false),

@@ -1,5 +1,6 @@
 //! Wiring: builds everything once, starts it, and stops it in order.
 
+mod backfill;
 mod tasks;
 
 use std::future::Future;
@@ -26,11 +27,13 @@ use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
 use crate::service::registry::Registry;
+use crate::service::skew::Sampler;
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
+pub use backfill::Backfilling;
 use tasks::{Tasks, Workers};
 
 /// The built-in feature set, and the manual of its format.
@@ -151,6 +154,7 @@ impl App {
         let workers = Workers::start(intake_workers, exporter, flusher);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
         let rechecker = rechecker(&config, db, &live, &clock, &metrics);
+        let sampler = sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
             readiness: readiness.clone(),
@@ -179,6 +183,7 @@ impl App {
             training,
             reassigner,
             rechecker,
+            sampler,
             failed,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
@@ -339,6 +344,16 @@ fn rechecker(
         batch_customers: config.recheck.batch_customers,
         pause_ratio: config.recheck.pause_ratio,
         period: config.recheck.period,
+        metrics: Arc::clone(metrics),
+    }
+}
+
+fn sampler(config: &Config, db: &Db, live: &Arc<Live>, metrics: &Arc<Metrics>) -> Sampler {
+    Sampler {
+        db: db.read().clone(),
+        live: Arc::clone(live),
+        every: config.skew.every,
+        customers: config.skew.customers,
         metrics: Arc::clone(metrics),
     }
 }

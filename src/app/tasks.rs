@@ -14,6 +14,7 @@ use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
+use crate::service::skew::Sampler;
 use crate::service::training::Training;
 use crate::service::{durable, export, history, intake};
 use crate::store::Db;
@@ -27,6 +28,7 @@ pub(super) struct Tasks {
     pub(super) training: Arc<Training>,
     pub(super) reassigner: Reassigner,
     pub(super) rechecker: Rechecker,
+    pub(super) sampler: Sampler,
     pub(super) failed: Arc<FailedEvents>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
@@ -84,6 +86,9 @@ impl Tasks {
         run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
         run("recheck", Box::pin(recheck(self.rechecker)));
         run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
+        if self.sampler.customers > 0 {
+            run("skew", Box::pin(sample(self.sampler)));
+        }
         Background(set)
     }
 }
@@ -265,6 +270,13 @@ async fn recheck(rechecker: Rechecker) {
             Err(error) => log("recheck", Err(error)),
         }
         tokio::time::sleep(rechecker.period).await;
+    }
+}
+
+async fn sample(sampler: Sampler) {
+    loop {
+        tokio::time::sleep(sampler.every).await;
+        log("skew", sampler.run().await);
     }
 }
 

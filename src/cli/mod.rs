@@ -1,6 +1,7 @@
 //! Commands. Exit codes: 0 done, 1 failed, 2 wrong settings or usage.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 
+mod backfill;
 mod demo;
 mod export;
 mod keys;
@@ -47,6 +48,9 @@ enum Command {
     Demo(demo::Demo),
     /// Train a model from the stored customers now, and wait for it.
     Train,
+    /// Rebuild customers' states from their events, beside running services: after
+    /// the features have changed, or to repair.
+    Backfill(backfill::Backfill),
     /// Send a table (CSV, also gzipped) to a running service, one event a row.
     Load(load::Load),
     /// Save where every customer stands, as CSV, NDJSON or Parquet.
@@ -91,6 +95,7 @@ pub fn run() -> ExitCode {
             Command::Serve => serve::serve(config).await,
             Command::Demo(demo) => demo.run(config).await,
             Command::Train => train::train(config).await,
+            Command::Backfill(backfill) => backfill.run(config).await,
             Command::Load(load) => load.run().await,
             Command::Export(export) => export.run().await,
             Command::Keys(keys) => keys.run(config).await,

@@ -17,6 +17,7 @@ mod reader;
 mod schedule;
 mod scoring;
 mod secret;
+mod skew;
 mod source;
 mod training;
 
@@ -36,6 +37,7 @@ use reader::Reader;
 pub use schedule::Schedule;
 pub use scoring::{Lineup, Reassign, Recheck, Scoring};
 pub use secret::Secret;
+pub use skew::Skew;
 pub use source::Environment;
 pub use training::{Promotion, Training};
 
@@ -53,6 +55,7 @@ pub struct Config {
     pub training: Training,
     pub reassign: Reassign,
     pub recheck: Recheck,
+    pub skew: Skew,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -125,6 +128,7 @@ impl Config {
             training: Training::read(reader),
             reassign: Reassign::read(reader),
             recheck: Recheck::read(reader),
+            skew: Skew::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),

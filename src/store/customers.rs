@@ -252,7 +252,10 @@ pub async fn last_event_at(
     Ok(at.flatten().map(from_sql))
 }
 
-fn stored_state(customer_id: String, state: Vec<u8>) -> Result<StoredState, StoreError> {
+pub(in crate::store) fn stored_state(
+    customer_id: String,
+    state: Vec<u8>,
+) -> Result<StoredState, StoreError> {
     Ok(StoredState { customer: customer_key(customer_id)?, state })
 }
 

@@ -134,6 +134,8 @@ async fn replay<'c>(
     Ok(events)
 }
 
-fn stored<T, E: std::fmt::Display>(value: Result<T, E>) -> Result<T, StoreError> {
+pub(in crate::store) fn stored<T, E: std::fmt::Display>(
+    value: Result<T, E>,
+) -> Result<T, StoreError> {
     value.map_err(|why| StoreError::Corrupt { what: "event", why: why.to_string() })
 }

@@ -5,6 +5,7 @@
 //! [`Db`]. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
 
 pub mod assignments;
+pub mod backfill;
 pub mod changes;
 pub mod connect;
 pub mod customers;
@@ -17,6 +18,7 @@ pub mod keys;
 pub mod lease;
 pub mod models;
 pub mod private;
+pub mod rebuild;
 pub mod runs;
 
 use chrono::{DateTime, Utc};

@@ -126,6 +126,29 @@ label! {
 }
 
 label! {
+    /// How a stored state is not what its customer's events say.
+    Mismatch("kind") {
+        Differs = "differs",
+        /// Events, and no state.
+        Missing = "missing",
+        /// A state, and no events.
+        Extra = "extra",
+        /// An event that cannot be read back.
+        Unreadable = "unreadable",
+    }
+}
+
+label! {
+    /// Why a stored state was not compared.
+    Uncompared("reason") {
+        /// It is of other features or another format; its customer's next event
+        /// or a back-fill rebuilds it.
+        OtherFeatures = "other_features",
+        TooManyEvents = "too_many_events",
+    }
+}
+
+label! {
     /// How a table is written.
     TableFormat("format") {
         Csv = "csv",
@@ -168,6 +191,8 @@ mod tests {
         check::<Decision>();
         check::<RunOutcome>();
         check::<TableFormat>();
+        check::<Mismatch>();
+        check::<Uncompared>();
         check::<(Door, Answer)>();
         check::<(Outcome, Door)>();
     }

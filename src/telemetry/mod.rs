@@ -11,6 +11,7 @@ pub mod labels;
 mod output;
 mod process;
 mod scoring;
+mod skew;
 pub mod trace;
 mod work;
 
@@ -27,6 +28,7 @@ pub use intake::Intake;
 pub use output::{Output, Reading};
 use process::Process;
 pub use scoring::Scoring;
+pub use skew::Skew;
 pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 
 /// Every metric of the process; made once, shared by reference.
@@ -39,6 +41,7 @@ pub struct Metrics {
     pub training: Training,
     pub reassign: Reassign,
     pub recheck: Recheck,
+    pub skew: Skew,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -60,6 +63,7 @@ impl Metrics {
             training: Training::new(&registry)?,
             reassign: Reassign::new(&registry)?,
             recheck: Recheck::new(&registry)?,
+            skew: Skew::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

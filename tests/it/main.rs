@@ -1,6 +1,7 @@
 //! The real program on port 0, on a database of its own, used as a user would.
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod backfill;
 mod bad_input;
 mod changes;
 mod crash;
@@ -11,7 +12,9 @@ mod law;
 mod main_job;
 mod openapi;
 mod recheck;
+mod past;
 mod replicas;
 mod segment;
 mod segment_clients;
+mod skew;
 mod support;

@@ -195,7 +195,7 @@ fn line(event: &Event) -> Value {
         "message_id": event.message_id.as_str(),
         "customer_id": event.customer.as_str(),
         "timestamp": event.timestamp,
-        "properties": event.properties.to_json(),
+        "properties": event.properties,
     })
 }
 

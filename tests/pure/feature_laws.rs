@@ -167,5 +167,7 @@ fn the_state_of_another_feature_set_is_told_from_a_damaged_one() {
     assert_eq!(CustomerState::from_bytes(&retail, &bytes), Err(StateError::OtherFeatureSet));
     let cut = &bytes[..bytes.len() - 1];
     assert_eq!(CustomerState::from_bytes(&folds, cut), Err(StateError::Corrupt));
+    let newer = [&[bytes[0] + 1], &bytes[1..]].concat();
+    assert_eq!(CustomerState::from_bytes(&folds, &newer), Err(StateError::OtherFormat));
     assert_eq!(CustomerState::from_bytes(&folds, &[]), Err(StateError::Corrupt));
 }

@@ -147,6 +147,14 @@ const OPERATIONS: &[Operation] = &[
         "The customer",
     ),
     (
+        "/v1/customers/{id}/features",
+        "get",
+        "read",
+        "A customer's features, now or at an earlier instant, from their events",
+        None,
+        "The features. `replayed_events` says from how many events; null for the stored state",
+    ),
+    (
         "/v1/customers/{id}/history",
         "get",
         "read",
@@ -228,7 +236,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
 }
 
 /// Path, name, type, what is asked for after the `?`.
-const ASKED: [(&str, &str, &str, &str); 15] = [
+const ASKED: [(&str, &str, &str, &str); 17] = [
     ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
     ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
     ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),
@@ -238,6 +246,18 @@ const ASKED: [(&str, &str, &str, &str); 15] = [
     ("/v1/events/failed", "raw", "boolean", "With the bodies; takes the scope train"),
     ("/v1/events/failed/summary", "since", "string", "An RFC 3339 instant; all when left out"),
     ("/v1/events/failed/summary", "limit", "integer", "From 1 to 500 groups; 50 when left out"),
+    (
+        "/v1/customers/{id}/features",
+        "as_of",
+        "string",
+        "An RFC 3339 instant: from the events that had happened by then, whenever they came; what training needs. Left out: `known_by`, or now",
+    ),
+    (
+        "/v1/customers/{id}/features",
+        "known_by",
+        "string",
+        "An RFC 3339 instant: only from events that segmentd had received by then. Alone, it gives what the model saw; with `as_of`, what was known of that earlier instant",
+    ),
     (
         "/v1/changes",
         "after",

@@ -25,6 +25,8 @@ const TAG_BYTES: usize = 8;
 pub enum StateError {
     #[error("the state belongs to another feature set")]
     OtherFeatureSet,
+    #[error("the state is of another version of segmentd")]
+    OtherFormat,
     #[error("the bytes are no customer state")]
     Corrupt,
 }
@@ -138,7 +140,7 @@ impl CustomerState {
         let (version, rest) = bytes.split_first().ok_or(StateError::Corrupt)?;
         let (tag, body) = rest.split_at_checked(TAG_BYTES).ok_or(StateError::Corrupt)?;
         if *version != FORMAT_VERSION {
-            return Err(StateError::Corrupt);
+            return Err(StateError::OtherFormat);
         }
         if tag != set.layout_tag() {
             return Err(StateError::OtherFeatureSet);

@@ -139,6 +139,11 @@ impl Intake {
         self.core.clock.now()
     }
 
+    /// No event is dated later than this.
+    pub fn horizon(&self) -> Timestamp {
+        self.now().plus_millis(self.settings.limits.max_future_millis)
+    }
+
     /// Events per transaction: callers that stream gather this many.
     pub fn max_batch_events(&self) -> usize {
         self.settings.max_batch_events

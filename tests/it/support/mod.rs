@@ -24,7 +24,7 @@ pub(crate) struct TestApp {
     pub(crate) app: segmentd::api::ApiState,
     pub(crate) db: segmentd::store::Db,
     client: reqwest::Client,
-    database_url: String,
+    pub(crate) database_url: String,
     stop: oneshot::Sender<()>,
     running: JoinHandle<anyhow::Result<()>>,
     _state: tempfile::TempDir,
@@ -37,9 +37,29 @@ impl TestApp {
 
     /// Another replica on the same database.
     pub(crate) async fn replica(&self) -> Self {
-        let app = Self::start_with(&[("database.url", &self.database_url)]).await;
+        self.replica_with(&[]).await
+    }
+
+    /// As [`Self::replica`], with settings of its own.
+    pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
+        let settings = [&[("database.url", &*self.database_url)], settings].concat();
+        let app = Self::start_with(&settings).await;
         self.app.access.refresh().await.unwrap();
         app
+    }
+
+    /// A `segmentd` command on this database.
+    pub(crate) fn start_command(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_segmentd"));
+        command.args(arguments).env("DATABASE_URL", &self.database_url).kill_on_drop(true);
+        command
+    }
+
+    /// Whether it succeeded, and what it said.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let ended = self.start_command(arguments).output().await.unwrap();
+        let said = [ended.stdout, ended.stderr].concat();
+        (ended.status.success(), String::from_utf8(said).unwrap())
     }
 
     /// A program of its own with a private Postgres of its own.

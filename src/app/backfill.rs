@@ -1,0 +1,40 @@
+//! What a back-fill needs of the program: no server, no background work.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::app::{Database, features};
+use crate::config::Config;
+use crate::service::backfill::Backfill;
+use crate::service::clock::Clock;
+use crate::service::live::Live;
+use crate::telemetry::Metrics;
+
+/// A back-fill, and the database that it works on.
+#[derive(Debug)]
+pub struct Backfilling {
+    database: Database,
+    pub work: Backfill,
+}
+
+impl Backfilling {
+    /// With the features and the database of `config`.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let features = Arc::new(features(config)?);
+        let clock = Clock::System;
+        let metrics = Arc::new(Metrics::new(clock.now()).context("metrics")?);
+        let database = Database::open(config).await?;
+        let db = database.db.clone();
+        let alpha = config.scoring.outlier_alpha;
+        let live = Arc::new(Live::new(db.read().clone(), features, alpha, metrics));
+        live.refresh().await.context("the stored lineup")?;
+        let pause_ratio = config.reassign.pause_ratio;
+        Ok(Self { database, work: Backfill { db, live, clock, pause_ratio } })
+    }
+
+    pub async fn close(self) -> anyhow::Result<()> {
+        drop(self.work);
+        self.database.close().await
+    }
+}

@@ -1,0 +1,190 @@
+//! One transaction of a back-fill: lock, replay, score, write.
+
+use std::sync::Arc;
+
+use crate::domain::feature::{CustomerState, FeatureSet};
+use crate::domain::id::CustomerKey;
+use crate::domain::model::Scratch;
+use crate::domain::time::Timestamp;
+use crate::service::backfill::Backfill;
+use crate::service::live::Lineup;
+use crate::service::rebuild::{self, Rebuilt};
+use crate::service::{ServiceError, history, scoring};
+use crate::store::assignments::{Assignment, Held, NewChange};
+use crate::store::backfill::lock_free;
+use crate::store::customers::{self, Locked, NewRow};
+use crate::store::rebuild::Known;
+use crate::store::{StoreError, Tx};
+
+/// A transaction that lost a race against another is tried again so often.
+const ATTEMPTS: usize = 5;
+
+/// Which of the customers to rebuild.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those whose state cannot be read.
+    Unreadable,
+    /// Those whose state is not what a replay makes, or is not there.
+    All,
+}
+
+/// What to do about rows that another transaction has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    PassOver,
+    ForOthers,
+}
+
+/// What a transaction did.
+#[derive(Debug, Default)]
+pub(super) struct Done<'k> {
+    pub(super) made: Vec<Made<'k>>,
+    pub(super) unchanged: u64,
+    /// Why they were left as they were.
+    pub(super) failed: Vec<String>,
+    /// Passed over.
+    pub(super) missed: usize,
+}
+
+/// One customer rebuilt.
+#[derive(Debug)]
+pub(super) struct Made<'k> {
+    customer: &'k CustomerKey,
+    /// The state as it was stored; `None` where there was none.
+    pub(super) before: Option<Vec<u8>>,
+    pub(super) state: CustomerState,
+    bytes: Vec<u8>,
+    held: Option<Held>,
+    assignment: Assignment,
+    recheck_at: Option<Timestamp>,
+}
+
+/// `keys` must be sorted.
+pub(super) async fn run<'k>(
+    work: &Backfill,
+    keys: &'k [CustomerKey],
+    scope: Scope,
+    wait: Wait,
+) -> Result<Done<'k>, ServiceError> {
+    let mut attempt = 1;
+    loop {
+        match attempt_run(work, keys, scope, wait).await {
+            Err(StoreError::Lost(why)) if attempt < ATTEMPTS => {
+                tracing::debug!(%why, attempt, "back-fill transaction tried again");
+                attempt += 1;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+async fn attempt_run<'k>(
+    work: &Backfill,
+    keys: &'k [CustomerKey],
+    scope: Scope,
+    wait: Wait,
+) -> Result<Done<'k>, StoreError> {
+    let lineup = work.live.snapshot();
+    let now = work.clock.now();
+    let all: Vec<&CustomerKey> = keys.iter().collect();
+    // Commits together: rebuilt states, where their customers stand by them, and
+    // the history of who moved.
+    let mut tx = work.db.begin().await?;
+    let locked = match wait {
+        Wait::PassOver => lock_free(&mut tx, &all).await?,
+        Wait::ForOthers => customers::lock(&mut tx, &all).await?,
+    };
+    let mut done = Done { missed: keys.len() - locked.len(), ..Done::default() };
+    let mut locked = locked.into_iter().peekable();
+    let mut scratch = Scratch::default();
+    for customer in keys {
+        let row = locked.next_if(|row| row.stored.customer == *customer);
+        if !is_suspect(&lineup.features, row.as_ref(), scope) {
+            done.unchanged += u64::from(row.is_some());
+            continue;
+        }
+        let features = &lineup.features;
+        let replay = rebuild::replay(&mut tx, features, customer, Known::default(), u64::MAX);
+        match replay.await {
+            Ok(rebuilt) if rebuilt.events == 0 => {
+                // It may be all that is left of what the customer did.
+                let why = row.map(|_| "there are no events to rebuild the state from".to_owned());
+                done.failed.extend(why);
+            }
+            Ok(rebuilt) => match made(&lineup, customer, row, rebuilt, &mut scratch, now) {
+                Some(made) => done.made.push(made),
+                None => done.unchanged += 1,
+            },
+            Err(error @ StoreError::Corrupt { .. }) => done.failed.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    save(&mut tx, &done.made, now).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// Whether a customer is to be replayed.
+fn is_suspect(features: &FeatureSet, row: Option<&Locked>, scope: Scope) -> bool {
+    match (scope, row) {
+        (Scope::All, _) => true,
+        (Scope::Unreadable, None) => false,
+        (Scope::Unreadable, Some(row)) => {
+            CustomerState::from_bytes(features, &row.stored.state).is_err()
+        }
+    }
+}
+
+/// `None` where the state is the same, to the bit.
+fn made<'k>(
+    lineup: &Arc<Lineup>,
+    customer: &'k CustomerKey,
+    row: Option<Locked>,
+    rebuilt: Rebuilt,
+    scratch: &mut Scratch,
+    now: Timestamp,
+) -> Option<Made<'k>> {
+    let features = &lineup.features;
+    let bytes = rebuilt.state.to_bytes(features);
+    let (before, held) = row.map(|row| (row.stored.state, row.held)).unzip();
+    if before.as_ref() == Some(&bytes) {
+        return None;
+    }
+    let state = rebuilt.state;
+    let (assignment, recheck_at) = scoring::assign(lineup, &state, scratch, now, None);
+    let held = held.flatten();
+    Some(Made { customer, before, state, bytes, held, assignment, recheck_at })
+}
+
+async fn save(tx: &mut Tx, made: &[Made<'_>], now: Timestamp) -> Result<(), StoreError> {
+    let (known, added): (Vec<&Made<'_>>, Vec<_>) =
+        made.iter().partition(|made| made.before.is_some());
+    if !added.is_empty() {
+        let rows: Vec<NewRow<'_>> = added.into_iter().map(Made::row).collect();
+        if customers::insert(tx, &rows, now).await? < rows.len() as u64 {
+            return Err(StoreError::Lost("a customer was added by another transaction".into()));
+        }
+    }
+    if !known.is_empty() {
+        let rows: Vec<NewRow<'_>> = known.into_iter().map(Made::row).collect();
+        customers::update(tx, &rows, now).await?;
+    }
+    history::record(tx, made.iter().map(Made::change).collect()).await?;
+    Ok(())
+}
+
+impl Made<'_> {
+    fn row(&self) -> NewRow<'_> {
+        NewRow {
+            customer: self.customer,
+            state: Some(&self.bytes),
+            last_event_at: self.state.last_event_at(),
+            assignment: &self.assignment,
+            recheck_at: self.recheck_at,
+        }
+    }
+
+    fn change(&self) -> NewChange<'_> {
+        NewChange { customer: self.customer, now: &self.assignment, before: self.held.as_ref() }
+    }
+}

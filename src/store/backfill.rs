@@ -1,0 +1,157 @@
+//! Walking through every customer: pages of states, and ranges of ids that
+//! several workers share.
+
+use crate::domain::feature::FeatureSet;
+use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::store::customers::{self, Locked, StoredState};
+use crate::store::{Db, ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// Customers in a page of states, and in a range as it is laid out.
+const PAGE: i64 = 1000;
+
+/// The next states after `after`, by customer id in the database's order.
+pub async fn page(db: &ReadDb, after: &str) -> Result<Vec<StoredState>, StoreError> {
+    let rows = sqlx::query!(
+        "select customer_id, state from customer where customer_id > $1
+         order by customer_id limit $2",
+        after,
+        PAGE,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(|row| customers::stored_state(row.customer_id, row.state)).collect()
+}
+
+/// As [`customers::lock`], passing over rows that another transaction has locked.
+pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
+    let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
+    let free = sqlx::query_scalar!(
+        r#"select customer_id from customer where customer_id = any($1)
+           order by customer_id collate "C" for update skip locked"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let free: Vec<CustomerKey> =
+        free.into_iter().map(customers::customer_key).collect::<Result<_, _>>()?;
+    customers::lock(tx, &free.iter().collect::<Vec<_>>()).await
+}
+
+/// Every customer, in ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranges {
+    pub begun_at: Timestamp,
+    pub left: i64,
+    /// Laid out now, and not left by an earlier run.
+    pub is_new: bool,
+}
+
+/// The ranges that are left for this feature set; laid out anew where none is.
+pub async fn lay_out(
+    tx: &mut Tx,
+    features: &FeatureSet,
+    now: Timestamp,
+) -> Result<Ranges, StoreError> {
+    // One at a time, so that two workers who begin together share one layout.
+    sqlx::query!(
+        r#"select pg_advisory_xact_lock(hashtextextended('segmentd backfill', 0)) as "locked!: ()""#
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    let id = features.id().as_str();
+    let left = sqlx::query!(
+        r#"select count(*) as "left!", min(begun_at) as begun_at
+           from backfill_range where feature_set_id = $1"#,
+        id,
+    )
+    .fetch_one(&mut *tx.inner)
+    .await?;
+    if let Some(begun_at) = left.begun_at {
+        return Ok(Ranges { begun_at: from_sql(begun_at), left: left.left, is_new: false });
+    }
+    let laid_out = sqlx::query!(
+        "insert into backfill_range (feature_set_id, after_id, upto_id, begun_at)
+         select $1, cut, lead(cut) over (order by cut), $2
+         from (select '' as cut union all
+               select customer_id
+               from (select customer_id, row_number() over (order by customer_id) as place
+                     from customer) as placed
+               where place % $3 = 0) as cuts",
+        id,
+        to_sql(now),
+        PAGE,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    let left = i64::try_from(laid_out.rows_affected()).unwrap_or(i64::MAX);
+    Ok(Ranges { begun_at: now, left, is_new: true })
+}
+
+pub async fn ranges_left(db: &ReadDb, features: &FeatureSet) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "left!" from backfill_range where feature_set_id = $1"#,
+        features.id().as_str(),
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
+/// A range that nobody else works on while this is held.
+#[derive(Debug)]
+pub struct Range {
+    tx: Tx,
+    feature_set_id: String,
+    after: String,
+    upto: Option<String>,
+}
+
+impl Range {
+    /// The first one that is free.
+    pub async fn claim(db: &Db, features: &FeatureSet) -> Result<Option<Self>, StoreError> {
+        let mut tx = db.begin().await?;
+        let row = sqlx::query!(
+            "select after_id, upto_id from backfill_range where feature_set_id = $1
+             order by after_id limit 1 for update skip locked",
+            features.id().as_str(),
+        )
+        .fetch_optional(&mut *tx.inner)
+        .await?;
+        Ok(row.map(|row| Self {
+            tx,
+            feature_set_id: features.id().to_string(),
+            after: row.after_id,
+            upto: row.upto_id,
+        }))
+    }
+
+    /// Its customers, with a state or with events only, in byte order.
+    pub async fn customers(&self, db: &ReadDb) -> Result<Vec<CustomerKey>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            r#"select customer_id as "customer_id!"
+               from (select customer_id from customer
+                     where customer_id > $1 and ($2::text is null or customer_id <= $2)
+                     union
+                     select customer_id from event
+                     where customer_id > $1 and ($2::text is null or customer_id <= $2)) as either
+               order by customer_id collate "C""#,
+            self.after,
+            self.upto,
+        )
+        .fetch_all(&db.pool)
+        .await?;
+        ids.into_iter().map(customers::customer_key).collect()
+    }
+
+    /// Takes it off the list.
+    pub async fn finish(mut self) -> Result<(), StoreError> {
+        sqlx::query!(
+            "delete from backfill_range where feature_set_id = $1 and after_id = $2",
+            self.feature_set_id,
+            self.after,
+        )
+        .execute(&mut *self.tx.inner)
+        .await?;
+        self.tx.commit().await
+    }
+}
