@@ -15,6 +15,10 @@ use crate::support::{TestApp, ndjson, orders};
 
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
 
+/// Rechecks rebuild what they cannot read, too: these are to leave it to the
+/// back-fill.
+const NO_RECHECK: (&str, &str) = ("recheck.period_seconds", "3600");
+
 /// The retailer's features and one more.
 fn with_feature(directory: &Path, name: &str) -> String {
     let file = directory.join(format!("{name}.toml"));
@@ -60,14 +64,14 @@ async fn rebuilt(app: &TestApp) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn states_are_rebuilt_while_events_come() {
     let files = tempfile::tempdir().unwrap();
-    let first = TestApp::start().await;
+    let first = TestApp::start_with(&[NO_RECHECK]).await;
     let before = orders(300, 3);
     first.post("/v1/events/bulk", ndjson(&before)).await;
     let before_count = before.len();
 
     // With a feature more; new events meanwhile, of old and new customers.
     let setting = with_feature(files.path(), "orders_ever");
-    let app = first.replica_with(&[("features.file", &setting)]).await;
+    let app = first.replica_with(&[NO_RECHECK, ("features.file", &setting)]).await;
     let file = format!("features.file={setting}");
     let rebuild = ["--set", &file, "backfill"];
     let more: Vec<Value> = (0..600)
@@ -109,10 +113,10 @@ async fn states_are_rebuilt_while_events_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn several_share_the_work_and_a_killed_one_is_gone_on_with() {
     let files = tempfile::tempdir().unwrap();
-    let first = TestApp::start().await;
+    let first = TestApp::start_with(&[NO_RECHECK]).await;
     first.post("/v1/events/bulk", ndjson(&orders(2500, 1))).await;
     let setting = with_feature(files.path(), "orders_two");
-    let app = first.replica_with(&[("features.file", &setting)]).await;
+    let app = first.replica_with(&[NO_RECHECK, ("features.file", &setting)]).await;
     let file = format!("features.file={setting}");
 
     // One that takes its time is killed when it has begun.

@@ -152,8 +152,7 @@ fn made<'k>(
     }
     let state = rebuilt.state;
     let (assignment, recheck_at) = scoring::assign(lineup, &state, scratch, now, None);
-    let held = held.flatten();
-    Some(Made { customer, before, state, bytes, held, assignment, recheck_at })
+    Some(Made { customer, before, state, bytes, held: held.flatten(), assignment, recheck_at })
 }
 
 async fn save(tx: &mut Tx, made: &[Made<'_>], now: Timestamp) -> Result<(), StoreError> {
