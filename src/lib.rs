@@ -37,6 +37,12 @@
 //! many commits with one flush, and only then the answer is given. What is
 //! rejected is kept by `service::failed`.
 //!
+//! **Somebody logs in.** An event may carry a link: two ids are one customer.
+//! What it says is recorded by `store::links`; [`domain::identity`] tells from all
+//! links which ids are one; `service::intake` then keeps the customer's state under
+//! the last of the chain, and the rows of the other ids point there
+//! (`store::identity`). `DELETE …/links/{from}` goes the same way back.
+//!
 //! **A retrain.** `service::training` takes the lease, reads every state as of
 //! one instant, and calls `domain::train` on threads of its own at the lowest
 //! priority. The sealed model is registered, promoted by `service::registry`

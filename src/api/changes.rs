@@ -65,6 +65,10 @@ struct ChangeBody {
     generation: i64,
     /// Null for a customer's first.
     previous: Option<SideBody>,
+    /// The id is another customer's from now on, who stands there: it is to be
+    /// counted no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_into: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +95,7 @@ impl From<Change> for ChangeBody {
             outlier: change.outlier,
             generation: change.generation,
             previous: change.before.map(Into::into),
+            merged_into: change.merged_into,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::store::assignments::{self, Assignment};
-use crate::store::customers;
+use crate::store::{customers, identity};
 
 /// A stored score.
 #[derive(Debug, Serialize)]
@@ -49,7 +49,13 @@ impl<'a> StandingBody<'a> {
 
 #[derive(Debug, Serialize)]
 struct CustomerBody<'a> {
+    /// Under which they are kept.
     customer_id: &'a str,
+    /// Where it is another of their ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_id: Option<&'a str>,
+    /// Their other ids.
+    merged_ids: Vec<String>,
     #[serde(flatten)]
     standing: StandingBody<'a>,
     last_event_at: Option<Timestamp>,
@@ -63,8 +69,9 @@ pub(super) async fn get_customer(
     _: Caller<Read>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let customer = key(&id)?;
-    let unknown = || ApiError::not_found(&format!("customer `{id}`"));
+    let customer = find(&state, &id).await?;
+    let merged = identity::others(&state.db, &customer).await?;
+    let unknown = || unknown(&id);
     let standing = assignments::current(&state.db, &customer).await?.ok_or_else(unknown)?;
     let bytes = customers::state(&state.db, &customer).await?.ok_or_else(unknown)?;
     let lineup = state.live.snapshot();
@@ -73,7 +80,9 @@ pub(super) async fn get_customer(
     let folded = CustomerState::from_bytes(&lineup.features, &bytes).ok();
     let row = folded.as_ref().map(|folded| folded.row(&lineup.features, now));
     let body = CustomerBody {
-        customer_id: &id,
+        customer_id: customer.as_str(),
+        asked_id: (customer.as_str() != id).then_some(&id),
+        merged_ids: merged.into_iter().map(Into::into).collect(),
         standing: StandingBody::new(&standing),
         last_event_at: folded.and_then(|folded| folded.last_event_at()),
         features: row.map(|row| named(&lineup.features, row)).unwrap_or_default(),
@@ -84,7 +93,11 @@ pub(super) async fn get_customer(
 
 #[derive(Debug, Serialize)]
 pub(super) struct HistoryBody {
+    /// Under which they are kept.
     customer_id: String,
+    /// Where it is another of their ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_id: Option<String>,
     /// Newest first; one entry for each change of segment or model.
     changes: Vec<ChangeBody>,
     /// Give this as `before` for the next page; null at the end.
@@ -108,11 +121,8 @@ pub(super) async fn get_history(
     Path(id): Path<String>,
     page: Page,
 ) -> Result<Json<HistoryBody>, ApiError> {
-    let customer = key(&id)?;
+    let customer = find(&state, &id).await?;
     let changes = assignments::history(&state.db, &customer, page.before, page.limit).await?;
-    if changes.is_empty() && page.before.is_none() {
-        return Err(ApiError::not_found(&format!("customer `{id}`")));
-    }
     let full = i64::try_from(changes.len()).is_ok_and(|count| count == page.limit);
     let next_before = changes.last().filter(|_| full).map(|change| change.assigned_at);
     let changes = changes
@@ -127,7 +137,17 @@ pub(super) async fn get_history(
             generation: change.generation,
         })
         .collect();
-    Ok(Json(HistoryBody { customer_id: id, changes, next_before }))
+    let asked_id = (customer.as_str() != id).then_some(id);
+    Ok(Json(HistoryBody { customer_id: customer.into(), asked_id, changes, next_before }))
+}
+
+/// Under which id the customer is kept who has this one.
+pub(super) async fn find(state: &ApiState, id: &str) -> Result<CustomerKey, ApiError> {
+    identity::find(&state.db, &key(id)?).await?.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> ApiError {
+    ApiError::not_found(&format!("customer `{id}`"))
 }
 
 pub(super) fn key(id: &str) -> Result<CustomerKey, ApiError> {

@@ -16,9 +16,8 @@ use crate::api::error::{FaultBody, fault_bodies};
 use crate::api::extract::{Asked, Body, Caller, Ingest};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
-use crate::domain::event::Event;
 use crate::domain::fault::Faults;
-use crate::domain::wire::Door;
+use crate::domain::wire::{Door, Message};
 use crate::service::failed::{HEAD_BYTES, Refused, Source};
 use crate::service::intake::{Outcome, WhenFull};
 
@@ -132,7 +131,7 @@ pub(super) async fn post_bulk(
 /// Verdicts of one batch as NDJSON, and whether there may be more.
 async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> (Bytes, bool) {
     let mut numbers = Vec::new();
-    let mut events: Vec<Result<Event, Refused>> = Vec::new();
+    let mut events: Vec<Result<Message, Refused>> = Vec::new();
     let received_at = state.intake.now();
     let mut ended = None;
     while events.len() < state.intake.max_batch_events() {

@@ -3,7 +3,8 @@
 //! Two questions are asked of the past. Training asks what was true: the events
 //! that had *happened* by then, whenever they came (`as_of`). An audit asks what
 //! a model saw: the events that had *come* by then (`known_by`). Together: what
-//! was known by one instant about an earlier one.
+//! was known by one instant about an earlier one. Which ids are one customer is
+//! told as it is known now.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -17,8 +18,8 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::CustomerState;
 use crate::domain::time::Timestamp;
 use crate::service::{ServiceError, rebuild};
-use crate::store::customers;
 use crate::store::rebuild::{Known, Snapshot};
+use crate::store::{customers, identity};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +30,7 @@ pub(super) struct When {
 
 #[derive(Debug, Serialize)]
 pub(super) struct FeaturesBody {
+    /// Under which they are kept.
     customer_id: String,
     /// The instant that the features are of.
     as_of: Timestamp,
@@ -47,6 +49,7 @@ pub(super) async fn get_features(
     Asked(asked): Asked<When>,
 ) -> Result<Json<FeaturesBody>, ApiError> {
     let customer = key(&id)?;
+    let customer = identity::find(&state.db, &customer).await?.unwrap_or(customer);
     let known = asked.known(state.intake.horizon())?;
     let stored = customers::state(&state.db, &customer).await?;
     let is_known = stored.is_some();
@@ -67,7 +70,7 @@ pub(super) async fn get_features(
         (rebuilt.state, Some(rebuilt.events))
     };
     Ok(Json(FeaturesBody {
-        customer_id: id,
+        customer_id: customer.into(),
         as_of: at,
         known_by: known.received_by,
         feature_set: features.id().to_string(),

@@ -16,6 +16,7 @@ mod failed;
 mod features;
 mod gate;
 mod inference;
+mod links;
 mod models;
 pub mod openapi;
 mod packing;
@@ -26,7 +27,7 @@ pub mod state;
 mod training;
 
 use axum::Router;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use tower::util::MapResponseLayer;
 
 pub use error::ApiError;
@@ -64,7 +65,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 21] {
+fn native() -> [Route; 23] {
     let runs = get(training::get_runs).post(training::post_run);
     [
         ("/v1/events", &["POST"], post(events::post_events), true),
@@ -76,6 +77,8 @@ fn native() -> [Route; 21] {
         ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
         ("/v1/customers/{id}/features", &["GET"], get(features::get_features), true),
         ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),
+        ("/v1/customers/{id}/links", &["GET"], get(links::get_links), true),
+        ("/v1/customers/{id}/links/{from}", &["DELETE"], delete(links::delete_link), true),
         ("/v1/changes", &["GET"], get(changes::get_changes), false),
         ("/v1/assignments", &["GET"], get(export::get_assignments), false),
         ("/v1/segments", &["GET"], get(segments::get_segments), true),

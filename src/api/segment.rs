@@ -25,10 +25,10 @@ use crate::api::extract::{Body, Caller, Ingest, key_in};
 use crate::api::gate::GateLayer;
 use crate::api::packing::Packing;
 use crate::api::{ApiError, ApiState};
-use crate::domain::event::{Event, EventKind};
+use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::Door;
 use crate::domain::wire::segment::{self, Form};
+use crate::domain::wire::{Door, Message};
 use crate::service::failed::{Refused, Source};
 use crate::service::intake::{Outcome, WhenFull};
 
@@ -120,7 +120,7 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Tak
 }
 
 /// Who sends, and each message: let in or refused.
-type Sent = (Caller<Ingest>, Vec<Result<Event, Refused>>);
+type Sent = (Caller<Ingest>, Vec<Result<Message, Refused>>);
 
 /// Every message of the body, once the caller is known: by the head, or else by
 /// the key in the body.

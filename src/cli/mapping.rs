@@ -20,6 +20,9 @@ struct File {
     /// Text with `{column}` and `{line}` (data rows from 1).
     message_id: String,
     customer_id: String,
+    /// Another id of the same customer, or the only one.
+    #[serde(default)]
+    anonymous_id: String,
     timestamp: String,
     #[serde(default)]
     properties: BTreeMap<String, Property>,
@@ -51,6 +54,7 @@ pub(super) struct Mapping {
     name: String,
     message_id: Template,
     customer_id: Template,
+    anonymous_id: Template,
     timestamp: Template,
     properties: Vec<(String, Vec<usize>, Kind)>,
 }
@@ -91,6 +95,7 @@ impl Mapping {
             name: file.name,
             message_id: Template::bind(&file.message_id, headers)?,
             customer_id: Template::bind(&file.customer_id, headers)?,
+            anonymous_id: Template::bind(&file.anonymous_id, headers)?,
             timestamp: Template::bind(&file.timestamp, headers)?,
             properties,
         })
@@ -111,15 +116,19 @@ impl Mapping {
                 values.insert(name.clone(), value);
             }
         }
-        let customer = self.customer_id.fill(row, line);
         let mut event = json!({
             "type": self.kind,
             "name": self.name,
             "message_id": self.message_id.fill(row, line),
             "timestamp": stamp,
         });
-        if !customer.is_empty() {
-            event["customer_id"] = customer.into();
+        for (field, id) in
+            [("customer_id", &self.customer_id), ("anonymous_id", &self.anonymous_id)]
+        {
+            let id = id.fill(row, line);
+            if !id.is_empty() {
+                event[field] = id.into();
+            }
         }
         let field = if self.kind == "identify" { "traits" } else { "properties" };
         event[field] = values.into();

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod nearest;
 pub mod time;
 pub mod id;
+pub mod identity;
 pub mod access;
 pub mod event;
 pub mod feature;

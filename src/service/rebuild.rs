@@ -32,7 +32,7 @@ pub async fn replay(
     most: u64,
 ) -> Result<Rebuilt, StoreError> {
     let mut rebuilt = Rebuilt { state: CustomerState::new(features), events: 0, is_cut: false };
-    let mut pages = Pages::of(customer, known);
+    let mut pages = Pages::of(reader, customer, known).await?;
     loop {
         let page = pages.next(reader).await?;
         if page.is_empty() {

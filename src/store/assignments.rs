@@ -93,6 +93,43 @@ pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<()
     Ok(())
 }
 
+/// One line of history to write: an assigned customer is kept under another id
+/// from now on.
+#[derive(Debug)]
+pub struct NewMerge<'a> {
+    pub customer: &'a CustomerKey,
+    pub into: &'a CustomerKey,
+    /// Where that one stands.
+    pub now: &'a Assignment,
+    pub before: &'a Held,
+}
+
+/// Adds to the history. The customers' rows must be locked by this transaction.
+pub async fn record_merges(tx: &mut Tx, merges: &[NewMerge<'_>]) -> Result<(), StoreError> {
+    for merge in merges {
+        sqlx::query!(
+            "insert into assignment_history
+                 (customer_id, merged_into, assigned_at, generation, fallback, segment, distance,
+                  outlier, previous_generation, previous_fallback, previous_segment)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            merge.customer.as_str(),
+            merge.into.as_str(),
+            to_sql(merge.now.assigned_at),
+            merge.now.generation,
+            merge.now.model.is_none(),
+            merge.now.segment,
+            merge.now.distance,
+            merge.now.outlier,
+            merge.before.generation,
+            merge.before.fallback,
+            merge.before.segment,
+        )
+        .execute(&mut *tx.inner)
+        .await?;
+    }
+    Ok(())
+}
+
 pub async fn current(
     db: &ReadDb,
     customer: &CustomerKey,

@@ -13,7 +13,7 @@ const PAGE: i64 = 1000;
 /// The next states after `after`, by customer id in the database's order.
 pub async fn page(db: &ReadDb, after: &str) -> Result<Vec<StoredState>, StoreError> {
     let rows = sqlx::query!(
-        "select customer_id, state from customer where customer_id > $1
+        "select customer_id, state from customer where customer_id > $1 and merged_into is null
          order by customer_id limit $2",
         after,
         PAGE,

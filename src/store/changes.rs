@@ -24,6 +24,8 @@ pub struct Change {
     pub outlier: bool,
     pub generation: i64,
     pub changed_at: Timestamp,
+    /// Under which id the customer is kept from now on, where it is another.
+    pub merged_into: Option<String>,
 }
 
 /// What a customer was assigned to.
@@ -72,7 +74,7 @@ pub async fn page(
 ) -> Result<Vec<Change>, StoreError> {
     let rows = sqlx::query!(
         r#"select customer_id, assigned_at, history.generation, fallback, segment, distance, outlier,
-                  previous_fallback, previous_segment,
+                  previous_fallback, previous_segment, merged_into,
                   transaction::text as "transaction!", change,
                   case when fallback then null else present.active_model_id end as model_id,
                   case when previous_fallback then null
@@ -113,6 +115,7 @@ pub async fn page(
                 outlier: row.outlier,
                 generation: row.generation,
                 changed_at: from_sql(row.assigned_at),
+                merged_into: row.merged_into,
             })
         })
         .collect()

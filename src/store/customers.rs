@@ -23,15 +23,15 @@ pub struct Locked {
     pub held: Option<Held>,
 }
 
-/// Locks the rows of those customers that exist. `customers` must be sorted and
-/// unique: one order for everyone, so no deadlock.
+/// Locks the rows of those customers that exist and are kept under these ids.
+/// `customers` must be sorted and unique: one order for everyone, so no deadlock.
 pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
     debug_assert!(customers.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment
-           from customer where customer_id = any($1)
+           from customer where customer_id = any($1) and merged_into is null
            order by customer_id collate "C" for update"#,
         &ids as &[&str],
     )
@@ -198,17 +198,22 @@ pub async fn state(db: &ReadDb, customer: &CustomerKey) -> Result<Option<Vec<u8>
 }
 
 pub async fn count(db: &ReadDb) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar!(r#"select count(*) as "count!" from customer"#)
-        .fetch_one(&db.pool)
-        .await?)
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from customer where merged_into is null"#
+    )
+    .fetch_one(&db.pool)
+    .await?)
 }
 
 /// Every state in one snapshot, by customer id in byte order.
 pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>> + '_ {
-    sqlx::query!(r#"select customer_id, state from customer order by customer_id collate "C""#)
-        .fetch(&db.pool)
-        .map_err(StoreError::from)
-        .and_then(|row| async move { stored_state(row.customer_id, row.state) })
+    sqlx::query!(
+        r#"select customer_id, state from customer where merged_into is null
+           order by customer_id collate "C""#
+    )
+    .fetch(&db.pool)
+    .map_err(StoreError::from)
+    .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
 
 /// Ids of customers last assigned before `generation`, some of them, in byte order.

@@ -1,21 +1,33 @@
 //! Accepted events: each once, by its message id.
 
+use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
 
 use crate::domain::event::{Event, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::identity::{Link, Told};
 use crate::domain::time::Timestamp;
 use crate::store::assignments::Held;
 use crate::store::customers::customer_key;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// An event, and when it came.
+/// An event, what it says about who is who, and when it came.
 #[derive(Debug, Clone)]
 pub struct Arrived {
     pub event: Event,
+    pub link: Option<Link>,
     pub received_at: Timestamp,
+}
+
+impl Arrived {
+    /// The link that it tells.
+    pub fn told(&self) -> Option<Told> {
+        let Event { timestamp, message_id, .. } = &self.event;
+        let link = self.link.clone()?;
+        Some(Told { at: *timestamp, message_id: message_id.clone(), link })
+    }
 }
 
 /// A customer with new events.
@@ -30,6 +42,8 @@ pub struct Addressed {
     pub held: Option<Held>,
     /// When it was to be looked at again.
     pub recheck_at: Option<Timestamp>,
+    /// The row is a marker (`store::identity`): the customer is kept elsewhere.
+    pub is_merged: bool,
 }
 
 /// Inserts events not there yet, then locks their customers, in one round trip.
@@ -40,15 +54,7 @@ pub async fn insert_and_lock(
     tx: &mut Tx,
     arrived: &[&Arrived],
 ) -> Result<Vec<Addressed>, StoreError> {
-    let events = arrived.iter().map(|arrived| &arrived.event);
-    debug_assert!(events.clone().is_sorted_by(|a, b| a.message_id < b.message_id));
-    let ids: Vec<&str> = events.clone().map(|e| e.message_id.as_str()).collect();
-    let customers: Vec<&str> = events.clone().map(|e| e.customer.as_str()).collect();
-    let kinds: Vec<&str> = events.clone().map(|e| e.kind.as_str()).collect();
-    let names: Vec<&str> = events.clone().map(|e| &*e.name).collect();
-    let times: Vec<_> = events.clone().map(|e| to_sql(e.timestamp)).collect();
-    let properties: Vec<_> = events.map(|e| Json(&e.properties)).collect();
-    let received: Vec<_> = arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect();
+    let columns = Columns::of(arrived);
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
         r#"with inserted as (
@@ -62,7 +68,8 @@ pub async fn insert_and_lock(
                select customer_id, array_agg(message_id) as message_ids
                from inserted group by customer_id
            ), locked as (
-               select customer_id, state, generation, fallback, segment, recheck_at
+               select customer_id, state, generation, fallback, segment, recheck_at,
+                      merged_into
                from customer
                where customer_id = any(array(select customer_id from fresh))
                order by customer_id collate "C" for update
@@ -70,16 +77,17 @@ pub async fn insert_and_lock(
            select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
                   locked.state as "state?", locked.generation as "generation?",
                   locked.fallback as "fallback?", locked.segment as "segment?",
-                  locked.recheck_at as "recheck_at?"
+                  locked.recheck_at as "recheck_at?",
+                  locked.merged_into is not null as "is_merged!"
            from fresh left join locked on locked.customer_id = fresh.customer_id
            order by fresh.customer_id collate "C""#,
-        &ids as &[&str],
-        &customers as &[&str],
-        &kinds as &[&str],
-        &names as &[&str],
-        &times,
-        &received,
-        &properties as &[Json<&Properties>],
+        &columns.ids as &[&str],
+        &columns.customers as &[&str],
+        &columns.kinds as &[&str],
+        &columns.names as &[&str],
+        &columns.times,
+        &columns.received,
+        &columns.properties as &[Json<&Properties>],
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -91,18 +99,88 @@ pub async fn insert_and_lock(
                 state: row.state,
                 held: Held::of(row.generation, row.fallback, row.segment),
                 recheck_at: row.recheck_at.map(from_sql),
+                is_merged: row.is_merged,
             })
         })
         .collect()
 }
 
-/// Every event of one customer, to rebuild a state from; sees this
-/// transaction's own.
+/// Inserts events not there yet, and returns their ids. `events` must be sorted
+/// by message id.
+pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<String>, StoreError> {
+    let columns = Columns::of(arrived);
+    Ok(sqlx::query_scalar!(
+        "insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
+                            properties)
+         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
+                              $6::timestamptz[], $7::jsonb[])
+         on conflict (message_id) do nothing
+         returning message_id",
+        &columns.ids as &[&str],
+        &columns.customers as &[&str],
+        &columns.kinds as &[&str],
+        &columns.names as &[&str],
+        &columns.times,
+        &columns.received,
+        &columns.properties as &[Json<&Properties>],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?)
+}
+
+/// Events turned into columns: one array a column is what Postgres takes.
+struct Columns<'a> {
+    ids: Vec<&'a str>,
+    customers: Vec<&'a str>,
+    kinds: Vec<&'a str>,
+    names: Vec<&'a str>,
+    times: Vec<DateTime<Utc>>,
+    received: Vec<DateTime<Utc>>,
+    properties: Vec<Json<&'a Properties>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(arrived: &[&'a Arrived]) -> Self {
+        let events = arrived.iter().map(|arrived| &arrived.event);
+        debug_assert!(events.clone().is_sorted_by(|a, b| a.message_id < b.message_id));
+        Self {
+            ids: events.clone().map(|e| e.message_id.as_str()).collect(),
+            customers: events.clone().map(|e| e.customer.as_str()).collect(),
+            kinds: events.clone().map(|e| e.kind.as_str()).collect(),
+            names: events.clone().map(|e| &*e.name).collect(),
+            times: events.clone().map(|e| to_sql(e.timestamp)).collect(),
+            received: arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect(),
+            properties: events.map(|e| Json(&e.properties)).collect(),
+        }
+    }
+}
+
+/// Every event of one customer, under whatever id it came, to rebuild a state
+/// from; sees this transaction's own.
 pub async fn of_customer(tx: &mut Tx, customer: &CustomerKey) -> Result<Vec<Event>, StoreError> {
     replay(&mut *tx.inner, customer).await
 }
 
-/// Every event of one customer, to rebuild a state from.
+/// The events that came under these ids, and no others; sees this transaction's
+/// own.
+pub async fn of_ids(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<Event>, StoreError> {
+    let mut events = Vec::new();
+    for id in ids {
+        let rows = sqlx::query_as!(
+            Row,
+            r#"select message_id, kind, name, occurred_at, properties as "properties: JsonObject"
+               from event where customer_id = $1"#,
+            id.as_str(),
+        )
+        .fetch_all(&mut *tx.inner)
+        .await?;
+        let rows = rows.into_iter().map(|row| row.read(id));
+        events.append(&mut rows.collect::<Result<_, _>>()?);
+    }
+    Ok(events)
+}
+
+/// Every event of one customer, under whatever id it came, to rebuild a state from.
 pub async fn read_of_customer(
     db: &ReadDb,
     customer: &CustomerKey,
@@ -114,24 +192,45 @@ async fn replay<'c>(
     connection: impl PgExecutor<'c>,
     customer: &CustomerKey,
 ) -> Result<Vec<Event>, StoreError> {
-    let mut rows = sqlx::query!(
-        r#"select message_id, kind, name, occurred_at, properties as "properties: Json<serde_json::Map<String, serde_json::Value>>"
-           from event where customer_id = $1 order by occurred_at, message_id"#,
+    let mut rows = sqlx::query_as!(
+        Row,
+        r#"select message_id, kind, name, occurred_at, properties as "properties: JsonObject"
+           from event
+           where customer_id = any(
+               array(select customer_id from customer where merged_into = $1) || $1)
+           order by occurred_at, message_id"#,
         customer.as_str(),
     )
     .fetch(connection);
     let mut events = Vec::new();
     while let Some(row) = rows.try_next().await? {
-        events.push(Event {
-            message_id: stored(row.message_id.parse::<MessageId>())?,
-            customer: customer.clone(),
-            kind: stored(EventKind::parse(&row.kind).ok_or("unknown kind"))?,
-            name: row.name.into_boxed_str(),
-            timestamp: from_sql(row.occurred_at),
-            properties: stored(Properties::from_json(&row.properties, usize::MAX))?,
-        });
+        events.push(row.read(customer)?);
     }
     Ok(events)
+}
+
+type JsonObject = Json<serde_json::Map<String, serde_json::Value>>;
+
+/// What of a stored event is read again.
+struct Row {
+    message_id: String,
+    kind: String,
+    name: String,
+    occurred_at: DateTime<Utc>,
+    properties: JsonObject,
+}
+
+impl Row {
+    fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
+        Ok(Event {
+            message_id: stored(self.message_id.parse::<MessageId>())?,
+            customer: customer.clone(),
+            kind: stored(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
+            name: self.name.into_boxed_str(),
+            timestamp: from_sql(self.occurred_at),
+            properties: stored(Properties::from_json(&self.properties, usize::MAX))?,
+        })
+    }
 }
 
 pub(in crate::store) fn stored<T, E: std::fmt::Display>(

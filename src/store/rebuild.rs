@@ -49,14 +49,14 @@ pub struct Known {
     pub received_by: Option<Timestamp>,
 }
 
-/// The events of one customer, oldest first.
+/// The events of one customer, one id after the other, each oldest first.
 #[derive(Debug)]
-pub struct Pages<'c> {
-    customer: &'c CustomerKey,
+pub struct Pages {
+    /// Ids whose events have not all been read; the last one's are being read.
+    ids: Vec<String>,
     known: Known,
     /// The instant of the last one read.
     after: Option<DateTime<Utc>>,
-    is_over: bool,
 }
 
 /// An event as it is stored.
@@ -69,19 +69,43 @@ pub struct Stored {
     properties: String,
 }
 
-impl<'c> Pages<'c> {
-    pub fn of(customer: &'c CustomerKey, known: Known) -> Self {
-        Self { customer, known, after: None, is_over: false }
+impl Pages {
+    /// Of all the ids of a customer.
+    pub async fn of(
+        reader: &mut impl Reader,
+        customer: &CustomerKey,
+        known: Known,
+    ) -> Result<Self, StoreError> {
+        let mut ids = sqlx::query_scalar!(
+            "select customer_id from customer where merged_into = $1",
+            customer.as_str(),
+        )
+        .fetch_all(reader.connection())
+        .await?;
+        ids.push(customer.as_str().to_owned());
+        Ok(Self { ids, known, after: None })
     }
 
     /// The next ones; none at the end.
     pub async fn next(&mut self, reader: &mut impl Reader) -> Result<Vec<Stored>, StoreError> {
-        if self.is_over {
-            return Ok(Vec::new());
+        while let Some(id) = self.ids.last() {
+            let page = self.page(reader, id).await?;
+            self.after = page.last().map(|last| last.occurred_at);
+            if page.len() < usize::from(PAGE) {
+                self.ids.pop();
+                self.after = None;
+            }
+            if !page.is_empty() {
+                return Ok(page);
+            }
         }
+        Ok(Vec::new())
+    }
+
+    async fn page(&self, reader: &mut impl Reader, id: &str) -> Result<Vec<Stored>, StoreError> {
         // All of the last instant, so that the index alone gives the order: a page of
         // a long history costs what any other does.
-        let page = sqlx::query_as!(
+        Ok(sqlx::query_as!(
             Stored,
             r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
                from event
@@ -90,17 +114,14 @@ impl<'c> Pages<'c> {
                  and occurred_at <= coalesce($3, 'infinity'::timestamptz)
                  and received_at <= coalesce($4, 'infinity'::timestamptz)
                order by occurred_at fetch first ($5) rows with ties"#,
-            self.customer.as_str(),
+            id,
             self.after,
             self.known.happened_by.map(to_sql),
             self.known.received_by.map(to_sql),
             i64::from(PAGE),
         )
         .fetch_all(reader.connection())
-        .await?;
-        self.is_over = page.len() < usize::from(PAGE);
-        self.after = page.last().map(|last| last.occurred_at);
-        Ok(page)
+        .await?)
     }
 }
 
@@ -130,7 +151,7 @@ impl Snapshot {
         let Some(share) = self.share_of("customer", count).await? else { return Ok(Vec::new()) };
         let rows = sqlx::query!(
             "select customer_id, state from customer tablesample system ($1)
-             order by random() limit $2",
+             where merged_into is null order by random() limit $2",
             share,
             count,
         )

@@ -3,7 +3,7 @@
 use prometheus::{Histogram, IntCounter, Registry};
 
 use super::Counters;
-use super::labels::{Decision, Failed, Outcome, Part};
+use super::labels::{Decision, Failed, Link, Outcome, Part};
 
 /// 1-2-5 steps up to the largest default batch: is the batch full or does the
 /// load not fill it?
@@ -27,6 +27,7 @@ pub struct Intake {
     pub flush_seconds: Histogram,
     /// Events refused because too many were waiting.
     pub refused: IntCounter,
+    pub links: Counters<Link>,
     pub assignments: Counters<Decision>,
     /// Assignments flagged as outliers.
     pub outliers: IntCounter,
@@ -68,6 +69,11 @@ impl Intake {
                 registry,
                 "segmentd_intake_refused_events_total",
                 "Events refused because too many were waiting for their commit.",
+            )?,
+            links: Counters::new(
+                registry,
+                "segmentd_identity_links_total",
+                "Links between two ids: what came of each that was new.",
             )?,
             assignments: Counters::new(
                 registry,

@@ -85,6 +85,21 @@ label! {
 }
 
 label! {
+    /// What came of a link between two ids that was new.
+    Link("outcome") {
+        /// The ids are one customer.
+        Followed = "followed",
+        /// Kept on record: the id belongs to somebody by an earlier link.
+        NotFirst = "not_first",
+        Circle = "circle",
+        /// The customer has as many ids as one may have.
+        Full = "full",
+        /// Undone by a caller.
+        TakenBack = "taken_back",
+    }
+}
+
+label! {
     /// What an event did to its customer's segment.
     Decision("decision") {
         Kept = "kept",
@@ -188,6 +203,7 @@ mod tests {
         check::<Outcome>();
         check::<Part>();
         check::<Failed>();
+        check::<Link>();
         check::<Decision>();
         check::<RunOutcome>();
         check::<TableFormat>();

@@ -224,7 +224,7 @@ async fn agrees(database: &str, events: &[Value]) {
     let limits = Limits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
     let mut of_customer = BTreeMap::<CustomerKey, Vec<Event>>::new();
     for event in events {
-        let event = native::parse(event, now, limits, || None).unwrap();
+        let event = native::parse(event, now, limits, || None).unwrap().event;
         let event = features.admit(event).unwrap();
         of_customer.entry(event.customer.clone()).or_default().push(event);
     }

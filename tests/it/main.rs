@@ -7,6 +7,9 @@ mod changes;
 mod crash;
 mod export;
 mod failed;
+mod identity;
+#[path = "../pure/identity_oracle.rs"]
+mod identity_oracle;
 mod inference;
 mod law;
 mod main_job;

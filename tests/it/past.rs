@@ -36,7 +36,7 @@ fn order(id: &str, at: Timestamp, value: impl Into<f64>) -> Value {
 fn replayed(app: &TestApp, sent: &[Value], at: Timestamp) -> (usize, Map<String, Value>) {
     let set = &app.app.live.snapshot().features;
     let read = |event: &Value| {
-        app.app.intake.read(event.to_string().as_bytes(), app.app.intake.now()).unwrap()
+        app.app.intake.read(event.to_string().as_bytes(), app.app.intake.now()).unwrap().event
     };
     let events: Vec<Event> = sent.iter().map(read).filter(|e| e.timestamp <= at).collect();
     let row = CustomerState::replay(set, &events).row(set, at);

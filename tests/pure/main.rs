@@ -19,6 +19,8 @@ mod feature_journey;
 mod feature_laws;
 mod feature_set;
 mod feature_support;
+mod identity;
+mod identity_oracle;
 mod inference;
 mod kmeans;
 mod limits;

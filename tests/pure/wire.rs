@@ -15,6 +15,7 @@ fn parse(event: &Value) -> Result<Event, Faults> {
     let limits =
         Limits { max_future_millis: 3_600_000, max_property_depth: 8, max_event_bytes: 32_768 };
     native::parse(event, Timestamp::from_millis(1_714_550_400_000), limits, || None)
+        .map(|message| message.event)
 }
 
 #[test]

@@ -142,9 +142,9 @@ const OPERATIONS: &[Operation] = &[
         "/v1/customers/{id}",
         "get",
         "read",
-        "Where a customer stands: segment, features, when, by which model",
+        "Where a customer stands: segment, features, when, by which model. Any of their ids will do",
         None,
-        "The customer",
+        "The customer, under the id where they are kept; `asked_id` where that is another, `merged_ids` beside it",
     ),
     (
         "/v1/customers/{id}/features",
@@ -163,12 +163,31 @@ const OPERATIONS: &[Operation] = &[
         "The changes",
     ),
     (
+        "/v1/customers/{id}/links",
+        "get",
+        "read",
+        "What was said about a customer's ids, and what came of it: followed, not_first (the id \
+         belongs to somebody by an earlier link), not_followed (a circle, or too many ids), taken_back",
+        None,
+        "The links, at most 1000",
+    ),
+    (
+        "/v1/customers/{id}/links/{from}",
+        "delete",
+        "train",
+        "Take back that `from` is this customer: both are rebuilt as if it had never been said. \
+         Another link from the same id may take its place",
+        None,
+        "Under which ids both are kept now. The same link counts again once it is said anew, not when \
+         an event comes again or late",
+    ),
+    (
         "/v1/changes",
         "get",
         "read",
         "Changes of segment or model of all customers, oldest first: a page, a long poll, or server-sent events",
         None,
-        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `gap` says that some were dropped by retention",
+        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `merged_into` says that the id is another customer's from now on; `gap` says that some were dropped by retention",
     ),
     (
         "/v1/assignments",

@@ -14,8 +14,8 @@ pub(super) fn segment() -> Value {
                 "writeKey": { "type": "string", "description": "The API key, where no header has it; in a batch, beside `batch`" },
                 "messageId": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
                 "userId": { "type": "string", "maxLength": 200 },
-                "anonymousId": { "type": "string", "maxLength": 200, "description": "The customer, where there is no `userId`" },
-                "previousId": { "type": "string", "maxLength": 200, "description": "For `alias`" },
+                "anonymousId": { "type": "string", "maxLength": 200, "description": "The customer, where there is no `userId`; beside it, for `identify`, another id of the same customer" },
+                "previousId": { "type": "string", "maxLength": 200, "description": "For `alias`: another id of the same customer" },
                 "groupId": { "type": "string", "description": "For `group`; the property `group_id` to features" },
                 "event": { "type": "string", "description": "Required for `track`" },
                 "name": { "type": "string", "description": "For `page` and `screen`" },
@@ -45,11 +45,13 @@ pub(super) fn native() -> Value {
     json!({
         "Event": {
             "type": "object",
-            "required": ["type", "customer_id"],
+            "required": ["type"],
+            "anyOf": [{ "required": ["customer_id"] }, { "required": ["anonymous_id"] }],
             "additionalProperties": false,
             "properties": {
                 "message_id": { "type": "string", "maxLength": 200, "description": "Counted once; made up when left out" },
                 "customer_id": { "type": "string", "maxLength": 200 },
+                "anonymous_id": { "type": "string", "maxLength": 200, "description": "The customer, where there is no `customer_id`; beside it, another id of the same customer" },
                 "type": { "enum": ["identify", "track", "page", "screen"] },
                 "name": { "type": "string", "description": "Required for `track`" },
                 "timestamp": { "type": "string", "format": "date-time", "description": "When it happened; now when left out" },

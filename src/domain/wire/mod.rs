@@ -7,7 +7,7 @@ pub mod rows;
 pub mod segment;
 
 use crate::domain::event::Event;
-use crate::domain::id::CustomerKey;
+use crate::domain::identity::Link;
 
 /// What an event may be at most.
 #[derive(Debug, Clone, Copy)]
@@ -25,13 +25,6 @@ pub struct Limits {
 pub struct Message {
     pub event: Event,
     pub link: Option<Link>,
-}
-
-/// Two ids of one customer: what was known under `from` belongs to `to`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    pub from: CustomerKey,
-    pub to: CustomerKey,
 }
 
 /// Where an event came in: says which form it has.

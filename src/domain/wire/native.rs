@@ -1,15 +1,20 @@
 //! segmentd's own JSON form of an event: the Segment spec's fields in snake case.
+//!
+//! A customer not known yet is named by `anonymous_id` alone. An event of any
+//! type with both ids says that they are one customer.
 
 use serde_json::Value;
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::fault::Faults;
-use crate::domain::id::MessageId;
+use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::Limits;
 use crate::domain::wire::fields::Fields;
+use crate::domain::wire::{Limits, Message};
 
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
+    "anonymous_id",
     "context",
     "customer_id",
     "message_id",
@@ -35,7 +40,7 @@ pub fn parse(
     received_at: Timestamp,
     limits: Limits,
     new_id: impl FnOnce() -> Option<MessageId>,
-) -> Result<Event, Faults> {
+) -> Result<Message, Faults> {
     let mut fields = Fields::of(value)?;
     for field in fields.names() {
         if FIELDS.binary_search(&field).is_err() {
@@ -48,26 +53,39 @@ pub fn parse(
     if kind == Some(EventKind::Track) && name.is_empty() {
         fields.fault("name", "is required for `track`: what happened, such as `Order Completed`");
     }
-    let customer = match fields.text("customer_id") {
-        None => {
-            if fields.get("customer_id").is_none_or(Value::is_null) {
-                fields.fault("customer_id", "is required");
-            }
-            None
-        }
-        Some(id) => fields.id("customer_id", id),
-    };
+    let who = who(&mut fields);
     let message_id = fields.text("message_id");
     let message_id = fields.message_id("message_id", message_id, new_id);
     let (original, sent_at) = (fields.instant("timestamp"), fields.instant("sent_at"));
     let timestamp = fields.happened(original, sent_at, received_at, limits);
     let described = if kind == Some(EventKind::Identify) { "traits" } else { "properties" };
     let properties = fields.properties(described, limits);
-    match (kind, customer, message_id) {
-        (Some(kind), Some(customer), Some(message_id)) if fields.faults.is_empty() => {
-            Ok(Event { message_id, customer, kind, name: name.into(), timestamp, properties })
+    match (kind, who, message_id) {
+        (Some(kind), Some((customer, link)), Some(message_id)) if fields.faults.is_empty() => {
+            let name = name.into();
+            let event = Event { message_id, customer, kind, name, timestamp, properties };
+            Ok(Message { event, link })
         }
         _ => Err(fields.faults),
+    }
+}
+
+/// Whose event it is, and who else they are.
+fn who(fields: &mut Fields<'_>) -> Option<(CustomerKey, Option<Link>)> {
+    let mut id = |field: &str| {
+        let text = fields.text(field)?;
+        fields.id::<CustomerKey>(field, text)
+    };
+    match (id("customer_id"), id("anonymous_id")) {
+        (Some(to), Some(from)) if from != to => Some((to.clone(), Some(Link { from, to }))),
+        (Some(customer), _) | (None, Some(customer)) => Some((customer, None)),
+        (None, None) => {
+            let is_absent = |field| fields.get(field).is_none_or(Value::is_null);
+            if is_absent("customer_id") && is_absent("anonymous_id") {
+                fields.fault("customer_id", "is required, or else `anonymous_id`");
+            }
+            None
+        }
     }
 }
 

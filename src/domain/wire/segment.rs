@@ -17,9 +17,10 @@ use serde_json::{Map, Value};
 use crate::domain::event::{Event, EventKind, GROUP_ID, PREVIOUS_ID, Properties, Scalar};
 use crate::domain::fault::Faults;
 use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::fields::Fields;
-use crate::domain::wire::{Limits, Link, Message};
+use crate::domain::wire::{Limits, Message};
 
 /// What a request's path says about its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

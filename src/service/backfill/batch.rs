@@ -14,7 +14,7 @@ use crate::store::assignments::{Assignment, Held, NewChange};
 use crate::store::backfill::lock_free;
 use crate::store::customers::{self, Locked, NewRow};
 use crate::store::rebuild::Known;
-use crate::store::{StoreError, Tx};
+use crate::store::{StoreError, Tx, identity};
 
 /// A transaction that lost a race against another is tried again so often.
 const ATTEMPTS: usize = 5;
@@ -94,10 +94,15 @@ async fn attempt_run<'k>(
         Wait::PassOver => lock_free(&mut tx, &all).await?,
         Wait::ForOthers => customers::lock(&mut tx, &all).await?,
     };
+    let kept = identity::canonical(&mut tx, &all).await?;
     let mut done = Done { missed: keys.len() - locked.len(), ..Done::default() };
     let mut locked = locked.into_iter().peekable();
     let mut scratch = Scratch::default();
     for customer in keys {
+        // Their events belong to a customer who is kept under another id.
+        if kept.get(customer).is_some_and(|kept| kept != customer) {
+            continue;
+        }
         let row = locked.next_if(|row| row.stored.customer == *customer);
         if !is_suspect(&lineup.features, row.as_ref(), scope) {
             done.unchanged += u64::from(row.is_some());

@@ -21,7 +21,7 @@ use crate::service::clock::Clock;
 use crate::service::live::Live;
 use crate::store::backfill::{self, Range, Ranges};
 use crate::store::customers::StoredState;
-use crate::store::{Db, customers};
+use crate::store::{Db, customers, identity};
 use batch::{Done, Made, Scope, Wait};
 
 /// Customers a transaction: they are locked for as long as it takes, some
@@ -120,7 +120,8 @@ impl Backfill {
 
     /// Compares one customer's state with their events, and rebuilds it if it differs.
     pub async fn one(&self, customer: &CustomerKey) -> Result<Finding, ServiceError> {
-        let keys = std::slice::from_ref(customer);
+        let kept = identity::find(self.db.read(), customer).await?;
+        let keys = std::slice::from_ref(kept.as_ref().unwrap_or(customer));
         let mut done = self.batch(keys, Scope::All, Wait::ForOthers).await?;
         if let Some(why) = done.failed.pop() {
             return Ok(Finding::Failed(why));

@@ -1,12 +1,15 @@
 //! One transaction: new events, states, assignments, history.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::fold::{Base, Fold, Folded};
+use crate::service::intake::{hear, regroup};
 use crate::service::live::Lineup;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
@@ -21,6 +24,28 @@ const ATTEMPTS: usize = 5;
 pub(super) struct Committed {
     /// Where the customer of a new event stands; `None` for a duplicate.
     pub(super) standings: Vec<Option<Arc<Assignment>>>,
+    /// Whose event it is, where that is not the id that it came under.
+    pub(super) elsewhere: HashMap<usize, CustomerKey>,
+}
+
+impl Committed {
+    /// All of `events` were duplicates.
+    pub(super) fn nothing(events: usize) -> Self {
+        Self { standings: vec![None; events], elsewhere: HashMap::new() }
+    }
+
+    pub(super) fn of(all: &[Arrived], folded: Vec<Folded>) -> Self {
+        let mut committed = Self::nothing(all.len());
+        for customer in folded {
+            for index in customer.events {
+                committed.standings[index] = Some(Arc::clone(&customer.assignment));
+                if all[index].event.customer != customer.customer {
+                    committed.elsewhere.insert(index, customer.customer.clone());
+                }
+            }
+        }
+        committed
+    }
 }
 
 /// Commits events together; of two with one id the first counts. All of them
@@ -29,45 +54,86 @@ pub(super) async fn commit(core: &Core, events: &[Arrived]) -> Result<Committed,
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.intake.batch_events.observe(f64::from(size));
-    let mut attempt = 1;
+    let mut attempts = Attempts::default();
+    let mut known = hear::concerns(core.db.read(), &core.markers, events).await?;
     let committed = loop {
-        match attempt_commit(core, events).await {
-            Err(StoreError::Lost(why)) if attempt < ATTEMPTS => {
-                tracing::debug!(%why, attempt, "intake transaction tried again");
-                attempt += 1;
-            }
-            outcome => break outcome?,
+        let outcome = if known {
+            regroup::attempt(core, events, attempts.has_lost()).await.map(Some)
+        } else {
+            attempt(core, events).await
+        };
+        match outcome {
+            Ok(Some(committed)) => break committed,
+            Ok(None) => known = true,
+            Err(error) => attempts.end_with(error)?,
         }
     };
     core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
     Ok(committed)
 }
 
-async fn attempt_commit(core: &Core, all: &[Arrived]) -> Result<Committed, StoreError> {
-    let lineup = core.live.snapshot();
-    // By id, so that two transactions never wait for each other; stable, so that
-    // the first of two with one id is the one that counts.
+/// How often a transaction has lost a race.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(usize);
+
+impl Attempts {
+    pub(super) fn has_lost(&self) -> bool {
+        self.0 > 0
+    }
+
+    /// Fails with what ended an attempt, unless there may be another.
+    pub(super) fn end_with(&mut self, error: StoreError) -> Result<(), StoreError> {
+        self.0 += 1;
+        match error {
+            StoreError::Lost(why) if self.0 < ATTEMPTS => {
+                tracing::debug!(%why, attempt = self.0, "intake transaction tried again");
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+}
+
+/// Places of the events by message id, so that two transactions never wait for
+/// each other; stable, so that the first of two with one id is the one that counts.
+pub(super) fn by_id(all: &[Arrived]) -> Vec<usize> {
     let mut by_id: Vec<usize> = (0..all.len()).collect();
     let id = |index: usize| all[index].event.message_id.as_str();
     by_id.sort_by(|a, b| id(*a).cmp(id(*b)));
     by_id.dedup_by(|later, first| id(*later) == id(*first));
+    by_id
+}
+
+/// The place of the event of this id.
+pub(super) fn place(all: &[Arrived], by_id: &[usize], message_id: &str) -> Option<usize> {
+    let id = |index: usize| all[index].event.message_id.as_str();
+    let found = by_id.binary_search_by(|index| id(*index).cmp(message_id));
+    found.ok().map(|at| by_id[at])
+}
+
+/// `None`: some of the ids belong to customers who are kept under another.
+async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Committed>, StoreError> {
+    let lineup = core.live.snapshot();
+    let by_id = by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
 
     // Commits together: the new events, the states they change, where their
     // customers stand, and the history of who moved.
     let mut tx = core.db.begin_deferred().await?;
     let addressed = events::insert_and_lock(&mut tx, &sorted).await?;
-    let mut standings = vec![None; all.len()];
     if addressed.is_empty() {
-        return Ok(Committed { standings });
+        return Ok(Some(Committed::nothing(all.len())));
     }
-    let place = |message_id: String| {
-        let found = by_id.binary_search_by(|index| id(*index).cmp(&message_id));
-        found.ok().map(|at| by_id[at])
-    };
+    if addressed.iter().any(|one| one.is_merged) {
+        let merged = addressed.iter().filter(|one| one.is_merged);
+        core.markers.note(merged.map(|one| &one.customer));
+        return Ok(None);
+    }
+    let place = |message_id: String| place(all, &by_id, &message_id);
     let work = addressed.into_iter().map(|one| Fold {
         customer: one.customer,
         events: one.message_ids.into_iter().filter_map(place).collect(),
+        gained: Vec::new(),
         base: one.state.map_or(Base::New, Base::Stored),
         held: one.held,
         recheck_at: one.recheck_at,
@@ -76,16 +142,11 @@ async fn attempt_commit(core: &Core, all: &[Arrived]) -> Result<Committed, Store
     let decisions = save(core, &mut tx, &folded).await?;
     tx.commit().await?;
     decisions.count(&core.metrics.intake.assignments);
-    for customer in folded {
-        for index in customer.events {
-            standings[index] = Some(Arc::clone(&customer.assignment));
-        }
-    }
-    Ok(Committed { standings })
+    Ok(Some(Committed::of(all, folded)))
 }
 
 /// Folds new events in. States that this feature set cannot read are rebuilt.
-async fn fold(
+pub(super) async fn fold(
     core: &Core,
     tx: &mut Tx,
     lineup: &Lineup,

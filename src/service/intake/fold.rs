@@ -16,6 +16,8 @@ use crate::store::events::Arrived;
 /// With more customers than this the work takes longer than an async thread
 /// may be held up (half a millisecond, some 10 µs each).
 const CUSTOMERS_IN_PLACE: usize = 48;
+/// Events read back that take as long as a customer.
+const EVENTS_A_CUSTOMER: usize = 2;
 
 /// What the new events are folded into.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Fold {
     pub(super) customer: CustomerKey,
     /// Indices of its new events.
     pub(super) events: Vec<usize>,
+    /// Earlier events, of ids that belong to the customer from now on.
+    pub(super) gained: Vec<Event>,
     pub(super) base: Base,
     pub(super) held: Option<Held>,
     /// When it was to be looked at again, before these events.
@@ -62,7 +66,8 @@ impl Fold {
         lineup: &Lineup,
         now: Timestamp,
     ) -> (Vec<Folded>, Vec<Self>) {
-        let in_place = work.len() <= CUSTOMERS_IN_PLACE;
+        let read_back: usize = work.iter().map(Self::read_back).sum();
+        let in_place = work.len() + read_back / EVENTS_A_CUSTOMER <= CUSTOMERS_IN_PLACE;
         let fold = || {
             let mut scratch = Scratch::default();
             let (mut folded, mut unreadable) = (Vec::with_capacity(work.len()), Vec::new());
@@ -77,6 +82,10 @@ impl Fold {
         if in_place { fold() } else { tokio::task::block_in_place(fold) }
     }
 
+    fn read_back(&self) -> usize {
+        self.gained.len() + if let Base::Replay(events) = &self.base { events.len() } else { 0 }
+    }
+
     fn state(&self, all: &[Arrived], lineup: &Lineup) -> Option<CustomerState> {
         let features = &lineup.features;
         let mut state = match &self.base {
@@ -84,6 +93,9 @@ impl Fold {
             Base::New => CustomerState::new(features),
             Base::Stored(bytes) => CustomerState::from_bytes(features, bytes).ok()?,
         };
+        for event in &self.gained {
+            state.apply(features, event);
+        }
         for index in &self.events {
             state.apply(features, &all[*index].event);
         }
@@ -113,6 +125,11 @@ impl Fold {
 }
 
 impl Folded {
+    /// Whether anything at all has happened.
+    pub(super) fn has_events(&self) -> bool {
+        self.last_event_at.is_some()
+    }
+
     pub(super) fn row(&self) -> NewRow<'_> {
         NewRow {
             customer: &self.customer,

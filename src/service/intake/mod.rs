@@ -10,8 +10,11 @@
 
 mod commit;
 mod fold;
+mod hear;
+mod regroup;
 mod replay;
 mod shard;
+mod unlink;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -21,11 +24,10 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::config;
-use crate::domain::event::Event;
 use crate::domain::fault::Faults;
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
-use crate::domain::wire::{Limits, native, segment};
+use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
 use crate::service::durable::Durability;
 use crate::service::failed::{FailedEvents, Refused, Source};
@@ -37,9 +39,11 @@ use crate::store::events::Arrived;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
+use hear::Markers;
 pub use replay::{Replayed, Which};
 pub use shard::Worker;
 use shard::{Shard, Verdict};
+pub use unlink::Unlinked;
 
 /// What a caller who finds the queue full is told: a commit takes milliseconds,
 /// so a second is long enough.
@@ -48,7 +52,7 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 /// What became of one event, after the commit.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// Counted now; where its customer stands after it.
+    /// Counted now; whose it is, and where that customer stands after it.
     Accepted { message_id: String, customer: CustomerKey, standing: Arc<Assignment> },
     /// Counted before.
     Duplicate { message_id: String },
@@ -103,6 +107,7 @@ pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) clock: Clock,
     pub(in crate::service::intake) metrics: Arc<Metrics>,
     pub(in crate::service::intake) max_batch_events: usize,
+    pub(in crate::service::intake) markers: Markers,
 }
 
 /// The one way in for events.
@@ -128,7 +133,9 @@ impl Intake {
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
         let max_batch_events = settings.max_batch_events;
-        let core = Arc::new(Core { db, durability, live, clock, metrics, max_batch_events });
+        let markers = Markers::default();
+        let core =
+            Arc::new(Core { db, durability, live, clock, metrics, max_batch_events, markers });
         let (shards, workers) =
             (0..settings.shards.max(1)).map(|_| shard::new(Arc::clone(&core))).unzip();
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
@@ -150,23 +157,22 @@ impl Intake {
     }
 
     /// Checks one event in segmentd's own form.
-    pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<Event, Refused> {
+    pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<Message, Refused> {
         self.read_within(self.settings.limits, raw, received_at, new_id)
     }
 
     /// Checks the messages of a body in Segment's form: one result for each, in
-    /// order. Customers stand under the id their message names: a link between
-    /// two ids is read and not followed.
+    /// order.
     pub fn read_segment(
         &self,
         body: &segment::Body<'_>,
         received_at: Timestamp,
-    ) -> Vec<Result<Event, Refused>> {
+    ) -> Vec<Result<Message, Refused>> {
         let lineup = self.core.live.lineup();
         let limits = self.settings.limits;
         let messages = body.read(received_at, limits, new_id).into_iter().enumerate();
         let admitted = messages.map(|(index, message)| {
-            message.and_then(|message| admit(&lineup, message.event)).map_err(|faults| {
+            message.and_then(|message| admit(&lineup, message)).map_err(|faults| {
                 let kept = body.kept(index);
                 if kept.len() > limits.max_event_bytes {
                     Refused::cut_short(faults, &kept)
@@ -184,15 +190,15 @@ impl Intake {
         raw: &[u8],
         received_at: Timestamp,
         new_id: impl FnOnce() -> Option<MessageId>,
-    ) -> Result<Event, Refused> {
+    ) -> Result<Message, Refused> {
         if raw.len() > limits.max_event_bytes {
             return Err(self.too_large(raw));
         }
         let read = || {
             let value: Value = serde_json::from_slice(raw)
                 .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
-            let event = native::parse(&value, received_at, limits, new_id)?;
-            admit(&self.core.live.lineup(), event)
+            let message = native::parse(&value, received_at, limits, new_id)?;
+            admit(&self.core.live.lineup(), message)
         };
         read().map_err(|faults| Refused::new(faults, raw))
     }
@@ -210,7 +216,7 @@ impl Intake {
     /// again is safe.
     pub async fn accept(
         &self,
-        items: Vec<Result<Event, Refused>>,
+        items: Vec<Result<Message, Refused>>,
         source: Source<'_>,
         received_at: Timestamp,
         when_full: WhenFull,
@@ -218,7 +224,7 @@ impl Intake {
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
         for item in items {
-            refused.push(item.map(|event| events.push(Arrived { event, received_at })).err());
+            refused.push(item.map(|message| events.push(arrived(message, received_at))).err());
         }
         let mut counted = self.commit(events, when_full).await?.into_iter();
         // Last, so that what is sent again because of an error is not kept twice.
@@ -234,7 +240,7 @@ impl Intake {
     /// not kept: nothing happened, and their sender has them.
     pub async fn accept_strict(
         &self,
-        items: Vec<Result<Event, Refused>>,
+        items: Vec<Result<Message, Refused>>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
         let most = self.settings.max_batch_events;
@@ -249,15 +255,17 @@ impl Intake {
             let outcomes: Vec<Outcome> = items
                 .into_iter()
                 .map(|item| match item {
-                    Ok(event) => Outcome::NotCounted { message_id: event.message_id.into() },
+                    Ok(Message { event, .. }) => {
+                        Outcome::NotCounted { message_id: event.message_id.into() }
+                    }
                     Err(refused) => self.reject(refused),
                 })
                 .collect();
             self.count(&outcomes);
             return Ok(outcomes);
         }
-        let arrived = |event| Arrived { event, received_at };
-        let events: Vec<Arrived> = items.into_iter().flatten().map(arrived).collect();
+        let messages = items.into_iter().flatten();
+        let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
         let committed = commit::commit(&self.core, &events).await?;
         self.core.durability.reached().await?;
@@ -361,7 +369,9 @@ fn part(path: &str) -> labels::Part {
         "event" => labels::Part::Event,
         "type" => labels::Part::Type,
         "name" | "category" => labels::Part::Name,
-        "customer_id" | "userId" | "anonymousId" | "previousId" => labels::Part::CustomerId,
+        "customer_id" | "anonymous_id" | "userId" | "anonymousId" | "previousId" => {
+            labels::Part::CustomerId
+        }
         "message_id" | "messageId" => labels::Part::MessageId,
         "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => labels::Part::Timestamp,
         "properties" | "traits" => labels::Part::Property,
@@ -387,6 +397,11 @@ fn new_id() -> Option<MessageId> {
 }
 
 /// Drops what no feature reads, and refuses what none could.
-fn admit(lineup: &Lineup, event: Event) -> Result<Event, Faults> {
-    lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))
+fn admit(lineup: &Lineup, Message { event, link }: Message) -> Result<Message, Faults> {
+    let event = lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))?;
+    Ok(Message { event, link })
+}
+
+fn arrived(Message { event, link }: Message, received_at: Timestamp) -> Arrived {
+    Arrived { event, link, received_at }
 }

@@ -8,7 +8,7 @@
 use crate::domain::wire::{Door, Limits, segment};
 use crate::service::ServiceError;
 use crate::service::failed::Refused;
-use crate::service::intake::{Intake, Outcome, WhenFull, admit};
+use crate::service::intake::{Intake, Outcome, WhenFull, admit, arrived};
 use crate::store::events::Arrived;
 use crate::store::failed::{self, Filter, Replayable, StillFailed};
 use crate::telemetry::labels::Failed;
@@ -80,15 +80,15 @@ impl Intake {
         let max_future_millis = limits.max_future_millis.saturating_add(since.max(0));
         let limits = Limits { max_future_millis, ..limits };
         let new_id = || format!("failed-event-{}", kept.failed_event_id).parse().ok();
-        let event = match kept.door {
+        let message = match kept.door {
             Door::Events | Door::Bulk => {
                 self.read_within(limits, kept.raw.as_bytes(), received_at, new_id)?
             }
             Door::Segment => segment::read_kept(&kept.raw, received_at, limits, new_id)
-                .and_then(|message| admit(&self.core.live.lineup(), message.event))
+                .and_then(|message| admit(&self.core.live.lineup(), message))
                 .map_err(|faults| Refused::new(faults, kept.raw.as_bytes()))?,
         };
-        Ok(Arrived { event, received_at })
+        Ok(arrived(message, received_at))
     }
 
     async fn write_down(

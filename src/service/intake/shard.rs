@@ -137,11 +137,15 @@ pub(super) fn verdicts(
     events: Vec<Arrived>,
     committed: Committed,
 ) -> impl Iterator<Item = Verdict> {
-    let standings = committed.standings.into_iter();
-    events
-        .into_iter()
-        .zip(standings)
-        .map(|(Arrived { event, .. }, standing)| Verdict { event, standing })
+    let Committed { standings, mut elsewhere } = committed;
+    events.into_iter().zip(standings).enumerate().map(
+        move |(place, (Arrived { mut event, .. }, standing))| {
+            if let Some(customer) = elsewhere.remove(&place) {
+                event.customer = customer;
+            }
+            Verdict { event, standing }
+        },
+    )
 }
 
 /// One cause, told to every caller of a transaction.

@@ -129,6 +129,10 @@ impl TestApp {
         self.send(self.client.get(format!("{}{path}", self.url))).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
+        self.send(self.client.delete(format!("{}{path}", self.url))).await
+    }
+
     pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
         let answer = self.client.get(format!("{}{path}", self.admin)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())

@@ -1,0 +1,107 @@
+//! Which ids are one customer.
+//!
+//! Somebody unknown browses under an anonymous id, then says who they are: from
+//! then on both ids are one customer, kept under the known one. Which ids are
+//! one follows from the set of links alone, in whatever order they arrive:
+//!
+//! * Of all links from an id only the first in time counts. So a device that
+//!   several people share belongs to the first of them, and never makes two
+//!   people one.
+//! * The first links are followed in the order of their time. One that would
+//!   close a circle is not, nor one that would make a customer of more than
+//!   [`MAX_IDS`] ids.
+//! * A customer is kept under the id at the end of the chain.
+
+use std::collections::BTreeMap;
+
+use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::time::Timestamp;
+
+/// Ids of one customer, at most: a device in a shop window, or a test account,
+/// would gather thousands.
+pub const MAX_IDS: usize = 100;
+
+/// Two ids of one customer: what was known under `from` belongs to `to`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    pub from: CustomerKey,
+    pub to: CustomerKey,
+}
+
+/// A link, when it was said, and by which message. Ordered by time, then message.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    pub at: Timestamp,
+    pub message_id: MessageId,
+    pub link: Link,
+}
+
+/// What comes of an id's first link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Followed,
+    /// Its end is kept under its own beginning.
+    Circle,
+    /// The customer would have more ids than are allowed.
+    Full,
+}
+
+/// Under which id each customer is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Groups {
+    canonical: BTreeMap<CustomerKey, CustomerKey>,
+    fates: BTreeMap<CustomerKey, Fate>,
+}
+
+impl Groups {
+    /// Follows `first`, the first link of each id. They must be whole: with a
+    /// link, all that share an id with it.
+    pub fn of(mut first: Vec<Told>, max_ids: usize) -> Self {
+        first.sort_unstable();
+        let mut groups = Self::default();
+        let mut ids = BTreeMap::<CustomerKey, Vec<CustomerKey>>::new();
+        for Told { link: Link { from, to }, .. } in first {
+            let [joining, into] = [&from, &to].map(|id| {
+                let root = groups.canonical.entry(id.clone()).or_insert_with(|| id.clone());
+                ids.entry(root.clone()).or_insert_with(|| vec![id.clone()]);
+                root.clone()
+            });
+            let fate = if joining == into {
+                Fate::Circle
+            } else if ids[&joining].len() + ids[&into].len() > max_ids {
+                Fate::Full
+            } else {
+                let moved = ids.remove(&joining).unwrap_or_default();
+                for id in &moved {
+                    groups.canonical.insert(id.clone(), into.clone());
+                }
+                ids.entry(into).or_default().extend(moved);
+                Fate::Followed
+            };
+            groups.fates.insert(from, fate);
+        }
+        groups
+    }
+
+    /// Where an id's customer is kept; `None` for an id that no link names.
+    pub fn canonical(&self, id: &CustomerKey) -> Option<&CustomerKey> {
+        self.canonical.get(id)
+    }
+
+    /// What came of the first link from an id.
+    pub fn fate(&self, from: &CustomerKey) -> Option<Fate> {
+        self.fates.get(from).copied()
+    }
+
+    /// With an id that no link may name any more: alone.
+    #[must_use]
+    pub fn with(mut self, id: &CustomerKey) -> Self {
+        self.canonical.entry(id.clone()).or_insert_with(|| id.clone());
+        self
+    }
+
+    /// Every id that a link names.
+    pub fn ids(&self) -> impl Iterator<Item = &CustomerKey> {
+        self.canonical.keys()
+    }
+}

@@ -1,0 +1,143 @@
+//! What events say about who is who: what of it is new, and what follows.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{PoisonError, RwLock};
+
+use crate::domain::id::CustomerKey;
+use crate::domain::identity::{Fate, Groups, Link, MAX_IDS, Told};
+use crate::store::events::Arrived;
+use crate::store::links::{self, Recorded};
+use crate::store::{ReadDb, StoreError, Tx};
+use crate::telemetry::Counters;
+use crate::telemetry::labels;
+
+/// Ids remembered at most: some megabytes.
+const MAX_MARKERS: usize = 100_000;
+
+/// Ids seen to belong to a customer who is kept elsewhere. Only a hint, so that
+/// their next events need not find it out again: a commit that did not know it
+/// starts anew, one that thought so for nothing takes a statement more.
+#[derive(Debug, Default)]
+pub(super) struct Markers(RwLock<HashSet<CustomerKey>>);
+
+impl Markers {
+    pub(super) fn note<'c>(&self, ids: impl Iterator<Item = &'c CustomerKey>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_MARKERS {
+            known.clear();
+        }
+        known.extend(ids.cloned());
+    }
+
+    fn hold_one_of(&self, events: &[Arrived]) -> bool {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        !known.is_empty() && events.iter().any(|arrived| known.contains(&arrived.event.customer))
+    }
+}
+
+/// Whether a commit of these events must know which ids are one customer. Said
+/// again is nothing new: libraries tell the same link with every page.
+pub(super) async fn concerns(
+    db: &ReadDb,
+    markers: &Markers,
+    events: &[Arrived],
+) -> Result<bool, StoreError> {
+    if markers.hold_one_of(events) {
+        return Ok(true);
+    }
+    let told: Vec<Told> = events.iter().filter_map(Arrived::told).collect();
+    if told.is_empty() {
+        return Ok(false);
+    }
+    let recorded = links::read_recorded(db, told.iter().map(|told| &told.link)).await?;
+    Ok(told.iter().any(|told| is_news(told, &recorded)))
+}
+
+/// Whether what is recorded changes by it.
+fn is_news(told: &Told, recorded: &HashMap<Link, Recorded>) -> bool {
+    let Some(Recorded { told: before, void_until }) = recorded.get(&told.link) else { return true };
+    let is_void = void_until.is_some_and(|until| told.at <= until);
+    let is_later = before.as_ref().is_some_and(|(at, id)| (*at, id) <= (told.at, &told.message_id));
+    !is_void && !is_later
+}
+
+/// What was new, and the groups that may have changed by it.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) groups: Groups,
+    outcomes: Vec<labels::Link>,
+}
+
+impl Heard {
+    pub(super) fn count(&self, counters: &Counters<labels::Link>) {
+        for outcome in &self.outcomes {
+            counters.add(*outcome, 1);
+        }
+    }
+}
+
+/// Records what new events tell. Waits for its turn if any of it is new; the
+/// message ids must be taken by then, the customers' rows must not.
+pub(super) async fn hear(tx: &mut Tx, told: Vec<Told>) -> Result<Heard, StoreError> {
+    if told.is_empty() {
+        return Ok(Heard::default());
+    }
+    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
+    if !told.iter().any(|told| is_news(told, &recorded)) {
+        return Ok(Heard::default());
+    }
+    links::lock(tx).await?;
+    // Again: until now, others may have changed it.
+    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
+    let mut news: Vec<Told> = told.into_iter().filter(|told| is_news(told, &recorded)).collect();
+    news.sort_unstable();
+    let mut seen = HashSet::new();
+    news.retain(|told| seen.insert(told.link.clone()));
+
+    let from: Vec<&CustomerKey> = news.iter().map(|told| &told.link.from).collect();
+    let firsts = links::firsts(tx, &from).await?;
+    let mut winners = HashMap::new();
+    for told in &news {
+        if firsts.get(&told.link.from).is_none_or(|first| told < first) {
+            winners.entry(&told.link.from).or_insert(told);
+        }
+    }
+    let full = full(tx, &winners, &firsts).await?;
+    let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
+    links::demote(tx, &displaced.collect::<Vec<_>>()).await?;
+    let is_first = |told: &Told| winners.get(&told.link.from).is_some_and(|first| *first == told);
+    let rows: Vec<(&Told, bool)> = news.iter().map(|told| (told, is_first(told))).collect();
+    links::put(tx, &rows).await?;
+
+    let mut ids = Vec::new();
+    for (from, told) in &winners {
+        if !full.contains(*from) {
+            ids.extend([(*from).clone(), told.link.to.clone()]);
+            ids.extend(firsts.get(*from).map(|first| first.link.to.clone()));
+        }
+    }
+    let groups = Groups::of(links::connected(tx, ids).await?, MAX_IDS);
+    let outcome = |told: &Told| match groups.fate(&told.link.from) {
+        _ if !is_first(told) => labels::Link::NotFirst,
+        Some(Fate::Followed) => labels::Link::Followed,
+        Some(Fate::Circle) => labels::Link::Circle,
+        Some(Fate::Full) | None => labels::Link::Full,
+    };
+    let outcomes = news.iter().map(outcome).collect();
+    Ok(Heard { groups, outcomes })
+}
+
+/// Those whose first link ever leads to a customer that had all the ids it may
+/// have before: such a link changes nothing, so that a shop window's thousandth
+/// device costs no more than its hundredth.
+async fn full(
+    tx: &mut Tx,
+    winners: &HashMap<&CustomerKey, &Told>,
+    firsts: &HashMap<CustomerKey, Told>,
+) -> Result<HashSet<CustomerKey>, StoreError> {
+    let new = winners.values().filter(|told| !firsts.contains_key(&told.link.from));
+    let to: Vec<&CustomerKey> = new.clone().map(|told| &told.link.to).collect();
+    let full = links::full(tx, &to, MAX_IDS).await?;
+    let refused = new.filter(|told| full.get(&told.link.to).is_some_and(|last| *last < told.at));
+    Ok(refused.map(|told| told.link.from.clone()).collect())
+}

@@ -1,0 +1,213 @@
+//! Commits that must know which ids are one customer.
+//!
+//! The other commits take the row of each id for a customer and are told by the
+//! lock when one is not; they start anew here. Whose ids are whose is read
+//! first, without locks, as a guess; then all rows that matter are locked in
+//! order, and if the guess was wrong by then, the commit starts anew.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::domain::event::Event;
+use crate::domain::id::CustomerKey;
+use crate::domain::identity::Groups;
+use crate::service::history::{self, Decisions};
+use crate::service::intake::Core;
+use crate::service::intake::commit::{self, Committed};
+use crate::service::intake::fold::{Base, Fold, Folded};
+use crate::service::intake::hear::hear;
+use crate::service::live::Lineup;
+use crate::store::assignments::{self, Assignment, NewMerge};
+use crate::store::customers::{self, NewRow};
+use crate::store::events::{self, Arrived};
+use crate::store::identity::{self, Row};
+use crate::store::{StoreError, Tx, links};
+
+/// As `commit::attempt`, following links. `surely`: waits until nobody else can
+/// make the guess wrong.
+pub(super) async fn attempt(
+    core: &Core,
+    all: &[Arrived],
+    surely: bool,
+) -> Result<Committed, StoreError> {
+    let lineup = core.live.snapshot();
+    let by_id = commit::by_id(all);
+    let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
+
+    // Commits together: the new events, what they say about who is who, the
+    // states that change by both, where those customers stand, and the history of
+    // who moved.
+    let mut tx = core.db.begin_deferred().await?;
+    let inserted = events::insert(&mut tx, &sorted).await?;
+    let place = |message_id: String| commit::place(all, &by_id, &message_id);
+    let new: Vec<usize> = inserted.into_iter().filter_map(place).collect();
+    if new.is_empty() {
+        return Ok(Committed::nothing(all.len()));
+    }
+    if surely {
+        links::lock(&mut tx).await?;
+    }
+    let told = new.iter().filter_map(|index| all[*index].told()).collect();
+    let heard = hear(&mut tx, told).await?;
+    let (folded, decisions) = regroup(core, &mut tx, &lineup, &heard.groups, all, &new).await?;
+    tx.commit().await?;
+    decisions.count(&core.metrics.intake.assignments);
+    heard.count(&core.metrics.intake.links);
+    Ok(Committed::of(all, folded))
+}
+
+/// Folds the `new` ones of `all` events into the customers whose they are, once
+/// `groups` have come to hold; rebuilds and scores every customer who gained or
+/// lost an id by it. Changing groups takes `links::lock`.
+pub(super) async fn regroup(
+    core: &Core,
+    tx: &mut Tx,
+    lineup: &Lineup,
+    groups: &Groups,
+    all: &[Arrived],
+    new: &[usize],
+) -> Result<(Vec<Folded>, Decisions), StoreError> {
+    let plan = Plan::make(tx, groups, all, new).await?;
+    let mut rows = plan.take(core, tx).await?;
+    let work = plan.work(tx, &mut rows, all, new).await?;
+    let folded = commit::fold(core, tx, lineup, all, work).await?;
+    // Nothing has happened under the id: as if it had never been heard of.
+    let (folded, empty): (Vec<_>, Vec<_>) = folded.into_iter().partition(Folded::has_events);
+    identity::remove(tx, &empty.iter().map(|folded| &folded.customer).collect::<Vec<_>>()).await?;
+    let written: Vec<NewRow<'_>> = folded.iter().map(Folded::row).collect();
+    customers::update(tx, &written, core.clock.now()).await?;
+    let decisions = history::record(tx, folded.iter().map(Folded::change).collect()).await?;
+    assignments::record_merges(tx, &plan.merges(&rows, &folded)).await?;
+    Ok((folded, decisions))
+}
+
+/// Whose ids are whose, before and after.
+struct Plan<'g> {
+    before: HashMap<CustomerKey, CustomerKey>,
+    groups: &'g Groups,
+    /// Ids that come to another customer.
+    moved: Vec<CustomerKey>,
+    /// Under which the customers are kept that are to be written.
+    kept: BTreeSet<CustomerKey>,
+    /// All rows that matter.
+    ids: BTreeSet<CustomerKey>,
+}
+
+impl<'g> Plan<'g> {
+    async fn make(
+        tx: &mut Tx,
+        groups: &'g Groups,
+        all: &[Arrived],
+        new: &[usize],
+    ) -> Result<Self, StoreError> {
+        let named = new.iter().map(|index| &all[*index].event.customer);
+        let asked: HashSet<&CustomerKey> = named.clone().chain(groups.ids()).collect();
+        let before = identity::canonical(tx, &asked.into_iter().collect::<Vec<_>>()).await?;
+        let mut plan =
+            Self { before, groups, moved: Vec::new(), kept: BTreeSet::new(), ids: BTreeSet::new() };
+        let moved = groups.ids().filter(|id| plan.before(id) != plan.after(id));
+        let moved: Vec<CustomerKey> = moved.cloned().collect();
+        let ends = moved.iter().flat_map(|id| [plan.before(id), plan.after(id)]);
+        // Who has lost an id may have lost their own.
+        let ends = ends.filter(|end| plan.after(end) == *end);
+        let kept = named.clone().map(|id| plan.after(id)).chain(ends).cloned().collect();
+        (plan.moved, plan.kept) = (moved, kept);
+        plan.ids = named.chain(&plan.moved).chain(&plan.kept).cloned().collect();
+        Ok(plan)
+    }
+
+    fn before<'a>(&'a self, id: &'a CustomerKey) -> &'a CustomerKey {
+        self.before.get(id).unwrap_or(id)
+    }
+
+    fn after<'a>(&'a self, id: &'a CustomerKey) -> &'a CustomerKey {
+        self.groups.canonical(id).unwrap_or_else(|| self.before(id))
+    }
+
+    /// Locks every row that matters, makes those that are missing, and points
+    /// those of ids that have moved to where their customer is kept now. What
+    /// comes back is what the rows held until then.
+    async fn take(
+        &self,
+        core: &Core,
+        tx: &mut Tx,
+    ) -> Result<HashMap<CustomerKey, Row>, StoreError> {
+        let ids: Vec<&CustomerKey> = self.ids.iter().collect();
+        let rows = identity::lock(tx, &ids).await?;
+        for id in &ids {
+            let row = rows.get(*id);
+            if row.and_then(|row| row.merged_into.as_ref()).unwrap_or(id) != self.before(id) {
+                return Err(StoreError::Lost("an id came to another customer meanwhile".into()));
+            }
+        }
+        let missing: Vec<&CustomerKey> =
+            ids.into_iter().filter(|id| !rows.contains_key(*id)).collect();
+        let now = core.clock.now();
+        if identity::add(tx, &missing, now).await? < missing.len() as u64 {
+            return Err(StoreError::Lost("a customer was added by another transaction".into()));
+        }
+        let moved = self.moved.iter().map(|id| (id, Some(self.after(id)).filter(|to| *to != id)));
+        let moved: Vec<_> = moved.collect();
+        identity::point(tx, &moved, now).await?;
+        core.markers.note(moved.iter().filter(|(_, into)| into.is_some()).map(|(id, _)| *id));
+        Ok(rows)
+    }
+
+    /// What is to be folded into what, for each customer to be written. A customer
+    /// who has only gained ids gains their events; one who has lost some is made
+    /// anew.
+    async fn work(
+        &self,
+        tx: &mut Tx,
+        rows: &mut HashMap<CustomerKey, Row>,
+        all: &[Arrived],
+        new: &[usize],
+    ) -> Result<Vec<Fold>, StoreError> {
+        let mut events_of = HashMap::<&CustomerKey, Vec<usize>>::new();
+        for index in new {
+            events_of.entry(self.after(&all[*index].event.customer)).or_default().push(*index);
+        }
+        let new_ids: HashSet<&str> =
+            new.iter().map(|index| all[*index].event.message_id.as_str()).collect();
+        let mut work = Vec::with_capacity(self.kept.len());
+        for customer in &self.kept {
+            let row = rows.remove(customer);
+            let was_elsewhere = row.as_ref().is_some_and(|row| row.merged_into.is_some());
+            let has_lost = self
+                .moved
+                .iter()
+                .any(|id| self.before(id) == customer && self.after(id) != customer);
+            let held = row.as_ref().and_then(|row| row.held.clone());
+            let mut recheck_at = row.as_ref().and_then(|row| row.recheck_at);
+            let mut gained: Vec<Event> = Vec::new();
+            let base = if was_elsewhere || has_lost {
+                recheck_at = None;
+                Base::Replay(events::of_customer(tx, customer).await?)
+            } else {
+                let ids = self.moved.iter().filter(|id| self.after(id) == customer);
+                gained = events::of_ids(tx, &ids.collect::<Vec<_>>()).await?;
+                gained.retain(|event| !new_ids.contains(event.message_id.as_str()));
+                row.map_or(Base::New, |row| Base::Stored(row.state))
+            };
+            let events = events_of.remove(customer).unwrap_or_default();
+            work.push(Fold { customer: customer.clone(), events, gained, base, held, recheck_at });
+        }
+        Ok(work)
+    }
+
+    /// The customers of before, by their `rows`, who are part of one of the
+    /// `folded` now.
+    fn merges<'a>(
+        &'a self,
+        rows: &'a HashMap<CustomerKey, Row>,
+        folded: &'a [Folded],
+    ) -> Vec<NewMerge<'a>> {
+        let standing: HashMap<&CustomerKey, &Assignment> =
+            folded.iter().map(|folded| (&folded.customer, &*folded.assignment)).collect();
+        let merge = |customer| {
+            let into = self.after(customer);
+            let before = rows.get(customer)?.held.as_ref()?;
+            Some(NewMerge { customer, into, now: standing.get(into)?, before })
+        };
+        self.moved.iter().filter_map(merge).collect()
+    }
+}

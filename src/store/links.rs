@@ -1,0 +1,289 @@
+//! What was said about who is who: every link between two ids, the earliest
+//! saying of each.
+//!
+//! Which link is an id's first, and what follows from that, is decided under
+//! [`lock`]: one transaction at a time, of all replicas, changes links and
+//! groups. It is taken after the message ids and before the customers' rows, so
+//! nobody waits in a circle; and only for what nobody has said before, so the
+//! events of customers already known never see it.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+
+use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::identity::{Link, Told};
+use crate::domain::time::Timestamp;
+use crate::store::customers::customer_key;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// What is recorded of a link.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// When it was said first, and by which message; `None`: taken back.
+    pub told: Option<(Timestamp, MessageId)>,
+    /// What is said to have happened up to then does not count.
+    pub void_until: Option<Timestamp>,
+}
+
+/// One line of the list of a customer's links.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub link: Link,
+    pub recorded: Recorded,
+    /// The earliest of its id: the only one that may be followed.
+    pub is_first: bool,
+    /// The id stands under the same customer as the one it is said to belong to.
+    pub is_one: bool,
+}
+
+/// Waits for its turn to change links and groups, until this transaction ends.
+pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"select pg_advisory_xact_lock(hashtextextended('segmentd identity', 0)) as "locked!: ()""#
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// What is recorded of these links, as this transaction sees it.
+pub async fn recorded<'l>(
+    tx: &mut Tx,
+    links: impl Iterator<Item = &'l Link>,
+) -> Result<HashMap<Link, Recorded>, StoreError> {
+    read(&mut *tx.inner, links).await
+}
+
+/// What is recorded of these links.
+pub async fn read_recorded<'l>(
+    db: &ReadDb,
+    links: impl Iterator<Item = &'l Link>,
+) -> Result<HashMap<Link, Recorded>, StoreError> {
+    read(&db.pool, links).await
+}
+
+async fn read<'c, 'l>(
+    connection: impl PgExecutor<'c>,
+    links: impl Iterator<Item = &'l Link>,
+) -> Result<HashMap<Link, Recorded>, StoreError> {
+    let (from, to): (Vec<&str>, Vec<&str>) =
+        links.map(|link| (link.from.as_str(), link.to.as_str())).unzip();
+    let rows = sqlx::query!(
+        "select from_id, to_id, happened_at, message_id, void_until from customer_link
+         where (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
+        &from as &[&str],
+        &to as &[&str],
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok((
+                link(row.from_id, row.to_id)?,
+                recorded_as(row.happened_at, row.message_id, row.void_until)?,
+            ))
+        })
+        .collect()
+}
+
+/// The first links of these ids, by id.
+pub async fn firsts(
+    tx: &mut Tx,
+    from: &[&CustomerKey],
+) -> Result<HashMap<CustomerKey, Told>, StoreError> {
+    let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!"
+           from customer_link where is_first and from_id = any($1)"#,
+        &from as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let told = told(row.from_id, row.to_id, row.happened_at, row.message_id)?;
+            Ok((told.link.from.clone(), told))
+        })
+        .collect()
+}
+
+/// Of these ids, those that stand under a customer of `max_ids` ids, by when the
+/// last of its links happened: one that happened later cannot be followed.
+pub async fn full(
+    tx: &mut Tx,
+    ids: &[&CustomerKey],
+    max_ids: usize,
+) -> Result<HashMap<CustomerKey, Timestamp>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"select id as "id!", max(happened_at) as "last!"
+           from unnest($1::text[]) as asked (id)
+                left join customer on customer.customer_id = id
+                join customer as other
+                     on other.merged_into = coalesce(customer.merged_into, id)
+                join customer_link on from_id = other.customer_id and is_first
+           group by id having count(*) >= $2"#,
+        &ids as &[&str],
+        i64::try_from(max_ids).unwrap_or(i64::MAX) - 1,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter().map(|row| Ok((customer_key(row.id)?, from_sql(row.last)))).collect()
+}
+
+/// Every first link that hangs together with these ids.
+pub async fn connected(tx: &mut Tx, ids: Vec<CustomerKey>) -> Result<Vec<Told>, StoreError> {
+    let mut seen: HashSet<CustomerKey> = HashSet::new();
+    let mut first = HashMap::new();
+    let mut next = ids;
+    loop {
+        next.retain(|id| seen.insert(id.clone()));
+        if next.is_empty() {
+            return Ok(first.into_values().collect());
+        }
+        let asked: Vec<&str> = next.iter().map(CustomerKey::as_str).collect();
+        let rows = sqlx::query!(
+            r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!"
+               from customer_link where is_first and (from_id = any($1) or to_id = any($1))"#,
+            &asked as &[&str],
+        )
+        .fetch_all(&mut *tx.inner)
+        .await?;
+        next = Vec::new();
+        for row in rows {
+            let told = told(row.from_id, row.to_id, row.happened_at, row.message_id)?;
+            next.extend([told.link.from.clone(), told.link.to.clone()]);
+            first.insert(told.link.from.clone(), told);
+        }
+    }
+}
+
+/// These are no longer the first of their ids.
+pub async fn demote(tx: &mut Tx, links: &[&Link]) -> Result<(), StoreError> {
+    let from: Vec<&str> = links.iter().map(|link| link.from.as_str()).collect();
+    let to: Vec<&str> = links.iter().map(|link| link.to.as_str()).collect();
+    sqlx::query!(
+        "update customer_link set is_first = false
+         where (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
+        &from as &[&str],
+        &to as &[&str],
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Records sayings that are new or earlier than what is recorded, one of each
+/// link, and whether it is the first of its id.
+pub async fn put(tx: &mut Tx, links: &[(&Told, bool)]) -> Result<(), StoreError> {
+    let told = links.iter().map(|(told, _)| *told);
+    let from: Vec<&str> = told.clone().map(|t| t.link.from.as_str()).collect();
+    let to: Vec<&str> = told.clone().map(|t| t.link.to.as_str()).collect();
+    let times: Vec<DateTime<Utc>> = told.clone().map(|t| to_sql(t.at)).collect();
+    let messages: Vec<&str> = told.map(|t| t.message_id.as_str()).collect();
+    let first: Vec<bool> = links.iter().map(|(_, is_first)| *is_first).collect();
+    sqlx::query!(
+        "insert into customer_link (from_id, to_id, happened_at, message_id, is_first)
+         select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[])
+         on conflict (from_id, to_id) do update set
+             happened_at = excluded.happened_at, message_id = excluded.message_id,
+             is_first = excluded.is_first",
+        &from as &[&str],
+        &to as &[&str],
+        &times,
+        &messages as &[&str],
+        &first,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Takes a link back, with all that is yet to come and happened until then; and
+/// makes the next in time the first of its id: returns whose it is said to be.
+pub async fn take_back(
+    tx: &mut Tx,
+    link: &Link,
+    until: Timestamp,
+) -> Result<Option<CustomerKey>, StoreError> {
+    sqlx::query!(
+        "update customer_link
+         set happened_at = null, message_id = null, is_first = false, void_until = $3
+         where from_id = $1 and to_id = $2",
+        link.from.as_str(),
+        link.to.as_str(),
+        to_sql(until),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    let next = sqlx::query_scalar!(
+        "update customer_link set is_first = true
+         where from_id = $1 and to_id = (
+             select to_id from customer_link where from_id = $1 and happened_at is not null
+             order by happened_at, message_id limit 1)
+         returning to_id",
+        link.from.as_str(),
+    )
+    .fetch_optional(&mut *tx.inner)
+    .await?;
+    next.map(customer_key).transpose()
+}
+
+/// Links from or to one of these ids, at most `limit`, by the ids.
+pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Line>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
+    let rows = sqlx::query!(
+        r#"select from_id, to_id, happened_at, message_id, void_until, is_first,
+                  is_first and whose.merged_into is not null
+                      and whose.merged_into = coalesce(other.merged_into, to_id) as "is_one!"
+           from customer_link
+                left join customer as whose on whose.customer_id = from_id
+                left join customer as other on other.customer_id = to_id
+           where from_id = any($1) or to_id = any($1)
+           order by from_id, happened_at, to_id limit $2"#,
+        &ids as &[&str],
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Line {
+                link: link(row.from_id, row.to_id)?,
+                recorded: recorded_as(row.happened_at, row.message_id, row.void_until)?,
+                is_first: row.is_first,
+                is_one: row.is_one,
+            })
+        })
+        .collect()
+}
+
+fn link(from: String, to: String) -> Result<Link, StoreError> {
+    Ok(Link { from: customer_key(from)?, to: customer_key(to)? })
+}
+
+fn told(
+    from: String,
+    to: String,
+    at: DateTime<Utc>,
+    message_id: String,
+) -> Result<Told, StoreError> {
+    let message_id = message(message_id)?;
+    Ok(Told { at: from_sql(at), message_id, link: link(from, to)? })
+}
+
+fn recorded_as(
+    at: Option<DateTime<Utc>>,
+    message_id: Option<String>,
+    void_until: Option<DateTime<Utc>>,
+) -> Result<Recorded, StoreError> {
+    let message_id = message_id.map(message).transpose()?;
+    Ok(Recorded { told: at.map(from_sql).zip(message_id), void_until: void_until.map(from_sql) })
+}
+
+fn message(id: String) -> Result<MessageId, StoreError> {
+    MessageId::try_from(id)
+        .map_err(|why| StoreError::Corrupt { what: "message id", why: why.to_string() })
+}

@@ -1,0 +1,103 @@
+//! Which ids are one customer: by the set of links alone.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use segmentd::domain::id::CustomerKey;
+use segmentd::domain::identity::{Fate, Groups, Link, Told};
+use segmentd::domain::time::Timestamp;
+
+use crate::identity_oracle::canonical;
+
+fn id(text: &str) -> CustomerKey {
+    text.parse().unwrap()
+}
+
+fn told(at: i64, message: usize, from: &str, to: &str) -> Told {
+    Told {
+        at: Timestamp::from_millis(at),
+        message_id: format!("m{message}").parse().unwrap(),
+        link: Link { from: id(from), to: id(to) },
+    }
+}
+
+/// The first link of each id, as they are recorded.
+fn firsts(all: &[Told]) -> Vec<Told> {
+    let mut firsts = BTreeMap::<CustomerKey, Told>::new();
+    for told in all {
+        let first = firsts.entry(told.link.from.clone()).or_insert_with(|| told.clone());
+        if told < first {
+            *first = told.clone();
+        }
+    }
+    firsts.into_values().collect()
+}
+
+fn kept(groups: &Groups) -> BTreeMap<String, String> {
+    let kept = |id: &CustomerKey| groups.canonical(id).unwrap().to_string();
+    groups.ids().map(|id| (id.to_string(), kept(id))).collect()
+}
+
+fn some_links() -> impl Strategy<Value = Vec<Told>> {
+    let link = (0..4_i64, 0..8_u8, 0..8_u8).prop_filter("two ids", |(_, from, to)| from != to);
+    proptest::collection::vec(link, 0..14).prop_map(|links| {
+        let link = |(message, (at, from, to)): (usize, (i64, u8, u8))| {
+            told(at, message, &format!("i{from}"), &format!("i{to}"))
+        };
+        links.into_iter().enumerate().map(link).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn groups_are_those_of_the_plain_way(
+        all in some_links(), most in 1..6_usize, seed in any::<u64>(),
+    ) {
+        let mut first = firsts(&all);
+        let groups = Groups::of(first.clone(), most);
+        let mut expected = canonical(&all, most);
+        // An id that only later links name is alone, and not asked about.
+        expected.retain(|id, end| {
+            groups.canonical(&id.parse().unwrap()).is_some() || id != end
+        });
+        prop_assert_eq!(&kept(&groups), &expected);
+        for id in groups.ids() {
+            let ids = expected.values().filter(|end| **end == expected[id.as_str()]).count();
+            prop_assert!(ids <= most);
+        }
+
+        // In whatever order they come.
+        let turn = usize::try_from(seed % 1000).unwrap() % first.len().max(1);
+        first.rotate_left(turn);
+        prop_assert_eq!(Groups::of(first.clone(), most), groups.clone());
+        first.reverse();
+        prop_assert_eq!(Groups::of(first, most), groups);
+    }
+}
+
+#[test]
+fn chains_lead_to_their_end_and_circles_are_left_open() {
+    let chain = [told(1, 1, "a", "u"), told(2, 2, "u", "mail"), told(3, 3, "mail", "a")];
+    let groups = Groups::of(chain.to_vec(), 100);
+    for known in ["a", "u", "mail"] {
+        assert_eq!(groups.canonical(&id(known)), Some(&id("mail")));
+    }
+    assert_eq!(groups.fate(&id("mail")), Some(Fate::Circle));
+    assert_eq!(groups.canonical(&id("nobody")), None);
+    // At one instant the message decides.
+    let back = [told(1, 2, "a", "b"), told(1, 1, "b", "a")];
+    assert_eq!(Groups::of(back.to_vec(), 100).canonical(&id("b")), Some(&id("a")));
+}
+
+#[test]
+fn a_customer_has_so_many_ids_and_no_more() {
+    let devices = (0..5_u8).map(|device| {
+        let number = usize::from(device);
+        told(i64::from(device), number, &format!("d{device}"), "u")
+    });
+    let groups = Groups::of(devices.collect(), 4);
+    let fates: Vec<_> = (0..5).map(|d| groups.fate(&id(&format!("d{d}"))).unwrap()).collect();
+    let (followed, full) = (Fate::Followed, Fate::Full);
+    assert_eq!(fates, [followed, followed, followed, full, full]);
+    assert_eq!(groups.canonical(&id("d4")), Some(&id("d4")));
+}
