@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::api::ApiState;
@@ -46,7 +47,8 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
-        let stop = serve::stop_signal()?;
+        let stop = serve::stop_signal()?.shared();
+        let asked_to_stop = stop.clone();
         config.training.schedule = Some(Schedule::parse("* * * * *").map_err(anyhow::Error::msg)?);
         let state_directory = config.database.state_directory.clone();
         let app = App::build(config).await?;
@@ -85,6 +87,9 @@ impl Demo {
             self.replay(&sender, &state, shift).await
         };
         let outcome = tokio::select! {
+            // First: what fails from then on fails because the service is going.
+            biased;
+            () = asked_to_stop => Ok(()),
             outcome = shown => outcome,
             () = finish_of(&running) => Ok(()),
         };
