@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::identity_oracle::canonical;
 use crate::support::TestApp;
+use crate::support::draw::Draw;
 
 fn order(id: &str, who: &Value, value: u32) -> Value {
     let mut message = json!({
@@ -216,30 +217,6 @@ async fn a_shop_window_gathers_no_crowd() {
     assert!(app.metric("segmentd_identity_links_total{outcome=\"full\"}").await > 0);
     assert_eq!(app.get("/v1/customers/d900").await.0, 404);
     app.stop().await;
-}
-
-/// Numbers that look random and are the same each time (`SplitMix64`).
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-
-    fn number(&mut self, end: u32) -> u32 {
-        u32::try_from(self.below(end.into())).unwrap()
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            let other = usize::try_from(self.below(last as u64 + 1)).unwrap();
-            items.swap(last, other);
-        }
-    }
 }
 
 /// Events and links over a few ids, many at the same instant.

@@ -22,6 +22,7 @@ use segmentd::store::private::{PrivatePostgres, Settings};
 use segmentd::store::{Db, assignments, customers};
 use serde_json::{Value, json};
 
+use crate::support::draw::Draw;
 use crate::support::open_to_all;
 use crate::support::process::Process;
 
@@ -29,26 +30,6 @@ const CUSTOMERS: u64 = 200;
 const WRITERS: usize = 64;
 const EVENTS: u64 = 6000;
 const SERVER: Settings = Settings { binaries: None, max_connections: 100 };
-
-/// Numbers that look random and are the same each time (`SplitMix64`).
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            let other = usize::try_from(self.below(last as u64 + 1)).unwrap();
-            items.swap(last, other);
-        }
-    }
-}
 
 fn event(number: u64, draw: &mut Draw) -> Value {
     let ago = i64::try_from(draw.below(300 * 86_400)).unwrap() * 1000;
@@ -61,8 +42,8 @@ fn event(number: u64, draw: &mut Draw) -> Value {
         0 => json!({ "type": "track", "name": "Coupon Redeemed" }),
         1 => json!({ "type": "identify", "traits": { "age": format!("{}", draw.below(70)) } }),
         _ => json!({ "type": "track", "name": "Order Completed", "properties": {
-            "sales_value": f64::from(u32::try_from(draw.below(10_000)).unwrap()) / 100.0,
-            "retail_disc": f64::from(u32::try_from(draw.below(300)).unwrap()) / 7.0,
+            "sales_value": f64::from(draw.number(10_000)) / 100.0,
+            "retail_disc": f64::from(draw.number(300)) / 7.0,
             "lines": draw.below(20),
             "store_id": format!("{}", draw.below(9)),
         }}),

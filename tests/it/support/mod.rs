@@ -1,6 +1,7 @@
 //! The program under test: own database each, one private Postgres a test binary.
 
 pub(crate) mod clients;
+pub(crate) mod draw;
 pub(crate) mod flaky;
 pub(crate) mod process;
 
