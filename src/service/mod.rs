@@ -9,6 +9,7 @@ pub mod error;
 pub mod clock;
 pub mod random;
 pub mod durable;
+mod attempts;
 pub mod access;
 pub mod live;
 pub mod registry;

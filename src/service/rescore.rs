@@ -6,14 +6,10 @@ use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::history::{self, Decisions};
 use crate::service::live::Lineup;
-use crate::service::scoring;
+use crate::service::scoring::{self, CUSTOMERS_IN_PLACE};
 use crate::store::assignments::{Assignment, NewChange};
 use crate::store::customers::{self, Locked, NewRow};
 use crate::store::{StoreError, Tx, events};
-
-/// With more customers than this the work takes longer than an async thread
-/// may be held up (half a millisecond, some 30 µs each).
-const CUSTOMERS_IN_PLACE: usize = 16;
 
 /// Scores customers that `tx` has locked, and writes where they stand, with
 /// their history. States that this feature set cannot read are rebuilt from

@@ -7,6 +7,10 @@ use crate::domain::time::Timestamp;
 use crate::service::live::Lineup;
 use crate::store::assignments::Assignment;
 
+/// With more customers than this the work takes longer than an async thread
+/// may be held up (half a millisecond, some 10 µs each).
+pub const CUSTOMERS_IN_PLACE: usize = 48;
+
 /// Scores one customer for storing. Nobody needs the instant to be later than
 /// `no_later`: to look too soon does no harm, and less need be found out.
 pub fn assign(

@@ -84,9 +84,25 @@ pub struct NewRow<'a> {
     pub recheck_at: Option<Timestamp>,
 }
 
-/// Adds customers; returns how many were added: fewer than given when another
-/// transaction has added some of them meanwhile. `rows` must be sorted.
-pub async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
+/// Writes customers: those that are new, and those that this transaction has
+/// locked. `added` must be sorted; when another transaction has added one of
+/// them meanwhile, this one is lost.
+pub async fn write(
+    tx: &mut Tx,
+    added: &[NewRow<'_>],
+    known: &[NewRow<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if !added.is_empty() && insert(tx, added, now).await? < added.len() as u64 {
+        return Err(StoreError::Lost("a customer was added by another transaction".into()));
+    }
+    if !known.is_empty() {
+        update(tx, known, now).await?;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
     let columns = Columns::of(rows);
     let inserted = sqlx::query!(
         "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,

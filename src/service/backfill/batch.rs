@@ -6,6 +6,7 @@ use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
+use crate::service::attempts::Attempts;
 use crate::service::backfill::Backfill;
 use crate::service::live::Lineup;
 use crate::service::rebuild::{self, Rebuilt};
@@ -15,9 +16,6 @@ use crate::store::backfill::lock_free;
 use crate::store::customers::{self, Locked, NewRow};
 use crate::store::rebuild::Known;
 use crate::store::{StoreError, Tx, identity};
-
-/// A transaction that lost a race against another is tried again so often.
-const ATTEMPTS: usize = 5;
 
 /// Which of the customers to rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +64,11 @@ pub(super) async fn run<'k>(
     scope: Scope,
     wait: Wait,
 ) -> Result<Done<'k>, ServiceError> {
-    let mut attempt = 1;
+    let mut attempts = Attempts::default();
     loop {
         match attempt_run(work, keys, scope, wait).await {
-            Err(StoreError::Lost(why)) if attempt < ATTEMPTS => {
-                tracing::debug!(%why, attempt, "back-fill transaction tried again");
-                attempt += 1;
-            }
-            outcome => return Ok(outcome?),
+            Ok(done) => return Ok(done),
+            Err(error) => attempts.end_with(error)?,
         }
     }
 }
@@ -163,16 +158,9 @@ fn made<'k>(
 async fn save(tx: &mut Tx, made: &[Made<'_>], now: Timestamp) -> Result<(), StoreError> {
     let (known, added): (Vec<&Made<'_>>, Vec<_>) =
         made.iter().partition(|made| made.before.is_some());
-    if !added.is_empty() {
-        let rows: Vec<NewRow<'_>> = added.into_iter().map(Made::row).collect();
-        if customers::insert(tx, &rows, now).await? < rows.len() as u64 {
-            return Err(StoreError::Lost("a customer was added by another transaction".into()));
-        }
-    }
-    if !known.is_empty() {
-        let rows: Vec<NewRow<'_>> = known.into_iter().map(Made::row).collect();
-        customers::update(tx, &rows, now).await?;
-    }
+    let added: Vec<NewRow<'_>> = added.into_iter().map(Made::row).collect();
+    let known: Vec<NewRow<'_>> = known.into_iter().map(Made::row).collect();
+    customers::write(tx, &added, &known, now).await?;
     history::record(tx, made.iter().map(Made::change).collect()).await?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
+use crate::service::attempts::Attempts;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::fold::{Base, Fold, Folded};
@@ -15,9 +16,6 @@ use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
 use crate::store::{StoreError, Tx, events};
-
-/// A transaction that lost a race against another is tried again so often.
-const ATTEMPTS: usize = 5;
 
 /// What a commit did to each event, in their order.
 #[derive(Debug)]
@@ -70,28 +68,6 @@ pub(super) async fn commit(core: &Core, events: &[Arrived]) -> Result<Committed,
     };
     core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
     Ok(committed)
-}
-
-/// How often a transaction has lost a race.
-#[derive(Debug, Default)]
-pub(super) struct Attempts(usize);
-
-impl Attempts {
-    pub(super) fn has_lost(&self) -> bool {
-        self.0 > 0
-    }
-
-    /// Fails with what ended an attempt, unless there may be another.
-    pub(super) fn end_with(&mut self, error: StoreError) -> Result<(), StoreError> {
-        self.0 += 1;
-        match error {
-            StoreError::Lost(why) if self.0 < ATTEMPTS => {
-                tracing::debug!(%why, attempt = self.0, "intake transaction tried again");
-                Ok(())
-            }
-            error => Err(error),
-        }
-    }
 }
 
 /// Places of the events by message id, so that two transactions never wait for
@@ -171,15 +147,8 @@ pub(super) async fn fold(
 async fn save(core: &Core, tx: &mut Tx, folded: &[Folded]) -> Result<Decisions, StoreError> {
     let now = core.clock.now();
     let (added, known): (Vec<&Folded>, Vec<_>) = folded.iter().partition(|f| f.is_new);
-    if !added.is_empty() {
-        let rows: Vec<NewRow<'_>> = added.into_iter().map(Folded::row).collect();
-        if customers::insert(tx, &rows, now).await? < rows.len() as u64 {
-            return Err(StoreError::Lost("a customer was added by another transaction".into()));
-        }
-    }
-    if !known.is_empty() {
-        let rows: Vec<NewRow<'_>> = known.into_iter().map(Folded::row).collect();
-        customers::update(tx, &rows, now).await?;
-    }
+    let added: Vec<NewRow<'_>> = added.into_iter().map(Folded::row).collect();
+    let known: Vec<NewRow<'_>> = known.into_iter().map(Folded::row).collect();
+    customers::write(tx, &added, &known, now).await?;
     history::record(tx, folded.iter().map(Folded::change).collect()).await
 }

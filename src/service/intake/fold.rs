@@ -8,14 +8,11 @@ use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::live::Lineup;
-use crate::service::scoring;
+use crate::service::scoring::{self, CUSTOMERS_IN_PLACE};
 use crate::store::assignments::{Assignment, Held, NewChange};
 use crate::store::customers::NewRow;
 use crate::store::events::Arrived;
 
-/// With more customers than this the work takes longer than an async thread
-/// may be held up (half a millisecond, some 10 µs each).
-const CUSTOMERS_IN_PLACE: usize = 48;
 /// Events read back that take as long as a customer.
 const EVENTS_A_CUSTOMER: usize = 2;
 

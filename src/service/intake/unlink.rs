@@ -3,7 +3,7 @@
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{Groups, Link, MAX_IDS};
 use crate::service::ServiceError;
-use crate::service::intake::commit::Attempts;
+use crate::service::attempts::Attempts;
 use crate::service::intake::regroup::regroup;
 use crate::service::intake::{Core, Intake};
 use crate::store::{StoreError, identity, links};
