@@ -7,7 +7,8 @@
 use crate::domain::feature::{CustomerState, FeatureSet, StateError};
 use crate::domain::id::CustomerKey;
 use crate::store::StoreError;
-use crate::store::rebuild::{Known, Pages, Reader, Stored};
+use crate::store::events::Stored;
+use crate::store::rebuild::{Known, Pages, Reader};
 
 /// With more events than this a page takes longer than an async thread may be
 /// held up (half a millisecond, some 5 µs each).
@@ -20,6 +21,15 @@ pub struct Rebuilt {
     pub events: u64,
     /// Not all of the events: there were more than asked for.
     pub is_cut: bool,
+}
+
+/// A customer's state from all of their events, under whatever ids they came.
+pub async fn state(
+    reader: &mut impl Reader,
+    features: &FeatureSet,
+    customer: &CustomerKey,
+) -> Result<CustomerState, StoreError> {
+    Ok(replay(reader, features, customer, Known::default(), u64::MAX).await?.state)
 }
 
 /// Folds the events of a customer that are `known`; stops after a page or so

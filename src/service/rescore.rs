@@ -6,10 +6,11 @@ use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::history::{self, Decisions};
 use crate::service::live::Lineup;
+use crate::service::rebuild;
 use crate::service::scoring::{self, CUSTOMERS_IN_PLACE};
 use crate::store::assignments::{Assignment, NewChange};
 use crate::store::customers::{self, Locked, NewRow};
-use crate::store::{StoreError, Tx, events};
+use crate::store::{StoreError, Tx};
 
 /// Scores customers that `tx` has locked, and writes where they stand, with
 /// their history. States that this feature set cannot read are rebuilt from
@@ -34,8 +35,7 @@ pub(super) async fn rescore(
     let (mut scored, unreadable) =
         if locked.len() <= CUSTOMERS_IN_PLACE { work() } else { tokio::task::block_in_place(work) };
     for row in unreadable {
-        let events = events::of_customer(tx, &row.stored.customer).await?;
-        let state = CustomerState::replay(&lineup.features, &events);
+        let state = rebuild::state(tx, &lineup.features, &row.stored.customer).await?;
         let rebuilt = Some(state.to_bytes(&lineup.features));
         let again = Scored::new(row, &state, lineup, &mut Scratch::default(), now);
         scored.push(Scored { rebuilt, ..again });

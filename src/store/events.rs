@@ -1,8 +1,6 @@
 //! Accepted events: each once, by its message id.
 
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt;
-use sqlx::PgExecutor;
 use sqlx::types::Json;
 
 use crate::domain::event::{Event, EventKind, Properties};
@@ -11,7 +9,7 @@ use crate::domain::identity::{Link, Told};
 use crate::domain::time::Timestamp;
 use crate::store::assignments::Held;
 use crate::store::customers::customer_key;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{StoreError, Tx, from_sql, to_sql};
 
 /// An event, what it says about who is who, and when it came.
 #[derive(Debug, Clone)]
@@ -155,20 +153,14 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Every event of one customer, under whatever id it came, to rebuild a state
-/// from; sees this transaction's own.
-pub async fn of_customer(tx: &mut Tx, customer: &CustomerKey) -> Result<Vec<Event>, StoreError> {
-    replay(&mut *tx.inner, customer).await
-}
-
 /// The events that came under these ids, and no others; sees this transaction's
 /// own.
 pub async fn of_ids(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<Event>, StoreError> {
     let mut events = Vec::new();
     for id in ids {
         let rows = sqlx::query_as!(
-            Row,
-            r#"select message_id, kind, name, occurred_at, properties as "properties: JsonObject"
+            Stored,
+            r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
                from event where customer_id = $1"#,
             id.as_str(),
         )
@@ -180,61 +172,30 @@ pub async fn of_ids(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<Event>, Sto
     Ok(events)
 }
 
-/// Every event of one customer, under whatever id it came, to rebuild a state from.
-pub async fn read_of_customer(
-    db: &ReadDb,
-    customer: &CustomerKey,
-) -> Result<Vec<Event>, StoreError> {
-    replay(&db.pool, customer).await
+/// An event as it is stored.
+#[derive(Debug)]
+pub struct Stored {
+    pub(in crate::store) message_id: String,
+    pub(in crate::store) kind: String,
+    pub(in crate::store) name: String,
+    pub(in crate::store) occurred_at: DateTime<Utc>,
+    pub(in crate::store) properties: String,
 }
 
-async fn replay<'c>(
-    connection: impl PgExecutor<'c>,
-    customer: &CustomerKey,
-) -> Result<Vec<Event>, StoreError> {
-    let mut rows = sqlx::query_as!(
-        Row,
-        r#"select message_id, kind, name, occurred_at, properties as "properties: JsonObject"
-           from event
-           where customer_id = any(
-               array(select customer_id from customer where merged_into = $1) || $1)
-           order by occurred_at, message_id"#,
-        customer.as_str(),
-    )
-    .fetch(connection);
-    let mut events = Vec::new();
-    while let Some(row) = rows.try_next().await? {
-        events.push(row.read(customer)?);
-    }
-    Ok(events)
-}
-
-type JsonObject = Json<serde_json::Map<String, serde_json::Value>>;
-
-/// What of a stored event is read again.
-struct Row {
-    message_id: String,
-    kind: String,
-    name: String,
-    occurred_at: DateTime<Utc>,
-    properties: JsonObject,
-}
-
-impl Row {
-    fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
+impl Stored {
+    pub fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
+        let properties = stored(serde_json::from_str(&self.properties))?;
         Ok(Event {
-            message_id: stored(self.message_id.parse::<MessageId>())?,
+            message_id: stored(MessageId::try_from(self.message_id))?,
             customer: customer.clone(),
             kind: stored(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
             name: self.name.into_boxed_str(),
             timestamp: from_sql(self.occurred_at),
-            properties: stored(Properties::from_json(&self.properties, usize::MAX))?,
+            properties: stored(Properties::from_json(&properties, usize::MAX))?,
         })
     }
 }
 
-pub(in crate::store) fn stored<T, E: std::fmt::Display>(
-    value: Result<T, E>,
-) -> Result<T, StoreError> {
+fn stored<T, E: std::fmt::Display>(value: Result<T, E>) -> Result<T, StoreError> {
     value.map_err(|why| StoreError::Corrupt { what: "event", why: why.to_string() })
 }

@@ -4,15 +4,14 @@
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::domain::event::{Event, EventKind, Properties};
-use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::{self, StoredState};
-use crate::store::events::stored;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::events::Stored;
+use crate::store::{ReadDb, StoreError, Tx, to_sql};
 
-/// Events a page, or more of one instant: few enough to be folded between two breaths of other work,
-/// enough for most customers.
+/// Events a page, or more of one instant: few enough to be folded between two
+/// breaths of other work, enough for most customers.
 const PAGE: u16 = 500;
 
 /// Something to read through.
@@ -57,16 +56,6 @@ pub struct Pages {
     known: Known,
     /// The instant of the last one read.
     after: Option<DateTime<Utc>>,
-}
-
-/// An event as it is stored.
-#[derive(Debug)]
-pub struct Stored {
-    message_id: String,
-    kind: String,
-    name: String,
-    occurred_at: DateTime<Utc>,
-    properties: String,
 }
 
 impl Pages {
@@ -122,20 +111,6 @@ impl Pages {
         )
         .fetch_all(reader.connection())
         .await?)
-    }
-}
-
-impl Stored {
-    pub fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
-        let properties = stored(serde_json::from_str(&self.properties))?;
-        Ok(Event {
-            message_id: stored(MessageId::try_from(self.message_id))?,
-            customer: customer.clone(),
-            kind: stored(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
-            name: self.name.into_boxed_str(),
-            timestamp: from_sql(self.occurred_at),
-            properties: stored(Properties::from_json(&properties, usize::MAX))?,
-        })
     }
 }
 

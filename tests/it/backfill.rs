@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use segmentd::domain::feature::CustomerState;
 use segmentd::store::backfill::{Range, lay_out};
-use segmentd::store::{customers, events};
+use segmentd::store::customers;
+use segmentd::store::rebuild::{Known, Pages, Snapshot};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
@@ -53,7 +54,16 @@ async fn rebuilt(app: &TestApp) -> usize {
     let mut rebuilt = 0;
     for stored in states {
         if CustomerState::from_bytes(set, &stored.state).is_ok() {
-            let events = events::read_of_customer(app.db.read(), &stored.customer).await.unwrap();
+            let mut snapshot = Snapshot::open(app.db.read()).await.unwrap();
+            let all = Pages::of(&mut snapshot, &stored.customer, Known::default());
+            let (mut pages, mut events) = (all.await.unwrap(), Vec::new());
+            loop {
+                let page = pages.next(&mut snapshot).await.unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                events.extend(page.into_iter().map(|event| event.read(&stored.customer).unwrap()));
+            }
             assert_eq!(CustomerState::replay(set, &events).to_bytes(set), stored.state);
             rebuilt += 1;
         }

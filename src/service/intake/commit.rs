@@ -12,6 +12,7 @@ use crate::service::intake::Core;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::{hear, regroup};
 use crate::service::live::Lineup;
+use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
@@ -135,8 +136,8 @@ pub(super) async fn fold(
         tracing::debug!(customers = unreadable.len(), "states rebuilt from events");
         let mut again = Vec::with_capacity(unreadable.len());
         for fold in unreadable {
-            let base = Base::Replay(events::of_customer(tx, &fold.customer).await?);
-            again.push(Fold { base, ..fold });
+            let state = rebuild::state(tx, &lineup.features, &fold.customer).await?;
+            again.push(Fold { base: Base::Rebuilt(state), ..fold });
         }
         folded.extend(Fold::all(again, all, lineup, now).0);
     }

@@ -23,8 +23,8 @@ pub(super) enum Base {
     New,
     /// The state as stored.
     Stored(Vec<u8>),
-    /// Every event of the customer, the new ones included.
-    Replay(Vec<Event>),
+    /// Made of every event of the customer, the new ones included.
+    Rebuilt(CustomerState),
 }
 
 /// One customer's part of a commit.
@@ -63,7 +63,7 @@ impl Fold {
         lineup: &Lineup,
         now: Timestamp,
     ) -> (Vec<Folded>, Vec<Self>) {
-        let read_back: usize = work.iter().map(Self::read_back).sum();
+        let read_back: usize = work.iter().map(|fold| fold.gained.len()).sum();
         let in_place = work.len() + read_back / EVENTS_A_CUSTOMER <= CUSTOMERS_IN_PLACE;
         let fold = || {
             let mut scratch = Scratch::default();
@@ -79,14 +79,10 @@ impl Fold {
         if in_place { fold() } else { tokio::task::block_in_place(fold) }
     }
 
-    fn read_back(&self) -> usize {
-        self.gained.len() + if let Base::Replay(events) = &self.base { events.len() } else { 0 }
-    }
-
     fn state(&self, all: &[Arrived], lineup: &Lineup) -> Option<CustomerState> {
         let features = &lineup.features;
         let mut state = match &self.base {
-            Base::Replay(events) => return Some(CustomerState::replay(features, events)),
+            Base::Rebuilt(state) => return Some(state.clone()),
             Base::New => CustomerState::new(features),
             Base::Stored(bytes) => CustomerState::from_bytes(features, bytes).ok()?,
         };

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::domain::event::Event;
+use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Groups;
 use crate::service::history::{self, Decisions};
@@ -16,6 +17,7 @@ use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::hear::hear;
 use crate::service::live::Lineup;
+use crate::service::rebuild;
 use crate::store::assignments::{self, Assignment, NewMerge};
 use crate::store::customers::{self, NewRow};
 use crate::store::events::{self, Arrived};
@@ -68,7 +70,7 @@ pub(super) async fn regroup(
 ) -> Result<(Vec<Folded>, Decisions), StoreError> {
     let plan = Plan::make(tx, groups, all, new).await?;
     let mut rows = plan.take(core, tx).await?;
-    let work = plan.work(tx, &mut rows, all, new).await?;
+    let work = plan.work(tx, &lineup.features, &mut rows, all, new).await?;
     let folded = commit::fold(core, tx, lineup, all, work).await?;
     // Nothing has happened under the id: as if it had never been heard of.
     let (folded, empty): (Vec<_>, Vec<_>) = folded.into_iter().partition(Folded::has_events);
@@ -158,6 +160,7 @@ impl<'g> Plan<'g> {
     async fn work(
         &self,
         tx: &mut Tx,
+        features: &FeatureSet,
         rows: &mut HashMap<CustomerKey, Row>,
         all: &[Arrived],
         new: &[usize],
@@ -181,7 +184,7 @@ impl<'g> Plan<'g> {
             let mut gained: Vec<Event> = Vec::new();
             let base = if was_elsewhere || has_lost {
                 recheck_at = None;
-                Base::Replay(events::of_customer(tx, customer).await?)
+                Base::Rebuilt(rebuild::state(tx, features, customer).await?)
             } else {
                 let ids = self.moved.iter().filter(|id| self.after(id) == customer);
                 gained = events::of_ids(tx, &ids.collect::<Vec<_>>()).await?;

@@ -7,7 +7,9 @@ use futures_util::TryStreamExt;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::store::{ReadDb, customers, events};
+use crate::service::rebuild;
+use crate::store::rebuild::Snapshot;
+use crate::store::{ReadDb, customers};
 
 /// Rows in order of customer id, so that a run depends on the data alone.
 pub(super) async fn take(
@@ -21,7 +23,7 @@ pub(super) async fn take(
         let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
             state
         } else {
-            CustomerState::replay(features, &events::read_of_customer(db, &stored.customer).await?)
+            rebuild::state(&mut Snapshot::open(db).await?, features, &stored.customer).await?
         };
         rows.push(state.row(features, as_of));
     }
