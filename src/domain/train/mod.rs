@@ -9,6 +9,7 @@ pub mod dataset;
 pub mod seed;
 pub mod swap;
 pub mod kmeans;
+pub mod clusters;
 mod profile;
 mod finish;
 
@@ -21,6 +22,7 @@ use crate::domain::model::{ArtifactError, Model};
 use crate::domain::stats::Rng;
 use crate::domain::time::Timestamp;
 
+pub use clusters::Clusters;
 pub use dataset::Dataset;
 pub use spec::{CheckedSpec, TrainSpec};
 

@@ -1,0 +1,33 @@
+//! What every algorithm ends in: prototypes that one kernel can serve.
+//!
+//! A row belongs to the segment of the prototype that is nearest by
+//! Σ wⱼ (xⱼ − pⱼ)² + offset. k-means has one prototype a segment, all weights 1
+//! and no offset; a diagonal mixture has the inverse variances as weights and
+//! −2 ln(share) + Σ ln(variance) as offset, which is its own most likely
+//! component, exactly; density-based segments have several prototypes each.
+
+use ndarray::Array2;
+
+/// One complete outcome of one algorithm, in the encoded space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Clusters {
+    /// One a row: its segment as the algorithm has it; `None` is noise.
+    pub labels: Vec<Option<u32>>,
+    /// (`n_prototypes`, `n_columns`)
+    pub prototypes: Array2<f64>,
+    /// One a prototype: the segment it stands for. Every segment has one.
+    pub segment_of: Vec<u32>,
+    /// (`n_segments`, `n_columns`), positive; `None`: all 1.
+    pub weights: Option<Array2<f64>>,
+    /// One a prototype; `None`: all 0.
+    pub offsets: Option<Vec<f64>>,
+    /// One a segment: rows farther from its nearest prototype than this
+    /// (Euclidean, weighted) are noise. `None`: nobody is.
+    pub reach: Option<Vec<f64>>,
+}
+
+impl Clusters {
+    pub fn segments(&self) -> usize {
+        self.segment_of.iter().max().map_or(0, |last| *last as usize + 1)
+    }
+}
