@@ -68,8 +68,8 @@ impl Watch {
     /// is the one of `state` at `now`.
     ///
     /// Every row of an instant from `now` to before it has the answer that `row`
-    /// has; unless it is the least that is given, [`SHORTEST`] after `now` or the
-    /// newest event.
+    /// has; unless it is the least that is given: [`SHORTEST`] after `now` or the
+    /// newest event, or the jump if that is sooner still.
     pub fn recheck_at(
         &self,
         answerer: Answerer<'_>,
