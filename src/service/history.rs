@@ -29,11 +29,29 @@ impl Decisions {
 /// Records those assignments that are a customer's first, or name another
 /// segment or model than before. The customers must be locked by `tx`.
 pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisions, StoreError> {
-    let models = earlier_models(tx, &assigned).await?;
+    let models = match earlier_generations(&assigned) {
+        none if none.is_empty() => Models::new(),
+        generations => models::live_in(tx, &generations).await?,
+    };
+    let (changes, decisions) = split(assigned, &models);
+    assignments::record_changes(tx, &changes).await?;
+    Ok(decisions)
+}
+
+/// What [`record`] would record; `None` where only the database knows.
+pub fn changes<'a>(
+    assigned: impl Iterator<Item = NewChange<'a>>,
+) -> Option<(Vec<NewChange<'a>>, Decisions)> {
+    let assigned: Vec<NewChange<'a>> = assigned.collect();
+    earlier_generations(&assigned).is_empty().then(|| split(assigned, &Models::new()))
+}
+
+/// Those that are changes, and how often which decision was taken.
+fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a>>, Decisions) {
     let mut decisions = Decisions::default();
     let mut changes = Vec::new();
     for assigned in assigned {
-        match decide(&assigned, &models) {
+        match decide(&assigned, models) {
             Decision::First => decisions.first += 1,
             Decision::Moved => decisions.moved += 1,
             Decision::Kept => {
@@ -43,8 +61,7 @@ pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisio
         }
         changes.push(assigned);
     }
-    assignments::record_changes(tx, &changes).await?;
-    Ok(decisions)
+    (changes, decisions)
 }
 
 /// Makes room for the months to come, and drops those that ended more than
@@ -66,15 +83,16 @@ pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32,
 
 type Models = HashMap<i64, Option<ModelId>>;
 
-/// The models of the generations before, where they are not the present one.
-async fn earlier_models(tx: &mut Tx, assigned: &[NewChange<'_>]) -> Result<Models, StoreError> {
+/// The generations before, where they are not the present one: their models tell
+/// whether it is another model now.
+fn earlier_generations(assigned: &[NewChange<'_>]) -> Vec<i64> {
     let earlier = |change: &NewChange<'_>| {
         change.before.map(|held| held.generation).filter(|g| *g != change.now.generation)
     };
     let mut generations: Vec<i64> = assigned.iter().filter_map(earlier).collect();
     generations.sort_unstable();
     generations.dedup();
-    if generations.is_empty() { Ok(Models::new()) } else { models::live_in(tx, &generations).await }
+    generations
 }
 
 fn decide(change: &NewChange<'_>, models: &Models) -> Decision {

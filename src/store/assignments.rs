@@ -3,6 +3,8 @@
 //! The current one lies in the customer's own row and is written with the
 //! state (`store::customers`); here it is read, and its changes are recorded.
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::models::model_id;
@@ -56,41 +58,60 @@ pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<()
     if changes.is_empty() {
         return Ok(());
     }
-    let customers: Vec<&str> = changes.iter().map(|c| c.customer.as_str()).collect();
-    let now = changes.iter().map(|c| c.now);
-    let times: Vec<_> = now.clone().map(|a| to_sql(a.assigned_at)).collect();
-    let generations: Vec<i64> = now.clone().map(|a| a.generation).collect();
-    let fallbacks: Vec<bool> = now.clone().map(|a| a.model.is_none()).collect();
-    let segments: Vec<&str> = now.clone().map(|a| a.segment.as_str()).collect();
-    let distances: Vec<Option<f32>> = now.clone().map(|a| a.distance).collect();
-    let outliers: Vec<bool> = now.map(|a| a.outlier).collect();
-    let before = changes.iter().map(|c| c.before);
-    let old_generations: Vec<Option<i64>> =
-        before.clone().map(|held| held.map(|h| h.generation)).collect();
-    let old_fallbacks: Vec<Option<bool>> =
-        before.clone().map(|held| held.map(|h| h.fallback)).collect();
-    let old_segments: Vec<Option<&str>> =
-        before.map(|held| held.map(|h| h.segment.as_str())).collect();
+    let columns = Columns::of(changes);
     sqlx::query!(
         "insert into assignment_history
              (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
               previous_generation, previous_fallback, previous_segment)
          select * from unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::boolean[],
              $5::text[], $6::real[], $7::boolean[], $8::bigint[], $9::boolean[], $10::text[])",
-        &customers as &[&str],
-        &times,
-        &generations,
-        &fallbacks,
-        &segments as &[&str],
-        &distances as &[Option<f32>],
-        &outliers,
-        &old_generations as &[Option<i64>],
-        &old_fallbacks as &[Option<bool>],
-        &old_segments as &[Option<&str>],
+        &columns.customers as &[&str],
+        &columns.times,
+        &columns.generations,
+        &columns.fallbacks,
+        &columns.segments as &[&str],
+        &columns.distances as &[Option<f32>],
+        &columns.outliers,
+        &columns.old_generations as &[Option<i64>],
+        &columns.old_fallbacks as &[Option<bool>],
+        &columns.old_segments as &[Option<&str>],
     )
     .execute(&mut *tx.inner)
     .await?;
     Ok(())
+}
+
+/// Changes turned into columns: one array a column is what Postgres takes.
+pub(in crate::store) struct Columns<'a> {
+    pub(in crate::store) customers: Vec<&'a str>,
+    pub(in crate::store) times: Vec<DateTime<Utc>>,
+    pub(in crate::store) generations: Vec<i64>,
+    pub(in crate::store) fallbacks: Vec<bool>,
+    pub(in crate::store) segments: Vec<&'a str>,
+    pub(in crate::store) distances: Vec<Option<f32>>,
+    pub(in crate::store) outliers: Vec<bool>,
+    pub(in crate::store) old_generations: Vec<Option<i64>>,
+    pub(in crate::store) old_fallbacks: Vec<Option<bool>>,
+    pub(in crate::store) old_segments: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(in crate::store) fn of(changes: &[NewChange<'a>]) -> Self {
+        let now = changes.iter().map(|change| change.now);
+        let before = changes.iter().map(|change| change.before);
+        Self {
+            customers: changes.iter().map(|change| change.customer.as_str()).collect(),
+            times: now.clone().map(|a| to_sql(a.assigned_at)).collect(),
+            generations: now.clone().map(|a| a.generation).collect(),
+            fallbacks: now.clone().map(|a| a.model.is_none()).collect(),
+            segments: now.clone().map(|a| a.segment.as_str()).collect(),
+            distances: now.clone().map(|a| a.distance).collect(),
+            outliers: now.map(|a| a.outlier).collect(),
+            old_generations: before.clone().map(|held| held.map(|h| h.generation)).collect(),
+            old_fallbacks: before.clone().map(|held| held.map(|h| h.fallback)).collect(),
+            old_segments: before.map(|held| held.map(|h| h.segment.as_str())).collect(),
+        }
+    }
 }
 
 /// One line of history to write: an assigned customer is kept under another id

@@ -15,7 +15,8 @@ const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub url: String,
-    /// Connections of this process; a third of them, at least two, only read.
+    /// Connections of this process; a third of them only read, a quarter commit
+    /// without waiting for the disk, at least two each.
     pub max_connections: u32,
     pub acquire_timeout: Duration,
 }
@@ -45,12 +46,17 @@ impl Db {
     pub async fn connect(connection: &Connection) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(&connection.url)?.application_name("segmentd");
         let readers = (connection.max_connections / 3).max(2);
-        let writers = connection.max_connections.saturating_sub(readers).max(2);
+        let deferring = (connection.max_connections / 4).max(2);
+        let writers = connection.max_connections.saturating_sub(readers + deferring).max(2);
         let pool = pool_options(writers, connection).connect_with(options.clone()).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
-        let read = pool_options(readers, connection)
-            .connect_lazy_with(options.options([("default_transaction_read_only", "on")]));
-        Ok(Self { pool, read: ReadDb { pool: read } })
+        let with = |connections, setting| {
+            let options = options.clone().options([setting]);
+            pool_options(connections, connection).connect_lazy_with(options)
+        };
+        let deferred = with(deferring, ("synchronous_commit", "off"));
+        let read = ReadDb { pool: with(readers, ("default_transaction_read_only", "on")) };
+        Ok(Self { pool, deferred, read })
     }
 }
 

@@ -170,23 +170,23 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
 }
 
 /// Rows turned into columns: one array a column is what Postgres takes.
-struct Columns<'a> {
-    customers: Vec<&'a str>,
-    states: Vec<Option<&'a [u8]>>,
-    last_event_at: Vec<Option<DateTime<Utc>>>,
-    generations: Vec<i64>,
-    fallbacks: Vec<bool>,
-    segments: Vec<&'a str>,
-    distances: Vec<Option<f32>>,
-    p_values: Vec<Option<f64>>,
-    confidences: Vec<Option<f32>>,
-    outliers: Vec<bool>,
-    assigned_at: Vec<DateTime<Utc>>,
-    recheck_at: Vec<Option<DateTime<Utc>>>,
+pub(in crate::store) struct Columns<'a> {
+    pub(in crate::store) customers: Vec<&'a str>,
+    pub(in crate::store) states: Vec<Option<&'a [u8]>>,
+    pub(in crate::store) last_event_at: Vec<Option<DateTime<Utc>>>,
+    pub(in crate::store) generations: Vec<i64>,
+    pub(in crate::store) fallbacks: Vec<bool>,
+    pub(in crate::store) segments: Vec<&'a str>,
+    pub(in crate::store) distances: Vec<Option<f32>>,
+    pub(in crate::store) p_values: Vec<Option<f64>>,
+    pub(in crate::store) confidences: Vec<Option<f32>>,
+    pub(in crate::store) outliers: Vec<bool>,
+    pub(in crate::store) assigned_at: Vec<DateTime<Utc>>,
+    pub(in crate::store) recheck_at: Vec<Option<DateTime<Utc>>>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(rows: &[NewRow<'a>]) -> Self {
+    pub(in crate::store) fn of(rows: &[NewRow<'a>]) -> Self {
         let assigned = rows.iter().map(|row| row.assignment);
         Self {
             customers: rows.iter().map(|row| row.customer.as_str()).collect(),

@@ -127,18 +127,18 @@ pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<String>, St
 }
 
 /// Events turned into columns: one array a column is what Postgres takes.
-struct Columns<'a> {
-    ids: Vec<&'a str>,
-    customers: Vec<&'a str>,
-    kinds: Vec<&'a str>,
-    names: Vec<&'a str>,
-    times: Vec<DateTime<Utc>>,
-    received: Vec<DateTime<Utc>>,
-    properties: Vec<Json<&'a Properties>>,
+pub(in crate::store) struct Columns<'a> {
+    pub(in crate::store) ids: Vec<&'a str>,
+    pub(in crate::store) customers: Vec<&'a str>,
+    pub(in crate::store) kinds: Vec<&'a str>,
+    pub(in crate::store) names: Vec<&'a str>,
+    pub(in crate::store) times: Vec<DateTime<Utc>>,
+    pub(in crate::store) received: Vec<DateTime<Utc>>,
+    pub(in crate::store) properties: Vec<Json<&'a Properties>>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(arrived: &[&'a Arrived]) -> Self {
+    pub(in crate::store) fn of(arrived: &[&'a Arrived]) -> Self {
         let events = arrived.iter().map(|arrived| &arrived.event);
         debug_assert!(events.clone().is_sorted_by(|a, b| a.message_id < b.message_id));
         Self {

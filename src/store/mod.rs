@@ -19,6 +19,7 @@ pub mod keys;
 pub mod lease;
 pub mod links;
 pub mod models;
+pub mod optimistic;
 pub mod private;
 pub mod rebuild;
 pub mod runs;
@@ -34,6 +35,8 @@ pub use error::StoreError;
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: PgPool,
+    /// Its commits return before they are on disk.
+    deferred: PgPool,
     read: ReadDb,
 }
 
@@ -57,8 +60,7 @@ impl Db {
     /// A transaction whose commit returns before it is on disk, where a crash of
     /// Postgres would lose it. Nobody is to be told of it before [`Db::flush`].
     pub async fn begin_deferred(&self) -> Result<Tx, StoreError> {
-        let begin = "begin; set local synchronous_commit = off";
-        Ok(Tx { inner: self.pool.begin_with(begin).await? })
+        Ok(Tx { inner: self.deferred.begin().await? })
     }
 
     /// Returns once everything is on disk that could be seen when it was called:
@@ -80,6 +82,7 @@ impl Db {
     /// Waits until every connection has been given back, then closes them.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.deferred.close().await;
         self.read.pool.close().await;
     }
 }

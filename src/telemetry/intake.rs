@@ -3,7 +3,7 @@
 use prometheus::{Histogram, IntCounter, Registry};
 
 use super::Counters;
-use super::labels::{Decision, Failed, Link, Outcome, Part};
+use super::labels::{Decision, Failed, Link, Outcome, Part, Way};
 
 /// 1-2-5 steps up to the largest default batch: is the batch full or does the
 /// load not fill it?
@@ -19,6 +19,7 @@ pub struct Intake {
     /// Rejected events, by what was wrong first.
     pub rejected: Counters<Part>,
     pub failed: Counters<Failed>,
+    pub commits: Counters<Way>,
     /// Events per transaction.
     pub batch_events: Histogram,
     /// Time of one transaction, in seconds, from begin to commit.
@@ -46,6 +47,11 @@ impl Intake {
                 registry,
                 "segmentd_failed_events_total",
                 "Rejected events: kept for replay, not kept, replayed.",
+            )?,
+            commits: Counters::new(
+                registry,
+                "segmentd_intake_commits_total",
+                "Transactions of intake: in one statement, with locks, following links.",
             )?,
             batch_events: super::histogram(
                 registry,

@@ -57,6 +57,17 @@ label! {
 }
 
 label! {
+    /// How a commit of events went, in the order in which the ways are tried.
+    Way("way") {
+        /// In one statement: nobody was in the way.
+        LockFree = "lock_free",
+        Locking = "locking",
+        /// Following links between ids.
+        Linking = "linking",
+    }
+}
+
+label! {
     /// Which part of an event was refused. A property's own name never: senders
     /// choose it.
     Part("field") {

@@ -49,6 +49,26 @@ async fn replicas_follow_one_lineup() {
     one.stop().await;
 }
 
+/// Locks are taken only where somebody was in the way; an event sent again, with a
+/// new one beside it, counts once.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_take_locks_only_when_they_must() {
+    let app = TestApp::start().await;
+    let events = orders(2, 3);
+    let count = async |way: &str| -> u64 {
+        let (_, metrics) = app.admin("/metrics").await;
+        let line = format!("segmentd_intake_commits_total{{way=\"{way}\"}} ");
+        metrics.lines().find_map(|l| l.strip_prefix(&line)).unwrap().parse().unwrap()
+    };
+    app.post("/v1/events", json!([events[0]]).to_string()).await;
+    app.post("/v1/events", json!([events[1]]).to_string()).await;
+    assert_eq!((count("lock_free").await, count("locking").await), (2, 0));
+    let (status, answer) = app.post("/v1/events", json!([events[1], events[2]]).to_string()).await;
+    assert_eq!((status, &answer["accepted"], &answer["duplicate"]), (200, &json!(1), &json!(1)));
+    assert_eq!((count("lock_free").await, count("locking").await), (2, 1));
+    app.stop().await;
+}
+
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..300 {
         if holds().await {

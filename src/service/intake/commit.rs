@@ -10,13 +10,14 @@ use crate::service::attempts::Attempts;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::fold::{Base, Fold, Folded};
-use crate::service::intake::{hear, regroup};
+use crate::service::intake::{hear, optimistic, regroup};
 use crate::service::live::Lineup;
 use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
 use crate::store::{StoreError, Tx, events};
+use crate::telemetry::labels::Way;
 
 /// What a commit did to each event, in their order.
 #[derive(Debug)]
@@ -54,19 +55,22 @@ pub(super) async fn commit(core: &Core, events: &[Arrived]) -> Result<Committed,
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.intake.batch_events.observe(f64::from(size));
     let mut attempts = Attempts::default();
-    let mut known = hear::concerns(core.db.read(), &core.markers, events).await?;
+    let linking = hear::concerns(core.db.read(), &core.markers, events).await?;
+    let mut way = if linking { Way::Linking } else { Way::LockFree };
     let committed = loop {
-        let outcome = if known {
-            regroup::attempt(core, events, attempts.has_lost()).await.map(Some)
-        } else {
-            attempt(core, events).await
+        let outcome = match way {
+            Way::LockFree => optimistic::attempt(core, events).await,
+            Way::Locking => attempt(core, events).await,
+            Way::Linking => regroup::attempt(core, events, attempts.has_lost()).await.map(Some),
         };
         match outcome {
             Ok(Some(committed)) => break committed,
-            Ok(None) => known = true,
+            Ok(None) if way == Way::LockFree => way = Way::Locking,
+            Ok(None) => way = Way::Linking,
             Err(error) => attempts.end_with(error)?,
         }
     };
+    core.metrics.intake.commits.add(way, 1);
     core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
     Ok(committed)
 }

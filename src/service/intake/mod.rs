@@ -1,16 +1,18 @@
 //! Events in: each is counted once, its customer re-scored, all in one commit.
 //!
 //! Requests share transactions. A customer belongs to one shard of this
-//! process; a shard commits what has gathered while its last commit was on its
-//! way. So an idle service answers after one small transaction, a loaded one
-//! works in large ones, and no two shards ever wait for the same customer. The
-//! disk is waited for beside that, once for all that was committed meanwhile. A
-//! strict request has a transaction of its own beside them; ids, then customers,
-//! are taken in order everywhere, so nobody waits in a circle.
+//! process; what has gathered in a shard while its last commit was on its way is
+//! committed next. So an idle service answers after one small transaction, a
+//! loaded one works in large ones, and no two transactions of it ever meet at a
+//! customer, which is why they take no locks as long as no other process is in the
+//! way. The disk is waited for beside that, once for all that was committed
+//! meanwhile. A strict request has a transaction of its own beside them; ids, then
+//! customers, are taken in order everywhere, so nobody waits in a circle.
 
 mod commit;
 mod fold;
 mod hear;
+mod optimistic;
 mod regroup;
 mod replay;
 mod shard;
@@ -40,9 +42,10 @@ use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
 use hear::Markers;
+use optimistic::Trust;
 pub use replay::{Replayed, Which};
 pub use shard::Worker;
-use shard::{Shard, Verdict};
+use shard::{Shards, Verdict};
 pub use unlink::Unlinked;
 
 /// What a caller who finds the queue full is told: a commit takes milliseconds,
@@ -108,6 +111,7 @@ pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) metrics: Arc<Metrics>,
     pub(in crate::service::intake) max_batch_events: usize,
     pub(in crate::service::intake) markers: Markers,
+    pub(in crate::service::intake) trust: Trust,
 }
 
 /// The one way in for events.
@@ -116,7 +120,7 @@ pub struct Intake {
     core: Arc<Core>,
     failed: Arc<FailedEvents>,
     settings: Settings,
-    shards: Vec<Shard>,
+    shards: Shards,
     room: Arc<Semaphore>,
 }
 
@@ -133,11 +137,18 @@ impl Intake {
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
         let max_batch_events = settings.max_batch_events;
-        let markers = Markers::default();
-        let core =
-            Arc::new(Core { db, durability, live, clock, metrics, max_batch_events, markers });
-        let (shards, workers) =
-            (0..settings.shards.max(1)).map(|_| shard::new(Arc::clone(&core))).unzip();
+        let (markers, trust) = (Markers::default(), Trust::default());
+        let core = Arc::new(Core {
+            db,
+            durability,
+            live,
+            clock,
+            metrics,
+            max_batch_events,
+            markers,
+            trust,
+        });
+        let (shards, workers) = shard::new(&core, settings.shards);
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
         (Self { core, failed, settings, shards, room }, workers)
     }
@@ -283,15 +294,16 @@ impl Intake {
     ) -> Result<Vec<Outcome>, ServiceError> {
         let room = self.make_room(events.len(), when_full).await?;
         let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
-        let mut parts: Vec<Part> = self.shards.iter().map(|_| Part::default()).collect();
+        let mut parts: Vec<Part> = Vec::new();
+        parts.resize_with(self.shards.count(), Part::default);
         for (place, arrived) in events.into_iter().enumerate() {
             let part = &mut parts[self.shard_of(&arrived.event.customer)];
             part.places.push(place);
             part.events.push(arrived);
         }
-        let commits = self.shards.iter().zip(parts).filter(|(_, part)| !part.events.is_empty());
-        let commits = commits.map(|(shard, part)| async {
-            let verdicts = shard.commit(part.events).await?;
+        let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.events.is_empty());
+        let commits = parts.map(|(shard, part)| async move {
+            let verdicts = self.shards.commit(shard, part.events).await?;
             Ok::<_, ServiceError>(part.places.into_iter().zip(verdicts))
         });
         for (place, verdict) in try_join_all(commits).await?.into_iter().flatten() {
@@ -307,7 +319,7 @@ impl Intake {
         let mut hasher = DefaultHasher::new();
         customer.hash(&mut hasher);
         // Below the number of shards, so it always fits.
-        usize::try_from(hasher.finish() % self.shards.len() as u64).unwrap_or_default()
+        usize::try_from(hasher.finish() % self.shards.count() as u64).unwrap_or_default()
     }
 
     /// Room for so many events, all at once: a request is taken whole or not.

@@ -1,11 +1,16 @@
-//! One shard: a queue, and the worker that commits what is in it.
+//! The shards' queues, and the workers that commit what is in them.
+//!
+//! A worker takes what waits in a shard that nobody is working on. While little
+//! waits there is one transaction at a time, for all shards: it costs about as much
+//! as twenty events, so under many small requests one large transaction is worth
+//! more than two small ones side by side.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::domain::event::Event;
 use crate::service::ServiceError;
@@ -13,6 +18,9 @@ use crate::service::intake::Core;
 use crate::service::intake::commit::{Committed, commit};
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
+
+/// With so many events a transaction beside another is worth its while.
+const ENOUGH_EVENTS: usize = 64;
 
 /// One event after its commit; without a standing it had been counted before.
 #[derive(Debug)]
@@ -30,67 +38,173 @@ struct Batch {
     answer: oneshot::Sender<Answer>,
 }
 
-/// The way into a shard. How much may wait is bounded by whoever sends.
+/// The way in. How much may wait is bounded by whoever sends.
 #[derive(Debug)]
-pub(super) struct Shard {
-    queue: mpsc::UnboundedSender<Batch>,
+pub(super) struct Shards {
+    board: Arc<Board>,
+    count: usize,
     max_batch_events: usize,
 }
 
-/// What commits a shard's events.
+/// What commits the shards' events; there is one a shard.
 #[derive(Debug)]
 pub struct Worker {
-    queue: mpsc::UnboundedReceiver<Batch>,
+    board: Arc<Board>,
     core: Arc<Core>,
 }
 
-pub(super) fn new(core: Arc<Core>) -> (Shard, Worker) {
-    let (sender, queue) = mpsc::unbounded_channel();
-    (Shard { queue: sender, max_batch_events: core.max_batch_events }, Worker { queue, core })
+/// What waits where.
+#[derive(Debug)]
+struct Board {
+    shards: Mutex<All>,
+    news: Notify,
 }
 
-impl Shard {
-    /// Returns once all of these events are committed and on disk; one verdict each, in order.
-    pub(super) async fn commit(&self, events: Vec<Arrived>) -> Answer {
+#[derive(Debug)]
+struct All(Vec<Shard>);
+
+#[derive(Debug, Default)]
+struct Shard {
+    queue: VecDeque<Batch>,
+    waiting_events: usize,
+    /// A worker has taken from it and is not done: what comes later waits, so that
+    /// no two transactions of this process ever meet at a customer.
+    is_taken: bool,
+}
+
+/// What a worker has taken.
+#[derive(Debug, Default)]
+struct Taken {
+    shards: Vec<usize>,
+    batches: Vec<Batch>,
+}
+
+pub(super) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
+    let shards = shards.max(1);
+    let empty = (0..shards).map(|_| Shard::default()).collect();
+    let board = Arc::new(Board { shards: Mutex::new(All(empty)), news: Notify::new() });
+    let worker = |_| Worker { board: Arc::clone(&board), core: Arc::clone(core) };
+    let workers = (0..shards).map(worker).collect();
+    (Shards { board, count: shards, max_batch_events: core.max_batch_events }, workers)
+}
+
+impl Shards {
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Returns once all of these events are committed and on disk; one verdict each,
+    /// in order. All of them belong to the shard of this number.
+    pub(super) async fn commit(&self, shard: usize, events: Vec<Arrived>) -> Answer {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
         while !events.is_empty() {
             // A caller with many events takes its turns like everybody.
             let batch = events.drain(..events.len().min(self.max_batch_events)).collect();
             let (answer, answered) = oneshot::channel();
-            let stopped = || ServiceError::Unavailable("segmentd is stopping".into());
-            self.queue.send(Batch { events: batch, answer }).map_err(|_| stopped())?;
-            verdicts.extend(answered.await.map_err(|_| stopped())??);
+            self.board.put(shard, Batch { events: batch, answer });
+            let stopped = |_| ServiceError::Unavailable("segmentd is stopping".into());
+            verdicts.extend(answered.await.map_err(stopped)??);
         }
         Ok(verdicts)
     }
 }
 
+impl Board {
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, shard: usize, batch: Batch) {
+        let mut all = self.all();
+        let shard = &mut all.0[shard];
+        shard.waiting_events += batch.events.len();
+        shard.queue.push_back(batch);
+        self.tell(&all);
+    }
+
+    /// `None`: nothing is to be done yet.
+    fn take(&self, max_batch_events: usize) -> Option<Taken> {
+        let mut all = self.all();
+        if !all.are_due() {
+            return None;
+        }
+        let mut taken = Taken::default();
+        let mut events = 0;
+        for (number, shard) in all.0.iter_mut().enumerate().filter(|(_, shard)| shard.is_free()) {
+            events += shard.take(max_batch_events - events, &mut taken.batches);
+            taken.shards.push(number);
+            if events >= ENOUGH_EVENTS.min(max_batch_events) {
+                break;
+            }
+        }
+        self.tell(&all);
+        Some(taken)
+    }
+
+    fn give_back(&self, taken: &[usize]) {
+        let mut all = self.all();
+        for number in taken {
+            all.0[*number].is_taken = false;
+        }
+        self.tell(&all);
+    }
+
+    /// Wakes a worker if there is something to do. One wakes the next.
+    fn tell(&self, all: &All) {
+        if all.are_due() {
+            self.news.notify_one();
+        }
+    }
+}
+
+impl All {
+    fn are_due(&self) -> bool {
+        let free = self.0.iter().filter(|shard| shard.is_free());
+        let waiting: usize = free.map(|shard| shard.waiting_events).sum();
+        waiting >= ENOUGH_EVENTS || (waiting > 0 && !self.0.iter().any(|shard| shard.is_taken))
+    }
+}
+
+impl Shard {
+    fn is_free(&self) -> bool {
+        !self.is_taken && !self.queue.is_empty()
+    }
+
+    /// Takes batches until they hold `enough` events; returns how many they hold.
+    fn take(&mut self, enough: usize, batches: &mut Vec<Batch>) -> usize {
+        let mut events = 0;
+        while events < enough {
+            let Some(batch) = self.queue.pop_front() else { break };
+            events += batch.events.len();
+            batches.push(batch);
+        }
+        self.waiting_events -= events;
+        self.is_taken = true;
+        events
+    }
+}
+
 impl Worker {
-    /// Commits until `stopped`; what is in the queue by then is committed still.
-    pub async fn run(mut self, stopped: impl Future<Output = ()>) {
+    /// Commits until `stopped`; what waits by then is committed still.
+    pub async fn run(self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
+            while let Some(Taken { shards, batches }) = self.board.take(self.core.max_batch_events)
+            {
+                self.work(batches).await;
+                self.board.give_back(&shards);
+            }
             tokio::select! {
                 biased;
-                batch = self.queue.recv() => match batch {
-                    Some(first) => self.work(first).await,
-                    None => return,
-                },
+                () = self.board.news.notified() => {}
                 () = &mut stopped => return,
             }
         }
     }
 
-    /// Commits `first` together with what else is waiting.
-    async fn work(&mut self, first: Batch) {
-        let mut waiting = first.events.len();
-        let mut batches = vec![first];
-        while waiting < self.core.max_batch_events {
-            let Ok(batch) = self.queue.try_recv() else { break };
-            waiting += batch.events.len();
-            batches.push(batch);
-        }
+    /// Commits what several callers have sent, and answers each.
+    async fn work(&self, batches: Vec<Batch>) {
         let (events, answers): (Vec<_>, Vec<_>) =
             batches.into_iter().map(|batch| (batch.events, batch.answer)).unzip();
         let sizes: Vec<usize> = events.iter().map(Vec::len).collect();
