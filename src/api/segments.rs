@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::api::extract::{Caller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureDef;
-use crate::domain::model::Segment;
+use crate::domain::model::{Segment, UNASSIGNED};
 use crate::store::assignments;
 
 #[derive(Debug, Serialize)]
@@ -26,7 +26,8 @@ struct SegmentBody {
     /// Customers assigned to it now.
     customers: i64,
     outliers: i64,
-    /// What training found; null for the rule-based fallback.
+    /// What training found; null for the rule-based fallback, and for those in no
+    /// segment.
     profile: Option<Segment>,
 }
 
@@ -59,7 +60,13 @@ pub(super) async fn get_segments(
                     profile: Some(segment.clone()),
                 }
             };
-            model.segments().iter().map(body).collect()
+            let mut segments: Vec<SegmentBody> = model.segments().iter().map(body).collect();
+            if model.form().has_reach() {
+                let (customers, outliers) = sizes.get(UNASSIGNED).copied().unwrap_or_default();
+                let segment = UNASSIGNED.to_owned();
+                segments.push(SegmentBody { segment, customers, outliers, profile: None });
+            }
+            segments
         }
     };
     Ok(Json(SegmentsBody {

@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::id::ModelId;
-use crate::domain::model::{Model, Score, Scratch};
+use crate::domain::model::{Model, Score, Scratch, UNASSIGNED, Unusual};
 use crate::domain::recheck::{Answerer, Watch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
@@ -38,13 +38,18 @@ pub struct Lineup {
 pub struct Verdict<'l> {
     /// `None`: the rule-based fallback answered.
     pub model: Option<&'l ModelId>,
-    /// Place among the model's segments, or among the fallback's.
-    pub index: usize,
+    /// Place among the model's segments, or among the fallback's; `None`: in none.
+    pub index: Option<usize>,
+    /// [`UNASSIGNED`] where in none.
     pub segment: &'l str,
     pub label: &'l str,
+    /// The nearest segment: `segment` itself, unless the customer is in none.
+    pub nearest: Option<&'l str>,
     pub runner_up: Option<&'l str>,
     pub score: Option<Score>,
     pub outlier: bool,
+    /// In which way, if at all.
+    pub unusual: Option<Unusual>,
 }
 
 impl Lineup {
@@ -55,24 +60,29 @@ impl Lineup {
             let rfm = self.features.rfm().assess(row);
             return Verdict {
                 model: None,
-                index: rfm.index,
+                index: Some(rfm.index),
                 segment: rfm.key,
                 label: rfm.label,
+                nearest: None,
                 runner_up: None,
                 score: None,
                 outlier: false,
+                unusual: None,
             };
         };
         let score = model.score(row, scratch);
-        let segment = &model.segments()[score.segment];
+        let segments = model.segments();
+        let segment = score.segment().map(|index| &segments[index]);
         Verdict {
             model: Some(model.id()),
-            index: score.segment,
-            segment: &segment.key,
-            label: &segment.label,
-            runner_up: score.runner_up.map(|index| &*model.segments()[index].key),
+            index: score.segment(),
+            segment: segment.map_or(UNASSIGNED, |segment| &segment.key),
+            label: segment.map_or(UNASSIGNED, |segment| &segment.label),
+            nearest: Some(&segments[score.nearest].key),
+            runner_up: score.runner_up.map(|index| &*segments[index].key),
             score: Some(score),
             outlier: score.is_outlier(self.outlier_alpha),
+            unusual: model.unusual(&score, self.outlier_alpha),
         }
     }
 

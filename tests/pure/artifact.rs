@@ -39,7 +39,10 @@ fn format_1_opens_and_scores_as_it_did() {
     let mut scratch = model.scratch();
     for expected in expected {
         let score = model.score(&row(&expected.row), &mut scratch);
-        assert_eq!((score.segment, score.runner_up), (expected.segment, Some(expected.runner_up)));
+        assert_eq!(
+            (score.segment(), score.runner_up),
+            (Some(expected.segment), Some(expected.runner_up))
+        );
         assert!((score.distance - expected.distance).abs() <= 1e-4 * (1.0 + expected.distance));
         assert!((score.p_value - expected.p_value).abs() <= 1.0 / 400.0);
     }
@@ -86,8 +89,11 @@ fn altered_documents_are_refused() {
     let open = |pointer: &str, to: serde_json::Value| {
         Model::open(&altered(&bytes, pointer, to)).unwrap_err()
     };
-    assert!(matches!(open("/format", 2.into()), ArtifactError::Format(2)));
-    assert!(matches!(open("/prototypes/values/0", 1.5.into()), ArtifactError::SelfTest { .. }));
+    assert!(matches!(open("/format", 3.into()), ArtifactError::Format(3)));
+    assert!(matches!(
+        open("/form/prototypes/values/0", 1.5.into()),
+        ArtifactError::SelfTest { .. }
+    ));
     assert!(matches!(
         open("/encoder/codes/0/number/spread", 9.0.into()),
         ArtifactError::SelfTest { .. }
@@ -98,13 +104,18 @@ fn altered_documents_are_refused() {
         ("/encoder/codes/0/number/feature", 5.into()),
         ("/encoder/codes/2/number/clip", serde_json::json!([5.0, 1.0])),
         ("/encoder/columns", serde_json::json!([])),
-        ("/prototypes/width", 3.into()),
-        ("/prototypes/width", 0.into()),
-        ("/prototypes/values/0", serde_json::json!(1e30)),
+        ("/form/prototypes/width", 3.into()),
+        ("/form/prototypes/width", 0.into()),
+        ("/form/prototypes/values/0", serde_json::json!(1e30)),
         ("/limits/scales/0", serde_json::json!(-1.0)),
         ("/limits/category_of/0", 40.into()),
         ("/limits/categories/0/rows", 0.into()),
-        ("/segments/0/key", "s9".into()),
+        ("/segments/0/key", "S9".into()),
+        ("/segments/0/key", "s2".into()),
+        ("/segments/0/key", "unassigned".into()),
+        ("/segments/0/key", "a".repeat(33).into()),
+        ("/segments/0/id", "s1".into()),
+        ("/segments/0/id", "seg_".into()),
         ("/segments/0/share", serde_json::json!(1.5)),
         ("/segments/0/profile/0/feature", 5.into()),
         ("/segments/0/standouts/0/feature", 99.into()),
@@ -137,7 +148,7 @@ fn exercise(bytes: &[u8]) {
         assert!(score.p_value > 0.0 && score.p_value <= 1.0);
         assert!((0.0..=1.0).contains(&score.confidence()));
         assert!(model.explain(&row, &score).iter().all(|reason| reason.share.is_finite()));
-        assert!(!model.limit(score.segment, 0.01).is_nan());
+        assert!(!model.limit(score.nearest, 0.01).is_nan());
     }
 }
 

@@ -282,12 +282,19 @@ fn refusal(read: Result<InferRequest<'_>, Unreadable>) -> String {
     }
 }
 
-const SCORE: Score =
-    Score { segment: 1, distance: 0.5, runner_up: Some(0), runner_up_distance: 2.0, p_value: 0.25 };
+const SCORE: Score = Score {
+    nearest: 1,
+    reached: true,
+    distance: 0.5,
+    runner_up: Some(0),
+    runner_up_distance: 2.0,
+    p_value: 0.25,
+    edge_p_value: 0.5,
+};
 
 fn scored(score: Option<Score>) -> Scored<'static> {
     Scored {
-        segment: 1,
+        segment: Some(1),
         key: "s-2",
         label: "Größe",
         runner_up: score.map(|_| "s-1"),

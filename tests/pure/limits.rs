@@ -130,7 +130,7 @@ fn new_customers_are_flagged_at_the_promised_rate() {
 
         // Twelve bands at once: wider, so that all hold together.
         for segment in 0..4 {
-            let own: Vec<&Score> = scores.iter().filter(|s| s.segment == segment).collect();
+            let own: Vec<&Score> = scores.iter().filter(|s| s.nearest == segment).collect();
             assert!(own.len() > 600, "segment {segment} has {} rows", own.len());
             let (low, high) = binomial_band(own.len(), alpha, 0.995);
             let count = flagged(&own);

@@ -19,6 +19,7 @@ mod feature_journey;
 mod feature_laws;
 mod feature_set;
 mod feature_support;
+mod form;
 mod identity;
 mod identity_oracle;
 mod inference;

@@ -27,7 +27,7 @@ fn segments_are_ordered_named_and_described() {
     let mut scratch = Scratch::default();
     let mut recency: Vec<f64> = rows
         .iter()
-        .filter(|row| model.score(row, &mut scratch).segment == 0)
+        .filter(|row| model.score(row, &mut scratch).nearest == 0)
         .map(|row| if let Value::Number(x) = row.0[1] { x } else { f64::NAN })
         .collect();
     assert_eq!(recency.len() as u64, segments[0].size);
@@ -98,11 +98,13 @@ fn the_reference_counts_every_row_once() {
 #[test]
 fn scores_are_sure_on_a_prototype_and_unsure_on_a_border() {
     let score = |distance: f32, runner_up_distance: f32| Score {
-        segment: 0,
+        nearest: 0,
+        reached: true,
         distance,
         runner_up: Some(1),
         runner_up_distance,
         p_value: 0.01,
+        edge_p_value: 0.5,
     };
     assert_eq!((score(0.0, 2.0).confidence(), score(0.0, 2.0).margin()), (1.0, 2.0));
     assert_eq!((score(2.0, 2.0).confidence(), score(2.0, 2.0).margin()), (0.0, 0.0));
@@ -135,7 +137,7 @@ fn reasons_name_the_feature_that_is_off() {
     row.0[1] = Value::Number(900.0);
     let score = model.score(&row, &mut scratch);
     assert!(score.is_outlier(0.05));
-    assert!(score.distance > model.limit(score.segment, 0.05));
+    assert!(score.distance > model.limit(score.nearest, 0.05));
     let reasons = model.explain(&row, &score);
     assert_eq!(reasons.iter().map(|r| r.feature).max(), Some(3), "only what the model reads");
     assert!((reasons.iter().map(|r| r.share).sum::<f64>() - 1.0).abs() < 1e-9);

@@ -8,9 +8,10 @@ use segmentd::domain::model::{Model, Scratch};
 use segmentd::domain::recheck::{Answerer, SHORTEST, Watch};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
-use segmentd::domain::train::{self, TrainSpec};
+use segmentd::domain::train::{self, Search, TrainSpec};
 
 use crate::feature_support::{event, state_of};
+use crate::form::{Parts, found, parts};
 use crate::model_support::Quiet;
 
 const START: i64 = 19_700 * MILLIS_PER_DAY;
@@ -125,7 +126,12 @@ fn customer(set: &FeatureSet, rng: &mut Rng) -> CustomerState {
     state_of(set, &events)
 }
 
-fn model(set: &FeatureSet, states: &[CustomerState], rng: &mut Rng) -> Option<Model> {
+fn model(
+    set: &FeatureSet,
+    states: &[CustomerState],
+    form: Option<Parts>,
+    rng: &mut Rng,
+) -> Option<Model> {
     let rows: Vec<FeatureRow> = states
         .iter()
         .map(|state| {
@@ -137,7 +143,18 @@ fn model(set: &FeatureSet, states: &[CustomerState], rng: &mut Rng) -> Option<Mo
     let spec = TrainSpec { segments, starts: 1, minimum_rows: 20, ..TrainSpec::default() };
     let as_of = Timestamp::from_millis(START);
     let spec = spec.check().unwrap();
-    train::train(&spec, set.id(), set.features(), &rows, as_of, &Quiet).ok().map(|t| t.model)
+    let trained = match form {
+        None => train::train(&spec, set.id(), set.features(), &rows, as_of, &Quiet),
+        Some(parts) => {
+            let of = (set.id(), set.features());
+            train::train_by(&spec, of, &rows, as_of, &Quiet, |fitted| {
+                let points: Vec<Vec<f32>> =
+                    (0..fitted.rows()).map(|row| fitted.row(row).to_vec()).collect();
+                Ok((found(parts, &points, rng), Search::default()))
+            })
+        }
+    };
+    trained.ok().map(|trained| trained.model)
 }
 
 struct Case<'a> {
@@ -148,13 +165,13 @@ struct Case<'a> {
 
 impl Case<'_> {
     /// Segment and outlier flag, by full recomputation.
-    fn answer(&mut self, state: &CustomerState, at: i64) -> (usize, bool) {
+    fn answer(&mut self, state: &CustomerState, at: i64) -> (Option<usize>, bool) {
         let row = state.row(self.set, Timestamp::from_millis(at));
         match self.model {
-            None => (self.set.rfm().assess(&row).index, false),
+            None => (Some(self.set.rfm().assess(&row).index), false),
             Some(model) => {
                 let score = model.score(&row, &mut self.scratch);
-                (score.segment, score.is_outlier(OUTLIER_ALPHA))
+                (score.segment(), score.is_outlier(OUTLIER_ALPHA))
             }
         }
     }
@@ -198,11 +215,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn before_it_is_time_nothing_changes(seed in any::<u64>()) {
+    fn before_it_is_time_nothing_changes(
+        seed in any::<u64>(),
+        form in prop::option::of(parts()),
+    ) {
         let set = restless();
         let mut rng = Rng::new(seed, 0);
         let states: Vec<CustomerState> = (0..60).map(|_| customer(&set, &mut rng)).collect();
-        let model = model(&set, &states, &mut rng);
+        let model = model(&set, &states, form, &mut rng);
         for model in [None, model.as_ref()] {
             let watch = Watch::new(&set, model);
             let mut case = Case { set: &set, model, scratch: Scratch::default() };

@@ -86,7 +86,7 @@ const DEMO_LABELS: [&str; 5] = [
 fn one_segment_holds_everybody() {
     let model = train(spec(1), &shop_features(), &shoppers(400, 1)).unwrap().model;
     let score = model.score(&shoppers(1, 2)[0], &mut model.scratch());
-    assert_eq!((score.segment, score.runner_up), (0, None));
+    assert_eq!((score.segment(), score.runner_up), (Some(0), None));
     assert_eq!((score.runner_up_distance, score.confidence()), (f32::INFINITY, 1.0));
     assert_eq!(model.provenance().silhouette, None);
     assert_eq!(&*model.segments()[0].label, "average");

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Result;
 
 use crate::domain::feature::{FeatureRow, Value};
-use crate::domain::model::{Direction, Model, Reason, Score, Scratch};
+use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
 use crate::service::live::{Lineup, Verdict};
 
 /// One feature's part in the distance, in the feature's own unit.
@@ -126,10 +126,15 @@ impl<'l> Scores<'l> {
 
     fn scored(&mut self, verdict: &Verdict<'_>, score: &Score) -> Result<()> {
         let json = &mut self.json;
-        once(json, &mut self.written[verdict.index].nearest, |json| {
+        let names = |json: &mut Vec<u8>| {
             put(json, "\"segment\":", verdict.segment)?;
-            put(json, ",\"label\":", verdict.label)
-        })?;
+            put(json, ",\"label\":", verdict.label)?;
+            put(json, ",\"nearest\":", &verdict.nearest)
+        };
+        match verdict.index {
+            Some(index) => once(json, &mut self.written[index].nearest, names)?,
+            None => names(json)?,
+        }
         put(json, ",\"distance\":", &score.distance)?;
         match score.runner_up {
             Some(index) => once(json, &mut self.written[index].runner_up, |json| {
@@ -140,14 +145,17 @@ impl<'l> Scores<'l> {
         put(json, ",\"margin\":", &score.margin())?;
         put(json, ",\"confidence\":", &score.confidence())?;
         put(json, ",\"p_value\":", &score.p_value)?;
-        put(json, ",\"outlier\":", &verdict.outlier)
+        put(json, ",\"outlier\":", &verdict.outlier)?;
+        put(json, ",\"edge_p_value\":", &score.edge_p_value)?;
+        put(json, ",\"unusual\":", &verdict.unusual.map(Unusual::name))
     }
 }
 
 /// What a score of the fallback says where a model's has figures.
 const NO_DISTANCES: &str = concat!(
-    ",\"distance\":null,\"runner_up\":null,\"margin\":null",
-    ",\"confidence\":null,\"p_value\":null,\"outlier\":false"
+    ",\"nearest\":null,\"distance\":null,\"runner_up\":null,\"margin\":null",
+    ",\"confidence\":null,\"p_value\":null,\"outlier\":false",
+    ",\"edge_p_value\":null,\"unusual\":null"
 );
 
 fn put(json: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) -> Result<()> {

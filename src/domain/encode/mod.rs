@@ -3,11 +3,13 @@
 //!
 //! An encoder is fitted once on training rows and frozen. Each declared number
 //! is imputed, winsorised, transformed and scaled; each declared category
-//! becomes one column a value. Features without an encoding are skipped.
+//! becomes one column a value. Features without an encoding are skipped. A model
+//! may put the vector through a `projection` afterwards.
 
 mod transform;
 mod number;
 mod onehot;
+mod projection;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,8 @@ use crate::domain::feature::{Encoding, FeatureDef, FeatureRow, Sensitivity, Valu
 
 use number::NumberCode;
 use onehot::OneHotCode;
+
+pub use projection::Projection;
 
 /// The widest vector an encoder may make.
 pub const MAX_COLUMNS: usize = 1024;

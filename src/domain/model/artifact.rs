@@ -1,21 +1,29 @@
 //! The model at rest: one self-describing JSON document, addressed by its SHA-256.
 //!
-//! Every format ever written stays readable. A document is believed only after
-//! its shape is checked and it has scored its own test rows as it did on the
-//! machine that trained it.
+//! Every format ever written stays readable: this one is written, `legacy` reads
+//! what came before. A document is believed only after its shape is checked and
+//! it has scored its own test rows as it did on the machine that trained it.
+//!
+//! In order: `format`; `feature_set` and `features`; how a row becomes a vector
+//! (`encoder`, and `projection` where there is one); how a vector finds its
+//! segment (`form`) and what the `segments` are; how far from its segment is
+//! unusual (`limits`), and how far from everything (`oddity`); what the data looked like (`reference`); where it comes from
+//! (`provenance`); and what it must answer (`self_test`).
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::encode::{Encoder, MAX_ENCODED};
+use crate::domain::encode::{Encoder, Projection};
 use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::model::score::sized;
 use crate::domain::model::{
-    Limits, MAX_SEGMENTS, Model, Prototypes, Reference, Score, Scratch, Segment, Typical,
+    Form, Limits, MAX_SEGMENTS, Model, Oddity, Reference, Score, Scratch, Segment, Typical, legacy,
+    segment,
 };
 use crate::domain::time::Timestamp;
 
 /// The format written today.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Longer documents are refused unread.
 pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 /// Other machines' logarithm may differ in its last bits; anything beyond
@@ -29,7 +37,7 @@ pub enum ArtifactError {
     TooLong(usize),
     #[error("the document's address is {found}, not {expected}: it was altered or mixed up")]
     Address { expected: ModelId, found: ModelId },
-    #[error("format {0} is not known here; this version reads format {FORMAT}")]
+    #[error("format {0} is not known here; this version reads formats 1 to {FORMAT}")]
     Format(u32),
     #[error("the document cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -56,9 +64,14 @@ pub struct Document {
     pub(in crate::domain) feature_set: FeatureSetId,
     pub(in crate::domain) features: Vec<FeatureDef>,
     pub(in crate::domain) encoder: Encoder,
-    pub(in crate::domain) prototypes: Prototypes,
+    /// The last steps of the encoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::domain) projection: Option<Projection>,
+    pub(in crate::domain) form: Form,
     pub(in crate::domain) segments: Vec<Segment>,
     pub(in crate::domain) limits: Limits,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::domain) oddity: Option<Oddity>,
     pub(in crate::domain) reference: Reference,
     pub(in crate::domain) provenance: Provenance,
     pub(in crate::domain) self_test: Vec<SelfTest>,
@@ -81,7 +94,8 @@ pub struct Provenance {
     pub rows: u64,
     /// SHA-256 of the rows given, in order.
     pub rows_digest: Box<str>,
-    /// Sum of squared distances of the fitted rows to their prototypes, in encoded units.
+    /// Sum of squared distances (Manhattan: of distances) of the fitted rows to
+    /// their prototypes, in encoded units; rows in no segment left out.
     pub inertia: f64,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
@@ -113,10 +127,11 @@ impl Model {
             return Err(ArtifactError::TooLong(bytes.len()));
         }
         let Tag { format } = serde_json::from_slice(bytes)?;
-        if format != FORMAT {
-            return Err(ArtifactError::Format(format));
-        }
-        let document: Document = serde_json::from_slice(bytes)?;
+        let document: Document = match format {
+            1 => serde_json::from_slice::<legacy::Format1>(bytes)?.into_document(bytes),
+            FORMAT => serde_json::from_slice(bytes)?,
+            unknown => return Err(ArtifactError::Format(unknown)),
+        };
         document.check_shape().map_err(ArtifactError::Shape)?;
         document.check_answers()?;
         Ok(Self { id: ModelId::of(bytes), document })
@@ -139,16 +154,40 @@ impl Document {
     }
 
     pub(in crate::domain) fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
-        let vector = scratch.vector(self.encoder.width());
-        self.encoder.encode(row, vector);
-        let found = self.prototypes.two_nearest(vector);
-        let distance = found.nearest_squared.sqrt();
+        let (vector, place) = self.place(row, scratch);
+        let near = self.form.two_nearest(place);
+        let distance = self.form.distance(near.power);
+        let edge_p_value = self.limits.p_value(near.segment, distance);
         Score {
-            segment: found.nearest,
+            nearest: near.segment,
+            reached: near.reached,
             distance,
-            runner_up: found.second,
-            runner_up_distance: found.second_squared.sqrt(),
-            p_value: self.limits.p_value(found.nearest, distance),
+            runner_up: near.runner_up,
+            runner_up_distance: self.form.distance(near.runner_up_power),
+            p_value: match &self.oddity {
+                Some(oddity) => oddity.p_value(oddity.measure(vector)),
+                None => edge_p_value,
+            },
+            edge_p_value,
+        }
+    }
+
+    /// The encoded row, and the vector in which segments are told apart.
+    pub(super) fn place<'s>(
+        &self,
+        row: &FeatureRow,
+        scratch: &'s mut Scratch,
+    ) -> (&'s [f32], &'s [f32]) {
+        let Scratch { vector, image, .. } = scratch;
+        let vector = sized(vector, self.encoder.width());
+        self.encoder.encode(row, vector);
+        match &self.projection {
+            None => (vector, vector),
+            Some(projection) => {
+                let image = sized(image, projection.width(vector.len()));
+                projection.apply(vector, image);
+                (vector, image)
+            }
         }
     }
 
@@ -158,28 +197,24 @@ impl Document {
             return Err("there must be between 1 and 256 segments");
         }
         self.encoder.check(&self.features)?;
-        if !self.prototypes.is_whole()
-            || self.prototypes.width() != self.encoder.width()
-            || self.prototypes.count() != segments
-        {
-            return Err("there must be one prototype a segment, as wide as the encoder");
+        let mut width = self.encoder.width();
+        if let Some(projection) = &self.projection {
+            projection.check(width)?;
+            width = projection.width(width);
         }
-        if !self.prototypes.is_within(MAX_ENCODED) {
-            return Err("a prototype is out of range");
-        }
+        self.form.check(segments, width)?;
         if !self.limits.is_sound(segments) {
             return Err("the outlier limits are out of range or out of order");
+        }
+        if self.oddity.as_ref().is_some_and(|oddity| !oddity.is_sound(self.encoder.width())) {
+            return Err("the outlier reference is out of range or out of order");
         }
         if !self.reference.is_sound(self.features.len(), segments) {
             return Err("the training reference is out of range or out of order");
         }
-        for (index, segment) in self.segments.iter().enumerate() {
-            if *segment.key != *format!("s{}", index + 1) {
-                return Err("segments must be named s1, s2 … in order");
-            }
-            if !self.is_described(segment) {
-                return Err("a segment's description is out of range");
-            }
+        segment::check_names(&self.segments)?;
+        if !self.segments.iter().all(|segment| self.is_described(segment)) {
+            return Err("a segment's description is out of range");
         }
         if self.self_test.is_empty() {
             return Err("there are no self-test rows");
@@ -205,12 +240,12 @@ impl Document {
         let mut scratch = Scratch::default();
         for (row, test) in self.self_test.iter().enumerate() {
             let score = self.score(&test.feature_row(), &mut scratch);
-            let scale = test.distance + self.limits.scale(score.segment);
+            let scale = test.distance + self.limits.scale(score.nearest);
             let close = (score.distance - test.distance).abs() <= SELF_TEST_TOLERANCE * scale;
-            if score.segment != test.segment || !close {
+            if score.nearest != test.segment || !close {
                 return Err(ArtifactError::SelfTest {
                     row,
-                    segment: score.segment,
+                    segment: score.nearest,
                     distance: score.distance,
                     expected_segment: test.segment,
                     expected_distance: test.distance,
@@ -230,7 +265,7 @@ impl SelfTest {
         };
         Self {
             row: row.0.iter().map(cell).collect(),
-            segment: score.segment,
+            segment: score.nearest,
             distance: score.distance,
         }
     }

@@ -1,16 +1,18 @@
-//! Why a customer is as far from the prototype as it is: each feature's part.
+//! Why a customer is as far from the prototype as it is: each feature's part, in
+//! the feature's own unit whatever axes the model works in.
 
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::model::segment::Typical;
-use crate::domain::model::{Model, Score};
+use crate::domain::model::{Model, Score, Scratch};
 
 /// One feature's part in a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reason {
     /// Index into `Model::features`.
     pub feature: usize,
-    /// Its share of the squared distance to the prototype, 0..1; all shares
-    /// add up to 1, or to 0 for a customer exactly on the prototype.
+    /// Its share of the squared distance to the prototype (of the distance, where
+    /// the metric is Manhattan), 0..1; all shares add up to 1, or to 0 for a
+    /// customer exactly on the prototype.
     pub share: f64,
     /// The customer's value, in the feature's unit.
     pub value: Value,
@@ -33,38 +35,74 @@ impl Model {
     /// The reasons for the distance in `score`, which this model gave to
     /// `row`, largest share first. Allocates.
     pub fn explain(&self, row: &FeatureRow, score: &Score) -> Vec<Reason> {
-        let (Some(prototype), Some(segment)) =
-            (self.prototypes().rows().nth(score.segment), self.segments().get(score.segment))
-        else {
+        let Some(segment) = self.segments().get(score.nearest) else {
             return Vec::new();
         };
-        let mut vector = vec![0.0; self.encoder().width()];
-        self.encoder().encode(row, &mut vector);
-
-        let mut squared = vec![0.0_f64; self.features().len()];
-        let mut is_read = vec![false; self.features().len()];
-        for ((column, x), centre) in self.encoder().columns().iter().zip(&vector).zip(prototype) {
-            squared[column.feature] += (f64::from(*x) - f64::from(*centre)).powi(2);
-            is_read[column.feature] = true;
-        }
-        let total: f64 = squared.iter().sum();
-
-        let mut reasons: Vec<Reason> = (0..squared.len())
-            .filter(|feature| is_read[*feature])
-            .map(|feature| {
+        let typical = |feature: usize| {
+            let mut profiles = segment.profile.iter();
+            let found = profiles.find(|profile| profile.feature == feature);
+            found.map_or(Value::Missing, |profile| typical_value(&profile.here))
+        };
+        let parts = match self.projection() {
+            None => self.parts(row),
+            Some(_) => self.parts_behind_projection(row, typical),
+        };
+        let total: f64 = parts.iter().flatten().sum();
+        let mut reasons: Vec<Reason> = parts
+            .into_iter()
+            .enumerate()
+            .filter_map(|(feature, part)| {
+                let part = part?;
                 let value = row.0.get(feature).cloned().unwrap_or(Value::Missing);
-                let typical = segment
-                    .profile
-                    .iter()
-                    .find(|profile| profile.feature == feature)
-                    .map_or(Value::Missing, |profile| typical_value(&profile.here));
+                let typical = typical(feature);
                 let direction = direction(&value, &typical);
-                let share = if total > 0.0 { squared[feature] / total } else { 0.0 };
-                Reason { feature, share, value, typical, direction }
+                let share = if total > 0.0 { part / total } else { 0.0 };
+                Some(Reason { feature, share, value, typical, direction })
             })
             .collect();
         reasons.sort_by(|a, b| b.share.total_cmp(&a.share));
         reasons
+    }
+
+    /// Each feature's columns in the distance: they add up to it. `None` for a
+    /// feature that is not read.
+    fn parts(&self, row: &FeatureRow) -> Vec<Option<f64>> {
+        let mut scratch = Scratch::default();
+        let (_, vector) = self.document.place(row, &mut scratch);
+        let near = self.form().two_nearest(vector);
+        let mut parts = vec![None; self.features().len()];
+        let columns =
+            self.encoder().columns().iter().zip(self.form().parts(vector, near.prototype));
+        for (column, part) in columns {
+            *parts[column.feature].get_or_insert(0.0) += part;
+        }
+        parts
+    }
+
+    /// Other axes mix features, and a distance along them is no sum over
+    /// features. So a feature's part is what it alone takes off the distance by
+    /// taking its typical value; one that brings the customer nearer has none.
+    fn parts_behind_projection(
+        &self,
+        row: &FeatureRow,
+        typical: impl Fn(usize) -> Value,
+    ) -> Vec<Option<f64>> {
+        let mut scratch = Scratch::default();
+        let form = self.form();
+        let prototype = form.two_nearest(self.document.place(row, &mut scratch).1).prototype;
+        let mut distance = |row: &FeatureRow| {
+            form.parts(self.document.place(row, &mut scratch).1, prototype).sum::<f64>()
+        };
+        let here = distance(row);
+        let mut changed = row.clone();
+        changed.0.resize(self.features().len(), Value::Missing);
+        let mut parts = vec![None; changed.0.len()];
+        for feature in self.encoder().features() {
+            let own = std::mem::replace(&mut changed.0[feature], typical(feature));
+            parts[feature] = Some((here - distance(&changed)).max(0.0));
+            changed.0[feature] = own;
+        }
+        parts
     }
 }
 

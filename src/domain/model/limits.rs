@@ -33,7 +33,7 @@ pub struct Limits {
 /// The strangeness of one category's held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ranks {
+pub(in crate::domain) struct Ranks {
     /// Held-out rows in the category.
     rows: u32,
     /// Ascending values of strangeness…
@@ -89,7 +89,7 @@ impl Limits {
 }
 
 impl Ranks {
-    fn of(mut strangeness: Vec<f32>) -> Self {
+    pub(in crate::domain) fn of(mut strangeness: Vec<f32>) -> Self {
         strangeness.sort_unstable_by(|a, b| b.total_cmp(a));
         let mut kept =
             Self { rows: strangeness.len() as u32, strangeness: vec![], stranger: vec![] };
@@ -108,7 +108,7 @@ impl Ranks {
         kept
     }
 
-    fn p_value(&self, strangeness: f32) -> f64 {
+    pub(in crate::domain) fn p_value(&self, strangeness: f32) -> f64 {
         let below = self.strangeness.partition_point(|known| *known < strangeness);
         let at_least = match below.checked_sub(1) {
             Some(nearest_below) => self.stranger[nearest_below],
@@ -117,12 +117,12 @@ impl Ranks {
         p(at_least, self.rows)
     }
 
-    fn limit(&self, alpha: f64) -> f32 {
+    pub(super) fn limit(&self, alpha: f64) -> f32 {
         let first = self.stranger.partition_point(|stranger| p(*stranger, self.rows) > alpha);
         self.strangeness.get(first).copied().unwrap_or(f32::INFINITY)
     }
 
-    fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         self.strangeness.len() == self.stranger.len()
             && self.strangeness.is_sorted_by(|a, b| a < b)
             && self.strangeness.iter().all(|value| value.is_finite() && *value >= 0.0)

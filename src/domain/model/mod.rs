@@ -5,26 +5,33 @@
 //! in range and all its numbers finite.
 
 mod kernel;
+mod form;
 mod score;
 mod limits;
 mod segment;
 mod reference;
+mod legacy;
+pub(in crate::domain) mod oddity;
 mod artifact;
 mod explain;
+mod image;
 mod hold;
 
-use crate::domain::encode::Encoder;
+use crate::domain::encode::{Encoder, Projection};
 use crate::domain::feature::{FeatureDef, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 
 pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub use explain::{Direction, Reason};
+pub use form::{Form, MAX_PROTOTYPES, Metric, Near};
 pub(in crate::domain) use hold::Span;
 pub use kernel::{Prototypes, TwoNearest, squared_distance};
+pub(in crate::domain) use limits::Ranks;
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
+pub use oddity::Oddity;
 pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference};
-pub use score::{Score, Scratch};
-pub use segment::{Profile, Segment, Standout, Typical};
+pub use score::{Score, Scratch, UNASSIGNED, Unusual};
+pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
 pub(in crate::domain) use segment::{labels, standouts};
 
@@ -63,9 +70,14 @@ impl Model {
         &self.document.encoder
     }
 
-    /// One a segment, in the order of [`Self::segments`].
-    pub fn prototypes(&self) -> &Prototypes {
-        &self.document.prototypes
+    /// The last steps of the encoding, where there are any.
+    pub fn projection(&self) -> Option<&Projection> {
+        self.document.projection.as_ref()
+    }
+
+    /// How a vector finds its segment.
+    pub fn form(&self) -> &Form {
+        &self.document.form
     }
 
     /// The training data's bins and counts, to measure drift against.
@@ -80,7 +92,7 @@ impl Model {
     /// Working memory that already fits this model.
     pub fn scratch(&self) -> Scratch {
         let mut scratch = Scratch::default();
-        scratch.vector(self.encoder().width());
+        self.document.place(&FeatureRow(Vec::new()), &mut scratch);
         scratch
     }
 
@@ -90,8 +102,22 @@ impl Model {
         self.document.score(row, scratch)
     }
 
+    /// What tells the outliers, whatever the segments are; `None` in a model of
+    /// format 1, where the distance to the segment does.
+    pub fn oddity(&self) -> Option<&Oddity> {
+        self.document.oddity.as_ref()
+    }
+
+    /// In which way the customer of `score` is unusual, if at all.
+    pub fn unusual(&self, score: &Score, alpha: f64) -> Option<Unusual> {
+        if self.oddity().is_some() && score.is_outlier(alpha) {
+            return Some(Unusual::FarFromEverything);
+        }
+        (score.edge_p_value <= alpha).then_some(Unusual::EdgeOfSegment)
+    }
+
     /// The distance from the segment's prototype beyond which a customer's
-    /// p-value is at most `alpha`; infinite where too few rows were held out
+    /// [`Score::edge_p_value`] is at most `alpha`; infinite where too few rows were held out
     /// to tell, and for a segment that does not exist.
     pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
         if segment < self.segments().len() {

@@ -20,7 +20,10 @@ pub struct Reference {
     pub features: Vec<FeatureReference>,
     /// Rows in each segment.
     pub segments: Vec<u64>,
-    /// Held-out rows by distance to their prototype, in encoded units.
+    /// Rows in none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unassigned: u64,
+    /// Held-out rows by distance to their nearest prototype, in encoded units.
     pub distances: NumberBins,
 }
 
@@ -151,4 +154,9 @@ impl Reference {
                 }
             })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

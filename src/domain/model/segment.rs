@@ -1,16 +1,21 @@
 //! What a segment looks like to people: its size, its label, its typical values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::domain::encode::{Column, Role};
 use crate::domain::feature::FeatureDef;
+use crate::domain::id::hex;
+use crate::domain::model::score::UNASSIGNED;
 
 /// Contrasts below this do not make it into a label: the segment is within a
 /// quarter of a standard deviation of everybody.
 const LEAST_CONTRAST: f64 = 0.25;
 const LABEL_FEATURES: usize = 2;
+/// Of a key, and of what follows `seg_` in an id.
+const LONGEST_NAME: usize = 32;
 /// When two segments would share a label, this many features tell them apart.
 const LABEL_FEATURES_AT_MOST: usize = 4;
 
@@ -18,7 +23,10 @@ const LABEL_FEATURES_AT_MOST: usize = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Segment {
-    /// `s1` is the largest segment at training time, `s2` the next …
+    /// What it is through all retrainings: `seg_` and a few letters and digits.
+    pub id: Box<str>,
+    /// Its short name: of a first model's segments `s1` is the largest, `s2` the
+    /// next …
     pub key: Box<str>,
     /// In words: `high spend, low recency`. No two segments of a model share one.
     pub label: Box<str>,
@@ -63,18 +71,56 @@ pub struct Standout {
     pub feature: usize,
     /// What is compared: the value, its being missing, or one category's share.
     pub aspect: Role,
-    /// (prototype - mean of all customers) / their standard deviation, in the
+    /// (mean here - mean of all customers) / their standard deviation, in the
     /// encoded column; positive: higher or more often here.
     pub contrast: f64,
 }
 
-/// The columns in which `prototype` differs, strongest first; at most one a
-/// feature, none with a contrast below a quarter of a standard deviation.
+/// The names of one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentName {
+    pub id: Box<str>,
+    pub key: Box<str>,
+}
+
+impl SegmentName {
+    /// The id of a new segment, from what it is made of: as unlikely to be met
+    /// again as two documents of one address.
+    pub(in crate::domain) fn new(origin: &str, key: &str) -> Self {
+        let digest = Sha256::digest(format!("{origin}/{key}"));
+        Self { id: format!("seg_{}", &hex(&digest)[..16]).into(), key: key.into() }
+    }
+}
+
+/// What is wrong with the names of a model's segments.
+pub(super) fn check_names(segments: &[Segment]) -> Result<(), &'static str> {
+    let is_plain = |name: &str, longest: usize| {
+        (1..=longest).contains(&name.len())
+            && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    };
+    let mut ids = BTreeSet::new();
+    let mut keys = BTreeSet::from([UNASSIGNED]);
+    for Segment { id, key, .. } in segments {
+        let rest = id.strip_prefix("seg_");
+        if !rest.is_some_and(|rest| is_plain(rest, LONGEST_NAME)) || !ids.insert(&**id) {
+            return Err("segments must have ids of their own: seg_ and [a-z0-9_]{1,32}");
+        }
+        if !is_plain(key, LONGEST_NAME) || !keys.insert(key) {
+            return Err(
+                "segments must have keys of their own in [a-z0-9_]{1,32}, not `unassigned`",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The columns in which customers with the mean `here` differ, strongest first; at
+/// most one a feature, none with a contrast below a quarter of a standard deviation.
 ///
 /// `mean` and `deviation` describe each column over all training rows.
 pub(in crate::domain) fn standouts(
     columns: &[Column],
-    prototype: &[f32],
+    here: &[f64],
     mean: &[f64],
     deviation: &[f64],
 ) -> Vec<Standout> {
@@ -83,7 +129,7 @@ pub(in crate::domain) fn standouts(
         if deviation[place] <= 0.0 {
             continue;
         }
-        let contrast = (f64::from(prototype[place]) - mean[place]) / deviation[place];
+        let contrast = (here[place] - mean[place]) / deviation[place];
         // "Rarely web" says less than what the customers do instead.
         let telling = column.role == Role::Value || contrast > 0.0;
         let known = strongest.get(&column.feature).map_or(LEAST_CONTRAST, |s| s.contrast.abs());
@@ -102,6 +148,7 @@ pub(in crate::domain) fn standouts(
 pub(in crate::domain) fn labels(
     features: &[FeatureDef],
     standouts: &[Vec<Standout>],
+    names: &[SegmentName],
 ) -> Vec<Box<str>> {
     let mut labels: Vec<String> =
         standouts.iter().map(|all| words(features, all, LABEL_FEATURES)).collect();
@@ -111,7 +158,7 @@ pub(in crate::domain) fn labels(
         }
     }
     for segment in shared(&labels) {
-        labels[segment] = format!("{} (s{})", labels[segment], segment + 1);
+        labels[segment] = format!("{} ({})", labels[segment], names[segment].key);
     }
     labels.into_iter().map(String::into_boxed_str).collect()
 }

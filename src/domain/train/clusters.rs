@@ -8,6 +8,8 @@
 
 use ndarray::Array2;
 
+use crate::domain::train::kmeans::Partition;
+
 /// One complete outcome of one algorithm, in the encoded space.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clusters {
@@ -29,5 +31,18 @@ pub struct Clusters {
 impl Clusters {
     pub fn segments(&self) -> usize {
         self.segment_of.iter().max().map_or(0, |last| *last as usize + 1)
+    }
+}
+
+impl From<Partition> for Clusters {
+    fn from(partition: Partition) -> Self {
+        Self {
+            segment_of: (0..partition.centres.nrows() as u32).collect(),
+            labels: partition.labels.into_iter().map(Some).collect(),
+            prototypes: partition.centres,
+            weights: None,
+            offsets: None,
+            reach: None,
+        }
     }
 }

@@ -1,4 +1,7 @@
-//! From a partition to a sealed model: prototypes, limits, descriptions, reference.
+//! From clusters, of whatever algorithm, to a sealed model: limits, names,
+//! descriptions, reference.
+
+use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
@@ -6,15 +9,16 @@ use crate::domain::encode::Encoder;
 use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::id::{FeatureSetId, hex};
 use crate::domain::model::{
-    self, Document, FeatureReference, Limits, Model, NumberBins, Prototypes, Provenance, Reference,
-    Scratch, Segment, SelfTest, TwoNearest,
+    self, Document, FeatureReference, Form, Limits, Metric, Model, Near, NumberBins, Provenance,
+    Ranks, Reference, Scratch, Segment, SegmentName, SelfTest,
 };
 use crate::domain::stats::Rng;
 use crate::domain::time::Timestamp;
 use crate::domain::train::dataset::Split;
-use crate::domain::train::kmeans::BestOf;
+use crate::domain::train::shape::{self, Found, Shape};
 use crate::domain::train::{
-    Dataset, FitError, OutlierCheck, SELF_TEST_STREAM, TrainReport, TrainSpec, Trained, profile,
+    Dataset, FitError, OutlierCheck, Progress, SELF_TEST_STREAM, Search, TrainReport, TrainSpec,
+    Trained, oddity, profile,
 };
 
 /// About this many self-test rows, and at least one a segment.
@@ -37,28 +41,37 @@ pub(super) fn finish(
     encoder: Encoder,
     encoded: &Dataset,
     split: &Split,
-    best: BestOf,
+    (found, search): (&Found, Search),
+    progress: &dyn Progress,
 ) -> Result<Trained, FitError> {
-    let prototypes = ordered_prototypes(encoded, &best)?;
-    let placed = place(encoded, &prototypes);
-    let sizes = sizes(&placed, 0..placed.len(), prototypes.count());
-    if let Some(segment) = sizes.iter().position(|size| *size == 0) {
-        return Err(FitError::EmptySegment { segment, segments: sizes.len() });
-    }
-    let fitted = Fitted::measure(&placed, split, sizes.len());
-    let held_out: Vec<(usize, f32)> =
-        split.held_out.iter().map(|row| (placed[*row].nearest, distance(&placed[*row]))).collect();
+    let points = match &found.projection {
+        None => Cow::Borrowed(encoded),
+        Some(projection) => Cow::Owned(shape::project(encoded, projection)),
+    };
+    let Shape { form, placed, sizes, names } = Shape::of(found, &points)?;
+    let rows_digest = digest(given.rows);
+    let spec = serde_json::to_value(given.settings).map_err(model::ArtifactError::from)?;
+    let names = names.unwrap_or_else(|| first_names(given, &rows_digest, &spec, sizes.len()));
+
+    let fitted = Fitted::measure(&form, &placed, split, sizes.len());
+    let distance = |row: &usize| (placed[*row].segment, form.distance(placed[*row].power));
+    let held_out: Vec<(usize, f32)> = split.held_out.iter().map(distance).collect();
     let limits = Limits::calibrate(
         fitted.scales.clone(),
         &fitted.expected(given.settings.holdout_share),
         &held_out,
     );
-    let outliers = check_outliers(&fitted, given.settings.holdout_share, &held_out);
-
+    let kept = encoded.select(&split.held_out);
+    let fitted_rows = encoded.select(&split.fitted);
+    let oddity = oddity::fit(&fitted_rows, &kept, given.settings.seed, progress)?;
+    let outliers = check_outliers(&oddity::measured(&kept, |vector| oddity.measure(vector)));
+    let rows = given.rows.len() as u64;
+    let unassigned = rows - sizes.iter().sum::<u64>();
     let reference = Reference {
-        rows: given.rows.len() as u64,
+        rows,
         features: FeatureReference::of_all(given.defs, given.rows),
         segments: sizes.clone(),
+        unassigned,
         distances: NumberBins::deciles(
             &held_out.iter().map(|(_, distance)| f64::from(*distance)).collect::<Vec<_>>(),
         ),
@@ -67,18 +80,20 @@ pub(super) fn finish(
         format: model::FORMAT,
         feature_set: given.feature_set.clone(),
         features: given.defs.to_vec(),
-        segments: describe(given, &encoder, encoded, &prototypes, &placed, &sizes),
+        segments: describe(given, &encoder, encoded, &placed, &sizes, names),
         encoder,
-        prototypes,
+        projection: found.projection.clone(),
+        form,
         limits,
+        oddity: Some(oddity),
         reference,
         provenance: Provenance {
             code_version: env!("CARGO_PKG_VERSION").into(),
-            spec: serde_json::to_value(given.settings).map_err(model::ArtifactError::from)?,
+            spec,
             seed: given.settings.seed,
             as_of: given.as_of,
-            rows: given.rows.len() as u64,
-            rows_digest: digest(given.rows).into(),
+            rows,
+            rows_digest: rows_digest.into(),
             inertia: fitted.inertia,
             silhouette: fitted.silhouette,
         },
@@ -89,20 +104,33 @@ pub(super) fn finish(
     let bytes = document.seal()?;
     let model = Model::open(&bytes)?;
     let report = TrainReport {
-        rows: given.rows.len() as u64,
+        rows,
         fitted_rows: split.fitted.len() as u64,
         held_out_rows: split.held_out.len() as u64,
         columns: encoded.columns(),
         left_out: left_out(given.defs, model.encoder()),
         sizes,
+        unassigned,
         inertia: fitted.inertia,
-        iterations: best.partition.iterations,
-        start: best.start,
-        inertia_by_start: best.inertias,
+        iterations: search.iterations,
+        start: search.start,
+        inertia_by_start: search.inertia_by_start,
         silhouette: fitted.silhouette,
         outliers,
     };
     Ok(Trained { bytes, model, report })
+}
+
+/// Of a first model: keys s1, s2 … from the largest on, and ids that follow from
+/// what was trained on and how.
+fn first_names(
+    given: &Given<'_>,
+    rows_digest: &str,
+    spec: &serde_json::Value,
+    segments: usize,
+) -> Vec<SegmentName> {
+    let origin = format!("{}/{rows_digest}/{}/{spec}", given.feature_set, given.as_of.millis());
+    (1..=segments).map(|place| SegmentName::new(&origin, &format!("s{place}"))).collect()
 }
 
 fn left_out(defs: &[FeatureDef], encoder: &Encoder) -> Vec<Box<str>> {
@@ -111,64 +139,10 @@ fn left_out(defs: &[FeatureDef], encoder: &Encoder) -> Vec<Box<str>> {
     unused.map(|(_, def)| def.name.clone()).collect()
 }
 
-/// The centres rounded to `f32`, that of the largest segment first; of equally
-/// large ones the one whose numbers are smaller, compared from the left.
-fn ordered_prototypes(encoded: &Dataset, best: &BestOf) -> Result<Prototypes, FitError> {
-    let mut centres: Vec<Vec<f32>> = best
-        .partition
-        .centres
-        .rows()
-        .into_iter()
-        .map(|centre| centre.iter().map(|x| *x as f32).collect())
-        .collect();
-    let build = |centres: &[Vec<f32>]| {
-        Prototypes::new(encoded.columns(), centres.concat())
-            .ok_or(FitError::EmptySegment { segment: 0, segments: centres.len() })
-    };
-    let unordered = build(&centres)?;
-    let placed = place(encoded, &unordered);
-    let sizes = sizes(&placed, 0..placed.len(), centres.len());
-    let mut order: Vec<usize> = (0..centres.len()).collect();
-    order.sort_by(|a, b| {
-        let by_numbers = || {
-            let pairs = centres[*a].iter().zip(&centres[*b]);
-            pairs.map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne()).unwrap_or(a.cmp(b))
-        };
-        sizes[*b].cmp(&sizes[*a]).then_with(by_numbers)
-    });
-    centres = order.iter().map(|place| centres[*place].clone()).collect();
-    build(&centres)
-}
-
-/// Every row's two nearest prototypes, as serving finds them.
-fn place(encoded: &Dataset, prototypes: &Prototypes) -> Vec<TwoNearest> {
-    let chunks = encoded.map_chunks(|rows| {
-        rows.filter_map(|row| encoded.row(row).to_slice().map(|x| prototypes.two_nearest(x)))
-            .collect::<Vec<_>>()
-    });
-    chunks.concat()
-}
-
-fn distance(found: &TwoNearest) -> f32 {
-    found.nearest_squared.sqrt()
-}
-
-fn sizes(
-    placed: &[TwoNearest],
-    rows: impl IntoIterator<Item = usize>,
-    segments: usize,
-) -> Vec<u64> {
-    let mut sizes = vec![0; segments];
-    for row in rows {
-        sizes[placed[row].nearest] += 1;
-    }
-    sizes
-}
-
 /// What the fitted rows say about each segment.
 struct Fitted {
-    /// Rows in each segment.
-    sizes: Vec<u64>,
+    /// Rows nearest to each segment.
+    nearest: Vec<u64>,
     /// Root mean square distance to the prototype; that over all rows for a
     /// segment whose rows all sit on the prototype, 1 when all rows do.
     scales: Vec<f32>,
@@ -177,35 +151,45 @@ struct Fitted {
 }
 
 impl Fitted {
-    fn measure(placed: &[TwoNearest], split: &Split, segments: usize) -> Self {
+    fn measure(form: &Form, placed: &[Near], split: &Split, segments: usize) -> Self {
+        let mut nearest = vec![0; segments];
         let mut squares = vec![0.0_f64; segments];
-        let mut silhouettes = 0.0;
+        let (mut inertia, mut silhouettes, mut assigned) = (0.0, 0.0, 0_u64);
         for row in &split.fitted {
-            let found = &placed[*row];
-            squares[found.nearest] += f64::from(found.nearest_squared);
-            if found.second_squared > 0.0 {
-                silhouettes += 1.0 - f64::from(found.nearest_squared / found.second_squared).sqrt();
+            let near = &placed[*row];
+            let power = f64::from(near.power);
+            nearest[near.segment] += 1;
+            squares[near.segment] += match form.metric() {
+                Metric::Euclidean => power,
+                Metric::Manhattan => power * power,
+            };
+            if near.reached {
+                assigned += 1;
+                inertia += power;
+                if near.runner_up_power > 0.0 {
+                    let distance = |power| f64::from(form.distance(power));
+                    silhouettes += 1.0 - distance(near.power) / distance(near.runner_up_power);
+                }
             }
         }
-        let sizes = sizes(placed, split.fitted.iter().copied(), segments);
-        let inertia: f64 = squares.iter().sum();
         let rows = split.fitted.len() as f64;
-        let overall = positive((inertia / rows).sqrt() as f32).unwrap_or(1.0);
+        let overall = squares.iter().sum::<f64>() / rows;
+        let overall = positive(overall.sqrt() as f32).unwrap_or(1.0);
         let scales = squares
             .iter()
-            .zip(&sizes)
+            .zip(&nearest)
             .map(|(sum, size)| {
                 positive((sum / (*size).max(1) as f64).sqrt() as f32).unwrap_or(overall)
             })
             .collect();
-        let silhouette = (segments > 1).then(|| silhouettes / rows);
-        Self { sizes, scales, inertia, silhouette }
+        let silhouette = (segments > 1).then(|| silhouettes / assigned.max(1) as f64);
+        Self { nearest, scales, inertia, silhouette }
     }
 
     /// Held-out rows to expect in each segment.
     fn expected(&self, holdout_share: f64) -> Vec<f64> {
         let ratio = holdout_share / (1.0 - holdout_share);
-        self.sizes.iter().map(|size| *size as f64 * ratio).collect()
+        self.nearest.iter().map(|rows| *rows as f64 * ratio).collect()
     }
 }
 
@@ -213,24 +197,16 @@ fn positive(x: f32) -> Option<f32> {
     (x > 0.0 && x.is_finite()).then_some(x)
 }
 
-fn check_outliers(
-    fitted: &Fitted,
-    holdout_share: f64,
-    held_out: &[(usize, f32)],
-) -> Vec<OutlierCheck> {
-    let (calibrating, judged) = held_out.split_at(held_out.len() / 2);
-    let expected: Vec<f64> = fitted.expected(holdout_share).iter().map(|rows| rows / 2.0).collect();
-    let limits = Limits::calibrate(fitted.scales.clone(), &expected, calibrating);
+fn check_outliers(oddities: &[f32]) -> Vec<OutlierCheck> {
+    let (calibrating, judged) = oddities.split_at(oddities.len() / 2);
+    let ranks = Ranks::of(calibrating.to_vec());
     CHECKED_ALPHAS
         .iter()
-        .map(|alpha| {
-            let beyond =
-                |(segment, distance): &&(usize, f32)| limits.p_value(*segment, *distance) <= *alpha;
-            OutlierCheck {
-                alpha: *alpha,
-                rows: judged.len() as u64,
-                flagged: judged.iter().filter(beyond).count() as u64,
-            }
+        .map(|alpha| OutlierCheck {
+            alpha: *alpha,
+            rows: judged.len() as u64,
+            flagged: judged.iter().filter(|oddity| ranks.p_value(**oddity) <= *alpha).count()
+                as u64,
         })
         .collect()
 }
@@ -239,45 +215,72 @@ fn describe(
     given: &Given<'_>,
     encoder: &Encoder,
     encoded: &Dataset,
-    prototypes: &Prototypes,
-    placed: &[TwoNearest],
+    placed: &[Near],
     sizes: &[u64],
+    names: Vec<SegmentName>,
 ) -> Vec<Segment> {
     let (mean, variance) = encoded.column_moments();
     let deviation: Vec<f64> = variance.iter().map(|variance| variance.sqrt()).collect();
-    let standouts: Vec<_> = prototypes
-        .rows()
-        .map(|prototype| model::standouts(encoder.columns(), prototype, &mean, &deviation))
+    let standouts: Vec<_> = means(encoded, placed, sizes)
+        .iter()
+        .map(|here| model::standouts(encoder.columns(), here, &mean, &deviation))
         .collect();
-    let labels = model::labels(given.defs, &standouts);
-    let segment_of: Vec<usize> = placed.iter().map(|found| found.nearest).collect();
+    let labels = model::labels(given.defs, &standouts, &names);
+    let segment_of: Vec<Option<usize>> =
+        placed.iter().map(|near| near.reached.then_some(near.segment)).collect();
     let profiles = profile::all(given.defs, given.rows, &segment_of, sizes.len());
-    labels
+    names
         .into_iter()
+        .zip(labels)
         .zip(standouts)
         .zip(profiles)
-        .enumerate()
-        .map(|(index, ((label, standouts), profile))| Segment {
-            key: format!("s{}", index + 1).into(),
+        .zip(sizes)
+        .map(|((((name, label), standouts), profile), size)| Segment {
+            id: name.id,
+            key: name.key,
             label,
-            size: sizes[index],
-            share: sizes[index] as f64 / given.rows.len() as f64,
+            size: *size,
+            share: *size as f64 / given.rows.len() as f64,
             profile,
             standouts,
         })
         .collect()
 }
 
+/// The mean of each encoded column over the rows of each segment.
+fn means(encoded: &Dataset, placed: &[Near], sizes: &[u64]) -> Vec<Vec<f64>> {
+    let zero = || vec![vec![0.0; encoded.columns()]; sizes.len()];
+    let chunks = encoded.map_chunks(|rows| {
+        let mut sums = zero();
+        for row in rows.filter(|row| placed[*row].reached) {
+            for (sum, x) in sums[placed[row].segment].iter_mut().zip(encoded.row(row)) {
+                *sum += f64::from(*x);
+            }
+        }
+        sums
+    });
+    let mut means = zero();
+    for sums in chunks {
+        for (mean, sum) in means.iter_mut().flatten().zip(sums.iter().flatten()) {
+            *mean += sum;
+        }
+    }
+    for (mean, size) in means.iter_mut().zip(sizes) {
+        mean.iter_mut().for_each(|sum| *sum /= (*size).max(1) as f64);
+    }
+    means
+}
+
 /// Made-up rows: each value is drawn on its own from the rows of one segment,
 /// so that no customer's row is in the document, and sensitive values are left
 /// out. The rows kept are those farthest from a border between segments, where
 /// another machine's rounding cannot change the answer.
-fn self_test(given: &Given<'_>, document: &Document, placed: &[TwoNearest]) -> Vec<SelfTest> {
+fn self_test(given: &Given<'_>, document: &Document, placed: &[Near]) -> Vec<SelfTest> {
     let segments = document.segments.len();
     let per_segment = (SELF_TEST_ROWS / segments).max(1);
     let mut members = vec![Vec::new(); segments];
-    for (row, found) in placed.iter().enumerate() {
-        members[found.nearest].push(row);
+    for (row, near) in placed.iter().enumerate() {
+        members[near.segment].push(row);
     }
     let mut rng = Rng::new(given.settings.seed, SELF_TEST_STREAM);
     let mut scratch = Scratch::default();
@@ -286,7 +289,7 @@ fn self_test(given: &Given<'_>, document: &Document, placed: &[TwoNearest]) -> V
         for _ in 0..per_segment * SELF_TEST_TRIES {
             let mixed = mixed_row(given, rows, &mut rng);
             let score = document.score(&mixed, &mut scratch);
-            candidates[score.segment].push((score, mixed));
+            candidates[score.nearest].push((score, mixed));
         }
     }
     candidates

@@ -11,6 +11,8 @@ pub mod swap;
 pub mod kmeans;
 pub mod clusters;
 mod profile;
+mod shape;
+mod oddity;
 mod finish;
 
 use serde::Serialize;
@@ -24,6 +26,7 @@ use crate::domain::time::Timestamp;
 
 pub use clusters::Clusters;
 pub use dataset::Dataset;
+pub use shape::Found;
 pub use spec::{CheckedSpec, TrainSpec};
 
 /// Random streams of one seed; the starts of k-means take those from 16 on.
@@ -83,6 +86,8 @@ pub struct TrainReport {
     pub left_out: Vec<Box<str>>,
     /// Rows in each segment, in the order of the segments.
     pub sizes: Vec<u64>,
+    /// Rows in none.
+    pub unassigned: u64,
     /// Sum of squared distances of the fitted rows to their prototypes.
     pub inertia: f64,
     /// Lloyd iterations of the winning start.
@@ -93,7 +98,8 @@ pub struct TrainReport {
     pub inertia_by_start: Vec<f64>,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
-    /// One half of the held-out rows judged by limits from the other half.
+    /// One half of the held-out rows, how far they are from everything judged by
+    /// the other half.
     pub outliers: Vec<OutlierCheck>,
 }
 
@@ -104,6 +110,17 @@ pub struct OutlierCheck {
     /// Rows judged; about `alpha` of them should be flagged.
     pub rows: u64,
     pub flagged: u64,
+}
+
+/// How the clusters of a run were come by.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Search {
+    /// Iterations of the winning start.
+    pub iterations: usize,
+    /// The start that won, counted from 0.
+    pub start: usize,
+    /// The inertia each start ended with.
+    pub inertia_by_start: Vec<f64>,
 }
 
 /// Splits `rows`, fits the encoder, clusters, calibrates, describes and seals.
@@ -118,6 +135,26 @@ pub fn train(
     as_of: Timestamp,
     progress: &dyn Progress,
 ) -> Result<Trained, FitError> {
+    train_by(spec, (feature_set, defs), rows, as_of, progress, |fitted| {
+        let best = kmeans::best_of(fitted, spec.spec(), progress)?;
+        let search = Search {
+            iterations: best.partition.iterations,
+            start: best.start,
+            inertia_by_start: best.inertias,
+        };
+        Ok((Found::plain(best.partition.into()), search))
+    })
+}
+
+/// [`train`] with another algorithm, which is given the fitted rows, encoded.
+pub fn train_by(
+    spec: &CheckedSpec,
+    (feature_set, defs): (&FeatureSetId, &[FeatureDef]),
+    rows: &[FeatureRow],
+    as_of: Timestamp,
+    progress: &dyn Progress,
+    algorithm: impl FnOnce(&Dataset) -> Result<(Found, Search), FitError>,
+) -> Result<Trained, FitError> {
     let settings = spec.spec();
     check_rows(settings, defs, rows)?;
 
@@ -129,14 +166,14 @@ pub fn train(
     let encoded = Dataset::encode(&encoder, rows);
     progress.report("encode", 1, 1);
 
-    let best = kmeans::best_of(&encoded.select(&split.fitted), settings, progress)?;
+    let (found, search) = algorithm(&encoded.select(&split.fitted))?;
     if progress.should_stop() {
         return Err(FitError::Stopped);
     }
 
     progress.report("finish", 0, 1);
     let given = finish::Given { settings, feature_set, defs, rows, as_of };
-    let trained = finish::finish(&given, encoder, &encoded, &split, best)?;
+    let trained = finish::finish(&given, encoder, &encoded, &split, (&found, search), progress)?;
     progress.report("finish", 1, 1);
     Ok(trained)
 }

@@ -9,11 +9,11 @@ use crate::domain::model::{Profile, Typical};
 use crate::domain::stats;
 
 /// One list of profiles a segment: every feature that is not sensitive, in
-/// order. `segment_of` has one entry a row.
+/// order. `segment_of` has one entry a row; `None` is a row in no segment.
 pub(super) fn all(
     features: &[FeatureDef],
     rows: &[FeatureRow],
-    segment_of: &[usize],
+    segment_of: &[Option<usize>],
     segments: usize,
 ) -> Vec<Vec<Profile>> {
     let shown: Vec<usize> = (0..features.len())
@@ -22,9 +22,10 @@ pub(super) fn all(
     let by_feature: Vec<Vec<Profile>> = shown
         .par_iter()
         .map(|feature| {
-            let mut values = vec![Vec::new(); segments];
+            let mut values = vec![Vec::new(); segments + 1];
             for (row, segment) in rows.iter().zip(segment_of) {
-                values[*segment].push(row.0.get(*feature).unwrap_or(&Value::Missing));
+                values[segment.unwrap_or(segments)]
+                    .push(row.0.get(*feature).unwrap_or(&Value::Missing));
             }
             let everybody = typical(&values.concat());
             values

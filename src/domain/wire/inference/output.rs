@@ -7,7 +7,8 @@ use crate::domain::model::Score;
 /// One scored row, by whoever answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Scored<'l> {
-    pub segment: usize,
+    /// `None`: in no segment.
+    pub segment: Option<usize>,
     pub key: &'l str,
     pub label: &'l str,
     pub runner_up: Option<&'l str>,
@@ -19,7 +20,8 @@ pub struct Scored<'l> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Place of the segment among the model's, largest first; among the
-    /// fallback's, best first. Another model numbers anew: what is to last is `Key`.
+    /// fallback's, best first; -1 in no segment, whose key is `unassigned`. Another
+    /// model numbers anew: what is to last is `Key`.
     Segment,
     Key,
     Label,
@@ -101,7 +103,9 @@ impl Output {
     /// `None` where [`Self::is_given`] is false.
     pub(super) fn element<'r>(self, row: &Scored<'r>) -> Option<Element<'r>> {
         Some(match self {
-            Self::Segment => Element::Integer(i64::try_from(row.segment).ok()?),
+            Self::Segment => {
+                Element::Integer(row.segment.map_or(Some(-1), |place| i64::try_from(place).ok())?)
+            }
             Self::Key => Element::Text(row.key),
             Self::Label => Element::Text(row.label),
             Self::Distance => Element::Fp32(row.score?.distance),

@@ -1,0 +1,281 @@
+//! How a model tells near from far, whatever algorithm found its segments.
+//!
+//! A customer is in the segment of the prototype p of least
+//! Σ wⱼ (xⱼ − pⱼ)² + offset, or with the Manhattan metric of least
+//! Σ wⱼ |xⱼ − pⱼ| + offset; w belongs to the segment, the offset to the
+//! prototype. Beyond its segment's reach a customer is in none. Plain k-means
+//! has none of this and goes straight through the kernel.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::encode::MAX_ENCODED;
+use crate::domain::model::kernel::{Prototypes, squared_distance};
+
+/// The most prototypes a model may have, over all its segments.
+pub const MAX_PROTOTYPES: usize = 4096;
+/// Weights, offsets and reaches stay below this.
+const MAX_PARAMETER: f32 = 1e18;
+/// As in the kernel: partial sums side by side, in a fixed order.
+const LANES: usize = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    #[default]
+    Euclidean,
+    Manhattan,
+}
+
+/// Prototypes, and the measure by which one is nearest. What is empty is left
+/// out of the document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Form {
+    pub(in crate::domain) prototypes: Prototypes,
+    /// One a prototype: the segment it stands for. Empty: prototype i stands for
+    /// segment i.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::domain) segment_of: Vec<usize>,
+    /// Segment by segment, one weight a column. Empty: all 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::domain) weights: Vec<f32>,
+    /// One a prototype, the least of them 0. Empty: all 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::domain) offsets: Vec<f32>,
+    /// One a segment: the distance, without the offset, beyond which nobody
+    /// belongs to it. Empty: everybody belongs somewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::domain) reach: Vec<f32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(in crate::domain) metric: Metric,
+}
+
+/// The nearest segment and the next; [`Form::distance`] makes distances of powers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Near {
+    pub segment: usize,
+    /// The prototype of that segment that is nearest.
+    pub prototype: usize,
+    /// What is least: a squared distance, or with the Manhattan metric a
+    /// distance, and the offset.
+    pub power: f32,
+    /// Whether the customer is within the segment's reach.
+    pub reached: bool,
+    /// The next nearest segment; `None` when there is one segment only.
+    pub runner_up: Option<usize>,
+    /// Infinite when there is one segment only.
+    pub runner_up_power: f32,
+}
+
+impl Form {
+    /// One prototype a segment and the Euclidean distance, as k-means has it.
+    pub fn plain(prototypes: Prototypes) -> Self {
+        Self {
+            prototypes,
+            segment_of: Vec::new(),
+            weights: Vec::new(),
+            offsets: Vec::new(),
+            reach: Vec::new(),
+            metric: Metric::Euclidean,
+        }
+    }
+
+    pub fn prototypes(&self) -> &Prototypes {
+        &self.prototypes
+    }
+
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Whether a customer can be in no segment.
+    pub fn has_reach(&self) -> bool {
+        !self.reach.is_empty()
+    }
+
+    /// The segment that a prototype stands for.
+    pub fn segment_of(&self, prototype: usize) -> usize {
+        self.segment_of.get(prototype).copied().unwrap_or(prototype)
+    }
+
+    /// A segment's weights; empty: all 1.
+    pub(super) fn weights(&self, segment: usize) -> &[f32] {
+        let width = self.prototypes.width();
+        self.weights.get(segment * width..(segment + 1) * width).unwrap_or_default()
+    }
+
+    pub(super) fn offset(&self, prototype: usize) -> f32 {
+        self.offsets.get(prototype).copied().unwrap_or_default()
+    }
+
+    /// Infinite where nobody is too far.
+    pub(super) fn reach(&self, segment: usize) -> f32 {
+        self.reach.get(segment).copied().unwrap_or(f32::INFINITY)
+    }
+
+    /// The distance that a power stands for.
+    pub fn distance(&self, power: f32) -> f32 {
+        match self.metric {
+            Metric::Euclidean => power.sqrt(),
+            Metric::Manhattan => power,
+        }
+    }
+
+    /// The two segments nearest to `vector`, in one pass; of equally near ones
+    /// the one whose prototype comes first. Never allocates.
+    pub fn two_nearest(&self, vector: &[f32]) -> Near {
+        let is_measured_plainly =
+            self.weights.is_empty() && self.offsets.is_empty() && self.segment_of.is_empty();
+        let mut near = match self.metric {
+            Metric::Euclidean if is_measured_plainly => {
+                let found = self.prototypes.two_nearest(vector);
+                Near {
+                    segment: found.nearest,
+                    prototype: found.nearest,
+                    power: found.nearest_squared,
+                    reached: true,
+                    runner_up: found.second,
+                    runner_up_power: found.second_squared,
+                }
+            }
+            Metric::Euclidean if self.weights.is_empty() => {
+                self.scan(|_, prototype| squared_distance(vector, prototype))
+            }
+            Metric::Euclidean => self.scan(|segment, prototype| {
+                weighted(vector, prototype, self.weights(segment), |d| d * d)
+            }),
+            Metric::Manhattan if self.weights.is_empty() => {
+                self.scan(|_, prototype| manhattan(vector, prototype))
+            }
+            Metric::Manhattan => self.scan(|segment, prototype| {
+                weighted(vector, prototype, self.weights(segment), f32::abs)
+            }),
+        };
+        if !self.reach.is_empty() {
+            let own = (near.power - self.offset(near.prototype)).max(0.0);
+            near.reached = self.distance(own) <= self.reach(near.segment);
+        }
+        near
+    }
+
+    fn scan(&self, measure: impl Fn(usize, &[f32]) -> f32) -> Near {
+        let mut near = Near {
+            segment: self.segment_of(0),
+            prototype: 0,
+            power: f32::INFINITY,
+            reached: true,
+            runner_up: None,
+            runner_up_power: f32::INFINITY,
+        };
+        for (index, prototype) in self.prototypes.rows().enumerate() {
+            let segment = self.segment_of(index);
+            // Heavy weights on far columns overflow: as far as can be told.
+            let power = (measure(segment, prototype) + self.offset(index)).min(f32::MAX);
+            if power < near.power {
+                if segment != near.segment {
+                    near.runner_up = Some(near.segment);
+                    near.runner_up_power = near.power;
+                }
+                near.segment = segment;
+                near.prototype = index;
+                near.power = power;
+            } else if segment != near.segment
+                && (near.runner_up.is_none() || power < near.runner_up_power)
+            {
+                near.runner_up = Some(segment);
+                near.runner_up_power = power;
+            }
+        }
+        near
+    }
+
+    /// Each column's part in the distance from `vector` to a prototype.
+    pub(super) fn parts(&self, vector: &[f32], prototype: usize) -> impl Iterator<Item = f64> {
+        let weights = self.weights(self.segment_of(prototype));
+        vector.iter().zip(self.prototypes.row(prototype)).enumerate().map(
+            move |(column, (x, p))| {
+                let weight = weights.get(column).map_or(1.0, |weight| f64::from(*weight));
+                let difference = f64::from(*x) - f64::from(*p);
+                weight
+                    * match self.metric {
+                        Metric::Euclidean => difference * difference,
+                        Metric::Manhattan => difference.abs(),
+                    }
+            },
+        )
+    }
+
+    /// What is wrong with a form read from outside.
+    pub(super) fn check(&self, segments: usize, width: usize) -> Result<(), &'static str> {
+        if !self.prototypes.is_whole() || self.prototypes.width() != width {
+            return Err("the prototypes must be as wide as the encoded vector");
+        }
+        let count = self.prototypes.count();
+        if count > MAX_PROTOTYPES {
+            return Err("there are more than 4096 prototypes");
+        }
+        if !self.prototypes.is_within(MAX_ENCODED) {
+            return Err("a prototype is out of range");
+        }
+        if self.segment_of.is_empty() && count != segments {
+            return Err("there must be one prototype a segment, or `segment_of`");
+        }
+        if !self.segment_of.is_empty() {
+            let mut has_prototype = vec![false; segments];
+            for segment in &self.segment_of {
+                let Some(seen) = has_prototype.get_mut(*segment) else {
+                    return Err("a prototype stands for a segment that does not exist");
+                };
+                *seen = true;
+            }
+            if self.segment_of.len() != count || has_prototype.contains(&false) {
+                return Err("every prototype must stand for a segment, and every segment have one");
+            }
+        }
+        let are = |values: &[f32], length: usize, least: f32| {
+            (values.is_empty() || values.len() == length)
+                && values.iter().all(|x| (least..=MAX_PARAMETER).contains(x))
+        };
+        if !are(&self.weights, segments * width, f32::MIN_POSITIVE) {
+            return Err("there must be one positive weight a segment and column, or none");
+        }
+        if !are(&self.offsets, count, 0.0) {
+            return Err("there must be one offset a prototype, not negative, or none");
+        }
+        if !are(&self.reach, segments, 0.0) {
+            return Err("there must be one reach a segment, not negative, or none");
+        }
+        Ok(())
+    }
+}
+
+fn manhattan(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let (a_lanes, b_lanes) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a_lanes.remainder().iter().zip(b_lanes.remainder());
+    let rest: f32 = rest.map(|(x, y)| (x - y).abs()).sum();
+    for (x, y) in a_lanes.zip(b_lanes) {
+        for lane in 0..LANES {
+            sums[lane] += (x[lane] - y[lane]).abs();
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+fn weighted(a: &[f32], b: &[f32], weights: &[f32], measure: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let lanes = (a.chunks_exact(LANES), b.chunks_exact(LANES), weights.chunks_exact(LANES));
+    let rest = lanes.0.remainder().iter().zip(lanes.1.remainder()).zip(lanes.2.remainder());
+    let rest: f32 = rest.map(|((x, y), weight)| weight * measure(x - y)).sum();
+    for ((x, y), weight) in lanes.0.zip(lanes.1).zip(lanes.2) {
+        for lane in 0..LANES {
+            sums[lane] += weight[lane] * measure(x[lane] - y[lane]);
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_default(metric: &Metric) -> bool {
+    *metric == Metric::default()
+}

@@ -1,0 +1,69 @@
+//! Formats that are no longer written, read into today's.
+
+use serde::Deserialize;
+
+use crate::domain::encode::Encoder;
+use crate::domain::feature::FeatureDef;
+use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::model::artifact::{Document, Provenance, SelfTest};
+use crate::domain::model::segment::{Profile, Segment, SegmentName, Standout};
+use crate::domain::model::{Form, Limits, Prototypes, Reference};
+
+/// Format 1: one prototype a segment and the Euclidean distance; segments called
+/// s1, s2 … and without ids.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Format1 {
+    format: u32,
+    feature_set: FeatureSetId,
+    features: Vec<FeatureDef>,
+    encoder: Encoder,
+    prototypes: Prototypes,
+    segments: Vec<Segment1>,
+    limits: Limits,
+    reference: Reference,
+    provenance: Provenance,
+    self_test: Vec<SelfTest>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Segment1 {
+    key: Box<str>,
+    label: Box<str>,
+    size: u64,
+    share: f64,
+    profile: Vec<Profile>,
+    standouts: Vec<Standout>,
+}
+
+impl Format1 {
+    /// `bytes` are those it was read from: the segments get their ids from the
+    /// document's address, the same ones whenever it is read.
+    pub(super) fn into_document(self, bytes: &[u8]) -> Document {
+        let address = ModelId::of(bytes);
+        let segments = self.segments.into_iter().map(|old| Segment {
+            id: SegmentName::new(address.as_str(), &old.key).id,
+            key: old.key,
+            label: old.label,
+            size: old.size,
+            share: old.share,
+            profile: old.profile,
+            standouts: old.standouts,
+        });
+        Document {
+            format: self.format,
+            feature_set: self.feature_set,
+            features: self.features,
+            encoder: self.encoder,
+            projection: None,
+            form: Form::plain(self.prototypes),
+            segments: segments.collect(),
+            limits: self.limits,
+            oddity: None,
+            reference: self.reference,
+            provenance: self.provenance,
+            self_test: self.self_test,
+        }
+    }
+}
