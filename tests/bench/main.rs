@@ -5,6 +5,7 @@
 
 mod intake;
 mod load;
+mod outliers;
 mod score;
 mod server;
 
@@ -33,8 +34,11 @@ type Group = fn(&[&str]) -> Vec<Figure>;
 fn main() {
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 2] =
-        [("score", &score::FIGURES, score::run), ("intake", &intake::FIGURES, intake::run)];
+    let groups: [(&str, &[&str], Group); 3] = [
+        ("score", &score::FIGURES, score::run),
+        ("intake", &intake::FIGURES, intake::run),
+        ("outliers", &outliers::FIGURES, outliers::run),
+    ];
     let mut figures = Vec::new();
     for (group, ids, run) in groups {
         let wanted =
@@ -46,8 +50,15 @@ fn main() {
     }
     for f in &figures {
         println!(
-            "{:28} {:>12.1} {:6} {:>12.1} {:>7.3}  {}",
-            f.id, f.value, f.unit, f.baseline_value, f.ratio, f.what
+            "{:28} {:>12.precision$} {:6} {:>12.precision$} {:>7.3}  {}",
+            f.id,
+            f.value,
+            f.unit,
+            f.baseline_value,
+            f.ratio,
+            f.what,
+            // Areas are between 0 and 1.
+            precision = if f.unit == "area" { 3 } else { 1 },
         );
     }
     std::fs::create_dir_all("target/bench").unwrap();

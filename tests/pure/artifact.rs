@@ -13,10 +13,15 @@ use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
 #[derive(Deserialize)]
 struct Expected {
     row: Vec<serde_json::Value>,
+    /// The nearest.
     segment: usize,
+    /// In formats that can leave a customer in none.
+    reached: Option<bool>,
     runner_up: usize,
     distance: f32,
     p_value: f64,
+    /// In formats that have it beside the other.
+    edge_p_value: Option<f64>,
 }
 
 fn row(cells: &[serde_json::Value]) -> FeatureRow {
@@ -28,27 +33,60 @@ fn row(cells: &[serde_json::Value]) -> FeatureRow {
     FeatureRow(cells.iter().map(value).collect())
 }
 
-#[test]
-fn format_1_opens_and_scores_as_it_did() {
-    let bytes = std::fs::read(data("artifacts/v1/shop.json")).unwrap();
-    let model = Model::open_addressed(&bytes, &V1.parse().unwrap()).unwrap();
+/// The document of that name opens under its address and scores as it did.
+fn opens_and_scores(name: &str, address: &str) -> Model {
+    let read = |name: String| std::fs::read(data(&name)).unwrap();
+    let bytes = read(format!("artifacts/{name}.json"));
+    let model = Model::open_addressed(&bytes, &address.parse().unwrap()).unwrap();
     let expected: Vec<Expected> =
-        serde_json::from_slice(&std::fs::read(data("artifacts/v1/shop.scores.json")).unwrap())
-            .unwrap();
+        serde_json::from_slice(&read(format!("artifacts/{name}.scores.json"))).unwrap();
     assert_eq!(expected.len(), 40);
     let mut scratch = model.scratch();
     for expected in expected {
         let score = model.score(&row(&expected.row), &mut scratch);
-        assert_eq!(
-            (score.segment(), score.runner_up),
-            (Some(expected.segment), Some(expected.runner_up))
-        );
+        assert_eq!((score.nearest, score.runner_up), (expected.segment, Some(expected.runner_up)));
+        assert_eq!(score.reached, expected.reached.unwrap_or(true));
         assert!((score.distance - expected.distance).abs() <= 1e-4 * (1.0 + expected.distance));
         assert!((score.p_value - expected.p_value).abs() <= 1.0 / 400.0);
+        let edge = expected.edge_p_value.unwrap_or(expected.p_value);
+        assert!((score.edge_p_value - edge).abs() <= 1.0 / 400.0);
     }
+    model
 }
 
-const V1: &str = "ee63efe04c8cf3878ae56e91ff73a6dcc0f4863a4df3fc591ba73e83f3910898";
+#[test]
+fn format_1_opens_and_scores_as_it_did() {
+    let model = opens_and_scores(
+        "v1/shop",
+        "ee63efe04c8cf3878ae56e91ff73a6dcc0f4863a4df3fc591ba73e83f3910898",
+    );
+    // Their ids are not in the document, and the same ones all the same.
+    let ids: Vec<&str> = model.segments().iter().map(|segment| &*segment.id).collect();
+    assert_eq!(ids, IDS_OF_V1);
+    assert!(model.oddity().is_none() && !model.form().has_reach());
+}
+
+const IDS_OF_V1: [&str; 4] = [
+    "seg_7b651e9f148b5cb7",
+    "seg_67d9bcaa81cb314b",
+    "seg_542729fadd4cb545",
+    "seg_ac8710d996d040a5",
+];
+
+#[test]
+fn format_2_opens_and_scores_as_it_did() {
+    let shop = opens_and_scores(
+        "v2/shop",
+        "ed5105db48983202f829c7fef129ef56ed58756dcb2cc8cb6151d5372284c202",
+    );
+    assert!(shop.oddity().is_some() && shop.projection().is_none());
+    let forms = opens_and_scores(
+        "v2/every_part",
+        "ac60f5ce881b5d8bb6a05ca979c3220e3106274b37cff02377545fbf68e4cb46",
+    );
+    assert!(forms.form().has_reach() && forms.projection().is_some());
+    assert!(forms.form().prototypes().count() > forms.segments().len());
+}
 
 #[test]
 fn opening_what_was_sealed_gives_the_same_model() {

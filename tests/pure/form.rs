@@ -220,7 +220,10 @@ proptest! {
 fn segments_of_several_prototypes_compete_with_other_segments_only() {
     let mut rng = Rng::new(3, 3);
     let all: Vec<Vec<f32>> = (0..300)
-        .map(|i| vec![[-10.0, 0.0, 10.0][i % 3] + normal(&mut rng) as f32, normal(&mut rng) as f32])
+        .map(|i| {
+            let mut near = |x: f32| x + rng.unit() as f32 - 0.5;
+            vec![near([-10.0, 0.0, 10.0][i % 3]), near(0.0)]
+        })
         .collect();
     let prototypes = Array2::from_shape_vec((3, 2), vec![-10.0, 0.0, 0.0, 0.0, 10.0, 0.0]).unwrap();
     let clusters = Clusters {

@@ -62,7 +62,7 @@ pub(in crate::api) const OPERATIONS: &[Operation] = &[
         "Score rows given as tensors, JSON or binary; no database on the path",
         Some("InferRequest"),
         "Tensors `segment`, `key`, `label`, `distance`, `runner_up`, `confidence`, `p_value` and `outlier`; \
-         while the fallback answers, those that need no distance",
+         while the fallback answers, those that need no distance. In no segment: `segment` -1, `key` `unassigned`",
     ),
     (
         "/v2/models/{name}/versions/{version}/infer",

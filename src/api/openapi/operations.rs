@@ -125,7 +125,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "score",
         "Score feature rows; no database on the path",
         Some("ScoreRequest"),
-        "Segment, distance, runner-up, margin, confidence, p-value and outlier flag, with the model that made them",
+        "Segment (`unassigned` where none reaches so far; `nearest` is told all the same), distance, runner-up, \
+         margin, confidence; `p_value`, how rare it is to be so far from everything, and `outlier`, whether that is \
+         at most the configured share; `edge_p_value`, how rare it is in its segment to be so far from it; `unusual`: \
+         `far_from_everything`, `edge_of_segment` or null; and the model that made them",
     ),
     (
         "/v1/customers/{id}",
@@ -192,7 +195,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "The live segments, their sizes and what sets them apart",
         None,
-        "The segments",
+        "The segments, each with the id that it keeps; `unassigned` among them where a model leaves customers in none",
     ),
     ("/v1/features", "get", "read", "The declared features", None, "The feature set"),
     ("/v1/models", "get", "read", "Models, newest first", None, "The models"),

@@ -40,7 +40,7 @@ pub struct Oddity {
 
 impl Oddity {
     /// How odd an encoded row is: 0 or more, in no unit. Never allocates.
-    pub(in crate::domain) fn measure(&self, vector: &[f32]) -> f32 {
+    pub fn measure(&self, vector: &[f32]) -> f32 {
         let mut sums = [0.0_f32; LANES];
         let bins = vector.iter().zip(&self.lows).zip(&self.per_unit);
         let tables = self.surprise.chunks_exact(BINS);
@@ -78,10 +78,9 @@ impl Oddity {
         let mut surprise = (sum, sum);
         for span in spans {
             let column = span.column;
-            // Bins are found in `f32`, so a border may be off by a digit.
-            let first = bin(column, span.low as f32).saturating_sub(1);
-            let last = (bin(column, span.high as f32) + 1).min(BINS - 1);
-            let bins = &table(column)[first..=last];
+            // A bin never falls as the number grows, in `f32` neither.
+            let bins = bin(column, span.low as f32)..=bin(column, span.high as f32);
+            let bins = &table(column)[bins];
             let (least, most) = bins
                 .iter()
                 .fold((f32::INFINITY, 0.0_f32), |(least, most), x| (least.min(*x), most.max(*x)));

@@ -10,7 +10,7 @@ const REACH: f64 = 4.0;
 const CELLS: usize = 8;
 /// The rarest cells that together hold at most this share of the rows are not
 /// common.
-const RARE_SHARE: f64 = 0.1;
+const RARE_SHARE: f64 = 0.2;
 /// So many rows say where customers are common.
 const CELL_ROWS: usize = 50_000;
 const CELL_ITERATIONS: usize = 20;
