@@ -21,3 +21,4 @@ mod segment;
 mod segment_clients;
 mod skew;
 mod support;
+mod unassigned;

@@ -39,6 +39,7 @@ pub(crate) fn trained(rows: &[Vec<f32>], found: Found) -> Result<Trained, FitErr
 
 /// Which of a form's parts a case has.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each part is there or not, on its own")]
 pub(crate) struct Parts {
     pub(crate) several: bool,
     pub(crate) weights: bool,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use segmentd::domain::encode::Role;
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::model::{
-    Bins, Direction, Prototypes, Score, Scratch, Typical, squared_distance,
+    Bins, Direction, Prototypes, Score, Scratch, Typical, Unusual, squared_distance,
 };
 
 use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
@@ -153,6 +153,32 @@ fn reasons_name_the_feature_that_is_off() {
     let channel = reasons.iter().find(|r| r.feature == 3).unwrap();
     assert_eq!(channel.direction, Direction::Different);
     assert!(matches!(channel.typical, Value::Category(_)));
+}
+
+/// Outliers earn a segment of their own, and are at home in it: it must not
+/// excuse them.
+#[test]
+fn a_segment_of_oddities_is_odd_all_the_same() {
+    let mut rows = shoppers(2000, 1);
+    for (row, days) in shoppers(15, 8).into_iter().zip(0..) {
+        let mut odd = row;
+        odd.0[1] = Value::Number(900.0 + f64::from(days));
+        rows.push(odd);
+    }
+    let model = train(spec(5), &shop_features(), &rows).unwrap().model;
+    let mut scratch = model.scratch();
+    let score = model.score(&rows[2005], &mut scratch);
+    assert!(model.segments()[score.nearest].size <= 20);
+    assert!(score.edge_p_value > 0.05 && score.is_outlier(0.02), "{score:?}");
+    assert_eq!(model.unusual(&score, 0.02), Some(Unusual::FarFromEverything));
+
+    // Who is merely at the edge of a segment is told apart, and most are neither.
+    let kinds: Vec<Option<Unusual>> = rows[..2000]
+        .iter()
+        .map(|row| model.unusual(&model.score(row, &mut scratch), 0.02))
+        .collect();
+    assert!(kinds.contains(&Some(Unusual::EdgeOfSegment)));
+    assert!(kinds.iter().filter(|kind| kind.is_none()).count() > 1850);
 }
 
 #[test]

@@ -266,7 +266,9 @@ fn means(encoded: &Dataset, placed: &[Near], sizes: &[u64]) -> Vec<Vec<f64>> {
         }
     }
     for (mean, size) in means.iter_mut().zip(sizes) {
-        mean.iter_mut().for_each(|sum| *sum /= (*size).max(1) as f64);
+        for sum in mean {
+            *sum /= (*size).max(1) as f64;
+        }
     }
     means
 }
