@@ -121,7 +121,7 @@ fn settings_that_contradict_each_other_are_refused() {
     let about = |path: &str| faults.iter().any(|fault| fault.contains(path));
     assert_eq!(faults.len(), 3, "{faults:#?}");
     assert!(about("admin.bind") && about("http.max_line_bytes"));
-    assert!(about("training.minimum_customers: is less than training.segments, which is 6"));
+    assert!(about("training.minimum_customers: is less than training.segments_to, which is 8"));
 }
 
 #[test]

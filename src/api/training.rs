@@ -9,6 +9,10 @@ use crate::api::extract::{Body, Caller, Page, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
+use crate::domain::train::baseline::RfmFeatures;
+use crate::domain::train::select::{Gates, Weights};
+use crate::domain::train::stability::Trials;
+use crate::domain::train::{FeatureChoice, Filter, Segments, TrainSpec};
 use crate::service::ServiceError;
 use crate::store::runs::{self, RunRow};
 
@@ -16,9 +20,38 @@ use crate::store::runs::{self, RunRow};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RunRequest {
-    segments: Option<usize>,
+    segments: Option<Segments>,
     starts: Option<usize>,
     seed: Option<u64>,
+    include: Option<Vec<FeatureChoice>>,
+    exclude: Option<Vec<FeatureChoice>>,
+    filters: Option<Vec<Filter>>,
+    sample: Option<usize>,
+    slices: Option<Vec<Box<str>>>,
+    baseline: Option<RfmFeatures>,
+    stability: Option<Trials>,
+    gates: Option<Gates>,
+    weights: Option<Weights>,
+}
+
+impl RunRequest {
+    fn over(self, configured: TrainSpec) -> TrainSpec {
+        TrainSpec {
+            segments: self.segments.unwrap_or(configured.segments),
+            starts: self.starts.unwrap_or(configured.starts),
+            seed: self.seed.unwrap_or(configured.seed),
+            include: self.include.unwrap_or(configured.include),
+            exclude: self.exclude.unwrap_or(configured.exclude),
+            filters: self.filters.unwrap_or(configured.filters),
+            sample: self.sample.or(configured.sample),
+            slices: self.slices.unwrap_or(configured.slices),
+            baseline: self.baseline.or(configured.baseline),
+            stability: self.stability.unwrap_or(configured.stability),
+            gates: self.gates.unwrap_or(configured.gates),
+            weights: self.weights.unwrap_or(configured.weights),
+            ..configured
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -72,10 +105,7 @@ pub(super) async fn post_run(
     Body(body): Body,
 ) -> Result<(StatusCode, Json<RunBody>), ApiError> {
     let asked: RunRequest = if body.is_empty() { RunRequest::default() } else { json(&body)? };
-    let mut spec = state.training.default_spec();
-    spec.segments = asked.segments.unwrap_or(spec.segments);
-    spec.starts = asked.starts.unwrap_or(spec.starts);
-    spec.seed = asked.seed.unwrap_or(spec.seed);
+    let spec = asked.over(state.training.default_spec());
     let trigger = format!("key {}", caller.principal.key_id);
     let run = state.training.request(spec, &trigger, None).await?;
     let run = run

@@ -8,8 +8,10 @@ use super::schedule::Schedule;
 pub struct Training {
     /// `None`: only on request.
     pub schedule: Option<Schedule>,
-    /// Segments to find.
+    /// Fewest segments to find.
     pub segments: usize,
+    /// Most segments to find; training chooses.
+    pub segments_to: usize,
     /// Random starts, of which the best is kept.
     pub starts: usize,
     /// Most iterations per start.
@@ -38,7 +40,8 @@ impl Training {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let training = Self {
             schedule: schedule(reader),
-            segments: reader.integer("training.segments", 2..=1000),
+            segments: reader.integer("training.segments", 1..=256),
+            segments_to: reader.integer("training.segments_to", 1..=256),
             starts: reader.integer("training.starts", 1..=1000),
             max_iterations: reader.integer("training.max_iterations", 1..=100_000),
             tolerance: reader.float("training.tolerance", 0.0..=1.0),
@@ -51,8 +54,13 @@ impl Training {
                 [("automatic", Promotion::Automatic), ("manual", Promotion::Manual)],
             ),
         };
-        if training.minimum_customers < training.segments {
+        if training.segments_to < training.segments {
             let problem = format!("is less than training.segments, which is {}", training.segments);
+            reader.refuse("training.segments_to", &problem);
+        }
+        if training.minimum_customers < training.segments_to {
+            let most = training.segments_to;
+            let problem = format!("is less than training.segments_to, which is {most}");
             reader.refuse("training.minimum_customers", &problem);
         }
         training

@@ -7,6 +7,7 @@ mod intake;
 mod load;
 mod outliers;
 mod score;
+mod select;
 mod server;
 
 use serde::Serialize;
@@ -34,10 +35,11 @@ type Group = fn(&[&str]) -> Vec<Figure>;
 fn main() {
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 3] = [
+    let groups: [(&str, &[&str], Group); 4] = [
         ("score", &score::FIGURES, score::run),
         ("intake", &intake::FIGURES, intake::run),
         ("outliers", &outliers::FIGURES, outliers::run),
+        ("select", &select::FIGURES, select::run),
     ];
     let mut figures = Vec::new();
     for (group, ids, run) in groups {

@@ -202,7 +202,9 @@ fn model(rows: &[Vec<f64>], segments: usize, seed: u64) -> Model {
         })
         .collect();
     let rows: Vec<FeatureRow> = rows.iter().map(|row| feature_row(row)).collect();
-    let spec = TrainSpec { segments, starts: 1, seed, ..TrainSpec::default() }.check().unwrap();
+    let spec = TrainSpec { segments: segments.into(), starts: 1, seed, ..TrainSpec::default() }
+        .check()
+        .unwrap();
     let set = FeatureSetId::of(b"outliers");
     let as_of = Timestamp::from_millis(0);
     train::train(&spec, &set, &features, &rows, as_of, &Quiet).unwrap().model

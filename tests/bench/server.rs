@@ -100,7 +100,7 @@ impl Server {
     /// Trains a model and makes it live.
     pub(crate) fn train(&self, segments: usize) -> ModelId {
         let training = &self.state.training;
-        let spec = TrainSpec { segments, ..training.default_spec() };
+        let spec = TrainSpec { segments: segments.into(), ..training.default_spec() };
         self.runtime.block_on(async {
             training.request(spec, "bench", None).await.unwrap();
             training.run_queued().await.unwrap();

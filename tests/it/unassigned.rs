@@ -27,7 +27,7 @@ impl Progress for Quiet {
 /// Two segments around two customers, so small that most are in none.
 fn trained(app: &TestApp, rows: &[FeatureRow]) -> Trained {
     let set = &app.app.live.snapshot().features;
-    let spec = TrainSpec { segments: 2, minimum_rows: 200, ..TrainSpec::default() };
+    let spec = TrainSpec { segments: 2.into(), minimum_rows: 200, ..TrainSpec::default() };
     let of = (set.id(), set.features());
     let as_of = Timestamp::from_millis(0);
     train::train_by(&spec.check().unwrap(), of, rows, as_of, &Quiet, |fitted| {

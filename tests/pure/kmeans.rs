@@ -116,7 +116,8 @@ fn from_the_same_centres_labels_equal_scikit_learn() {
 #[test]
 fn own_starts_are_within_a_hundredth_of_scikit_learns_best_of_ten() {
     for (name, golden) in golden() {
-        let spec = TrainSpec { segments: golden.clusters, starts: 10, ..TrainSpec::default() };
+        let spec =
+            TrainSpec { segments: golden.clusters.into(), starts: 10, ..TrainSpec::default() };
         let best = kmeans::best_of(&dataset(&name), &spec, &Quiet).unwrap();
         let ratio = best.partition.inertia / golden.best_of_10;
         assert!(ratio <= 1.01, "{name}: {ratio} times scikit-learn's inertia");
@@ -157,10 +158,10 @@ fn fewer_different_rows_than_segments_is_refused() {
     let data = Dataset::new(Array2::from_shape_fn((100, 2), |(row, _)| {
         f32::from(u8::try_from(row % 3).unwrap())
     }));
-    let spec = TrainSpec { segments: 4, ..TrainSpec::default() };
+    let spec = TrainSpec { segments: 4.into(), ..TrainSpec::default() };
     let refused = kmeans::best_of(&data, &spec, &Quiet);
     assert!(matches!(refused, Err(FitError::TooFewDistinct { distinct: 3, segments: 4 })));
-    let spec = TrainSpec { segments: 3, ..TrainSpec::default() };
+    let spec = TrainSpec { segments: 3.into(), ..TrainSpec::default() };
     assert!(kmeans::best_of(&data, &spec, &Quiet).unwrap().partition.inertia < 1e-12);
 }
 
@@ -198,7 +199,7 @@ proptest! {
         let rows = cells.len() / 2;
         let matrix = Array2::from_shape_fn((rows, 2), |(r, c)| f32::from(cells[2 * r + c]));
         let data = Dataset::new(matrix.clone());
-        let spec = TrainSpec { segments: clusters, starts: 2, seed, ..TrainSpec::default() };
+        let spec = TrainSpec { segments: clusters.into(), starts: 2, seed, ..TrainSpec::default() };
         let partition = match kmeans::best_of(&data, &spec, &Quiet) {
             Err(FitError::TooFewDistinct { .. }) => return Ok(()),
             found => found.unwrap().partition,

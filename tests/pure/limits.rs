@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use segmentd::domain::model::{Limits, MINIMUM_CATEGORY_ROWS, Score};
 use segmentd::domain::train::TrainSpec;
 
-use crate::model_support::{shop_features, shoppers, train};
+use crate::model_support::{shop_features, shoppers, spec, train};
 
 /// One segment of scale 1.
 fn calibrated(distances: &[f32]) -> Limits {
@@ -113,8 +113,7 @@ fn the_band_is_the_binomial_one() {
 /// deviation is two fifths of theirs at most.
 #[test]
 fn new_customers_are_flagged_at_the_promised_rate() {
-    let spec =
-        TrainSpec { segments: 4, starts: 2, seed: 5, holdout_share: 0.5, ..TrainSpec::default() };
+    let spec = TrainSpec { starts: 2, seed: 5, holdout_share: 0.5, ..spec(4) };
     let trained = train(spec, &shop_features(), &shoppers(100_000, 21)).unwrap();
     let model = trained.model;
     let mut scratch = model.scratch();

@@ -7,6 +7,7 @@ use segmentd::domain::feature::{
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::Timestamp;
+use segmentd::domain::train::stability::Trials;
 use segmentd::domain::train::{self, FitError, Progress, TrainSpec, Trained};
 
 /// A numeric encoding: median, no flag, no clipping.
@@ -111,7 +112,8 @@ pub(crate) fn feature_set() -> FeatureSetId {
 }
 
 pub(crate) fn spec(segments: usize) -> TrainSpec {
-    TrainSpec { segments, starts: 4, seed: 7, ..TrainSpec::default() }
+    let stability = Trials { bootstraps: 4, seeds: 1, ..Trials::default() };
+    TrainSpec { segments: segments.into(), starts: 4, seed: 7, stability, ..TrainSpec::default() }
 }
 
 pub(crate) fn train(

@@ -12,7 +12,7 @@ use segmentd::domain::train::{self, Search, TrainSpec};
 
 use crate::feature_support::{event, state_of};
 use crate::form::{Parts, found, parts};
-use crate::model_support::Quiet;
+use crate::model_support::{Quiet, spec};
 
 const START: i64 = 19_700 * MILLIS_PER_DAY;
 /// So long nothing happens.
@@ -140,7 +140,7 @@ fn model(
         })
         .collect();
     let segments = 1 + rng.below(6);
-    let spec = TrainSpec { segments, starts: 1, minimum_rows: 20, ..TrainSpec::default() };
+    let spec = TrainSpec { starts: 1, minimum_rows: 20, seed: 0, ..spec(segments) };
     let as_of = Timestamp::from_millis(START);
     let spec = spec.check().unwrap();
     let trained = match form {

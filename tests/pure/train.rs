@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Scale, Transform, Value};
 use segmentd::domain::model::Model;
-use segmentd::domain::train::{self, FitError, Progress, TrainSpec};
+use segmentd::domain::train::baseline::RfmFeatures;
+use segmentd::domain::train::select::{Gates, Weights};
+use segmentd::domain::train::{
+    self, FeatureChoice, Filter, FitError, Progress, SegmentRange, Segments, TrainSpec,
+};
 
 use crate::feature_support::RETAIL;
 use crate::kmeans::retail_rows;
@@ -176,21 +180,135 @@ fn a_run_stops_when_asked_and_reports_its_stages() {
 fn every_bad_setting_is_reported_at_once() {
     assert!(TrainSpec::default().check().is_ok());
     let bad = TrainSpec {
-        segments: 0,
+        segments: 0.into(),
         starts: 0,
         max_iterations: 0,
         tolerance: f64::NAN,
         seed: 0,
         holdout_share: 0.9,
         minimum_rows: 3,
+        validation_share: 0.6,
+        exclude: vec![FeatureChoice { feature: "x".into(), reason: " ".into() }],
+        sample: Some(2),
+        gates: Gates { silhouette: Some(2.0), ..Gates::default() },
+        weights: Weights { stability: -1.0, ..Weights::default() },
+        ..TrainSpec::default()
     };
     let faults = bad.check().unwrap_err();
     let paths: Vec<&str> = faults.0.iter().map(|fault| &*fault.path).collect();
-    let expected =
-        ["segments", "starts", "max_iterations", "tolerance", "holdout_share", "minimum_rows"];
+    let expected = [
+        "segments",
+        "starts",
+        "max_iterations",
+        "tolerance",
+        "holdout_share",
+        "validation_share",
+        "minimum_rows",
+        "sample",
+        "exclude[0].reason",
+        "gates.silhouette",
+        "weights.stability",
+    ];
     assert_eq!(paths, expected);
     // What is left out has a default, what is unknown is refused.
     let read: TrainSpec = serde_json::from_str(r#"{"segments": 3}"#).unwrap();
-    assert_eq!(read, TrainSpec { segments: 3, ..TrainSpec::default() });
+    assert_eq!(read, TrainSpec { segments: 3.into(), ..TrainSpec::default() });
     assert!(serde_json::from_str::<TrainSpec>(r#"{"segment": 3}"#).is_err());
+    let range: TrainSpec = serde_json::from_str(r#"{"segments": {"from": 4, "to": 3}}"#).unwrap();
+    assert_eq!(range.check().unwrap_err().0[0].path, "segments.to");
+    let neither = serde_json::from_str::<TrainSpec>(r#"{"segments": "some"}"#).unwrap_err();
+    assert!(neither.to_string().contains("a number of segments, or a range"), "{neither}");
+}
+
+/// A spec stored before there was anything to choose means what it meant.
+#[test]
+fn a_spec_of_an_older_run_is_read() {
+    let stored = r#"{"segments": 6, "starts": 10, "max_iterations": 300, "tolerance": 0.0001,
+        "seed": 3, "holdout_share": 0.3, "minimum_rows": 100}"#;
+    let spec: TrainSpec = serde_json::from_str(stored).unwrap();
+    assert_eq!((spec.segments, spec.seed), (Segments::Exactly(6), 3));
+    assert_eq!((spec.segments.fewest(), spec.segments.most()), (6, 6));
+    assert!(spec.check().is_ok());
+}
+
+#[test]
+fn the_number_of_segments_is_chosen_beside_a_baseline() {
+    let defs = shop_features();
+    let settings = TrainSpec {
+        segments: Segments::Within(SegmentRange { from: 2, to: 6 }),
+        slices: vec!["channel".into()],
+        baseline: Some(RfmFeatures {
+            recency: "recency".into(),
+            frequency: "gap".into(),
+            monetary: "spend".into(),
+        }),
+        ..spec(2)
+    };
+    let rows = shoppers(1200, 3);
+    let run = || train(settings.clone(), &defs, &rows).unwrap();
+    let trained = run();
+    let board = &trained.report.leaderboard;
+    let mut tried: Vec<usize> = board.entries.iter().map(|entry| entry.segments).collect();
+    let chosen = tried[0];
+    tried.sort_unstable();
+    assert_eq!(tried, [2, 3, 4, 5, 6]);
+    assert_eq!(trained.model.segments().len(), chosen);
+    for (place, entry) in board.entries.iter().enumerate() {
+        assert_eq!(entry.reason.starts_with("first: "), place == 0, "{}", entry.reason);
+        assert!(entry.over_baseline.as_ref().unwrap().silhouette.is_some());
+        let stability = entry.figures.stability.as_ref().unwrap();
+        assert_eq!(stability.segments.len(), entry.segments);
+        assert!(stability.kept_under_noise.unwrap() > 0.8);
+        assert!(!stability.slices.is_empty() && stability.seeds.is_some());
+    }
+    let baseline = board.baseline.as_ref().unwrap();
+    assert_eq!(baseline.segments.iter().map(|(_, rows)| rows).sum::<u64>(), 768);
+    assert_eq!(run().report, trained.report);
+    let split = &trained.report.split;
+    assert_eq!((split.train, split.validation, split.held_out), (768, 192, 240));
+    assert!(split.largest_mean_difference.unwrap() < 0.15, "{split:?}");
+}
+
+#[test]
+fn a_gate_that_nobody_passes_refuses_the_run_with_figures() {
+    let gates = Gates { smallest_share: Some(0.4), ..Gates::default() };
+    let refused = train(TrainSpec { gates, ..spec(4) }, &shop_features(), &shoppers(400, 1));
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("k-means 4: refused: smallest_share is 0."), "{said}");
+    assert!(said.contains("asked is 0.4"), "{said}");
+}
+
+#[test]
+fn features_and_rows_are_chosen_with_a_reason() {
+    let rows = shoppers(1000, 1);
+    let reason: Box<str> = "only those who buy online".into();
+    let filter = Filter {
+        feature: "channel".into(),
+        at_least: None,
+        at_most: None,
+        one_of: ["app".into(), "web".into()].into(),
+        reason: reason.clone(),
+    };
+    let exclude = vec![FeatureChoice { feature: "channel".into(), reason }];
+    let settings = TrainSpec { exclude, filters: vec![filter], sample: Some(300), ..spec(3) };
+    let trained = train(settings, &shop_features(), &rows).unwrap();
+    assert_eq!(trained.report.rows, 300);
+    assert_eq!(trained.report.columns, 4);
+    assert!(trained.report.left_out.is_empty());
+    assert_eq!(trained.model.provenance().spec["exclude"][0]["feature"], "channel");
+
+    let unknown = TrainSpec {
+        include: vec![
+            FeatureChoice { feature: "spent".into(), reason: "typed in haste".into() },
+            FeatureChoice { feature: "tenure".into(), reason: "is only shown".into() },
+        ],
+        ..spec(3)
+    };
+    let faults = unknown.check_features(&shop_features()).unwrap_err().to_string();
+    assert!(
+        faults.contains("include[0].feature: `spent` is not a feature of this set"),
+        "{faults}"
+    );
+    assert!(faults.contains("include[1].feature: `tenure` has no encoding"), "{faults}");
+    assert!(matches!(train(unknown, &shop_features(), &rows), Err(FitError::Spec(_))));
 }

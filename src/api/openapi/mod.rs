@@ -75,7 +75,7 @@ pub fn document() -> Value {
         let at = paths.entry(path).or_insert_with(|| json!({}));
         at[method] = operation;
     }
-    let parts = [schemas::native(), schemas::segment(), inference::schemas()];
+    let parts = [schemas::native(), schemas::training(), schemas::segment(), inference::schemas()];
     let schemas: serde_json::Map<String, Value> =
         parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
     json!({

@@ -229,7 +229,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/training-runs/{id}",
         "get",
         "read",
-        "One run: stage and progress, then its model or error",
+        "One run: stage and progress, then its model and report (the leaderboard of all \
+         candidates with figures, gates, margin over the RFM baseline and the reason for each \
+         place; how alike the parts of the split are), or its error",
         None,
         "The run",
     ),

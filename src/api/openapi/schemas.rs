@@ -99,15 +99,6 @@ pub(super) fn native() -> Value {
             "additionalProperties": false,
             "properties": { "reason": { "type": "string" } },
         },
-        "RunRequest": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": {
-                "segments": { "type": "integer", "minimum": 1 },
-                "starts": { "type": "integer", "minimum": 1 },
-                "seed": { "type": "integer", "minimum": 0 },
-            },
-        },
         "Problem": {
             "type": "object",
             "required": ["type", "title", "status", "detail"],
@@ -120,6 +111,102 @@ pub(super) fn native() -> Value {
                     "type": "object",
                     "properties": { "field": { "type": "string" }, "problem": { "type": "string" } },
                 } },
+            },
+        },
+    })
+}
+
+/// What a training run is asked for with.
+pub(super) fn training() -> Value {
+    json!({
+        "RunRequest": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "segments": { "oneOf": [
+                    { "type": "integer", "minimum": 1, "maximum": 256 },
+                    {
+                        "type": "object",
+                        "description": "Every number from the first to the second is a candidate",
+                        "additionalProperties": false,
+                        "required": ["from", "to"],
+                        "properties": {
+                            "from": { "type": "integer", "minimum": 1, "maximum": 256 },
+                            "to": { "type": "integer", "minimum": 1, "maximum": 256 },
+                        },
+                    },
+                ] },
+                "starts": { "type": "integer", "minimum": 1 },
+                "seed": { "type": "integer", "minimum": 0 },
+                "include": { "type": "array", "items": { "$ref": "#/components/schemas/FeatureChoice" } },
+                "exclude": { "type": "array", "items": { "$ref": "#/components/schemas/FeatureChoice" } },
+                "filters": { "type": "array", "items": { "$ref": "#/components/schemas/RowFilter" } },
+                "sample": { "type": "integer", "description": "Customers drawn, by the seed" },
+                "slices": {
+                    "type": "array",
+                    "items": { "type": "string" },
+                    "description": "Features whose values should be segmented alike: country, channel",
+                },
+                "baseline": {
+                    "type": "object",
+                    "description": "The features of the RFM baseline; the fallback's when left out",
+                    "additionalProperties": false,
+                    "required": ["recency", "frequency", "monetary"],
+                    "properties": {
+                        "recency": { "type": "string" },
+                        "frequency": { "type": "string" },
+                        "monetary": { "type": "string" },
+                    },
+                },
+                "stability": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "bootstraps": { "type": "integer", "minimum": 0, "maximum": 1000 },
+                        "seeds": { "type": "integer", "minimum": 0, "maximum": 100 },
+                        "noise": { "type": "number", "minimum": 0, "maximum": 1 },
+                        "rows": { "type": "integer", "minimum": 100 },
+                    },
+                },
+                "gates": {
+                    "type": "object",
+                    "description": "What a candidate must reach; null asks for nothing",
+                    "additionalProperties": false,
+                    "properties": {
+                        "smallest_share": { "type": ["number", "null"] },
+                        "mean_jaccard": { "type": ["number", "null"] },
+                        "silhouette": { "type": ["number", "null"] },
+                        "noise_share": { "type": ["number", "null"] },
+                    },
+                },
+                "weights": {
+                    "type": "object",
+                    "description": "Of the criteria that order equally good silhouettes",
+                    "additionalProperties": false,
+                    "properties": {
+                        "stability": { "type": "number", "minimum": 0 },
+                        "davies_bouldin": { "type": "number", "minimum": 0 },
+                        "calinski_harabasz": { "type": "number", "minimum": 0 },
+                    },
+                },
+            },
+        },
+        "FeatureChoice": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["feature", "reason"],
+            "properties": { "feature": { "type": "string" }, "reason": { "type": "string" } },
+        },
+        "RowFilter": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["feature", "reason"],
+            "properties": {
+                "feature": { "type": "string" },
+                "at_least": { "type": "number" },
+                "at_most": { "type": "number" },
+                "one_of": { "type": "array", "items": { "type": "string" } },
+                "reason": { "type": "string" },
             },
         },
     })

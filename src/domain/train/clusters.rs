@@ -8,6 +8,7 @@
 
 use ndarray::Array2;
 
+use crate::domain::train::Dataset;
 use crate::domain::train::kmeans::Partition;
 
 /// One complete outcome of one algorithm, in the encoded space.
@@ -31,6 +32,33 @@ pub struct Clusters {
 impl Clusters {
     pub fn segments(&self) -> usize {
         self.segment_of.iter().max().map_or(0, |last| *last as usize + 1)
+    }
+
+    /// Each row's segment by the rule above, as serving has it; of equally near
+    /// prototypes the first. In parallel in the current rayon pool.
+    pub fn place(&self, data: &Dataset) -> Vec<Option<u32>> {
+        data.map_rows(|row| {
+            let row = data.row(row);
+            let mut nearest = (f64::INFINITY, f64::INFINITY, 0);
+            for (index, prototype) in self.prototypes.rows().into_iter().enumerate() {
+                let segment = self.segment_of[index] as usize;
+                let square = |(x, p): (&f32, &f64)| (f64::from(*x) - p) * (f64::from(*x) - p);
+                let pairs = row.iter().zip(prototype);
+                let squared: f64 = match &self.weights {
+                    None => pairs.map(square).sum(),
+                    Some(weights) => {
+                        pairs.zip(weights.row(segment)).map(|(pair, w)| w * square(pair)).sum()
+                    }
+                };
+                let rank = squared + self.offsets.as_ref().map_or(0.0, |offsets| offsets[index]);
+                if rank < nearest.0 {
+                    nearest = (rank, squared, segment);
+                }
+            }
+            let (_, squared, segment) = nearest;
+            let within = |reach: &Vec<f64>| squared.sqrt() <= reach[segment];
+            self.reach.as_ref().is_none_or(within).then_some(segment as u32)
+        })
     }
 }
 

@@ -7,7 +7,6 @@ use rayon::prelude::*;
 
 use crate::domain::encode::Encoder;
 use crate::domain::feature::FeatureRow;
-use crate::domain::stats::Rng;
 
 /// Pieces are at least this long, and there are at most [`MAX_CHUNKS`]. Both
 /// depend on the data alone: partial results are added in the order of pieces,
@@ -119,26 +118,5 @@ impl Dataset {
             }
         }
         seen.len()
-    }
-}
-
-/// Row indices, ascending: what the encoder and the clustering see, and what
-/// only the calibration sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Split {
-    pub(super) fitted: Vec<usize>,
-    pub(super) held_out: Vec<usize>,
-}
-
-impl Split {
-    /// Draws `share` of `rows` rows, rounded, to hold out.
-    pub(super) fn draw(rows: usize, share: f64, rng: &mut Rng) -> Self {
-        let mut order: Vec<usize> = (0..rows).collect();
-        rng.shuffle(&mut order);
-        let mut fitted = order.split_off((rows as f64 * share).round() as usize);
-        let mut held_out = order;
-        fitted.sort_unstable();
-        held_out.sort_unstable();
-        Self { fitted, held_out }
     }
 }

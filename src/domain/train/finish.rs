@@ -14,8 +14,9 @@ use crate::domain::model::{
 };
 use crate::domain::stats::Rng;
 use crate::domain::time::Timestamp;
-use crate::domain::train::dataset::Split;
+use crate::domain::train::select::Leaderboard;
 use crate::domain::train::shape::{self, Found, Shape};
+use crate::domain::train::split::{Split, SplitCheck};
 use crate::domain::train::{
     Dataset, FitError, OutlierCheck, Progress, SELF_TEST_STREAM, Search, TrainReport, TrainSpec,
     Trained, oddity, profile,
@@ -34,10 +35,12 @@ pub(super) struct Given<'a> {
     pub(super) defs: &'a [FeatureDef],
     pub(super) rows: &'a [FeatureRow],
     pub(super) as_of: Timestamp,
+    pub(super) split_check: SplitCheck,
+    pub(super) leaderboard: Leaderboard,
 }
 
 pub(super) fn finish(
-    given: &Given<'_>,
+    given: Given<'_>,
     encoder: Encoder,
     encoded: &Dataset,
     split: &Split,
@@ -51,7 +54,7 @@ pub(super) fn finish(
     let Shape { form, placed, sizes, names } = Shape::of(found, &points)?;
     let rows_digest = digest(given.rows);
     let spec = serde_json::to_value(given.settings).map_err(model::ArtifactError::from)?;
-    let names = names.unwrap_or_else(|| first_names(given, &rows_digest, &spec, sizes.len()));
+    let names = names.unwrap_or_else(|| first_names(&given, &rows_digest, &spec, sizes.len()));
 
     let fitted = Fitted::measure(&form, &placed, split, sizes.len());
     let distance = |row: &usize| (placed[*row].segment, form.distance(placed[*row].power));
@@ -80,7 +83,7 @@ pub(super) fn finish(
         format: model::FORMAT,
         feature_set: given.feature_set.clone(),
         features: given.defs.to_vec(),
-        segments: describe(given, &encoder, encoded, &placed, &sizes, names),
+        segments: describe(&given, &encoder, encoded, &placed, &sizes, names),
         encoder,
         projection: found.projection.clone(),
         form,
@@ -99,7 +102,7 @@ pub(super) fn finish(
         },
         self_test: vec![],
     };
-    document.self_test = self_test(given, &document, &placed);
+    document.self_test = self_test(&given, &document, &placed);
 
     let bytes = document.seal()?;
     let model = Model::open(&bytes)?;
@@ -117,6 +120,8 @@ pub(super) fn finish(
         inertia_by_start: search.inertia_by_start,
         silhouette: fitted.silhouette,
         outliers,
+        split: given.split_check,
+        leaderboard: given.leaderboard,
     };
     Ok(Trained { bytes, model, report })
 }

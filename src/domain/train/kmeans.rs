@@ -48,7 +48,7 @@ pub fn best_of(
     spec: &TrainSpec,
     progress: &dyn Progress,
 ) -> Result<BestOf, FitError> {
-    let clusters = spec.segments;
+    let clusters = spec.segments.fewest();
     let distinct = data.distinct_rows(clusters);
     if distinct < clusters {
         return Err(FitError::TooFewDistinct { distinct, segments: clusters });

@@ -4,41 +4,58 @@
 //! whatever the number of threads. Rows come in canonical order (by customer
 //! id); work runs in the rayon pool the caller has installed.
 
-mod spec;
 pub mod dataset;
+pub mod clusters;
+pub mod agreement;
+pub mod quality;
+pub mod split;
+pub mod baseline;
+pub mod stability;
+pub mod select;
+mod choice;
+mod spec;
 pub mod seed;
 pub mod swap;
 pub mod kmeans;
-pub mod clusters;
+pub mod compete;
 mod profile;
 mod shape;
 mod oddity;
 mod finish;
+mod run;
 
 use serde::Serialize;
 
-use crate::domain::encode::{self, Encoder};
-use crate::domain::feature::{FeatureDef, FeatureRow};
-use crate::domain::id::FeatureSetId;
+use crate::domain::encode;
+use crate::domain::fault::Faults;
 use crate::domain::model::{ArtifactError, Model};
-use crate::domain::stats::Rng;
-use crate::domain::time::Timestamp;
+use crate::domain::train::select::{Cost, Leaderboard};
+use crate::domain::train::split::SplitCheck;
 
+pub use choice::{FeatureChoice, Filter};
 pub use clusters::Clusters;
 pub use dataset::Dataset;
+pub use run::{train, train_by};
 pub use shape::Found;
-pub use spec::{CheckedSpec, TrainSpec};
+pub use spec::{CheckedSpec, SegmentRange, Segments, TrainSpec};
 
-/// Random streams of one seed; the starts of k-means take those from 16 on.
+/// Random streams of one seed. The silhouette's sample takes 3, the starts of
+/// k-means those from 16 on, trials of stability those from 2³² on.
 const SPLIT_STREAM: u64 = 0;
 const SELF_TEST_STREAM: u64 = 1;
+const SAMPLE_STREAM: u64 = 2;
 
 /// Watches a run and may end it. Called from any thread.
 pub trait Progress: Sync {
-    /// `done` of `total` steps of a stage (`encode`, `cluster`, `finish`) are over.
+    /// `done` of `total` steps of a stage are over. The stages are `encode`,
+    /// `baseline`, `candidates`, `stability`, `cluster` and `finish`.
     fn report(&self, stage: &'static str, done: u64, total: u64);
     /// Asked between steps; `true` ends the run with [`FitError::Stopped`].
     fn should_stop(&self) -> bool;
+    /// What was taken since this was last asked; nothing where nobody measures.
+    fn cost(&self) -> Cost {
+        Cost::default()
+    }
 }
 
 /// Why nothing was trained; says what would be right.
@@ -55,6 +72,10 @@ pub enum FitError {
     EmptySegment { segment: usize, segments: usize },
     #[error("row {row} has {found} values, the feature set has {expected}")]
     RowLength { row: usize, found: usize, expected: usize },
+    #[error("the spec does not fit the features: {0}")]
+    Spec(Faults),
+    #[error("no candidate passes the gates: {refusals}")]
+    NoneQualifies { refusals: String },
     #[error("training was stopped before it was finished")]
     Stopped,
     #[error(transparent)]
@@ -101,6 +122,10 @@ pub struct TrainReport {
     /// One half of the held-out rows, how far they are from everything judged by
     /// the other half.
     pub outliers: Vec<OutlierCheck>,
+    /// How alike the fitted, the validation and the held-out rows are.
+    pub split: SplitCheck,
+    /// Every candidate with its figures and the reason for its place.
+    pub leaderboard: Leaderboard,
 }
 
 /// How many rows that a limit has not seen lie beyond it.
@@ -121,71 +146,4 @@ pub struct Search {
     pub start: usize,
     /// The inertia each start ended with.
     pub inertia_by_start: Vec<f64>,
-}
-
-/// Splits `rows`, fits the encoder, clusters, calibrates, describes and seals.
-///
-/// `rows` are in canonical order, each with one value for every one of `defs`;
-/// `as_of` is the instant they describe.
-pub fn train(
-    spec: &CheckedSpec,
-    feature_set: &FeatureSetId,
-    defs: &[FeatureDef],
-    rows: &[FeatureRow],
-    as_of: Timestamp,
-    progress: &dyn Progress,
-) -> Result<Trained, FitError> {
-    train_by(spec, (feature_set, defs), rows, as_of, progress, |fitted| {
-        let best = kmeans::best_of(fitted, spec.spec(), progress)?;
-        let search = Search {
-            iterations: best.partition.iterations,
-            start: best.start,
-            inertia_by_start: best.inertias,
-        };
-        Ok((Found::plain(best.partition.into()), search))
-    })
-}
-
-/// [`train`] with another algorithm, which is given the fitted rows, encoded.
-pub fn train_by(
-    spec: &CheckedSpec,
-    (feature_set, defs): (&FeatureSetId, &[FeatureDef]),
-    rows: &[FeatureRow],
-    as_of: Timestamp,
-    progress: &dyn Progress,
-    algorithm: impl FnOnce(&Dataset) -> Result<(Found, Search), FitError>,
-) -> Result<Trained, FitError> {
-    let settings = spec.spec();
-    check_rows(settings, defs, rows)?;
-
-    progress.report("encode", 0, 1);
-    let mut rng = Rng::new(settings.seed, SPLIT_STREAM);
-    let split = dataset::Split::draw(rows.len(), settings.holdout_share, &mut rng);
-    let fitted: Vec<&FeatureRow> = split.fitted.iter().map(|row| &rows[*row]).collect();
-    let encoder = Encoder::fit_some(defs, &fitted)?;
-    let encoded = Dataset::encode(&encoder, rows);
-    progress.report("encode", 1, 1);
-
-    let (found, search) = algorithm(&encoded.select(&split.fitted))?;
-    if progress.should_stop() {
-        return Err(FitError::Stopped);
-    }
-
-    progress.report("finish", 0, 1);
-    let given = finish::Given { settings, feature_set, defs, rows, as_of };
-    let trained = finish::finish(&given, encoder, &encoded, &split, (&found, search), progress)?;
-    progress.report("finish", 1, 1);
-    Ok(trained)
-}
-
-fn check_rows(spec: &TrainSpec, defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<(), FitError> {
-    if rows.len() < spec.minimum_rows {
-        return Err(FitError::TooFewRows { rows: rows.len(), minimum: spec.minimum_rows });
-    }
-    match rows.iter().position(|row| row.0.len() != defs.len()) {
-        None => Ok(()),
-        Some(row) => {
-            Err(FitError::RowLength { row, found: rows[row].0.len(), expected: defs.len() })
-        }
-    }
 }

@@ -89,7 +89,7 @@ fn common_cells(
     let step = fitted.rows().div_ceil(CELL_ROWS).max(1);
     let some = fitted.select(&(0..fitted.rows()).step_by(step).collect::<Vec<_>>());
     let spec = TrainSpec {
-        segments: some.distinct_rows(CELLS),
+        segments: some.distinct_rows(CELLS).into(),
         starts: 1,
         max_iterations: CELL_ITERATIONS,
         seed: seed ^ SEED,

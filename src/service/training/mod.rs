@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::config;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::TrainSpec;
+use crate::domain::train::baseline::RfmFeatures;
+use crate::domain::train::{SegmentRange, Segments, TrainSpec};
 use crate::service::clock::Clock;
 use crate::service::live::Live;
 use crate::service::registry::Registry;
@@ -31,14 +32,25 @@ impl Training {
     /// What a run is trained with unless its request says otherwise.
     pub fn default_spec(&self) -> TrainSpec {
         let s = &self.settings;
+        let rfm = self.live.snapshot().features.rfm().clone();
         TrainSpec {
-            segments: s.segments,
+            segments: if s.segments == s.segments_to {
+                Segments::Exactly(s.segments)
+            } else {
+                Segments::Within(SegmentRange { from: s.segments, to: s.segments_to })
+            },
             starts: s.starts,
             max_iterations: s.max_iterations,
             tolerance: s.tolerance,
             seed: s.seed,
             holdout_share: s.holdout_share,
             minimum_rows: s.minimum_customers,
+            baseline: Some(RfmFeatures {
+                recency: rfm.recency.feature,
+                frequency: rfm.frequency.feature,
+                monetary: rfm.monetary.feature,
+            }),
+            ..TrainSpec::default()
         }
     }
 
@@ -50,6 +62,8 @@ impl Training {
         due_at: Option<Timestamp>,
     ) -> Result<Option<RunId>, ServiceError> {
         let spec = spec.check().map_err(ServiceError::Invalid)?;
+        let features = Arc::clone(&self.live.snapshot().features);
+        spec.spec().check_features(features.features()).map_err(ServiceError::Invalid)?;
         let run: RunId =
             format!("run_{}", random::token::<8>()?).try_into().map_err(ServiceError::internal)?;
         let spec = serde_json::to_value(spec.spec()).map_err(ServiceError::internal)?;

@@ -1,7 +1,7 @@
 //! One run: snapshot, fit on threads of its own, seal, register, promote.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -11,6 +11,7 @@ use crate::config::Promotion;
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
+use crate::domain::train::select::Cost;
 use crate::domain::train::{self, CheckedSpec, Progress, TrainSpec, Trained};
 use crate::service::ServiceError;
 use crate::service::error::Chain;
@@ -154,6 +155,8 @@ struct Follow {
     done: AtomicI64,
     total: AtomicI64,
     stop: std::sync::atomic::AtomicBool,
+    /// When the cost was last asked for.
+    asked: Mutex<Instant>,
 }
 
 impl Default for Follow {
@@ -163,6 +166,7 @@ impl Default for Follow {
             done: AtomicI64::new(0),
             total: AtomicI64::new(0),
             stop: std::sync::atomic::AtomicBool::new(false),
+            asked: Mutex::new(Instant::now()),
         }
     }
 }
@@ -176,6 +180,12 @@ impl Progress for Follow {
 
     fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn cost(&self) -> Cost {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *asked, Instant::now());
+        Cost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak() }
     }
 }
 
@@ -195,6 +205,16 @@ async fn note(db: &Db, run: &RunId, follow: &Follow) -> Result<(), ServiceError>
     runs::progress(&mut tx, run, stage, done, total).await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// The most memory the process held since this was last asked; only Linux says.
+fn take_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    // 5: the peak starts again from what is held now. Where that is refused,
+    // the peak is that of the process so far.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 /// On Linux a priority belongs to a thread, and 0 names the caller's.

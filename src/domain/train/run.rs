@@ -1,0 +1,181 @@
+//! One run, from rows to a sealed model.
+
+use crate::domain::encode::Encoder;
+use crate::domain::feature::{FeatureDef, FeatureRow};
+use crate::domain::id::FeatureSetId;
+use crate::domain::stats::Rng;
+use crate::domain::time::Timestamp;
+use crate::domain::train::baseline::Baseline;
+use crate::domain::train::compete::{self, Field, compete};
+use crate::domain::train::select::{BaselineEntry, Leaderboard};
+use crate::domain::train::shape::Found;
+use crate::domain::train::split::Split;
+use crate::domain::train::stability::Slices;
+use crate::domain::train::{
+    CheckedSpec, Dataset, FitError, Progress, SAMPLE_STREAM, SPLIT_STREAM, Search, TrainSpec,
+    Trained, choice, finish, kmeans,
+};
+
+/// Chooses and splits `rows`, fits the encoder, lets candidates compete, fits
+/// the winner again to all rows but the held-out ones, calibrates, describes
+/// and seals.
+///
+/// `rows` are in canonical order, each with one value for every one of `defs`;
+/// `as_of` is the instant they describe.
+pub fn train(
+    spec: &CheckedSpec,
+    feature_set: &FeatureSetId,
+    defs: &[FeatureDef],
+    rows: &[FeatureRow],
+    as_of: Timestamp,
+    progress: &dyn Progress,
+) -> Result<Trained, FitError> {
+    let settings = spec.spec();
+    let prepared = Prepared::new(settings, defs, rows, progress)?;
+    let leaderboard = prepared.choose(settings, defs, progress)?;
+    let segments = leaderboard.winner().map_or(settings.segments.fewest(), |best| best.segments);
+    let settings_of_fit = compete::with(settings, segments, settings.starts, settings.seed);
+    let best = kmeans::best_of(&prepared.fitted(), &settings_of_fit, progress)?;
+    let search = Search {
+        iterations: best.partition.iterations,
+        start: best.start,
+        inertia_by_start: best.inertias,
+    };
+    let found = Found::plain(best.partition.into());
+    let of = (feature_set, defs);
+    prepared.finish(settings, of, as_of, (&found, search), leaderboard, progress)
+}
+
+/// [`train`] by one algorithm that has no competitors; it is given the fitted
+/// rows, encoded.
+pub fn train_by(
+    spec: &CheckedSpec,
+    (feature_set, defs): (&FeatureSetId, &[FeatureDef]),
+    rows: &[FeatureRow],
+    as_of: Timestamp,
+    progress: &dyn Progress,
+    algorithm: impl FnOnce(&Dataset) -> Result<(Found, Search), FitError>,
+) -> Result<Trained, FitError> {
+    let settings = spec.spec();
+    let prepared = Prepared::new(settings, defs, rows, progress)?;
+    let (found, search) = algorithm(&prepared.fitted())?;
+    let alone = Leaderboard::default();
+    prepared.finish(settings, (feature_set, defs), as_of, (&found, search), alone, progress)
+}
+
+/// The rows trained on, split and encoded.
+struct Prepared {
+    rows: Vec<FeatureRow>,
+    split: Split,
+    encoder: Encoder,
+    encoded: Dataset,
+    /// As the encoder was fitted by them.
+    chosen: Vec<FeatureDef>,
+}
+
+impl Prepared {
+    fn new(
+        settings: &TrainSpec,
+        defs: &[FeatureDef],
+        rows: &[FeatureRow],
+        progress: &dyn Progress,
+    ) -> Result<Self, FitError> {
+        settings.check_features(defs).map_err(FitError::Spec)?;
+        check_rows(settings, defs, rows)?;
+        progress.report("encode", 0, 1);
+        let rows = choice::rows(settings, defs, rows, &mut Rng::new(settings.seed, SAMPLE_STREAM));
+        check_rows(settings, defs, &rows)?;
+        let mut rng = Rng::new(settings.seed, SPLIT_STREAM);
+        let split = Split::draw(&rows, settings.holdout_share, settings.validation_share, &mut rng);
+        let fitted: Vec<&FeatureRow> = split.fitted.iter().map(|row| &rows[*row]).collect();
+        let chosen = choice::encoded(settings, defs);
+        let encoder = Encoder::fit_some(&chosen, &fitted)?;
+        let encoded = Dataset::encode(&encoder, &rows);
+        progress.report("encode", 1, 1);
+        Ok(Self { rows, split, encoder, encoded, chosen })
+    }
+
+    fn fitted(&self) -> Dataset {
+        self.encoded.select(&self.split.fitted)
+    }
+
+    /// The candidates in order, each fitted to the rows for training alone.
+    fn choose(
+        &self,
+        settings: &TrainSpec,
+        defs: &[FeatureDef],
+        progress: &dyn Progress,
+    ) -> Result<Leaderboard, FitError> {
+        let of = |places: &[usize]| places.iter().map(|row| &self.rows[*row]).collect::<Vec<_>>();
+        let (raw, raw_validation) = (of(&self.split.train), of(&self.split.validation));
+        let slices: Vec<Slices> = settings
+            .slices
+            .iter()
+            .filter_map(|name| {
+                let index = defs.iter().position(|def| def.name == *name)?;
+                Some(Slices::by(name, index, &raw))
+            })
+            .collect();
+        let train = self.encoded.select(&self.split.train);
+        let validation = self.encoded.select(&self.split.validation);
+        let mut field =
+            Field { train: &train, validation: &validation, slices: &slices, baseline: None };
+
+        progress.report("baseline", 0, 1);
+        let baseline = settings.baseline.as_ref().and_then(|rfm| Baseline::fit(rfm, defs, &raw));
+        field.baseline = baseline.map(|baseline| {
+            let labels = baseline.labels(&raw);
+            let beside = baseline.labels(&raw_validation);
+            BaselineEntry {
+                segments: Baseline::sizes(&labels),
+                figures: field.figures(settings.seed, &labels, &beside),
+            }
+        });
+        progress.report("baseline", 1, 1);
+        let (leaderboard, _) = compete(field, settings, progress)?;
+        Ok(leaderboard)
+    }
+
+    fn finish(
+        self,
+        settings: &TrainSpec,
+        (feature_set, defs): (&FeatureSetId, &[FeatureDef]),
+        as_of: Timestamp,
+        found: (&Found, Search),
+        leaderboard: Leaderboard,
+        progress: &dyn Progress,
+    ) -> Result<Trained, FitError> {
+        if progress.should_stop() {
+            return Err(FitError::Stopped);
+        }
+        progress.report("finish", 0, 1);
+        let Self { rows, split, encoder, encoded, chosen } = self;
+        let split_check = split.check(defs, &rows);
+        let given = finish::Given {
+            settings,
+            feature_set,
+            defs,
+            rows: &rows,
+            as_of,
+            split_check,
+            leaderboard,
+        };
+        let mut trained = finish::finish(given, encoder, &encoded, &split, found, progress)?;
+        let excluded = |name: &str| chosen.iter().any(|d| &*d.name == name && d.encoding.is_none());
+        trained.report.left_out.retain(|name| !excluded(name));
+        progress.report("finish", 1, 1);
+        Ok(trained)
+    }
+}
+
+fn check_rows(spec: &TrainSpec, defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<(), FitError> {
+    if rows.len() < spec.minimum_rows {
+        return Err(FitError::TooFewRows { rows: rows.len(), minimum: spec.minimum_rows });
+    }
+    match rows.iter().position(|row| row.0.len() != defs.len()) {
+        None => Ok(()),
+        Some(row) => {
+            Err(FitError::RowLength { row, found: rows[row].0.len(), expected: defs.len() })
+        }
+    }
+}
