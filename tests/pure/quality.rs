@@ -72,7 +72,7 @@ fn equal(name: &str, found: Option<f64>, expected: Option<f64>, tolerance: f64) 
 #[test]
 fn quality_equals_scikit_learn() {
     let golden = golden().partitions;
-    assert_eq!(golden.len(), 12);
+    assert_eq!(golden.len(), 13);
     for (name, golden) in golden {
         let (data, labels) = (dataset(&golden.rows), labels(&golden.labels));
         let found = dispersion(&data, &labels);
