@@ -30,7 +30,9 @@ pub(super) fn covariance(data: &Dataset) -> (Vec<f64>, Array2<f64>) {
         sums
     });
     let mut sums = Array2::<f64>::zeros((columns, columns));
-    partial.iter().for_each(|part| sums += part);
+    for part in &partial {
+        sums += part;
+    }
     (means, sums / data.rows().max(1) as f64)
 }
 

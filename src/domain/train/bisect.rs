@@ -56,18 +56,20 @@ pub fn fit(
         });
         let part = parts.swap_remove(largest.unwrap_or_default());
         let split = FIRST_STREAM + parts.len() as u64 * settings.starts as u64;
-        parts.extend(halves(data, part, settings.starts, (seed, split), progress)?);
+        parts.extend(halves(data, &part, settings.starts, (seed, split), progress)?);
     }
     let mut labels = vec![0; data.rows()];
     for (label, part) in parts.iter().enumerate() {
-        part.rows.iter().for_each(|row| labels[*row] = label as u32);
+        for row in &part.rows {
+            labels[*row] = label as u32;
+        }
     }
     Ok(labels)
 }
 
 fn halves(
     data: &Dataset,
-    part: Part,
+    part: &Part,
     starts: usize,
     (seed, stream): (u64, u64),
     progress: &dyn Progress,

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use crate::domain::stats::Rng;
-use crate::domain::train::{Dataset, FitError, Progress, kmeans};
+use crate::domain::train::{Dataset, FitError, Progress, kmeans, sample};
 
 /// The random stream of the starts.
 const STREAM: u64 = 3 << 32;
@@ -39,9 +39,9 @@ impl Cells {
         seed: u64,
         progress: &dyn Progress,
     ) -> Result<Self, FitError> {
-        let mut order: Vec<usize> = (0..data.rows()).collect();
-        Rng::new(seed, STREAM).shuffle(&mut order);
-        order.truncate(count * ROWS_PER_CELL);
+        let mut rng = Rng::new(seed, STREAM);
+        let mut order = sample::draw(data.rows(), count * ROWS_PER_CELL, &mut rng);
+        rng.shuffle(&mut order);
         let sample = data.select(&order);
         let starts = count.min(sample.rows());
         let centres = Array2::from_shape_fn((starts, data.columns()), |(row, column)| {

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::Rng;
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, seed};
+use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, rows, seed};
 
 /// Random streams: of the sample, and of the k-means of each round and segment.
 const SAMPLE_STREAM: u64 = 7 << 32;
@@ -93,7 +93,7 @@ pub fn cover(
         }
     }
     let served = best.map(|(_, served)| served).ok_or(FitError::Stopped)?;
-    let agreeing = data.map_rows(|row| served.label(data, row) == labels[row]);
+    let agreeing = rows::map(data, |row| served.label(data, row) == labels[row]);
     let agreeing = agreeing.into_iter().filter(|agrees| *agrees).count();
     Ok(Covered {
         clusters: Clusters {
@@ -179,7 +179,7 @@ impl Served {
         let segment_of = segment_of.collect();
         let mut served = Self { prototypes, segment_of, reach: None };
         if wanted.contains(&None) {
-            let near = sample.map_rows(|row| served.nearest(sample, row));
+            let near = rows::map(sample, |row| served.nearest(sample, row));
             served.reach = Some(reaches(&near, wanted, centres.len()));
         }
         Ok(served)
@@ -188,7 +188,7 @@ impl Served {
     /// The segment of the nearest prototype, of equally near ones the first,
     /// and how far it is.
     fn nearest(&self, data: &Dataset, row: usize) -> (usize, f64) {
-        let point = data.point(row);
+        let point = rows::point(data, row);
         let mut best = (0, f64::INFINITY);
         for (place, prototype) in self.prototypes.rows().into_iter().enumerate() {
             let pairs = point.iter().zip(prototype);
@@ -209,7 +209,7 @@ impl Served {
     /// Of each segment: rows that it has and should not, or has not and should.
     /// Every wrong row counts twice in all, noise in the segment nearest to it.
     fn errors(&self, data: &Dataset, wanted: &[Option<u32>], segments: usize) -> Vec<usize> {
-        let labels = data.map_rows(|row| (self.nearest(data, row).0, self.label(data, row)));
+        let labels = rows::map(data, |row| (self.nearest(data, row).0, self.label(data, row)));
         let mut errors = vec![0; segments];
         for ((nearest, label), wanted) in labels.into_iter().zip(wanted) {
             if label != *wanted {

@@ -118,7 +118,9 @@ pub fn dbscan(
                 .collect();
             for (place, near) in batch.iter().zip(near) {
                 if is_core[*place] {
-                    near.iter().for_each(|near| _ = parts.join(*place as u32, *near));
+                    for near in &near {
+                        _ = parts.join(*place as u32, *near);
+                    }
                 } else if !near.is_empty() {
                     rims.push((*place as u32, near));
                 }
@@ -284,7 +286,7 @@ impl Condensed {
             match node.checked_sub(tree.leaves) {
                 None => self.last[node] = cluster as u32,
                 Some(inner) => {
-                    open.extend(tree.children[inner].iter().map(|child| *child as usize))
+                    open.extend(tree.children[inner].iter().map(|child| *child as usize));
                 }
             }
         }

@@ -12,13 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::domain::stats::Rng;
 use crate::domain::train::cover::Cover;
 use crate::domain::train::mixture::{self, Density, Mixture, Spread, Sums};
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, seed};
+use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, sample, seed};
 
 /// The random stream of the start.
 const START_STREAM: u64 = 1 << 32;
 /// As scikit-learn's k-means, which starts its mixtures.
 const START_ITERATIONS: usize = 300;
 const START_TOLERANCE: f64 = 1e-4;
+/// Rows that are enough to start on: so many, and so many a component.
+const START_ROWS: usize = 16_384;
+const START_ROWS_PER_COMPONENT: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,7 +89,9 @@ impl Fitted {
     pub fn serve_diagonal(&self, variances: &Array2<f64>) -> Clusters {
         let components = self.mixture.shares.len();
         let mut is_used = vec![false; components];
-        self.labels.iter().for_each(|label| is_used[*label as usize] = true);
+        for label in &self.labels {
+            is_used[*label as usize] = true;
+        }
         let used: Vec<usize> = (0..components).filter(|c| is_used[*c]).collect();
         let place = |label: u32| used.partition_point(|c| *c < label as usize) as u32;
         let offset = |c: &usize| {
@@ -118,8 +123,7 @@ pub fn fit(
     if distinct < components {
         return Err(FitError::TooFewDistinct { distinct, segments: components });
     }
-    let centres = seed::plus_plus(data, components, &mut Rng::new(seed, START_STREAM));
-    let start = kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)?;
+    let start = start(data, components, &mut Rng::new(seed, START_STREAM), progress)?;
     let shape = Mixture {
         shares: vec![0.0; components],
         spread: match settings.covariance {
@@ -130,6 +134,26 @@ pub fn fit(
     };
     let first = mixture::sums_of(data, &start.labels, &shape).maximise(&shape, settings.floor);
     improve(data, first, settings, progress)
+}
+
+/// One k-means; where there are many rows, a sample of them is clustered first,
+/// so that few passes over all of them are left.
+fn start(
+    data: &Dataset,
+    components: usize,
+    rng: &mut Rng,
+    progress: &dyn Progress,
+) -> Result<kmeans::Partition, FitError> {
+    let lloyd = |data: &Dataset, centres| {
+        kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
+    };
+    let sample_rows = START_ROWS.max(START_ROWS_PER_COMPONENT * components);
+    if data.rows() <= 2 * sample_rows {
+        return lloyd(data, seed::plus_plus(data, components, rng));
+    }
+    let sample = data.select(&sample::draw(data.rows(), sample_rows, rng));
+    let centres = lloyd(&sample, seed::plus_plus(&sample, components, rng))?.centres;
+    lloyd(data, centres)
 }
 
 /// EM from `mixture` on.
@@ -150,7 +174,9 @@ pub fn improve(
             Density::of(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
         let partial = data.map_chunks(|rows| density.gather(data, rows));
         let mut sums = Sums::zero(&mixture);
-        partial.iter().for_each(|part| sums.add(part));
+        for part in &partial {
+            sums.add(part);
+        }
         mixture = sums.maximise(&mixture, settings.floor);
         let reached = sums.log_likelihood * per_row;
         converged =

@@ -6,7 +6,7 @@
 //! in place of a matrix of distances: memory grows with the rows, not with
 //! their square, and leaves may stand for many rows each. Heights are `SciPy`'s.
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::train::cells::Cells;
@@ -170,12 +170,12 @@ impl Active {
             count: 0,
         };
         for (leaf, (point, size)) in points.rows().into_iter().zip(sizes).enumerate() {
-            active.push(point, *size, leaf as u32);
+            active.push(&point.to_vec(), *size, leaf as u32);
         }
         active
     }
 
-    fn push(&mut self, point: ArrayView1<'_, f64>, size: f64, leaf: u32) {
+    fn push(&mut self, point: &[f64], size: f64, leaf: u32) {
         let lane = self.count % LANES;
         if lane == 0 {
             // What is empty is nowhere.
@@ -222,7 +222,7 @@ impl Active {
         };
         for slot in slots {
             let centre = self.centre(slot);
-            dense.push(ArrayView1::from(&centre), self.sizes[slot], self.leaf[slot]);
+            dense.push(&centre, self.sizes[slot], self.leaf[slot]);
         }
         *self = dense;
     }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::Rng;
-use crate::domain::train::{Clusters, Dataset, FitError, Progress};
+use crate::domain::train::{Clusters, Dataset, FitError, Progress, rows};
 
 /// The random stream of the first start; each has its own.
 const FIRST_STREAM: u64 = 6 << 32;
@@ -102,7 +102,7 @@ fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
     let mut chosen = vec![rng.below(data.rows())];
     let mut least = vec![f64::INFINITY; data.rows()];
     while chosen.len() < count {
-        let centre = data.point(chosen[chosen.len() - 1]);
+        let centre = rows::point(data, chosen[chosen.len() - 1]);
         least.par_iter_mut().enumerate().for_each(|(row, least)| {
             *least = least.min(manhattan(data, row, &centre));
         });
@@ -115,7 +115,7 @@ fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
 
 /// One a row: its nearest centre, of equally near ones the first, and how far.
 fn nearest(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
-    data.map_rows(|row| {
+    rows::map(data, |row| {
         let mut best = (0, f64::INFINITY);
         for (label, centre) in centres.rows().into_iter().enumerate() {
             let distance = manhattan(data, row, centre);
@@ -135,7 +135,9 @@ fn manhattan<'a>(data: &Dataset, row: usize, point: impl IntoIterator<Item = &'a
 /// out of a cluster that has others.
 fn fill_empty(near: &mut [(u32, f64)], clusters: usize) {
     let mut counts = vec![0_usize; clusters];
-    near.iter().for_each(|(label, _)| counts[*label as usize] += 1);
+    for (label, _) in near.iter() {
+        counts[*label as usize] += 1;
+    }
     for empty in 0..clusters {
         if counts[empty] > 0 {
             continue;

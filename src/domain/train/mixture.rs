@@ -265,7 +265,9 @@ pub(super) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
         sums
     });
     let mut sums = Sums::zero(about);
-    partial.iter().for_each(|part| sums.add(part));
+    for part in &partial {
+        sums.add(part);
+    }
     sums
 }
 

@@ -10,6 +10,7 @@ pub mod seed;
 pub mod swap;
 pub mod kmeans;
 pub mod clusters;
+mod rows;
 pub mod sample;
 mod cells;
 mod neighbours;

@@ -2,7 +2,7 @@
 
 use crate::domain::stats::Rng;
 use crate::domain::train::neighbours::{Closest, Tree};
-use crate::domain::train::{Dataset, FitError};
+use crate::domain::train::{Dataset, FitError, rows};
 
 /// The random stream of the sample.
 const STREAM: u64 = 2 << 32;
@@ -22,21 +22,21 @@ pub(super) fn label(
     if data.rows() <= max_rows {
         return Ok(numbered(&cluster(data, 1.0)?));
     }
-    let sample = data.select(&draw(data.rows(), max_rows, seed));
+    let sample = data.select(&draw(data.rows(), max_rows, &mut Rng::new(seed, STREAM)));
     let labels = cluster(&sample, max_rows as f64 / data.rows() as f64)?;
     let tree = Tree::new(&sample);
-    let spread = data.map_rows(|row| {
+    let spread = rows::map(data, |row| {
         let mut closest = Closest { tree: &tree, squared: f64::MAX, row: u32::MAX };
-        tree.search(&data.point(row), &mut closest);
+        tree.search(&rows::point(data, row), &mut closest);
         labels.get(closest.row as usize).copied().flatten()
     });
     Ok(numbered(&spread))
 }
 
 /// `count` of `rows` rows, in their order.
-fn draw(rows: usize, count: usize, seed: u64) -> Vec<usize> {
+pub(super) fn draw(rows: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows).collect();
-    Rng::new(seed, STREAM).shuffle(&mut order);
+    rng.shuffle(&mut order);
     order.truncate(count);
     order.sort_unstable();
     order

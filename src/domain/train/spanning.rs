@@ -104,8 +104,7 @@ pub(super) fn spanning_tree(
             let bound = &mut bound[part_of[place] as usize];
             *bound = bound.min(least[place]);
         }
-        let look =
-            Look { tree, cores, least_core: &least_core, part_of, part_of_node: &part_of_node };
+        let look = Look { cores, least_core: &least_core, part_of, part_of_node: &part_of_node };
         let known = other.clone();
         least.par_chunks_mut(TASK_ROWS).zip(other.par_chunks_mut(TASK_ROWS)).enumerate().for_each(
             |(task, (least, other))| {
@@ -162,7 +161,6 @@ pub(super) fn spanning_tree(
 }
 
 struct Look<'a> {
-    tree: &'a Tree,
     cores: &'a [f64],
     /// The least core distance within each node.
     least_core: &'a [f64],
@@ -216,13 +214,12 @@ fn least_of_nodes(tree: &Tree, cores: &[f64]) -> Vec<f64> {
 fn parts_of_nodes(tree: &Tree, part_of: &[u32]) -> Vec<u32> {
     let mut parts = vec![u32::MAX; tree.nodes.len()];
     for (index, node) in tree.nodes.iter().enumerate().rev() {
-        let (one, other) = match node.halves {
-            Some((lower, upper)) => (parts[lower], parts[upper]),
-            None => {
-                let places = &part_of[node.first..node.end];
-                let is_one = places.iter().all(|part| *part == places[0]);
-                (places[0], if is_one { places[0] } else { u32::MAX })
-            }
+        let (one, other) = if let Some((lower, upper)) = node.halves {
+            (parts[lower], parts[upper])
+        } else {
+            let places = &part_of[node.first..node.end];
+            let is_one = places.iter().all(|part| *part == places[0]);
+            (places[0], if is_one { places[0] } else { u32::MAX })
         };
         parts[index] = if one == other { one } else { u32::MAX };
     }
