@@ -24,6 +24,10 @@ const SAMPLE_ROWS: usize = 20_000;
 const LEAST_OF_SEGMENT: usize = 100;
 const ITERATIONS: usize = 30;
 const TOLERANCE: f64 = 1e-4;
+/// More prototypes must bring this share of the rows to be kept, and after so
+/// many rounds that do not no more are tried.
+const GAIN: f64 = 0.002;
+const PATIENCE: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -69,15 +73,22 @@ pub fn cover(
 
     let mut counts = vec![1; segments];
     let mut centres: Vec<Array2<f64>> = rows_of.iter().map(mean).collect();
+    let gain = (GAIN * wanted.len() as f64).ceil() as usize;
+    let mut stalled = 0;
     let mut best: Option<(usize, Served)> = None;
     for round in 0.. {
         let served = Served::new(&sample, &wanted, &centres)?;
         let errors = served.errors(&sample, &wanted, segments);
         let agreeing = wanted.len() - errors.iter().sum::<usize>() / 2;
-        if best.as_ref().is_none_or(|(most, _)| agreeing > *most) {
+        let least = best.as_ref().map_or(0, |(most, _)| most + gain);
+        if agreeing >= least {
             best = Some((agreeing, served));
+            stalled = 0;
+        } else {
+            stalled += 1;
         }
-        if agreeing as f64 >= settings.agreement * wanted.len() as f64 {
+        let is_enough = agreeing as f64 >= settings.agreement * wanted.len() as f64;
+        if is_enough || stalled == PATIENCE {
             break;
         }
         let grown = grow(&mut counts, &errors, &rows_of, settings);

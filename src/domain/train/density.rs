@@ -39,7 +39,7 @@ pub struct Hdbscan {
 
 impl Default for Hdbscan {
     fn default() -> Self {
-        Self { min_cluster_size: 50, min_samples: None, max_rows: 50_000 }
+        Self { min_cluster_size: 50, min_samples: None, max_rows: 20_000 }
     }
 }
 
@@ -58,7 +58,7 @@ pub struct Dbscan {
 
 impl Default for Dbscan {
     fn default() -> Self {
-        Self { eps: None, min_samples: 5, max_rows: 50_000 }
+        Self { eps: None, min_samples: 5, max_rows: 20_000 }
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::stats::Rng;
 use crate::domain::train::cover::Cover;
 use crate::domain::train::mixture::{self, Density, Mixture, Spread, Sums};
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, sample, seed};
+use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, sample, seed, swap};
 
 /// The random stream of the start.
 const START_STREAM: u64 = 1 << 32;
@@ -147,12 +147,16 @@ fn start(
     let lloyd = |data: &Dataset, centres| {
         kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
     };
+    let spread = |data: &Dataset, rng: &mut Rng| {
+        let seeds = seed::plus_plus(data, components, rng);
+        swap::improve(data, seeds, rng)
+    };
     let sample_rows = START_ROWS.max(START_ROWS_PER_COMPONENT * components);
     if data.rows() <= 2 * sample_rows {
-        return lloyd(data, seed::plus_plus(data, components, rng));
+        return lloyd(data, spread(data, rng));
     }
     let sample = data.select(&sample::draw(data.rows(), sample_rows, rng));
-    let centres = lloyd(&sample, seed::plus_plus(&sample, components, rng))?.centres;
+    let centres = lloyd(&sample, spread(&sample, rng))?.centres;
     lloyd(data, centres)
 }
 
