@@ -11,41 +11,23 @@ use segmentd::domain::train::gmm::{self, Covariance, Gmm};
 use segmentd::domain::train::hierarchy::{self, Ward};
 use segmentd::domain::train::{Dataset, Progress, density};
 
-use crate::{Figure, median};
+use crate::{Figure, median, outliers};
 
 const RUNS: u64 = 3;
 const THREADS: &str = "2";
 const GROUPS: usize = 16;
-const ENVIRONMENT: &str = "target/bench/algorithms";
-const PACKAGES: [&str; 2] = ["numpy==2.4.6", "scikit-learn==1.9.1"];
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/algorithms.py");
 
 pub(crate) const FIGURES: [&str; 4] =
     ["gmm_diag_vs_sklearn", "gmm_full_vs_sklearn", "hdbscan_vs_sklearn", "ward_vs_sklearn"];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
-    let Some(python) = python() else { return Vec::new() };
+    let Some(python) = outliers::python() else {
+        println!("  SKIPPED: needs python3 with venv and scikit-learn");
+        return Vec::new();
+    };
     let wanted = FIGURES.into_iter().filter(|id| ids.contains(id));
     wanted.map(|id| beside(id, &python)).collect()
-}
-
-/// An environment with scikit-learn; says what is missing where there is none.
-fn python() -> Option<String> {
-    let python = format!("{ENVIRONMENT}/bin/python");
-    let succeeds = |command: &mut Command| command.status().is_ok_and(|status| status.success());
-    let is_ready = || {
-        Path::new(&python).exists()
-            && succeeds(Command::new(&python).args(["-c", "import sklearn"]))
-    };
-    let made = is_ready()
-        || succeeds(Command::new("python3").args(["-m", "venv", ENVIRONMENT]))
-            && succeeds(
-                Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES),
-            );
-    if !made {
-        println!("  SKIPPED: needs python3 with venv, and {}", PACKAGES.join(", "));
-    }
-    made.then_some(python)
 }
 
 struct Quiet;
@@ -58,7 +40,7 @@ impl Progress for Quiet {
     }
 }
 
-fn beside(id: &'static str, python: &str) -> Figure {
+fn beside(id: &'static str, python: &Path) -> Figure {
     let (rows, columns, width, what) = match id {
         "gmm_diag_vs_sklearn" => (200_000, 16, 3.0, "diagonal mixture, 200k x 16, 16 components"),
         "gmm_full_vs_sklearn" => (200_000, 16, 3.0, "full mixture, 200k x 16, 16 components"),

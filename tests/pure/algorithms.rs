@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use segmentd::domain::fault::Faults;
+use segmentd::domain::model::Metric;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::density::{self, Dbscan, Hdbscan};
 use segmentd::domain::train::gmm::{self, Gmm};
 use segmentd::domain::train::mixture::{Mixture, Spread};
 use segmentd::domain::train::{
-    Algorithm, Clusters, Dataset, FitError, bisect, hierarchy, medians, pca, unit, whiten,
+    Algorithm, Clusters, Dataset, FitError, bisect, hierarchy, medians, pca, whiten,
 };
 use serde::Deserialize;
 
@@ -286,15 +287,12 @@ fn axes_equal_scikit_learns() {
         }
         let white = whiten::fit(&data);
         assert_near(white.shrinkage, golden.shrinkage, 1e-9, &name);
+        let projection = white.axes.projection(false).unwrap();
         for (row, wanted) in golden.mahalanobis.iter().enumerate() {
-            let centred: Vec<f64> = data
-                .row(row)
-                .iter()
-                .zip(&white.axes.centre)
-                .map(|(x, mean)| f64::from(*x) - mean)
-                .collect();
-            let image = white.axes.matrix.dot(&ndarray::Array1::from(centred));
-            assert_near(image.dot(&image), *wanted, 1e-8, &name);
+            let mut image = vec![0.0; data.columns()];
+            projection.apply(data.row(row).as_slice().unwrap(), &mut image);
+            let squared = image.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            assert_near(squared, *wanted, 1e-5, &name);
         }
     }
 }
@@ -430,6 +428,14 @@ fn a_sample_stands_for_all_rows() {
 }
 
 #[test]
+fn only_medians_are_served_by_manhattan_distance() {
+    for algorithm in Algorithm::all() {
+        let is_manhattan = algorithm.metric() == Metric::Manhattan;
+        assert_eq!(is_manhattan, algorithm.name() == "kmedians");
+    }
+}
+
+#[test]
 fn settings_are_checked_by_name() {
     assert_eq!(named("\"ward\""), named(r#"{"name": "ward"}"#));
     for algorithm in Algorithm::all() {
@@ -454,13 +460,6 @@ fn settings_are_checked_by_name() {
     let unknown = |json: &str| serde_json::from_str::<Algorithm>(json).unwrap_err().to_string();
     assert!(unknown(r#"{"name": "ward", "k": 3}"#).contains("unknown field `k`"));
     assert!(unknown("\"hdbscam\"").contains("unknown variant `hdbscam`"));
-}
-
-#[test]
-fn unit_rows_have_length_one_and_zeros_stay() {
-    let unit = unit::rows(&Dataset::new(ndarray::arr2(&[[3.0, 4.0], [0.0, 0.0]])));
-    assert_eq!(unit.row(0).to_vec(), [0.6, 0.8]);
-    assert_eq!(unit.row(1).to_vec(), [0.0, 0.0]);
 }
 
 #[test]

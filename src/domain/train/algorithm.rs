@@ -5,6 +5,7 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::fault::{Fault, Faults};
+use crate::domain::model::{MAX_PROTOTYPES, Metric};
 use crate::domain::stats::Rng;
 use crate::domain::train::bisect::{self, Bisecting};
 use crate::domain::train::consensus::{self, Consensus};
@@ -19,8 +20,6 @@ use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, seed, 
 
 /// The random stream of the first start of k-means; each has its own.
 const KMEANS_STREAM: u64 = 16;
-/// Serving has no more prototypes than this.
-const MAX_PROTOTYPES: usize = 4096;
 
 /// An algorithm with its settings. Written as `"ward"`, or with settings as
 /// `{"name": "ward", "max_rows": 5000}`; what is not named has its default.
@@ -120,9 +119,12 @@ impl Algorithm {
         matches!(self, Self::Dbscan(_) | Self::Hdbscan(_))
     }
 
-    /// Whether its prototypes are to be served by Manhattan distance.
-    pub fn is_manhattan(&self) -> bool {
-        matches!(self, Self::Kmedians(_))
+    /// By which its prototypes are to be served.
+    pub fn metric(&self) -> Metric {
+        match self {
+            Self::Kmedians(_) => Metric::Manhattan,
+            _ => Metric::Euclidean,
+        }
     }
 
     /// Notes every setting that is out of range; `path` is where it is written.
@@ -338,15 +340,7 @@ fn kmeans(
         }
         progress.report("cluster", start as u64 + 1, settings.starts as u64);
     }
-    let best = best.ok_or(too_few)?;
-    Ok(Clusters {
-        labels: all_in(&best.labels),
-        prototypes: best.centres,
-        segment_of: (0..segments as u32).collect(),
-        weights: None,
-        offsets: None,
-        reach: None,
-    })
+    best.map(Clusters::from).ok_or(too_few)
 }
 
 fn mixture(

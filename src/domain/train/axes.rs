@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 
+use crate::domain::encode::Projection;
 use crate::domain::train::Dataset;
 
 /// A linear map, fitted to rows.
@@ -11,6 +12,19 @@ pub struct Axes {
     pub centre: Vec<f64>,
     /// M, (`n_axes`, `n_columns`).
     pub matrix: Array2<f64>,
+}
+
+impl Axes {
+    /// As serving has it; with `unit`, of length 1 after that. `None` when it is
+    /// out of range.
+    pub fn projection(&self, unit: bool) -> Option<Projection> {
+        let single = |numbers: &[f64]| numbers.iter().map(|x| *x as f32).collect();
+        Projection::new(
+            single(&self.centre),
+            single(self.matrix.as_standard_layout().as_slice()?),
+            unit,
+        )
+    }
 }
 
 /// Means of the columns and their covariance (divided by n).

@@ -25,7 +25,6 @@ pub mod hierarchy;
 pub mod medians;
 pub mod axes;
 pub mod pca;
-pub mod unit;
 pub mod whiten;
 pub mod algorithm;
 mod profile;
