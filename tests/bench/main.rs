@@ -3,6 +3,7 @@
 //! in the same run with the same generator, as the machine is shared.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
 
+mod algorithms;
 mod intake;
 mod load;
 mod outliers;
@@ -35,11 +36,12 @@ type Group = fn(&[&str]) -> Vec<Figure>;
 fn main() {
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 4] = [
+    let groups: [(&str, &[&str], Group); 5] = [
         ("score", &score::FIGURES, score::run),
         ("intake", &intake::FIGURES, intake::run),
         ("outliers", &outliers::FIGURES, outliers::run),
         ("select", &select::FIGURES, select::run),
+        ("train", &algorithms::FIGURES, algorithms::run),
     ];
     let mut figures = Vec::new();
     for (group, ids, run) in groups {

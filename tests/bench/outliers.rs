@@ -138,7 +138,7 @@ fn areas(folder: &Path) -> Option<Areas> {
 }
 
 /// A Python with the peers, made once.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let home = PathBuf::from("target/bench/outliers-venv");
     let python = home.join("bin/python");
     let works = |command: &mut Command| command.status().is_ok_and(|status| status.success());

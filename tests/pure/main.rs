@@ -11,6 +11,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod algorithms;
 mod artifact;
 mod encode;
 mod feature_faults;

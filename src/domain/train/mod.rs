@@ -18,6 +18,23 @@ pub mod seed;
 pub mod swap;
 pub mod kmeans;
 pub mod compete;
+mod rows;
+pub mod sample;
+mod cells;
+mod neighbours;
+mod spanning;
+pub mod cover;
+pub mod bisect;
+pub mod consensus;
+pub mod density;
+pub mod mixture;
+pub mod gmm;
+pub mod hierarchy;
+pub mod medians;
+pub mod axes;
+pub mod pca;
+pub mod whiten;
+pub mod algorithm;
 mod profile;
 mod shape;
 mod oddity;
@@ -32,6 +49,7 @@ use crate::domain::model::{ArtifactError, Model};
 use crate::domain::train::select::{Cost, Leaderboard};
 use crate::domain::train::split::SplitCheck;
 
+pub use algorithm::Algorithm;
 pub use choice::{FeatureChoice, Filter};
 pub use clusters::Clusters;
 pub use dataset::Dataset;
@@ -76,6 +94,18 @@ pub enum FitError {
     Spec(Faults),
     #[error("no candidate passes the gates: {refusals}")]
     NoneQualifies { refusals: String },
+    #[error("row {row} is not finite in column {column} of its encoding")]
+    NotFinite { row: usize, column: usize },
+    #[error(
+        "a covariance has no inverse: raise the mixture's `floor`, which is {floor}, or ask for \
+         fewer segments"
+    )]
+    Degenerate { floor: f64 },
+    #[error(
+        "all {rows} rows are noise: nowhere are they dense enough for a segment; lower \
+         `min_cluster_size` or `min_samples`, or raise `eps`"
+    )]
+    AllNoise { rows: usize },
     #[error("training was stopped before it was finished")]
     Stopped,
     #[error(transparent)]

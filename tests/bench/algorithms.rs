@@ -1,0 +1,122 @@
+//! Mixtures, HDBSCAN and Ward's hierarchy beside scikit-learn's on the same rows.
+#![expect(clippy::cast_possible_truncation, reason = "rows are `f32`")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use ndarray::Array2;
+use segmentd::domain::stats::Rng;
+use segmentd::domain::train::gmm::{self, Covariance, Gmm};
+use segmentd::domain::train::hierarchy::{self, Ward};
+use segmentd::domain::train::{Dataset, Progress, density};
+
+use crate::{Figure, median, outliers};
+
+const RUNS: u64 = 3;
+const THREADS: &str = "2";
+const GROUPS: usize = 16;
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/algorithms.py");
+
+pub(crate) const FIGURES: [&str; 4] =
+    ["gmm_diag_vs_sklearn", "gmm_full_vs_sklearn", "hdbscan_vs_sklearn", "ward_vs_sklearn"];
+
+pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
+    let Some(python) = outliers::python() else {
+        println!("  SKIPPED: needs python3 with venv and scikit-learn");
+        return Vec::new();
+    };
+    let wanted = FIGURES.into_iter().filter(|id| ids.contains(id));
+    wanted.map(|id| beside(id, &python)).collect()
+}
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn report(&self, _: &'static str, _: u64, _: u64) {}
+
+    fn should_stop(&self) -> bool {
+        false
+    }
+}
+
+fn beside(id: &'static str, python: &Path) -> Figure {
+    let (rows, columns, width, what) = match id {
+        "gmm_diag_vs_sklearn" => (200_000, 16, 3.0, "diagonal mixture, 200k x 16, 16 components"),
+        "gmm_full_vs_sklearn" => (200_000, 16, 3.0, "full mixture, 200k x 16, 16 components"),
+        "hdbscan_vs_sklearn" => (20_000, 8, 1.5, "HDBSCAN, 20k x 8, at least 50 a segment"),
+        _ => (10_000, 8, 1.5, "Ward's hierarchy, 10k x 8"),
+    };
+    let values = groups(rows, columns, width);
+    let path = format!("target/bench/groups_{rows}_{columns}.f32");
+    std::fs::create_dir_all("target/bench").unwrap();
+    std::fs::write(&path, values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+    let data = Dataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS.parse().unwrap()).build();
+    let pool = pool.unwrap();
+    let method = id.trim_end_matches("_vs_sklearn");
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    // In turn, so that both meet the same noise.
+    for seed in 0..RUNS {
+        let started = Instant::now();
+        pool.install(|| fit(method, &data, seed));
+        ours.push(1e3 * started.elapsed().as_secs_f64());
+        let threads = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"].map(|name| (name, THREADS));
+        let output = Command::new(python)
+            .args([SCRIPT, method, &path, &columns.to_string()])
+            .envs(threads)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let seconds: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        theirs.push(1e3 * seconds);
+    }
+    let (value, baseline_value) = (median(ours), median(theirs));
+    Figure {
+        id,
+        what,
+        value,
+        unit: "ms",
+        baseline: "scikit-learn, 2 threads",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: RUNS as usize,
+    }
+}
+
+fn fit(method: &str, data: &Dataset, seed: u64) {
+    let mixture = |covariance| {
+        let settings = Gmm { covariance, ..Gmm::default() };
+        gmm::fit(data, GROUPS, &settings, seed, &Quiet).unwrap();
+    };
+    match method {
+        "gmm_diag" => mixture(Covariance::Diagonal),
+        "gmm_full" => mixture(Covariance::Full),
+        "hdbscan" => {
+            density::hdbscan(data, &density::Hdbscan::default(), seed, &Quiet).unwrap();
+        }
+        _ => {
+            hierarchy::fit(data, GROUPS, &Ward::default(), seed, &Quiet).unwrap();
+        }
+    }
+}
+
+/// Rows around [`GROUPS`] centres, of uneven numbers and widths.
+fn groups(rows: usize, columns: usize, width: f64) -> Vec<f32> {
+    let mut rng = Rng::new(44, 0);
+    let shares: Vec<f64> = (0..GROUPS).map(|_| 0.1 - (1.0 - rng.unit()).ln()).collect();
+    let total = shares.iter().sum();
+    let mut centre = || (0..columns).map(|_| 20.0 * rng.unit() - 10.0).collect::<Vec<_>>();
+    let centres: Vec<Vec<f64>> = (0..GROUPS).map(|_| centre()).collect();
+    let widths: Vec<f64> = (0..GROUPS).map(|_| width * (0.5 + rng.unit())).collect();
+    let mut values = Vec::with_capacity(rows * columns);
+    for _ in 0..rows {
+        let group = rng.weighted(&shares, total);
+        for place in &centres[group] {
+            let radius = (-2.0 * (1.0 - rng.unit()).ln()).sqrt();
+            let normal = radius * (std::f64::consts::TAU * rng.unit()).cos();
+            values.push((place + widths[group] * normal) as f32);
+        }
+    }
+    values
+}
