@@ -5,8 +5,10 @@
 
 mod intake;
 mod load;
+mod peers;
 mod score;
 mod server;
+mod train;
 
 use serde::Serialize;
 
@@ -31,10 +33,16 @@ struct Figure {
 type Group = fn(&[&str]) -> Vec<Figure>;
 
 fn main() {
+    if std::env::args().any(|argument| argument == train::STREAM_ARGUMENT) {
+        return train::take_the_stream();
+    }
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 2] =
-        [("score", &score::FIGURES, score::run), ("intake", &intake::FIGURES, intake::run)];
+    let groups: [(&str, &[&str], Group); 3] = [
+        ("score", &score::FIGURES, score::run),
+        ("intake", &intake::FIGURES, intake::run),
+        ("train", &train::FIGURES, train::run),
+    ];
     let mut figures = Vec::new();
     for (group, ids, run) in groups {
         let wanted =

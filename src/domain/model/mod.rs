@@ -4,6 +4,7 @@
 //! by [`Model::open`], the one just trained included; all indices inside it are
 //! in range and all its numbers finite.
 
+mod tiles;
 mod kernel;
 mod score;
 mod limits;
@@ -20,13 +21,14 @@ use crate::domain::id::{FeatureSetId, ModelId};
 pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub use explain::{Direction, Reason};
 pub(in crate::domain) use hold::Span;
-pub use kernel::{Prototypes, TwoNearest, squared_distance};
+pub use kernel::{Prepared, Prototypes, TwoNearest, squared_distance};
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
 pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference};
 pub use score::{Score, Scratch};
 pub use segment::{Profile, Segment, Standout, Typical};
 
 pub(in crate::domain) use segment::{labels, standouts};
+pub(in crate::domain) use tiles::{Tiles, Visit};
 
 /// The most segments a model may have.
 pub const MAX_SEGMENTS: usize = 256;

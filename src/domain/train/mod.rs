@@ -6,9 +6,12 @@
 
 mod spec;
 pub mod dataset;
+mod columns;
 pub mod seed;
 pub mod swap;
+mod assign;
 pub mod kmeans;
+pub mod minibatch;
 pub mod clusters;
 mod profile;
 mod finish;
