@@ -60,7 +60,7 @@ fn starved_centres_follow_the_rows() {
         (place as f64 + 0.1 * normal(&mut rng)) as f32
     });
     let streamed = minibatch::fit(batches(&rows, 8000), 6, 1, &Quiet).unwrap();
-    let late = rows.slice(ndarray::s![40_000.., ..]).to_owned();
+    let late = rows.slice_axis(ndarray::Axis(0), ndarray::Slice::from(40_000..)).to_owned();
     let off = mean_squared(&late, &streamed.centres);
     assert!(off < 30.0, "rows that came later are {off} from their centres, squared");
 }

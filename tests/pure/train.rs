@@ -77,7 +77,7 @@ fn the_demo_trains_into_segments_with_plain_labels() {
 const DEMO_LABELS: [&str; 5] = [
     "high orders, low mean days between orders",
     "high mean product lines per order, high mean order value",
-    "high orders of the last 28 days as a share of 112 days', low spend",
+    "high orders of the last 28 days as a share of 112 days', low largest order",
     "low spend, high days since the last order",
     "high campaign coupons redeemed, high share of orders with a coupon",
 ];

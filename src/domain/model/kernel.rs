@@ -121,12 +121,15 @@ impl Prepared<'_> {
     /// row by row, to the last bit; fills `found`.
     pub fn two_nearest_of_each(&self, vectors: &[f32], found: &mut [TwoNearest]) {
         let rows = found.len().min(vectors.len() / self.prototypes.width);
-        self.tiles.scan(rows, Each { prepared: self, vectors, found });
+        let count = self.prototypes.count();
+        self.tiles.scan(rows, Each { prepared: self, count, vectors, found });
     }
 }
 
 struct Each<'a> {
     prepared: &'a Prepared<'a>,
+    /// Of the prototypes.
+    count: usize,
     vectors: &'a [f32],
     found: &'a mut [TwoNearest],
 }
@@ -146,7 +149,7 @@ impl Visit<3> for Each<'_> {
         let (first, second) = (a.min(b), a.max(b));
         // A lone prototype's second, and whatever is made of numbers that are
         // not finite, is none.
-        if second < prototypes.count() {
+        if second < self.count {
             let to_first = squared_distance_by(simd, row, prototypes.row(first));
             let to_second = squared_distance_by(simd, row, prototypes.row(second));
             let doubt = tiles.doubt_at(to_first.min(to_second));

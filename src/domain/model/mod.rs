@@ -4,6 +4,7 @@
 //! by [`Model::open`], the one just trained included; all indices inside it are
 //! in range and all its numbers finite.
 
+mod turn;
 mod tiles;
 mod kernel;
 mod score;

@@ -23,12 +23,12 @@ use std::array;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::domain::model::turn::{TURNED, turn};
+
 /// Points taken together.
 const TOGETHER: usize = 4;
 /// Registers of rows taken together.
 const REGISTERS: usize = 2;
-/// Rows turned together; vector units hold 4, 8 or 16 numbers.
-const TURNED: usize = 8;
 const MAX_BLOCK: usize = 16 * REGISTERS;
 /// Score of the points that fill up the last tile: below every other, finite
 /// with an index in its lowest bits.
@@ -176,7 +176,7 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for Scan<'_, V, BEST> {
             for start in (0..block_rows).step_by(TURNED) {
                 // Past the end the last row stands in.
                 let rows = array::from_fn(|at| self.visit.row(first + last.min(start + at)));
-                turn(rows, width, &mut block[start..], block_rows);
+                turn(simd, rows, width, &mut block[start..], block_rows);
             }
             let (columns, _) = S::as_mut_simd_f32s(&mut block);
             let (columns, _) = columns.as_chunks_mut();
@@ -187,17 +187,6 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for Scan<'_, V, BEST> {
             }
         }
         self.visit
-    }
-}
-
-/// Writes rows as columns, `stride` numbers from one to the next.
-#[inline(always)]
-fn turn(rows: [&[f32]; TURNED], width: usize, block: &mut [f32], stride: usize) {
-    let rows = rows.map(|row| &row[..width]);
-    for (column, out) in block.chunks_mut(stride).take(width).enumerate() {
-        if let Some(out) = out.first_chunk_mut::<TURNED>() {
-            *out = array::from_fn(|at| rows[at][column]);
-        }
     }
 }
 
