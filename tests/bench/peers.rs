@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 const ENVIRONMENT: &str = "target/bench/peers";
 const PACKAGES: [&str; 4] =
-    ["numpy==2.4.6", "scikit-learn==1.9.1", "faiss-cpu==1.15.1", "threadpoolctl==3.6.0"];
+    ["numpy==2.4.6", "scikit-learn==1.9.1", "faiss-cpu==1.15.1", "threadpoolctl==3.8.0"];
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/peers.py");
 
 pub(crate) struct Peers {

@@ -13,11 +13,7 @@
 //! and two registers of rows in registers. A score carries the index of its
 //! point in its lowest bits, so keeping the best ones takes a minimum and a
 //! maximum each, no masks.
-#![expect(
-    clippy::inline_always,
-    clippy::needless_range_loop,
-    reason = "only what is inlined is compiled for the vector unit; registers go by number"
-)]
+#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
 use std::array;
 

@@ -70,16 +70,17 @@ mod x86 {
 
     #[inline(always)]
     pub(super) fn turned(avx: Avx, square: Square) -> Square {
-        let [a, b, c, d, e, f, g, h] = square.map(|row| cast(row));
+        let rows = square.map(cast);
         // Pairs of numbers of two rows, pairs of pairs of four, halves of eight.
         let pairs = |a, b| (avx._mm256_unpacklo_ps(a, b), avx._mm256_unpackhi_ps(a, b));
-        let ((a, b), (c, d)) = (pairs(a, b), pairs(c, d));
-        let ((e, f), (g, h)) = (pairs(e, f), pairs(g, h));
+        let (first, second) = (pairs(rows[0], rows[1]), pairs(rows[2], rows[3]));
+        let (third, fourth) = (pairs(rows[4], rows[5]), pairs(rows[6], rows[7]));
         let fours = |a, b| {
             let (a, b) = (cast(a), cast(b));
             [avx._mm256_unpacklo_pd(a, b), avx._mm256_unpackhi_pd(a, b)]
         };
-        let (left, right) = ([fours(a, c), fours(b, d)], [fours(e, g), fours(f, h)]);
+        let left = [fours(first.0, second.0), fours(first.1, second.1)];
+        let right = [fours(third.0, fourth.0), fours(third.1, fourth.1)];
         let (left, right) = (left.as_flattened(), right.as_flattened());
         std::array::from_fn(|column| {
             let (left, right) = (left[column % 4], right[column % 4]);

@@ -152,14 +152,14 @@ struct Gaps {
 impl Gaps {
     fn between(before: &Array2<f64>, after: &Array2<f64>) -> Self {
         let pairs = before.rows().into_iter().zip(after.rows());
-        let moved: Vec<f64> = pairs.map(|(a, b)| distance(a, b)).collect();
+        let moved: Vec<f64> = pairs.map(|(a, b)| distance(&a, &b)).collect();
         let most_of_others = |own: usize| {
             let others = moved.iter().enumerate().filter(|(other, _)| *other != own);
             others.fold(0.0_f64, |most, (_, moved)| most.max(*moved))
         };
         let half_to_nearest = |own: usize| {
             let others = (0..after.nrows()).filter(|other| *other != own);
-            let least = others.map(|other| distance(after.row(own), after.row(other)));
+            let least = others.map(|other| distance(&after.row(own), &after.row(other)));
             0.5 * least.fold(f64::INFINITY, f64::min)
         };
         let centres = 0..moved.len();
@@ -191,7 +191,7 @@ impl Gaps {
     }
 }
 
-fn distance(a: ArrayView1<'_, f64>, b: ArrayView1<'_, f64>) -> f64 {
+fn distance(a: &ArrayView1<'_, f64>, b: &ArrayView1<'_, f64>) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
 }
 

@@ -4,8 +4,6 @@
 //! Each row's sum runs over its columns in their order, whatever the width of
 //! the vector unit: the same numbers on every machine. They are direct sums in
 //! `f32`, which is plenty to draw by.
-#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
-
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -66,21 +64,20 @@ impl Columns {
         self.arch.dispatch(Distances { columns, point, squared: &mut squared });
         squared
     }
+}
 
-    /// Calls `work` with each block's number and its item of `states`, in
-    /// parallel; results in order.
-    pub(super) fn map<T: Send, R: Send>(
-        &self,
-        states: &mut [T],
-        work: impl Fn(usize, &mut T) -> R + Sync,
-    ) -> Vec<R> {
-        states
-            .par_iter_mut()
-            .enumerate()
-            .with_min_len(BLOCKS_A_PIECE)
-            .map(|(block, state)| work(block, state))
-            .collect()
-    }
+/// Calls `work` with each block's number and its item of `states`, in
+/// parallel; results in order.
+pub(super) fn map<T: Send, R: Send>(
+    states: &mut [T],
+    work: impl Fn(usize, &mut T) -> R + Sync,
+) -> Vec<R> {
+    states
+        .par_iter_mut()
+        .enumerate()
+        .with_min_len(BLOCKS_A_PIECE)
+        .map(|(block, state)| work(block, state))
+        .collect()
 }
 
 struct Distances<'a> {
