@@ -7,9 +7,11 @@ mod algorithms;
 mod intake;
 mod load;
 mod outliers;
+mod peers;
 mod score;
 mod select;
 mod server;
+mod train;
 
 use serde::Serialize;
 
@@ -34,13 +36,17 @@ struct Figure {
 type Group = fn(&[&str]) -> Vec<Figure>;
 
 fn main() {
+    if std::env::args().any(|argument| argument == train::STREAM_ARGUMENT) {
+        return train::take_the_stream();
+    }
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 5] = [
+    let groups: [(&str, &[&str], Group); 6] = [
         ("score", &score::FIGURES, score::run),
         ("intake", &intake::FIGURES, intake::run),
         ("outliers", &outliers::FIGURES, outliers::run),
         ("select", &select::FIGURES, select::run),
+        ("train", &train::FIGURES, train::run),
         ("train", &algorithms::FIGURES, algorithms::run),
     ];
     let mut figures = Vec::new();

@@ -4,6 +4,8 @@
 //! by [`Model::open`], the one just trained included; all indices inside it are
 //! in range and all its numbers finite.
 
+mod turn;
+mod tiles;
 mod kernel;
 mod form;
 mod score;
@@ -25,7 +27,7 @@ pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenan
 pub use explain::{Direction, Reason};
 pub use form::{Form, MAX_PROTOTYPES, Metric, Near};
 pub(in crate::domain) use hold::Span;
-pub use kernel::{Prototypes, TwoNearest, squared_distance};
+pub use kernel::{Prepared, Prototypes, TwoNearest, squared_distance};
 pub(in crate::domain) use limits::Ranks;
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
 pub use oddity::Oddity;
@@ -34,6 +36,7 @@ pub use score::{Score, Scratch, UNASSIGNED, Unusual};
 pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
 pub(in crate::domain) use segment::{labels, standouts};
+pub(in crate::domain) use tiles::{Tiles, Visit};
 
 /// The most segments a model may have.
 pub const MAX_SEGMENTS: usize = 256;

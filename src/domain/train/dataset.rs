@@ -60,9 +60,15 @@ impl Dataset {
         self.matrix.row(row)
     }
 
-    /// A row in double precision.
-    pub(super) fn point(&self, row: usize) -> Vec<f64> {
-        self.matrix.row(row).iter().map(|x| f64::from(*x)).collect()
+    /// All numbers, row by row.
+    pub(super) fn values(&self) -> &[f32] {
+        // Every constructor lays the matrix out row by row.
+        self.matrix.as_slice().unwrap_or_default()
+    }
+
+    /// A row's numbers.
+    pub(super) fn numbers(&self, row: usize) -> &[f32] {
+        &self.values()[row * self.columns()..][..self.columns()]
     }
 
     /// Sum of squared differences of a row and `point`.
@@ -71,7 +77,7 @@ impl Dataset {
         row: usize,
         point: impl IntoIterator<Item = &'a f64>,
     ) -> f64 {
-        let pairs = self.matrix.row(row).into_iter().zip(point);
+        let pairs = self.numbers(row).iter().zip(point);
         pairs.map(|(x, p)| (f64::from(*x) - p) * (f64::from(*x) - p)).sum()
     }
 
@@ -97,14 +103,25 @@ impl Dataset {
 
     /// Mean and population variance of each column.
     pub(super) fn column_moments(&self) -> (Vec<f64>, Vec<f64>) {
+        let mean = self.column_means(|_, x| x);
+        let variance = self.column_means(|column, x| (x - mean[column]) * (x - mean[column]));
+        (mean, variance)
+    }
+
+    /// The mean over all rows of `of(column, number)`, for each column.
+    fn column_means(&self, of: impl Fn(usize, f64) -> f64 + Sync) -> Vec<f64> {
+        let partial = self.map_chunks(|rows| {
+            let mut sums = vec![0.0; self.columns()];
+            for row in rows {
+                for (column, (sum, x)) in sums.iter_mut().zip(self.numbers(row)).enumerate() {
+                    *sum += of(column, f64::from(*x));
+                }
+            }
+            sums
+        });
         let per_row = 1.0 / self.rows().max(1) as f64;
-        let column = |place: usize| {
-            let values = self.matrix.column(place);
-            let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() * per_row;
-            let squares = values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>();
-            (mean, squares * per_row)
-        };
-        (0..self.columns()).into_par_iter().map(column).unzip()
+        let total = |column| partial.iter().map(|sums| sums[column]).sum::<f64>();
+        (0..self.columns()).map(|column| total(column) * per_row).collect()
     }
 
     /// Distinct rows, counted up to `enough` only.

@@ -2,8 +2,11 @@
 //!
 //! Lloyd (1982), *Least squares quantization in PCM*. The rules for stopping
 //! and for empty clusters are scikit-learn's, so that from the same initial
-//! centres both give the same labels. Data are `f32`, all arithmetic is `f64`,
-//! and partial sums are added in an order that does not depend on threads.
+//! centres both give the same labels. Data are `f32`; labels, sums and inertia
+//! are those of `f64` arithmetic, in an order that does not depend on threads.
+//!
+//! Where there are many rows, a start is made on a sample of them: centres that
+//! have settled there need few passes over all rows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,10 +14,14 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::domain::stats::{self, Rng};
+use crate::domain::train::assign::{Assignment, Sums};
 use crate::domain::train::{Dataset, FitError, Progress, TrainSpec, seed, swap};
 
 /// The random stream of the first start; each start has its own.
 const FIRST_START_STREAM: u64 = 16;
+/// Rows of the sample that a start is made on: so many, and so many a cluster.
+const SAMPLE_ROWS: usize = 16_384;
+const SAMPLE_ROWS_PER_CLUSTER: usize = 512;
 
 /// One complete outcome of clustering. Starts compete by whole partitions:
 /// labels, centres and inertia never come from different ones.
@@ -58,8 +65,7 @@ pub fn best_of(
         .into_par_iter()
         .map(|start| {
             let mut rng = Rng::new(spec.seed, FIRST_START_STREAM + start as u64);
-            let seeds = seed::plus_plus(data, clusters, &mut rng);
-            let centres = swap::improve(data, seeds, &mut rng);
+            let centres = start_centres(data, spec, &mut rng, progress)?;
             let partition = lloyd(data, centres, spec.max_iterations, spec.tolerance, progress)?;
             let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
             progress.report("cluster", done, spec.starts as u64);
@@ -76,6 +82,37 @@ pub fn best_of(
     Ok(BestOf { partition, start, inertias })
 }
 
+/// Centres for [`lloyd`] to start from.
+fn start_centres(
+    data: &Dataset,
+    spec: &TrainSpec,
+    rng: &mut Rng,
+    progress: &dyn Progress,
+) -> Result<Array2<f64>, FitError> {
+    let clusters = spec.segments.fewest();
+    let sample_rows = sample_rows(clusters);
+    if data.rows() <= 2 * sample_rows {
+        return Ok(spread(data, clusters, rng));
+    }
+    let mut rows: Vec<usize> = (0..sample_rows).map(|_| rng.below(data.rows())).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    let sample = data.select(&rows);
+    let centres = spread(&sample, clusters, rng);
+    Ok(lloyd(&sample, centres, spec.max_iterations, spec.tolerance, progress)?.centres)
+}
+
+/// Rows that are enough to make a start on.
+pub(super) fn sample_rows(clusters: usize) -> usize {
+    SAMPLE_ROWS.max(SAMPLE_ROWS_PER_CLUSTER * clusters)
+}
+
+/// Rows far from each other, as centres.
+pub(super) fn spread(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
+    let seeds = seed::plus_plus(data, clusters, rng);
+    swap::improve(data, seeds, rng)
+}
+
 /// Moves `centres` until no label changes, or until the squared movement of
 /// all centres is at most `tolerance` times the mean variance of the columns,
 /// or `max_iterations` times.
@@ -86,8 +123,9 @@ pub fn lloyd(
     tolerance: f64,
     progress: &dyn Progress,
 ) -> Result<Partition, FitError> {
-    let enough_movement = tolerance * stats::mean(&data.column_moments().1);
-    let mut labels = vec![u32::MAX; data.rows()];
+    let (mean, variance) = data.column_moments();
+    let enough_movement = tolerance * stats::mean(&variance);
+    let mut assignment = Assignment::new(data, &mean, centres.nrows());
     let mut iterations = 0;
     let mut labels_fit_centres = false;
     while iterations < max_iterations {
@@ -95,12 +133,11 @@ pub fn lloyd(
             return Err(FitError::Stopped);
         }
         iterations += 1;
-        let mut sums = assign(data, &centres, &mut labels);
-        relocate_empty(data, &centres, &labels, &mut sums);
-        let moved = sums.centres(&centres);
+        let changed = assignment.pass(&centres);
+        let moved = next_centres(data, &centres, &assignment);
         let movement: f64 = (&moved - &centres).iter().map(|x| x * x).sum();
         centres = moved;
-        if !sums.changed {
+        if !changed {
             labels_fit_centres = true;
             break;
         }
@@ -109,101 +146,25 @@ pub fn lloyd(
         }
     }
     if !labels_fit_centres {
-        assign(data, &centres, &mut labels);
+        assignment.pass(&centres);
     }
-    let inertia = inertia(data, &centres, &labels);
-    Ok(Partition { labels, centres, inertia, iterations })
+    let inertia = inertia(data, &centres, &assignment.labels);
+    Ok(Partition { labels: assignment.labels, centres, inertia, iterations })
 }
 
-/// What one pass over the rows gathers for each cluster.
-struct Sums {
-    /// Sum of the rows of each cluster, (`clusters`, `n_columns`).
-    rows: Array2<f64>,
-    /// Rows in each cluster.
-    counts: Vec<u64>,
-    /// Whether any label is not what it was.
-    changed: bool,
-}
-
-impl Sums {
-    fn zero(shape: (usize, usize)) -> Self {
-        Self { rows: Array2::zeros(shape), counts: vec![0; shape.0], changed: false }
+fn next_centres(data: &Dataset, centres: &Array2<f64>, assignment: &Assignment<'_>) -> Array2<f64> {
+    if !assignment.sums.counts.contains(&0) {
+        return assignment.sums.centres();
     }
-
-    fn add(&mut self, other: &Self) {
-        self.rows += &other.rows;
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            *count += more;
-        }
-        self.changed |= other.changed;
-    }
-
-    /// The mean of each cluster; a cluster that is still empty goes where the
-    /// largest one is.
-    fn centres(&self, before: &Array2<f64>) -> Array2<f64> {
-        let mut centres = before.clone();
-        let largest = (0..self.counts.len()).rev().max_by_key(|c| self.counts[*c]).unwrap_or(0);
-        for (cluster, mut centre) in centres.rows_mut().into_iter().enumerate() {
-            let from = if self.counts[cluster] > 0 { cluster } else { largest };
-            let count = self.counts[from].max(1) as f64;
-            centre.assign(&self.rows.row(from).mapv(|sum| sum / count));
-        }
-        centres
-    }
-}
-
-/// Labels each row with its nearest centre, of equally near ones the first.
-fn assign(data: &Dataset, centres: &Array2<f64>, labels: &mut [u32]) -> Sums {
-    let length = data.chunk_rows();
-    let partial: Vec<Sums> = labels
-        .par_chunks_mut(length)
-        .enumerate()
-        .map(|(chunk, labels)| assign_chunk(data, centres, chunk * length, labels))
-        .collect();
-    let mut sums = Sums::zero(centres.dim());
-    for part in &partial {
-        sums.add(part);
-    }
-    sums
-}
-
-fn assign_chunk(
-    data: &Dataset,
-    centres: &Array2<f64>,
-    first_row: usize,
-    labels: &mut [u32],
-) -> Sums {
-    let mut sums = Sums::zero(centres.dim());
-    let mut row = vec![0.0_f64; data.columns()];
-    for (offset, label) in labels.iter_mut().enumerate() {
-        for (x, value) in row.iter_mut().zip(data.row(first_row + offset)) {
-            *x = f64::from(*value);
-        }
-        let mut nearest = (f64::INFINITY, 0);
-        for (cluster, centre) in centres.rows().into_iter().enumerate() {
-            let squared: f64 = row.iter().zip(centre).map(|(x, c)| (x - c) * (x - c)).sum();
-            if squared < nearest.0 {
-                nearest = (squared, cluster);
-            }
-        }
-        let cluster = nearest.1;
-        sums.changed |= *label != cluster as u32;
-        *label = cluster as u32;
-        sums.counts[cluster] += 1;
-        for (sum, x) in sums.rows.row_mut(cluster).iter_mut().zip(&row) {
-            *sum += x;
-        }
-    }
-    sums
+    let mut sums = assignment.sums.clone();
+    relocate_empty(data, centres, &assignment.labels, &mut sums);
+    sums.centres()
 }
 
 /// Gives each empty cluster one row: those farthest from their centres, taken
 /// out of the clusters they were in.
 fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &mut Sums) {
     let empty: Vec<usize> = (0..sums.counts.len()).filter(|c| sums.counts[*c] == 0).collect();
-    if empty.is_empty() {
-        return;
-    }
     let mut farthest: Vec<(f64, usize)> =
         (0..data.rows()).map(|row| (to_own_centre(data, centres, labels, row), row)).collect();
     farthest.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -217,12 +178,12 @@ fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &
         let mut source = sums.rows.row_mut(from);
         source -= &row;
         sums.rows.row_mut(cluster).assign(&row);
-        sums.counts[from] = sums.counts[from].saturating_sub(1);
+        sums.counts[from] -= 1;
         sums.counts[cluster] = 1;
     }
 }
 
-fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
+pub(super) fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
     let partial = data
         .map_chunks(|rows| rows.map(|row| to_own_centre(data, centres, labels, row)).sum::<f64>());
     partial.iter().sum()

@@ -1,0 +1,66 @@
+//! scikit-learn, faiss and numpy in a virtual environment of their own, as a
+//! process that answers commands (`peers.py`).
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+const ENVIRONMENT: &str = "target/bench/peers";
+const PACKAGES: [&str; 4] =
+    ["numpy==2.4.6", "scikit-learn==1.9.1", "faiss-cpu==1.15.1", "threadpoolctl==3.8.0"];
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/peers.py");
+
+pub(crate) struct Peers {
+    process: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peers {
+    /// Makes the environment on first use; says on standard output what is
+    /// missing where that cannot be.
+    pub(crate) fn start() -> Option<Self> {
+        let python = format!("{ENVIRONMENT}/bin/python");
+        let ready = format!("{ENVIRONMENT}/ready");
+        if !Path::new(&ready).exists() {
+            println!("  making {ENVIRONMENT} with {}", PACKAGES.join(", "));
+            let made = succeeds(Command::new("python3").args(["-m", "venv", ENVIRONMENT]))
+                && succeeds(
+                    Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES),
+                );
+            if !made {
+                println!("  SKIPPED: needs python3 with venv, and {}", PACKAGES.join(", "));
+                return None;
+            }
+            std::fs::write(ready, "").unwrap();
+        }
+        let mut process = Command::new(python)
+            .arg(SCRIPT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let commands = process.stdin.take().unwrap();
+        let answers = BufReader::new(process.stdout.take().unwrap());
+        Some(Self { process, commands, answers })
+    }
+
+    /// The numbers that answer a command.
+    pub(crate) fn ask(&mut self, command: &str) -> Vec<f64> {
+        writeln!(self.commands, "{command}").unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "the peers ended at `{command}`");
+        line.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    }
+
+    pub(crate) fn stop(self) {
+        let Self { mut process, commands, .. } = self;
+        drop(commands);
+        process.wait().unwrap();
+    }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.status().is_ok_and(|status| status.success())
+}
