@@ -13,7 +13,7 @@ use std::time::Instant;
 use ndarray::Array2;
 use segmentd::domain::model::{Prototypes, TwoNearest};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::{Dataset, Progress, TrainSpec, kmeans, minibatch};
+use segmentd::domain::train::{Dataset, Progress, Segments, TrainSpec, kmeans, minibatch};
 
 use crate::peers::Peers;
 use crate::{Figure, median};
@@ -189,7 +189,8 @@ fn kmeans_beside(
     let data = Dataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().unwrap();
     let ours = |seed| {
-        let spec = TrainSpec { segments: k, starts: 1, seed, ..TrainSpec::default() };
+        let spec =
+            TrainSpec { segments: Segments::Exactly(k), starts: 1, seed, ..TrainSpec::default() };
         let started = Instant::now();
         let best = pool.install(|| kmeans::best_of(&data, &spec, &Quiet)).unwrap();
         vec![started.elapsed().as_secs_f64(), best.partition.inertia]
