@@ -48,7 +48,10 @@
 //! priority. The sealed model is registered, promoted by `service::registry`
 //! (one row of the lineup, one NOTIFY), opened and self-tested by
 //! `service::live` on every replica, and published with one pointer swap.
-//! `service::reassign` then scores every stored customer again.
+//! `service::reassign` then scores every stored customer again. Gates
+//! ([`domain::lifecycle`]) may refuse it. On its way a model may stand in shadow
+//! (`service::shadow` scores what was committed, and answers nobody) or in canary:
+//! a lineup within the lineup, with a generation of its own, for some customers.
 //!
 //! **Time.** Windows move and recency grows without events. Whoever scores a
 //! stored customer also notes until when that holds (`domain::recheck`, in the

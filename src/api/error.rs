@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::domain::fault::Faults;
+use crate::domain::lifecycle;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
@@ -17,8 +18,9 @@ pub struct ApiError {
     kind: &'static str,
     detail: String,
     faults: Faults,
+    gates: Vec<lifecycle::Gate>,
     retry_after_seconds: Option<u64>,
-    cause: Option<Cause>,
+    cause: Option<Box<Cause>>,
 }
 
 /// What the log is told and the caller is not.
@@ -48,6 +50,9 @@ struct Problem<'p> {
     detail: &'p str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FaultBody>,
+    /// Those that refuse.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    gates: &'p [lifecycle::Gate],
 }
 
 /// One fault of a request, where and what.
@@ -72,6 +77,7 @@ impl ApiError {
             kind,
             detail: detail.into(),
             faults: Faults::default(),
+            gates: Vec::new(),
             retry_after_seconds: None,
             cause: None,
         }
@@ -122,11 +128,12 @@ impl ApiError {
     }
 
     pub(super) fn cause(&self) -> Option<&Cause> {
-        self.cause.as_ref()
+        self.cause.as_deref()
     }
 
     fn caused_by(self, error: &ServiceError, is_fault: bool) -> Self {
-        Self { cause: Some(Cause { chain: Chain(error).to_string(), is_fault }), ..self }
+        let cause = Cause { chain: Chain(error).to_string(), is_fault };
+        Self { cause: Some(Box::new(cause)), ..self }
     }
 
     /// The body, for doors that add to it what their protocol wants.
@@ -137,6 +144,7 @@ impl ApiError {
             status: self.status.as_u16(),
             detail: &self.detail,
             errors: fault_bodies(&self.faults),
+            gates: &self.gates,
         })
         .unwrap_or_default()
     }
@@ -152,6 +160,13 @@ impl From<ServiceError> for ApiError {
                 answer
             }
             ServiceError::NotFound(what) => Self::not_found(&what),
+            ServiceError::Refused { .. } => {
+                let mut answer = Self::new(StatusCode::CONFLICT, "refused", error.to_string());
+                if let ServiceError::Refused { gates, .. } = error {
+                    answer.gates = gates;
+                }
+                answer
+            }
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {
                 let mut answer =

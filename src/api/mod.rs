@@ -23,6 +23,7 @@ mod packing;
 mod score;
 mod segment;
 mod segments;
+mod shadow;
 pub mod state;
 mod training;
 
@@ -65,7 +66,8 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 23] {
+fn native() -> [Route; 27] {
+    let shadow = get(shadow::get_shadow).post(models::post_shadow);
     let runs = get(training::get_runs).post(training::post_run);
     [
         ("/v1/events", &["POST"], post(events::post_events), true),
@@ -85,7 +87,11 @@ fn native() -> [Route; 23] {
         ("/v1/models", &["GET"], get(models::get_models), true),
         ("/v1/models/rollback", &["POST"], post(models::post_rollback), true),
         ("/v1/models/{id}", &["GET"], get(models::get_model), true),
+        ("/v1/models/{id}/shadow", &["GET", "POST"], shadow, true),
+        ("/v1/models/{id}/canary", &["POST"], post(models::post_canary), true),
         ("/v1/models/{id}/promote", &["POST"], post(models::post_promote), true),
+        ("/v1/models/{id}/retire", &["POST"], post(models::post_retire), true),
+        ("/v1/models/{id}/reject", &["POST"], post(models::post_reject), true),
         ("/v1/training-runs", &["GET", "POST"], runs, true),
         ("/v1/training-runs/{id}", &["GET"], get(training::get_run), true),
         ("/v1/features", &["GET"], get(segments::get_features), true),

@@ -1,4 +1,4 @@
-//! Models: list, show, promote, roll back.
+//! Models: list, show, move through their life, roll back.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -6,12 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::extract::{Body, Caller, Page, Read, Train, json};
 use crate::api::{ApiError, ApiState};
+use crate::domain::access::Scope;
 use crate::domain::fault::Faults;
 use crate::domain::id::{BadId, ModelId};
+use crate::domain::lifecycle::Move;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::registry::Change;
+use crate::service::registry::{Ask, Change};
+use crate::store::decisions::{self, Decision};
 use crate::store::models::{self, LineupRow, ModelRow};
+
+/// Of one model; the latest.
+const MOST_DECISIONS: i64 = 100;
 
 #[derive(Debug, Serialize)]
 pub(super) struct ModelBody {
@@ -53,14 +59,58 @@ pub(super) async fn get_models(
     Ok(Json(ModelsBody { models: rows.into_iter().map(ModelBody::new).collect(), next_before }))
 }
 
+/// One model, and what was decided about it.
+#[derive(Debug, Serialize)]
+pub(super) struct ToldModelBody {
+    #[serde(flatten)]
+    model: ModelBody,
+    /// Newest first.
+    decisions: Vec<DecisionBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct DecisionBody {
+    step: String,
+    from_stage: String,
+    /// Null: refused.
+    to_stage: Option<String>,
+    /// Taken although gates refused.
+    forced: bool,
+    decided_at: Timestamp,
+    decided_by: String,
+    reason: String,
+    gates: serde_json::Value,
+}
+
+impl From<Decision> for DecisionBody {
+    fn from(decision: Decision) -> Self {
+        Self {
+            step: decision.step,
+            from_stage: decision.from_stage,
+            to_stage: decision.to_stage,
+            forced: decision.forced,
+            decided_at: decision.decided_at,
+            decided_by: decision.decided_by,
+            reason: decision.reason,
+            gates: decision.gates,
+        }
+    }
+}
+
 pub(super) async fn get_model(
     State(state): State<ApiState>,
     _: Caller<Read>,
     Path(id): Path<String>,
-) -> Result<Json<ModelBody>, ApiError> {
-    let row = models::find(&state.db, &model_id(&id)?).await?;
-    let row = row.ok_or_else(|| ApiError::not_found(&format!("model `{id}`")))?;
-    Ok(Json(ModelBody::new(row)))
+) -> Result<Json<ToldModelBody>, ApiError> {
+    let row = found(&state, &id).await?;
+    let decisions = decisions::of_model(&state.db, &row.model_id, MOST_DECISIONS).await?;
+    let decisions = decisions.into_iter().map(Into::into).collect();
+    Ok(Json(ToldModelBody { model: ModelBody::new(row), decisions }))
+}
+
+pub(super) async fn found(state: &ApiState, id: &str) -> Result<ModelRow, ApiError> {
+    let row = models::find(&state.db, &model_id(id)?).await?;
+    row.ok_or_else(|| ApiError::not_found(&format!("model `{id}`")))
 }
 
 /// What is live after a change.
@@ -69,14 +119,28 @@ pub(super) struct LineupBody {
     generation: i64,
     active_model: Option<String>,
     previous_model: Option<String>,
+    canary: Option<CanaryBody>,
     changed_at: Timestamp,
     changed_by: String,
     reason: String,
 }
 
+/// Who else answers, and what share of the customers.
+#[derive(Debug, Serialize)]
+struct CanaryBody {
+    model: String,
+    generation: i64,
+    share: f64,
+}
+
 impl LineupBody {
     fn new(row: LineupRow) -> Self {
         Self {
+            canary: row.canary.map(|canary| CanaryBody {
+                model: canary.model.into(),
+                generation: canary.generation,
+                share: canary.share,
+            }),
             generation: row.generation,
             active_model: row.active.map(Into::into),
             previous_model: row.previous.map(Into::into),
@@ -94,31 +158,77 @@ struct Why {
     reason: Option<String>,
 }
 
-pub(super) async fn post_promote(
-    State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Path(id): Path<String>,
-    body: Body,
+/// As [`Why`], of a step that gates may refuse.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    reason: Option<String>,
+    #[serde(default)]
+    force: bool,
+    share: Option<f64>,
+}
+
+/// A handler for each step.
+macro_rules! steps {
+    ($($handler:ident: $step:ident,)+) => {$(
+        pub(super) async fn $handler(
+            State(state): State<ApiState>,
+            caller: Caller<Train>,
+            Path(id): Path<String>,
+            body: Body,
+        ) -> Result<Json<LineupBody>, ApiError> {
+            carry_out(&state, &caller, &id, Move::$step, &body).await
+        }
+    )+};
+}
+steps! {
+    post_shadow: Shadow,
+    post_canary: Canary,
+    post_promote: Promote,
+    post_retire: Retire,
+    post_reject: Reject,
+}
+
+async fn carry_out(
+    state: &ApiState,
+    caller: &Caller<Train>,
+    id: &str,
+    step: Move,
+    Body(body): &Body,
 ) -> Result<Json<LineupBody>, ApiError> {
-    let change = change(&caller, &body)?;
-    let row = state.registry.promote(&model_id(&id)?, change).await?;
+    let wish: Wish = if body.is_empty() { Wish::default() } else { json(body)? };
+    if wish.force {
+        if !caller.principal.may(Scope::Admin) {
+            let why = format!("to overrule the gates the key needs the scope `{}`", Scope::Admin);
+            return Err(ApiError::forbidden(why));
+        }
+        if wish.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
+            let problem = "must say why the gates are overruled";
+            return Err(ServiceError::Invalid(Faults::one("reason", problem)).into());
+        }
+    }
+    if wish.share.is_some() && step != Move::Canary {
+        let problem = "belongs to a canary only";
+        return Err(ServiceError::Invalid(Faults::one("share", problem)).into());
+    }
+    let ask = Ask { share: wish.share, force: wish.force, ..Ask::to(step) };
+    let row = state.registry.carry_out(&model_id(id)?, ask, change(caller, wish.reason)).await?;
     Ok(Json(LineupBody::new(row)))
 }
 
 pub(super) async fn post_rollback(
     State(state): State<ApiState>,
     caller: Caller<Train>,
-    body: Body,
+    Body(body): Body,
 ) -> Result<Json<LineupBody>, ApiError> {
-    let change = change(&caller, &body)?;
-    let row = state.registry.roll_back(change).await?;
+    let why: Why = if body.is_empty() { Why::default() } else { json(&body)? };
+    let row = state.registry.roll_back(change(&caller, why.reason)).await?;
     Ok(Json(LineupBody::new(row)))
 }
 
-fn change(caller: &Caller<Train>, Body(body): &Body) -> Result<Change, ApiError> {
-    let why: Why = if body.is_empty() { Why::default() } else { json(body)? };
+fn change(caller: &Caller<Train>, reason: Option<String>) -> Change {
     let by = format!("key {}", caller.principal.key_id);
-    Ok(Change { by, reason: why.reason.unwrap_or_else(|| "requested".into()) })
+    Change { by, reason: reason.unwrap_or_else(|| "requested".into()) }
 }
 
 fn model_id(text: &str) -> Result<ModelId, ApiError> {

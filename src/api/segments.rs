@@ -10,10 +10,27 @@ use crate::api::extract::{Caller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureDef;
 use crate::domain::model::{Segment, UNASSIGNED};
+use crate::service::live::Lineup;
 use crate::store::assignments;
 
 #[derive(Debug, Serialize)]
 pub(super) struct SegmentsBody {
+    #[serde(flatten)]
+    live: AnsweringBody,
+    /// What answers some customers in its place.
+    canary: Option<CanaryBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct CanaryBody {
+    share: f64,
+    #[serde(flatten)]
+    live: AnsweringBody,
+}
+
+/// One model, or the fallback.
+#[derive(Debug, Serialize)]
+struct AnsweringBody {
     model: Option<String>,
     fallback: bool,
     generation: i64,
@@ -36,6 +53,16 @@ pub(super) async fn get_segments(
     _: Caller<Read>,
 ) -> Result<Json<SegmentsBody>, ApiError> {
     let lineup = state.live.snapshot();
+    let canary = match &lineup.canary {
+        None => None,
+        Some(canary) => {
+            Some(CanaryBody { share: canary.share, live: answering(&state, &canary.lineup).await? })
+        }
+    };
+    Ok(Json(SegmentsBody { live: answering(&state, &lineup).await?, canary }))
+}
+
+async fn answering(state: &ApiState, lineup: &Lineup) -> Result<AnsweringBody, ApiError> {
     let model = lineup.active.as_ref();
     let sizes = assignments::sizes(&state.db, model.map(|model| model.id())).await?;
     let segments = match model {
@@ -69,12 +96,12 @@ pub(super) async fn get_segments(
             segments
         }
     };
-    Ok(Json(SegmentsBody {
+    Ok(AnsweringBody {
         model: model.map(|model| model.id().to_string()),
         fallback: model.is_none(),
         generation: lineup.generation,
         segments,
-    }))
+    })
 }
 
 #[derive(Debug, Serialize)]

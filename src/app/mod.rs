@@ -27,6 +27,7 @@ use crate::service::live::Live;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
 use crate::service::registry::Registry;
+use crate::service::shadow::{self, Shadows};
 use crate::service::skew::Sampler;
 use crate::service::training::Training;
 use crate::store::Db;
@@ -120,8 +121,7 @@ impl App {
         live.refresh().await.context("the stored lineup")?;
         let access = Access::new(db.read().clone());
         access.refresh().await?;
-        let registry =
-            Arc::new(Registry { db: db.clone(), live: Arc::clone(&live), clock: clock.clone() });
+        let (registry, shadow_worker) = registry(&config, db, &live, &clock, &metrics);
         let training = Arc::new(Training {
             db: db.clone(),
             registry: Arc::clone(&registry),
@@ -135,7 +135,7 @@ impl App {
         let (intake, intake_workers) = Intake::new(
             db.clone(),
             durability.clone(),
-            Arc::clone(&live),
+            (Arc::clone(&live), Arc::clone(&registry.shadows)),
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&failed),
@@ -151,7 +151,7 @@ impl App {
         ));
         let (exports, exporter) =
             Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
-        let workers = Workers::start(intake_workers, exporter, flusher);
+        let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
         let rechecker = rechecker(&config, db, &live, &clock, &metrics);
         let sampler = sampler(&config, db, &live, &metrics);
@@ -290,6 +290,26 @@ impl App {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+fn registry(
+    config: &Config,
+    db: &Db,
+    live: &Arc<Live>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> (Arc<Registry>, shadow::Worker) {
+    let share = config.life.shadow_share;
+    let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
+    let registry = Registry {
+        db: db.clone(),
+        live: Arc::clone(live),
+        shadows,
+        clock: clock.clone(),
+        gates: config.gates.clone(),
+        life: config.life.clone(),
+    };
+    (Arc::new(registry), worker)
 }
 
 fn export_settings(config: &Config) -> export::Settings {

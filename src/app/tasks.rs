@@ -14,9 +14,10 @@ use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
+use crate::service::rollout::Rollout;
 use crate::service::skew::Sampler;
 use crate::service::training::Training;
-use crate::service::{durable, export, history, intake};
+use crate::service::{durable, export, history, intake, shadow};
 use crate::store::Db;
 use crate::store::connect::{Listener, News};
 
@@ -81,6 +82,8 @@ impl Tasks {
         let poll = Arc::clone(&wake);
         run("lineup poll", Box::pin(poll_lineup(self.api.clone(), poll, self.poll)));
         run("key refresh", Box::pin(refresh_keys(self.api, self.refresh_keys)));
+        let rollout = Rollout { registry: Arc::clone(&self.training.registry) };
+        run("rollout", Box::pin(roll_out(rollout, self.poll)));
         let train = Arc::clone(&wake);
         run("training", Box::pin(train_queued(Arc::clone(&self.training), train, self.poll)));
         run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
@@ -104,7 +107,7 @@ impl Background {
     }
 }
 
-/// The workers of intake and of exports. They outlast the other tasks: requests
+/// The workers of intake, of exports and of shadows. They outlast the other tasks: requests
 /// in progress wait for them.
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -117,6 +120,7 @@ impl Workers {
         intake: Vec<intake::Worker>,
         exports: export::Worker,
         flusher: durable::Worker,
+        shadows: shadow::Worker,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
@@ -132,6 +136,7 @@ impl Workers {
         }
         running.spawn(exports.run(until()));
         running.spawn(flusher.run(until()));
+        running.spawn(shadows.run(until()));
         Self { running, stop }
     }
 
@@ -189,6 +194,7 @@ async fn poll_lineup(api: ApiState, wake: Arc<Wake>, every: Duration) {
 async fn refresh_lineup(api: &ApiState, wake: &Wake) {
     let before = api.live.lineup().generation;
     log("lineup", api.live.refresh().await);
+    log("shadow", api.registry.shadows.refresh().await);
     if api.live.lineup().generation != before {
         wake.reassignment.notify_one();
     }
@@ -270,6 +276,17 @@ async fn recheck(rechecker: Rechecker) {
             Err(error) => log("recheck", Err(error)),
         }
         tokio::time::sleep(rechecker.period).await;
+    }
+}
+
+async fn roll_out(rollout: Rollout, every: Duration) {
+    loop {
+        match rollout.run().await {
+            Ok(0) => {}
+            Ok(steps) => tracing::info!(steps, "models went on by themselves"),
+            Err(error) => log("rollout", Err(error)),
+        }
+        tokio::time::sleep(every).await;
     }
 }
 

@@ -203,7 +203,7 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
         if let Some(error) = row.error {
             anyhow::bail!("training failed: {error}");
         }
-        let generation = state.live.lineup().generation;
+        let generation = state.live.lineup().oldest_generation();
         let stale = customers::count_assigned_before(&state.db, generation).await?;
         if row.model.is_some() && state.live.lineup().active.is_some() && stale == 0 {
             return Ok(());

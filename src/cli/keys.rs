@@ -15,7 +15,7 @@ pub(super) enum Keys {
     Create {
         /// What it is for, for people.
         name: String,
-        /// What it may do: ingest, score, read, train. All when left out.
+        /// What it may do: ingest, score, read, train, admin. All when left out.
         #[arg(long, value_delimiter = ',', value_parser = scope)]
         scopes: Vec<Scope>,
     },

@@ -11,6 +11,7 @@ mod failed;
 mod http;
 mod intake;
 mod layers;
+mod life;
 mod log;
 mod output;
 mod reader;
@@ -25,12 +26,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::domain::fault::Faults;
+use crate::domain::lifecycle::Thresholds;
 
 pub use database::Database;
 pub use failed::FailedEvents;
 pub use http::{Admin, Http};
 pub use intake::Intake;
 use layers::Layers;
+pub use life::Life;
 pub use log::{Log, LogFormat};
 pub use output::{Changes, Export};
 use reader::Reader;
@@ -53,6 +56,8 @@ pub struct Config {
     pub scoring: Scoring,
     pub lineup: Lineup,
     pub training: Training,
+    pub life: Life,
+    pub gates: Thresholds,
     pub reassign: Reassign,
     pub recheck: Recheck,
     pub skew: Skew,
@@ -126,6 +131,8 @@ impl Config {
             scoring: Scoring::read(reader),
             lineup: Lineup::read(reader),
             training: Training::read(reader),
+            life: Life::read(reader),
+            gates: life::read_gates(reader),
             reassign: Reassign::read(reader),
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),

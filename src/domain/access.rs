@@ -13,10 +13,12 @@ pub enum Scope {
     Read,
     /// Start training, promote and roll back models.
     Train,
+    /// Overrule the gates.
+    Admin,
 }
 
 impl Scope {
-    pub const ALL: [Self; 4] = [Self::Ingest, Self::Score, Self::Read, Self::Train];
+    pub const ALL: [Self; 5] = [Self::Ingest, Self::Score, Self::Read, Self::Train, Self::Admin];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -24,6 +26,7 @@ impl Scope {
             Self::Score => "score",
             Self::Read => "read",
             Self::Train => "train",
+            Self::Admin => "admin",
         }
     }
 

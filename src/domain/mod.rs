@@ -24,6 +24,7 @@ pub mod stats;
 pub mod encode;
 pub mod model;
 pub mod recheck;
+pub mod lifecycle;
 pub mod train;
 pub mod wire;
 

@@ -1,6 +1,7 @@
 //! Why a use case could not be carried out, in terms of what the caller can do.
 
 use crate::domain::fault::Faults;
+use crate::domain::lifecycle::{Gate, Move};
 use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum ServiceError {
     /// Right in itself, but not as things stand.
     #[error("{0}")]
     Conflict(String),
+    /// The gates of a model's life refuse it; these of them.
+    #[error("{step} is refused: {}", sentences(gates))]
+    Refused { step: Move, gates: Vec<Gate> },
     /// Too much at once: come back later.
     #[error("busy")]
     Busy { retry_after_seconds: u64 },
@@ -22,6 +26,12 @@ pub enum ServiceError {
     /// A fault of ours.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn sentences(gates: &[Gate]) -> String {
+    let said: Vec<String> =
+        gates.iter().map(|gate| format!("{}: {}", gate.gate, gate.why)).collect();
+    said.join("; ")
 }
 
 impl ServiceError {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
-use crate::domain::id::ModelId;
+use crate::domain::id::{CustomerKey, ModelId};
+use crate::domain::lifecycle;
 use crate::domain::model::{Model, Score, Scratch, UNASSIGNED, Unusual};
 use crate::domain::recheck::{Answerer, Watch};
 use crate::domain::time::Timestamp;
@@ -31,6 +32,16 @@ pub struct Lineup {
     pub outlier_alpha: f64,
     /// What time alone can change about an answer.
     pub watch: Watch,
+    /// Who answers some customers in the place of all this.
+    pub canary: Option<Canary>,
+}
+
+/// A model that answers a share of the customers.
+#[derive(Debug)]
+pub struct Canary {
+    pub share: f64,
+    /// Its active model is the canary, and it has no canary itself.
+    pub lineup: Arc<Lineup>,
 }
 
 /// One scored row; every field comes from one lineup.
@@ -53,6 +64,43 @@ pub struct Verdict<'l> {
 }
 
 impl Lineup {
+    fn new(
+        generation: i64,
+        features: Arc<FeatureSet>,
+        active: Option<Arc<Model>>,
+        previous: Option<ModelId>,
+        outlier_alpha: f64,
+    ) -> Self {
+        let watch = Watch::new(&features, active.as_deref());
+        Self { generation, features, active, previous, outlier_alpha, watch, canary: None }
+    }
+
+    /// The lineup that answers this customer: this one, or the canary's.
+    pub fn of(&self, customer: &CustomerKey) -> &Self {
+        match &self.canary {
+            Some(Canary { share, lineup })
+                if lineup
+                    .active
+                    .as_ref()
+                    .is_some_and(|model| lifecycle::is_in_canary(model.id(), *share, customer)) =>
+            {
+                lineup
+            }
+            _ => self,
+        }
+    }
+
+    /// The lineup of this generation, if it is one of those that answer now.
+    pub fn of_generation(&self, generation: i64) -> Option<&Self> {
+        let canary = self.canary.as_ref().map(|canary| &*canary.lineup);
+        [Some(self), canary].into_iter().flatten().find(|one| one.generation == generation)
+    }
+
+    /// Assignments of earlier generations are stale.
+    pub fn oldest_generation(&self) -> i64 {
+        self.canary.as_ref().map_or(self.generation, |canary| canary.lineup.generation)
+    }
+
     /// Scores a row in the order of `self.features`. Never allocates once
     /// `scratch` is warm.
     pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Verdict<'_> {
@@ -120,9 +168,7 @@ impl Live {
         outlier_alpha: f64,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let watch = Watch::new(&features, None);
-        let lineup =
-            Lineup { generation: -1, features, active: None, previous: None, outlier_alpha, watch };
+        let lineup = Lineup::new(-1, features, None, None, outlier_alpha);
         Self { current: ArcSwap::from_pointee(lineup), db, metrics }
     }
 
@@ -160,38 +206,48 @@ impl Live {
     }
 
     async fn open(&self, stored: &LineupRow, current: &Lineup) -> Result<Lineup, ServiceError> {
+        let (features, alpha) = (|| Arc::clone(&current.features), current.outlier_alpha);
         let active = match &stored.active {
             None => None,
-            Some(id) => match current.active.as_ref().filter(|model| model.id() == id) {
-                Some(model) => Some(Arc::clone(model)),
-                None => self.load(id, &current.features).await?,
-            },
+            Some(id) => self.model(id, current).await?,
         };
-        Ok(Lineup {
-            generation: stored.generation,
-            features: Arc::clone(&current.features),
-            watch: Watch::new(&current.features, active.as_deref()),
-            active,
-            previous: stored.previous.clone(),
-            outlier_alpha: current.outlier_alpha,
-        })
+        let previous = stored.previous.clone();
+        let mut lineup = Lineup::new(stored.generation, features(), active, previous, alpha);
+        if let Some(row) = &stored.canary {
+            let model = self.model(&row.model, current).await?;
+            lineup.canary = model.map(|model| Canary {
+                share: row.share,
+                lineup: Arc::new(Lineup::new(row.generation, features(), Some(model), None, alpha)),
+            });
+        }
+        Ok(lineup)
+    }
+
+    /// The model, opened anew only where it is not in use already.
+    async fn model(
+        &self,
+        id: &ModelId,
+        current: &Lineup,
+    ) -> Result<Option<Arc<Model>>, ServiceError> {
+        let canary = current.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
+        let known = current.active.iter().chain(canary).find(|model| model.id() == id);
+        match known {
+            Some(model) => Ok(Some(Arc::clone(model))),
+            None => self.load(id).await,
+        }
     }
 
     /// `None` for a model of other features: the fallback answers until a
     /// model of these features has been trained.
-    async fn load(
-        &self,
-        id: &ModelId,
-        features: &FeatureSet,
-    ) -> Result<Option<Arc<Model>>, ServiceError> {
+    pub async fn load(&self, id: &ModelId) -> Result<Option<Arc<Model>>, ServiceError> {
         let bytes = models::artifact(&self.db, id)
             .await?
             .ok_or_else(|| ServiceError::internal(format!("model {id} is live but not stored")))?;
         let model = Model::open(&bytes).map_err(ServiceError::internal)?;
-        if model.feature_set() != features.id() {
+        if model.feature_set() != self.lineup().features.id() {
             tracing::warn!(
                 model = id.short(),
-                "the live model was trained on other features: the fallback answers"
+                "the model was trained on other features: it cannot answer"
             );
             return Ok(None);
         }

@@ -32,7 +32,8 @@ impl Reassigner {
     /// while another replica is at it.
     pub async fn run(&self) -> Result<u64, ServiceError> {
         let lineup = self.live.snapshot();
-        let pending = customers::count_assigned_before(self.db.read(), lineup.generation).await?;
+        let pending =
+            customers::count_assigned_before(self.db.read(), lineup.oldest_generation()).await?;
         self.metrics.reassign.pending.set(pending);
         if pending == 0 {
             return Ok(0);
@@ -51,7 +52,8 @@ impl Reassigner {
             let lineup = self.live.snapshot();
             let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
             let stale =
-                customers::assigned_before(self.db.read(), lineup.generation, limit).await?;
+                customers::assigned_before(self.db.read(), lineup.oldest_generation(), limit)
+                    .await?;
             if stale.is_empty() {
                 self.metrics.reassign.pending.set(0);
                 return Ok(done);

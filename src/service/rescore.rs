@@ -61,6 +61,7 @@ impl<'l> Scored<'l> {
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Self {
+        let lineup = lineup.of(&row.stored.customer);
         let (assignment, recheck_at) = scoring::assign(lineup, state, scratch, now, None);
         let last_event_at = state.last_event_at();
         Self { row, rebuilt: None, last_event_at, assignment, recheck_at }

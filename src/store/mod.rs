@@ -9,6 +9,7 @@ pub mod backfill;
 pub mod changes;
 pub mod connect;
 pub mod customers;
+pub mod decisions;
 pub mod error;
 pub mod events;
 pub mod export;
@@ -23,6 +24,7 @@ pub mod optimistic;
 pub mod private;
 pub mod rebuild;
 pub mod runs;
+pub mod shadow;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;

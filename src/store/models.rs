@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::lifecycle::Stage;
 use crate::domain::time::Timestamp;
 use crate::store::connect::News;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
@@ -19,14 +20,24 @@ pub struct ModelRow {
 }
 
 /// What is live: the newest row of the lineup.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LineupRow {
     pub generation: i64,
     pub active: Option<ModelId>,
     pub previous: Option<ModelId>,
+    pub canary: Option<CanaryRow>,
     pub changed_at: Timestamp,
     pub changed_by: String,
     pub reason: String,
+}
+
+/// Who else answers, and whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CanaryRow {
+    /// Its own; that of everybody else is greater.
+    pub generation: i64,
+    pub model: ModelId,
+    pub share: f64,
 }
 
 /// A trained model on its way in.
@@ -123,8 +134,13 @@ pub async fn versions(db: &ReadDb) -> Result<Vec<VersionRow>, StoreError> {
 pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
     let row = sqlx::query_as!(
         RawLineup,
-        "select generation, active_model_id, previous_model_id, changed_at, changed_by, reason
-         from lineup order by generation desc limit 1"
+        r#"select live.generation, live.active_model_id, live.previous_model_id,
+                  live.canary_generation, live.canary_share,
+                  canary.active_model_id as "canary_model_id?",
+                  live.changed_at, live.changed_by, live.reason
+           from lineup as live left join lineup as canary
+                on canary.generation = live.canary_generation
+           order by live.generation desc limit 1"#
     )
     .fetch_one(&db.pool)
     .await?;
@@ -152,8 +168,13 @@ pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
     sqlx::query!("lock table lineup in share row exclusive mode").execute(&mut *tx.inner).await?;
     let row = sqlx::query_as!(
         RawLineup,
-        "select generation, active_model_id, previous_model_id, changed_at, changed_by, reason
-         from lineup order by generation desc limit 1"
+        r#"select live.generation, live.active_model_id, live.previous_model_id,
+                  live.canary_generation, live.canary_share,
+                  canary.active_model_id as "canary_model_id?",
+                  live.changed_at, live.changed_by, live.reason
+           from lineup as live left join lineup as canary
+                on canary.generation = live.canary_generation
+           order by live.generation desc limit 1"#
     )
     .fetch_one(&mut *tx.inner)
     .await?;
@@ -163,21 +184,43 @@ pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
 /// Writes the next generation, moves the stages, and tells every replica on commit.
 pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreError> {
     let active = next.active.as_ref().map(ModelId::as_str);
+    let canary = next.canary.as_ref().map(|canary| canary.model.as_str());
     sqlx::query!(
-        "update model set stage = 'retired' where stage = 'active' and model_id is distinct from $1",
+        "update model set stage = 'retired'
+         where (stage = 'active' and model_id is distinct from $1)
+            or (stage = 'canary' and model_id is distinct from $2)",
         active,
+        canary,
     )
     .execute(&mut *tx.inner)
     .await?;
-    sqlx::query!("update model set stage = 'active' where model_id = $1", active)
+    for (stage, model) in [(Stage::Active, active), (Stage::Canary, canary)] {
+        sqlx::query!("update model set stage = $2 where model_id = $1", model, stage.as_str())
+            .execute(&mut *tx.inner)
+            .await?;
+    }
+    if let Some(canary) = &next.canary {
+        sqlx::query!(
+            "insert into lineup (generation, active_model_id, changed_at, changed_by, reason)
+             values ($1, $2, $3, $4, $5)",
+            canary.generation,
+            canary.model.as_str(),
+            to_sql(next.changed_at),
+            next.changed_by,
+            next.reason,
+        )
         .execute(&mut *tx.inner)
         .await?;
+    }
     sqlx::query!(
-        "insert into lineup (generation, active_model_id, previous_model_id, changed_at, changed_by, reason)
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into lineup (generation, active_model_id, previous_model_id, canary_generation,
+                             canary_share, changed_at, changed_by, reason)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         next.generation,
         active,
         next.previous.as_ref().map(ModelId::as_str),
+        next.canary.as_ref().map(|canary| canary.generation),
+        next.canary.as_ref().map(|canary| canary.share),
         to_sql(next.changed_at),
         next.changed_by,
         next.reason,
@@ -185,6 +228,42 @@ pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreErr
     .execute(&mut *tx.inner)
     .await?;
     tx.announce(News::Lineup).await
+}
+
+/// A model's stage, with the lineup locked: then nobody moves it.
+pub async fn stage(tx: &mut Tx, model: &ModelId) -> Result<Option<Stage>, StoreError> {
+    let found = sqlx::query_scalar!("select stage from model where model_id = $1", model.as_str())
+        .fetch_optional(&mut *tx.inner)
+        .await?;
+    found.map(|text| stage_of(&text)).transpose()
+}
+
+/// Moves a model that the lineup does not name, and tells every replica on commit.
+pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update model set stage = $2 where model_id = $1",
+        model.as_str(),
+        stage.as_str(),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    tx.announce(News::Lineup).await
+}
+
+/// Models at this stage, in order of id.
+pub async fn at_stage(db: &ReadDb, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "select model_id from model where stage = $1 order by model_id",
+        stage.as_str(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    ids.into_iter().map(model_id).collect()
+}
+
+pub(in crate::store) fn stage_of(text: &str) -> Result<Stage, StoreError> {
+    Stage::parse(text)
+        .ok_or_else(|| StoreError::Corrupt { what: "stage", why: format!("`{text}` is none") })
 }
 
 impl Tx {
@@ -230,6 +309,9 @@ struct RawLineup {
     generation: i64,
     active_model_id: Option<String>,
     previous_model_id: Option<String>,
+    canary_generation: Option<i64>,
+    canary_share: Option<f64>,
+    canary_model_id: Option<String>,
     changed_at: chrono::DateTime<chrono::Utc>,
     changed_by: String,
     reason: String,
@@ -239,10 +321,17 @@ impl TryFrom<RawLineup> for LineupRow {
     type Error = StoreError;
 
     fn try_from(raw: RawLineup) -> Result<Self, StoreError> {
+        let canary = match (raw.canary_generation, raw.canary_share, raw.canary_model_id) {
+            (Some(generation), Some(share), Some(model)) => {
+                Some(CanaryRow { generation, model: model_id(model)?, share })
+            }
+            _ => None,
+        };
         Ok(Self {
             generation: raw.generation,
             active: raw.active_model_id.map(model_id).transpose()?,
             previous: raw.previous_model_id.map(model_id).transpose()?,
+            canary,
             changed_at: from_sql(raw.changed_at),
             changed_by: raw.changed_by,
             reason: raw.reason,

@@ -175,6 +175,18 @@ label! {
 }
 
 label! {
+    /// What a shadow said beside what was answered.
+    ShadowOutcome("outcome") {
+        Agree = "agree",
+        Disagree = "disagree",
+        /// The models have no segment in common.
+        Unmatched = "unmatched",
+        /// Not scored: there was too much at once.
+        Dropped = "dropped",
+    }
+}
+
+label! {
     /// How a table is written.
     TableFormat("format") {
         Csv = "csv",
@@ -220,6 +232,7 @@ mod tests {
         check::<TableFormat>();
         check::<Mismatch>();
         check::<Uncompared>();
+        check::<ShadowOutcome>();
         check::<(Door, Answer)>();
         check::<(Outcome, Door)>();
     }

@@ -11,6 +11,7 @@ pub mod labels;
 mod output;
 mod process;
 mod scoring;
+mod shadow;
 mod skew;
 pub mod trace;
 mod work;
@@ -28,6 +29,7 @@ pub use intake::Intake;
 pub use output::{Output, Reading};
 use process::Process;
 pub use scoring::Scoring;
+pub use shadow::Shadow;
 pub use skew::Skew;
 pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 
@@ -42,6 +44,7 @@ pub struct Metrics {
     pub reassign: Reassign,
     pub recheck: Recheck,
     pub skew: Skew,
+    pub shadow: Shadow,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -64,6 +67,7 @@ impl Metrics {
             reassign: Reassign::new(&registry)?,
             recheck: Recheck::new(&registry)?,
             skew: Skew::new(&registry)?,
+            shadow: Shadow::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

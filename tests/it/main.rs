@@ -12,6 +12,7 @@ mod identity;
 mod identity_oracle;
 mod inference;
 mod law;
+mod life;
 mod main_job;
 mod openapi;
 mod recheck;

@@ -121,7 +121,7 @@ async fn a_swap_never_fails_or_mixes_an_answer() {
     app.stop().await;
 }
 
-async fn wait(app: &TestApp, run: &Value) -> Value {
+pub(crate) async fn wait(app: &TestApp, run: &Value) -> Value {
     let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
     for _ in 0..600 {
         let (_, run) = app.get(&path).await;

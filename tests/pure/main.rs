@@ -26,6 +26,7 @@ mod identity_oracle;
 mod inference;
 mod kernel;
 mod kmeans;
+mod lifecycle;
 mod limits;
 mod minibatch;
 mod model;

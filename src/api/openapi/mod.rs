@@ -16,7 +16,7 @@ use operations::{ASKED, OPERATIONS};
 pub(super) use operations::Operation;
 
 /// Bodies that may be left out.
-const OPTIONAL: [&str; 5] = ["Why", "RunRequest", "Replay", "IndexRequest", "LoadRequest"];
+const OPTIONAL: [&str; 6] = ["Why", "Wish", "RunRequest", "Replay", "IndexRequest", "LoadRequest"];
 
 /// Every operation, door by door.
 fn operations() -> impl Iterator<Item = &'static Operation> {
@@ -75,7 +75,13 @@ pub fn document() -> Value {
         let at = paths.entry(path).or_insert_with(|| json!({}));
         at[method] = operation;
     }
-    let parts = [schemas::native(), schemas::training(), schemas::segment(), inference::schemas()];
+    let parts = [
+        schemas::native(),
+        schemas::life(),
+        schemas::training(),
+        schemas::segment(),
+        inference::schemas(),
+    ];
     let schemas: serde_json::Map<String, Value> =
         parts.into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect();
     json!({
@@ -164,7 +170,7 @@ fn page() -> String {
     )
 }
 
-const PROBLEMS: [(&str, u16, &str); 14] = [
+const PROBLEMS: [(&str, u16, &str); 15] = [
     ("malformed-json", 400, "The body is not JSON"),
     ("broken-body", 400, "The body ended early"),
     ("no-host", 400, "The request lacks a `Host`"),
@@ -173,6 +179,11 @@ const PROBLEMS: [(&str, u16, &str); 14] = [
     ("not-found", 404, "No such customer, model, run or route"),
     ("wrong-method", 405, "The route does not take this method"),
     ("conflict", 409, "Not as things stand: no model to roll back to, or a self-test failed"),
+    (
+        "refused",
+        409,
+        "Gates refuse the step: `gates` has each with what it asked, what it found and why",
+    ),
     ("too-large", 413, "The body is larger than http.max_body_bytes"),
     ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),

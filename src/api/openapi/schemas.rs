@@ -91,6 +91,10 @@ pub(super) fn native() -> Value {
                 "features": { "$ref": "#/components/schemas/Features" },
                 "rows": { "type": "array", "items": { "$ref": "#/components/schemas/Features" } },
                 "explain": { "type": "boolean", "default": false },
+                "customer_id": {
+                    "type": "string",
+                    "description": "Whose `features` are, where a canary may answer; not with `rows`",
+                },
             },
             "oneOf": [{ "required": ["features"] }, { "required": ["rows"] }],
         },
@@ -111,6 +115,40 @@ pub(super) fn native() -> Value {
                     "type": "object",
                     "properties": { "field": { "type": "string" }, "problem": { "type": "string" } },
                 } },
+                "gates": { "type": "array", "items": {
+                    "type": "object",
+                    "properties": {
+                        "gate": { "type": "string" },
+                        "asked": { "type": "number" },
+                        "found": { "type": ["number", "null"] },
+                        "passed": { "type": "boolean" },
+                        "why": { "type": "string" },
+                    },
+                } },
+            },
+        },
+    })
+}
+
+/// What is asked of a model.
+pub(super) fn life() -> Value {
+    json!({
+        "Wish": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "reason": { "type": "string" },
+                "force": {
+                    "type": "boolean",
+                    "default": false,
+                    "description": "Whatever the gates say; takes the scope admin and a reason",
+                },
+                "share": {
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": 1,
+                    "description": "Of the customers, for a canary; life.canary_share when left out",
+                },
             },
         },
     })

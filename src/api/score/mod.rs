@@ -32,13 +32,18 @@ pub(super) async fn post_score(
 
 fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
-    let lineup = state.live.lineup();
-    let (asked, json) = match answer(state, &lineup, body, false)? {
-        // Known only when the rows have been read, for it may follow them.
-        (asked, _) if asked.explain => answer(state, &lineup, body, true)?,
-        answered => answered,
+    let live = state.live.lineup();
+    let (asked, json) = answer(state, &live, body, false)?;
+    // Known only when the rows have been read, for both may follow them.
+    let lineup = asked.customer.as_ref().map_or(&**live, |customer| live.of(customer));
+    let is_answered = !asked.explain && lineup.generation == live.generation;
+    let (asked, json) = if is_answered {
+        (asked, json)
+    } else {
+        let explain = asked.explain;
+        answer(state, lineup, body, explain)?
     };
-    note_scores(&state.metrics, Door::Stateless, &lineup, asked.rows as u64, started);
+    note_scores(&state.metrics, Door::Stateless, lineup, asked.rows as u64, started);
     Ok(json)
 }
 

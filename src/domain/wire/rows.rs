@@ -1,7 +1,8 @@
 //! The body of a scoring request, read straight into feature rows.
 //!
 //! One row: `{"features": {"recency_days": 3, …}}`. Several:
-//! `{"rows": [{…}, {…}]}`. A feature left out, or null, is missing.
+//! `{"rows": [{…}, {…}]}`. A feature left out, or null, is missing. `customer_id`
+//! beside `features` says whose they are.
 
 use std::fmt;
 
@@ -9,15 +10,18 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpe
 use serde::{Deserialize, Deserializer};
 
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
+use crate::domain::id::CustomerKey;
 
 /// What a request holds besides its rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     pub rows: usize,
     /// One row came bare under `features`, so one bare score goes back.
     pub single: bool,
     /// May come after the rows, so it is known when they have been read.
     pub explain: bool,
+    /// Whose the one row is: a canary answers some customers.
+    pub customer: Option<CustomerKey>,
 }
 
 /// Takes a row and whether it came bare under `features`.
@@ -121,11 +125,13 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
             Features,
             Rows,
             Explain,
+            CustomerId,
         }
         let mut single = None;
         let mut explain = false;
+        let mut customer = None;
         while let Some(field) = map.next_key()? {
-            if !matches!(field, Field::Explain) && single.is_some() {
+            if matches!(field, Field::Features | Field::Rows) && single.is_some() {
                 return Err(A::Error::custom("give either `features` or `rows`, once"));
             }
             match field {
@@ -138,10 +144,14 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
                     single = Some(false);
                 }
                 Field::Explain => explain = map.next_value()?,
+                Field::CustomerId => customer = map.next_value()?,
             }
         }
         let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
-        Ok(Envelope { rows: self.0.rows, single, explain })
+        if customer.is_some() && !single {
+            return Err(A::Error::custom("`customer_id` says whose `features` are, not `rows`"));
+        }
+        Ok(Envelope { rows: self.0.rows, single, explain, customer })
     }
 }
 

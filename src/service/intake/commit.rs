@@ -46,6 +46,12 @@ impl Committed {
         }
         committed
     }
+
+    /// The customers of the new events, one each.
+    fn answered<'c>(&'c self, all: &'c [Arrived]) -> impl Iterator<Item = &'c CustomerKey> {
+        let new = self.standings.iter().enumerate().filter(|(_, standing)| standing.is_some());
+        new.map(|(index, _)| self.elsewhere.get(&index).unwrap_or(&all[index].event.customer))
+    }
 }
 
 /// Commits events together; of two with one id the first counts. All of them
@@ -70,6 +76,7 @@ pub(super) async fn commit(core: &Core, events: &[Arrived]) -> Result<Committed,
             Err(error) => attempts.end_with(error)?,
         }
     };
+    core.shadows.offer(committed.answered(events));
     core.metrics.intake.commits.add(way, 1);
     core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
     Ok(committed)

@@ -102,8 +102,9 @@ impl Fold {
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Folded {
+        let answering = lineup.of(&self.customer);
         let (assignment, recheck_at) =
-            scoring::assign(lineup, state, scratch, now, self.recheck_at);
+            scoring::assign(answering, state, scratch, now, self.recheck_at);
         Folded {
             customer: self.customer,
             events: self.events,

@@ -34,6 +34,7 @@ use crate::service::clock::Clock;
 use crate::service::durable::Durability;
 use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::{Lineup, Live};
+use crate::service::shadow::Shadows;
 use crate::service::{ServiceError, random};
 use crate::store::Db;
 use crate::store::assignments::Assignment;
@@ -107,6 +108,7 @@ pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) db: Db,
     pub(in crate::service::intake) durability: Durability,
     pub(in crate::service::intake) live: Arc<Live>,
+    pub(in crate::service::intake) shadows: Arc<Shadows>,
     pub(in crate::service::intake) clock: Clock,
     pub(in crate::service::intake) metrics: Arc<Metrics>,
     pub(in crate::service::intake) max_batch_events: usize,
@@ -130,7 +132,7 @@ impl Intake {
     pub fn new(
         db: Db,
         durability: Durability,
-        live: Arc<Live>,
+        (live, shadows): (Arc<Live>, Arc<Shadows>),
         clock: Clock,
         metrics: Arc<Metrics>,
         failed: Arc<FailedEvents>,
@@ -142,6 +144,7 @@ impl Intake {
             db,
             durability,
             live,
+            shadows,
             clock,
             metrics,
             max_batch_events,

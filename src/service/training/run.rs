@@ -16,6 +16,7 @@ use crate::domain::train::{self, CheckedSpec, Progress, TrainSpec, Trained};
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 use crate::service::registry::Change;
+use crate::service::rollout::TRAINING;
 use crate::service::training::{Training, snapshot};
 use crate::store::models::NewModel;
 use crate::store::runs::RunRow;
@@ -68,8 +69,14 @@ impl Training {
         self.register(run, &lineup.features, &trained).await?;
         if self.settings.promote == Promotion::Automatic {
             let change =
-                Change { by: format!("training {}", run.run_id), reason: run.trigger.clone() };
-            self.registry.promote(&model, change).await?;
+                Change { by: format!("{TRAINING}{}", run.run_id), reason: run.trigger.clone() };
+            match self.registry.advance(&model, change).await {
+                // Written down with the model: what is live stays so.
+                Err(error @ ServiceError::Refused { .. }) => {
+                    tracing::warn!(model = model.short(), %error, "the model stays a candidate");
+                }
+                outcome => outcome?,
+            }
         }
         Ok(model)
     }

@@ -76,6 +76,9 @@ impl TestApp {
             ("admin.bind".into(), "127.0.0.1:0".into()),
             ("database.state_directory".into(), state.path().display().to_string()),
             ("training.schedule".into(), String::new()),
+            // Tests put models in each other's place that are as unlike as they like.
+            ("gates.silhouette_loss".into(), "2.0".into()),
+            ("gates.relabelled".into(), "1.0".into()),
         ];
         set.extend(settings.iter().map(|(k, v)| ((*k).into(), (*v).into())));
         let config = Config::load_from(None, &Environment::default(), &set).unwrap();

@@ -1,0 +1,67 @@
+//! What was decided about a model: every step asked for, taken or refused.
+
+use crate::domain::id::ModelId;
+use crate::domain::time::Timestamp;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// One step asked of a model.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    pub step: String,
+    pub from_stage: String,
+    /// `None`: refused.
+    pub to_stage: Option<String>,
+    /// Against the gates.
+    pub forced: bool,
+    pub decided_at: Timestamp,
+    pub decided_by: String,
+    pub reason: String,
+    pub gates: serde_json::Value,
+}
+
+pub async fn insert(tx: &mut Tx, model: &ModelId, decision: &Decision) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into model_decision
+             (model_id, step, from_stage, to_stage, forced, decided_at, decided_by, reason, gates)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        model.as_str(),
+        decision.step,
+        decision.from_stage,
+        decision.to_stage,
+        decision.forced,
+        to_sql(decision.decided_at),
+        decision.decided_by,
+        decision.reason,
+        decision.gates,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// The latest about one model, newest first.
+pub async fn of_model(
+    db: &ReadDb,
+    model: &ModelId,
+    limit: i64,
+) -> Result<Vec<Decision>, StoreError> {
+    let rows = sqlx::query!(
+        "select step, from_stage, to_stage, forced, decided_at, decided_by, reason, gates
+         from model_decision where model_id = $1 order by decision desc limit $2",
+        model.as_str(),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let decisions = rows.into_iter().map(|row| Decision {
+        step: row.step,
+        from_stage: row.from_stage,
+        to_stage: row.to_stage,
+        forced: row.forced,
+        decided_at: from_sql(row.decided_at),
+        decided_by: row.decided_by,
+        reason: row.reason,
+        gates: row.gates,
+    });
+    Ok(decisions.collect())
+}
