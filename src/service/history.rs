@@ -69,6 +69,9 @@ fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a
 pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32, ServiceError> {
     // Commits together: nothing is dropped unless there is room ahead.
     let mut tx = db.begin().await?;
+    if keep_days > 0 {
+        assignments::lock_history(&mut tx).await?;
+    }
     assignments::make_partitions(&mut tx, now).await?;
     let dropped = match keep_days {
         0 => 0,

@@ -252,6 +252,16 @@ pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Keeps everybody else from the history until the transaction ends. To be taken
+/// before months are made or dropped: readers take the table first, then its
+/// months, and so must who would otherwise take a month, then the table.
+pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
+    sqlx::query!("lock table assignment_history in access exclusive mode")
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(())
+}
+
 /// Drops the months of history that ended before `before`; returns how many.
 pub async fn drop_partitions(tx: &mut Tx, before: Timestamp) -> Result<i32, StoreError> {
     Ok(sqlx::query_scalar!(r#"select drop_history_partitions($1) as "dropped!""#, to_sql(before))
