@@ -196,14 +196,17 @@ impl TestApp {
         let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
         for _ in 0..600 {
             let (_, run) = self.get(&path).await;
-            let (_, pending) = self.admin("/metrics").await;
-            let settled = pending.contains("segmentd_reassign_pending 0")
-                || pending.contains("segmentd_reassign_pending_customers 0");
             assert_ne!(run["status"], "failed", "{run}");
-            // A run ends when its model is registered; promotion follows.
+            // A run ends when its model is registered; promotion follows, and then
+            // the first customers are assigned, from when on it is known how many
+            // are left: asked for in this order.
             let (_, live) = self.get("/v1/segments").await;
             let is_live = run["model"].is_string() && live["model"] == run["model"];
-            if run["finished_at"].is_string() && is_live && settled {
+            let mut segments = live["segments"].as_array().into_iter().flatten();
+            let has_begun = segments.any(|segment| segment["customers"] != 0);
+            let (_, metrics) = self.admin("/metrics").await;
+            let settled = metrics.lines().any(|l| l == "segmentd_reassign_pending 0");
+            if run["finished_at"].is_string() && is_live && has_begun && settled {
                 return run;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
