@@ -162,7 +162,8 @@ fn peers(sets: &[Set]) -> Option<BTreeMap<String, [f64; 2]>> {
         return None;
     }
     let paths = sets.iter().flat_map(|set| [&set.data, &set.labels]);
-    let output = Command::new(python).arg("tests/bench/select.py").args(paths).output().unwrap();
+    let output =
+        Command::new(python).arg("tests/bench/select_peers.py").args(paths).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let found: Vec<[f64; 2]> = serde_json::from_slice(&output.stdout).unwrap();
     Some(sets.iter().map(|set| set.name.clone()).zip(found).collect())
