@@ -45,9 +45,10 @@
 //!
 //! **A retrain.** `service::training` takes the lease, reads every state as of
 //! one instant, and calls `domain::train` on threads of its own at the lowest
-//! priority. The sealed model is registered, promoted by `service::registry`
-//! (one row of the lineup, one NOTIFY), opened and self-tested by
-//! `service::live` on every replica, and published with one pointer swap.
+//! priority; `domain::train::lineage` gives its segments the names that they have
+//! in the live model. The sealed model is registered, promoted by
+//! `service::registry` (one row of the lineup, one NOTIFY), opened and self-tested
+//! by `service::live` on every replica, and published with one pointer swap.
 //! `service::reassign` then scores every stored customer again. Gates
 //! ([`domain::lifecycle`]) may refuse it. On its way a model may stand in shadow
 //! (`service::shadow` scores what was committed, and answers nobody) or in canary:

@@ -8,6 +8,7 @@ pub mod admin;
 mod blocking;
 mod changes;
 mod customers;
+mod diff;
 mod error;
 mod events;
 mod export;
@@ -66,7 +67,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 27] {
+fn native() -> [Route; 30] {
     let shadow = get(shadow::get_shadow).post(models::post_shadow);
     let runs = get(training::get_runs).post(training::post_run);
     [
@@ -87,6 +88,9 @@ fn native() -> [Route; 27] {
         ("/v1/models", &["GET"], get(models::get_models), true),
         ("/v1/models/rollback", &["POST"], post(models::post_rollback), true),
         ("/v1/models/{id}", &["GET"], get(models::get_model), true),
+        ("/v1/models/{id}/diff/{other}", &["GET"], get(diff::get_diff), true),
+        ("/v1/models/{id}/migration", &["GET"], get(diff::get_migration), false),
+        ("/v1/segments/{id}/lineage", &["GET"], get(diff::get_lineage), true),
         ("/v1/models/{id}/shadow", &["GET", "POST"], shadow, true),
         ("/v1/models/{id}/canary", &["POST"], post(models::post_canary), true),
         ("/v1/models/{id}/promote", &["POST"], post(models::post_promote), true),

@@ -231,7 +231,7 @@ fn change(caller: &Caller<Train>, reason: Option<String>) -> Change {
     Change { by, reason: reason.unwrap_or_else(|| "requested".into()) }
 }
 
-fn model_id(text: &str) -> Result<ModelId, ApiError> {
+pub(super) fn model_id(text: &str) -> Result<ModelId, ApiError> {
     text.parse()
         .map_err(|why: BadId| ServiceError::Invalid(Faults::one("model", why.to_string())).into())
 }

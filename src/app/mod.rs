@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiState, Handles, Readiness};
@@ -308,6 +308,7 @@ fn registry(
         clock: clock.clone(),
         gates: config.gates.clone(),
         life: config.life.clone(),
+        previews: Semaphore::new(1),
     };
     (Arc::new(registry), worker)
 }

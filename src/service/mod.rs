@@ -19,6 +19,7 @@ pub mod rollout;
 pub mod scoring;
 pub mod history;
 pub mod rebuild;
+pub mod migration;
 mod rescore;
 pub mod failed;
 pub mod intake;

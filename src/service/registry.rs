@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::config;
 use crate::domain::fault::Faults;
 use crate::domain::id::ModelId;
@@ -15,8 +17,8 @@ use crate::service::live::{Lineup, Live};
 use crate::service::shadow::{MAX_SHADOWS, Shadows};
 use crate::service::{ServiceError, evidence};
 use crate::store::decisions::{self, Decision};
-use crate::store::models::{CanaryRow, LineupRow, ModelRow};
-use crate::store::{Db, Tx, models};
+use crate::store::models::{CanaryRow, LineupRow};
+use crate::store::{Db, ReadDb, Tx, models};
 
 /// Looks again at figures that another change of the lineup made stale.
 const ATTEMPTS: usize = 5;
@@ -54,6 +56,19 @@ pub struct Registry {
     pub clock: Clock,
     pub gates: Thresholds,
     pub life: config::Life,
+    /// Previews of what a promotion would do, one at a time.
+    pub previews: Semaphore,
+}
+
+/// A stored model, opened and self-tested beside the async threads.
+pub async fn open(db: &ReadDb, id: &ModelId) -> Result<Model, ServiceError> {
+    let bytes = models::artifact(db, id)
+        .await?
+        .ok_or_else(|| ServiceError::NotFound(format!("model `{id}`")))?;
+    tokio::task::spawn_blocking(move || Model::open(&bytes))
+        .await
+        .map_err(ServiceError::internal)?
+        .map_err(|error| ServiceError::Conflict(format!("the model fails its self-test: {error}")))
 }
 
 impl Registry {
@@ -94,7 +109,9 @@ impl Registry {
         let row = models::find(self.db.read(), model).await?;
         let row = row.ok_or_else(|| ServiceError::NotFound(format!("model `{model}`")))?;
         let opened = match ask.step {
-            Move::Shadow | Move::Canary | Move::Promote => Some(self.open(&row).await?),
+            Move::Shadow | Move::Canary | Move::Promote => {
+                Some(Arc::new(open(self.db.read(), model).await?))
+            }
             Move::Retire | Move::Reject => None,
         };
         for _ in 0..ATTEMPTS {
@@ -150,19 +167,6 @@ impl Registry {
         tx.commit().await?;
         self.live.refresh().await?;
         Ok(next)
-    }
-
-    /// The model, which passes its self-test.
-    async fn open(&self, row: &ModelRow) -> Result<Arc<Model>, ServiceError> {
-        let bytes = models::artifact(self.db.read(), &row.model_id)
-            .await?
-            .ok_or_else(|| ServiceError::NotFound(format!("model `{}`", row.model_id)))?;
-        let opened = tokio::task::spawn_blocking(move || Model::open(&bytes))
-            .await
-            .map_err(ServiceError::internal)?;
-        opened.map(Arc::new).map_err(|error| {
-            ServiceError::Conflict(format!("the model fails its self-test: {error}"))
-        })
     }
 
     /// `None`: the gates were asked about another lineup than there is now.

@@ -18,6 +18,7 @@ pub mod features;
 pub mod identity;
 pub mod keys;
 pub mod lease;
+pub mod lineage;
 pub mod links;
 pub mod models;
 pub mod optimistic;

@@ -13,6 +13,7 @@ mod identity_oracle;
 mod inference;
 mod law;
 mod life;
+mod lineage;
 mod main_job;
 mod openapi;
 mod recheck;

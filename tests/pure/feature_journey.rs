@@ -11,7 +11,7 @@ use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
 use crate::feature_support::{RETAIL, assert_row, at, event, number, rows, state_of, text};
 
 /// Every household's events in order of time.
-fn journey() -> BTreeMap<String, Vec<Event>> {
+pub(crate) fn journey() -> BTreeMap<String, Vec<Event>> {
     let mut households: BTreeMap<String, Vec<Event>> = BTreeMap::new();
     let mut push =
         |household: &str, kind, name: &str, time: &str, properties: Vec<(&str, Scalar)>| {

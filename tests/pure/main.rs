@@ -28,6 +28,7 @@ mod kernel;
 mod kmeans;
 mod lifecycle;
 mod limits;
+mod lineage;
 mod minibatch;
 mod model;
 mod model_support;

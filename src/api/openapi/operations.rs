@@ -232,6 +232,34 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "What is live now; 409 with the `gates` that refuse, their figures and why",
     ),
     (
+        "/v1/models/{id}/diff/{other}",
+        "get",
+        "read",
+        "What is different in `other`: segments of the same id, added and gone, typical values, \
+         features, encoder, figures",
+        None,
+        "The differences, from `id` to `other`; `lineage` says what became of each segment, where \
+         `other` was trained while `id` was live",
+    ),
+    (
+        "/v1/models/{id}/migration",
+        "get",
+        "read",
+        "Who would move, and from where to where, were this model live: every stored customer is \
+         scored by both, nothing is written. One at a time",
+        None,
+        "The flows, largest first; those of fewer than 5 customers are told of together",
+    ),
+    (
+        "/v1/segments/{id}/lineage",
+        "get",
+        "read",
+        "What became of a segment (by its id) at each training, newest first: kept, born, died, split, \
+         merged or passed (members who went elsewhere), with the shares of members both ways",
+        None,
+        "The lines",
+    ),
+    (
         "/v1/models/{id}/promote",
         "post",
         "train",

@@ -26,6 +26,8 @@ use crate::domain::time::Timestamp;
 pub const FORMAT: u32 = 2;
 /// Longer documents are refused unread.
 pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
+/// As many segments as no line of models ever has.
+const MAX_KEYS: u64 = 1 << 40;
 /// Other machines' logarithm may differ in its last bits; anything beyond
 /// this, relative to the distance plus the segment's scale, is another model.
 const SELF_TEST_TOLERANCE: f32 = 1e-4;
@@ -99,6 +101,13 @@ pub struct Provenance {
     pub inertia: f64,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
+    /// The model that was live before, and whose segments kept their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<ModelId>,
+    /// Keys `s1` to this one belong to segments of this model or of one before it.
+    /// 0: to none but this model's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keys_used: u64,
 }
 
 /// A made-up row and what the model must answer.
@@ -213,6 +222,9 @@ impl Document {
             return Err("the training reference is out of range or out of order");
         }
         segment::check_names(&self.segments)?;
+        if self.provenance.keys_used > MAX_KEYS {
+            return Err("there cannot have been so many segments: `keys_used`");
+        }
         if !self.segments.iter().all(|segment| self.is_described(segment)) {
             return Err("a segment's description is out of range");
         }
@@ -295,4 +307,9 @@ fn is_finite(typical: &Typical) -> bool {
         }
         Typical::Unknown => true,
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

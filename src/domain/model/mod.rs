@@ -18,18 +18,23 @@ mod artifact;
 mod explain;
 mod image;
 mod hold;
+mod rename;
+mod diff;
+mod migration;
 
 use crate::domain::encode::{Encoder, Projection};
 use crate::domain::feature::{FeatureDef, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 
 pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
+pub use diff::{Diff, diff};
 pub use explain::{Direction, Reason};
 pub use form::{Form, MAX_PROTOTYPES, Metric, Near};
 pub(in crate::domain) use hold::Span;
 pub use kernel::{Prepared, Prototypes, TwoNearest, squared_distance};
 pub(in crate::domain) use limits::Ranks;
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
+pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
 pub use oddity::Oddity;
 pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference};
 pub use score::{Score, Scratch, UNASSIGNED, Unusual};
@@ -103,6 +108,15 @@ impl Model {
     /// grows to this model's width for the first time.
     pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
         self.document.score(row, scratch)
+    }
+
+    /// The vector of `row` in which segments are told apart.
+    pub(in crate::domain) fn place<'s>(
+        &self,
+        row: &FeatureRow,
+        scratch: &'s mut Scratch,
+    ) -> &'s [f32] {
+        self.document.place(row, scratch).1
     }
 
     /// What tells the outliers, whatever the segments are; `None` in a model of

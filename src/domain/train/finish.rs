@@ -99,6 +99,8 @@ pub(super) fn finish(
             rows_digest: rows_digest.into(),
             inertia: fitted.inertia,
             silhouette: fitted.silhouette,
+            predecessor: None,
+            keys_used: 0,
         },
         self_test: vec![],
     };
@@ -122,6 +124,7 @@ pub(super) fn finish(
         outliers,
         split: given.split_check,
         leaderboard: given.leaderboard,
+        lineage: None,
     };
     Ok(Trained { bytes, model, report })
 }

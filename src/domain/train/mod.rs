@@ -43,6 +43,9 @@ mod shape;
 mod oddity;
 mod finish;
 mod run;
+pub mod assignment;
+pub mod overlap;
+pub mod lineage;
 
 use serde::Serialize;
 
@@ -159,6 +162,9 @@ pub struct TrainReport {
     pub split: SplitCheck,
     /// Every candidate with its figures and the reason for its place.
     pub leaderboard: Leaderboard,
+    /// Which segments kept their names: see [`lineage::inherit`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<lineage::Lineage>,
 }
 
 /// How many rows that a limit has not seen lie beyond it.

@@ -1,5 +1,6 @@
 //! Training: asked for, or due by the schedule; run by one replica at a time.
 
+mod predecessor;
 mod run;
 mod snapshot;
 

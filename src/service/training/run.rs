@@ -12,15 +12,16 @@ use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
 use crate::domain::train::select::Cost;
-use crate::domain::train::{self, CheckedSpec, Progress, TrainSpec, Trained};
+use crate::domain::train::{self, CheckedSpec, FitError, Progress, TrainSpec, Trained, lineage};
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 use crate::service::registry::Change;
 use crate::service::rollout::TRAINING;
+use crate::service::training::predecessor::Before;
 use crate::service::training::{Training, snapshot};
 use crate::store::models::NewModel;
 use crate::store::runs::RunRow;
-use crate::store::{Db, features, models, runs};
+use crate::store::{self, Db, features, models, runs};
 use crate::telemetry::labels::RunOutcome;
 
 /// How often a run writes down how far it is.
@@ -64,7 +65,9 @@ impl Training {
         let lineup = self.live.snapshot();
         let as_of = self.clock.now();
         let rows = snapshot::take(self.db.read(), &lineup.features, as_of).await?;
-        let trained = self.fit(run, spec, Arc::clone(&lineup.features), rows, as_of).await?;
+        let before = Before::of(self.db.read(), &lineup).await?;
+        let given = Given { features: Arc::clone(&lineup.features), rows, as_of, before };
+        let trained = self.fit(run, spec, given).await?;
         let model = trained.model.id().clone();
         self.register(run, &lineup.features, &trained).await?;
         if self.settings.promote == Promotion::Automatic {
@@ -86,9 +89,7 @@ impl Training {
         &self,
         run: &RunRow,
         spec: CheckedSpec,
-        features: Arc<FeatureSet>,
-        rows: Vec<FeatureRow>,
-        as_of: Timestamp,
+        given: Given,
     ) -> Result<Trained, ServiceError> {
         let follow = Arc::new(Follow::default());
         let (answer, mut answered) = oneshot::channel();
@@ -105,10 +106,7 @@ impl Training {
                     .build();
                 let outcome = match pool {
                     Ok(pool) => pool
-                        .install(|| {
-                            let defs = features.features();
-                            train::train(&spec, features.id(), defs, &rows, as_of, &*following)
-                        })
+                        .install(|| given.train(&spec, &*following))
                         // The data and the spec do not go together: no fault of ours.
                         .map_err(|error| ServiceError::Conflict(error.to_string())),
                     Err(error) => Err(ServiceError::internal(error)),
@@ -138,7 +136,8 @@ impl Training {
     ) -> Result<(), ServiceError> {
         let report = serde_json::to_value(&trained.report).map_err(ServiceError::internal)?;
         let now = self.clock.now();
-        // Commits together: the feature set, the candidate, and the run's end.
+        // Commits together: the feature set, the candidate, what
+        // became of the segments before, and the run's end.
         let mut tx = self.db.begin().await?;
         features::keep(&mut tx, set.id(), set.normal_form(), now).await?;
         let model = NewModel {
@@ -149,9 +148,29 @@ impl Training {
             report: &report,
         };
         models::insert(&mut tx, &model, now).await?;
+        if let Some(told) = &trained.report.lineage {
+            store::lineage::record(&mut tx, trained.model.id(), told).await?;
+        }
         runs::succeed(&mut tx, &run.run_id, trained.model.id(), &report, now).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// What a run is made from.
+struct Given {
+    features: Arc<FeatureSet>,
+    rows: Vec<FeatureRow>,
+    as_of: Timestamp,
+    before: Option<Before>,
+}
+
+impl Given {
+    fn train(&self, spec: &CheckedSpec, progress: &dyn Progress) -> Result<Trained, FitError> {
+        let (set, defs) = (self.features.id(), self.features.features());
+        let trained = train::train(spec, set, defs, &self.rows, self.as_of, progress)?;
+        let predecessor = self.before.as_ref().map(Before::as_predecessor);
+        lineage::inherit(trained, &self.rows, predecessor)
     }
 }
 

@@ -1,0 +1,131 @@
+//! Who would move, were another model live: counts, from where to where.
+
+use serde::Serialize;
+
+use crate::domain::model::{Model, SegmentName, UNASSIGNED};
+
+/// Fewer customers than this are not told of apart: a flow must not single
+/// anybody out.
+pub const LEAST_TOLD: u64 = 5;
+
+/// A place to be in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Null for a segment of the rules, and for none.
+    pub id: Option<Box<str>>,
+    pub key: Box<str>,
+}
+
+impl Place {
+    /// The segments of a model, in order.
+    pub fn of_model(model: &Model) -> Vec<Self> {
+        let names = model.segments().iter().map(SegmentName::of);
+        names.map(|name| Self { id: Some(name.id), key: name.key }).collect()
+    }
+
+    /// A segment of the rule-based fallback.
+    pub fn of_rules(key: &str) -> Self {
+        Self { id: None, key: key.into() }
+    }
+
+    fn none() -> Self {
+        Self::of_rules(UNASSIGNED)
+    }
+}
+
+/// Counts of customers by where they are and where they would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    from: Vec<Place>,
+    to: Vec<Place>,
+    /// Row by row; the last place of either is none.
+    customers: Vec<u64>,
+}
+
+/// Everybody's moves, the largest first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Migration {
+    pub customers: u64,
+    /// In a segment of the same id, or in none before and after.
+    pub stay: u64,
+    pub move_away: u64,
+    /// `move_away` / `customers`; 0 without customers.
+    pub moved_share: f64,
+    /// Those who stay among them.
+    pub flows: Vec<Flow>,
+    /// In flows of fewer than [`LEAST_TOLD`], all together.
+    pub in_small_flows: u64,
+    pub small_flows: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Flow {
+    pub from: Place,
+    pub to: Place,
+    pub stays: bool,
+    pub customers: u64,
+    pub share_of_from: f64,
+    pub share_of_to: f64,
+}
+
+impl Counts {
+    pub fn new(from: Vec<Place>, to: Vec<Place>) -> Self {
+        let with_none = |mut places: Vec<Place>| {
+            places.push(Place::none());
+            places
+        };
+        let (from, to) = (with_none(from), with_none(to));
+        let customers = vec![0; from.len() * to.len()];
+        Self { from, to, customers }
+    }
+
+    /// One more customer, by places in the order given; `None` is in no segment.
+    pub fn add(&mut self, from: Option<usize>, to: Option<usize>) {
+        let from = from.unwrap_or(self.from.len() - 1);
+        let to = to.unwrap_or(self.to.len() - 1);
+        self.customers[from * self.to.len() + to] += 1;
+    }
+
+    pub fn told(&self) -> Migration {
+        let at = |from: usize, to: usize| self.customers[from * self.to.len() + to];
+        let of_from = |from: usize| (0..self.to.len()).map(|to| at(from, to)).sum::<u64>();
+        let of_to = |to: usize| (0..self.from.len()).map(|from| at(from, to)).sum::<u64>();
+        let (mut stay, mut small, mut in_small) = (0, 0, 0);
+        let mut flows = Vec::new();
+        for (f, from) in self.from.iter().enumerate() {
+            for (t, to) in self.to.iter().enumerate() {
+                let customers = at(f, t);
+                let is_none = |place: usize, places: &[Place]| place + 1 == places.len();
+                let both_none = is_none(f, &self.from) && is_none(t, &self.to);
+                let stays = both_none || (from.id.is_some() && from.id == to.id);
+                stay += if stays { customers } else { 0 };
+                if customers >= LEAST_TOLD {
+                    let (share_of_from, share_of_to) =
+                        (share(customers, of_from(f)), share(customers, of_to(t)));
+                    let (from, to) = (from.clone(), to.clone());
+                    flows.push(Flow { from, to, stays, customers, share_of_from, share_of_to });
+                } else if customers > 0 {
+                    small += 1;
+                    in_small += customers;
+                }
+            }
+        }
+        // Equal ones stay in the order of the segments.
+        flows.sort_by_key(|flow| std::cmp::Reverse(flow.customers));
+        let customers = self.customers.iter().sum();
+        let move_away = customers - stay;
+        Migration {
+            customers,
+            stay,
+            move_away,
+            moved_share: share(move_away, customers),
+            flows,
+            in_small_flows: in_small,
+            small_flows: small,
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

@@ -1,0 +1,48 @@
+//! The names of segments: a model trained anew is given those that go on.
+
+use crate::domain::id::ModelId;
+use crate::domain::model::artifact::{ArtifactError, Document};
+use crate::domain::model::segment::{Segment, SegmentName, labels};
+use crate::domain::model::{Model, Standout};
+
+impl SegmentName {
+    pub fn of(segment: &Segment) -> Self {
+        Self { id: segment.id.clone(), key: segment.key.clone() }
+    }
+}
+
+impl Model {
+    /// Keys `s1` to this one belong to segments of this model or of one before it.
+    pub fn keys_used(&self) -> u64 {
+        let numbers = self.segments().iter().filter_map(|segment| key_number(&segment.key));
+        numbers.max().unwrap_or(0).max(self.provenance().keys_used)
+    }
+
+    /// The document of this model with other names, one a segment; `predecessor`
+    /// is where those come from that are not new.
+    pub(in crate::domain) fn renamed(
+        &self,
+        names: Vec<SegmentName>,
+        predecessor: &ModelId,
+        keys_used: u64,
+    ) -> Result<Vec<u8>, ArtifactError> {
+        let mut document: Document = self.document.clone();
+        let standouts: Vec<Vec<Standout>> =
+            document.segments.iter().map(|segment| segment.standouts.clone()).collect();
+        let labels = labels(&document.features, &standouts, &names);
+        for ((segment, name), label) in document.segments.iter_mut().zip(names).zip(labels) {
+            segment.id = name.id;
+            segment.key = name.key;
+            segment.label = label;
+        }
+        document.provenance.predecessor = Some(predecessor.clone());
+        document.provenance.keys_used = keys_used;
+        document.seal()
+    }
+}
+
+/// The N of `sN`.
+fn key_number(key: &str) -> Option<u64> {
+    let digits = key.strip_prefix('s')?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}

@@ -1,0 +1,160 @@
+//! Which segments are which through retrainings, as it was told at each.
+
+use crate::domain::id::ModelId;
+use crate::domain::time::Timestamp;
+use crate::domain::train::lineage::{Lineage, Named};
+use crate::store::models::model_id;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// Writes down what a new model says of its segments. The same model again
+/// changes nothing.
+pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(), StoreError> {
+    let lines = &lineage.lines;
+    let events: Vec<&str> = lines.iter().map(|line| line.event.name()).collect();
+    let id = |of: &'_ Option<Named>| of.as_ref().map(|named| named.id.to_string());
+    let key = |of: &'_ Option<Named>| of.as_ref().map(|named| named.key.to_string());
+    let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(&line.old)).collect();
+    let old_keys: Vec<Option<String>> = lines.iter().map(|line| key(&line.old)).collect();
+    let new_ids: Vec<Option<String>> = lines.iter().map(|line| id(&line.new)).collect();
+    let new_keys: Vec<Option<String>> = lines.iter().map(|line| key(&line.new)).collect();
+    let members: Vec<i64> =
+        lines.iter().map(|line| i64::try_from(line.members).unwrap_or(i64::MAX)).collect();
+    let of_old: Vec<Option<f64>> = lines.iter().map(|line| line.share_of_old).collect();
+    let of_new: Vec<Option<f64>> = lines.iter().map(|line| line.share_of_new).collect();
+    sqlx::query!(
+        "insert into segment_lineage
+             (model_id, predecessor_id, line, event, old_segment_id, old_key, new_segment_id,
+              new_key, members, share_of_old, share_of_new)
+         select $1, $2, told.line::int, told.event, told.old_id, told.old_key, told.new_id,
+                told.new_key, told.members, told.of_old, told.of_new
+         from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+                     $9::double precision[], $10::double precision[]) with ordinality
+              as told (event, old_id, old_key, new_id, new_key, members, of_old, of_new, line)
+         on conflict do nothing",
+        model.as_str(),
+        lineage.predecessor.as_ref().map(ModelId::as_str),
+        &events as &[&str],
+        &old_ids as &[Option<String>],
+        &old_keys as &[Option<String>],
+        &new_ids as &[Option<String>],
+        &new_keys as &[Option<String>],
+        &members,
+        &of_old as &[Option<f64>],
+        &of_new as &[Option<f64>],
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// The greatest N of any key `sN` that any model has had; 0 without.
+pub async fn keys_used(db: &ReadDb) -> Result<u64, StoreError> {
+    let greatest = sqlx::query_scalar!(
+        r#"select coalesce(max(substring(new_key from '^s([0-9]{1,9})$')::bigint), 0)
+               as "greatest!"
+           from segment_lineage"#
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    Ok(greatest.unsigned_abs())
+}
+
+/// One thing that became of a segment.
+#[derive(Debug, Clone)]
+pub struct LineRow {
+    pub model: ModelId,
+    pub predecessor: Option<ModelId>,
+    /// When the model was registered.
+    pub at: Timestamp,
+    pub event: String,
+    pub old_id: Option<String>,
+    pub old_key: Option<String>,
+    pub new_id: Option<String>,
+    pub new_key: Option<String>,
+    pub members: i64,
+    pub share_of_old: Option<f64>,
+    pub share_of_new: Option<f64>,
+}
+
+/// What became of one segment in the newest `models` that say something of it,
+/// registered before `before`; newest first.
+pub async fn of_segment(
+    db: &ReadDb,
+    segment: &str,
+    before: Option<Timestamp>,
+    models: i64,
+) -> Result<Vec<LineRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawLine,
+        r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
+                  new_segment_id, new_key, members, share_of_old, share_of_new
+           from (select distinct model_id, created_at
+                 from segment_lineage join model using (model_id)
+                 where (old_segment_id = $1 or new_segment_id = $1)
+                       and ($2::timestamptz is null or created_at < $2)
+                 order by created_at desc, model_id limit $3) as page
+                join segment_lineage l using (model_id)
+           where old_segment_id = $1 or new_segment_id = $1
+           order by created_at desc, l.model_id, line"#,
+        segment,
+        before.map(to_sql),
+        models,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// What became of `from`'s segments in `to`; empty unless it came right after.
+pub async fn between(
+    db: &ReadDb,
+    from: &ModelId,
+    to: &ModelId,
+) -> Result<Vec<LineRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawLine,
+        r#"select l.model_id, predecessor_id, created_at, event, old_segment_id, old_key,
+                  new_segment_id, new_key, members, share_of_old, share_of_new
+           from segment_lineage l join model using (model_id)
+           where l.model_id = $1 and predecessor_id = $2 order by line"#,
+        to.as_str(),
+        from.as_str(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+struct RawLine {
+    model_id: String,
+    predecessor_id: Option<String>,
+    created_at: chrono::DateTime<chrono::Utc>,
+    event: String,
+    old_segment_id: Option<String>,
+    old_key: Option<String>,
+    new_segment_id: Option<String>,
+    new_key: Option<String>,
+    members: i64,
+    share_of_old: Option<f64>,
+    share_of_new: Option<f64>,
+}
+
+impl TryFrom<RawLine> for LineRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawLine) -> Result<Self, StoreError> {
+        Ok(Self {
+            model: model_id(raw.model_id)?,
+            predecessor: raw.predecessor_id.map(model_id).transpose()?,
+            at: from_sql(raw.created_at),
+            event: raw.event,
+            old_id: raw.old_segment_id,
+            old_key: raw.old_key,
+            new_id: raw.new_segment_id,
+            new_key: raw.new_key,
+            members: raw.members,
+            share_of_old: raw.share_of_old,
+            share_of_new: raw.share_of_new,
+        })
+    }
+}
