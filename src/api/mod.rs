@@ -67,7 +67,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 30] {
+fn native() -> [Route; 31] {
     let shadow = get(shadow::get_shadow).post(models::post_shadow);
     let runs = get(training::get_runs).post(training::post_run);
     [
@@ -98,6 +98,7 @@ fn native() -> [Route; 30] {
         ("/v1/models/{id}/reject", &["POST"], post(models::post_reject), true),
         ("/v1/training-runs", &["GET", "POST"], runs, true),
         ("/v1/training-runs/{id}", &["GET"], get(training::get_run), true),
+        ("/v1/training-runs/{id}/cancel", &["POST"], post(training::post_cancel), true),
         ("/v1/features", &["GET"], get(segments::get_features), true),
         ("/openapi.json", &["GET"], get(openapi::get_document), true),
         ("/docs", &["GET"], get(openapi::get_page), true),

@@ -1,4 +1,4 @@
-//! Training runs: ask for one, follow it.
+//! Training runs: ask for one, follow it, call it off.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -9,62 +9,36 @@ use crate::api::extract::{Body, Caller, Page, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::baseline::RfmFeatures;
-use crate::domain::train::select::{Gates, Weights};
-use crate::domain::train::stability::Trials;
-use crate::domain::train::{FeatureChoice, Filter, Segments, TrainSpec};
 use crate::service::ServiceError;
+use crate::service::training::{Purpose, stage_seconds_left};
 use crate::store::runs::{self, RunRow};
 
-/// What to change of the configured training; every field may be left out.
+/// What to change of the configured training, every field of a spec may be left
+/// out; and what the run is for.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RunRequest {
-    segments: Option<Segments>,
-    starts: Option<usize>,
-    seed: Option<u64>,
-    include: Option<Vec<FeatureChoice>>,
-    exclude: Option<Vec<FeatureChoice>>,
-    filters: Option<Vec<Filter>>,
-    sample: Option<usize>,
-    slices: Option<Vec<Box<str>>>,
-    baseline: Option<RfmFeatures>,
-    stability: Option<Trials>,
-    gates: Option<Gates>,
-    weights: Option<Weights>,
-}
-
-impl RunRequest {
-    fn over(self, configured: TrainSpec) -> TrainSpec {
-        TrainSpec {
-            segments: self.segments.unwrap_or(configured.segments),
-            starts: self.starts.unwrap_or(configured.starts),
-            seed: self.seed.unwrap_or(configured.seed),
-            include: self.include.unwrap_or(configured.include),
-            exclude: self.exclude.unwrap_or(configured.exclude),
-            filters: self.filters.unwrap_or(configured.filters),
-            sample: self.sample.or(configured.sample),
-            slices: self.slices.unwrap_or(configured.slices),
-            baseline: self.baseline.or(configured.baseline),
-            stability: self.stability.unwrap_or(configured.stability),
-            gates: self.gates.unwrap_or(configured.gates),
-            weights: self.weights.unwrap_or(configured.weights),
-            ..configured
-        }
-    }
+    #[serde(default)]
+    what_if: bool,
+    reason: Option<String>,
+    #[serde(flatten)]
+    spec: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct RunBody {
     run: String,
-    /// queued, running, succeeded or failed
+    /// queued, running, succeeded, failed or cancelled
     status: String,
     trigger: String,
+    what_if: bool,
+    reason: Option<String>,
     spec: serde_json::Value,
     stage: String,
     /// Steps of this stage done, and in all.
     done: i64,
     total: i64,
+    /// Estimated; null while nothing of the stage is over.
+    stage_seconds_left: Option<i64>,
     model: Option<String>,
     report: Option<serde_json::Value>,
     error: Option<String>,
@@ -74,11 +48,14 @@ pub(super) struct RunBody {
 }
 
 impl RunBody {
-    fn new(row: RunRow) -> Self {
+    fn new(row: RunRow, now: Timestamp) -> Self {
         Self {
+            stage_seconds_left: stage_seconds_left(&row, now),
             run: row.run_id.into(),
             status: row.status,
             trigger: row.trigger,
+            what_if: row.what_if,
+            reason: row.reason,
             spec: row.spec,
             stage: row.stage,
             done: row.done,
@@ -105,14 +82,23 @@ pub(super) async fn post_run(
     Body(body): Body,
 ) -> Result<(StatusCode, Json<RunBody>), ApiError> {
     let asked: RunRequest = if body.is_empty() { RunRequest::default() } else { json(&body)? };
-    let spec = asked.over(state.training.default_spec());
+    let spec = state.training.default_spec().over(asked.spec).map_err(ServiceError::Invalid)?;
+    let purpose = Purpose { what_if: asked.what_if, reason: asked.reason };
     let trigger = format!("key {}", caller.principal.key_id);
-    let run = state.training.request(spec, &trigger, None).await?;
+    let run = state.training.request_for(spec, &trigger, None, purpose).await?;
     let run = run
         .ok_or_else(|| ServiceError::internal("a run without an instant is never there already"))?;
-    let row = runs::find(&state.db, &run).await?;
-    let row = row.ok_or_else(|| ApiError::not_found(&format!("training run `{run}`")))?;
-    Ok((StatusCode::ACCEPTED, Json(RunBody::new(row))))
+    Ok((StatusCode::ACCEPTED, stored(&state, run.as_str()).await?))
+}
+
+pub(super) async fn post_cancel(
+    State(state): State<ApiState>,
+    caller: Caller<Train>,
+    Path(id): Path<String>,
+) -> Result<Json<RunBody>, ApiError> {
+    let run: RunId = id.parse().map_err(|_| unknown(&id))?;
+    state.training.cancel(&run, &format!("key {}", caller.principal.key_id)).await?;
+    stored(&state, &id).await
 }
 
 pub(super) async fn get_run(
@@ -120,10 +106,17 @@ pub(super) async fn get_run(
     _: Caller<Read>,
     Path(id): Path<String>,
 ) -> Result<Json<RunBody>, ApiError> {
-    let unknown = || ApiError::not_found(&format!("training run `{id}`"));
-    let run: RunId = id.parse().map_err(|_| unknown())?;
-    let row = runs::find(&state.db, &run).await?.ok_or_else(unknown)?;
-    Ok(Json(RunBody::new(row)))
+    stored(&state, &id).await
+}
+
+async fn stored(state: &ApiState, id: &str) -> Result<Json<RunBody>, ApiError> {
+    let run: RunId = id.parse().map_err(|_| unknown(id))?;
+    let row = runs::find(&state.db, &run).await?.ok_or_else(|| unknown(id))?;
+    Ok(Json(RunBody::new(row, state.training.clock.now())))
+}
+
+fn unknown(id: &str) -> ApiError {
+    ApiError::not_found(&format!("training run `{id}`"))
 }
 
 pub(super) async fn get_runs(
@@ -134,5 +127,7 @@ pub(super) async fn get_runs(
     let rows = runs::list(&state.db, page.before, page.limit).await?;
     let full = i64::try_from(rows.len()).is_ok_and(|count| count == page.limit);
     let next_before = rows.last().filter(|_| full).map(|row| row.requested_at);
-    Ok(Json(RunsBody { runs: rows.into_iter().map(RunBody::new).collect(), next_before }))
+    let now = state.training.clock.now();
+    let runs = rows.into_iter().map(|row| RunBody::new(row, now)).collect();
+    Ok(Json(RunsBody { runs, next_before }))
 }

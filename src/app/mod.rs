@@ -231,10 +231,14 @@ impl App {
         self.api_state.clone()
     }
 
-    /// Trains once, without serving.
-    pub async fn train_once(self) -> anyhow::Result<String> {
+    /// Trains once, without serving, with some settings of the spec changed.
+    pub async fn train_once(
+        self,
+        changes: serde_json::Map<String, serde_json::Value>,
+    ) -> anyhow::Result<String> {
         let training = Arc::clone(&self.api_state.training);
-        let run = training.request(training.default_spec(), "command line", None).await?;
+        let spec = training.default_spec().over(changes)?;
+        let run = training.request(spec, "command line", None).await?;
         let run = run.context("the run was not queued")?;
         training.run_queued().await?;
         let row = crate::store::runs::find(self.db().read(), &run).await?;

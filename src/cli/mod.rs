@@ -46,8 +46,9 @@ enum Command {
     Serve,
     /// Load a year of shopping, train, show the segments, then replay live.
     Demo(demo::Demo),
-    /// Train a model from the stored customers now, and wait for it.
-    Train,
+    /// Train a model: from the stored customers, by the service's rules; or here and
+    /// now from a table, touching nothing.
+    Train(train::Train),
     /// Rebuild customers' states from their events, beside running services: after
     /// the features have changed, or to repair.
     Backfill(backfill::Backfill),
@@ -94,7 +95,7 @@ pub fn run() -> ExitCode {
         match cli.command {
             Command::Serve => serve::serve(config).await,
             Command::Demo(demo) => demo.run(config).await,
-            Command::Train => train::train(config).await,
+            Command::Train(train) => train.run(config).await,
             Command::Backfill(backfill) => backfill.run(config).await,
             Command::Load(load) => load.run().await,
             Command::Export(export) => export.run().await,

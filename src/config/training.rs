@@ -23,6 +23,8 @@ pub struct Training {
     pub holdout_share: f64,
     /// Fewer customers are not trained on.
     pub minimum_customers: usize,
+    /// Of more customers than this, so many are drawn and held.
+    pub max_rows: usize,
     pub threads: usize,
     pub promote: Promotion,
 }
@@ -48,6 +50,7 @@ impl Training {
             seed: reader.integer("training.seed", 0..=i64::MAX),
             holdout_share: reader.float("training.holdout_share", 0.01..=0.9),
             minimum_customers: reader.integer("training.minimum_customers", 2..=1_000_000_000),
+            max_rows: reader.integer("training.max_rows", 100..=1_000_000_000),
             threads: reader.integer("training.threads", 1..=1024),
             promote: reader.choice(
                 "training.promote",
@@ -62,6 +65,11 @@ impl Training {
             let most = training.segments_to;
             let problem = format!("is less than training.segments_to, which is {most}");
             reader.refuse("training.minimum_customers", &problem);
+        }
+        if training.max_rows < training.minimum_customers {
+            let least = training.minimum_customers;
+            let problem = format!("is less than training.minimum_customers, which is {least}");
+            reader.refuse("training.max_rows", &problem);
         }
         training
     }

@@ -1,4 +1,4 @@
-//! Training runs: asked for, claimed once, followed, finished.
+//! Training runs: asked for, claimed once, followed, finished or called off.
 
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
@@ -11,8 +11,14 @@ pub struct RunRow {
     pub run_id: RunId,
     pub status: String,
     pub trigger: String,
+    /// Never made live by itself.
+    pub what_if: bool,
+    /// What it is for, in the words of whoever asked.
+    pub reason: Option<String>,
     pub spec: serde_json::Value,
     pub stage: String,
+    /// When the stage began; `None` before the first note of one.
+    pub stage_since: Option<Timestamp>,
     pub done: i64,
     pub total: i64,
     pub model: Option<ModelId>,
@@ -23,22 +29,30 @@ pub struct RunRow {
     pub finished_at: Option<Timestamp>,
 }
 
+/// A run to be queued.
+#[derive(Debug)]
+pub struct NewRun<'a> {
+    pub run_id: &'a RunId,
+    pub trigger: &'a str,
+    /// The instant of the schedule.
+    pub due_at: Option<Timestamp>,
+    pub what_if: bool,
+    pub reason: Option<&'a str>,
+    pub spec: &'a serde_json::Value,
+}
+
 /// Queues a run; false when one for the same scheduled instant is there already.
-pub async fn enqueue(
-    tx: &mut Tx,
-    run: &RunId,
-    trigger: &str,
-    due_at: Option<Timestamp>,
-    spec: &serde_json::Value,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
+pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bool, StoreError> {
     let queued = sqlx::query!(
-        "insert into training_run (run_id, status, trigger, due_at, spec, requested_at)
-         values ($1, 'queued', $2, $3, $4, $5) on conflict (due_at) do nothing",
-        run.as_str(),
-        trigger,
-        due_at.map(to_sql),
-        spec,
+        "insert into training_run
+             (run_id, status, trigger, due_at, what_if, reason, spec, requested_at)
+         values ($1, 'queued', $2, $3, $4, $5, $6, $7) on conflict (due_at) do nothing",
+        run.run_id.as_str(),
+        run.trigger,
+        run.due_at.map(to_sql),
+        run.what_if,
+        run.reason,
+        run.spec,
         to_sql(now),
     )
     .execute(&mut *tx.inner)
@@ -53,11 +67,12 @@ pub async fn enqueue(
 pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreError> {
     let row = sqlx::query_as!(
         RawRun,
-        "update training_run set status = 'running', started_at = $1, stage = 'starting', done = 0, total = 0
+        "update training_run set status = 'running', started_at = $1, stage = 'starting',
+                stage_since = null, done = 0, total = 0
          where run_id = (select run_id from training_run where status in ('queued', 'running')
                          order by requested_at, run_id limit 1)
-         returning run_id, status, trigger, spec, stage, done, total, model_id, report, error,
-                   requested_at, started_at, finished_at",
+         returning run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
+                   total, model_id, report, error, requested_at, started_at, finished_at",
         to_sql(now),
     )
     .fetch_optional(&mut *tx.inner)
@@ -65,62 +80,98 @@ pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreE
     row.map(TryInto::try_into).transpose()
 }
 
+/// Notes how far a run is; false when it is not to go on: it was called off.
 pub async fn progress(
     tx: &mut Tx,
     run: &RunId,
-    stage: &str,
-    done: i64,
-    total: i64,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update training_run set stage = $2, done = $3, total = $4 where run_id = $1",
+    (stage, done, total): (&str, i64, i64),
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let noted = sqlx::query!(
+        "update training_run
+         set stage = $2, done = $3, total = $4,
+             stage_since = case when stage = $2 then coalesce(stage_since, $5) else $5 end
+         where run_id = $1 and status = 'running'",
         run.as_str(),
         stage,
         done,
-        total
+        total,
+        to_sql(now),
     )
     .execute(&mut *tx.inner)
-    .await?;
-    Ok(())
+    .await?
+    .rows_affected();
+    Ok(noted == 1)
 }
 
+/// False when the run was called off: then nothing of it is to be kept.
 pub async fn succeed(
     tx: &mut Tx,
     run: &RunId,
     model: &ModelId,
     report: &serde_json::Value,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query!(
         "update training_run set status = 'succeeded', stage = 'finished', model_id = $2,
-                report = $3, finished_at = $4 where run_id = $1",
+                report = $3, finished_at = $4 where run_id = $1 and status <> 'cancelled'",
         run.as_str(),
         model.as_str(),
         report,
         to_sql(now),
     )
     .execute(&mut *tx.inner)
-    .await?;
-    Ok(())
+    .await?
+    .rows_affected();
+    Ok(ended == 1)
 }
 
-pub async fn fail(tx: &mut Tx, run: &RunId, error: &str, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update training_run set status = 'failed', error = $2, finished_at = $3 where run_id = $1",
+/// False when the run was called off before it failed.
+pub async fn fail(
+    tx: &mut Tx,
+    run: &RunId,
+    error: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query!(
+        "update training_run set status = 'failed', error = $2, finished_at = $3
+         where run_id = $1 and status <> 'cancelled'",
         run.as_str(),
         error,
         to_sql(now),
     )
     .execute(&mut *tx.inner)
-    .await?;
-    Ok(())
+    .await?
+    .rows_affected();
+    Ok(ended == 1)
+}
+
+/// Calls off a run; false when there is none that is not over. One that is
+/// running hears of it with its next note.
+pub async fn cancel(
+    tx: &mut Tx,
+    run: &RunId,
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let cancelled = sqlx::query!(
+        "update training_run set status = 'cancelled', error = $2, finished_at = $3
+         where run_id = $1 and status in ('queued', 'running')",
+        run.as_str(),
+        why,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    Ok(cancelled == 1)
 }
 
 pub async fn find(db: &ReadDb, run: &RunId) -> Result<Option<RunRow>, StoreError> {
     let row = sqlx::query_as!(
         RawRun,
-        "select run_id, status, trigger, spec, stage, done, total, model_id, report, error,
-                requested_at, started_at, finished_at
+        "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
+                total, model_id, report, error, requested_at, started_at, finished_at
          from training_run where run_id = $1",
         run.as_str()
     )
@@ -137,8 +188,8 @@ pub async fn list(
 ) -> Result<Vec<RunRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawRun,
-        "select run_id, status, trigger, spec, stage, done, total, model_id, report, error,
-                requested_at, started_at, finished_at
+        "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
+                total, model_id, report, error, requested_at, started_at, finished_at
          from training_run where $1::timestamptz is null or requested_at < $1
          order by requested_at desc, run_id limit $2",
         before.map(to_sql),
@@ -153,8 +204,11 @@ struct RawRun {
     run_id: String,
     status: String,
     trigger: String,
+    what_if: bool,
+    reason: Option<String>,
     spec: serde_json::Value,
     stage: String,
+    stage_since: Option<chrono::DateTime<chrono::Utc>>,
     done: i64,
     total: i64,
     model_id: Option<String>,
@@ -174,8 +228,11 @@ impl TryFrom<RawRun> for RunRow {
                 .map_err(|why| StoreError::Corrupt { what: "run id", why: why.to_string() })?,
             status: raw.status,
             trigger: raw.trigger,
+            what_if: raw.what_if,
+            reason: raw.reason,
             spec: raw.spec,
             stage: raw.stage,
+            stage_since: raw.stage_since.map(from_sql),
             done: raw.done,
             total: raw.total,
             model: raw.model_id.map(model_id).transpose()?,

@@ -148,6 +148,8 @@ label! {
         /// Nothing to train on.
         Skipped = "skipped",
         Failed = "failed",
+        /// Called off before its end.
+        Cancelled = "cancelled",
     }
 }
 

@@ -1,14 +1,17 @@
 //! `/v1/score`, authentication, validation and metrics on, beside a bare axum
 //! handler that parses the same JSON and answers a constant; and the tail while
-//! a model is promoted every second.
+//! a model is promoted every second, or trained.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
-use segmentd::domain::id::ModelId;
+use segmentd::domain::id::{ModelId, RunId};
+use segmentd::domain::train::{SegmentRange, Segments, TrainSpec};
 use segmentd::service::registry::Change;
+use segmentd::service::training::Purpose;
+use segmentd::store::runs;
 use serde_json::{Value, json};
 
 use crate::load::{self, Load, Run};
@@ -20,8 +23,13 @@ const CONNECTIONS: usize = 64;
 const DURATION: Duration = Duration::from_secs(4);
 const CUSTOMERS: usize = 600;
 
-pub(crate) const FIGURES: [&str; 3] =
-    ["score_single_vs_bare", "score_batch256_vs_bare", "swap_p99_ratio"];
+/// Those that the largest training run of the benchmarks trains on.
+const MANY_CUSTOMERS: usize = 20_000;
+/// Of the requests a second that a server at its limit answers.
+const HALF: f64 = 0.5;
+
+pub(crate) const FIGURES: [&str; 4] =
+    ["score_single_vs_bare", "score_batch256_vs_bare", "swap_p99_ratio", "train_p99_ratio"];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let server = Server::start();
@@ -42,7 +50,8 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
             "score_batch256_vs_bare" => {
                 compare(id, "/v1/score, 256 rows, 64 connections", &server, bare, &batch)
             }
-            _ => swaps(&server, &single, &models),
+            "swap_p99_ratio" => swaps(&server, &single, &models),
+            _ => training(&server, &single),
         });
     }
     server.stop();
@@ -148,6 +157,63 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
         ratio: value / baseline_value,
         runs: RUNS,
     }
+}
+
+/// p99 at half of saturation while a run works that would take far longer than the
+/// measurement, over p99 without; in turn. The run is a what-if, and is called off.
+fn training(server: &Server, body: &str) -> Figure {
+    server.load(MANY_CUSTOMERS, 4);
+    let most = load(server, body).run(|_| true).requests_per_second;
+    let send = || {
+        let (duration, rate) = (Duration::from_secs(20), Some(most * HALF));
+        Load { connections: 8, duration, rate, ..load(server, body) }.run(|_| true)
+    };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        without.push(send());
+        let run = start_largest(server);
+        with.push(send());
+        server.runtime.block_on(async {
+            let row = runs::find(&server.state.db, &run).await.unwrap().unwrap();
+            assert_eq!(row.status, "running", "the run was over before the measurement");
+            server.state.training.cancel(&run, "bench").await.unwrap();
+        });
+        // The threads end within a second or two; the next turn is without them.
+        std::thread::sleep(Duration::from_secs(5));
+    }
+    assert_eq!(with.iter().chain(&without).map(|run| run.failures).sum::<usize>(), 0);
+    let value = median(with.iter().map(|run| run.p99_ms).collect());
+    let baseline_value = median(without.iter().map(|run| run.p99_ms).collect());
+    println!("  train_p99_ratio: {:.0} requests/s, half of saturation", most * HALF);
+    Figure {
+        id: "train_p99_ratio",
+        what: "p99 of /v1/score at half saturation while the largest run trains",
+        value,
+        unit: "ms",
+        baseline: "the same without training",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: RUNS,
+    }
+}
+
+/// Returns once it clusters.
+fn start_largest(server: &Server) -> RunId {
+    let training = &server.state.training;
+    let segments = Segments::Within(SegmentRange { from: 2, to: 64 });
+    let spec = TrainSpec { segments, minimum_rows: 200, starts: 100, ..training.default_spec() };
+    let purpose = Purpose { what_if: true, reason: Some("p99 beside it".into()) };
+    server.runtime.block_on(async {
+        let run = training.request_for(spec, "bench", None, purpose).await.unwrap().unwrap();
+        loop {
+            let row = runs::find(&server.state.db, &run).await.unwrap().unwrap();
+            if row.stage == "candidates" {
+                return run;
+            }
+            assert!(row.error.is_none(), "{:?}", row.error);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
 }
 
 /// The part of an answer that follows from the model alone.

@@ -23,4 +23,5 @@ mod segment;
 mod segment_clients;
 mod skew;
 mod support;
+mod training;
 mod unassigned;

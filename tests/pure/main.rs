@@ -21,6 +21,7 @@ mod feature_laws;
 mod feature_set;
 mod feature_support;
 mod form;
+mod gather;
 mod identity;
 mod identity_oracle;
 mod inference;

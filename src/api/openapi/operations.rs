@@ -296,17 +296,27 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/training-runs",
         "post",
         "train",
-        "Ask for a training run",
+        "Ask for a training run; one with what_if registers a candidate and never goes live by itself",
         Some("RunRequest"),
         "The queued run",
+    ),
+    (
+        "/v1/training-runs/{id}/cancel",
+        "post",
+        "train",
+        "Call a run off: a queued one never starts, a running one stops soon, on whatever replica, and leaves nothing",
+        None,
+        "The run, `cancelled`; once more changes nothing. 409 when it was over before",
     ),
     (
         "/v1/training-runs/{id}",
         "get",
         "read",
-        "One run: stage and progress, then its model and report (the leaderboard of all \
+        "One run: stage, progress and the seconds that the rest of the stage is estimated to \
+         take (null: not known yet), then its model and report (the leaderboard of all \
          candidates with figures, gates, margin over the RFM baseline and the reason for each \
-         place; how alike the parts of the split are), or its error",
+         place; how alike the parts of the split are; how many customers were seen and whether \
+         they were sampled; the instant that they were taken at), or its error",
         None,
         "The run",
     ),

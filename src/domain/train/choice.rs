@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::feature::{FeatureDef, FeatureRow, Value};
-use crate::domain::stats::Rng;
+use crate::domain::feature::{FeatureDef, Value};
 use crate::domain::train::TrainSpec;
 
 /// A feature put in or left out, with the reason for whoever reads the run.
@@ -54,7 +53,7 @@ impl Filter {
         }
     }
 
-    fn admits(&self, value: &Value) -> bool {
+    pub(super) fn admits(&self, value: &Value) -> bool {
         match value {
             Value::Missing => false,
             Value::Number(number) => {
@@ -72,29 +71,6 @@ fn reasoned(path: &str, reason: &str, faults: &mut Faults) {
         let problem = "must say why; it is kept with the run";
         faults.push(Fault::new(format!("{path}.reason"), problem));
     }
-}
-
-/// The rows that meet every filter, and of these a sample of the size asked
-/// for; in their order.
-pub(super) fn rows(
-    spec: &TrainSpec,
-    defs: &[FeatureDef],
-    rows: &[FeatureRow],
-    rng: &mut Rng,
-) -> Vec<FeatureRow> {
-    let index = |name: &str| defs.iter().position(|def| &*def.name == name);
-    let filters: Vec<(usize, &Filter)> =
-        spec.filters.iter().filter_map(|f| Some((index(&f.feature)?, f))).collect();
-    let admitted = |row: &FeatureRow| {
-        filters.iter().all(|(index, filter)| row.0.get(*index).is_some_and(|v| filter.admits(v)))
-    };
-    let mut kept: Vec<usize> = (0..rows.len()).filter(|row| admitted(&rows[*row])).collect();
-    if let Some(sample) = spec.sample.filter(|sample| *sample < kept.len()) {
-        rng.shuffle(&mut kept);
-        kept.truncate(sample);
-        kept.sort_unstable();
-    }
-    kept.into_iter().map(|row| rows[row].clone()).collect()
 }
 
 /// The definitions to encode by: those not chosen lose their encoding.

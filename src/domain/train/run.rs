@@ -12,8 +12,8 @@ use crate::domain::train::shape::Found;
 use crate::domain::train::split::Split;
 use crate::domain::train::stability::Slices;
 use crate::domain::train::{
-    CheckedSpec, Dataset, FitError, Progress, SAMPLE_STREAM, SPLIT_STREAM, Search, TrainSpec,
-    Trained, choice, finish, kmeans,
+    CheckedSpec, Dataset, FitError, Progress, SPLIT_STREAM, Search, TrainSpec, Trained, choice,
+    finish, gather, kmeans,
 };
 
 /// Chooses and splits `rows`, fits the encoder, lets candidates compete, fits
@@ -83,7 +83,7 @@ impl Prepared {
         settings.check_features(defs).map_err(FitError::Spec)?;
         check_rows(settings, defs, rows)?;
         progress.report("encode", 0, 1);
-        let rows = choice::rows(settings, defs, rows, &mut Rng::new(settings.seed, SAMPLE_STREAM));
+        let rows = gather::rows(settings, defs, rows);
         check_rows(settings, defs, &rows)?;
         let mut rng = Rng::new(settings.seed, SPLIT_STREAM);
         let split = Split::draw(&rows, settings.holdout_share, settings.validation_share, &mut rng);

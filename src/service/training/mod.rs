@@ -1,23 +1,30 @@
 //! Training: asked for, or due by the schedule; run by one replica at a time.
 
-mod predecessor;
+pub mod fit;
+mod follow;
+pub mod predecessor;
 mod run;
-mod snapshot;
+pub mod snapshot;
 
 use std::sync::Arc;
 
 use crate::config;
+use crate::domain::fault::Faults;
+use crate::domain::feature::FeatureSet;
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::domain::train::baseline::RfmFeatures;
-use crate::domain::train::{SegmentRange, Segments, TrainSpec};
+use crate::domain::train::{CheckedSpec, SegmentRange, Segments, TrainSpec};
 use crate::service::clock::Clock;
 use crate::service::live::Live;
 use crate::service::registry::Registry;
 use crate::service::{ServiceError, random};
 use crate::store::lease::Lease;
+use crate::store::runs::NewRun;
 use crate::store::{Db, runs};
 use crate::telemetry::Metrics;
+
+pub use follow::stage_seconds_left;
 
 #[derive(Debug)]
 pub struct Training {
@@ -29,30 +36,66 @@ pub struct Training {
     pub metrics: Arc<Metrics>,
 }
 
+/// What a run is for.
+#[derive(Debug, Clone, Default)]
+pub struct Purpose {
+    /// Only to see what would come of it: never made live by itself, whatever the
+    /// settings say.
+    pub what_if: bool,
+    /// In the words of whoever asks; kept and listed.
+    pub reason: Option<String>,
+}
+
+/// Of a reason.
+const MAX_REASON_CHARS: usize = 2000;
+
+/// What is trained with unless somebody says otherwise.
+pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
+    let rfm = features.rfm().clone();
+    TrainSpec {
+        segments: if s.segments == s.segments_to {
+            Segments::Exactly(s.segments)
+        } else {
+            Segments::Within(SegmentRange { from: s.segments, to: s.segments_to })
+        },
+        starts: s.starts,
+        max_iterations: s.max_iterations,
+        tolerance: s.tolerance,
+        seed: s.seed,
+        holdout_share: s.holdout_share,
+        minimum_rows: s.minimum_customers,
+        sample: Some(s.max_rows),
+        baseline: Some(RfmFeatures {
+            recency: rfm.recency.feature,
+            frequency: rfm.frequency.feature,
+            monetary: rfm.monetary.feature,
+        }),
+        ..TrainSpec::default()
+    }
+}
+
+/// The spec, complete and within its ranges, for rows of these features. However
+/// many rows there are, no more of them are held than the settings allow.
+pub fn checked(
+    mut spec: TrainSpec,
+    s: &config::Training,
+    features: &FeatureSet,
+) -> Result<CheckedSpec, Faults> {
+    let sample = *spec.sample.get_or_insert(s.max_rows);
+    if sample > s.max_rows {
+        let most = s.max_rows;
+        let problem = format!("must be at most {most} (`training.max_rows`), is {sample}");
+        return Err(Faults::one("sample", problem));
+    }
+    let spec = spec.check()?;
+    spec.spec().check_features(features.features())?;
+    Ok(spec)
+}
+
 impl Training {
     /// What a run is trained with unless its request says otherwise.
     pub fn default_spec(&self) -> TrainSpec {
-        let s = &self.settings;
-        let rfm = self.live.snapshot().features.rfm().clone();
-        TrainSpec {
-            segments: if s.segments == s.segments_to {
-                Segments::Exactly(s.segments)
-            } else {
-                Segments::Within(SegmentRange { from: s.segments, to: s.segments_to })
-            },
-            starts: s.starts,
-            max_iterations: s.max_iterations,
-            tolerance: s.tolerance,
-            seed: s.seed,
-            holdout_share: s.holdout_share,
-            minimum_rows: s.minimum_customers,
-            baseline: Some(RfmFeatures {
-                recency: rfm.recency.feature,
-                frequency: rfm.frequency.feature,
-                monetary: rfm.monetary.feature,
-            }),
-            ..TrainSpec::default()
-        }
+        configured(&self.settings, &self.live.snapshot().features)
     }
 
     /// Queues a run. `None`: the scheduled instant has its run already.
@@ -62,16 +105,53 @@ impl Training {
         trigger: &str,
         due_at: Option<Timestamp>,
     ) -> Result<Option<RunId>, ServiceError> {
-        let spec = spec.check().map_err(ServiceError::Invalid)?;
+        self.request_for(spec, trigger, due_at, Purpose::default()).await
+    }
+
+    /// As [`Self::request`], saying what it is for.
+    pub async fn request_for(
+        &self,
+        spec: TrainSpec,
+        trigger: &str,
+        due_at: Option<Timestamp>,
+        purpose: Purpose,
+    ) -> Result<Option<RunId>, ServiceError> {
+        let reason = purpose.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+        if let Some(problem) = reason.and_then(wrong_reason) {
+            return Err(ServiceError::Invalid(Faults::one("reason", problem)));
+        }
         let features = Arc::clone(&self.live.snapshot().features);
-        spec.spec().check_features(features.features()).map_err(ServiceError::Invalid)?;
+        let spec = checked(spec, &self.settings, &features).map_err(ServiceError::Invalid)?;
         let run: RunId =
             format!("run_{}", random::token::<8>()?).try_into().map_err(ServiceError::internal)?;
         let spec = serde_json::to_value(spec.spec()).map_err(ServiceError::internal)?;
+        let what_if = purpose.what_if;
+        let new = NewRun { run_id: &run, trigger, due_at, what_if, reason, spec: &spec };
+        // Commits together: the run, and the news of it.
         let mut tx = self.db.begin().await?;
-        let queued = runs::enqueue(&mut tx, &run, trigger, due_at, &spec, self.clock.now()).await?;
+        let queued = runs::enqueue(&mut tx, &new, self.clock.now()).await?;
         tx.commit().await?;
         Ok(queued.then_some(run))
+    }
+
+    /// Calls a run off: a queued one never starts, a running one stops soon, on
+    /// whatever replica, and leaves nothing. Once more changes nothing.
+    pub async fn cancel(&self, run: &RunId, by: &str) -> Result<(), ServiceError> {
+        let why = format!("cancelled by {by}");
+        // Commits alone: the run's end, which the replica that runs it will see.
+        let mut tx = self.db.begin().await?;
+        let cancelled = runs::cancel(&mut tx, run, &why, self.clock.now()).await?;
+        tx.commit().await?;
+        if cancelled {
+            return Ok(());
+        }
+        let found = runs::find(self.db.read(), run).await?;
+        let status = found.map(|found| found.status);
+        match status.as_deref() {
+            Some("cancelled") => Ok(()),
+            Some(status) => Err(ServiceError::Conflict(format!("the run is over: it {status}"))),
+            None => Err(ServiceError::NotFound(format!("training run `{run}`"))),
+        }
     }
 
     /// Carries out queued runs until none is left; returns how many. Does
@@ -99,4 +179,13 @@ impl Training {
     pub fn next_due(&self) -> Option<Timestamp> {
         self.settings.schedule.as_ref()?.next_after(self.clock.now())
     }
+}
+
+fn wrong_reason(reason: &str) -> Option<String> {
+    if reason.contains('\0') {
+        return Some("must not hold the character NUL".into());
+    }
+    let chars = reason.chars().count();
+    (chars > MAX_REASON_CHARS)
+        .then(|| format!("must be at most {MAX_REASON_CHARS} characters long; it has {chars}"))
 }

@@ -1,33 +1,31 @@
 //! Whose segments go on in the model that is being trained: those of the live one.
 
-use std::sync::Arc;
-
 use crate::domain::model::Model;
 use crate::domain::train::lineage::Predecessor;
-use crate::service::live::Lineup;
 use crate::service::{ServiceError, registry};
 use crate::store::{ReadDb, lineage, models};
 
-/// The model that is live, and the keys that any model ever used.
+/// A model, and the keys that any model ever used.
 #[derive(Debug)]
-pub(super) struct Before {
-    model: Arc<Model>,
+pub struct Before {
+    model: Model,
     keys_used: u64,
 }
 
 impl Before {
-    /// `None` where nothing is live yet. A live model of other features is one all
-    /// the same: what it shares with these may be enough.
-    pub(super) async fn of(db: &ReadDb, lineup: &Lineup) -> Result<Option<Self>, ServiceError> {
+    /// What is live; `None` before anything is. A live model of other features is
+    /// one all the same: what it shares with these may be enough.
+    pub async fn of(db: &ReadDb) -> Result<Option<Self>, ServiceError> {
         let Some(id) = models::lineup(db).await?.active else {
             return Ok(None);
         };
         let keys_used = lineage::keys_used(db).await?;
-        let model = match lineup.active.as_ref().filter(|model| *model.id() == id) {
-            Some(model) => Arc::clone(model),
-            None => Arc::new(registry::open(db, &id).await?),
-        };
-        Ok(Some(Self { model, keys_used }))
+        Ok(Some(Self { model: registry::open(db, &id).await?, keys_used }))
+    }
+
+    /// A model by itself, of which no candidates are known.
+    pub fn alone(model: Model) -> Self {
+        Self { keys_used: model.keys_used(), model }
     }
 
     pub(super) fn as_predecessor(&self) -> Predecessor<'_> {

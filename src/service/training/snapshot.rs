@@ -4,28 +4,66 @@ use std::pin::pin;
 
 use futures_util::TryStreamExt;
 
-use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
+use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::time::Timestamp;
+use crate::domain::train::{FitError, Gather, Progress};
 use crate::service::ServiceError;
 use crate::service::rebuild;
-use crate::store::rebuild::Snapshot;
+use crate::store::rebuild::{Known, Snapshot};
 use crate::store::{ReadDb, customers};
 
-/// Rows in order of customer id, so that a run depends on the data alone.
-pub(super) async fn take(
+/// The instant that the rows describe.
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    /// It is this now.
+    Now(Timestamp),
+    /// It was this once: from the events that had come by then. Every customer is
+    /// replayed, and ids are joined as they are now.
+    Then(Timestamp),
+}
+
+/// Gathers rows in order of customer id, so that a run depends on the data alone.
+pub async fn take(
     db: &ReadDb,
     features: &FeatureSet,
-    as_of: Timestamp,
-) -> Result<Vec<FeatureRow>, ServiceError> {
-    let mut rows = Vec::new();
+    when: When,
+    mut gather: Gather,
+    progress: &dyn Progress,
+) -> Result<Gather, ServiceError> {
+    let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
+    let mut past = match when {
+        When::Now(_) => None,
+        When::Then(_) => Some(Snapshot::open(db).await?),
+    };
     let mut stream = pin!(customers::stream(db));
+    let mut done = 0;
     while let Some(stored) = stream.try_next().await? {
-        let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
-            state
-        } else {
-            rebuild::state(&mut Snapshot::open(db).await?, features, &stored.customer).await?
-        };
-        rows.push(state.row(features, as_of));
+        progress.report("snapshot", done, all.max(done));
+        if progress.should_stop() {
+            return Err(ServiceError::Conflict(FitError::Stopped.to_string()));
+        }
+        done += 1;
+        match (when, &mut past) {
+            (When::Then(at), Some(events)) => {
+                let known = Known { received_by: Some(at), ..Known::default() };
+                let customer = &stored.customer;
+                let then = rebuild::replay(events, features, customer, known, u64::MAX).await?;
+                // Nobody had heard of the others.
+                if then.events > 0 {
+                    gather.add(then.state.row(features, at));
+                }
+            }
+            (When::Now(at) | When::Then(at), _) => {
+                let state = if let Ok(state) = CustomerState::from_bytes(features, &stored.state) {
+                    state
+                } else {
+                    let events = &mut Snapshot::open(db).await?;
+                    rebuild::state(events, features, &stored.customer).await?
+                };
+                gather.add(state.row(features, at));
+            }
+        }
     }
-    Ok(rows)
+    progress.report("snapshot", done, done);
+    Ok(gather)
 }

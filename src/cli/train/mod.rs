@@ -1,0 +1,262 @@
+//! `segmentd train`: a run asked for and awaited; or, with `--from`, a model
+//! trained here and now that touches nothing stored and nothing live.
+
+mod show;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+
+use crate::app::{App, Database};
+use crate::config::Config;
+use crate::domain::feature::FeatureSet;
+use crate::domain::model::Model;
+use crate::domain::time::Timestamp;
+use crate::domain::train::select::Cost;
+use crate::domain::train::{Gather, Progress, SegmentRange, Segments, TrainSpec};
+use crate::service::ServiceError;
+use crate::service::clock::Clock;
+use crate::service::training::fit::{Job, Meter, fit};
+use crate::service::training::predecessor::Before;
+use crate::service::training::snapshot::{self, When};
+use crate::service::training::{checked, configured};
+
+#[derive(Debug, Args)]
+pub(super) struct Train {
+    /// Train here and now, and leave alone what is stored and live: from a table
+    /// with a column for every feature (.csv, .csv.gz, .parquet; `customer_id`
+    /// may stand beside them), or from the stored customers. Left out: ask the
+    /// service for a run, and wait for it.
+    #[arg(long, value_name = "TABLE|database")]
+    from: Option<Source>,
+    /// Where to save the model.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    out: Option<PathBuf>,
+    /// What to train, as POST /v1/training-runs takes it (.toml or .json); what is
+    /// left out is as configured.
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// How many segments: a number, or a range to choose from, such as 4..8.
+    #[arg(long, value_parser = segments)]
+    segments: Option<Segments>,
+    /// Random starts, of which the best is kept.
+    #[arg(long)]
+    starts: Option<usize>,
+    /// Of the random numbers.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Most rows to train on; of more, so many are drawn by the seed.
+    #[arg(long)]
+    sample: Option<usize>,
+    /// The instant that the rows describe; stored customers are then what they
+    /// were. Now when left out.
+    #[arg(long, value_name = "INSTANT", value_parser = instant, requires = "from")]
+    as_of: Option<Timestamp>,
+    /// The model whose segments keep their names in the new one. Left out: what is
+    /// live, where the rows come from the database; none, where from a table.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    after: Option<PathBuf>,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone)]
+enum Source {
+    Database,
+    Table(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "database" { Self::Database } else { Self::Table(text.into()) })
+    }
+}
+
+impl Train {
+    pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
+        let changes = self.changes()?;
+        match &self.from {
+            Some(source) => self.here(config, source, changes).await,
+            None => ask(config, changes).await,
+        }
+    }
+
+    /// The file's settings, and over them those of the command line.
+    fn changes(&self) -> anyhow::Result<Map<String, Value>> {
+        let mut changes = self.spec.as_deref().map_or_else(|| Ok(Map::new()), spec_file)?;
+        let mut set = |name: &str, value: Option<Value>| {
+            changes.extend(value.map(|value| (name.to_owned(), value)));
+        };
+        set("segments", self.segments.map(serde_json::to_value).transpose()?);
+        set("starts", self.starts.map(Value::from));
+        set("seed", self.seed.map(Value::from));
+        set("sample", self.sample.map(Value::from));
+        Ok(changes)
+    }
+
+    async fn here(
+        &self,
+        config: Config,
+        source: &Source,
+        changes: Map<String, Value>,
+    ) -> anyhow::Result<()> {
+        let features = Arc::new(crate::app::features(&config)?);
+        let settings = &config.training;
+        let spec = configured(settings, &features).over(changes)?;
+        let spec = checked(spec, settings, &features)?;
+        let as_of = self.as_of.unwrap_or_else(|| Clock::System.now());
+        let bar = Arc::new(Bar::new()?);
+        let (gather, live) = match source {
+            Source::Table(path) => (from_table(path, &features, spec.spec(), &bar)?, None),
+            Source::Database => {
+                let when = self.as_of.map_or(When::Now(as_of), When::Then);
+                from_database(&config, &features, spec.spec(), when, &bar).await?
+            }
+        };
+        let before = self.after.as_deref().map(after).transpose()?.or(live);
+        let (rows, data) = gather.finish();
+        let job = Job { spec, features, rows, as_of, before };
+        let trained = plain(fit(job, settings.threads, Arc::clone(&bar)).await)?;
+        bar.0.finish_and_clear();
+        println!("{}", show::all(&trained, data));
+        if let Some(path) = &self.out {
+            save(path, &trained.bytes)?;
+            println!("saved in {}", path.display());
+        }
+        println!("model {}", trained.model.id());
+        Ok(())
+    }
+}
+
+/// Asks for a run, and waits for it.
+async fn ask(mut config: Config, changes: Map<String, Value>) -> anyhow::Result<()> {
+    config.http.bind.set_port(0);
+    config.admin.bind.set_port(0);
+    config.training.schedule = None;
+    let app = App::build(config).await?;
+    let model = app.train_once(changes).await?;
+    println!("{model}");
+    Ok(())
+}
+
+fn from_table(
+    path: &Path,
+    features: &FeatureSet,
+    spec: &TrainSpec,
+    progress: &Bar,
+) -> anyhow::Result<Gather> {
+    progress.report("reading", 0, 1);
+    let rows = table::read(path, features)?;
+    let mut gather = Gather::new(spec, features.features());
+    for row in rows {
+        gather.add(row);
+    }
+    Ok(gather)
+}
+
+async fn from_database(
+    config: &Config,
+    features: &FeatureSet,
+    spec: &TrainSpec,
+    when: When,
+    progress: &Bar,
+) -> anyhow::Result<(Gather, Option<Before>)> {
+    let database = Database::open(config).await?;
+    let gather = Gather::new(spec, features.features());
+    let taken = snapshot::take(database.db.read(), features, when, gather, progress).await;
+    let live = Before::of(database.db.read()).await;
+    database.close().await?;
+    Ok((plain(taken)?, plain(live)?))
+}
+
+fn after(path: &Path) -> anyhow::Result<Before> {
+    let shown = path.display();
+    let bytes =
+        std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
+    let model = Model::open(&bytes).with_context(|| format!("{shown} is no model"))?;
+    Ok(Before::alone(model))
+}
+
+/// Wrong input keeps its list of faults.
+fn plain<T>(outcome: Result<T, ServiceError>) -> anyhow::Result<T> {
+    outcome.map_err(|error| match error {
+        ServiceError::Invalid(faults) => faults.into(),
+        error => error.into(),
+    })
+}
+
+fn spec_file(path: &Path) -> anyhow::Result<Map<String, Value>> {
+    let shown = path.display();
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the spec {shown}"))?;
+    let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+    let read = if is_toml {
+        toml::from_str(&text).map_err(anyhow::Error::from)
+    } else {
+        serde_json::from_str(&text).map_err(anyhow::Error::from)
+    };
+    read.with_context(|| {
+        format!("the spec {shown} is not {}", if is_toml { "TOML" } else { "JSON" })
+    })
+}
+
+/// Under its own name only once it is whole.
+fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut part = path.to_owned().into_os_string();
+    part.push(".part");
+    std::fs::write(&part, bytes)
+        .and_then(|()| std::fs::rename(&part, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn segments(text: &str) -> Result<Segments, String> {
+    let number = |text: &str| {
+        text.trim().parse::<usize>().map_err(|_| "must be a number, or a range such as 4..8")
+    };
+    Ok(match text.split_once("..") {
+        None => Segments::Exactly(number(text)?),
+        Some((from, to)) => Segments::Within(SegmentRange { from: number(from)?, to: number(to)? }),
+    })
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "must be like 2017-01-01T11:53:26Z".to_owned())
+}
+
+/// A progress bar, where somebody looks.
+#[derive(Debug)]
+struct Bar(ProgressBar, Meter);
+
+impl Bar {
+    fn new() -> anyhow::Result<Self> {
+        let bar = ProgressBar::new(0);
+        bar.set_style(ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} eta {eta}")?);
+        Ok(Self(bar, Meter::default()))
+    }
+}
+
+impl Progress for Bar {
+    fn report(&self, stage: &'static str, done: u64, total: u64) {
+        if self.0.message() != stage {
+            self.0.set_message(stage);
+            self.0.reset_eta();
+        }
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
+    fn should_stop(&self) -> bool {
+        false
+    }
+
+    fn cost(&self) -> Cost {
+        self.1.read()
+    }
+}

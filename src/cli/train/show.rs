@@ -1,0 +1,122 @@
+//! A finished run, for people: what competed and why it stands where it does, and
+//! the segments found.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
+
+use crate::domain::train::select::{Entry, Figures, Leaderboard};
+use crate::domain::train::{DataReport, Trained};
+
+/// Fits a printout, and half of a screen.
+const WIDTH: u16 = 120;
+
+pub(super) fn all(trained: &Trained, data: DataReport) -> String {
+    let report = &trained.report;
+    let mut shown = leaderboard(&report.leaderboard).to_string();
+    // Writing to a String cannot fail.
+    let _ = write!(shown, "\n{}", segments(trained));
+    let _ = write!(shown, "\ntrained on {} of {} rows", data.kept, data.seen);
+    if data.sampled {
+        let _ = write!(shown, ", sampled by seed {}", data.seed);
+    }
+    let _ = write!(shown, "; {} held out", report.held_out_rows);
+    if !report.left_out.is_empty() {
+        let _ = write!(shown, "\nwithout a value, and left out: {}", report.left_out.join(", "));
+    }
+    shown
+}
+
+fn leaderboard(board: &Leaderboard) -> Table {
+    let mut table = table(&[
+        "place",
+        "algorithm",
+        "segments",
+        "silhouette",
+        "stability",
+        "over RFM",
+        "smallest",
+        "seconds",
+        "why",
+    ]);
+    for (place, entry) in board.entries.iter().enumerate() {
+        let [silhouette, stability, smallest] = figures(&entry.figures);
+        table.add_row([
+            if entry.passed() { (place + 1).to_string() } else { "refused".to_owned() },
+            entry.algorithm.to_string(),
+            entry.segments.to_string(),
+            silhouette,
+            stability,
+            over_baseline(entry),
+            smallest,
+            format!("{:.1}", entry.cost.seconds),
+            entry.reason.clone(),
+        ]);
+    }
+    if let Some(baseline) = &board.baseline {
+        let [silhouette, stability, smallest] = figures(&baseline.figures);
+        let why = "the baseline that candidates are measured by".to_owned();
+        let segments = baseline.figures.segments.to_string();
+        let none = String::new;
+        table.add_row([
+            none(),
+            "RFM rules".to_owned(),
+            segments,
+            silhouette,
+            stability,
+            none(),
+            smallest,
+            none(),
+            why,
+        ]);
+    }
+    table
+}
+
+fn segments(trained: &Trained) -> Table {
+    let mut table = table(&["segment", "customers", "share", "what sets it apart"]);
+    for segment in trained.model.segments() {
+        table.add_row([
+            segment.key.to_string(),
+            segment.size.to_string(),
+            percent(segment.share),
+            segment.label.to_string(),
+        ]);
+    }
+    let unassigned = trained.report.unassigned;
+    if unassigned > 0 {
+        let permille = unassigned * 1000 / trained.report.rows.max(1);
+        let share = format!("{}.{} %", permille / 10, permille % 10);
+        table.add_row(["unassigned", &*unassigned.to_string(), &*share, "unlike any segment"]);
+    }
+    table
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_header(header);
+    table
+}
+
+/// Silhouette, stability, and the share of the smallest segment.
+fn figures(figures: &Figures) -> [String; 3] {
+    let silhouette = figures
+        .silhouette
+        .map_or_else(|| "unknown".to_owned(), |s| format!("{:.3} ± {:.3}", s.value, s.error));
+    let jaccard = figures.stability.as_ref().and_then(|stability| stability.mean_jaccard);
+    let stability =
+        jaccard.map_or_else(|| "not tried".to_owned(), |jaccard| format!("{jaccard:.3}"));
+    [silhouette, stability, percent(figures.smallest_share)]
+}
+
+fn over_baseline(entry: &Entry) -> String {
+    let margin = entry.over_baseline.as_ref().and_then(|margin| margin.silhouette);
+    margin.map_or_else(String::new, |margin| format!("{margin:+.3}"))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

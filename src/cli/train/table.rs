@@ -1,0 +1,205 @@
+//! A table of feature rows: CSV (also gzipped) or Parquet, a column a feature.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::Field;
+
+use crate::cli::load::unpacked;
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::feature::{FeatureRow, FeatureSet, Kind, MAX_TEXT_BYTES, Value};
+use crate::domain::nearest::nearest;
+
+/// The one column that is no feature: it gives the rows the order that stored
+/// customers have.
+const CUSTOMER: &str = "customer_id";
+/// Enough to see what is wrong with a file.
+const MAX_FAULTS: usize = 20;
+
+/// The rows, by customer id in byte order where the table names customers, and as
+/// they stand where it does not. Refused with what is wrong, each with its line.
+pub(super) fn read(path: &Path, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let is_parquet = path.extension().is_some_and(|extension| extension == "parquet");
+    let rows = if is_parquet { parquet(file, features) } else { csv(path, file, features) };
+    rows.with_context(|| format!("in {}", path.display()))
+}
+
+fn csv(path: &Path, file: File, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
+    let mut reader = csv::Reader::from_reader(unpacked(path, file));
+    let columns = Columns::of(reader.headers()?.iter(), features)?;
+    let mut rows = Rows::new(features, &columns);
+    let mut record = csv::StringRecord::new();
+    while reader.read_record(&mut record)? {
+        let line = record.position().map_or(0, csv::Position::line);
+        rows.add(usize::try_from(line)?, |column| match record.get(column) {
+            None | Some("") => Cell::Nothing,
+            Some(text) => Cell::Text(text),
+        })?;
+    }
+    rows.finish()
+}
+
+fn parquet(file: File, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
+    let reader = SerializedFileReader::new(file)?;
+    let schema = reader.metadata().file_metadata().schema_descr_ptr();
+    let names: Vec<&str> = schema.root_schema().get_fields().iter().map(|f| f.name()).collect();
+    let columns = Columns::of(names.into_iter(), features)?;
+    let mut rows = Rows::new(features, &columns);
+    for (row, number) in reader.get_row_iter(None)?.zip(1..) {
+        let fields: Vec<Field> = row?.into_columns().into_iter().map(|(_, field)| field).collect();
+        rows.add(number, |column| fields.get(column).map_or(Cell::Nothing, cell))?;
+    }
+    rows.finish()
+}
+
+/// One value of a table.
+enum Cell<'a> {
+    Nothing,
+    Number(f64),
+    Text(&'a str),
+    /// A date, a list …
+    Other,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "features are doubles wherever they come from")]
+fn cell(field: &Field) -> Cell<'_> {
+    match field {
+        Field::Null => Cell::Nothing,
+        Field::Bool(value) => Cell::Number(f64::from(u8::from(*value))),
+        Field::Byte(value) => Cell::Number(f64::from(*value)),
+        Field::Short(value) => Cell::Number(f64::from(*value)),
+        Field::Int(value) => Cell::Number(f64::from(*value)),
+        Field::Long(value) => Cell::Number(*value as f64),
+        Field::UByte(value) => Cell::Number(f64::from(*value)),
+        Field::UShort(value) => Cell::Number(f64::from(*value)),
+        Field::UInt(value) => Cell::Number(f64::from(*value)),
+        Field::ULong(value) => Cell::Number(*value as f64),
+        Field::Float(value) => Cell::Number(f64::from(*value)),
+        Field::Double(value) => Cell::Number(*value),
+        Field::Str(text) => Cell::Text(text),
+        _ => Cell::Other,
+    }
+}
+
+/// Where a table has what.
+struct Columns {
+    customer: Option<usize>,
+    /// By feature.
+    features: Vec<usize>,
+}
+
+impl Columns {
+    fn of<'n>(names: impl Iterator<Item = &'n str>, features: &FeatureSet) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let mut customer = None;
+        let mut found: Vec<Option<usize>> = vec![None; features.features().len()];
+        for (column, name) in names.enumerate() {
+            let name = name.trim_start_matches('\u{feff}');
+            let place = match features.index_of(name) {
+                Some(feature) => &mut found[feature],
+                None if name == CUSTOMER => &mut customer,
+                None => {
+                    faults.push(Fault::new(name, unknown(name, features)));
+                    continue;
+                }
+            };
+            if place.replace(column).is_some() {
+                faults.push(Fault::new(name, "is there twice: a table names a column once"));
+            }
+        }
+        for (def, column) in features.features().iter().zip(&found) {
+            if column.is_none() {
+                let problem = "has no column; every feature needs one, empty where it is missing";
+                faults.push(Fault::new(&*def.name, problem));
+            }
+        }
+        faults.or(Self { customer, features: found.into_iter().flatten().collect() })
+    }
+}
+
+fn unknown(name: &str, features: &FeatureSet) -> String {
+    let known = features.features().iter().map(|def| &*def.name).chain([CUSTOMER]);
+    let advice = nearest(name, known).map_or_else(String::new, |meant| format!("; `{meant}`?"));
+    format!("is neither a feature of this set nor `{CUSTOMER}`{advice}")
+}
+
+/// The rows read so far, and what is wrong with them.
+struct Rows<'a> {
+    features: &'a FeatureSet,
+    columns: &'a Columns,
+    /// With the customer, where the table names one.
+    read: Vec<(Box<str>, FeatureRow)>,
+    customers: HashSet<Box<str>>,
+    faults: Faults,
+}
+
+impl<'a> Rows<'a> {
+    fn new(features: &'a FeatureSet, columns: &'a Columns) -> Self {
+        let (read, customers) = (Vec::new(), HashSet::new());
+        Self { features, columns, read, customers, faults: Faults::default() }
+    }
+
+    /// Fails once enough is wrong.
+    fn add<'c>(&mut self, line: usize, cell: impl Fn(usize) -> Cell<'c>) -> Result<(), Faults> {
+        let mut values = Vec::with_capacity(self.columns.features.len());
+        for (feature, column) in self.columns.features.iter().enumerate() {
+            values.push(value(self.features.kind_of(feature), &cell(*column)).unwrap_or_else(
+                |problem| {
+                    let name = &*self.features.features()[feature].name;
+                    self.faults.push(Fault::at(line, name, problem));
+                    Value::Missing
+                },
+            ));
+        }
+        let customer = self.columns.customer.map_or_else(Box::default, |column| {
+            let (customer, problem) = match cell(column) {
+                Cell::Text(text) if self.customers.insert(text.into()) => (text.into(), None),
+                Cell::Text(text) => ("".into(), Some(format!("`{text}` is there twice"))),
+                Cell::Number(number) if self.customers.insert(number.to_string().into()) => {
+                    (number.to_string().into(), None)
+                }
+                Cell::Number(number) => ("".into(), Some(format!("{number} is there twice"))),
+                Cell::Nothing => ("".into(), Some("is empty".to_owned())),
+                Cell::Other => ("".into(), Some("is not text".to_owned())),
+            };
+            if let Some(problem) = problem {
+                self.faults.push(Fault::at(line, CUSTOMER, problem));
+            }
+            customer
+        });
+        self.read.push((customer, FeatureRow(values)));
+        if self.faults.0.len() >= MAX_FAULTS {
+            return Err(std::mem::take(&mut self.faults));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<Vec<FeatureRow>> {
+        // Stable: without customers, as they stand.
+        self.read.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(self.faults.or(self.read.into_iter().map(|(_, row)| row).collect())?)
+    }
+}
+
+/// What the feature holds; or what would be right.
+fn value(kind: Kind, cell: &Cell<'_>) -> Result<Value, String> {
+    match (kind, cell) {
+        (_, Cell::Nothing) => Ok(Value::Missing),
+        (Kind::Number, Cell::Number(number)) if number.is_finite() => Ok(Value::number(*number)),
+        (Kind::Number, Cell::Number(number)) => Err(format!("must be finite: is {number}")),
+        (Kind::Number, Cell::Text(text)) => match text.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Value::number(number)),
+            _ => Err(format!("must be a number, or empty where it is missing: is `{text}`")),
+        },
+        (Kind::Text, Cell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
+            Err(format!("must be at most {MAX_TEXT_BYTES} bytes long: is {}", text.len()))
+        }
+        (Kind::Text, Cell::Text(text)) => Ok(Value::Category((*text).into())),
+        (Kind::Text, Cell::Number(number)) => Err(format!("must be text: is the number {number}")),
+        (_, Cell::Other) => Err("must be a number or text".to_owned()),
+    }
+}

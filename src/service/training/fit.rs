@@ -1,0 +1,104 @@
+//! Fitting on threads of its own, at the lowest priority: scoring shares the
+//! machine, and must not notice.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::domain::feature::{FeatureRow, FeatureSet};
+use crate::domain::time::Timestamp;
+use crate::domain::train::select::Cost;
+use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, lineage};
+use crate::service::ServiceError;
+use crate::service::training::predecessor::Before;
+
+/// The lowest priority: training takes what others leave.
+const NICEST: i32 = 19;
+
+/// What one model is made of; nothing else goes into its bytes.
+#[derive(Debug)]
+pub struct Job {
+    pub spec: CheckedSpec,
+    pub features: Arc<FeatureSet>,
+    /// In canonical order.
+    pub rows: Vec<FeatureRow>,
+    /// The instant that they describe.
+    pub as_of: Timestamp,
+    /// Whose segments go on in it.
+    pub before: Option<Before>,
+}
+
+/// Fits. Dropped early it goes on until `progress` tells it to stop.
+pub async fn fit(
+    job: Job,
+    threads: usize,
+    progress: Arc<impl Progress + Send + 'static>,
+) -> Result<Trained, ServiceError> {
+    let (answer, answered) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("train".into())
+        .spawn(move || {
+            be_nice();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(|index| format!("train-{index}"))
+                .start_handler(|_| be_nice())
+                .build();
+            let outcome = match pool {
+                Ok(pool) => pool
+                    .install(|| job.train(&*progress))
+                    // The data and the spec do not go together: no fault of ours.
+                    .map_err(|error| ServiceError::Conflict(error.to_string())),
+                Err(error) => Err(ServiceError::internal(error)),
+            };
+            // Nobody waits any more: the process is stopping.
+            let _ = answer.send(outcome);
+        })
+        .map_err(ServiceError::internal)?;
+    answered.await.map_err(|_| ServiceError::internal("the training thread panicked"))?
+}
+
+impl Job {
+    fn train(&self, progress: &dyn Progress) -> Result<Trained, FitError> {
+        let Self { spec, features, rows, as_of, before } = self;
+        let (set, defs) = (features.id(), features.features());
+        let trained = train::train(spec, set, defs, rows, *as_of, progress)?;
+        lineage::inherit(trained, rows, before.as_ref().map(Before::as_predecessor))
+    }
+}
+
+/// What was taken since it was last read.
+#[derive(Debug)]
+pub struct Meter(Mutex<Instant>);
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl Meter {
+    pub fn read(&self) -> Cost {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *since, Instant::now());
+        Cost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak() }
+    }
+}
+
+/// The most memory the process held since this was last asked; only Linux says.
+fn take_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    // 5: the peak starts again from what is held now. Where that is refused,
+    // the peak is that of the process so far.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+/// On Linux a priority belongs to a thread, and 0 names the caller's.
+fn be_nice() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICEST) {
+        tracing::debug!(%error, "training keeps its priority");
+    }
+}
