@@ -178,8 +178,7 @@ async fn from_database(
 
 fn after(path: &Path) -> anyhow::Result<Before> {
     let shown = path.display();
-    let bytes =
-        std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
     let model = Model::open(&bytes).with_context(|| format!("{shown} is no model"))?;
     Ok(Before::alone(model))
 }
