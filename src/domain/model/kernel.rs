@@ -7,14 +7,18 @@
 //! decide, so that both ways give the same numbers.
 #![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
+use std::array;
+
 use pulp::Simd;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::model::tiles::{Tiles, Visit};
+use crate::domain::model::tiles::{Found, Tiles, Visit};
+use crate::domain::model::turn::{TURNED, turned};
 
 /// Partial sums kept side by side, so that the compiler can use vector units
 /// without changing the order of additions.
 const LANES: usize = 8;
+type Lanes = [f32; LANES];
 
 /// Vectors that stand for segments: `count` of them, `width` numbers each, row by row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,7 +100,9 @@ impl Prototypes {
             }
         }
         let rows = self.values.chunks_exact(self.width.max(1));
-        Prepared { prototypes: self, tiles: Tiles::new(rows, middle) }
+        let tiles = Tiles::new(rows, middle);
+        let padded = self.rows().flat_map(|row| row.chunks(LANES).map(padded)).collect();
+        Prepared { prototypes: self, tiles, padded }
     }
 
     pub(in crate::domain) fn is_whole(&self) -> bool {
@@ -114,6 +120,8 @@ impl Prototypes {
 pub struct Prepared<'a> {
     prototypes: &'a Prototypes,
     tiles: Tiles,
+    /// The prototypes once more, each filled up with zeros to whole lanes.
+    padded: Vec<Lanes>,
 }
 
 impl Prepared<'_> {
@@ -122,12 +130,19 @@ impl Prepared<'_> {
     pub fn two_nearest_of_each(&self, vectors: &[f32], found: &mut [TwoNearest]) {
         let rows = found.len().min(vectors.len() / self.prototypes.width);
         let count = self.prototypes.count();
-        self.tiles.scan(rows, Each { prepared: self, count, vectors, found });
+        let Self { prototypes, tiles, padded } = self;
+        let stride = prototypes.width.div_ceil(LANES);
+        let each = Each { prototypes, tiles, padded, stride, count, vectors, found };
+        tiles.scan(rows, each);
     }
 }
 
 struct Each<'a> {
-    prepared: &'a Prepared<'a>,
+    prototypes: &'a Prototypes,
+    tiles: &'a Tiles,
+    padded: &'a [Lanes],
+    /// Of a padded prototype.
+    stride: usize,
     /// Of the prototypes.
     count: usize,
     vectors: &'a [f32],
@@ -137,32 +152,55 @@ struct Each<'a> {
 impl Visit<3> for Each<'_> {
     #[inline(always)]
     fn row(&self, at: usize) -> &[f32] {
-        let width = self.prepared.prototypes.width;
+        let width = self.prototypes.width;
         &self.vectors[at * width..][..width]
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&mut self, simd: S, at: usize, scores: [f32; 3], _norm: f32) {
-        let Prepared { prototypes, tiles } = self.prepared;
-        let row = self.row(at);
-        let (a, b) = (tiles.index(scores[0]), tiles.index(scores[1]));
-        let (first, second) = (a.min(b), a.max(b));
-        // A lone prototype's second, and whatever is made of numbers that are
-        // not finite, is none.
-        if second < self.count {
-            let to_first = squared_distance_by(simd, row, prototypes.row(first));
-            let to_second = squared_distance_by(simd, row, prototypes.row(second));
-            let doubt = tiles.doubt_at(to_first.min(to_second));
-            if scores[1] - scores[2] > doubt {
-                self.found[at] = if to_second < to_first {
-                    TwoNearest::of((second, to_second), (first, to_first))
+    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &Found<3>) {
+        let (prototypes, tiles) = (self.prototypes, self.tiles);
+        let [best, second, third] = &found.scores;
+        for start in (0..rows).step_by(TURNED) {
+            let some = TURNED.min(rows - start);
+            // A lone prototype's second, and whatever is made of numbers that are
+            // not finite, is none.
+            let mut pairs = [(usize::MAX, usize::MAX); TURNED];
+            let mut squares = [[[0.0; LANES]; TURNED]; 2];
+            let mut tails = [[0.0; TURNED]; 2];
+            for at in 0..some {
+                let (a, b) = (tiles.index(best[start + at]), tiles.index(second[start + at]));
+                let (a, b) = (a.min(b), a.max(b));
+                if b < self.count {
+                    pairs[at] = (a, b);
+                    let (row, tail) = self.row(first + start + at).as_chunks();
+                    let of = |index: usize| &self.padded[index * self.stride..][..self.stride];
+                    let (to_a, to_b) = (of(a), of(b));
+                    (squares[0][at], squares[1][at]) = lanes(simd, row, to_a, to_b);
+                    if let (false, [.., a], [.., b]) = (tail.is_empty(), to_a, to_b) {
+                        tails[0][at] = tail_squared(tail, a);
+                        tails[1][at] = tail_squared(tail, b);
+                    }
+                }
+            }
+            let to_a = added_up(turned(simd, squares[0]), tails[0]);
+            let to_b = added_up(turned(simd, squares[1]), tails[1]);
+            let clear: [bool; TURNED] = array::from_fn(|at| {
+                let doubt = tiles.doubt_at(if to_a[at] < to_b[at] { to_a[at] } else { to_b[at] });
+                second[start + at] - third[start + at] > doubt
+            });
+            let out = &mut self.found[first + start..][..some];
+            for (at, out) in out.iter_mut().enumerate() {
+                let ((a, b), (to_a, to_b)) = (pairs[at], (to_a[at], to_b[at]));
+                *out = if !clear[at] || b == usize::MAX {
+                    let row = &self.vectors[(first + start + at) * prototypes.width..];
+                    prototypes.two_nearest(&row[..prototypes.width])
+                } else if to_b < to_a {
+                    TwoNearest::of((b, to_b), (a, to_a))
                 } else {
-                    TwoNearest::of((first, to_first), (second, to_second))
+                    TwoNearest::of((a, to_a), (b, to_b))
                 };
-                return;
             }
         }
-        self.found[at] = prototypes.two_nearest(row);
     }
 }
 
@@ -188,26 +226,53 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
             sums[lane] += difference * difference;
         }
     }
-    let tail: f32 = a_tail.iter().zip(b_tail).map(|(x, y)| (x - y) * (x - y)).sum();
     // In halves, as vector units add up their lanes.
     let half = |lane: usize| sums[lane] + sums[lane + LANES / 2];
-    ((half(0) + half(2)) + (half(1) + half(3))) + tail
+    ((half(0) + half(2)) + (half(1) + half(3))) + tail_squared(a_tail, b_tail)
 }
 
-/// [`squared_distance`], to the last bit.
+fn padded(some: &[f32]) -> Lanes {
+    array::from_fn(|lane| some.get(lane).copied().unwrap_or(0.0))
+}
+
+/// What fills no lane.
 #[inline(always)]
-fn squared_distance_by<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    if S::F32_LANES != LANES {
-        return squared_distance(a, b);
+fn tail_squared(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
+}
+
+/// The lanes of [`squared_distance`] of a row to two points, to the last bit.
+#[inline(always)]
+fn lanes<S: Simd>(simd: S, row: &[Lanes], a: &[Lanes], b: &[Lanes]) -> (Lanes, Lanes) {
+    let (mut to_a, mut to_b) = ([0.0; LANES], [0.0; LANES]);
+    if S::F32_LANES == LANES {
+        let load = |lanes: &Lanes| S::as_simd_f32s(lanes).0[0];
+        let (mut sums_a, mut sums_b) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+        for ((x, a), b) in row.iter().zip(a).zip(b) {
+            let (a, b) = (simd.sub_f32s(load(x), load(a)), simd.sub_f32s(load(x), load(b)));
+            sums_a = simd.add_f32s(sums_a, simd.mul_f32s(a, a));
+            sums_b = simd.add_f32s(sums_b, simd.mul_f32s(b, b));
+        }
+        S::as_mut_simd_f32s(&mut to_a).0[0] = sums_a;
+        S::as_mut_simd_f32s(&mut to_b).0[0] = sums_b;
+        return (to_a, to_b);
     }
-    let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
-    let mut sums = simd.splat_f32s(0.0);
-    for (x, y) in a.iter().zip(b) {
-        let difference = simd.sub_f32s(*x, *y);
-        sums = simd.add_f32s(sums, simd.mul_f32s(difference, difference));
+    for ((x, a), b) in row.iter().zip(a).zip(b) {
+        for lane in 0..LANES {
+            to_a[lane] += (x[lane] - a[lane]) * (x[lane] - a[lane]);
+            to_b[lane] += (x[lane] - b[lane]) * (x[lane] - b[lane]);
+        }
     }
-    let tail: f32 = a_tail.iter().zip(b_tail).map(|(x, y)| (x - y) * (x - y)).sum();
-    simd.reduce_sum_f32s(sums) + tail
+    (to_a, to_b)
+}
+
+/// Eight distances: `lanes` holds one lane of all of them, then the next.
+#[inline(always)]
+fn added_up(lanes: [[f32; TURNED]; LANES], tails: [f32; TURNED]) -> [f32; TURNED] {
+    array::from_fn(|row| {
+        let half = |lane: usize| lanes[lane][row] + lanes[lane + LANES / 2][row];
+        ((half(0) + half(2)) + (half(1) + half(3))) + tails[row]
+    })
 }
 
 #[cfg(test)]

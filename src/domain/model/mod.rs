@@ -41,7 +41,7 @@ pub use score::{Score, Scratch, UNASSIGNED, Unusual};
 pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
 pub(in crate::domain) use segment::{labels, standouts};
-pub(in crate::domain) use tiles::{Tiles, Visit};
+pub(in crate::domain) use tiles::{Found, OfBlock, Tiles, Visit};
 
 /// The most segments a model may have.
 pub const MAX_SEGMENTS: usize = 256;

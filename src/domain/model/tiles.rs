@@ -26,6 +26,8 @@ const TOGETHER: usize = 4;
 /// Registers of rows taken together.
 const REGISTERS: usize = 2;
 const MAX_BLOCK: usize = 16 * REGISTERS;
+/// One number a row of a block.
+pub(in crate::domain) type OfBlock = [f32; MAX_BLOCK];
 /// Score of the points that fill up the last tile: below every other, finite
 /// with an index in its lowest bits.
 const NOWHERE: f32 = f32::MIN / 4.0;
@@ -54,8 +56,17 @@ pub(in crate::domain) trait Visit<const BEST: usize> {
     /// As wide as the points.
     fn row(&self, at: usize) -> &[f32];
 
-    /// `scores`: the largest ones, in order; `norm`: |x|², from the origin.
-    fn found<S: Simd>(&mut self, simd: S, at: usize, scores: [f32; BEST], norm: f32);
+    /// Takes what was found for `rows` rows from `first` on.
+    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &Found<BEST>);
+}
+
+/// What is found for the rows of a block.
+#[derive(Debug)]
+pub(in crate::domain) struct Found<const BEST: usize> {
+    /// The largest scores of each row, in order.
+    pub(in crate::domain) scores: [OfBlock; BEST],
+    /// |x|² of each row, from the origin.
+    pub(in crate::domain) norms: OfBlock,
 }
 
 impl Tiles {
@@ -156,17 +167,18 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for Scan<'_, V, BEST> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> V {
         let block_rows = S::F32_LANES * REGISTERS;
+        let mut found = Found { scores: [[0.0; MAX_BLOCK]; BEST], norms: [0.0; MAX_BLOCK] };
         if !block_rows.is_multiple_of(TURNED) || block_rows > MAX_BLOCK {
             for at in 0..self.rows {
                 let (scores, norm) = self.tiles.scores(self.visit.row(at));
-                self.visit.found(simd, at, scores, norm);
+                found.scores = scores.map(|score| [score; MAX_BLOCK]);
+                found.norms = [norm; MAX_BLOCK];
+                self.visit.found(simd, at, 1, &found);
             }
             return self.visit;
         }
         let width = self.tiles.origin.len();
         let mut block = vec![0.0_f32; width * block_rows];
-        let mut best = [[0.0_f32; MAX_BLOCK]; BEST];
-        let mut norms = [0.0_f32; MAX_BLOCK];
         for first in (0..self.rows).step_by(block_rows) {
             let last = block_rows.min(self.rows - first) - 1;
             for start in (0..block_rows).step_by(TURNED) {
@@ -176,11 +188,8 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for Scan<'_, V, BEST> {
             }
             let (columns, _) = S::as_mut_simd_f32s(&mut block);
             let (columns, _) = columns.as_chunks_mut();
-            score_block(simd, self.tiles, columns, &mut best, &mut norms);
-            for at in 0..=last {
-                let scores = array::from_fn(|place| best[place][at]);
-                self.visit.found(simd, first + at, scores, norms[at]);
-            }
+            score_block(simd, self.tiles, columns, &mut found);
+            self.visit.found(simd, first, last + 1, &found);
         }
         self.visit
     }
@@ -192,8 +201,7 @@ fn score_block<S: Simd, const BEST: usize>(
     simd: S,
     tiles: &Tiles,
     columns: &mut [[S::f32s; REGISTERS]],
-    best: &mut [[f32; MAX_BLOCK]; BEST],
-    norms: &mut [f32; MAX_BLOCK],
+    found: &mut Found<BEST>,
 ) {
     let mut norm = [simd.splat_f32s(0.0); REGISTERS];
     for (x, origin) in columns.iter_mut().zip(&tiles.origin) {
@@ -230,10 +238,10 @@ fn score_block<S: Simd, const BEST: usize>(
             }
         }
     }
-    for (best, kept) in best.iter_mut().zip(kept) {
-        S::as_mut_simd_f32s(best).0[..REGISTERS].copy_from_slice(&kept);
+    for (scores, kept) in found.scores.iter_mut().zip(kept) {
+        S::as_mut_simd_f32s(scores).0[..REGISTERS].copy_from_slice(&kept);
     }
-    S::as_mut_simd_f32s(norms).0[..REGISTERS].copy_from_slice(&norm);
+    S::as_mut_simd_f32s(&mut found.norms).0[..REGISTERS].copy_from_slice(&norm);
 }
 
 /// Every vector unit of this machine, and none.

@@ -37,8 +37,9 @@ pub(super) fn turn<S: Simd>(
     }
 }
 
+/// Rows and columns exchanged.
 #[inline(always)]
-fn turned<S: Simd>(simd: S, square: Square) -> Square {
+pub(super) fn turned<S: Simd>(simd: S, square: Square) -> Square {
     #[cfg(target_arch = "x86_64")]
     if let Some(avx) = x86::avx(simd) {
         return x86::turned(avx, square);

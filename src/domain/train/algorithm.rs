@@ -16,7 +16,7 @@ use crate::domain::train::hierarchy::{self, Tree, Ward};
 use crate::domain::train::medians::{self, Medians};
 use crate::domain::train::mixture::Spread;
 use crate::domain::train::sample;
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, seed, swap};
+use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans};
 
 /// The random stream of the first start of k-means; each has its own.
 const KMEANS_STREAM: u64 = 16;
@@ -331,10 +331,8 @@ fn kmeans(
     let mut best: Option<kmeans::Partition> = None;
     for start in 0..settings.starts {
         let mut rng = Rng::new(seed, KMEANS_STREAM + start as u64);
-        let seeds = seed::plus_plus(data, segments, &mut rng);
-        let centres = swap::improve(data, seeds, &mut rng);
-        let found =
-            kmeans::lloyd(data, centres, settings.max_iterations, settings.tolerance, progress)?;
+        let stop = (settings.max_iterations, settings.tolerance);
+        let found = kmeans::from_own_start(data, segments, stop, &mut rng, progress)?;
         if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
             best = Some(found);
         }

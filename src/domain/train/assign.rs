@@ -10,11 +10,13 @@
 //! comparing every distance.
 #![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
+use std::array;
+
 use ndarray::{Array2, ArrayView1};
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::domain::model::{Tiles, Visit};
+use crate::domain::model::{Found, OfBlock, Tiles, Visit};
 use crate::domain::train::Dataset;
 
 /// Makes up for the rounding of one or two `f32` operations.
@@ -218,23 +220,32 @@ impl Visit<2> for Reassign<'_> {
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&mut self, _simd: S, at: usize, scores: [f32; 2], norm: f32) {
-        let row = self.open[at] as usize;
-        let mut label = self.tiles.index(scores[0]);
-        let doubt = self.tiles.doubt(norm);
-        if scores[0] - scores[1] > doubt && label < self.clusters {
-            self.upper[row] = (norm - 2.0 * scores[0] + 2.0 * doubt).max(0.0).sqrt() * UP;
-            self.lower[row] = (norm - 2.0 * scores[1] - 2.0 * doubt).max(0.0).sqrt() * DOWN;
-        } else {
-            let exact = Exact::of(self.row(at), self.centres);
-            label = exact.label;
-            self.upper[row] = exact.nearest.sqrt() as f32 * UP;
-            self.lower[row] = exact.second.sqrt() as f32 * DOWN;
-        }
-        let label = label as u32;
-        let before = std::mem::replace(&mut self.labels[row], label);
-        if before != label {
-            self.change(before, label, at);
+    fn found<S: Simd>(&mut self, _simd: S, first: usize, rows: usize, found: &Found<2>) {
+        let [best, second] = &found.scores;
+        let norms = &found.norms;
+        let doubts: OfBlock = array::from_fn(|at| self.tiles.doubt(norms[at]));
+        let bound = |at: usize, score: f32, doubt: f32| {
+            (norms[at] - 2.0 * score + 2.0 * doubt).max(0.0).sqrt()
+        };
+        let upper: OfBlock = array::from_fn(|at| bound(at, best[at], doubts[at]) * UP);
+        let lower: OfBlock = array::from_fn(|at| bound(at, second[at], -doubts[at]) * DOWN);
+        for at in 0..rows {
+            let row = self.open[first + at] as usize;
+            let mut label = self.tiles.index(best[at]);
+            if best[at] - second[at] > doubts[at] && label < self.clusters {
+                self.upper[row] = upper[at];
+                self.lower[row] = lower[at];
+            } else {
+                let exact = Exact::of(self.row(first + at), self.centres);
+                label = exact.label;
+                self.upper[row] = exact.nearest.sqrt() as f32 * UP;
+                self.lower[row] = exact.second.sqrt() as f32 * DOWN;
+            }
+            let label = label as u32;
+            let before = std::mem::replace(&mut self.labels[row], label);
+            if before != label {
+                self.change(before, label, first + at);
+            }
         }
     }
 }

@@ -65,8 +65,8 @@ pub fn best_of(
         .into_par_iter()
         .map(|start| {
             let mut rng = Rng::new(spec.seed, FIRST_START_STREAM + start as u64);
-            let centres = start_centres(data, spec, &mut rng, progress)?;
-            let partition = lloyd(data, centres, spec.max_iterations, spec.tolerance, progress)?;
+            let stop = (spec.max_iterations, spec.tolerance);
+            let partition = from_own_start(data, clusters, stop, &mut rng, progress)?;
             let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
             progress.report("cluster", done, spec.starts as u64);
             Ok(partition)
@@ -82,24 +82,26 @@ pub fn best_of(
     Ok(BestOf { partition, start, inertias })
 }
 
-/// Centres for [`lloyd`] to start from.
-fn start_centres(
+/// [`lloyd`] from centres of its own choice; `stop`: its iterations and tolerance.
+pub(super) fn from_own_start(
     data: &Dataset,
-    spec: &TrainSpec,
+    clusters: usize,
+    stop: (usize, f64),
     rng: &mut Rng,
     progress: &dyn Progress,
-) -> Result<Array2<f64>, FitError> {
-    let clusters = spec.segments.fewest();
+) -> Result<Partition, FitError> {
     let sample_rows = sample_rows(clusters);
-    if data.rows() <= 2 * sample_rows {
-        return Ok(spread(data, clusters, rng));
-    }
-    let mut rows: Vec<usize> = (0..sample_rows).map(|_| rng.below(data.rows())).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    let sample = data.select(&rows);
-    let centres = spread(&sample, clusters, rng);
-    Ok(lloyd(&sample, centres, spec.max_iterations, spec.tolerance, progress)?.centres)
+    let centres = if data.rows() <= 2 * sample_rows {
+        spread(data, clusters, rng)
+    } else {
+        let mut rows: Vec<usize> = (0..sample_rows).map(|_| rng.below(data.rows())).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let sample = data.select(&rows);
+        let centres = spread(&sample, clusters, rng);
+        lloyd(&sample, centres, stop.0, stop.1, progress)?.centres
+    };
+    lloyd(data, centres, stop.0, stop.1, progress)
 }
 
 /// Rows that are enough to make a start on.
