@@ -84,7 +84,11 @@ impl Reader {
     }
 
     /// One of the words in `choices`; the first in place of any other.
-    pub(super) fn choice<T: Copy>(&mut self, path: &'static str, choices: [(&str, T); 2]) -> T {
+    pub(super) fn choice<T: Copy, const N: usize>(
+        &mut self,
+        path: &'static str,
+        choices: [(&str, T); N],
+    ) -> T {
         let text = self.text(path);
         if let Some((_, chosen)) = choices.iter().find(|(word, _)| *word == text) {
             return *chosen;

@@ -2,6 +2,7 @@
 
 use super::reader::Reader;
 use super::schedule::Schedule;
+use crate::domain::train::{Algorithm, Distance};
 
 /// Training runs.
 #[derive(Debug, Clone)]
@@ -12,6 +13,12 @@ pub struct Training {
     pub segments: usize,
     /// Most segments to find; training chooses.
     pub segments_to: usize,
+    /// Those that compete.
+    pub algorithms: Vec<Algorithm>,
+    pub distance: Distance,
+    /// Share of the variance that the principal components keep, along which rows
+    /// are compared; `None`: along the columns.
+    pub components: Option<f64>,
     /// Random starts, of which the best is kept.
     pub starts: usize,
     /// Most iterations per start.
@@ -44,6 +51,17 @@ impl Training {
             schedule: schedule(reader),
             segments: reader.integer("training.segments", 1..=256),
             segments_to: reader.integer("training.segments_to", 1..=256),
+            algorithms: algorithms(reader),
+            distance: reader.choice(
+                "training.distance",
+                [
+                    ("euclidean", Distance::Euclidean),
+                    ("cosine", Distance::Cosine),
+                    ("mahalanobis", Distance::Mahalanobis),
+                ],
+            ),
+            components: Some(reader.float("training.components", 0.0..=1.0))
+                .filter(|share| *share > 0.0),
             starts: reader.integer("training.starts", 1..=1000),
             max_iterations: reader.integer("training.max_iterations", 1..=100_000),
             tolerance: reader.float("training.tolerance", 0.0..=1.0),
@@ -73,6 +91,22 @@ impl Training {
         }
         training
     }
+}
+
+fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
+    let path = "training.algorithms";
+    let names = reader.text(path);
+    let known = Algorithm::all();
+    let mut listed = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        if let Some(algorithm) = known.iter().find(|algorithm| algorithm.name() == name) {
+            listed.push(algorithm.clone());
+        } else {
+            let names = known.each_ref().map(Algorithm::name).join(", ");
+            reader.refuse(path, &format!("`{name}` is none of {names}"));
+        }
+    }
+    listed
 }
 
 fn schedule(reader: &mut Reader) -> Option<Schedule> {

@@ -122,9 +122,8 @@ fn choose(set: &Set) -> (usize, usize, f64) {
         ..TrainSpec::default()
     };
     let field = Field { train: &train, validation: &validation, slices: &[], baseline: None };
-    let (leaderboard, clusters) = compete(field, &spec, &Quiet).unwrap();
-    let segments = leaderboard.entries[0].segments;
-    (segments, groups, adjusted_rand(&labels, &clusters.place(&all)))
+    let chosen = compete(field, &spec, &Quiet).unwrap();
+    (chosen.segments, groups, adjusted_rand(&labels, &chosen.clusters.place(&all)))
 }
 
 /// Centred, and all columns divided by one number, as a row is `f32`.

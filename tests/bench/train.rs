@@ -13,7 +13,8 @@ use std::time::Instant;
 use ndarray::Array2;
 use segmentd::domain::model::{Prototypes, TwoNearest};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::{Dataset, Progress, Segments, TrainSpec, kmeans, minibatch};
+use segmentd::domain::train::kmeans::{self, Kmeans};
+use segmentd::domain::train::{Dataset, Progress, minibatch};
 
 use crate::peers::Peers;
 use crate::{Figure, median};
@@ -189,10 +190,9 @@ fn kmeans_beside(
     let data = Dataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().unwrap();
     let ours = |seed| {
-        let spec =
-            TrainSpec { segments: Segments::Exactly(k), starts: 1, seed, ..TrainSpec::default() };
         let started = Instant::now();
-        let best = pool.install(|| kmeans::best_of(&data, &spec, &Quiet)).unwrap();
+        let once = Kmeans { starts: Some(1), ..Kmeans::default() };
+        let best = pool.install(|| kmeans::best_of(&data, k, &once, seed, &Quiet)).unwrap();
         vec![started.elapsed().as_secs_f64(), best.partition.inertia]
     };
     // In turn, so that all meet the same noise.

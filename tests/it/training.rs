@@ -60,7 +60,7 @@ async fn the_command_line_trains_the_service_s_model() {
         assert!(done, "{from}: {said}");
         assert_eq!(std::fs::read(&out).unwrap(), sealed, "{from}, {threads}");
         std::fs::remove_file(&out).unwrap();
-        for part in ["k-means", "candidate", "s1", "RFM rules", "240 of 240", model] {
+        for part in ["kmeans", "candidate", "s1", "RFM rules", "240 of 240", model] {
             assert!(said.contains(part), "no {part} in\n{said}");
         }
     }
@@ -77,7 +77,18 @@ async fn the_command_line_trains_the_service_s_model() {
     assert_eq!(next["provenance"]["predecessor"], model, "{next}");
 
     // The flags stand over the file; another seed is another model.
-    let seed = ["--seed", "7", "--segments", "2..3", "--starts", "2"];
+    let seed = [
+        "--seed",
+        "7",
+        "--segments",
+        "2..3",
+        "--starts",
+        "2",
+        "--algorithms",
+        "ward,kmeans",
+        "--distance",
+        "mahalanobis",
+    ];
     let table = path("rows.csv");
     let train = ["train", "--from", &table, "--spec", &spec, "--out", &out];
     let (done, said) = app.command(&[&train[..], &seed].concat()).await;
@@ -85,6 +96,8 @@ async fn the_command_line_trains_the_service_s_model() {
     let other: Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
     assert_eq!(other["provenance"]["seed"], 7);
     assert_eq!(other["provenance"]["spec"]["segments"], json!({ "from": 2, "to": 3 }));
+    assert_eq!(other["provenance"]["spec"]["distance"], "mahalanobis");
+    assert!(said.contains("ward") && said.contains("kmeans"), "{said}");
     app.stop().await;
 }
 
@@ -188,7 +201,8 @@ async fn what_if_never_goes_live() {
     app.post("/v1/events/bulk", ndjson(&orders(150, 3))).await;
     let live = app.train().await["model"].clone();
     let spec = json!({
-        "segments": 2, "starts": 2, "what_if": true, "reason": "are two easier to explain?",
+        "segments": 2, "starts": 2, "what_if": true, "components": 0.9,
+        "algorithms": ["kmeans", { "name": "gaussian_mixture", "covariance": "full" }], "reason": "are two easier to explain?",
         "exclude": [{ "feature": "recency_days", "reason": "moves every day" }],
     });
     let (status, run) = app.post("/v1/training-runs", spec.to_string()).await;
@@ -211,7 +225,14 @@ async fn what_if_never_goes_live() {
     let listed = runs.iter().find(|listed| listed["run"] == run["run"]).unwrap();
     assert_eq!(listed["reason"], "are two easier to explain?");
     assert_eq!(listed["what_if"], true);
-    assert!(listed["report"]["leaderboard"]["entries"][0]["reason"].is_string(), "{listed}");
+    let board = listed["report"]["leaderboard"]["entries"].as_array().unwrap();
+    assert!(board[0]["reason"].is_string(), "{listed}");
+    let mixture = board.iter().find(|entry| entry["algorithm"] == "gaussian_mixture").unwrap();
+    assert!(mixture["likelihood"]["bic"].is_number(), "{mixture}");
+    let wrong = json!({ "algorithms": ["k-means"] }).to_string();
+    let (status, answer) = app.post("/v1/training-runs", wrong).await;
+    assert_eq!((status, &answer["errors"][0]["field"]), (422, &json!("algorithms")), "{answer}");
+    assert!(answer["errors"][0]["problem"].as_str().unwrap().contains("`kmeans`"), "{answer}");
     assert_eq!(runs.iter().filter(|listed| listed["what_if"] == false).count(), 2);
 
     let long = json!({ "reason": "x".repeat(2001) }).to_string();

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ndarray::Array2;
 use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
+use segmentd::domain::model::Metric;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::train::{self, Clusters, Found, Progress, Search, TrainSpec, Trained};
+use segmentd::domain::train::{self, Clusters, Found, Progress, TrainSpec, Trained};
 use segmentd::store::{features, models};
 use serde_json::{Value, json};
 
@@ -43,8 +44,9 @@ fn trained(app: &TestApp, rows: &[FeatureRow]) -> Trained {
             weights: None,
             offsets: None,
             reach: Some(vec![apart * 0.3, apart * 0.3]),
+            metric: Metric::Euclidean,
         };
-        Ok((Found::plain(clusters), Search::default()))
+        Ok(Found::plain(clusters))
     })
     .unwrap()
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use segmentd::domain::fault::Faults;
-use segmentd::domain::model::Metric;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::density::{self, Dbscan, Hdbscan};
 use segmentd::domain::train::gmm::{self, Gmm};
@@ -424,14 +423,6 @@ fn a_sample_stands_for_all_rows() {
     for name in ["dbscan", "hdbscan", "consensus"] {
         let sampled = named(&format!(r#"{{"name": "{name}", "max_rows": 700}}"#));
         assert_eq!(sampled.fit(&data, 4, 0, &Quiet).unwrap().labels.len(), data.rows(), "{name}");
-    }
-}
-
-#[test]
-fn only_medians_are_served_by_manhattan_distance() {
-    for algorithm in Algorithm::all() {
-        let is_manhattan = algorithm.metric() == Metric::Manhattan;
-        assert_eq!(is_manhattan, algorithm.name() == "kmedians");
     }
 }
 

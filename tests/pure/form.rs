@@ -5,9 +5,9 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use segmentd::domain::encode::Projection;
 use segmentd::domain::feature::{FeatureDef, FeatureRow, Scale, Transform, Value};
-use segmentd::domain::model::{Metric, Model, SegmentName};
+use segmentd::domain::model::{Metric, Model};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::{self, Clusters, FitError, Found, Search, Trained};
+use segmentd::domain::train::{self, Clusters, FitError, Found, Trained};
 
 use crate::model_support::{AS_OF, Quiet, def, feature_set, normal, number, spec};
 
@@ -32,9 +32,7 @@ pub(crate) fn trained(rows: &[Vec<f32>], found: Found) -> Result<Trained, FitErr
     let features = plain_features(rows[0].len());
     let spec = spec(2).check().unwrap();
     let set = feature_set();
-    train::train_by(&spec, (&set, &features), &feature_rows(rows), AS_OF, &Quiet, |_| {
-        Ok((found, Search::default()))
-    })
+    train::train_by(&spec, (&set, &features), &feature_rows(rows), AS_OF, &Quiet, |_| Ok(found))
 }
 
 /// Which of a form's parts a case has.
@@ -76,8 +74,11 @@ pub(crate) fn found(parts: Parts, rows: &[Vec<f32>], rng: &mut Rng) -> Found {
     };
     let points: Vec<Vec<f32>> = rows.iter().map(|row| image(projection.as_ref(), row)).collect();
     let segment_of: Vec<u32> = if parts.several { vec![2, 0, 1, 0, 2, 2] } else { vec![0, 1, 2] };
-    let chosen: Vec<f64> = (0..segment_of.len())
-        .flat_map(|_| points[rng.below(points.len())].clone())
+    let mut places: Vec<usize> = (0..points.len()).collect();
+    rng.shuffle(&mut places);
+    let chosen: Vec<f64> = places[..segment_of.len()]
+        .iter()
+        .flat_map(|place| points[*place].clone())
         .map(f64::from)
         .collect();
     let columns = points[0].len();
@@ -100,10 +101,10 @@ pub(crate) fn found(parts: Parts, rows: &[Vec<f32>], rng: &mut Rng) -> Found {
                 positive(3).into_iter().map(|x| scale * (1.0 + x / 4.0)).collect()
             }),
             segment_of,
+            metric: if parts.manhattan { Metric::Manhattan } else { Metric::Euclidean },
         },
         projection,
-        metric: if parts.manhattan { Metric::Manhattan } else { Metric::Euclidean },
-        names: None,
+        algorithm: None,
     }
 }
 
@@ -138,7 +139,7 @@ fn powers(found: &Found, x: &[f32]) -> Vec<(u32, f64, f64)> {
                     let weight =
                         clusters.weights.as_ref().map_or(1.0, |w| w[[segment as usize, column]]);
                     let d = (f64::from(*x) - p).abs();
-                    weight * if found.metric == Metric::Manhattan { d } else { d * d }
+                    weight * if found.clusters.metric == Metric::Manhattan { d } else { d * d }
                 })
                 .sum();
             let offset = clusters.offsets.as_ref().map_or(0.0, |o| o[prototype] - least);
@@ -148,14 +149,22 @@ fn powers(found: &Found, x: &[f32]) -> Vec<(u32, f64, f64)> {
 }
 
 fn distance(found: &Found, power: f64) -> f64 {
-    if found.metric == Metric::Manhattan { power } else { power.sqrt() }
+    if found.clusters.metric == Metric::Manhattan { power } else { power.sqrt() }
 }
 
-/// Old segments by the model's, found by the sizes and names they were given.
-fn names() -> Vec<SegmentName> {
-    (0..3)
-        .map(|i| SegmentName { id: format!("seg_n{i}").into(), key: format!("n_{i}").into() })
-        .collect()
+/// The segment that the model's has been, found by its first prototype.
+fn old_segments(found: &Found, model: &Model) -> Vec<u32> {
+    let form = model.form();
+    let prototypes: Vec<&[f32]> = form.prototypes().rows().collect();
+    let old = |segment: usize| {
+        let of_it = (0..prototypes.len()).find(|p| form.segment_of(*p) == segment).unwrap();
+        let is_it = |row: &ndarray::ArrayView1<'_, f64>| {
+            row.iter().zip(prototypes[of_it]).all(|(a, b)| *a as f32 == *b)
+        };
+        let mut rows = found.clusters.prototypes.rows().into_iter();
+        found.clusters.segment_of[rows.position(|row| is_it(&row)).unwrap()]
+    };
+    (0..model.segments().len()).map(old).collect()
 }
 
 proptest! {
@@ -165,8 +174,7 @@ proptest! {
     fn every_form_follows_its_rule(parts in parts(), seed in any::<u64>()) {
         let mut rng = Rng::new(seed, 1);
         let all = rows(240, WIDTH, &mut rng);
-        let mut found = found(parts, &all, &mut rng);
-        found.names = Some(names());
+        let found = found(parts, &all, &mut rng);
         let trained = match trained(&all, found.clone()) {
             Ok(trained) => trained,
             // A segment may be left without rows, as with any algorithm.
@@ -176,9 +184,8 @@ proptest! {
         let model = &trained.model;
         let opened = Model::open(&trained.bytes).unwrap();
         prop_assert_eq!(opened.form(), model.form());
-        let old = |segment: usize| -> u32 {
-            model.segments()[segment].key.strip_prefix("n_").unwrap().parse().unwrap()
-        };
+        let old_segments = old_segments(&found, model);
+        let old = |segment: usize| old_segments[segment];
         let mut scratch = model.scratch();
         let mut assigned = 0;
         for (row, x) in feature_rows(&all).iter().zip(&all) {
@@ -238,6 +245,7 @@ fn segments_of_several_prototypes_compete_with_other_segments_only() {
         weights: None,
         offsets: None,
         reach: Some(vec![4.0, 3.0]),
+        metric: Metric::Euclidean,
     };
     let model = trained(&all, Found::plain(clusters)).unwrap().model;
     assert_eq!(model.segments().iter().map(|s| s.size).collect::<Vec<_>>(), [200, 100]);
@@ -264,6 +272,7 @@ fn reasons_behind_a_projection_are_in_the_users_units() {
         weights: None,
         offsets: None,
         reach: None,
+        metric: Metric::Euclidean,
     };
     let projection = Projection::new(vec![0.0; 4], axes, false);
     let found = Found { projection, ..Found::plain(clusters) };

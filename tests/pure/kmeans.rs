@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use segmentd::domain::encode::Encoder;
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::{Dataset, FitError, TrainSpec, kmeans, seed, swap};
+use segmentd::domain::train::kmeans::{self, Kmeans};
+use segmentd::domain::train::{Dataset, FitError, seed, swap};
 use serde::Deserialize;
 
 use crate::feature_support::{RETAIL, data, rows};
@@ -116,13 +117,12 @@ fn from_the_same_centres_labels_equal_scikit_learn() {
 #[test]
 fn own_starts_are_within_a_hundredth_of_scikit_learns_best_of_ten() {
     for (name, golden) in golden() {
-        let spec =
-            TrainSpec { segments: golden.clusters.into(), starts: 10, ..TrainSpec::default() };
-        let best = kmeans::best_of(&dataset(&name), &spec, &Quiet).unwrap();
+        let ten = Kmeans { starts: Some(10), ..Kmeans::default() };
+        let best = kmeans::best_of(&dataset(&name), golden.clusters, &ten, 0, &Quiet).unwrap();
         let ratio = best.partition.inertia / golden.best_of_10;
         assert!(ratio <= 1.01, "{name}: {ratio} times scikit-learn's inertia");
-        let least = best.inertias.iter().copied().fold(f64::INFINITY, f64::min);
-        assert!((best.inertias[best.start] - least).abs() < f64::EPSILON);
+        let least = best.search.inertia_by_start.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!((best.search.inertia_by_start[best.search.start] - least).abs() < f64::EPSILON);
         assert!((best.partition.inertia - least).abs() < f64::EPSILON);
     }
 }
@@ -158,11 +158,10 @@ fn fewer_different_rows_than_segments_is_refused() {
     let data = Dataset::new(Array2::from_shape_fn((100, 2), |(row, _)| {
         f32::from(u8::try_from(row % 3).unwrap())
     }));
-    let spec = TrainSpec { segments: 4.into(), ..TrainSpec::default() };
-    let refused = kmeans::best_of(&data, &spec, &Quiet);
+    let refused = kmeans::best_of(&data, 4, &Kmeans::default(), 0, &Quiet);
     assert!(matches!(refused, Err(FitError::TooFewDistinct { distinct: 3, segments: 4 })));
-    let spec = TrainSpec { segments: 3.into(), ..TrainSpec::default() };
-    assert!(kmeans::best_of(&data, &spec, &Quiet).unwrap().partition.inertia < 1e-12);
+    let best = kmeans::best_of(&data, 3, &Kmeans::default(), 0, &Quiet).unwrap();
+    assert!(best.partition.inertia < 1e-12);
 }
 
 proptest! {
@@ -199,8 +198,8 @@ proptest! {
         let rows = cells.len() / 2;
         let matrix = Array2::from_shape_fn((rows, 2), |(r, c)| f32::from(cells[2 * r + c]));
         let data = Dataset::new(matrix.clone());
-        let spec = TrainSpec { segments: clusters.into(), starts: 2, seed, ..TrainSpec::default() };
-        let partition = match kmeans::best_of(&data, &spec, &Quiet) {
+        let twice = Kmeans { starts: Some(2), ..Kmeans::default() };
+        let partition = match kmeans::best_of(&data, clusters, &twice, seed, &Quiet) {
             Err(FitError::TooFewDistinct { .. }) => return Ok(()),
             found => found.unwrap().partition,
         };

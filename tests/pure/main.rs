@@ -13,6 +13,7 @@
 
 mod algorithms;
 mod artifact;
+mod competition;
 mod encode;
 mod feature_faults;
 mod feature_folds;

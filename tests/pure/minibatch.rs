@@ -2,8 +2,9 @@
 
 use ndarray::Array2;
 use segmentd::domain::stats::Rng;
+use segmentd::domain::train::kmeans::{self, Kmeans};
 use segmentd::domain::train::minibatch::{self, Streamed};
-use segmentd::domain::train::{Dataset, FitError, Segments, TrainSpec, kmeans};
+use segmentd::domain::train::{Dataset, FitError};
 
 use crate::model_support::{Quiet, normal};
 
@@ -41,8 +42,8 @@ fn mean_squared(rows: &Array2<f32>, centres: &Array2<f64>) -> f64 {
 fn one_pass_is_within_a_hundredth_of_all_passes() {
     let rows = rows(120_000, 1);
     let streamed = minibatch::fit(batches(&rows, 5000), GROUPS, 7, &Quiet).unwrap();
-    let spec = TrainSpec { segments: Segments::Exactly(GROUPS), starts: 1, ..TrainSpec::default() };
-    let whole = kmeans::best_of(&Dataset::new(rows.clone()), &spec, &Quiet).unwrap();
+    let once = Kmeans { starts: Some(1), ..Kmeans::default() };
+    let whole = kmeans::best_of(&Dataset::new(rows.clone()), GROUPS, &once, 0, &Quiet).unwrap();
     let (streamed_to, whole) =
         (mean_squared(&rows, &streamed.centres), whole.partition.inertia / 120_000.0);
     assert!(streamed_to <= 1.01 * whole, "{streamed_to} is more than {whole}");

@@ -8,7 +8,7 @@ use segmentd::domain::model::{Model, Scratch};
 use segmentd::domain::recheck::{Answerer, SHORTEST, Watch};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
-use segmentd::domain::train::{self, Search, TrainSpec};
+use segmentd::domain::train::{self, TrainSpec};
 
 use crate::feature_support::{event, state_of};
 use crate::form::{Parts, found, parts};
@@ -150,7 +150,7 @@ fn model(
             train::train_by(&spec, of, &rows, as_of, &Quiet, |fitted| {
                 let points: Vec<Vec<f32>> =
                     (0..fitted.rows()).map(|row| fitted.row(row).to_vec()).collect();
-                Ok((found(parts, &points, rng), Search::default()))
+                Ok(found(parts, &points, rng))
             })
         }
     };

@@ -30,8 +30,8 @@ fn stability(data: &Dataset, segments: usize, slices: &[Slices]) -> Stability {
     };
     let none = Dataset::new(Array2::zeros((0, 2)));
     let field = Field { train: data, validation: &none, slices, baseline: None };
-    let (board, _) = compete(field, &spec, &Quiet).unwrap();
-    board.entries[0].figures.stability.clone().unwrap()
+    let chosen = compete(field, &spec, &Quiet).unwrap();
+    chosen.leaderboard.entries[0].figures.stability.clone().unwrap()
 }
 
 #[test]

@@ -52,9 +52,10 @@ fn the_report_adds_up() {
     assert_eq!((report.rows, report.fitted_rows, report.held_out_rows), (2000, 1600, 400));
     assert_eq!(report.columns, trained.model.encoder().width());
     assert_eq!(report.sizes.iter().sum::<u64>(), 2000);
-    assert_eq!(report.inertia_by_start.len(), 4);
+    let search = report.search.as_ref().unwrap();
+    assert_eq!(search.inertia_by_start.len(), 4);
     // Prototypes are rounded to f32 after the clustering: all but equal.
-    let clustered = report.inertia_by_start[report.start];
+    let clustered = search.inertia_by_start[search.start];
     assert!((report.inertia / clustered - 1.0).abs() < 1e-5);
 
     let provenance = trained.model.provenance();
@@ -274,7 +275,7 @@ fn a_gate_that_nobody_passes_refuses_the_run_with_figures() {
     let gates = Gates { smallest_share: Some(0.4), ..Gates::default() };
     let refused = train(TrainSpec { gates, ..spec(4) }, &shop_features(), &shoppers(400, 1));
     let said = refused.unwrap_err().to_string();
-    assert!(said.contains("k-means 4: refused: smallest_share is 0."), "{said}");
+    assert!(said.contains("kmeans 4: refused: smallest_share is 0."), "{said}");
     assert!(said.contains("asked is 0.4"), "{said}");
 }
 

@@ -79,6 +79,7 @@ pub fn document() -> Value {
         schemas::native(),
         schemas::life(),
         schemas::training(),
+        schemas::choices(),
         schemas::segment(),
         inference::schemas(),
     ];

@@ -174,6 +174,13 @@ pub(super) fn training() -> Value {
                         },
                     },
                 ] },
+                "algorithms": {
+                    "type": "array",
+                    "items": { "$ref": "#/components/schemas/Algorithm" },
+                    "description": "Which compete. Those that find the number of segments themselves, dbscan and hdbscan, are tried once",
+                },
+                "distance": { "enum": ["euclidean", "cosine", "mahalanobis"], "default": "euclidean", "description": "What makes customers alike; kmedians always takes the Manhattan distance" },
+                "components": { "type": "number", "exclusiveMinimum": 0, "maximum": 1, "description": "Compare along the principal components that keep this share of the variance" },
                 "starts": { "type": "integer", "minimum": 1 },
                 "seed": { "type": "integer", "minimum": 0 },
                 "include": { "type": "array", "items": { "$ref": "#/components/schemas/FeatureChoice" } },
@@ -236,11 +243,32 @@ pub(super) fn training() -> Value {
                 },
             },
         },
+    })
+}
+
+/// What the parts of that are made of.
+pub(super) fn choices() -> Value {
+    json!({
         "FeatureChoice": {
             "type": "object",
             "additionalProperties": false,
             "required": ["feature", "reason"],
             "properties": { "feature": { "type": "string" }, "reason": { "type": "string" } },
+        },
+        "Algorithm": {
+            "description": "An algorithm by name, or with settings beside the name; what is left out has its default",
+            "oneOf": [
+                { "$ref": "#/components/schemas/AlgorithmName" },
+                {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": { "name": { "$ref": "#/components/schemas/AlgorithmName" } },
+                    "additionalProperties": { "description": "kmeans: starts, max_iterations, tolerance. bisecting_kmeans: starts. kmedians: starts, max_iterations. gaussian_mixture: covariance (diagonal or full), floor, tolerance, max_iterations. ward: max_rows, cells. consensus: runs, max_rows. dbscan: eps, min_samples, max_rows. hdbscan: min_cluster_size, min_samples, max_rows" },
+                },
+            ],
+        },
+        "AlgorithmName": {
+            "enum": ["kmeans", "bisecting_kmeans", "kmedians", "gaussian_mixture", "ward", "consensus", "dbscan", "hdbscan"],
         },
         "RowFilter": {
             "type": "object",

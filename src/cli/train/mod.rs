@@ -45,6 +45,12 @@ pub(super) struct Train {
     /// How many segments: a number, or a range to choose from, such as 4..8.
     #[arg(long, value_parser = segments)]
     segments: Option<Segments>,
+    /// Which algorithms compete, such as kmeans,ward.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    algorithms: Vec<String>,
+    /// euclidean, cosine or mahalanobis.
+    #[arg(long)]
+    distance: Option<String>,
     /// Random starts, of which the best is kept.
     #[arg(long)]
     starts: Option<usize>,
@@ -95,6 +101,8 @@ impl Train {
             changes.extend(value.map(|value| (name.to_owned(), value)));
         };
         set("segments", self.segments.map(serde_json::to_value).transpose()?);
+        set("algorithms", (!self.algorithms.is_empty()).then(|| self.algorithms.clone().into()));
+        set("distance", self.distance.clone().map(Value::from));
         set("starts", self.starts.map(Value::from));
         set("seed", self.seed.map(Value::from));
         set("sample", self.sample.map(Value::from));

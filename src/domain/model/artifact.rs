@@ -89,6 +89,9 @@ pub struct Provenance {
     /// The training spec as it was given, for people: reading a model never
     /// depends on what today's trainer understands.
     pub spec: serde_json::Value,
+    /// The algorithm that found the segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Box<str>>,
     pub seed: u64,
     /// The instant the feature rows describe.
     pub as_of: Timestamp,

@@ -5,21 +5,18 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::model::{MAX_PROTOTYPES, Metric};
-use crate::domain::stats::Rng;
+use crate::domain::model::MAX_PROTOTYPES;
 use crate::domain::train::bisect::{self, Bisecting};
 use crate::domain::train::consensus::{self, Consensus};
 use crate::domain::train::cover::{self, Cover};
 use crate::domain::train::density::{self, Dbscan, Hdbscan};
 use crate::domain::train::gmm::{self, Gmm};
 use crate::domain::train::hierarchy::{self, Tree, Ward};
+use crate::domain::train::kmeans::{self, Kmeans};
 use crate::domain::train::medians::{self, Medians};
 use crate::domain::train::mixture::Spread;
 use crate::domain::train::sample;
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans};
-
-/// The random stream of the first start of k-means; each has its own.
-const KMEANS_STREAM: u64 = 16;
+use crate::domain::train::{Clusters, Dataset, FitError, Progress, Search};
 
 /// An algorithm with its settings. Written as `"ward"`, or with settings as
 /// `{"name": "ward", "max_rows": 5000}`; what is not named has its default.
@@ -37,22 +34,6 @@ pub enum Algorithm {
     Hdbscan(Hdbscan),
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Kmeans {
-    /// Independent starts; the one of least inertia is kept.
-    pub starts: usize,
-    pub max_iterations: usize,
-    /// As scikit-learn's `tol`.
-    pub tolerance: f64,
-}
-
-impl Default for Kmeans {
-    fn default() -> Self {
-        Self { starts: 10, max_iterations: 300, tolerance: 1e-4 }
-    }
-}
-
 /// What an algorithm found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -64,6 +45,8 @@ pub struct Outcome {
     pub likelihood: Option<Likelihood>,
     /// Of a hierarchy.
     pub tree: Option<Nesting>,
+    /// Of k-means.
+    pub search: Option<Search>,
 }
 
 /// How well a mixture explains the rows, and at what price.
@@ -119,11 +102,18 @@ impl Algorithm {
         matches!(self, Self::Dbscan(_) | Self::Hdbscan(_))
     }
 
-    /// By which its prototypes are to be served.
-    pub fn metric(&self) -> Metric {
+    /// With no more random starts than these, to be run many times over.
+    #[must_use]
+    pub(super) fn with_at_most(self, starts: usize) -> Self {
         match self {
-            Self::Kmedians(_) => Metric::Manhattan,
-            _ => Metric::Euclidean,
+            Self::Kmeans(it) => {
+                Self::Kmeans(Kmeans { starts: Some(it.starts().min(starts)), ..it })
+            }
+            Self::BisectingKmeans(it) => {
+                Self::BisectingKmeans(Bisecting { starts: it.starts.min(starts) })
+            }
+            Self::Kmedians(it) => Self::Kmedians(Medians { starts: it.starts.min(starts), ..it }),
+            other => other,
         }
     }
 
@@ -132,9 +122,9 @@ impl Algorithm {
         let mut check = Check { path, faults };
         match self {
             Self::Kmeans(it) => {
-                check.count("starts", it.starts, 1, 1000);
-                check.count("max_iterations", it.max_iterations, 1, 10_000);
-                check.number("tolerance", it.tolerance, 0.0, 1.0);
+                check.count("starts", it.starts(), 1, 1000);
+                check.count("max_iterations", it.max_iterations(), 1, 10_000);
+                check.number("tolerance", it.tolerance(), 0.0, 1.0);
             }
             Self::BisectingKmeans(it) => check.count("starts", it.starts, 1, 1000),
             Self::Kmedians(it) => {
@@ -204,7 +194,11 @@ impl Algorithm {
             Ok(Outcome { fidelity: covered.fidelity, ..Outcome::exact(covered.clusters) })
         };
         match self {
-            Self::Kmeans(it) => kmeans(data, segments, it, seed, progress).map(Outcome::exact),
+            Self::Kmeans(it) => {
+                let best = kmeans::best_of(data, segments, it, seed, progress)?;
+                let found = Outcome::exact(best.partition.into());
+                Ok(Outcome { search: Some(best.search), ..found })
+            }
             Self::Kmedians(it) => {
                 medians::fit(data, segments, it, seed, progress).map(Outcome::exact)
             }
@@ -226,7 +220,7 @@ impl Algorithm {
 
 impl Outcome {
     fn exact(clusters: Clusters) -> Self {
-        Self { clusters, fidelity: 1.0, likelihood: None, tree: None }
+        Self { clusters, fidelity: 1.0, likelihood: None, tree: None, search: None }
     }
 }
 
@@ -314,31 +308,6 @@ fn refuse_not_finite(data: &Dataset) -> Result<(), FitError> {
 
 fn all_in(labels: &[u32]) -> Vec<Option<u32>> {
     labels.iter().copied().map(Some).collect()
-}
-
-fn kmeans(
-    data: &Dataset,
-    segments: usize,
-    settings: &Kmeans,
-    seed: u64,
-    progress: &dyn Progress,
-) -> Result<Clusters, FitError> {
-    let distinct = data.distinct_rows(segments);
-    let too_few = FitError::TooFewDistinct { distinct, segments };
-    if distinct < segments {
-        return Err(too_few);
-    }
-    let mut best: Option<kmeans::Partition> = None;
-    for start in 0..settings.starts {
-        let mut rng = Rng::new(seed, KMEANS_STREAM + start as u64);
-        let stop = (settings.max_iterations, settings.tolerance);
-        let found = kmeans::from_own_start(data, segments, stop, &mut rng, progress)?;
-        if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
-            best = Some(found);
-        }
-        progress.report("cluster", start as u64 + 1, settings.starts as u64);
-    }
-    best.map(Clusters::from).ok_or(too_few)
 }
 
 fn mixture(

@@ -1,13 +1,14 @@
 //! What every algorithm ends in: prototypes that one kernel can serve.
 //!
 //! A row belongs to the segment of the prototype that is nearest by
-//! Σ wⱼ (xⱼ − pⱼ)² + offset. k-means has one prototype a segment, all weights 1
+//! Σ wⱼ (xⱼ − pⱼ)² + offset, or by Σ wⱼ |xⱼ − pⱼ| + offset. k-means has one prototype a segment, all weights 1
 //! and no offset; a diagonal mixture has the inverse variances as weights and
 //! −2 ln(share) + Σ ln(variance) as offset, which is its own most likely
 //! component, exactly; density-based segments have several prototypes each.
 
 use ndarray::Array2;
 
+use crate::domain::model::Metric;
 use crate::domain::train::Dataset;
 use crate::domain::train::kmeans::Partition;
 
@@ -25,8 +26,9 @@ pub struct Clusters {
     /// One a prototype; `None`: all 0.
     pub offsets: Option<Vec<f64>>,
     /// One a segment: rows farther from its nearest prototype than this
-    /// (Euclidean, weighted) are noise. `None`: nobody is.
+    /// (by the metric, weighted) are noise. `None`: nobody is.
     pub reach: Option<Vec<f64>>,
+    pub metric: Metric,
 }
 
 impl Clusters {
@@ -42,21 +44,28 @@ impl Clusters {
             let mut nearest = (f64::INFINITY, f64::INFINITY, 0);
             for (index, prototype) in self.prototypes.rows().into_iter().enumerate() {
                 let segment = self.segment_of[index] as usize;
-                let square = |(x, p): (&f32, &f64)| (f64::from(*x) - p) * (f64::from(*x) - p);
+                let power = |(x, p): (&f32, &f64)| match self.metric {
+                    Metric::Euclidean => (f64::from(*x) - p) * (f64::from(*x) - p),
+                    Metric::Manhattan => (f64::from(*x) - p).abs(),
+                };
                 let pairs = row.iter().zip(prototype);
-                let squared: f64 = match &self.weights {
-                    None => pairs.map(square).sum(),
+                let sum: f64 = match &self.weights {
+                    None => pairs.map(power).sum(),
                     Some(weights) => {
-                        pairs.zip(weights.row(segment)).map(|(pair, w)| w * square(pair)).sum()
+                        pairs.zip(weights.row(segment)).map(|(pair, w)| w * power(pair)).sum()
                     }
                 };
-                let rank = squared + self.offsets.as_ref().map_or(0.0, |offsets| offsets[index]);
+                let rank = sum + self.offsets.as_ref().map_or(0.0, |offsets| offsets[index]);
                 if rank < nearest.0 {
-                    nearest = (rank, squared, segment);
+                    nearest = (rank, sum, segment);
                 }
             }
-            let (_, squared, segment) = nearest;
-            let within = |reach: &Vec<f64>| squared.sqrt() <= reach[segment];
+            let (_, sum, segment) = nearest;
+            let distance = match self.metric {
+                Metric::Euclidean => sum.sqrt(),
+                Metric::Manhattan => sum,
+            };
+            let within = |reach: &Vec<f64>| distance <= reach[segment];
             self.reach.as_ref().is_none_or(within).then_some(segment as u32)
         })
     }
@@ -71,6 +80,7 @@ impl From<Partition> for Clusters {
             weights: None,
             offsets: None,
             reach: None,
+            metric: Metric::Euclidean,
         }
     }
 }

@@ -8,11 +8,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::model::MAX_SEGMENTS;
 use crate::domain::stats::Rng;
 use crate::domain::train::agreement::Label;
-use crate::domain::train::kmeans::{self, BestOf};
+use crate::domain::train::algorithm::Algorithm;
 use crate::domain::train::quality::{Dispersion, silhouette};
-use crate::domain::train::select::{BaselineEntry, Cost, Entry, Figures, Leaderboard, rank};
+use crate::domain::train::select::{
+    BaselineEntry, Cost, Entry, Failed, Figures, Leaderboard, rank,
+};
 use crate::domain::train::spec::{Segments, TrainSpec};
 use crate::domain::train::stability::{Slices, Subject};
 use crate::domain::train::{Clusters, Dataset, FitError, Progress};
@@ -22,7 +25,7 @@ const SILHOUETTE_ROWS: usize = 10_000;
 const SILHOUETTE_STREAM: u64 = 3;
 /// Candidates tried for stability.
 const SHORTLIST: usize = 5;
-/// Each candidate's trials draw from streams of its own.
+/// The trials of each number of segments draw from streams of their own.
 const FIRST_TRIAL_STREAM: u64 = 1 << 32;
 const TRIAL_STREAMS: u64 = 1 << 12;
 /// Starts of each run that only checks stability.
@@ -55,57 +58,89 @@ impl Field<'_> {
     }
 }
 
-/// The candidates by segments, with their place in the order of trying.
+/// A candidate: its algorithm's place in the list, and its segments.
+type Key = (usize, usize);
+
 struct Tried {
     entry: Entry,
     clusters: Clusters,
 }
 
+/// What is to be fitted again, to more rows.
+#[derive(Debug)]
+pub struct Chosen {
+    pub leaderboard: Leaderboard,
+    /// Those of the first on the leaderboard.
+    pub algorithm: Algorithm,
+    pub segments: usize,
+    /// Of the rows of `train`.
+    pub clusters: Clusters,
+}
+
 /// Fits, measures and orders candidates; the first has passed every gate.
-/// The clusters are those of the first, for the rows of `train`.
 pub fn compete(
     field: Field<'_>,
     spec: &TrainSpec,
     progress: &dyn Progress,
-) -> Result<(Leaderboard, Clusters), FitError> {
-    let mut tried: BTreeMap<usize, Tried> = BTreeMap::new();
-    let mut refused = None;
-    let mut waiting = ladder(spec.segments);
+) -> Result<Chosen, FitError> {
+    let mut algorithms = spec.competitors();
+    let mut tried: BTreeMap<Key, Tried> = BTreeMap::new();
+    let mut failed = Vec::new();
+    let mut first_failure = None;
+    let mut waiting = first_candidates(&algorithms, spec.segments);
     let mut refined = false;
     let (mut done, mut total) = (0, waiting.len() as u64);
     while !waiting.is_empty() {
-        for segments in std::mem::take(&mut waiting) {
+        for (listed, segments) in std::mem::take(&mut waiting) {
             progress.report("candidates", done, total);
-            match attempt(&field, spec, segments, progress) {
-                Ok(candidate) => drop(tried.insert(segments, candidate)),
-                Err(error @ FitError::TooFewDistinct { .. }) => drop(refused.get_or_insert(error)),
+            let algorithm = &algorithms[listed];
+            match attempt(&field, spec, algorithm, (listed, segments), progress) {
+                Ok(candidate) => drop(tried.insert(key(&candidate.entry), candidate)),
+                Err(error) if error.is_of_one_candidate() => {
+                    failed.push(Failed {
+                        algorithm: algorithm.name().into(),
+                        listed,
+                        segments: (!algorithm.finds_number()).then_some(segments),
+                        reason: error.to_string(),
+                    });
+                    first_failure.get_or_insert(error);
+                }
                 Err(error) => return Err(error),
             }
             done += 1;
         }
         if !refined {
             refined = true;
-            waiting = between_neighbours(&tried, spec);
+            waiting = between_neighbours(&algorithms, &tried, spec);
             total += waiting.len() as u64;
         }
     }
     progress.report("candidates", done, total);
     if tried.is_empty()
-        && let Some(error) = refused
+        && let Some(error) = first_failure
     {
         return Err(error);
     }
-    try_stability(&field, spec, &mut tried, progress)?;
-    let leaderboard = ordered(&tried, field.baseline, spec);
-    let winner = leaderboard.winner().and_then(|entry| tried.remove(&entry.segments));
+    try_stability(&field, spec, &algorithms, &mut tried, progress)?;
+    let leaderboard = Leaderboard { failed, ..ordered(&tried, field.baseline, spec) };
+    let winner = leaderboard.winner().and_then(|entry| tried.remove(&key(entry)));
     match winner {
-        Some(winner) => Ok((leaderboard, winner.clusters)),
+        Some(Tried { entry, clusters }) => Ok(Chosen {
+            leaderboard,
+            algorithm: algorithms.swap_remove(entry.listed),
+            segments: entry.segments,
+            clusters,
+        }),
         None => Err(FitError::NoneQualifies { refusals: leaderboard.refusals() }),
     }
 }
 
+fn key(entry: &Entry) -> Key {
+    (entry.listed, entry.segments)
+}
+
 fn ordered(
-    tried: &BTreeMap<usize, Tried>,
+    tried: &BTreeMap<Key, Tried>,
     baseline: Option<BaselineEntry>,
     spec: &TrainSpec,
 ) -> Leaderboard {
@@ -116,16 +151,30 @@ fn ordered(
 fn attempt(
     field: &Field<'_>,
     spec: &TrainSpec,
-    segments: usize,
+    algorithm: &Algorithm,
+    (listed, segments): Key,
     progress: &dyn Progress,
 ) -> Result<Tried, FitError> {
     let quiet = Inside(progress);
     quiet.cost();
-    let best = fit_candidate(field.train, &with(spec, segments, spec.starts, spec.seed), &quiet)?;
-    let clusters = Clusters::from(best.partition);
+    let found = algorithm.find(field.train, segments, spec.seed, &quiet)?;
+    let mut clusters = found.clusters;
+    if clusters.segments() > MAX_SEGMENTS {
+        return Err(FitError::TooManySegments { found: clusters.segments() });
+    }
+    if found.fidelity < 1.0 {
+        // Judged by what would be served.
+        clusters.labels = clusters.place(field.train);
+    }
     let beside = clusters.place(field.validation);
     let figures = field.figures(spec.seed, &clusters.labels, &beside);
-    let entry = Entry::new("k-means", segments, figures, quiet.cost());
+    let segments = if algorithm.finds_number() { clusters.segments() } else { segments };
+    let entry = Entry {
+        listed,
+        likelihood: found.likelihood,
+        fidelity: found.fidelity,
+        ..Entry::new(algorithm.name(), segments, figures, quiet.cost())
+    };
     Ok(Tried { entry, clusters })
 }
 
@@ -133,22 +182,21 @@ fn attempt(
 fn try_stability(
     field: &Field<'_>,
     spec: &TrainSpec,
-    tried: &mut BTreeMap<usize, Tried>,
+    algorithms: &[Algorithm],
+    tried: &mut BTreeMap<Key, Tried>,
     progress: &dyn Progress,
 ) -> Result<(), FitError> {
     let so_far = ordered(tried, None, spec);
     let passed = so_far.entries.iter().filter(|entry| entry.passed());
-    let shortlist: Vec<usize> = passed.take(SHORTLIST).map(|entry| entry.segments).collect();
-    for (done, segments) in shortlist.iter().enumerate() {
+    let shortlist: Vec<Key> = passed.take(SHORTLIST).map(key).collect();
+    for (done, place) in shortlist.iter().enumerate() {
         progress.report("stability", done as u64, shortlist.len() as u64);
-        let Some(candidate) = tried.get_mut(segments) else { continue };
+        let Some(candidate) = tried.get_mut(place) else { continue };
+        let (listed, segments) = *place;
         let quiet = Inside(progress);
         quiet.cost();
-        let refit = |data: &Dataset, seed: u64| {
-            let starts = spec.starts.min(TRIAL_STARTS);
-            fit_candidate(data, &with(spec, *segments, starts, seed), &quiet)
-                .map(|best| best.partition.into())
-        };
+        let algorithm = algorithms[listed].clone().with_at_most(TRIAL_STARTS);
+        let refit = |data: &Dataset, seed: u64| algorithm.fit(data, segments, seed, &quiet);
         let subject = Subject {
             data: field.train,
             clusters: &candidate.clusters,
@@ -156,7 +204,7 @@ fn try_stability(
             refit: &refit,
             seed: spec.seed,
         };
-        let first_stream = FIRST_TRIAL_STREAM + TRIAL_STREAMS * *segments as u64;
+        let first_stream = FIRST_TRIAL_STREAM + TRIAL_STREAMS * segments as u64;
         let stability = subject.measure(&spec.stability, spec.seed, first_stream)?;
         candidate.entry.figures.stability = Some(stability);
         candidate.entry.cost = candidate.entry.cost.and(quiet.cost());
@@ -165,17 +213,12 @@ fn try_stability(
     Ok(())
 }
 
-/// The settings of one fit.
-pub(super) fn with(spec: &TrainSpec, segments: usize, starts: usize, seed: u64) -> TrainSpec {
-    TrainSpec { segments: Segments::Exactly(segments), starts, seed, ..spec.clone() }
-}
-
-fn fit_candidate(
-    data: &Dataset,
-    spec: &TrainSpec,
-    progress: &dyn Progress,
-) -> Result<BestOf, FitError> {
-    kmeans::best_of(data, spec, progress)
+fn first_candidates(algorithms: &[Algorithm], segments: Segments) -> Vec<Key> {
+    let of = |(listed, algorithm): (usize, &Algorithm)| {
+        let steps = if algorithm.finds_number() { vec![0] } else { ladder(segments) };
+        steps.into_iter().map(move |segments| (listed, segments))
+    };
+    algorithms.iter().enumerate().flat_map(of).collect()
 }
 
 /// The numbers of segments tried first: all of a narrow range, and its ends.
@@ -188,13 +231,23 @@ fn ladder(segments: Segments) -> Vec<usize> {
     steps
 }
 
-/// Those between the best candidate so far and the ones tried next to it.
-fn between_neighbours(tried: &BTreeMap<usize, Tried>, spec: &TrainSpec) -> Vec<usize> {
+/// Those between the best candidate so far and the ones of its algorithm that were
+/// tried next to it.
+fn between_neighbours(
+    algorithms: &[Algorithm],
+    tried: &BTreeMap<Key, Tried>,
+    spec: &TrainSpec,
+) -> Vec<Key> {
     let so_far = ordered(tried, None, spec);
-    let Some(best) = so_far.winner().map(|entry| entry.segments) else { return vec![] };
-    let below = tried.range(..best).next_back().map_or(best, |(segments, _)| *segments);
-    let above = tried.range(best + 1..).next().map_or(best, |(segments, _)| *segments);
-    (below..=above).filter(|segments| !tried.contains_key(segments)).collect()
+    let Some(best) = so_far.winner().filter(|best| !algorithms[best.listed].finds_number()) else {
+        return vec![];
+    };
+    let (listed, best) = key(best);
+    let segments = |(key, _): (&Key, &Tried)| key.1;
+    let below = tried.range((listed, 0)..(listed, best)).next_back().map_or(best, segments);
+    let above = tried.range((listed, best + 1)..(listed + 1, 0)).next().map_or(best, segments);
+    let between = (below..=above).map(|segments| (listed, segments));
+    between.filter(|candidate| !tried.contains_key(candidate)).collect()
 }
 
 /// Passes on whether to stop, and says nothing.

@@ -13,6 +13,7 @@ use ndarray::{Array2, Axis, concatenate};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::model::Metric;
 use crate::domain::stats::Rng;
 use crate::domain::train::{Clusters, Dataset, FitError, Progress, kmeans, rows, seed};
 
@@ -114,6 +115,7 @@ pub fn cover(
             weights: None,
             offsets: None,
             reach: served.reach,
+            metric: Metric::Euclidean,
         },
         fidelity: agreeing as f64 / data.rows().max(1) as f64,
     })

@@ -44,17 +44,17 @@ pub(super) fn finish(
     encoder: Encoder,
     encoded: &Dataset,
     split: &Split,
-    (found, search): (&Found, Search),
+    (found, search): (&Found, Option<Search>),
     progress: &dyn Progress,
 ) -> Result<Trained, FitError> {
     let points = match &found.projection {
         None => Cow::Borrowed(encoded),
         Some(projection) => Cow::Owned(shape::project(encoded, projection)),
     };
-    let Shape { form, placed, sizes, names } = Shape::of(found, &points)?;
+    let Shape { form, placed, sizes } = Shape::of(found, &points)?;
     let rows_digest = digest(given.rows);
     let spec = serde_json::to_value(given.settings).map_err(model::ArtifactError::from)?;
-    let names = names.unwrap_or_else(|| first_names(&given, &rows_digest, &spec, sizes.len()));
+    let names = first_names(&given, &rows_digest, &spec, sizes.len());
 
     let fitted = Fitted::measure(&form, &placed, split, sizes.len());
     let distance = |row: &usize| (placed[*row].segment, form.distance(placed[*row].power));
@@ -93,6 +93,7 @@ pub(super) fn finish(
         provenance: Provenance {
             code_version: env!("CARGO_PKG_VERSION").into(),
             spec,
+            algorithm: found.algorithm.clone(),
             seed: given.settings.seed,
             as_of: given.as_of,
             rows,
@@ -113,13 +114,12 @@ pub(super) fn finish(
         fitted_rows: split.fitted.len() as u64,
         held_out_rows: split.held_out.len() as u64,
         columns: encoded.columns(),
+        axes: points.columns(),
         left_out: left_out(given.defs, model.encoder()),
         sizes,
         unassigned,
         inertia: fitted.inertia,
-        iterations: search.iterations,
-        start: search.start,
-        inertia_by_start: search.inertia_by_start,
+        search,
         silhouette: fitted.silhouette,
         outliers,
         split: given.split_check,

@@ -9,6 +9,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::model::Metric;
 use crate::domain::stats::Rng;
 use crate::domain::train::cover::Cover;
 use crate::domain::train::mixture::{self, Density, Mixture, Spread, Sums};
@@ -106,6 +107,7 @@ impl Fitted {
             weights: Some(variances.select(rows, &used).mapv(f64::recip)),
             offsets: Some(used.iter().map(offset).collect()),
             reach: None,
+            metric: Metric::Euclidean,
         }
     }
 }

@@ -12,16 +12,56 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndarray::Array2;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::{self, Rng};
 use crate::domain::train::assign::{Assignment, Sums};
-use crate::domain::train::{Dataset, FitError, Progress, TrainSpec, seed, swap};
+use crate::domain::train::{Dataset, FitError, Progress, Search, seed, swap};
 
 /// The random stream of the first start; each start has its own.
 const FIRST_START_STREAM: u64 = 16;
 /// Rows of the sample that a start is made on: so many, and so many a cluster.
 const SAMPLE_ROWS: usize = 16_384;
 const SAMPLE_ROWS_PER_CLUSTER: usize = 512;
+
+/// Settings of k-means. What is left out is as the run has it, or its default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kmeans {
+    /// Independent k-means++ starts, of which the one of lowest inertia is kept.
+    /// 1..=1000, 10 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts: Option<usize>,
+    /// Lloyd iterations of one start at most. 1..=10000, 300 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_iterations: Option<usize>,
+    /// As scikit-learn's `tol`. 0..=1, 1e-4 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+}
+
+impl Kmeans {
+    /// This, and `run`'s settings where it has none.
+    pub(super) fn or(&self, run: &Self) -> Self {
+        Self {
+            starts: self.starts.or(run.starts),
+            max_iterations: self.max_iterations.or(run.max_iterations),
+            tolerance: self.tolerance.or(run.tolerance),
+        }
+    }
+
+    pub(super) fn starts(&self) -> usize {
+        self.starts.unwrap_or(10)
+    }
+
+    pub(super) fn max_iterations(&self) -> usize {
+        self.max_iterations.unwrap_or(300)
+    }
+
+    pub(super) fn tolerance(&self) -> f64 {
+        self.tolerance.unwrap_or(1e-4)
+    }
+}
 
 /// One complete outcome of clustering. Starts compete by whole partitions:
 /// labels, centres and inertia never come from different ones.
@@ -41,49 +81,48 @@ pub struct Partition {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BestOf {
     pub partition: Partition,
-    /// The start that won.
-    pub start: usize,
-    /// The inertia each start ended with.
-    pub inertias: Vec<f64>,
+    pub search: Search,
 }
 
-/// Runs `spec.starts` k-means++ starts and keeps the one of lowest inertia,
-/// of equal ones the first. Uses the current rayon pool; the result does not
-/// depend on its size.
+/// Runs the starts and keeps the one of lowest inertia, of equal ones the first.
+/// Uses the current rayon pool; the result does not depend on its size.
 pub fn best_of(
     data: &Dataset,
-    spec: &TrainSpec,
+    clusters: usize,
+    settings: &Kmeans,
+    seed: u64,
     progress: &dyn Progress,
 ) -> Result<BestOf, FitError> {
-    let clusters = spec.segments.fewest();
+    let starts = settings.starts();
     let distinct = data.distinct_rows(clusters);
     if distinct < clusters {
         return Err(FitError::TooFewDistinct { distinct, segments: clusters });
     }
     let finished = AtomicU64::new(0);
-    let partitions = (0..spec.starts)
+    let partitions = (0..starts)
         .into_par_iter()
         .map(|start| {
-            let mut rng = Rng::new(spec.seed, FIRST_START_STREAM + start as u64);
-            let stop = (spec.max_iterations, spec.tolerance);
+            let mut rng = Rng::new(seed, FIRST_START_STREAM + start as u64);
+            let stop = (settings.max_iterations(), settings.tolerance());
             let partition = from_own_start(data, clusters, stop, &mut rng, progress)?;
             let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
-            progress.report("cluster", done, spec.starts as u64);
+            progress.report("cluster", done, starts as u64);
             Ok(partition)
         })
         .collect::<Result<Vec<_>, FitError>>()?;
 
-    let inertias: Vec<f64> = partitions.iter().map(|partition| partition.inertia).collect();
+    let inertia_by_start: Vec<f64> = partitions.iter().map(|partition| partition.inertia).collect();
     let (start, partition) = partitions
         .into_iter()
         .enumerate()
         .min_by(|(_, a), (_, b)| a.inertia.total_cmp(&b.inertia))
         .ok_or(FitError::TooFewDistinct { distinct, segments: clusters })?;
-    Ok(BestOf { partition, start, inertias })
+    let search = Search { iterations: partition.iterations, start, inertia_by_start };
+    Ok(BestOf { partition, search })
 }
 
 /// [`lloyd`] from centres of its own choice; `stop`: its iterations and tolerance.
-pub(super) fn from_own_start(
+fn from_own_start(
     data: &Dataset,
     clusters: usize,
     stop: (usize, f64),

@@ -9,6 +9,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::model::Metric;
 use crate::domain::stats::Rng;
 use crate::domain::train::{Clusters, Dataset, FitError, Progress, rows};
 
@@ -67,6 +68,7 @@ pub fn fit(
         weights: None,
         offsets: None,
         reach: None,
+        metric: Metric::Manhattan,
     })
 }
 

@@ -38,6 +38,7 @@ pub mod medians;
 pub mod axes;
 pub mod pca;
 pub mod whiten;
+mod space;
 pub mod algorithm;
 pub mod minibatch;
 mod profile;
@@ -53,7 +54,7 @@ use serde::Serialize;
 
 use crate::domain::encode;
 use crate::domain::fault::Faults;
-use crate::domain::model::{ArtifactError, Model};
+use crate::domain::model::{ArtifactError, MAX_SEGMENTS, Model};
 use crate::domain::train::select::{Cost, Leaderboard};
 use crate::domain::train::split::SplitCheck;
 
@@ -64,6 +65,7 @@ pub use dataset::Dataset;
 pub use gather::{DataReport, Gather};
 pub use run::{train, train_by};
 pub use shape::Found;
+pub use space::Distance;
 pub use spec::{CheckedSpec, SegmentRange, Segments, TrainSpec};
 
 /// Random streams of one seed. The silhouette's sample takes 3, the starts of
@@ -115,12 +117,31 @@ pub enum FitError {
          `min_cluster_size` or `min_samples`, or raise `eps`"
     )]
     AllNoise { rows: usize },
+    #[error("it finds {found} segments, a model has {MAX_SEGMENTS} at most")]
+    TooManySegments { found: usize },
+    #[error("the encoded columns differ too little, or too much, to take other axes of them")]
+    Axes,
     #[error("training was stopped before it was finished")]
     Stopped,
     #[error(transparent)]
     Encoder(#[from] encode::FitError),
     #[error("the trained model does not pass its own checks: {0}")]
     Artifact(#[from] ArtifactError),
+}
+
+impl FitError {
+    /// Whether another algorithm, or another number of segments, may do with these
+    /// rows.
+    pub fn is_of_one_candidate(&self) -> bool {
+        matches!(
+            self,
+            Self::TooFewDistinct { .. }
+                | Self::EmptySegment { .. }
+                | Self::Degenerate { .. }
+                | Self::AllNoise { .. }
+                | Self::TooManySegments { .. }
+        )
+    }
 }
 
 /// A finished run.
@@ -142,6 +163,8 @@ pub struct TrainReport {
     pub held_out_rows: u64,
     /// Width of the encoded vector.
     pub columns: usize,
+    /// Along how many axes rows are compared: the columns, or the components kept.
+    pub axes: usize,
     /// Features with an encoding that had no value in any fitted row.
     pub left_out: Vec<Box<str>>,
     /// Rows in each segment, in the order of the segments.
@@ -150,12 +173,9 @@ pub struct TrainReport {
     pub unassigned: u64,
     /// Sum of squared distances of the fitted rows to their prototypes.
     pub inertia: f64,
-    /// Lloyd iterations of the winning start.
-    pub iterations: usize,
-    /// The start that won, counted from 0.
-    pub start: usize,
-    /// The inertia each start ended with.
-    pub inertia_by_start: Vec<f64>,
+    /// Of k-means.
+    #[serde(flatten)]
+    pub search: Option<Search>,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
     /// One half of the held-out rows, how far they are from everything judged by
@@ -179,8 +199,8 @@ pub struct OutlierCheck {
     pub flagged: u64,
 }
 
-/// How the clusters of a run were come by.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// How k-means came by its clusters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Search {
     /// Iterations of the winning start.
     pub iterations: usize,

@@ -3,7 +3,8 @@
 use crate::domain::model::oddity::{BINS, Oddity, bin};
 use crate::domain::model::{Prototypes, Ranks};
 use crate::domain::stats;
-use crate::domain::train::{Dataset, FitError, Progress, TrainSpec, kmeans};
+use crate::domain::train::kmeans::{self, Kmeans};
+use crate::domain::train::{Dataset, FitError, Progress};
 
 /// A column's bins reach so many standard deviations to both sides of its mean.
 const REACH: f64 = 4.0;
@@ -88,14 +89,11 @@ fn common_cells(
 ) -> Result<Prototypes, FitError> {
     let step = fitted.rows().div_ceil(CELL_ROWS).max(1);
     let some = fitted.select(&(0..fitted.rows()).step_by(step).collect::<Vec<_>>());
-    let spec = TrainSpec {
-        segments: some.distinct_rows(CELLS).into(),
-        starts: 1,
-        max_iterations: CELL_ITERATIONS,
-        seed: seed ^ SEED,
-        ..TrainSpec::default()
-    };
-    let partition = kmeans::best_of(&some, &spec, &Unseen(progress))?.partition;
+    let settings =
+        Kmeans { starts: Some(1), max_iterations: Some(CELL_ITERATIONS), tolerance: None };
+    let cells = some.distinct_rows(CELLS);
+    let progress = Unseen(progress);
+    let partition = kmeans::best_of(&some, cells, &settings, seed ^ SEED, &progress)?.partition;
     let mut counts = vec![0_usize; partition.centres.nrows()];
     for label in &partition.labels {
         counts[*label as usize] += 1;

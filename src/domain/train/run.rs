@@ -6,14 +6,14 @@ use crate::domain::id::FeatureSetId;
 use crate::domain::stats::Rng;
 use crate::domain::time::Timestamp;
 use crate::domain::train::baseline::Baseline;
-use crate::domain::train::compete::{self, Field, compete};
+use crate::domain::train::compete::{Chosen, Field, compete};
 use crate::domain::train::select::{BaselineEntry, Leaderboard};
 use crate::domain::train::shape::Found;
 use crate::domain::train::split::Split;
 use crate::domain::train::stability::Slices;
 use crate::domain::train::{
     CheckedSpec, Dataset, FitError, Progress, SPLIT_STREAM, Search, TrainSpec, Trained, choice,
-    finish, gather, kmeans,
+    finish, gather, space,
 };
 
 /// Chooses and splits `rows`, fits the encoder, lets candidates compete, fits
@@ -32,18 +32,18 @@ pub fn train(
 ) -> Result<Trained, FitError> {
     let settings = spec.spec();
     let prepared = Prepared::new(settings, defs, rows, progress)?;
-    let leaderboard = prepared.choose(settings, defs, progress)?;
-    let segments = leaderboard.winner().map_or(settings.segments.fewest(), |best| best.segments);
-    let settings_of_fit = compete::with(settings, segments, settings.starts, settings.seed);
-    let best = kmeans::best_of(&prepared.fitted(), &settings_of_fit, progress)?;
-    let search = Search {
-        iterations: best.partition.iterations,
-        start: best.start,
-        inertia_by_start: best.inertias,
+    let chosen = prepared.choose(settings, defs, progress)?;
+    let fitted = prepared.fitted();
+    let projection = space::fit(settings, &fitted)?;
+    let points = space::through(projection.as_ref(), fitted);
+    let outcome = chosen.algorithm.find(&points, chosen.segments, settings.seed, progress)?;
+    let found = Found {
+        clusters: outcome.clusters,
+        projection,
+        algorithm: Some(chosen.algorithm.name().into()),
     };
-    let found = Found::plain(best.partition.into());
     let of = (feature_set, defs);
-    prepared.finish(settings, of, as_of, (&found, search), leaderboard, progress)
+    prepared.finish(settings, of, as_of, (&found, outcome.search), chosen.leaderboard, progress)
 }
 
 /// [`train`] by one algorithm that has no competitors; it is given the fitted
@@ -54,13 +54,13 @@ pub fn train_by(
     rows: &[FeatureRow],
     as_of: Timestamp,
     progress: &dyn Progress,
-    algorithm: impl FnOnce(&Dataset) -> Result<(Found, Search), FitError>,
+    algorithm: impl FnOnce(&Dataset) -> Result<Found, FitError>,
 ) -> Result<Trained, FitError> {
     let settings = spec.spec();
     let prepared = Prepared::new(settings, defs, rows, progress)?;
-    let (found, search) = algorithm(&prepared.fitted())?;
+    let found = algorithm(&prepared.fitted())?;
     let alone = Leaderboard::default();
-    prepared.finish(settings, (feature_set, defs), as_of, (&found, search), alone, progress)
+    prepared.finish(settings, (feature_set, defs), as_of, (&found, None), alone, progress)
 }
 
 /// The rows trained on, split and encoded.
@@ -105,7 +105,7 @@ impl Prepared {
         settings: &TrainSpec,
         defs: &[FeatureDef],
         progress: &dyn Progress,
-    ) -> Result<Leaderboard, FitError> {
+    ) -> Result<Chosen, FitError> {
         let of = |places: &[usize]| places.iter().map(|row| &self.rows[*row]).collect::<Vec<_>>();
         let (raw, raw_validation) = (of(&self.split.train), of(&self.split.validation));
         let slices: Vec<Slices> = settings
@@ -118,6 +118,9 @@ impl Prepared {
             .collect();
         let train = self.encoded.select(&self.split.train);
         let validation = self.encoded.select(&self.split.validation);
+        let projection = space::fit(settings, &train)?;
+        let train = space::through(projection.as_ref(), train);
+        let validation = space::through(projection.as_ref(), validation);
         let mut field =
             Field { train: &train, validation: &validation, slices: &slices, baseline: None };
 
@@ -132,8 +135,7 @@ impl Prepared {
             }
         });
         progress.report("baseline", 1, 1);
-        let (leaderboard, _) = compete(field, settings, progress)?;
-        Ok(leaderboard)
+        compete(field, settings, progress)
     }
 
     fn finish(
@@ -141,7 +143,7 @@ impl Prepared {
         settings: &TrainSpec,
         (feature_set, defs): (&FeatureSetId, &[FeatureDef]),
         as_of: Timestamp,
-        found: (&Found, Search),
+        found: (&Found, Option<Search>),
         leaderboard: Leaderboard,
         progress: &dyn Progress,
     ) -> Result<Trained, FitError> {

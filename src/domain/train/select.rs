@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::fault::{Fault, Faults};
+use crate::domain::train::algorithm::Likelihood;
 use crate::domain::train::quality::{Dispersion, Estimate};
 use crate::domain::train::spec::within;
 use crate::domain::train::stability::Stability;
@@ -171,9 +172,16 @@ pub struct GateOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Entry {
     pub algorithm: Box<str>,
-    /// Segments asked for.
+    /// Its place in the spec's `algorithms`, from 0.
+    pub listed: usize,
+    /// Segments asked for, or found where the algorithm finds their number.
     pub segments: usize,
     pub figures: Figures,
+    /// Of a mixture: how well it explains the rows, and at what price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub likelihood: Option<Likelihood>,
+    /// Share of the rows that serving puts where the algorithm had them.
+    pub fidelity: f64,
     pub gates: Vec<GateOutcome>,
     /// What it has more than the baseline; `None` without one.
     pub over_baseline: Option<Margin>,
@@ -183,11 +191,15 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Of the algorithm listed first, served exactly.
     pub fn new(algorithm: &str, segments: usize, figures: Figures, cost: Cost) -> Self {
         Self {
             algorithm: algorithm.into(),
+            listed: 0,
             segments,
             figures,
+            likelihood: None,
+            fidelity: 1.0,
             gates: vec![],
             over_baseline: None,
             reason: String::new(),
@@ -229,6 +241,19 @@ pub struct BaselineEntry {
 pub struct Leaderboard {
     pub baseline: Option<BaselineEntry>,
     pub entries: Vec<Entry>,
+    /// Those that came to nothing on these rows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Failed>,
+}
+
+/// A candidate without segments to show.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Failed {
+    pub algorithm: Box<str>,
+    pub listed: usize,
+    /// Segments asked for; `None`: the algorithm finds their number.
+    pub segments: Option<usize>,
+    pub reason: String,
 }
 
 impl Leaderboard {
@@ -300,7 +325,7 @@ pub fn rank(
     }
     entries.extend(behind);
     entries.extend(refused);
-    Leaderboard { baseline, entries }
+    Leaderboard { baseline, entries, failed: vec![] }
 }
 
 fn why_first(passed: &[Entry], first: usize, tied: usize, points: f64) -> String {

@@ -4,7 +4,7 @@
 use ndarray::Array2;
 
 use crate::domain::encode::Projection;
-use crate::domain::model::{Form, MAX_SEGMENTS, Metric, Near, Prototypes, SegmentName};
+use crate::domain::model::{Form, MAX_SEGMENTS, Near, Prototypes};
 use crate::domain::train::{Clusters, Dataset, FitError};
 
 /// What an algorithm found, and how it looked at the rows.
@@ -13,16 +13,14 @@ pub struct Found {
     pub clusters: Clusters,
     /// Through which it saw the encoded rows; the clusters are in its image.
     pub projection: Option<Projection>,
-    pub metric: Metric,
-    /// One a segment, in the order of the clusters; `None`: a first model, whose
-    /// segments are new.
-    pub names: Option<Vec<SegmentName>>,
+    /// By name; `None`: none of ours.
+    pub algorithm: Option<Box<str>>,
 }
 
 impl Found {
-    /// Clusters of the encoded rows themselves, by Euclidean distance, all new.
+    /// Clusters of the encoded rows themselves, by whomever.
     pub fn plain(clusters: Clusters) -> Self {
-        Self { clusters, projection: None, metric: Metric::Euclidean, names: None }
+        Self { clusters, projection: None, algorithm: None }
     }
 }
 
@@ -32,8 +30,6 @@ pub(super) struct Shape {
     pub(super) placed: Vec<Near>,
     /// Rows in each segment.
     pub(super) sizes: Vec<u64>,
-    /// One a segment, where they were given.
-    pub(super) names: Option<Vec<SegmentName>>,
 }
 
 impl Shape {
@@ -48,10 +44,7 @@ impl Shape {
         if let Some(segment) = sizes.iter().position(|size| *size == 0) {
             return Err(FitError::EmptySegment { segment, segments });
         }
-        let names = found.names.as_ref();
-        let names =
-            names.map(|names| order.iter().filter_map(|old| names.get(*old).cloned()).collect());
-        Ok(Self { form, placed, sizes, names })
+        Ok(Self { form, placed, sizes })
     }
 }
 
@@ -104,7 +97,7 @@ fn form(found: &Found) -> Result<Form, FitError> {
             narrow(&mut offsets.iter().map(|offset| offset - least))
         }),
         reach: clusters.reach.as_ref().map(|r| narrow(&mut r.iter().copied())).unwrap_or_default(),
-        metric: found.metric,
+        metric: clusters.metric,
     })
 }
 

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::FeatureDef;
 use crate::domain::model::MAX_SEGMENTS;
+use crate::domain::train::algorithm::Algorithm;
 use crate::domain::train::baseline::RfmFeatures;
 use crate::domain::train::choice::{FeatureChoice, Filter};
+use crate::domain::train::kmeans::Kmeans;
 use crate::domain::train::select::{Gates, Weights};
+use crate::domain::train::space::Distance;
 use crate::domain::train::stability::Trials;
 
 /// Settings of one training run. Only the checked kind can train.
@@ -19,7 +22,16 @@ use crate::domain::train::stability::Trials;
 pub struct TrainSpec {
     /// Segments to find, 1..=256: a number, or a range to choose from.
     pub segments: Segments,
-    /// Independent k-means++ starts; the one of lowest inertia wins. 1..=1000.
+    /// Which algorithms compete; those that find the number of segments themselves
+    /// are tried once. Empty: k-means alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub algorithms: Vec<Algorithm>,
+    pub distance: Distance,
+    /// Rows are compared along the principal components that keep this share of
+    /// their variance, above 0 and at most 1. `None`: by the encoded columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub components: Option<f64>,
+    /// Independent starts of k-means; the one of lowest inertia wins. 1..=1000.
     pub starts: usize,
     /// Lloyd iterations of one start at most, 1..=10000.
     pub max_iterations: usize,
@@ -102,6 +114,9 @@ impl Default for TrainSpec {
     fn default() -> Self {
         Self {
             segments: Segments::Exactly(6),
+            algorithms: vec![],
+            distance: Distance::Euclidean,
+            components: None,
             starts: 10,
             max_iterations: 300,
             tolerance: 1e-4,
@@ -133,10 +148,36 @@ impl CheckedSpec {
 }
 
 impl TrainSpec {
+    /// What competes, with all its settings.
+    pub fn competitors(&self) -> Vec<Algorithm> {
+        let run = Kmeans {
+            starts: Some(self.starts),
+            max_iterations: Some(self.max_iterations),
+            tolerance: Some(self.tolerance),
+        };
+        if self.algorithms.is_empty() {
+            return vec![Algorithm::Kmeans(run)];
+        }
+        let complete = |listed: &Algorithm| match listed {
+            Algorithm::Kmeans(own) => Algorithm::Kmeans(own.or(&run)),
+            other => other.clone(),
+        };
+        self.algorithms.iter().map(complete).collect()
+    }
+
     /// Every setting that is out of range, at once.
     pub fn check(self) -> Result<CheckedSpec, Faults> {
         let mut faults = Faults::default();
         self.check_segments(&mut faults);
+        for (place, algorithm) in self.algorithms.iter().enumerate() {
+            algorithm.check(&format!("algorithms[{place}]"), &mut faults);
+        }
+        if let Some(share) = self.components
+            && !(share > 0.0 && share <= 1.0)
+        {
+            let problem = format!("must be above 0 and at most 1, is {share}");
+            faults.push(Fault::new("components", problem));
+        }
         within(&mut faults, "starts", self.starts, 1..=1000);
         within(&mut faults, "max_iterations", self.max_iterations, 1..=10_000);
         within(&mut faults, "tolerance", self.tolerance, 0.0..=1.0);

@@ -58,6 +58,9 @@ pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
         } else {
             Segments::Within(SegmentRange { from: s.segments, to: s.segments_to })
         },
+        algorithms: s.algorithms.clone(),
+        distance: s.distance,
+        components: s.components,
         starts: s.starts,
         max_iterations: s.max_iterations,
         tolerance: s.tolerance,
