@@ -85,6 +85,28 @@ fn several_compete_on_one_leaderboard() {
     assert!(matches!(refused, FitError::AllNoise { .. }), "{refused}");
 }
 
+/// Four groups on a line, two and two near each other.
+#[test]
+fn a_hierarchy_tells_which_segments_join() {
+    let mut rng = Rng::new(6, 0);
+    let at = [0.0, 4.0, 20.0, 26.0];
+    let rows = rows((0..400).map(|i| vec![at[i % 4] + 0.2 * normal(&mut rng)]));
+    let asked = TrainSpec { algorithms: vec![named("\"ward\"")], ..spec(4) };
+    let trained = train(asked, &plain(1), &rows).unwrap();
+    let served = served(&trained, &rows[..4]);
+    let place = |group: usize| served[group].unwrap() as u32;
+    let sides = |join: usize| {
+        let join = &trained.report.joins[join];
+        std::collections::BTreeSet::from([join.a, join.b])
+    };
+    assert_eq!(trained.report.joins.len(), 3);
+    assert_eq!(sides(0), [place(0), place(1)].into());
+    assert_eq!(sides(1), [place(2), place(3)].into());
+    assert_eq!(sides(2), [4, 5].into());
+    assert!(trained.report.joins.is_sorted_by(|a, b| a.height < b.height));
+    assert!((trained.report.joins[2].size - trained.report.fitted_rows as f64).abs() < 0.5);
+}
+
 /// Two rays from the origin: the angle tells them apart, the distance does not.
 #[test]
 fn cosine_heeds_the_angle_alone() {

@@ -105,6 +105,7 @@ pub(crate) fn found(parts: Parts, rows: &[Vec<f32>], rng: &mut Rng) -> Found {
         },
         projection,
         algorithm: None,
+        tree: None,
     }
 }
 

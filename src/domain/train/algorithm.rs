@@ -43,8 +43,8 @@ pub struct Outcome {
     pub fidelity: f64,
     /// Of a mixture.
     pub likelihood: Option<Likelihood>,
-    /// Of a hierarchy.
-    pub tree: Option<Nesting>,
+    /// Of a hierarchy: how the clusters join into fewer and fewer.
+    pub tree: Option<Tree>,
     /// Of k-means.
     pub search: Option<Search>,
 }
@@ -59,14 +59,6 @@ pub struct Likelihood {
     pub bic: f64,
     /// Akaike's criterion; less is better.
     pub aic: f64,
-}
-
-/// A hierarchy and where the rows are in it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Nesting {
-    pub tree: Tree,
-    /// One a row: its leaf.
-    pub leaf_of: Vec<u32>,
 }
 
 impl Algorithm {
@@ -208,8 +200,14 @@ impl Algorithm {
             Self::GaussianMixture(it) => mixture(data, segments, it, seed, progress),
             Self::Ward(it) => {
                 let found = hierarchy::fit(data, segments, it, seed, progress)?;
-                let tree = Some(Nesting { tree: found.tree, leaf_of: found.leaf_of });
-                Ok(Outcome { tree, ..covered(&all_in(&found.labels))? })
+                let outcome = covered(&all_in(&found.labels))?;
+                let mut names = vec![0; segments];
+                for (part, cluster) in
+                    found.labels.iter().zip(sample::numbered(&all_in(&found.labels)))
+                {
+                    names[*part as usize] = cluster.unwrap_or_default();
+                }
+                Ok(Outcome { tree: Some(found.tree.above(segments, &names)), ..outcome })
             }
             Self::Consensus(it) => covered(&consensus::fit(data, segments, it, seed, progress)?),
             Self::Dbscan(it) => covered(&density::dbscan(data, it, seed, progress)?),

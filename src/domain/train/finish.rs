@@ -51,7 +51,7 @@ pub(super) fn finish(
         None => Cow::Borrowed(encoded),
         Some(projection) => Cow::Owned(shape::project(encoded, projection)),
     };
-    let Shape { form, placed, sizes } = Shape::of(found, &points)?;
+    let Shape { form, placed, sizes, joins } = Shape::of(found, &points)?;
     let rows_digest = digest(given.rows);
     let spec = serde_json::to_value(given.settings).map_err(model::ArtifactError::from)?;
     let names = first_names(&given, &rows_digest, &spec, sizes.len());
@@ -117,6 +117,7 @@ pub(super) fn finish(
         axes: points.columns(),
         left_out: left_out(given.defs, model.encoder()),
         sizes,
+        joins,
         unassigned,
         inertia: fitted.inertia,
         search,

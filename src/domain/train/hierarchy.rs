@@ -54,7 +54,7 @@ impl Tree {
     /// One a leaf: its part when the last `parts` − 1 merges are undone, in the order
     /// of their first leaves. A cut into more parts divides each of these.
     pub fn cut(&self, parts: usize) -> Vec<u32> {
-        let kept = (self.merges.len() + 1).saturating_sub(parts.max(1));
+        let kept = self.kept(parts);
         let mut joined = Parts::new(self.leaves + kept);
         for (node, merge) in self.merges.iter().take(kept).enumerate() {
             let node = (self.leaves + node) as u32;
@@ -69,15 +69,37 @@ impl Tree {
             })
             .collect()
     }
+
+    /// What is above that cut: leaf i of this is the part `names[i]` stands for.
+    #[must_use]
+    pub fn above(&self, parts: usize, names: &[u32]) -> Self {
+        let kept = self.kept(parts);
+        let leaves = self.leaves - kept;
+        let mut node: Vec<u32> = self.cut(parts).iter().map(|part| names[*part as usize]).collect();
+        for (place, merge) in self.merges.iter().enumerate() {
+            let is_above = place.checked_sub(kept).map(|place| (leaves + place) as u32);
+            node.push(is_above.unwrap_or(node[merge.a as usize]));
+        }
+        let merges = self.merges[kept..].iter().map(|merge| Merge {
+            a: node[merge.a as usize],
+            b: node[merge.b as usize],
+            ..*merge
+        });
+        Self { leaves, merges: merges.collect() }
+    }
+
+    /// Merges below a cut into so many parts.
+    fn kept(&self, parts: usize) -> usize {
+        (self.merges.len() + 1).saturating_sub(parts.max(1))
+    }
 }
 
 /// A hierarchy of rows, cut.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hierarchy {
+    /// Its leaves are rows, or cells of rows.
     pub tree: Tree,
-    /// One a row: the leaf it is in.
-    pub leaf_of: Vec<u32>,
-    /// One a row.
+    /// One a row: its part, as the cut numbers them.
     pub labels: Vec<u32>,
 }
 
@@ -100,7 +122,7 @@ pub fn fit(
     let tree = ward(&cells.centres, &cells.sizes, progress)?;
     let parts = tree.cut(segments);
     let labels = cells.of_row.iter().map(|leaf| parts[*leaf as usize]).collect();
-    Ok(Hierarchy { tree, leaf_of: cells.of_row, labels })
+    Ok(Hierarchy { tree, labels })
 }
 
 /// The hierarchy of `points` (`leaves`, `n_columns`) that stand for `sizes`

@@ -55,6 +55,7 @@ use serde::Serialize;
 use crate::domain::encode;
 use crate::domain::fault::Faults;
 use crate::domain::model::{ArtifactError, MAX_SEGMENTS, Model};
+use crate::domain::train::hierarchy::Merge;
 use crate::domain::train::select::{Cost, Leaderboard};
 use crate::domain::train::split::SplitCheck;
 
@@ -169,6 +170,10 @@ pub struct TrainReport {
     pub left_out: Vec<Box<str>>,
     /// Rows in each segment, in the order of the segments.
     pub sizes: Vec<u64>,
+    /// Of a hierarchy: which segments join first when there are to be fewer. 0 is the
+    /// first segment; their number + i is what join i made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Merge>,
     /// Rows in none.
     pub unassigned: u64,
     /// Sum of squared distances of the fitted rows to their prototypes.

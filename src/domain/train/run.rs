@@ -41,6 +41,7 @@ pub fn train(
         clusters: outcome.clusters,
         projection,
         algorithm: Some(chosen.algorithm.name().into()),
+        tree: outcome.tree,
     };
     let of = (feature_set, defs);
     prepared.finish(settings, of, as_of, (&found, outcome.search), chosen.leaderboard, progress)

@@ -5,6 +5,7 @@ use ndarray::Array2;
 
 use crate::domain::encode::Projection;
 use crate::domain::model::{Form, MAX_SEGMENTS, Near, Prototypes};
+use crate::domain::train::hierarchy::{Merge, Tree};
 use crate::domain::train::{Clusters, Dataset, FitError};
 
 /// What an algorithm found, and how it looked at the rows.
@@ -15,12 +16,14 @@ pub struct Found {
     pub projection: Option<Projection>,
     /// By name; `None`: none of ours.
     pub algorithm: Option<Box<str>>,
+    /// Of a hierarchy: how the clusters join.
+    pub tree: Option<Tree>,
 }
 
 impl Found {
     /// Clusters of the encoded rows themselves, by whomever.
     pub fn plain(clusters: Clusters) -> Self {
-        Self { clusters, projection: None, algorithm: None }
+        Self { clusters, projection: None, algorithm: None, tree: None }
     }
 }
 
@@ -30,6 +33,8 @@ pub(super) struct Shape {
     pub(super) placed: Vec<Near>,
     /// Rows in each segment.
     pub(super) sizes: Vec<u64>,
+    /// Of a hierarchy: which segments join.
+    pub(super) joins: Vec<Merge>,
 }
 
 impl Shape {
@@ -44,7 +49,8 @@ impl Shape {
         if let Some(segment) = sizes.iter().position(|size| *size == 0) {
             return Err(FitError::EmptySegment { segment, segments });
         }
-        Ok(Self { form, placed, sizes })
+        let joins = found.tree.as_ref().map_or_else(Vec::new, |tree| joins(tree, &order));
+        Ok(Self { form, placed, sizes, joins })
     }
 }
 
@@ -117,6 +123,16 @@ fn by_size(form: &Form, sizes: &[u64]) -> Vec<usize> {
         sizes[*b].cmp(&sizes[*a]).then_with(by_numbers)
     });
     order
+}
+
+/// The joins of a hierarchy, with its clusters in this order.
+fn joins(tree: &Tree, order: &[usize]) -> Vec<Merge> {
+    let mut place = vec![0; order.len()];
+    for (new, old) in order.iter().enumerate() {
+        place[*old] = new as u32;
+    }
+    let at = |node: u32| place.get(node as usize).copied().unwrap_or(node);
+    tree.merges.iter().map(|join| Merge { a: at(join.a), b: at(join.b), ..*join }).collect()
 }
 
 /// The form with the segments, and with them their prototypes, in this order;
