@@ -60,7 +60,8 @@ async fn the_command_line_trains_the_service_s_model() {
         assert!(done, "{from}: {said}");
         assert_eq!(std::fs::read(&out).unwrap(), sealed, "{from}, {threads}");
         std::fs::remove_file(&out).unwrap();
-        for part in ["kmeans", "candidate", "s1", "RFM rules", "240 of 240", model] {
+        for part in ["kmeans", "candidate", "s1", "RFM rules", "240 of 240", "segments kept", model]
+        {
             assert!(said.contains(part), "no {part} in\n{said}");
         }
     }

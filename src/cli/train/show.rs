@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
+use crate::domain::train::lineage::{Event, Lineage};
 use crate::domain::train::select::{Entry, Figures, Leaderboard};
 use crate::domain::train::{DataReport, Trained};
 
@@ -22,10 +23,25 @@ pub(super) fn all(trained: &Trained, data: DataReport) -> String {
         let _ = write!(shown, ", sampled by seed {}", data.seed);
     }
     let _ = write!(shown, "; {} held out", report.held_out_rows);
+    if let Some(lineage) = report.lineage.as_ref().filter(|told| told.predecessor.is_some()) {
+        let _ = write!(shown, "\n{}", names(lineage));
+    }
     if !report.left_out.is_empty() {
         let _ = write!(shown, "\nwithout a value, and left out: {}", report.left_out.join(", "));
     }
     shown
+}
+
+/// Which names went on.
+fn names(lineage: &Lineage) -> String {
+    let count = |event| lineage.lines.iter().filter(|line| line.event == event).count();
+    format!(
+        "segments kept {}, born {}, died {}; {} of those there before are in another one now",
+        count(Event::Kept),
+        count(Event::Born),
+        count(Event::Died),
+        percent(lineage.relabelled_share),
+    )
 }
 
 fn leaderboard(board: &Leaderboard) -> Table {
