@@ -1,6 +1,7 @@
-"""Fits one of scikit-learn's algorithms to raw float32 rows and prints the seconds.
+"""Fits one of scikit-learn's algorithms to raw float32 rows, or scores the groups
+that they were made in, and prints the seconds.
 
-    algorithms.py METHOD PATH COLUMNS
+    algorithms.py METHOD ROWS GROUPS COLUMNS
 """
 
 import sys
@@ -8,6 +9,7 @@ import time
 
 import numpy as np
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering
+from sklearn.metrics import davies_bouldin_score, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 METHODS = {
@@ -16,11 +18,16 @@ METHODS = {
     "hdbscan": lambda: HDBSCAN(min_cluster_size=50, copy=True),
     "ward": lambda: AgglomerativeClustering(16, linkage="ward"),
 }
+SCORES = {"silhouette": silhouette_score, "davies_bouldin": davies_bouldin_score}
 
-method, path, columns = sys.argv[1:]
+method, path, groups, columns = sys.argv[1:]
 # What scikit-learn computes in; the conversion is not timed.
 rows = np.fromfile(path, "<f4").reshape(-1, int(columns)).astype(float)
-algorithm = METHODS[method]()
+groups = np.fromfile(groups, "<u4")
+algorithm = METHODS[method]() if method in METHODS else None
 started = time.perf_counter()
-algorithm.fit(rows)
+if algorithm:
+    algorithm.fit(rows)
+else:
+    SCORES[method](rows, groups)
 print(time.perf_counter() - started)

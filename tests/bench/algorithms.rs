@@ -1,4 +1,5 @@
-//! Mixtures, HDBSCAN and Ward's hierarchy beside scikit-learn's on the same rows.
+//! Mixtures, HDBSCAN, Ward's hierarchy and quality scores beside scikit-learn's on
+//! the same rows.
 #![expect(clippy::cast_possible_truncation, reason = "rows are `f32`")]
 
 use std::path::Path;
@@ -7,8 +8,10 @@ use std::time::Instant;
 
 use ndarray::Array2;
 use segmentd::domain::stats::Rng;
+use segmentd::domain::train::agreement::Label;
 use segmentd::domain::train::gmm::{self, Covariance, Gmm};
 use segmentd::domain::train::hierarchy::{self, Ward};
+use segmentd::domain::train::quality::{Dispersion, silhouette};
 use segmentd::domain::train::{Dataset, Progress, density};
 
 use crate::{Figure, median, outliers};
@@ -18,8 +21,14 @@ const THREADS: &str = "2";
 const GROUPS: usize = 16;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/algorithms.py");
 
-pub(crate) const FIGURES: [&str; 4] =
-    ["gmm_diag_vs_sklearn", "gmm_full_vs_sklearn", "hdbscan_vs_sklearn", "ward_vs_sklearn"];
+pub(crate) const FIGURES: [&str; 6] = [
+    "gmm_diag_vs_sklearn",
+    "gmm_full_vs_sklearn",
+    "hdbscan_vs_sklearn",
+    "ward_vs_sklearn",
+    "silhouette_vs_sklearn",
+    "davies_bouldin_vs_sklearn",
+];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let Some(python) = outliers::python() else {
@@ -45,12 +54,18 @@ fn beside(id: &'static str, python: &Path) -> Figure {
         "gmm_diag_vs_sklearn" => (200_000, 16, 3.0, "diagonal mixture, 200k x 16, 16 components"),
         "gmm_full_vs_sklearn" => (200_000, 16, 3.0, "full mixture, 200k x 16, 16 components"),
         "hdbscan_vs_sklearn" => (20_000, 8, 1.5, "HDBSCAN, 20k x 8, at least 50 a segment"),
+        "silhouette_vs_sklearn" => (20_000, 8, 1.5, "silhouette of all of 20k x 8, 16 groups"),
+        "davies_bouldin_vs_sklearn" => (1_000_000, 16, 3.0, "Davies-Bouldin, 1M x 16, 16 groups"),
         _ => (10_000, 8, 1.5, "Ward's hierarchy, 10k x 8"),
     };
-    let values = groups(rows, columns, width);
+    let (values, group_of) = groups(rows, columns, width);
     let path = format!("target/bench/groups_{rows}_{columns}.f32");
+    let groups_path = format!("target/bench/groups_{rows}_{columns}.u32");
     std::fs::create_dir_all("target/bench").unwrap();
     std::fs::write(&path, values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+    let group_bytes: Vec<u8> = group_of.iter().flat_map(|group| group.to_le_bytes()).collect();
+    std::fs::write(&groups_path, group_bytes).unwrap();
+    let labels: Vec<Label> = group_of.into_iter().map(Some).collect();
     let data = Dataset::new(Array2::from_shape_vec((rows, columns), values).unwrap());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS.parse().unwrap()).build();
     let pool = pool.unwrap();
@@ -59,11 +74,11 @@ fn beside(id: &'static str, python: &Path) -> Figure {
     // In turn, so that both meet the same noise.
     for seed in 0..RUNS {
         let started = Instant::now();
-        pool.install(|| fit(method, &data, seed));
+        pool.install(|| work(method, &data, &labels, seed));
         ours.push(1e3 * started.elapsed().as_secs_f64());
         let threads = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"].map(|name| (name, THREADS));
         let output = Command::new(python)
-            .args([SCRIPT, method, &path, &columns.to_string()])
+            .args([SCRIPT, method, &path, &groups_path, &columns.to_string()])
             .envs(threads)
             .output()
             .unwrap();
@@ -84,7 +99,7 @@ fn beside(id: &'static str, python: &Path) -> Figure {
     }
 }
 
-fn fit(method: &str, data: &Dataset, seed: u64) {
+fn work(method: &str, data: &Dataset, labels: &[Label], seed: u64) {
     let mixture = |covariance| {
         let settings = Gmm { covariance, ..Gmm::default() };
         gmm::fit(data, GROUPS, &settings, seed, &Quiet).unwrap();
@@ -95,14 +110,20 @@ fn fit(method: &str, data: &Dataset, seed: u64) {
         "hdbscan" => {
             density::hdbscan(data, &density::Hdbscan::default(), seed, &Quiet).unwrap();
         }
+        "silhouette" => {
+            silhouette(data, labels, data.rows(), &mut Rng::new(seed, 0)).unwrap();
+        }
+        "davies_bouldin" => {
+            Dispersion::measure(data, labels, GROUPS).davies_bouldin().unwrap();
+        }
         _ => {
             hierarchy::fit(data, GROUPS, &Ward::default(), seed, &Quiet).unwrap();
         }
     }
 }
 
-/// Rows around [`GROUPS`] centres, of uneven numbers and widths.
-fn groups(rows: usize, columns: usize, width: f64) -> Vec<f32> {
+/// Rows around [`GROUPS`] centres, of uneven numbers and widths, and the group of each.
+fn groups(rows: usize, columns: usize, width: f64) -> (Vec<f32>, Vec<u32>) {
     let mut rng = Rng::new(44, 0);
     let shares: Vec<f64> = (0..GROUPS).map(|_| 0.1 - (1.0 - rng.unit()).ln()).collect();
     let total = shares.iter().sum();
@@ -110,13 +131,15 @@ fn groups(rows: usize, columns: usize, width: f64) -> Vec<f32> {
     let centres: Vec<Vec<f64>> = (0..GROUPS).map(|_| centre()).collect();
     let widths: Vec<f64> = (0..GROUPS).map(|_| width * (0.5 + rng.unit())).collect();
     let mut values = Vec::with_capacity(rows * columns);
+    let mut group_of = Vec::with_capacity(rows);
     for _ in 0..rows {
         let group = rng.weighted(&shares, total);
+        group_of.push(group as u32);
         for place in &centres[group] {
             let radius = (-2.0 * (1.0 - rng.unit()).ln()).sqrt();
             let normal = radius * (std::f64::consts::TAU * rng.unit()).cos();
             values.push((place + widths[group] * normal) as f32);
         }
     }
-    values
+    (values, group_of)
 }

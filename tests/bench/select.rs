@@ -3,7 +3,8 @@
 //!
 //! Takes folders of `NAME.data.gz` (numbers, blank-separated) with
 //! `NAME.labels0.gz` (one label a row), searched to any depth:
-//! `make bench ONLY="select FOLDER …"`. The labels are for judging only. The
+//! `make bench ONLY="select FOLDER …"`; with `algorithms=kmeans,ward` behind it, these
+//! compete. The labels are for judging only. The
 //! peers, scikit-learn's `KMeans` with the true number of groups and `HDBSCAN`
 //! with its defaults, run in a virtual environment made under `target/`.
 #![expect(
@@ -23,7 +24,7 @@ use segmentd::domain::stats::Rng;
 use segmentd::domain::train::agreement::{Label, adjusted_rand};
 use segmentd::domain::train::compete::{Field, compete};
 use segmentd::domain::train::select::Gates;
-use segmentd::domain::train::{Dataset, Progress, SegmentRange, Segments, TrainSpec};
+use segmentd::domain::train::{Algorithm, Dataset, Progress, SegmentRange, Segments, TrainSpec};
 
 use crate::Figure;
 
@@ -43,8 +44,12 @@ struct Set {
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let mut sets = Vec::new();
-    for folder in std::env::args().skip(1).filter(|a| !a.starts_with("--")).skip(1) {
-        find(Path::new(&folder), &mut sets);
+    let mut algorithms = Vec::new();
+    for argument in std::env::args().skip(1).filter(|a| !a.starts_with("--")).skip(1) {
+        match argument.strip_prefix("algorithms=") {
+            Some(names) => algorithms = serde_json::from_value(names.split(',').collect()).unwrap(),
+            None => find(Path::new(&argument), &mut sets),
+        }
     }
     if sets.is_empty() {
         println!("select: SKIPPED, no folder with labelled sets given: ONLY=\"select FOLDER\"");
@@ -53,21 +58,24 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     sets.sort_by(|a: &Set, b: &Set| a.name.cmp(&b.name));
     let peers = peers(&sets);
     println!(
-        "{:16} {:>8} {:>6} {:>12} {:>10} {:>10}",
-        "set", "chosen", "true", "ARI", "KMeans", "HDBSCAN"
+        "{:16} {:>16} {:>8} {:>6} {:>12} {:>10} {:>10}",
+        "set", "algorithm", "chosen", "true", "ARI", "KMeans", "HDBSCAN"
     );
     let mut sums = [0.0; 3];
     for set in &sets {
-        let (segments, groups, ari) = choose(set);
+        let (algorithm, segments, groups, ari) = choose(set, &algorithms);
         let [kmeans, hdbscan] = peers.as_ref().map_or([f64::NAN; 2], |peers| peers[&set.name]);
         println!(
-            "{:16} {segments:>8} {groups:>6} {ari:>12.3} {kmeans:>10.3} {hdbscan:>10.3}",
+            "{:16} {algorithm:>16} {segments:>8} {groups:>6} {ari:>12.3} {kmeans:>10.3} {hdbscan:>10.3}",
             set.name
         );
         sums.iter_mut().zip([ari, kmeans, hdbscan]).for_each(|(sum, x)| *sum += x);
     }
     let [own, kmeans, hdbscan] = sums.map(|sum| sum / sets.len() as f64);
-    println!("{:16} {:>8} {:>6} {own:>12.3} {kmeans:>10.3} {hdbscan:>10.3}", "mean", "", "");
+    println!(
+        "{:16} {:>16} {:>8} {:>6} {own:>12.3} {kmeans:>10.3} {hdbscan:>10.3}",
+        "mean", "", "", ""
+    );
     if peers.is_none() {
         return vec![];
     }
@@ -102,8 +110,8 @@ fn find(folder: &Path, sets: &mut Vec<Set>) {
     }
 }
 
-/// Segments chosen, groups there are, and the adjusted Rand index.
-fn choose(set: &Set) -> (usize, usize, f64) {
+/// The algorithm and segments chosen, groups there are, and the adjusted Rand index.
+fn choose(set: &Set, algorithms: &[Algorithm]) -> (&'static str, usize, usize, f64) {
     let rows: Vec<Vec<f64>> = text(&set.data).lines().map(numbers).collect();
     let labels: Vec<Label> =
         text(&set.labels).lines().map(|line| Some(numbers(line)[0] as u32)).collect();
@@ -117,13 +125,15 @@ fn choose(set: &Set) -> (usize, usize, f64) {
     let most = MOST_SEGMENTS.min(rows.len() / 10);
     let spec = TrainSpec {
         segments: Segments::Within(SegmentRange { from: 2, to: most }),
+        algorithms: algorithms.to_vec(),
         starts: 4,
         gates: Gates { smallest_share: Some(0.002), ..Gates::default() },
         ..TrainSpec::default()
     };
     let field = Field { train: &train, validation: &validation, slices: &[], baseline: None };
     let chosen = compete(field, &spec, &Quiet).unwrap();
-    (chosen.segments, groups, adjusted_rand(&labels, &chosen.clusters.place(&all)))
+    let ari = adjusted_rand(&labels, &chosen.clusters.place(&all));
+    (chosen.algorithm.name(), chosen.segments, groups, ari)
 }
 
 /// Centred, and all columns divided by one number, as a row is `f32`.

@@ -149,7 +149,7 @@ fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
         "fsync=on".to_owned(),
         "synchronous_commit=on".to_owned(),
         "full_page_writes=on".to_owned(),
-        "shared_buffers=64MB".to_owned(),
+        "shared_buffers=256MB".to_owned(),
         // Compiling a query costs more than any of ours takes.
         "jit=off".to_owned(),
         "timezone=UTC".to_owned(),
