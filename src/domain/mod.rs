@@ -25,6 +25,7 @@ pub mod encode;
 pub mod model;
 pub mod recheck;
 pub mod lifecycle;
+pub mod drift;
 pub mod train;
 pub mod wire;
 

@@ -75,6 +75,12 @@ impl Limits {
         self.categories[self.category_of[segment]].limit(alpha) * self.scales[segment]
     }
 
+    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
+        for ranks in &self.categories {
+            ranks.each_p_value(each);
+        }
+    }
+
     pub(super) fn scale(&self, segment: usize) -> f32 {
         self.scales[segment]
     }
@@ -117,6 +123,16 @@ impl Ranks {
         p(at_least, self.rows)
     }
 
+    /// The p-values there are, and the held-out rows that a new one like them has
+    /// it from.
+    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
+        let mut at_least = self.rows;
+        for stranger in &self.stranger {
+            each(p(at_least, self.rows), at_least - stranger);
+            at_least = *stranger;
+        }
+    }
+
     pub(super) fn limit(&self, alpha: f64) -> f32 {
         let first = self.stranger.partition_point(|stranger| p(*stranger, self.rows) > alpha);
         self.strangeness.get(first).copied().unwrap_or(f32::INFINITY)
@@ -133,4 +149,9 @@ impl Ranks {
 
 fn p(at_least_as_strange: u32, rows: u32) -> f64 {
     (1.0 + f64::from(at_least_as_strange)) / (1.0 + f64::from(rows))
+}
+
+/// The one of `bins` equal bins that `p` is in: bin i holds i / bins < p ≤ (i + 1) / bins.
+pub(in crate::domain) fn p_value_bin(p: f64, bins: usize) -> usize {
+    ((p * bins as f64).ceil() as usize).clamp(1, bins) - 1
 }

@@ -32,7 +32,7 @@ pub use explain::{Direction, Reason};
 pub use form::{Form, MAX_PROTOTYPES, Metric, Near};
 pub(in crate::domain) use hold::Span;
 pub use kernel::{Prepared, Prototypes, TwoNearest, squared_distance};
-pub(in crate::domain) use limits::Ranks;
+pub(in crate::domain) use limits::{Ranks, p_value_bin};
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
 pub use oddity::Oddity;
@@ -123,6 +123,20 @@ impl Model {
     /// format 1, where the distance to the segment does.
     pub fn oddity(&self) -> Option<&Oddity> {
         self.document.oddity.as_ref()
+    }
+
+    /// Held-out rows in `bins` equal bins of p-values, each by the one that a new
+    /// customer just like it has. Even, but for rows that are equally odd.
+    pub fn calibration(&self, bins: usize) -> Vec<u64> {
+        let mut counts = vec![0; bins];
+        let mut count = |p: f64, rows: u32| {
+            counts[p_value_bin(p, bins)] += u64::from(rows);
+        };
+        match &self.document.oddity {
+            Some(oddity) => oddity.each_p_value(&mut count),
+            None => self.document.limits.each_p_value(&mut count),
+        }
+        counts
     }
 
     /// In which way the customer of `score` is unusual, if at all.

@@ -62,6 +62,10 @@ impl Oddity {
         self.ranks.p_value(oddity)
     }
 
+    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
+        self.ranks.each_p_value(each);
+    }
+
     /// The oddity beyond which the p-value is at most `alpha`; infinite where too
     /// few rows were held out to tell.
     pub(super) fn limit(&self, alpha: f64) -> f32 {

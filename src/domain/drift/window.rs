@@ -1,0 +1,241 @@
+//! What was scored, as counts on the bins that were fixed at training.
+//!
+//! One flat row of counts a model: any two add up, whichever replica or hour they
+//! come from, and a check costs the same after a million scores as after a
+//! thousand. What stands where is the [`Layout`]'s to know.
+
+use std::ops::Range;
+
+use crate::domain::feature::{FeatureRow, Value};
+use crate::domain::model::{Bins, Model, Reference, Score, p_value_bin};
+
+/// Equal bins of p-values: bin i holds i / 20 < p ≤ (i + 1) / 20.
+pub const P_VALUE_BINS: usize = 20;
+
+/// Where each count lies. In order: for each feature of the model's reference the
+/// missing ones and then its bins (of categories the named ones, then all others);
+/// the segments; the unassigned; the bins of distances; the outliers; the bins of
+/// p-values; all that was scored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    reference: Reference,
+    /// Held-out rows in each bin of p-values.
+    calibration: Vec<u64>,
+    /// By feature of the reference: where its missing ones are counted.
+    starts: Vec<usize>,
+    segments: usize,
+}
+
+/// Counts of one layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    pub counts: Vec<u64>,
+}
+
+/// Counts that are not of the layout, or of different ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there are {found} counts; the model's layout has {expected}")]
+pub struct WrongLength {
+    pub expected: usize,
+    pub found: usize,
+}
+
+/// The counts of a window by name.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    layout: &'a Layout,
+    counts: &'a [u64],
+}
+
+/// The counts of one feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeatureCounts<'a> {
+    pub missing: u64,
+    /// In the order of the reference's bins; of categories the last is all others.
+    pub bins: &'a [u64],
+}
+
+impl Layout {
+    pub fn of(model: &Model) -> Self {
+        let reference = model.reference().clone();
+        let mut next = 0;
+        let starts = reference
+            .features
+            .iter()
+            .map(|feature| {
+                let start = next;
+                next += 1 + bins(&feature.bins);
+                start
+            })
+            .collect();
+        let calibration = model.calibration(P_VALUE_BINS);
+        Self { reference, calibration, starts, segments: next }
+    }
+
+    /// Counts in a window.
+    pub fn width(&self) -> usize {
+        self.scored() + 1
+    }
+
+    /// A window in which nothing was scored.
+    pub fn empty(&self) -> Window {
+        Window { counts: vec![0; self.width()] }
+    }
+
+    /// Tells `each` the places at which one score counts. `row` and `score` are of
+    /// the layout's model. Never allocates.
+    pub fn places(
+        &self,
+        row: &FeatureRow,
+        score: &Score,
+        is_outlier: bool,
+        mut each: impl FnMut(usize),
+    ) {
+        for (feature, start) in self.reference.features.iter().zip(&self.starts) {
+            let bin = match (row.0.get(feature.feature), &feature.bins) {
+                (Some(Value::Missing) | None, _) => {
+                    each(*start);
+                    continue;
+                }
+                (Some(Value::Number(number)), Bins::Numbers(bins)) => bins.bin(*number),
+                (Some(Value::Category(category)), Bins::Categories(categories)) => {
+                    categories.place(category).unwrap_or(categories.counts.len())
+                }
+                // No row of the training had a value: all there is, is one bin.
+                (Some(Value::Category(_)), Bins::Numbers(_)) => 0,
+                (Some(Value::Number(_)), Bins::Categories(categories)) => categories.counts.len(),
+            };
+            each(start + 1 + bin);
+        }
+        each(score.segment().map_or(self.unassigned(), |segment| self.segments + segment));
+        each(self.distances().start + self.reference.distances.bin(f64::from(score.distance)));
+        if is_outlier {
+            each(self.outliers());
+        }
+        each(self.p_values().start + p_value_bin(score.p_value, P_VALUE_BINS));
+        each(self.scored());
+    }
+
+    /// Counts one score.
+    pub fn count(&self, window: &mut Window, row: &FeatureRow, score: &Score, is_outlier: bool) {
+        self.places(row, score, is_outlier, |place| window.counts[place] += 1);
+    }
+
+    /// The counts of `window` by name.
+    pub fn view<'a>(&'a self, window: &'a Window) -> Result<View<'a>, WrongLength> {
+        let (expected, found) = (self.width(), window.counts.len());
+        if expected != found {
+            return Err(WrongLength { expected, found });
+        }
+        Ok(View { layout: self, counts: &window.counts })
+    }
+
+    /// The training rows, counted the same way; distances and p-values are of the
+    /// rows held out. No outliers: of them alpha is promised, not a count.
+    pub fn reference(&self) -> Window {
+        let mut counts = Vec::with_capacity(self.width());
+        for feature in &self.reference.features {
+            counts.push(feature.missing);
+            match &feature.bins {
+                Bins::Numbers(bins) => counts.extend(&bins.counts),
+                Bins::Categories(categories) => {
+                    counts.extend(categories.counts.iter().map(|(_, count)| count));
+                    counts.push(categories.other);
+                }
+            }
+        }
+        counts.extend(&self.reference.segments);
+        counts.push(self.reference.unassigned);
+        counts.extend(&self.reference.distances.counts);
+        counts.push(0);
+        counts.extend(&self.calibration);
+        counts.push(self.reference.rows);
+        Window { counts }
+    }
+
+    fn feature(&self, place: usize) -> (usize, Range<usize>) {
+        let missing = self.starts[place];
+        let end = self.starts.get(place + 1).copied().unwrap_or(self.segments);
+        (missing, missing + 1..end)
+    }
+
+    fn segments(&self) -> Range<usize> {
+        self.segments..self.unassigned()
+    }
+
+    fn unassigned(&self) -> usize {
+        self.segments + self.reference.segments.len()
+    }
+
+    fn distances(&self) -> Range<usize> {
+        let start = self.unassigned() + 1;
+        start..start + self.reference.distances.counts.len()
+    }
+
+    fn outliers(&self) -> usize {
+        self.distances().end
+    }
+
+    fn p_values(&self) -> Range<usize> {
+        let start = self.outliers() + 1;
+        start..start + P_VALUE_BINS
+    }
+
+    fn scored(&self) -> usize {
+        self.p_values().end
+    }
+}
+
+impl Window {
+    /// Adds what another replica or hour counted.
+    pub fn merge(&mut self, other: &Self) -> Result<(), WrongLength> {
+        let (expected, found) = (self.counts.len(), other.counts.len());
+        if expected != found {
+            return Err(WrongLength { expected, found });
+        }
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> View<'a> {
+    /// The counts of a feature by its place in the reference's features.
+    pub fn feature(&self, place: usize) -> FeatureCounts<'a> {
+        let (missing, bins) = self.layout.feature(place);
+        FeatureCounts { missing: self.counts[missing], bins: &self.counts[bins] }
+    }
+
+    pub fn segments(&self) -> &'a [u64] {
+        &self.counts[self.layout.segments()]
+    }
+
+    pub fn unassigned(&self) -> u64 {
+        self.counts[self.layout.unassigned()]
+    }
+
+    pub fn distances(&self) -> &'a [u64] {
+        &self.counts[self.layout.distances()]
+    }
+
+    pub fn outliers(&self) -> u64 {
+        self.counts[self.layout.outliers()]
+    }
+
+    pub fn p_values(&self) -> &'a [u64] {
+        &self.counts[self.layout.p_values()]
+    }
+
+    /// All that was scored.
+    pub fn scored(&self) -> u64 {
+        self.counts[self.layout.scored()]
+    }
+}
+
+fn bins(bins: &Bins) -> usize {
+    match bins {
+        Bins::Numbers(bins) => bins.counts.len(),
+        Bins::Categories(categories) => categories.counts.len() + 1,
+    }
+}
