@@ -1,7 +1,32 @@
 //! Whether what is scored still looks like what the model was trained on.
 //!
-//! Everything is told from counts on bins that were fixed at training.
+//! Everything is told from counts on bins that were fixed at training. A
+//! difference is a *finding* when it is certain, it matters, and there is enough to
+//! tell: its p-value holds after the correction for all that is tested at once, its
+//! size reaches a limit, and it rests on a minimum of rows. What is told of a score
+//! counts each score once: a customer who is scored often counts often.
+//!
+//! The modules stand in import order.
 
+mod cells;
+pub mod psi;
+pub mod ks;
+pub mod categorical;
+pub mod wasserstein;
+pub mod adjust;
+pub mod mix;
 pub mod window;
+mod figures;
+mod limits;
+mod words;
+mod finding;
+mod check;
+mod picture;
 
+pub use cells::Cells;
+pub use check::{Check, Test, check};
+pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
+pub use finding::{About, Finding};
+pub use limits::{Limits, Severity, Steps};
+pub use picture::picture;
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};

@@ -3,6 +3,7 @@
 pub mod describe;
 pub mod minimise;
 pub mod rng;
+pub mod special;
 pub mod symmetric;
 
 pub use describe::{mean, quantile, sorted, variance};

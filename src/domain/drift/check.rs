@@ -1,0 +1,231 @@
+//! One check: every figure, every test, and what is found.
+
+use serde::Serialize;
+
+use crate::domain::drift::adjust::benjamini_hochberg;
+use crate::domain::drift::categorical::ChiSquare;
+use crate::domain::drift::cells::{Cells, share, shares};
+use crate::domain::drift::figures::FeatureFigures;
+use crate::domain::drift::finding::{self, About, Finding, Said};
+use crate::domain::drift::limits::{Limits, Severity};
+use crate::domain::drift::mix::{Outliers, Rate, most_changed};
+use crate::domain::drift::psi::Psi;
+use crate::domain::drift::wasserstein::Median;
+use crate::domain::drift::window::{Layout, View, Window, WrongLength};
+use crate::domain::model::Model;
+
+/// What a window shows against the training rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// Rows the window holds.
+    pub scored: u64,
+    /// Whether they are enough to find anything.
+    pub is_enough: bool,
+    /// In the order of the reference's features.
+    pub features: Vec<FeatureFigures>,
+    pub segments: SegmentFigures,
+    pub unassigned: Option<Rate>,
+    pub distances: Option<Psi>,
+    /// `None` where too few rows were held out to tell outliers.
+    pub outliers: Option<Outliers>,
+    pub p_values: Option<Psi>,
+    /// All that is tested at once; none where rows are too few.
+    pub tests: Vec<Test>,
+    /// The most severe first, then the most certain.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SegmentFigures {
+    /// Of the rows in a segment, by segment of the model.
+    pub before: Vec<f64>,
+    pub now: Vec<f64>,
+    pub psi: Option<Psi>,
+    pub chi_square: Option<ChiSquare>,
+}
+
+/// One of the tests.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Test {
+    pub about: About,
+    /// `None`: about the model as a whole.
+    pub feature: Option<Box<str>>,
+    /// How large the difference is, in what the limits of `about` are in.
+    pub size: f64,
+    /// How severe a difference of this size is, were it certain.
+    pub severity: Option<Severity>,
+    pub p_value: f64,
+    /// After the correction for all that is tested at once.
+    pub adjusted_p_value: f64,
+    pub is_finding: bool,
+}
+
+/// A test before the correction; `feature` is its place among the figures.
+struct Open {
+    about: About,
+    feature: Option<usize>,
+    size: f64,
+    severity: Option<Severity>,
+    p_value: f64,
+}
+
+/// Compares what was scored with what the model was trained on. Its cost does not
+/// depend on the number of rows.
+pub fn check(model: &Model, window: &Window, limits: &Limits) -> Result<Check, WrongLength> {
+    let layout = Layout::of(model);
+    let reference = layout.reference();
+    let (before, now) = (layout.view(&reference)?, layout.view(window)?);
+    let mut check = figures(model, (before, now), limits);
+    if check.is_enough {
+        let open = open_tests(&check, limits);
+        let p_values: Vec<f64> = open.iter().map(|test| test.p_value).collect();
+        let adjusted = benjamini_hochberg(&p_values);
+        check.tests = open
+            .iter()
+            .zip(adjusted)
+            .map(|(test, adjusted_p_value)| Test {
+                about: test.about,
+                feature: test.feature.map(|place| check.features[place].name.clone()),
+                size: test.size,
+                severity: test.severity,
+                p_value: test.p_value,
+                adjusted_p_value,
+                is_finding: test.severity.is_some() && adjusted_p_value <= limits.level,
+            })
+            .collect();
+        check.findings = findings(model, &check, &open, (before, now));
+    }
+    Ok(check)
+}
+
+fn figures(model: &Model, (before, now): (View<'_>, View<'_>), limits: &Limits) -> Check {
+    let reference = model.reference();
+    let features = reference.features.iter().enumerate().map(|(place, feature)| {
+        FeatureFigures::of(model, feature, before.feature(place), now.feature(place))
+    });
+    let held_out = before.p_values().iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows));
+    let psi = |before: &[u64], now: &[u64]| Cells::ordered(before, now).as_ref().map(Psi::of);
+    let mix = Cells::unordered(before.segments(), now.segments());
+    Check {
+        scored: now.scored(),
+        is_enough: now.scored() >= limits.minimum_rows.max(1),
+        features: features.collect(),
+        segments: SegmentFigures {
+            before: shares(before.segments()),
+            now: shares(now.segments()),
+            psi: mix.as_ref().map(Psi::of),
+            chi_square: mix.as_ref().map(ChiSquare::of),
+        },
+        unassigned: Rate::of(
+            (before.unassigned(), before.scored()),
+            (now.unassigned(), now.scored()),
+        ),
+        distances: psi(before.distances(), now.distances()),
+        outliers: Outliers::of(now.outliers(), now.scored(), limits.alpha, held_out),
+        p_values: psi(before.p_values(), now.p_values()),
+        tests: vec![],
+        findings: vec![],
+    }
+}
+
+/// All that can be tested, with how much each difference matters.
+fn open_tests(check: &Check, limits: &Limits) -> Vec<Open> {
+    let mut open = Vec::new();
+    let mut add = |about, feature, size: f64, severity, p_value| {
+        open.push(Open { about, feature, size, severity, p_value });
+    };
+    for (place, figures) in check.features.iter().enumerate() {
+        let enough_known = figures.now.known >= limits.minimum_rows;
+        if let (true, Some(psi), Some(p)) = (enough_known, figures.psi, figures.values_p_value()) {
+            let severity = limits.psi.severity(psi.excess);
+            add(About::Values, Some(place), psi.excess, severity, p);
+        }
+        if let Some(rate) = figures.missing {
+            let size = rate.change().abs();
+            add(About::Missing, Some(place), size, limits.share.severity(size), rate.p_value);
+        }
+    }
+    let mix = &check.segments;
+    if let (Some(test), Some((_, before, now))) =
+        (mix.chi_square, most_changed(&mix.before, &mix.now))
+    {
+        let size = (now - before).abs();
+        add(About::Segments, None, size, limits.share.severity(size), test.p_value);
+    }
+    if let Some(rate) = check.unassigned {
+        let size = rate.change().abs();
+        add(About::Unassigned, None, size, limits.share.severity(size), rate.p_value);
+    }
+    for (about, psi) in [(About::Distances, check.distances), (About::PValues, check.p_values)] {
+        if let Some(psi) = psi {
+            add(about, None, psi.excess, limits.psi.severity(psi.excess), psi.p_value);
+        }
+    }
+    if let Some(outliers) = check.outliers {
+        let size = outliers.now / outliers.promised;
+        add(About::Outliers, None, size, limits.outliers.severity(size), outliers.p_value);
+    }
+    open
+}
+
+fn findings(
+    model: &Model,
+    check: &Check,
+    open: &[Open],
+    (before, now): (View<'_>, View<'_>),
+) -> Vec<Finding> {
+    let found = open.iter().zip(&check.tests).filter(|(_, test)| test.is_finding);
+    let mut findings: Vec<Finding> = found
+        .filter_map(|(open, test)| {
+            let figures = open.feature.map(|place| &check.features[place]);
+            let Said { what, advice } = said(model, check, open, (before, now))?;
+            Some(Finding {
+                about: test.about,
+                feature: test.feature.clone(),
+                title: figures.map_or("The model", |figures| &figures.title).into(),
+                owner: figures.map(|figures| figures.owner.clone()),
+                unit: figures.map(|figures| figures.unit.clone()),
+                severity: test.severity?,
+                size: test.size,
+                p_value: test.p_value,
+                adjusted_p_value: test.adjusted_p_value,
+                what,
+                advice,
+            })
+        })
+        .collect();
+    findings.sort_by(|a, b| {
+        b.severity.cmp(&a.severity).then(a.adjusted_p_value.total_cmp(&b.adjusted_p_value))
+    });
+    findings
+}
+
+fn said(
+    model: &Model,
+    check: &Check,
+    open: &Open,
+    (before, now): (View<'_>, View<'_>),
+) -> Option<Said> {
+    let figures = open.feature.map(|place| &check.features[place]);
+    Some(match open.about {
+        About::Values => finding::values(figures?),
+        About::Missing => finding::missing(figures?, figures?.missing?),
+        About::Segments => {
+            let SegmentFigures { before, now, .. } = &check.segments;
+            finding::segments(most_changed(before, now).and_then(|(segment, before, now)| {
+                Some((model.segments().get(segment)?, before, now))
+            }))
+        }
+        About::Unassigned => finding::unassigned(check.unassigned?),
+        About::Distances => {
+            let cuts = &model.reference().distances.cuts;
+            let median = |view: View<'_>| Median::of(cuts, view.distances());
+            finding::distances(median(before), median(now))
+        }
+        About::Outliers => finding::outliers(check.outliers?),
+        About::PValues => {
+            let all: f64 = now.p_values().iter().map(|count| *count as f64).sum();
+            finding::p_values(share(now.p_values()[0] as f64, all))
+        }
+    })
+}

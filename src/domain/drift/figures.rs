@@ -1,0 +1,149 @@
+//! Every figure there is of one feature.
+
+use serde::Serialize;
+
+use crate::domain::drift::categorical::{ChiSquare, jensen_shannon};
+use crate::domain::drift::cells::{Cells, shares};
+use crate::domain::drift::ks::Ks;
+use crate::domain::drift::mix::{Rate, most_changed};
+use crate::domain::drift::psi::Psi;
+use crate::domain::drift::wasserstein::{Median, Moved};
+use crate::domain::drift::window::FeatureCounts;
+use crate::domain::model::{Bins, FeatureReference, Model};
+
+/// One feature, at training and now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FeatureFigures {
+    pub name: Box<str>,
+    pub title: Box<str>,
+    pub unit: Box<str>,
+    pub owner: Box<str>,
+    /// Whether the model reads it; if not, no score depends on it.
+    pub is_read: bool,
+    pub before: Rows,
+    pub now: Rows,
+    /// Over the bins of known values; `None` where a side has none, or all are in
+    /// one bin.
+    pub psi: Option<Psi>,
+    pub jensen_shannon: Option<f64>,
+    pub missing: Option<Rate>,
+    pub values: ValueFigures,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Rows {
+    pub known: u64,
+    pub missing: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueFigures {
+    Number {
+        ks: Option<Ks>,
+        moved: Option<Moved>,
+        median_before: Option<Median>,
+        median_now: Option<Median>,
+        /// The bin whose share has changed most.
+        most_changed: Option<BinChange>,
+    },
+    Category {
+        chi_square: Option<ChiSquare>,
+        most_changed: Option<CategoryChange>,
+    },
+}
+
+/// The share of known values above one cut and up to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct BinChange {
+    pub above: Option<f64>,
+    pub up_to: Option<f64>,
+    pub before: f64,
+    pub now: f64,
+}
+
+/// The share of known values in one category.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CategoryChange {
+    /// `None`: all that training did not count by name.
+    pub category: Option<Box<str>>,
+    pub before: f64,
+    pub now: f64,
+}
+
+impl FeatureFigures {
+    pub(super) fn of(
+        model: &Model,
+        reference: &FeatureReference,
+        before: FeatureCounts<'_>,
+        now: FeatureCounts<'_>,
+    ) -> Self {
+        let def = &model.features()[reference.feature];
+        let cells = match &reference.bins {
+            Bins::Numbers(_) => Cells::ordered(before.bins, now.bins),
+            Bins::Categories(_) => Cells::unordered(before.bins, now.bins),
+        };
+        let (rows_before, rows_now) = (Rows::of(before), Rows::of(now));
+        Self {
+            name: def.name.clone(),
+            title: def.title.clone(),
+            unit: def.unit.clone(),
+            owner: def.owner.clone(),
+            is_read: model.encoder().features().any(|feature| feature == reference.feature),
+            before: rows_before,
+            now: rows_now,
+            psi: cells.as_ref().map(Psi::of),
+            jensen_shannon: jensen_shannon(before.bins, now.bins),
+            missing: Rate::of(
+                (rows_before.missing, rows_before.all()),
+                (rows_now.missing, rows_now.all()),
+            ),
+            values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
+        }
+    }
+
+    /// How often chance alone changes the known values as much.
+    pub fn values_p_value(&self) -> Option<f64> {
+        match &self.values {
+            ValueFigures::Number { .. } => self.psi.map(|psi| psi.p_value),
+            ValueFigures::Category { chi_square, .. } => chi_square.map(|test| test.p_value),
+        }
+    }
+}
+
+impl Rows {
+    fn of(counts: FeatureCounts<'_>) -> Self {
+        let known = counts.bins.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
+        Self { known, missing: counts.missing }
+    }
+
+    pub fn all(self) -> u64 {
+        self.known.saturating_add(self.missing)
+    }
+}
+
+fn values(bins: &Bins, cells: Option<&Cells>, before: &[u64], now: &[u64]) -> ValueFigures {
+    let changed = cells.and_then(|_| most_changed(&shares(before), &shares(now)));
+    match bins {
+        Bins::Numbers(numbers) => ValueFigures::Number {
+            ks: Ks::of(before, now),
+            moved: Moved::of(&numbers.cuts, before, now),
+            median_before: Median::of(&numbers.cuts, before),
+            median_now: Median::of(&numbers.cuts, now),
+            most_changed: changed.map(|(bin, before, now)| BinChange {
+                above: bin.checked_sub(1).and_then(|cut| numbers.cuts.get(cut)).copied(),
+                up_to: numbers.cuts.get(bin).copied(),
+                before,
+                now,
+            }),
+        },
+        Bins::Categories(categories) => ValueFigures::Category {
+            chi_square: cells.map(ChiSquare::of),
+            most_changed: changed.map(|(place, before, now)| CategoryChange {
+                category: categories.counts.get(place).map(|(name, _)| name.clone()),
+                before,
+                now,
+            }),
+        },
+    }
+}

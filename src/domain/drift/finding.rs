@@ -1,0 +1,244 @@
+//! A difference that is worth a person's time, in that person's words.
+
+use serde::Serialize;
+
+use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, ValueFigures};
+use crate::domain::drift::limits::Severity;
+use crate::domain::drift::mix::{Outliers, Rate};
+use crate::domain::drift::wasserstein::{Median, Moved};
+use crate::domain::drift::words::{number, percent, with_unit};
+use crate::domain::model::Segment;
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// The known values of a feature.
+    Values,
+    /// How often a feature's value is missing.
+    Missing,
+    /// The shares of the segments.
+    Segments,
+    /// The share in no segment.
+    Unassigned,
+    /// How far customers are from their segments.
+    Distances,
+    Outliers,
+    /// Whether p-values are spread as they were.
+    PValues,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    pub about: About,
+    /// Its name; `None`: about the model as a whole.
+    pub feature: Option<Box<str>>,
+    pub title: Box<str>,
+    pub owner: Option<Box<str>>,
+    pub unit: Option<Box<str>>,
+    pub severity: Severity,
+    /// How large the difference is, in what the limits of `about` are in.
+    pub size: f64,
+    pub p_value: f64,
+    /// After the correction for all that is tested at once.
+    pub adjusted_p_value: f64,
+    /// What has changed, by how much, in the feature's own unit.
+    pub what: String,
+    pub advice: String,
+}
+
+/// What is said of one difference.
+pub(super) struct Said {
+    pub(super) what: String,
+    pub(super) advice: String,
+}
+
+pub(super) fn values(figures: &FeatureFigures) -> Said {
+    let title = &figures.title;
+    let what = match &figures.values {
+        ValueFigures::Number { moved, median_before, median_now, most_changed, .. } => moved
+            .and_then(|moved| number_moved(figures, moved, *median_before, *median_now))
+            .or_else(|| most_changed.map(|changed| bin_changed(figures, changed))),
+        ValueFigures::Category { most_changed, .. } => {
+            most_changed.as_ref().map(|changed| category_changed(title, changed))
+        }
+    };
+    let fresh = matches!(
+        &figures.values,
+        ValueFigures::Category { most_changed: Some(CategoryChange { category: None, .. }), .. }
+    );
+    let cause = if fresh {
+        "whether categories were added or renamed"
+    } else {
+        "whether the source or its meaning has changed: a unit, a currency, a new channel"
+    };
+    Said {
+        what: what.unwrap_or_else(|| format!("{title} is not distributed as it was.")),
+        advice: ask(figures, cause),
+    }
+}
+
+pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> Said {
+    let FeatureFigures { title, .. } = figures;
+    let (now, before) = (percent(rate.now), percent(rate.before));
+    Said {
+        what: format!(
+            "{title} is missing in {now} of what is scored; at training it was {before}."
+        ),
+        advice: ask(figures, "whether the source still sends it, and under the same name"),
+    }
+}
+
+pub(super) fn segments(segment: Option<(&Segment, f64, f64)>) -> Said {
+    let what = match segment {
+        Some((segment, before, now)) => format!(
+            "Segment {} ({}) holds {} of the customers scored into one; at training it held {}.",
+            segment.key,
+            segment.label,
+            percent(now),
+            percent(before)
+        ),
+        None => "The shares of the segments are not what they were.".into(),
+    };
+    let advice = "See which features moved along. If the customers have changed, retrain and \
+                  compare both models before promoting; if one source did, mend it first.";
+    Said { what, advice: advice.into() }
+}
+
+pub(super) fn unassigned(rate: Rate) -> Said {
+    Said {
+        what: format!(
+            "{} of what is scored is in no segment; at training it was {}.",
+            percent(rate.now),
+            percent(rate.before)
+        ),
+        advice: if rate.change() > 0.0 {
+            "Customers of a kind that training has not seen: retrain, and look whether they make \
+             a segment of their own."
+        } else {
+            "Fewer customers than before fall outside the segments: see which features moved."
+        }
+        .into(),
+    }
+}
+
+pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median>) -> Said {
+    let medians = match (median_before, median_now) {
+        (Some(before), Some(now)) if before != now => format!(
+            ": the median, in encoded units, was {} and is {}",
+            place(before, ""),
+            place(now, "")
+        ),
+        _ => String::new(),
+    };
+    Said {
+        what: format!("Customers are not as far from their segments as at training{medians}."),
+        advice: "The segments describe today's customers less well or in another way: see which \
+                 features moved, and retrain if the change is real."
+            .into(),
+    }
+}
+
+pub(super) fn outliers(outliers: Outliers) -> Said {
+    Said {
+        what: format!(
+            "{} of what is scored are outliers; promised are {}.",
+            percent(outliers.now),
+            percent(outliers.promised)
+        ),
+        advice: "Look at some of them: a broken source makes many alike. If they are real, the \
+                 limit no longer holds what it promises until the model is retrained."
+            .into(),
+    }
+}
+
+pub(super) fn p_values(lowest_share: f64) -> Said {
+    Said {
+        what: format!(
+            "Outlier p-values are not spread as at training: {} are in the lowest twentieth, 5 % \
+             are meant to be.",
+            percent(lowest_share)
+        ),
+        advice: "The calibration of outliers does not hold for what is scored now: see which \
+                 features moved, and retrain."
+            .into(),
+    }
+}
+
+fn ask(figures: &FeatureFigures, cause: &str) -> String {
+    let owner = &figures.owner;
+    if figures.is_read {
+        format!(
+            "{owner}: check {cause}. If the change is real, retrain: until then the model reads \
+             this feature on the scale of its training."
+        )
+    } else {
+        format!("{owner}: check {cause}. The model does not read this feature, so no score is off.")
+    }
+}
+
+fn number_moved(
+    figures: &FeatureFigures,
+    moved: Moved,
+    before: Option<Median>,
+    now: Option<Median>,
+) -> Option<String> {
+    let FeatureFigures { title, unit, .. } = figures;
+    let distance = moved.distance;
+    if distance <= 0.0 {
+        return None;
+    }
+    // Of a mere shift the mean moves as far as the values do.
+    let way = if moved.shift.abs() < 0.5 * distance {
+        "spread differently"
+    } else if moved.shift > 0.0 {
+        "risen"
+    } else {
+        "fallen"
+    };
+    let median = match (before?, now?) {
+        (before, now) if before == now => String::new(),
+        (before, now) => {
+            format!("; the median was {} and is {}", place(before, unit), place(now, unit))
+        }
+    };
+    let distance = with_unit(distance, unit);
+    Some(format!("{title} has {way}: values moved by at least {distance} on average{median}."))
+}
+
+fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
+    let FeatureFigures { title, unit, .. } = figures;
+    let (before, now) = (percent(changed.before), percent(changed.now));
+    let bin = match (changed.above, changed.up_to) {
+        (None, Some(high)) => format!("is at most {}", with_unit(high, unit)),
+        (Some(low), None) => format!("is above {}", with_unit(low, unit)),
+        (Some(low), Some(high)) => {
+            format!("lies above {} and up to {}", number(low), with_unit(high, unit))
+        }
+        (None, None) => "is known".into(),
+    };
+    format!("{title} {bin} in {now} of the known cases; at training it was {before}.")
+}
+
+fn category_changed(title: &str, changed: &CategoryChange) -> String {
+    let (before, now) = (percent(changed.before), percent(changed.now));
+    match &changed.category {
+        Some(category) => {
+            format!(
+                "{title}: {category} makes up {now} of the known cases; at training it was {before}."
+            )
+        }
+        None => format!(
+            "{title}: categories that were rare or unseen at training make up {now} of the known \
+             cases; at training it was {before}."
+        ),
+    }
+}
+
+fn place(median: Median, unit: &str) -> String {
+    match median {
+        Median::Near(x) => with_unit(x, unit),
+        Median::AtMost(x) => format!("at most {}", with_unit(x, unit)),
+        Median::Above(x) => format!("above {}", with_unit(x, unit)),
+    }
+}

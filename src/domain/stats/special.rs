@@ -1,0 +1,159 @@
+//! The functions behind p-values: the gamma function and the tails of
+//! distributions built on it.
+
+use std::f64::consts::{PI, TAU};
+
+/// From here on Stirling's series with five terms is exact to the last digits.
+const STIRLING_FROM: f64 = 15.0;
+const MAX_STEPS: usize = 100_000;
+/// No sum of a tail needs more terms, short of counts that no service has.
+const MAX_TERMS: usize = 10_000_000;
+
+/// The logarithm of the gamma function at `x` above 0.
+pub fn ln_gamma(x: f64) -> f64 {
+    let (mut x, mut below) = (x, 1.0);
+    // Γ(x) = Γ(x + 1) / x
+    while x < STIRLING_FROM {
+        below *= x;
+        x += 1.0;
+    }
+    let inverse = 1.0 / (x * x);
+    let series = 1.0 / 12.0
+        - inverse
+            * (1.0 / 360.0
+                - inverse * (1.0 / 1260.0 - inverse * (1.0 / 1680.0 - inverse / 1188.0)));
+    (x - 0.5) * x.ln() - x + TAU.ln() / 2.0 + series / x - below.ln()
+}
+
+/// The upper regularised incomplete gamma function Q(a, x), for `a` above 0 and
+/// `x` of 0 or more: by its series where x < a + 1, by its continued fraction
+/// beyond (Press et al. 2007, *Numerical Recipes*, section 6.2).
+pub fn gamma_above(a: f64, x: f64) -> f64 {
+    if x <= 0.0 {
+        return 1.0;
+    }
+    let scale = (a * x.ln() - x - ln_gamma(a)).exp();
+    if x < a + 1.0 {
+        let (mut term, mut sum, mut n) = (1.0 / a, 1.0 / a, a);
+        for _ in 0..MAX_STEPS {
+            n += 1.0;
+            term *= x / n;
+            sum += term;
+            if term < sum * f64::EPSILON {
+                break;
+            }
+        }
+        return (1.0 - scale * sum).clamp(0.0, 1.0);
+    }
+    // Lentz's method.
+    let tiny = f64::MIN_POSITIVE / f64::EPSILON;
+    let mut b = x + 1.0 - a;
+    let mut c = 1.0 / tiny;
+    let mut d = 1.0 / b;
+    let mut fraction = d;
+    for i in 1..MAX_STEPS {
+        let i = i as f64;
+        let numerator = -i * (i - a);
+        b += 2.0;
+        d = not_zero(numerator * d + b, tiny);
+        c = not_zero(b + numerator / c, tiny);
+        d = 1.0 / d;
+        fraction *= d * c;
+        if (d * c - 1.0).abs() < f64::EPSILON {
+            break;
+        }
+    }
+    (scale * fraction).clamp(0.0, 1.0)
+}
+
+fn not_zero(x: f64, tiny: f64) -> f64 {
+    if x.abs() < tiny { tiny } else { x }
+}
+
+/// P(X ≥ `x`) where X is chi-square distributed.
+pub fn chi_square_above(x: f64, degrees: f64) -> f64 {
+    gamma_above(degrees / 2.0, x / 2.0)
+}
+
+/// P(√n D ≥ `x`) for many rows, D being the greatest distance between a
+/// distribution function and its sample's (Kolmogorov 1933).
+pub fn kolmogorov_above(x: f64) -> f64 {
+    if x <= 0.0 {
+        return 1.0;
+    }
+    // Two series of one function; each converges at once on its side.
+    let above = if x < 1.0 {
+        let odd = |k: f64| (-(k * PI / x).powi(2) / 8.0).exp();
+        1.0 - TAU.sqrt() / x * [1.0, 3.0, 5.0, 7.0].map(odd).iter().sum::<f64>()
+    } else {
+        let term = |k: f64| (-2.0 * (k * x).powi(2)).exp();
+        2.0 * (term(1.0) - term(2.0) + term(3.0) - term(4.0))
+    };
+    above.clamp(0.0, 1.0)
+}
+
+/// P(X ≥ `drawn`): `draws` rows are taken out of `rows`, of which `marked` are
+/// marked, and X are those marked among them (hypergeometric).
+pub fn hypergeometric_above(drawn: f64, rows: f64, marked: f64, draws: f64) -> f64 {
+    let (least, most) = ((marked + draws - rows).max(0.0), marked.min(draws));
+    let probability = |x: f64| {
+        (ln_choose(marked, x) + ln_choose(rows - marked, draws - x) - ln_choose(rows, draws)).exp()
+    };
+    // From x to x + 1.
+    let ratio =
+        |x: f64| (marked - x) * (draws - x) / ((x + 1.0) * (rows - marked - draws + x + 1.0));
+    above(drawn, (least, most), draws * marked / rows, probability, ratio)
+}
+
+/// P(X ≥ `found`): X of `draws` come true, each with one probability that is
+/// itself drawn, from Beta(`a`, `b`) (beta-binomial).
+pub fn beta_binomial_above(found: f64, draws: f64, a: f64, b: f64) -> f64 {
+    let probability =
+        |x: f64| (ln_choose(draws, x) + ln_beta(a + x, b + draws - x) - ln_beta(a, b)).exp();
+    let ratio = |x: f64| (draws - x) * (a + x) / ((x + 1.0) * (b + draws - x - 1.0));
+    above(found, (0.0, draws), draws * a / (a + b), probability, ratio)
+}
+
+/// The sum of probabilities from `x` on, of a distribution with one peak near
+/// `mean`: summed on the side of `x` that is away from it.
+fn above(
+    x: f64,
+    (least, most): (f64, f64),
+    mean: f64,
+    probability: impl Fn(f64) -> f64,
+    ratio: impl Fn(f64) -> f64,
+) -> f64 {
+    if x <= least {
+        return 1.0;
+    }
+    if x > most {
+        return 0.0;
+    }
+    let sum = if x > mean {
+        tail(x, most, 1.0, probability(x), ratio)
+    } else {
+        1.0 - tail(x - 1.0, least, -1.0, probability(x - 1.0), |x| 1.0 / ratio(x - 1.0))
+    };
+    sum.clamp(0.0, 1.0)
+}
+
+fn tail(from: f64, to: f64, step: f64, first: f64, ratio: impl Fn(f64) -> f64) -> f64 {
+    let (mut x, mut term, mut sum) = (from, first, first);
+    for _ in 0..MAX_TERMS {
+        if (to - x) * step <= 0.0 || term <= sum * f64::EPSILON / 16.0 {
+            break;
+        }
+        term *= ratio(x);
+        sum += term;
+        x += step;
+    }
+    sum
+}
+
+fn ln_choose(n: f64, k: f64) -> f64 {
+    ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0)
+}
+
+fn ln_beta(a: f64, b: f64) -> f64 {
+    ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)
+}

@@ -1,0 +1,144 @@
+"""Statistics of drift, by SciPy where it has them and by definition where not.
+
+Histograms are made here and written out with what the tests must find: special
+functions and tails, PSI with its mean by chance, chi-square, Jensen-Shannon, KS and
+Wasserstein on bins, exact tests of rates, Benjamini-Hochberg. By hand, from the root:
+
+    python3 tests/data/golden/drift.py
+
+Needs SciPy (values committed: scipy 1.17).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy import special, stats
+from scipy.spatial.distance import jensenshannon
+
+HERE = Path(__file__).parent
+LEAST_EXPECTED = 10
+
+
+def pool(before, now, ordered):
+    """Cells in which the smaller sample expects at least ten rows."""
+    n, m = sum(before), sum(now)
+    expected = lambda cell: (cell[0] + cell[1]) * min(n, m) / (n + m)
+    cells, rest = [], [0, 0]
+    pairs = [list(pair) for pair in zip(before, now)]
+    if not ordered:
+        cells = sorted((p for p in pairs if expected(p) >= LEAST_EXPECTED), key=lambda p: -sum(p))
+        pairs = [p for p in pairs if expected(p) < LEAST_EXPECTED]
+        pairs = [[sum(p[0] for p in pairs), sum(p[1] for p in pairs)]]
+    for pair in pairs:
+        rest = [rest[0] + pair[0], rest[1] + pair[1]]
+        if expected(rest) >= LEAST_EXPECTED:
+            cells.append(rest)
+            rest = [0, 0]
+    cells[-1] = [cells[-1][0] + rest[0], cells[-1][1] + rest[1]]
+    return np.array(cells, float)
+
+
+def psi(cells):
+    n, m = cells.sum(0)
+    p, q = np.maximum(cells[:, 0], 0.5) / n, np.maximum(cells[:, 1], 0.5) / m
+    value = ((q - p) * np.log(q / p)).sum()
+    pooled = cells.sum(1) / cells.sum()
+    degrees = len(cells) - 1
+    mean = degrees * (1 / n + 1 / m) + ((1 - pooled) / pooled).sum() * (1 / n**2 + 1 / m**2) / 2
+    return {
+        "value": value,
+        "by_chance": mean,
+        "p_value": stats.chi2.sf(value * degrees / mean, degrees),
+        "bins": len(cells),
+    }
+
+
+def moved(cuts, before, now):
+    """The integral of |F − G| and of F − G between the outermost cuts."""
+    inner = np.cumsum(before)[:-1] / sum(before), np.cumsum(now)[:-1] / sum(now)
+    difference = inner[0] - inner[1]
+    points = np.union1d(np.linspace(cuts[0], cuts[-1], 200_001), cuts)
+    values = np.interp(points, cuts, difference)
+    # Where the sign changes, the trapezoids of |F − G| cross zero: the grid is fine enough.
+    return {
+        "distance": np.trapezoid(np.abs(values), points),
+        "shift": np.trapezoid(values, points),
+        "scipy": from_points(cuts, before, now),
+    }
+
+
+def from_points(cuts, before, now):
+    """SciPy's distance between 500 points a bin, the outer bins on their cuts."""
+    edges = np.r_[cuts[0], cuts, cuts[-1]]
+    points = np.concatenate([a + (b - a) * (np.arange(500) + 0.5) / 500 for a, b in zip(edges, edges[1:])])
+    weight = lambda counts: np.repeat(np.array(counts) / 500, 500)
+    return stats.wasserstein_distance(points, points, weight(before), weight(now))
+
+
+def histograms():
+    rng = np.random.default_rng(5)
+    yield "same_shares", [100, 200, 300, 400], [10, 20, 30, 40]
+    yield "moved_up", [1000] * 10, [40, 60, 80, 90, 100, 110, 120, 130, 130, 140]
+    yield "spread_out", [1000] * 10, [300, 200, 100, 50, 20, 20, 50, 100, 200, 300]
+    yield "chance", [1000] * 10, rng.multinomial(700, [0.1] * 10).tolist()
+    yield "sparse", [5000, 300, 12, 5, 3, 0, 1], [480, 30, 4, 0, 2, 6, 0]
+    yield "empty_now", [500, 500, 500], [0, 300, 300]
+    yield "large", rng.multinomial(400_000, [0.1] * 10).tolist(), rng.multinomial(1_000_000, [0.1] * 10).tolist()
+
+
+def comparisons():
+    for name, before, now in histograms():
+        cuts = np.cumsum([0.5 + 1.5 * i for i in range(len(before) - 1)])
+        ordered, unordered = pool(before, now, True), pool(before, now, False)
+        test = stats.chi2_contingency(unordered.T, correction=False)
+        n, m = sum(before), sum(now)
+        steps = np.abs(np.cumsum(before) / n - np.cumsum(now) / m)[:-1]
+        yield name, {
+            "cuts": cuts.tolist(),
+            "before": before,
+            "now": now,
+            "ordered": psi(ordered),
+            "unordered": psi(unordered),
+            "chi_square": {"statistic": test.statistic, "degrees": test.dof, "p_value": test.pvalue},
+            "jensen_shannon": jensenshannon(before, now, base=2),
+            "ks": {"distance": steps.max(), "p_value": special.kolmogorov(steps.max() * np.sqrt(n * m / (n + m)))},
+            "moved": moved(cuts, before, now),
+        }
+
+
+def rates():
+    for a, n, b, m in [(0, 5000, 3, 900), (50, 5000, 9, 900), (700, 5000, 60, 900), (0, 5000, 0, 900),
+                       (5000, 5000, 890, 900), (40_000, 400_000, 101_000, 1_000_000), (3, 40, 25, 60)]:
+        drawn = stats.hypergeom(n + m, a + b, m)
+        yield {"reference": [a, n], "current": [b, m],
+               "p_value": min(1.0, 2 * min(drawn.sf(b - 1), drawn.cdf(b)))}
+
+
+def outliers():
+    for found, scored, alpha, held_out in [(10, 1000, 0.01, 4000), (21, 1000, 0.01, 4000), (0, 500, 0.01, 4000),
+                                           (12_000, 1_000_000, 0.01, 80_000), (40, 1000, 0.01, 199), (60, 1000, 0.05, 2000)]:
+        k = int(np.floor(alpha * (held_out + 1) * (1 + 1e-12)))
+        yield {"found": found, "scored": scored, "alpha": alpha, "held_out": held_out,
+               "p_value": float(stats.betabinom.sf(found - 1, scored, k, held_out + 1 - k))}
+
+
+def main():
+    arguments = [0.01, 0.3, 0.5, 1.0, 1.5, 2.0, 4.5, 9.0, 14.9, 30.0, 170.5, 1e4, 1e7]
+    gammas = [(0.5, 0.01), (0.5, 3.0), (1.0, 1.0), (4.5, 2.0), (4.5, 12.0), (4.5, 60.0), (31.5, 30.0), (127.5, 200.0)]
+    p_values = [0.001, 0.2, 0.01, 0.04, 0.041, 0.9, 0.03, 0.001, 1.0, 0.5]
+    golden = {
+        "ln_gamma": [[x, special.gammaln(x)] for x in arguments],
+        "gamma_above": [[a, x, special.gammaincc(a, x)] for a, x in gammas],
+        "kolmogorov": [[x, special.kolmogorov(x)] for x in (0.2, 0.5, 0.83, 0.99, 1.0, 1.36, 2.0, 4.0)],
+        "comparisons": dict(comparisons()),
+        "rates": list(rates()),
+        "outliers": list(outliers()),
+        "benjamini_hochberg": {"p_values": p_values, "adjusted": stats.false_discovery_control(p_values).tolist()},
+    }
+    text = json.dumps(golden, default=lambda x: x.item(), indent=1)
+    (HERE / "drift.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
