@@ -5,6 +5,7 @@
 mod model_support;
 
 use allocation_counter::measure;
+use segmentd::domain::drift::Layout;
 use segmentd::domain::model::Scratch;
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
@@ -30,6 +31,22 @@ fn encoding_and_scoring_never_allocate() {
     });
     assert_eq!(counted.count_total, 0);
     assert!(flagged > 0);
+}
+
+#[test]
+fn counting_what_was_scored_never_allocates() {
+    let model = shop_model().model;
+    let rows = shoppers(500, 9);
+    let layout = Layout::of(&model);
+    let (mut scratch, mut window) = (model.scratch(), layout.empty());
+    let counted = measure(|| {
+        for row in &rows {
+            let score = model.score(row, &mut scratch);
+            layout.count(&mut window, row, &score, score.is_outlier(0.05));
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    assert_eq!(layout.view(&window).unwrap().scored(), 500);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! and no bytes at all can make reading or scoring panic.
 
 use proptest::prelude::*;
+use segmentd::domain::drift::{Layout, Limits, check};
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::id::ModelId;
 use segmentd::domain::model::{ArtifactError, MAX_DOCUMENT_BYTES, Model, Scratch};
@@ -180,6 +181,8 @@ fn altered_documents_are_refused() {
 fn exercise(bytes: &[u8]) {
     let Ok(model) = Model::open(bytes) else { return };
     let mut scratch = model.scratch();
+    let layout = Layout::of(&model);
+    let mut window = layout.empty();
     for row in shoppers(3, 1).into_iter().chain([FeatureRow(vec![])]) {
         let score = model.score(&row, &mut scratch);
         assert!(score.distance.is_finite());
@@ -187,7 +190,11 @@ fn exercise(bytes: &[u8]) {
         assert!((0.0..=1.0).contains(&score.confidence()));
         assert!(model.explain(&row, &score).iter().all(|reason| reason.share.is_finite()));
         assert!(!model.limit(score.nearest, 0.01).is_nan());
+        layout.count(&mut window, &row, &score, score.is_outlier(0.01));
     }
+    let limits = Limits { minimum_rows: 1, ..Limits::default() };
+    let check = check(&model, &window, &limits).unwrap();
+    assert!(check.tests.iter().all(|test| (0.0..=1.0).contains(&test.adjusted_p_value)));
 }
 
 /// Every place in the document, as JSON pointers.

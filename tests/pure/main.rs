@@ -14,6 +14,8 @@
 mod algorithms;
 mod artifact;
 mod competition;
+mod drift;
+mod drift_check;
 mod encode;
 mod feature_faults;
 mod feature_folds;

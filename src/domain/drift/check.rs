@@ -85,7 +85,7 @@ pub fn check(model: &Model, window: &Window, limits: &Limits) -> Result<Check, W
             .zip(adjusted)
             .map(|(test, adjusted_p_value)| Test {
                 about: test.about,
-                feature: test.feature.map(|place| check.features[place].name.clone()),
+                feature: test.feature.map(|place| check.features[place].feature.clone()),
                 size: test.size,
                 severity: test.severity,
                 p_value: test.p_value,
@@ -116,16 +116,19 @@ fn figures(model: &Model, (before, now): (View<'_>, View<'_>), limits: &Limits) 
             psi: mix.as_ref().map(Psi::of),
             chi_square: mix.as_ref().map(ChiSquare::of),
         },
-        unassigned: Rate::of(
-            (before.unassigned(), before.scored()),
-            (now.unassigned(), now.scored()),
-        ),
+        unassigned: Rate::of(outside(before), outside(now)),
         distances: psi(before.distances(), now.distances()),
         outliers: Outliers::of(now.outliers(), now.scored(), limits.alpha, held_out),
         p_values: psi(before.p_values(), now.p_values()),
         tests: vec![],
         findings: vec![],
     }
+}
+
+/// Rows in no segment, and rows in one or none.
+fn outside(view: View<'_>) -> (u64, u64) {
+    let unassigned = view.unassigned();
+    (unassigned, view.segments().iter().fold(unassigned, |sum, rows| sum.saturating_add(*rows)))
 }
 
 /// All that can be tested, with how much each difference matters.

@@ -14,7 +14,8 @@ use crate::domain::model::{Bins, FeatureReference, Model};
 /// One feature, at training and now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeatureFigures {
-    pub name: Box<str>,
+    /// Its name.
+    pub feature: Box<str>,
     pub title: Box<str>,
     pub unit: Box<str>,
     pub owner: Box<str>,
@@ -85,7 +86,7 @@ impl FeatureFigures {
         };
         let (rows_before, rows_now) = (Rows::of(before), Rows::of(now));
         Self {
-            name: def.name.clone(),
+            feature: def.name.clone(),
             title: def.title.clone(),
             unit: def.unit.clone(),
             owner: def.owner.clone(),

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use crate::domain::drift::cells::share;
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::window::{FeatureCounts, Layout, Window, WrongLength};
-use crate::domain::drift::words::{number, percent, probability};
+use crate::domain::drift::words::{number, percent, probability, whole};
 use crate::domain::model::{Bins, CategoryCounts, Model};
 
 const WIDTH: f64 = 720.0;
@@ -191,8 +191,8 @@ fn head(figures: &FeatureFigures) -> String {
     );
     text(&mut svg, (16.0, 44.0), "start", &told);
     let legend = [
-        (16.0, BEFORE, format!("at training: {} rows", number(before.all() as f64))),
-        (216.0, NOW, format!("now: {} rows", number(now.all() as f64))),
+        (16.0, BEFORE, format!("at training: {} rows", whole(before.all() as f64))),
+        (216.0, NOW, format!("now: {} rows", whole(now.all() as f64))),
     ];
     for (x, colour, label) in legend {
         let _ = write!(svg, r#"<rect x="{x}" y="53" width="10" height="10" fill="{colour}"/>"#);

@@ -8,7 +8,7 @@ pub(super) fn number(x: f64) -> String {
     let magnitude = x.abs().log10().floor() as i32;
     if magnitude >= 2 {
         let step = 10_f64.powi(magnitude - 2);
-        return grouped((x / step).round() * step);
+        return whole((x / step).round() * step);
     }
     let decimals = (2 - magnitude).clamp(0, 12) as usize;
     let text = format!("{x:.decimals$}");
@@ -36,8 +36,8 @@ pub(super) fn with_unit(x: f64, unit: &str) -> String {
     if unit.is_empty() { number(x) } else { format!("{} {unit}", number(x)) }
 }
 
-/// A whole number with a comma every three digits.
-fn grouped(x: f64) -> String {
+/// `12,345`.
+pub(super) fn whole(x: f64) -> String {
     let digits = format!("{:.0}", x.abs());
     let mut text = String::from(if x < 0.0 { "-" } else { "" });
     for (i, digit) in digits.char_indices() {
