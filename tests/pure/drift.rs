@@ -328,13 +328,12 @@ proptest! {
     #[test]
     fn tails_fall_from_one_and_mirror(
         rows in 1..300_u64,
-        marked in 0.0..=1.0_f64,
-        draws in 0.0..=1.0_f64,
+        (marked, draws) in (0..300_u64, 0..300_u64),
     ) {
-        let (marked, draws) = ((marked * rows as f64).floor(), (draws * rows as f64).floor());
-        let rows = rows as f64;
-        let mut last = 1.0;
-        for drawn in 0..=(draws as u64) {
+        let some = 0..=draws.min(rows);
+        let (marked, draws) = (marked.min(rows) as f64, draws.min(rows) as f64);
+        let (rows, mut last) = (rows as f64, 1.0);
+        for drawn in some {
             let drawn = drawn as f64;
             let above = special::hypergeometric_above(drawn, rows, marked, draws);
             prop_assert!((0.0..=1.0).contains(&above) && above <= last + 1e-9);

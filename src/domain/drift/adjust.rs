@@ -10,7 +10,8 @@ pub fn benjamini_hochberg(p_values: &[f64]) -> Vec<f64> {
     let mut adjusted = vec![1.0; p_values.len()];
     let mut least = 1.0_f64;
     for (place, test) in descending.into_iter().enumerate() {
-        least = least.min(p_values[test] * tests / (tests - place as f64));
+        // The factor first: it is at least 1, also when rounded.
+        least = least.min(p_values[test] * (tests / (tests - place as f64)));
         adjusted[test] = least;
     }
     adjusted

@@ -34,36 +34,45 @@ pub fn gamma_above(a: f64, x: f64) -> f64 {
     }
     let scale = (a * x.ln() - x - ln_gamma(a)).exp();
     if x < a + 1.0 {
-        let (mut term, mut sum, mut n) = (1.0 / a, 1.0 / a, a);
-        for _ in 0..MAX_STEPS {
-            n += 1.0;
-            term *= x / n;
-            sum += term;
-            if term < sum * f64::EPSILON {
-                break;
-            }
-        }
-        return (1.0 - scale * sum).clamp(0.0, 1.0);
+        return (1.0 - scale * series(a, x)).clamp(0.0, 1.0);
     }
-    // Lentz's method.
-    let tiny = f64::MIN_POSITIVE / f64::EPSILON;
-    let mut b = x + 1.0 - a;
-    let mut c = 1.0 / tiny;
-    let mut d = 1.0 / b;
-    let mut fraction = d;
-    for i in 1..MAX_STEPS {
-        let i = i as f64;
-        let numerator = -i * (i - a);
-        b += 2.0;
-        d = not_zero(numerator * d + b, tiny);
-        c = not_zero(b + numerator / c, tiny);
-        d = 1.0 / d;
-        fraction *= d * c;
-        if (d * c - 1.0).abs() < f64::EPSILON {
+    (scale * fraction(a, x)).clamp(0.0, 1.0)
+}
+
+/// Of the lower function.
+fn series(a: f64, x: f64) -> f64 {
+    let (mut term, mut sum, mut n) = (1.0 / a, 1.0 / a, a);
+    for _ in 0..MAX_STEPS {
+        n += 1.0;
+        term *= x / n;
+        sum += term;
+        if term < sum * f64::EPSILON {
             break;
         }
     }
-    (scale * fraction).clamp(0.0, 1.0)
+    sum
+}
+
+/// Of the upper function, by Lentz's method.
+fn fraction(a: f64, x: f64) -> f64 {
+    let tiny = f64::MIN_POSITIVE / f64::EPSILON;
+    let mut denominator = x + 1.0 - a;
+    let mut above = 1.0 / tiny;
+    let mut below = 1.0 / denominator;
+    let mut product = below;
+    for step in 1..MAX_STEPS {
+        let step = step as f64;
+        let numerator = -step * (step - a);
+        denominator += 2.0;
+        below = 1.0 / not_zero(numerator * below + denominator, tiny);
+        above = not_zero(denominator + numerator / above, tiny);
+        let factor = below * above;
+        product *= factor;
+        if (factor - 1.0).abs() < f64::EPSILON {
+            break;
+        }
+    }
+    product
 }
 
 fn not_zero(x: f64, tiny: f64) -> f64 {
