@@ -25,7 +25,7 @@
 //! One noun has the same name in every level: events are `domain::event`,
 //! `store::events`, `service::intake`, `api::events`.
 //!
-//! # Four flows
+//! # Six flows
 //!
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its
@@ -58,6 +58,11 @@
 //! stored customer also notes until when that holds (`domain::recheck`, in the
 //! customer's row), and `service::recheck` scores again those whose time has
 //! come: by the same code, into the same history.
+//!
+//! **Drift.** What is answered is counted on the bins that the model was trained on
+//! (`service::observe`), and written down by the hour (`service::drift`,
+//! `store::drift`), where replicas add up. `domain::drift` tells what is certain and
+//! matters from what chance explains, and whose it is.
 //!
 //! **A score.** `api::score` → `domain::wire::rows` reads the body straight
 //! into feature rows → the lineup scores them. No database on the path.

@@ -7,6 +7,8 @@ mod model_support;
 use allocation_counter::measure;
 use segmentd::domain::drift::Layout;
 use segmentd::domain::model::Scratch;
+use segmentd::service::observe::{Observer, Tally};
+use segmentd::store::drift::Source;
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
 
@@ -66,4 +68,21 @@ fn a_shared_scratch_grows_once() {
         }
     });
     assert_eq!(later.count_total, 0);
+}
+
+#[test]
+fn counting_allocates_once_however_many_rows() {
+    let model = shop_model().model;
+    let rows = shoppers(500, 9);
+    let counter = Observer::new(true).counter(&model).unwrap();
+    let mut scratch = model.scratch();
+    let counted = measure(|| {
+        let mut tally = Tally::of(Source::Rows);
+        for row in &rows {
+            let score = model.score(row, &mut scratch);
+            tally.note(&counter, row, &score, score.is_outlier(0.05));
+        }
+        tally.hand_over();
+    });
+    assert_eq!(counted.count_total, 1);
 }

@@ -9,6 +9,7 @@ mod blocking;
 mod changes;
 mod customers;
 mod diff;
+mod drift;
 mod error;
 mod events;
 mod export;
@@ -67,7 +68,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 31] {
+fn native() -> [Route; 34] {
     let shadow = get(shadow::get_shadow).post(models::post_shadow);
     let runs = get(training::get_runs).post(training::post_run);
     [
@@ -100,6 +101,9 @@ fn native() -> [Route; 31] {
         ("/v1/training-runs/{id}", &["GET"], get(training::get_run), true),
         ("/v1/training-runs/{id}/cancel", &["POST"], post(training::post_cancel), true),
         ("/v1/features", &["GET"], get(segments::get_features), true),
+        ("/v1/drift", &["GET"], get(drift::get_drift), true),
+        ("/v1/drift/history", &["GET"], get(drift::get_history), true),
+        ("/v1/drift/features/{name}/picture.svg", &["GET"], get(drift::get_picture), true),
         ("/openapi.json", &["GET"], get(openapi::get_document), true),
         ("/docs", &["GET"], get(openapi::get_page), true),
     ]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::service::access::Access;
 use crate::service::changes::Feed;
+use crate::service::drift::Drift;
 use crate::service::export::Exports;
 use crate::service::intake::Intake;
 use crate::service::live::Live;
@@ -27,6 +28,7 @@ pub struct Handles {
     pub training: Arc<Training>,
     pub feed: Arc<Feed>,
     pub exports: Arc<Exports>,
+    pub drift: Arc<Drift>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::service::backfill::Backfill;
 use crate::service::clock::Clock;
 use crate::service::live::Live;
+use crate::service::observe::Observer;
 use crate::telemetry::Metrics;
 
 /// A back-fill, and the database that it works on.
@@ -27,7 +28,10 @@ impl Backfilling {
         let database = Database::open(config).await?;
         let db = database.db.clone();
         let alpha = config.scoring.outlier_alpha;
-        let live = Arc::new(Live::new(db.read().clone(), features, alpha, metrics));
+        // Nobody is answered here.
+        let observer = Arc::new(Observer::new(false));
+        let live = Live::new(db.read().clone(), features, alpha, observer, metrics);
+        let live = Arc::new(live);
         live.refresh().await.context("the stored lineup")?;
         let pause_ratio = config.reassign.pause_ratio;
         Ok(Self { database, work: Backfill { db, live, clock, pause_ratio } })

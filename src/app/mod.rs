@@ -19,11 +19,14 @@ use crate::domain::feature::FeatureSet;
 use crate::service::access::Access;
 use crate::service::changes::Feed;
 use crate::service::clock::Clock;
+use crate::service::drift::Drift;
 use crate::service::durable::Durability;
+use crate::service::error::Chain;
 use crate::service::export::{self, Exports};
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::Live;
+use crate::service::observe::Observer;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
 use crate::service::registry::Registry;
@@ -112,13 +115,9 @@ impl App {
         let database = Database::open(&config).await?;
         let db = &database.db;
         let metrics = Arc::new(Metrics::new(clock.now()).context("metrics")?);
-        let live = Arc::new(Live::new(
-            db.read().clone(),
-            features,
-            config.scoring.outlier_alpha,
-            Arc::clone(&metrics),
-        ));
-        live.refresh().await.context("the stored lineup")?;
+        let observer = Arc::new(Observer::new(config.drift.enabled));
+        let live = live(&config, db, features, &observer, &metrics).await?;
+        let drift = drift(&config, db, (&live, observer), &clock, &metrics);
         let access = Access::new(db.read().clone());
         access.refresh().await?;
         let (registry, shadow_worker) = registry(&config, db, &live, &clock, &metrics);
@@ -151,7 +150,8 @@ impl App {
         ));
         let (exports, exporter) =
             Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
-        let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker);
+        let watched = config.drift.enabled.then(|| Arc::clone(&drift));
+        let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
         let rechecker = rechecker(&config, db, &live, &clock, &metrics);
         let sampler = sampler(&config, db, &live, &metrics);
@@ -171,6 +171,7 @@ impl App {
             training: Arc::clone(&training),
             feed,
             exports: Arc::new(exports),
+            drift,
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -265,6 +266,7 @@ impl App {
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
         let stop = self.stop;
         let stopped = stop.subscribe();
+        let drift = Arc::clone(&self.api_state.drift);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut background = self.tasks.start(&stopped);
@@ -289,11 +291,43 @@ impl App {
         background.stop(self.config.http.drain).await;
         // Only now: requests in progress waited for them.
         self.workers.stop(self.config.http.drain).await;
+        // Nobody is answered any more, so nothing more is counted.
+        if let Err(error) = drift.flush().await {
+            tracing::warn!(error = %Chain(&error), "the last counts for drift are lost");
+        }
         admin.abort();
         self.database.close().await?;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// With what is stored published.
+async fn live(
+    config: &Config,
+    db: &Db,
+    features: Arc<FeatureSet>,
+    observer: &Arc<Observer>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Arc<Live>> {
+    let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
+    let alpha = config.scoring.outlier_alpha;
+    let live = Live::new(db.read().clone(), features, alpha, observer, metrics);
+    live.refresh().await.context("the stored lineup")?;
+    Ok(Arc::new(live))
+}
+
+fn drift(
+    config: &Config,
+    db: &Db,
+    (live, observer): (&Arc<Live>, Arc<Observer>),
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<Drift> {
+    let counted = (Arc::clone(live), observer);
+    let mut settings = config.drift.clone();
+    settings.limits.alpha = config.scoring.outlier_alpha;
+    Arc::new(Drift::new(db.clone(), counted, clock.clone(), settings, Arc::clone(metrics)))
 }
 
 fn registry(

@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api::ApiState;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
+use crate::service::drift::Drift;
 use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
 use crate::service::reassign::Reassigner;
@@ -107,7 +108,7 @@ impl Background {
     }
 }
 
-/// The workers of intake, of exports and of shadows. They outlast the other tasks: requests
+/// The workers of intake, of exports, of shadows and of drift. They outlast the other tasks: requests
 /// in progress wait for them.
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -121,6 +122,7 @@ impl Workers {
         exports: export::Worker,
         flusher: durable::Worker,
         shadows: shadow::Worker,
+        drift: Option<Arc<Drift>>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
@@ -137,6 +139,9 @@ impl Workers {
         running.spawn(exports.run(until()));
         running.spawn(flusher.run(until()));
         running.spawn(shadows.run(until()));
+        if let Some(drift) = drift {
+            running.spawn(drift.run(until()));
+        }
         Self { running, stop }
     }
 

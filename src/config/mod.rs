@@ -7,6 +7,7 @@
 //! module has a default.
 
 mod database;
+mod drift;
 mod failed;
 mod http;
 mod intake;
@@ -29,6 +30,7 @@ use crate::domain::fault::Faults;
 use crate::domain::lifecycle::Thresholds;
 
 pub use database::Database;
+pub use drift::Drift;
 pub use failed::FailedEvents;
 pub use http::{Admin, Http};
 pub use intake::Intake;
@@ -61,6 +63,7 @@ pub struct Config {
     pub reassign: Reassign,
     pub recheck: Recheck,
     pub skew: Skew,
+    pub drift: Drift,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -136,6 +139,7 @@ impl Config {
             reassign: Reassign::read(reader),
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),
+            drift: Drift::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),

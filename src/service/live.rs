@@ -16,6 +16,7 @@ use crate::domain::model::{Model, Score, Scratch, UNASSIGNED, Unusual};
 use crate::domain::recheck::{Answerer, Watch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::observe::{Counter, Observer, Tally};
 use crate::store::models::LineupRow;
 use crate::store::{ReadDb, models};
 use crate::telemetry::Metrics;
@@ -34,6 +35,8 @@ pub struct Lineup {
     pub watch: Watch,
     /// Who answers some customers in the place of all this.
     pub canary: Option<Canary>,
+    /// Where what the active model met is counted.
+    counter: Option<Arc<Counter>>,
 }
 
 /// A model that answers a share of the customers.
@@ -72,7 +75,13 @@ impl Lineup {
         outlier_alpha: f64,
     ) -> Self {
         let watch = Watch::new(&features, active.as_deref());
-        Self { generation, features, active, previous, outlier_alpha, watch, canary: None }
+        let (canary, counter) = (None, None);
+        Self { generation, features, active, previous, outlier_alpha, watch, canary, counter }
+    }
+
+    fn counted_by(mut self, observer: &Observer) -> Self {
+        self.counter = self.active.as_deref().and_then(|model| observer.counter(model));
+        self
     }
 
     /// The lineup that answers this customer: this one, or the canary's.
@@ -134,6 +143,14 @@ impl Lineup {
         }
     }
 
+    /// Counts a verdict of this lineup on `row`, to watch for drift; the fallback's
+    /// are not counted.
+    pub fn note<'l>(&'l self, tally: &mut Tally<'l>, row: &FeatureRow, verdict: &Verdict<'_>) {
+        if let (Some(counter), Some(score)) = (&self.counter, &verdict.score) {
+            tally.note(counter, row, score, verdict.outlier);
+        }
+    }
+
     /// When a customer without events need be scored again, or `no_later`; `row`
     /// is the one of `state` at `now`.
     pub fn recheck_at(
@@ -157,6 +174,7 @@ impl Lineup {
 pub struct Live {
     current: ArcSwap<Lineup>,
     db: ReadDb,
+    observer: Arc<Observer>,
     metrics: Arc<Metrics>,
 }
 
@@ -166,10 +184,11 @@ impl Live {
         db: ReadDb,
         features: Arc<FeatureSet>,
         outlier_alpha: f64,
+        observer: Arc<Observer>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let lineup = Lineup::new(-1, features, None, None, outlier_alpha);
-        Self { current: ArcSwap::from_pointee(lineup), db, metrics }
+        Self { current: ArcSwap::from_pointee(lineup), db, observer, metrics }
     }
 
     /// The lineup for one unit of work.
@@ -212,12 +231,13 @@ impl Live {
             Some(id) => self.model(id, current).await?,
         };
         let previous = stored.previous.clone();
-        let mut lineup = Lineup::new(stored.generation, features(), active, previous, alpha);
+        let lineup = Lineup::new(stored.generation, features(), active, previous, alpha);
+        let mut lineup = lineup.counted_by(&self.observer);
         if let Some(row) = &stored.canary {
             let model = self.model(&row.model, current).await?;
-            lineup.canary = model.map(|model| Canary {
-                share: row.share,
-                lineup: Arc::new(Lineup::new(row.generation, features(), Some(model), None, alpha)),
+            lineup.canary = model.map(|model| {
+                let own = Lineup::new(row.generation, features(), Some(model), None, alpha);
+                Canary { share: row.share, lineup: Arc::new(own.counted_by(&self.observer)) }
             });
         }
         Ok(lineup)

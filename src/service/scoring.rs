@@ -5,16 +5,19 @@ use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::live::Lineup;
+use crate::service::observe::Tally;
 use crate::store::assignments::Assignment;
 
 /// With more customers than this the work takes longer than an async thread
 /// may be held up (half a millisecond, some 10 µs each).
 pub const CUSTOMERS_IN_PLACE: usize = 48;
 
-/// Scores one customer for storing. Nobody needs the instant to be later than
+/// Scores one customer for storing; where somebody is answered by it, it counts in
+/// `tally`. Nobody needs the instant to be later than
 /// `no_later`: to look too soon does no harm, and less need be found out.
-pub fn assign(
-    lineup: &Lineup,
+pub fn assign<'l>(
+    lineup: &'l Lineup,
+    tally: Option<&mut Tally<'l>>,
     state: &CustomerState,
     scratch: &mut Scratch,
     now: Timestamp,
@@ -22,6 +25,9 @@ pub fn assign(
 ) -> (Assignment, Option<Timestamp>) {
     let row = state.row(&lineup.features, now);
     let verdict = lineup.score(&row, scratch);
+    if let Some(tally) = tally {
+        lineup.note(tally, &row, &verdict);
+    }
     let assignment = Assignment {
         model: verdict.model.cloned(),
         segment: verdict.segment.to_owned(),

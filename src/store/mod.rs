@@ -10,6 +10,7 @@ pub mod changes;
 pub mod connect;
 pub mod customers;
 pub mod decisions;
+pub mod drift;
 pub mod error;
 pub mod events;
 pub mod export;

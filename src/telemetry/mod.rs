@@ -2,9 +2,11 @@
 //!
 //! *Architecture invariant:* metrics are written to from everywhere and read
 //! back by nobody but the scrape. No name here is chosen from data: a customer,
-//! segment or model is never a label, so the number of series is fixed.
+//! segment or model is never a label, so the number of series is fixed. (A feature
+//! is one label's value: all of them are declared before the process starts.)
 
 mod counters;
+mod drift;
 mod http;
 mod intake;
 pub mod labels;
@@ -24,6 +26,7 @@ use prometheus::{
 use crate::domain::time::Timestamp;
 
 pub use counters::Counters;
+pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
 pub use intake::Intake;
 pub use output::{Output, Reading};
@@ -45,6 +48,7 @@ pub struct Metrics {
     pub recheck: Recheck,
     pub skew: Skew,
     pub shadow: Shadow,
+    pub drift: Drift,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -68,6 +72,7 @@ impl Metrics {
             recheck: Recheck::new(&registry)?,
             skew: Skew::new(&registry)?,
             shadow: Shadow::new(&registry)?,
+            drift: Drift::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

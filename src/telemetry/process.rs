@@ -57,7 +57,7 @@ fn field(status: &str, name: &str) -> i64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact for the next 285,000 years")]
-fn seconds_since_1970(instant: Timestamp) -> f64 {
+pub(super) fn seconds_since_1970(instant: Timestamp) -> f64 {
     instant.millis() as f64 / 1000.0
 }
 

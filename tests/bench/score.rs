@@ -28,8 +28,16 @@ const MANY_CUSTOMERS: usize = 20_000;
 /// Of the requests a second that a server at its limit answers.
 const HALF: f64 = 0.5;
 
-pub(crate) const FIGURES: [&str; 4] =
-    ["score_single_vs_bare", "score_batch256_vs_bare", "swap_p99_ratio", "train_p99_ratio"];
+/// A difference of some percent takes more turns than one of some times.
+const MONITORING_RUNS: usize = 7;
+
+pub(crate) const FIGURES: [&str; 5] = [
+    "score_single_vs_bare",
+    "score_batch256_vs_bare",
+    "score_monitoring_on_vs_off",
+    "swap_p99_ratio",
+    "train_p99_ratio",
+];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let server = Server::start();
@@ -50,6 +58,7 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
             "score_batch256_vs_bare" => {
                 compare(id, "/v1/score, 256 rows, 64 connections", &server, bare, &batch)
             }
+            "score_monitoring_on_vs_off" => monitoring(&server, &single),
             "swap_p99_ratio" => swaps(&server, &single, &models),
             _ => training(&server, &single),
         });
@@ -104,6 +113,32 @@ fn compare(
         baseline_value,
         ratio: value / baseline_value,
         runs: RUNS,
+    }
+}
+
+/// Requests a second while every row is counted to watch for drift, over those of a
+/// server that counts nothing; in turn.
+fn monitoring(server: &Server, body: &str) -> Figure {
+    let off = Server::start_with(&[("drift.enabled", "no")]);
+    off.load(CUSTOMERS, 4);
+    off.train(8);
+    let send = |server: &Server| load(server, body).run(|_| true);
+    send(server);
+    send(&off);
+    let pairs: Vec<(Run, Run)> = (0..MONITORING_RUNS).map(|_| (send(server), send(&off))).collect();
+    off.stop();
+    assert_eq!(pairs.iter().map(|(a, b)| a.failures + b.failures).sum::<usize>(), 0);
+    let value = median(pairs.iter().map(|(on, _)| on.requests_per_second).collect());
+    let baseline_value = median(pairs.iter().map(|(_, off)| off.requests_per_second).collect());
+    Figure {
+        id: "score_monitoring_on_vs_off",
+        what: "/v1/score, one row, 64 connections, counted to watch for drift",
+        value,
+        unit: "req/s",
+        baseline: "the same with drift.enabled = no",
+        baseline_value,
+        ratio: value / baseline_value,
+        runs: MONITORING_RUNS,
     }
 }
 

@@ -31,6 +31,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With settings of its own.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -44,7 +49,8 @@ impl Server {
             ("database.state_directory", directory.path().display().to_string()),
             ("training.schedule", String::new()),
         ];
-        let set: Vec<_> = set.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let own = settings.iter().map(|(k, v)| (*k, (*v).to_owned()));
+        let set: Vec<_> = set.into_iter().chain(own).map(|(k, v)| (k.to_owned(), v)).collect();
         let config = Config::load_from(None, &Environment::default(), &set).unwrap();
         let (app, key) = runtime.block_on(async {
             let app = App::build(config).await.unwrap();

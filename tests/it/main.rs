@@ -5,6 +5,7 @@ mod backfill;
 mod bad_input;
 mod changes;
 mod crash;
+mod drift;
 mod export;
 mod failed;
 mod identity;

@@ -304,6 +304,7 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         training: Arc::clone(&of.training),
         feed: Arc::clone(&of.feed),
         exports: Arc::clone(&of.exports),
+        drift: Arc::clone(&of.drift),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
         readiness: of.readiness.clone(),

@@ -36,6 +36,7 @@ mod lineage;
 mod minibatch;
 mod model;
 mod model_support;
+mod observe;
 mod quality;
 mod recheck;
 mod segment;

@@ -14,6 +14,8 @@ use crate::domain::model::Scratch;
 use crate::domain::wire::inference::{self, Metadata, Reply, Scored, Unreadable, Written};
 use crate::service::ServiceError;
 use crate::service::live::Verdict;
+use crate::service::observe::Tally;
+use crate::store::drift::Source;
 use crate::telemetry::labels::Door;
 
 /// Sent where binary data follows the JSON: the JSON's length.
@@ -73,8 +75,12 @@ fn infer(
     let lineup = state.live.lineup();
     addressed.check_live(&lineup)?;
     let request = inference::read(body, json_bytes, &lineup.features, state.max_rows)?;
-    let mut scratch = Scratch::default();
-    let score = |row| scored(&lineup.score(row, &mut scratch));
+    let (mut scratch, mut tally) = (Scratch::default(), Tally::of(Source::Rows));
+    let score = |row| {
+        let verdict = lineup.score(row, &mut scratch);
+        lineup.note(&mut tally, row, &verdict);
+        scored(&verdict)
+    };
     let rows: Vec<Scored<'_>> = request.rows.iter().map(score).collect();
     let reply = Reply {
         id: request.id,
@@ -87,6 +93,7 @@ fn infer(
     let written = reply.write().map_err(ServiceError::internal)?;
     let count = rows.len() as u64;
     note_scores(&state.metrics, Door::Inference, &lineup, count, started);
+    tally.hand_over();
     Ok(written)
 }
 

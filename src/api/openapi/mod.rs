@@ -133,6 +133,7 @@ fn media(path: &str) -> Value {
         "/v1/assignments" => json!({
             "application/x-ndjson": {}, "text/csv": {}, "application/vnd.apache.parquet": {},
         }),
+        "/v1/drift/features/{name}/picture.svg" => json!({ "image/svg+xml": {} }),
         _ => json!({ "application/json": {} }),
     }
 }

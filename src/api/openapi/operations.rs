@@ -198,6 +198,35 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "The segments, each with the id that it keeps; `unassigned` among them where a model leaves customers in none; `canary` with its own, where there is one",
     ),
     ("/v1/features", "get", "read", "The declared features", None, "The feature set"),
+    (
+        "/v1/drift",
+        "get",
+        "read",
+        "Whether what was scored still looks like what the model was trained on: rows of /v1/score and \
+         of tensors, and customers with new events, of all replicas, as of their last flush",
+        None,
+        "For every feature the figures, each with what chance explains of it; for segments, distances, \
+         outliers and p-values the same; and the `findings` that are left after correction for their \
+         number, the least sample and the least size (`[drift]`): whose it is, how large, and what to do. \
+         Sensitive features are not compared. 409 while there is no model",
+    ),
+    (
+        "/v1/drift/history",
+        "get",
+        "read",
+        "The same, each hour or day alone, oldest first",
+        None,
+        "Rows scored, the rates of outliers and of customers in no segment, the number of findings and the \
+         feature with the largest PSI",
+    ),
+    (
+        "/v1/drift/features/{name}/picture.svg",
+        "get",
+        "read",
+        "A feature as it was at training and as it is now, as a picture",
+        None,
+        "SVG, without scripts",
+    ),
     ("/v1/models", "get", "read", "Models, newest first", None, "The models"),
     (
         "/v1/models/{id}",
@@ -322,11 +351,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
 ];
 
+const DRIFT_HOURS: &str = "The last so many hours, the one in progress included, up to 2208; \
+                           drift.window_hours when left out";
+const DRIFT_SOURCE: &str = "rows (as they were sent) or events (customers with new ones); both when \
+                            left out";
+const DRIFT_MODEL: &str = "What this model met while it answered; the live one when left out";
+
 const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 even then, as \
                               with Segment. A failure has `code` and `message` too";
 
 /// Path, name, type, what is asked for after the `?`.
-pub(super) const ASKED: [(&str, &str, &str, &str); 17] = [
+pub(super) const ASKED: [(&str, &str, &str, &str); 27] = [
     ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
     ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
     ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),
@@ -362,6 +397,16 @@ pub(super) const ASKED: [(&str, &str, &str, &str); 17] = [
         "integer",
         "How long to wait for a change where there is none yet, up to 60; 0 when left out",
     ),
+    ("/v1/drift", "hours", "integer", DRIFT_HOURS),
+    ("/v1/drift", "model", "string", DRIFT_MODEL),
+    ("/v1/drift", "source", "string", DRIFT_SOURCE),
+    ("/v1/drift/history", "hours", "integer", DRIFT_HOURS),
+    ("/v1/drift/history", "model", "string", DRIFT_MODEL),
+    ("/v1/drift/history", "source", "string", DRIFT_SOURCE),
+    ("/v1/drift/history", "by", "string", "hour or day, in UTC; hour when left out"),
+    ("/v1/drift/features/{name}/picture.svg", "hours", "integer", DRIFT_HOURS),
+    ("/v1/drift/features/{name}/picture.svg", "model", "string", DRIFT_MODEL),
+    ("/v1/drift/features/{name}/picture.svg", "source", "string", DRIFT_SOURCE),
     ("/v1/assignments", "format", "string", "ndjson, csv or parquet; or by `Accept`"),
     ("/v1/assignments", "segment", "string", "Only customers in this segment"),
 ];

@@ -8,6 +8,8 @@ use serde_json::Result;
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
 use crate::service::live::{Lineup, Verdict};
+use crate::service::observe::Tally;
+use crate::store::drift::Source;
 
 /// One feature's part in the distance, in the feature's own unit.
 #[derive(Serialize)]
@@ -54,6 +56,7 @@ pub(super) struct Scores<'l> {
     lineup: &'l Lineup,
     explain: bool,
     scratch: Scratch,
+    tally: Tally<'l>,
     json: Vec<u8>,
     /// By segment: what all its scores share is written once, then copied.
     written: Vec<Written>,
@@ -73,7 +76,8 @@ impl<'l> Scores<'l> {
         let json = Vec::with_capacity(512 + 3 * body_bytes);
         let segments = lineup.active.as_ref().map_or(1, |model| model.segments().len());
         let written = vec![Written::default(); segments];
-        Self { lineup, explain, scratch: Scratch::default(), json, written, listed: true }
+        let (scratch, tally) = (Scratch::default(), Tally::of(Source::Rows));
+        Self { lineup, explain, scratch, tally, json, written, listed: true }
     }
 
     /// Scores a row and writes it.
@@ -84,6 +88,7 @@ impl<'l> Scores<'l> {
             self.json.extend_from_slice(b",{");
         }
         let verdict = self.lineup.score(row, &mut self.scratch);
+        self.lineup.note(&mut self.tally, row, &verdict);
         if let (Some(model), Some(score)) = (&self.lineup.active, &verdict.score) {
             self.scored(&verdict, score)?;
             if self.explain {
@@ -100,8 +105,8 @@ impl<'l> Scores<'l> {
         Ok(())
     }
 
-    /// The whole answer.
-    pub(super) fn finish(mut self) -> Result<Vec<u8>> {
+    /// The whole answer, and what it counts once it is given.
+    pub(super) fn finish(mut self) -> Result<(Vec<u8>, Tally<'l>)> {
         if self.json.is_empty() {
             self.open(false)?;
             self.json.pop();
@@ -109,7 +114,7 @@ impl<'l> Scores<'l> {
         if self.listed {
             self.json.extend_from_slice(b"]}");
         }
-        Ok(self.json)
+        Ok((self.json, self.tally))
     }
 
     /// Writes what comes before the first score's own fields.

@@ -15,6 +15,7 @@ use crate::domain::feature::FeatureRow;
 use crate::domain::wire::rows;
 use crate::service::ServiceError;
 use crate::service::live::Lineup;
+use crate::service::observe::Tally;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Answer, Door};
 
@@ -33,32 +34,34 @@ pub(super) async fn post_score(
 fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
     let live = state.live.lineup();
-    let (asked, json) = answer(state, &live, body, false)?;
+    let (asked, answered) = answer(state, &live, body, false)?;
     // Known only when the rows have been read, for both may follow them.
     let lineup = asked.customer.as_ref().map_or(&**live, |customer| live.of(customer));
     let is_answered = !asked.explain && lineup.generation == live.generation;
-    let (asked, json) = if is_answered {
-        (asked, json)
+    let (asked, (json, tally)) = if is_answered {
+        (asked, answered)
     } else {
         let explain = asked.explain;
         answer(state, lineup, body, explain)?
     };
     note_scores(&state.metrics, Door::Stateless, lineup, asked.rows as u64, started);
+    tally.hand_over();
     Ok(json)
 }
 
-fn answer(
+/// What was asked; the answer, and what it counts once it is given.
+fn answer<'l>(
     state: &ApiState,
-    lineup: &Lineup,
+    lineup: &'l Lineup,
     body: &[u8],
     explain: bool,
-) -> Result<(rows::Envelope, Vec<u8>), ApiError> {
+) -> Result<(rows::Envelope, (Vec<u8>, Tally<'l>)), ApiError> {
     let mut scores = answer::Scores::new(lineup, explain, body.len());
     let on_row = &mut |row: &FeatureRow, bare| scores.add(row, bare);
     let envelope = rows::parse(body, &lineup.features, state.max_rows, on_row)
         .map_err(|error| ApiError::json(&error))?;
-    let json = scores.finish().map_err(ServiceError::internal)?;
-    Ok((envelope, json))
+    let answer = scores.finish().map_err(ServiceError::internal)?;
+    Ok((envelope, answer))
 }
 
 /// Counts scores given from one lineup.

@@ -152,7 +152,7 @@ fn made<'k>(
     }
     let state = rebuilt.state;
     let lineup = lineup.of(customer);
-    let (assignment, recheck_at) = scoring::assign(lineup, &state, scratch, now, None);
+    let (assignment, recheck_at) = scoring::assign(lineup, None, &state, scratch, now, None);
     Some(Made { customer, before, state, bytes, held: held.flatten(), assignment, recheck_at })
 }
 

@@ -12,9 +12,11 @@ use crate::service::intake::Core;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::{hear, optimistic, regroup};
 use crate::service::live::Lineup;
+use crate::service::observe::Tally;
 use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
+use crate::store::drift::Source;
 use crate::store::events::Arrived;
 use crate::store::{StoreError, Tx, events};
 use crate::telemetry::labels::Way;
@@ -126,23 +128,25 @@ async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Committed>, Stor
         held: one.held,
         recheck_at: one.recheck_at,
     });
-    let folded = fold(core, &mut tx, &lineup, all, work.collect()).await?;
+    let mut tally = Tally::of(Source::Events);
+    let folded = fold(core, &mut tx, (&lineup, &mut tally), all, work.collect()).await?;
     let decisions = save(core, &mut tx, &folded).await?;
     tx.commit().await?;
+    tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     Ok(Some(Committed::of(all, folded)))
 }
 
-/// Folds new events in. States that this feature set cannot read are rebuilt.
-pub(super) async fn fold(
+/// Folds new events in, and counts the scores in the tally. States that this feature set cannot read are rebuilt.
+pub(super) async fn fold<'l>(
     core: &Core,
     tx: &mut Tx,
-    lineup: &Lineup,
+    (lineup, tally): (&'l Lineup, &mut Tally<'l>),
     all: &[Arrived],
     work: Vec<Fold>,
 ) -> Result<Vec<Folded>, StoreError> {
     let now = core.clock.now();
-    let (mut folded, unreadable) = Fold::all(work, all, lineup, now);
+    let (mut folded, unreadable) = Fold::all(work, all, lineup, tally, now);
     if !unreadable.is_empty() {
         tracing::debug!(customers = unreadable.len(), "states rebuilt from events");
         let mut again = Vec::with_capacity(unreadable.len());
@@ -150,7 +154,7 @@ pub(super) async fn fold(
             let state = rebuild::state(tx, &lineup.features, &fold.customer).await?;
             again.push(Fold { base: Base::Rebuilt(state), ..fold });
         }
-        folded.extend(Fold::all(again, all, lineup, now).0);
+        folded.extend(Fold::all(again, all, lineup, tally, now).0);
     }
     Ok(folded)
 }

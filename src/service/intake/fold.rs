@@ -8,6 +8,7 @@ use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::live::Lineup;
+use crate::service::observe::Tally;
 use crate::service::scoring::{self, CUSTOMERS_IN_PLACE};
 use crate::store::assignments::{Assignment, Held, NewChange};
 use crate::store::customers::NewRow;
@@ -55,12 +56,13 @@ pub(super) struct Folded {
 }
 
 impl Fold {
-    /// Carries out `work`, in order. Comes back without having been carried
+    /// Carries out `work`, in order; `tally` counts the scores. Comes back without having been carried
     /// out: what has a state that this feature set cannot read.
-    pub(super) fn all(
+    pub(super) fn all<'l>(
         work: Vec<Self>,
         all: &[Arrived],
-        lineup: &Lineup,
+        lineup: &'l Lineup,
+        tally: &mut Tally<'l>,
         now: Timestamp,
     ) -> (Vec<Folded>, Vec<Self>) {
         let read_back: usize = work.iter().map(|fold| fold.gained.len()).sum();
@@ -70,7 +72,9 @@ impl Fold {
             let (mut folded, mut unreadable) = (Vec::with_capacity(work.len()), Vec::new());
             for fold in work {
                 match fold.state(all, lineup) {
-                    Some(state) => folded.push(fold.score(&state, lineup, &mut scratch, now)),
+                    Some(state) => {
+                        folded.push(fold.score(&state, (lineup, &mut *tally), &mut scratch, now));
+                    }
                     None => unreadable.push(fold),
                 }
             }
@@ -95,16 +99,16 @@ impl Fold {
         Some(state)
     }
 
-    fn score(
+    fn score<'l>(
         self,
         state: &CustomerState,
-        lineup: &Lineup,
+        (lineup, tally): (&'l Lineup, &mut Tally<'l>),
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Folded {
         let answering = lineup.of(&self.customer);
         let (assignment, recheck_at) =
-            scoring::assign(answering, state, scratch, now, self.recheck_at);
+            scoring::assign(answering, Some(tally), state, scratch, now, self.recheck_at);
         Folded {
             customer: self.customer,
             events: self.events,

@@ -12,7 +12,9 @@ use crate::service::history;
 use crate::service::intake::Core;
 use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
+use crate::service::observe::Tally;
 use crate::store::StoreError;
+use crate::store::drift::Source;
 use crate::store::events::Arrived;
 use crate::store::optimistic::{self, Written};
 
@@ -68,7 +70,8 @@ pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Commi
         let customer = customer.clone();
         Fold { customer, events, gained: Vec::new(), base, held, recheck_at }
     });
-    let (folded, unreadable) = Fold::all(work.collect(), all, &lineup, now);
+    let mut tally = Tally::of(Source::Events);
+    let (folded, unreadable) = Fold::all(work.collect(), all, &lineup, &mut tally, now);
     let Some((changes, decisions)) = history::changes(folded.iter().map(Folded::change)) else {
         return Ok(None);
     };
@@ -88,6 +91,7 @@ pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Commi
         Err(error) => return Err(error),
     }
     core.trust.grow();
+    tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     Ok(Some(Committed::of(all, folded)))
 }

@@ -17,9 +17,11 @@ use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::hear::hear;
 use crate::service::live::Lineup;
+use crate::service::observe::Tally;
 use crate::service::rebuild;
 use crate::store::assignments::{self, Assignment, NewMerge};
 use crate::store::customers::{self, NewRow};
+use crate::store::drift::Source;
 use crate::store::events::{self, Arrived};
 use crate::store::identity::{self, Row};
 use crate::store::{StoreError, Tx, links};
@@ -50,8 +52,11 @@ pub(super) async fn attempt(
     }
     let told = new.iter().filter_map(|index| all[*index].told()).collect();
     let heard = hear(&mut tx, told).await?;
-    let (folded, decisions) = regroup(core, &mut tx, &lineup, &heard.groups, all, &new).await?;
+    let mut tally = Tally::of(Source::Events);
+    let counted = (&*lineup, &mut tally);
+    let (folded, decisions) = regroup(core, &mut tx, counted, &heard.groups, all, &new).await?;
     tx.commit().await?;
+    tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     heard.count(&core.metrics.intake.links);
     Ok(Committed::of(all, folded))
@@ -60,10 +65,10 @@ pub(super) async fn attempt(
 /// Folds the `new` ones of `all` events into the customers whose they are, once
 /// `groups` have come to hold; rebuilds and scores every customer who gained or
 /// lost an id by it. Changing groups takes `links::lock`.
-pub(super) async fn regroup(
+pub(super) async fn regroup<'l>(
     core: &Core,
     tx: &mut Tx,
-    lineup: &Lineup,
+    (lineup, tally): (&'l Lineup, &mut Tally<'l>),
     groups: &Groups,
     all: &[Arrived],
     new: &[usize],
@@ -71,7 +76,7 @@ pub(super) async fn regroup(
     let plan = Plan::make(tx, groups, all, new).await?;
     let mut rows = plan.take(core, tx).await?;
     let work = plan.work(tx, &lineup.features, &mut rows, all, new).await?;
-    let folded = commit::fold(core, tx, lineup, all, work).await?;
+    let folded = commit::fold(core, tx, (lineup, tally), all, work).await?;
     // Nothing has happened under the id: as if it had never been heard of.
     let (folded, empty): (Vec<_>, Vec<_>) = folded.into_iter().partition(Folded::has_events);
     identity::remove(tx, &empty.iter().map(|folded| &folded.customer).collect::<Vec<_>>()).await?;

@@ -6,6 +6,8 @@ use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
 use crate::service::intake::regroup::regroup;
 use crate::service::intake::{Core, Intake};
+use crate::service::observe::Tally;
+use crate::store::drift::Source;
 use crate::store::{StoreError, identity, links};
 use crate::telemetry::labels;
 
@@ -69,7 +71,10 @@ async fn attempt(
     let ids = [from.clone(), to.clone()].into_iter().chain(next).collect();
     let groups = Groups::of(links::connected(&mut tx, ids).await?, MAX_IDS);
     let groups = groups.with(from).with(to);
-    let (_, decisions) = regroup(core, &mut tx, &lineup, &groups, &[], &[]).await?;
+    // Nobody is answered: what it counts is dropped.
+    let (_, decisions) =
+        regroup(core, &mut tx, (&lineup, &mut Tally::of(Source::Events)), &groups, &[], &[])
+            .await?;
     tx.commit().await?;
     decisions.count(&core.metrics.intake.assignments);
     let after = |id| groups.canonical(id).unwrap_or(id).clone();

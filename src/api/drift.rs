@@ -1,0 +1,143 @@
+//! Whether what is scored still looks like what the model was trained on.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::api::extract::{Asked, Caller, Read};
+use crate::api::models::model_id;
+use crate::api::{ApiError, ApiState};
+use crate::domain::drift::Check;
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::id::ModelId;
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::drift::{Ask, MOST_HOURS, Step};
+use crate::store::drift::Source;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    hours: Option<u32>,
+    model: Option<String>,
+    source: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Steps {
+    hours: Option<u32>,
+    model: Option<String>,
+    source: Option<String>,
+    by: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DriftBody {
+    model: ModelId,
+    /// The beginning of the first hour.
+    since: Timestamp,
+    until: Timestamp,
+    #[serde(flatten)]
+    check: Check,
+}
+
+pub(super) async fn get_drift(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Asked(asked): Asked<Which>,
+) -> Result<Json<DriftBody>, ApiError> {
+    let report = state.drift.report(&ask(&asked)?).await?;
+    let (since, until) = (report.since, report.until);
+    Ok(Json(DriftBody { model: report.model, since, until, check: report.check }))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct HistoryBody {
+    model: ModelId,
+    /// Oldest first; hours and days without a score are left out.
+    history: Vec<LineBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct LineBody {
+    at: Timestamp,
+    scored: u64,
+    outlier_rate: Option<f64>,
+    unassigned_rate: Option<f64>,
+    findings: usize,
+    largest_psi: Option<PsiBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct PsiBody {
+    feature: String,
+    psi: f64,
+}
+
+pub(super) async fn get_history(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Asked(asked): Asked<Steps>,
+) -> Result<Json<HistoryBody>, ApiError> {
+    let step = match asked.by.as_deref() {
+        None | Some("hour") => Step::Hour,
+        Some("day") => Step::Day,
+        Some(other) => {
+            let problem = format!("is `{other}`, not `hour` or `day`");
+            return Err(ServiceError::Invalid(Faults::one("by", problem)).into());
+        }
+    };
+    let Steps { hours, model, source, .. } = asked;
+    let ask = ask(&Which { hours, model, source })?;
+    let (model, checks) = state.drift.history(&ask, step).await?;
+    let history = checks.into_iter().map(|(at, check)| LineBody::new(at, &check)).collect();
+    Ok(Json(HistoryBody { model, history }))
+}
+
+pub(super) async fn get_picture(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Path(name): Path<String>,
+    Asked(asked): Asked<Which>,
+) -> Result<Response, ApiError> {
+    let picture = state.drift.picture(&ask(&asked)?, &name).await?;
+    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture).into_response())
+}
+
+fn ask(asked: &Which) -> Result<Ask, ApiError> {
+    let mut faults = Vec::new();
+    if asked.hours.is_some_and(|hours| !(1..=MOST_HOURS).contains(&hours)) {
+        faults.push(Fault::new("hours", format!("must be from 1 to {MOST_HOURS}")));
+    }
+    let source = asked.source.as_deref().and_then(|name| {
+        let known = Source::ALL.into_iter().find(|source| source.name() == name);
+        if known.is_none() {
+            faults.push(Fault::new("source", format!("is `{name}`, not `rows` or `events`")));
+        }
+        known
+    });
+    if !faults.is_empty() {
+        return Err(ServiceError::Invalid(Faults(faults)).into());
+    }
+    let model = asked.model.as_deref().map(model_id).transpose()?;
+    Ok(Ask { model, source, hours: asked.hours })
+}
+
+impl LineBody {
+    fn new(at: Timestamp, check: &Check) -> Self {
+        let psi = check.features.iter().filter_map(|one| Some((one, one.psi?.value)));
+        let largest = psi.max_by(|(_, a), (_, b)| a.total_cmp(b));
+        Self {
+            at,
+            scored: check.scored,
+            outlier_rate: check.outliers.map(|outliers| outliers.now),
+            unassigned_rate: check.unassigned.map(|rate| rate.now),
+            findings: check.findings.len(),
+            largest_psi: largest
+                .map(|(feature, psi)| PsiBody { feature: feature.name.to_string(), psi }),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Whether what is scored still looks like what the model was trained on.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+use crate::domain::drift::{Limits, Steps};
+
+/// Counting what is scored, and comparing it.
+#[derive(Debug, Clone)]
+pub struct Drift {
+    /// Whether it is counted at all.
+    pub enabled: bool,
+    /// How often counts are written down.
+    pub flush: Duration,
+    /// Hours compared together, where a request does not say how many.
+    pub window_hours: u32,
+    /// Counts of earlier hours are dropped; 0 keeps all.
+    pub keep_days: u32,
+    /// With the outliers that the defaults of [`Limits`] promise; what scoring
+    /// promises is another section's.
+    pub limits: Limits,
+}
+
+impl Drift {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            enabled: reader.choice("drift.enabled", [("yes", true), ("no", false)]),
+            flush: reader.seconds("drift.flush_seconds", 1..=86_400),
+            window_hours: reader.integer("drift.window_hours", 1..=2208),
+            keep_days: reader.integer("drift.keep_days", 0..=36_500),
+            limits: Limits {
+                minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
+                level: reader.float("drift.level", 1e-9..=0.5),
+                psi: steps(
+                    reader,
+                    ["drift.psi_notice", "drift.psi_warning", "drift.psi_critical"],
+                    100.0,
+                ),
+                share: steps(
+                    reader,
+                    ["drift.share_notice", "drift.share_warning", "drift.share_critical"],
+                    1.0,
+                ),
+                outliers: steps(
+                    reader,
+                    ["drift.outliers_notice", "drift.outliers_warning", "drift.outliers_critical"],
+                    1e6,
+                ),
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+/// From 0 to `most`, none less than the one before it.
+fn steps(reader: &mut Reader, paths: [&'static str; 3], most: f64) -> Steps {
+    let [notice, warning, critical] = paths.map(|path| reader.float(path, 0.0..=most));
+    for (less, more, low, high) in
+        [(paths[0], paths[1], notice, warning), (paths[1], paths[2], warning, critical)]
+    {
+        if low > high {
+            reader.refuse(more, &format!("is {high}, less than {less}, which is {low}"));
+        }
+    }
+    Steps { notice, warning, critical }
+}

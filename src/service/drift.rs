@@ -1,0 +1,267 @@
+//! Whether what is scored still looks like what the model was trained on: counts
+//! written down, added up over hours and replicas, and checked.
+//!
+//! What was counted in a minute is written under the hour in which it is taken, so
+//! a window may hold a minute's worth of the hour before. What could not be written
+//! is kept for the next time; a process that is killed loses that and the minute
+//! since.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::config::Drift as Settings;
+use crate::domain::drift::{self, Check, Layout, Limits, Window};
+use crate::domain::id::ModelId;
+use crate::domain::model::Model;
+use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::service::clock::Clock;
+use crate::service::error::Chain;
+use crate::service::live::Live;
+use crate::service::observe::Observer;
+use crate::service::{ServiceError, registry};
+use crate::store::Db;
+use crate::store::drift::{self as windows, Source};
+use crate::telemetry::Metrics;
+
+const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
+/// A question about more hours reads more than a moment allows: three months.
+pub const MOST_HOURS: u32 = 24 * 92;
+
+#[derive(Debug)]
+pub struct Drift {
+    db: Db,
+    live: Arc<Live>,
+    observer: Arc<Observer>,
+    clock: Clock,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    /// Taken, and not written down yet.
+    pending: Mutex<Pending>,
+}
+
+/// By model, source and hour.
+type Pending = BTreeMap<((ModelId, Source), Timestamp), Window>;
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// `None`: the live one.
+    pub model: Option<ModelId>,
+    /// `None`: all of them.
+    pub source: Option<Source>,
+    /// The last so many, the one in progress included; `None`: as configured.
+    pub hours: Option<u32>,
+}
+
+/// What a model met, beside what it was trained on.
+#[derive(Debug)]
+pub struct Report {
+    pub model: ModelId,
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub check: Check,
+}
+
+/// How much of the past is told of together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Hour,
+    Day,
+}
+
+/// What a model met, hour by hour.
+struct Met {
+    model: Arc<Model>,
+    since: Timestamp,
+    until: Timestamp,
+    hours: Vec<(Timestamp, Window)>,
+}
+
+impl Drift {
+    pub fn new(
+        db: Db,
+        (live, observer): (Arc<Live>, Arc<Observer>),
+        clock: Clock,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let pending = Mutex::default();
+        Self { db, live, observer, clock, settings, metrics, pending }
+    }
+
+    /// The hours asked for, checked together.
+    pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
+        let met = self.met(ask).await?;
+        self.beside(move |limits| {
+            let check = met.check(&met.all()?, limits)?;
+            Ok(Report { model: met.model.id().clone(), since: met.since, until: met.until, check })
+        })
+        .await
+    }
+
+    /// Each hour or day in which anything was scored, checked alone, oldest first.
+    pub async fn history(
+        &self,
+        ask: &Ask,
+        step: Step,
+    ) -> Result<(ModelId, Vec<(Timestamp, Check)>), ServiceError> {
+        let met = self.met(ask).await?;
+        self.beside(move |limits| {
+            let steps = met.hours.chunk_by(|(one, _), (next, _)| step.of(*one) == step.of(*next));
+            let line = |hours: &[(Timestamp, Window)]| {
+                let at = hours.first().map_or(met.since, |(hour, _)| step.of(*hour));
+                Ok((at, met.check(&met.sum(hours)?, limits)?))
+            };
+            let lines = steps.map(line).collect::<Result<_, ServiceError>>()?;
+            Ok((met.model.id().clone(), lines))
+        })
+        .await
+    }
+
+    /// One feature as it was at training and as it is now, as SVG.
+    pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<String, ServiceError> {
+        let met = self.met(ask).await?;
+        let feature = feature.to_owned();
+        self.beside(move |_| {
+            let picture = drift::picture(&met.model, &met.all()?, &feature);
+            picture.map_err(ServiceError::internal)?.ok_or_else(|| {
+                ServiceError::NotFound(format!("feature `{feature}` among those compared"))
+            })
+        })
+        .await
+    }
+
+    /// Writes down what this process has counted.
+    pub async fn flush(&self) -> Result<(), ServiceError> {
+        let mut pending = self.pending.lock().await;
+        let now = self.clock.now();
+        for (of, window) in self.observer.take() {
+            match pending.entry((of, Step::Hour.of(now))) {
+                Entry::Vacant(free) => {
+                    free.insert(window);
+                }
+                Entry::Occupied(mut held) => {
+                    held.get_mut().merge(&window).map_err(ServiceError::internal)?;
+                }
+            }
+        }
+        // Commits together: all that was counted since the last time, once; and what
+        // is too old to be kept goes.
+        let mut tx = self.db.begin().await?;
+        for (((model, source), hour), window) in &*pending {
+            windows::add(&mut tx, (model, *source), *hour, window).await?;
+        }
+        if self.settings.keep_days > 0 {
+            let oldest = now.plus_millis(-MILLIS_PER_DAY * i64::from(self.settings.keep_days));
+            windows::drop_before(&mut tx, Step::Hour.of(oldest)).await?;
+        }
+        tx.commit().await?;
+        pending.clear();
+        self.metrics.drift.flushed_at(now);
+        Ok(())
+    }
+
+    /// Shows in the metrics how things stand.
+    pub async fn show(&self) -> Result<(), ServiceError> {
+        let shown = &self.metrics.drift;
+        if self.live.lineup().active.is_none() {
+            return Ok(());
+        }
+        let report = self.report(&Ask::default()).await?;
+        shown.findings.set(i64::try_from(report.check.findings.len()).unwrap_or(i64::MAX));
+        shown.scored.set(i64::try_from(report.check.scored).unwrap_or(i64::MAX));
+        for def in self.live.lineup().features.features() {
+            let checked = report.check.features.iter().find(|one| one.name == def.name);
+            shown.show_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
+        }
+        Ok(())
+    }
+
+    /// Writes down and shows, again and again, until `stopped`. What is counted after
+    /// that is for [`Self::flush`], once nobody is answered any more.
+    pub async fn run(self: Arc<Self>, stopped: impl Future<Output = ()>) {
+        let mut stopped = pin!(stopped);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.settings.flush) => {}
+                () = &mut stopped => return,
+            }
+            // Never cut off in between: what was written would be written again.
+            let done = async {
+                self.flush().await?;
+                self.show().await
+            };
+            if let Err(error) = done.await {
+                tracing::warn!(error = %Chain(&error), "drift: will be tried again");
+            }
+        }
+    }
+
+    async fn met(&self, ask: &Ask) -> Result<Met, ServiceError> {
+        let model = self.model(ask.model.as_ref()).await?;
+        let hours = ask.hours.unwrap_or(self.settings.window_hours).max(1);
+        let until = self.clock.now();
+        let before = MILLIS_PER_HOUR * i64::from(hours - 1);
+        let since = Step::Hour.of(until).plus_millis(-before);
+        let width = Layout::of(&model).width();
+        let hours = windows::hours(self.db.read(), (model.id(), ask.source), width, since).await?;
+        Ok(Met { model, since, until, hours })
+    }
+
+    async fn model(&self, asked: Option<&ModelId>) -> Result<Arc<Model>, ServiceError> {
+        let lineup = self.live.snapshot();
+        let Some(asked) = asked else {
+            let none = || ServiceError::Conflict("no model is live: nothing is compared".into());
+            return lineup.active.clone().ok_or_else(none);
+        };
+        let canary = lineup.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
+        match lineup.active.iter().chain(canary).find(|model| model.id() == asked) {
+            Some(model) => Ok(Arc::clone(model)),
+            None => Ok(Arc::new(registry::open(self.db.read(), asked).await?)),
+        }
+    }
+
+    /// Checks of many hours or features are more than a moment's work.
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Limits) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let limits = self.settings.limits;
+        let done = tokio::task::spawn_blocking(move || work(&limits)).await;
+        done.map_err(ServiceError::internal)?
+    }
+}
+
+impl Met {
+    fn all(&self) -> Result<Window, ServiceError> {
+        self.sum(&self.hours)
+    }
+
+    fn sum(&self, hours: &[(Timestamp, Window)]) -> Result<Window, ServiceError> {
+        let mut sum = Layout::of(&self.model).empty();
+        for (_, window) in hours {
+            sum.merge(window).map_err(ServiceError::internal)?;
+        }
+        Ok(sum)
+    }
+
+    fn check(&self, window: &Window, limits: &Limits) -> Result<Check, ServiceError> {
+        drift::check(&self.model, window, limits).map_err(ServiceError::internal)
+    }
+}
+
+impl Step {
+    /// The beginning of the hour or day, in UTC.
+    fn of(self, at: Timestamp) -> Timestamp {
+        let millis = match self {
+            Self::Hour => MILLIS_PER_HOUR,
+            Self::Day => MILLIS_PER_DAY,
+        };
+        Timestamp::from_millis(at.millis().div_euclid(millis) * millis)
+    }
+}

@@ -1,0 +1,96 @@
+//! What models met while they answered: one row of counts a model, hour and source.
+
+use crate::domain::drift::Window;
+use crate::domain::id::ModelId;
+use crate::domain::time::Timestamp;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// Who was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Feature rows, as they were sent.
+    Rows,
+    /// Customers with new events.
+    Events,
+}
+
+impl Source {
+    pub const ALL: [Self; 2] = [Self::Rows, Self::Events];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// Adds to what any replica has counted of this model in this hour. Who adds to
+/// several does so in order of model, source and hour, so that two never wait for
+/// each other in a circle.
+pub async fn add(
+    tx: &mut Tx,
+    (model, source): (&ModelId, Source),
+    hour: Timestamp,
+    window: &Window,
+) -> Result<(), StoreError> {
+    let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
+    sqlx::query!(
+        "insert into drift_window as held (model_id, source, hour, width, counts)
+         values ($1, $2, $3, cardinality($4::bigint[]), $4)
+         on conflict (model_id, width, hour, source) do update set counts =
+             (select array_agg(mine + theirs order by place)
+              from unnest(held.counts, excluded.counts)
+                   with ordinality as both_counts (mine, theirs, place))",
+        model.as_str(),
+        source.name(),
+        to_sql(hour),
+        &counts,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Drops the hours before this one.
+pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
+    let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(dropped.rows_affected())
+}
+
+/// What was counted of this model from `since` on, hour by hour: windows of so many
+/// counts, of one source or of each.
+pub async fn hours(
+    db: &ReadDb,
+    (model, source): (&ModelId, Option<Source>),
+    width: usize,
+    since: Timestamp,
+) -> Result<Vec<(Timestamp, Window)>, StoreError> {
+    let rows = sqlx::query!(
+        "select hour, counts from drift_window
+         where model_id = $1 and width = $2 and hour >= $3 and ($4::text is null or source = $4)
+         order by hour",
+        model.as_str(),
+        i32::try_from(width).unwrap_or(i32::MAX),
+        to_sql(since),
+        source.map(Source::name),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let hours = rows.into_iter().map(|row| {
+        let counts = row.counts.into_iter().map(|count| {
+            u64::try_from(count).map_err(|_| StoreError::Corrupt {
+                what: "drift window",
+                why: format!("{count} is no count"),
+            })
+        });
+        Ok((from_sql(row.hour), Window { counts: counts.collect::<Result<_, _>>()? }))
+    });
+    hours.collect()
+}
+
+fn to_bigint(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,59 @@
+//! How far what is scored has moved from what the live model was trained on.
+
+use prometheus::{Gauge, GaugeVec, IntGauge, Opts, Registry};
+
+use super::process::seconds_since_1970;
+use crate::domain::time::Timestamp;
+
+/// As of the last look at what has been written down.
+#[derive(Debug)]
+pub struct Drift {
+    psi: GaugeVec,
+    pub findings: IntGauge,
+    /// Rows in the window that was looked at.
+    pub scored: IntGauge,
+    flushed: Gauge,
+}
+
+impl Drift {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let options = Opts::new(
+            "segmentd_drift_psi",
+            "Population stability index of a declared feature, from training to the last \
+             drift.window_hours. Not shown where too little was scored to tell.",
+        );
+        Ok(Self {
+            psi: super::register(registry, GaugeVec::new(options, &["feature"])?)?,
+            findings: super::gauge(
+                registry,
+                "segmentd_drift_findings",
+                "What has drifted, after correction; `GET /v1/drift` says what.",
+            )?,
+            scored: super::gauge(
+                registry,
+                "segmentd_drift_scored_rows",
+                "Rows scored by the live model in the last drift.window_hours.",
+            )?,
+            flushed: super::float_gauge(
+                registry,
+                "segmentd_drift_last_flush_timestamp_seconds",
+                "When this process last wrote down what it had counted, in seconds since 1970.",
+            )?,
+        })
+    }
+
+    /// This process has written down what it had counted.
+    pub fn flushed_at(&self, now: Timestamp) {
+        self.flushed.set(seconds_since_1970(now));
+    }
+
+    /// `None`: it cannot be told. The features of a process are declared in one file
+    /// and stay the same, so their series are as few.
+    pub fn show_psi(&self, feature: &str, psi: Option<f64>) {
+        match psi {
+            Some(psi) => self.psi.with_label_values(&[feature]).set(psi),
+            // Only fails where there was none.
+            None => drop(self.psi.remove_label_values(&[feature])),
+        }
+    }
+}

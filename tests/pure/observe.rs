@@ -1,0 +1,119 @@
+//! Counting what is answered: nothing is lost and nothing counts twice, whoever
+//! takes the counts meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use segmentd::domain::drift::{Layout, Window};
+use segmentd::domain::feature::FeatureRow;
+use segmentd::domain::model::Model;
+use segmentd::service::observe::{Counter, Observer, Tally};
+use segmentd::store::drift::Source;
+
+use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
+
+const ALPHA: f64 = 0.05;
+
+fn note<'c>(tally: &mut Tally<'c>, counter: &'c Counter, model: &Model, rows: &[FeatureRow]) {
+    let mut scratch = model.scratch();
+    for row in rows {
+        let score = model.score(row, &mut scratch);
+        tally.note(counter, row, &score, score.is_outlier(ALPHA));
+    }
+}
+
+fn count(counter: &Counter, model: &Model, rows: &[FeatureRow]) {
+    let mut tally = Tally::of(Source::Rows);
+    note(&mut tally, counter, model, rows);
+    tally.hand_over();
+}
+
+/// What the rows count as, one by one.
+fn direct(model: &Model, rows: &[FeatureRow]) -> Window {
+    let layout = Layout::of(model);
+    let (mut window, mut scratch) = (layout.empty(), model.scratch());
+    for row in rows {
+        let score = model.score(row, &mut scratch);
+        layout.count(&mut window, row, &score, score.is_outlier(ALPHA));
+    }
+    window
+}
+
+#[test]
+fn counts_add_up_while_they_are_taken() {
+    let model = shop_model().model;
+    let rows = shoppers(600, 3);
+    let observer = Observer::new(true);
+    let counter = observer.counter(&model).unwrap();
+    let is_over = AtomicBool::new(false);
+    let taken = thread::scope(|scope| {
+        let taker = scope.spawn(|| {
+            let mut taken = Layout::of(&model).empty();
+            loop {
+                let last = is_over.load(Ordering::Acquire);
+                for (of, window) in observer.take() {
+                    assert_eq!(of, (model.id().clone(), Source::Rows));
+                    taken.merge(&window).unwrap();
+                }
+                if last {
+                    return taken;
+                }
+            }
+        });
+        let counting: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    for some in rows.chunks(7) {
+                        count(&counter, &model, some);
+                    }
+                })
+            })
+            .collect();
+        for thread in counting {
+            thread.join().unwrap();
+        }
+        is_over.store(true, Ordering::Release);
+        taker.join().unwrap()
+    });
+    let mut expected = Layout::of(&model).empty();
+    for _ in 0..4 {
+        expected.merge(&direct(&model, &rows)).unwrap();
+    }
+    assert_eq!(taken, expected);
+}
+
+#[test]
+fn what_is_not_handed_over_never_counted() {
+    let model = shop_model().model;
+    let observer = Observer::new(true);
+    let counter = observer.counter(&model).unwrap();
+    let mut tally = Tally::of(Source::Rows);
+    note(&mut tally, &counter, &model, &shoppers(20, 3));
+    drop(tally);
+    assert_eq!(observer.take(), []);
+    assert!(Observer::new(false).counter(&model).is_none());
+}
+
+#[test]
+fn two_models_count_apart_and_the_last_answers_of_one_are_kept() {
+    let first = shop_model().model;
+    let second = train(spec(2), &shop_features(), &shoppers(500, 2)).unwrap().model;
+    let rows = shoppers(90, 3);
+    let observer = Observer::new(true);
+    let (old, new) = (observer.counter(&first).unwrap(), observer.counter(&second).unwrap());
+    let mut tally = Tally::of(Source::Rows);
+    note(&mut tally, &old, &first, &rows[..50]);
+    note(&mut tally, &new, &second, &rows[50..]);
+    tally.hand_over();
+    // The first answers no more.
+    drop(old);
+    let expected = [
+        ((first.id().clone(), Source::Rows), direct(&first, &rows[..50])),
+        ((second.id().clone(), Source::Rows), direct(&second, &rows[50..])),
+    ];
+    assert_eq!(observer.take(), expected);
+    // A counter that comes back begins anew.
+    count(&observer.counter(&first).unwrap(), &first, &rows);
+    let expected = ((first.id().clone(), Source::Rows), direct(&first, &rows));
+    assert_eq!(observer.take(), [expected]);
+}
