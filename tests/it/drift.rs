@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
 
-const CUSTOMERS: usize = 240;
+/// Of so many, enough are held out to tell outliers.
+const CUSTOMERS: usize = 400;
 /// Nothing is written down but by the test's hand.
 const BY_HAND: [(&str, &str); 1] = [("drift.flush_seconds", "86400")];
 const HOUR_MILLIS: i64 = 3_600_000;

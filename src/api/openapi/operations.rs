@@ -216,8 +216,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "The same, each hour or day alone, oldest first",
         None,
-        "Rows scored, the rates of outliers and of customers in no segment, the number of findings and the \
-         feature with the largest PSI",
+        "Rows scored, the rates of outliers (null: too few were held out at training to tell) and of rows in \
+         no segment, the number of findings and the feature with the largest PSI",
     ),
     (
         "/v1/drift/features/{name}/picture.svg",
