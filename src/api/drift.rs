@@ -137,7 +137,7 @@ impl LineBody {
             unassigned_rate: check.unassigned.map(|rate| rate.now),
             findings: check.findings.len(),
             largest_psi: largest
-                .map(|(feature, psi)| PsiBody { feature: feature.name.to_string(), psi }),
+                .map(|(feature, psi)| PsiBody { feature: feature.feature.to_string(), psi }),
         }
     }
 }

@@ -176,7 +176,7 @@ impl Drift {
         shown.findings.set(i64::try_from(report.check.findings.len()).unwrap_or(i64::MAX));
         shown.scored.set(i64::try_from(report.check.scored).unwrap_or(i64::MAX));
         for def in self.live.lineup().features.features() {
-            let checked = report.check.features.iter().find(|one| one.name == def.name);
+            let checked = report.check.features.iter().find(|one| one.feature == def.name);
             shown.show_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
         }
         Ok(())
