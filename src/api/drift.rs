@@ -112,13 +112,16 @@ fn ask(asked: &Which) -> Result<Ask, ApiError> {
     if asked.hours.is_some_and(|hours| !(1..=MOST_HOURS).contains(&hours)) {
         faults.push(Fault::new("hours", format!("must be from 1 to {MOST_HOURS}")));
     }
-    let source = asked.source.as_deref().and_then(|name| {
-        let known = Source::ALL.into_iter().find(|source| source.name() == name);
-        if known.is_none() {
-            faults.push(Fault::new("source", format!("is `{name}`, not `rows` or `events`")));
+    let source = match asked.source.as_deref() {
+        None | Some("rows") => Some(Source::Rows),
+        Some("events") => Some(Source::Events),
+        Some("all") => None,
+        Some(other) => {
+            let problem = format!("is `{other}`, not `rows`, `events` or `all`");
+            faults.push(Fault::new("source", problem));
+            None
         }
-        known
-    });
+    };
     if !faults.is_empty() {
         return Err(ServiceError::Invalid(Faults(faults)).into());
     }

@@ -48,7 +48,7 @@ pub struct Drift {
 type Pending = BTreeMap<((ModelId, Source), Timestamp), Window>;
 
 /// What is asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ask {
     /// `None`: the live one.
     pub model: Option<ModelId>,
@@ -172,7 +172,8 @@ impl Drift {
         if self.live.lineup().active.is_none() {
             return Ok(());
         }
-        let report = self.report(&Ask::default()).await?;
+        let ask = Ask { model: None, source: Some(Source::Rows), hours: None };
+        let report = self.report(&ask).await?;
         shown.findings.set(i64::try_from(report.check.findings.len()).unwrap_or(i64::MAX));
         shown.scored.set(i64::try_from(report.check.scored).unwrap_or(i64::MAX));
         for def in self.live.lineup().features.features() {

@@ -353,8 +353,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
 
 const DRIFT_HOURS: &str = "The last so many hours, the one in progress included, up to 2208; \
                            drift.window_hours when left out";
-const DRIFT_SOURCE: &str = "rows (as they were sent) or events (customers with new ones); both when \
-                            left out";
+const DRIFT_SOURCE: &str = "rows (as they were sent; when left out), events (customers with new \
+                            ones, who are the active ones: a difference in itself) or all";
 const DRIFT_MODEL: &str = "What this model met while it answered; the live one when left out";
 
 const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 even then, as \
