@@ -13,8 +13,8 @@ use crate::store::assignments::Assignment;
 pub const CUSTOMERS_IN_PLACE: usize = 48;
 
 /// Scores one customer for storing; where somebody is answered by it, it counts in
-/// `tally`. Nobody needs the instant to be later than
-/// `no_later`: to look too soon does no harm, and less need be found out.
+/// `tally`. Nobody needs the instant to be later than `no_later`: to look too soon
+/// does no harm, and less need be found out.
 pub fn assign<'l>(
     lineup: &'l Lineup,
     tally: Option<&mut Tally<'l>>,

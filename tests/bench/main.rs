@@ -1,6 +1,7 @@
-//! Benchmarks: `make bench`; `ONLY=score` for one group, or the start of an id
-//! for some of its figures. Prints a table and writes `target/bench/report.json`. Figures are ratios to a baseline measured
-//! in the same run with the same generator, as the machine is shared.
+//! Benchmarks: `make bench`; `ONLY=score` for one group, or the start of an id for
+//! some of its figures. Prints a table and writes `target/bench/report.json`. Figures
+//! are ratios to a baseline measured in the same run with the same generator, as the
+//! machine is shared. What they showed is in README.md beside this.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
 
 mod algorithms;

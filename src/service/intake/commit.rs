@@ -137,7 +137,8 @@ async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Committed>, Stor
     Ok(Some(Committed::of(all, folded)))
 }
 
-/// Folds new events in, and counts the scores in the tally. States that this feature set cannot read are rebuilt.
+/// Folds new events in; `tally` counts the scores. States that this feature set
+/// cannot read are rebuilt.
 pub(super) async fn fold<'l>(
     core: &Core,
     tx: &mut Tx,

@@ -56,8 +56,8 @@ pub(super) struct Folded {
 }
 
 impl Fold {
-    /// Carries out `work`, in order; `tally` counts the scores. Comes back without having been carried
-    /// out: what has a state that this feature set cannot read.
+    /// Carries out `work`, in order; `tally` counts the scores. Comes back without
+    /// having been carried out: what has a state that this feature set cannot read.
     pub(super) fn all<'l>(
         work: Vec<Self>,
         all: &[Arrived],
