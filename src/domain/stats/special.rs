@@ -1,82 +1,16 @@
-//! The functions behind p-values: the gamma function and the tails of
-//! distributions built on it.
+//! The tails of distributions that p-values are read from.
 
 use std::f64::consts::{PI, TAU};
 
-/// From here on Stirling's series with five terms is exact to the last digits.
-const STIRLING_FROM: f64 = 15.0;
-const MAX_STEPS: usize = 100_000;
+pub use statrs::function::gamma::ln_gamma;
+use statrs::function::{beta::ln_beta, gamma};
+
 /// No sum of a tail needs more terms, short of counts that no service has.
 const MAX_TERMS: usize = 10_000_000;
 
-/// The logarithm of the gamma function at `x` above 0.
-pub fn ln_gamma(x: f64) -> f64 {
-    let (mut x, mut below) = (x, 1.0);
-    // Γ(x) = Γ(x + 1) / x
-    while x < STIRLING_FROM {
-        below *= x;
-        x += 1.0;
-    }
-    let inverse = 1.0 / (x * x);
-    let series = 1.0 / 12.0
-        - inverse
-            * (1.0 / 360.0
-                - inverse * (1.0 / 1260.0 - inverse * (1.0 / 1680.0 - inverse / 1188.0)));
-    (x - 0.5) * x.ln() - x + TAU.ln() / 2.0 + series / x - below.ln()
-}
-
-/// The upper regularised incomplete gamma function Q(a, x), for `a` above 0 and
-/// `x` of 0 or more: by its series where x < a + 1, by its continued fraction
-/// beyond (Press et al. 2007, *Numerical Recipes*, section 6.2).
+/// The upper regularised incomplete gamma function Q(a, x), for `a` above 0.
 pub fn gamma_above(a: f64, x: f64) -> f64 {
-    if x <= 0.0 {
-        return 1.0;
-    }
-    let scale = (a * x.ln() - x - ln_gamma(a)).exp();
-    if x < a + 1.0 {
-        return (1.0 - scale * series(a, x)).clamp(0.0, 1.0);
-    }
-    (scale * fraction(a, x)).clamp(0.0, 1.0)
-}
-
-/// Of the lower function.
-fn series(a: f64, x: f64) -> f64 {
-    let (mut term, mut sum, mut n) = (1.0 / a, 1.0 / a, a);
-    for _ in 0..MAX_STEPS {
-        n += 1.0;
-        term *= x / n;
-        sum += term;
-        if term < sum * f64::EPSILON {
-            break;
-        }
-    }
-    sum
-}
-
-/// Of the upper function, by Lentz's method.
-fn fraction(a: f64, x: f64) -> f64 {
-    let tiny = f64::MIN_POSITIVE / f64::EPSILON;
-    let mut denominator = x + 1.0 - a;
-    let mut above = 1.0 / tiny;
-    let mut below = 1.0 / denominator;
-    let mut product = below;
-    for step in 1..MAX_STEPS {
-        let step = step as f64;
-        let numerator = -step * (step - a);
-        denominator += 2.0;
-        below = 1.0 / not_zero(numerator * below + denominator, tiny);
-        above = not_zero(denominator + numerator / above, tiny);
-        let factor = below * above;
-        product *= factor;
-        if (factor - 1.0).abs() < f64::EPSILON {
-            break;
-        }
-    }
-    product
-}
-
-fn not_zero(x: f64, tiny: f64) -> f64 {
-    if x.abs() < tiny { tiny } else { x }
+    if x <= 0.0 { 1.0 } else { gamma::gamma_ur(a, x) }
 }
 
 /// P(X ≥ `x`) where X is chi-square distributed.
@@ -161,8 +95,4 @@ fn tail(from: f64, to: f64, step: f64, first: f64, ratio: impl Fn(f64) -> f64) -
 
 fn ln_choose(n: f64, k: f64) -> f64 {
     ln_gamma(n + 1.0) - ln_gamma(k + 1.0) - ln_gamma(n - k + 1.0)
-}
-
-fn ln_beta(a: f64, b: f64) -> f64 {
-    ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)
 }
