@@ -77,6 +77,8 @@ pub enum Step {
 /// What a model met, hour by hour.
 struct Met {
     model: Arc<Model>,
+    /// A window in which nothing was scored.
+    empty: Window,
     since: Timestamp,
     until: Timestamp,
     hours: Vec<(Timestamp, Window)>,
@@ -169,14 +171,18 @@ impl Drift {
     /// Shows in the metrics how things stand.
     pub async fn show(&self) -> Result<(), ServiceError> {
         let shown = &self.metrics.drift;
+        let features = Arc::clone(&self.live.lineup().features);
         if self.live.lineup().active.is_none() {
+            shown.findings.set(0);
+            shown.scored.set(0);
+            features.features().iter().for_each(|def| shown.show_psi(&def.name, None));
             return Ok(());
         }
         let ask = Ask { model: None, source: Some(Source::Rows), hours: None };
         let report = self.report(&ask).await?;
         shown.findings.set(i64::try_from(report.check.findings.len()).unwrap_or(i64::MAX));
         shown.scored.set(i64::try_from(report.check.scored).unwrap_or(i64::MAX));
-        for def in self.live.lineup().features.features() {
+        for def in features.features() {
             let checked = report.check.features.iter().find(|one| one.feature == def.name);
             shown.show_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
         }
@@ -209,9 +215,10 @@ impl Drift {
         let until = self.clock.now();
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
         let since = Step::Hour.of(until).plus_millis(-before);
-        let width = Layout::of(&model).width();
-        let hours = windows::hours(self.db.read(), (model.id(), ask.source), width, since).await?;
-        Ok(Met { model, since, until, hours })
+        let empty = Layout::of(&model).empty();
+        let (of, width) = ((model.id(), ask.source), empty.counts.len());
+        let hours = windows::hours(self.db.read(), of, width, since).await?;
+        Ok(Met { model, empty, since, until, hours })
     }
 
     async fn model(&self, asked: Option<&ModelId>) -> Result<Arc<Model>, ServiceError> {
@@ -244,7 +251,7 @@ impl Met {
     }
 
     fn sum(&self, hours: &[(Timestamp, Window)]) -> Result<Window, ServiceError> {
-        let mut sum = Layout::of(&self.model).empty();
+        let mut sum = self.empty.clone();
         for (_, window) in hours {
             sum.merge(window).map_err(ServiceError::internal)?;
         }
