@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::domain::event::EventKind;
+use crate::domain::train::Algorithm;
 
 pub(super) fn segment() -> Value {
     json!({
@@ -268,7 +269,7 @@ pub(super) fn choices() -> Value {
             ],
         },
         "AlgorithmName": {
-            "enum": ["kmeans", "bisecting_kmeans", "kmedians", "gaussian_mixture", "ward", "consensus", "dbscan", "hdbscan"],
+            "enum": Algorithm::all().each_ref().map(Algorithm::name),
         },
         "RowFilter": {
             "type": "object",
