@@ -1,10 +1,8 @@
 //! Several processes on one Postgres.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::support::{TestApp, ndjson, orders};
+use crate::support::{TestApp, eventually, ndjson, orders};
 
 /// A promotion through one replica reaches the other; each answer of either
 /// comes from one model.
@@ -67,14 +65,4 @@ async fn commits_take_locks_only_when_they_must() {
     assert_eq!((status, &answer["accepted"], &answer["duplicate"]), (200, &json!(1), &json!(1)));
     assert_eq!((count("lock_free").await, count("locking").await), (2, 1));
     app.stop().await;
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..300 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not within 30 s: {what}");
 }

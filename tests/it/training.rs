@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
 use parquet::file::writer::SerializedFileWriter;
@@ -11,7 +10,7 @@ use segmentd::domain::id::ModelId;
 use segmentd::store::models;
 use serde_json::{Map, Value, json};
 
-use crate::support::{TestApp, ndjson, orders};
+use crate::support::{TestApp, eventually, ndjson, orders};
 
 /// Takes minutes unless it is called off.
 const LONG: &str = r#"{"segments": {"from": 2, "to": 60}, "minimum_rows": 120, "starts": 1000,
@@ -323,14 +322,4 @@ fn write_parquet(path: &Path, rows: &[(String, Map<String, Value>)]) {
     }
     group.close().unwrap();
     writer.close().unwrap();
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..300 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not within 30 s: {what}");
 }

@@ -15,18 +15,19 @@ use crate::model_support::{def, normal, number, shop_features, shop_model, shopp
 
 const ALPHA: f64 = 0.01;
 
-fn window_of(model: &Model, rows: &[FeatureRow]) -> Window {
+/// What the rows count as, one by one.
+pub(crate) fn window_of(model: &Model, rows: &[FeatureRow], alpha: f64) -> Window {
     let layout = Layout::of(model);
     let (mut window, mut scratch) = (layout.empty(), model.scratch());
     for row in rows {
         let score = model.score(row, &mut scratch);
-        layout.count(&mut window, row, &score, score.is_outlier(ALPHA));
+        layout.count(&mut window, row, &score, score.is_outlier(alpha));
     }
     window
 }
 
 fn checked(model: &Model, rows: &[FeatureRow]) -> Check {
-    check(model, &window_of(model, rows), &Limits::default()).unwrap()
+    check(model, &window_of(model, rows, ALPHA), &Limits::default()).unwrap()
 }
 
 fn find<'a>(check: &'a Check, about: About, feature: Option<&str>) -> Option<&'a Finding> {
@@ -53,7 +54,7 @@ fn changed(
 #[test]
 fn counts_add_up_and_those_of_the_training_rows_are_the_reference() {
     let model = shop_model().model;
-    let window = window_of(&model, &shoppers(2000, 1));
+    let window = window_of(&model, &shoppers(2000, 1), ALPHA);
     let layout = Layout::of(&model);
     let reference = layout.reference();
     assert_eq!(window.counts.len(), layout.width());
@@ -79,9 +80,9 @@ fn counts_add_up_and_those_of_the_training_rows_are_the_reference() {
 fn counts_of_parts_are_those_of_the_whole() {
     let model = shop_model().model;
     let rows = shoppers(600, 5);
-    let mut sum = window_of(&model, &rows[..250]);
-    sum.merge(&window_of(&model, &rows[250..])).unwrap();
-    assert_eq!(sum, window_of(&model, &rows));
+    let mut sum = window_of(&model, &rows[..250], ALPHA);
+    sum.merge(&window_of(&model, &rows[250..], ALPHA)).unwrap();
+    assert_eq!(sum, window_of(&model, &rows, ALPHA));
     let wrong = Window { counts: vec![0; 3] };
     let error = WrongLength { expected: sum.counts.len(), found: 3 };
     assert_eq!(sum.merge(&wrong), Err(error));
@@ -232,7 +233,7 @@ fn no_change_raises_no_more_alarms_than_promised() {
             let mut rng = Rng::new(seed, size as u64);
             let model = twenty_model(&mut rng);
             for _ in 0..windows {
-                let window = window_of(&model, &twenty(&mut rng, size, 0.0));
+                let window = window_of(&model, &twenty(&mut rng, size, 0.0), ALPHA);
                 let all = check(&model, &window, &limits).unwrap();
                 // Of 200 rows some lack the last feature: too few to test its values.
                 assert_eq!(all.tests.len(), 20 + 20 + 5 - usize::from(size == 200));
@@ -256,7 +257,7 @@ fn half_a_standard_deviation_is_found() {
     let model = twenty_model(&mut rng);
     let (mut found, mut others) = (0, 0);
     for _ in 0..20 {
-        let window = window_of(&model, &twenty(&mut rng, 1000, 0.5));
+        let window = window_of(&model, &twenty(&mut rng, 1000, 0.5), ALPHA);
         let check = check(&model, &window, &Limits::default()).unwrap();
         let features = on_features(&check);
         found += usize::from(features.contains(&(About::Values, "f7")));
@@ -314,6 +315,7 @@ fn the_picture_shows_both_sides_and_escapes_what_it_is_told() {
                 *value = Value::Category("<script>".into());
             }
         }),
+        ALPHA,
     );
     let svg = picture(&trained.model, &window, "spend").unwrap().unwrap();
     assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));

@@ -4,12 +4,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use segmentd::domain::drift::{Layout, Window};
+use segmentd::domain::drift::Layout;
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
 use segmentd::service::observe::{Counter, Observer, Tally};
 use segmentd::store::drift::Source;
 
+use crate::drift_check::window_of;
 use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
 
 const ALPHA: f64 = 0.05;
@@ -26,17 +27,6 @@ fn count(counter: &Counter, model: &Model, rows: &[FeatureRow]) {
     let mut tally = Tally::of(Source::Rows);
     note(&mut tally, counter, model, rows);
     tally.hand_over();
-}
-
-/// What the rows count as, one by one.
-fn direct(model: &Model, rows: &[FeatureRow]) -> Window {
-    let layout = Layout::of(model);
-    let (mut window, mut scratch) = (layout.empty(), model.scratch());
-    for row in rows {
-        let score = model.score(row, &mut scratch);
-        layout.count(&mut window, row, &score, score.is_outlier(ALPHA));
-    }
-    window
 }
 
 #[test]
@@ -77,7 +67,7 @@ fn counts_add_up_while_they_are_taken() {
     });
     let mut expected = Layout::of(&model).empty();
     for _ in 0..4 {
-        expected.merge(&direct(&model, &rows)).unwrap();
+        expected.merge(&window_of(&model, &rows, ALPHA)).unwrap();
     }
     assert_eq!(taken, expected);
 }
@@ -108,12 +98,12 @@ fn two_models_count_apart_and_the_last_answers_of_one_are_kept() {
     // The first answers no more.
     drop(old);
     let expected = [
-        ((first.id().clone(), Source::Rows), direct(&first, &rows[..50])),
-        ((second.id().clone(), Source::Rows), direct(&second, &rows[50..])),
+        ((first.id().clone(), Source::Rows), window_of(&first, &rows[..50], ALPHA)),
+        ((second.id().clone(), Source::Rows), window_of(&second, &rows[50..], ALPHA)),
     ];
     assert_eq!(observer.take(), expected);
     // A counter that comes back begins anew.
     count(&observer.counter(&first).unwrap(), &first, &rows);
-    let expected = ((first.id().clone(), Source::Rows), direct(&first, &rows));
+    let expected = ((first.id().clone(), Source::Rows), window_of(&first, &rows, ALPHA));
     assert_eq!(observer.take(), [expected]);
 }
