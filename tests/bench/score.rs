@@ -198,10 +198,11 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
 /// measurement, over p99 without; in turn. The run is a what-if, and is called off.
 fn training(server: &Server, body: &str) -> Figure {
     server.load(MANY_CUSTOMERS, 4);
-    let most = load(server, body).run(|_| true).requests_per_second;
+    let few = || Load { connections: 8, ..load(server, body) };
+    let most = few().run(|_| true).requests_per_second;
     let send = || {
         let (duration, rate) = (Duration::from_secs(20), Some(most * HALF));
-        Load { connections: 8, duration, rate, ..load(server, body) }.run(|_| true)
+        Load { duration, rate, ..few() }.run(|_| true)
     };
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
