@@ -77,8 +77,8 @@ const SAMPLE_STREAM: u64 = 2;
 
 /// Watches a run and may end it. Called from any thread.
 pub trait Progress: Sync {
-    /// `done` of `total` steps of a stage are over. The stages are `encode`,
-    /// `baseline`, `candidates`, `stability`, `cluster` and `finish`.
+    /// `done` of `total` steps of a stage are over. The stages, after whoever gathers
+    /// the rows had theirs, are `encode`, `baseline`, `candidates`, `stability`, `cluster` and `finish`.
     fn report(&self, stage: &'static str, done: u64, total: u64);
     /// Asked between steps; `true` ends the run with [`FitError::Stopped`].
     fn should_stop(&self) -> bool;

@@ -112,14 +112,15 @@ impl From<usize> for Segments {
 
 impl Default for TrainSpec {
     fn default() -> Self {
+        let kmeans = Kmeans::default();
         Self {
             segments: Segments::Exactly(6),
             algorithms: vec![],
             distance: Distance::Euclidean,
             components: None,
-            starts: 10,
-            max_iterations: 300,
-            tolerance: 1e-4,
+            starts: kmeans.starts(),
+            max_iterations: kmeans.max_iterations(),
+            tolerance: kmeans.tolerance(),
             seed: 0,
             holdout_share: 0.2,
             validation_share: 0.2,
