@@ -6,11 +6,8 @@ use segmentd::domain::stats::Rng;
 use segmentd::domain::train::select::Gates;
 use segmentd::domain::train::{Algorithm, Distance, FitError, TrainSpec, Trained};
 
+use crate::algorithms::named;
 use crate::model_support::{def, normal, number, shop_features, shoppers, spec, train};
-
-fn named(json: &str) -> Algorithm {
-    serde_json::from_str(json).unwrap()
-}
 
 fn plain(columns: usize) -> Vec<FeatureDef> {
     let feature = |i: usize| def(&format!("x{i}"), "X", Some(number(Transform::None, Scale::None)));

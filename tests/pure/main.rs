@@ -11,6 +11,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod algorithm_laws;
 mod algorithms;
 mod artifact;
 mod competition;
