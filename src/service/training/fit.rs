@@ -1,9 +1,15 @@
-//! Fitting on threads of its own, at the lowest priority: scoring shares the
+//! Fitting on threads of its own that take what others leave: scoring shares the
 //! machine, and must not notice.
+//!
+//! On Linux they are scheduled as idle, not merely nice: a nice thread keeps the
+//! processor for milliseconds against one that wakes up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use thread_priority::ThreadPriority;
+#[cfg(target_os = "linux")]
+use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
 use tokio::sync::oneshot;
 
 use crate::domain::feature::{FeatureRow, FeatureSet};
@@ -12,9 +18,6 @@ use crate::domain::train::select::Cost;
 use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, lineage};
 use crate::service::ServiceError;
 use crate::service::training::predecessor::Before;
-
-/// The lowest priority: training takes what others leave.
-const NICEST: i32 = 19;
 
 /// What one model is made of; nothing else goes into its bytes.
 #[derive(Debug)]
@@ -39,11 +42,11 @@ pub async fn fit(
     std::thread::Builder::new()
         .name("train".into())
         .spawn(move || {
-            be_nice();
+            take_what_is_left();
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .thread_name(|index| format!("train-{index}"))
-                .start_handler(|_| be_nice())
+                .start_handler(|_| take_what_is_left())
                 .build();
             let outcome = match pool {
                 Ok(pool) => pool
@@ -96,9 +99,17 @@ fn take_peak() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// On Linux a priority belongs to a thread, and 0 names the caller's.
-fn be_nice() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICEST) {
+/// For the thread that calls.
+fn take_what_is_left() {
+    #[cfg(target_os = "linux")]
+    let done = thread_priority::set_thread_priority_and_policy(
+        thread_priority::thread_native_id(),
+        ThreadPriority::Min,
+        ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle),
+    );
+    #[cfg(not(target_os = "linux"))]
+    let done = thread_priority::set_current_thread_priority(ThreadPriority::Min);
+    if let Err(error) = done {
         tracing::debug!(%error, "training keeps its priority");
     }
 }
