@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use ndarray::Array2;
-use segmentd::domain::model::{Prototypes, TwoNearest};
+use segmentd::domain::model::{Places, Prototypes};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::kmeans::{self, Kmeans};
 use segmentd::domain::train::{Dataset, Progress, minibatch};
@@ -23,8 +23,6 @@ const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 const THREADS: usize = 2;
 const ASSIGNED_ROWS: usize = 1_000_000;
 const ASSIGN_RUNS: usize = 7;
-/// Rows handed to the kernel at a time: their answers stay in cache.
-const ASSIGN_BATCH: usize = 2048;
 const STREAM_MILLIONS: usize = 20;
 const STREAM_BATCH: usize = 20_000;
 const STREAM_COLUMNS: usize = 16;
@@ -244,10 +242,11 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
     let mut figures = Vec::new();
     for threads in 1..=THREADS {
         let mut runs: [Vec<f64>; 3] = Default::default();
+        let mut places = vec![Places::default(); threads];
         // The first of each only warms up.
         for run in 0..=ASSIGN_RUNS {
             let seconds = [
-                assign(&prototypes, &values, threads),
+                assign(&prototypes, &values, &mut places),
                 peers.ask(&format!("predict {threads}"))[0],
                 peers.ask(&format!("search {threads}"))[0],
             ];
@@ -277,43 +276,19 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
     figures
 }
 
-/// Seconds to find every row's label, squared distance and runner-up.
-fn assign(prototypes: &Prototypes, values: &[f32], threads: usize) -> f64 {
+/// Seconds to find every row's label, squared distance and runner-up; one of
+/// `places` a thread.
+fn assign(prototypes: &Prototypes, values: &[f32], places: &mut [Places]) -> f64 {
     let started = Instant::now();
     let width = prototypes.width();
-    let rows = values.len() / width;
     let prepared = prototypes.prepare();
-    let (mut labels, mut squared) = (vec![0_u32; rows], vec![0.0_f32; rows]);
-    let mut runners_up = vec![0_u32; rows];
-    let share = rows.div_ceil(threads);
+    let share = (values.len() / width).div_ceil(places.len());
     std::thread::scope(|scope| {
-        let outputs = labels.chunks_mut(share).zip(squared.chunks_mut(share));
-        for (values, ((labels, squared), runners_up)) in
-            values.chunks(share * width).zip(outputs.zip(runners_up.chunks_mut(share)))
-        {
+        for (values, places) in values.chunks(share * width).zip(places) {
             let prepared = &prepared;
-            scope.spawn(move || {
-                let none = TwoNearest {
-                    nearest: 0,
-                    nearest_squared: 0.0,
-                    second: None,
-                    second_squared: 0.0,
-                };
-                let mut found = vec![none; ASSIGN_BATCH];
-                for (batch, values) in values.chunks(ASSIGN_BATCH * width).enumerate() {
-                    let found = &mut found[..values.len() / width];
-                    prepared.two_nearest_of_each(values, found);
-                    for (at, found) in found.iter().enumerate() {
-                        let row = batch * ASSIGN_BATCH + at;
-                        labels[row] = found.nearest as u32;
-                        squared[row] = found.nearest_squared;
-                        runners_up[row] = found.second.unwrap_or(0) as u32;
-                    }
-                }
-            });
+            scope.spawn(move || prepared.place(values, places));
         }
     });
-    std::hint::black_box((labels, squared, runners_up));
     started.elapsed().as_secs_f64()
 }
 

@@ -1,16 +1,7 @@
 //! Many vectors at once find what one at a time finds.
 
 use proptest::prelude::*;
-use segmentd::domain::model::{Prototypes, TwoNearest};
-
-const NONE: TwoNearest =
-    TwoNearest { nearest: 0, nearest_squared: 0.0, second: None, second_squared: 0.0 };
-
-fn of_each(prototypes: &Prototypes, vectors: &[f32]) -> Vec<TwoNearest> {
-    let mut found = vec![NONE; vectors.len() / prototypes.width()];
-    prototypes.prepare().two_nearest_of_each(vectors, &mut found);
-    found
-}
+use segmentd::domain::model::{Form, Prototypes};
 
 /// Few different values: ties and duplicates are common; far from the origin
 /// the cheap form of the distance has no digits left.
@@ -32,10 +23,10 @@ proptest! {
                 (Just(width), vectors(width, count, offset), vectors(width, rows, offset))
             }),
     ) {
-        let prototypes = Prototypes::new(width, prototypes).unwrap();
-        let found = of_each(&prototypes, &vectors);
+        let form = Form::plain(Prototypes::new(width, prototypes).unwrap());
+        let found = form.two_nearest_of_each(&vectors);
         for (vector, found) in vectors.chunks_exact(width).zip(found) {
-            prop_assert_eq!(found, prototypes.two_nearest(vector));
+            prop_assert_eq!(found, form.two_nearest(vector));
         }
     }
 }
@@ -43,10 +34,11 @@ proptest! {
 #[test]
 fn numbers_past_all_bounds_are_no_trouble() {
     let huge = f32::MAX / 2.0;
-    let prototypes = Prototypes::new(2, vec![huge, -huge, 0.0, 1.0, -huge, huge]).unwrap();
+    let prototypes = vec![huge, -huge, 0.0, 1.0, -huge, huge];
+    let form = Form::plain(Prototypes::new(2, prototypes).unwrap());
     for vector in [[huge, -huge], [1.0, 0.0], [f32::INFINITY, 0.0]] {
-        assert_eq!(of_each(&prototypes, &vector), [prototypes.two_nearest(&vector)]);
+        assert_eq!(form.two_nearest_of_each(&vector), [form.two_nearest(&vector)]);
     }
-    let found = of_each(&prototypes, &[f32::NAN, 0.0]);
-    assert_eq!(found[0].nearest, prototypes.two_nearest(&[f32::NAN, 0.0]).nearest);
+    let found = form.two_nearest_of_each(&[f32::NAN, 0.0]);
+    assert_eq!(found[0].segment, form.two_nearest(&[f32::NAN, 0.0]).segment);
 }

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
-use crate::domain::model::kernel::{Prototypes, squared_distance};
+use crate::domain::model::kernel::{NO_RUNNER_UP, Places, Prototypes, squared_distance};
 
 /// The most prototypes a model may have, over all its segments.
 pub const MAX_PROTOTYPES: usize = 4096;
@@ -124,10 +124,8 @@ impl Form {
     /// The two segments nearest to `vector`, in one pass; of equally near ones
     /// the one whose prototype comes first. Never allocates.
     pub fn two_nearest(&self, vector: &[f32]) -> Near {
-        let is_measured_plainly =
-            self.weights.is_empty() && self.offsets.is_empty() && self.segment_of.is_empty();
-        let mut near = match self.metric {
-            Metric::Euclidean if is_measured_plainly => {
+        let near = match self.metric {
+            Metric::Euclidean if self.is_plain() => {
                 let found = self.prototypes.two_nearest(vector);
                 Near {
                     segment: found.nearest,
@@ -151,6 +149,42 @@ impl Form {
                 weighted(vector, prototype, self.weights(segment), f32::abs)
             }),
         };
+        self.within_reach(near)
+    }
+
+    /// [`Self::two_nearest`] of each of `vectors`, which lie row by row, to the last
+    /// bit.
+    pub fn two_nearest_of_each(&self, vectors: &[f32]) -> Vec<Near> {
+        let rows = vectors.chunks_exact(self.prototypes.width().max(1));
+        if self.metric != Metric::Euclidean || !self.is_plain() {
+            return rows.map(|row| self.two_nearest(row)).collect();
+        }
+        let mut places = Places::default();
+        self.prototypes.prepare().place(vectors, &mut places);
+        let found = places.nearest.iter().zip(&places.squared).zip(&places.runners_up);
+        rows.zip(found)
+            .map(|(row, ((nearest, squared), runner_up))| {
+                let runner_up = (*runner_up != NO_RUNNER_UP).then_some(*runner_up as usize);
+                self.within_reach(Near {
+                    segment: *nearest as usize,
+                    prototype: *nearest as usize,
+                    power: *squared,
+                    reached: true,
+                    runner_up,
+                    runner_up_power: runner_up.map_or(f32::INFINITY, |other| {
+                        squared_distance(row, self.prototypes.row(other))
+                    }),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether it is all prototypes of segments of their own, measured alike.
+    fn is_plain(&self) -> bool {
+        self.weights.is_empty() && self.offsets.is_empty() && self.segment_of.is_empty()
+    }
+
+    fn within_reach(&self, mut near: Near) -> Near {
         if !self.reach.is_empty() {
             let own = (near.power - self.offset(near.prototype)).max(0.0);
             near.reached = self.distance(own) <= self.reach(near.segment);

@@ -12,8 +12,8 @@ use std::array;
 use pulp::Simd;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::model::tiles::{Found, Tiles, Visit};
-use crate::domain::model::turn::{TURNED, turned};
+use crate::domain::model::tiles::{Found, MAX_BLOCK, Tiles, Visit};
+use crate::domain::model::turn::{self, TURNED, turned};
 
 /// Partial sums kept side by side, so that the compiler can use vector units
 /// without changing the order of additions.
@@ -124,16 +124,32 @@ pub struct Prepared<'a> {
     padded: Vec<Lanes>,
 }
 
+/// Where many vectors lie: one number a vector in each. Filled again and again, it
+/// need not be allocated again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Places {
+    pub nearest: Vec<u32>,
+    /// The distance to the nearest, squared.
+    pub squared: Vec<f32>,
+    /// The next nearest; [`NO_RUNNER_UP`] where there is one prototype only.
+    pub runners_up: Vec<u32>,
+}
+
+/// The runner-up of a lone prototype.
+pub const NO_RUNNER_UP: u32 = u32::MAX;
+
 impl Prepared<'_> {
     /// What [`Prototypes::two_nearest`] gives for each of `vectors`, which lie
-    /// row by row, to the last bit; fills `found`.
-    pub fn two_nearest_of_each(&self, vectors: &[f32], found: &mut [TwoNearest]) {
-        let rows = found.len().min(vectors.len() / self.prototypes.width);
-        let count = self.prototypes.count();
+    /// row by row, to the last bit; fills `places`.
+    pub fn place(&self, vectors: &[f32], places: &mut Places) {
         let Self { prototypes, tiles, padded } = self;
+        let rows = vectors.len() / prototypes.width;
+        places.nearest.resize(rows, 0);
+        places.squared.resize(rows, 0.0);
+        places.runners_up.resize(rows, 0);
         let stride = prototypes.width.div_ceil(LANES);
-        let each = Each { prototypes, tiles, padded, stride, count, vectors, found };
-        tiles.scan(rows, each);
+        let count = prototypes.count();
+        tiles.scan(rows, Each { prototypes, tiles, padded, stride, count, vectors, places });
     }
 }
 
@@ -146,7 +162,7 @@ struct Each<'a> {
     /// Of the prototypes.
     count: usize,
     vectors: &'a [f32],
-    found: &'a mut [TwoNearest],
+    places: &'a mut Places,
 }
 
 impl Visit<3> for Each<'_> {
@@ -158,61 +174,72 @@ impl Visit<3> for Each<'_> {
 
     #[inline(always)]
     fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &Found<3>) {
-        let (prototypes, tiles) = (self.prototypes, self.tiles);
+        let tiles = self.tiles;
         let [best, second, third] = &found.scores;
-        for start in (0..rows).step_by(TURNED) {
-            let some = TURNED.min(rows - start);
-            // A lone prototype's second, and whatever is made of numbers that are
-            // not finite, is none.
-            let mut pairs = [(usize::MAX, usize::MAX); TURNED];
-            let mut squares = [[[0.0; LANES]; TURNED]; 2];
-            let mut tails = [[0.0; TURNED]; 2];
-            for at in 0..some {
-                let (a, b) = (tiles.index(best[start + at]), tiles.index(second[start + at]));
-                let (a, b) = (a.min(b), a.max(b));
-                if b < self.count {
-                    pairs[at] = (a, b);
-                    let (row, tail) = self.row(first + start + at).as_chunks();
-                    let of = |index: usize| &self.padded[index * self.stride..][..self.stride];
-                    let (to_a, to_b) = (of(a), of(b));
-                    (squares[0][at], squares[1][at]) = lanes(simd, row, to_a, to_b);
-                    if let (false, [.., a], [.., b]) = (tail.is_empty(), to_a, to_b) {
-                        tails[0][at] = tail_squared(tail, a);
-                        tails[1][at] = tail_squared(tail, b);
-                    }
-                }
-            }
-            let to_a = added_up(turned(simd, squares[0]), tails[0]);
-            let to_b = added_up(turned(simd, squares[1]), tails[1]);
-            let clear: [bool; TURNED] = array::from_fn(|at| {
-                let doubt = tiles.doubt_at(if to_a[at] < to_b[at] { to_a[at] } else { to_b[at] });
-                second[start + at] - third[start + at] > doubt
-            });
-            let out = &mut self.found[first + start..][..some];
-            for (at, out) in out.iter_mut().enumerate() {
-                let ((a, b), (to_a, to_b)) = (pairs[at], (to_a[at], to_b[at]));
-                *out = if !clear[at] || b == usize::MAX {
-                    let row = &self.vectors[(first + start + at) * prototypes.width..];
-                    prototypes.two_nearest(&row[..prototypes.width])
-                } else if to_b < to_a {
-                    TwoNearest::of((b, to_b), (a, to_a))
-                } else {
-                    TwoNearest::of((a, to_a), (b, to_b))
-                };
+        let last = self.count - 1;
+        let (mut nearest, mut runners_up) = ([0_u32; MAX_BLOCK], [0_u32; MAX_BLOCK]);
+        let mut is_clear = [false; MAX_BLOCK];
+        let mut all_clear = true;
+        for at in 0..MAX_BLOCK {
+            let (first, next) = (tiles.index(best[at]), tiles.index(second[at]));
+            let is_point = next <= last;
+            nearest[at] = first.min(last) as u32;
+            runners_up[at] = next as u32;
+            // What is not finite, and a lone prototype's runner-up, never is.
+            let is_apart =
+                |more: f32, less: f32| more - less > tiles.doubt(found.norms[at], more, less);
+            is_clear[at] =
+                is_apart(best[at], second[at]) & is_apart(second[at], third[at]) & is_point;
+            all_clear &= is_clear[at] | (at >= rows);
+        }
+        let squared = self.squared(simd, first, rows, &nearest);
+        let out = first..first + rows;
+        self.places.nearest[out.clone()].copy_from_slice(&nearest[..rows]);
+        self.places.squared[out.clone()].copy_from_slice(&squared[..rows]);
+        self.places.runners_up[out].copy_from_slice(&runners_up[..rows]);
+        if !all_clear {
+            for at in (0..rows).filter(|at| !is_clear[*at]) {
+                self.places.set(first + at, self.prototypes.two_nearest(self.row(first + at)));
             }
         }
     }
 }
 
-impl TwoNearest {
+impl Each<'_> {
+    /// The distances of `rows` rows from `first` on to their nearest, squared.
     #[inline(always)]
-    fn of(nearest: (usize, f32), second: (usize, f32)) -> Self {
-        Self {
-            nearest: nearest.0,
-            nearest_squared: nearest.1,
-            second: Some(second.0),
-            second_squared: second.1,
+    fn squared<S: Simd>(
+        &self,
+        simd: S,
+        first: usize,
+        rows: usize,
+        nearest: &[u32; MAX_BLOCK],
+    ) -> [f32; MAX_BLOCK] {
+        let mut squared = [0.0; MAX_BLOCK];
+        for start in (0..rows).step_by(TURNED) {
+            let mut squares = [[0.0; LANES]; TURNED];
+            let mut tails = [0.0; TURNED];
+            for at in 0..TURNED {
+                // Past the end the last row stands in.
+                let (row, tail) = self.row(first + (start + at).min(rows - 1)).as_chunks();
+                let point =
+                    &self.padded[nearest[start + at] as usize * self.stride..][..self.stride];
+                squares[at] = lanes(simd, row, point);
+                if let (false, [.., point]) = (tail.is_empty(), point) {
+                    tails[at] = tail_squared(tail, point);
+                }
+            }
+            squared[start..start + TURNED].copy_from_slice(&added_up(turned(simd, squares), tails));
         }
+        squared
+    }
+}
+
+impl Places {
+    fn set(&mut self, at: usize, found: TwoNearest) {
+        self.nearest[at] = found.nearest as u32;
+        self.squared[at] = found.nearest_squared;
+        self.runners_up[at] = found.second.map_or(NO_RUNNER_UP, |second| second as u32);
     }
 }
 
@@ -241,38 +268,44 @@ fn tail_squared(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
 }
 
-/// The lanes of [`squared_distance`] of a row to two points, to the last bit.
+/// The lanes of [`squared_distance`] of a row to a point, to the last bit.
 #[inline(always)]
-fn lanes<S: Simd>(simd: S, row: &[Lanes], a: &[Lanes], b: &[Lanes]) -> (Lanes, Lanes) {
-    let (mut to_a, mut to_b) = ([0.0; LANES], [0.0; LANES]);
-    if S::F32_LANES == LANES {
-        let load = |lanes: &Lanes| S::as_simd_f32s(lanes).0[0];
-        let (mut sums_a, mut sums_b) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
-        for ((x, a), b) in row.iter().zip(a).zip(b) {
-            let (a, b) = (simd.sub_f32s(load(x), load(a)), simd.sub_f32s(load(x), load(b)));
-            sums_a = simd.add_f32s(sums_a, simd.mul_f32s(a, a));
-            sums_b = simd.add_f32s(sums_b, simd.mul_f32s(b, b));
-        }
-        S::as_mut_simd_f32s(&mut to_a).0[0] = sums_a;
-        S::as_mut_simd_f32s(&mut to_b).0[0] = sums_b;
-        return (to_a, to_b);
+fn lanes<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = turn::of_eight(simd) {
+        return lanes_of_eight(v3, row, point);
     }
-    for ((x, a), b) in row.iter().zip(a).zip(b) {
+    let mut sums = [0.0; LANES];
+    for (x, p) in row.iter().zip(point) {
         for lane in 0..LANES {
-            to_a[lane] += (x[lane] - a[lane]) * (x[lane] - a[lane]);
-            to_b[lane] += (x[lane] - b[lane]) * (x[lane] - b[lane]);
+            sums[lane] += (x[lane] - p[lane]) * (x[lane] - p[lane]);
         }
     }
-    (to_a, to_b)
+    sums
+}
+
+#[inline(always)]
+fn lanes_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
+    let load = |lanes: &Lanes| S::as_simd_f32s(lanes).0[0];
+    let mut sums = simd.splat_f32s(0.0);
+    for (x, p) in row.iter().zip(point) {
+        let difference = simd.sub_f32s(load(x), load(p));
+        sums = simd.add_f32s(sums, simd.mul_f32s(difference, difference));
+    }
+    let mut lanes = [0.0; LANES];
+    S::as_mut_simd_f32s(&mut lanes).0[0] = sums;
+    lanes
 }
 
 /// Eight distances: `lanes` holds one lane of all of them, then the next.
 #[inline(always)]
 fn added_up(lanes: [[f32; TURNED]; LANES], tails: [f32; TURNED]) -> [f32; TURNED] {
-    array::from_fn(|row| {
+    let mut sums = [0.0; TURNED];
+    for row in 0..TURNED {
         let half = |lane: usize| lanes[lane][row] + lanes[lane + LANES / 2][row];
-        ((half(0) + half(2)) + (half(1) + half(3))) + tails[row]
-    })
+        sums[row] = ((half(0) + half(2)) + (half(1) + half(3))) + tails[row];
+    }
+    sums
 }
 
 #[cfg(test)]
@@ -302,11 +335,14 @@ mod tests {
             for arch in crate::domain::model::tiles::archs() {
                 let mut prepared = prototypes.prepare();
                 prepared.tiles.arch = arch;
-                let count = rows.len() / width;
-                let mut found = vec![prototypes.two_nearest(&vec![0.0; width]); count];
-                prepared.two_nearest_of_each(&rows, &mut found);
-                for (row, found) in rows.chunks_exact(width).zip(found) {
-                    prop_assert_eq!(found, prototypes.two_nearest(row));
+                let mut found = Places::default();
+                prepared.place(&rows, &mut found);
+                for (at, row) in rows.chunks_exact(width).enumerate() {
+                    let alone = prototypes.two_nearest(row);
+                    prop_assert_eq!(found.nearest[at] as usize, alone.nearest);
+                    prop_assert_eq!(found.squared[at].to_bits(), alone.nearest_squared.to_bits());
+                    let second = alone.second.map_or(NO_RUNNER_UP, |second| second as u32);
+                    prop_assert_eq!(found.runners_up[at], second);
                 }
             }
         }

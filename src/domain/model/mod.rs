@@ -31,7 +31,7 @@ pub use diff::{Diff, diff};
 pub use explain::{Direction, Reason};
 pub use form::{Form, MAX_PROTOTYPES, Metric, Near};
 pub(in crate::domain) use hold::Span;
-pub use kernel::{Prepared, Prototypes, TwoNearest, squared_distance};
+pub use kernel::{NO_RUNNER_UP, Places, Prepared, Prototypes, TwoNearest, squared_distance};
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
 pub(in crate::domain) use limits::{Ranks, p_value_bin};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
@@ -41,7 +41,7 @@ pub use score::{Score, Scratch, UNASSIGNED, Unusual};
 pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
 pub(in crate::domain) use segment::{labels, standouts};
-pub(in crate::domain) use tiles::{Found, OfBlock, Tiles, Visit};
+pub(in crate::domain) use tiles::{Found, MAX_BLOCK, Tiles, Visit};
 
 /// The most segments a model may have.
 pub const MAX_SEGMENTS: usize = 256;

@@ -15,19 +15,22 @@
 //! maximum each, no masks.
 #![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
-use std::array;
-
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::domain::model::turn::{TURNED, turn};
 
 /// Points taken together.
 const TOGETHER: usize = 4;
+/// From so many registers, columns and tiles on, two tiles are taken together: the
+/// sums are twice as many, and none has to wait for its last addition.
+const MANY_REGISTERS: usize = 32;
+const WIDE: usize = 32;
+const MANY_TILES: usize = 8;
 /// Registers of rows taken together.
 const REGISTERS: usize = 2;
-const MAX_BLOCK: usize = 16 * REGISTERS;
+pub(in crate::domain) const MAX_BLOCK: usize = 16 * REGISTERS;
 /// One number a row of a block.
-pub(in crate::domain) type OfBlock = [f32; MAX_BLOCK];
+type OfBlock = [f32; MAX_BLOCK];
 /// Score of the points that fill up the last tile: below every other, finite
 /// with an index in its lowest bits.
 const NOWHERE: f32 = f32::MIN / 4.0;
@@ -45,8 +48,9 @@ pub(in crate::domain) struct Tiles {
     values: Vec<[f32; TOGETHER]>,
     /// The bits of a score that hold the index.
     index_bits: u32,
-    /// [`Self::doubt`] of squares adding up to 1.
+    /// [`Self::doubt`] of squares adding up to 1, and of scores of size 1.
     error: f32,
+    index_error: f32,
     /// The largest |p|².
     radius: f32,
 }
@@ -92,14 +96,15 @@ impl Tiles {
             radius = radius.max(norm);
         }
         let index_bits = (tiles * TOGETHER).next_power_of_two() as u32 - 1;
-        // A score is off by at most (width + 2) roundoffs of |x||p| + |p|²/2, the
-        // index takes `index_bits` units in its last place, and the distance it
-        // stands for may itself be summed in `f32`. Two scores are compared, and
-        // all squares are at most (|x| + |p|)² ≤ 2|x|² + 2|p|². A quarter is spare.
-        let roundoffs = 2 * origin.len() as u32 + 9 + 2 * (index_bits + 1);
-        let error = 2.5 * roundoffs as f32 * ROUNDOFF;
+        // A score is off by at most (width + 2) roundoffs of |x||p| + |p|²/2, and the
+        // distance it stands for may itself be summed in `f32`. Two scores are
+        // compared, and all squares are at most (|x| + |p|)² ≤ 2|x|² + 2|p|². The
+        // index takes up to `index_bits` units in each score's last place, of two roundoffs
+        // of its size. A quarter is spare.
+        let error = 2.5 * (2 * origin.len() + 9) as f32 * ROUNDOFF;
+        let index_error = 5.0 * (index_bits + 1) as f32 * ROUNDOFF;
         let radius = (radius * 1.000_001) as f32;
-        Self { arch: Arch::new(), origin, starts, values, index_bits, error, radius }
+        Self { arch: Arch::new(), origin, starts, values, index_bits, error, index_error, radius }
     }
 
     /// Which point a score is of.
@@ -108,18 +113,11 @@ impl Tiles {
         (score.to_bits() & self.index_bits) as usize
     }
 
-    /// Points whose scores are farther apart than this are ordered rightly,
-    /// for a row of this |x|².
+    /// Two points whose scores, the larger one first, are farther apart than this
+    /// are ordered rightly, for a row of this |x|².
     #[inline(always)]
-    pub(in crate::domain) fn doubt(&self, norm: f32) -> f32 {
-        self.error * (norm + self.radius)
-    }
-
-    /// The same for a row at this squared distance from a point: its |x| is at
-    /// most the sum of that distance and the point's norm.
-    #[inline(always)]
-    pub(super) fn doubt_at(&self, squared: f32) -> f32 {
-        self.error * (2.0 * squared + 3.0 * self.radius)
+    pub(in crate::domain) fn doubt(&self, norm: f32, more: f32, less: f32) -> f32 {
+        self.error * (norm + self.radius) + self.index_error * more.max(-less)
     }
 
     /// Finds the `BEST` largest scores of each of `rows` rows, in their order.
@@ -183,7 +181,10 @@ impl<V: Visit<BEST>, const BEST: usize> WithSimd for Scan<'_, V, BEST> {
             let last = block_rows.min(self.rows - first) - 1;
             for start in (0..block_rows).step_by(TURNED) {
                 // Past the end the last row stands in.
-                let rows = array::from_fn(|at| self.visit.row(first + last.min(start + at)));
+                let mut rows = [&[][..]; TURNED];
+                for (at, row) in rows.iter_mut().enumerate() {
+                    *row = self.visit.row(first + last.min(start + at));
+                }
                 turn(simd, rows, width, &mut block[start..], block_rows);
             }
             let (columns, _) = S::as_mut_simd_f32s(&mut block);
@@ -211,37 +212,65 @@ fn score_block<S: Simd, const BEST: usize>(
             norm[r] = simd.mul_add_e_f32s(x[r], x[r], norm[r]);
         }
     }
-    let clear = simd.splat_u32s(!tiles.index_bits);
     let mut kept = [[simd.splat_f32s(f32::NEG_INFINITY); REGISTERS]; BEST];
-    let mut index = 0;
-    for (starts, values) in tiles.starts.iter().zip(tiles.values.chunks_exact(columns.len())) {
-        let mut sums = starts.map(|start| [simd.splat_f32s(start); REGISTERS]);
-        for (x, points) in columns.iter().zip(values) {
-            for p in 0..TOGETHER {
-                let point = simd.splat_f32s(points[p]);
-                for r in 0..REGISTERS {
-                    sums[p][r] = simd.mul_add_e_f32s(x[r], point, sums[p][r]);
-                }
-            }
-        }
-        for sum in sums {
-            let place = simd.splat_u32s(index);
-            index += 1;
-            for r in 0..REGISTERS {
-                let bits = simd.and_u32s(simd.transmute_u32s_f32s(sum[r]), clear);
-                let mut score = simd.transmute_f32s_u32s(simd.or_u32s(bits, place));
-                for kept in &mut kept {
-                    let smaller = simd.min_f32s(kept[r], score);
-                    kept[r] = simd.max_f32s(kept[r], score);
-                    score = smaller;
-                }
-            }
-        }
+    let mut tile = 0;
+    let pays = S::REGISTER_COUNT >= MANY_REGISTERS
+        && columns.len() >= WIDE
+        && tiles.starts.len() >= MANY_TILES;
+    while pays && tile + 2 <= tiles.starts.len() {
+        score_tiles::<S, 2, BEST>(simd, tiles, tile, columns, &mut kept);
+        tile += 2;
+    }
+    while tile < tiles.starts.len() {
+        score_tiles::<S, 1, BEST>(simd, tiles, tile, columns, &mut kept);
+        tile += 1;
     }
     for (scores, kept) in found.scores.iter_mut().zip(kept) {
         S::as_mut_simd_f32s(scores).0[..REGISTERS].copy_from_slice(&kept);
     }
     S::as_mut_simd_f32s(&mut found.norms).0[..REGISTERS].copy_from_slice(&norm);
+}
+
+/// Scores `MANY` tiles from the one at `first` on, and keeps what is among the best.
+#[inline(always)]
+fn score_tiles<S: Simd, const MANY: usize, const BEST: usize>(
+    simd: S,
+    tiles: &Tiles,
+    first: usize,
+    columns: &[[S::f32s; REGISTERS]],
+    kept: &mut [[S::f32s; REGISTERS]; BEST],
+) {
+    let mut values = [&[][..]; MANY];
+    let mut sums = [[[simd.splat_f32s(0.0); REGISTERS]; TOGETHER]; MANY];
+    for tile in 0..MANY {
+        values[tile] = &tiles.values[(first + tile) * columns.len()..][..columns.len()];
+        for (sum, start) in sums[tile].iter_mut().zip(tiles.starts[first + tile]) {
+            *sum = [simd.splat_f32s(start); REGISTERS];
+        }
+    }
+    for (column, x) in columns.iter().enumerate() {
+        for tile in 0..MANY {
+            for p in 0..TOGETHER {
+                let point = simd.splat_f32s(values[tile][column][p]);
+                for r in 0..REGISTERS {
+                    sums[tile][p][r] = simd.mul_add_e_f32s(x[r], point, sums[tile][p][r]);
+                }
+            }
+        }
+    }
+    let clear = simd.splat_u32s(!tiles.index_bits);
+    for (at, sum) in sums.as_flattened().iter().enumerate() {
+        let place = simd.splat_u32s((first * TOGETHER + at) as u32);
+        for r in 0..REGISTERS {
+            let bits = simd.and_u32s(simd.transmute_u32s_f32s(sum[r]), clear);
+            let mut score = simd.transmute_f32s_u32s(simd.or_u32s(bits, place));
+            for kept in kept.iter_mut() {
+                let smaller = simd.min_f32s(kept[r], score);
+                kept[r] = simd.max_f32s(kept[r], score);
+                score = smaller;
+            }
+        }
+    }
 }
 
 /// Every vector unit of this machine, and none.

@@ -10,13 +10,11 @@
 //! comparing every distance.
 #![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
-use std::array;
-
 use ndarray::{Array2, ArrayView1};
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::domain::model::{Found, OfBlock, Tiles, Visit};
+use crate::domain::model::{Found, MAX_BLOCK, Tiles, Visit};
 use crate::domain::train::Dataset;
 
 /// Makes up for the rounding of one or two `f32` operations.
@@ -223,12 +221,16 @@ impl Visit<2> for Reassign<'_> {
     fn found<S: Simd>(&mut self, _simd: S, first: usize, rows: usize, found: &Found<2>) {
         let [best, second] = &found.scores;
         let norms = &found.norms;
-        let doubts: OfBlock = array::from_fn(|at| self.tiles.doubt(norms[at]));
         let bound = |at: usize, score: f32, doubt: f32| {
             (norms[at] - 2.0 * score + 2.0 * doubt).max(0.0).sqrt()
         };
-        let upper: OfBlock = array::from_fn(|at| bound(at, best[at], doubts[at]) * UP);
-        let lower: OfBlock = array::from_fn(|at| bound(at, second[at], -doubts[at]) * DOWN);
+        let (mut doubts, mut upper, mut lower) =
+            ([0.0; MAX_BLOCK], [0.0; MAX_BLOCK], [0.0; MAX_BLOCK]);
+        for at in 0..MAX_BLOCK {
+            doubts[at] = self.tiles.doubt(norms[at], best[at], second[at]);
+            upper[at] = bound(at, best[at], doubts[at]) * UP;
+            lower[at] = bound(at, second[at], -doubts[at]) * DOWN;
+        }
         for at in 0..rows {
             let row = self.open[first + at] as usize;
             let mut label = self.tiles.index(best[at]);

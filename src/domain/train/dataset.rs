@@ -68,7 +68,12 @@ impl Dataset {
 
     /// A row's numbers.
     pub(super) fn numbers(&self, row: usize) -> &[f32] {
-        &self.values()[row * self.columns()..][..self.columns()]
+        self.numbers_of(row..row + 1)
+    }
+
+    /// The numbers of several rows, row by row.
+    pub(super) fn numbers_of(&self, rows: Range<usize>) -> &[f32] {
+        &self.values()[rows.start * self.columns()..rows.end * self.columns()]
     }
 
     /// Sum of squared differences of a row and `point`.

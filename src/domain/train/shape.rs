@@ -171,9 +171,5 @@ fn reordered(form: &Form, order: &[usize]) -> Form {
 
 /// Where every row falls, as serving finds it.
 fn place(points: &Dataset, form: &Form) -> Vec<Near> {
-    let chunks = points.map_chunks(|rows| {
-        rows.filter_map(|row| points.row(row).to_slice().map(|x| form.two_nearest(x)))
-            .collect::<Vec<_>>()
-    });
-    chunks.concat()
+    points.map_chunks(|rows| form.two_nearest_of_each(points.numbers_of(rows))).concat()
 }
