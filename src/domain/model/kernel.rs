@@ -190,7 +190,8 @@ impl Visit<3> for Each<'_> {
                 |more: f32, less: f32| more - less > tiles.doubt(found.norms[at], more, less);
             is_clear[at] =
                 is_apart(best[at], second[at]) & is_apart(second[at], third[at]) & is_point;
-            all_clear &= is_clear[at] | (at >= rows);
+            let is_past_end = at >= rows;
+            all_clear &= is_clear[at] | is_past_end;
         }
         let squared = self.squared(simd, first, rows, &nearest);
         let out = first..first + rows;
