@@ -1,5 +1,6 @@
-//! What a customer's state becomes when it is stored: one assignment, and the
-//! instant until which time alone does not change it.
+//! What a customer's state becomes when it is stored: one assignment, by the rules
+//! of `domain::assign` from where the customer stood, and the instant until which
+//! time alone does not change it.
 
 use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;

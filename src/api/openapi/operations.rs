@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
+        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
     ),
     (
         "/v1/events/bulk",
