@@ -227,7 +227,6 @@ async fn ninety_quiet_days(settings: &[(&str, &str)]) -> usize {
     // Seldom in vain: windows of weeks, and borders far away.
     let looks = simulation.app.metric("segmentd_rechecked_customers_total").await;
     assert!(looks < 250 * 30, "{looks} looks at 250 customers in {DAYS} days");
-    println!("{settings:?}: {moves} moves, {looks} looks");
     simulation.app.stop().await;
     moves
 }

@@ -195,6 +195,7 @@ fn sixty_days(model: &Model, customers: &[FeatureRow], policy: Policy) -> Moves 
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "figures for tests/bench/README.md")]
 fn customers_at_a_border_stop_going_to_and_fro() {
     let model = shop_model().model;
     let mut scratch = model.scratch();
