@@ -131,6 +131,7 @@ fn the_environment_is_checked_like_a_file() {
         ("SEGMENTD_HTTP_BIND", "127.0.0.1:1"),
         ("SEGMENTD_TRAINING__SEGMENTS", "many"),
         ("SEGMENTD_SCORING__OUTLIER_ALPHA", "2"),
+        ("SEGMENTD_ASSIGNMENT__HYSTERESIS", "1"),
     ];
     let faults =
         load("", environment, &[("http.port", "1"), ("training.starts", "0")]).unwrap_err();
@@ -140,6 +141,7 @@ fn the_environment_is_checked_like_a_file() {
         "training.segments: `many` is not a whole number (set by SEGMENTD_TRAINING__SEGMENTS)",
         "http.port: is no setting (set on the command line)",
         "scoring.outlier_alpha: is 2, not within 0.000001 to 0.499999 (set by SEGMENTD_SCORING__OUTLIER_ALPHA)",
+        "assignment.hysteresis: is 1, not within 0 to 0.99 (set by SEGMENTD_ASSIGNMENT__HYSTERESIS)",
         "training.starts: is 0, not within 1 to 1000 (set on the command line)",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");

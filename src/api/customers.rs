@@ -28,6 +28,8 @@ pub(super) struct StandingBody<'a> {
     confidence: Option<f32>,
     p_value: Option<f64>,
     outlier: bool,
+    /// Another segment is nearer.
+    held: bool,
     assigned_at: Timestamp,
 }
 
@@ -42,6 +44,7 @@ impl<'a> StandingBody<'a> {
             confidence: of.confidence,
             p_value: of.p_value,
             outlier: of.outlier,
+            held: of.held,
             assigned_at: of.assigned_at,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::app::{Database, features};
+use crate::app::{Database, features, rules};
 use crate::config::Config;
 use crate::service::backfill::Backfill;
 use crate::service::clock::Clock;
@@ -27,10 +27,9 @@ impl Backfilling {
         let metrics = Arc::new(Metrics::new(clock.now()).context("metrics")?);
         let database = Database::open(config).await?;
         let db = database.db.clone();
-        let alpha = config.scoring.outlier_alpha;
         // Nobody is answered here.
         let observer = Arc::new(Observer::new(false));
-        let live = Live::new(db.read().clone(), features, alpha, observer, metrics);
+        let live = Live::new(db.read().clone(), features, rules(config), observer, metrics);
         let live = Arc::new(live);
         live.refresh().await.context("the stored lineup")?;
         let pause_ratio = config.reassign.pause_ratio;

@@ -25,7 +25,7 @@ use crate::service::error::Chain;
 use crate::service::export::{self, Exports};
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
-use crate::service::live::Live;
+use crate::service::live::{Live, Rules};
 use crate::service::observe::Observer;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
@@ -311,10 +311,13 @@ async fn live(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Arc<Live>> {
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
-    let alpha = config.scoring.outlier_alpha;
-    let live = Live::new(db.read().clone(), features, alpha, observer, metrics);
+    let live = Live::new(db.read().clone(), features, rules(config), observer, metrics);
     live.refresh().await.context("the stored lineup")?;
     Ok(Arc::new(live))
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules { outlier_alpha: config.scoring.outlier_alpha, policy: config.assignment }
 }
 
 fn drift(

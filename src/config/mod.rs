@@ -26,6 +26,7 @@ mod training;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::domain::assign::Policy;
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle::Thresholds;
 
@@ -56,6 +57,7 @@ pub struct Config {
     pub intake: Intake,
     pub failed_events: FailedEvents,
     pub scoring: Scoring,
+    pub assignment: Policy,
     pub lineup: Lineup,
     pub training: Training,
     pub life: Life,
@@ -132,6 +134,7 @@ impl Config {
             intake: Intake::read(reader),
             failed_events: FailedEvents::read(reader),
             scoring: Scoring::read(reader),
+            assignment: scoring::read_policy(reader),
             lineup: Lineup::read(reader),
             training: Training::read(reader),
             life: Life::read(reader),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Reader;
+use crate::domain::assign::Policy;
 
 /// Scores.
 #[derive(Debug, Clone)]
@@ -19,6 +20,15 @@ impl Scoring {
             outlier_alpha: reader.float("scoring.outlier_alpha", 1e-6..=0.499_999),
             max_rows: reader.integer("scoring.max_rows", 1..=1_000_000),
         }
+    }
+}
+
+/// When stored customers leave their segment.
+pub(super) fn read_policy(reader: &mut Reader) -> Policy {
+    let stay_seconds: i64 = reader.integer("assignment.minimum_stay_seconds", 0..=315_360_000);
+    Policy {
+        hysteresis: reader.float("assignment.hysteresis", 0.0..=0.99),
+        minimum_stay_millis: 1000 * stay_seconds,
     }
 }
 

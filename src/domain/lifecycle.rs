@@ -363,6 +363,12 @@ impl<'m> Beside<'m> {
         Self { live, other, have_common }
     }
 
+    /// The segment of `other` that the live one of this key goes on as.
+    pub fn in_other(&self, live_key: &str) -> Option<usize> {
+        let live = self.live.segments().iter().find(|segment| *segment.key == *live_key)?;
+        self.other.segment_of_id(&live.id)
+    }
+
     /// Whether a customer is in the same segment by both, or in none; `None` where
     /// no segment of one is the other's.
     pub fn is_same(&self, live_key: &str, other: Option<usize>) -> Option<bool> {

@@ -23,6 +23,7 @@ pub mod feature;
 pub mod stats;
 pub mod encode;
 pub mod model;
+pub mod assign;
 pub mod recheck;
 pub mod lifecycle;
 pub mod drift;

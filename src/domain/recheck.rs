@@ -1,5 +1,7 @@
 //! When to look at a quiet customer again: until then, time alone changes
-//! neither segment nor outlier flag.
+//! neither segment nor outlier flag. The segment is the one where the customer
+//! stands by the rules of `assign`, which need not be the nearest; that another one
+//! has become the nearest is found out no sooner.
 //!
 //! A window jumps at the midnight at which its oldest day leaves it; no
 //! customer is trusted beyond the first jump. Before it, each feature stays
@@ -9,6 +11,7 @@
 //! halving. It is never too late and mostly a little early: looked at then, the
 //! customer is closer to the border, the bounds are tighter, and so on.
 
+use crate::domain::assign::{Policy, Standing};
 use crate::domain::encode::NumberColumn;
 use crate::domain::feature::rfm::{RfmRules, Scored};
 use crate::domain::feature::{CustomerState, Drift, FeatureRow, FeatureSet};
@@ -34,12 +37,22 @@ pub struct Watch {
     drifts: bool,
 }
 
-/// Who answers: a model of these features, or without one their rules.
+/// Who answers, and what.
 #[derive(Debug, Clone, Copy)]
 pub struct Answerer<'a> {
     pub features: &'a FeatureSet,
-    pub model: Option<&'a Model>,
+    /// `None`: the rules of the features.
+    pub model: Option<ByModel<'a>>,
+}
+
+/// What a model of the features answers.
+#[derive(Debug, Clone, Copy)]
+pub struct ByModel<'a> {
+    pub model: &'a Model,
     pub outlier_alpha: f64,
+    pub policy: Policy,
+    /// Where the customer stands by that policy.
+    pub standing: Standing,
 }
 
 impl Watch {
@@ -69,7 +82,8 @@ impl Watch {
     ///
     /// Every row of an instant from `now` to before it has the answer that `row`
     /// has; unless it is the least that is given: [`SHORTEST`] after `now` or the
-    /// newest event, or the jump if that is sooner still.
+    /// newest event, or the jump if that is sooner still. Who may not move yet is
+    /// looked at when the stay ends.
     pub fn recheck_at(
         &self,
         answerer: Answerer<'_>,
@@ -77,7 +91,19 @@ impl Watch {
         (now, no_later): (Timestamp, Option<Timestamp>),
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
-        let Answerer { features, model, outlier_alpha } = answerer;
+        let bound_until = answerer.model.and_then(|by| by.standing.bound_until);
+        let no_later = no_later.into_iter().chain(bound_until).min();
+        let changes_at = self.changes_at(answerer, (state, row), (now, no_later), scratch);
+        changes_at.into_iter().chain(bound_until).min()
+    }
+
+    fn changes_at(
+        &self,
+        Answerer { features, model }: Answerer<'_>,
+        (state, row): (&CustomerState, &FeatureRow),
+        (now, no_later): (Timestamp, Option<Timestamp>),
+        scratch: &mut Scratch,
+    ) -> Option<Timestamp> {
         // Until the newest event's instant, rows are those of that instant.
         let now = state.last_event_at().map_or(now, |newest| newest.max(now));
         let jump = state.next_jump(features, &self.sources, now);
@@ -96,8 +122,8 @@ impl Watch {
                         .all(|scored| is_scored_the_same(scored, drift(scored.index, until)))
                 })
             }
-            Some(model) => {
-                let mut hold = model.hold(row, outlier_alpha, scratch);
+            Some(ByModel { model, outlier_alpha, policy, standing }) => {
+                let mut hold = model.hold(row, standing.stay(policy), outlier_alpha, scratch);
                 furthest(now, end, |until| {
                     let mut is_told = true;
                     let spans =

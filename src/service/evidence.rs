@@ -27,7 +27,7 @@ pub async fn gather(
     model: &Arc<Model>,
     now: Timestamp,
 ) -> Result<Evidence, ServiceError> {
-    let mut evidence = Evidence::from_report(&row.report, lineup.outlier_alpha);
+    let mut evidence = Evidence::from_report(&row.report, lineup.rules.outlier_alpha);
     let active = lineup.active.as_ref();
     let counts = shadow::counts(db, &row.model_id).await?;
     let beside_active =
@@ -37,7 +37,7 @@ pub async fn gather(
     if let Some(active) = active.filter(|active| active.id() != model.id()) {
         if let Some(row) = models::find(db, active.id()).await? {
             evidence.active_silhouette =
-                Evidence::from_report(&row.report, lineup.outlier_alpha).silhouette;
+                Evidence::from_report(&row.report, lineup.rules.outlier_alpha).silhouette;
         }
         if model.feature_set() == lineup.features.id() {
             let states = Snapshot::open(db).await?.sample_states(SAMPLE).await?;

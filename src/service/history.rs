@@ -16,6 +16,8 @@ pub struct Decisions {
     pub first: u64,
     pub moved: u64,
     pub kept: u64,
+    /// Kept, although another segment is nearer.
+    pub held: u64,
 }
 
 impl Decisions {
@@ -23,6 +25,7 @@ impl Decisions {
         counters.add(Decision::First, self.first);
         counters.add(Decision::Moved, self.moved);
         counters.add(Decision::Kept, self.kept);
+        counters.add(Decision::Held, self.held);
     }
 }
 
@@ -56,6 +59,10 @@ fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a
             Decision::Moved => decisions.moved += 1,
             Decision::Kept => {
                 decisions.kept += 1;
+                continue;
+            }
+            Decision::Held => {
+                decisions.held += 1;
                 continue;
             }
         }
@@ -106,5 +113,11 @@ fn decide(change: &NewChange<'_>, models: &Models) -> Decision {
         (Some(_), false) if held.generation == change.now.generation => true,
         (now, false) => models.get(&held.generation) == Some(now),
     };
-    if same_model && held.segment == change.now.segment { Decision::Kept } else { Decision::Moved }
+    if !same_model || held.segment != change.now.segment {
+        Decision::Moved
+    } else if change.now.held {
+        Decision::Held
+    } else {
+        Decision::Kept
+    }
 }

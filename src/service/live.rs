@@ -9,17 +9,28 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::domain::assign::{Before, Policy, Standing};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::lifecycle;
 use crate::domain::model::{Model, Score, Scratch, UNASSIGNED, Unusual};
-use crate::domain::recheck::{Answerer, Watch};
+use crate::domain::recheck::{Answerer, ByModel, Watch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::observe::{Counter, Observer, Tally};
+use crate::store::assignments::Held;
 use crate::store::models::LineupRow;
-use crate::store::{ReadDb, models};
+use crate::store::{ReadDb, lineage, models};
 use crate::telemetry::Metrics;
+
+/// What answers rest on besides a model.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// A p-value at or below this flags an outlier.
+    pub outlier_alpha: f64,
+    /// When stored customers leave their segment.
+    pub policy: Policy,
+}
 
 /// Everything an answer is made from, checked to agree.
 #[derive(Debug)]
@@ -29,10 +40,11 @@ pub struct Lineup {
     /// `None`: nothing trained yet, so the rule-based fallback answers.
     pub active: Option<Arc<Model>>,
     pub previous: Option<ModelId>,
-    /// A p-value at or below this flags an outlier.
-    pub outlier_alpha: f64,
+    pub rules: Rules,
     /// What time alone can change about an answer.
     pub watch: Watch,
+    /// Keys of its segments that are those of other segments in another model.
+    namesakes: Vec<String>,
     /// Who answers some customers in the place of all this.
     pub canary: Option<Canary>,
     /// Where what the active model met is counted.
@@ -72,11 +84,11 @@ impl Lineup {
         features: Arc<FeatureSet>,
         active: Option<Arc<Model>>,
         previous: Option<ModelId>,
-        outlier_alpha: f64,
+        rules: Rules,
     ) -> Self {
         let watch = Watch::new(&features, active.as_deref());
-        let (canary, counter) = (None, None);
-        Self { generation, features, active, previous, outlier_alpha, watch, canary, counter }
+        let (namesakes, canary, counter) = (Vec::new(), None, None);
+        Self { generation, features, active, previous, rules, watch, namesakes, canary, counter }
     }
 
     fn counted_by(mut self, observer: &Observer) -> Self {
@@ -138,8 +150,8 @@ impl Lineup {
             nearest: Some(&segments[score.nearest].key),
             runner_up: score.runner_up.map(|index| &*segments[index].key),
             score: Some(score),
-            outlier: score.is_outlier(self.outlier_alpha),
-            unusual: model.unusual(&score, self.outlier_alpha),
+            outlier: score.is_outlier(self.rules.outlier_alpha),
+            unusual: model.unusual(&score, self.rules.outlier_alpha),
         }
     }
 
@@ -151,20 +163,50 @@ impl Lineup {
         }
     }
 
+    /// Where the customer of `row` stands, who stood at `held` before; `verdict` is
+    /// this lineup's on `row`. `None` where the fallback answers: it holds nobody.
+    pub fn stand(
+        &self,
+        row: &FeatureRow,
+        verdict: &Verdict<'_>,
+        held: Option<&Held>,
+        now: Timestamp,
+        scratch: &mut Scratch,
+    ) -> Option<Standing> {
+        let (model, score) = (self.active.as_deref()?, verdict.score?);
+        let before = held.and_then(|held| self.before(held));
+        Some(self.rules.policy.stand((model, row), &score, before, now, scratch))
+    }
+
+    /// The key of a segment of the active model.
+    pub fn key(&self, standing: &Standing) -> &str {
+        let segments = self.active.as_deref().map_or(&[][..], Model::segments);
+        standing.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
+    }
+
+    /// Where `held` is in the active model. Models keep the names of segments, so
+    /// that it usually is there; a key that two segments have had is nobody's.
+    pub fn before(&self, held: &Held) -> Option<Before> {
+        let is_known =
+            held.generation == self.generation || !self.namesakes.contains(&held.segment);
+        let segments = self.active.as_deref().filter(|_| is_known && !held.fallback)?.segments();
+        let segment = segments.iter().position(|segment| *segment.key == *held.segment)?;
+        Some(Before { segment, moved_at: held.moved_at })
+    }
+
     /// When a customer without events need be scored again, or `no_later`; `row`
-    /// is the one of `state` at `now`.
+    /// is the one of `state` at `now`, and `standing` where the active model sees it.
     pub fn recheck_at(
         &self,
-        state: &CustomerState,
-        row: &FeatureRow,
+        (state, row, standing): (&CustomerState, &FeatureRow, Option<Standing>),
         (now, no_later): (Timestamp, Option<Timestamp>),
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
-        let answerer = Answerer {
-            features: &self.features,
-            model: self.active.as_deref(),
-            outlier_alpha: self.outlier_alpha,
-        };
+        let Rules { outlier_alpha, policy } = self.rules;
+        let model = self.active.as_deref().zip(standing);
+        let model =
+            model.map(|(model, standing)| ByModel { model, outlier_alpha, policy, standing });
+        let answerer = Answerer { features: &self.features, model };
         self.watch.recheck_at(answerer, (state, row), (now, no_later), scratch)
     }
 }
@@ -183,11 +225,11 @@ impl Live {
     pub fn new(
         db: ReadDb,
         features: Arc<FeatureSet>,
-        outlier_alpha: f64,
+        rules: Rules,
         observer: Arc<Observer>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let lineup = Lineup::new(-1, features, None, None, outlier_alpha);
+        let lineup = Lineup::new(-1, features, None, None, rules);
         Self { current: ArcSwap::from_pointee(lineup), db, observer, metrics }
     }
 
@@ -225,22 +267,31 @@ impl Live {
     }
 
     async fn open(&self, stored: &LineupRow, current: &Lineup) -> Result<Lineup, ServiceError> {
-        let (features, alpha) = (|| Arc::clone(&current.features), current.outlier_alpha);
+        let (features, rules) = (|| Arc::clone(&current.features), current.rules);
         let active = match &stored.active {
             None => None,
             Some(id) => self.model(id, current).await?,
         };
         let previous = stored.previous.clone();
-        let lineup = Lineup::new(stored.generation, features(), active, previous, alpha);
-        let mut lineup = lineup.counted_by(&self.observer);
+        let lineup = Lineup::new(stored.generation, features(), active, previous, rules);
+        let mut lineup = self.named(lineup).await?.counted_by(&self.observer);
         if let Some(row) = &stored.canary {
             let model = self.model(&row.model, current).await?;
-            lineup.canary = model.map(|model| {
-                let own = Lineup::new(row.generation, features(), Some(model), None, alpha);
-                Canary { share: row.share, lineup: Arc::new(own.counted_by(&self.observer)) }
-            });
+            if let Some(model) = model {
+                let own = Lineup::new(row.generation, features(), Some(model), None, rules);
+                let own = self.named(own).await?.counted_by(&self.observer);
+                lineup.canary = Some(Canary { share: row.share, lineup: Arc::new(own) });
+            }
         }
         Ok(lineup)
+    }
+
+    async fn named(&self, lineup: Lineup) -> Result<Lineup, ServiceError> {
+        let namesakes = match &lineup.active {
+            None => Vec::new(),
+            Some(model) => lineage::namesakes(&self.db, model.id()).await?,
+        };
+        Ok(Lineup { namesakes, ..lineup })
     }
 
     /// The model, opened anew only where it is not in use already.

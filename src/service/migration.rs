@@ -1,20 +1,26 @@
 //! What a promotion would do, before it is done: every stored customer scored by
 //! what is live and by another model, and counted. Nothing is written.
+//!
+//! Both follow the rules of `domain::assign`, each from where the customer stood
+//! before it: who is hardly nearer to another segment, or may not move yet, would
+//! stay, and is counted so.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 
+use crate::domain::assign::Before;
 use crate::domain::feature::CustomerState;
 use crate::domain::feature::rfm::SEGMENTS;
-use crate::domain::id::{CustomerKey, ModelId};
+use crate::domain::id::ModelId;
 use crate::domain::model::{Counts, Migration, Model, Place, Scratch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::live::Lineup;
 use crate::service::rebuild;
 use crate::service::registry::{self, Registry};
+use crate::store::assignments::Held;
 use crate::store::customers::{self, StoredState};
 use crate::store::rebuild::Snapshot;
 
@@ -31,6 +37,9 @@ pub struct Preview {
     pub as_of: Timestamp,
     pub migration: Migration,
 }
+
+/// A customer's state, and where it stands.
+type Stored = (StoredState, Option<Held>);
 
 /// What scores on both sides, and at which instant.
 #[derive(Debug)]
@@ -57,18 +66,19 @@ impl Registry {
         }
         let sides = Arc::new(Sides { lineup, model, now: self.clock.now() });
         let mut counts = sides.counts();
-        let mut stream = pin!(customers::stream(self.db.read()).try_chunks(CHUNK));
+        let mut stream = pin!(customers::stream_standing(self.db.read()).try_chunks(CHUNK));
         while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
             let scoring = Arc::clone(&sides);
-            let work = move || scoring.count(counts, &chunk);
+            let work = move || scoring.count(counts, chunk);
             let unreadable;
             (counts, unreadable) =
                 tokio::task::spawn_blocking(work).await.map_err(ServiceError::internal)?;
-            for customer in unreadable {
+            for (stored, held) in unreadable {
                 let mut snapshot = Snapshot::open(self.db.read()).await?;
                 let features = &sides.lineup.features;
-                let state = rebuild::state(&mut snapshot, features, &customer).await?;
-                sides.add(&mut counts, &state, &mut (Scratch::default(), Scratch::default()));
+                let state = rebuild::state(&mut snapshot, features, &stored.customer).await?;
+                let mut scratch = (Scratch::default(), Scratch::default());
+                sides.add(&mut counts, (&state, held.as_ref()), &mut scratch);
             }
         }
         Ok(Preview {
@@ -90,21 +100,37 @@ impl Sides {
     }
 
     /// Counts those whose states this feature set can read; gives back the others.
-    fn count(&self, mut counts: Counts, stored: &[StoredState]) -> (Counts, Vec<CustomerKey>) {
+    fn count(&self, mut counts: Counts, stored: Vec<Stored>) -> (Counts, Vec<Stored>) {
         let mut scratch = (Scratch::default(), Scratch::default());
         let mut unreadable = Vec::new();
-        for one in stored {
-            match CustomerState::from_bytes(&self.lineup.features, &one.state) {
-                Ok(state) => self.add(&mut counts, &state, &mut scratch),
-                Err(_) => unreadable.push(one.customer.clone()),
+        for (stored, held) in stored {
+            match CustomerState::from_bytes(&self.lineup.features, &stored.state) {
+                Ok(state) => self.add(&mut counts, (&state, held.as_ref()), &mut scratch),
+                Err(_) => unreadable.push((stored, held)),
             }
         }
         (counts, unreadable)
     }
 
-    fn add(&self, counts: &mut Counts, state: &CustomerState, scratch: &mut (Scratch, Scratch)) {
-        let row = state.row(&self.lineup.features, self.now);
-        let from = self.lineup.score(&row, &mut scratch.0).index;
-        counts.add(from, self.model.score(&row, &mut scratch.1).segment());
+    /// One who stands at `held`.
+    fn add(
+        &self,
+        counts: &mut Counts,
+        (state, held): (&CustomerState, Option<&Held>),
+        scratch: &mut (Scratch, Scratch),
+    ) {
+        let Self { lineup, model, now } = self;
+        let row = state.row(&lineup.features, *now);
+        let verdict = lineup.score(&row, &mut scratch.0);
+        let standing = lineup.stand(&row, &verdict, held, *now, &mut scratch.0);
+        let from = standing.map_or(verdict.index, |standing| standing.segment);
+        let before = lineup.active.as_deref().zip(from).and_then(|(live, from)| {
+            let segment = model.segment_of_id(&live.segments()[from].id)?;
+            let moved = held.filter(|held| *held.segment == *live.segments()[from].key);
+            Some(Before { segment, moved_at: moved.map_or(Some(*now), |held| held.moved_at) })
+        });
+        let score = model.score(&row, &mut scratch.1);
+        let to = lineup.rules.policy.stand((model, &row), &score, before, *now, &mut scratch.1);
+        counts.add(from, to.segment);
     }
 }

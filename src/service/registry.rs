@@ -127,7 +127,7 @@ impl Registry {
                     let evidence =
                         evidence::gather(self.db.read(), &lineup, &row, opened, self.clock.now())
                             .await?;
-                    self.gates.gates(&evidence, lineup.outlier_alpha)
+                    self.gates.gates(&evidence, lineup.rules.outlier_alpha)
                 }
                 _ => Vec::new(),
             };

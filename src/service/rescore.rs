@@ -62,7 +62,8 @@ impl<'l> Scored<'l> {
         now: Timestamp,
     ) -> Self {
         let lineup = lineup.of(&row.stored.customer);
-        let (assignment, recheck_at) = scoring::assign(lineup, None, state, scratch, now, None);
+        let stood = (state, row.held.as_ref());
+        let (assignment, recheck_at) = scoring::assign(lineup, None, stood, scratch, now, None);
         let last_event_at = state.last_event_at();
         Self { row, rebuilt: None, last_event_at, assignment, recheck_at }
     }

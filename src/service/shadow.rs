@@ -15,6 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use crate::domain::assign::Before;
 use crate::domain::feature::CustomerState;
 use crate::domain::id::CustomerKey;
 use crate::domain::lifecycle::{Beside, Picker, Stage};
@@ -133,26 +134,31 @@ fn pair(
     answered: &Answered,
     scratch: &mut Scratch,
 ) -> Option<(Pair, Count)> {
-    let by = lineup.of_generation(answered.held.generation)?;
-    let live = if answered.held.fallback { None } else { Some(by.active.as_deref()?) };
+    let held = &answered.held;
+    let by = lineup.of_generation(held.generation)?;
+    let live = if held.fallback { None } else { Some(by.active.as_deref()?) };
     let state = CustomerState::from_bytes(&lineup.features, &answered.state).ok()?;
     let row = state.row(&lineup.features, answered.assigned_at);
     let score = shadow.score(&row, scratch);
-    let segment = score.segment();
-    let is_same =
-        live.and_then(|live| Beside::new(live, shadow).is_same(&answered.held.segment, segment));
+    let beside = live.map(|live| Beside::new(live, shadow));
+    // As it would be, were the shadow live: it would find the customer where it is.
+    let before = beside.and_then(|beside| beside.in_other(&held.segment));
+    let before = before.map(|segment| Before { segment, moved_at: held.moved_at });
+    let (policy, now) = (lineup.rules.policy, answered.assigned_at);
+    let segment = policy.stand((shadow, &row), &score, before, now, scratch).segment;
+    let is_same = beside.and_then(|beside| beside.is_same(&held.segment, segment));
     let shadow_segment = segment.map_or(UNASSIGNED, |index| &shadow.segments()[index].key);
     let pair = Pair {
         shadow: shadow.id().clone(),
         live: live.map(|model| model.id().clone()),
-        live_segment: answered.held.segment.as_str().into(),
+        live_segment: held.segment.as_str().into(),
         shadow_segment: shadow_segment.into(),
         is_same,
     };
     let count = Count {
         customers: 1,
         live_outliers: answered.outlier.into(),
-        shadow_outliers: score.is_outlier(lineup.outlier_alpha).into(),
+        shadow_outliers: score.is_outlier(lineup.rules.outlier_alpha).into(),
     };
     Some((pair, count))
 }

@@ -20,17 +20,24 @@ pub struct Assignment {
     pub p_value: Option<f64>,
     pub confidence: Option<f32>,
     pub outlier: bool,
+    /// Another segment is nearer: the customer was kept in this one.
+    pub held: bool,
     /// Of the lineup that scored.
     pub generation: i64,
     pub assigned_at: Timestamp,
+    /// When the customer came from another segment of a model; `None`: never, or
+    /// before that was written down.
+    pub moved_at: Option<Timestamp>,
 }
 
-/// As much of the assignment before as tells whether a new one is a change.
+/// As much of the assignment before as tells whether a new one is a change, and
+/// may be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub generation: i64,
     pub fallback: bool,
     pub segment: String,
+    pub moved_at: Option<Timestamp>,
 }
 
 impl Held {
@@ -39,8 +46,10 @@ impl Held {
         generation: Option<i64>,
         fallback: Option<bool>,
         segment: Option<String>,
+        moved_at: Option<DateTime<Utc>>,
     ) -> Option<Self> {
-        Some(Self { generation: generation?, fallback: fallback?, segment: segment? })
+        let moved_at = moved_at.map(from_sql);
+        Some(Self { generation: generation?, fallback: fallback?, segment: segment?, moved_at })
     }
 }
 
@@ -158,7 +167,8 @@ pub async fn current(
     let row = sqlx::query!(
         r#"select case when fallback then null else active_model_id end as model_id,
                   segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
-                  generation as "generation!", assigned_at as "assigned_at!"
+                  coalesce(held, false) as "held!", generation as "generation!",
+                  assigned_at as "assigned_at!", moved_at
            from customer join lineup using (generation) where customer_id = $1"#,
         customer.as_str(),
     )
@@ -172,8 +182,10 @@ pub async fn current(
             p_value: row.p_value,
             confidence: row.confidence,
             outlier: row.outlier,
+            held: row.held,
             generation: row.generation,
             assigned_at: from_sql(row.assigned_at),
+            moved_at: row.moved_at.map(from_sql),
         })
     })
     .transpose()

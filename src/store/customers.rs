@@ -30,7 +30,7 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
-        r#"select customer_id, state, generation, fallback, segment
+        r#"select customer_id, state, generation, fallback, segment, moved_at
            from customer where customer_id = any($1) and merged_into is null
            order by customer_id collate "C" for update"#,
         &ids as &[&str],
@@ -39,7 +39,7 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
     .await?;
     rows.into_iter()
         .map(|row| {
-            let held = Held::of(row.generation, row.fallback, row.segment);
+            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
             Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
         })
         .collect()
@@ -55,7 +55,8 @@ pub async fn lock_due(
     limit: i64,
 ) -> Result<(Vec<Locked>, Option<Timestamp>), StoreError> {
     let rows = sqlx::query!(
-        r#"select customer_id, state, generation, fallback, segment, recheck_at as "recheck_at!"
+        r#"select customer_id, state, generation, fallback, segment, moved_at,
+                  recheck_at as "recheck_at!"
            from customer where recheck_at <= $1
            order by recheck_at limit $2 for update skip locked"#,
         to_sql(now),
@@ -65,7 +66,7 @@ pub async fn lock_due(
     .await?;
     let since = rows.iter().map(|row| row.recheck_at).min().map(from_sql);
     let locked = rows.into_iter().map(|row| {
-        let held = Held::of(row.generation, row.fallback, row.segment);
+        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
         Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
     });
     Ok((locked.collect::<Result<_, StoreError>>()?, since))
@@ -106,11 +107,12 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
     let columns = Columns::of(rows);
     let inserted = sqlx::query!(
         "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,
-                               distance, p_value, confidence, outlier, assigned_at, recheck_at,
-                               updated_at)
-         select *, $13 from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[],
+                               distance, p_value, confidence, outlier, held, assigned_at,
+                               moved_at, recheck_at, updated_at)
+         select *, $15 from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[],
              $5::boolean[], $6::text[], $7::real[], $8::double precision[], $9::real[],
-             $10::boolean[], $11::timestamptz[], $12::timestamptz[])
+             $10::boolean[], $11::boolean[], $12::timestamptz[], $13::timestamptz[],
+             $14::timestamptz[])
          on conflict (customer_id) do nothing",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -122,7 +124,9 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
         &columns.p_values as &[Option<f64>],
         &columns.confidences as &[Option<f32>],
         &columns.outliers,
+        &columns.held,
         &columns.assigned_at,
+        &columns.moved_at as &[Option<DateTime<Utc>>],
         &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
     )
@@ -142,13 +146,13 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
                                   else new.last_event_at end,
              generation = new.generation, fallback = new.fallback, segment = new.segment,
              distance = new.distance, p_value = new.p_value, confidence = new.confidence,
-             outlier = new.outlier, assigned_at = new.assigned_at,
-             recheck_at = new.recheck_at, updated_at = $13
+             outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
+             moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $15
          from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[], $5::boolean[],
                      $6::text[], $7::real[], $8::double precision[], $9::real[], $10::boolean[],
-                     $11::timestamptz[], $12::timestamptz[])
+                     $11::boolean[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[])
               as new (customer_id, state, last_event_at, generation, fallback, segment, distance,
-                      p_value, confidence, outlier, assigned_at, recheck_at)
+                      p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at)
          where customer.customer_id = new.customer_id",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -160,7 +164,9 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
         &columns.p_values as &[Option<f64>],
         &columns.confidences as &[Option<f32>],
         &columns.outliers,
+        &columns.held,
         &columns.assigned_at,
+        &columns.moved_at as &[Option<DateTime<Utc>>],
         &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
     )
@@ -181,7 +187,9 @@ pub(in crate::store) struct Columns<'a> {
     pub(in crate::store) p_values: Vec<Option<f64>>,
     pub(in crate::store) confidences: Vec<Option<f32>>,
     pub(in crate::store) outliers: Vec<bool>,
+    pub(in crate::store) held: Vec<bool>,
     pub(in crate::store) assigned_at: Vec<DateTime<Utc>>,
+    pub(in crate::store) moved_at: Vec<Option<DateTime<Utc>>>,
     pub(in crate::store) recheck_at: Vec<Option<DateTime<Utc>>>,
 }
 
@@ -199,7 +207,9 @@ impl<'a> Columns<'a> {
             p_values: assigned.clone().map(|a| a.p_value).collect(),
             confidences: assigned.clone().map(|a| a.confidence).collect(),
             outliers: assigned.clone().map(|a| a.outlier).collect(),
-            assigned_at: assigned.map(|a| to_sql(a.assigned_at)).collect(),
+            held: assigned.clone().map(|a| a.held).collect(),
+            assigned_at: assigned.clone().map(|a| to_sql(a.assigned_at)).collect(),
+            moved_at: assigned.map(|a| a.moved_at.map(to_sql)).collect(),
             recheck_at: rows.iter().map(|row| row.recheck_at.map(to_sql)).collect(),
         }
     }
@@ -230,6 +240,22 @@ pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>
     .fetch(&db.pool)
     .map_err(StoreError::from)
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
+}
+
+/// As [`stream`], with where the customers stand; `None` until first assigned.
+pub fn stream_standing(
+    db: &ReadDb,
+) -> impl Stream<Item = Result<(StoredState, Option<Held>), StoreError>> + '_ {
+    sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, moved_at
+           from customer where merged_into is null order by customer_id collate "C""#
+    )
+    .fetch(&db.pool)
+    .map_err(StoreError::from)
+    .and_then(|row| async move {
+        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        Ok((stored_state(row.customer_id, row.state)?, held))
+    })
 }
 
 /// Ids of customers last assigned before `generation`, some of them, in byte order.

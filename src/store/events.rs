@@ -66,7 +66,7 @@ pub async fn insert_and_lock(
                select customer_id, array_agg(message_id) as message_ids
                from inserted group by customer_id
            ), locked as (
-               select customer_id, state, generation, fallback, segment, recheck_at,
+               select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
                       merged_into
                from customer
                where customer_id = any(array(select customer_id from fresh))
@@ -75,7 +75,7 @@ pub async fn insert_and_lock(
            select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
                   locked.state as "state?", locked.generation as "generation?",
                   locked.fallback as "fallback?", locked.segment as "segment?",
-                  locked.recheck_at as "recheck_at?",
+                  locked.moved_at as "moved_at?", locked.recheck_at as "recheck_at?",
                   locked.merged_into is not null as "is_merged!"
            from fresh left join locked on locked.customer_id = fresh.customer_id
            order by fresh.customer_id collate "C""#,
@@ -95,7 +95,7 @@ pub async fn insert_and_lock(
                 customer: customer_key(row.customer_id)?,
                 message_ids: row.message_ids,
                 state: row.state,
-                held: Held::of(row.generation, row.fallback, row.segment),
+                held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             })

@@ -52,7 +52,8 @@ pub async fn lock(
     debug_assert!(ids.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
-        r#"select customer_id, merged_into, state, generation, fallback, segment, recheck_at
+        r#"select customer_id, merged_into, state, generation, fallback, segment, moved_at,
+                  recheck_at
            from customer where customer_id = any($1)
            order by customer_id collate "C" for update"#,
         &ids as &[&str],
@@ -62,7 +63,7 @@ pub async fn lock(
     rows.into_iter()
         .map(|row| {
             let merged_into = row.merged_into.map(customer_key).transpose()?;
-            let held = Held::of(row.generation, row.fallback, row.segment);
+            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
             let recheck_at = row.recheck_at.map(from_sql);
             let id = customer_key(row.customer_id)?;
             Ok((id, Row { merged_into, state: row.state, held, recheck_at }))
@@ -100,7 +101,8 @@ pub async fn point(
         "update customer set
              merged_into = new.merged_into, state = '', last_event_at = null, generation = null,
              fallback = null, segment = null, distance = null, p_value = null, confidence = null,
-             outlier = null, assigned_at = null, recheck_at = null, updated_at = $3
+             outlier = null, held = null, assigned_at = null, moved_at = null, recheck_at = null,
+             updated_at = $3
          from unnest($1::text[], $2::text[]) as new (customer_id, merged_into)
          where customer.customer_id = new.customer_id",
         &ids as &[&str],

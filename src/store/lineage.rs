@@ -59,6 +59,19 @@ pub async fn keys_used(db: &ReadDb) -> Result<u64, StoreError> {
     Ok(greatest.unsigned_abs())
 }
 
+/// Keys of a model's segments that have been those of other segments as well: of
+/// models that were trained beside each other, before any was live.
+pub async fn namesakes(db: &ReadDb, model: &ModelId) -> Result<Vec<String>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select distinct mine.new_key as "key!"
+           from segment_lineage mine join segment_lineage other on other.new_key = mine.new_key
+           where mine.model_id = $1 and other.new_segment_id <> mine.new_segment_id"#,
+        model.as_str(),
+    )
+    .fetch_all(&db.pool)
+    .await?)
+}
+
 /// One thing that became of a segment.
 #[derive(Debug, Clone)]
 pub struct LineRow {

@@ -43,7 +43,7 @@ pub async fn read(
 ) -> Result<HashMap<CustomerKey, Seen>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|customer| customer.as_str()).collect();
     let rows = sqlx::query!(
-        r#"select customer_id, state, generation, fallback, segment, recheck_at,
+        r#"select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
                   merged_into is not null as "is_merged!", xmin::text::bigint as "version!"
            from customer where customer_id = any($1)"#,
         &ids as &[&str],
@@ -59,7 +59,7 @@ pub async fn read(
             let seen = Seen {
                 version: Version(version.cast_signed()),
                 state: row.state,
-                held: Held::of(row.generation, row.fallback, row.segment),
+                held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             };
@@ -103,27 +103,28 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(),
            ), new as (
                select * from unnest($8::text[], $9::bytea[], $10::timestamptz[], $11::bigint[],
                    $12::boolean[], $13::text[], $14::real[], $15::double precision[],
-                   $16::real[], $17::boolean[], $18::timestamptz[], $19::timestamptz[],
-                   $20::integer[])
+                   $16::real[], $17::boolean[], $18::boolean[], $19::timestamptz[],
+                   $20::timestamptz[], $21::timestamptz[], $22::integer[])
                as new (customer_id, state, last_event_at, generation, fallback, segment, distance,
-                       p_value, confidence, outlier, assigned_at, recheck_at, version)
+                       p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at,
+                       version)
                where (select count(*) from inserted) = cardinality($1)
            ), updated as (
                update customer set
                    state = new.state, last_event_at = new.last_event_at,
                    generation = new.generation, fallback = new.fallback, segment = new.segment,
                    distance = new.distance, p_value = new.p_value, confidence = new.confidence,
-                   outlier = new.outlier, assigned_at = new.assigned_at,
-                   recheck_at = new.recheck_at, updated_at = $21
+                   outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
+                   moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $23
                from new
                where customer.customer_id = new.customer_id and customer.xmin = new.version
                returning 1
            ), added as (
                insert into customer (customer_id, state, last_event_at, generation, fallback,
-                                     segment, distance, p_value, confidence, outlier, assigned_at,
-                                     recheck_at, updated_at)
+                                     segment, distance, p_value, confidence, outlier, held,
+                                     assigned_at, moved_at, recheck_at, updated_at)
                select customer_id, state, last_event_at, generation, fallback, segment, distance,
-                      p_value, confidence, outlier, assigned_at, recheck_at, $21
+                      p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at, $23
                from new where version is null
                on conflict (customer_id) do nothing
                returning 1
@@ -131,9 +132,9 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(),
                insert into assignment_history
                    (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
                     previous_generation, previous_fallback, previous_segment)
-               select * from unnest($22::text[], $23::timestamptz[], $24::bigint[],
-                   $25::boolean[], $26::text[], $27::real[], $28::boolean[], $29::bigint[],
-                   $30::boolean[], $31::text[])
+               select * from unnest($24::text[], $25::timestamptz[], $26::bigint[],
+                   $27::boolean[], $28::text[], $29::real[], $30::boolean[], $31::bigint[],
+                   $32::boolean[], $33::text[])
            )
            select all_or_none(
                (select count(*) from updated) + (select count(*) from added) = cardinality($8)
@@ -155,7 +156,9 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(),
         &rows.p_values as &[Option<f64>],
         &rows.confidences as &[Option<f32>],
         &rows.outliers,
+        &rows.held,
         &rows.assigned_at,
+        &rows.moved_at as &[Option<DateTime<Utc>>],
         &rows.recheck_at as &[Option<DateTime<Utc>>],
         &versions as &[Option<i32>],
         to_sql(now),

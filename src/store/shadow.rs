@@ -18,7 +18,7 @@ pub struct Answered {
 pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answered>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
-        r#"select state, generation, fallback, segment, outlier as "outlier!",
+        r#"select state, generation, fallback, segment, moved_at, outlier as "outlier!",
                   assigned_at as "assigned_at!"
            from customer
            where customer_id = any($1) and merged_into is null and generation is not null"#,
@@ -29,7 +29,7 @@ pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answ
     let answered = rows.into_iter().filter_map(|row| {
         Some(Answered {
             state: row.state,
-            held: Held::of(row.generation, row.fallback, row.segment)?,
+            held: Held::of(row.generation, row.fallback, row.segment, row.moved_at)?,
             outlier: row.outlier,
             assigned_at: from_sql(row.assigned_at),
         })

@@ -84,7 +84,7 @@ impl Intake {
             assignments: Counters::new(
                 registry,
                 "segmentd_assignments_total",
-                "Customers assigned to a segment.",
+                "Customers assigned to a segment: for the first time, to another than before, to the same, or held in it although another is nearer.",
             )?,
             outliers: super::counter(
                 registry,

@@ -114,6 +114,9 @@ label! {
     /// What an event did to its customer's segment.
     Decision("decision") {
         Kept = "kept",
+        /// Kept, although another segment is nearer.
+        Held = "held",
+        /// To another segment, or by another model to the same one.
         Moved = "moved",
         /// The customer had none.
         First = "first",

@@ -252,8 +252,10 @@ fn fallback(segment: &str, assigned_at: Timestamp) -> Assignment {
         p_value: None,
         confidence: None,
         outlier: false,
+        held: false,
         generation: 0,
         assigned_at,
+        moved_at: None,
     }
 }
 
@@ -273,7 +275,7 @@ async fn a_customers_changes_come_in_the_order_in_which_they_were_made() {
     earlier.commit().await.unwrap();
     let (_, none) = app.get("/v1/changes").await;
     assert_eq!(none["changes"], json!([]), "a reader would pass by what is still running");
-    let before = Held { generation: 0, fallback: true, segment: "a".into() };
+    let before = Held { generation: 0, fallback: true, segment: "a".into(), moved_at: None };
     let b = fallback("b", at);
     let change = NewChange { customer: &customer, now: &b, before: Some(&before) };
     record_changes(&mut later, &[change]).await.unwrap();

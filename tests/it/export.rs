@@ -147,8 +147,10 @@ async fn fill(app: &TestApp) {
             p_value: None,
             confidence: None,
             outlier: false,
+            held: false,
             generation: 0,
             assigned_at: now,
+            moved_at: None,
         };
         let row = |customer| NewRow {
             customer,

@@ -247,7 +247,8 @@ fn one_more(round: usize) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_counts_what_it_would_have_said() {
     let (clock, _) = Clock::fixed(Clock::System.now());
-    let (app, active) = with_model(clock, &[("life.shadow_share", "1.0")]).await;
+    let (app, active) =
+        with_model(clock, &[("life.shadow_share", "1.0"), ("assignment.hysteresis", "0")]).await;
     let (_, run) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
     let two = crate::main_job::wait(&app, &run).await["model"].as_str().unwrap().to_owned();
     assert_eq!(app.post("/v1/models/rollback", "").await.0, 200);

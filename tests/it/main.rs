@@ -8,6 +8,7 @@ mod crash;
 mod drift;
 mod export;
 mod failed;
+mod hold;
 mod identity;
 #[path = "../pure/identity_oracle.rs"]
 mod identity_oracle;

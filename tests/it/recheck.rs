@@ -13,7 +13,7 @@ use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::Clock;
 use segmentd::service::live::Lineup;
 use segmentd::service::recheck::Rechecker;
-use segmentd::store::assignments;
+use segmentd::store::assignments::{self, Held};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -39,10 +39,11 @@ struct Simulation {
 
 impl Simulation {
     /// Customers with all the events that they will ever have.
-    async fn start(customers: usize) -> Self {
+    async fn start(customers: usize, settings: &[(&str, &str)]) -> Self {
         let (clock, handle) = Clock::fixed(Timestamp::from_millis(START));
         // The program's own sweep stands still: the test is the one that sweeps.
-        let app = TestApp::start_at(clock.clone(), &[("recheck.period_seconds", "86400")]).await;
+        let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
+        let app = TestApp::start_at(clock.clone(), &settings).await;
         let mut rng = Rng::new(2017, 0);
         let events: Vec<Event> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
         let lines: Vec<Value> = events.iter().map(line).collect();
@@ -98,18 +99,8 @@ impl Simulation {
             let mut instants: Vec<i64> = recorded.iter().map(|(at, _)| *at).collect();
             instants.extend((0..=DAYS * MILLIS_PER_DAY / GRID).map(|step| START + step * GRID));
             instants.sort_unstable();
-            let mut answer = |at: i64| {
-                let row = state.row(&lineup.features, Timestamp::from_millis(at));
-                lineup.score(&row, &mut scratch).segment.to_owned()
-            };
-            let mut before = (START, answer(START));
-            assert_eq!(recorded[0].1, before.1, "{customer} at the start");
-            let mut expected = vec![before.clone()];
-            for at in instants {
-                let here = (at, answer(at));
-                find_moves(&before, &here, &mut answer, &mut expected);
-                before = here;
-            }
+            let expected = recomputed(lineup, state, &instants, &recorded, &mut scratch);
+            assert_eq!(recorded[0].1, expected[0].1, "{customer} at the start");
             moves += expected.len() - 1;
             assert_eq!(
                 recorded.iter().map(|(_, segment)| segment).collect::<Vec<_>>(),
@@ -137,24 +128,47 @@ impl Simulation {
     }
 }
 
-/// Adds the moves between two instants, by halves.
-fn find_moves(
-    from: &Standing,
-    to: &Standing,
-    answer: &mut impl FnMut(i64) -> String,
-    found: &mut Vec<Standing>,
-) {
-    if from.1 == to.1 {
-        return;
+/// Where a customer stood at the first of `instants`, and every move up to the last,
+/// each found by halves: from where it stood, by the rules that keep it there. A
+/// stay begins when the move was recorded.
+fn recomputed(
+    lineup: &Lineup,
+    state: &CustomerState,
+    instants: &[i64],
+    recorded: &[Standing],
+    scratch: &mut Scratch,
+) -> Vec<Standing> {
+    let mut answer = |at: i64, held: Option<&Held>| {
+        let at = Timestamp::from_millis(at);
+        let row = state.row(&lineup.features, at);
+        let verdict = lineup.score(&row, scratch);
+        let standing = lineup.stand(&row, &verdict, held, at, scratch);
+        standing.map_or(verdict.segment, |standing| lineup.key(&standing)).to_owned()
+    };
+    let mut held = Held {
+        generation: lineup.generation,
+        fallback: lineup.active.is_none(),
+        segment: answer(instants[0], None),
+        moved_at: None,
+    };
+    let mut found = vec![(instants[0], held.segment.clone())];
+    for pair in instants.windows(2) {
+        let mut from = pair[0];
+        while answer(pair[1], Some(&held)) != held.segment {
+            let mut to = pair[1];
+            while to - from > 1 {
+                let middle = from.midpoint(to);
+                let stays = answer(middle, Some(&held)) == held.segment;
+                if stays { from = middle } else { to = middle }
+            }
+            held.segment = answer(to, Some(&held));
+            let moved_at = recorded.get(found.len()).map_or(to, |(at, _)| *at);
+            held.moved_at = Some(Timestamp::from_millis(moved_at));
+            found.push((to, held.segment.clone()));
+            from = to;
+        }
     }
-    if to.0 - from.0 <= 1 {
-        found.push(to.clone());
-        return;
-    }
-    let middle = from.0.midpoint(to.0);
-    let middle = (middle, answer(middle));
-    find_moves(from, &middle, answer, found);
-    find_moves(&middle, to, answer, found);
+    found
 }
 
 /// Orders in the year before the start: some customers have one, some dozens.
@@ -199,9 +213,9 @@ fn line(event: &Event) -> Value {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ninety_quiet_days_under_a_model() {
-    let simulation = Simulation::start(250).await;
+/// Returns how often anybody moved.
+async fn ninety_quiet_days(settings: &[(&str, &str)]) -> usize {
+    let simulation = Simulation::start(250, settings).await;
     simulation.app.train_with(r#"{"segments": 6, "starts": 3}"#).await;
     let sweeps = simulation.pass().await;
     let lineup = simulation.app.app.live.snapshot();
@@ -214,11 +228,26 @@ async fn ninety_quiet_days_under_a_model() {
     let looks = simulation.app.metric("segmentd_rechecked_customers_total").await;
     assert!(looks < 250 * 30, "{looks} looks at 250 customers in {DAYS} days");
     simulation.app.stop().await;
+    moves
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_under_a_model() {
+    let free = ninety_quiet_days(&[("assignment.hysteresis", "0")]).await;
+    let held = ninety_quiet_days(&[("assignment.hysteresis", "0.1")]).await;
+    assert!(held < free, "{held} moves with hysteresis, {free} without");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_with_a_minimum_stay() {
+    let stay = ("assignment.minimum_stay_seconds", "1000000");
+    ninety_quiet_days(&[("assignment.hysteresis", "0"), stay]).await;
+    ninety_quiet_days(&[("assignment.hysteresis", "0.05"), stay]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_quiet_days_under_the_rules() {
-    let simulation = Simulation::start(250).await;
+    let simulation = Simulation::start(250, &[]).await;
     let sweeps = simulation.pass().await;
     let lineup = simulation.app.app.live.snapshot();
     let moves = simulation.compare(&lineup).await;
@@ -229,7 +258,7 @@ async fn ninety_quiet_days_under_the_rules() {
 /// What replicas do at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_who_sweep_share_the_work() {
-    let simulation = Simulation::start(200).await;
+    let simulation = Simulation::start(200, &[]).await;
     simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
     let Rechecker { db, live, clock, batch_customers, pause_ratio, period, metrics } =
         &simulation.rechecker;

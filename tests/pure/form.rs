@@ -23,7 +23,7 @@ pub(crate) fn rows(count: usize, width: usize, rng: &mut Rng) -> Vec<Vec<f32>> {
     (0..count).map(|_| (0..width).map(|_| 3.0 * normal(rng) as f32).collect()).collect()
 }
 
-fn feature_rows(rows: &[Vec<f32>]) -> Vec<FeatureRow> {
+pub(crate) fn feature_rows(rows: &[Vec<f32>]) -> Vec<FeatureRow> {
     let value = |x: &f32| Value::Number(f64::from(*x));
     rows.iter().map(|row| FeatureRow(row.iter().map(value).collect())).collect()
 }

@@ -14,6 +14,7 @@
 mod algorithm_laws;
 mod algorithms;
 mod artifact;
+mod assign;
 mod competition;
 mod drift;
 mod drift_check;

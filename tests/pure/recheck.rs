@@ -2,10 +2,11 @@
 //! scoring anew at instants before it.
 
 use proptest::prelude::*;
+use segmentd::domain::assign::{Before, Policy};
 use segmentd::domain::event::{Event, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use segmentd::domain::model::{Model, Scratch};
-use segmentd::domain::recheck::{Answerer, SHORTEST, Watch};
+use segmentd::domain::recheck::{Answerer, ByModel, SHORTEST, Watch};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::domain::train::{self, TrainSpec};
@@ -160,36 +161,62 @@ fn model(
 struct Case<'a> {
     set: &'a FeatureSet,
     model: Option<&'a Model>,
+    policy: Policy,
     scratch: Scratch,
 }
 
-impl Case<'_> {
-    /// Segment and outlier flag, by full recomputation.
-    fn answer(&mut self, state: &CustomerState, at: i64) -> (Option<usize>, bool) {
-        let row = state.row(self.set, Timestamp::from_millis(at));
-        match self.model {
-            None => (Some(self.set.rfm().assess(&row).index), false),
-            Some(model) => {
-                let score = model.score(&row, &mut self.scratch);
-                (score.segment(), score.is_outlier(OUTLIER_ALPHA))
-            }
-        }
+/// Nobody is held, hardly anybody is, many are; and for a while.
+fn policies() -> impl Strategy<Value = Policy> {
+    let hysteresis = prop_oneof![Just(0.0), Just(0.1), Just(0.5)];
+    let stay_days = prop_oneof![2 => Just(0), 1 => Just(9_i64)];
+    (hysteresis, stay_days).prop_map(|(hysteresis, days)| Policy {
+        hysteresis,
+        minimum_stay_millis: days * MILLIS_PER_DAY,
+    })
+}
+
+impl<'a> Case<'a> {
+    /// Segment and outlier flag, by full recomputation, of who has been at `before`;
+    /// and what a model answers.
+    fn answer(
+        &mut self,
+        state: &CustomerState,
+        before: Option<Before>,
+        at: i64,
+    ) -> (Option<usize>, bool, Option<ByModel<'a>>) {
+        let now = Timestamp::from_millis(at);
+        let row = state.row(self.set, now);
+        let Some(model): Option<&'a Model> = self.model else {
+            return (Some(self.set.rfm().assess(&row).index), false, None);
+        };
+        let (policy, scratch) = (self.policy, &mut self.scratch);
+        let score = model.score(&row, scratch);
+        let standing = policy.stand((model, &row), &score, before, now, scratch);
+        let by = ByModel { model, outlier_alpha: OUTLIER_ALPHA, policy, standing };
+        (standing.segment, score.is_outlier(OUTLIER_ALPHA), Some(by))
     }
 
     /// Lets `QUIET_DAYS` pass over a customer, looking when it is time, or up to
     /// 15 seconds late. Returns how often.
     fn sit_still(&mut self, watch: &Watch, state: &CustomerState, rng: &mut Rng) -> usize {
-        let Self { set, model, .. } = *self;
-        let answerer = Answerer { features: set, model, outlier_alpha: OUTLIER_ALPHA };
+        let set = self.set;
         let (mut at, mut looks) = (START + MILLIS_PER_DAY / 3, 0);
+        let mut before: Option<Before> = None;
         let end = START + QUIET_DAYS * MILLIS_PER_DAY;
         while at < end {
             let now = Timestamp::from_millis(at);
             let row = state.row(set, now);
+            let (segment, outlier, by) = self.answer(state, before, at);
+            let answerer = Answerer { features: set, model: by };
+            let here = (segment, outlier);
+            before = segment.map(|segment| match before {
+                Some(before) if before.segment == segment => before,
+                Some(_) => Before { segment, moved_at: Some(now) },
+                None => Before { segment, moved_at: None },
+            });
             let until = watch.recheck_at(answerer, (state, &row), (now, None), &mut self.scratch);
             let until = until.map_or(end, Timestamp::millis);
             assert!(until > at);
-            let here = self.answer(state, at);
             let from = state.last_event_at().map_or(at, |newest| newest.millis().max(at));
             // Where a jump comes sooner than the least that is given, that is the jump.
             if until - from > SHORTEST {
@@ -200,8 +227,12 @@ impl Case<'_> {
                 instants.extend([midnight - 1, midnight]);
                 for instant in instants.into_iter().filter(|instant| (at..until).contains(instant))
                 {
-                    let there = self.answer(state, instant);
-                    assert_eq!(there, here, "at {instant}, of {at} to {until}: {state:?}");
+                    let there = self.answer(state, before, instant);
+                    assert_eq!(
+                        (there.0, there.1),
+                        here,
+                        "at {instant}, of {at} to {until}: {state:?}"
+                    );
                 }
             }
             looks += 1;
@@ -218,6 +249,7 @@ proptest! {
     fn before_it_is_time_nothing_changes(
         seed in any::<u64>(),
         form in prop::option::weighted(0.25, parts()),
+        policy in policies(),
     ) {
         let set = restless();
         let mut rng = Rng::new(seed, 0);
@@ -225,7 +257,7 @@ proptest! {
         let model = model(&set, &states, form, &mut rng);
         for model in [None, model.as_ref()] {
             let watch = Watch::new(&set, model);
-            let mut case = Case { set: &set, model, scratch: Scratch::default() };
+            let mut case = Case { set: &set, model, policy, scratch: Scratch::default() };
             for state in &states[..12] {
                 let looks = case.sit_still(&watch, state, &mut rng);
                 // Three scores with four cuts each, and windows of weeks: by and

@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now; 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
+        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
     ),
     (
         "/v1/events/bulk",
@@ -136,7 +136,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Where a customer stands: segment, features, when, by which model. Any of their ids will do",
         None,
-        "The customer, under the id where they are kept; `asked_id` where that is another, `merged_ids` beside it",
+        "The customer. `segment` need not be the nearest: a customer stays in it until another is nearer by \
+         `assignment.hysteresis`, and after a move for `assignment.minimum_stay_seconds`. `held` says that another is \
+         nearer (as of `assigned_at`); `distance` is that to `segment` then, and `confidence` 0. It is kept under the id where they are kept; `asked_id` where that is another, `merged_ids` beside it",
     ),
     (
         "/v1/customers/{id}/features",
@@ -275,7 +277,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "get",
         "read",
         "Who would move, and from where to where, were this model live: every stored customer is \
-         scored by both, nothing is written. One at a time",
+         scored by both, nothing is written. Both keep a customer in its segment as they would: see \
+         `assignment.hysteresis` and `assignment.minimum_stay_seconds`. One at a time",
         None,
         "The flows, largest first; those of fewer than 5 customers are told of together",
     ),

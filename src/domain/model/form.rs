@@ -9,7 +9,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
-use crate::domain::model::kernel::{NO_RUNNER_UP, Places, Prototypes, squared_distance};
+use crate::domain::model::kernel::{
+    NO_RUNNER_UP, Places, Prototypes, TwoNearest, squared_distance,
+};
 
 /// The most prototypes a model may have, over all its segments.
 pub const MAX_PROTOTYPES: usize = 4096;
@@ -67,6 +69,15 @@ pub struct Near {
     pub runner_up_power: f32,
 }
 
+/// One segment, near or not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Own {
+    /// The prototype of the segment that is nearest.
+    pub(super) prototype: usize,
+    pub(super) power: f32,
+    pub(super) reached: bool,
+}
+
 impl Form {
     /// One prototype a segment and the Euclidean distance, as k-means has it.
     pub fn plain(prototypes: Prototypes) -> Self {
@@ -121,33 +132,30 @@ impl Form {
         }
     }
 
+    /// The power that a distance stands for.
+    pub(super) fn power_of(&self, distance: f64) -> f64 {
+        match self.metric {
+            Metric::Euclidean => distance * distance,
+            Metric::Manhattan => distance,
+        }
+    }
+
     /// The two segments nearest to `vector`, in one pass; of equally near ones
     /// the one whose prototype comes first. Never allocates.
     pub fn two_nearest(&self, vector: &[f32]) -> Near {
-        let near = match self.metric {
-            Metric::Euclidean if self.is_plain() => {
-                let found = self.prototypes.two_nearest(vector);
-                Near {
-                    segment: found.nearest,
-                    prototype: found.nearest,
-                    power: found.nearest_squared,
-                    reached: true,
-                    runner_up: found.second,
-                    runner_up_power: found.second_squared,
-                }
+        let near = if self.is_plain() {
+            let TwoNearest { nearest, nearest_squared, second, second_squared } =
+                self.prototypes.two_nearest(vector);
+            Near {
+                segment: nearest,
+                prototype: nearest,
+                power: nearest_squared,
+                reached: true,
+                runner_up: second,
+                runner_up_power: second_squared,
             }
-            Metric::Euclidean if self.weights.is_empty() => {
-                self.scan(|_, prototype| squared_distance(vector, prototype))
-            }
-            Metric::Euclidean => self.scan(|segment, prototype| {
-                weighted(vector, prototype, self.weights(segment), |d| d * d)
-            }),
-            Metric::Manhattan if self.weights.is_empty() => {
-                self.scan(|_, prototype| manhattan(vector, prototype))
-            }
-            Metric::Manhattan => self.scan(|segment, prototype| {
-                weighted(vector, prototype, self.weights(segment), f32::abs)
-            }),
+        } else {
+            self.scan(vector)
         };
         self.within_reach(near)
     }
@@ -156,7 +164,7 @@ impl Form {
     /// bit.
     pub fn two_nearest_of_each(&self, vectors: &[f32]) -> Vec<Near> {
         let rows = vectors.chunks_exact(self.prototypes.width().max(1));
-        if self.metric != Metric::Euclidean || !self.is_plain() {
+        if !self.is_plain() {
             return rows.map(|row| self.two_nearest(row)).collect();
         }
         let mut places = Places::default();
@@ -179,20 +187,58 @@ impl Form {
             .collect()
     }
 
-    /// Whether it is all prototypes of segments of their own, measured alike.
+    /// Whether it is all prototypes of segments of their own, by the Euclidean
+    /// distance alone.
     fn is_plain(&self) -> bool {
-        self.weights.is_empty() && self.offsets.is_empty() && self.segment_of.is_empty()
+        self.metric == Metric::Euclidean
+            && self.weights.is_empty()
+            && self.offsets.is_empty()
+            && self.segment_of.is_empty()
     }
 
     fn within_reach(&self, mut near: Near) -> Near {
-        if !self.reach.is_empty() {
-            let own = (near.power - self.offset(near.prototype)).max(0.0);
-            near.reached = self.distance(own) <= self.reach(near.segment);
-        }
+        near.reached = self.is_reached(near.prototype, near.power);
         near
     }
 
-    fn scan(&self, measure: impl Fn(usize, &[f32]) -> f32) -> Near {
+    /// The prototype of one segment that is nearest to `vector`, by the same
+    /// measure: no other segment is nearer than the one that [`Self::two_nearest`]
+    /// finds. Never allocates.
+    pub(super) fn nearest_of(&self, segment: usize, vector: &[f32]) -> Own {
+        let mut own = Own { prototype: 0, power: f32::INFINITY, reached: false };
+        for prototype in 0..self.prototypes.count() {
+            if self.segment_of(prototype) == segment {
+                let power = self.power(vector, prototype);
+                if power < own.power {
+                    own = Own { prototype, power, reached: self.is_reached(prototype, power) };
+                }
+            }
+        }
+        own
+    }
+
+    fn is_reached(&self, prototype: usize, power: f32) -> bool {
+        self.reach.is_empty() || {
+            let own = (power - self.offset(prototype)).max(0.0);
+            self.distance(own) <= self.reach(self.segment_of(prototype))
+        }
+    }
+
+    /// What is least for the nearest prototype.
+    fn power(&self, vector: &[f32], index: usize) -> f32 {
+        let prototype = self.prototypes.row(index);
+        let weights = self.weights(self.segment_of(index));
+        let measured = match self.metric {
+            Metric::Euclidean if weights.is_empty() => squared_distance(vector, prototype),
+            Metric::Euclidean => weighted(vector, prototype, weights, |d| d * d),
+            Metric::Manhattan if weights.is_empty() => manhattan(vector, prototype),
+            Metric::Manhattan => weighted(vector, prototype, weights, f32::abs),
+        };
+        // Heavy weights on far columns overflow: as far as can be told.
+        (measured + self.offset(index)).min(f32::MAX)
+    }
+
+    fn scan(&self, vector: &[f32]) -> Near {
         let mut near = Near {
             segment: self.segment_of(0),
             prototype: 0,
@@ -201,10 +247,9 @@ impl Form {
             runner_up: None,
             runner_up_power: f32::INFINITY,
         };
-        for (index, prototype) in self.prototypes.rows().enumerate() {
+        for index in 0..self.prototypes.count() {
             let segment = self.segment_of(index);
-            // Heavy weights on far columns overflow: as far as can be told.
-            let power = (measure(segment, prototype) + self.offset(index)).min(f32::MAX);
+            let power = self.power(vector, index);
             if power < near.power {
                 if segment != near.segment {
                     near.runner_up = Some(near.segment);

@@ -1,15 +1,18 @@
 //! How far a customer may move until the model can say something else.
 //!
-//! The power of one prototype less that of another is a sum over the columns. So
-//! within a box its least value is the sum of the least in each column, and while
-//! it is above zero for every prototype of another segment the segment holds
-//! everywhere in the box. With a projection the box is put around the images:
-//! see `image`.
+//! While every prototype of another segment is farther than the one where the
+//! customer stands, everywhere in a box, the segment holds there. With hysteresis
+//! others may be nearer, and what counts of its own power is a share. With a
+//! projection the box is put around the images: see `image`.
+//!
+//! With h, a customer leaves for d < (1 - h) · d(own), which is a power below
+//! (1 - h)² of its own one, with the Manhattan metric below (1 - h) of it: offsets
+//! are part of either.
 
-use crate::domain::encode::Projection;
 use crate::domain::feature::FeatureRow;
 use crate::domain::model::image::image;
-use crate::domain::model::{Form, Metric, Model, Near, Oddity, Scratch};
+use crate::domain::model::margins::{Margins, Range};
+use crate::domain::model::{Model, Near, Oddity, Scratch};
 
 /// Encoded numbers are widened by this, relatively: more than what rounding to
 /// `f32`, or a logarithm that falls by its last bit, can make of a bound.
@@ -33,67 +36,80 @@ pub(super) struct Moved {
     pub(super) high: f64,
 }
 
+/// What a customer's segment is kept by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::domain) struct Stay {
+    /// Where it stands, the nearest or not; `None`: in none.
+    pub(in crate::domain) segment: Option<usize>,
+    /// It stays until another segment is nearer than this share of the distance; 0:
+    /// however near another is.
+    pub(in crate::domain) share: f64,
+}
+
 /// One row's answer, ready to be asked how far it holds: its segment or that it
 /// is in none, and its outlier flag.
 #[derive(Debug)]
 pub(in crate::domain) struct Hold<'a> {
-    form: &'a Form,
-    projection: Option<&'a Projection>,
+    model: &'a Model,
     near: Near,
     vector: &'a [f32],
     /// The vector, or its image.
     place: &'a [f32],
-    /// Power of each prototype less that of the nearest.
-    gaps: &'a [f64],
-    /// What a box takes off each gap.
-    shifts: &'a mut [f64],
+    /// Seen from where the customer stands: who is near enough to be moved to.
+    own: Margins<'a>,
+    /// Seen from the nearest prototype, where it matters which that is: for a reach,
+    /// and for the outliers of a model without an oddity.
+    nearest: Option<Margins<'a>>,
     spans: &'a mut Vec<Moved>,
     images: &'a mut Vec<Moved>,
-    /// Power of the nearest prototype without its offset.
-    own: f64,
+    stays_anyway: bool,
     /// Relative rounding of a power as it is computed.
     rounding: f64,
     outlier: bool,
-    /// Of the distance to the segment, where there is no oddity.
-    limit: f64,
-    /// With its limit.
-    oddity: Option<(&'a Oddity, f32)>,
+    outlier_alpha: f64,
 }
 
 impl Model {
-    /// Never allocates once `scratch` is warm.
+    /// `stay` is where the customer of `row` stands. Never allocates once `scratch`
+    /// is warm.
     pub(in crate::domain) fn hold<'a>(
         &'a self,
         row: &FeatureRow,
+        stay: Stay,
         outlier_alpha: f64,
         scratch: &'a mut Scratch,
     ) -> Hold<'a> {
         let score = self.score(row, scratch);
         let (form, projection, width) = (self.form(), self.projection(), self.encoder().width());
-        let Scratch { vector, image, gaps, shifts, spans, images } = scratch;
+        let Scratch { vector, image, gaps, shifts, near_gaps, near_shifts, spans, images } =
+            scratch;
         let vector = &vector[..width];
         let place = projection.map_or(vector, |projection| &image[..projection.width(width)]);
         let near = form.two_nearest(place);
-        gaps.clear();
-        gaps.extend((0..form.prototypes().count()).map(|other| gap(form, place, &near, other)));
-        shifts.resize(gaps.len(), 0.0);
+        let (own, share) = match stay.segment {
+            None => (near.prototype, 1.0),
+            Some(segment) if segment == near.segment => (near.prototype, stay.share),
+            Some(segment) => (form.nearest_of(segment, place).prototype, stay.share),
+        };
+        let own = Margins::new(form, place, (own, form.power_of(share)), (gaps, shifts));
+        let matters = form.has_reach() || self.oddity().is_none();
+        let nearest = matters
+            .then(|| Margins::new(form, place, (near.prototype, 1.0), (near_gaps, near_shifts)));
         Hold {
-            form,
-            projection,
+            model: self,
             near,
             vector,
             place,
-            gaps,
-            shifts: &mut shifts[..],
+            own,
+            nearest,
             spans,
             images,
-            own: form.parts(place, near.prototype).sum(),
+            stays_anyway: share <= 0.0,
             // A subtraction, a square, a weight, an offset, and sums of eight
             // lanes side by side.
             rounding: (place.len() as f64 / 8.0 + 18.0) * UNIT_ROUNDING,
             outlier: score.is_outlier(outlier_alpha),
-            limit: f64::from(self.limit(score.nearest, outlier_alpha)),
-            oddity: self.oddity().map(|oddity| (oddity, oddity.limit(outlier_alpha))),
+            outlier_alpha,
         }
     }
 }
@@ -117,14 +133,15 @@ impl Hold<'_> {
     }
 
     fn oddity_holds(&self) -> bool {
-        let stays = |(oddity, limit): (&Oddity, f32)| {
-            oddity.stays(self.vector, self.spans, self.outlier, limit)
+        let stays = |oddity: &Oddity| {
+            oddity.stays(self.vector, self.spans, self.outlier, oddity.limit(self.outlier_alpha))
         };
-        self.oddity.is_none_or(stays)
+        self.model.oddity().is_none_or(stays)
     }
 
     fn segment_holds(&mut self) -> bool {
-        let moved = match self.projection {
+        let (model, place) = (self.model, self.place);
+        let moved = match model.projection() {
             None => &*self.spans,
             Some(projection) => {
                 if !image(projection, self.vector, self.spans, self.images) {
@@ -133,140 +150,86 @@ impl Hold<'_> {
                 &*self.images
             }
         };
-        self.shifts.fill(0.0);
-        let (mut least, mut most) = (self.own, self.own);
-        let prototypes = self.form.prototypes();
-        let own = prototypes.row(self.near.prototype);
-        for span in moved {
-            let column = span.column;
-            let (at, own) = (f64::from(self.place[column]), f64::from(own[column]));
-            let measure = Measure::new(self.form, self.near.segment, column);
-            let here = measure.power(at - own);
-            least += measure.power(own.clamp(span.low, span.high) - own) - here;
-            most += measure.power(span.low - own).max(measure.power(span.high - own)) - here;
-            for (other, (shift, values)) in
-                self.shifts.iter_mut().zip(prototypes.rows()).enumerate()
-            {
-                let other = self.form.segment_of(other);
-                let to = (f64::from(values[column]), Measure::new(self.form, other, column));
-                *shift += least_gap((own, measure), to, span) - column_gap((own, measure), to, at);
-            }
+        let form = model.form();
+        self.own.shift(form, place, moved);
+        if let Some(nearest) = &mut self.nearest {
+            nearest.shift(form, place, moved);
         }
-        let near = self.near;
-        let offset = f64::from(self.form.offset(near.prototype));
-        let slack = 3.0 * self.rounding * (most + offset) + f64::from(f32::MIN_POSITIVE);
-        self.is_nearest(slack) && self.is_on_its_side(least, most)
+        let own = Range::of(form, place, self.own.from, moved).most;
+        self.is_kept(own)
+            && self.nearest.as_ref().is_none_or(|nearest| {
+                self.is_on_its_side(nearest, moved) && self.is_reached_still(own, moved)
+            })
     }
 
-    /// Whether no rounding in either power can bring another segment nearer.
-    fn is_nearest(&self, slack: f64) -> bool {
-        let mut least = self.gaps.iter().zip(&*self.shifts).enumerate();
-        least.all(|(other, (gap, shift))| {
-            gap + shift > slack || self.form.segment_of(other) == self.near.segment
+    /// Whether no rounding in either power can bring another segment near enough;
+    /// the power of the prototype where the customer stands is up to `most`.
+    fn is_kept(&self, most: f64) -> bool {
+        let form = self.model.form();
+        let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
+        let mut others = (0..form.prototypes().count()).filter(|o| form.segment_of(*o) != own);
+        self.stays_anyway || others.all(|other| self.own.least(other) > slack)
+    }
+
+    /// Whether neither the reach nor the limit of any segment that can be the
+    /// nearest is crossed.
+    fn is_on_its_side(&self, nearest: &Margins<'_>, moved: &[Moved]) -> bool {
+        let form = self.model.form();
+        let range = |prototype| Range::of(form, self.place, prototype, moved);
+        let most = range(nearest.from).most;
+        let slack = self.slack(most);
+        (0..form.prototypes().count()).filter(|other| nearest.least(*other) <= slack).all(|other| {
+            let range = range(other);
+            let range = Range { most: range.most.min(most), ..range };
+            self.keeps_reach(other, range, self.near.reached)
+                && (self.model.oddity().is_some() || self.keeps_limit(other, range))
         })
     }
 
-    /// Whether neither the reach nor the limit of the segment can be crossed; the
-    /// power of its nearest prototype, without the offset, is from `least` to `most`.
-    fn is_on_its_side(&self, least: f64, most: f64) -> bool {
-        let Self { form, near, .. } = *self;
-        // Another prototype of the segment may take over.
-        let siblings = |prototype: &usize| form.segment_of(*prototype) == near.segment;
-        let closer = |prototype: usize| self.gaps[prototype] + self.shifts[prototype];
-        let mut bounds = (0.0_f64, f64::INFINITY, 0.0_f64);
-        for prototype in (0..self.gaps.len()).filter(siblings) {
-            let offset = f64::from(form.offset(prototype));
-            bounds.0 = bounds.0.min(closer(prototype));
-            bounds.1 = bounds.1.min(offset);
-            bounds.2 = bounds.2.max(offset);
-        }
-        let (takes_over, least_offset, most_offset) = bounds;
-        let offset = f64::from(form.offset(near.prototype));
-        let (least, most) = (least + offset + takes_over, most + offset);
-        // A root, a division by the segment's scale, and its product in the limit.
-        let slack = (self.rounding + 8.0 * UNIT_ROUNDING) * most;
-        let power = |distance: f64| match form.metric() {
-            Metric::Euclidean => distance * distance,
-            Metric::Manhattan => distance,
-        };
-        let (reach, limit) = (power(f64::from(form.reach(near.segment))), power(self.limit));
-        let is_within_reach = if near.reached {
-            most - least_offset + slack < reach || reach.is_infinite()
+    /// Whether the segment where the customer stands reaches it still, the nearest
+    /// or not; the power there is up to `most`.
+    fn is_reached_still(&self, most: f64, moved: &[Moved]) -> bool {
+        let form = self.model.form();
+        let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
+        let mut siblings = (0..form.prototypes().count())
+            .filter(|o| form.segment_of(*o) == own && self.own.least(*o) <= slack);
+        own == self.near.segment
+            || siblings.all(|sibling| {
+                let range = Range::of(form, self.place, sibling, moved);
+                self.keeps_reach(sibling, Range { most: range.most.min(most), ..range }, true)
+            })
+    }
+
+    fn keeps_reach(&self, prototype: usize, power: Range, reached: bool) -> bool {
+        let form = self.model.form();
+        let reach = form.power_of(f64::from(form.reach(form.segment_of(prototype))));
+        let offset = f64::from(form.offset(prototype));
+        let slack = self.slack_of_distance(power.most);
+        if reached {
+            power.most - offset + slack < reach || reach.is_infinite()
         } else {
-            least - most_offset - slack > reach
-        };
-        // With an oddity, it tells the outliers.
-        let is_within_limit = self.oddity.is_some()
-            || if self.outlier { least - slack > limit } else { most + slack < limit };
-        is_within_reach && is_within_limit
-    }
-}
-
-/// How one column counts towards one segment.
-#[derive(Clone, Copy)]
-struct Measure {
-    metric: Metric,
-    weight: f64,
-}
-
-impl Measure {
-    fn new(form: &Form, segment: usize, column: usize) -> Self {
-        let weight = form.weights(segment).get(column).map_or(1.0, |weight| f64::from(*weight));
-        Self { metric: form.metric(), weight }
-    }
-
-    fn power(self, difference: f64) -> f64 {
-        match self.metric {
-            Metric::Euclidean => self.weight * difference * difference,
-            Metric::Manhattan => self.weight * difference.abs(),
+            power.least - offset - slack > reach
         }
     }
-}
 
-/// What one column adds to the gap between two prototypes, at x.
-fn column_gap(own: (f64, Measure), other: (f64, Measure), x: f64) -> f64 {
-    let ((own, own_measure), (other, other_measure)) = (own, other);
-    let plain = own_measure.metric == Metric::Euclidean
-        && own_measure.weight.to_bits() == other_measure.weight.to_bits();
-    if plain {
-        // In a form that keeps its digits near the border.
-        own_measure.weight * (own - other) * (2.0 * x - own - other)
-    } else {
-        other_measure.power(x - other) - own_measure.power(x - own)
+    fn keeps_limit(&self, prototype: usize, power: Range) -> bool {
+        let form = self.model.form();
+        let limit = self.model.limit(form.segment_of(prototype), self.outlier_alpha);
+        let limit = form.power_of(f64::from(limit));
+        let slack = self.slack_of_distance(power.most);
+        if self.outlier { power.least - slack > limit } else { power.most + slack < limit }
     }
-}
 
-/// The least of it for x in `span`: at an end, at a kink of the Manhattan
-/// distance, or where the slope of a difference of weighted squares is zero.
-fn least_gap(own: (f64, Measure), other: (f64, Measure), span: &Moved) -> f64 {
-    let at = |x: f64| column_gap(own, other, x.clamp(span.low, span.high));
-    let ends = at(span.low).min(at(span.high));
-    match own.1.metric {
-        Metric::Manhattan => ends.min(at(own.0)).min(at(other.0)),
-        Metric::Euclidean => {
-            let (mine, theirs) = (own.1.weight, other.1.weight);
-            if theirs > mine {
-                ends.min(at((theirs * other.0 - mine * own.0) / (theirs - mine)))
-            } else {
-                ends
-            }
-        }
+    /// What rounding may make of the difference of two powers, the greater of which
+    /// is up to `most`.
+    fn slack(&self, most: f64) -> f64 {
+        3.0 * self.rounding * most + f64::from(f32::MIN_POSITIVE)
     }
-}
 
-fn gap(form: &Form, place: &[f32], near: &Near, other: usize) -> f64 {
-    let prototypes = form.prototypes();
-    let columns = prototypes.row(near.prototype).iter().zip(prototypes.row(other)).zip(place);
-    let segments = (near.segment, form.segment_of(other));
-    let sum: f64 = columns
-        .enumerate()
-        .map(|(column, ((own, other), x))| {
-            let measure = |segment| Measure::new(form, segment, column);
-            let own = (f64::from(*own), measure(segments.0));
-            column_gap(own, (f64::from(*other), measure(segments.1)), f64::from(*x))
-        })
-        .sum();
-    sum + f64::from(form.offset(other)) - f64::from(form.offset(near.prototype))
+    /// A root, a division by the segment's scale, and its product in the limit.
+    fn slack_of_distance(&self, most: f64) -> f64 {
+        (self.rounding + 8.0 * UNIT_ROUNDING) * most
+    }
 }
 
 impl Moved {

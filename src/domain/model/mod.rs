@@ -17,6 +17,7 @@ pub(in crate::domain) mod oddity;
 mod artifact;
 mod explain;
 mod image;
+mod margins;
 mod hold;
 mod rename;
 mod diff;
@@ -30,14 +31,14 @@ pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenan
 pub use diff::{Diff, diff};
 pub use explain::{Direction, Reason};
 pub use form::{Form, MAX_PROTOTYPES, Metric, Near};
-pub(in crate::domain) use hold::Span;
+pub(in crate::domain) use hold::{Span, Stay};
 pub use kernel::{NO_RUNNER_UP, Places, Prepared, Prototypes, TwoNearest, squared_distance};
 pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
 pub(in crate::domain) use limits::{Ranks, p_value_bin};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
 pub use oddity::Oddity;
 pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference};
-pub use score::{Score, Scratch, UNASSIGNED, Unusual};
+pub use score::{Apart, Score, Scratch, UNASSIGNED, Unusual};
 pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
 pub(in crate::domain) use segment::{labels, standouts};
@@ -74,6 +75,11 @@ impl Model {
         &self.document.segments
     }
 
+    /// The segment of this id, which it has in other models too.
+    pub fn segment_of_id(&self, id: &str) -> Option<usize> {
+        self.segments().iter().position(|segment| *segment.id == *id)
+    }
+
     pub fn encoder(&self) -> &Encoder {
         &self.document.encoder
     }
@@ -108,6 +114,14 @@ impl Model {
     /// grows to this model's width for the first time.
     pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
         self.document.score(row, scratch)
+    }
+
+    /// How far `row` is from a segment that need not be the nearest; `segment` is
+    /// one of this model.
+    pub fn apart(&self, row: &FeatureRow, segment: usize, scratch: &mut Scratch) -> Apart {
+        let form = self.form();
+        let own = form.nearest_of(segment, self.place(row, scratch));
+        Apart { distance: form.distance(own.power), reached: own.reached }
     }
 
     /// The vector of `row` in which segments are told apart.

@@ -17,6 +17,8 @@ pub struct Scratch {
     /// One number a prototype each: see `hold`.
     pub(super) gaps: Vec<f64>,
     pub(super) shifts: Vec<f64>,
+    pub(super) near_gaps: Vec<f64>,
+    pub(super) near_shifts: Vec<f64>,
     pub(super) spans: Vec<Moved>,
     pub(super) images: Vec<Moved>,
 }
@@ -50,6 +52,15 @@ pub struct Score {
     /// The share of held-out customers of the nearest segment, or of the small
     /// segments together, at least as far from their prototype.
     pub edge_p_value: f64,
+}
+
+/// How far a customer is from one segment, whichever is the nearest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Apart {
+    /// As [`Score::distance`].
+    pub distance: f32,
+    /// Whether the customer is within the reach of the segment.
+    pub reached: bool,
 }
 
 /// The two ways of being unusual.

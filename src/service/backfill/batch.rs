@@ -147,13 +147,15 @@ fn made<'k>(
     let features = &lineup.features;
     let bytes = rebuilt.state.to_bytes(features);
     let (before, held) = row.map(|row| (row.stored.state, row.held)).unzip();
+    let held = held.flatten();
     if before.as_ref() == Some(&bytes) {
         return None;
     }
     let state = rebuilt.state;
     let lineup = lineup.of(customer);
-    let (assignment, recheck_at) = scoring::assign(lineup, None, &state, scratch, now, None);
-    Some(Made { customer, before, state, bytes, held: held.flatten(), assignment, recheck_at })
+    let stood = (&state, held.as_ref());
+    let (assignment, recheck_at) = scoring::assign(lineup, None, stood, scratch, now, None);
+    Some(Made { customer, before, state, bytes, held, assignment, recheck_at })
 }
 
 async fn save(tx: &mut Tx, made: &[Made<'_>], now: Timestamp) -> Result<(), StoreError> {

@@ -107,8 +107,9 @@ impl Fold {
         now: Timestamp,
     ) -> Folded {
         let answering = lineup.of(&self.customer);
+        let stood = (state, self.held.as_ref());
         let (assignment, recheck_at) =
-            scoring::assign(answering, Some(tally), state, scratch, now, self.recheck_at);
+            scoring::assign(answering, Some(tally), stood, scratch, now, self.recheck_at);
         Folded {
             customer: self.customer,
             events: self.events,
