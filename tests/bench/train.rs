@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ndarray::Array2;
 use segmentd::domain::model::{Places, Prototypes};
@@ -23,6 +23,9 @@ const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 const THREADS: usize = 2;
 const ASSIGNED_ROWS: usize = 1_000_000;
 const ASSIGN_RUNS: usize = 7;
+/// The peers' threads (OpenMP's) wait for more work so long before they sleep, and
+/// would take one of the cores from who is measured next.
+const PEERS_SPIN: Duration = Duration::from_millis(50);
 const STREAM_MILLIONS: usize = 20;
 const STREAM_BATCH: usize = 20_000;
 const STREAM_COLUMNS: usize = 16;
@@ -245,11 +248,14 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
         let mut places = vec![Places::default(); threads];
         // The first of each only warms up.
         for run in 0..=ASSIGN_RUNS {
-            let seconds = [
-                assign(&prototypes, &values, &mut places),
-                peers.ask(&format!("predict {threads}"))[0],
-                peers.ask(&format!("search {threads}"))[0],
-            ];
+            let mut rested = |what: &str| {
+                std::thread::sleep(PEERS_SPIN);
+                peers.ask(what)[0]
+            };
+            let theirs =
+                [rested(&format!("predict {threads}")), rested(&format!("search {threads}"))];
+            std::thread::sleep(PEERS_SPIN);
+            let seconds = [assign(&prototypes, &values, &mut places), theirs[0], theirs[1]];
             if run > 0 {
                 runs.iter_mut().zip(seconds).for_each(|(runs, seconds)| runs.push(seconds));
             }
