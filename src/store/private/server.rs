@@ -134,8 +134,7 @@ pub(super) async fn end_left_over(data: &Path) -> Result<(), PrivateError> {
     Err(PrivateError::DoesNotStop { pid: pid.as_raw_pid() })
 }
 
-/// Few megabytes, no surprises: given on the command line, so that a newer
-/// segmentd changes them on old data too.
+/// Given on the command line, so that a newer segmentd changes them on old data too.
 fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
     // The socket option is a list: quoted, a comma in the path is no separator.
     let quoted_directory = format!("\"{}\"", socket_directory.replace('"', "\"\""));
@@ -149,7 +148,12 @@ fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
         "fsync=on".to_owned(),
         "synchronous_commit=on".to_owned(),
         "full_page_writes=on".to_owned(),
-        "shared_buffers=256MB".to_owned(),
+        // A million customers are some 700 MB; memory is only taken as it is used.
+        "shared_buffers=512MB".to_owned(),
+        // After a checkpoint each page is logged whole, once: with customers on many
+        // pages, checkpoints at every gigabyte would log little else.
+        "max_wal_size=4GB".to_owned(),
+        "checkpoint_timeout=15min".to_owned(),
         // Compiling a query costs more than any of ours takes.
         "jit=off".to_owned(),
         "timezone=UTC".to_owned(),
