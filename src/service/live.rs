@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Mutex;
 
 use crate::domain::assign::{Before, Policy, Standing};
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
@@ -215,6 +216,9 @@ impl Lineup {
 #[derive(Debug)]
 pub struct Live {
     current: ArcSwap<Lineup>,
+    /// Who brings in what is stored takes turns: else an older lineup that takes
+    /// longer to open would follow a newer one.
+    turn: Mutex<()>,
     db: ReadDb,
     observer: Arc<Observer>,
     metrics: Arc<Metrics>,
@@ -230,7 +234,8 @@ impl Live {
         metrics: Arc<Metrics>,
     ) -> Self {
         let lineup = Lineup::new(-1, features, None, None, rules);
-        Self { current: ArcSwap::from_pointee(lineup), db, observer, metrics }
+        let (current, turn) = (ArcSwap::from_pointee(lineup), Mutex::default());
+        Self { current, turn, db, observer, metrics }
     }
 
     /// The lineup for one unit of work.
@@ -245,6 +250,7 @@ impl Live {
 
     /// Publishes the stored lineup if it is another than the current one.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
+        let _turn = self.turn.lock().await;
         let stored = models::lineup(&self.db).await?;
         let current = self.snapshot();
         if stored.generation == current.generation {
