@@ -3,6 +3,7 @@
 
 mod backfill;
 mod bad_input;
+mod canary;
 mod changes;
 mod crash;
 mod drift;
