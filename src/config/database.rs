@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::secret::Secret;
+use crate::domain::secret::Secret;
 
 /// Postgres.
 #[derive(Debug, Clone)]

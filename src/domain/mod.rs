@@ -13,6 +13,7 @@
 )]
 
 pub mod fault;
+pub mod secret;
 pub mod nearest;
 pub mod time;
 pub mod id;
@@ -27,6 +28,7 @@ pub mod assign;
 pub mod recheck;
 pub mod lifecycle;
 pub mod drift;
+pub mod alert;
 pub mod train;
 pub mod wire;
 

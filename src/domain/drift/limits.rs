@@ -1,6 +1,6 @@
 //! From when on a difference is told, and how loudly.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is asked of a difference before it is a finding.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Steps {
     pub critical: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     Notice,
