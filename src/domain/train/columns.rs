@@ -7,7 +7,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::domain::train::Dataset;
+use crate::domain::train::{Dataset, Pause};
 
 /// Rows of a block: whole registers of every vector unit, and few enough for
 /// their sums to stay in registers.
@@ -24,6 +24,7 @@ pub(super) struct Columns {
     arch: Arch,
     rows: usize,
     width: usize,
+    pause: Pause,
     /// Block by block, column by column; zero past the last row.
     values: Vec<OfBlock>,
 }
@@ -40,7 +41,7 @@ impl Columns {
                 }
             }
         });
-        Self { arch: Arch::new(), rows: data.rows(), width, values }
+        Self { arch: Arch::new(), rows: data.rows(), width, pause: data.pause(), values }
     }
 
     pub(super) fn blocks(&self) -> usize {
@@ -64,20 +65,30 @@ impl Columns {
         self.arch.dispatch(Distances { columns, point, squared: &mut squared });
         squared
     }
-}
 
-/// Calls `work` with each block's number and its item of `states`, in
-/// parallel; results in order.
-pub(super) fn map<T: Send, R: Send>(
-    states: &mut [T],
-    work: impl Fn(usize, &mut T) -> R + Sync,
-) -> Vec<R> {
-    states
-        .par_iter_mut()
-        .enumerate()
-        .with_min_len(BLOCKS_A_PIECE)
-        .map(|(block, state)| work(block, state))
-        .collect()
+    /// Calls `work` with each block's number and its item of `states`, in
+    /// parallel; results in order.
+    pub(super) fn map<T: Send, R: Send>(
+        &self,
+        states: &mut [T],
+        work: impl Fn(usize, &mut T) -> R + Sync,
+    ) -> Vec<R> {
+        states
+            .par_iter_mut()
+            .enumerate()
+            .with_min_len(BLOCKS_A_PIECE)
+            .map(|(block, state)| {
+                if block % BLOCKS_A_PIECE == 0 {
+                    self.pause();
+                }
+                work(block, state)
+            })
+            .collect()
+    }
+
+    pub(super) fn pause(&self) {
+        (self.pause)();
+    }
 }
 
 struct Distances<'a> {

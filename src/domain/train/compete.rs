@@ -18,7 +18,7 @@ use crate::domain::train::select::{
 };
 use crate::domain::train::spec::{Segments, TrainSpec};
 use crate::domain::train::stability::{Slices, Subject};
-use crate::domain::train::{Clusters, Dataset, FitError, Progress};
+use crate::domain::train::{Clusters, Dataset, FitError, Pause, Progress};
 
 /// Rows that the silhouette is sampled from: its error is then about 0.003.
 const SILHOUETTE_ROWS: usize = 10_000;
@@ -258,6 +258,10 @@ impl Progress for Inside<'_> {
 
     fn should_stop(&self) -> bool {
         self.0.should_stop()
+    }
+
+    fn pause(&self) -> Pause {
+        self.0.pause()
     }
 
     fn cost(&self) -> Cost {

@@ -64,7 +64,7 @@ pub fn fit(
         }
         let columns = indicators.first().map_or(0, Vec::len);
         let matrix = Array2::from_shape_vec((data.rows(), columns), indicators.concat());
-        let votes = Dataset::new(matrix.unwrap_or_default());
+        let votes = data.like(matrix.unwrap_or_default());
         // Runs may part fewer groups of rows than there are segments to find.
         let distinct = votes.distinct_rows(segments);
         if distinct < segments {

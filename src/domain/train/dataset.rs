@@ -16,36 +16,60 @@ const MAX_CHUNKS: usize = 64;
 
 /// Encoded rows, (`n_rows`, `n_columns`), row by row in memory: the very
 /// numbers that serving computes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Dataset {
     matrix: Array2<f32>,
+    pause: Pause,
 }
+
+/// Called between pieces of work of well under a millisecond, by the thread that
+/// works: it may sleep for a moment, so that the processor is somebody else's.
+pub type Pause = fn();
+
+/// Works on without one.
+pub fn no_pause() {}
 
 impl Dataset {
     /// Takes the matrix, laid out row by row if it is not yet.
     pub fn new(matrix: Array2<f32>) -> Self {
         if matrix.is_standard_layout() {
-            return Self { matrix };
+            return Self { matrix, pause: no_pause };
         }
-        Self { matrix: matrix.as_standard_layout().into_owned() }
+        Self { matrix: matrix.as_standard_layout().into_owned(), pause: no_pause }
+    }
+
+    /// Who works on these rows, and on any that are made of them, pauses so.
+    #[must_use]
+    pub fn with_pause(mut self, pause: Pause) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// Other numbers, worked on in the same way.
+    pub(super) fn like(&self, matrix: Array2<f32>) -> Self {
+        Self::new(matrix).with_pause(self.pause)
+    }
+
+    pub(super) fn pause(&self) -> Pause {
+        self.pause
     }
 
     /// Encodes all rows, in parallel in the current rayon pool.
-    pub(super) fn encode(encoder: &Encoder, rows: &[FeatureRow]) -> Self {
+    pub(super) fn encode(encoder: &Encoder, rows: &[FeatureRow], pause: Pause) -> Self {
         let width = encoder.width();
         let mut matrix = Array2::zeros((rows.len(), width));
         if let Some(values) = matrix.as_slice_mut() {
-            values
-                .par_chunks_mut(width)
-                .zip(rows)
-                .for_each(|(vector, row)| encoder.encode(row, vector));
+            values.par_chunks_mut(width).zip(rows).for_each(|(vector, row)| {
+                pause();
+                encoder.encode(row, vector);
+            });
         }
-        Self { matrix }
+        Self { matrix, pause }
     }
 
     /// A copy of some rows.
     pub(super) fn select(&self, rows: &[usize]) -> Self {
-        Self { matrix: self.matrix.select(ndarray::Axis(0), rows) }
+        self.like(self.matrix.select(ndarray::Axis(0), rows))
     }
 
     pub fn rows(&self) -> usize {
@@ -93,13 +117,17 @@ impl Dataset {
         let count = self.rows().div_ceil(length);
         (0..count)
             .into_par_iter()
-            .map(|chunk| work(chunk * length..((chunk + 1) * length).min(self.rows())))
+            .map(|chunk| {
+                (self.pause)();
+                work(chunk * length..((chunk + 1) * length).min(self.rows()))
+            })
             .collect()
     }
 
     /// Calls `work` on each row in parallel; results in order of the rows.
     pub(super) fn map_rows<R: Send>(&self, work: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
-        (0..self.rows()).into_par_iter().map(work).collect()
+        let rows = (0..self.rows()).into_par_iter();
+        rows.inspect(|_| (self.pause)()).map(work).collect()
     }
 
     pub(super) fn chunk_rows(&self) -> usize {

@@ -132,7 +132,7 @@ pub fn ward(
     sizes: &[f64],
     progress: &dyn Progress,
 ) -> Result<Tree, FitError> {
-    let leaves = points.nrows();
+    let (leaves, pause) = (points.nrows(), progress.pause());
     let mut active = Active::new(points, sizes);
     // Leaves that represent the two sides, the height, and the size.
     let mut found: Vec<(u32, u32, f64, f64)> = Vec::with_capacity(leaves.saturating_sub(1));
@@ -145,6 +145,7 @@ pub fn ward(
             active.compact();
             chain.push(active.any());
         }
+        pause();
         let last = chain[chain.len() - 1];
         let before = chain.len().checked_sub(2).map(|place| chain[place]);
         let (nearest, cost) = active.nearest(last, before);

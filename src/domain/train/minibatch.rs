@@ -80,7 +80,7 @@ fn start(
     }
     let matrix = Array2::from_shape_vec((rows, width), values)
         .map_err(|_| FitError::TooFewDistinct { distinct: 0, segments: clusters })?;
-    let first = Dataset::new(matrix);
+    let first = Dataset::new(matrix).with_pause(progress.pause());
     let distinct = first.distinct_rows(clusters);
     if distinct < clusters {
         return Err(FitError::TooFewDistinct { distinct, segments: clusters });

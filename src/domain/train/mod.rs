@@ -62,7 +62,7 @@ use crate::domain::train::split::SplitCheck;
 pub use algorithm::Algorithm;
 pub use choice::{FeatureChoice, Filter};
 pub use clusters::Clusters;
-pub use dataset::Dataset;
+pub use dataset::{Dataset, Pause};
 pub use gather::{DataReport, Gather};
 pub use run::{train, train_by};
 pub use shape::Found;
@@ -82,6 +82,10 @@ pub trait Progress: Sync {
     fn report(&self, stage: &'static str, done: u64, total: u64);
     /// Asked between steps; `true` ends the run with [`FitError::Stopped`].
     fn should_stop(&self) -> bool;
+    /// How a thread that works pauses now and then; not at all where nobody minds.
+    fn pause(&self) -> Pause {
+        dataset::no_pause
+    }
     /// What was taken since this was last asked; nothing where nobody measures.
     fn cost(&self) -> Cost {
         Cost::default()

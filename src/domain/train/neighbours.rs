@@ -4,7 +4,7 @@
 //! searching*. Leaves hold sixteen rows, column by column, so that the distances to
 //! all of them are computed side by side. Distances are squared and `f64`.
 
-use crate::domain::train::Dataset;
+use crate::domain::train::{Dataset, Pause};
 
 pub(super) const LEAF: usize = 16;
 
@@ -13,6 +13,8 @@ pub(super) struct Tree {
     columns: usize,
     /// The row at each place.
     pub(super) rows: Vec<u32>,
+    /// Of the rows: once a search.
+    pause: Pause,
     /// Leaf after leaf, column after column, [`LEAF`] values.
     values: Vec<[f64; LEAF]>,
     /// The root first; children after their parents.
@@ -47,6 +49,7 @@ impl Tree {
         let mut tree = Self {
             columns: data.columns(),
             rows: (0..data.rows() as u32).collect(),
+            pause: data.pause(),
             values: Vec::new(),
             nodes: Vec::new(),
             bounds: Vec::new(),
@@ -109,6 +112,7 @@ impl Tree {
 
     /// Shows `wanted` every row of interest around `point`, nearer nodes first.
     pub(super) fn search(&self, point: &[f64], wanted: &mut impl Wanted) {
+        (self.pause)();
         if !self.nodes.is_empty() {
             self.descend(0, self.to_node(0, point), point, wanted);
         }

@@ -4,7 +4,7 @@ use crate::domain::model::oddity::{BINS, Oddity, bin};
 use crate::domain::model::{Prototypes, Ranks};
 use crate::domain::stats;
 use crate::domain::train::kmeans::{self, Kmeans};
-use crate::domain::train::{Dataset, FitError, Progress};
+use crate::domain::train::{Dataset, FitError, Pause, Progress};
 
 /// A column's bins reach so many standard deviations to both sides of its mean.
 const REACH: f64 = 4.0;
@@ -141,5 +141,9 @@ impl Progress for Unseen<'_> {
 
     fn should_stop(&self) -> bool {
         self.0.should_stop()
+    }
+
+    fn pause(&self) -> Pause {
+        self.0.pause()
     }
 }

@@ -91,7 +91,7 @@ impl Prepared {
         let fitted: Vec<&FeatureRow> = split.fitted.iter().map(|row| &rows[*row]).collect();
         let chosen = choice::encoded(settings, defs);
         let encoder = Encoder::fit_some(&chosen, &fitted)?;
-        let encoded = Dataset::encode(&encoder, &rows);
+        let encoded = Dataset::encode(&encoder, &rows, progress.pause());
         progress.report("encode", 1, 1);
         Ok(Self { rows, split, encoder, encoded, chosen })
     }

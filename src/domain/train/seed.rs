@@ -59,7 +59,7 @@ impl Nearest {
     /// The candidate that would leave the smallest total, of equal ones the first.
     fn best_of(&mut self, rows: &Columns, candidates: &[usize]) -> usize {
         let points: Vec<Vec<f32>> = candidates.iter().map(|row| rows.point(*row)).collect();
-        let lowered = columns::map(&mut self.squared, |block, squared| {
+        let lowered = rows.map(&mut self.squared, |block, squared| {
             let with =
                 |point: &Vec<f32>| columns::sum(&smaller(squared, &rows.distances(block, point)));
             points.iter().map(with).collect::<Vec<f64>>()
@@ -72,7 +72,7 @@ impl Nearest {
     /// Makes a row a centre.
     fn lower(&mut self, rows: &Columns, chosen: usize) {
         let point = rows.point(chosen);
-        self.sums = columns::map(&mut self.squared, |block, squared| {
+        self.sums = rows.map(&mut self.squared, |block, squared| {
             *squared = smaller(squared, &rows.distances(block, &point));
             columns::sum(squared)
         });

@@ -67,7 +67,7 @@ pub(super) fn project(encoded: &Dataset, projection: &Projection) -> Dataset {
         images
     });
     let shape = (encoded.rows(), width);
-    Dataset::new(Array2::from_shape_vec(shape, images.concat()).unwrap_or_default())
+    encoded.like(Array2::from_shape_vec(shape, images.concat()).unwrap_or_default())
 }
 
 /// Rows in each segment; those in none are in no count.

@@ -276,7 +276,7 @@ impl Subject<'_> {
             (f64::from(still.row(row)[column]) + noise) as f32
         });
         let before = self.clusters.place(&still);
-        let after = self.clusters.place(&Dataset::new(moved));
+        let after = self.clusters.place(&still.like(moved));
         let kept = before.iter().zip(&after).filter(|(a, b)| a == b).count();
         kept as f64 / rows.len().max(1) as f64
     }

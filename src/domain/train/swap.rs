@@ -35,7 +35,7 @@ pub fn improve(data: &Dataset, centres: Array2<f64>, rng: &mut Rng) -> Array2<f6
     let mut points: Vec<Vec<f32>> =
         centres.rows().into_iter().map(|c| c.iter().map(|x| *x as f32).collect()).collect();
     let mut near = vec![Near::unknown(); rows.blocks()];
-    let mut sums = columns::map(&mut near, |block, near| {
+    let mut sums = rows.map(&mut near, |block, near| {
         near.meet_all(&rows, block, &points);
         near.sum(&rows, block)
     });
@@ -51,7 +51,7 @@ pub fn improve(data: &Dataset, centres: Array2<f64>, rng: &mut Rng) -> Array2<f6
             continue;
         }
         points[victim] = candidate;
-        sums = columns::map(&mut near, |block, near| {
+        sums = rows.map(&mut near, |block, near| {
             near.replace(&rows, block, &points, victim);
             near.sum(&rows, block)
         });
@@ -64,6 +64,7 @@ fn best_swap(rows: &Columns, near: &[Near], candidate: &[f32], centres: usize) -
     // Without giving up any centre each row costs `kept`; giving up its own
     // centre costs it `lost` more.
     let piece = |(piece, near): (usize, &[Near])| {
+        rows.pause();
         let (mut kept, mut lost) = (0.0, vec![0.0; centres]);
         for (offset, near) in near.iter().enumerate() {
             let block = piece * BLOCKS_A_PIECE + offset;

@@ -2,10 +2,13 @@
 //! machine, and must not notice.
 //!
 //! On Linux they are scheduled as idle, not merely nice: a nice thread keeps the
-//! processor for milliseconds against one that wakes up.
+//! processor for milliseconds against one that wakes up. And they sleep for a
+//! moment every millisecond: a processor that is busy with idle work does not look
+//! for others' work that waits in another's queue; one that falls idle does.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thread_priority::ThreadPriority;
 #[cfg(target_os = "linux")]
@@ -31,6 +34,11 @@ pub struct Job {
     /// Whose segments go on in it.
     pub before: Option<Before>,
 }
+
+/// A thread works for so long, and then rests.
+const STRETCH: Duration = Duration::from_millis(1);
+/// The shortest sleep there is: the system makes some 60 µs of it.
+const REST: Duration = Duration::from_micros(1);
 
 /// Fits. Dropped early it goes on until `progress` tells it to stop.
 pub async fn fit(
@@ -69,6 +77,17 @@ impl Job {
         let trained = train::train(spec, set, defs, rows, *as_of, progress)?;
         lineage::inherit(trained, rows, before.as_ref().map(Before::as_predecessor))
     }
+}
+
+/// For a training thread to call often.
+pub(super) fn rest_now_and_then() {
+    thread_local!(static WORKS_SINCE: Cell<Instant> = Cell::new(Instant::now()));
+    WORKS_SINCE.with(|since| {
+        if since.get().elapsed() >= STRETCH {
+            std::thread::sleep(REST);
+            since.set(Instant::now());
+        }
+    });
 }
 
 /// What was taken since it was last read.

@@ -11,11 +11,11 @@ use arc_swap::ArcSwap;
 
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::Progress;
 use crate::domain::train::select::Cost;
+use crate::domain::train::{Pause, Progress};
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
-use crate::service::training::fit::Meter;
+use crate::service::training::fit::{self, Meter};
 use crate::store::Db;
 use crate::store::runs::{self, RunRow};
 
@@ -64,6 +64,10 @@ impl Progress for Follow {
 
     fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn pause(&self) -> Pause {
+        fit::rest_now_and_then
     }
 
     fn cost(&self) -> Cost {
