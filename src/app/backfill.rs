@@ -24,7 +24,7 @@ impl Backfilling {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let features = Arc::new(features(config)?);
         let clock = Clock::System;
-        let metrics = Arc::new(Metrics::new(clock.now()).context("metrics")?);
+        let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
         let database = Database::open(config).await?;
         let db = database.db.clone();
         // Nobody is answered here.

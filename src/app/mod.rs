@@ -114,7 +114,7 @@ impl App {
         let admin = bind(config.admin.bind, "admin.bind").await?;
         let database = Database::open(&config).await?;
         let db = &database.db;
-        let metrics = Arc::new(Metrics::new(clock.now()).context("metrics")?);
+        let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
         let observer = Arc::new(Observer::new(config.drift.enabled));
         let live = live(&config, db, features, &observer, &metrics).await?;
         let drift = drift(&config, db, (&live, observer), &clock, &metrics);

@@ -14,6 +14,7 @@ mod intake;
 mod layers;
 mod life;
 mod log;
+mod objectives;
 mod output;
 mod reader;
 mod schedule;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::assign::Policy;
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle::Thresholds;
+use crate::domain::objective::Objectives;
 
 pub use database::Database;
 pub use drift::Drift;
@@ -64,6 +66,7 @@ pub struct Config {
     pub recheck: Recheck,
     pub skew: Skew,
     pub drift: Drift,
+    pub objectives: Objectives,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -141,6 +144,7 @@ impl Config {
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),
             drift: Drift::read(reader),
+            objectives: objectives::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),

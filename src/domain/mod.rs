@@ -16,6 +16,7 @@ pub mod fault;
 pub mod secret;
 pub mod nearest;
 pub mod time;
+pub mod objective;
 pub mod id;
 pub mod identity;
 pub mod access;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
-use crate::domain::drift::{self, Check, Layout, Limits, Window};
+use crate::domain::drift::{self, About, Check, Layout, Limits, Window};
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -27,6 +27,7 @@ use crate::service::{ServiceError, registry};
 use crate::store::Db;
 use crate::store::drift::{self as windows, Source};
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::Objective;
 
 const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 /// A question about more hours reads more than a moment allows: three months.
@@ -182,11 +183,25 @@ impl Drift {
         let report = self.report(&ask).await?;
         shown.findings.set(i64::try_from(report.check.findings.len()).unwrap_or(i64::MAX));
         shown.scored.set(i64::try_from(report.check.scored).unwrap_or(i64::MAX));
+        self.judge(&report.check);
         for def in features.features() {
             let checked = report.check.features.iter().find(|one| one.feature == def.name);
             shown.show_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
         }
         Ok(())
+    }
+
+    /// Whether the model is as good as promised; of too few rows nothing is said.
+    fn judge(&self, check: &Check) {
+        if !check.is_enough {
+            return;
+        }
+        let (now, objectives) = (self.clock.now(), &self.metrics.objectives);
+        let holds = |about: [About; 2]| check.findings.iter().all(|f| !about.contains(&f.about));
+        let is_calibrated = holds([About::Outliers, About::PValues]);
+        objectives.minute(Objective::Calibration, now, is_calibrated);
+        let is_stable = holds([About::Segments, About::Distances]);
+        objectives.minute(Objective::Stability, now, is_stable);
     }
 
     /// Writes down and shows, again and again, until `stopped`. What is counted after

@@ -17,6 +17,7 @@ use crate::service::live::Live;
 use crate::service::rescore::rescore;
 use crate::store::{Db, customers};
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::Objective;
 
 #[derive(Debug)]
 pub struct Rechecker {
@@ -54,7 +55,11 @@ impl Rechecker {
         // when they are due again, and states that had to be rebuilt.
         let mut tx = self.db.begin().await?;
         let (due, since) = customers::lock_due(&mut tx, now, limit).await?;
-        self.metrics.recheck.lag.set(since.map_or(0.0, |since| seconds(since, now)));
+        let lag = since.map_or(0.0, |since| seconds(since, now));
+        self.metrics.recheck.lag.set(lag);
+        let objectives = &self.metrics.objectives;
+        let is_fresh = lag <= objectives.targets.freshness_seconds;
+        objectives.minute(Objective::Freshness, now, is_fresh);
         if due.is_empty() {
             return Ok(0);
         }

@@ -1,11 +1,14 @@
 //! Requests to the API.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+
+use super::Objectives;
+use super::labels::Objective;
 
 /// From 0.1 ms, where a stateless score lies, to the time limit of a request;
 /// three or four to a decade keep a quantile within a factor of 2.5. Fractional
@@ -15,6 +18,8 @@ const SECONDS: [f64; 16] = [
     10.0, 30.0,
 ];
 
+/// A server's failure, from this status on.
+const FAILURE: u16 = 500;
 /// Status codes are three digits, from 100.
 const FIRST_STATUS: u16 = 100;
 const STATUSES: usize = 500;
@@ -25,12 +30,16 @@ pub struct Http {
     requests: IntCounterVec,
     seconds: HistogramVec,
     in_flight: IntGauge,
+    objectives: Arc<Objectives>,
     /// Requests answered 503 because too many were in progress.
     pub shed: IntCounter,
 }
 
 impl Http {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn new(
+        registry: &Registry,
+        objectives: &Arc<Objectives>,
+    ) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
             Opts::new("segmentd_http_requests_total", "Requests answered."),
             &["route", "method", "status"],
@@ -51,6 +60,7 @@ impl Http {
                 "segmentd_http_requests_in_flight",
                 "Requests in progress.",
             )?,
+            objectives: Arc::clone(objectives),
             shed: super::counter(
                 registry,
                 "segmentd_http_requests_shed_total",
@@ -67,6 +77,10 @@ impl Http {
             requests: self.requests.clone(),
             by_status: (0..STATUSES).map(|_| OnceLock::new()).collect(),
             seconds: self.seconds.get_metric_with_label_values(&[path])?,
+            objectives: Arc::clone(&self.objectives),
+            // Not what nobody declared: it is answered 404, whoever asks.
+            is_promised: path.starts_with('/'),
+            scores: path == "/v1/score" || path.ends_with("/infer"),
         })
     }
 
@@ -96,12 +110,23 @@ pub struct Route {
     /// it is first seen: which ones a route can answer is not known here.
     by_status: Box<[OnceLock<IntCounter>]>,
     seconds: Histogram,
+    objectives: Arc<Objectives>,
+    is_promised: bool,
+    scores: bool,
 }
 
 impl Route {
     /// Notes an answer.
     pub fn observe(&self, status: u16, elapsed: Duration) {
         self.seconds.observe(elapsed.as_secs_f64());
+        let answered = status < FAILURE;
+        if self.is_promised {
+            self.objectives.request(Objective::Availability, answered);
+        }
+        if self.scores {
+            let is_quick = elapsed.as_secs_f64() <= self.objectives.targets.latency_seconds;
+            self.objectives.request(Objective::Latency, answered && is_quick);
+        }
         let index = usize::from(status.saturating_sub(FIRST_STATUS));
         if let Some(counter) = self.by_status.get(index) {
             counter.get_or_init(|| self.counter(status)).inc();

@@ -57,6 +57,17 @@ label! {
 }
 
 label! {
+    /// What is promised.
+    Objective("objective") {
+        Availability = "availability",
+        Latency = "latency",
+        Freshness = "freshness",
+        Calibration = "calibration",
+        Stability = "stability",
+    }
+}
+
+label! {
     /// How a commit of events went, in the order in which the ways are tried.
     Way("way") {
         /// In one statement: nobody was in the way.

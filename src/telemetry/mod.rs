@@ -10,6 +10,7 @@ mod drift;
 mod http;
 mod intake;
 pub mod labels;
+mod objectives;
 mod output;
 mod process;
 mod scoring;
@@ -18,17 +19,21 @@ mod skew;
 pub mod trace;
 mod work;
 
+use std::sync::Arc;
+
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::domain::objective::Objectives as Targets;
 use crate::domain::time::Timestamp;
 
 pub use counters::Counters;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
 pub use intake::Intake;
+pub use objectives::Objectives;
 pub use output::{Output, Reading};
 use process::Process;
 pub use scoring::Scoring;
@@ -49,6 +54,7 @@ pub struct Metrics {
     pub skew: Skew,
     pub shadow: Shadow,
     pub drift: Drift,
+    pub objectives: Arc<Objectives>,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -56,14 +62,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers every metric. `started` is when the process started.
+    /// Registers every metric. `started` is when the process started, `targets` is what
+    /// is promised.
     ///
     /// Fails only when two metrics have one name, which a test rules out.
-    pub fn new(started: Timestamp) -> prometheus::Result<Self> {
+    pub fn new(started: Timestamp, targets: Targets) -> prometheus::Result<Self> {
         // Of our own, not the global one: tests run several side by side.
         let registry = Registry::new();
+        let objectives = Arc::new(Objectives::new(&registry, targets)?);
         Ok(Self {
-            http: Http::new(&registry)?,
+            http: Http::new(&registry, &objectives)?,
             intake: Intake::new(&registry)?,
             scoring: Scoring::new(&registry)?,
             lineup: Lineup::new(&registry)?,
@@ -73,6 +81,7 @@ impl Metrics {
             skew: Skew::new(&registry)?,
             shadow: Shadow::new(&registry)?,
             drift: Drift::new(&registry)?,
+            objectives,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

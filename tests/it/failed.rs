@@ -10,6 +10,7 @@ use crate::support::{TestApp, ndjson};
 use segmentd::config::FailedEvents as Settings;
 use segmentd::domain::access::Scope;
 use segmentd::domain::fault::Faults;
+use segmentd::domain::objective::Objectives;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::domain::wire::Door;
 use segmentd::service::access;
@@ -342,7 +343,7 @@ async fn a_flood_is_bounded() {
 
     // The oldest go when there are too many, and when they are too old.
     let clean_up = async |max_rows, keep_days| {
-        let metrics = Arc::new(Metrics::new(noon()).unwrap());
+        let metrics = Arc::new(Metrics::new(noon(), Objectives::default()).unwrap());
         let settings = Settings { keep_days, max_rows, max_per_minute: 1 };
         let clock = app.app.intake.now();
         let events = FailedEvents::new(app.db.clone(), Clock::fixed(clock).0, metrics, settings);

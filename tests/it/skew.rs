@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use segmentd::domain::objective::Objectives;
 use segmentd::domain::time::Timestamp;
 use segmentd::service::skew::Sampler;
 use segmentd::telemetry::Metrics;
@@ -22,7 +23,7 @@ fn sampler(app: &TestApp) -> Sampler {
         live: Arc::clone(&app.app.live),
         every: Duration::from_secs(1),
         customers: 10_000,
-        metrics: Arc::new(Metrics::new(Timestamp::default()).unwrap()),
+        metrics: Arc::new(Metrics::new(Timestamp::default(), Objectives::default()).unwrap()),
     }
 }
 

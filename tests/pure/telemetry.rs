@@ -3,12 +3,14 @@
 use std::process::Command;
 use std::time::Duration;
 
+use segmentd::domain::objective::Objectives;
 use segmentd::domain::time::Timestamp;
 use segmentd::telemetry::labels::{Answer, Decision, Door, Outcome, RunOutcome};
 use segmentd::telemetry::{Metrics, trace};
 
 fn metrics() -> Metrics {
-    Metrics::new(Timestamp::from_millis(1_500)).expect("every name is registered once")
+    Metrics::new(Timestamp::from_millis(1_500), Objectives::default())
+        .expect("every name is registered once")
 }
 
 fn scrape(metrics: &Metrics) -> String {
