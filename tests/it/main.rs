@@ -19,6 +19,7 @@ mod life;
 mod lineage;
 mod main_job;
 mod openapi;
+mod prometheus;
 mod recheck;
 mod past;
 mod replicas;

@@ -37,6 +37,24 @@ pub(crate) fn node_modules(name: &str, packages: &[&str]) -> Option<PathBuf> {
     .then_some(home)
 }
 
+/// A program of a Debian package, which is unpacked and not installed.
+pub(crate) fn debian_program(package: &str, program: &str) -> Option<PathBuf> {
+    let home = home("debian", package);
+    installed(&home, &[package], || {
+        let download =
+            || run(Command::new("apt-get").arg("download").arg(package).current_dir(&home));
+        // Without a list of packages, or with one of what is gone.
+        download()
+            .or_else(|_| run(Command::new("apt-get").arg("update")).and_then(|()| download()))?;
+        let files = std::fs::read_dir(&home).map_err(|error| error.to_string())?;
+        let is_package = |path: &PathBuf| path.extension().is_some_and(|end| end == "deb");
+        let file = files.flatten().map(|file| file.path()).find(is_package);
+        let file = file.ok_or("nothing was downloaded")?;
+        run(Command::new("dpkg").arg("-x").args([&file, &home]))
+    })
+    .then(|| home.join("usr/bin").join(program))
+}
+
 fn home(language: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(language).join(name)
 }

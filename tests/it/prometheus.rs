@@ -1,0 +1,201 @@
+//! The rules and the dashboard that come along, with the programs that read them.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::clients::debian_program;
+use crate::support::{TestApp, eventually, ndjson, orders};
+
+const RULES: &str = "config/prometheus/rules.yml";
+const DASHBOARD: &str = "config/grafana/segmentd.json";
+
+#[test]
+fn promtool_approves_of_the_rules_and_of_what_they_fire_at() {
+    let Some(promtool) = debian_program("prometheus", "promtool") else { return };
+    let check = |arguments: &[&str]| {
+        let ended = Command::new(&promtool).args(arguments).current_dir(root()).output().unwrap();
+        let said = [ended.stdout, ended.stderr].concat();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&said));
+    };
+    check(&["check", "config", "config/prometheus/prometheus.yml"]);
+    check(&["check", "rules", "--lint-fatal", RULES]);
+    check(&["test", "rules", "tests/data/prometheus/rules.test.yml"]);
+}
+
+/// A rule on a metric that does not exist would be silent for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_and_dashboard_name_only_metrics_that_there_are() {
+    let app = TestApp::start().await;
+    // A route's series begin with its first request.
+    assert_eq!(app.get("/v1/segments").await.0, 200);
+    let (_, metrics) = app.admin("/metrics").await;
+    let declared: BTreeSet<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let rules = std::fs::read_to_string(root().join(RULES)).unwrap();
+    let recorded: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
+    let dashboard: Value =
+        serde_json::from_str(&std::fs::read_to_string(root().join(DASHBOARD)).unwrap()).unwrap();
+    let queries: Vec<String> = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .map(|target| target["expr"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(queries.len() > 20, "{}", queries.len());
+    let mut named = 0;
+    for text in queries.iter().chain([&rules]) {
+        for name in text.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c))) {
+            let name = name.trim_end_matches(':');
+            let is_recorded = name.starts_with("segmentd:");
+            let is_metric = name.starts_with("segmentd_") && !name.ends_with('_');
+            if is_recorded && !rules.contains(&format!("name: {name}")) {
+                assert!(recorded.contains(name), "nobody records {name}");
+                named += 1;
+            } else if is_metric {
+                let family = ["_bucket", "_sum", "_count"]
+                    .into_iter()
+                    .find_map(|end| name.strip_suffix(end));
+                let is_there =
+                    declared.contains(name) || family.is_some_and(|f| declared.contains(f));
+                // Shown once enough has been scored to tell.
+                assert!(is_there || name == "segmentd_drift_psi", "there is no {name}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 60, "{named}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_scrapes_and_its_alertmanager_hears_of_a_failed_training() {
+    let programs =
+        [("prometheus", "prometheus"), ("prometheus-alertmanager", "prometheus-alertmanager")];
+    let [Some(prometheus), Some(alertmanager)] =
+        programs.map(|(package, program)| debian_program(package, program))
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let app = TestApp::start().await;
+    let manager = Server::alertmanager(&alertmanager, folder.path());
+    let scraper = Server::prometheus(&prometheus, folder.path(), &app.admin, &manager.url);
+    let query =
+        |text: &str| format!("{}/api/v1/query?query={}", scraper.url, text.replace('"', "%22"));
+    eventually("the first scrape", async || {
+        let found = get(&query("segmentd_objective_target")).await;
+        found["data"]["result"].as_array().is_some_and(|series| series.len() == 5)
+    })
+    .await;
+
+    let (status, _) = app.post("/v1/events/bulk", ndjson(&orders(300, 2))).await;
+    assert_eq!(status, 200);
+    // No segment can hold more than everybody: the run fails.
+    let spec = json!({"segments": 3, "starts": 1, "gates": {"smallest_share": 0.9}});
+    let (status, run) = app.post("/v1/training-runs", spec.to_string()).await;
+    assert_eq!(status, 202, "{run}");
+    eventually("Alertmanager hears of it", async || {
+        let alerts = get(&format!("{}/api/v2/alerts", manager.url)).await;
+        alerts.as_array().is_some_and(|alerts| {
+            alerts.iter().any(|alert| {
+                alert["labels"]["alertname"] == "SegmentdTrainingFails"
+                    && alert["labels"]["severity"] == "ticket"
+            })
+        })
+    })
+    .await;
+    app.stop().await;
+}
+
+/// A server of somebody else's on a free port; killed at the latest when the test ends.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Server {
+    pub(crate) fn alertmanager(program: &Path, folder: &Path) -> Self {
+        let config = folder.join("alertmanager.yml");
+        std::fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+            .unwrap();
+        // It looks for its templates where the package would have put them: they are
+        // shown to it there, and to nobody else.
+        let mut command = Command::new("unshare");
+        let shown = r#"mount --bind "$0" /usr/share && exec "$@""#;
+        command.args(["--mount", "--map-root-user", "sh", "-c", shown]);
+        command.arg(program.ancestors().nth(3).unwrap().join("usr/share")).arg(program);
+        Self::start(command, |address| {
+            vec![
+                format!("--config.file={}", config.display()),
+                format!("--storage.path={}", folder.join("alertmanager").display()),
+                format!("--web.listen-address={address}"),
+                "--cluster.listen-address=".into(),
+            ]
+        })
+    }
+
+    fn prometheus(program: &Path, folder: &Path, admin: &str, manager: &str) -> Self {
+        let config = folder.join("prometheus.yml");
+        let host = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
+        // JSON is YAML.
+        let text = json!({
+            "global": {"scrape_interval": "200ms", "evaluation_interval": "200ms"},
+            "rule_files": [root().join(RULES)],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [host(manager)]}]}]},
+            "scrape_configs": [
+                {"job_name": "segmentd", "static_configs": [{"targets": [host(admin)]}]},
+            ],
+        });
+        std::fs::write(&config, text.to_string()).unwrap();
+        Self::start(Command::new(program), |address| {
+            vec![
+                format!("--config.file={}", config.display()),
+                format!("--storage.tsdb.path={}", folder.join("prometheus").display()),
+                format!("--web.listen-address={address}"),
+            ]
+        })
+    }
+
+    fn start(mut command: Command, arguments: impl Fn(&str) -> Vec<String>) -> Self {
+        // Neither program tells which port it was given for port 0.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let child = command
+            .args(arguments(&address))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, url: format!("http://{address}") }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) async fn get(url: &str) -> Value {
+    let answer = reqwest::get(url).await;
+    match answer {
+        Ok(answer) => answer.json().await.unwrap_or_default(),
+        // It may not listen yet.
+        Err(_) => Value::Null,
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
