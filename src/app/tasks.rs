@@ -163,6 +163,7 @@ impl Workers {
 struct Wake {
     training: Notify,
     reassignment: Notify,
+    alerts: Notify,
 }
 
 /// Hears the news, and after a lost connection assumes that some was missed.
@@ -175,10 +176,12 @@ async fn listen(db: Db, api: ApiState, wake: Arc<Wake>) {
                     Some(News::Lineup) => refresh_lineup(&api, &wake).await,
                     Some(News::Keys) => log("keys", api.access.refresh().await),
                     Some(News::Runs) => wake.training.notify_one(),
+                    Some(News::Alerts) => wake.alerts.notify_one(),
                     None => {
                         refresh_lineup(&api, &wake).await;
                         log("keys", api.access.refresh().await);
                         wake.training.notify_one();
+                        wake.alerts.notify_one();
                     }
                 }
             }

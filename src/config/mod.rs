@@ -6,6 +6,7 @@
 //! *Architecture invariant:* nothing else reads the environment, and no other
 //! module has a default.
 
+mod alerts;
 mod database;
 mod drift;
 mod failed;
@@ -14,6 +15,7 @@ mod intake;
 mod layers;
 mod life;
 mod log;
+mod outbound;
 mod output;
 mod reader;
 mod schedule;
@@ -29,6 +31,7 @@ use crate::domain::assign::Policy;
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle::Thresholds;
 
+pub use alerts::Alerts;
 pub use database::Database;
 pub use drift::Drift;
 pub use failed::FailedEvents;
@@ -37,6 +40,7 @@ pub use intake::Intake;
 use layers::Layers;
 pub use life::Life;
 pub use log::{Log, LogFormat};
+pub use outbound::Outbound;
 pub use output::{Changes, Export};
 use reader::Reader;
 pub use schedule::Schedule;
@@ -64,6 +68,8 @@ pub struct Config {
     pub recheck: Recheck,
     pub skew: Skew,
     pub drift: Drift,
+    pub alerts: Alerts,
+    pub outbound: Outbound,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -141,6 +147,8 @@ impl Config {
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),
             drift: Drift::read(reader),
+            alerts: Alerts::read(reader),
+            outbound: Outbound::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),
@@ -154,6 +162,11 @@ impl Config {
         let admin = self.admin.bind;
         if admin == self.http.bind && admin.port() != 0 {
             reader.refuse("admin.bind", "must differ from http.bind: each listens on its own");
+        }
+        if self.alerts.claim <= self.outbound.timeout {
+            let problem = "must be more than alerts.timeout_seconds: another replica would send \
+                           what one is still sending";
+            reader.refuse("alerts.claim_seconds", problem);
         }
         for (path, limit) in [
             ("http.max_line_bytes", self.http.max_line_bytes),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
-use crate::domain::drift::{self, Check, Layout, Limits, Window};
+use crate::domain::drift::{self, Check, Drawn, Layout, Limits, Window};
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -67,6 +67,9 @@ pub struct Report {
     pub check: Check,
 }
 
+/// Hours or days with what each of them shows, oldest first.
+pub type History = Vec<(Timestamp, Check)>;
+
 /// How much of the past is told of together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -111,7 +114,7 @@ impl Drift {
         &self,
         ask: &Ask,
         step: Step,
-    ) -> Result<(ModelId, Vec<(Timestamp, Check)>), ServiceError> {
+    ) -> Result<(ModelId, History), ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
             let steps = met.hours.chunk_by(|(one, _), (next, _)| step.of(*one) == step.of(*next));
@@ -125,8 +128,8 @@ impl Drift {
         .await
     }
 
-    /// One feature as it was at training and as it is now, as SVG.
-    pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<String, ServiceError> {
+    /// One feature as it was at training and as it is now.
+    pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<Drawn, ServiceError> {
         let met = self.met(ask).await?;
         let feature = feature.to_owned();
         self.beside(move |_| {

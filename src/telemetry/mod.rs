@@ -5,6 +5,7 @@
 //! segment or model is never a label, so the number of series is fixed. (A feature
 //! is one label's value: all of them are declared before the process starts.)
 
+mod alerts;
 mod counters;
 mod drift;
 mod http;
@@ -25,6 +26,7 @@ use prometheus::{
 
 use crate::domain::time::Timestamp;
 
+pub use alerts::Alerts;
 pub use counters::Counters;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
@@ -49,6 +51,7 @@ pub struct Metrics {
     pub skew: Skew,
     pub shadow: Shadow,
     pub drift: Drift,
+    pub alerts: Alerts,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -73,6 +76,7 @@ impl Metrics {
             skew: Skew::new(&registry)?,
             shadow: Shadow::new(&registry)?,
             drift: Drift::new(&registry)?,
+            alerts: Alerts::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

@@ -4,6 +4,10 @@
 
 mod notice;
 mod target;
+mod route;
+pub mod schedule;
 
-pub use notice::{Bar, Fact, Notice, Picture, State, Topic};
-pub use target::{Envelope, Target};
+pub use notice::{Fact, Notice, Picture, State, Topic};
+pub use route::{Route, Sent, Silence, Standing, Told, channel_key, is_owed};
+pub use crate::domain::drift::Bar;
+pub use target::{Envelope, Target, webhook_secret};

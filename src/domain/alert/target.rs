@@ -47,6 +47,14 @@ pub enum Envelope {
 }
 
 impl Target {
+    pub fn check(&self) -> Result<(), crate::domain::fault::Faults> {
+        Ok(())
+    }
+
+    pub fn shown(&self) -> serde_json::Value {
+        serde_json::json!({ "kind": self.kind() })
+    }
+
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Webhook { .. } => "webhook",
@@ -55,4 +63,8 @@ impl Target {
             Self::Email { .. } => "email",
         }
     }
+}
+
+pub fn webhook_secret(bytes: [u8; 32]) -> Secret<String> {
+    Secret::new(format!("whsec_{}", crate::domain::id::hex(&bytes)))
 }
