@@ -1,5 +1,6 @@
 //! Wiring: builds everything once, starts it, and stops it in order.
 
+mod alerting;
 mod backfill;
 mod tasks;
 
@@ -121,12 +122,15 @@ impl App {
         let access = Access::new(db.read().clone());
         access.refresh().await?;
         let (registry, shadow_worker) = registry(&config, db, &live, &clock, &metrics);
+        let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
+        let alerts = Arc::clone(&alerting.alerts);
         let training = Arc::new(Training {
             db: db.clone(),
             registry: Arc::clone(&registry),
             live: Arc::clone(&live),
             clock: clock.clone(),
             settings: config.training.clone(),
+            alerts: Arc::clone(&alerts),
             metrics: Arc::clone(&metrics),
         });
         let failed = failed_events(&config, db, &clock, &metrics);
@@ -151,7 +155,9 @@ impl App {
         let (exports, exporter) =
             Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
         let watched = config.drift.enabled.then(|| Arc::clone(&drift));
-        let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
+        let mut workers =
+            Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
+        workers.deliver(alerting.deliverer);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
         let rechecker = rechecker(&config, db, &live, &clock, &metrics);
         let sampler = sampler(&config, db, &live, &metrics);
@@ -172,6 +178,7 @@ impl App {
             feed,
             exports: Arc::new(exports),
             drift,
+            alerts,
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -186,6 +193,8 @@ impl App {
             rechecker,
             sampler,
             failed,
+            watcher: alerting.watcher,
+            sender: alerting.sender,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
             keep_history_days: config.history.keep_days,
