@@ -14,6 +14,7 @@ mod intake;
 mod layers;
 mod life;
 mod log;
+mod outbound;
 mod output;
 mod reader;
 mod schedule;
@@ -37,6 +38,7 @@ pub use intake::Intake;
 use layers::Layers;
 pub use life::Life;
 pub use log::{Log, LogFormat};
+pub use outbound::{Mail, Outbound};
 pub use output::{Changes, Export};
 use reader::Reader;
 pub use schedule::Schedule;
@@ -64,6 +66,7 @@ pub struct Config {
     pub recheck: Recheck,
     pub skew: Skew,
     pub drift: Drift,
+    pub outbound: Outbound,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -141,6 +144,7 @@ impl Config {
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),
             drift: Drift::read(reader),
+            outbound: Outbound::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),

@@ -3,7 +3,9 @@
 //! The modules stand in import order.
 
 mod notice;
+mod signing;
 mod target;
 
 pub use notice::{Bar, Fact, Notice, Picture, State, Topic};
-pub use target::{Envelope, Target};
+pub use signing::{SigningKey, webhook_secret};
+pub use target::{Envelope, Shown, Target, mail_problem};

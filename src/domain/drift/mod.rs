@@ -28,5 +28,5 @@ pub use check::{Check, Test, check};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
 pub use finding::{About, Finding};
 pub use limits::{Limits, Severity, Steps};
-pub use picture::picture;
+pub use picture::{escaped, picture};
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
