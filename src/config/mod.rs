@@ -40,7 +40,7 @@ pub use intake::Intake;
 use layers::Layers;
 pub use life::Life;
 pub use log::{Log, LogFormat};
-pub use outbound::Outbound;
+pub use outbound::{Mail, Outbound};
 pub use output::{Changes, Export};
 use reader::Reader;
 pub use schedule::Schedule;

@@ -32,5 +32,5 @@ pub use facts::{facts, headline};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
 pub use finding::{About, Finding};
 pub use limits::{Limits, Severity, Steps};
-pub use picture::{Bar, Drawn, picture};
+pub use picture::{Bar, Drawn, escaped, picture};
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};

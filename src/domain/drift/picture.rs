@@ -251,8 +251,9 @@ fn shortened(label: &str) -> String {
     label.chars().take(MAX_LETTERS - 1).chain(['…']).collect()
 }
 
-/// `words` as text of an XML document, whatever they hold.
-fn escaped(words: &str) -> String {
+/// `words` as text of an XML or HTML document, or of an attribute in double quotes,
+/// whatever they hold.
+pub fn escaped(words: &str) -> String {
     let mut text = String::with_capacity(words.len());
     for c in words.chars() {
         match c {
