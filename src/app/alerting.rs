@@ -37,11 +37,8 @@ pub(super) fn build(
         metrics: Arc::clone(metrics),
         wake: Notify::new(),
     });
-    let watcher = Watcher {
-        alerts: Arc::clone(&alerts),
-        drift: Arc::clone(drift),
-        live: Arc::clone(live),
-    };
+    let watcher =
+        Watcher { alerts: Arc::clone(&alerts), drift: Arc::clone(drift), live: Arc::clone(live) };
     let deliverer = Deliverer { alerts: Arc::clone(&alerts), sender: sender.clone() };
     Ok(Alerting { alerts, watcher, deliverer, sender })
 }

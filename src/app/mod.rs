@@ -155,8 +155,7 @@ impl App {
         let (exports, exporter) =
             Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
         let watched = config.drift.enabled.then(|| Arc::clone(&drift));
-        let mut workers =
-            Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
+        let mut workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
         workers.deliver(alerting.deliverer);
         let reassigner = reassigner(&config, db, &live, &clock, &metrics);
         let rechecker = rechecker(&config, db, &live, &clock, &metrics);

@@ -43,8 +43,7 @@ impl Alerts {
         };
         let AlarmRules { findings, checks, .. } = alerts.alarm;
         if findings > checks {
-            let problem =
-                format!("is {findings}, more than drift.alarm_checks, which is {checks}");
+            let problem = format!("is {findings}, more than drift.alarm_checks, which is {checks}");
             reader.refuse("drift.alarm_findings", &problem);
         }
         alerts

@@ -110,11 +110,7 @@ impl Drift {
     }
 
     /// Each hour or day in which anything was scored, checked alone, oldest first.
-    pub async fn history(
-        &self,
-        ask: &Ask,
-        step: Step,
-    ) -> Result<(ModelId, History), ServiceError> {
+    pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
             let steps = met.hours.chunk_by(|(one, _), (next, _)| step.of(*one) == step.of(*next));

@@ -54,9 +54,8 @@ impl Watcher {
         let db = &self.alerts.db;
         let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
         let now = self.alerts.clock.now();
-        let is_due = |last: Option<Timestamp>| {
-            last.is_none_or(|last| now.millis() - last.millis() >= every)
-        };
+        let is_due =
+            |last: Option<Timestamp>| last.is_none_or(|last| now.millis() - last.millis() >= every);
         let last = alarms::ran_at(db.read(), Job::Check).await?;
         self.show(last);
         if !is_due(last) {
@@ -142,11 +141,7 @@ impl Watcher {
     }
 
     /// `None`: too few rows to tell anything, good or bad.
-    async fn look(
-        &self,
-        model: &ModelId,
-        source: Source,
-    ) -> Result<Option<Checked>, ServiceError> {
+    async fn look(&self, model: &ModelId, source: Source) -> Result<Option<Checked>, ServiceError> {
         let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
         let report = self.drift.report(&ask).await?;
         if !report.check.is_enough {

@@ -57,7 +57,8 @@ impl Alerts {
     }
 
     pub fn show_oldest_waiting(&self, since: Option<Timestamp>, now: Timestamp) {
-        let waiting = since.map_or(0.0, |since| seconds_since_1970(now) - seconds_since_1970(since));
+        let waiting =
+            since.map_or(0.0, |since| seconds_since_1970(now) - seconds_since_1970(since));
         self.oldest_waiting.set(waiting.max(0.0));
     }
 

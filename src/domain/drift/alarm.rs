@@ -135,7 +135,8 @@ impl Alarm {
         if clean >= rules.recovery_checks {
             // What came before the end does not count towards a new beginning.
             self.recent = 0;
-            let since = untold_until.map_or(now, |until| until.plus_millis(-rules.cool_down_millis));
+            let since =
+                untold_until.map_or(now, |until| until.plus_millis(-rules.cool_down_millis));
             self.standing = Standing::Over { severity, since };
             return Step::Resolve;
         }

@@ -33,9 +33,8 @@ fn size(
     figures: Option<&FeatureFigures>,
 ) -> (&'static str, String) {
     let index = |psi: Option<Psi>| {
-        let told = |psi: Psi| {
-            format!("{} ({} by chance alone)", number(psi.value), number(psi.by_chance))
-        };
+        let told =
+            |psi: Psi| format!("{} ({} by chance alone)", number(psi.value), number(psi.by_chance));
         ("PSI", psi.map_or_else(|| number(finding.size), told))
     };
     match finding.about {
@@ -45,7 +44,9 @@ fn size(
         About::Missing | About::Segments | About::Unassigned => {
             ("Share changed by", percent(finding.size))
         }
-        About::Outliers => ("Outliers, of what is promised", format!("{} times", number(finding.size))),
+        About::Outliers => {
+            ("Outliers, of what is promised", format!("{} times", number(finding.size)))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::domain::alert::{Notice, Route, State, Target, Topic, channel_key, webhook_secret};
 use crate::domain::drift::Severity;
 use crate::domain::fault::{Fault, Faults};
+use crate::domain::secret::Secret;
 use crate::service::alerts::{Alerts, By, written};
 use crate::service::{ServiceError, random};
 use crate::store::channels::{self, ChannelRow};
@@ -28,13 +29,21 @@ pub struct Wanted {
     pub route: Route,
 }
 
+/// A channel as it is now.
+#[derive(Debug)]
+pub struct Declared {
+    pub row: ChannelRow,
+    /// The secret that was made for it: to be shown now, and never again.
+    pub generated: Option<Secret<String>>,
+}
+
 impl Alerts {
-    /// A webhook without a secret gets one: the only time that it is shown is now.
-    pub async fn create_channel(&self, wanted: Wanted, by: &By) -> Result<ChannelRow, ServiceError> {
+    /// A webhook without a secret gets one.
+    pub async fn create_channel(&self, wanted: Wanted, by: &By) -> Result<Declared, ServiceError> {
         let Some(target) = wanted.target.clone() else {
             return Err(ServiceError::Invalid(Faults::one("target", "is missing")));
         };
-        let target = with_secret(target)?;
+        let (target, generated) = with_secret(target)?;
         check(&wanted, &target)?;
         if channels::all(self.db.read()).await?.len() >= MOST_CHANNELS {
             let why = format!("there are {MOST_CHANNELS} channels already, the most there may be");
@@ -53,7 +62,7 @@ impl Alerts {
         channels::insert(&mut tx, &row).await.map_err(taken)?;
         self.record(&mut tx, ("channel", &row.channel_id), "create", &checked(by)?).await?;
         tx.commit().await?;
-        Ok(row)
+        Ok(Declared { row, generated })
     }
 
     /// Puts another in its place. A webhook keeps its secrets unless there are new ones.
@@ -62,11 +71,11 @@ impl Alerts {
         channel_id: &str,
         wanted: Wanted,
         by: &By,
-    ) -> Result<ChannelRow, ServiceError> {
+    ) -> Result<Declared, ServiceError> {
         let before = self.channel(channel_id).await?;
-        let target = match wanted.target.clone() {
+        let (target, generated) = match wanted.target.clone() {
             Some(target) => with_secret(keeping_secrets(target, &before.target))?,
-            None => before.target.clone(),
+            None => (before.target.clone(), None),
         };
         check(&wanted, &target)?;
         let row = ChannelRow { name: wanted.name, target, route: wanted.route, ..before };
@@ -77,7 +86,7 @@ impl Alerts {
         }
         self.record(&mut tx, ("channel", channel_id), "replace", &checked(by)?).await?;
         tx.commit().await?;
-        Ok(row)
+        Ok(Declared { row, generated })
     }
 
     /// With all that was sent to it, or is to be.
@@ -178,28 +187,33 @@ fn checked(by: &By) -> Result<By, ServiceError> {
 }
 
 /// A webhook that has none gets one.
-fn with_secret(mut target: Target) -> Result<Target, ServiceError> {
-    if let Target::Webhook { secrets, .. } = &mut target {
-        if secrets.is_empty() {
-            secrets.push(webhook_secret(random::bytes()?));
-        }
+fn with_secret(mut target: Target) -> Result<(Target, Option<Secret<String>>), ServiceError> {
+    let mut generated = None;
+    if let Target::Webhook { secrets, .. } = &mut target
+        && secrets.is_empty()
+    {
+        let secret = webhook_secret(random::bytes()?);
+        secrets.push(secret.clone());
+        generated = Some(secret);
     }
-    Ok(target)
+    Ok((target, generated))
 }
 
 fn keeping_secrets(mut target: Target, before: &Target) -> Target {
     if let (Target::Webhook { secrets, .. }, Target::Webhook { secrets: old, .. }) =
         (&mut target, before)
+        && secrets.is_empty()
     {
-        if secrets.is_empty() {
-            secrets.clone_from(old);
-        }
+        secrets.clone_from(old);
     }
     target
 }
 
 fn check(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
     let mut faults = target.check().err().unwrap_or_default();
+    for fault in &mut faults.0 {
+        fault.path = format!("target.{}", fault.path);
+    }
     let Wanted { name, route, .. } = wanted;
     let length = name.chars().count();
     if !(1..=MAX_NAME_CHARS).contains(&length) || name.chars().any(char::is_control) {

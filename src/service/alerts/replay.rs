@@ -27,8 +27,7 @@ impl Alerts {
     pub async fn replay(&self, delivery_id: &str, by: &By) -> Result<(), ServiceError> {
         let row = delivery_log::list(self.db.read(), Of::Delivery(delivery_id), None, 1).await?;
         let row = row.into_iter().next();
-        let row = row
-            .ok_or_else(|| ServiceError::NotFound(format!("delivery `{delivery_id}`")))?;
+        let row = row.ok_or_else(|| ServiceError::NotFound(format!("delivery `{delivery_id}`")))?;
         refuse_disabled(&self.channel(&row.channel_id).await?)?;
         // Commits together: the message, what is to follow it, and who asked.
         let mut tx = self.db.begin().await?;
@@ -54,14 +53,9 @@ impl Alerts {
         let bounds = (MOST_REPLAYED, self.clock.now());
         // Commits together: the messages, what is to follow them, and who asked.
         let mut tx = self.db.begin().await?;
-        let again = deliveries::replay_range(
-            &mut tx,
-            channel_id,
-            within,
-            range.with_delivered,
-            bounds,
-        )
-        .await?;
+        let again =
+            deliveries::replay_range(&mut tx, channel_id, within, range.with_delivered, bounds)
+                .await?;
         let replayed = again.len();
         self.follow_up(&mut tx, again).await?;
         self.record(&mut tx, ("channel", channel_id), "replay", by).await?;

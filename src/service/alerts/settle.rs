@@ -10,8 +10,8 @@ use crate::service::alerts::deliver::Tried;
 use crate::service::alerts::{Alerts, Found, Voice};
 use crate::service::{ServiceError, random};
 use crate::store::Tx;
-use crate::store::deliveries::{self, Claimed, Next};
 use crate::store::channels;
+use crate::store::deliveries::{self, Claimed, Next};
 use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
 
 impl Alerts {
