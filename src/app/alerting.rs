@@ -19,7 +19,7 @@ pub(super) struct Alerting {
     pub(super) alerts: Arc<Alerts>,
     pub(super) watcher: Watcher,
     pub(super) deliverer: Deliverer,
-    pub(super) sender: Sender,
+    pub(super) sender: Arc<Sender>,
 }
 
 pub(super) fn build(
@@ -29,7 +29,7 @@ pub(super) fn build(
     clock: &Clock,
     metrics: &Arc<Metrics>,
 ) -> Result<Alerting, OutboundError> {
-    let sender = Sender::new(&config.outbound)?;
+    let sender = Arc::new(Sender::new(&config.outbound)?);
     let alerts = Arc::new(Alerts {
         db: db.clone(),
         clock: clock.clone(),
@@ -39,6 +39,6 @@ pub(super) fn build(
     });
     let watcher =
         Watcher { alerts: Arc::clone(&alerts), drift: Arc::clone(drift), live: Arc::clone(live) };
-    let deliverer = Deliverer { alerts: Arc::clone(&alerts), sender: sender.clone() };
+    let deliverer = Deliverer { alerts: Arc::clone(&alerts), sender: Arc::clone(&sender) };
     Ok(Alerting { alerts, watcher, deliverer, sender })
 }

@@ -36,7 +36,7 @@ pub(super) struct Tasks {
     pub(super) sampler: Sampler,
     pub(super) failed: Arc<FailedEvents>,
     pub(super) watcher: Watcher,
-    pub(super) sender: Sender,
+    pub(super) sender: Arc<Sender>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
     pub(super) keep_history_days: u32,
@@ -317,7 +317,7 @@ async fn roll_out(rollout: Rollout, every: Duration) {
 }
 
 /// What is due by the clock: checks, telling, keeping alive, cleaning up.
-async fn keep_alerts(watcher: Watcher, sender: Sender) {
+async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>) {
     let alerts = Arc::clone(&watcher.alerts);
     loop {
         log("drift check", watcher.run().await);

@@ -30,7 +30,7 @@ const MAX_ANSWER_CHARS: usize = 500;
 #[derive(Debug)]
 pub struct Deliverer {
     pub alerts: Arc<Alerts>,
-    pub sender: Sender,
+    pub sender: Arc<Sender>,
 }
 
 /// How sending once went.

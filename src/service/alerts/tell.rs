@@ -7,8 +7,9 @@ use crate::domain::time::Timestamp;
 use crate::service::alerts::Alerts;
 use crate::service::{ServiceError, random};
 use crate::store::alerts::{self, AlertRow};
+use crate::store::channels::{self, ChannelRow};
 use crate::store::deliveries::{self, SentRow};
-use crate::store::{Tx, channels, silences};
+use crate::store::{Tx, silences};
 
 impl Alerts {
     /// Tells of an alert that fires to every channel that is to hear of it and has
@@ -25,9 +26,10 @@ impl Alerts {
         let silences = silences::in_force_now(tx, now).await?;
         let silences: Vec<_> = silences.into_iter().map(|row| row.silence).collect();
         let told = told(&deliveries::sent_now(tx, &alert.alert_id).await?);
+        let told = |channel: &ChannelRow| told.get(&channel.channel_id).copied();
         let mut channels = channels::all_now(tx).await?;
         channels.retain(|channel| {
-            let told = told.get(&channel.channel_id).copied().unwrap_or(Told::Nothing);
+            let told = told(channel).unwrap_or(Told::Nothing);
             let whom = (&*channel.channel_id, &channel.route);
             channel.disabled.is_none() && is_owed(&alert.standing, whom, told, &silences, now)
         });
@@ -36,7 +38,11 @@ impl Alerts {
         }
         let picture = alerts::picture_now(tx, &alert.alert_id).await?;
         for channel in channels {
-            let at = alert.standing.fired_at;
+            // Who knows that it fires hears that it got worse.
+            let at = match told(&channel) {
+                Some(Told::Firing { .. }) => alert.last_seen_at,
+                Some(Told::Nothing) | None => alert.standing.fired_at,
+            };
             let notice = self.notice(alert, State::Firing, at, picture.clone())?;
             deliveries::insert(tx, &channel.channel_id, &notice, now).await?;
         }
