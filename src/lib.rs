@@ -18,7 +18,7 @@
 //! | 5 | [`app`] | wiring: builds everything once, starts and drains it |
 //! | 4 | [`api`] | JSON over HTTP |
 //! | 3 | [`service`] | use cases and background work |
-//! | 2 | [`store`] | Postgres; the only SQL |
+//! | 2 | [`store`], [`outbound`] | Postgres, the only SQL; other people's servers |
 //! | 1 | [`config`], [`telemetry`] | settings; metrics and logs |
 //! | 0 | [`domain`] | what segments are: pure, no I/O, no clock |
 //!
@@ -72,6 +72,7 @@ pub mod domain;
 pub mod config;
 pub mod telemetry;
 
+pub mod outbound;
 pub mod store;
 
 pub mod service;

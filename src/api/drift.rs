@@ -104,7 +104,7 @@ pub(super) async fn get_picture(
     Asked(asked): Asked<Which>,
 ) -> Result<Response, ApiError> {
     let picture = state.drift.picture(&ask(&asked)?, &name).await?;
-    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture).into_response())
+    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture.svg).into_response())
 }
 
 fn ask(asked: &Which) -> Result<Ask, ApiError> {

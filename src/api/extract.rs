@@ -39,7 +39,7 @@ macro_rules! needs {
         }
     )+};
 }
-needs!(Ingest Score Read Train);
+needs!(Ingest Score Read Train Admin);
 
 impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = ApiError;

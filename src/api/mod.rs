@@ -5,9 +5,12 @@
 //! are not domain types; they are converted by hand, here.
 
 pub mod admin;
+mod alerts;
 mod blocking;
 mod changes;
+mod channels;
 mod customers;
+mod deliveries;
 mod diff;
 mod drift;
 mod error;
@@ -26,6 +29,7 @@ mod score;
 mod segment;
 mod segments;
 mod shadow;
+mod silences;
 pub mod state;
 mod training;
 
@@ -45,7 +49,7 @@ type Route = (&'static str, &'static [&'static str], MethodRouter<ApiState>, boo
 pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
     let unmatched = gate.layer("<unknown>", &["<any>"], true)?;
     let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
-    let mut native = gated(native(), gate)?;
+    let mut native = gated(native().into_iter().chain(alerting()), gate)?;
     for (path, method, handler) in segment::routes() {
         native = native.route(path, segment::dress(handler, gate.layer(path, &[method], true)?));
     }
@@ -106,5 +110,27 @@ fn native() -> [Route; 34] {
         ("/v1/drift/features/{name}/picture.svg", &["GET"], get(drift::get_picture), true),
         ("/openapi.json", &["GET"], get(openapi::get_document), true),
         ("/docs", &["GET"], get(openapi::get_page), true),
+    ]
+}
+
+fn alerting() -> [Route; 13] {
+    let channel =
+        get(channels::get_channel).put(channels::put_channel).delete(channels::delete_channel);
+    let channels = get(channels::get_channels).post(channels::post_channel);
+    let silences = get(silences::get_silences).post(silences::post_silence);
+    [
+        ("/v1/alerts", &["GET"], get(alerts::get_alerts), true),
+        ("/v1/alerts/{id}", &["GET"], get(alerts::get_alert), true),
+        ("/v1/alerts/{id}/picture.svg", &["GET"], get(alerts::get_picture), true),
+        ("/v1/alerts/{id}/acknowledge", &["POST"], post(alerts::post_acknowledge), true),
+        ("/v1/silences", &["GET", "POST"], silences, true),
+        ("/v1/silences/{id}", &["DELETE"], delete(silences::delete_silence), true),
+        ("/v1/channels", &["GET", "POST"], channels, true),
+        ("/v1/channels/{id}", &["GET", "PUT", "DELETE"], channel, true),
+        ("/v1/channels/{id}/enable", &["POST"], post(channels::post_enable), true),
+        ("/v1/channels/{id}/test", &["POST"], post(channels::post_test), true),
+        ("/v1/channels/{id}/deliveries", &["GET"], get(deliveries::get_deliveries), true),
+        ("/v1/channels/{id}/replay", &["POST"], post(deliveries::post_replay_range), true),
+        ("/v1/deliveries/{id}/replay", &["POST"], post(deliveries::post_replay), true),
     ]
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::service::access::Access;
+use crate::service::alerts::Alerts;
 use crate::service::changes::Feed;
 use crate::service::drift::Drift;
 use crate::service::export::Exports;
@@ -29,6 +30,7 @@ pub struct Handles {
     pub feed: Arc<Feed>,
     pub exports: Arc<Exports>,
     pub drift: Arc<Drift>,
+    pub alerts: Arc<Alerts>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,

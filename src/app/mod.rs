@@ -1,5 +1,6 @@
 //! Wiring: builds everything once, starts it, and stops it in order.
 
+mod alerting;
 mod backfill;
 mod tasks;
 
@@ -17,6 +18,8 @@ use crate::api::{self, Gate, Limits};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::access::Access;
+use crate::service::alerts::Alerts;
+use crate::service::alerts::deliver::Deliverer;
 use crate::service::changes::Feed;
 use crate::service::clock::Clock;
 use crate::service::drift::Drift;
@@ -97,6 +100,7 @@ pub struct App {
     gate: Gate,
     tasks: Tasks,
     workers: Workers,
+    deliverer: Deliverer,
     stop: watch::Sender<bool>,
     config: Config,
     clock: Clock,
@@ -121,14 +125,9 @@ impl App {
         let access = Access::new(db.read().clone());
         access.refresh().await?;
         let (registry, shadow_worker) = registry(&config, db, &live, &clock, &metrics);
-        let training = Arc::new(Training {
-            db: db.clone(),
-            registry: Arc::clone(&registry),
-            live: Arc::clone(&live),
-            clock: clock.clone(),
-            settings: config.training.clone(),
-            metrics: Arc::clone(&metrics),
-        });
+        let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
+        let alerts = Arc::clone(&alerting.alerts);
+        let training = training(&config, db, &registry, &alerts, &metrics);
         let failed = failed_events(&config, db, &clock, &metrics);
         let (durability, flusher) = Durability::new(db.clone(), Arc::clone(&metrics));
         let (intake, intake_workers) = Intake::new(
@@ -172,6 +171,7 @@ impl App {
             feed,
             exports: Arc::new(exports),
             drift,
+            alerts,
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -186,6 +186,8 @@ impl App {
             rechecker,
             sampler,
             failed,
+            watcher: alerting.watcher,
+            sender: alerting.sender,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
             keep_history_days: config.history.keep_days,
@@ -200,6 +202,7 @@ impl App {
             gate,
             tasks,
             workers,
+            deliverer: alerting.deliverer,
             stop,
             config,
             clock,
@@ -270,6 +273,8 @@ impl App {
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut background = self.tasks.start(&stopped);
+        let mut workers = self.workers;
+        workers.deliver(self.deliverer);
         let admin = axum::serve(self.admin, admin::router(self.admin_state))
             .with_graceful_shutdown(when(stopped.clone()));
         let admin = tasks::spawn(async move { admin.await });
@@ -290,7 +295,7 @@ impl App {
         }
         background.stop(self.config.http.drain).await;
         // Only now: requests in progress waited for them.
-        self.workers.stop(self.config.http.drain).await;
+        workers.stop(self.config.http.drain).await;
         // Nobody is answered any more, so nothing more is counted.
         if let Err(error) = drift.flush().await {
             tracing::warn!(error = %Chain(&error), "the last counts for drift are lost");
@@ -352,6 +357,24 @@ fn registry(
         previews: Semaphore::new(1),
     };
     (Arc::new(registry), worker)
+}
+
+fn training(
+    config: &Config,
+    db: &Db,
+    registry: &Arc<Registry>,
+    alerts: &Arc<Alerts>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Training> {
+    Arc::new(Training {
+        db: db.clone(),
+        registry: Arc::clone(registry),
+        live: Arc::clone(&registry.live),
+        clock: registry.clock.clone(),
+        settings: config.training.clone(),
+        alerts: Arc::clone(alerts),
+        metrics: Arc::clone(metrics),
+    })
 }
 
 fn export_settings(config: &Config) -> export::Settings {

@@ -8,7 +8,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::ApiState;
+use crate::outbound::Sender;
 use crate::service::ServiceError;
+use crate::service::alerts::deliver::Deliverer;
 use crate::service::clock::Clock;
 use crate::service::drift::Drift;
 use crate::service::error::Chain;
@@ -18,6 +20,7 @@ use crate::service::recheck::Rechecker;
 use crate::service::rollout::Rollout;
 use crate::service::skew::Sampler;
 use crate::service::training::Training;
+use crate::service::watch::Watcher;
 use crate::service::{durable, export, history, intake, shadow};
 use crate::store::Db;
 use crate::store::connect::{Listener, News};
@@ -32,6 +35,8 @@ pub(super) struct Tasks {
     pub(super) rechecker: Rechecker,
     pub(super) sampler: Sampler,
     pub(super) failed: Arc<FailedEvents>,
+    pub(super) watcher: Watcher,
+    pub(super) sender: Arc<Sender>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
     pub(super) keep_history_days: u32,
@@ -90,6 +95,7 @@ impl Tasks {
         run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
         run("recheck", Box::pin(recheck(self.rechecker)));
         run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
+        run("alerts", Box::pin(keep_alerts(self.watcher, self.sender)));
         if self.sampler.customers > 0 {
             run("skew", Box::pin(sample(self.sampler)));
         }
@@ -108,8 +114,8 @@ impl Background {
     }
 }
 
-/// The workers of intake, of exports, of shadows and of drift. They outlast the other tasks: requests
-/// in progress wait for them.
+/// The workers of intake, of exports, of shadows, of drift and of deliveries. They outlast
+/// the other tasks: requests in progress wait for them, and what is being sent is ended.
 #[derive(Debug)]
 pub(super) struct Workers {
     running: JoinSet<()>,
@@ -145,6 +151,19 @@ impl Workers {
         Self { running, stop }
     }
 
+    /// Sends messages, until it is to stop.
+    pub(super) fn deliver(&mut self, deliverer: Deliverer) {
+        let mut stopped = self.stop.subscribe();
+        self.running.spawn(async move {
+            deliverer
+                .run(async {
+                    // An error means that the sender is gone: stop as well.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                })
+                .await;
+        });
+    }
+
     /// Commits what is in intake's queues, and cuts off exports whose readers were
     /// still at it at the deadline for requests.
     pub(super) async fn stop(mut self, deadline: Duration) {
@@ -175,10 +194,12 @@ async fn listen(db: Db, api: ApiState, wake: Arc<Wake>) {
                     Some(News::Lineup) => refresh_lineup(&api, &wake).await,
                     Some(News::Keys) => log("keys", api.access.refresh().await),
                     Some(News::Runs) => wake.training.notify_one(),
+                    Some(News::Alerts) => api.alerts.wake.notify_one(),
                     None => {
                         refresh_lineup(&api, &wake).await;
                         log("keys", api.access.refresh().await);
                         wake.training.notify_one();
+                        api.alerts.wake.notify_one();
                     }
                 }
             }
@@ -292,6 +313,18 @@ async fn roll_out(rollout: Rollout, every: Duration) {
             Err(error) => log("rollout", Err(error)),
         }
         tokio::time::sleep(every).await;
+    }
+}
+
+/// What is due by the clock: checks, telling, keeping alive, cleaning up.
+async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>) {
+    let alerts = Arc::clone(&watcher.alerts);
+    loop {
+        log("drift check", watcher.run().await);
+        log("alerts", alerts.sweep().await);
+        log("keep alive", alerts.keep_alive(&sender).await);
+        log("old alerts", alerts.clean_up().await);
+        tokio::time::sleep(alerts.settings.poll).await;
     }
 }
 

@@ -95,7 +95,7 @@ pub fn run() -> ExitCode {
         match cli.command {
             Command::Serve => serve::serve(config).await,
             Command::Demo(demo) => demo.run(config).await,
-            Command::Train(train) => train.run(config).await,
+            Command::Train(train) => Box::pin(train.run(config)).await,
             Command::Backfill(backfill) => backfill.run(config).await,
             Command::Load(load) => load.run().await,
             Command::Export(export) => export.run().await,

@@ -6,6 +6,7 @@
 //! *Architecture invariant:* nothing else reads the environment, and no other
 //! module has a default.
 
+mod alerts;
 mod database;
 mod drift;
 mod failed;
@@ -15,6 +16,7 @@ mod layers;
 mod life;
 mod log;
 mod objectives;
+mod outbound;
 mod output;
 mod reader;
 mod schedule;
@@ -31,6 +33,7 @@ use crate::domain::fault::Faults;
 use crate::domain::lifecycle::Thresholds;
 use crate::domain::objective::Objectives;
 
+pub use alerts::Alerts;
 pub use database::Database;
 pub use drift::Drift;
 pub use failed::FailedEvents;
@@ -39,6 +42,7 @@ pub use intake::Intake;
 use layers::Layers;
 pub use life::Life;
 pub use log::{Log, LogFormat};
+pub use outbound::{Mail, Outbound};
 pub use output::{Changes, Export};
 use reader::Reader;
 pub use schedule::Schedule;
@@ -67,6 +71,8 @@ pub struct Config {
     pub skew: Skew,
     pub drift: Drift,
     pub objectives: Objectives,
+    pub alerts: Alerts,
+    pub outbound: Outbound,
     pub history: History,
     pub changes: Changes,
     pub export: Export,
@@ -145,6 +151,8 @@ impl Config {
             skew: Skew::read(reader),
             drift: Drift::read(reader),
             objectives: objectives::read(reader),
+            alerts: Alerts::read(reader),
+            outbound: Outbound::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },
             changes: Changes::read(reader),
             export: Export::read(reader),
@@ -158,6 +166,11 @@ impl Config {
         let admin = self.admin.bind;
         if admin == self.http.bind && admin.port() != 0 {
             reader.refuse("admin.bind", "must differ from http.bind: each listens on its own");
+        }
+        if self.alerts.claim <= self.outbound.timeout {
+            let problem = "must be more than alerts.timeout_seconds: another replica would send \
+                           what one is still sending";
+            reader.refuse("alerts.claim_seconds", problem);
         }
         for (path, limit) in [
             ("http.max_line_bytes", self.http.max_line_bytes),

@@ -13,7 +13,7 @@ pub enum Scope {
     Read,
     /// Start training, promote and roll back models.
     Train,
-    /// Overrule the gates.
+    /// Overrule the gates; say where alerts are sent.
     Admin,
 }
 

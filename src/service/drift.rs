@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
-use crate::domain::drift::{self, About, Check, Layout, Limits, Window};
+use crate::domain::drift::{self, About, Check, Drawn, Layout, Limits, Window};
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -68,6 +68,9 @@ pub struct Report {
     pub check: Check,
 }
 
+/// Hours or days with what each of them shows, oldest first.
+pub type History = Vec<(Timestamp, Check)>;
+
 /// How much of the past is told of together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -108,11 +111,7 @@ impl Drift {
     }
 
     /// Each hour or day in which anything was scored, checked alone, oldest first.
-    pub async fn history(
-        &self,
-        ask: &Ask,
-        step: Step,
-    ) -> Result<(ModelId, Vec<(Timestamp, Check)>), ServiceError> {
+    pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
             let steps = met.hours.chunk_by(|(one, _), (next, _)| step.of(*one) == step.of(*next));
@@ -126,8 +125,8 @@ impl Drift {
         .await
     }
 
-    /// One feature as it was at training and as it is now, as SVG.
-    pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<String, ServiceError> {
+    /// One feature as it was at training and as it is now.
+    pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<Drawn, ServiceError> {
         let met = self.met(ask).await?;
         let feature = feature.to_owned();
         self.beside(move |_| {

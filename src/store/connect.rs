@@ -27,16 +27,18 @@ pub enum News {
     Lineup,
     Runs,
     Keys,
+    Alerts,
 }
 
 impl News {
-    const ALL: [Self; 3] = [Self::Lineup, Self::Runs, Self::Keys];
+    const ALL: [Self; 4] = [Self::Lineup, Self::Runs, Self::Keys, Self::Alerts];
 
     pub(in crate::store) const fn channel(self) -> &'static str {
         match self {
             Self::Lineup => "segmentd_lineup",
             Self::Runs => "segmentd_runs",
             Self::Keys => "segmentd_keys",
+            Self::Alerts => "segmentd_alerts",
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::store::{Db, StoreError};
 pub enum Lease {
     Training,
     Reassignment,
+    Alerts,
 }
 
 impl Lease {
@@ -19,6 +20,7 @@ impl Lease {
         match self {
             Self::Training => "segmentd training",
             Self::Reassignment => "segmentd reassignment",
+            Self::Alerts => "segmentd alerts",
         }
     }
 }

@@ -4,12 +4,18 @@
 //! take a [`Tx`], which only [`Db::begin`] makes, and only services hold a
 //! [`Db`]. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
 
+pub mod alarms;
+pub mod alert_decisions;
+pub mod alerts;
 pub mod assignments;
 pub mod backfill;
 pub mod changes;
+pub mod channels;
 pub mod connect;
 pub mod customers;
 pub mod decisions;
+pub mod deliveries;
+pub mod delivery_log;
 pub mod drift;
 pub mod error;
 pub mod events;
@@ -27,6 +33,7 @@ pub mod private;
 pub mod rebuild;
 pub mod runs;
 pub mod shadow;
+pub mod silences;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;

@@ -203,6 +203,27 @@ label! {
 }
 
 label! {
+    /// Where a channel sends.
+    ChannelKind("kind") {
+        Webhook = "webhook",
+        Alertmanager = "alertmanager",
+        Slack = "slack",
+        Email = "email",
+    }
+}
+
+label! {
+    /// How an attempt to send a message went.
+    DeliveryOutcome("outcome") {
+        Delivered = "delivered",
+        /// Not taken; there is another attempt.
+        Failed = "failed",
+        /// Not taken, and given up.
+        Dead = "dead",
+    }
+}
+
+label! {
     /// How a table is written.
     TableFormat("format") {
         Csv = "csv",
@@ -246,6 +267,7 @@ mod tests {
         check::<Decision>();
         check::<RunOutcome>();
         check::<TableFormat>();
+        check::<(ChannelKind, DeliveryOutcome)>();
         check::<Mismatch>();
         check::<Uncompared>();
         check::<ShadowOutcome>();

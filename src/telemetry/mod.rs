@@ -5,6 +5,7 @@
 //! segment or model is never a label, so the number of series is fixed. (A feature
 //! is one label's value: all of them are declared before the process starts.)
 
+mod alerts;
 mod counters;
 mod drift;
 mod http;
@@ -29,6 +30,7 @@ use prometheus::{
 use crate::domain::objective::Objectives as Targets;
 use crate::domain::time::Timestamp;
 
+pub use alerts::Alerts;
 pub use counters::Counters;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
@@ -55,6 +57,7 @@ pub struct Metrics {
     pub shadow: Shadow,
     pub drift: Drift,
     pub objectives: Arc<Objectives>,
+    pub alerts: Alerts,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -82,6 +85,7 @@ impl Metrics {
             shadow: Shadow::new(&registry)?,
             drift: Drift::new(&registry)?,
             objectives,
+            alerts: Alerts::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

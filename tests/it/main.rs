@@ -1,6 +1,8 @@
 //! The real program on port 0, on a database of its own, used as a user would.
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod alert_chaos;
+mod alerts;
 mod backfill;
 mod bad_input;
 mod canary;

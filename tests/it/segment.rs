@@ -305,6 +305,7 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         feed: Arc::clone(&of.feed),
         exports: Arc::clone(&of.exports),
         drift: Arc::clone(&of.drift),
+        alerts: Arc::clone(&of.alerts),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
         readiness: of.readiness.clone(),

@@ -317,7 +317,7 @@ fn the_picture_shows_both_sides_and_escapes_what_it_is_told() {
         }),
         ALPHA,
     );
-    let svg = picture(&trained.model, &window, "spend").unwrap().unwrap();
+    let svg = picture(&trained.model, &window, "spend").unwrap().unwrap().svg;
     assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
     assert!(svg.contains("Spend &lt;b&gt; &amp; &quot;co&quot;\u{fffd} (units)"));
     assert!(svg.contains("at training: 500 rows") && svg.contains("now: 400 rows"));
@@ -325,9 +325,9 @@ fn the_picture_shows_both_sides_and_escapes_what_it_is_told() {
     assert_eq!(svg.matches("<rect").count(), 1 + 2 + 2 * 10);
     assert_eq!(svg.matches('<').count(), svg.matches('>').count());
 
-    let gap = picture(&trained.model, &window, "gap").unwrap().unwrap();
+    let gap = picture(&trained.model, &window, "gap").unwrap().unwrap().svg;
     assert!(gap.contains(">missing</text>"));
-    let channel = picture(&trained.model, &window, "channel").unwrap().unwrap();
+    let channel = picture(&trained.model, &window, "channel").unwrap().unwrap().svg;
     assert!(channel.contains(">all other</text>") && channel.contains(">store</text>"));
     assert!(!channel.contains("<script"));
 

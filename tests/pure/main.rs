@@ -11,6 +11,8 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod alarm;
+mod alert_route;
 mod algorithm_laws;
 mod algorithms;
 mod artifact;

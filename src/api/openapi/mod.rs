@@ -1,5 +1,6 @@
 //! The API described: OpenAPI 3.1 for programs, one plain page for people.
 
+mod alerting;
 mod operations;
 mod schemas;
 
@@ -11,16 +12,22 @@ use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::api::inference;
-use operations::{ASKED, OPERATIONS};
+use operations::{OPERATIONS, Question};
 
 pub(super) use operations::Operation;
 
 /// Bodies that may be left out.
-const OPTIONAL: [&str; 6] = ["Why", "Wish", "RunRequest", "Replay", "IndexRequest", "LoadRequest"];
+const OPTIONAL: [&str; 7] =
+    ["Why", "Wish", "RunRequest", "Replay", "Note", "IndexRequest", "LoadRequest"];
 
 /// Every operation, door by door.
 fn operations() -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS.iter().chain(inference::OPERATIONS)
+    OPERATIONS.iter().chain(alerting::OPERATIONS).chain(inference::OPERATIONS)
+}
+
+/// What may be asked for after the `?` of this path.
+fn questions(path: &str) -> impl Iterator<Item = &'static Question> {
+    operations::ASKED.iter().chain(alerting::ASKED).filter(move |(of, ..)| *of == path)
 }
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
@@ -54,8 +61,7 @@ pub fn document() -> Value {
                 "5XX": failure,
             },
         });
-        let asked = ASKED.iter().filter(|(of, ..)| *of == path);
-        let asked = asked.map(|(_, name, kind, text)| {
+        let asked = questions(path).map(|(_, name, kind, text)| {
             json!({ "name": name, "in": "query", "schema": { "type": kind }, "description": text })
         });
         let parameters: Vec<Value> = parameters(path)
@@ -81,6 +87,7 @@ pub fn document() -> Value {
         schemas::training(),
         schemas::choices(),
         schemas::segment(),
+        alerting::schemas(),
         inference::schemas(),
     ];
     let schemas: serde_json::Map<String, Value> =
@@ -133,7 +140,9 @@ fn media(path: &str) -> Value {
         "/v1/assignments" => json!({
             "application/x-ndjson": {}, "text/csv": {}, "application/vnd.apache.parquet": {},
         }),
-        "/v1/drift/features/{name}/picture.svg" => json!({ "image/svg+xml": {} }),
+        "/v1/drift/features/{name}/picture.svg" | "/v1/alerts/{id}/picture.svg" => {
+            json!({ "image/svg+xml": {} })
+        }
         _ => json!({ "application/json": {} }),
     }
 }
@@ -149,7 +158,7 @@ fn page() -> String {
             rows,
             "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}."
         );
-        for (_, name, _, text) in ASKED.iter().filter(|(of, ..)| of == path) {
+        for (_, name, _, text) in questions(path) {
             let _ = write!(rows, "<br><code>?{name}=</code> {text}.");
         }
         rows.push_str("</small></td></tr>");

@@ -3,7 +3,13 @@
 //! The modules stand in import order.
 
 mod notice;
+mod signing;
 mod target;
+mod route;
+pub mod schedule;
 
-pub use notice::{Bar, Fact, Notice, Picture, State, Topic};
-pub use target::{Envelope, Target};
+pub use crate::domain::drift::Bar;
+pub use notice::{Fact, Notice, Picture, State, Topic};
+pub use route::{Route, Sent, Silence, Standing, Told, channel_key, is_owed};
+pub use signing::{SigningKey, webhook_secret};
+pub use target::{Envelope, Shown, Target, mail_problem};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::drift::Severity;
+use crate::domain::drift::{Bar, Severity};
 use crate::domain::time::Timestamp;
 
 /// What an alert is about.
@@ -79,15 +79,14 @@ pub struct Picture {
     pub bars: Vec<Bar>,
 }
 
-/// Shares of all rows, from 0 to 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Bar {
-    pub label: String,
-    pub before: f64,
-    pub now: f64,
-}
-
 impl Topic {
+    pub const ALL: [Self; 6] =
+        [Self::Drift, Self::Source, Self::Rollback, Self::Training, Self::Channel, Self::Test];
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name() == text)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Drift => "drift",
@@ -100,13 +99,22 @@ impl Topic {
     }
 }
 
+impl State {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Firing, Self::Resolved].into_iter().find(|state| state.name() == text)
+    }
+}
+
 impl Notice {
     /// The name of the event, as webhooks and `CloudEvents` carry it: `drift.firing`.
     pub fn event_type(&self) -> String {
-        let state = match self.state {
-            State::Firing => "firing",
-            State::Resolved => "resolved",
-        };
-        format!("{}.{state}", self.topic.name())
+        format!("{}.{}", self.topic.name(), self.state.name())
     }
 }

@@ -28,6 +28,20 @@ pub enum About {
     PValues,
 }
 
+impl About {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Values => "values",
+            Self::Missing => "missing",
+            Self::Segments => "segments",
+            Self::Unassigned => "unassigned",
+            Self::Distances => "distances",
+            Self::Outliers => "outliers",
+            Self::PValues => "p_values",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
     pub about: About,

@@ -64,6 +64,12 @@ impl Steps {
 }
 
 impl Severity {
+    pub const ALL: [Self; 3] = [Self::Notice, Self::Warning, Self::Critical];
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.name() == text)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Notice => "notice",

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::drift::cells::share;
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::window::{FeatureCounts, Layout, Window, WrongLength};
@@ -30,10 +32,19 @@ const NOW: &str = "#c2410c";
 const INK: &str = "#1f2933";
 
 /// Shares of all rows, before and now, and what they are shares of.
-struct Bar {
-    label: String,
-    before: f64,
-    now: f64,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bar {
+    pub label: String,
+    pub before: f64,
+    pub now: f64,
+}
+
+/// A picture, and what it shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    pub svg: String,
+    /// Last, where any are, the missing ones.
+    pub bars: Vec<Bar>,
 }
 
 /// The bars of one feature of `model`; `None`: it has none of this name, or one
@@ -42,7 +53,7 @@ pub fn picture(
     model: &Model,
     window: &Window,
     feature: &str,
-) -> Result<Option<String>, WrongLength> {
+) -> Result<Option<Drawn>, WrongLength> {
     let layout = Layout::of(model);
     let reference = layout.reference();
     let (before, now) = (layout.view(&reference)?, layout.view(window)?);
@@ -53,7 +64,7 @@ pub fn picture(
     };
     let (before, now) = (before.feature(place), now.feature(place));
     let figures = FeatureFigures::of(model, described, before, now);
-    let bars = bars(&described.bins, &figures, before, now);
+    let mut bars = bars(&described.bins, &figures, before, now);
     let missing = Bar {
         label: "missing".into(),
         before: share(figures.before.missing as f64, figures.before.all() as f64),
@@ -63,7 +74,17 @@ pub fn picture(
         Bins::Numbers(numbers) => numbers.cuts.as_slice(),
         Bins::Categories(_) => &[],
     };
-    Ok(Some(draw(&figures, &bars, &missing, cuts)))
+    let svg = draw(&figures, &bars, &missing, cuts);
+    if missing.is_shown() {
+        bars.push(missing);
+    }
+    Ok(Some(Drawn { svg, bars }))
+}
+
+impl Bar {
+    fn is_shown(&self) -> bool {
+        self.before > 0.0 || self.now > 0.0
+    }
 }
 
 fn bars(
@@ -111,7 +132,7 @@ fn merged(mut bars: Vec<Bar>) -> Vec<Bar> {
 }
 
 fn draw(figures: &FeatureFigures, bars: &[Bar], missing: &Bar, cuts: &[f64]) -> String {
-    let with_missing = missing.before > 0.0 || missing.now > 0.0;
+    let with_missing = missing.is_shown();
     let shown = bars.iter().chain(with_missing.then_some(missing));
     let tallest = shown.map(|bar| bar.before.max(bar.now)).fold(0.0, f64::max);
     let top = scale_end(tallest);
@@ -230,8 +251,9 @@ fn shortened(label: &str) -> String {
     label.chars().take(MAX_LETTERS - 1).chain(['…']).collect()
 }
 
-/// `words` as text of an XML document, whatever they hold.
-fn escaped(words: &str) -> String {
+/// `words` as text of an XML or HTML document, or of an attribute in double quotes,
+/// whatever they hold.
+pub fn escaped(words: &str) -> String {
     let mut text = String::with_capacity(words.len());
     for c in words.chars() {
         match c {

@@ -1,5 +1,6 @@
 //! Training: asked for, or due by the schedule; run by one replica at a time.
 
+mod alert;
 pub mod fit;
 mod follow;
 pub mod predecessor;
@@ -15,6 +16,7 @@ use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::domain::train::baseline::RfmFeatures;
 use crate::domain::train::{CheckedSpec, SegmentRange, Segments, TrainSpec};
+use crate::service::alerts::Alerts;
 use crate::service::clock::Clock;
 use crate::service::live::Live;
 use crate::service::registry::Registry;
@@ -33,6 +35,7 @@ pub struct Training {
     pub live: Arc<Live>,
     pub clock: Clock,
     pub settings: config::Training,
+    pub alerts: Arc<Alerts>,
     pub metrics: Arc<Metrics>,
 }
 

@@ -63,10 +63,13 @@ impl Training {
 
     /// A run that was called off ends in an error too, which is none.
     async fn failed(&self, run: &RunRow, error: ServiceError) -> Result<RunOutcome, ServiceError> {
-        // Commits alone: the run's end.
+        // Commits together: the run's end, and the alert about it.
         let mut tx = self.db.begin().await?;
         let why = Chain(&error).to_string();
         let failed = runs::fail(&mut tx, &run.run_id, &why, self.clock.now()).await?;
+        if failed {
+            self.tell_failure(&mut tx, run, &why).await?;
+        }
         tx.commit().await?;
         if !failed {
             return Ok(RunOutcome::Cancelled);
@@ -132,7 +135,8 @@ impl Training {
         let report = serde_json::to_value(report).map_err(ServiceError::internal)?;
         let now = self.clock.now();
         // Commits together: the feature set, the candidate, what
-        // became of the segments before, and the run's end.
+        // became of the segments before, the run's end, and that of an alert about
+        // runs that failed.
         let mut tx = self.db.begin().await?;
         features::keep(&mut tx, set.id(), set.normal_form(), now).await?;
         let model = NewModel {
@@ -148,6 +152,7 @@ impl Training {
         }
         let ended = runs::succeed(&mut tx, &run.run_id, trained.model.id(), &report, now).await?;
         if ended {
+            self.tell_success(&mut tx, run).await?;
             tx.commit().await?;
         }
         Ok(ended)

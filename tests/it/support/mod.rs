@@ -3,6 +3,7 @@
 pub(crate) mod clients;
 pub(crate) mod draw;
 pub(crate) mod flaky;
+pub(crate) mod hook;
 pub(crate) mod process;
 
 use std::time::Duration;
@@ -131,6 +132,10 @@ impl TestApp {
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.send(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        self.send(self.client.put(format!("{}{path}", self.url)).body(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {

@@ -29,7 +29,15 @@ impl Process {
     /// Starts one and waits until it listens. Without a `database_url` it runs
     /// a private Postgres in `state`.
     pub(crate) fn start(state: &Path, database_url: Option<&str>) -> Self {
+        Self::start_with(state, database_url, &[])
+    }
+
+    /// As [`Self::start`], with settings of its own.
+    pub(crate) fn start_with(state: &Path, database_url: Option<&str>, settings: &[&str]) -> Self {
         let mut command = command(state, database_url);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         let mut child = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let url = log

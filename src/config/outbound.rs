@@ -1,0 +1,61 @@
+//! How alerts leave the house.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::reader::Reader;
+use crate::domain::alert::mail_problem;
+use crate::domain::secret::Secret;
+
+/// Sending to other people's servers.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// Whether a channel may name an address inside the network.
+    pub allow_private_addresses: bool,
+    /// For one try, from the look-up of the name to the end of the answer.
+    pub timeout: Duration,
+    /// `None`: no mail is sent.
+    pub mail: Option<Mail>,
+}
+
+/// The mail server.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// `smtp://` or `smtps://`, with a host.
+    pub server: Secret<Url>,
+    /// The sender's address.
+    pub from: String,
+}
+
+impl Outbound {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            allow_private_addresses: reader
+                .choice("alerts.allow_private_addresses", [("no", false), ("yes", true)]),
+            timeout: reader.seconds("alerts.timeout_seconds", 1..=300),
+            mail: read_mail(reader),
+        }
+    }
+}
+
+fn read_mail(reader: &mut Reader) -> Option<Mail> {
+    let server = reader.text("alerts.mail_server");
+    let from = reader.text("alerts.mail_from");
+    if server.is_empty() {
+        return None;
+    }
+    if let Some(problem) = mail_problem(&from) {
+        reader
+            .refuse("alerts.mail_from", &format!("`{from}` {problem}, which a mail server needs"));
+    }
+    let is_named = |url: &Url| url.host_str().is_some_and(|host| !host.is_empty());
+    let is_one = |url: &Url| matches!(url.scheme(), "smtp" | "smtps") && is_named(url);
+    let Some(url) = Url::parse(&server).ok().filter(is_one) else {
+        // The value may hold a password.
+        let right = "is not an address such as smtps://user:password@mail.example.com";
+        reader.refuse("alerts.mail_server", right);
+        return None;
+    };
+    Some(Mail { server: Secret::new(url), from })
+}

@@ -1,0 +1,83 @@
+//! Signatures of webhooks, as Standard Webhooks 1.0.0 say: a shared secret
+//! (`whsec_…`, HMAC-SHA256) or a pair of keys (`whsk_…`, ed25519), of which the
+//! receiver needs the public one only.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::hmac;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+use crate::domain::secret::Secret;
+
+const SHARED: &str = "whsec_";
+const PRIVATE: &str = "whsk_";
+const PUBLIC: &str = "whpk_";
+
+/// What a secret of a channel says.
+pub struct SigningKey(Kind);
+
+enum Kind {
+    Shared(hmac::Key),
+    Pair(Ed25519KeyPair),
+}
+
+/// Says nothing of the key.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey")
+    }
+}
+
+impl SigningKey {
+    /// Fails with what would be right, and without what was given: it may be a secret.
+    pub fn parse(secret: &str) -> Result<Self, &'static str> {
+        if let Some(encoded) = secret.strip_prefix(SHARED) {
+            return match BASE64.decode(encoded) {
+                Ok(bytes) if (24..=64).contains(&bytes.len()) => {
+                    Ok(Self(Kind::Shared(hmac::Key::new(hmac::HMAC_SHA256, &bytes))))
+                }
+                _ => Err("is not `whsec_` and 24 to 64 bytes in base64 (with padding)"),
+            };
+        }
+        let Some(encoded) = secret.strip_prefix(PRIVATE) else {
+            return Err(
+                "begins with neither `whsec_` (a shared secret) nor `whsk_` (a private key)",
+            );
+        };
+        let bytes = BASE64.decode(encoded).unwrap_or_default();
+        // Libraries write the seed alone, or the public key after it.
+        let pair = match bytes.split_at_checked(32) {
+            Some((seed, [])) => Ed25519KeyPair::from_seed_unchecked(seed),
+            Some((seed, public)) => Ed25519KeyPair::from_seed_and_public_key(seed, public),
+            None => return Err("is not `whsk_` and an ed25519 key of 32 or 64 bytes in base64"),
+        };
+        pair.map(|pair| Self(Kind::Pair(pair))).map_err(
+            |_| "is not `whsk_` and an ed25519 key: its two halves belong to different keys",
+        )
+    }
+
+    /// One word of the header `webhook-signature`.
+    pub fn sign(&self, message: &[u8]) -> String {
+        match &self.0 {
+            Kind::Shared(key) => format!("v1,{}", BASE64.encode(hmac::sign(key, message))),
+            Kind::Pair(pair) => format!("v1a,{}", BASE64.encode(pair.sign(message))),
+        }
+    }
+
+    /// `whpk_…`, with which a receiver verifies; `None`: it shares the secret.
+    pub fn public(&self) -> Option<String> {
+        match &self.0 {
+            Kind::Shared(_) => None,
+            Kind::Pair(pair) => {
+                Some(format!("{PUBLIC}{}", BASE64.encode(pair.public_key().as_ref())))
+            }
+        }
+    }
+}
+
+/// A new shared secret made of random `bytes`.
+pub fn webhook_secret(bytes: [u8; 32]) -> Secret<String> {
+    Secret::new(format!("{SHARED}{}", BASE64.encode(bytes)))
+}

@@ -1,0 +1,135 @@
+//! Alerts as Prometheus' Alertmanager takes them (API version 2).
+//!
+//! The labels are who an alert is: Alertmanager groups, routes and silences by them.
+//! `severity` is among them, as everybody routes by it, so an alert whose severity
+//! changes is another one there. The one before ends when the next is told, and if
+//! that is lost, with its `endsAt`, as nobody tells of it again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::text::{cut, one_line};
+use crate::domain::alert::{Notice, State, Topic};
+use crate::domain::drift::Severity;
+use crate::domain::time::Timestamp;
+
+/// An alert that is not told again ends after so long: its teller may be dead.
+pub const FIRES_FOR: Duration = Duration::from_mins(5);
+
+const SEVERITIES: [Severity; 3] = [Severity::Notice, Severity::Warning, Severity::Critical];
+/// Of a label or an annotation.
+const MAX_CHARACTERS: usize = 4000;
+
+/// Where alerts are posted, from the address of the root.
+pub(super) fn address(mut root: Url) -> Url {
+    // Only an address without a host has no path.
+    if let Ok(mut path) = root.path_segments_mut() {
+        path.pop_if_empty().extend(["api", "v2", "alerts"]);
+    }
+    root
+}
+
+/// What is posted when an alert fires, is told again, or is over.
+pub fn told(notice: &Notice, now: Timestamp) -> Value {
+    let mut alerts = vec![alert(notice, notice.severity, now)];
+    // It fires since earlier: with another severity, maybe.
+    if notice.at > notice.started_at {
+        let others = SEVERITIES.into_iter().filter(|severity| *severity != notice.severity);
+        let ended = Notice { state: State::Resolved, ..notice.clone() };
+        alerts.extend(others.map(|severity| alert(&ended, severity, now)));
+    }
+    Value::Array(alerts)
+}
+
+/// What is posted every minute or so about those that still fire.
+pub fn still(notices: &[Notice], now: Timestamp) -> Value {
+    let firing = notices.iter().filter(|notice| notice.state == State::Firing);
+    firing.map(|notice| alert(notice, notice.severity, now)).collect()
+}
+
+fn alert(notice: &Notice, severity: Severity, now: Timestamp) -> Value {
+    let ends_at = match notice.state {
+        State::Firing => now.plus_millis(i64::try_from(FIRES_FOR.as_millis()).unwrap_or(i64::MAX)),
+        // What ends later is not over; what ends before it began is refused.
+        State::Resolved => notice.at.min(now).max(notice.started_at),
+    };
+    let mut alert = json!({
+        "labels": labels(notice, severity),
+        "annotations": annotations(notice),
+        "startsAt": notice.started_at,
+        "endsAt": ends_at,
+    });
+    // Anything but an address is refused.
+    if let Some(link) = notice.link.as_deref().filter(|link| Url::parse(link).is_ok()) {
+        alert["generatorURL"] = link.into();
+    }
+    alert
+}
+
+/// What names the alert; empty ones would be dropped.
+fn labels(notice: &Notice, severity: Severity) -> BTreeMap<String, String> {
+    let own = [
+        ("alertname", name(notice.topic)),
+        ("severity", level(severity)),
+        ("owner", notice.owner.as_deref().unwrap_or("")),
+        ("topic", notice.topic.name()),
+    ];
+    let mut labels: BTreeMap<_, _> =
+        own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    for (name, value) in &notice.subject {
+        let mut name = label_name(name);
+        while labels.contains_key(&name) {
+            name.insert_str(0, "subject_");
+        }
+        labels.insert(name, cut(value, MAX_CHARACTERS));
+    }
+    labels.retain(|_, value| !value.is_empty());
+    labels
+}
+
+/// Letters, digits and `_`, no digit first: what every version takes.
+fn label_name(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let mut name: String = name.chars().map(letter).collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        name.insert(0, '_');
+    }
+    name
+}
+
+fn annotations(notice: &Notice) -> Value {
+    let facts: Vec<_> =
+        notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value)).collect();
+    let said = [
+        ("summary", one_line(&notice.title)),
+        ("description", notice.what.clone()),
+        ("advice", notice.advice.clone()),
+        ("facts", facts.join("\n")),
+    ];
+    let said = said.into_iter().filter(|(_, text)| !text.is_empty());
+    let said = said.map(|(name, text)| (name.to_owned(), cut(&text, MAX_CHARACTERS).into()));
+    Value::Object(said.collect::<Map<_, _>>())
+}
+
+const fn name(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Drift => "SegmentdDrift",
+        Topic::Source => "SegmentdSource",
+        Topic::Rollback => "SegmentdRollback",
+        Topic::Training => "SegmentdTraining",
+        Topic::Channel => "SegmentdChannel",
+        Topic::Test => "SegmentdTest",
+    }
+}
+
+/// In the words that are customary there.
+const fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Notice => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    }
+}

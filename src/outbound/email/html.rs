@@ -1,0 +1,123 @@
+//! The HTML of a mail: tables and inline styles, as mail clients drop the rest.
+
+use std::fmt::Write as _;
+
+use super::{PICTURE_ID, since};
+use crate::domain::alert::{Bar, Notice, State};
+use crate::domain::drift::{Severity, escaped};
+use crate::outbound::text::{one_line, percent, standing};
+
+/// Of a bar that is the whole, in pixels.
+const BAR_PIXELS: f64 = 160.0;
+const BEFORE: &str = "#7b8794";
+const NOW: &str = "#c2410c";
+const CELL: &str = "padding:2px 12px 2px 0;text-align:left;vertical-align:top";
+const BODY: &str = "font-family:sans-serif;font-size:14px;line-height:1.4;color:#1f2933;\
+    background-color:#ffffff;margin:0;padding:16px";
+
+pub fn html(notice: &Notice) -> String {
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body style=\"{BODY}\">\n\
+         <p style=\"margin:0 0 8px\"><span style=\"background-color:{colour};color:#ffffff;\
+         padding:2px 8px;font-weight:bold\">{standing}</span></p>\n\
+         <h1 style=\"font-size:18px;margin:0 0 12px\">{title}</h1>\n",
+        title = line(&notice.title),
+        colour = colour(notice),
+        standing = standing(notice),
+    );
+    for part in [&notice.what, &notice.advice] {
+        paragraphs(&mut page, part);
+    }
+    facts(&mut page, notice);
+    if let Some(picture) = &notice.picture {
+        if !picture.bars.is_empty() {
+            bars(&mut page, &picture.bars);
+        }
+        // Without words in place of it: the table above says the same.
+        let _ = writeln!(
+            page,
+            "<p><img src=\"cid:{PICTURE_ID}\" alt=\"\" style=\"max-width:100%;border:0\"></p>"
+        );
+    }
+    let since: Vec<_> = since(notice).iter().map(|said| line(said)).collect();
+    let _ = writeln!(page, "<p style=\"color:#52606d\">{}</p>", since.join("<br>"));
+    if let Some(link) = notice.link.as_deref().filter(|link| is_web(link)) {
+        let link = escaped(link);
+        let _ = writeln!(page, "<p><a href=\"{link}\">{link}</a></p>");
+    }
+    page.push_str("</body>\n</html>\n");
+    page
+}
+
+fn line(text: &str) -> String {
+    escaped(&one_line(text))
+}
+
+/// No other address is made one to click.
+fn is_web(link: &str) -> bool {
+    link.starts_with("https://") || link.starts_with("http://")
+}
+
+fn colour(notice: &Notice) -> &'static str {
+    match (notice.state, notice.severity) {
+        (State::Resolved, _) => "#2f855a",
+        (State::Firing, Severity::Notice) => "#2b6cb0",
+        (State::Firing, Severity::Warning) => "#b7791f",
+        (State::Firing, Severity::Critical) => "#c53030",
+    }
+}
+
+// Writing to a string cannot fail.
+
+fn paragraphs(page: &mut String, text: &str) {
+    for part in text.split("\n\n").map(str::trim).filter(|part| !part.is_empty()) {
+        let lines: Vec<_> = part.lines().map(line).collect();
+        let _ = writeln!(page, "<p style=\"margin:0 0 12px\">{}</p>", lines.join("<br>"));
+    }
+}
+
+fn facts(page: &mut String, notice: &Notice) {
+    if notice.facts.is_empty() {
+        return;
+    }
+    page.push_str("<table cellpadding=\"0\" cellspacing=\"0\" style=\"margin:0 0 12px\">\n");
+    for fact in &notice.facts {
+        let (name, value) = (line(&fact.name), line(&fact.value));
+        let _ = writeln!(
+            page,
+            "<tr><th style=\"{CELL};font-weight:normal;color:#52606d\">{name}</th>\
+             <td style=\"{CELL}\">{value}</td></tr>"
+        );
+    }
+    page.push_str("</table>\n");
+}
+
+fn bars(page: &mut String, bars: &[Bar]) {
+    page.push_str("<table cellpadding=\"0\" cellspacing=\"0\" style=\"margin:0 0 12px\">\n");
+    let _ = writeln!(
+        page,
+        "<tr><th style=\"{CELL}\"></th><th style=\"{CELL};color:{BEFORE}\">before</th>\
+         <th style=\"{CELL};color:{NOW}\">now</th><th style=\"{CELL}\"></th></tr>"
+    );
+    for bar in bars {
+        let (label, before, now) = (line(&bar.label), percent(bar.before), percent(bar.now));
+        let drawn = drawn(bar.before, BEFORE) + &drawn(bar.now, NOW);
+        let _ = writeln!(
+            page,
+            "<tr><td style=\"{CELL}\">{label}</td><td style=\"{CELL}\">{before}</td>\
+             <td style=\"{CELL}\">{now}</td><td style=\"{CELL}\">{drawn}</td></tr>"
+        );
+    }
+    page.push_str("</table>\n");
+}
+
+/// A cell of a table of its own: what every client gives a width and a colour.
+fn drawn(share: f64, colour: &str) -> String {
+    let pixels = (BAR_PIXELS * share.clamp(0.0, 1.0)).round().max(1.0);
+    format!(
+        "<table cellpadding=\"0\" cellspacing=\"0\"><tr><td width=\"{pixels}\" height=\"8\" \
+         bgcolor=\"{colour}\" style=\"width:{pixels}px;height:8px;font-size:1px;line-height:8px\">\
+         &nbsp;</td></tr></table>"
+    )
+}

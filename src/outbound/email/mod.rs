@@ -1,0 +1,122 @@
+//! Mail: text and HTML of the same content, the figures as a table that every mail
+//! client shows, and the drawing for those that can.
+
+mod html;
+mod transport;
+
+use std::time::{Duration, SystemTime};
+
+use lettre::Address;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+
+use super::text::{bars, headline};
+use crate::domain::alert::{Notice, Picture, State};
+use crate::domain::time::Timestamp;
+pub use html::html;
+pub(super) use transport::Mailer;
+
+/// Why a mail cannot be made or brought on its way.
+#[derive(Debug, thiserror::Error)]
+pub enum MailError {
+    #[error("{0}")]
+    Address(#[from] lettre::address::AddressError),
+    #[error("{0}")]
+    Message(#[from] lettre::error::Error),
+    #[error("{0}")]
+    ContentType(#[from] lettre::message::header::ContentTypeErr),
+    #[error("{0}")]
+    Tls(#[from] lettre::transport::smtp::Error),
+}
+
+/// Of the drawing within the mail.
+const PICTURE_ID: &str = "picture";
+
+/// The whole mail. Its id is that of the delivery, so that one that comes twice can be
+/// told; both mails of an alert refer to the same id, so that clients show them as one
+/// conversation.
+pub fn mail(
+    from: &Address,
+    to: &[String],
+    notice: &Notice,
+    now: Timestamp,
+) -> Result<lettre::Message, MailError> {
+    let domain = from.domain();
+    let conversation = format!("<alert.{}@{domain}>", id(&notice.alert_id));
+    let millis = u64::try_from(now.millis()).unwrap_or(0);
+    let mut mail = lettre::Message::builder()
+        .from(Mailbox::new(Some("segmentd".to_owned()), from.clone()))
+        .subject(headline(notice))
+        .date(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
+        .message_id(Some(format!("<{}@{domain}>", id(&notice.delivery_id))))
+        .references(conversation.clone());
+    if notice.state == State::Resolved {
+        mail = mail.in_reply_to(conversation);
+    }
+    for (name, value) in [
+        // Or an absence notice would answer.
+        (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()),
+        (HeaderName::new_from_ascii_str("X-Auto-Response-Suppress"), "All".to_owned()),
+        (HeaderName::new_from_ascii_str("List-Id"), format!("segmentd alerts <alerts.{domain}>")),
+    ] {
+        mail = mail.raw_header(HeaderValue::new(name, value));
+    }
+    for address in to {
+        mail = mail.to(Mailbox::new(None, address.parse()?));
+    }
+    Ok(mail.multipart(content(notice)?)?)
+}
+
+fn content(notice: &Notice) -> Result<MultiPart, MailError> {
+    let alternatives = MultiPart::alternative().singlepart(SinglePart::plain(text(notice)));
+    let html = SinglePart::html(html(notice));
+    let Some(picture) = &notice.picture else {
+        return Ok(alternatives.singlepart(html));
+    };
+    let inline = Attachment::new_inline(PICTURE_ID.to_owned());
+    let related =
+        MultiPart::related().singlepart(html).singlepart(inline.body(picture.svg.clone(), svg()?));
+    // Clients that do not draw it in the text offer it as a file.
+    let attached = Attachment::new("picture.svg".to_owned());
+    Ok(MultiPart::mixed()
+        .multipart(alternatives.multipart(related))
+        .singlepart(attached.body(picture.svg.clone(), svg()?)))
+}
+
+fn svg() -> Result<ContentType, MailError> {
+    Ok(ContentType::parse("image/svg+xml")?)
+}
+
+/// `name` as the left side of a message id.
+fn id(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    name.chars().map(|c| if is_plain(c) { c } else { '-' }).take(200).collect()
+}
+
+/// The alternative without any HTML.
+pub fn text(notice: &Notice) -> String {
+    let mut parts = vec![headline(notice)];
+    parts.extend([&notice.what, &notice.advice].map(|part| part.trim().to_owned()));
+    let facts: Vec<_> =
+        notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value)).collect();
+    parts.push(facts.join("\n"));
+    if let Some(Picture { bars: shown, .. }) = &notice.picture
+        && !shown.is_empty()
+    {
+        parts.push(bars(shown));
+    }
+    parts.push(since(notice).join("\n"));
+    parts.extend(notice.link.clone());
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n\n") + "\n"
+}
+
+/// Whose it is, and from when to when.
+fn since(notice: &Notice) -> Vec<String> {
+    let mut lines: Vec<_> = notice.owner.iter().map(|owner| format!("Owner: {owner}")).collect();
+    lines.push(format!("Since: {}", notice.started_at));
+    if notice.state == State::Resolved {
+        lines.push(format!("Until: {}", notice.at));
+    }
+    lines
+}

@@ -1,0 +1,96 @@
+//! The way to the mail server of the settings.
+
+use std::fmt;
+use std::time::Duration;
+
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Response;
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::{MailError, mail};
+use crate::config::Mail;
+use crate::domain::alert::Notice;
+use crate::domain::time::Timestamp;
+use crate::outbound::{ANSWER_CHARACTERS, Receipt, SendError, text};
+
+#[derive(Clone)]
+pub(crate) struct Mailer {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Address,
+    timeout: Duration,
+}
+
+/// Says nothing of the server: its address may hold a password.
+impl fmt::Debug for Mailer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailer").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
+impl Mailer {
+    pub(crate) fn new(settings: &Mail, timeout: Duration) -> Result<Self, MailError> {
+        let from: Address = settings.from.parse()?;
+        let url = settings.server.expose();
+        let host = url.host_str().unwrap_or_default();
+        let credentials = credentials(url);
+        let tls = TlsParameters::new_rustls(host.to_owned())?;
+        let (tls, port) = match (url.scheme(), &credentials) {
+            ("smtps", _) => (Tls::Wrapper(tls), 465),
+            // A password goes nowhere in the clear.
+            (_, Some(_)) => (Tls::Required(tls), 587),
+            (_, None) => (Tls::Opportunistic(tls), 25),
+        };
+        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
+            .port(url.port().unwrap_or(port))
+            .tls(tls)
+            .hello_name(ClientId::Domain(from.domain().to_owned()))
+            .timeout(Some(timeout));
+        if let Some(credentials) = credentials {
+            transport = transport.credentials(credentials);
+        }
+        Ok(Self { transport: transport.build(), from, timeout })
+    }
+
+    /// One mail to all: who is refused is refused for all of them, and all are tried again.
+    pub(crate) async fn send(
+        &self,
+        to: &[String],
+        notice: &Notice,
+        now: Timestamp,
+    ) -> Result<Receipt, SendError> {
+        let mail = mail(&self.from, to, notice, now)
+            .map_err(|error| SendError::forbidden(format!("no mail can be made: {error}")))?;
+        match tokio::time::timeout(self.timeout, self.transport.send(mail)).await {
+            Ok(Ok(response)) => {
+                Ok(Receipt { status: Some(response.code().into()), answer: answer(&response) })
+            }
+            Ok(Err(error)) => {
+                Err(SendError { status: error.status().map(u16::from), ..refusal(&error) })
+            }
+            Err(_) => {
+                let seconds = self.timeout.as_secs();
+                Err(SendError::temporary(format!("no mail server within {seconds} seconds")))
+            }
+        }
+    }
+}
+
+fn credentials(url: &Url) -> Option<Credentials> {
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let password = url.password().unwrap_or_default();
+    (!url.username().is_empty())
+        .then(|| Credentials::new(decoded(url.username()), decoded(password)))
+}
+
+fn answer(response: &Response) -> String {
+    let said = response.message().collect::<Vec<_>>().join(" ");
+    text::cut(&text::one_line(&said), ANSWER_CHARACTERS)
+}
+
+fn refusal(error: &lettre::transport::smtp::Error) -> SendError {
+    SendError::temporary(text::one_line(&error.to_string()))
+}

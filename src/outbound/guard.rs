@@ -1,0 +1,139 @@
+//! Which addresses may be reached: who may declare a channel must not reach with it
+//! what only this machine does (server-side request forgery).
+//!
+//! A name is looked up once, and the connection goes to what was looked up and
+//! checked, so that a name cannot answer differently the second time.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::Service;
+use url::{Host, Url};
+
+/// First address and length of the prefix. What IANA's registry of special addresses
+/// does not call globally reachable, and multicast.
+const NOT_PUBLIC: [([u8; 4], u8); 15] = [
+    ([0, 0, 0, 0], 8),
+    ([10, 0, 0, 0], 8),
+    ([100, 64, 0, 0], 10),
+    ([127, 0, 0, 0], 8),
+    ([169, 254, 0, 0], 16),
+    ([172, 16, 0, 0], 12),
+    ([192, 0, 0, 0], 24),
+    ([192, 0, 2, 0], 24),
+    ([192, 88, 99, 0], 24),
+    ([192, 168, 0, 0], 16),
+    ([198, 18, 0, 0], 15),
+    ([198, 51, 100, 0], 24),
+    ([203, 0, 113, 0], 24),
+    ([224, 0, 0, 0], 4),
+    ([240, 0, 0, 0], 4),
+];
+
+/// Global unicast: of IPv6 nothing else is public.
+const GLOBAL_V6: (u128, u8) = (0x2000 << 112, 3);
+
+/// What is not public within it.
+const NOT_PUBLIC_V6: [(u128, u8); 4] = [
+    // Of the IETF's protocols, Teredo among them.
+    (0x2001 << 112, 23),
+    (0x2001_0db8 << 96, 32),
+    // 6to4: the way to an IPv4 address, whichever.
+    (0x2002 << 112, 16),
+    (0x3fff << 112, 20),
+];
+
+/// NAT64: in a network without IPv4 its addresses stand behind this prefix.
+const NAT64: (u128, u8) = (0x0064_ff9b << 96, 96);
+
+/// Whether the address is one of the public Internet.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let address = u128::from(address.to_bits()) << 96;
+    let is_in = |(first, length): &([u8; 4], u8)| {
+        shares(address, u128::from(u32::from_be_bytes(*first)) << 96, *length)
+    };
+    !NOT_PUBLIC.iter().any(is_in)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let bits = address.to_bits();
+    if shares(bits, NAT64.0, NAT64.1) {
+        let [.., a, b, c, d] = address.octets();
+        return is_public_v4(Ipv4Addr::new(a, b, c, d));
+    }
+    let is_in = |(first, length): &(u128, u8)| shares(bits, *first, *length);
+    is_in(&GLOBAL_V6) && !NOT_PUBLIC_V6.iter().any(is_in)
+}
+
+/// Whether the first `length` bits are the same; none is asked for fewer than one.
+fn shares(one: u128, other: u128, length: u8) -> bool {
+    (one ^ other) >> (128 - u32::from(length)) == 0
+}
+
+/// The address, or each one of the name, is not public.
+#[derive(Debug)]
+pub(super) struct NotAllowed {
+    host: String,
+}
+
+impl fmt::Display for NotAllowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = &self.host;
+        write!(f, "{host} is no public address; see alerts.allow_private_addresses")
+    }
+}
+
+impl Error for NotAllowed {}
+
+/// An address that is written as one never comes to the [`Resolver`].
+pub(super) fn check_literal(url: &Url) -> Result<(), NotAllowed> {
+    let address: IpAddr = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        Some(Host::Domain(_)) | None => return Ok(()),
+    };
+    if is_public(address) { Ok(()) } else { Err(NotAllowed { host: address.to_string() }) }
+}
+
+/// Looks up names, and knows only addresses that may be reached.
+#[derive(Debug, Clone)]
+pub(super) struct Resolver {
+    pub(super) allow_private: bool,
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            // The port is the connector's business.
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let is_known = !found.is_empty();
+            let mut allowed = found;
+            allowed.retain(|address| allow_private || is_public(address.ip()));
+            if allowed.is_empty() && is_known {
+                return Err(NotAllowed { host: name.as_str().to_owned() }.into());
+            }
+            Ok(allowed.into_iter())
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! One POST to an address that may be anything: bounded in time and in what is read,
+//! without redirects, proxies, cookies or connections that stay open.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use chrono::DateTime;
+use http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER, USER_AGENT};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::percent_decode_str;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::guard::{NotAllowed, Resolver, check_literal};
+use super::{ANSWER_CHARACTERS, Message, Receipt, SendError, SendErrorKind, text};
+use crate::domain::time::Timestamp;
+
+/// Read of an answer; the rest is not waited for.
+const ANSWER_BYTES: usize = 4 * ANSWER_CHARACTERS;
+/// The longest that a receiver may ask to be left alone.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+type Connector = HttpsConnector<HttpConnector<Resolver>>;
+
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    client: Client<Connector, Full<Bytes>>,
+    allow_private: bool,
+    timeout: Duration,
+}
+
+impl Http {
+    pub(super) fn new(allow_private: bool, timeout: Duration) -> Result<Self, rustls::Error> {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver { allow_private });
+        // Or it refuses https.
+        tcp.enforce_http(false);
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        // Alerts are rare: an old connection would be a dead one.
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Self { client, allow_private, timeout })
+    }
+
+    pub(super) async fn post(
+        &self,
+        url: Url,
+        message: Message,
+        now: Timestamp,
+    ) -> Result<Receipt, SendError> {
+        if !self.allow_private {
+            check_literal(&url).map_err(|error| SendError::forbidden(error.to_string()))?;
+        }
+        let request = request(url, message)
+            .map_err(|error| SendError::forbidden(format!("no request can be made: {error}")))?;
+        let deadline = Instant::now() + self.timeout;
+        let response = match timeout_at(deadline, self.client.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(failure(&error)),
+            Err(_) => {
+                let seconds = self.timeout.as_secs();
+                return Err(SendError::temporary(format!("no answer within {seconds} seconds")));
+            }
+        };
+        let (head, body) = response.into_parts();
+        let answer = read(body, deadline).await;
+        verdict(head.status, &head.headers, answer, now)
+    }
+}
+
+/// The name and the password of the address go as Basic.
+fn request(mut url: Url, message: Message) -> Result<Request<Full<Bytes>>, http::Error> {
+    let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| {
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (name, password) = (decoded(url.username()), decoded(url.password().unwrap_or("")));
+        format!("Basic {}", BASE64.encode(format!("{name}:{password}")))
+    });
+    // These fail for addresses without a host only.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    let agent = concat!("segmentd/", env!("CARGO_PKG_VERSION"));
+    let mut request = Request::post(url.as_str()).header(USER_AGENT, agent);
+    if let Some(credentials) = credentials {
+        request = request.header(AUTHORIZATION, credentials);
+    }
+    for (name, value) in message.headers {
+        request = request.header(name, value);
+    }
+    request.body(Full::new(message.body.into()))
+}
+
+/// The beginning of an answer. What fails here fails nothing: the status is known.
+async fn read(mut body: impl BodyExt<Data = Bytes> + Unpin, deadline: Instant) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < ANSWER_BYTES
+        && let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await
+    {
+        if let Ok(data) = frame.into_data() {
+            bytes.extend_from_slice(&data[..data.len().min(ANSWER_BYTES)]);
+        }
+    }
+    text::cut(&text::one_line(&String::from_utf8_lossy(&bytes)), ANSWER_CHARACTERS)
+}
+
+fn verdict(
+    status: StatusCode,
+    headers: &HeaderMap,
+    answer: String,
+    now: Timestamp,
+) -> Result<Receipt, SendError> {
+    let code = Some(status.as_u16());
+    if status.is_success() {
+        return Ok(Receipt { status: code, answer });
+    }
+    let kind = match status {
+        StatusCode::GONE => SendErrorKind::Gone,
+        _ => SendErrorKind::Temporary,
+    };
+    let retry_after = match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now))
+        }
+        _ => None,
+    };
+    Err(SendError { kind, status: code, answer, retry_after })
+}
+
+/// Seconds, or a date of HTTP.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let asked = if value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has are more than the longest too.
+        value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+    } else {
+        let until = DateTime::parse_from_rfc2822(value).ok()?.timestamp_millis();
+        Duration::from_millis(u64::try_from(until - now.millis()).unwrap_or(0))
+    };
+    Some(asked.min(MAX_RETRY_AFTER))
+}
+
+fn failure(error: &(dyn Error + 'static)) -> SendError {
+    let chain = || {
+        std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| Error::source(*error))
+    };
+    if let Some(refused) = chain().find_map(|error| error.downcast_ref::<NotAllowed>()) {
+        return SendError::forbidden(refused.to_string());
+    }
+    let whole: Vec<_> = chain().map(ToString::to_string).collect();
+    SendError::temporary(whole.join(": "))
+}

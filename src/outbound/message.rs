@@ -1,0 +1,14 @@
+//! What is posted to a receiver.
+
+/// A body and the headers that belong to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    pub fn new(content_type: &str, body: Vec<u8>) -> Self {
+        Self { headers: vec![("content-type", content_type.to_owned())], body }
+    }
+}

@@ -1,0 +1,97 @@
+//! A message for an incoming webhook of Slack: blocks, and the same as text for what
+//! knows no blocks (notifications, Mattermost, Rocket.Chat).
+
+use serde_json::{Value, json};
+
+use super::text::{bars, headline, one_line};
+use crate::domain::alert::{Fact, Notice};
+
+/// Slack refuses the whole message where one of these is passed.
+const HEADER_CHARACTERS: usize = 150;
+const SECTION_CHARACTERS: usize = 3000;
+const FIELD_CHARACTERS: usize = 2000;
+const FIELDS: usize = 10;
+/// Around a table, so that its letters have one width.
+const FENCE: &str = "```";
+
+pub fn message(notice: &Notice) -> Value {
+    let header = escaped(&headline(notice), HEADER_CHARACTERS);
+    let said = escaped(&said(notice), SECTION_CHARACTERS);
+    let mut blocks =
+        vec![json!({ "type": "header", "text": { "type": "plain_text", "text": header } })];
+    let section = |text: &str| json!({ "type": "section", "text": mrkdwn(text) });
+    if !said.is_empty() {
+        blocks.push(section(&said));
+    }
+    if !notice.facts.is_empty() {
+        let fields: Vec<_> =
+            notice.facts.iter().take(FIELDS).map(|fact| mrkdwn(&field(fact))).collect();
+        blocks.push(json!({ "type": "section", "fields": fields }));
+    }
+    if let Some(picture) = notice.picture.as_ref().filter(|picture| !picture.bars.is_empty()) {
+        let table = bars(&picture.bars).replace('`', "'");
+        let table = escaped(table.trim_end(), SECTION_CHARACTERS - 2 * FENCE.len() - 2);
+        blocks.push(section(&format!("{FENCE}\n{table}\n{FENCE}")));
+    }
+    let context = context(notice);
+    blocks.push(json!({ "type": "context", "elements": [mrkdwn(&context)] }));
+    let text: Vec<_> =
+        [header, said, context].into_iter().filter(|part| !part.is_empty()).collect();
+    json!({ "text": text.join("\n"), "blocks": blocks })
+}
+
+fn mrkdwn(text: &str) -> Value {
+    json!({ "type": "mrkdwn", "text": text })
+}
+
+fn said(notice: &Notice) -> String {
+    let parts = [notice.what.trim(), notice.advice.trim()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+fn field(fact: &Fact) -> String {
+    let name = escaped(&one_line(&fact.name), FIELD_CHARACTERS / 4);
+    let value = escaped(&one_line(&fact.value), FIELD_CHARACTERS / 2);
+    format!("*{name}*\n{value}")
+}
+
+/// Whose it is, since when, and where there is more.
+fn context(notice: &Notice) -> String {
+    let mut parts = vec![format!("since {}", notice.started_at)];
+    if let Some(owner) = &notice.owner {
+        parts.insert(0, format!("owner: {}", escaped(&one_line(owner), FIELD_CHARACTERS / 4)));
+    }
+    // A bar or a bracket would end the address.
+    let is_whole = |link: &&String| !link.contains(['|', '<', '>', ' ']);
+    if let Some(link) = notice.link.as_ref().filter(is_whole) {
+        // Half an address leads nowhere.
+        let escaped = escaped(link, usize::MAX);
+        if escaped.len() <= FIELD_CHARACTERS / 2 {
+            parts.push(format!("<{escaped}|more>"));
+        }
+    }
+    parts.join(" · ")
+}
+
+/// At most `most` characters in which nothing is a link, a mention or a command.
+fn escaped(text: &str, most: usize) -> String {
+    let mut escaped = String::new();
+    let mut length = 0;
+    for c in text.chars() {
+        let mut letter = [0; 4];
+        let written = match c {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            c => &*c.encode_utf8(&mut letter),
+        };
+        length += written.chars().count();
+        // Room for the ellipsis: what is left out must be seen.
+        if length >= most {
+            escaped.push('…');
+            break;
+        }
+        escaped.push_str(written);
+    }
+    escaped
+}

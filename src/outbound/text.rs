@@ -1,0 +1,64 @@
+//! Words and figures as receivers show them.
+
+use std::fmt::Write as _;
+
+use crate::domain::alert::{Bar, Notice, State};
+
+/// The longest label of a bar that stands in a line with others.
+const LABEL_CHARACTERS: usize = 24;
+/// Of a bar that is the whole.
+const BAR_CHARACTERS: f64 = 20.0;
+
+/// At most `most` characters, the last an ellipsis where some are left out.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// Without line breaks and other control characters.
+pub(super) fn one_line(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// `[critical] Spend in 30 days drifted`, `[resolved] …`.
+pub(super) fn headline(notice: &Notice) -> String {
+    format!("[{}] {}", standing(notice), one_line(&notice.title))
+}
+
+/// How severe it is, or that it is over.
+pub(super) fn standing(notice: &Notice) -> &'static str {
+    match notice.state {
+        State::Firing => notice.severity.name(),
+        State::Resolved => "resolved",
+    }
+}
+
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// Shares before and now, in lines for letters of one width.
+pub(super) fn bars(bars: &[Bar]) -> String {
+    let mut lines = format!("{:LABEL_CHARACTERS$} {:>8} {:>8}\n", "", "before", "now");
+    for bar in bars {
+        let label = cut(&one_line(&bar.label), LABEL_CHARACTERS);
+        let (before, now) = (percent(bar.before), percent(bar.now));
+        let drawn = "#".repeat(length(bar.now));
+        let line = format!("{label:LABEL_CHARACTERS$} {before:>8} {now:>8}  {drawn}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{}", line.trim_end());
+    }
+    lines
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from 0 to the longest bar"
+)]
+fn length(share: f64) -> usize {
+    (BAR_CHARACTERS * share.clamp(0.0, 1.0)).round() as usize
+}

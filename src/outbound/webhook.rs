@@ -1,0 +1,146 @@
+//! Standard Webhooks 1.0.0, and `CloudEvents` 1.0.2 over HTTP in both modes, signed
+//! the same way.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::Message;
+use super::text::cut;
+use crate::domain::alert::{Bar, Envelope, Fact, Notice, SigningKey};
+use crate::domain::time::Timestamp;
+
+/// Standard Webhooks want messages below 20 kB.
+const MAX_BYTES: usize = 20_000;
+
+/// What may be said, in characters a text and items a list: the first in which all
+/// fits. The last always does.
+const ROOMS: [Room; 4] = [
+    Room { characters: 4000, items: 100 },
+    Room { characters: 1000, items: 40 },
+    Room { characters: 250, items: 15 },
+    Room { characters: 40, items: 10 },
+];
+
+#[derive(Clone, Copy)]
+struct Room {
+    characters: usize,
+    items: usize,
+}
+
+/// What `CloudEvents` have encoded in headers, beside controls and what is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// The request, signed by each of the `keys`.
+pub fn message(format: Envelope, keys: &[SigningKey], notice: &Notice, now: Timestamp) -> Message {
+    let mut message = match format {
+        Envelope::Standard => Message::new(
+            "application/json",
+            fitted(|room| {
+                json!({
+                    "type": notice.event_type(),
+                    "timestamp": notice.at,
+                    "data": data(notice, room),
+                })
+            }),
+        ),
+        Envelope::CloudeventsBinary => {
+            let mut message = Message::new("application/json", fitted(|room| data(notice, room)));
+            let encoded = |value: &str| utf8_percent_encode(value, ENCODED).to_string();
+            message.headers.extend([
+                ("ce-specversion", "1.0".to_owned()),
+                ("ce-id", encoded(&notice.delivery_id)),
+                ("ce-source", encoded(&source(notice))),
+                ("ce-type", encoded(&notice.event_type())),
+                ("ce-time", notice.at.to_string()),
+                ("ce-subject", encoded(&cut(&notice.key, ROOMS[1].characters))),
+            ]);
+            message
+        }
+        Envelope::CloudeventsStructured => Message::new(
+            "application/cloudevents+json; charset=utf-8",
+            fitted(|room| {
+                json!({
+                    "specversion": "1.0",
+                    "id": notice.delivery_id,
+                    "source": source(notice),
+                    "type": notice.event_type(),
+                    "time": notice.at,
+                    "subject": cut(&notice.key, room.characters),
+                    "datacontenttype": "application/json",
+                    "data": data(notice, room),
+                })
+            }),
+        ),
+    };
+    sign(&mut message, keys, &notice.delivery_id, now);
+    message
+}
+
+fn sign(message: &mut Message, keys: &[SigningKey], id: &str, now: Timestamp) {
+    let seconds = now.millis().div_euclid(1000);
+    let mut signed = format!("{id}.{seconds}.").into_bytes();
+    signed.extend_from_slice(&message.body);
+    let signatures: Vec<_> = keys.iter().map(|key| key.sign(&signed)).collect();
+    message.headers.extend([
+        ("webhook-id", id.to_owned()),
+        ("webhook-timestamp", seconds.to_string()),
+        ("webhook-signature", signatures.join(" ")),
+    ]);
+}
+
+/// Where it comes from: the server that the link is of, as another one may number its
+/// messages the same way.
+fn source(notice: &Notice) -> String {
+    let link = notice.link.as_deref().and_then(|link| Url::parse(link).ok());
+    match link.map(|link| link.origin()).filter(url::Origin::is_tuple) {
+        Some(origin) => origin.ascii_serialization(),
+        None => "segmentd".to_owned(),
+    }
+}
+
+fn fitted(render: impl Fn(Room) -> Value) -> Vec<u8> {
+    let mut body = Vec::new();
+    for room in ROOMS {
+        body = render(room).to_string().into_bytes();
+        if body.len() < MAX_BYTES {
+            break;
+        }
+    }
+    body
+}
+
+/// The alert. The drawing is left out, as it takes more than all the rest: its bars
+/// are there, and `link` says where it is.
+fn data(notice: &Notice, room: Room) -> Value {
+    let text = |text: &str| cut(text, room.characters);
+    let fact = |fact: &Fact| json!({ "name": text(&fact.name), "value": text(&fact.value) });
+    let facts: Vec<_> = notice.facts.iter().take(room.items).map(fact).collect();
+    let subject = notice.subject.iter().take(room.items);
+    let subject: serde_json::Map<_, _> =
+        subject.map(|(name, value)| (text(name), text(value).into())).collect();
+    // Some of the bars would tell another story.
+    let bars = notice.picture.as_ref().map(|picture| &picture.bars);
+    let bars = bars.filter(|bars| bars.len() <= room.items).map(|bars| {
+        let bar =
+            |bar: &Bar| json!({ "label": text(&bar.label), "before": bar.before, "now": bar.now });
+        bars.iter().map(bar).collect::<Vec<_>>()
+    });
+    json!({
+        "alert_id": text(&notice.alert_id),
+        "key": text(&notice.key),
+        "topic": notice.topic,
+        "state": notice.state,
+        "severity": notice.severity,
+        "owner": notice.owner.as_deref().map(text),
+        "subject": subject,
+        "title": text(&notice.title),
+        "what": text(&notice.what),
+        "advice": text(&notice.advice),
+        "facts": facts,
+        "bars": bars,
+        "started_at": notice.started_at,
+        "at": notice.at,
+        "link": notice.link.as_deref().filter(|link| link.len() <= ROOMS[1].characters),
+    })
+}

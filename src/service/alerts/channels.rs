@@ -1,0 +1,231 @@
+//! Channels as people declare them: every change is checked, and written down with
+//! who made it.
+
+use std::collections::BTreeMap;
+
+use crate::domain::alert::{Notice, Route, State, Target, Topic, channel_key, webhook_secret};
+use crate::domain::drift::Severity;
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::secret::Secret;
+use crate::service::alerts::{Alerts, By, written};
+use crate::service::{ServiceError, random};
+use crate::store::channels::{self, ChannelRow};
+use crate::store::{StoreError, deliveries};
+
+/// Every alert looks at all of them.
+const MOST_CHANNELS: usize = 500;
+const MAX_NAME_CHARS: usize = 100;
+const MAX_OWNERS: usize = 1000;
+const MAX_AFTER_SECONDS: u32 = 30 * 86_400;
+/// The key of tests: they are sent one after the other, and wait for no alert.
+const TEST_KEY: &str = "test";
+
+/// A channel as it is asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub name: String,
+    /// `None`: as it is, where there is one.
+    pub target: Option<Target>,
+    pub route: Route,
+}
+
+/// A channel as it is now.
+#[derive(Debug)]
+pub struct Declared {
+    pub row: ChannelRow,
+    /// The secret that was made for it: to be shown now, and never again.
+    pub generated: Option<Secret<String>>,
+}
+
+impl Alerts {
+    /// A webhook without a secret gets one.
+    pub async fn create_channel(&self, wanted: Wanted, by: &By) -> Result<Declared, ServiceError> {
+        let Some(target) = wanted.target.clone() else {
+            return Err(ServiceError::Invalid(Faults::one("target", "is missing")));
+        };
+        let (target, generated) = with_secret(target)?;
+        check(&wanted, &target)?;
+        if channels::all(self.db.read()).await?.len() >= MOST_CHANNELS {
+            let why = format!("there are {MOST_CHANNELS} channels already, the most there may be");
+            return Err(ServiceError::Conflict(why));
+        }
+        let row = ChannelRow {
+            channel_id: random::named::<8>("channel")?,
+            name: wanted.name,
+            target,
+            route: wanted.route,
+            created_at: self.clock.now(),
+            disabled: None,
+        };
+        // Commits together: the channel, and who made it.
+        let mut tx = self.db.begin().await?;
+        channels::insert(&mut tx, &row).await.map_err(taken)?;
+        self.record(&mut tx, ("channel", &row.channel_id), "create", &checked(by)?).await?;
+        tx.commit().await?;
+        Ok(Declared { row, generated })
+    }
+
+    /// Puts another in its place. A webhook keeps its secrets unless there are new ones.
+    pub async fn replace_channel(
+        &self,
+        channel_id: &str,
+        wanted: Wanted,
+        by: &By,
+    ) -> Result<Declared, ServiceError> {
+        let before = self.channel(channel_id).await?;
+        let (target, generated) = match wanted.target.clone() {
+            Some(target) => with_secret(keeping_secrets(target, &before.target))?,
+            None => (before.target.clone(), None),
+        };
+        check(&wanted, &target)?;
+        let row = ChannelRow { name: wanted.name, target, route: wanted.route, ..before };
+        // Commits together: the channel, and who changed it.
+        let mut tx = self.db.begin().await?;
+        if !channels::update(&mut tx, &row).await.map_err(taken)? {
+            return Err(unknown(channel_id));
+        }
+        self.record(&mut tx, ("channel", channel_id), "replace", &checked(by)?).await?;
+        tx.commit().await?;
+        Ok(Declared { row, generated })
+    }
+
+    /// With all that was sent to it, or is to be.
+    pub async fn delete_channel(&self, channel_id: &str, by: &By) -> Result<(), ServiceError> {
+        // Commits together: the end of the channel, of the alert about it, and who
+        // ended it.
+        let mut tx = self.db.begin().await?;
+        if !channels::delete(&mut tx, channel_id).await? {
+            return Err(unknown(channel_id));
+        }
+        self.resolve(&mut tx, &channel_key(channel_id), "the channel was deleted").await?;
+        self.record(&mut tx, ("channel", channel_id), "delete", &checked(by)?).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Once more changes nothing. What fires now is told soon.
+    pub async fn enable_channel(
+        &self,
+        channel_id: &str,
+        by: &By,
+    ) -> Result<ChannelRow, ServiceError> {
+        // Commits together: that it is used again, the end of the alert about it, and
+        // who did it.
+        let mut tx = self.db.begin().await?;
+        if channels::enable(&mut tx, channel_id).await? {
+            let why = format!("the channel was enabled by {}", by.who);
+            self.resolve(&mut tx, &channel_key(channel_id), &why).await?;
+            self.record(&mut tx, ("channel", channel_id), "enable", &checked(by)?).await?;
+            tx.announce_alerts().await?;
+            tx.commit().await?;
+        }
+        self.channel(channel_id).await
+    }
+
+    /// Sends a message that says that nothing happened; returns its id.
+    pub async fn test_channel(&self, channel_id: &str, by: &By) -> Result<String, ServiceError> {
+        let channel = self.channel(channel_id).await?;
+        refuse_disabled(&channel)?;
+        let now = self.clock.now();
+        let notice = Notice {
+            delivery_id: random::named::<16>("msg")?,
+            alert_id: random::named::<12>("test")?,
+            key: TEST_KEY.into(),
+            topic: Topic::Test,
+            state: State::Firing,
+            severity: Severity::Notice,
+            owner: None,
+            subject: BTreeMap::from([("channel".to_owned(), channel.name.clone())]),
+            title: format!("A test of channel {}", channel.name),
+            what: format!("Nothing happened: {} asked for a test.", by.who),
+            advice: "Nothing is to be done.".into(),
+            facts: Vec::new(),
+            picture: None,
+            started_at: now,
+            at: now,
+            link: self.settings.external_url.clone(),
+        };
+        // Commits together: the message, and who asked for it.
+        let mut tx = self.db.begin().await?;
+        crate::store::alerts::lock_key(&mut tx, TEST_KEY).await?;
+        deliveries::insert(&mut tx, channel_id, &notice, now).await?;
+        self.record(&mut tx, ("channel", channel_id), "test", &checked(by)?).await?;
+        tx.commit().await?;
+        Ok(notice.delivery_id)
+    }
+
+    pub async fn channel(&self, channel_id: &str) -> Result<ChannelRow, ServiceError> {
+        let found = channels::find(self.db.read(), channel_id).await?;
+        found.ok_or_else(|| unknown(channel_id))
+    }
+}
+
+pub(super) fn refuse_disabled(channel: &ChannelRow) -> Result<(), ServiceError> {
+    match &channel.disabled {
+        Some(disabled) => {
+            let why = format!("the channel is disabled ({}): enable it first", disabled.why);
+            Err(ServiceError::Conflict(why))
+        }
+        None => Ok(()),
+    }
+}
+
+fn unknown(channel_id: &str) -> ServiceError {
+    ServiceError::NotFound(format!("channel `{channel_id}`"))
+}
+
+fn taken(error: StoreError) -> ServiceError {
+    match error {
+        StoreError::Conflict { .. } => {
+            ServiceError::Conflict("another channel has this name".into())
+        }
+        error => error.into(),
+    }
+}
+
+fn checked(by: &By) -> Result<By, ServiceError> {
+    Ok(By { who: by.who.clone(), why: written("reason", &by.why)? })
+}
+
+/// A webhook that has none gets one.
+fn with_secret(mut target: Target) -> Result<(Target, Option<Secret<String>>), ServiceError> {
+    let mut generated = None;
+    if let Target::Webhook { secrets, .. } = &mut target
+        && secrets.is_empty()
+    {
+        let secret = webhook_secret(random::bytes()?);
+        secrets.push(secret.clone());
+        generated = Some(secret);
+    }
+    Ok((target, generated))
+}
+
+fn keeping_secrets(mut target: Target, before: &Target) -> Target {
+    if let (Target::Webhook { secrets, .. }, Target::Webhook { secrets: old, .. }) =
+        (&mut target, before)
+        && secrets.is_empty()
+    {
+        secrets.clone_from(old);
+    }
+    target
+}
+
+fn check(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
+    let mut faults = target.check().err().unwrap_or_default();
+    for fault in &mut faults.0 {
+        fault.path = format!("target.{}", fault.path);
+    }
+    let Wanted { name, route, .. } = wanted;
+    let length = name.chars().count();
+    if !(1..=MAX_NAME_CHARS).contains(&length) || name.chars().any(char::is_control) {
+        let problem = format!("must be 1 to {MAX_NAME_CHARS} characters, none of them control");
+        faults.push(Fault::new("name", problem));
+    }
+    if route.owners.len() > MAX_OWNERS || route.owners.iter().any(|owner| owner.contains('\0')) {
+        faults.push(Fault::new("owners", format!("must be at most {MAX_OWNERS}, without NUL")));
+    }
+    if route.after_seconds > MAX_AFTER_SECONDS {
+        let problem = format!("must be at most {MAX_AFTER_SECONDS}: is {}", route.after_seconds);
+        faults.push(Fault::new("after_seconds", problem));
+    }
+    faults.or(()).map_err(ServiceError::Invalid)
+}

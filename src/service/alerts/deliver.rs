@@ -1,0 +1,141 @@
+//! Sending what stands in the outbox.
+//!
+//! A message is claimed, sent, and then written off or put back: no transaction is
+//! open while a receiver takes its time. A replica that dies leaves its claim, which
+//! ends; so a message may come twice, and is never lost. One message a channel is
+//! under way, so a receiver that hangs holds up nobody but itself.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use crate::outbound::{Receipt, SendError, SendErrorKind, Sender};
+use crate::service::alerts::Alerts;
+use crate::service::error::Chain;
+use crate::service::{ServiceError, random};
+use crate::store::deliveries::{self, Attempt, Claim, Claimed};
+
+/// Messages under way at once, each to another channel.
+const MOST_AT_ONCE: usize = 64;
+/// Postgres may be away for a while.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Of what a receiver answers.
+const MAX_ANSWER_CHARS: usize = 500;
+
+#[derive(Debug)]
+pub struct Deliverer {
+    pub alerts: Arc<Alerts>,
+    pub sender: Arc<Sender>,
+}
+
+/// How sending once went.
+pub(super) struct Tried {
+    pub(super) attempt: Attempt,
+    /// `None`: the receiver has it.
+    pub(super) failure: Option<(SendErrorKind, Option<Duration>)>,
+}
+
+impl Deliverer {
+    /// Sends what is due, again and again, until `stopped`; then ends what is under
+    /// way.
+    pub async fn run(self, stopped: impl Future<Output = ()>) {
+        let mut stopped = pin!(stopped);
+        let mut under_way = FuturesUnordered::new();
+        let mut busy = BTreeSet::new();
+        let mut is_stopped = false;
+        while !is_stopped || !under_way.is_empty() {
+            let room = MOST_AT_ONCE - under_way.len();
+            if room > 0 && !is_stopped {
+                match self.claim(&busy, room).await {
+                    Ok(claimed) => {
+                        for claimed in claimed {
+                            busy.insert(claimed.1.channel_id.clone());
+                            under_way.push(self.deliver(claimed));
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = %Chain(&error), "deliveries: will be tried again");
+                    }
+                }
+            }
+            tokio::select! {
+                Some(channel) = under_way.next() => { busy.remove(&channel); }
+                () = self.alerts.wake.notified() => {}
+                () = tokio::time::sleep(self.alerts.settings.poll) => {}
+                () = &mut stopped, if !is_stopped => is_stopped = true,
+            }
+        }
+    }
+
+    /// Each with the token of its claim.
+    async fn claim(
+        &self,
+        busy: &BTreeSet<String>,
+        room: usize,
+    ) -> Result<Vec<(String, Claimed)>, ServiceError> {
+        let token = random::token::<8>()?;
+        let now = self.alerts.clock.now();
+        let held = i64::try_from(self.alerts.settings.claim.as_millis()).unwrap_or(i64::MAX);
+        let claim = Claim { token: &token, now, until: now.plus_millis(held) };
+        let busy: Vec<String> = busy.iter().cloned().collect();
+        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        // Commits alone: who is about to send what.
+        let mut tx = self.alerts.db.begin().await?;
+        let claimed = deliveries::claim(&mut tx, claim, &busy, room).await?;
+        tx.commit().await?;
+        Ok(claimed.into_iter().map(|claimed| (token.clone(), claimed)).collect())
+    }
+
+    /// Sends one, and writes down what came of it; its channel is free again then.
+    async fn deliver(&self, (token, claimed): (String, Claimed)) -> String {
+        let claim = self.alerts.settings.claim;
+        let started = Instant::now();
+        let tried = self.try_once(&claimed, claim).await;
+        // What was sent and is not written down is sent again.
+        loop {
+            match self.alerts.settle(&token, &claimed, &tried).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(
+                        delivery = claimed.delivery_id,
+                        error = %Chain(&error),
+                        "the outcome of a delivery could not be written down"
+                    );
+                    if started.elapsed() >= claim {
+                        break;
+                    }
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+        claimed.channel_id
+    }
+
+    async fn try_once(&self, claimed: &Claimed, claim: Duration) -> Tried {
+        let at = self.alerts.clock.now();
+        let started = Instant::now();
+        let sent = self.sender.send(&claimed.target, &claimed.notice, at);
+        // The sender has a time limit of its own; none outlasts the claim.
+        let sent = tokio::time::timeout(claim, sent).await.unwrap_or_else(|_| {
+            Err(SendError {
+                kind: SendErrorKind::Temporary,
+                status: None,
+                answer: "it took too long".into(),
+                retry_after: None,
+            })
+        });
+        let took_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let (status, answer, failure) = match sent {
+            Ok(Receipt { status, answer }) => (status, answer, None),
+            Err(error) => (error.status, error.answer, Some((error.kind, error.retry_after))),
+        };
+        let answer = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
+        let attempt = Attempt { at, is_taken: failure.is_none(), status, answer, took_millis };
+        Tried { attempt, failure }
+    }
+}

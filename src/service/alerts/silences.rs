@@ -1,0 +1,57 @@
+//! Silences as people declare them.
+
+use crate::domain::alert::Silence;
+use crate::domain::fault::Faults;
+use crate::domain::time::MILLIS_PER_DAY;
+use crate::service::alerts::{Alerts, By, written};
+use crate::service::{ServiceError, random};
+use crate::store::silences::{self, SilenceRow};
+
+/// What is never told again is not to be checked for.
+const MAX_DAYS: i64 = 366;
+
+impl Alerts {
+    /// What it covers is recorded and not told, until it ends.
+    pub async fn silence(&self, silence: Silence, by: &By) -> Result<SilenceRow, ServiceError> {
+        let now = self.clock.now();
+        let reason = written("reason", &by.why)?;
+        if reason.is_empty() {
+            let problem = "must say why this is not to be told";
+            return Err(ServiceError::Invalid(Faults::one("reason", problem)));
+        }
+        if silence.until <= now || silence.until > now.plus_millis(MAX_DAYS * MILLIS_PER_DAY) {
+            let problem = format!("must be within the next {MAX_DAYS} days: is {}", silence.until);
+            return Err(ServiceError::Invalid(Faults::one("until", problem)));
+        }
+        for (field, text) in [("owner", &silence.owner), ("key_prefix", &silence.key_prefix)] {
+            if let Some(text) = text {
+                written(field, text)?;
+            }
+        }
+        let row = SilenceRow {
+            silence_id: random::named::<8>("silence")?,
+            silence,
+            created_at: now,
+            created_by: by.who.clone(),
+            reason,
+        };
+        // Commits together: the silence, and who asked for it.
+        let mut tx = self.db.begin().await?;
+        silences::insert(&mut tx, &row).await?;
+        self.record(&mut tx, ("silence", &row.silence_id), "create", by).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    /// Ends it now: what fires and was not told is told soon.
+    pub async fn end_silence(&self, silence_id: &str, by: &By) -> Result<(), ServiceError> {
+        // Commits together: its end, and who ended it.
+        let mut tx = self.db.begin().await?;
+        if !silences::end(&mut tx, silence_id, self.clock.now()).await? {
+            let what = format!("silence `{silence_id}` in force");
+            return Err(ServiceError::NotFound(what));
+        }
+        self.record(&mut tx, ("silence", silence_id), "end", by).await?;
+        Ok(tx.commit().await?)
+    }
+}

@@ -1,0 +1,68 @@
+//! What time alone changes: an alert that nobody has acknowledged is told to others,
+//! a silence ends, a channel is new. And how things stand, for the metrics.
+
+use std::collections::BTreeMap;
+
+use crate::domain::alert::{Told, is_owed};
+use crate::service::ServiceError;
+use crate::service::alerts::Alerts;
+use crate::service::alerts::tell::told;
+use crate::store::alerts::{self, AlertRow};
+use crate::store::deliveries::SentRow;
+use crate::store::{channels, deliveries, silences};
+
+impl Alerts {
+    /// Tells what is to be told by now. Replicas may all look at once: who tells has
+    /// locked the key, and looked again.
+    pub async fn sweep(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let db = self.db.read();
+        let firing = alerts::firing(db).await?;
+        self.show(&firing).await?;
+        if firing.is_empty() {
+            return Ok(());
+        }
+        let mut channels = channels::all(db).await?;
+        channels.retain(|channel| channel.disabled.is_none());
+        let silences = silences::in_force(db, now).await?;
+        let silences: Vec<_> = silences.into_iter().map(|row| row.silence).collect();
+        let ids: Vec<String> = firing.iter().map(|alert| alert.alert_id.clone()).collect();
+        let mut sent: BTreeMap<String, Vec<SentRow>> = BTreeMap::new();
+        for row in deliveries::sent(db, &ids).await? {
+            sent.entry(row.alert_id.clone()).or_default().push(row);
+        }
+        for alert in &firing {
+            let told = told(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
+            let is_any = channels.iter().any(|channel| {
+                let told = told.get(&channel.channel_id).copied().unwrap_or(Told::Nothing);
+                let whom = (&*channel.channel_id, &channel.route);
+                is_owed(&alert.standing, whom, told, &silences, now)
+            });
+            if is_any {
+                self.tell_now(alert).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_now(&self, alert: &AlertRow) -> Result<(), ServiceError> {
+        // Commits together: a message to each channel that is to hear of it now.
+        let mut tx = self.db.begin().await?;
+        alerts::lock_key(&mut tx, &alert.standing.key).await?;
+        let latest = alerts::latest(&mut tx, &alert.standing.key).await?;
+        if let Some(latest) = latest.filter(|latest| latest.resolved.is_none()) {
+            self.tell(&mut tx, &latest, self.clock.now()).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn show(&self, firing: &[AlertRow]) -> Result<(), ServiceError> {
+        let metrics = &self.metrics.alerts;
+        metrics.show_firing(
+            firing.iter().map(|alert| (alert.standing.topic, alert.standing.severity)),
+        );
+        let oldest = deliveries::oldest_waiting(self.db.read()).await?;
+        metrics.show_oldest_waiting(oldest, self.clock.now());
+        Ok(())
+    }
+}

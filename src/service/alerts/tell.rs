@@ -1,0 +1,113 @@
+//! Who is to hear of an alert: messages into the outbox.
+
+use std::collections::BTreeMap;
+
+use crate::domain::alert::{Notice, Picture, State, Told, is_owed};
+use crate::domain::time::Timestamp;
+use crate::service::alerts::Alerts;
+use crate::service::{ServiceError, random};
+use crate::store::alerts::{self, AlertRow};
+use crate::store::channels::{self, ChannelRow};
+use crate::store::deliveries::{self, SentRow};
+use crate::store::{Tx, silences};
+
+impl Alerts {
+    /// Tells of an alert that fires to every channel that is to hear of it and has
+    /// not. The caller has locked its key.
+    pub(super) async fn tell(
+        &self,
+        tx: &mut Tx,
+        alert: &AlertRow,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        if alert.standing.is_untold {
+            return Ok(());
+        }
+        let silences = silences::in_force_now(tx, now).await?;
+        let silences: Vec<_> = silences.into_iter().map(|row| row.silence).collect();
+        let told = told(&deliveries::sent_now(tx, &alert.alert_id).await?);
+        let told = |channel: &ChannelRow| told.get(&channel.channel_id).copied();
+        let mut channels = channels::all_now(tx).await?;
+        channels.retain(|channel| {
+            let told = told(channel).unwrap_or(Told::Nothing);
+            let whom = (&*channel.channel_id, &channel.route);
+            channel.disabled.is_none() && is_owed(&alert.standing, whom, told, &silences, now)
+        });
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let picture = alerts::picture_now(tx, &alert.alert_id).await?;
+        for channel in channels {
+            // Who knows that it fires hears that it got worse.
+            let at = match told(&channel) {
+                Some(Told::Firing { .. }) => alert.last_seen_at,
+                Some(Told::Nothing) | None => alert.standing.fired_at,
+            };
+            let notice = self.notice(alert, State::Firing, at, picture.clone())?;
+            deliveries::insert(tx, &channel.channel_id, &notice, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells those who were told that the last alert of this key fires that it is
+    /// over, if it is. The caller has locked the key.
+    pub(super) async fn tell_end(
+        &self,
+        tx: &mut Tx,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        let Some(alert) = alerts::latest(tx, key).await? else { return Ok(()) };
+        let Some(resolved) = &alert.resolved else { return Ok(()) };
+        for (channel, told) in told(&deliveries::sent_now(tx, &alert.alert_id).await?) {
+            if told.hears_the_end() {
+                let mut notice = self.notice(&alert, State::Resolved, resolved.at, None)?;
+                notice.what = format!("It is over: {}. It was: {}", resolved.why, notice.what);
+                deliveries::insert(tx, &channel, &notice, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn notice(
+        &self,
+        alert: &AlertRow,
+        state: State,
+        at: Timestamp,
+        picture: Option<Picture>,
+    ) -> Result<Notice, ServiceError> {
+        let standing = &alert.standing;
+        Ok(Notice {
+            delivery_id: random::named::<16>("msg")?,
+            alert_id: alert.alert_id.clone(),
+            key: standing.key.clone(),
+            topic: standing.topic,
+            state,
+            severity: standing.severity,
+            owner: standing.owner.clone(),
+            subject: alert.subject.clone(),
+            title: alert.title.clone(),
+            what: alert.what.clone(),
+            advice: alert.advice.clone(),
+            facts: alert.facts.clone(),
+            picture,
+            started_at: alert.started_at,
+            at,
+            link: self.link(&alert.alert_id),
+        })
+    }
+
+    fn link(&self, alert_id: &str) -> Option<String> {
+        let url = self.settings.external_url.as_ref()?;
+        Some(format!("{url}/v1/alerts/{alert_id}"))
+    }
+}
+
+/// What each channel was told of one alert.
+pub(super) fn told(sent: &[SentRow]) -> BTreeMap<String, Told> {
+    let mut by_channel: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for row in sent {
+        by_channel.entry(&row.channel_id).or_default().push(row.sent);
+    }
+    by_channel.into_iter().map(|(channel, sent)| (channel.to_owned(), Told::of(sent))).collect()
+}

@@ -1,0 +1,63 @@
+//! A run that fails is told, and so is the next that does not.
+
+use std::collections::BTreeMap;
+
+use crate::domain::alert::{Fact, Topic};
+use crate::domain::drift::Severity;
+use crate::service::ServiceError;
+use crate::service::alerts::{Found, Voice};
+use crate::service::training::Training;
+use crate::store::Tx;
+use crate::store::runs::RunRow;
+
+/// Runs of the schedule, and those that somebody asked for, in order.
+const KEYS: [&str; 2] = ["training:request", "training:schedule"];
+
+impl Training {
+    /// Whoever tries something is there to see what comes of it.
+    pub(super) async fn tell_failure(
+        &self,
+        tx: &mut Tx,
+        run: &RunRow,
+        why: &str,
+    ) -> Result<(), ServiceError> {
+        if run.what_if {
+            return Ok(());
+        }
+        let is_scheduled = run.trigger == "schedule";
+        let which = if is_scheduled { "scheduled training run" } else { "training run" };
+        let fact = |name: &str, value: &str| Fact { name: name.into(), value: value.into() };
+        let found = Found {
+            key: KEYS[usize::from(is_scheduled)].into(),
+            topic: Topic::Training,
+            severity: Severity::Warning,
+            owner: None,
+            subject: BTreeMap::from([(
+                "trigger".to_owned(),
+                if is_scheduled { "schedule" } else { "request" }.to_owned(),
+            )]),
+            title: format!("A {which} failed"),
+            what: format!("No model was made: {why}."),
+            advice: "What is live stays so. See the run's error, mend its cause, and ask for \
+                     another run."
+                .into(),
+            facts: vec![
+                fact("Run", run.run_id.as_str()),
+                fact("Asked for by", &run.trigger),
+                fact("Stage", &run.stage),
+            ],
+            picture: None,
+        };
+        self.alerts.raise(tx, &found, Voice::Plain).await
+    }
+
+    pub(super) async fn tell_success(&self, tx: &mut Tx, run: &RunRow) -> Result<(), ServiceError> {
+        if run.what_if {
+            return Ok(());
+        }
+        for key in KEYS {
+            self.alerts.resolve(tx, key, &format!("run {} succeeded", run.run_id)).await?;
+        }
+        Ok(())
+    }
+}

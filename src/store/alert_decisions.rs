@@ -1,0 +1,58 @@
+//! Who changed what about alerts, and why.
+
+use crate::domain::time::Timestamp;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// One step that somebody took.
+#[derive(Debug, Clone)]
+pub struct AlertDecision {
+    pub step: String,
+    pub at: Timestamp,
+    pub by: String,
+    pub reason: String,
+}
+
+/// `about`: `channel`, `silence`, `alert` or `delivery`, and which one.
+pub async fn insert(
+    tx: &mut Tx,
+    (about, id): (&str, &str),
+    decision: &AlertDecision,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into alert_decision (about, about_id, step, decided_at, decided_by, reason)
+         values ($1, $2, $3, $4, $5, $6)",
+        about,
+        id,
+        decision.step,
+        to_sql(decision.at),
+        decision.by,
+        decision.reason,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// The latest about one thing, newest first.
+pub async fn about(
+    db: &ReadDb,
+    (about, id): (&str, &str),
+    limit: i64,
+) -> Result<Vec<AlertDecision>, StoreError> {
+    let rows = sqlx::query!(
+        "select step, decided_at, decided_by, reason from alert_decision
+         where about = $1 and about_id = $2 order by decision desc limit $3",
+        about,
+        id,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let decisions = rows.into_iter().map(|row| AlertDecision {
+        step: row.step,
+        at: from_sql(row.decided_at),
+        by: row.decided_by,
+        reason: row.reason,
+    });
+    Ok(decisions.collect())
+}

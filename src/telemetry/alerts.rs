@@ -1,0 +1,68 @@
+//! What fires, and whether people hear of it.
+
+use prometheus::{Gauge, GaugeVec, Opts, Registry};
+
+use super::Counters;
+use super::labels::{ChannelKind, DeliveryOutcome};
+use super::process::seconds_since_1970;
+use crate::domain::alert::Topic;
+use crate::domain::drift::Severity;
+use crate::domain::time::Timestamp;
+
+/// As of the last look at what is stored, which replicas share.
+#[derive(Debug)]
+pub struct Alerts {
+    firing: GaugeVec,
+    pub deliveries: Counters<(ChannelKind, DeliveryOutcome)>,
+    oldest_waiting: Gauge,
+    checked: Gauge,
+}
+
+impl Alerts {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let options = Opts::new("segmentd_alerts_firing", "Alerts that fire now.");
+        Ok(Self {
+            firing: super::register(registry, GaugeVec::new(options, &["topic", "severity"])?)?,
+            deliveries: Counters::new(
+                registry,
+                "segmentd_alert_deliveries_total",
+                "Attempts to send a message about an alert, by kind of channel. One that failed \
+                 is made again; one that is dead was the last.",
+            )?,
+            oldest_waiting: super::float_gauge(
+                registry,
+                "segmentd_alert_delivery_oldest_waiting_seconds",
+                "For how long the oldest message that has not been taken has been waiting; 0 \
+                 when none is.",
+            )?,
+            checked: super::float_gauge(
+                registry,
+                "segmentd_drift_last_check_timestamp_seconds",
+                "When any replica checked for drift last, in seconds since 1970.",
+            )?,
+        })
+    }
+
+    /// Topic and severity of each that fires.
+    pub fn show_firing(&self, firing: impl Iterator<Item = (Topic, Severity)>) {
+        let firing: Vec<_> = firing.collect();
+        for topic in Topic::ALL {
+            for severity in Severity::ALL {
+                let count = firing.iter().filter(|one| **one == (topic, severity)).count();
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                let labels = [topic.name(), severity.name()];
+                self.firing.with_label_values(&labels).set(f64::from(count));
+            }
+        }
+    }
+
+    pub fn show_oldest_waiting(&self, since: Option<Timestamp>, now: Timestamp) {
+        let waiting =
+            since.map_or(0.0, |since| seconds_since_1970(now) - seconds_since_1970(since));
+        self.oldest_waiting.set(waiting.max(0.0));
+    }
+
+    pub fn checked_at(&self, at: Timestamp) {
+        self.checked.set(seconds_since_1970(at));
+    }
+}
