@@ -11,6 +11,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod alert_target;
 mod algorithm_laws;
 mod algorithms;
 mod artifact;
@@ -38,7 +39,10 @@ mod lineage;
 mod minibatch;
 mod model;
 mod model_support;
+mod notices;
 mod observe;
+mod outbound;
+mod outbound_guard;
 mod quality;
 mod recheck;
 mod segment;
