@@ -157,7 +157,8 @@ fn verdict(
 /// Seconds, or a date of HTTP.
 fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
-    let asked = if value.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let asked = if is_number {
         // More digits than a number has are more than the longest too.
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {

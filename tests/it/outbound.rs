@@ -1,5 +1,6 @@
 //! Notices on their way to real servers of other people.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -13,6 +14,7 @@ use segmentd::service::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::notices::drifted;
+use crate::support::clients::{answers, python_venv};
 use crate::support::receiver::{Certified, Received, Receiver};
 
 fn sender(settings: &[(&str, &str)]) -> Sender {
@@ -87,6 +89,41 @@ async fn a_receiver_verifies_what_it_is_sent() {
         };
         assert_eq!(kind, "drift.firing");
         assert_eq!(data["key"], drifted().key);
+    }
+}
+
+#[tokio::test]
+async fn pypis_cloudevents_reads_both_modes() {
+    let Some(python) = python_venv("cloudevents", &["cloudevents==2.2.0"]) else { return };
+    let mut receiver = Receiver::start().await;
+    let sender = sender(&[INSIDE]);
+    let secret = webhook_secret([1; 32]);
+    let mut requests = Vec::new();
+    for format in ["cloudevents_binary", "cloudevents_structured"] {
+        let target = target(json!({
+            "kind": "webhook", "url": receiver.url("/"), "format": format,
+            "secrets": [secret.expose()],
+        }));
+        send(&sender, &target).await.unwrap();
+        let Received { headers, body, .. } = receiver.take().unwrap();
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        requests.push(json!({ "headers": headers.collect::<BTreeMap<_, _>>(), "body": body }));
+    }
+    let events = answers(&python, "cloudevents_reader.py", &[], &requests.into()).await;
+    let notice = drifted();
+    for event in events.as_array().unwrap() {
+        let expected = json!({
+            "specversion": "1.0", "id": notice.delivery_id, "type": "drift.firing",
+            "source": "https://segmentd.example.com", "subject": notice.key,
+            "time": notice.at.to_string(), "datacontenttype": "application/json",
+        });
+        let mut attributes = event["attributes"].clone();
+        // In the binary mode the type of the content is a header like any other.
+        attributes["datacontenttype"] = "application/json".into();
+        assert_eq!(attributes, expected);
+        assert_eq!(event["data"], events[0]["data"]);
+        assert_eq!(event["data"]["title"], notice.title);
     }
 }
 
@@ -169,6 +206,8 @@ async fn a_receiver_may_ask_to_be_left_alone() {
     assert_eq!(asked("Sun, 01 Mar 2026 05:00:00 GMT").await, Some(Duration::ZERO));
     assert_eq!(asked("99999999999999999999999").await, Some(Duration::from_hours(24)));
     assert_eq!(asked("soon").await, None);
+    assert_eq!(asked("").await, None);
+    assert_eq!(asked("-1").await, None);
 }
 
 #[tokio::test]
