@@ -25,7 +25,7 @@
 //! One noun has the same name in every level: events are `domain::event`,
 //! `store::events`, `service::intake`, `api::events`.
 //!
-//! # Six flows
+//! # Seven flows
 //!
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its
@@ -63,6 +63,13 @@
 //! (`service::observe`), and written down by the hour (`service::drift`,
 //! `store::drift`), where replicas add up. `domain::drift` tells what is certain and
 //! matters from what chance explains, and whose it is.
+//!
+//! **An alert.** `service::watch` checks for drift by the hour, and
+//! [`domain::drift::Alarm`] tells what comes back from what comes once. Whoever finds
+//! something calls `service::alerts` in its own transaction, which writes the alert and
+//! a message to each channel that is to hear of it ([`domain::alert`]). The deliverer
+//! claims what is due, [`outbound`] sends it, and a second transaction writes down what
+//! came of it: at least once, and in order by channel and key.
 //!
 //! **A score.** `api::score` → `domain::wire::rows` reads the body straight
 //! into feature rows → the lineup scores them. No database on the path.

@@ -208,3 +208,33 @@ fn the_environment_of_the_process_is_read() {
         .unwrap();
     assert!(copy.status.success(), "{}", String::from_utf8_lossy(&copy.stdout));
 }
+
+#[test]
+fn a_mail_server_is_a_secret_with_a_sender() {
+    let good = "[alerts]\nmail_server = 'smtps://user:hidden@mail.example.com'\n\
+        mail_from = 'segmentd@example.com'";
+    let config = load(good, [], &[]).unwrap();
+    let mail = config.outbound.mail.as_ref().unwrap();
+    assert_eq!(mail.server.expose().host_str(), Some("mail.example.com"));
+    assert!(!format!("{config:?}").contains("hidden"));
+    assert!(load("", [], &[]).unwrap().outbound.mail.is_none());
+
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("mail");
+    fs::write(&path, "smtp://mail.internal:2525\n").unwrap();
+    let environment = [
+        ("SEGMENTD_ALERTS__MAIL_SERVER_FILE", path.to_str().unwrap()),
+        ("SEGMENTD_ALERTS__MAIL_FROM", "segmentd@example.com"),
+    ];
+    let mail = load("", environment, &[]).unwrap().outbound.mail.unwrap();
+    assert_eq!(mail.server.expose().port(), Some(2525));
+
+    for server in ["https://hidden", "hidden", "smtp://", "smtp://:25", "smtp:///hidden"] {
+        let file = format!("[alerts]\nmail_server = '{server}'\nmail_from = 'nobody'");
+        let faults = faults_of_file(&file);
+        assert_eq!(faults.len(), 2, "{faults:#?}");
+        assert!(faults[0].starts_with("line 2: alerts.mail_server: is not an address such as"));
+        assert!(faults[1].starts_with("line 3: alerts.mail_from: `nobody` is not a mail address"));
+        assert!(!faults.concat().contains("hidden"), "{faults:#?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! How alerts leave the house.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -15,6 +16,8 @@ pub struct Outbound {
     pub allow_private_addresses: bool,
     /// For one try, from the look-up of the name to the end of the answer.
     pub timeout: Duration,
+    /// Certificates of authorities that are trusted beside the public ones.
+    pub ca_file: Option<PathBuf>,
     /// `None`: no mail is sent.
     pub mail: Option<Mail>,
 }
@@ -34,6 +37,7 @@ impl Outbound {
             allow_private_addresses: reader
                 .choice("alerts.allow_private_addresses", [("no", false), ("yes", true)]),
             timeout: reader.seconds("alerts.timeout_seconds", 1..=300),
+            ca_file: reader.path("alerts.ca_file"),
             mail: read_mail(reader),
         }
     }

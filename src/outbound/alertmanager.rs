@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::text::{cut, one_line};
+use super::text::{cut, facts, one_line};
 use crate::domain::alert::{Notice, State, Topic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
@@ -35,11 +35,11 @@ pub(super) fn address(mut root: Url) -> Url {
 /// What is posted when an alert fires, is told again, or is over.
 pub fn told(notice: &Notice, now: Timestamp) -> Value {
     let mut alerts = vec![alert(notice, notice.severity, now)];
-    // It fires since earlier: with another severity, maybe.
-    if notice.at > notice.started_at {
-        let others = SEVERITIES.into_iter().filter(|severity| *severity != notice.severity);
+    // It is told again because it is worse than it was.
+    if notice.state == State::Firing && notice.at > notice.started_at {
+        let less = SEVERITIES.into_iter().filter(|severity| *severity < notice.severity);
         let ended = Notice { state: State::Resolved, ..notice.clone() };
-        alerts.extend(others.map(|severity| alert(&ended, severity, now)));
+        alerts.extend(less.map(|severity| alert(&ended, severity, now)));
     }
     Value::Array(alerts)
 }
@@ -101,13 +101,11 @@ fn label_name(name: &str) -> String {
 }
 
 fn annotations(notice: &Notice) -> Value {
-    let facts: Vec<_> =
-        notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value)).collect();
     let said = [
         ("summary", one_line(&notice.title)),
         ("description", notice.what.clone()),
         ("advice", notice.advice.clone()),
-        ("facts", facts.join("\n")),
+        ("facts", facts(notice)),
     ];
     let said = said.into_iter().filter(|(_, text)| !text.is_empty());
     let said = said.map(|(name, text)| (name.to_owned(), cut(&text, MAX_CHARACTERS).into()));

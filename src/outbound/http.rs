@@ -17,6 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -40,11 +41,19 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(allow_private: bool, timeout: Duration) -> Result<Self, rustls::Error> {
+    /// `authorities` are trusted beside the public ones.
+    pub(super) fn new(
+        allow_private: bool,
+        authorities: &[CertificateDer<'static>],
+        timeout: Duration,
+    ) -> Result<Self, rustls::Error> {
         let mut tcp = HttpConnector::new_with_resolver(Resolver { allow_private });
         // Or it refuses https.
         tcp.enforce_http(false);
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for authority in authorities {
+            roots.add(authority.clone())?;
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -148,7 +157,8 @@ fn verdict(
 /// Seconds, or a date of HTTP.
 fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
-    let asked = if value.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let asked = if is_number {
         // More digits than a number has are more than the longest too.
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {

@@ -16,8 +16,11 @@ mod text;
 pub mod webhook;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use crate::config::Outbound;
@@ -40,6 +43,8 @@ pub struct Sender {
 pub enum OutboundError {
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    #[error("alerts.ca_file: {path} {problem}", path = path.display())]
+    Authorities { path: PathBuf, problem: String },
     #[error("the mail server cannot be used: {0}")]
     Mail(#[from] email::MailError),
 }
@@ -88,11 +93,18 @@ impl fmt::Debug for Sender {
 
 impl Sender {
     pub fn new(settings: &Outbound) -> Result<Self, OutboundError> {
-        let mailer = settings.mail.as_ref().map(|mail| Mailer::new(mail, settings.timeout));
-        Ok(Self {
-            http: Http::new(settings.allow_private_addresses, settings.timeout)?,
-            mailer: mailer.transpose()?,
-        })
+        let authorities = match &settings.ca_file {
+            Some(path) => authorities(path)
+                .map_err(|problem| OutboundError::Authorities { path: path.clone(), problem })?,
+            None => Vec::new(),
+        };
+        let mailer = settings
+            .mail
+            .as_ref()
+            .map(|mail| Mailer::new(mail, &authorities, settings.timeout))
+            .transpose()?;
+        let http = Http::new(settings.allow_private_addresses, &authorities, settings.timeout)?;
+        Ok(Self { http, mailer })
     }
 
     /// Sends once; how often and when is the caller's business.
@@ -149,6 +161,16 @@ impl Sender {
             None => return Err(SendError::forbidden("this target has no address")),
         };
         self.http.post(url, message, now).await
+    }
+}
+
+/// Every certificate of a PEM file, or what is wrong with it.
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err("holds no certificate".to_owned()),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(format!("cannot be read: {error}")),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::{bars, headline, one_line};
+use super::text::{bars, facts, headline, one_line};
 use crate::domain::alert::{Fact, Notice};
 
 /// Slack refuses the whole message where one of these is passed.
@@ -35,8 +35,9 @@ pub fn message(notice: &Notice) -> Value {
     }
     let context = context(notice);
     blocks.push(json!({ "type": "context", "elements": [mrkdwn(&context)] }));
-    let text: Vec<_> =
-        [header, said, context].into_iter().filter(|part| !part.is_empty()).collect();
+    let facts = escaped(&facts(notice), SECTION_CHARACTERS);
+    let mut text = vec![header, said, facts, context];
+    text.retain(|part| !part.is_empty());
     json!({ "text": text.join("\n"), "blocks": blocks })
 }
 

@@ -36,6 +36,12 @@ pub(super) fn standing(notice: &Notice) -> &'static str {
     }
 }
 
+/// `name: value`, a line each.
+pub(super) fn facts(notice: &Notice) -> String {
+    let lines = notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }

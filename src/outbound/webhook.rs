@@ -13,6 +13,9 @@ use crate::domain::time::Timestamp;
 /// Standard Webhooks want messages below 20 kB.
 const MAX_BYTES: usize = 20_000;
 
+/// A longer link is left out: half an address leads nowhere.
+const MAX_LINK_BYTES: usize = 500;
+
 /// What may be said, in characters a text and items a list: the first in which all
 /// fits. The last always does.
 const ROOMS: [Room; 4] = [
@@ -141,6 +144,6 @@ fn data(notice: &Notice, room: Room) -> Value {
         "bars": bars,
         "started_at": notice.started_at,
         "at": notice.at,
-        "link": notice.link.as_deref().filter(|link| link.len() <= ROOMS[1].characters),
+        "link": notice.link.as_deref().filter(|link| link.len() <= MAX_LINK_BYTES),
     })
 }

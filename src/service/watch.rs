@@ -19,6 +19,9 @@ use crate::store::alarms::{self, AlarmRow, Job};
 use crate::store::drift::Source;
 use crate::store::lease::{Held, Lease};
 
+/// A week: what has been so for longer is no news.
+const LOOK_BACK_HOURS: u32 = 168;
+
 #[derive(Debug)]
 pub struct Watcher {
     pub alerts: Arc<Alerts>,
@@ -150,6 +153,7 @@ impl Watcher {
         let history = if report.check.findings.is_empty() {
             Vec::new()
         } else {
+            let ask = Ask { hours: Some(LOOK_BACK_HOURS), ..ask };
             self.drift.history(&ask, Each::Hour).await?.1
         };
         Ok(Some(Checked { source, report, history }))

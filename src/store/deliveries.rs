@@ -209,12 +209,17 @@ pub async fn settle(
     Ok(settled.rows_affected() == 1)
 }
 
-/// Takes back all that waits for a channel.
+/// Takes back what waits for a channel, but for the end of what it was told of: that it
+/// hears once it is used again.
 pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u64, StoreError> {
     let withdrawn = sqlx::query!(
         "update delivery
          set state = 'withdrawn', finished_at = $2, claim = null, claimed_until = null
-         where channel_id = $1 and state = 'waiting'",
+         where channel_id = $1 and state = 'waiting'
+           and (notice_state = 'firing' or not exists
+                (select from delivery as told
+                 where told.channel_id = $1 and told.alert_id = delivery.alert_id
+                   and told.notice_state = 'firing' and told.state = 'delivered'))",
         channel_id,
         to_sql(now),
     )

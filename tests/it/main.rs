@@ -19,9 +19,13 @@ mod inference;
 mod law;
 mod life;
 mod lineage;
+mod mail;
 mod main_job;
+#[path = "../pure/notices.rs"]
+mod notices;
 mod openapi;
 mod prometheus;
+mod outbound;
 mod recheck;
 mod past;
 mod replicas;

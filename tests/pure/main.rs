@@ -13,6 +13,7 @@
 
 mod alarm;
 mod alert_route;
+mod alert_target;
 mod algorithm_laws;
 mod algorithms;
 mod artifact;
@@ -40,7 +41,10 @@ mod lineage;
 mod minibatch;
 mod model;
 mod model_support;
+mod notices;
 mod observe;
+mod outbound;
+mod outbound_guard;
 mod quality;
 mod recheck;
 mod segment;

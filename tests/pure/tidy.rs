@@ -25,7 +25,12 @@ const LEVELS: [(&str, u8); 12] = [
 ];
 
 /// Who may name what. A name that is not here may be named anywhere.
-const HOMES: [(&str, &[&str]); 2] = [("sqlx", &["store"]), ("axum", &["api", "web", "app"])];
+const HOMES: [(&str, &[&str]); 4] = [
+    ("sqlx", &["store"]),
+    ("axum", &["api", "web", "app"]),
+    ("hyper_util", &["outbound"]),
+    ("lettre", &["outbound"]),
+];
 
 /// `domain` is pure: no I/O, no clock, no environment, no async.
 const NOT_IN_DOMAIN: [&str; 10] = [

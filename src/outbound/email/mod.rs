@@ -10,7 +10,7 @@ use lettre::Address;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 
-use super::text::{bars, headline};
+use super::text::{bars, facts, headline};
 use crate::domain::alert::{Notice, Picture, State};
 use crate::domain::time::Timestamp;
 pub use html::html;
@@ -97,13 +97,11 @@ fn id(name: &str) -> String {
 pub fn text(notice: &Notice) -> String {
     let mut parts = vec![headline(notice)];
     parts.extend([&notice.what, &notice.advice].map(|part| part.trim().to_owned()));
-    let facts: Vec<_> =
-        notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value)).collect();
-    parts.push(facts.join("\n"));
+    parts.push(facts(notice));
     if let Some(Picture { bars: shown, .. }) = &notice.picture
         && !shown.is_empty()
     {
-        parts.push(bars(shown));
+        parts.push(bars(shown).trim_end().to_owned());
     }
     parts.push(since(notice).join("\n"));
     parts.extend(notice.link.clone());

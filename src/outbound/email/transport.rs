@@ -4,11 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use percent_encoding::percent_decode_str;
+use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use super::{MailError, mail};
@@ -32,12 +33,21 @@ impl fmt::Debug for Mailer {
 }
 
 impl Mailer {
-    pub(crate) fn new(settings: &Mail, timeout: Duration) -> Result<Self, MailError> {
+    /// `authorities` are trusted beside the public ones.
+    pub(crate) fn new(
+        settings: &Mail,
+        authorities: &[CertificateDer<'static>],
+        timeout: Duration,
+    ) -> Result<Self, MailError> {
         let from: Address = settings.from.parse()?;
         let url = settings.server.expose();
         let host = url.host_str().unwrap_or_default();
         let credentials = credentials(url);
-        let tls = TlsParameters::new_rustls(host.to_owned())?;
+        let mut tls = TlsParameters::builder(host.to_owned());
+        for authority in authorities {
+            tls = tls.add_root_certificate(Certificate::from_der(authority.to_vec())?);
+        }
+        let tls = tls.build_rustls()?;
         let (tls, port) = match (url.scheme(), &credentials) {
             ("smtps", _) => (Tls::Wrapper(tls), 465),
             // A password goes nowhere in the clear.

@@ -5,6 +5,7 @@ pub(crate) mod draw;
 pub(crate) mod flaky;
 pub(crate) mod hook;
 pub(crate) mod process;
+pub(crate) mod receiver;
 
 use std::time::Duration;
 
