@@ -29,6 +29,9 @@ pub struct Check {
     /// `None` where too few rows were held out to tell outliers.
     pub outliers: Option<Outliers>,
     pub p_values: Option<Psi>,
+    /// Mean of the confidences, each taken for the middle of its bin of 0.05; the
+    /// model's silhouette is what it was at training.
+    pub confidence: Option<f64>,
     /// All that is tested at once; none where rows are too few.
     pub tests: Vec<Test>,
     /// The most severe first, then the most certain.
@@ -120,9 +123,18 @@ fn figures(model: &Model, (before, now): (View<'_>, View<'_>), limits: &Limits) 
         distances: psi(before.distances(), now.distances()),
         outliers: Outliers::of(now.outliers(), now.scored(), limits.alpha, held_out),
         p_values: psi(before.p_values(), now.p_values()),
+        confidence: mean(now.confidences()),
         tests: vec![],
         findings: vec![],
     }
+}
+
+/// Of values from 0 to 1 in equal bins.
+fn mean(bins: &[u64]) -> Option<f64> {
+    let all: f64 = bins.iter().map(|count| *count as f64).sum();
+    let middle = |bin: usize| (bin as f64 + 0.5) / bins.len() as f64;
+    let sum: f64 = bins.iter().enumerate().map(|(bin, count)| *count as f64 * middle(bin)).sum();
+    (all > 0.0).then(|| sum / all)
 }
 
 /// Rows in no segment, and rows in one or none.

@@ -12,10 +12,13 @@ use crate::domain::model::{Bins, Model, Reference, Score, p_value_bin};
 /// Equal bins of p-values: bin i holds i / 20 < p ≤ (i + 1) / 20.
 pub const P_VALUE_BINS: usize = 20;
 
+/// Equal bins of confidences, 0 to 1; a confidence on a bound is in the bin above it.
+pub const CONFIDENCE_BINS: usize = 20;
+
 /// Where each count lies. In order: for each feature of the model's reference the
 /// missing ones and then its bins (of categories the named ones, then all others);
 /// the segments; the unassigned; the bins of distances; the outliers; the bins of
-/// p-values; all that was scored.
+/// p-values; the bins of confidences; all that was scored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     reference: Reference,
@@ -113,6 +116,8 @@ impl Layout {
             each(self.outliers());
         }
         each(self.p_values().start + p_value_bin(score.p_value, P_VALUE_BINS));
+        let confidence = (score.confidence() * CONFIDENCE_BINS as f32) as usize;
+        each(self.confidences().start + confidence.min(CONFIDENCE_BINS - 1));
         each(self.scored());
     }
 
@@ -131,7 +136,8 @@ impl Layout {
     }
 
     /// The training rows, counted the same way; distances and p-values are of the
-    /// rows held out. No outliers: of them alpha is promised, not a count.
+    /// rows held out. No outliers and no confidences: of the former alpha is promised,
+    /// not a count, and the latter were not counted.
     pub fn reference(&self) -> Window {
         let mut counts = Vec::with_capacity(self.width());
         for feature in &self.reference.features {
@@ -149,6 +155,7 @@ impl Layout {
         counts.extend(&self.reference.distances.counts);
         counts.push(0);
         counts.extend(&self.calibration);
+        counts.extend([0; CONFIDENCE_BINS]);
         counts.push(self.reference.rows);
         Window { counts }
     }
@@ -181,8 +188,13 @@ impl Layout {
         start..start + P_VALUE_BINS
     }
 
+    fn confidences(&self) -> Range<usize> {
+        let start = self.p_values().end;
+        start..start + CONFIDENCE_BINS
+    }
+
     fn scored(&self) -> usize {
-        self.p_values().end
+        self.confidences().end
     }
 }
 
@@ -225,6 +237,10 @@ impl<'a> View<'a> {
 
     pub fn p_values(&self) -> &'a [u64] {
         &self.counts[self.layout.p_values()]
+    }
+
+    pub fn confidences(&self) -> &'a [u64] {
+        &self.counts[self.layout.confidences()]
     }
 
     /// All that was scored.
