@@ -25,6 +25,7 @@ mod links;
 mod models;
 pub mod openapi;
 mod packing;
+mod policy;
 mod score;
 mod segment;
 mod segments;
@@ -113,7 +114,7 @@ fn native() -> [Route; 34] {
     ]
 }
 
-fn alerting() -> [Route; 13] {
+fn alerting() -> [Route; 16] {
     let channel =
         get(channels::get_channel).put(channels::put_channel).delete(channels::delete_channel);
     let channels = get(channels::get_channels).post(channels::post_channel);
@@ -132,5 +133,13 @@ fn alerting() -> [Route; 13] {
         ("/v1/channels/{id}/deliveries", &["GET"], get(deliveries::get_deliveries), true),
         ("/v1/channels/{id}/replay", &["POST"], post(deliveries::post_replay_range), true),
         ("/v1/deliveries/{id}/replay", &["POST"], post(deliveries::post_replay), true),
+        (
+            "/v1/policy",
+            &["GET", "PATCH"],
+            get(policy::get_policy).patch(policy::patch_policy),
+            true,
+        ),
+        ("/v1/policy/history", &["GET"], get(policy::get_history), true),
+        ("/v1/models/fall-back", &["POST"], post(models::post_fall_back), true),
     ]
 }

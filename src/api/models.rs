@@ -226,6 +226,16 @@ pub(super) async fn post_rollback(
     Ok(Json(LineupBody::new(row)))
 }
 
+pub(super) async fn post_fall_back(
+    State(state): State<ApiState>,
+    caller: Caller<Train>,
+    Body(body): Body,
+) -> Result<Json<LineupBody>, ApiError> {
+    let why: Why = if body.is_empty() { Why::default() } else { json(&body)? };
+    let row = state.registry.fall_back(change(&caller, why.reason)).await?;
+    Ok(Json(LineupBody::new(row)))
+}
+
 fn change(caller: &Caller<Train>, reason: Option<String>) -> Change {
     let by = format!("key {}", caller.principal.key_id);
     Change { by, reason: reason.unwrap_or_else(|| "requested".into()) }

@@ -10,6 +10,7 @@ use crate::service::drift::Drift;
 use crate::service::export::Exports;
 use crate::service::intake::Intake;
 use crate::service::live::Live;
+use crate::service::react::Reactor;
 use crate::service::registry::Registry;
 use crate::service::training::Training;
 use crate::store::ReadDb;
@@ -31,6 +32,7 @@ pub struct Handles {
     pub exports: Arc<Exports>,
     pub drift: Arc<Drift>,
     pub alerts: Arc<Alerts>,
+    pub reactor: Arc<Reactor>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,

@@ -30,6 +30,9 @@ use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::{Live, Rules};
 use crate::service::observe::Observer;
+use crate::service::policy::Policies;
+use crate::service::probation::Probation;
+use crate::service::react::Reactor;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
 use crate::service::registry::Registry;
@@ -121,13 +124,14 @@ impl App {
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
         let observer = Arc::new(Observer::new(config.drift.enabled));
         let live = live(&config, db, features, &observer, &metrics).await?;
-        let drift = drift(&config, db, (&live, observer), &clock, &metrics);
+        let policies = policies(&config, db, &clock).await?;
+        let drift = drift(&config, db, (&live, observer, &policies), &clock, &metrics);
         let access = Access::new(db.read().clone());
         access.refresh().await?;
-        let (registry, shadow_worker) = registry(&config, db, &live, &clock, &metrics);
+        let (registry, shadow_worker) = registry(&config, db, (&live, &policies), &clock, &metrics);
         let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
-        let alerts = Arc::clone(&alerting.alerts);
-        let training = training(&config, db, &registry, &alerts, &metrics);
+        let training = training(&config, db, &registry, &alerting.alerts, &metrics);
+        let reactor = reactor(policies, &registry, &drift, &training);
         let failed = failed_events(&config, db, &clock, &metrics);
         let (durability, flusher) = Durability::new(db.clone(), Arc::clone(&metrics));
         let (intake, intake_workers) = Intake::new(
@@ -171,7 +175,8 @@ impl App {
             feed,
             exports: Arc::new(exports),
             drift,
-            alerts,
+            alerts: alerting.alerts,
+            reactor: Arc::clone(&reactor),
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -187,6 +192,8 @@ impl App {
             sampler,
             failed,
             watcher: alerting.watcher,
+            reactor,
+            react_every: config.policy_check,
             sender: alerting.sender,
             poll: config.lineup.poll,
             refresh_keys: config.auth.refresh,
@@ -321,6 +328,13 @@ async fn live(
     Ok(Arc::new(live))
 }
 
+/// With what somebody may have changed.
+async fn policies(config: &Config, db: &Db, clock: &Clock) -> anyhow::Result<Arc<Policies>> {
+    let policies = Policies::new(db.clone(), clock.clone(), config.policy.clone());
+    policies.refresh().await.context("the stored policy")?;
+    Ok(Arc::new(policies))
+}
+
 fn rules(config: &Config) -> Rules {
     Rules { outlier_alpha: config.scoring.outlier_alpha, policy: config.assignment }
 }
@@ -328,20 +342,34 @@ fn rules(config: &Config) -> Rules {
 fn drift(
     config: &Config,
     db: &Db,
-    (live, observer): (&Arc<Live>, Arc<Observer>),
+    (live, observer, policies): (&Arc<Live>, Arc<Observer>, &Arc<Policies>),
     clock: &Clock,
     metrics: &Arc<Metrics>,
 ) -> Arc<Drift> {
     let counted = (Arc::clone(live), observer);
-    let mut settings = config.drift.clone();
-    settings.limits.alpha = config.scoring.outlier_alpha;
-    Arc::new(Drift::new(db.clone(), counted, clock.clone(), settings, Arc::clone(metrics)))
+    let rules = (config.drift.clone(), Arc::clone(policies));
+    Arc::new(Drift::new(db.clone(), counted, clock.clone(), rules, Arc::clone(metrics)))
+}
+
+fn reactor(
+    policies: Arc<Policies>,
+    registry: &Arc<Registry>,
+    drift: &Arc<Drift>,
+    training: &Arc<Training>,
+) -> Arc<Reactor> {
+    let probation = Probation {
+        policies,
+        registry: Arc::clone(registry),
+        drift: Arc::clone(drift),
+        alerts: Arc::clone(&training.alerts),
+    };
+    Arc::new(Reactor { probation, training: Arc::clone(training) })
 }
 
 fn registry(
     config: &Config,
     db: &Db,
-    live: &Arc<Live>,
+    (live, policies): (&Arc<Live>, &Arc<Policies>),
     clock: &Clock,
     metrics: &Arc<Metrics>,
 ) -> (Arc<Registry>, shadow::Worker) {
@@ -354,6 +382,7 @@ fn registry(
         clock: clock.clone(),
         gates: config.gates.clone(),
         life: config.life.clone(),
+        policies: Arc::clone(policies),
         previews: Semaphore::new(1),
     };
     (Arc::new(registry), worker)

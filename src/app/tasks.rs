@@ -15,6 +15,7 @@ use crate::service::clock::Clock;
 use crate::service::drift::Drift;
 use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
+use crate::service::react::Reactor;
 use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
 use crate::service::rollout::Rollout;
@@ -36,6 +37,8 @@ pub(super) struct Tasks {
     pub(super) sampler: Sampler,
     pub(super) failed: Arc<FailedEvents>,
     pub(super) watcher: Watcher,
+    pub(super) reactor: Arc<Reactor>,
+    pub(super) react_every: Duration,
     pub(super) sender: Arc<Sender>,
     pub(super) poll: Duration,
     pub(super) refresh_keys: Duration,
@@ -95,6 +98,7 @@ impl Tasks {
         run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
         run("recheck", Box::pin(recheck(self.rechecker)));
         run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
+        run("policy", Box::pin(react(self.reactor, self.react_every)));
         run("alerts", Box::pin(keep_alerts(self.watcher, self.sender)));
         if self.sampler.customers > 0 {
             run("skew", Box::pin(sample(self.sampler)));
@@ -221,6 +225,7 @@ async fn refresh_lineup(api: &ApiState, wake: &Wake) {
     let before = api.live.lineup().generation;
     log("lineup", api.live.refresh().await);
     log("shadow", api.registry.shadows.refresh().await);
+    log("policy", api.registry.policies.refresh().await);
     if api.live.lineup().generation != before {
         wake.reassignment.notify_one();
     }
@@ -325,6 +330,13 @@ async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>) {
         log("keep alive", alerts.keep_alive(&sender).await);
         log("old alerts", alerts.clean_up().await);
         tokio::time::sleep(alerts.settings.poll).await;
+    }
+}
+
+async fn react(reactor: Arc<Reactor>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        log("policy", reactor.run().await);
     }
 }
 

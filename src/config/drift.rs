@@ -16,9 +16,6 @@ pub struct Drift {
     pub window_hours: u32,
     /// Counts of earlier hours are dropped; 0 keeps all.
     pub keep_days: u32,
-    /// With the outliers that the defaults of [`Limits`] promise; what scoring
-    /// promises is another section's.
-    pub limits: Limits,
 }
 
 impl Drift {
@@ -28,27 +25,28 @@ impl Drift {
             flush: reader.seconds("drift.flush_seconds", 1..=86_400),
             window_hours: reader.integer("drift.window_hours", 1..=2208),
             keep_days: reader.integer("drift.keep_days", 0..=36_500),
-            limits: Limits {
-                minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
-                level: reader.float("drift.level", 1e-9..=0.5),
-                psi: steps(
-                    reader,
-                    ["drift.psi_notice", "drift.psi_warning", "drift.psi_critical"],
-                    100.0,
-                ),
-                share: steps(
-                    reader,
-                    ["drift.share_notice", "drift.share_warning", "drift.share_critical"],
-                    1.0,
-                ),
-                outliers: steps(
-                    reader,
-                    ["drift.outliers_notice", "drift.outliers_warning", "drift.outliers_critical"],
-                    1e6,
-                ),
-                ..Limits::default()
-            },
         }
+    }
+}
+
+/// From when on a difference is told; `alpha`: the share of outliers that scoring
+/// promises.
+pub(super) fn read_limits(reader: &mut Reader, alpha: f64) -> Limits {
+    Limits {
+        minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
+        level: reader.float("drift.level", 1e-9..=0.5),
+        psi: steps(reader, ["drift.psi_notice", "drift.psi_warning", "drift.psi_critical"], 100.0),
+        share: steps(
+            reader,
+            ["drift.share_notice", "drift.share_warning", "drift.share_critical"],
+            1.0,
+        ),
+        outliers: steps(
+            reader,
+            ["drift.outliers_notice", "drift.outliers_warning", "drift.outliers_critical"],
+            1e6,
+        ),
+        alpha,
     }
 }
 

@@ -18,6 +18,7 @@ mod log;
 mod objectives;
 mod outbound;
 mod output;
+mod policy;
 mod reader;
 mod schedule;
 mod scoring;
@@ -28,10 +29,11 @@ mod training;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::domain::assign::Policy;
+use crate::domain::assign;
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle::Thresholds;
 use crate::domain::objective::Objectives;
+use crate::domain::policy::Policy;
 
 pub use alerts::Alerts;
 pub use database::Database;
@@ -61,7 +63,7 @@ pub struct Config {
     pub intake: Intake,
     pub failed_events: FailedEvents,
     pub scoring: Scoring,
-    pub assignment: Policy,
+    pub assignment: assign::Policy,
     pub lineup: Lineup,
     pub training: Training,
     pub life: Life,
@@ -71,6 +73,10 @@ pub struct Config {
     pub skew: Skew,
     pub drift: Drift,
     pub objectives: Objectives,
+    /// With the limits of drift.
+    pub policy: Policy,
+    /// How often it is looked whether the policy asks for anything.
+    pub policy_check: std::time::Duration,
     pub alerts: Alerts,
     pub outbound: Outbound,
     pub history: History,
@@ -133,6 +139,8 @@ impl Config {
     }
 
     fn read(reader: &mut Reader) -> Self {
+        let scoring = Scoring::read(reader);
+        let limits = drift::read_limits(reader, scoring.outlier_alpha);
         Self {
             http: Http::read(reader),
             admin: Admin::read(reader),
@@ -140,7 +148,7 @@ impl Config {
             features: Features { file: reader.path("features.file") },
             intake: Intake::read(reader),
             failed_events: FailedEvents::read(reader),
-            scoring: Scoring::read(reader),
+            scoring,
             assignment: scoring::read_policy(reader),
             lineup: Lineup::read(reader),
             training: Training::read(reader),
@@ -151,6 +159,8 @@ impl Config {
             skew: Skew::read(reader),
             drift: Drift::read(reader),
             objectives: objectives::read(reader),
+            policy: policy::read(reader, limits),
+            policy_check: policy::read_period(reader),
             alerts: Alerts::read(reader),
             outbound: Outbound::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },

@@ -30,6 +30,8 @@ pub mod recheck;
 pub mod lifecycle;
 pub mod drift;
 pub mod alert;
+pub mod policy;
+pub mod probation;
 pub mod train;
 pub mod wire;
 

@@ -23,6 +23,7 @@ use crate::service::clock::Clock;
 use crate::service::error::Chain;
 use crate::service::live::Live;
 use crate::service::observe::Observer;
+use crate::service::policy::Policies;
 use crate::service::{ServiceError, registry};
 use crate::store::Db;
 use crate::store::drift::{self as windows, Source};
@@ -40,6 +41,7 @@ pub struct Drift {
     observer: Arc<Observer>,
     clock: Clock,
     settings: Settings,
+    policies: Arc<Policies>,
     metrics: Arc<Metrics>,
     /// Taken, and not written down yet.
     pending: Mutex<Pending>,
@@ -93,11 +95,11 @@ impl Drift {
         db: Db,
         (live, observer): (Arc<Live>, Arc<Observer>),
         clock: Clock,
-        settings: Settings,
+        (settings, policies): (Settings, Arc<Policies>),
         metrics: Arc<Metrics>,
     ) -> Self {
         let pending = Mutex::default();
-        Self { db, live, observer, clock, settings, metrics, pending }
+        Self { db, live, observer, clock, settings, policies, metrics, pending }
     }
 
     /// The hours asked for, checked together.
@@ -253,7 +255,7 @@ impl Drift {
         &self,
         work: impl FnOnce(&Limits) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
-        let limits = self.settings.limits;
+        let limits = self.policies.limits();
         let done = tokio::task::spawn_blocking(move || work(&limits)).await;
         done.map_err(ServiceError::internal)?
     }

@@ -16,6 +16,7 @@ pub mod observe;
 pub mod live;
 pub mod evidence;
 pub mod shadow;
+pub mod policy;
 pub mod registry;
 pub mod rollout;
 pub mod scoring;
@@ -32,6 +33,8 @@ pub mod recheck;
 pub mod skew;
 pub mod backfill;
 pub mod training;
+pub mod probation;
+pub mod react;
 pub mod changes;
 pub mod export;
 

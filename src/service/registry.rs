@@ -14,6 +14,7 @@ use crate::domain::lifecycle::{Gate, Move, Refusal, Stage, Thresholds};
 use crate::domain::model::Model;
 use crate::service::clock::Clock;
 use crate::service::live::{Lineup, Live};
+use crate::service::policy::Policies;
 use crate::service::shadow::{MAX_SHADOWS, Shadows};
 use crate::service::{ServiceError, evidence};
 use crate::store::decisions::{self, Decision};
@@ -56,6 +57,7 @@ pub struct Registry {
     pub clock: Clock,
     pub gates: Thresholds,
     pub life: config::Life,
+    pub policies: Arc<Policies>,
     /// Previews of what a promotion would do, one at a time.
     pub previews: Semaphore,
 }
@@ -86,6 +88,17 @@ impl Registry {
     /// The first step of a model that goes live by itself. The first model of all
     /// goes there at once.
     pub async fn advance(&self, model: &ModelId, change: Change) -> Result<(), ServiceError> {
+        if let Some(why) = self.frozen().await? {
+            tracing::warn!(model = model.short(), why, "the model stays a candidate");
+            let change = Change { by: change.by, reason: why };
+            let stages = (Stage::Candidate, None);
+            // Commits alone: that the model does not go live, and why.
+            let mut tx = self.db.begin().await?;
+            let decision = self.decision(Move::Promote.as_str(), stages, &change, &[]);
+            decisions::insert(&mut tx, model, &decision).await?;
+            tx.commit().await?;
+            return Ok(());
+        }
         let step = match (&self.live.lineup().active, &self.life) {
             (Some(_), life) if life.through_shadow => Move::Shadow,
             (Some(_), life) if life.through_canary => Move::Canary,
@@ -93,6 +106,14 @@ impl Registry {
         };
         self.carry_out(model, Ask::to(step), change).await?;
         Ok(())
+    }
+
+    /// Why no model goes live by itself now.
+    pub(in crate::service) async fn frozen(&self) -> Result<Option<String>, ServiceError> {
+        let keeping = self.policies.frozen_by(self.db.read()).await?;
+        Ok(keeping.map(|(alert, title)| {
+            format!("promotion is frozen while alert {alert} fires ({title}): promote by hand")
+        }))
     }
 
     /// Takes a step; a step to where the model stands already changes nothing.
@@ -146,27 +167,72 @@ impl Registry {
         // Commits together: the next generation, the stages, the decision, the
         // announcement.
         let mut tx = self.db.begin().await?;
-        let current = models::lock_lineup(&mut tx).await?;
-        let Some(previous) = current.previous.clone() else {
-            return Err(ServiceError::Conflict(
-                "there is no previous model to roll back to".into(),
-            ));
+        let Some(previous) = models::lock_lineup(&mut tx).await?.previous else {
+            let why = "there is no previous model to roll back to";
+            return Err(ServiceError::Conflict(why.into()));
         };
-        let stage = models::stage(&mut tx, &previous).await?.unwrap_or(Stage::Retired);
-        self.end_canary(&mut tx, &current, &previous, &change).await?;
-        let next = LineupRow {
-            generation: current.generation + 1,
-            active: Some(previous.clone()),
-            previous: current.active,
-            canary: None,
-            ..self.changed(&change)
-        };
-        models::change_lineup(&mut tx, &next).await?;
-        let decision = self.decision("rollback", (stage, Some(Stage::Active)), &change, &[]);
-        decisions::insert(&mut tx, &previous, &decision).await?;
+        self.replace(tx, Some(previous), &change).await
+    }
+
+    /// Takes the live model out: rules answer until another is promoted. Ends a canary.
+    pub async fn fall_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
+        // Commits together: the next generation, the stages, the decision, the
+        // announcement.
+        let mut tx = self.db.begin().await?;
+        if models::lock_lineup(&mut tx).await?.active.is_none() {
+            return Err(ServiceError::Conflict("no model is live: rules answer already".into()));
+        }
+        self.replace(tx, None, &change).await
+    }
+
+    async fn replace(
+        &self,
+        mut tx: Tx,
+        by: Option<ModelId>,
+        change: &Change,
+    ) -> Result<LineupRow, ServiceError> {
+        let next = self.put_back(&mut tx, None, by, change).await?;
+        let next = next.ok_or_else(|| ServiceError::Conflict("it is live already".into()))?;
         tx.commit().await?;
         self.live.refresh().await?;
         Ok(next)
+    }
+
+    /// Has a model answer, or rules (`None`), whatever the gates would say; in the
+    /// caller's transaction, who publishes it afterwards. `None`: nothing is changed,
+    /// as it answers already, or the lineup is not of `generation` any more.
+    pub(in crate::service) async fn put_back(
+        &self,
+        tx: &mut Tx,
+        generation: Option<i64>,
+        by: Option<ModelId>,
+        change: &Change,
+    ) -> Result<Option<LineupRow>, ServiceError> {
+        let current = models::lock_lineup(tx).await?;
+        let is_other = generation.is_some_and(|generation| generation != current.generation);
+        if is_other || current.active == by {
+            return Ok(None);
+        }
+        let (step, model, stages) = match (&by, &current.active) {
+            (Some(model), _) => {
+                let stage = models::stage(tx, model).await?.unwrap_or(Stage::Retired);
+                ("rollback", model, (stage, Some(Stage::Active)))
+            }
+            (None, Some(active)) => ("fall_back", active, (Stage::Active, Some(Stage::Retired))),
+            (None, None) => return Ok(None),
+        };
+        self.end_canary(tx, &current, model, change).await?;
+        let decision = self.decision(step, stages, change, &[]);
+        decisions::insert(tx, model, &decision).await?;
+        let next = LineupRow {
+            generation: current.generation + 1,
+            active: by,
+            previous: current.active,
+            canary: None,
+            ..self.changed(change)
+        };
+        models::change_lineup(tx, &next).await?;
+        Ok(Some(next))
     }
 
     /// `None`: the gates were asked about another lineup than there is now.

@@ -27,6 +27,9 @@ impl Rollout {
         let life = &self.registry.life;
         let after_shadow = if life.through_canary { Move::Canary } else { Move::Promote };
         let mut taken = 0;
+        if self.registry.frozen().await?.is_some() {
+            return Ok(0);
+        }
         for (stage, is_used, step) in [
             (Stage::Canary, life.through_canary, Move::Promote),
             (Stage::Shadow, life.through_shadow, after_shadow),

@@ -28,6 +28,7 @@ pub mod lease;
 pub mod lineage;
 pub mod links;
 pub mod models;
+pub mod policy;
 pub mod optimistic;
 pub mod private;
 pub mod rebuild;

@@ -26,6 +26,7 @@ mod notices;
 mod openapi;
 mod prometheus;
 mod outbound;
+mod policy;
 mod recheck;
 mod past;
 mod replicas;

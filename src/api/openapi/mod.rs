@@ -1,6 +1,7 @@
 //! The API described: OpenAPI 3.1 for programs, one plain page for people.
 
 mod alerting;
+mod policy;
 mod operations;
 mod schemas;
 
@@ -22,12 +23,20 @@ const OPTIONAL: [&str; 7] =
 
 /// Every operation, door by door.
 fn operations() -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS.iter().chain(alerting::OPERATIONS).chain(inference::OPERATIONS)
+    OPERATIONS
+        .iter()
+        .chain(alerting::OPERATIONS)
+        .chain(policy::OPERATIONS)
+        .chain(inference::OPERATIONS)
 }
 
 /// What may be asked for after the `?` of this path.
 fn questions(path: &str) -> impl Iterator<Item = &'static Question> {
-    operations::ASKED.iter().chain(alerting::ASKED).filter(move |(of, ..)| *of == path)
+    operations::ASKED
+        .iter()
+        .chain(alerting::ASKED)
+        .chain(policy::ASKED)
+        .filter(move |(of, ..)| *of == path)
 }
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
@@ -88,6 +97,7 @@ pub fn document() -> Value {
         schemas::choices(),
         schemas::segment(),
         alerting::schemas(),
+        policy::schemas(),
         inference::schemas(),
     ];
     let schemas: serde_json::Map<String, Value> =

@@ -323,6 +323,14 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Some("Why"),
         "What is live now",
     ),
+    (
+        "/v1/models/fall-back",
+        "post",
+        "train",
+        "Take the live model out: rules answer until one is promoted; ends a canary",
+        Some("Why"),
+        "What is live now",
+    ),
     ("/v1/training-runs", "get", "read", "Training runs, newest first", None, "The runs"),
     (
         "/v1/training-runs",

@@ -90,7 +90,7 @@ impl Train {
         let changes = self.changes()?;
         match &self.from {
             Some(source) => self.here(config, source, changes).await,
-            None => ask(config, changes).await,
+            None => Box::pin(ask(config, changes)).await,
         }
     }
 

@@ -3,14 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 /// What is asked of a difference before it is a finding.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Rows needed: of fewer, figures are shown and nothing is found.
     pub minimum_rows: u64,
     /// The share of false ones among the findings, and the chance of any while
     /// nothing changes: the level of Benjamini and Hochberg.
     pub level: f64,
-    /// The share of outliers that scoring promises.
+    /// The share of outliers that scoring promises; set where scoring is.
+    #[serde(skip, default = "promised")]
     pub alpha: f64,
     /// Of the stability index beyond what chance explains.
     pub psi: Steps,
@@ -22,7 +24,8 @@ pub struct Limits {
 
 /// Sizes from which a difference is of each severity. Below the first it is no
 /// finding, however certain: with a million rows everything is.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Steps {
     pub notice: f64,
     pub warning: f64,
@@ -44,12 +47,16 @@ impl Default for Limits {
         Self {
             minimum_rows: 200,
             level: 0.01,
-            alpha: 0.01,
+            alpha: promised(),
             psi: Steps { notice: 0.02, warning: 0.1, critical: 0.25 },
             share: Steps { notice: 0.02, warning: 0.05, critical: 0.1 },
             outliers: Steps { notice: 1.5, warning: 2.0, critical: 5.0 },
         }
     }
+}
+
+fn promised() -> f64 {
+    0.01
 }
 
 impl Steps {

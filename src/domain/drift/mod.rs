@@ -34,3 +34,4 @@ pub use finding::{About, Finding};
 pub use limits::{Limits, Severity, Steps};
 pub use picture::{Bar, Drawn, escaped, picture};
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
+pub use words::percent;

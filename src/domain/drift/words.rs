@@ -16,7 +16,7 @@ pub(super) fn number(x: f64) -> String {
 }
 
 /// `12 %`, `4.3 %`, `0.25 %`.
-pub(super) fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     let decimals = match percent.abs() {
         x if x >= 10.0 => 0,

@@ -23,7 +23,7 @@ use crate::service::registry::Registry;
 use crate::service::{ServiceError, random};
 use crate::store::lease::Lease;
 use crate::store::runs::NewRun;
-use crate::store::{Db, runs};
+use crate::store::{Db, Tx, runs};
 use crate::telemetry::Metrics;
 
 pub use follow::stage_seconds_left;
@@ -122,6 +122,22 @@ impl Training {
         due_at: Option<Timestamp>,
         purpose: Purpose,
     ) -> Result<Option<RunId>, ServiceError> {
+        // Commits together: the run, and the news of it.
+        let mut tx = self.db.begin().await?;
+        let queued = self.enqueue(&mut tx, spec, trigger, due_at, purpose).await?;
+        tx.commit().await?;
+        Ok(queued)
+    }
+
+    /// As [`Self::request_for`], in the caller's transaction.
+    pub(in crate::service) async fn enqueue(
+        &self,
+        tx: &mut Tx,
+        spec: TrainSpec,
+        trigger: &str,
+        due_at: Option<Timestamp>,
+        purpose: Purpose,
+    ) -> Result<Option<RunId>, ServiceError> {
         let reason = purpose.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
         if let Some(problem) = reason.and_then(wrong_reason) {
             return Err(ServiceError::Invalid(Faults::one("reason", problem)));
@@ -133,10 +149,7 @@ impl Training {
         let spec = serde_json::to_value(spec.spec()).map_err(ServiceError::internal)?;
         let what_if = purpose.what_if;
         let new = NewRun { run_id: &run, trigger, due_at, what_if, reason, spec: &spec };
-        // Commits together: the run, and the news of it.
-        let mut tx = self.db.begin().await?;
-        let queued = runs::enqueue(&mut tx, &new, self.clock.now()).await?;
-        tx.commit().await?;
+        let queued = runs::enqueue(tx, &new, self.clock.now()).await?;
         Ok(queued.then_some(run))
     }
 

@@ -139,6 +139,10 @@ impl TestApp {
         self.send(self.client.put(format!("{}{path}", self.url)).body(body)).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        self.send(self.client.patch(format!("{}{path}", self.url)).body(body)).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> (u16, Value) {
         self.send(self.client.delete(format!("{}{path}", self.url))).await
     }

@@ -1,0 +1,242 @@
+//! A model that has just gone live is watched, and taken back if it answers badly.
+//!
+//! What it says is counted as for drift, so all replicas' answers are judged together.
+//! Every replica looks; the lineup's lock makes one of them take the model back, and
+//! the alert about it commits with that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::alert::{Fact, Topic};
+use crate::domain::drift::{Check, Severity, percent};
+use crate::domain::id::ModelId;
+use crate::domain::lifecycle::{Move, Stage};
+use crate::domain::policy::Probation as Rules;
+use crate::domain::probation::{Observed, verdict};
+use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::service::alerts::{Alerts, Found, Voice};
+use crate::service::drift::{Ask, Drift};
+use crate::service::policy::Policies;
+use crate::service::registry::{self, Change, Registry};
+use crate::service::{ServiceError, evidence};
+use crate::store::models::LineupRow;
+use crate::store::policy::{self, Done};
+use crate::store::{models, shadow};
+
+/// Who changed the lineup, where the policy did.
+pub const POLICY: &str = "policy";
+
+const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
+
+#[derive(Debug)]
+pub struct Probation {
+    pub policies: Arc<Policies>,
+    pub registry: Arc<Registry>,
+    pub drift: Arc<Drift>,
+    pub alerts: Arc<Alerts>,
+}
+
+/// How the model that is live is watched.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    pub model: ModelId,
+    pub until: Timestamp,
+}
+
+impl Probation {
+    /// The model on probation; `None`: nobody is.
+    pub fn watched(&self, lineup: &LineupRow) -> Option<Watched> {
+        let rules = self.policies.current().policy.probation;
+        let model = lineup.active.clone()?;
+        let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
+        let is_on = lineup.changed_by != POLICY && self.registry.clock.now() < until;
+        is_on.then_some(Watched { model, until })
+    }
+
+    /// Looks once; true: the model was taken back.
+    pub async fn run(&self) -> Result<bool, ServiceError> {
+        let db = self.registry.db.read();
+        let lineup = models::lineup(db).await?;
+        let rules = self.policies.current().policy.probation;
+        let Some(watched) = self.watched(&lineup) else {
+            self.end_watching(&lineup).await?;
+            return Ok(false);
+        };
+        let previous = lineup.previous.as_ref().filter(|previous| **previous != watched.model);
+        if rules.disagreement < 1.0
+            && let Some(previous) = previous
+        {
+            self.watch_from_shadow(previous).await?;
+        }
+        let since = self.registry.clock.now().millis() - lineup.changed_at.millis();
+        let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
+        let now = self.check(&watched.model, Some(hours)).await?;
+        let before = match previous {
+            Some(previous) => Some(self.check(previous, None).await?),
+            None => None,
+        };
+        let agreement = match previous {
+            Some(previous) => self.agreement(previous, &watched.model).await?,
+            None => None,
+        };
+        let observed = Observed { now: &now, before: before.as_ref(), agreement };
+        let Some(why) = verdict(&rules, &observed) else { return Ok(false) };
+        self.take_back(&lineup, &watched.model, &rules, (&why, &now)).await
+    }
+
+    async fn take_back(
+        &self,
+        lineup: &LineupRow,
+        model: &ModelId,
+        rules: &Rules,
+        (why, check): (&str, &Check),
+    ) -> Result<bool, ServiceError> {
+        let registry = &self.registry;
+        let now = registry.clock.now();
+        let change =
+            Change { by: POLICY.into(), reason: format!("model {}: {why}", model.short()) };
+        // Commits together: the next generation, the stages, the decision, that it was
+        // done, the alert, the announcement.
+        let mut tx = registry.db.begin().await?;
+        let mut next = None;
+        if rules.rollback {
+            let done = (Done::RollBack, model.as_str());
+            policy::begin(&mut tx, done, now, (now, &change.reason)).await?;
+            let to = lineup.previous.clone().filter(|previous| previous != model);
+            next = registry.put_back(&mut tx, Some(lineup.generation), to, &change).await?;
+            if next.is_none() {
+                return Ok(false);
+            }
+        }
+        let found = found(model, next.as_ref(), (why, check));
+        self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
+        tx.commit().await?;
+        if next.is_none() {
+            return Ok(false);
+        }
+        tracing::warn!(model = model.short(), why, "the model was taken back");
+        registry.live.refresh().await?;
+        Ok(true)
+    }
+
+    /// That a model was taken back is over once somebody has put another in its place;
+    /// that one should be, once it is live no more or has done its time.
+    async fn end_watching(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
+        let registry = &self.registry;
+        let firing = crate::store::alerts::firing(registry.db.read()).await?;
+        let mut keys: Vec<String> = firing
+            .into_iter()
+            .filter(|alert| alert.standing.topic == Topic::Rollback)
+            .map(|alert| alert.standing.key)
+            .collect();
+        keys.sort();
+        if !keys.is_empty() && lineup.changed_by != POLICY {
+            // Commits together: the ends, and the messages about them.
+            let mut tx = registry.db.begin().await?;
+            for key in keys {
+                let why = "another model went live and has done its time on probation";
+                self.alerts.resolve(&mut tx, &key, why).await?;
+            }
+            tx.commit().await?;
+        }
+        if let Some(previous) = &lineup.previous
+            && self.is_ours_in_shadow(previous).await?
+        {
+            let change = change("the probation of the model after it is over");
+            registry.carry_out(previous, registry::Ask::to(Move::Retire), change).await?;
+        }
+        Ok(())
+    }
+
+    /// The model before watches from the shadow, so that it is known what it would say.
+    async fn watch_from_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
+        let registry = &self.registry;
+        let row = models::find(registry.db.read(), previous).await?;
+        if row.is_some_and(|row| row.stage == Stage::Retired.as_str()) {
+            let ask = registry::Ask { record_refusal: false, ..registry::Ask::to(Move::Shadow) };
+            match registry.carry_out(previous, ask, change("watches the model after it")).await {
+                // Another replica was first, or there are shadows enough.
+                Ok(_) | Err(ServiceError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_ours_in_shadow(&self, model: &ModelId) -> Result<bool, ServiceError> {
+        let db = self.registry.db.read();
+        let row = models::find(db, model).await?;
+        if row.is_none_or(|row| row.stage != Stage::Shadow.as_str()) {
+            return Ok(false);
+        }
+        let last = crate::store::decisions::of_model(db, model, 1).await?;
+        Ok(last.first().is_some_and(|decision| decision.decided_by == POLICY))
+    }
+
+    async fn agreement(
+        &self,
+        previous: &ModelId,
+        model: &ModelId,
+    ) -> Result<Option<(u64, f64)>, ServiceError> {
+        let counts = shadow::counts(self.registry.db.read(), previous).await?;
+        let beside = counts.iter().filter(|(pair, _)| pair.live.as_ref() == Some(model));
+        let customers = evidence::customers(beside.clone());
+        Ok(evidence::agreement(beside).map(|share| (customers, share)))
+    }
+
+    async fn check(&self, model: &ModelId, hours: Option<u32>) -> Result<Check, ServiceError> {
+        let ask = Ask { model: Some(model.clone()), source: None, hours };
+        Ok(self.drift.report(&ask).await?.check)
+    }
+}
+
+fn change(reason: &str) -> Change {
+    Change { by: POLICY.into(), reason: reason.into() }
+}
+
+fn found(model: &ModelId, next: Option<&LineupRow>, (why, check): (&str, &Check)) -> Found {
+    let fact = |name: &str, value: String| Fact { name: name.into(), value };
+    let (title, advice) = match next {
+        Some(LineupRow { active: Some(_), .. }) => (
+            "A new model was taken back; the one before it answers again",
+            "Nothing has to be done at once. See the model's report and GET /v1/drift?model= for \
+             what it met; put another live, or this one again once its cause is mended.",
+        ),
+        Some(_) => (
+            "A new model was taken back; rules answer until another is live",
+            "Promote a model that answered well before, or train one: there was none to go back to.",
+        ),
+        None => (
+            "A new model answers badly",
+            "It stays live, as policy.probation.rollback says. Roll back by \
+             POST /v1/models/rollback, or see GET /v1/drift for what it meets.",
+        ),
+    };
+    let answers = next.map_or_else(
+        || "the same".into(),
+        |next| next.active.as_ref().map_or_else(|| "the rules".into(), ToString::to_string),
+    );
+    let mut facts = vec![
+        fact("Model", model.to_string()),
+        fact("Answers now", answers),
+        fact("Scored", check.scored.to_string()),
+    ];
+    if let Some(outliers) = check.outliers {
+        facts.push(fact("Outliers", percent(outliers.now)));
+    }
+    if let Some(unassigned) = check.unassigned {
+        facts.push(fact("In no segment", percent(unassigned.now)));
+    }
+    Found {
+        key: format!("rollback:{}", model.short()),
+        topic: Topic::Rollback,
+        severity: Severity::Critical,
+        owner: None,
+        subject: BTreeMap::from([("model".to_owned(), model.to_string())]),
+        title: title.into(),
+        what: format!("Model {}: {why}.", model.short()),
+        advice: advice.into(),
+        facts,
+        picture: None,
+    }
+}

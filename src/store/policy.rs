@@ -1,0 +1,134 @@
+//! What the service does by itself: the rules in force, and what was done by them.
+
+use crate::domain::time::Timestamp;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// One version of the rules.
+#[derive(Debug, Clone)]
+pub struct PolicyRow {
+    pub version: i64,
+    pub document: serde_json::Value,
+    pub changed_at: Timestamp,
+    pub changed_by: String,
+    pub reason: String,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Trained because of an alert.
+    Retrain,
+    /// Trained because the model had worn out.
+    Refresh,
+    FallBack,
+    RollBack,
+}
+
+/// One thing that was done.
+#[derive(Debug, Clone)]
+pub struct ActionRow {
+    pub action: String,
+    pub about: String,
+    pub taken_at: Timestamp,
+    pub reason: String,
+}
+
+impl Done {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retrain => "retrain",
+            Self::Refresh => "refresh",
+            Self::FallBack => "fall_back",
+            Self::RollBack => "roll_back",
+        }
+    }
+}
+
+/// The newest versions, newest first.
+pub async fn versions(db: &ReadDb, limit: i64) -> Result<Vec<PolicyRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select version, document, changed_at, changed_by, reason from policy
+         order by version desc limit $1",
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let versions = rows.into_iter().map(|row| PolicyRow {
+        version: row.version,
+        document: row.document,
+        changed_at: from_sql(row.changed_at),
+        changed_by: row.changed_by,
+        reason: row.reason,
+    });
+    Ok(versions.collect())
+}
+
+/// The number of the newest version, with every other change of it kept out until this
+/// transaction ends; 0 before the first.
+pub async fn lock(tx: &mut Tx) -> Result<i64, StoreError> {
+    sqlx::query!("lock table policy in share row exclusive mode").execute(&mut *tx.inner).await?;
+    let newest = sqlx::query_scalar!("select max(version) from policy");
+    Ok(newest.fetch_one(&mut *tx.inner).await?.unwrap_or(0))
+}
+
+pub async fn insert(
+    tx: &mut Tx,
+    document: &serde_json::Value,
+    (by, reason): (&str, &str),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into policy (document, changed_at, changed_by, reason) values ($1, $2, $3, $4)",
+        document,
+        to_sql(now),
+        by,
+        reason,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Writes down that something is done. False: it was since `since`, and is not to be
+/// done again. Whoever else asks waits for this transaction.
+pub async fn begin(
+    tx: &mut Tx,
+    (done, about): (Done, &str),
+    since: Timestamp,
+    (now, reason): (Timestamp, &str),
+) -> Result<bool, StoreError> {
+    sqlx::query!("lock table policy_action in share row exclusive mode")
+        .execute(&mut *tx.inner)
+        .await?;
+    let inserted = sqlx::query!(
+        "insert into policy_action (action, about, taken_at, reason)
+         select $1::text, $2::text, $3::timestamptz, $4::text where not exists (
+             select from policy_action where action = $1 and about = $2 and taken_at >= $5)",
+        done.name(),
+        about,
+        to_sql(now),
+        reason,
+        to_sql(since),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(inserted.rows_affected() > 0)
+}
+
+/// What was done last, newest first.
+pub async fn actions(db: &ReadDb, limit: i64) -> Result<Vec<ActionRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select action, about, taken_at, reason from policy_action
+         order by action_id desc limit $1",
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let actions = rows.into_iter().map(|row| ActionRow {
+        action: row.action,
+        about: row.about,
+        taken_at: from_sql(row.taken_at),
+        reason: row.reason,
+    });
+    Ok(actions.collect())
+}

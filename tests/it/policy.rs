@@ -1,0 +1,366 @@
+//! What the service does by itself when a new model answers badly or customers drift,
+//! and how people change that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use segmentd::domain::alert::Topic;
+use segmentd::domain::drift::Severity;
+use segmentd::service::alerts::{Found, Voice};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::hook::Hook;
+use crate::support::{TestApp, eventually, ndjson, orders};
+
+const CUSTOMERS: usize = 400;
+const QUICK: [(&str, &str); 6] = [
+    ("drift.flush_seconds", "1"),
+    ("policy.check_seconds", "1"),
+    ("policy.watch_rows", "400"),
+    ("alerts.poll_seconds", "1"),
+    ("alerts.allow_private_addresses", "yes"),
+    ("training.minimum_customers", "100"),
+];
+
+async fn live(app: &TestApp) -> Value {
+    app.get("/v1/segments").await.1["model"].clone()
+}
+
+async fn policy(app: &TestApp) -> Value {
+    app.get("/v1/policy").await.1
+}
+
+async fn change(app: &TestApp, policy: Value) -> (u16, Value) {
+    let body = json!({ "policy": policy, "reason": "a test asks for it" });
+    app.patch("/v1/policy", body.to_string()).await
+}
+
+async fn with_model(settings: &[(&str, &str)]) -> (TestApp, Value) {
+    let app = TestApp::start_with(&[&QUICK, settings].concat()).await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    let run = app.train().await;
+    (app, run["model"].clone())
+}
+
+async fn rows(app: &TestApp) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for customer in 0..CUSTOMERS {
+        rows.push(app.get(&format!("/v1/customers/c{customer:04}")).await.1["features"].clone());
+    }
+    rows
+}
+
+/// A model that has never seen a customer with more than one order; a candidate.
+async fn poor_model(app: &TestApp) -> Value {
+    let filter = json!({ "feature": "orders", "at_most": 1, "reason": "to be poor" });
+    let spec = json!({ "segments": 2, "starts": 1, "filters": [filter], "what_if": true });
+    let (status, run) = app.post("/v1/training-runs", spec.to_string()).await;
+    assert_eq!(status, 202, "{run}");
+    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let mut model = Value::Null;
+    eventually("it is trained", async || {
+        let (_, run) = app.get(&path).await;
+        assert_ne!(run["status"], "failed", "{run}");
+        model = run["model"].clone();
+        model.is_string() && run["finished_at"].is_string()
+    })
+    .await;
+    model
+}
+
+fn drifted(severity: Severity) -> Found {
+    Found {
+        key: "drift:values:spend_365d:rows".into(),
+        topic: Topic::Drift,
+        severity,
+        owner: Some("checkout".into()),
+        subject: BTreeMap::from([("feature".to_owned(), "spend_365d".to_owned())]),
+        title: "Spend in a year drifted".into(),
+        what: "It has risen.".into(),
+        advice: "Look why.".into(),
+        facts: vec![],
+        picture: None,
+    }
+}
+
+async fn raise(app: &TestApp, found: &Found) {
+    let mut tx = app.db.begin().await.unwrap();
+    app.app.alerts.raise(&mut tx, found, Voice::Plain).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn resolve(app: &TestApp, found: &Found) {
+    let mut tx = app.db.begin().await.unwrap();
+    app.app.alerts.resolve(&mut tx, &found.key, "a test says so").await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails() {
+    let (app, good) = with_model(&[]).await;
+    let rows = rows(&app).await;
+    let hook = Hook::start().await;
+    let channel = json!({ "name": "ops", "target": { "kind": "webhook", "url": hook.url } });
+    assert_eq!(app.post("/v1/channels", channel.to_string()).await.0, 201);
+    let poor = poor_model(&app).await;
+    assert_eq!(live(&app).await, good, "what is tried does not go live by itself");
+
+    let (going, answered) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+    let sending = {
+        let (going, answered) = (Arc::clone(&going), Arc::clone(&answered));
+        let (url, key) = (format!("{}/v1/score", app.url), app.key.clone());
+        let bodies: Vec<String> =
+            rows.iter().map(|row| json!({ "features": row }).to_string()).collect();
+        let mut sending = JoinSet::new();
+        sending.spawn(async move {
+            let client = reqwest::Client::new();
+            for body in bodies.iter().cycle() {
+                if !going.load(Ordering::Relaxed) {
+                    return;
+                }
+                let sent = client.post(&url).bearer_auth(&key).body(body.clone()).send().await;
+                assert_eq!(sent.unwrap().status(), 200);
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        sending
+    };
+    let path = format!("/v1/models/{}/promote", poor.as_str().unwrap());
+    let (status, promoted) = app.post(&path, "").await;
+    assert_eq!((status, &promoted["active_model"]), (200, &poor), "{promoted}");
+    assert_eq!(policy(&app).await["probation"]["model"], poor);
+    let before = answered.load(Ordering::Relaxed);
+    eventually("it is taken back", async || live(&app).await == good).await;
+    assert!(answered.load(Ordering::Relaxed) > before + 400, "it was judged by what it answered");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    going.store(false, Ordering::Relaxed);
+    sending.join_all().await;
+
+    let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
+    let alert = &alerts["alerts"][0];
+    assert_eq!((&alert["severity"], &alert["subject"]["model"]), (&json!("critical"), &poor));
+    let what = alert["what"].as_str().unwrap();
+    assert!(what.contains("are outliers; promised are 1.0 %"), "{what}");
+    eventually("the channel hears of it", async || hook.taken().len() == 1).await;
+    assert_eq!(hook.taken()[0].body["type"], "rollback.firing");
+    let (_, model) = app.get(&format!("/v1/models/{}", good.as_str().unwrap())).await;
+    let decision = &model["decisions"][0];
+    assert_eq!((&decision["step"], &decision["by"]), (&json!("rollback"), &json!("policy")));
+    let told = policy(&app).await;
+    assert_eq!(
+        (&told["actions"][0]["action"], &told["actions"][0]["about"]),
+        (&json!("roll_back"), &poor)
+    );
+    // The one before is not put on probation, nor taken back in its turn.
+    assert_eq!(told["probation"], Value::Null);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(live(&app).await, good);
+
+    // Whoever wants no rollback is told, and the model stays until somebody has it go.
+    assert_eq!(change(&app, json!({ "probation": { "rollback": false } })).await.0, 200);
+    assert_eq!(app.post(&path, "").await.0, 200);
+    let bodies = json!({ "rows": rows }).to_string();
+    for _ in 0..2 {
+        assert_eq!(app.post("/v1/score", bodies.clone()).await.0, 200);
+    }
+    eventually("it is told", async || {
+        let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
+        alerts["alerts"][0]["title"] == "A new model answers badly"
+    })
+    .await;
+    assert_eq!(live(&app).await, poor);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_drift_is_critical_no_model_goes_live_by_itself() {
+    let (app, first) = with_model(&[("policy.on_critical", "freeze")]).await;
+    let found = drifted(Severity::Critical);
+    raise(&app, &found).await;
+    let told = policy(&app).await;
+    assert_eq!(told["frozen_by"]["title"], "Spend in a year drifted");
+
+    let spec = json!({ "segments": 3, "starts": 3, "seed": 7 }).to_string();
+    let (_, run) = app.post("/v1/training-runs", spec.clone()).await;
+    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let mut run = Value::Null;
+    eventually("the run ends", async || {
+        run = app.get(&path).await.1;
+        run["finished_at"].is_string()
+    })
+    .await;
+    assert_eq!(run["status"], "succeeded", "{run}");
+    let model = format!("/v1/models/{}", run["model"].as_str().unwrap());
+    eventually("the reason is written down", async || {
+        let (_, told) = app.get(&model).await;
+        let reason = told["decisions"][0]["reason"].as_str().unwrap_or_default();
+        reason.contains("promotion is frozen") && reason.contains("Spend in a year drifted")
+    })
+    .await;
+    assert_eq!(live(&app).await, first);
+    // A person may.
+    assert_eq!(app.post(&format!("{model}/promote"), "").await.0, 200);
+    assert_eq!(live(&app).await, run["model"]);
+
+    resolve(&app, &found).await;
+    assert_eq!(policy(&app).await["frozen_by"], Value::Null);
+    let run = app.train_with(r#"{"segments": 3, "starts": 3, "seed": 8}"#).await;
+    assert_eq!(live(&app).await, run["model"]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_has_a_model_trained_once_and_rules_answer_until_somebody_promotes_one() {
+    let settings = [
+        ("policy.on_warning", "retrain"),
+        ("policy.on_critical", "fall_back"),
+        ("training.promote", "manual"),
+    ];
+    let app = TestApp::start_with(&[&QUICK[..], &settings[..]].concat()).await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    let found = drifted(Severity::Warning);
+    raise(&app, &found).await;
+    let runs = async || app.get("/v1/training-runs").await.1["runs"].as_array().unwrap().clone();
+    eventually("a run is over", async || {
+        runs().await.first().is_some_and(|run| run["finished_at"].is_string())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let all = runs().await;
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!((&all[0]["trigger"], &all[0]["status"]), (&json!("policy"), &json!("succeeded")));
+    assert!(all[0]["reason"].as_str().unwrap().starts_with("Spend in a year drifted (alert"));
+
+    let model = all[0]["model"].as_str().unwrap();
+    assert_eq!(app.post(&format!("/v1/models/{model}/promote"), "").await.0, 200);
+    assert_eq!(live(&app).await, model);
+    raise(&app, &drifted(Severity::Critical)).await;
+    eventually("rules answer", async || live(&app).await.is_null()).await;
+    let (_, score) =
+        app.post("/v1/score", json!({ "features": { "recency_days": 3 } }).to_string()).await;
+    assert_eq!(score["fallback"], true, "{score}");
+    // Whoever promotes it again while the alert still fires means it.
+    assert_eq!(app.post(&format!("/v1/models/{model}/promote"), "").await.0, 200);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(live(&app).await, model);
+    let actions = policy(&app).await["actions"].clone();
+    let taken: Vec<&str> =
+        actions.as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap()).collect();
+    assert_eq!(taken, ["fall_back", "retrain"]);
+
+    // By hand, too.
+    assert_eq!(app.post("/v1/models/fall-back", r#"{"reason": "a drill"}"#).await.0, 200);
+    assert!(live(&app).await.is_null());
+    assert_eq!(app.post("/v1/models/fall-back", "").await.0, 409);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_changed_in_part_on_every_replica_and_each_change_is_kept() {
+    let app = TestApp::start_with(&[("lineup.poll_seconds", "1")]).await;
+    let other = app.replica_with(&[("lineup.poll_seconds", "1")]).await;
+    let first = policy(&app).await;
+    assert_eq!(
+        (&first["changed"], &first["policy"]["drift"]["level"]),
+        (&Value::Null, &json!(0.01))
+    );
+    for (wrong, problem) in [
+        (json!({ "drift": { "level": 0.9 } }), "drift.level: must be from"),
+        (
+            json!({ "drift": { "psi": { "notice": 3.0 } } }),
+            "notice, warning and critical must ascend",
+        ),
+        (json!({ "probation": { "outliers": 0.5 } }), "probation.outliers: must be from 1"),
+        (json!({ "actions": { "critical": ["panic"] } }), "unknown variant `panic`"),
+        (json!({ "drift": { "alpha": 0.5 } }), "unknown field `alpha`"),
+    ] {
+        let (status, told) = change(&app, wrong).await;
+        assert_eq!(status, 422, "{told}");
+        assert!(told.to_string().contains(problem), "{told}");
+    }
+    let without_reason = json!({ "policy": {}, "reason": " " }).to_string();
+    assert_eq!(app.patch("/v1/policy", without_reason).await.0, 422);
+    assert_eq!(policy(&app).await, first, "what is wrong changes nothing");
+
+    let wanted =
+        json!({ "drift": { "minimum_rows": 7 }, "actions": { "critical": ["freeze", "retrain"] } });
+    let (status, told) = change(&app, wanted).await;
+    assert_eq!(status, 200, "{told}");
+    let (_, told) = change(&app, json!({ "refresh": { "confidence": 0.25 } })).await;
+    let expected = {
+        let mut expected = first["policy"].clone();
+        expected["drift"]["minimum_rows"] = json!(7);
+        expected["actions"]["critical"] = json!(["freeze", "retrain"]);
+        expected["refresh"]["confidence"] = json!(0.25);
+        expected
+    };
+    assert_eq!(told["policy"], expected);
+    assert!((other.app.reactor.probation.policies.limits().alpha - 0.01).abs() < 1e-12);
+    eventually("the other replica knows", async || policy(&other).await["policy"] == expected)
+        .await;
+    assert_eq!(other.app.reactor.probation.policies.limits().minimum_rows, 7);
+    let (_, history) = app.get("/v1/policy/history").await;
+    let versions = history["versions"].as_array().unwrap();
+    assert_eq!(versions.len(), 2);
+    assert_eq!(
+        (&versions[0]["policy"], &versions[0]["reason"]),
+        (&expected, &json!("a test asks for it"))
+    );
+    assert!(versions[0]["by"].as_str().unwrap().starts_with("key "));
+    // One that starts now knows as well.
+    let third = app.replica().await;
+    assert_eq!(policy(&third).await["policy"], expected);
+    for one in [third, other, app] {
+        one.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_is_no_longer_sure_is_trained_anew_and_not_again_before_long() {
+    let settings = [("policy.watch_seconds", "0"), ("training.promote", "manual")];
+    let (app, model) = with_manual_model(&settings).await;
+    let rows = rows(&app).await;
+    assert_eq!(app.post("/v1/score", json!({ "rows": rows }).to_string()).await.0, 200);
+    let mut confidence = None;
+    eventually("it is counted", async || {
+        confidence = app.get("/v1/drift").await.1["confidence"].as_f64();
+        confidence.is_some()
+    })
+    .await;
+    let confidence = confidence.unwrap();
+    assert!((0.1..0.9).contains(&confidence), "{confidence}");
+    let runs = async || app.get("/v1/training-runs").await.1["runs"].as_array().unwrap().clone();
+    let count = runs().await.len();
+    change(&app, json!({ "refresh": { "confidence": confidence - 0.1 } })).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(runs().await.len(), count, "it is sure enough");
+    change(&app, json!({ "refresh": { "confidence": confidence + 0.1 } })).await;
+    eventually("it is trained anew", async || runs().await.len() > count).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let all = runs().await;
+    assert_eq!(all.len(), count + 1);
+    assert!(all[0]["reason"].as_str().unwrap().contains("below"), "{}", all[0]);
+    assert_eq!(policy(&app).await["actions"][0]["about"], model);
+    app.stop().await;
+}
+
+async fn with_manual_model(settings: &[(&str, &str)]) -> (TestApp, Value) {
+    let app = TestApp::start_with(&[&QUICK[..], settings].concat()).await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    let spec = r#"{"segments": 3, "starts": 3}"#;
+    let (_, run) = app.post("/v1/training-runs", spec).await;
+    let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+    let mut model = Value::Null;
+    eventually("it is trained", async || {
+        let (_, run) = app.get(&path).await;
+        model = run["model"].clone();
+        run["finished_at"].is_string() && model.is_string()
+    })
+    .await;
+    let path = format!("/v1/models/{}/promote", model.as_str().unwrap());
+    assert_eq!(app.post(&path, "").await.0, 200);
+    (app, model)
+}
