@@ -18,3 +18,8 @@ create table policy_action (
     reason     text not null
 );
 create index policy_action_by_about on policy_action (action, about, taken_at);
+
+-- A model is taken out, and rules answer.
+alter table model_decision drop constraint model_decision_step_check;
+alter table model_decision add constraint model_decision_step_check check
+    (step in ('shadow', 'canary', 'promote', 'retire', 'reject', 'rollback', 'fall_back'));
