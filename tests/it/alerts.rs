@@ -87,7 +87,7 @@ impl House {
         let mut log = Vec::new();
         eventually("the log is as it should be", async || {
             let (_, told) = self.app.get(&format!("/v1/channels/{channel}/deliveries")).await;
-            log = told["deliveries"].as_array().unwrap().clone();
+            log.clone_from(told["deliveries"].as_array().unwrap());
             until(&log)
         })
         .await;

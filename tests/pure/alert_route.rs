@@ -109,7 +109,7 @@ fn ten_attempts_over_three_days() {
     assert_eq!(DELAY_SECONDS[0], 0);
     assert!(DELAY_SECONDS.is_sorted());
     assert_eq!(delay(10, 0.5, None), None);
-    assert_eq!(delay(10, 0.5, Some(Duration::from_secs(60))), None);
+    assert_eq!(delay(10, 0.5, Some(Duration::from_mins(1))), None);
     assert_eq!(delay(1, 0.5, None), Some(Duration::from_secs(5)));
     assert_eq!(delay(9, 0.5, None), Some(Duration::from_hours(24)));
 }
