@@ -31,7 +31,7 @@ use crate::domain::assign::Policy;
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle::Thresholds;
 
-pub use alerts::Alerts;
+pub use alerts::{Alerts, CheckSources};
 pub use database::Database;
 pub use drift::Drift;
 pub use failed::FailedEvents;
