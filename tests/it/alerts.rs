@@ -161,7 +161,7 @@ async fn customers_with_new_events_are_checked_where_it_is_asked_for() {
         watcher.run().await.unwrap();
     };
     let (rows, both) = (watcher(CheckSources::Rows), watcher(CheckSources::Both));
-    let key = "drift:values:recency_days:events";
+    let key = "drift:values:orders_28d:events";
     for round in 0..3 {
         busy(round, &rows).await;
     }
