@@ -193,6 +193,8 @@ async fn listen(db: Db, api: ApiState, wake: Arc<Wake>) {
     loop {
         let listened = async {
             let mut listener = Listener::connect(&db).await?;
+            // What was announced before anybody listened.
+            api.alerts.wake.notify_one();
             loop {
                 match listener.next().await? {
                     Some(News::Lineup) => refresh_lineup(&api, &wake).await,

@@ -21,7 +21,18 @@ pub struct Alerts {
     pub claim: Duration,
     /// Between two checks for drift.
     pub check: Duration,
+    pub check_sources: CheckSources,
     pub alarm: AlarmRules,
+}
+
+/// Whose drift is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckSources {
+    /// Rows that are sent to be scored.
+    Rows,
+    /// Customers with new events.
+    Events,
+    Both,
 }
 
 impl Alerts {
@@ -33,6 +44,14 @@ impl Alerts {
             keep_alive: reader.seconds("alerts.keep_alive_seconds", 5..=240),
             claim: reader.seconds("alerts.claim_seconds", 2..=3600),
             check: reader.seconds("drift.check_seconds", 1..=86_400 * 7),
+            check_sources: reader.choice(
+                "drift.check_sources",
+                [
+                    ("rows", CheckSources::Rows),
+                    ("events", CheckSources::Events),
+                    ("both", CheckSources::Both),
+                ],
+            ),
             alarm: AlarmRules {
                 findings: reader.integer("drift.alarm_findings", 1..=i64::from(MOST_CHECKS)),
                 checks: reader.integer("drift.alarm_checks", 1..=i64::from(MOST_CHECKS)),

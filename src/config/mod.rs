@@ -35,7 +35,7 @@ use crate::domain::lifecycle::Thresholds;
 use crate::domain::objective::Objectives;
 use crate::domain::policy::Policy;
 
-pub use alerts::Alerts;
+pub use alerts::{Alerts, CheckSources};
 pub use database::Database;
 pub use drift::Drift;
 pub use failed::FailedEvents;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Prints as `***`. Not serialised but by a field that says so ([`write`]).
+/// Prints as `***`. Not serialised but by a field that says so ([`write()`]).
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret<T>(T);
@@ -40,7 +40,7 @@ pub fn write<T: Serialize, S: Serializer>(
     secret.0.serialize(serializer)
 }
 
-/// As [`write`], for several.
+/// As [`write()`], for several.
 pub fn write_each<T: Serialize, S: Serializer>(
     secrets: &[Secret<T>],
     serializer: S,

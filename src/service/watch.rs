@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config::CheckSources;
 use crate::domain::alert::{Bar, Fact, Picture, Topic};
 use crate::domain::drift::{About, Alarm, Check, Finding, Severity, Step, facts, headline};
 use crate::domain::id::ModelId;
@@ -93,11 +94,18 @@ impl Watcher {
         if let Some(model) = &model {
             let mut ours: BTreeMap<String, AlarmRow> =
                 ours.into_iter().map(|row| (row.key.clone(), row)).collect();
-            for source in Source::ALL {
-                if let Some(checked) = self.look(model, source).await? {
+            for source in self.sources() {
+                if let Some(checked) = self.look(model, *source).await? {
                     changes.extend(self.of_source(&checked, &mut ours, now).await?);
                 }
             }
+            let is_checked =
+                |row: &AlarmRow| self.sources().iter().any(|source| is_of(&row.key, *source));
+            let others = ours.into_values().filter(|row| !is_checked(row));
+            changes.extend(
+                others
+                    .map(|row| Change { row, act: Act::Forget("it is no longer checked".into()) }),
+            );
         }
         changes.sort_by(|a, b| a.row.key.cmp(&b.row.key));
         lease.check().await?;
@@ -135,6 +143,14 @@ impl Watcher {
         tx.commit().await?;
         self.show(Some(now));
         Ok(())
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        match self.alerts.settings.check_sources {
+            CheckSources::Rows => &[Source::Rows],
+            CheckSources::Events => &[Source::Events],
+            CheckSources::Both => &Source::ALL,
+        }
     }
 
     fn show(&self, last: Option<Timestamp>) {
@@ -176,9 +192,8 @@ impl Watcher {
                 alarm: Alarm::default(),
             });
         }
-        let end = format!(":{}", checked.source.name());
         let mut changes = Vec::new();
-        for row in ours.values().filter(|row| row.key.ends_with(&end)) {
+        for row in ours.values().filter(|row| is_of(&row.key, checked.source)) {
             let finding = found.get(&row.key).copied();
             changes.push(self.of_alarm(row.clone(), checked, finding, now).await?);
         }
@@ -276,6 +291,11 @@ fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
 fn key(finding: &Finding, source: Source) -> String {
     let feature = finding.feature.as_deref().unwrap_or("-");
     format!("drift:{}:{feature}:{}", finding.about.name(), source.name())
+}
+
+/// Whether a key is one of this source.
+fn is_of(key: &str, source: Source) -> bool {
+    key.rsplit(':').next() == Some(source.name())
 }
 
 fn compared(source: Source) -> &'static str {

@@ -1,17 +1,14 @@
 //! Killed replicas and a Postgres that ends: every message comes, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use segmentd::config::{Config, Environment};
-use segmentd::domain::alert::Topic;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::objective::Objectives;
 use segmentd::service::ServiceError;
-use segmentd::service::alerts::{Alerts, Found, Voice};
+use segmentd::service::alerts::{Alerts, Voice};
 use segmentd::service::clock::Clock;
 use segmentd::store::Db;
 use segmentd::store::connect::Connection;
@@ -20,7 +17,9 @@ use segmentd::telemetry::Metrics;
 use serde_json::json;
 use tokio::sync::Notify;
 
+use crate::law::end_at_once;
 use crate::support::hook::{Hook, Mood};
+use crate::support::house::found;
 use crate::support::process::Process;
 use crate::support::{TestApp, eventually, open_to_all};
 
@@ -34,21 +33,6 @@ const SETTINGS: [&str; 4] = [
 ];
 const KEYS: usize = 12;
 const ROUNDS: usize = 8;
-
-fn found(key: &str) -> Found {
-    Found {
-        key: key.into(),
-        topic: Topic::Source,
-        severity: Severity::Warning,
-        owner: None,
-        subject: BTreeMap::from([("source".to_owned(), key.to_owned())]),
-        title: format!("{key} is quiet"),
-        what: "Nothing came.".into(),
-        advice: "Look.".into(),
-        facts: vec![],
-        picture: None,
-    }
-}
 
 /// As a replica that finds something has it.
 async fn alerts(database: &str) -> Alerts {
@@ -73,7 +57,7 @@ async fn turn(alerts: &Alerts, key: &str, fires: bool) {
         let once = async {
             let mut tx = alerts.db.begin().await?;
             if fires {
-                alerts.raise(&mut tx, &found(key), Voice::Plain).await?;
+                alerts.raise(&mut tx, &found(key, Severity::Warning, None), Voice::Plain).await?;
             } else {
                 alerts.resolve(&mut tx, key, "it is back").await?;
             }
@@ -88,13 +72,6 @@ async fn turn(alerts: &Alerts, key: &str, fires: bool) {
             Err(error) => panic!("{error:?}"),
         }
     }
-}
-
-/// Ends Postgres without its leave.
-fn end_at_once(server: &Path) {
-    let pid = std::fs::read_to_string(server.join("postgres/data/postmaster.pid")).unwrap();
-    let pid = pid.lines().next().unwrap();
-    assert!(Command::new("kill").args(["-QUIT", pid]).status().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,136 +1,24 @@
 //! Alerts as people meet them: raised, told to whom they concern, acknowledged,
-//! silenced, over; and receivers of every mood. The clock is the test's.
+//! silenced, over. The clock is the test's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
-use segmentd::config::{Config, Environment};
+use segmentd::config::{CheckSources, Config, Environment};
 use segmentd::domain::access::Scope;
-use segmentd::domain::alert::Topic;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
 use segmentd::outbound::Sender;
 use segmentd::service::access;
-use segmentd::service::alerts::{Alerts, Found, Voice};
-use segmentd::service::clock::Clock;
+use segmentd::service::alerts::{Alerts, Found};
 use segmentd::service::watch::Watcher;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-use crate::support::hook::{Hook, Mood};
-use crate::support::{TestApp, eventually, ndjson, orders};
+use crate::support::hook::Hook;
+use crate::support::house::{BY_HAND, House, a_moment, found, hears};
+use crate::support::{eventually, ndjson, orders};
 
 const CUSTOMERS: usize = 400;
-/// Nothing happens by the clock but what the test calls for; what is announced is sent.
-const BY_HAND: [(&str, &str); 6] = [
-    ("alerts.poll_seconds", "3600"),
-    ("alerts.allow_private_addresses", "yes"),
-    ("alerts.timeout_seconds", "2"),
-    ("alerts.external_url", "https://segmentd.example.com/"),
-    ("drift.flush_seconds", "86400"),
-    ("drift.window_hours", "1"),
-];
-
-struct House {
-    app: TestApp,
-    now: Arc<AtomicI64>,
-}
-
-impl House {
-    async fn start() -> Self {
-        let (clock, now) = Clock::fixed(Clock::System.now());
-        Self { app: TestApp::start_at(clock, &BY_HAND).await, now }
-    }
-
-    fn pass(&self, seconds: i64) {
-        self.now.fetch_add(1000 * seconds, Ordering::Relaxed);
-        self.app.app.alerts.wake.notify_one();
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.now.load(Ordering::Relaxed))
-    }
-
-    fn alerts(&self) -> &Arc<Alerts> {
-        &self.app.app.alerts
-    }
-
-    /// A webhook to `hook`, with what else is said of it; its id.
-    async fn channel(&self, name: &str, hook: &Hook, more: Value) -> String {
-        let mut wish = json!({ "name": name, "target": { "kind": "webhook", "url": hook.url } });
-        wish.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let (status, made) = self.app.post("/v1/channels", wish.to_string()).await;
-        assert_eq!(status, 201, "{made}");
-        made["channel"].as_str().unwrap().to_owned()
-    }
-
-    async fn raise(&self, found: &Found) {
-        raise(self.alerts(), found).await;
-    }
-
-    async fn resolve(&self, key: &str) {
-        let mut tx = self.app.db.begin().await.unwrap();
-        self.alerts().resolve(&mut tx, key, "a test says so").await.unwrap();
-        tx.commit().await.unwrap();
-    }
-
-    /// One of the alerts that fire, by its key.
-    async fn firing(&self, key: &str) -> Option<Value> {
-        let (_, told) = self.app.get("/v1/alerts").await;
-        let alerts = told["alerts"].as_array().unwrap();
-        alerts.iter().find(|alert| alert["key"] == key).cloned()
-    }
-
-    /// Waits until nothing waits for this channel that is due.
-    async fn log(&self, channel: &str, until: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let mut log = Vec::new();
-        eventually("the log is as it should be", async || {
-            let (_, told) = self.app.get(&format!("/v1/channels/{channel}/deliveries")).await;
-            log.clone_from(told["deliveries"].as_array().unwrap());
-            until(&log)
-        })
-        .await;
-        log
-    }
-}
-
-async fn raise(alerts: &Alerts, found: &Found) {
-    let mut tx = alerts.db.begin().await.unwrap();
-    alerts.raise(&mut tx, found, Voice::Plain).await.unwrap();
-    tx.commit().await.unwrap();
-}
-
-fn found(key: &str, severity: Severity, owner: Option<&str>) -> Found {
-    Found {
-        key: key.into(),
-        topic: Topic::Source,
-        severity,
-        owner: owner.map(str::to_owned),
-        subject: BTreeMap::from([("source".to_owned(), key.to_owned())]),
-        title: format!("{key} is quiet"),
-        what: "Nothing came for an hour.".into(),
-        advice: "Look whether it still runs.".into(),
-        facts: vec![],
-        picture: None,
-    }
-}
-
-/// Long enough for what must not come.
-async fn a_moment() {
-    tokio::time::sleep(Duration::from_millis(400)).await;
-}
-
-async fn hears(hook: &Hook, expected: &[&str]) {
-    eventually("it hears as much", async || hook.taken().len() >= expected.len()).await;
-    a_moment().await;
-    assert_eq!(hook.says(), expected);
-}
-
-fn attempts(delivery: &Value) -> usize {
-    delivery["attempts"].as_array().unwrap().len()
-}
-
 /// One more hour, in which these rows are scored; then the check.
 async fn an_hour(house: &House, watcher: &Watcher, rows: &[Value]) {
     house.pass(3600);
@@ -242,6 +130,55 @@ async fn drift_is_told_to_its_owner_once_and_again_when_it_is_over() {
     house.app.stop().await;
 }
 
+/// Who is busy differs from everybody: told where it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_with_new_events_are_checked_where_it_is_asked_for() {
+    let house = House::start().await;
+    let app = &house.app;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    app.train().await;
+    let watcher = |check_sources: CheckSources| {
+        let theirs = house.alerts();
+        let alerts = Alerts {
+            db: app.db.clone(),
+            clock: theirs.clock.clone(),
+            settings: segmentd::config::Alerts { check_sources, ..theirs.settings.clone() },
+            metrics: Arc::clone(&theirs.metrics),
+            wake: Notify::new(),
+        };
+        let drift = Arc::clone(&app.app.drift);
+        Watcher { alerts: Arc::new(alerts), drift, live: Arc::clone(&app.app.live) }
+    };
+    let busy = async |round: usize, watcher: &Watcher| {
+        house.pass(3600);
+        let mut events = orders(CUSTOMERS, 0);
+        for (number, event) in events.iter_mut().enumerate() {
+            event["message_id"] = json!(format!("busy-{round}-{number}"));
+            event["timestamp"] = json!(house.now());
+        }
+        app.post("/v1/events/bulk", ndjson(&events)).await;
+        app.app.drift.flush().await.unwrap();
+        watcher.run().await.unwrap();
+    };
+    let (rows, both) = (watcher(CheckSources::Rows), watcher(CheckSources::Both));
+    let key = "drift:values:orders_28d:events";
+    for round in 0..3 {
+        busy(round, &rows).await;
+    }
+    assert_eq!(app.get("/v1/alerts").await.1["alerts"], json!([]));
+    for round in 3..5 {
+        busy(round, &both).await;
+    }
+    let alert = house.firing(key).await.unwrap();
+    assert_eq!(alert["subject"]["source"], "events");
+    house.pass(3600);
+    rows.run().await.unwrap();
+    let (_, told) = app.get("/v1/alerts?state=all").await;
+    let alerts = told["alerts"].as_array().unwrap();
+    assert!(alerts.iter().all(|one| one["resolved_why"] == "it is no longer checked"), "{told}");
+    house.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_fails_is_told_and_so_is_the_next_that_succeeds() {
     let house = House::start().await;
@@ -334,104 +271,6 @@ async fn somebody_looks_after_it_or_wants_no_word_of_it() {
     ] {
         assert_eq!(app.post("/v1/silences", wrong.to_string()).await.0, 422, "{wrong}");
     }
-    house.app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_is_down_for_an_hour_takes_it_once() {
-    let house = House::start().await;
-    let (down, fine) = tokio::join!(Hook::start(), Hook::start());
-    let channel = house.channel("down", &down, json!({ "owners": ["a"] })).await;
-    house.channel("fine", &fine, json!({ "owners": ["b"] })).await;
-    // Each in its own way: what is no answer, no success or somewhere else is tried again.
-    down.set(Mood::Hangs);
-    house.raise(&found("one", Severity::Warning, Some("a"))).await;
-    house.raise(&found("two", Severity::Warning, Some("b"))).await;
-    // Nobody waits for the one that hangs.
-    hears(&fine, &["source.firing of two"]).await;
-    assert_eq!(down.heard().len(), 1);
-    let waits = [(6, Mood::Says(500)), (331, Mood::Redirects), (1981, Mood::AsksToWait(12_000))];
-    for (tries, (seconds, mood)) in waits.into_iter().enumerate() {
-        house.log(&channel, |log| attempts(&log[0]) == tries + 1).await;
-        down.set(mood);
-        house.pass(seconds);
-    }
-    let log = house.log(&channel, |log| attempts(&log[0]) == 4).await;
-    let status = |place: usize| log[0]["attempts"][place]["status"].clone();
-    assert_eq!([0, 1, 2, 3].map(status), [json!(null), json!(500), json!(302), json!(429)]);
-    assert!(log[0]["attempts"][0]["took_milliseconds"].as_i64().unwrap() >= 1900, "{log:?}");
-    // It is over meanwhile: both are told, in order, and not before the time asked for.
-    house.resolve("one").await;
-    down.set(Mood::Takes(0));
-    house.pass(2 * 3600 + 1000);
-    a_moment().await;
-    assert_eq!(down.says(), [""; 0]);
-    house.pass(12_000 - 2 * 3600 - 1000);
-    hears(&down, &["source.firing of one", "source.resolved of one"]).await;
-    let ids: Vec<String> = down.heard().into_iter().map(|heard| heard.id).collect();
-    assert!(ids[..5].iter().all(|id| *id == ids[0]) && ids[5] != ids[0], "{ids:?}");
-    let log = house.log(&channel, |log| log.iter().all(|one| one["state"] == "delivered")).await;
-    assert_eq!((attempts(&log[1]), attempts(&log[0])), (5, 1));
-    let delivered = "segmentd_alert_deliveries_total{kind=\"webhook\",outcome=\"delivered\"}";
-    assert_eq!(house.app.metric(delivered).await, 3);
-    house.app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_is_gone_or_takes_nothing_is_told_to_the_others() {
-    let house = House::start().await;
-    let app = &house.app;
-    let (gone, deaf, ops) = tokio::join!(Hook::start(), Hook::start(), Hook::start());
-    let route = json!({ "topics": ["source"] });
-    let gone_id = house.channel("gone", &gone, route.clone()).await;
-    let deaf_id = house.channel("deaf", &deaf, json!({ "owners": ["a"] })).await;
-    house.channel("ops", &ops, json!({ "topics": ["channel"] })).await;
-    gone.set(Mood::Says(410));
-    house.raise(&found("one", Severity::Warning, None)).await;
-    let lost = format!("channel.firing of channel:{gone_id}");
-    hears(&ops, &[&lost]).await;
-    assert!(ops.taken()[0].field("what").contains("answered 410"), "{:?}", ops.taken());
-    let (_, shown) = app.get(&format!("/v1/channels/{gone_id}")).await;
-    assert!(shown["disabled_why"].as_str().unwrap().contains("410"), "{shown}");
-    // Nothing more is sent there, by hand neither.
-    house.raise(&found("two", Severity::Warning, None)).await;
-    house.alerts().sweep().await.unwrap();
-    a_moment().await;
-    assert_eq!(gone.heard().len(), 1);
-    assert_eq!(app.post(&format!("/v1/channels/{gone_id}/test"), "").await.0, 409);
-    // Used again: what was given up may be replayed, and what it missed is told.
-    gone.set(Mood::Takes(0));
-    assert_eq!(app.post(&format!("/v1/channels/{gone_id}/enable"), "").await.0, 200);
-    let found_again = format!("channel.resolved of channel:{gone_id}");
-    hears(&ops, &[&lost, &found_again]).await;
-    house.alerts().sweep().await.unwrap();
-    hears(&gone, &["source.firing of two"]).await;
-    let (since, until) = (house.now().plus_millis(-1000), house.now().plus_millis(1000));
-    let range = json!({ "since": since, "until": until }).to_string();
-    let (status, told) = app.post(&format!("/v1/channels/{gone_id}/replay"), range).await;
-    assert_eq!((status, &told), (200, &json!({ "replayed": 1 })));
-    hears(&gone, &["source.firing of two", "source.firing of one"]).await;
-
-    // Ten attempts over three days, then it is given up.
-    deaf.set(Mood::Says(503));
-    house.raise(&found("three", Severity::Warning, Some("a"))).await;
-    for tries in 1..=10 {
-        house.log(&deaf_id, |log| attempts(&log[0]) == tries).await;
-        house.pass(97_000);
-    }
-    let log = house.log(&deaf_id, |log| log[0]["state"] == "dead").await;
-    let dead = format!("channel.firing of channel:{deaf_id}");
-    hears(&ops, &[&lost, &found_again, &dead]).await;
-    // Nobody hears of the end of what they have not heard of; unless it is sent again.
-    house.resolve("three").await;
-    a_moment().await;
-    assert_eq!(deaf.heard().len(), 10);
-    deaf.set(Mood::Takes(0));
-    let replay = format!("/v1/deliveries/{}/replay", log[0]["delivery"].as_str().unwrap());
-    assert_eq!(app.post(&replay, "").await.0, 204);
-    hears(&deaf, &["source.firing of three", "source.resolved of three"]).await;
-    let well = format!("channel.resolved of channel:{deaf_id}");
-    hears(&ops, &[&lost, &found_again, &dead, &well]).await;
     house.app.stop().await;
 }
 

@@ -178,7 +178,7 @@ async fn states_are_the_replay_of_what_was_sent() {
 }
 
 /// Ends Postgres without its leave: what it has not written by then is lost.
-fn end_at_once(server: &Path) {
+pub(crate) fn end_at_once(server: &Path) {
     let pid = std::fs::read_to_string(server.join("postgres/data/postmaster.pid")).unwrap();
     let pid = pid.lines().next().unwrap();
     assert!(Command::new("kill").args(["-QUIT", pid]).status().unwrap().success());

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod alert_chaos;
+mod alert_receivers;
 mod alerts;
 mod backfill;
 mod bad_input;

@@ -4,6 +4,7 @@ pub(crate) mod clients;
 pub(crate) mod draw;
 pub(crate) mod flaky;
 pub(crate) mod hook;
+pub(crate) mod house;
 pub(crate) mod process;
 pub(crate) mod receiver;
 

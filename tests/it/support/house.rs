@@ -1,0 +1,121 @@
+//! A program whose alerts are the test's to raise, at a time that the test sets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use segmentd::domain::alert::Topic;
+use segmentd::domain::drift::Severity;
+use segmentd::domain::time::Timestamp;
+use segmentd::service::alerts::{Alerts, Found, Voice};
+use segmentd::service::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::support::hook::Hook;
+use crate::support::{TestApp, eventually};
+
+/// Nothing happens by the clock but what the test calls for; what is announced is sent.
+pub(crate) const BY_HAND: [(&str, &str); 6] = [
+    ("alerts.poll_seconds", "3600"),
+    ("alerts.allow_private_addresses", "yes"),
+    ("alerts.timeout_seconds", "2"),
+    ("alerts.external_url", "https://segmentd.example.com/"),
+    ("drift.flush_seconds", "86400"),
+    ("drift.window_hours", "1"),
+];
+
+pub(crate) struct House {
+    pub(crate) app: TestApp,
+    now: Arc<AtomicI64>,
+}
+
+impl House {
+    pub(crate) async fn start() -> Self {
+        let (clock, now) = Clock::fixed(Clock::System.now());
+        Self { app: TestApp::start_at(clock, &BY_HAND).await, now }
+    }
+
+    pub(crate) fn pass(&self, seconds: i64) {
+        self.now.fetch_add(1000 * seconds, Ordering::Relaxed);
+        self.app.app.alerts.wake.notify_one();
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn alerts(&self) -> &Arc<Alerts> {
+        &self.app.app.alerts
+    }
+
+    /// A webhook to `hook`, with what else is said of it; its id.
+    pub(crate) async fn channel(&self, name: &str, hook: &Hook, more: Value) -> String {
+        let mut wish = json!({ "name": name, "target": { "kind": "webhook", "url": hook.url } });
+        wish.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, made) = self.app.post("/v1/channels", wish.to_string()).await;
+        assert_eq!(status, 201, "{made}");
+        made["channel"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn raise(&self, found: &Found) {
+        raise(self.alerts(), found).await;
+    }
+
+    pub(crate) async fn resolve(&self, key: &str) {
+        let mut tx = self.app.db.begin().await.unwrap();
+        self.alerts().resolve(&mut tx, key, "a test says so").await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// One of the alerts that fire, by its key.
+    pub(crate) async fn firing(&self, key: &str) -> Option<Value> {
+        let (_, told) = self.app.get("/v1/alerts").await;
+        let alerts = told["alerts"].as_array().unwrap();
+        alerts.iter().find(|alert| alert["key"] == key).cloned()
+    }
+
+    /// Waits until nothing waits for this channel that is due.
+    pub(crate) async fn log(&self, channel: &str, until: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let mut log = Vec::new();
+        eventually("the log is as it should be", async || {
+            let (_, told) = self.app.get(&format!("/v1/channels/{channel}/deliveries")).await;
+            log.clone_from(told["deliveries"].as_array().unwrap());
+            until(&log)
+        })
+        .await;
+        log
+    }
+}
+
+pub(crate) async fn raise(alerts: &Alerts, found: &Found) {
+    let mut tx = alerts.db.begin().await.unwrap();
+    alerts.raise(&mut tx, found, Voice::Plain).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+pub(crate) fn found(key: &str, severity: Severity, owner: Option<&str>) -> Found {
+    Found {
+        key: key.into(),
+        topic: Topic::Source,
+        severity,
+        owner: owner.map(str::to_owned),
+        subject: BTreeMap::from([("source".to_owned(), key.to_owned())]),
+        title: format!("{key} is quiet"),
+        what: "Nothing came for an hour.".into(),
+        advice: "Look whether it still runs.".into(),
+        facts: vec![],
+        picture: None,
+    }
+}
+
+/// Long enough for what must not come.
+pub(crate) async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(400)).await;
+}
+
+pub(crate) async fn hears(hook: &Hook, expected: &[&str]) {
+    eventually("it hears as much", async || hook.taken().len() >= expected.len()).await;
+    a_moment().await;
+    assert_eq!(hook.says(), expected);
+}
