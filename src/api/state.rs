@@ -11,6 +11,7 @@ use crate::service::export::Exports;
 use crate::service::intake::Intake;
 use crate::service::live::Live;
 use crate::service::registry::Registry;
+use crate::service::sources::Sources;
 use crate::service::training::Training;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
@@ -31,6 +32,7 @@ pub struct Handles {
     pub exports: Arc<Exports>,
     pub drift: Arc<Drift>,
     pub alerts: Arc<Alerts>,
+    pub sources: Arc<Sources>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,

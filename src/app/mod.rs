@@ -35,6 +35,7 @@ use crate::service::recheck::Rechecker;
 use crate::service::registry::Registry;
 use crate::service::shadow::{self, Shadows};
 use crate::service::skew::Sampler;
+use crate::service::sources::Sources;
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::store::connect::Connection;
@@ -127,6 +128,7 @@ impl App {
         let (registry, shadow_worker) = registry(&config, db, &live, &clock, &metrics);
         let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
         let alerts = Arc::clone(&alerting.alerts);
+        let sources = sources(&config, db, &alerts, &clock, &metrics);
         let training = training(&config, db, &registry, &alerts, &metrics);
         let failed = failed_events(&config, db, &clock, &metrics);
         let (durability, flusher) = Durability::new(db.clone(), Arc::clone(&metrics));
@@ -172,6 +174,7 @@ impl App {
             exports: Arc::new(exports),
             drift,
             alerts,
+            sources,
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -270,11 +273,13 @@ impl App {
         let stop = self.stop;
         let stopped = stop.subscribe();
         let drift = Arc::clone(&self.api_state.drift);
+        let sources = Arc::clone(&self.api_state.sources);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut background = self.tasks.start(&stopped);
         let mut workers = self.workers;
         workers.deliver(self.deliverer);
+        workers.watch_sources(Arc::clone(&sources));
         let admin = axum::serve(self.admin, admin::router(self.admin_state))
             .with_graceful_shutdown(when(stopped.clone()));
         let admin = tasks::spawn(async move { admin.await });
@@ -299,6 +304,9 @@ impl App {
         // Nobody is answered any more, so nothing more is counted.
         if let Err(error) = drift.flush().await {
             tracing::warn!(error = %Chain(&error), "the last counts for drift are lost");
+        }
+        if let Err(error) = sources.flush().await {
+            tracing::warn!(error = %Chain(&error), "the last counts of sources are lost");
         }
         admin.abort();
         self.database.close().await?;
@@ -336,6 +344,17 @@ fn drift(
     let mut settings = config.drift.clone();
     settings.limits.alpha = config.scoring.outlier_alpha;
     Arc::new(Drift::new(db.clone(), counted, clock.clone(), settings, Arc::clone(metrics)))
+}
+
+fn sources(
+    config: &Config,
+    db: &Db,
+    alerts: &Arc<Alerts>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<Sources> {
+    let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
+    Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
 }
 
 fn registry(

@@ -94,7 +94,7 @@ pub fn run() -> ExitCode {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve => serve::serve(config).await,
-            Command::Demo(demo) => demo.run(config).await,
+            Command::Demo(demo) => Box::pin(demo.run(config)).await,
             Command::Train(train) => Box::pin(train.run(config)).await,
             Command::Backfill(backfill) => backfill.run(config).await,
             Command::Load(load) => load.run().await,

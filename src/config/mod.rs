@@ -23,6 +23,7 @@ mod schedule;
 mod scoring;
 mod skew;
 mod source;
+mod sources;
 mod training;
 
 use std::fs;
@@ -49,6 +50,7 @@ pub use schedule::Schedule;
 pub use scoring::{Lineup, Reassign, Recheck, Scoring};
 pub use skew::Skew;
 pub use source::Environment;
+pub use sources::Sources;
 pub use training::{Promotion, Training};
 
 /// Everything that can be set.
@@ -70,6 +72,7 @@ pub struct Config {
     pub recheck: Recheck,
     pub skew: Skew,
     pub drift: Drift,
+    pub sources: Sources,
     pub objectives: Objectives,
     pub alerts: Alerts,
     pub outbound: Outbound,
@@ -150,6 +153,7 @@ impl Config {
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),
             drift: Drift::read(reader),
+            sources: Sources::read(reader),
             objectives: objectives::read(reader),
             alerts: Alerts::read(reader),
             outbound: Outbound::read(reader),

@@ -306,6 +306,7 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         exports: Arc::clone(&of.exports),
         drift: Arc::clone(&of.drift),
         alerts: Arc::clone(&of.alerts),
+        sources: Arc::clone(&of.sources),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
         readiness: of.readiness.clone(),
