@@ -37,7 +37,7 @@ impl Sender {
     async fn send(&mut self, path: &str, events: usize) {
         let event = |i: usize| {
             json!({
-                "type": "track", "event": "Order Completed", "customer_id": format!("c{i}"),
+                "type": "track", "name": "Order Completed", "customer_id": format!("c{i}"),
                 "message_id": format!("m{i}"), "properties": { "revenue": 5 },
             })
         };
@@ -145,7 +145,7 @@ async fn a_source_is_told_of_when_it_sends_unlike_before_and_when_it_goes_quiet(
     // What comes at another replica ends it, also when that is stopped at once.
     let other = [BY_HAND.as_slice(), &[("database.url", &sender.app.database_url)]].concat();
     let other = TestApp::start_at(clock, &other).await;
-    let back = json!({ "type": "track", "event": "Order Completed", "customer_id": "back" });
+    let back = json!({ "type": "track", "name": "Order Completed", "customer_id": "back" });
     // By the same key: a source is not a process.
     let client = reqwest::Client::new().post(format!("{}/v1/events", other.url));
     let sent = client.bearer_auth(&sender.app.key).body(back.to_string()).send().await.unwrap();
