@@ -6,9 +6,9 @@ mod model_support;
 
 use allocation_counter::measure;
 use segmentd::domain::drift::Layout;
+use segmentd::domain::drift::Source;
 use segmentd::domain::model::Scratch;
 use segmentd::service::observe::{Observer, Tally};
-use segmentd::store::drift::Source;
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
 

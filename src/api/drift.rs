@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::api::extract::{Asked, Caller, Read};
 use crate::api::models::model_id;
 use crate::api::{ApiError, ApiState};
-use crate::domain::drift::Check;
+use crate::domain::drift::{Check, Source};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::drift::{Ask, MOST_HOURS, Step};
-use crate::store::drift::Source;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,13 +112,15 @@ fn ask(asked: &Which) -> Result<Ask, ApiError> {
         faults.push(Fault::new("hours", format!("must be from 1 to {MOST_HOURS}")));
     }
     let source = match asked.source.as_deref() {
-        None | Some("rows") => Some(Source::Rows),
-        Some("events") => Some(Source::Events),
+        None => Some(Source::Rows),
         Some("all") => None,
-        Some(other) => {
-            let problem = format!("is `{other}`, not `rows`, `events` or `all`");
-            faults.push(Fault::new("source", problem));
-            None
+        Some(named) => {
+            let source = Source::parse(named);
+            if source.is_none() {
+                let problem = format!("is `{named}`, not `rows`, `events`, `customers` or `all`");
+                faults.push(Fault::new("source", problem));
+            }
+            source
         }
     };
     if !faults.is_empty() {

@@ -75,12 +75,13 @@ pub(super) async fn post_events(
         Ok(events.into_iter().map(read).collect())
     };
     let events: Vec<_> = blocking::run(heavy, read).await?;
+    let source = Source { door: Door::Events, key_id: &caller.principal.key_id };
     let outcomes = if strict {
         state.intake.accept_strict(events, received_at).await?
     } else {
-        let source = Source { door: Door::Events, key_id: &caller.principal.key_id };
         state.intake.accept(events, source, received_at, WhenFull::Refuse).await?
     };
+    state.sources.count(source, received_at, &outcomes);
     let outcomes: Vec<_> = outcomes.iter().map(|outcome| verdict(outcome, None)).collect();
     let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();
     let rejected = count("rejected");
@@ -160,6 +161,7 @@ async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> 
     let source = Source { door: Door::Bulk, key_id: &sender.key_id };
     match state.intake.accept(events, source, received_at, WhenFull::Wait).await {
         Ok(outcomes) => {
+            state.sources.count(source, received_at, &outcomes);
             for (line, outcome) in numbers.into_iter().zip(&outcomes) {
                 let mut verdict = verdict(outcome, Some(line));
                 verdict.score = None;

@@ -31,6 +31,7 @@ mod segment;
 mod segments;
 mod shadow;
 mod silences;
+mod sources;
 pub mod state;
 mod training;
 
@@ -73,7 +74,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 34] {
+fn native() -> [Route; 35] {
     let shadow = get(shadow::get_shadow).post(models::post_shadow);
     let runs = get(training::get_runs).post(training::post_run);
     [
@@ -109,6 +110,7 @@ fn native() -> [Route; 34] {
         ("/v1/drift", &["GET"], get(drift::get_drift), true),
         ("/v1/drift/history", &["GET"], get(drift::get_history), true),
         ("/v1/drift/features/{name}/picture.svg", &["GET"], get(drift::get_picture), true),
+        ("/v1/sources", &["GET"], get(sources::get_sources), true),
         ("/openapi.json", &["GET"], get(openapi::get_document), true),
         ("/docs", &["GET"], get(openapi::get_page), true),
     ]

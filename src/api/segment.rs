@@ -116,6 +116,7 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Tak
     let (caller, events) = blocking::run(heavy, read).await?;
     let source = Source { door: Door::Segment, key_id: &caller.principal.key_id };
     let outcomes = state.intake.accept(events, source, received_at, WhenFull::Refuse).await?;
+    state.sources.count(source, received_at, &outcomes);
     Ok(Json(taken(outcomes)))
 }
 

@@ -12,6 +12,7 @@ use crate::service::intake::Intake;
 use crate::service::live::Live;
 use crate::service::react::Reactor;
 use crate::service::registry::Registry;
+use crate::service::sources::Sources;
 use crate::service::training::Training;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
@@ -33,6 +34,7 @@ pub struct Handles {
     pub drift: Arc<Drift>,
     pub alerts: Arc<Alerts>,
     pub reactor: Arc<Reactor>,
+    pub sources: Arc<Sources>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,

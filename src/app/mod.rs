@@ -38,6 +38,7 @@ use crate::service::recheck::Rechecker;
 use crate::service::registry::Registry;
 use crate::service::shadow::{self, Shadows};
 use crate::service::skew::Sampler;
+use crate::service::sources::Sources;
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::store::connect::Connection;
@@ -130,19 +131,12 @@ impl App {
         access.refresh().await?;
         let (registry, shadow_worker) = registry(&config, db, (&live, &policies), &clock, &metrics);
         let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
+        let sources = sources(&config, db, &alerting.alerts, &clock, &metrics);
         let training = training(&config, db, &registry, &alerting.alerts, &metrics);
         let reactor = reactor(policies, &registry, &drift, &training);
         let failed = failed_events(&config, db, &clock, &metrics);
         let (durability, flusher) = Durability::new(db.clone(), Arc::clone(&metrics));
-        let (intake, intake_workers) = Intake::new(
-            db.clone(),
-            durability.clone(),
-            (Arc::clone(&live), Arc::clone(&registry.shadows)),
-            clock.clone(),
-            Arc::clone(&metrics),
-            Arc::clone(&failed),
-            intake::Settings::from(&config.intake),
-        );
+        let (intake, intake_workers) = intake(&config, &registry, &durability, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
         let feed = Arc::new(Feed::new(
             db.read().clone(),
@@ -177,6 +171,7 @@ impl App {
             drift,
             alerts: alerting.alerts,
             reactor: Arc::clone(&reactor),
+            sources,
             db: db.read().clone(),
             metrics,
             max_rows: config.scoring.max_rows,
@@ -277,11 +272,13 @@ impl App {
         let stop = self.stop;
         let stopped = stop.subscribe();
         let drift = Arc::clone(&self.api_state.drift);
+        let sources = Arc::clone(&self.api_state.sources);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut background = self.tasks.start(&stopped);
         let mut workers = self.workers;
         workers.deliver(self.deliverer);
+        workers.watch_sources(Arc::clone(&sources));
         let admin = axum::serve(self.admin, admin::router(self.admin_state))
             .with_graceful_shutdown(when(stopped.clone()));
         let admin = tasks::spawn(async move { admin.await });
@@ -306,6 +303,9 @@ impl App {
         // Nobody is answered any more, so nothing more is counted.
         if let Err(error) = drift.flush().await {
             tracing::warn!(error = %Chain(&error), "the last counts for drift are lost");
+        }
+        if let Err(error) = sources.flush().await {
+            tracing::warn!(error = %Chain(&error), "the last counts of sources are lost");
         }
         admin.abort();
         self.database.close().await?;
@@ -366,6 +366,17 @@ fn reactor(
     Arc::new(Reactor { probation, training: Arc::clone(training) })
 }
 
+fn sources(
+    config: &Config,
+    db: &Db,
+    alerts: &Arc<Alerts>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<Sources> {
+    let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
+    Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
+}
+
 fn registry(
     config: &Config,
     db: &Db,
@@ -386,6 +397,24 @@ fn registry(
         previews: Semaphore::new(1),
     };
     (Arc::new(registry), worker)
+}
+
+fn intake(
+    config: &Config,
+    registry: &Registry,
+    durability: &Durability,
+    failed: &Arc<FailedEvents>,
+    metrics: &Arc<Metrics>,
+) -> (Intake, Vec<intake::Worker>) {
+    Intake::new(
+        registry.db.clone(),
+        durability.clone(),
+        (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),
+        registry.clock.clone(),
+        Arc::clone(metrics),
+        Arc::clone(failed),
+        intake::Settings::from(&config.intake),
+    )
 }
 
 fn training(

@@ -20,6 +20,7 @@ use crate::service::reassign::Reassigner;
 use crate::service::recheck::Rechecker;
 use crate::service::rollout::Rollout;
 use crate::service::skew::Sampler;
+use crate::service::sources::Sources;
 use crate::service::training::Training;
 use crate::service::watch::Watcher;
 use crate::service::{durable, export, history, intake, shadow};
@@ -118,7 +119,7 @@ impl Background {
     }
 }
 
-/// The workers of intake, of exports, of shadows, of drift and of deliveries. They outlast
+/// The workers of intake, of exports, of shadows, of drift, of sources and of deliveries. They outlast
 /// the other tasks: requests in progress wait for them, and what is being sent is ended.
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -166,6 +167,15 @@ impl Workers {
                 })
                 .await;
         });
+    }
+
+    /// Watches who sends events, until it is to stop.
+    pub(super) fn watch_sources(&mut self, sources: Arc<Sources>) {
+        let mut stopped = self.stop.subscribe();
+        self.running.spawn(sources.run(async move {
+            // An error means that the sender is gone: stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
     }
 
     /// Commits what is in intake's queues, and cuts off exports whose readers were

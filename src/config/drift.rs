@@ -14,6 +14,8 @@ pub struct Drift {
     pub flush: Duration,
     /// Hours compared together, where a request does not say how many.
     pub window_hours: u32,
+    /// Stored customers drawn each hour, at most; 0 draws none.
+    pub customers_per_hour: u32,
     /// Counts of earlier hours are dropped; 0 keeps all.
     pub keep_days: u32,
 }
@@ -24,6 +26,7 @@ impl Drift {
             enabled: reader.choice("drift.enabled", [("yes", true), ("no", false)]),
             flush: reader.seconds("drift.flush_seconds", 1..=86_400),
             window_hours: reader.integer("drift.window_hours", 1..=2208),
+            customers_per_hour: reader.integer("drift.customers_per_hour", 0..=100_000),
             keep_days: reader.integer("drift.keep_days", 0..=36_500),
         }
     }

@@ -24,6 +24,7 @@ mod schedule;
 mod scoring;
 mod skew;
 mod source;
+mod sources;
 mod training;
 
 use std::fs;
@@ -51,6 +52,7 @@ pub use schedule::Schedule;
 pub use scoring::{Lineup, Reassign, Recheck, Scoring};
 pub use skew::Skew;
 pub use source::Environment;
+pub use sources::Sources;
 pub use training::{Promotion, Training};
 
 /// Everything that can be set.
@@ -72,6 +74,7 @@ pub struct Config {
     pub recheck: Recheck,
     pub skew: Skew,
     pub drift: Drift,
+    pub sources: Sources,
     pub objectives: Objectives,
     /// With the limits of drift.
     pub policy: Policy,
@@ -158,6 +161,7 @@ impl Config {
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),
             drift: Drift::read(reader),
+            sources: Sources::read(reader),
             objectives: objectives::read(reader),
             policy: policy::read(reader, limits),
             policy_check: policy::read_period(reader),

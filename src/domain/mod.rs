@@ -23,6 +23,7 @@ pub mod access;
 pub mod event;
 pub mod feature;
 pub mod stats;
+pub mod volume;
 pub mod encode;
 pub mod model;
 pub mod assign;

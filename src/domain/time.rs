@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub const MILLIS_PER_DAY: i64 = 86_400_000;
+pub const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -28,6 +28,7 @@ pub mod watch;
 mod rescore;
 pub mod failed;
 pub mod intake;
+pub mod sources;
 pub mod reassign;
 pub mod recheck;
 pub mod skew;

@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
-use crate::domain::drift::{Layout, Window};
+use crate::domain::drift::{Layout, Source, Window};
 use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Score};
-use crate::store::drift::Source;
 
 /// Beyond as many copies taking them costs more than they spare.
 const MOST_COPIES: usize = 16;
@@ -35,7 +34,7 @@ pub struct Observer {
 pub struct Counter {
     model: ModelId,
     layout: Layout,
-    sources: [Copies; Source::ALL.len()],
+    sources: [Copies; Source::ANSWERED.len()],
 }
 
 /// The same counts several times: their sum counts.
@@ -103,17 +102,20 @@ impl Observer {
 impl Counter {
     fn new(model: &Model) -> Self {
         let layout = Layout::of(model);
-        let sources = Source::ALL.map(|_| Copies::new(layout.width()));
+        let sources = Source::ANSWERED.map(|_| Copies::new(layout.width()));
         Self { model: model.id().clone(), layout, sources }
     }
 
     fn add(&self, source: Source, counts: &[u32]) {
-        self.sources[source as usize].add(counts);
+        // Customers who are drawn are counted elsewhere, once for all replicas.
+        if let Some(copies) = self.sources.get(source as usize) {
+            copies.add(counts);
+        }
     }
 
     fn take(&self) -> impl Iterator<Item = ((ModelId, Source), Window)> {
-        Source::ALL.into_iter().map(|source| {
-            let counts = self.sources[source as usize].take();
+        Source::ANSWERED.into_iter().zip(&self.sources).map(|(source, copies)| {
+            let counts = copies.take();
             ((self.model.clone(), source), Window { counts })
         })
     }

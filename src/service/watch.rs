@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::config::CheckSources;
 use crate::domain::alert::{Bar, Fact, Picture, Topic};
-use crate::domain::drift::{About, Alarm, Check, Finding, Severity, Step, facts, headline};
+use crate::domain::drift::{About, Alarm, Check, Finding, Severity, Source, Step, facts, headline};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
@@ -17,7 +17,6 @@ use crate::service::alerts::{Alerts, Found, Voice};
 use crate::service::drift::{Ask, Drift, History, Report, Step as Each};
 use crate::service::live::Live;
 use crate::store::alarms::{self, AlarmRow, Job};
-use crate::store::drift::Source;
 use crate::store::lease::{Held, Lease};
 
 /// A week: what has been so for longer is no news.
@@ -302,6 +301,7 @@ fn compared(source: Source) -> &'static str {
     match source {
         Source::Rows => "rows that were sent to be scored",
         Source::Events => "customers with new events",
+        Source::Customers => "stored customers, each once a day",
     }
 }
 

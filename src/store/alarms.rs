@@ -11,6 +11,7 @@ pub enum Job {
     Check,
     KeepAlive,
     CleanUp,
+    Sources,
 }
 
 impl Job {
@@ -19,6 +20,7 @@ impl Job {
             Self::Check => "check",
             Self::KeepAlive => "keep alive",
             Self::CleanUp => "clean up",
+            Self::Sources => "sources",
         }
     }
 }

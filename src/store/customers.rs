@@ -242,6 +242,33 @@ pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
 
+/// States of customers in one of `classes` equal parts of all, drawn by hash: the first
+/// `limit` in its order, and so the same ones again and again.
+pub async fn of_class(
+    db: &ReadDb,
+    (class, classes): (u32, u32),
+    limit: i64,
+) -> Result<Vec<StoredState>, StoreError> {
+    let width = u64::MAX / u64::from(classes.max(1));
+    let first = |class: u32| {
+        let above = width.saturating_mul(u64::from(class));
+        // Hashes are signed: the least one is 2^63 below 0.
+        i64::MIN.saturating_add_unsigned(above)
+    };
+    let last = if class + 1 >= classes { i64::MAX } else { first(class + 1) - 1 };
+    let rows = sqlx::query!(
+        "select customer_id, state from customer
+         where hashtextextended(customer_id, 0) between $1 and $2 and merged_into is null
+         order by hashtextextended(customer_id, 0) limit $3",
+        first(class),
+        last,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
+}
+
 /// As [`stream`], with where the customers stand; `None` until first assigned.
 pub fn stream_standing(
     db: &ReadDb,

@@ -1,29 +1,9 @@
 //! What models met while they answered: one row of counts a model, hour and source.
 
-use crate::domain::drift::Window;
+use crate::domain::drift::{Source, Window};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
-
-/// Who was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// Feature rows, as they were sent.
-    Rows,
-    /// Customers with new events.
-    Events,
-}
-
-impl Source {
-    pub const ALL: [Self; 2] = [Self::Rows, Self::Events];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rows => "rows",
-            Self::Events => "events",
-        }
-    }
-}
 
 /// Adds to what any replica has counted of this model in this hour. Who adds to
 /// several does so in order of model, source and hour, so that two never wait for
@@ -52,6 +32,49 @@ pub async fn add(
     Ok(())
 }
 
+/// Writes down an hour that one replica counts for all; false when another has.
+pub async fn insert(
+    tx: &mut Tx,
+    (model, source): (&ModelId, Source),
+    hour: Timestamp,
+    window: &Window,
+) -> Result<bool, StoreError> {
+    let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
+    let inserted = sqlx::query!(
+        "insert into drift_window (model_id, source, hour, width, counts)
+         values ($1, $2, $3, cardinality($4::bigint[]), $4)
+         on conflict (model_id, width, hour, source) do nothing",
+        model.as_str(),
+        source.name(),
+        to_sql(hour),
+        &counts,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+/// Whether anybody has written down this hour, in so many counts.
+pub async fn is_counted(
+    db: &ReadDb,
+    (model, source): (&ModelId, Source),
+    width: usize,
+    hour: Timestamp,
+) -> Result<bool, StoreError> {
+    let is_there = sqlx::query_scalar!(
+        r#"select exists (select from drift_window
+                          where model_id = $1 and source = $2 and width = $3 and hour = $4)
+                  as "is_there!""#,
+        model.as_str(),
+        source.name(),
+        to_integer(width),
+        to_sql(hour),
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    Ok(is_there)
+}
+
 /// Drops the hours before this one.
 pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
@@ -61,21 +84,22 @@ pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError
 }
 
 /// What was counted of this model from `since` on, hour by hour: windows of so many
-/// counts, of one source or of each.
+/// counts, of these sources.
 pub async fn hours(
     db: &ReadDb,
-    (model, source): (&ModelId, Option<Source>),
+    (model, sources): (&ModelId, &[Source]),
     width: usize,
     since: Timestamp,
 ) -> Result<Vec<(Timestamp, Window)>, StoreError> {
+    let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         "select hour, counts from drift_window
-         where model_id = $1 and width = $2 and hour >= $3 and ($4::text is null or source = $4)
+         where model_id = $1 and width = $2 and hour >= $3 and source = any($4::text[])
          order by hour",
         model.as_str(),
-        i32::try_from(width).unwrap_or(i32::MAX),
+        to_integer(width),
         to_sql(since),
-        source.map(Source::name),
+        &sources as &[&str],
     )
     .fetch_all(&db.pool)
     .await?;
@@ -93,4 +117,8 @@ pub async fn hours(
 
 fn to_bigint(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn to_integer(width: usize) -> i32 {
+    i32::try_from(width).unwrap_or(i32::MAX)
 }

@@ -35,6 +35,7 @@ pub mod rebuild;
 pub mod runs;
 pub mod shadow;
 pub mod silences;
+pub mod sources;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;

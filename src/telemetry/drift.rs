@@ -1,17 +1,19 @@
 //! How far what is scored has moved from what the live model was trained on.
 
-use prometheus::{Gauge, GaugeVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry};
 
 use super::process::seconds_since_1970;
+use crate::domain::drift::Source;
 use crate::domain::time::Timestamp;
 
 /// As of the last look at what has been written down.
 #[derive(Debug)]
 pub struct Drift {
     psi: GaugeVec,
-    pub findings: IntGauge,
+    findings: IntGaugeVec,
     /// Rows in the window that was looked at.
-    pub scored: IntGauge,
+    scored: IntGaugeVec,
+    pub customers: IntCounter,
     flushed: Gauge,
 }
 
@@ -24,15 +26,21 @@ impl Drift {
         );
         Ok(Self {
             psi: super::register(registry, GaugeVec::new(options, &["feature"])?)?,
-            findings: super::gauge(
+            findings: by_source(
                 registry,
                 "segmentd_drift_findings",
                 "What has drifted, after correction; `GET /v1/drift` says what.",
             )?,
-            scored: super::gauge(
+            scored: by_source(
                 registry,
                 "segmentd_drift_scored_rows",
                 "Rows scored by the live model in the last drift.window_hours.",
+            )?,
+            customers: super::counter(
+                registry,
+                "segmentd_drift_customers_total",
+                "Stored customers that this process has drawn by the hour and compared with \
+                 the training.",
             )?,
             flushed: super::float_gauge(
                 registry,
@@ -40,6 +48,14 @@ impl Drift {
                 "When this process last wrote down what it had counted, in seconds since 1970.",
             )?,
         })
+    }
+
+    /// How a source stands.
+    pub fn show_source(&self, source: Source, findings: usize, scored: u64) {
+        let source = [source.name()];
+        let findings = i64::try_from(findings).unwrap_or(i64::MAX);
+        self.findings.with_label_values(&source).set(findings);
+        self.scored.with_label_values(&source).set(i64::try_from(scored).unwrap_or(i64::MAX));
     }
 
     /// This process has written down what it had counted.
@@ -56,4 +72,13 @@ impl Drift {
             None => drop(self.psi.remove_label_values(&[feature])),
         }
     }
+}
+
+/// 0 for every source, until somebody looks.
+fn by_source(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    let gauges = super::register(registry, IntGaugeVec::new(Opts::new(name, help), &["source"])?)?;
+    for source in Source::ALL {
+        gauges.with_label_values(&[source.name()]).set(0);
+    }
+    Ok(gauges)
 }

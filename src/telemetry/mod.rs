@@ -17,6 +17,7 @@ mod process;
 mod scoring;
 mod shadow;
 mod skew;
+mod sources;
 pub mod trace;
 mod work;
 
@@ -41,6 +42,7 @@ use process::Process;
 pub use scoring::Scoring;
 pub use shadow::Shadow;
 pub use skew::Skew;
+pub use sources::Sources;
 pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 
 /// Every metric of the process; made once, shared by reference.
@@ -56,6 +58,7 @@ pub struct Metrics {
     pub skew: Skew,
     pub shadow: Shadow,
     pub drift: Drift,
+    pub sources: Sources,
     pub objectives: Arc<Objectives>,
     pub alerts: Alerts,
     pub output: Output,
@@ -84,6 +87,7 @@ impl Metrics {
             skew: Skew::new(&registry)?,
             shadow: Shadow::new(&registry)?,
             drift: Drift::new(&registry)?,
+            sources: Sources::new(&registry)?,
             objectives,
             alerts: Alerts::new(&registry)?,
             output: Output::new(&registry)?,

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use segmentd::domain::drift::{self, Layout, Limits, Window};
+use segmentd::domain::drift::{self, Layout, Limits, Source, Window};
 use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
 use segmentd::domain::model::Model;
 use segmentd::service::clock::Clock;
@@ -60,7 +60,8 @@ fn sum<'w>(model: &Model, windows: impl IntoIterator<Item = &'w Window>) -> Wind
 async fn stored(app: &TestApp, model: &Model) -> Window {
     let width = Layout::of(model).width();
     let since = segmentd::domain::time::Timestamp::default();
-    let hours = windows::hours(app.db.read(), (model.id(), None), width, since).await.unwrap();
+    let hours =
+        windows::hours(app.db.read(), (model.id(), &Source::ANSWERED), width, since).await.unwrap();
     sum(model, hours.iter().map(|(_, window)| window))
 }
 
@@ -227,7 +228,7 @@ async fn a_shift_is_found_and_its_owner_named() {
         line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
     };
     assert!(value("segmentd_drift_psi{feature=\"spend_365d\"}") > 0.1);
-    assert!(value("segmentd_drift_findings") >= 1.0);
+    assert!(value("segmentd_drift_findings{source=\"rows\"}") >= 1.0);
     let at = Duration::from_millis(now.load(Ordering::Relaxed).unsigned_abs()).as_secs_f64();
     assert!((value("segmentd_drift_last_flush_timestamp_seconds") - at).abs() < 1.0);
 
@@ -249,5 +250,58 @@ async fn a_shift_is_found_and_its_owner_named() {
     now.store(start.plus_millis(60 * HOUR_MILLIS).millis(), Ordering::Relaxed);
     app.app.drift.flush().await.unwrap();
     assert_eq!(app.get("/v1/drift?hours=240").await.1["scored"], 0);
+    app.stop().await;
+}
+
+/// Whoever looks, and however often: each customer once a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_customers_are_drawn_once_a_day_each_whether_or_not_they_are_busy() {
+    let start = Clock::System.now();
+    let (clock, now) = Clock::fixed(start);
+    let app = TestApp::start_at(clock.clone(), &BY_HAND).await;
+    assert_eq!(app.app.drift.count_customers().await.unwrap(), 0);
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    app.train().await;
+    let few = [BY_HAND[0], ("drift.customers_per_hour", "2"), ("database.url", &app.database_url)];
+    let two = TestApp::start_at(clock.clone(), &few).await;
+    let none = [BY_HAND[0], few[2], ("drift.customers_per_hour", "0")];
+    let none = TestApp::start_at(clock, &none).await;
+
+    let mut drawn = Vec::new();
+    for hour in 0..24 {
+        now.store(start.plus_millis(hour * HOUR_MILLIS).millis(), Ordering::Relaxed);
+        assert_eq!(none.app.drift.count_customers().await.unwrap(), 0);
+        let drift = &app.app.drift;
+        let both = tokio::join!(drift.count_customers(), drift.count_customers());
+        let (one, other) = (both.0.unwrap(), both.1.unwrap());
+        assert!(one == 0 || other == 0, "{one} and {other}");
+        // A replica that comes later finds it done.
+        assert_eq!(two.app.drift.count_customers().await.unwrap(), 0);
+        drawn.push(one + other);
+    }
+    assert_eq!(drawn.iter().sum::<u64>(), CUSTOMERS as u64, "{drawn:?}");
+    assert!(drawn.iter().all(|customers| (3..50).contains(customers)), "{drawn:?}");
+    let (status, told) = app.get("/v1/drift?source=customers").await;
+    assert_eq!((status, &told["scored"]), (200, &json!(CUSTOMERS)));
+    assert_eq!(told["is_enough"], true);
+    // Nobody was answered meanwhile.
+    assert_eq!(app.get("/v1/drift?source=all").await.1["scored"], 0);
+    app.app.drift.show().await.unwrap();
+    let (_, metrics) = app.admin("/metrics").await;
+    for line in [
+        format!("segmentd_drift_scored_rows{{source=\"customers\"}} {CUSTOMERS}"),
+        format!("segmentd_drift_customers_total {CUSTOMERS}"),
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{metrics}");
+    }
+
+    // A day later the first hour's are due again: the same ones.
+    now.store(start.plus_millis(24 * HOUR_MILLIS).millis(), Ordering::Relaxed);
+    assert_eq!(two.app.drift.count_customers().await.unwrap(), 2);
+    assert_eq!(app.app.drift.count_customers().await.unwrap(), 0);
+    let scored = CUSTOMERS as u64 - drawn[0] + 2;
+    assert_eq!(app.get("/v1/drift?source=customers").await.1["scored"], json!(scored));
+    none.stop().await;
+    two.stop().await;
     app.stop().await;
 }

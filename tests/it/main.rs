@@ -34,6 +34,7 @@ mod replicas;
 mod segment;
 mod segment_clients;
 mod skew;
+mod sources;
 mod support;
 mod training;
 mod unassigned;

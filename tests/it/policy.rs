@@ -149,7 +149,10 @@ async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails()
     assert_eq!(hook.taken()[0].body["type"], "rollback.firing");
     let (_, model) = app.get(&format!("/v1/models/{}", good.as_str().unwrap())).await;
     let decision = &model["decisions"][0];
-    assert_eq!((&decision["step"], &decision["decided_by"]), (&json!("rollback"), &json!("policy")));
+    assert_eq!(
+        (&decision["step"], &decision["decided_by"]),
+        (&json!("rollback"), &json!("policy"))
+    );
     let told = policy(&app).await;
     assert_eq!(
         (&told["actions"][0]["action"], &told["actions"][0]["about"]),

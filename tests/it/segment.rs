@@ -307,6 +307,7 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         drift: Arc::clone(&of.drift),
         alerts: Arc::clone(&of.alerts),
         reactor: Arc::clone(&of.reactor),
+        sources: Arc::clone(&of.sources),
         db: of.db.clone(),
         metrics: Arc::clone(&metrics),
         readiness: of.readiness.clone(),

@@ -54,4 +54,5 @@ mod stats;
 mod telemetry;
 mod tidy;
 mod train;
+mod volume;
 mod wire;

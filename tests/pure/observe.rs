@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use segmentd::domain::drift::Layout;
+use segmentd::domain::drift::Source;
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
 use segmentd::service::observe::{Counter, Observer, Tally};
-use segmentd::store::drift::Source;
 
 use crate::drift_check::window_of;
 use crate::model_support::{shop_features, shop_model, shoppers, spec, train};

@@ -10,12 +10,12 @@ use crate::api::extract::{Body, Caller, Score};
 use crate::api::inference::{Addressed, answered_by, version_of};
 use crate::api::score::note_scores;
 use crate::api::{ApiError, ApiState, blocking};
+use crate::domain::drift::Source;
 use crate::domain::model::Scratch;
 use crate::domain::wire::inference::{self, Metadata, Reply, Scored, Unreadable, Written};
 use crate::service::ServiceError;
 use crate::service::live::Verdict;
 use crate::service::observe::Tally;
-use crate::store::drift::Source;
 use crate::telemetry::labels::Door;
 
 /// Sent where binary data follows the JSON: the JSON's length.

@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/alerts",
         "get",
         "read",
-        "What people are to hear of, newest first: drift, training runs that failed, channels that take nothing",
+        "What people are to hear of, newest first: drift, sources of events that are not as usual, training runs that failed, channels that take nothing",
         None,
         "The alerts: whose it is, what happened, what to do, the figures, since when, and who looks after it",
     ),

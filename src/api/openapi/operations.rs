@@ -205,7 +205,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "get",
         "read",
         "Whether what was scored still looks like what the model was trained on: rows of /v1/score and \
-         of tensors, and customers with new events, of all replicas, as of their last flush",
+         of tensors, and customers with new events, of all replicas, as of their last flush; or stored \
+         customers, drawn by the hour",
         None,
         "For every feature the figures, each with what chance explains of it; for segments, distances, \
          outliers and p-values the same; and the `findings` that are left after correction for their \
@@ -228,6 +229,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "A feature as it was at training and as it is now, as a picture",
         None,
         "SVG, without scripts",
+    ),
+    (
+        "/v1/sources",
+        "get",
+        "read",
+        "Who sends events (a key at a door), and whether it is as much as usual at this hour of the week",
+        None,
+        "By door and key: `status` (learning, usual, quiet, more or less), the first and the last new \
+         event, the hour in progress and the last whole one with what is usual (the median of the same \
+         hour in four weeks, or in seven days while there are fewer) and how probable such a difference \
+         is by chance, and when silence becomes an alert. As of the last time that replicas wrote \
+         down what came (`sources.check_seconds`); revoked keys are left out",
     ),
     ("/v1/models", "get", "read", "Models, newest first", None, "The models"),
     (
@@ -365,7 +378,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
 const DRIFT_HOURS: &str = "The last so many hours, the one in progress included, up to 2208; \
                            drift.window_hours when left out";
 const DRIFT_SOURCE: &str = "rows (as they were sent; when left out), events (customers with new \
-                            ones, who are the active ones: a difference in itself) or all";
+                            ones, who are the active ones: a difference in itself), customers \
+                            (stored ones, drawn by the hour, each once a day: as training looks \
+                            at them) or all (rows and events together)";
 const DRIFT_MODEL: &str = "What this model met while it answered; the live one when left out";
 
 const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 even then, as \

@@ -5,11 +5,11 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::Result;
 
+use crate::domain::drift::Source;
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
 use crate::service::live::{Lineup, Verdict};
 use crate::service::observe::Tally;
-use crate::store::drift::Source;
 
 /// One feature's part in the distance, in the feature's own unit.
 #[derive(Serialize)]

@@ -8,6 +8,7 @@
 //!
 //! The modules stand in import order.
 
+mod source;
 mod cells;
 pub mod psi;
 pub mod ks;
@@ -33,5 +34,6 @@ pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures}
 pub use finding::{About, Finding};
 pub use limits::{Limits, Severity, Steps};
 pub use picture::{Bar, Drawn, escaped, picture};
+pub use source::Source;
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
 pub use words::percent;

@@ -2,8 +2,9 @@
 
 use std::f64::consts::{PI, TAU};
 
+use statrs::function::beta::{beta_reg, ln_beta};
+use statrs::function::gamma;
 pub use statrs::function::gamma::ln_gamma;
-use statrs::function::{beta::ln_beta, gamma};
 
 /// No sum of a tail needs more terms, short of counts that no service has.
 const MAX_TERMS: usize = 10_000_000;
@@ -55,6 +56,17 @@ pub fn beta_binomial_above(found: f64, draws: f64, a: f64, b: f64) -> f64 {
         |x: f64| (ln_choose(draws, x) + ln_beta(a + x, b + draws - x) - ln_beta(a, b)).exp();
     let ratio = |x: f64| (draws - x) * (a + x) / ((x + 1.0) * (b + draws - x - 1.0));
     above(found, (0.0, draws), draws * a / (a + b), probability, ratio)
+}
+
+/// P(X ≤ `x`) of a negative binomial count with this mean and a variance of
+/// mean + mean² / `size`; both above 0.
+pub fn negative_binomial_below(x: f64, mean: f64, size: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { beta_reg(size, x.floor() + 1.0, size / (size + mean)) }
+}
+
+/// P(X ≥ `x`) of the same.
+pub fn negative_binomial_above(x: f64, mean: f64, size: f64) -> f64 {
+    if x <= 0.0 { 1.0 } else { beta_reg(x.ceil(), size, mean / (size + mean)) }
 }
 
 /// The sum of probabilities from `x` on, of a distribution with one peak near

@@ -28,7 +28,7 @@ pub struct Message {
 }
 
 /// Where an event came in: says which form it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Door {
     /// One or an array, in our own form.
     Events,

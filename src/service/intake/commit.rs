@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
@@ -16,7 +17,6 @@ use crate::service::observe::Tally;
 use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
-use crate::store::drift::Source;
 use crate::store::events::Arrived;
 use crate::store::{StoreError, Tx, events};
 use crate::telemetry::labels::Way;

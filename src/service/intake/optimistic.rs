@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::service::history;
 use crate::service::intake::Core;
@@ -14,7 +15,6 @@ use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::observe::Tally;
 use crate::store::StoreError;
-use crate::store::drift::Source;
 use crate::store::events::Arrived;
 use crate::store::optimistic::{self, Written};
 

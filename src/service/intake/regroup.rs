@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use crate::domain::drift::Source;
 use crate::domain::event::Event;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
@@ -21,7 +22,6 @@ use crate::service::observe::Tally;
 use crate::service::rebuild;
 use crate::store::assignments::{self, Assignment, NewMerge};
 use crate::store::customers::{self, NewRow};
-use crate::store::drift::Source;
 use crate::store::events::{self, Arrived};
 use crate::store::identity::{self, Row};
 use crate::store::{StoreError, Tx, links};

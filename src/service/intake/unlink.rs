@@ -1,5 +1,6 @@
 //! Taking a link back: a device that was somebody else's, a mistake, an erasure.
 
+use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{Groups, Link, MAX_IDS};
 use crate::service::ServiceError;
@@ -7,7 +8,6 @@ use crate::service::attempts::Attempts;
 use crate::service::intake::regroup::regroup;
 use crate::service::intake::{Core, Intake};
 use crate::service::observe::Tally;
-use crate::store::drift::Source;
 use crate::store::{StoreError, identity, links};
 use crate::telemetry::labels;
 

@@ -6,6 +6,8 @@
 //! is kept for the next time; a process that is killed loses that and the minute
 //! since.
 
+mod census;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::future::Future;
@@ -15,10 +17,10 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
-use crate::domain::drift::{self, About, Check, Drawn, Layout, Limits, Window};
+use crate::domain::drift::{self, About, Check, Drawn, Layout, Limits, Source, Window};
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
-use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 use crate::service::clock::Clock;
 use crate::service::error::Chain;
 use crate::service::live::Live;
@@ -26,11 +28,10 @@ use crate::service::observe::Observer;
 use crate::service::policy::Policies;
 use crate::service::{ServiceError, registry};
 use crate::store::Db;
-use crate::store::drift::{self as windows, Source};
+use crate::store::drift as windows;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
-const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 /// A question about more hours reads more than a moment allows: three months.
 pub const MOST_HOURS: u32 = 24 * 92;
 
@@ -55,7 +56,7 @@ type Pending = BTreeMap<((ModelId, Source), Timestamp), Window>;
 pub struct Ask {
     /// `None`: the live one.
     pub model: Option<ModelId>,
-    /// `None`: all of them.
+    /// `None`: all who were answered.
     pub source: Option<Source>,
     /// The last so many, the one in progress included; `None`: as configured.
     pub hours: Option<u32>,
@@ -173,23 +174,33 @@ impl Drift {
     /// Shows in the metrics how things stand.
     pub async fn show(&self) -> Result<(), ServiceError> {
         let shown = &self.metrics.drift;
-        let features = Arc::clone(&self.live.lineup().features);
-        if self.live.lineup().active.is_none() {
-            shown.findings.set(0);
-            shown.scored.set(0);
-            features.features().iter().for_each(|def| shown.show_psi(&def.name, None));
+        let lineup = self.live.snapshot();
+        if lineup.active.is_none() {
+            for source in Source::ALL {
+                shown.show_source(source, 0, 0);
+            }
+            lineup.features.features().iter().for_each(|def| shown.show_psi(&def.name, None));
             return Ok(());
         }
-        let ask = Ask { model: None, source: Some(Source::Rows), hours: None };
-        let report = self.report(&ask).await?;
-        shown.findings.set(i64::try_from(report.check.findings.len()).unwrap_or(i64::MAX));
-        shown.scored.set(i64::try_from(report.check.scored).unwrap_or(i64::MAX));
-        self.judge(&report.check);
-        for def in features.features() {
-            let checked = report.check.features.iter().find(|one| one.feature == def.name);
-            shown.show_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
+        let ask = |source| Ask { model: None, source: Some(source), hours: None };
+        for source in Source::ALL {
+            let check = self.report(&ask(source)).await?.check;
+            shown.show_source(source, check.findings.len(), check.scored);
+            if source == Source::Rows {
+                self.judge(&check);
+                self.show_psi(&check);
+            }
         }
         Ok(())
+    }
+
+    /// Of the rows that are sent: what comes in is what an operator can mend.
+    fn show_psi(&self, check: &Check) {
+        let (features, shown) = (Arc::clone(&self.live.lineup().features), &self.metrics.drift);
+        for def in features.features() {
+            let checked = check.features.iter().find(|one| one.feature == def.name);
+            shown.show_psi(&def.name, checked.and_then(|one| one.psi).map(|psi| psi.value));
+        }
     }
 
     /// Whether the model is as good as promised; of too few rows nothing is said.
@@ -217,6 +228,7 @@ impl Drift {
             // Never cut off in between: what was written would be written again.
             let done = async {
                 self.flush().await?;
+                self.count_customers().await?;
                 self.show().await
             };
             if let Err(error) = done.await {
@@ -232,7 +244,9 @@ impl Drift {
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
         let since = Step::Hour.of(until).plus_millis(-before);
         let empty = Layout::of(&model).empty();
-        let (of, width) = ((model.id(), ask.source), empty.counts.len());
+        let one = ask.source.map(|source| [source]);
+        let sources = one.as_ref().map_or(&Source::ANSWERED[..], |one| &one[..]);
+        let (of, width) = ((model.id(), sources), empty.counts.len());
         let hours = windows::hours(self.db.read(), of, width, since).await?;
         Ok(Met { model, empty, since, until, hours })
     }

@@ -1,0 +1,117 @@
+//! What each source of events sent: when first and last, and how much by the hour.
+
+use std::collections::BTreeMap;
+
+use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
+use crate::domain::volume::{Past, Sent, hour_of};
+use crate::domain::wire::Door;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// A source: who sends, and where it comes in.
+#[derive(Debug, Clone)]
+pub struct SourceRow {
+    pub door: Door,
+    pub key_id: String,
+    /// As its key is called; `None` where the key is gone.
+    pub name: Option<String>,
+    pub past: Past,
+}
+
+/// What came of one source in one hour since the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    pub events: u64,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+}
+
+/// Adds to what any replica has seen of this source in this hour. Who adds to several
+/// goes by door, key and hour in order.
+pub async fn add(
+    tx: &mut Tx,
+    (door, key_id, hour): (Door, &str, i64),
+    arrived: Arrived,
+) -> Result<(), StoreError> {
+    let before = sqlx::query_scalar!(
+        "select last_at from event_source where door = $1 and key_id = $2 for update",
+        door.as_str(),
+        key_id,
+    )
+    .fetch_optional(&mut *tx.inner)
+    .await?;
+    let gap = before.map_or(0, |at| arrived.first_at.millis() - from_sql(at).millis());
+    sqlx::query!(
+        "insert into event_source as known (door, key_id, first_at, last_at)
+         values ($1, $2, $3, $4)
+         on conflict (door, key_id) do update
+         set last_at = greatest(known.last_at, excluded.last_at)",
+        door.as_str(),
+        key_id,
+        to_sql(arrived.first_at),
+        to_sql(arrived.last_at),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    sqlx::query!(
+        "insert into event_source_hour as known (door, key_id, hour, events, longest_gap_millis)
+         values ($1, $2, $3, $4, $5)
+         on conflict (door, key_id, hour) do update
+         set events = known.events + excluded.events,
+             longest_gap_millis = greatest(known.longest_gap_millis, excluded.longest_gap_millis)",
+        door.as_str(),
+        key_id,
+        to_sql(Timestamp::from_millis(hour * MILLIS_PER_HOUR)),
+        i64::try_from(arrived.events).unwrap_or(i64::MAX),
+        gap.max(0),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Every source whose key is valid, with what it sent; by door and key.
+pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
+    let sources = sqlx::query!(
+        r#"select door, event_source.key_id, name as "name?", first_at, last_at
+           from event_source left join api_key using (key_id)
+           where revoked_at is null order by door, event_source.key_id"#
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let hours = sqlx::query!(
+        "select door, key_id, hour, events, longest_gap_millis from event_source_hour"
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let mut by_source: BTreeMap<(String, String), BTreeMap<i64, Sent>> = BTreeMap::new();
+    for row in hours {
+        let events = u64::try_from(row.events).map_err(|_| StoreError::Corrupt {
+            what: "hour of a source",
+            why: format!("{} is no count", row.events),
+        })?;
+        let sent = Sent { events, longest_gap_millis: row.longest_gap_millis };
+        let hours = by_source.entry((row.door, row.key_id)).or_default();
+        hours.insert(hour_of(from_sql(row.hour)), sent);
+    }
+    let rows = sources.into_iter().map(|row| {
+        let unknown =
+            || StoreError::Corrupt { what: "source", why: format!("no door {}", row.door) };
+        let door = Door::parse(&row.door).ok_or_else(unknown)?;
+        let hours = by_source.remove(&(row.door, row.key_id.clone())).unwrap_or_default();
+        let (first_at, last_at) = (from_sql(row.first_at), from_sql(row.last_at));
+        let past = Past { first_at, last_at, hours };
+        Ok(SourceRow { door, key_id: row.key_id, name: row.name, past })
+    });
+    rows.collect()
+}
+
+/// Forgets hours before this instant, and sources that sent nothing since.
+pub async fn drop_before(tx: &mut Tx, at: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!("delete from event_source_hour where hour < $1", to_sql(at))
+        .execute(&mut *tx.inner)
+        .await?;
+    sqlx::query!("delete from event_source where last_at < $1", to_sql(at))
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Who sends events, by the door.
+
+use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
+
+use super::process::seconds_since_1970;
+use crate::domain::time::Timestamp;
+use crate::domain::volume::Status;
+use crate::domain::wire::Door;
+
+/// As of the last look at what all replicas have written down.
+#[derive(Debug)]
+pub struct Sources {
+    since_last: GaugeVec,
+    status: IntGaugeVec,
+}
+
+impl Sources {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let since_last = Opts::new(
+            "segmentd_source_last_event_age_seconds",
+            "For how long no new event has come in by this door. Not shown where none has come \
+             for five weeks.",
+        );
+        let status = Opts::new(
+            "segmentd_sources",
+            "Sources of events (a key at a door), by how they stand: `GET /v1/sources` says which.",
+        );
+        let status = super::register(registry, IntGaugeVec::new(status, &["status"])?)?;
+        for one in Status::ALL {
+            status.with_label_values(&[one.name()]).set(0);
+        }
+        let since_last = super::register(registry, GaugeVec::new(since_last, &["door"])?)?;
+        Ok(Self { since_last, status })
+    }
+
+    pub fn show_last(&self, door: Door, last_at: Option<Timestamp>, now: Timestamp) {
+        let label = [door.as_str()];
+        match last_at {
+            Some(at) => {
+                let age = seconds_since_1970(now) - seconds_since_1970(at);
+                self.since_last.with_label_values(&label).set(age.max(0.0));
+            }
+            // Only fails where there was none.
+            None => drop(self.since_last.remove_label_values(&label)),
+        }
+    }
+
+    pub fn show_status(&self, status: Status, sources: usize) {
+        let sources = i64::try_from(sources).unwrap_or(i64::MAX);
+        self.status.with_label_values(&[status.name()]).set(sources);
+    }
+}
