@@ -73,6 +73,12 @@
 //! claims what is due, [`outbound`] sends it, and a second transaction writes down what
 //! came of it: at least once, and in order by channel and key.
 //!
+//! **A policy.** [`domain::policy`] is what is done about it without anybody:
+//! `service::probation` takes back a model that has just gone live and answers badly
+//! ([`domain::probation`]), `service::react` trains or falls back while drift is told,
+//! and `service::registry` asks `service::policy` whether promotion is frozen. People
+//! change it while it runs; each version and each deed is kept.
+//!
 //! **A score.** `api::score` → `domain::wire::rows` reads the body straight
 //! into feature rows → the lineup scores them. No database on the path.
 //! `api::inference` does the same for tensors, by `domain::wire::inference`.

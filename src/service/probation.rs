@@ -22,6 +22,7 @@ use crate::service::{ServiceError, evidence};
 use crate::store::models::LineupRow;
 use crate::store::policy::{self, Done};
 use crate::store::{models, shadow};
+use crate::telemetry::labels::PolicyAction;
 
 /// Who changed the lineup, where the policy did.
 pub const POLICY: &str = "policy";
@@ -114,6 +115,7 @@ impl Probation {
         if next.is_none() {
             return Ok(false);
         }
+        self.alerts.metrics.policy_actions.add(PolicyAction::RollBack, 1);
         tracing::warn!(model = model.short(), why, "the model was taken back");
         registry.live.refresh().await?;
         Ok(true)

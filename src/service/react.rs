@@ -13,6 +13,7 @@ use crate::service::training::{Purpose, Training};
 use crate::store::alerts::{self, AlertRow};
 use crate::store::models;
 use crate::store::policy::{self, Done};
+use crate::telemetry::labels::PolicyAction;
 
 #[derive(Debug)]
 pub struct Reactor {
@@ -85,6 +86,11 @@ impl Reactor {
             let spec = self.training.default_spec();
             let run = self.training.enqueue(&mut tx, spec, POLICY, None, purpose).await?;
             tx.commit().await?;
+            let action = match done {
+                Done::Refresh => PolicyAction::Refresh,
+                _ => PolicyAction::Retrain,
+            };
+            self.training.metrics.policy_actions.add(action, 1);
             tracing::info!(run = ?run, reason, "training, as the policy says");
         }
         Ok(())
@@ -106,6 +112,7 @@ impl Reactor {
         let next = registry.put_back(&mut tx, None, None, &change).await?;
         tx.commit().await?;
         if next.is_some() {
+            self.training.metrics.policy_actions.add(PolicyAction::FallBack, 1);
             tracing::warn!(alert = alert.alert_id, "rules answer now, as the policy says");
             registry.live.refresh().await?;
         }

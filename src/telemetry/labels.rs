@@ -57,6 +57,16 @@ label! {
 }
 
 label! {
+    /// What the policy had done.
+    PolicyAction("action") {
+        Retrain = "retrain",
+        Refresh = "refresh",
+        FallBack = "fall_back",
+        RollBack = "roll_back",
+    }
+}
+
+label! {
     /// What is promised.
     Objective("objective") {
         Availability = "availability",

@@ -28,6 +28,7 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use self::labels::PolicyAction;
 use crate::domain::objective::Objectives as Targets;
 use crate::domain::time::Timestamp;
 
@@ -60,6 +61,8 @@ pub struct Metrics {
     pub drift: Drift,
     pub sources: Sources,
     pub objectives: Arc<Objectives>,
+    /// What the policy had done.
+    pub policy_actions: Counters<PolicyAction>,
     pub alerts: Alerts,
     pub output: Output,
     pub pool: Pool,
@@ -89,6 +92,11 @@ impl Metrics {
             drift: Drift::new(&registry)?,
             sources: Sources::new(&registry)?,
             objectives,
+            policy_actions: Counters::new(
+                &registry,
+                "segmentd_policy_actions_total",
+                "What the policy had done by itself.",
+            )?,
             alerts: Alerts::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,

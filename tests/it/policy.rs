@@ -158,6 +158,7 @@ async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails()
         (&told["actions"][0]["action"], &told["actions"][0]["about"]),
         (&json!("roll_back"), &poor)
     );
+    assert_eq!(app.metric("segmentd_policy_actions_total{action=\"roll_back\"}").await, 1);
     // The one before is not put on probation, nor taken back in its turn.
     assert_eq!(told["probation"], Value::Null);
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -45,6 +45,7 @@ mod notices;
 mod observe;
 mod outbound;
 mod outbound_guard;
+mod probation;
 mod quality;
 mod recheck;
 mod segment;

@@ -33,6 +33,7 @@ pub use facts::{facts, headline};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
 pub use finding::{About, Finding};
 pub use limits::{Limits, Severity, Steps};
+pub use mix::{Outliers, Rate};
 pub use picture::{Bar, Drawn, escaped, picture};
 pub use source::Source;
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
