@@ -233,10 +233,10 @@ fn false_alarms(ours: [Quiet; SIZES.len()], theirs: Option<&Theirs>) -> Figure {
             theirs.map_or(f64::NAN, |t| 100.0 * t.column[place] as f64 / t.days as f64),
         ];
     }
-    let [value, baseline_value] = shares[1];
+    let [value, baseline_value] = shares[0];
     Figure {
         id: super::FALSE_ALARMS,
-        what: "days of 2,000 rows without drift in which anything is found; less is better",
+        what: "days of 500 rows without drift in which anything is found; less is better",
         value,
         unit: "%",
         baseline: peer::NAME,

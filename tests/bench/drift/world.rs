@@ -19,6 +19,9 @@ pub(super) const TRAINING_ROWS: usize = 10_000;
 /// Places of the features with categories, for peers that must be told.
 pub(super) const CATEGORIES: [usize; 2] = [17, 18];
 
+/// Of the features that tell kinds apart: so that the segments are the kinds.
+const KIND_WEIGHT: f64 = 3.0;
+
 /// Kinds of customers, and categories that come with each of two features.
 const KINDS: [f64; 3] = [0.5, 0.3, 0.2];
 const CHANNELS: [f64; 4] = [0.55, 0.25, 0.15, 0.05];
@@ -37,9 +40,10 @@ pub(super) fn features() -> Vec<FeatureDef> {
     let plain = number(Transform::None, Scale::Standard);
     let logged = number(Transform::Log1p, Scale::Standard);
     let encoding = |place: usize| match place {
+        0..=3 => plain_of(KIND_WEIGHT, false),
         10..=12 | 15..=16 => logged,
         17..=18 => Encoding::OneHot { floor: 0.02, weight: 1.0 },
-        19 => flagged(),
+        19 => plain_of(1.0, true),
         _ => plain,
     };
     (0..FEATURES).map(|i| def(&format!("f{i}"), &name(i), Some(encoding(i)))).collect()
@@ -57,14 +61,14 @@ fn name(place: usize) -> String {
     format!("Feature {place}, {kind}")
 }
 
-fn flagged() -> Encoding {
+fn plain_of(weight: f64, missing_flag: bool) -> Encoding {
     Encoding::Number {
         missing: Missing::Median,
-        missing_flag: true,
+        missing_flag,
         winsorise: None,
         transform: Transform::None,
         scale: Scale::Standard,
-        weight: 1.0,
+        weight,
     }
 }
 
