@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
 
 mod algorithms;
+mod drift;
 mod intake;
 mod load;
 mod outliers;
@@ -13,6 +14,14 @@ mod score;
 mod select;
 mod server;
 mod train;
+
+// Shared with the tests, which use all of them.
+#[expect(dead_code, reason = "benchmarks need fewer")]
+#[path = "../pure/feature_support.rs"]
+mod feature_support;
+#[expect(dead_code, reason = "benchmarks need fewer")]
+#[path = "../pure/model_support.rs"]
+mod model_support;
 
 use serde::Serialize;
 
@@ -42,11 +51,12 @@ fn main() {
     }
     // Cargo adds `--bench`.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let groups: [(&str, &[&str], Group); 6] = [
+    let groups: [(&str, &[&str], Group); 7] = [
         ("score", &score::FIGURES, score::run),
         ("intake", &intake::FIGURES, intake::run),
         ("outliers", &outliers::FIGURES, outliers::run),
         ("select", &select::FIGURES, select::run),
+        ("drift", &drift::FIGURES, drift::run),
         ("train", &train::FIGURES, train::run),
         ("train", &algorithms::FIGURES, algorithms::run),
     ];

@@ -17,23 +17,8 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Makes the environment on first use; says on standard output what is
-    /// missing where that cannot be.
     pub(crate) fn start() -> Option<Self> {
-        let python = format!("{ENVIRONMENT}/bin/python");
-        let ready = format!("{ENVIRONMENT}/ready");
-        if !Path::new(&ready).exists() {
-            println!("  making {ENVIRONMENT} with {}", PACKAGES.join(", "));
-            let made = succeeds(Command::new("python3").args(["-m", "venv", ENVIRONMENT]))
-                && succeeds(
-                    Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES),
-                );
-            if !made {
-                println!("  SKIPPED: needs python3 with venv, and {}", PACKAGES.join(", "));
-                return None;
-            }
-            std::fs::write(ready, "").unwrap();
-        }
+        let python = environment(ENVIRONMENT, &PACKAGES)?;
         let mut process = Command::new(python)
             .arg(SCRIPT)
             .stdin(Stdio::piped())
@@ -59,6 +44,26 @@ impl Peers {
         drop(commands);
         process.wait().unwrap();
     }
+}
+
+/// The Python of an environment with these packages, made on first use; says on
+/// standard output what is missing where that cannot be.
+pub(crate) fn environment(folder: &str, packages: &[&str]) -> Option<String> {
+    let python = format!("{folder}/bin/python");
+    let ready = format!("{folder}/ready");
+    if !Path::new(&ready).exists() {
+        println!("  making {folder} with {}", packages.join(", "));
+        let made = succeeds(Command::new("python3").args(["-m", "venv", folder]))
+            && succeeds(
+                Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages),
+            );
+        if !made {
+            println!("  SKIPPED: needs python3 with venv, and {}", packages.join(", "));
+            return None;
+        }
+        std::fs::write(ready, "").unwrap();
+    }
+    Some(python)
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -43,6 +43,9 @@ struct Comparison {
 struct GoldenPsi {
     value: f64,
     by_chance: f64,
+    chance_deviation: f64,
+    excess: f64,
+    interval: (f64, f64),
     p_value: f64,
     bins: usize,
 }
@@ -127,6 +130,12 @@ fn comparisons_equal_scipy() {
             assert_eq!(psi.bins, expected.bins, "{name}");
             assert!((psi.value - expected.value).abs() < 1e-12, "{name}: {psi:?}");
             equal(&name, psi.by_chance, expected.by_chance, 1e-12);
+            equal(&name, psi.chance_deviation, expected.chance_deviation, 1e-12);
+            assert!((psi.excess - expected.excess).abs() < 1e-12, "{name}: {psi:?}");
+            // The slopes of the expected one are numerical.
+            let (found, expected_interval) = (psi.interval, expected.interval);
+            assert!((found.0 - expected_interval.0).abs() < 1e-8, "{name}: {psi:?}");
+            assert!((found.1 - expected_interval.1).abs() < 1e-8, "{name}: {psi:?}");
             equal(&name, psi.p_value, expected.p_value, 1e-9);
         }
         let test = ChiSquare::of(&unordered);

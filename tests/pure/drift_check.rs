@@ -165,6 +165,28 @@ fn what_no_model_reads_is_found_and_said_not_to_matter_to_scores() {
     assert!(finding.advice.contains("so no score is off"));
 }
 
+/// A counter of errors that never happened, or a flag that was always set.
+#[test]
+fn what_never_varied_is_found_to_vary() {
+    let with_tenure = |mut rows: Vec<FeatureRow>, (only, other): (f64, f64)| {
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.0[4] = Value::Number(if i % 10 == 0 { other } else { only });
+        }
+        rows
+    };
+    for (only, other) in [(0.0, 2.0), (0.0, -1.0), (1.0, 0.0), (1e9, 2e9)] {
+        let rows = with_tenure(shoppers(2000, 1), (only, only));
+        let model = train(spec(4), &shop_features(), &rows).unwrap().model;
+        let same = checked(&model, &with_tenure(shoppers(1500, 77), (only, only)));
+        assert_eq!(on_features(&same), []);
+        let check = checked(&model, &with_tenure(shoppers(1500, 77), (only, other)));
+        assert_eq!(on_features(&check), [(About::Values, "tenure")]);
+        let what = &find(&check, About::Values, Some("tenure")).unwrap().what;
+        assert!(what.contains(" of the known cases; at training it was "), "{what}");
+        assert!(what.starts_with("Tenure is "), "{what}");
+    }
+}
+
 #[test]
 fn a_mix_of_other_customers_is_told_of_the_segment() {
     let model = shop_model().model;

@@ -1,51 +1,12 @@
 //! The retail features of all 2,469 households of the Complete Journey equal
 //! what pandas computes from the same tables, and no order of events shows.
 
-use std::collections::BTreeMap;
-
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::event::Event;
 use segmentd::domain::feature::{CustomerState, FeatureSet, Value};
 
-use crate::feature_support::{RETAIL, assert_row, at, event, number, rows, state_of, text};
-
-/// Every household's events in order of time.
-pub(crate) fn journey() -> BTreeMap<String, Vec<Event>> {
-    let mut households: BTreeMap<String, Vec<Event>> = BTreeMap::new();
-    let mut push =
-        |household: &str, kind, name: &str, time: &str, properties: Vec<(&str, Scalar)>| {
-            let event = event(household, kind, name, at(time), properties);
-            households.entry(household.to_owned()).or_default().push(event);
-        };
-    let (header, baskets) = rows("complete_journey/baskets.csv.gz");
-    for row in &baskets {
-        let properties = header
-            .iter()
-            .zip(row)
-            .skip(4)
-            .map(|(name, value)| (name, number(value)))
-            .chain([("store_id", text(&row[2]))])
-            .collect();
-        push(&row[1], EventKind::Track, "Order Completed", &row[3], properties);
-    }
-    let (_, redemptions) = rows("complete_journey/coupon_redemptions.csv");
-    for row in &redemptions {
-        let time = format!("{}T00:00:00Z", &row[3]);
-        let properties = vec![("coupon_upc", text(&row[1])), ("campaign_id", text(&row[2]))];
-        push(&row[0], EventKind::Track, "Coupon Redeemed", &time, properties);
-    }
-    let (header, demographics) = rows("complete_journey/demographics.csv");
-    for row in &demographics {
-        let traits = header.iter().zip(row).skip(1).filter(|(_, value)| !value.is_empty());
-        let traits = traits.map(|(name, value)| (name, text(value))).collect();
-        push(&row[0], EventKind::Identify, "", "2017-01-01T00:00:00Z", traits);
-    }
-    for events in households.values_mut() {
-        events.sort_by_key(|event| event.timestamp);
-    }
-    households
-}
+use crate::feature_support::{RETAIL, assert_row, at, journey, rows, state_of};
 
 #[test]
 fn all_households_equal_pandas_and_shuffling_changes_no_byte() {

@@ -1,6 +1,7 @@
 //! What the feature tests share: events by hand and from the committed data,
 //! and comparison with values computed elsewhere.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +59,43 @@ pub(crate) fn rows(file: &str) -> (csv::StringRecord, Vec<csv::StringRecord>) {
     let mut reader = csv::Reader::from_reader(input);
     let header = reader.headers().unwrap().clone();
     (header, reader.records().map(Result::unwrap).collect())
+}
+
+/// Every household's events in order of time.
+pub(crate) fn journey() -> BTreeMap<String, Vec<Event>> {
+    let mut households: BTreeMap<String, Vec<Event>> = BTreeMap::new();
+    let mut push =
+        |household: &str, kind, name: &str, time: &str, properties: Vec<(&str, Scalar)>| {
+            let event = event(household, kind, name, at(time), properties);
+            households.entry(household.to_owned()).or_default().push(event);
+        };
+    let (header, baskets) = rows("complete_journey/baskets.csv.gz");
+    for row in &baskets {
+        let properties = header
+            .iter()
+            .zip(row)
+            .skip(4)
+            .map(|(name, value)| (name, number(value)))
+            .chain([("store_id", text(&row[2]))])
+            .collect();
+        push(&row[1], EventKind::Track, "Order Completed", &row[3], properties);
+    }
+    let (_, redemptions) = rows("complete_journey/coupon_redemptions.csv");
+    for row in &redemptions {
+        let time = format!("{}T00:00:00Z", &row[3]);
+        let properties = vec![("coupon_upc", text(&row[1])), ("campaign_id", text(&row[2]))];
+        push(&row[0], EventKind::Track, "Coupon Redeemed", &time, properties);
+    }
+    let (header, demographics) = rows("complete_journey/demographics.csv");
+    for row in &demographics {
+        let traits = header.iter().zip(row).skip(1).filter(|(_, value)| !value.is_empty());
+        let traits = traits.map(|(name, value)| (name, text(value))).collect();
+        push(&row[0], EventKind::Identify, "", "2017-01-01T00:00:00Z", traits);
+    }
+    for events in households.values_mut() {
+        events.sort_by_key(|event| event.timestamp);
+    }
+    households
 }
 
 pub(crate) fn state_of<'e>(

@@ -11,8 +11,7 @@ use segmentd::domain::train::lineage::{self, Event, Lineage, Predecessor};
 use segmentd::domain::train::overlap::{self, Overlap};
 use segmentd::domain::train::{self, Trained, assignment};
 
-use crate::feature_journey::journey;
-use crate::feature_support::{RETAIL, at, state_of};
+use crate::feature_support::{RETAIL, at, journey, state_of};
 use crate::model_support::{
     AS_OF, Quiet, feature_set, shop_features, shop_model, shoppers, spec, train,
 };

@@ -226,6 +226,10 @@ fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
     let bin = match (changed.above, changed.up_to) {
         (None, Some(high)) => format!("is at most {}", with_unit(high, unit)),
         (Some(low), None) => format!("is above {}", with_unit(low, unit)),
+        // A value that training had next to no other of.
+        (Some(low), Some(high)) if low.next_up() >= high => {
+            format!("is {}", with_unit(high, unit))
+        }
         (Some(low), Some(high)) => {
             format!("lies above {} and up to {}", number(low), with_unit(high, unit))
         }

@@ -17,11 +17,12 @@ pub struct Moved {
 }
 
 impl Moved {
-    /// `None` where a side has no rows, and with fewer than two cuts, between
-    /// which there is nothing to move.
+    /// `None` where a side has no rows, and with fewer than two cuts, or two around
+    /// one value: between them there is nothing to move.
     pub fn of(cuts: &[f64], reference: &[u64], current: &[u64]) -> Option<Self> {
         let differences = ks::differences(reference, current)?;
-        if cuts.len() < 2 || differences.len() != cuts.len() {
+        let is_wide = cuts.windows(2).any(|cuts| cuts[0].next_up() < cuts[1]);
+        if !is_wide || differences.len() != cuts.len() {
             return None;
         }
         let mut moved = Self { distance: 0.0, shift: 0.0 };

@@ -2,7 +2,8 @@
 
 /// Three digits that count: `0.0123`, `1.5`, `12,300`.
 pub(super) fn number(x: f64) -> String {
-    if x == 0.0 || !x.is_finite() {
+    // Twelve decimals are told at most.
+    if x.abs() < 1e-12 || !x.is_finite() {
         return "0".into();
     }
     let magnitude = x.abs().log10().floor() as i32;

@@ -65,7 +65,8 @@ pub struct CategoryCounts {
 }
 
 impl NumberBins {
-    /// Bins at the deciles of `values`, fewer where deciles coincide.
+    /// Bins at the deciles of `values`, fewer where deciles coincide. A value that
+    /// (almost) all of them have gets a bin to itself: any other is a change.
     pub(in crate::domain) fn deciles(values: &[f64]) -> Self {
         let ascending = stats::sorted(values);
         let mut cuts: Vec<f64> =
@@ -73,6 +74,9 @@ impl NumberBins {
         // A cut at the largest value would leave the bin above it empty.
         cuts.retain(|cut| ascending.last().is_some_and(|last| cut < last));
         cuts.dedup();
+        if let (true, Some(only)) = (cuts.is_empty(), ascending.last()) {
+            cuts = vec![only.next_down(), *only];
+        }
         let mut bins = Self { counts: vec![0; cuts.len() + 1], cuts };
         for value in values {
             let bin = bins.bin(*value);

@@ -1,8 +1,9 @@
 """Statistics of drift, by SciPy where it has them and by definition where not.
 
 Histograms are made here and written out with what the tests must find: special
-functions and tails, PSI with its mean by chance, chi-square, Jensen-Shannon, KS and
-Wasserstein on bins, exact tests of rates, Benjamini-Hochberg. By hand, from the root:
+functions and tails, PSI with its mean by chance and its interval, chi-square,
+Jensen-Shannon, KS and Wasserstein on bins, exact tests of rates, Benjamini-Hochberg.
+By hand, from the root:
 
     python3 tests/data/golden/drift.py
 
@@ -46,12 +47,29 @@ def psi(cells):
     pooled = cells.sum(1) / cells.sum()
     degrees = len(cells) - 1
     mean = degrees * (1 / n + 1 / m) + ((1 - pooled) / pooled).sum() * (1 / n**2 + 1 / m**2) / 2
+    chance_deviation = mean * np.sqrt(2 / degrees)
+    deviation = np.hypot(chance_deviation, np.sqrt(delta_variance(p, q, n, m)))
+    half = stats.norm.ppf(0.975) * deviation
     return {
         "value": value,
         "by_chance": mean,
+        "chance_deviation": chance_deviation,
+        "excess": max(0, value - mean),
+        "interval": [max(0, value - mean - half), max(0, value - mean + half)],
         "p_value": stats.chi2.sf(value * degrees / mean, degrees),
         "bins": len(cells),
     }
+
+
+def delta_variance(p, q, n, m):
+    """Of the index by the delta method, its slopes taken numerically."""
+    index = lambda p, q: ((q - p) * np.log(q / p)).sum()
+    def variance(of, shares, rows):
+        steps = np.diag(1e-6 * shares)
+        slopes = [(of(shares + step) - of(shares - step)) / (2 * step.sum()) for step in steps]
+        mean, square = np.dot(shares, slopes), np.dot(shares, np.square(slopes))
+        return max(0, square - mean**2) / rows
+    return variance(lambda x: index(x, q), p, n) + variance(lambda x: index(p, x), q, m)
 
 
 def moved(cuts, before, now):

@@ -1,0 +1,58 @@
+//! Drift: how often something is found while nothing drifts, how soon what drifts is
+//! found, what a report costs, and what was found in real data.
+//!
+//! `make bench ONLY=drift`; `ONLY="drift FOLDER"` also takes the data that may not be
+//! committed, from folders of the names in the README. The peer, Evidently, runs in a
+//! virtual environment made under `target/`; pictures are written to
+//! `target/bench/`.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "small counts and shares"
+)]
+
+mod chart;
+mod incidents;
+mod marked;
+mod peer;
+mod time;
+mod trials;
+mod watch;
+mod weeks;
+mod world;
+
+use std::path::PathBuf;
+
+use crate::Figure;
+
+const FALSE_ALARMS: &str = "drift_false_alarms";
+const POWER: &str = "drift_found_on_first_day";
+const REPORT: &str = "drift_report_vs_evidently";
+/// Tells its findings itself.
+const REAL: &str = "drift_real";
+
+pub(crate) const FIGURES: [&str; 4] = [FALSE_ALARMS, POWER, REPORT, REAL];
+
+pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    if ids.contains(&REAL) {
+        let folder = std::env::args().skip(1).filter(|one| !one.starts_with("--")).nth(1);
+        let folder = folder.map(PathBuf::from);
+        weeks::run(folder.as_deref());
+        match folder {
+            Some(folder) => {
+                marked::run(&folder.join("drift_changepoints_river"));
+                incidents::run(&folder.join("clickstream_retentioneering"));
+            }
+            None => println!("drift: no folder with data given: ONLY=\"drift FOLDER\""),
+        }
+    }
+    if ids.contains(&FALSE_ALARMS) || ids.contains(&POWER) {
+        figures.extend(trials::run(ids));
+    }
+    if ids.contains(&REPORT) {
+        figures.push(time::run());
+    }
+    figures
+}

@@ -1,0 +1,114 @@
+//! What the service does every hour: a window of the last day is checked, and what is
+//! found makes alarms fire.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use segmentd::config::{Config, Environment};
+use segmentd::domain::drift::{Alarm, AlarmRules, Check, Finding, Layout, Limits, Step, Window};
+use segmentd::domain::feature::FeatureRow;
+use segmentd::domain::model::Model;
+use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
+
+pub(super) const HOURS: usize = 24;
+const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
+
+/// Limits and rules as they are where nobody sets any.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) limits: Limits,
+    pub(super) alarm: AlarmRules,
+}
+
+/// What a finding is about, and the feature.
+pub(super) type Key = (&'static str, Option<Box<str>>);
+
+/// What alarms remember between checks.
+#[derive(Default)]
+pub(super) struct Alarms(BTreeMap<Key, Alarm>);
+
+pub(super) struct Watch<'m> {
+    model: &'m Model,
+    layout: Layout,
+    rules: Rules,
+    hours: VecDeque<Window>,
+    alarms: Alarms,
+    now: Timestamp,
+}
+
+/// What one hour's check gives.
+pub(super) struct Seen {
+    pub(super) check: Check,
+    /// Alarms that begin to fire.
+    pub(super) fired: Vec<Key>,
+}
+
+impl Rules {
+    pub(super) fn default() -> Self {
+        let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
+        Self { limits: config.drift.limits, alarm: config.alerts.alarm }
+    }
+}
+
+impl<'m> Watch<'m> {
+    pub(super) fn new(model: &'m Model, rules: Rules) -> Self {
+        let layout = Layout::of(model);
+        let now = Timestamp::from_millis(0);
+        Self { model, layout, rules, hours: VecDeque::new(), alarms: Alarms::default(), now }
+    }
+
+    /// Takes in what was scored in one hour, and checks the last day.
+    pub(super) fn hour(&mut self, rows: &[FeatureRow]) -> Seen {
+        self.hours.push_back(count(self.model, &self.layout, &self.rules.limits, rows));
+        if self.hours.len() > HOURS {
+            self.hours.pop_front();
+        }
+        let mut day = self.layout.empty();
+        self.hours.iter().for_each(|hour| day.merge(hour).unwrap());
+        let check = segmentd::domain::drift::check(self.model, &day, &self.rules.limits).unwrap();
+        self.now = self.now.plus_millis(MILLIS_PER_HOUR);
+        let fired = self.alarms.check(&check, self.now, &self.rules.alarm);
+        Seen { check, fired }
+    }
+}
+
+impl Alarms {
+    /// Takes in one check; tells which begin to fire. Of too few rows nothing is told,
+    /// good or bad.
+    pub(super) fn check(&mut self, check: &Check, now: Timestamp, rules: &AlarmRules) -> Vec<Key> {
+        if !check.is_enough {
+            return vec![];
+        }
+        let found: BTreeMap<Key, &Finding> = check.findings.iter().map(|f| (key(f), f)).collect();
+        for key in found.keys() {
+            self.0.entry(key.clone()).or_default();
+        }
+        let mut fired = Vec::new();
+        for (key, alarm) in &mut self.0 {
+            let severity = found.get(key).map(|finding| finding.severity);
+            let step = alarm.check(severity, now, rules);
+            if matches!(step, Step::Fire(_) | Step::Reopen(_) | Step::ReopenAloud(_)) {
+                fired.push(key.clone());
+            }
+        }
+        fired
+    }
+}
+
+pub(super) fn key(finding: &Finding) -> Key {
+    (finding.about.name(), finding.feature.clone())
+}
+
+/// The rows, each scored and counted once.
+pub(super) fn count(
+    model: &Model,
+    layout: &Layout,
+    limits: &Limits,
+    rows: &[FeatureRow],
+) -> Window {
+    let (mut window, mut scratch) = (layout.empty(), model.scratch());
+    for row in rows {
+        let score = model.score(row, &mut scratch);
+        layout.count(&mut window, row, &score, score.is_outlier(limits.alpha));
+    }
+    window
+}

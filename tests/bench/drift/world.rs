@@ -1,0 +1,125 @@
+//! Customers whose every law is known: twenty features of mixed kinds, three kinds
+//! of customers, and what can be made to drift.
+
+use segmentd::domain::feature::{
+    Encoding, FeatureDef, FeatureRow, Missing, Scale, Transform, Value,
+};
+use segmentd::domain::model::Model;
+use segmentd::domain::stats::Rng;
+use segmentd::domain::train::TrainSpec;
+use segmentd::domain::train::stability::Trials;
+
+use crate::model_support::{def, normal, number, spec, train};
+
+pub(super) const FEATURES: usize = 20;
+/// The place of the feature that moves: a normal one that parts no kinds.
+pub(super) const MOVED: usize = 7;
+pub(super) const MOVED_NAME: &str = "f7";
+pub(super) const TRAINING_ROWS: usize = 10_000;
+/// Places of the features with categories, for peers that must be told.
+pub(super) const CATEGORIES: [usize; 2] = [17, 18];
+
+/// Of the features that tell kinds apart: so that the segments are the kinds.
+const KIND_WEIGHT: f64 = 3.0;
+
+/// Kinds of customers, and categories that come with each of two features.
+const KINDS: [f64; 3] = [0.5, 0.3, 0.2];
+const CHANNELS: [f64; 4] = [0.55, 0.25, 0.15, 0.05];
+const REGIONS: [f64; 8] = [0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.03, 0.02];
+
+/// What is not as it was at training.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Change {
+    /// Of the moved feature, in standard deviations.
+    pub(super) shift: f64,
+    /// What the first kind loses to the second, as a share of all customers.
+    pub(super) mix: f64,
+}
+
+pub(super) fn features() -> Vec<FeatureDef> {
+    let plain = number(Transform::None, Scale::Standard);
+    let logged = number(Transform::Log1p, Scale::Standard);
+    let encoding = |place: usize| match place {
+        0..=3 => plain_of(KIND_WEIGHT, false),
+        10..=12 | 15..=16 => logged,
+        17..=18 => Encoding::OneHot { floor: 0.02, weight: 1.0 },
+        19 => plain_of(1.0, true),
+        _ => plain,
+    };
+    (0..FEATURES).map(|i| def(&format!("f{i}"), &name(i), Some(encoding(i)))).collect()
+}
+
+fn name(place: usize) -> String {
+    let kind = match place {
+        10..=12 => "lognormal",
+        13..=14 => "a count",
+        15..=16 => "mostly zero",
+        17..=18 => "a category",
+        19 => "often missing",
+        _ => "normal",
+    };
+    format!("Feature {place}, {kind}")
+}
+
+fn plain_of(weight: f64, missing_flag: bool) -> Encoding {
+    Encoding::Number {
+        missing: Missing::Median,
+        missing_flag,
+        winsorise: None,
+        transform: Transform::None,
+        scale: Scale::Standard,
+        weight,
+    }
+}
+
+pub(super) fn customer(rng: &mut Rng, change: Change) -> FeatureRow {
+    let weights = [KINDS[0] - change.mix, KINDS[1] + change.mix, KINDS[2]];
+    let kind = rng.weighted(&weights, 1.0) as f64;
+    let value = |place: usize| match place {
+        0..=3 => Value::Number(2.0 * kind + normal(rng)),
+        MOVED => Value::Number(change.shift + normal(rng)),
+        10..=12 => Value::Number((3.0 + 0.8 * normal(rng)).exp()),
+        13 => Value::Number(poisson(rng, 3.0)),
+        14 => Value::Number(poisson(rng, 0.5)),
+        15..=16 if rng.below(10) < 6 => Value::Number(0.0),
+        15..=16 => Value::Number((2.0 + normal(rng)).exp()),
+        17 => category(rng, &CHANNELS),
+        18 => category(rng, &REGIONS),
+        19 if rng.below(10) == 0 => Value::Missing,
+        _ => Value::Number(normal(rng)),
+    };
+    FeatureRow((0..FEATURES).map(value).collect())
+}
+
+pub(super) fn customers(rng: &mut Rng, rows: usize, change: Change) -> Vec<FeatureRow> {
+    (0..rows).map(|_| customer(rng, change)).collect()
+}
+
+/// What the model of this seed is trained on.
+pub(super) fn training_rows(seed: u64) -> Vec<FeatureRow> {
+    customers(&mut Rng::new(seed, 0), TRAINING_ROWS, Change::default())
+}
+
+pub(super) fn model(rows: &[FeatureRow]) -> Model {
+    train(quick(3), &features(), rows).unwrap().model
+}
+
+/// One start and no trials of stability: what is compared here is data.
+pub(super) fn quick(segments: usize) -> TrainSpec {
+    let stability = Trials { bootstraps: 0, seeds: 0, ..Trials::default() };
+    TrainSpec { starts: 1, stability, ..spec(segments) }
+}
+
+/// By Knuth's products of uniform draws: the means are small.
+fn poisson(rng: &mut Rng, mean: f64) -> f64 {
+    let (bound, mut product, mut count) = ((-mean).exp(), rng.unit(), 0.0);
+    while product > bound {
+        product *= rng.unit();
+        count += 1.0;
+    }
+    count
+}
+
+fn category(rng: &mut Rng, weights: &[f64]) -> Value {
+    Value::Category(format!("c{}", rng.weighted(weights, 1.0)).into())
+}
