@@ -45,7 +45,7 @@ pub(super) struct Seen {
 impl Rules {
     pub(super) fn default() -> Self {
         let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
-        Self { limits: config.drift.limits, alarm: config.alerts.alarm }
+        Self { limits: config.policy.drift, alarm: config.alerts.alarm }
     }
 }
 
