@@ -11,6 +11,7 @@ use segmentd::outbound::Sender;
 use segmentd::service::access;
 use segmentd::service::alerts::{Alerts, Found};
 use segmentd::service::watch::Watcher;
+use segmentd::store::alarms::{self, Job};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -362,6 +363,11 @@ async fn an_alertmanager_hears_again_of_what_fires_and_old_alerts_go() {
     let app = &house.app;
     let hook = Hook::start().await;
     let root = hook.url.replace("/hook", "");
+    // The process's own first round is over, and sees none of this.
+    eventually("the first round is over", async || {
+        alarms::ran_at(app.db.read(), Job::KeepAlive).await.unwrap().is_some()
+    })
+    .await;
     let wish = json!({ "name": "am", "target": { "kind": "alertmanager", "url": root } });
     assert_eq!(app.post("/v1/channels", wish.to_string()).await.0, 201);
     house.raise(&found("one", Severity::Warning, None)).await;
