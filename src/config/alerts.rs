@@ -25,7 +25,7 @@ pub struct Alerts {
     pub alarm: AlarmRules,
 }
 
-/// Whose drift is told of.
+/// Whose drift is told of, beside that of the customers drawn by the hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckSources {
     /// Rows that are sent to be scored.

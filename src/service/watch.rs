@@ -146,8 +146,8 @@ impl Watcher {
 
     fn sources(&self) -> &'static [Source] {
         match self.alerts.settings.check_sources {
-            CheckSources::Rows => &[Source::Rows],
-            CheckSources::Events => &[Source::Events],
+            CheckSources::Rows => &[Source::Rows, Source::Customers],
+            CheckSources::Events => &[Source::Events, Source::Customers],
             CheckSources::Both => &Source::ALL,
         }
     }
