@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::app::{Database, features, rules};
+use crate::app::{Database, features, parts};
 use crate::config::Config;
 use crate::service::backfill::Backfill;
 use crate::service::clock::Clock;
-use crate::service::live::Live;
 use crate::service::observe::Observer;
 use crate::telemetry::Metrics;
 
@@ -29,9 +28,7 @@ impl Backfilling {
         let db = database.db.clone();
         // Nobody is answered here.
         let observer = Arc::new(Observer::new(false));
-        let live = Live::new(db.read().clone(), features, rules(config), observer, metrics);
-        let live = Arc::new(live);
-        live.refresh().await.context("the stored lineup")?;
+        let live = parts::live(config, &db, features, &observer, &metrics).await?;
         let pause_ratio = config.reassign.pause_ratio;
         Ok(Self { database, work: Backfill { db, live, clock, pause_ratio } })
     }

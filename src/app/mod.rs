@@ -2,6 +2,7 @@
 
 mod alerting;
 mod backfill;
+mod parts;
 mod tasks;
 
 use std::future::Future;
@@ -10,36 +11,21 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiState, Handles, Readiness};
-use crate::api::{self, Gate, Limits};
+use crate::api::{self, Gate};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::access::Access;
-use crate::service::alerts::Alerts;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::changes::Feed;
 use crate::service::clock::Clock;
-use crate::service::drift::Drift;
 use crate::service::durable::Durability;
 use crate::service::error::Chain;
-use crate::service::export::{self, Exports};
-use crate::service::failed::FailedEvents;
-use crate::service::intake::{self, Intake};
-use crate::service::live::{Live, Rules};
+use crate::service::export::Exports;
 use crate::service::observe::Observer;
-use crate::service::policy::Policies;
-use crate::service::probation::Probation;
-use crate::service::react::Reactor;
-use crate::service::reassign::Reassigner;
-use crate::service::recheck::Rechecker;
-use crate::service::registry::Registry;
-use crate::service::shadow::{self, Shadows};
-use crate::service::skew::Sampler;
-use crate::service::sources::Sources;
-use crate::service::training::Training;
 use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
@@ -124,19 +110,21 @@ impl App {
         let db = &database.db;
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
         let observer = Arc::new(Observer::new(config.drift.enabled));
-        let live = live(&config, db, features, &observer, &metrics).await?;
-        let policies = policies(&config, db, &clock).await?;
-        let drift = drift(&config, db, (&live, observer, &policies), &clock, &metrics);
+        let live = parts::live(&config, db, features, &observer, &metrics).await?;
+        let policies = parts::policies(&config, db, &clock).await?;
+        let drift = parts::drift(&config, db, (&live, observer, &policies), &clock, &metrics);
         let access = Access::new(db.read().clone());
         access.refresh().await?;
-        let (registry, shadow_worker) = registry(&config, db, (&live, &policies), &clock, &metrics);
+        let (registry, shadow_worker) =
+            parts::registry(&config, db, (&live, &policies), &clock, &metrics);
         let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
-        let sources = sources(&config, db, &alerting.alerts, &clock, &metrics);
-        let training = training(&config, db, &registry, &alerting.alerts, &metrics);
-        let reactor = reactor(policies, &registry, &drift, &training);
-        let failed = failed_events(&config, db, &clock, &metrics);
+        let sources = parts::sources(&config, db, &alerting.alerts, &clock, &metrics);
+        let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
+        let reactor = parts::reactor(policies, &registry, &drift, &training);
+        let failed = parts::failed_events(&config, db, &clock, &metrics);
         let (durability, flusher) = Durability::new(db.clone(), Arc::clone(&metrics));
-        let (intake, intake_workers) = intake(&config, &registry, &durability, &failed, &metrics);
+        let (intake, intake_workers) =
+            parts::intake(&config, &registry, &durability, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
         let feed = Arc::new(Feed::new(
             db.read().clone(),
@@ -146,19 +134,19 @@ impl App {
             Arc::clone(&metrics),
         ));
         let (exports, exporter) =
-            Exports::new(db.read().clone(), export_settings(&config), Arc::clone(&metrics));
+            Exports::new(db.read().clone(), parts::export_settings(&config), Arc::clone(&metrics));
         let watched = config.drift.enabled.then(|| Arc::clone(&drift));
         let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
-        let reassigner = reassigner(&config, db, &live, &clock, &metrics);
-        let rechecker = rechecker(&config, db, &live, &clock, &metrics);
-        let sampler = sampler(&config, db, &live, &metrics);
+        let reassigner = parts::reassigner(&config, db, &live, &clock, &metrics);
+        let rechecker = parts::rechecker(&config, db, &live, &clock, &metrics);
+        let sampler = parts::sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
             readiness: readiness.clone(),
             db: db.read().clone(),
             metrics: Arc::clone(&metrics),
         };
-        let gate = Gate::new(Arc::clone(&metrics), limits(&config))?;
+        let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
@@ -311,193 +299,6 @@ impl App {
         self.database.close().await?;
         tracing::info!("stopped");
         Ok(())
-    }
-}
-
-/// With what is stored published.
-async fn live(
-    config: &Config,
-    db: &Db,
-    features: Arc<FeatureSet>,
-    observer: &Arc<Observer>,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Arc<Live>> {
-    let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
-    let live = Live::new(db.read().clone(), features, rules(config), observer, metrics);
-    live.refresh().await.context("the stored lineup")?;
-    Ok(Arc::new(live))
-}
-
-/// With what somebody may have changed.
-async fn policies(config: &Config, db: &Db, clock: &Clock) -> anyhow::Result<Arc<Policies>> {
-    let policies = Policies::new(db.clone(), clock.clone(), config.policy.clone());
-    policies.refresh().await.context("the stored policy")?;
-    Ok(Arc::new(policies))
-}
-
-fn rules(config: &Config) -> Rules {
-    Rules { outlier_alpha: config.scoring.outlier_alpha, policy: config.assignment }
-}
-
-fn drift(
-    config: &Config,
-    db: &Db,
-    (live, observer, policies): (&Arc<Live>, Arc<Observer>, &Arc<Policies>),
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Arc<Drift> {
-    let counted = (Arc::clone(live), observer);
-    let rules = (config.drift.clone(), Arc::clone(policies));
-    Arc::new(Drift::new(db.clone(), counted, clock.clone(), rules, Arc::clone(metrics)))
-}
-
-fn reactor(
-    policies: Arc<Policies>,
-    registry: &Arc<Registry>,
-    drift: &Arc<Drift>,
-    training: &Arc<Training>,
-) -> Arc<Reactor> {
-    let probation = Probation {
-        policies,
-        registry: Arc::clone(registry),
-        drift: Arc::clone(drift),
-        alerts: Arc::clone(&training.alerts),
-    };
-    Arc::new(Reactor { probation, training: Arc::clone(training) })
-}
-
-fn sources(
-    config: &Config,
-    db: &Db,
-    alerts: &Arc<Alerts>,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Arc<Sources> {
-    let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
-    Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
-}
-
-fn registry(
-    config: &Config,
-    db: &Db,
-    (live, policies): (&Arc<Live>, &Arc<Policies>),
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> (Arc<Registry>, shadow::Worker) {
-    let share = config.life.shadow_share;
-    let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
-    let registry = Registry {
-        db: db.clone(),
-        live: Arc::clone(live),
-        shadows,
-        clock: clock.clone(),
-        gates: config.gates.clone(),
-        life: config.life.clone(),
-        policies: Arc::clone(policies),
-        previews: Semaphore::new(1),
-    };
-    (Arc::new(registry), worker)
-}
-
-fn intake(
-    config: &Config,
-    registry: &Registry,
-    durability: &Durability,
-    failed: &Arc<FailedEvents>,
-    metrics: &Arc<Metrics>,
-) -> (Intake, Vec<intake::Worker>) {
-    Intake::new(
-        registry.db.clone(),
-        durability.clone(),
-        (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),
-        registry.clock.clone(),
-        Arc::clone(metrics),
-        Arc::clone(failed),
-        intake::Settings::from(&config.intake),
-    )
-}
-
-fn training(
-    config: &Config,
-    db: &Db,
-    registry: &Arc<Registry>,
-    alerts: &Arc<Alerts>,
-    metrics: &Arc<Metrics>,
-) -> Arc<Training> {
-    Arc::new(Training {
-        db: db.clone(),
-        registry: Arc::clone(registry),
-        live: Arc::clone(&registry.live),
-        clock: registry.clock.clone(),
-        settings: config.training.clone(),
-        alerts: Arc::clone(alerts),
-        metrics: Arc::clone(metrics),
-    })
-}
-
-fn export_settings(config: &Config) -> export::Settings {
-    export::Settings { max_concurrent: config.export.max_concurrent, stall: config.export.stall }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        request_timeout: config.http.request_timeout,
-        max_concurrent_requests: config.http.max_concurrent_requests,
-    }
-}
-
-fn failed_events(
-    config: &Config,
-    db: &Db,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Arc<FailedEvents> {
-    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
-    Arc::new(FailedEvents::new(db.clone(), clock, metrics, config.failed_events))
-}
-
-fn reassigner(
-    config: &Config,
-    db: &Db,
-    live: &Arc<Live>,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Reassigner {
-    Reassigner {
-        db: db.clone(),
-        live: Arc::clone(live),
-        clock: clock.clone(),
-        batch_customers: config.reassign.batch_customers,
-        pause_ratio: config.reassign.pause_ratio,
-        metrics: Arc::clone(metrics),
-    }
-}
-
-fn rechecker(
-    config: &Config,
-    db: &Db,
-    live: &Arc<Live>,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Rechecker {
-    Rechecker {
-        db: db.clone(),
-        live: Arc::clone(live),
-        clock: clock.clone(),
-        batch_customers: config.recheck.batch_customers,
-        pause_ratio: config.recheck.pause_ratio,
-        period: config.recheck.period,
-        metrics: Arc::clone(metrics),
-    }
-}
-
-fn sampler(config: &Config, db: &Db, live: &Arc<Live>, metrics: &Arc<Metrics>) -> Sampler {
-    Sampler {
-        db: db.read().clone(),
-        live: Arc::clone(live),
-        every: config.skew.every,
-        customers: config.skew.customers,
-        metrics: Arc::clone(metrics),
     }
 }
 

@@ -1,0 +1,227 @@
+//! The parts of the program, each made of the settings and of the parts it stands on.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::Semaphore;
+
+use crate::api::Limits;
+use crate::config::Config;
+use crate::domain::feature::FeatureSet;
+use crate::service::alerts::Alerts;
+use crate::service::clock::Clock;
+use crate::service::drift::Drift;
+use crate::service::durable::Durability;
+use crate::service::export;
+use crate::service::failed::FailedEvents;
+use crate::service::intake::{self, Intake};
+use crate::service::live::{Live, Rules};
+use crate::service::observe::Observer;
+use crate::service::policy::Policies;
+use crate::service::probation::Probation;
+use crate::service::react::Reactor;
+use crate::service::reassign::Reassigner;
+use crate::service::recheck::Rechecker;
+use crate::service::registry::Registry;
+use crate::service::shadow::{self, Shadows};
+use crate::service::skew::Sampler;
+use crate::service::sources::Sources;
+use crate::service::training::Training;
+use crate::store::Db;
+use crate::telemetry::Metrics;
+
+/// With what is stored published.
+pub(super) async fn live(
+    config: &Config,
+    db: &Db,
+    features: Arc<FeatureSet>,
+    observer: &Arc<Observer>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Arc<Live>> {
+    let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
+    let live = Live::new(db.read().clone(), features, rules(config), observer, metrics);
+    live.refresh().await.context("the stored lineup")?;
+    Ok(Arc::new(live))
+}
+
+/// With what somebody may have changed.
+pub(super) async fn policies(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+) -> anyhow::Result<Arc<Policies>> {
+    let policies = Policies::new(db.clone(), clock.clone(), config.policy.clone());
+    policies.refresh().await.context("the stored policy")?;
+    Ok(Arc::new(policies))
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules { outlier_alpha: config.scoring.outlier_alpha, policy: config.assignment }
+}
+
+pub(super) fn drift(
+    config: &Config,
+    db: &Db,
+    (live, observer, policies): (&Arc<Live>, Arc<Observer>, &Arc<Policies>),
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<Drift> {
+    let counted = (Arc::clone(live), observer);
+    let rules = (config.drift.clone(), Arc::clone(policies));
+    Arc::new(Drift::new(db.clone(), counted, clock.clone(), rules, Arc::clone(metrics)))
+}
+
+pub(super) fn reactor(
+    policies: Arc<Policies>,
+    registry: &Arc<Registry>,
+    drift: &Arc<Drift>,
+    training: &Arc<Training>,
+) -> Arc<Reactor> {
+    let probation = Probation {
+        policies,
+        registry: Arc::clone(registry),
+        drift: Arc::clone(drift),
+        alerts: Arc::clone(&training.alerts),
+    };
+    Arc::new(Reactor { probation, training: Arc::clone(training) })
+}
+
+pub(super) fn sources(
+    config: &Config,
+    db: &Db,
+    alerts: &Arc<Alerts>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<Sources> {
+    let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
+    Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
+}
+
+pub(super) fn registry(
+    config: &Config,
+    db: &Db,
+    (live, policies): (&Arc<Live>, &Arc<Policies>),
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> (Arc<Registry>, shadow::Worker) {
+    let share = config.life.shadow_share;
+    let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
+    let registry = Registry {
+        db: db.clone(),
+        live: Arc::clone(live),
+        shadows,
+        clock: clock.clone(),
+        gates: config.gates.clone(),
+        life: config.life.clone(),
+        policies: Arc::clone(policies),
+        previews: Semaphore::new(1),
+    };
+    (Arc::new(registry), worker)
+}
+
+pub(super) fn intake(
+    config: &Config,
+    registry: &Registry,
+    durability: &Durability,
+    failed: &Arc<FailedEvents>,
+    metrics: &Arc<Metrics>,
+) -> (Intake, Vec<intake::Worker>) {
+    Intake::new(
+        registry.db.clone(),
+        durability.clone(),
+        (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),
+        registry.clock.clone(),
+        Arc::clone(metrics),
+        Arc::clone(failed),
+        intake::Settings::from(&config.intake),
+    )
+}
+
+pub(super) fn training(
+    config: &Config,
+    db: &Db,
+    registry: &Arc<Registry>,
+    alerts: &Arc<Alerts>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Training> {
+    Arc::new(Training {
+        db: db.clone(),
+        registry: Arc::clone(registry),
+        live: Arc::clone(&registry.live),
+        clock: registry.clock.clone(),
+        settings: config.training.clone(),
+        alerts: Arc::clone(alerts),
+        metrics: Arc::clone(metrics),
+    })
+}
+
+pub(super) fn export_settings(config: &Config) -> export::Settings {
+    export::Settings { max_concurrent: config.export.max_concurrent, stall: config.export.stall }
+}
+
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits {
+        request_timeout: config.http.request_timeout,
+        max_concurrent_requests: config.http.max_concurrent_requests,
+    }
+}
+
+pub(super) fn failed_events(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Arc<FailedEvents> {
+    let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
+    Arc::new(FailedEvents::new(db.clone(), clock, metrics, config.failed_events))
+}
+
+pub(super) fn reassigner(
+    config: &Config,
+    db: &Db,
+    live: &Arc<Live>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Reassigner {
+    Reassigner {
+        db: db.clone(),
+        live: Arc::clone(live),
+        clock: clock.clone(),
+        batch_customers: config.reassign.batch_customers,
+        pause_ratio: config.reassign.pause_ratio,
+        metrics: Arc::clone(metrics),
+    }
+}
+
+pub(super) fn rechecker(
+    config: &Config,
+    db: &Db,
+    live: &Arc<Live>,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Rechecker {
+    Rechecker {
+        db: db.clone(),
+        live: Arc::clone(live),
+        clock: clock.clone(),
+        batch_customers: config.recheck.batch_customers,
+        pause_ratio: config.recheck.pause_ratio,
+        period: config.recheck.period,
+        metrics: Arc::clone(metrics),
+    }
+}
+
+pub(super) fn sampler(
+    config: &Config,
+    db: &Db,
+    live: &Arc<Live>,
+    metrics: &Arc<Metrics>,
+) -> Sampler {
+    Sampler {
+        db: db.read().clone(),
+        live: Arc::clone(live),
+        every: config.skew.every,
+        customers: config.skew.customers,
+        metrics: Arc::clone(metrics),
+    }
+}
