@@ -77,7 +77,7 @@ impl<'a> Assignment<'a> {
         let changes: Vec<Option<Sums>> = chunks
             .enumerate()
             .map(|(chunk, ((labels, upper), lower))| {
-                (self.data.pause())();
+                self.data.pause();
                 let open = match &gaps {
                     Some(gaps) => gaps.overlapping(labels, upper, lower),
                     None => (0..labels.len() as u32).collect(),

@@ -41,7 +41,7 @@ impl Columns {
                 }
             }
         });
-        Self { arch: Arch::new(), rows: data.rows(), width, pause: data.pause(), values }
+        Self { arch: Arch::new(), rows: data.rows(), width, pause: data.pauses(), values }
     }
 
     pub(super) fn blocks(&self) -> usize {

@@ -50,8 +50,13 @@ impl Dataset {
         Self::new(matrix).with_pause(self.pause)
     }
 
-    pub(super) fn pause(&self) -> Pause {
+    /// How who works on these rows pauses.
+    pub(super) fn pauses(&self) -> Pause {
         self.pause
+    }
+
+    pub(super) fn pause(&self) {
+        (self.pause)();
     }
 
     /// Encodes all rows, in parallel in the current rayon pool.
@@ -118,7 +123,7 @@ impl Dataset {
         (0..count)
             .into_par_iter()
             .map(|chunk| {
-                (self.pause)();
+                self.pause();
                 work(chunk * length..((chunk + 1) * length).min(self.rows()))
             })
             .collect()
@@ -127,7 +132,7 @@ impl Dataset {
     /// Calls `work` on each row in parallel; results in order of the rows.
     pub(super) fn map_rows<R: Send>(&self, work: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
         let rows = (0..self.rows()).into_par_iter();
-        rows.inspect(|_| (self.pause)()).map(work).collect()
+        rows.inspect(|_| self.pause()).map(work).collect()
     }
 
     pub(super) fn chunk_rows(&self) -> usize {

@@ -176,7 +176,7 @@ impl<'a> Density<'a> {
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
         let mut block = Block::new(data.columns());
         for first in rows.clone().step_by(BLOCK) {
-            (data.pause())();
+            data.pause();
             let count = block.load(data, first..(first + BLOCK).min(rows.end));
             self.evaluate(&block, &mut logs);
             sums.log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
@@ -196,7 +196,7 @@ impl<'a> Density<'a> {
         let mut block = Block::new(data.columns());
         let mut log_likelihood = 0.0;
         for first in rows.clone().step_by(BLOCK) {
-            (data.pause())();
+            data.pause();
             let count = block.load(data, first..(first + BLOCK).min(rows.end));
             self.evaluate(&block, &mut logs);
             labels.extend((0..count).map(|row| {

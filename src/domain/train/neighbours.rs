@@ -49,7 +49,7 @@ impl Tree {
         let mut tree = Self {
             columns: data.columns(),
             rows: (0..data.rows() as u32).collect(),
-            pause: data.pause(),
+            pause: data.pauses(),
             values: Vec::new(),
             nodes: Vec::new(),
             bounds: Vec::new(),

@@ -50,7 +50,7 @@ pub fn silhouette(
         .map_init(
             || vec![0.0; runs.len()],
             |sums, place| {
-                (data.pause())();
+                data.pause();
                 columns.add_distances(data, known[place], sums);
                 one_silhouette(&runs, place, sums)
             },
