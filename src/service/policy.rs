@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use crate::domain::alert::Topic;
-use crate::domain::drift::Limits;
+use crate::domain::drift::{Limits, Severity};
 use crate::domain::fault::Faults;
 use crate::domain::policy::{Action, Policy};
 use crate::service::ServiceError;
@@ -81,10 +81,10 @@ impl Policies {
         }
         // Commits together: the next version, made of the one before it, and the news.
         let mut tx = self.db.begin().await?;
-        policy::lock(&mut tx).await?;
-        self.refresh().await?;
-        let mut document =
-            serde_json::to_value(&self.current.load().policy).map_err(ServiceError::internal)?;
+        let mut document = match policy::lock(&mut tx).await? {
+            Some(newest) => newest,
+            None => serde_json::to_value(&self.configured).map_err(ServiceError::internal)?,
+        };
         merge(&mut document, changes);
         let wanted: Policy = serde_json::from_value(document)
             .map_err(|error| ServiceError::Invalid(Faults::one("policy", error.to_string())))?;
@@ -99,8 +99,12 @@ impl Policies {
 
     /// Why no model may go live by itself now: the alert that keeps it. `None`: it may.
     pub async fn frozen_by(&self, db: &ReadDb) -> Result<Option<(String, String)>, ServiceError> {
-        let actions = &self.current.load().policy.actions;
+        let current = self.current.load();
+        let actions = &current.policy.actions;
         let freezes = |severity| actions.at(severity).contains(&Action::Freeze);
+        if !Severity::ALL.into_iter().any(freezes) {
+            return Ok(None);
+        }
         let firing = alerts::firing(db).await?.into_iter();
         let mut keeping = firing.filter(|alert| {
             alert.standing.topic == Topic::Drift && freezes(alert.standing.severity)

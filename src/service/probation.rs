@@ -13,7 +13,7 @@ use crate::domain::id::ModelId;
 use crate::domain::lifecycle::{Move, Stage};
 use crate::domain::policy::Probation as Rules;
 use crate::domain::probation::{Observed, verdict};
-use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
+use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::alerts::{Alerts, Found, Voice};
 use crate::service::drift::{Ask, Drift};
 use crate::service::policy::Policies;
@@ -26,8 +26,6 @@ use crate::telemetry::labels::PolicyAction;
 
 /// Who changed the lineup, where the policy did.
 pub const POLICY: &str = "policy";
-
-const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 
 #[derive(Debug)]
 pub struct Probation {
@@ -103,11 +101,12 @@ impl Probation {
         if rules.rollback {
             let done = (Done::RollBack, model.as_str());
             policy::begin(&mut tx, done, now, (now, &change.reason)).await?;
-            let to = lineup.previous.clone().filter(|previous| previous != model);
-            next = registry.put_back(&mut tx, Some(lineup.generation), to, &change).await?;
-            if next.is_none() {
+            let current = models::lock_lineup(&mut tx).await?;
+            if current.generation != lineup.generation {
                 return Ok(false);
             }
+            let to = lineup.previous.clone().filter(|previous| previous != model);
+            next = Some(registry.put_back(&mut tx, current, to, &change).await?);
         }
         let found = found(model, next.as_ref(), (why, check));
         self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
@@ -121,8 +120,8 @@ impl Probation {
         Ok(true)
     }
 
-    /// That a model was taken back is over once somebody has put another in its place;
-    /// that one should be, once it is live no more or has done its time.
+    /// What was told of a model's answers is over once the one that somebody has put
+    /// live has done its time, and then the one before it need not watch any more.
     async fn end_watching(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
         let registry = &self.registry;
         let firing = crate::store::alerts::firing(registry.db.read()).await?;
@@ -136,7 +135,7 @@ impl Probation {
             // Commits together: the ends, and the messages about them.
             let mut tx = registry.db.begin().await?;
             for key in keys {
-                let why = "another model went live and has done its time on probation";
+                let why = "the model that is live has done its time on probation";
                 self.alerts.resolve(&mut tx, &key, why).await?;
             }
             tx.commit().await?;

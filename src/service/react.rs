@@ -108,10 +108,14 @@ impl Reactor {
         if !policy::begin(&mut tx, done, since, (now, &reason)).await? {
             return Ok(());
         }
-        let change = Change { by: POLICY.into(), reason };
-        let next = registry.put_back(&mut tx, None, None, &change).await?;
+        let current = models::lock_lineup(&mut tx).await?;
+        let is_model_live = current.active.is_some();
+        if is_model_live {
+            let change = Change { by: POLICY.into(), reason };
+            registry.put_back(&mut tx, current, None, &change).await?;
+        }
         tx.commit().await?;
-        if next.is_some() {
+        if is_model_live {
             self.training.metrics.policy_actions.add(PolicyAction::FallBack, 1);
             tracing::warn!(alert = alert.alert_id, "rules answer now, as the policy says");
             registry.live.refresh().await?;

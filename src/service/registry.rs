@@ -86,26 +86,24 @@ impl Registry {
     }
 
     /// The first step of a model that goes live by itself. The first model of all
-    /// goes there at once.
+    /// goes there at once. While promotion is frozen it stays a candidate.
     pub async fn advance(&self, model: &ModelId, change: Change) -> Result<(), ServiceError> {
-        if let Some(why) = self.frozen().await? {
-            tracing::warn!(model = model.short(), why, "the model stays a candidate");
-            let change = Change { by: change.by, reason: why };
-            let stages = (Stage::Candidate, None);
-            // Commits alone: that the model does not go live, and why.
-            let mut tx = self.db.begin().await?;
-            let decision = self.decision(Move::Promote.as_str(), stages, &change, &[]);
-            decisions::insert(&mut tx, model, &decision).await?;
-            tx.commit().await?;
-            return Ok(());
-        }
         let step = match (&self.live.lineup().active, &self.life) {
             (Some(_), life) if life.through_shadow => Move::Shadow,
             (Some(_), life) if life.through_canary => Move::Canary,
             _ => Move::Promote,
         };
-        self.carry_out(model, Ask::to(step), change).await?;
-        Ok(())
+        let Some(why) = self.frozen().await? else {
+            self.carry_out(model, Ask::to(step), change).await?;
+            return Ok(());
+        };
+        tracing::warn!(model = model.short(), why, "the model stays a candidate");
+        let change = Change { by: change.by, reason: why };
+        let decision = self.decision(step.as_str(), (Stage::Candidate, None), &change, &[]);
+        // Commits alone: that the model does not go on, and why.
+        let mut tx = self.db.begin().await?;
+        decisions::insert(&mut tx, model, &decision).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Why no model goes live by itself now.
@@ -167,11 +165,15 @@ impl Registry {
         // Commits together: the next generation, the stages, the decision, the
         // announcement.
         let mut tx = self.db.begin().await?;
-        let Some(previous) = models::lock_lineup(&mut tx).await?.previous else {
+        let current = models::lock_lineup(&mut tx).await?;
+        let Some(previous) = current.previous.clone() else {
             let why = "there is no previous model to roll back to";
             return Err(ServiceError::Conflict(why.into()));
         };
-        self.replace(tx, Some(previous), &change).await
+        let next = self.put_back(&mut tx, current, Some(previous), &change).await?;
+        tx.commit().await?;
+        self.live.refresh().await?;
+        Ok(next)
     }
 
     /// Takes the live model out: rules answer until another is promoted. Ends a canary.
@@ -179,51 +181,37 @@ impl Registry {
         // Commits together: the next generation, the stages, the decision, the
         // announcement.
         let mut tx = self.db.begin().await?;
-        if models::lock_lineup(&mut tx).await?.active.is_none() {
+        let current = models::lock_lineup(&mut tx).await?;
+        if current.active.is_none() {
             return Err(ServiceError::Conflict("no model is live: rules answer already".into()));
         }
-        self.replace(tx, None, &change).await
-    }
-
-    async fn replace(
-        &self,
-        mut tx: Tx,
-        by: Option<ModelId>,
-        change: &Change,
-    ) -> Result<LineupRow, ServiceError> {
-        let next = self.put_back(&mut tx, None, by, change).await?;
-        let next = next.ok_or_else(|| ServiceError::Conflict("it is live already".into()))?;
+        let next = self.put_back(&mut tx, current, None, &change).await?;
         tx.commit().await?;
         self.live.refresh().await?;
         Ok(next)
     }
 
-    /// Has a model answer, or rules (`None`), whatever the gates would say; in the
-    /// caller's transaction, who publishes it afterwards. `None`: nothing is changed,
-    /// as it answers already, or the lineup is not of `generation` any more.
+    /// Has a model answer instead of the `current` one, or rules (`None`), whatever the
+    /// gates would say; in the transaction of the caller, who has locked the lineup and
+    /// publishes it afterwards.
     pub(in crate::service) async fn put_back(
         &self,
         tx: &mut Tx,
-        generation: Option<i64>,
+        current: LineupRow,
         by: Option<ModelId>,
         change: &Change,
-    ) -> Result<Option<LineupRow>, ServiceError> {
-        let current = models::lock_lineup(tx).await?;
-        let is_other = generation.is_some_and(|generation| generation != current.generation);
-        if is_other || current.active == by {
-            return Ok(None);
+    ) -> Result<LineupRow, ServiceError> {
+        if let Some(model) = &by {
+            let stage = models::stage(tx, model).await?.unwrap_or(Stage::Retired);
+            self.end_canary(tx, &current, model, change).await?;
+            let decision = self.decision("rollback", (stage, Some(Stage::Active)), change, &[]);
+            decisions::insert(tx, model, &decision).await?;
+        } else if let Some(model) = &current.active {
+            self.end_canary(tx, &current, model, change).await?;
+            let stages = (Stage::Active, Some(Stage::Retired));
+            let decision = self.decision("fall_back", stages, change, &[]);
+            decisions::insert(tx, model, &decision).await?;
         }
-        let (step, model, stages) = match (&by, &current.active) {
-            (Some(model), _) => {
-                let stage = models::stage(tx, model).await?.unwrap_or(Stage::Retired);
-                ("rollback", model, (stage, Some(Stage::Active)))
-            }
-            (None, Some(active)) => ("fall_back", active, (Stage::Active, Some(Stage::Retired))),
-            (None, None) => return Ok(None),
-        };
-        self.end_canary(tx, &current, model, change).await?;
-        let decision = self.decision(step, stages, change, &[]);
-        decisions::insert(tx, model, &decision).await?;
         let next = LineupRow {
             generation: current.generation + 1,
             active: by,
@@ -232,7 +220,7 @@ impl Registry {
             ..self.changed(change)
         };
         models::change_lineup(tx, &next).await?;
-        Ok(Some(next))
+        Ok(next)
     }
 
     /// `None`: the gates were asked about another lineup than there is now.

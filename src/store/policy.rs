@@ -63,12 +63,12 @@ pub async fn versions(db: &ReadDb, limit: i64) -> Result<Vec<PolicyRow>, StoreEr
     Ok(versions.collect())
 }
 
-/// The number of the newest version, with every other change of it kept out until this
-/// transaction ends; 0 before the first.
-pub async fn lock(tx: &mut Tx) -> Result<i64, StoreError> {
+/// The newest version's document, with every other change of it kept out until this
+/// transaction ends; `None` before the first.
+pub async fn lock(tx: &mut Tx) -> Result<Option<serde_json::Value>, StoreError> {
     sqlx::query!("lock table policy in share row exclusive mode").execute(&mut *tx.inner).await?;
-    let newest = sqlx::query_scalar!("select max(version) from policy");
-    Ok(newest.fetch_one(&mut *tx.inner).await?.unwrap_or(0))
+    let newest = sqlx::query_scalar!("select document from policy order by version desc limit 1");
+    Ok(newest.fetch_optional(&mut *tx.inner).await?)
 }
 
 pub async fn insert(
