@@ -1,18 +1,18 @@
 //! What the service does by itself when a new model answers badly or customers drift,
 //! and how people change that.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use segmentd::domain::alert::Topic;
 use segmentd::domain::drift::Severity;
-use segmentd::service::alerts::{Found, Voice};
+use segmentd::service::alerts::Found;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::hook::Hook;
+use crate::support::house::{found, raise, resolve};
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 const CUSTOMERS: usize = 400;
@@ -73,29 +73,10 @@ async fn poor_model(app: &TestApp) -> Value {
 
 fn drifted(severity: Severity) -> Found {
     Found {
-        key: "drift:values:spend_365d:rows".into(),
         topic: Topic::Drift,
-        severity,
-        owner: Some("checkout".into()),
-        subject: BTreeMap::from([("feature".to_owned(), "spend_365d".to_owned())]),
         title: "Spend in a year drifted".into(),
-        what: "It has risen.".into(),
-        advice: "Look why.".into(),
-        facts: vec![],
-        picture: None,
+        ..found("drift:values:spend_365d:rows", severity, Some("checkout"))
     }
-}
-
-async fn raise(app: &TestApp, found: &Found) {
-    let mut tx = app.db.begin().await.unwrap();
-    app.app.alerts.raise(&mut tx, found, Voice::Plain).await.unwrap();
-    tx.commit().await.unwrap();
-}
-
-async fn resolve(app: &TestApp, found: &Found) {
-    let mut tx = app.db.begin().await.unwrap();
-    app.app.alerts.resolve(&mut tx, &found.key, "a test says so").await.unwrap();
-    tx.commit().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +165,7 @@ async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails()
 async fn while_drift_is_critical_no_model_goes_live_by_itself() {
     let (app, first) = with_model(&[("policy.on_critical", "freeze")]).await;
     let found = drifted(Severity::Critical);
-    raise(&app, &found).await;
+    raise(&app.app.alerts, &found).await;
     let told = policy(&app).await;
     assert_eq!(told["frozen_by"]["title"], "Spend in a year drifted");
 
@@ -210,7 +191,7 @@ async fn while_drift_is_critical_no_model_goes_live_by_itself() {
     assert_eq!(app.post(&format!("{model}/promote"), "").await.0, 200);
     assert_eq!(live(&app).await, run["model"]);
 
-    resolve(&app, &found).await;
+    resolve(&app.app.alerts, &found.key).await;
     assert_eq!(policy(&app).await["frozen_by"], Value::Null);
     let run = app.train_with(r#"{"segments": 3, "starts": 3, "seed": 8}"#).await;
     assert_eq!(live(&app).await, run["model"]);
@@ -227,7 +208,7 @@ async fn drift_has_a_model_trained_once_and_rules_answer_until_somebody_promotes
     let app = TestApp::start_with(&[&QUICK[..], &settings[..]].concat()).await;
     app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
     let found = drifted(Severity::Warning);
-    raise(&app, &found).await;
+    raise(&app.app.alerts, &found).await;
     let runs = async || app.get("/v1/training-runs").await.1["runs"].as_array().unwrap().clone();
     eventually("a run is over", async || {
         runs().await.first().is_some_and(|run| run["finished_at"].is_string())
@@ -242,7 +223,7 @@ async fn drift_has_a_model_trained_once_and_rules_answer_until_somebody_promotes
     let model = all[0]["model"].as_str().unwrap();
     assert_eq!(app.post(&format!("/v1/models/{model}/promote"), "").await.0, 200);
     assert_eq!(live(&app).await, model);
-    raise(&app, &drifted(Severity::Critical)).await;
+    raise(&app.app.alerts, &drifted(Severity::Critical)).await;
     eventually("rules answer", async || live(&app).await.is_null()).await;
     let (_, score) =
         app.post("/v1/score", json!({ "features": { "recency_days": 3 } }).to_string()).await;

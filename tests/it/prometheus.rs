@@ -1,13 +1,15 @@
 //! The rules and the dashboard that come along, with the programs that read them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use segmentd::domain::drift::Severity;
 use serde_json::{Value, json};
 
-use crate::support::clients::debian_program;
+use crate::support::clients::{alertmanager, debian_program};
+use crate::support::house::{House, found};
 use crate::support::{TestApp, eventually, ndjson, orders};
 
 const RULES: &str = "config/prometheus/rules.yml";
@@ -77,16 +79,11 @@ async fn rules_and_dashboard_name_only_metrics_that_there_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_scrapes_and_its_alertmanager_hears_of_a_failed_training() {
-    let programs =
-        [("prometheus", "prometheus"), ("prometheus-alertmanager", "prometheus-alertmanager")];
-    let [Some(prometheus), Some(alertmanager)] =
-        programs.map(|(package, program)| debian_program(package, program))
-    else {
-        return;
-    };
+    let Some(prometheus) = debian_program("prometheus", "prometheus") else { return };
+    let Some(alertmanager) = alertmanager() else { return };
     let folder = tempfile::tempdir().unwrap();
     let app = TestApp::start().await;
-    let manager = Server::alertmanager(&alertmanager, folder.path());
+    let manager = Server::alertmanager(alertmanager, folder.path());
     let scraper = Server::prometheus(&prometheus, folder.path(), &app.admin, &manager.url);
     let query =
         |text: &str| format!("{}/api/v1/query?query={}", scraper.url, text.replace('"', "%22"));
@@ -115,23 +112,76 @@ async fn prometheus_scrapes_and_its_alertmanager_hears_of_a_failed_training() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn alertmanager_takes_groups_and_ends_what_it_is_told_directly() {
+    let Some(alertmanager) = alertmanager() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let manager = Server::alertmanager(alertmanager, folder.path());
+    eventually("it listens", async || {
+        !get(&format!("{}/api/v2/status", manager.url)).await.is_null()
+    })
+    .await;
+    let house = House::start().await;
+    let wish = json!({ "name": "am", "target": { "kind": "alertmanager", "url": manager.url } });
+    assert_eq!(house.app.post("/v1/channels", wish.to_string()).await.0, 201);
+    for (key, owner) in [("one", "checkout"), ("two", "checkout"), ("three", "loyalty")] {
+        house.raise(&found(key, Severity::Warning, Some(owner))).await;
+    }
+    // By owner: how many alerts are active, and that of which sources.
+    let groups = async || -> BTreeMap<String, BTreeSet<String>> {
+        let groups = get(&format!("{}/api/v2/alerts/groups", manager.url)).await;
+        let groups = groups.as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let alerts = |group: &Value| group["alerts"].as_array().cloned().unwrap_or_default();
+        let sources = |group: &Value| {
+            alerts(group).iter().map(|alert| text(&alert["labels"]["source"])).collect()
+        };
+        groups.iter().map(|group| (text(&group["labels"]["owner"]), sources(group))).collect()
+    };
+    let set = |sources: &[&str]| sources.iter().map(|source| (*source).to_owned()).collect();
+    let all = [("checkout", set(&["one", "two"])), ("loyalty", set(&["three"]))];
+    let all = BTreeMap::from(all.map(|(owner, sources)| (owner.to_owned(), sources)));
+    eventually("all are there, by owner", async || groups().await == all).await;
+    let told = get(&format!("{}/api/v2/alerts", manager.url)).await;
+    let one =
+        told.as_array().unwrap().iter().find(|alert| alert["labels"]["source"] == "one").unwrap();
+    assert_eq!(one["labels"]["alertname"], "SegmentdSource", "{one}");
+    assert_eq!(
+        (&one["labels"]["severity"], &one["status"]["state"]),
+        (&json!("warning"), &json!("active"))
+    );
+    assert_eq!(one["annotations"]["summary"], "one is quiet");
+
+    house.resolve("one").await;
+    house.resolve("three").await;
+    let left = BTreeMap::from([("checkout".to_owned(), set(&["two"]))]);
+    eventually("what is over is gone", async || {
+        let told = get(&format!("{}/api/v2/alerts", manager.url)).await;
+        let active = told.as_array().cloned().unwrap_or_default();
+        let sources: BTreeSet<String> = active
+            .iter()
+            .map(|alert| alert["labels"]["source"].as_str().unwrap().to_owned())
+            .collect();
+        sources == left["checkout"]
+    })
+    .await;
+    house.app.stop().await;
+}
+
 /// A server of somebody else's on a free port; killed at the latest when the test ends.
-pub(crate) struct Server {
+struct Server {
     child: Child,
-    pub(crate) url: String,
+    url: String,
 }
 
 impl Server {
-    pub(crate) fn alertmanager(program: &Path, folder: &Path) -> Self {
+    fn alertmanager(command: Command, folder: &Path) -> Self {
         let config = folder.join("alertmanager.yml");
-        std::fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
-            .unwrap();
-        // It looks for its templates where the package would have put them: they are
-        // shown to it there, and to nobody else.
-        let mut command = Command::new("unshare");
-        let shown = r#"mount --bind "$0" /usr/share && exec "$@""#;
-        command.args(["--mount", "--map-root-user", "sh", "-c", shown]);
-        command.arg(program.ancestors().nth(3).unwrap().join("usr/share")).arg(program);
+        std::fs::write(
+            &config,
+            "route: {receiver: nobody, group_by: [owner]}\nreceivers: [{name: nobody}]\n",
+        )
+        .unwrap();
         Self::start(command, |address| {
             vec![
                 format!("--config.file={}", config.display()),
@@ -187,7 +237,7 @@ impl Drop for Server {
     }
 }
 
-pub(crate) async fn get(url: &str) -> Value {
+async fn get(url: &str) -> Value {
     let answer = reqwest::get(url).await;
     match answer {
         Ok(answer) => answer.json().await.unwrap_or_default(),

@@ -68,16 +68,41 @@ fn installed(home: &Path, what: &[&str], install: impl Fn() -> Result<(), String
     }
     std::fs::create_dir_all(home).unwrap();
     if let Err(why) = install() {
-        #[expect(clippy::disallowed_methods, reason = "a test asks where it runs")]
-        let in_ci = std::env::var_os("CI").is_some();
-        assert!(!in_ci, "{what} cannot be installed: {why}");
-        // Unlike `eprintln!`, this is not captured.
-        let notice = format!("\n*** SKIPPED: {what} cannot be installed: {why}\n");
-        std::io::stderr().write_all(notice.as_bytes()).unwrap();
+        skip(&what, &why);
         return false;
     }
     std::fs::write(marker, what).unwrap();
     true
+}
+
+/// Says so where people look, and fails in CI.
+fn skip(what: &str, why: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a test asks where it runs")]
+    let in_ci = std::env::var_os("CI").is_some();
+    assert!(!in_ci, "{what} cannot be had: {why}");
+    // Unlike `eprintln!`, this is not captured.
+    let notice = format!("\n*** SKIPPED: {what} cannot be had: {why}\n");
+    std::io::stderr().write_all(notice.as_bytes()).unwrap();
+}
+
+/// Alertmanager of Debian, which looks for its templates where the package would have
+/// put them: they are shown to it there, and to nobody else.
+pub(crate) fn alertmanager() -> Option<Command> {
+    let program = debian_program("prometheus-alertmanager", "prometheus-alertmanager")?;
+    let apart = |command: &mut Command| {
+        command.args(["--mount", "--map-root-user"]);
+    };
+    let mut attempt = Command::new("unshare");
+    apart(&mut attempt);
+    if let Err(why) = run(attempt.arg("true")) {
+        skip("a view of the files for Alertmanager alone", &why);
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    apart(&mut command);
+    command.args(["sh", "-c", r#"mount --bind "$0" /usr/share && exec "$@""#]);
+    command.arg(program.ancestors().nth(3)?.join("usr/share")).arg(program);
+    Some(command)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -63,9 +63,7 @@ impl House {
     }
 
     pub(crate) async fn resolve(&self, key: &str) {
-        let mut tx = self.app.db.begin().await.unwrap();
-        self.alerts().resolve(&mut tx, key, "a test says so").await.unwrap();
-        tx.commit().await.unwrap();
+        resolve(self.alerts(), key).await;
     }
 
     /// One of the alerts that fire, by its key.
@@ -91,6 +89,12 @@ impl House {
 pub(crate) async fn raise(alerts: &Alerts, found: &Found) {
     let mut tx = alerts.db.begin().await.unwrap();
     alerts.raise(&mut tx, found, Voice::Plain).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+pub(crate) async fn resolve(alerts: &Alerts, key: &str) {
+    let mut tx = alerts.db.begin().await.unwrap();
+    alerts.resolve(&mut tx, key, "a test says so").await.unwrap();
     tx.commit().await.unwrap();
 }
 
