@@ -28,13 +28,18 @@ impl Lease {
 /// A lease held; given back by [`Held::release`], or when the connection closes.
 #[derive(Debug)]
 pub struct Held {
+    lock: PgAdvisoryLock,
     connection: PgConnection,
 }
 
 impl Held {
+    /// Once this returns another may have it: the server notices the end of a
+    /// connection when it comes to that.
     pub async fn release(self) {
         // A failed goodbye loses nothing: the server drops the lock with the connection.
-        let _ = self.connection.close().await;
+        if let Ok((connection, _)) = self.lock.force_release(self.connection).await {
+            let _ = connection.close().await;
+        }
     }
 
     /// Fails when the connection, and so the lease, has been lost.
@@ -49,7 +54,10 @@ impl Db {
         let connection = self.pool.acquire().await?.detach();
         let lock = PgAdvisoryLock::new(lease.name());
         match lock.try_acquire(connection).await? {
-            Either::Left(guard) => Ok(Some(Held { connection: guard.leak() })),
+            Either::Left(guard) => {
+                let connection = guard.leak();
+                Ok(Some(Held { lock, connection }))
+            }
             Either::Right(connection) => {
                 // Not ours: only the connection is given back.
                 let _ = connection.close().await;
