@@ -98,7 +98,6 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(),
                                   properties)
                select * from unnest($1::text[], $2::text[], $3::text[], $4::text[],
                                     $5::timestamptz[], $6::timestamptz[], $7::jsonb[])
-               on conflict (message_id) do nothing
                returning 1
            ), new as (
                select * from unnest($8::text[], $9::bytea[], $10::timestamptz[], $11::bigint[],
@@ -174,6 +173,11 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(),
         &changes.old_segments as &[Option<&str>],
     )
     .fetch_one(&db.deferred)
-    .await?;
+    .await
+    .map_err(|error| match error.into() {
+        // Looking first whether a key is there would cost every event a search.
+        StoreError::Conflict { constraint } => StoreError::Lost(format!("{constraint} is there")),
+        other => other,
+    })?;
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt as _;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use chrono::{DateTime, Utc};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::load::{Load, Run};
 use crate::server::Server;
@@ -272,7 +272,18 @@ async fn grow(database: &str, customers: usize) {
 /// A program that does nothing but write the rows that intake would.
 struct Bare {
     url: String,
-    states: Vec<(String, Vec<u8>)>,
+    customers: Vec<Known>,
+}
+
+/// A customer's row, of which a bare program writes what intake does.
+#[derive(Debug, Clone, PartialEq, PartialOrd, sqlx::FromRow)]
+struct Known {
+    customer_id: String,
+    state: Vec<u8>,
+    generation: i64,
+    segment: String,
+    moved_at: Option<DateTime<Utc>>,
+    recheck_at: Option<DateTime<Utc>>,
 }
 
 impl Bare {
@@ -285,26 +296,27 @@ impl Bare {
             assert_ne!(url, server.database_url);
             let mut bare = PgConnection::connect(&url).await.unwrap();
             sqlx::migrate!("./migrations").run(&mut bare).await.unwrap();
-            let rows = sqlx::query("select customer_id, state from customer").fetch(&mut ours);
-            let states: Vec<(String, Vec<u8>)> =
-                rows.map_ok(|row| (row.get(0), row.get(1))).try_collect().await.unwrap();
-            let bare = Self { url, states };
-            for rows in bare.states.chunks(1000) {
-                bare.insert_customers(rows).await;
+            let customers: Vec<Known> =
+                sqlx::query_as("select * from customer").fetch_all(&mut ours).await.unwrap();
+            let bare = Self { url, customers };
+            for some in bare.customers.chunks(1000) {
+                bare.insert_customers(some).await;
             }
             bare
         })
     }
 
-    async fn insert_customers(&self, rows: &[(String, Vec<u8>)]) {
+    async fn insert_customers(&self, some: &[Known]) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
-        let insert = "insert into customer (customer_id, state, updated_at, generation, fallback,
-                segment, outlier, assigned_at)
-            select id, state, now(), 0, true, 's1', false, now()
-            from unnest($1::text[], $2::bytea[]) as new (id, state)";
-        let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
-        let states: Vec<&[u8]> = rows.iter().map(|(_, state)| state.as_slice()).collect();
-        sqlx::query(insert).bind(ids).bind(states).execute(&mut connection).await.unwrap();
+        let insert = "insert into customer (customer_id, state, generation, segment, moved_at,
+                recheck_at, fallback, outlier, updated_at, assigned_at)
+            select *, false, false, now(), now()
+            from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[], $5::timestamptz[],
+                $6::timestamptz[])";
+        bind(sqlx::query(insert), &some.iter().collect::<Vec<_>>())
+            .execute(&mut connection)
+            .await
+            .unwrap();
     }
 
     /// Two connections, transactions of 100 events each; events per second.
@@ -324,12 +336,14 @@ impl Bare {
             let numbers: Vec<u64> =
                 (0..BATCH).map(|_| ids.next.fetch_add(1, Ordering::Relaxed)).collect();
             let messages: Vec<String> = numbers.iter().map(|n| format!("m{n:012}")).collect();
-            let mut rows: Vec<&(String, Vec<u8>)> = numbers
+            let mut rows: Vec<&Known> = numbers
                 .iter()
-                .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as usize % self.states.len())
-                .map(|at| &self.states[at])
+                .map(|n| {
+                    let drawn = (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as usize;
+                    &self.customers[drawn % self.customers.len()]
+                })
                 .collect();
-            let customers: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+            let customers: Vec<&str> = rows.iter().map(|row| row.customer_id.as_str()).collect();
             let properties = r#"{"sales_value":37.5,"lines":4,"store_id":"1"}"#;
             let mut tx = connection.begin().await.unwrap();
             sqlx::query(
@@ -343,25 +357,35 @@ impl Bare {
             .execute(&mut *tx)
             .await
             .unwrap();
-            rows.sort_unstable();
+            rows.sort_unstable_by(|a, b| a.customer_id.cmp(&b.customer_id));
             rows.dedup();
-            let customers: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
-            let states: Vec<&[u8]> = rows.iter().map(|(_, state)| state.as_slice()).collect();
-            sqlx::query(
-                "update customer set state = new.state, last_event_at = now(), updated_at = now(),
-                     generation = 0, fallback = true, segment = 's1', distance = 1.5,
-                     p_value = 0.5, confidence = 0.5, outlier = false, assigned_at = now()
-                 from unnest($1::text[], $2::bytea[]) as new (id, state)
-                 where customer_id = new.id",
-            )
-            .bind(customers)
-            .bind(states)
-            .execute(&mut *tx)
-            .await
-            .unwrap();
+            let update = "update customer set state = new.state, generation = new.generation,
+                    segment = new.segment, moved_at = new.moved_at, recheck_at = new.recheck_at,
+                    last_event_at = now(), updated_at = now(), assigned_at = now(),
+                    fallback = false, distance = 1.5, p_value = 0.5, confidence = 0.5,
+                    outlier = false, held = false
+                from unnest($1::text[], $2::bytea[], $3::bigint[], $4::text[],
+                    $5::timestamptz[], $6::timestamptz[])
+                    as new (id, state, generation, segment, moved_at, recheck_at)
+                where customer_id = new.id";
+            bind(sqlx::query(update), &rows).execute(&mut *tx).await.unwrap();
             tx.commit().await.unwrap();
             written += BATCH;
         }
         written
     }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// One array a column.
+fn bind<'q>(query: Query<'q>, rows: &[&'q Known]) -> Query<'q> {
+    let rows = rows.iter();
+    query
+        .bind(rows.clone().map(|row| row.customer_id.as_str()).collect::<Vec<_>>())
+        .bind(rows.clone().map(|row| row.state.as_slice()).collect::<Vec<_>>())
+        .bind(rows.clone().map(|row| row.generation).collect::<Vec<_>>())
+        .bind(rows.clone().map(|row| row.segment.as_str()).collect::<Vec<_>>())
+        .bind(rows.clone().map(|row| row.moved_at).collect::<Vec<_>>())
+        .bind(rows.map(|row| row.recheck_at).collect::<Vec<_>>())
 }

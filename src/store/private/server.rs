@@ -148,8 +148,9 @@ fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
         "fsync=on".to_owned(),
         "synchronous_commit=on".to_owned(),
         "full_page_writes=on".to_owned(),
-        // A million customers are some 700 MB; memory is only taken as it is used.
-        "shared_buffers=512MB".to_owned(),
+        // A million customers are some 700 MB, and their events' index comes on top;
+        // memory is only taken as it is used.
+        "shared_buffers=1GB".to_owned(),
         // After a checkpoint each page is logged whole, once: with customers on many
         // pages, checkpoints at every gigabyte would log little else.
         "max_wal_size=4GB".to_owned(),
