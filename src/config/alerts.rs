@@ -55,6 +55,7 @@ impl Alerts {
             alarm: AlarmRules {
                 findings: reader.integer("drift.alarm_findings", 1..=i64::from(MOST_CHECKS)),
                 checks: reader.integer("drift.alarm_checks", 1..=i64::from(MOST_CHECKS)),
+                critical_checks: reader.integer("drift.alarm_critical_checks", 1..=1000),
                 recovery_checks: reader.integer("drift.recovery_checks", 1..=1000),
                 cool_down_millis: 1000
                     * reader.integer::<i64>("drift.cool_down_seconds", 0..=86_400 * 365),

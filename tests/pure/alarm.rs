@@ -7,14 +7,15 @@ use segmentd::domain::time::Timestamp;
 const MINUTE: i64 = 60_000;
 
 fn rules() -> impl Strategy<Value = AlarmRules> {
-    (1_u32..6, 0_u32..4, 1_u32..5, 0_i64..200).prop_map(|(findings, more, recovery, cool)| {
-        AlarmRules {
+    (1_u32..6, 0_u32..4, 1_u32..6, 1_u32..5, 0_i64..200).prop_map(
+        |(findings, more, critical, recovery, cool)| AlarmRules {
             findings,
             checks: findings + more,
+            critical_checks: critical,
             recovery_checks: recovery,
             cool_down_millis: cool * MINUTE,
-        }
-    })
+        },
+    )
 }
 
 /// What each check finds, and the minutes before it.
@@ -51,18 +52,22 @@ proptest! {
         let mut people = People::default();
         let mut now = 0;
         // Since the last end.
-        let mut seen: Vec<bool> = Vec::new();
+        let mut seen: Vec<Option<Severity>> = Vec::new();
         let mut worst = None;
         for (found, minutes) in checks {
             now += minutes * MINUTE;
             let was_firing = alarm.is_firing();
             let step = alarm.check(found, Timestamp::from_millis(now), &rules);
-            seen.push(found.is_some());
+            seen.push(found);
             let last = |count: u32| {
                 let from = seen.len().saturating_sub(count as usize);
-                seen[from..].iter().filter(|found| **found).count()
+                seen[from..].iter().flatten().count()
             };
-            let enough = found.is_some() && last(rules.checks) >= rules.findings as usize;
+            let critical =
+                seen.iter().rev().take_while(|one| **one == Some(Severity::Critical)).count();
+            let enough = found.is_some()
+                && (last(rules.checks) >= rules.findings as usize
+                    || critical >= rules.critical_checks as usize);
             let recovered = seen.len() >= rules.recovery_checks as usize
                 && last(rules.recovery_checks) == 0;
             // It begins as soon as there is enough, and ends as soon as there is none.
@@ -118,18 +123,23 @@ proptest! {
             // Nor is anything lost with one that is forgotten.
             if alarm.is_idle(Timestamp::from_millis(now), &rules) {
                 alarm = Alarm::default();
-                seen = vec![false; 40];
+                seen = vec![None; 40];
                 people.over = None;
             }
         }
     }
 }
 
-const RULES: AlarmRules =
-    AlarmRules { findings: 2, checks: 3, recovery_checks: 3, cool_down_millis: 360 * MINUTE };
+const RULES: AlarmRules = AlarmRules {
+    findings: 2,
+    checks: 3,
+    critical_checks: 2,
+    recovery_checks: 3,
+    cool_down_millis: 360 * MINUTE,
+};
 
 /// What `checks` of an hour each do: `n`, `w`, `c` by severity, `-` for nothing.
-fn steps(checks: &str) -> String {
+fn steps(rules: &AlarmRules, checks: &str) -> String {
     let mut alarm = Alarm::default();
     let mut hour = 0;
     checks
@@ -142,7 +152,7 @@ fn steps(checks: &str) -> String {
                 'c' => Some(Severity::Critical),
                 _ => None,
             };
-            match alarm.check(found, Timestamp::from_millis(hour), &RULES) {
+            match alarm.check(found, Timestamp::from_millis(hour), rules) {
                 Step::Quiet => '.',
                 Step::Fire(_) => 'F',
                 Step::Reopen(_) => 'r',
@@ -175,6 +185,21 @@ fn days_as_they_come() {
         // Back later: another alert.
         ("ww--------------ww", ".F  E............F"),
     ] {
-        assert_eq!(steps(checks).trim_end(), expected, "{checks}");
+        assert_eq!(steps(&RULES, checks).trim_end(), expected, "{checks}");
+    }
+}
+
+#[test]
+fn what_is_critical_does_not_wait_for_many_checks() {
+    let patient = AlarmRules { findings: 6, checks: 8, ..RULES };
+    for (checks, expected) in [
+        ("wwwwww", ".....F"),
+        ("cc", ".F"),
+        // One more severe than the others says no more than they do.
+        ("wcwcwc", ".....F"),
+        ("c-c-c-c", "......."),
+        ("wcc", "..F"),
+    ] {
+        assert_eq!(steps(&patient, checks), expected, "{checks}");
     }
 }

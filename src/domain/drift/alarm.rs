@@ -2,9 +2,10 @@
 //!
 //! One check says little: of many, some find something by chance, and what is at a
 //! limit is found one time and not the next. So an alarm fires after some findings
-//! of the last few checks, and is over after some checks in a row without any. One
-//! that fires again soon after it was over is the same one, and nobody is told
-//! before it has been quiet for long enough, or is worse than it was.
+//! of the last few checks, or sooner after a few critical ones in a row, which chance
+//! does not make; and it is over after some checks in a row without any. One that
+//! fires again soon after it was over is the same one, and nobody is told before it
+//! has been quiet for long enough, or is worse than it was.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,10 @@ pub const MOST_CHECKS: u32 = 32;
 pub struct AlarmRules {
     /// So many findings…
     pub findings: u32,
-    /// …of so many checks, at most [`MOST_CHECKS`], make it fire.
+    /// …of so many checks, at most [`MOST_CHECKS`], make it fire…
     pub checks: u32,
+    /// …and so do so many critical ones in a row.
+    pub critical_checks: u32,
     /// So many checks in a row without one end it.
     pub recovery_checks: u32,
     /// Who fires again within so long is not told of anew.
@@ -32,6 +35,9 @@ pub struct AlarmRules {
 pub struct Alarm {
     /// The last checks, the newest as the lowest bit: 1 is a finding.
     recent: u32,
+    /// The last checks in a row that found something critical.
+    #[serde(default)]
+    critical: u32,
     standing: Standing,
 }
 
@@ -93,6 +99,8 @@ impl Alarm {
     /// Takes in one check: what was found, if anything.
     pub fn check(&mut self, found: Option<Severity>, now: Timestamp, rules: &AlarmRules) -> Step {
         self.recent = (self.recent << 1) | u32::from(found.is_some());
+        let is_critical = found == Some(Severity::Critical);
+        self.critical = if is_critical { self.critical.saturating_add(1) } else { 0 };
         match self.standing {
             Standing::Firing { severity, clean, untold_until } => {
                 self.goes_on((severity, clean, untold_until), found, now, rules)
@@ -105,7 +113,8 @@ impl Alarm {
     }
 
     fn is_enough(&self, rules: &AlarmRules) -> bool {
-        (self.recent & window(rules.checks)).count_ones() >= rules.findings
+        let findings = (self.recent & window(rules.checks)).count_ones();
+        findings >= rules.findings || self.critical >= rules.critical_checks
     }
 
     fn fire(&mut self, found: Severity, now: Timestamp, rules: &AlarmRules) -> Step {

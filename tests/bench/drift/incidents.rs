@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use segmentd::domain::drift::{Layout, Limits, check};
+use segmentd::domain::drift::{AlarmRules, Layout, Limits, check};
 use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transform, Value};
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 
@@ -96,6 +96,8 @@ fn watch(sessions: &[(Timestamp, FeatureRow)]) -> Vec<Fired> {
     println!("\nsessions: trained {TRAINED} on {}", training.len());
     let rules = Rules::default();
     let limits = Limits { minimum_rows: MINIMUM_ROWS, ..rules.limits };
+    // A check a day: few of them have to agree.
+    let alarm = AlarmRules { findings: 2, checks: 3, ..rules.alarm };
     let layout = Layout::of(&model);
     let mut alarms = Alarms::default();
     let (mut fired, mut now) = (Vec::new(), trained);
@@ -104,7 +106,7 @@ fn watch(sessions: &[(Timestamp, FeatureRow)]) -> Vec<Fired> {
         let from = now.plus_millis(-WINDOW_DAYS * MILLIS_PER_DAY).max(trained);
         let window = count(&model, &layout, &limits, &between(from, now));
         let check = check(&model, &window, &limits).unwrap();
-        let begun = alarms.check(&check, now, &rules.alarm);
+        let begun = alarms.check(&check, now, &alarm);
         fired.extend(begun.into_iter().map(|key| Fired { on: now, key }));
     }
     fired

@@ -163,13 +163,13 @@ fn is_found(check: &Check, drift: usize) -> bool {
 }
 
 /// What the peer found: by size its quiet days with a drifted column and with a
-/// drifted data set; by drift and size its first days found.
+/// drifted data set; by drift and size the days until it found it, each model's.
 #[derive(Default)]
 struct Theirs {
     days: usize,
     column: [usize; SIZES.len()],
     data_set: [usize; SIZES.len()],
-    found: [[usize; SIZES.len()]; DRIFTS.len()],
+    found: [[Vec<Option<usize>>; SIZES.len()]; DRIFTS.len()],
 }
 
 pub(super) fn run(ids: &[&str]) -> Vec<Figure> {
@@ -249,26 +249,34 @@ fn false_alarms(ours: [Quiet; SIZES.len()], theirs: Option<&Theirs>) -> Figure {
 fn power(ours: &[[Vec<Met>; SIZES.len()]], theirs: Option<&Theirs>) -> Figure {
     println!(
         "\n| drift | rows a day | found on the first day | days until a day's check finds it |\
-         \x20hours until an hour's check does | hours until the alarm | Evidently, first day |\n\
-         |---|---|---|---|---|---|---|"
+         \x20hours until an hour's check does | hours until the alarm | Evidently, first day |\
+         \x20days until it finds it |\n\
+         |---|---|---|---|---|---|---|---|"
     );
     let mut shares = [f64::NAN; 2];
     for (((name, _), of_sizes), drift) in DRIFTS.iter().zip(ours).zip(1..) {
         for (place, (size, met)) in SIZES.into_iter().zip(of_sizes).enumerate() {
             let first = met.iter().filter(|met| met.found_on_first_day).count();
             let of = |delay: fn(&Met) -> Option<usize>| delays(met.iter().map(delay).collect());
-            let peer = theirs.map(|theirs| (theirs.found[drift - 1][place], PEER_MODELS as usize));
+            let peer = theirs.map(|theirs| {
+                let found = &theirs.found[drift - 1][place];
+                let first = found.iter().filter(|days| **days == Some(1)).count();
+                (first, found.len(), delays(found.clone()))
+            });
             println!(
                 "| {name} | {size} | {} | {} | {} | {} | {} |",
                 interval(first, met.len()),
                 of(|met| met.days),
                 of(|met| met.hours),
                 of(|met| met.alarm_hours),
-                peer.map_or(String::new(), |(found, of)| interval(found, of)),
+                peer.as_ref().map_or(" |".into(), |(first, of, delays)| {
+                    format!("{} | {delays}", interval(*first, *of))
+                }),
             );
             if (drift, place) == (2, 1) {
                 let percent = |(found, of)| 100.0 * found as f64 / of as f64;
-                shares = [percent((first, met.len())), peer.map_or(f64::NAN, percent)];
+                let peer = peer.map_or(f64::NAN, |(first, of, _)| percent((first, of)));
+                shares = [percent((first, met.len())), peer];
             }
         }
     }
@@ -307,10 +315,12 @@ fn theirs() -> Option<Theirs> {
                 }
             }
             for drift in 1..=DRIFTS.len() {
-                let columns = with_segments(&model, &Day::new(seed, size, drift, 1).all());
-                let flags = peer.ask("tests", &columns);
                 let told = if DRIFTS[drift - 1].1.mix > 0.0 { FEATURES } else { MOVED };
-                theirs.found[drift - 1][place] += usize::from(flags[told] > 0.0);
+                let found = (1..=MOST_DAYS).find(|day| {
+                    let rows = Day::new(seed, size, drift, *day).all();
+                    peer.ask("tests", &with_segments(&model, &rows))[told] > 0.0
+                });
+                theirs.found[drift - 1][place].push(found.map(|day| day as usize));
             }
         }
         theirs.days += DAYS as usize;
