@@ -29,7 +29,7 @@ impl Drift {
         let martingale = Opts::new(
             "segmentd_drift_martingale_log10",
             "What a bet against \"nothing has changed\" in each hour has made of 1, as a power of \
-             ten: it falls while nothing changes, and rises from a change on.",
+             ten: it falls while nothing changes, and rises while hours are far from earlier ones.",
         );
         let alarms = Opts::new(
             "segmentd_drift_detector_alarm",

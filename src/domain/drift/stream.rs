@@ -51,7 +51,8 @@ pub struct Stream {
     /// The first of them.
     pub since: Option<Timestamp>,
     /// What a bet against "nothing has changed" at each step has made of 1, as a power
-    /// of ten: it falls while nothing changes, and rises from a change on.
+    /// of ten: it falls while nothing changes, and rises while hours are far from earlier
+    /// ones; a small change, hour by hour, it does not see.
     pub martingale_log10: f64,
     /// In the order of [`Method::ALL`].
     pub detectors: [Detector; 3],
