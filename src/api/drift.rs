@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::api::extract::{Asked, Caller, Read};
 use crate::api::models::model_id;
 use crate::api::{ApiError, ApiState};
-use crate::domain::drift::{Check, Source};
+use crate::domain::drift::{Check, Source, Stream};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::drift::{Ask, MOST_HOURS, Step};
+use crate::service::drift::{Ask, MOST_HOURS, Report, Step};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +41,8 @@ pub(super) struct DriftBody {
     until: Timestamp,
     #[serde(flatten)]
     check: Check,
+    /// Of all whole hours; `None`: there are to be no detectors.
+    stream: Option<Stream>,
 }
 
 pub(super) async fn get_drift(
@@ -49,8 +51,8 @@ pub(super) async fn get_drift(
     Asked(asked): Asked<Which>,
 ) -> Result<Json<DriftBody>, ApiError> {
     let report = state.drift.report(&ask(&asked)?).await?;
-    let (since, until) = (report.since, report.until);
-    Ok(Json(DriftBody { model: report.model, since, until, check: report.check }))
+    let Report { model, since, until, check, stream } = report;
+    Ok(Json(DriftBody { model, since, until, check, stream }))
 }
 
 #[derive(Debug, Serialize)]

@@ -18,16 +18,22 @@ pub struct Drift {
     pub customers_per_hour: u32,
     /// Counts of earlier hours are dropped; 0 keeps all.
     pub keep_days: u32,
+    /// Rows of an hour that are needed to show it to the detectors; `None`: there are
+    /// to be none.
+    pub detector_rows: Option<u64>,
 }
 
 impl Drift {
     pub(super) fn read(reader: &mut Reader) -> Self {
+        let has_detectors = reader.choice("drift.detectors", [("yes", true), ("no", false)]);
+        let detector_rows = reader.integer("drift.detector_rows", 1..=1_000_000_000);
         Self {
             enabled: reader.choice("drift.enabled", [("yes", true), ("no", false)]),
             flush: reader.seconds("drift.flush_seconds", 1..=86_400),
             window_hours: reader.integer("drift.window_hours", 1..=2208),
             customers_per_hour: reader.integer("drift.customers_per_hour", 0..=100_000),
             keep_days: reader.integer("drift.keep_days", 0..=36_500),
+            detector_rows: has_detectors.then_some(detector_rows),
         }
     }
 }

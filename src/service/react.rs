@@ -57,7 +57,7 @@ impl Reactor {
             return Ok(());
         };
         let ask = Ask { model: Some(model.clone()), source: None, hours: None };
-        let check = self.probation.drift.report(&ask).await?.check;
+        let check = self.probation.drift.check(&ask).await?;
         if !policy.is_worn_out(&check) {
             return Ok(());
         }

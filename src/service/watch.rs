@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::config::CheckSources;
 use crate::domain::alert::{Bar, Fact, Picture, Topic};
-use crate::domain::drift::{About, Alarm, Check, Finding, Severity, Source, Step, facts, headline};
+use crate::domain::drift::{
+    About, Alarm, Check, Finding, Severity, Source, Step, facts, headline, lasting_facts,
+};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
@@ -248,9 +250,13 @@ impl Watcher {
             let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
             picture = Some(self.picture(&ask, feature).await?);
         }
-        let told = facts(&checked.report.check, finding).into_iter();
+        let report = &checked.report;
+        let told = match (finding.about, &report.stream) {
+            (About::Stream, Some(stream)) => lasting_facts(stream, report.since),
+            _ => facts(&report.check, finding),
+        };
         let mut facts: Vec<Fact> =
-            told.map(|(name, value)| Fact { name: name.into(), value }).collect();
+            told.into_iter().map(|(name, value)| Fact { name: name.into(), value }).collect();
         if let Some(since) = since(&checked.history, finding) {
             facts.push(Fact { name: "Found since".into(), value: since.to_string() });
         }

@@ -1,5 +1,7 @@
 //! What models met while they answered: one row of counts a model, hour and source.
 
+use std::ops::Range;
+
 use crate::domain::drift::{Source, Window};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
@@ -103,16 +105,50 @@ pub async fn hours(
     )
     .fetch_all(&db.pool)
     .await?;
-    let hours = rows.into_iter().map(|row| {
-        let counts = row.counts.into_iter().map(|count| {
-            u64::try_from(count).map_err(|_| StoreError::Corrupt {
-                what: "drift window",
-                why: format!("{count} is no count"),
-            })
-        });
-        Ok((from_sql(row.hour), Window { counts: counts.collect::<Result<_, _>>()? }))
-    });
+    let hours = rows
+        .into_iter()
+        .map(|row| Ok((from_sql(row.hour), Window { counts: from_bigints(row.counts)? })));
     hours.collect()
+}
+
+/// The counts of these places alone, hour by hour, before `until`: many hours of few
+/// places are quickly read.
+pub async fn places(
+    db: &ReadDb,
+    (model, sources): (&ModelId, &[Source]),
+    width: usize,
+    places: Range<usize>,
+    (since, until): (Timestamp, Timestamp),
+) -> Result<Vec<(Timestamp, Vec<u64>)>, StoreError> {
+    let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+    let rows = sqlx::query!(
+        r#"select hour, counts[$5:$6] as "counts!" from drift_window
+           where model_id = $1 and width = $2 and source = any($4::text[])
+                 and hour >= $3 and hour < $7
+           order by hour"#,
+        model.as_str(),
+        to_integer(width),
+        to_sql(since),
+        &sources as &[&str],
+        // Arrays begin at 1 there, and a slice holds both its ends.
+        to_integer(places.start + 1),
+        to_integer(places.end),
+        to_sql(until),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let hours = rows.into_iter().map(|row| Ok((from_sql(row.hour), from_bigints(row.counts)?)));
+    hours.collect()
+}
+
+fn from_bigints(counts: Vec<i64>) -> Result<Vec<u64>, StoreError> {
+    let count = |count| {
+        u64::try_from(count).map_err(|_| StoreError::Corrupt {
+            what: "drift window",
+            why: format!("{count} is no count"),
+        })
+    };
+    counts.into_iter().map(count).collect()
 }
 
 fn to_bigint(count: u64) -> i64 {

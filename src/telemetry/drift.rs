@@ -3,7 +3,7 @@
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGaugeVec, Opts, Registry};
 
 use super::process::seconds_since_1970;
-use crate::domain::drift::Source;
+use crate::domain::drift::{Method, Source, Stream};
 use crate::domain::time::Timestamp;
 
 /// As of the last look at what has been written down.
@@ -13,6 +13,8 @@ pub struct Drift {
     findings: IntGaugeVec,
     /// Rows in the window that was looked at.
     scored: IntGaugeVec,
+    martingale: GaugeVec,
+    alarms: IntGaugeVec,
     pub customers: IntCounter,
     flushed: Gauge,
 }
@@ -24,7 +26,16 @@ impl Drift {
             "Population stability index of a declared feature, from training to the last \
              drift.window_hours. Not shown where too little was scored to tell.",
         );
-        Ok(Self {
+        let martingale = Opts::new(
+            "segmentd_drift_martingale_log10",
+            "What a bet against \"nothing has changed\" in each hour has made of 1, as a power of \
+             ten: it falls while nothing changes, and rises while hours are far from earlier ones.",
+        );
+        let alarms = Opts::new(
+            "segmentd_drift_detector_alarm",
+            "1 while the last alarm of a detector is in the last drift.window_hours.",
+        );
+        let this = Self {
             psi: super::register(registry, GaugeVec::new(options, &["feature"])?)?,
             findings: by_source(
                 registry,
@@ -36,6 +47,8 @@ impl Drift {
                 "segmentd_drift_scored_rows",
                 "Rows scored by the live model in the last drift.window_hours.",
             )?,
+            martingale: super::register(registry, GaugeVec::new(martingale, &["source"])?)?,
+            alarms: super::register(registry, IntGaugeVec::new(alarms, &["source", "detector"])?)?,
             customers: super::counter(
                 registry,
                 "segmentd_drift_customers_total",
@@ -47,7 +60,11 @@ impl Drift {
                 "segmentd_drift_last_flush_timestamp_seconds",
                 "When this process last wrote down what it had counted, in seconds since 1970.",
             )?,
-        })
+        };
+        for source in Source::ALL {
+            this.show_stream(source, None, Timestamp::default());
+        }
+        Ok(this)
     }
 
     /// How a source stands.
@@ -56,6 +73,17 @@ impl Drift {
         let findings = i64::try_from(findings).unwrap_or(i64::MAX);
         self.findings.with_label_values(&source).set(findings);
         self.scored.with_label_values(&source).set(i64::try_from(scored).unwrap_or(i64::MAX));
+    }
+
+    /// How the detectors of a source stand, and which of them have told of a change since.
+    pub fn show_stream(&self, source: Source, stream: Option<&Stream>, since: Timestamp) {
+        let martingale = stream.map_or(0.0, |stream| stream.martingale_log10);
+        self.martingale.with_label_values(&[source.name()]).set(martingale);
+        for (place, method) in Method::ALL.into_iter().enumerate() {
+            let has_told = stream.is_some_and(|stream| stream.detectors[place].has_told(since));
+            let labels = [source.name(), method.name()];
+            self.alarms.with_label_values(&labels).set(has_told.into());
+        }
     }
 
     /// This process has written down what it had counted.

@@ -17,6 +17,7 @@ mod identity;
 #[path = "../pure/identity_oracle.rs"]
 mod identity_oracle;
 mod inference;
+mod lasting;
 mod law;
 mod life;
 mod lineage;

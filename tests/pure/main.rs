@@ -19,6 +19,7 @@ mod algorithms;
 mod artifact;
 mod assign;
 mod competition;
+mod detectors;
 mod drift;
 mod drift_check;
 mod encode;

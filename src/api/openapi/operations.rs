@@ -211,6 +211,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "For every feature the figures, each with what chance explains of it; for segments, distances, \
          outliers and p-values the same; and the `findings` that are left after correction for their \
          number, the least sample and the least size (`[drift]`): whose it is, how large, and what to do. \
+         `stream`: detectors that compare each whole hour with the same hours of earlier weeks and add the \
+         evidence up, each with its last alarm and since about when (null: it has raised none); `about` is \
+         `stream` in what they have found in these hours; null where `drift.detectors` is no. \
          Sensitive features are not compared. 409 while there is no model",
     ),
     (

@@ -72,6 +72,14 @@ struct Open {
     p_value: f64,
 }
 
+impl Check {
+    /// Adds what was found beside this check, where it belongs.
+    pub fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
+        sort(&mut self.findings);
+    }
+}
+
 /// Compares what was scored with what the model was trained on. Its cost does not
 /// depend on the number of rows.
 pub fn check(model: &Model, window: &Window, limits: &Limits) -> Result<Check, WrongLength> {
@@ -209,10 +217,15 @@ fn findings(
             })
         })
         .collect();
+    sort(&mut findings);
+    findings
+}
+
+/// The most severe first, then the most certain.
+fn sort(findings: &mut [Finding]) {
     findings.sort_by(|a, b| {
         b.severity.cmp(&a.severity).then(a.adjusted_p_value.total_cmp(&b.adjusted_p_value))
     });
-    findings
 }
 
 fn said(
@@ -242,5 +255,7 @@ fn said(
             let all: f64 = now.p_values().iter().map(|count| *count as f64).sum();
             finding::p_values(share(now.p_values()[0] as f64, all))
         }
+        // Of many windows, not of this one.
+        About::Stream => return None,
     })
 }

@@ -47,6 +47,7 @@ fn size(
         About::Outliers => {
             ("Outliers, of what is promised", format!("{} times", number(finding.size)))
         }
+        About::Stream => ("Detectors", number(finding.size)),
     }
 }
 
@@ -61,5 +62,6 @@ pub fn headline(finding: &Finding) -> String {
         About::Distances => "Customers are not as far from their segments as at training".into(),
         About::Outliers => "There are more or fewer outliers than promised".into(),
         About::PValues => "Outlier p-values are not spread as at training".into(),
+        About::Stream => "What is scored has changed and stays so".into(),
     }
 }

@@ -26,6 +26,8 @@ pub enum About {
     Outliers,
     /// Whether p-values are spread as they were.
     PValues,
+    /// Hour by hour against earlier hours, added up.
+    Stream,
 }
 
 impl About {
@@ -38,6 +40,7 @@ impl About {
             Self::Distances => "distances",
             Self::Outliers => "outliers",
             Self::PValues => "p_values",
+            Self::Stream => "stream",
         }
     }
 }

@@ -6,6 +6,9 @@
 //! size reaches a limit, and it rests on a minimum of rows. What is told of a score
 //! counts each score once: a customer who is scored often counts often.
 //!
+//! Beside these checks of one window, detectors add up the evidence of many hours, for
+//! what is small or slow and lasts ([`mod@stream`]).
+//!
 //! The modules stand in import order.
 
 mod source;
@@ -17,6 +20,11 @@ pub mod wasserstein;
 pub mod adjust;
 pub mod mix;
 pub mod window;
+pub mod ranks;
+pub mod martingale;
+pub mod page_hinkley;
+pub mod adwin;
+pub mod stream;
 mod figures;
 mod limits;
 mod alarm;
@@ -24,6 +32,7 @@ mod words;
 mod finding;
 mod check;
 mod facts;
+mod lasting;
 mod picture;
 
 pub use alarm::{Alarm, AlarmRules, MOST_CHECKS, Step};
@@ -32,9 +41,11 @@ pub use check::{Check, Test, check};
 pub use facts::{facts, headline};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
 pub use finding::{About, Finding};
+pub use lasting::{lasting, lasting_facts};
 pub use limits::{Limits, Severity, Steps};
 pub use mix::{Outliers, Rate};
 pub use picture::{Bar, Drawn, escaped, picture};
 pub use source::Source;
+pub use stream::{Hour, Method, Stream, stream};
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
 pub use words::percent;

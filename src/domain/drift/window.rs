@@ -183,7 +183,8 @@ impl Layout {
         self.distances().end
     }
 
-    fn p_values(&self) -> Range<usize> {
+    /// Where the bins of p-values are among the counts.
+    pub fn p_values(&self) -> Range<usize> {
         let start = self.outliers() + 1;
         start..start + P_VALUE_BINS
     }

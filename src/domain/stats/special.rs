@@ -1,8 +1,9 @@
 //! The tails of distributions that p-values are read from.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::{FRAC_1_SQRT_2, PI, TAU};
 
 use statrs::function::beta::{beta_reg, ln_beta};
+use statrs::function::erf::erfc;
 use statrs::function::gamma;
 pub use statrs::function::gamma::ln_gamma;
 
@@ -17,6 +18,23 @@ pub fn gamma_above(a: f64, x: f64) -> f64 {
 /// P(X ≥ `x`) where X is chi-square distributed.
 pub fn chi_square_above(x: f64, degrees: f64) -> f64 {
     gamma_above(degrees / 2.0, x / 2.0)
+}
+
+/// P(X ≤ `x`) where X is standard normal.
+pub fn normal_below(x: f64) -> f64 {
+    erfc(-x * FRAC_1_SQRT_2) / 2.0
+}
+
+/// ln P(|X| ≥ |`x`|) of the same, however far out.
+pub fn ln_normal_beyond(x: f64) -> f64 {
+    let x = x.abs() * FRAC_1_SQRT_2;
+    if x < 20.0 {
+        return erfc(x).ln();
+    }
+    // The asymptotic series, beyond where the tail itself is too small for a float.
+    let by_square = 1.0 / (2.0 * x * x);
+    let series = by_square * (-1.0 + 3.0 * by_square * (1.0 - 5.0 * by_square));
+    -x * x - (x * PI.sqrt()).ln() + series.ln_1p()
 }
 
 /// P(√n D ≥ `x`) for many rows, D being the greatest distance between a

@@ -7,6 +7,7 @@
 //! since.
 
 mod census;
+mod detect;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
-use crate::domain::drift::{self, About, Check, Drawn, Layout, Limits, Source, Window};
+use crate::domain::drift::{
+    self, About, Check, Drawn, Layout, Limits, Source, Stream, Window, lasting,
+};
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
@@ -68,7 +71,10 @@ pub struct Report {
     pub model: ModelId,
     pub since: Timestamp,
     pub until: Timestamp,
+    /// With what the detectors have found in these hours.
     pub check: Check,
+    /// Of all hours; `None` where there are to be no detectors.
+    pub stream: Option<Stream>,
 }
 
 /// Hours or days with what each of them shows, oldest first.
@@ -103,14 +109,27 @@ impl Drift {
         Self { db, live, observer, clock, settings, policies, metrics, pending }
     }
 
-    /// The hours asked for, checked together.
+    /// The hours asked for, checked together, and what the detectors have told in them.
     pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
         let met = self.met(ask).await?;
+        let stream = self.stream(&met.model, ask.sources()).await?;
         self.beside(move |limits| {
-            let check = met.check(&met.all()?, limits)?;
-            Ok(Report { model: met.model.id().clone(), since: met.since, until: met.until, check })
+            let mut check = met.check(&met.all()?, limits)?;
+            let (since, until) = (met.since, met.until);
+            // Of too few rows nothing is told, by whatever means.
+            let stream_told = stream.as_ref().filter(|_| check.is_enough);
+            if let Some(finding) = stream_told.and_then(|told| lasting(told, since, until)) {
+                check.add(finding);
+            }
+            Ok(Report { model: met.model.id().clone(), since, until, check, stream })
         })
         .await
+    }
+
+    /// The hours asked for, checked together, and nothing beside.
+    pub async fn check(&self, ask: &Ask) -> Result<Check, ServiceError> {
+        let met = self.met(ask).await?;
+        self.beside(move |limits| met.check(&met.all()?, limits)).await
     }
 
     /// Each hour or day in which anything was scored, checked alone, oldest first.
@@ -173,19 +192,21 @@ impl Drift {
 
     /// Shows in the metrics how things stand.
     pub async fn show(&self) -> Result<(), ServiceError> {
-        let shown = &self.metrics.drift;
+        let (shown, now) = (&self.metrics.drift, self.clock.now());
         let lineup = self.live.snapshot();
         if lineup.active.is_none() {
             for source in Source::ALL {
                 shown.show_source(source, 0, 0);
+                shown.show_stream(source, None, now);
             }
             lineup.features.features().iter().for_each(|def| shown.show_psi(&def.name, None));
             return Ok(());
         }
         let ask = |source| Ask { model: None, source: Some(source), hours: None };
         for source in Source::ALL {
-            let check = self.report(&ask(source)).await?.check;
+            let Report { check, stream, since, .. } = self.report(&ask(source)).await?;
             shown.show_source(source, check.findings.len(), check.scored);
+            shown.show_stream(source, stream.as_ref(), since);
             if source == Source::Rows {
                 self.judge(&check);
                 self.show_psi(&check);
@@ -244,9 +265,7 @@ impl Drift {
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
         let since = Step::Hour.of(until).plus_millis(-before);
         let empty = Layout::of(&model).empty();
-        let one = ask.source.map(|source| [source]);
-        let sources = one.as_ref().map_or(&Source::ANSWERED[..], |one| &one[..]);
-        let (of, width) = ((model.id(), sources), empty.counts.len());
+        let (of, width) = ((model.id(), ask.sources()), empty.counts.len());
         let hours = windows::hours(self.db.read(), of, width, since).await?;
         Ok(Met { model, empty, since, until, hours })
     }
@@ -272,6 +291,12 @@ impl Drift {
         let limits = self.policies.limits();
         let done = tokio::task::spawn_blocking(move || work(&limits)).await;
         done.map_err(ServiceError::internal)?
+    }
+}
+
+impl Ask {
+    fn sources(&self) -> &[Source] {
+        self.source.as_ref().map_or(&Source::ANSWERED, std::slice::from_ref)
     }
 }
 

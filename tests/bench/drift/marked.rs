@@ -4,14 +4,20 @@
 //! Each series is a feature for each of its columns. A model is trained on the first
 //! observations since the last change; the last ones are checked against it, one
 //! further each time; where anything is found, the change is said to be in the middle
-//! of the window, and all begins anew there. Judged as in van den Burg and Williams
+//! of the window, and all begins anew there. Beside it the detectors that look at hours,
+//! on the values of each column by themselves, standardised. Judged as in van den Burg and Williams
 //! (2020): F1 with a margin of 5 observations, and covering.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use segmentd::domain::drift::adwin::Adwin;
+use segmentd::domain::drift::page_hinkley::PageHinkley;
+use segmentd::domain::drift::stream::{ADWIN_DELTA, PAGE_HINKLEY_LIMIT, PAGE_HINKLEY_SLACK};
 use segmentd::domain::drift::{Layout, Limits, check};
 use segmentd::domain::feature::{FeatureRow, Scale, Transform, Value};
+use segmentd::domain::stats::special::normal_below;
+use segmentd::domain::stats::{mean, variance};
 use segmentd::domain::train::TrainSpec;
 
 use crate::drift::watch::{Rules, count};
@@ -33,17 +39,20 @@ pub(super) fn run(folder: &Path) {
     let file = std::fs::File::open(folder.join("annotations.json")).unwrap();
     let marks: BTreeMap<String, Marks> = serde_json::from_reader(file).unwrap();
     println!(
-        "\n| series | observations | window | changes told | F1 | covering |\
+        "\n| series | observations | told by | changes told | F1 | covering |\
          \x20F1, none told | covering, none told |\n|---|---|---|---|---|---|---|---|"
     );
     for name in SERIES {
         let rows = read(&folder.join(name));
         let marks = &marks[name];
         let none = BTreeSet::new();
-        for width in WIDTHS {
-            let told = changes(&rows, width);
+        let of_window = |width| (format!("the check, window {width}"), changes(&rows, width));
+        let mut all: Vec<(String, BTreeSet<usize>)> = WIDTHS.map(of_window).into();
+        all.push(("Page-Hinkley".into(), by_page_hinkley(&rows)));
+        all.push(("ADWIN".into(), by_adwin(&rows)));
+        for (by, told) in all {
             println!(
-                "| {} | {} | {width} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
+                "| {} | {} | {by} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
                 name.trim_end_matches(".csv"),
                 rows.len(),
                 told.len(),
@@ -86,6 +95,41 @@ fn changes(rows: &[FeatureRow], width: usize) -> BTreeSet<usize> {
         told.insert(start);
     }
     told
+}
+
+fn by_page_hinkley(rows: &[FeatureRow]) -> BTreeSet<usize> {
+    let of_column = |values: Vec<f64>| {
+        let mut test = PageHinkley::new(PAGE_HINKLEY_SLACK, PAGE_HINKLEY_LIMIT, 1.0);
+        let told = |(place, z)| Some(place + 1 - test.step(z).then(|| test.since_change())?);
+        values.into_iter().enumerate().filter_map(told).collect::<Vec<_>>()
+    };
+    columns(rows).flat_map(of_column).collect()
+}
+
+fn by_adwin(rows: &[FeatureRow]) -> BTreeSet<usize> {
+    let of_column = |values: Vec<f64>| {
+        let mut window = Adwin::new(ADWIN_DELTA);
+        let mut is_told = |z| window.step(normal_below(z)).then(|| window.since_change());
+        let told = |(place, z)| Some(place + 1 - is_told(z)?);
+        values.into_iter().enumerate().filter_map(told).collect::<Vec<_>>()
+    };
+    columns(rows).flat_map(of_column).collect()
+}
+
+/// The known values of each column, standardised by all of them; an unknown one is as
+/// the mean.
+fn columns(rows: &[FeatureRow]) -> impl Iterator<Item = Vec<f64>> {
+    (0..rows[0].0.len()).map(|column| {
+        let value = |row: &FeatureRow| match row.0[column] {
+            Value::Number(x) => Some(x),
+            _ => None,
+        };
+        let known: Vec<f64> = rows.iter().filter_map(value).collect();
+        let middle = mean(&known);
+        let deviation = variance(&known, middle).sqrt().max(f64::MIN_POSITIVE);
+        let z = |row: &FeatureRow| value(row).map_or(0.0, |x| (x - middle) / deviation);
+        rows.iter().map(z).collect()
+    })
 }
 
 /// Places of `marked` that have one of `told` within the margin, each used once.

@@ -16,6 +16,7 @@ mod chart;
 mod incidents;
 mod marked;
 mod peer;
+mod run_length;
 mod time;
 mod trials;
 mod watch;
@@ -29,10 +30,11 @@ use crate::Figure;
 const FALSE_ALARMS: &str = "drift_false_alarms";
 const POWER: &str = "drift_found_on_first_day";
 const REPORT: &str = "drift_report_vs_evidently";
+const RUN_LENGTH: &str = "drift_run_length";
 /// Tells its findings itself.
 const REAL: &str = "drift_real";
 
-pub(crate) const FIGURES: [&str; 4] = [FALSE_ALARMS, POWER, REPORT, REAL];
+pub(crate) const FIGURES: [&str; 5] = [FALSE_ALARMS, POWER, RUN_LENGTH, REPORT, REAL];
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -50,6 +52,9 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     }
     if ids.contains(&FALSE_ALARMS) || ids.contains(&POWER) {
         figures.extend(trials::run(ids));
+    }
+    if ids.contains(&RUN_LENGTH) {
+        figures.push(run_length::run());
     }
     if ids.contains(&REPORT) {
         figures.push(time::run());

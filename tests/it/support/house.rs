@@ -32,8 +32,14 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With settings of its own.
+    pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
         let (clock, now) = Clock::fixed(Clock::System.now());
-        Self { app: TestApp::start_at(clock, &BY_HAND).await, now }
+        let settings = [&BY_HAND, settings].concat();
+        Self { app: TestApp::start_at(clock, &settings).await, now }
     }
 
     pub(crate) fn pass(&self, seconds: i64) {

@@ -1,0 +1,45 @@
+//! The detectors, shown all whole hours again at each look: what they would remember
+//! is written down already, and so is nobody's to lose.
+
+use crate::domain::drift::{self, Hour, Layout, Source, Stream};
+use crate::domain::model::Model;
+use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
+use crate::service::ServiceError;
+use crate::service::drift::{Drift, MOST_HOURS, Step};
+use crate::store::drift as windows;
+
+impl Drift {
+    /// How the detectors stand; `None` where there are to be none.
+    pub(super) async fn stream(
+        &self,
+        model: &Model,
+        sources: &[Source],
+    ) -> Result<Option<Stream>, ServiceError> {
+        let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
+        // The hour in progress is not whole.
+        let until = Step::Hour.of(self.clock.now());
+        let since = until.plus_millis(-MILLIS_PER_HOUR * i64::from(MOST_HOURS));
+        let layout = Layout::of(model);
+        let (of, places) = ((model.id(), sources), layout.p_values());
+        let rows =
+            windows::places(self.db.read(), of, layout.width(), places, (since, until)).await?;
+        let stream =
+            tokio::task::spawn_blocking(move || drift::stream(&hours(&rows), least_rows)).await;
+        Ok(Some(stream.map_err(ServiceError::internal)?))
+    }
+}
+
+/// Each hour once, whatever its rows came from.
+fn hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<Hour> {
+    let same = rows.chunk_by(|(one, _), (next, _)| one == next);
+    let hour = |rows: &[(Timestamp, Vec<u64>)]| {
+        let mut hour = Hour { at: rows.first()?.0, counts: Default::default() };
+        for (_, counts) in rows {
+            for (sum, count) in hour.counts.iter_mut().zip(counts) {
+                *sum = sum.saturating_add(*count);
+            }
+        }
+        Some(hour)
+    };
+    same.filter_map(hour).collect()
+}
