@@ -57,7 +57,11 @@ async fn rows(app: &TestApp) -> Vec<Value> {
 async fn poor_model(app: &TestApp) -> Value {
     let filter = json!({ "feature": "orders", "at_most": 1, "reason": "to be poor" });
     let spec = json!({ "segments": 2, "starts": 1, "filters": [filter], "what_if": true });
-    let (status, run) = app.post("/v1/training-runs", spec.to_string()).await;
+    trained(app, spec.to_string()).await
+}
+
+async fn trained(app: &TestApp, spec: String) -> Value {
+    let (status, run) = app.post("/v1/training-runs", spec).await;
     assert_eq!(status, 202, "{run}");
     let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
     let mut model = Value::Null;
@@ -158,6 +162,43 @@ async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails()
     })
     .await;
     assert_eq!(live(&app).await, poor);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_places_customers_otherwise_than_the_one_before_is_taken_back() {
+    // Whatever it says of outliers is well: that is not what it is judged by here.
+    let lax = [("policy.rollback_outliers", "100"), ("policy.watch_rows", "200")];
+    let disagreeing = [("policy.rollback_disagreement", "0.02"), ("life.shadow_share", "1")];
+    let (app, good) = with_model(&[&lax[..], &disagreeing].concat()).await;
+    let segments = app.get("/v1/segments").await.1["segments"].as_array().unwrap().len();
+    // Some of its segments are the same ones, so that customers can be compared.
+    let spec = json!({ "segments": segments - 1, "starts": 3, "what_if": true }).to_string();
+    let other = trained(&app, spec).await;
+    let promote = format!("/v1/models/{}/promote", other.as_str().unwrap());
+    assert_eq!(app.post(&promote, "").await.0, 200);
+    let model = format!("/v1/models/{}", good.as_str().unwrap());
+    eventually("the one before watches from the shadow", async || {
+        app.get(&model).await.1["stage"] == "shadow"
+    })
+    .await;
+    let all = orders(CUSTOMERS, 0);
+    let mut round = 0;
+    eventually("it is taken back", async || {
+        round += 1;
+        let mut again = all.clone();
+        for (number, order) in again.iter_mut().enumerate() {
+            order["message_id"] = json!(format!("round-{round}-{number}"));
+        }
+        let sent = app.post("/v1/events/bulk", ndjson(&again)).await;
+        assert_eq!(sent.0, 200, "{}", sent.1);
+        live(&app).await == good
+    })
+    .await;
+    let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
+    let what = alerts["alerts"][0]["what"].as_str().unwrap();
+    assert!(what.contains("in another segment than the model before would"), "{what}");
+    assert_eq!(policy(&app).await["actions"][0]["action"], "roll_back");
     app.stop().await;
 }
 
