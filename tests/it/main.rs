@@ -38,3 +38,4 @@ mod sources;
 mod support;
 mod training;
 mod unassigned;
+mod within;

@@ -21,6 +21,7 @@ mod assign;
 mod competition;
 mod drift;
 mod drift_check;
+mod drift_within;
 mod encode;
 mod feature_faults;
 mod feature_folds;

@@ -209,7 +209,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
          customers, drawn by the hour",
         None,
         "For every feature the figures, each with what chance explains of it; for segments, distances, \
-         outliers and p-values the same; and the `findings` that are left after correction for their \
+         outliers and p-values the same; of stored customers, what has moved `within` each segment; and the `findings` that are left after correction for their \
          number, the least sample and the least size (`[drift]`): whose it is, how large, and what to do. \
          Sensitive features are not compared. 409 while there is no model",
     ),

@@ -6,6 +6,8 @@
 //! size reaches a limit, and it rests on a minimum of rows. What is told of a score
 //! counts each score once: a customer who is scored often counts often.
 //!
+//! Within a segment, means are compared, by sums that are kept beside the counts.
+//!
 //! The modules stand in import order.
 
 mod source;
@@ -17,6 +19,9 @@ pub mod wasserstein;
 pub mod adjust;
 pub mod mix;
 pub mod window;
+mod inside;
+pub mod welch;
+mod within;
 mod figures;
 mod limits;
 mod alarm;
@@ -28,13 +33,15 @@ mod picture;
 
 pub use alarm::{Alarm, AlarmRules, MOST_CHECKS, Step};
 pub use cells::Cells;
-pub use check::{Check, Test, check};
+pub use check::{Check, Test, check, check_within};
 pub use facts::{facts, headline};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
 pub use finding::{About, Finding};
+pub use inside::{Inside, Yardstick};
 pub use limits::{Limits, Severity, Steps};
 pub use mix::{Outliers, Rate};
 pub use picture::{Bar, Drawn, escaped, picture};
 pub use source::Source;
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
+pub use within::{FeatureWithin, LEAST_ROWS, MovedWithin, Which, WithinFigures};
 pub use words::percent;

@@ -19,6 +19,11 @@ pub fn chi_square_above(x: f64, degrees: f64) -> f64 {
     gamma_above(degrees / 2.0, x / 2.0)
 }
 
+/// P(|T| ≥ |`t`|) where T has Student's distribution.
+pub fn student_beyond(t: f64, degrees: f64) -> f64 {
+    beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t * t)).clamp(0.0, 1.0)
+}
+
 /// P(√n D ≥ `x`) for many rows, D being the greatest distance between a
 /// distribution function and its sample's (Kolmogorov 1933).
 pub fn kolmogorov_above(x: f64) -> f64 {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
-use crate::domain::drift::{self, About, Check, Drawn, Layout, Limits, Source, Window};
+use crate::domain::drift::{self, About, Check, Drawn, Layout, Limits, Source, Window, Yardstick};
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
@@ -28,7 +28,7 @@ use crate::service::observe::Observer;
 use crate::service::policy::Policies;
 use crate::service::{ServiceError, registry};
 use crate::store::Db;
-use crate::store::drift as windows;
+use crate::store::drift::{self as windows, Hour};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
@@ -86,9 +86,11 @@ struct Met {
     model: Arc<Model>,
     /// A window in which nothing was scored.
     empty: Window,
+    /// `None`: nobody looks within segments.
+    yardstick: Option<Yardstick>,
     since: Timestamp,
     until: Timestamp,
-    hours: Vec<(Timestamp, Window)>,
+    hours: Vec<Hour>,
 }
 
 impl Drift {
@@ -107,7 +109,7 @@ impl Drift {
     pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
-            let check = met.check(&met.all()?, limits)?;
+            let check = met.check(&met.hours, limits)?;
             Ok(Report { model: met.model.id().clone(), since: met.since, until: met.until, check })
         })
         .await
@@ -117,10 +119,10 @@ impl Drift {
     pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
-            let steps = met.hours.chunk_by(|(one, _), (next, _)| step.of(*one) == step.of(*next));
-            let line = |hours: &[(Timestamp, Window)]| {
-                let at = hours.first().map_or(met.since, |(hour, _)| step.of(*hour));
-                Ok((at, met.check(&met.sum(hours)?, limits)?))
+            let steps = met.hours.chunk_by(|one, next| step.of(one.at) == step.of(next.at));
+            let line = |hours: &[Hour]| {
+                let at = hours.first().map_or(met.since, |hour| step.of(hour.at));
+                Ok((at, met.check(hours, limits)?))
             };
             let lines = steps.map(line).collect::<Result<_, ServiceError>>()?;
             Ok((met.model.id().clone(), lines))
@@ -133,7 +135,7 @@ impl Drift {
         let met = self.met(ask).await?;
         let feature = feature.to_owned();
         self.beside(move |_| {
-            let picture = drift::picture(&met.model, &met.all()?, &feature);
+            let picture = drift::picture(&met.model, &met.sum(&met.hours)?, &feature);
             picture.map_err(ServiceError::internal)?.ok_or_else(|| {
                 ServiceError::NotFound(format!("feature `{feature}` among those compared"))
             })
@@ -246,9 +248,12 @@ impl Drift {
         let empty = Layout::of(&model).empty();
         let one = ask.source.map(|source| [source]);
         let sources = one.as_ref().map_or(&Source::ANSWERED[..], |one| &one[..]);
-        let (of, width) = ((model.id(), sources), empty.counts.len());
+        let is_looked_into = sources == [Source::Customers];
+        let yardstick = is_looked_into.then(|| Yardstick::of(&model)).flatten();
+        let within = yardstick.as_ref().map_or(0, Yardstick::width);
+        let (of, width) = ((model.id(), sources), (empty.counts.len(), within));
         let hours = windows::hours(self.db.read(), of, width, since).await?;
-        Ok(Met { model, empty, since, until, hours })
+        Ok(Met { model, empty, yardstick, since, until, hours })
     }
 
     async fn model(&self, asked: Option<&ModelId>) -> Result<Arc<Model>, ServiceError> {
@@ -276,20 +281,27 @@ impl Drift {
 }
 
 impl Met {
-    fn all(&self) -> Result<Window, ServiceError> {
-        self.sum(&self.hours)
-    }
-
-    fn sum(&self, hours: &[(Timestamp, Window)]) -> Result<Window, ServiceError> {
+    fn sum(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
         let mut sum = self.empty.clone();
-        for (_, window) in hours {
-            sum.merge(window).map_err(ServiceError::internal)?;
+        for hour in hours {
+            sum.merge(&hour.window).map_err(ServiceError::internal)?;
         }
         Ok(sum)
     }
 
-    fn check(&self, window: &Window, limits: &Limits) -> Result<Check, ServiceError> {
-        drift::check(&self.model, window, limits).map_err(ServiceError::internal)
+    fn check(&self, hours: &[Hour], limits: &Limits) -> Result<Check, ServiceError> {
+        let window = self.sum(hours)?;
+        let check = match &self.yardstick {
+            None => drift::check(&self.model, &window, limits),
+            Some(by) => {
+                let mut inside = by.empty();
+                for part in hours.iter().filter_map(|hour| hour.inside.as_ref()) {
+                    inside.merge(part).map_err(ServiceError::internal)?;
+                }
+                drift::check_within(&self.model, &window, (by, &inside), limits)
+            }
+        };
+        check.map_err(ServiceError::internal)
     }
 }
 
