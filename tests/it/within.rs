@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson};
 
-const CUSTOMERS: usize = 600;
-const HOUR_MILLIS: i64 = 3_600_000;
+pub(crate) const CUSTOMERS: usize = 600;
+pub(crate) const HOUR_MILLIS: i64 = 3_600_000;
 
 /// What a customer spends tells the segments; how they rate does not.
-const FEATURES: &str = r#"
+pub(crate) const FEATURES: &str = r#"
 [rfm]
 recency = { feature = "recency", cuts = [2, 4, 10, 26] }
 frequency = { feature = "orders", cuts = [1, 2, 3, 4] }
@@ -66,7 +66,7 @@ encoding = { as = "number" }
 "#;
 
 /// One order of a customer: their kind tells the amount.
-fn order(customer: usize, id: &str, (amount, rating): (f64, f64)) -> Value {
+pub(crate) fn order(customer: usize, id: &str, (amount, rating): (f64, f64)) -> Value {
     json!({
         "type": "track", "name": "Order Completed", "message_id": format!("{id}-{customer}"),
         "customer_id": format!("c{customer:04}"),
@@ -76,6 +76,15 @@ fn order(customer: usize, id: &str, (amount, rating): (f64, f64)) -> Value {
 
 fn float(small: usize) -> f64 {
     f64::from(u32::try_from(small).unwrap())
+}
+
+/// One of each customer: those of every third spend alike.
+pub(crate) fn first_orders() -> Vec<Value> {
+    let first = |i: usize| {
+        let amount = [20.0, 200.0, 2000.0][i % 3] * (1.0 + 0.01 * float(i % 17));
+        order(i, "first", (amount, 1.0 + 0.5 * float(i % 7)))
+    };
+    (0..CUSTOMERS).map(first).collect()
 }
 
 fn segment<'t>(told: &'t Value, key: &str) -> &'t Value {
@@ -95,11 +104,7 @@ async fn what_moves_in_one_segment_is_shown_and_told_of_it() {
     ];
     let (clock, now) = Clock::fixed(Clock::System.now());
     let app = TestApp::start_at(clock, &settings).await;
-    let first = (0..CUSTOMERS).map(|i| {
-        let amount = [20.0, 200.0, 2000.0][i % 3] * (1.0 + 0.01 * float(i % 17));
-        order(i, "first", (amount, 1.0 + 0.5 * float(i % 7)))
-    });
-    app.post("/v1/events/bulk", ndjson(&first.collect::<Vec<_>>())).await;
+    app.post("/v1/events/bulk", ndjson(&first_orders())).await;
     app.train_with(r#"{"segments": 3, "starts": 5}"#).await;
     let drift = Arc::clone(&app.app.drift);
     let watcher = Watcher {

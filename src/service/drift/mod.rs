@@ -7,6 +7,7 @@
 //! since.
 
 mod census;
+mod flow;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -32,6 +33,8 @@ use crate::store::drift::{self as windows, Hour};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
+pub use flow::Flows;
+
 /// A question about more hours reads more than a moment allows: three months.
 pub const MOST_HOURS: u32 = 24 * 92;
 
@@ -46,6 +49,8 @@ pub struct Drift {
     metrics: Arc<Metrics>,
     /// Taken, and not written down yet.
     pending: Mutex<Pending>,
+    /// In which hour churn was shown last.
+    churn_shown: Mutex<Option<Timestamp>>,
 }
 
 /// By model, source and hour.
@@ -101,8 +106,8 @@ impl Drift {
         (settings, policies): (Settings, Arc<Policies>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        let pending = Mutex::default();
-        Self { db, live, observer, clock, settings, policies, metrics, pending }
+        let (pending, churn_shown) = (Mutex::default(), Mutex::default());
+        Self { db, live, observer, clock, settings, policies, metrics, pending, churn_shown }
     }
 
     /// The hours asked for, checked together.
@@ -182,6 +187,7 @@ impl Drift {
                 shown.show_source(source, 0, 0);
             }
             lineup.features.features().iter().for_each(|def| shown.show_psi(&def.name, None));
+            shown.show_churn(None);
             return Ok(());
         }
         let ask = |source| Ask { model: None, source: Some(source), hours: None };
@@ -193,7 +199,7 @@ impl Drift {
                 self.show_psi(&check);
             }
         }
-        Ok(())
+        self.show_churn().await
     }
 
     /// Of the rows that are sent: what comes in is what an operator can mend.
