@@ -62,10 +62,12 @@
 //! **Drift.** What is answered is counted on the bins that the model was trained on
 //! (`service::observe`), and written down by the hour (`service::drift`,
 //! `store::drift`), where replicas add up; stored customers are drawn by the hour, each
-//! once a day. `domain::drift` tells what is certain and matters from what chance
-//! explains, and whose it is; its detectors add up hour by hour what is too small for
-//! that, and lasts. Who sends events is counted too (`service::sources`):
-//! [`domain::volume`] tells who has gone quiet or sends unlike other weeks.
+//! once a day, and looked at within their segments too. `domain::drift` tells what is
+//! certain and matters from what chance explains, and whose it is; its detectors add up
+//! hour by hour what is too small for that, and lasts; who moves between segments it
+//! tells from the history of assignments. Who sends events is counted too
+//! (`service::sources`): [`domain::volume`] tells who has gone quiet or sends unlike
+//! other weeks.
 //!
 //! **An alert.** `service::watch` checks for drift by the hour, and
 //! [`domain::drift::Alarm`] tells what comes back from what comes once. Whoever finds

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::api::extract::{Asked, Caller, Read};
 use crate::api::models::model_id;
 use crate::api::{ApiError, ApiState};
-use crate::domain::drift::{Check, Source, Stream};
+use crate::domain::drift::{Check, Churn, Source, Stream};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
-use crate::service::drift::{Ask, MOST_HOURS, Report, Step};
+use crate::service::drift::{Ask, Flows, MOST_HOURS, Report, Step};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +98,35 @@ pub(super) async fn get_history(
     Ok(Json(HistoryBody { model, history }))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Period {
+    hours: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct FlowBody {
+    model: ModelId,
+    since: Timestamp,
+    until: Timestamp,
+    #[serde(flatten)]
+    churn: Churn,
+}
+
+pub(super) async fn get_flow(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Asked(Period { hours }): Asked<Period>,
+) -> Result<Json<FlowBody>, ApiError> {
+    let mut faults = Vec::new();
+    check_hours(hours, &mut faults);
+    if !faults.is_empty() {
+        return Err(ServiceError::Invalid(Faults(faults)).into());
+    }
+    let Flows { model, since, until, churn } = state.drift.flows(hours).await?;
+    Ok(Json(FlowBody { model, since, until, churn }))
+}
+
 pub(super) async fn get_picture(
     State(state): State<ApiState>,
     _: Caller<Read>,
@@ -108,11 +137,15 @@ pub(super) async fn get_picture(
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture.svg).into_response())
 }
 
-fn ask(asked: &Which) -> Result<Ask, ApiError> {
-    let mut faults = Vec::new();
-    if asked.hours.is_some_and(|hours| !(1..=MOST_HOURS).contains(&hours)) {
+fn check_hours(hours: Option<u32>, faults: &mut Vec<Fault>) {
+    if hours.is_some_and(|hours| !(1..=MOST_HOURS).contains(&hours)) {
         faults.push(Fault::new("hours", format!("must be from 1 to {MOST_HOURS}")));
     }
+}
+
+fn ask(asked: &Which) -> Result<Ask, ApiError> {
+    let mut faults = Vec::new();
+    check_hours(asked.hours, &mut faults);
     let source = match asked.source.as_deref() {
         None => Some(Source::Rows),
         Some("all") => None,

@@ -74,7 +74,7 @@ fn gated(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-fn native() -> [Route; 35] {
+fn native() -> [Route; 36] {
     let shadow = get(shadow::get_shadow).post(models::post_shadow);
     let runs = get(training::get_runs).post(training::post_run);
     [
@@ -109,6 +109,7 @@ fn native() -> [Route; 35] {
         ("/v1/features", &["GET"], get(segments::get_features), true),
         ("/v1/drift", &["GET"], get(drift::get_drift), true),
         ("/v1/drift/history", &["GET"], get(drift::get_history), true),
+        ("/v1/drift/flow", &["GET"], get(drift::get_flow), true),
         ("/v1/drift/features/{name}/picture.svg", &["GET"], get(drift::get_picture), true),
         ("/v1/sources", &["GET"], get(sources::get_sources), true),
         ("/openapi.json", &["GET"], get(openapi::get_document), true),

@@ -55,6 +55,11 @@ pub(super) fn read_limits(reader: &mut Reader, alpha: f64) -> Limits {
             ["drift.outliers_notice", "drift.outliers_warning", "drift.outliers_critical"],
             1e6,
         ),
+        movement: steps(
+            reader,
+            ["drift.movement_notice", "drift.movement_warning", "drift.movement_critical"],
+            100.0,
+        ),
         alpha,
     }
 }

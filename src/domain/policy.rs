@@ -110,6 +110,7 @@ impl Policy {
             ("drift.psi", drift.psi, 100.0),
             ("drift.share", drift.share, 1.0),
             ("drift.outliers", drift.outliers, 1e6),
+            ("drift.movement", drift.movement, 100.0),
         ] {
             ascending(&mut faults, path, steps, most);
         }

@@ -247,6 +247,12 @@ impl Watcher {
         let mut picture = None;
         if let Some(feature) = &finding.feature {
             subject.insert("feature".into(), feature.to_string());
+        }
+        if let Some(segment) = &finding.segment {
+            subject.insert("segment".into(), segment.key.to_string());
+        }
+        // The picture is of everybody.
+        if let (Some(feature), None) = (&finding.feature, &finding.segment) {
             let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
             picture = Some(self.picture(&ask, feature).await?);
         }
@@ -292,10 +298,15 @@ fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
     Change { row, act: Act::Forget(why) }
 }
 
-/// What is told of together: the same of one feature in one source.
+/// What is told of together: the same of one feature in one source, and in one segment
+/// where it is within one.
 fn key(finding: &Finding, source: Source) -> String {
+    let (about, source) = (finding.about.name(), source.name());
     let feature = finding.feature.as_deref().unwrap_or("-");
-    format!("drift:{}:{feature}:{}", finding.about.name(), source.name())
+    match &finding.segment {
+        None => format!("drift:{about}:{feature}:{source}"),
+        Some(segment) => format!("drift:{about}:{feature}:{}:{source}", segment.id),
+    }
 }
 
 /// Whether a key is one of this source.
@@ -313,12 +324,11 @@ fn compared(source: Source) -> &'static str {
 
 /// The first of the last hours that all show the same, of those with enough rows.
 fn since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
-    let is_same = |(about, feature): (About, Option<&str>)| {
-        about == finding.about && feature == finding.feature.as_deref()
+    let is_same = |one: &Finding| {
+        (one.about, &one.feature, &one.segment)
+            == (finding.about, &finding.feature, &finding.segment)
     };
-    let shows = |check: &Check| {
-        check.findings.iter().any(|one| is_same((one.about, one.feature.as_deref())))
-    };
+    let shows = |check: &Check| check.findings.iter().any(is_same);
     let enough = history.iter().rev().filter(|(_, check)| check.is_enough);
     enough.take_while(|(_, check)| shows(check)).last().map(|(hour, _)| *hour)
 }

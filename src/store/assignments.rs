@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::drift::{Apart, Start, Way};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::models::model_id;
@@ -254,6 +255,73 @@ pub async fn sizes(
     .fetch_all(&db.pool)
     .await?;
     Ok(rows.into_iter().map(|row| (row.segment, row.customers, row.outliers)).collect())
+}
+
+/// How customers with changes in a period (from its beginning on, up to its end) went
+/// between the segments of one model. Those with many changes count once.
+pub async fn ways(
+    db: &ReadDb,
+    model: &ModelId,
+    (since, until): (Timestamp, Timestamp),
+) -> Result<Vec<Way>, StoreError> {
+    let rows = sqlx::query!(
+        r#"with own as materialized (select generation from lineup where active_model_id = $1),
+        change_of as (
+            select customer_id, transaction, change, segment, previous_segment,
+                   merged_into is not null as merges, previous_segment is null as is_first,
+                   fallback or coalesce(previous_fallback, false) as by_rules,
+                   merged_into is null and not fallback
+                       and generation in (select generation from own) as is_own,
+                   not coalesce(previous_fallback, true)
+                       and previous_generation in (select generation from own) as was_own
+            from assignment_history where assigned_at >= $2 and assigned_at < $3
+        ), went as (
+            select (array_agg(case when was_own then previous_segment else segment end
+                        order by transaction, change) filter (where is_own or was_own))[1]
+                        as from_segment,
+                   coalesce((array_agg(was_own order by transaction, change)
+                        filter (where is_own or was_own))[1], false) as stood,
+                   (array_agg(is_first order by transaction, change))[1] as is_new,
+                   (array_agg(case when is_own then segment end
+                        order by transaction desc, change desc))[1] as to_segment,
+                   count(*) filter (where is_own and was_own and segment <> previous_segment)
+                        as moves,
+                   count(*) filter (where not merges and not is_first and by_rules) as by_rules,
+                   count(*) filter (where not merges and not is_first and not by_rules
+                        and not (is_own and was_own)) as by_model,
+                   count(*) filter (where merges) as merges
+            from change_of group by customer_id
+        )
+        select stood, is_new as "is_new!", from_segment, to_segment,
+               count(*) as "customers!", count(*) filter (where moves > 0) as "movers!",
+               sum(moves)::bigint as "moves!", sum(by_rules)::bigint as "by_rules!",
+               sum(by_model)::bigint as "by_model!", sum(merges)::bigint as "merges!"
+        from went group by stood, is_new, from_segment, to_segment"#,
+        model.as_str(),
+        to_sql(since),
+        to_sql(until),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let count = i64::unsigned_abs;
+    let ways = rows.into_iter().map(|row| Way {
+        start: match (row.stood, row.is_new) {
+            (Some(true), _) => Start::Stood,
+            (_, true) => Start::New,
+            (_, false) => Start::Came,
+        },
+        from: row.from_segment.map(Into::into),
+        to: row.to_segment.map(Into::into),
+        customers: count(row.customers),
+        movers: count(row.movers),
+        moves: count(row.moves),
+        apart: Apart {
+            by_another_model: count(row.by_model),
+            by_rules: count(row.by_rules),
+            merged: count(row.merges),
+        },
+    });
+    Ok(ways.collect())
 }
 
 /// Makes the history's partitions of this month and the next.

@@ -1,11 +1,21 @@
-//! What models met while they answered: one row of counts a model, hour and source.
+//! What models met while they answered: one row of counts a model, hour and source,
+//! and one of sums within segments where customers were drawn.
 
 use std::ops::Range;
 
-use crate::domain::drift::{Source, Window};
+use crate::domain::drift::{Inside, Source, Window};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// What was counted in one hour.
+#[derive(Debug, Clone)]
+pub struct Hour {
+    pub at: Timestamp,
+    pub window: Window,
+    /// Of the same rows; `None` where nobody has looked within segments.
+    pub inside: Option<Inside>,
+}
 
 /// Adds to what any replica has counted of this model in this hour. Who adds to
 /// several does so in order of model, source and hour, so that two never wait for
@@ -56,6 +66,31 @@ pub async fn insert(
     Ok(inserted.rows_affected() == 1)
 }
 
+/// Writes down how the customers of an hour lay within segments, in so many sums a
+/// segment. Who calls it has just inserted the hour's counts.
+pub async fn insert_within(
+    tx: &mut Tx,
+    model: &ModelId,
+    hour: Timestamp,
+    (width, inside): (usize, &Inside),
+) -> Result<(), StoreError> {
+    let rows: Vec<i64> = inside.rows.iter().map(|count| to_bigint(*count)).collect();
+    sqlx::query!(
+        "insert into drift_within (model_id, hour, width, rows, sums, squares)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (model_id, width, hour) do nothing",
+        model.as_str(),
+        to_sql(hour),
+        to_integer(width),
+        &rows,
+        &inside.sums,
+        &inside.squares,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
 /// Whether anybody has written down this hour, in so many counts.
 pub async fn is_counted(
     db: &ReadDb,
@@ -82,32 +117,49 @@ pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError
     let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
         .execute(&mut *tx.inner)
         .await?;
+    sqlx::query!("delete from drift_within where hour < $1", to_sql(hour))
+        .execute(&mut *tx.inner)
+        .await?;
     Ok(dropped.rows_affected())
 }
 
 /// What was counted of this model from `since` on, hour by hour: windows of so many
-/// counts, of these sources.
+/// counts, of these sources, and of drawn customers the sums within segments, of so
+/// many each (0: none).
 pub async fn hours(
     db: &ReadDb,
     (model, sources): (&ModelId, &[Source]),
-    width: usize,
+    (width, within): (usize, usize),
     since: Timestamp,
-) -> Result<Vec<(Timestamp, Window)>, StoreError> {
+) -> Result<Vec<Hour>, StoreError> {
     let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
-        "select hour, counts from drift_window
-         where model_id = $1 and width = $2 and hour >= $3 and source = any($4::text[])
-         order by hour",
+        r#"select met.hour, counts, rows as "rows?", sums as "sums?", squares as "squares?"
+           from drift_window as met left join drift_within as within
+                on within.model_id = met.model_id and within.hour = met.hour
+                   and within.width = $5 and met.source = $6
+           where met.model_id = $1 and met.width = $2 and met.hour >= $3
+                 and source = any($4::text[])
+           order by met.hour"#,
         model.as_str(),
         to_integer(width),
         to_sql(since),
         &sources as &[&str],
+        to_integer(within),
+        Source::Customers.name(),
     )
     .fetch_all(&db.pool)
     .await?;
-    let hours = rows
-        .into_iter()
-        .map(|row| Ok((from_sql(row.hour), Window { counts: from_bigints(row.counts)? })));
+    let hours = rows.into_iter().map(|row| {
+        let inside = match (row.rows, row.sums, row.squares) {
+            (Some(rows), Some(sums), Some(squares)) => {
+                Some(Inside { rows: to_counts(rows)?, sums, squares })
+            }
+            _ => None,
+        };
+        let window = Window { counts: to_counts(row.counts)? };
+        Ok(Hour { at: from_sql(row.hour), window, inside })
+    });
     hours.collect()
 }
 
@@ -137,18 +189,18 @@ pub async fn places(
     )
     .fetch_all(&db.pool)
     .await?;
-    let hours = rows.into_iter().map(|row| Ok((from_sql(row.hour), from_bigints(row.counts)?)));
+    let hours = rows.into_iter().map(|row| Ok((from_sql(row.hour), to_counts(row.counts)?)));
     hours.collect()
 }
 
-fn from_bigints(counts: Vec<i64>) -> Result<Vec<u64>, StoreError> {
-    let count = |count| {
+fn to_counts(counts: Vec<i64>) -> Result<Vec<u64>, StoreError> {
+    let counts = counts.into_iter().map(|count| {
         u64::try_from(count).map_err(|_| StoreError::Corrupt {
             what: "drift window",
             why: format!("{count} is no count"),
         })
-    };
-    counts.into_iter().map(count).collect()
+    });
+    counts.collect()
 }
 
 fn to_bigint(count: u64) -> i64 {

@@ -16,6 +16,7 @@ pub struct Drift {
     martingale: GaugeVec,
     alarms: IntGaugeVec,
     pub customers: IntCounter,
+    churn: GaugeVec,
     flushed: Gauge,
 }
 
@@ -34,6 +35,12 @@ impl Drift {
         let alarms = Opts::new(
             "segmentd_drift_detector_alarm",
             "1 while the last alarm of a detector is in the last drift.window_hours.",
+        );
+        let churn = Opts::new(
+            "segmentd_segment_churn_ratio",
+            "Share of customers who stand in another segment of the live model than \
+             drift.window_hours ago, as of this hour. Not shown where nobody stood in one, and \
+             where fewer have moved than are told of.",
         );
         let this = Self {
             psi: super::register(registry, GaugeVec::new(options, &["feature"])?)?,
@@ -55,6 +62,7 @@ impl Drift {
                 "Stored customers that this process has drawn by the hour and compared with \
                  the training.",
             )?,
+            churn: super::register(registry, GaugeVec::new(churn, &[])?)?,
             flushed: super::float_gauge(
                 registry,
                 "segmentd_drift_last_flush_timestamp_seconds",
@@ -89,6 +97,15 @@ impl Drift {
     /// This process has written down what it had counted.
     pub fn flushed_at(&self, now: Timestamp) {
         self.flushed.set(seconds_since_1970(now));
+    }
+
+    /// `None`: it cannot be told.
+    pub fn show_churn(&self, churn: Option<f64>) {
+        match churn {
+            Some(churn) => self.churn.with_label_values::<&str>(&[]).set(churn),
+            // Only fails where there was none.
+            None => drop(self.churn.remove_label_values::<&str>(&[])),
+        }
     }
 
     /// `None`: it cannot be told. The features of a process are declared in one file

@@ -60,9 +60,9 @@ fn sum<'w>(model: &Model, windows: impl IntoIterator<Item = &'w Window>) -> Wind
 async fn stored(app: &TestApp, model: &Model) -> Window {
     let width = Layout::of(model).width();
     let since = segmentd::domain::time::Timestamp::default();
-    let hours =
-        windows::hours(app.db.read(), (model.id(), &Source::ANSWERED), width, since).await.unwrap();
-    sum(model, hours.iter().map(|(_, window)| window))
+    let of = (model.id(), &Source::ANSWERED[..]);
+    let hours = windows::hours(app.db.read(), of, (width, 0), since).await.unwrap();
+    sum(model, hours.iter().map(|hour| &hour.window))
 }
 
 async fn score(app: &TestApp, rows: &[Value]) {

@@ -12,6 +12,7 @@ mod crash;
 mod drift;
 mod export;
 mod failed;
+mod flow;
 mod hold;
 mod identity;
 #[path = "../pure/identity_oracle.rs"]
@@ -39,3 +40,4 @@ mod sources;
 mod support;
 mod training;
 mod unassigned;
+mod within;

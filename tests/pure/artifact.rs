@@ -2,7 +2,7 @@
 //! and no bytes at all can make reading or scoring panic.
 
 use proptest::prelude::*;
-use segmentd::domain::drift::{Layout, Limits, check};
+use segmentd::domain::drift::{Layout, Limits, Yardstick, check, check_within};
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::id::ModelId;
 use segmentd::domain::model::{ArtifactError, MAX_DOCUMENT_BYTES, Model, Scratch};
@@ -160,6 +160,16 @@ fn altered_documents_are_refused() {
         ("/segments/0/standouts/0/feature", 99.into()),
         ("/reference/segments", serde_json::json!([1])),
         ("/reference/features/0/bins/numbers/cuts/0", serde_json::json!(1e9)),
+        (
+            "/reference/within/1",
+            serde_json::json!({
+                "means": [], "deviations": [], "distance_mean": 1.0, "distance_deviation": 1.0,
+            }),
+        ),
+        ("/reference/within/0/means", serde_json::json!([1.0])),
+        ("/reference/within/0/means/0", serde_json::json!(1e35)),
+        ("/reference/within/0/deviations/0", serde_json::json!(-0.5)),
+        ("/reference/within/0/distance_deviation", serde_json::json!(-0.5)),
         ("/self_test", serde_json::json!([])),
         ("/self_test/0/row", serde_json::json!([1])),
     ] {
@@ -182,6 +192,8 @@ fn exercise(bytes: &[u8]) {
     let Ok(model) = Model::open(bytes) else { return };
     let mut scratch = model.scratch();
     let layout = Layout::of(&model);
+    let yardstick = Yardstick::of(&model);
+    let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
     let mut window = layout.empty();
     for row in shoppers(3, 1).into_iter().chain([FeatureRow(vec![])]) {
         let score = model.score(&row, &mut scratch);
@@ -191,9 +203,17 @@ fn exercise(bytes: &[u8]) {
         assert!(model.explain(&row, &score).iter().all(|reason| reason.share.is_finite()));
         assert!(!model.limit(score.nearest, 0.01).is_nan());
         layout.count(&mut window, &row, &score, score.is_outlier(0.01));
+        if let Some((by, inside)) = &mut inside {
+            by.count(inside, &model, &score, &scratch);
+        }
     }
     let limits = Limits { minimum_rows: 1, ..Limits::default() };
-    let check = check(&model, &window, &limits).unwrap();
+    let check = match &inside {
+        None => check(&model, &window, &limits).unwrap(),
+        Some((by, inside)) => check_within(&model, &window, (by, inside), &limits).unwrap(),
+    };
+    let within = check.within.iter().flat_map(|within| &within.features);
+    assert!(within.into_iter().all(|feature| feature.d.is_finite()));
     assert!(check.tests.iter().all(|test| (0.0..=1.0).contains(&test.adjusted_p_value)));
 }
 

@@ -9,6 +9,7 @@ use segmentd::domain::drift::ks::Ks;
 use segmentd::domain::drift::mix::{Outliers, Rate};
 use segmentd::domain::drift::psi::{Band, Psi};
 use segmentd::domain::drift::wasserstein::{Median, Moved};
+use segmentd::domain::drift::welch::{Sample, Shift};
 use segmentd::domain::drift::{Cells, Window};
 use segmentd::domain::stats::{Rng, special};
 use serde::Deserialize;
@@ -23,6 +24,9 @@ struct Golden {
     comparisons: BTreeMap<String, Comparison>,
     rates: Vec<GoldenRate>,
     outliers: Vec<GoldenOutliers>,
+    /// Both tails: t, degrees, probability.
+    student: Vec<(f64, f64, f64)>,
+    shifts: Vec<GoldenShift>,
     benjamini_hochberg: Adjusted,
 }
 
@@ -87,6 +91,17 @@ struct GoldenOutliers {
 }
 
 #[derive(Deserialize)]
+struct GoldenShift {
+    trained: f64,
+    was_spread: bool,
+    rows: f64,
+    sum: f64,
+    squares: f64,
+    d: f64,
+    p_value: f64,
+}
+
+#[derive(Deserialize)]
 struct Adjusted {
     p_values: Vec<f64>,
     adjusted: Vec<f64>,
@@ -114,6 +129,11 @@ fn special_functions_equal_scipy() {
     }
     for (x, expected) in golden.kolmogorov {
         equal(&format!("K({x})"), special::kolmogorov_above(x), expected, 1e-12);
+    }
+    for (t, degrees, expected) in golden.student {
+        let found = special::student_beyond(t, degrees);
+        equal(&format!("P(|T| ≥ {t}; {degrees})"), found, expected, 1e-7);
+        assert_eq!(special::student_beyond(-t, degrees), found);
     }
 }
 
@@ -352,4 +372,18 @@ proptest! {
             last = above;
         }
     }
+}
+
+#[test]
+fn shifts_within_a_segment_equal_scipy() {
+    for golden in golden().shifts {
+        let GoldenShift { rows, sum, squares, .. } = golden;
+        let now = Sample { rows, sum, squares };
+        let found = Shift::of(golden.trained, golden.was_spread, now).unwrap();
+        assert!((found.d - golden.d).abs() <= 1e-12, "{found:?}");
+        equal(&format!("{found:?}"), found.p_value, golden.p_value, 1e-9);
+    }
+    let now = Sample { rows: 1.0, sum: 1.0, squares: 1.0 };
+    assert_eq!(Shift::of(100.0, true, now), None);
+    assert_eq!(Shift::of(1.0, true, Sample { rows: 50.0, ..now }), None);
 }

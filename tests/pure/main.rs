@@ -22,6 +22,7 @@ mod competition;
 mod detectors;
 mod drift;
 mod drift_check;
+mod drift_within;
 mod encode;
 mod feature_faults;
 mod feature_folds;

@@ -209,7 +209,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
          customers, drawn by the hour",
         None,
         "For every feature the figures, each with what chance explains of it; for segments, distances, \
-         outliers and p-values the same; and the `findings` that are left after correction for their \
+         outliers and p-values the same; of stored customers, what has moved `within` each segment; and the `findings` that are left after correction for their \
          number, the least sample and the least size (`[drift]`): whose it is, how large, and what to do. \
          `stream`: detectors that compare each whole hour with the same hours of earlier weeks and add the \
          evidence up, each with its last alarm and since about when (null: it has raised none); `about` is \
@@ -224,6 +224,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         None,
         "Rows scored, the rates of outliers (null: too few were held out at training to tell) and of rows in \
          no segment, the number of findings and the feature with the largest PSI",
+    ),
+    (
+        "/v1/drift/flow",
+        "get",
+        "read",
+        "Who moves between the segments of the live model, beside a period of the same length before",
+        None,
+        "For all and by segment the churn: the share of customers who stand elsewhere at the end than at \
+         the beginning, before and now, with the p-value of the difference (Fisher; by segment corrected \
+         for their number); moves, and how many customers moved at all; who is new; changes that another \
+         model, the rules or a merge made, apart; and the flow from where to where. Fewer than 5 customers \
+         are null, and flows of fewer are told of together. 409 while there is no model",
     ),
     (
         "/v1/drift/features/{name}/picture.svg",
@@ -435,6 +447,7 @@ pub(super) const ASKED: &[Question] = &[
     ("/v1/drift/history", "model", "string", DRIFT_MODEL),
     ("/v1/drift/history", "source", "string", DRIFT_SOURCE),
     ("/v1/drift/history", "by", "string", "hour or day, in UTC; hour when left out"),
+    ("/v1/drift/flow", "hours", "integer", DRIFT_HOURS),
     ("/v1/drift/features/{name}/picture.svg", "hours", "integer", DRIFT_HOURS),
     ("/v1/drift/features/{name}/picture.svg", "model", "string", DRIFT_MODEL),
     ("/v1/drift/features/{name}/picture.svg", "source", "string", DRIFT_SOURCE),

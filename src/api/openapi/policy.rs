@@ -69,6 +69,7 @@ pub(super) fn schemas() -> Value {
                     "psi": steps("Of the population stability index beyond what chance explains"),
                     "share": steps("Of a share of the rows"),
                     "outliers": steps("In times the promised share"),
+                    "movement": steps("Of a feature within a segment, in standard deviations within it"),
                 },
             },
             "actions": {

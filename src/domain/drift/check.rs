@@ -7,11 +7,13 @@ use crate::domain::drift::categorical::ChiSquare;
 use crate::domain::drift::cells::{Cells, share, shares};
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::finding::{self, About, Finding, Said};
+use crate::domain::drift::inside::{Inside, Yardstick};
 use crate::domain::drift::limits::{Limits, Severity};
 use crate::domain::drift::mix::{Outliers, Rate, most_changed};
 use crate::domain::drift::psi::Psi;
 use crate::domain::drift::wasserstein::Median;
 use crate::domain::drift::window::{Layout, View, Window, WrongLength};
+use crate::domain::drift::within::{self, FeatureWithin, WithinFigures};
 use crate::domain::model::Model;
 
 /// What a window shows against the training rows.
@@ -32,6 +34,9 @@ pub struct Check {
     /// Mean of the confidences, each taken for the middle of its bin of 0.05; the
     /// model's silhouette is what it was at training.
     pub confidence: Option<f64>,
+    /// By segment of the model; empty where nobody has looked within them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<WithinFigures>,
     /// All that is tested at once; none where rows are too few.
     pub tests: Vec<Test>,
     /// The most severe first, then the most certain.
@@ -53,6 +58,8 @@ pub struct Test {
     pub about: About,
     /// `None`: about the model as a whole.
     pub feature: Option<Box<str>>,
+    /// The id of the segment within which it is; `None`: over everybody.
+    pub segment: Option<Box<str>>,
     /// How large the difference is, in what the limits of `about` are in.
     pub size: f64,
     /// How severe a difference of this size is, were it certain.
@@ -63,10 +70,12 @@ pub struct Test {
     pub is_finding: bool,
 }
 
-/// A test before the correction; `feature` is its place among the figures.
+/// A test before the correction; `feature` is its place among the figures, and `within`
+/// the segment's and the feature's among those within.
 struct Open {
     about: About,
     feature: Option<usize>,
+    within: Option<(usize, usize)>,
     size: f64,
     severity: Option<Severity>,
     p_value: f64,
@@ -83,30 +92,69 @@ impl Check {
 /// Compares what was scored with what the model was trained on. Its cost does not
 /// depend on the number of rows.
 pub fn check(model: &Model, window: &Window, limits: &Limits) -> Result<Check, WrongLength> {
+    compare(model, window, Vec::new(), limits)
+}
+
+/// [`check`], and within each segment too: `inside` is of the same rows.
+pub fn check_within(
+    model: &Model,
+    window: &Window,
+    (by, inside): (&Yardstick, &Inside),
+    limits: &Limits,
+) -> Result<Check, WrongLength> {
+    by.check(inside)?;
+    compare(model, window, within::figures(model, by, inside), limits)
+}
+
+fn compare(
+    model: &Model,
+    window: &Window,
+    within: Vec<WithinFigures>,
+    limits: &Limits,
+) -> Result<Check, WrongLength> {
     let layout = Layout::of(model);
     let reference = layout.reference();
     let (before, now) = (layout.view(&reference)?, layout.view(window)?);
-    let mut check = figures(model, (before, now), limits);
+    let mut check = Check { within, ..figures(model, (before, now), limits) };
     if check.is_enough {
-        let open = open_tests(&check, limits);
+        let mut open = open_tests(&check, limits);
+        open.extend(open_within(model, &check, limits));
         let p_values: Vec<f64> = open.iter().map(|test| test.p_value).collect();
         let adjusted = benjamini_hochberg(&p_values);
-        check.tests = open
-            .iter()
-            .zip(adjusted)
-            .map(|(test, adjusted_p_value)| Test {
-                about: test.about,
-                feature: test.feature.map(|place| check.features[place].feature.clone()),
-                size: test.size,
-                severity: test.severity,
-                p_value: test.p_value,
-                adjusted_p_value,
-                is_finding: test.severity.is_some() && adjusted_p_value <= limits.level,
-            })
-            .collect();
+        for (test, adjusted) in open.iter().zip(&adjusted) {
+            if let Some((segment, feature)) = test.within {
+                check.within[segment].features[feature].adjusted_p_value = Some(*adjusted);
+            }
+        }
+        check.tests = tests(&check, &open, &adjusted, limits);
         check.findings = findings(model, &check, &open, (before, now));
     }
     Ok(check)
+}
+
+fn tests(check: &Check, open: &[Open], adjusted: &[f64], limits: &Limits) -> Vec<Test> {
+    let is_certain =
+        |(test, adjusted): (&Open, &f64)| test.severity.is_some() && *adjusted <= limits.level;
+    // What has moved for everybody is told once, and not of each segment again, unless
+    // it is worse there.
+    let of_everybody = open.iter().zip(adjusted).filter(|(test, _)| test.about == About::Values);
+    let told: Vec<&Open> =
+        of_everybody.filter(|test| is_certain(*test)).map(|(test, _)| test).collect();
+    let is_told = |test: &Open| {
+        let covers = |one: &&Open| one.feature == test.feature && one.severity >= test.severity;
+        test.within.is_some() && told.iter().any(covers)
+    };
+    let test = |(test, adjusted): (&Open, &f64)| Test {
+        about: test.about,
+        feature: test.feature.map(|place| check.features[place].feature.clone()),
+        segment: test.within.map(|(segment, _)| check.within[segment].segment.id.clone()),
+        size: test.size,
+        severity: test.severity,
+        p_value: test.p_value,
+        adjusted_p_value: *adjusted,
+        is_finding: is_certain((test, adjusted)) && !is_told(test),
+    };
+    open.iter().zip(adjusted).map(test).collect()
 }
 
 fn figures(model: &Model, (before, now): (View<'_>, View<'_>), limits: &Limits) -> Check {
@@ -132,6 +180,7 @@ fn figures(model: &Model, (before, now): (View<'_>, View<'_>), limits: &Limits) 
         outliers: Outliers::of(now.outliers(), now.scored(), limits.alpha, held_out),
         p_values: psi(before.p_values(), now.p_values()),
         confidence: mean(now.confidences()),
+        within: vec![],
         tests: vec![],
         findings: vec![],
     }
@@ -155,7 +204,7 @@ fn outside(view: View<'_>) -> (u64, u64) {
 fn open_tests(check: &Check, limits: &Limits) -> Vec<Open> {
     let mut open = Vec::new();
     let mut add = |about, feature, size: f64, severity, p_value| {
-        open.push(Open { about, feature, size, severity, p_value });
+        open.push(Open { about, feature, within: None, size, severity, p_value });
     };
     for (place, figures) in check.features.iter().enumerate() {
         let enough_known = figures.now.known >= limits.minimum_rows;
@@ -191,6 +240,32 @@ fn open_tests(check: &Check, limits: &Limits) -> Vec<Open> {
     open
 }
 
+/// One test a segment and feature, among those with enough rows.
+fn open_within(model: &Model, check: &Check, limits: &Limits) -> Vec<Open> {
+    let reference = &model.reference().features;
+    let of = |segment: usize, feature: usize, figures: &FeatureWithin| {
+        let place = reference.iter().position(|known| known.feature == figures.place)?;
+        let size = figures.d.abs();
+        Some(Open {
+            about: About::Within,
+            feature: Some(place),
+            within: Some((segment, feature)),
+            size,
+            severity: limits.movement.severity(size),
+            p_value: figures.p_value?,
+        })
+    };
+    let segments = check.within.iter().enumerate();
+    let pairs = segments.flat_map(|(segment, within)| {
+        within
+            .features
+            .iter()
+            .enumerate()
+            .map(move |(feature, figures)| (segment, feature, figures))
+    });
+    pairs.filter_map(|(segment, feature, figures)| of(segment, feature, figures)).collect()
+}
+
 fn findings(
     model: &Model,
     check: &Check,
@@ -205,6 +280,7 @@ fn findings(
             Some(Finding {
                 about: test.about,
                 feature: test.feature.clone(),
+                segment: open.within.map(|(segment, _)| check.within[segment].segment.clone()),
                 title: figures.map_or("The model", |figures| &figures.title).into(),
                 owner: figures.map(|figures| figures.owner.clone()),
                 unit: figures.map(|figures| figures.unit.clone()),
@@ -238,6 +314,11 @@ fn said(
     Some(match open.about {
         About::Values => finding::values(figures?),
         About::Missing => finding::missing(figures?, figures?.missing?),
+        About::Within => {
+            let (segment, feature) = open.within?;
+            let within = check.within.get(segment)?;
+            finding::within(figures?, &within.segment, within.features.get(feature)?)
+        }
         About::Segments => {
             let SegmentFigures { before, now, .. } = &check.segments;
             finding::segments(most_changed(before, now).and_then(|(segment, before, now)| {

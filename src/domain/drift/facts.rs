@@ -4,6 +4,7 @@ use crate::domain::drift::check::Check;
 use crate::domain::drift::figures::{FeatureFigures, ValueFigures};
 use crate::domain::drift::finding::{About, Finding};
 use crate::domain::drift::psi::Psi;
+use crate::domain::drift::within::WithinFigures;
 use crate::domain::drift::words::{number, percent, probability, whole, with_unit};
 
 /// Of a finding of this check.
@@ -20,10 +21,24 @@ pub fn facts(check: &Check, finding: &Finding) -> Vec<(&'static str, String)> {
         }
         facts.push(("Rows at training", whole(figures.before.all() as f64)));
     }
+    if let Some(within) = within(check, finding) {
+        facts.push(("Segment", format!("{} ({})", within.segment.key, within.segment.label)));
+        facts.push(("Its rows at training", whole(within.rows_before as f64)));
+        facts.push(("Its rows now", whole(within.rows_now as f64)));
+        if let Some(movement) = within.movement {
+            facts.push(("The segment's mean moved by", format!("{} spreads", number(movement))));
+        }
+    }
     facts.push(("Rows compared", whole(check.scored as f64)));
     facts.push(("p-value", probability(finding.p_value)));
     facts.push(("p-value, corrected", probability(finding.adjusted_p_value)));
     facts
+}
+
+/// The segment that a finding is within.
+fn within<'c>(check: &'c Check, finding: &Finding) -> Option<&'c WithinFigures> {
+    let which = finding.segment.as_ref()?;
+    check.within.iter().find(|within| within.segment == *which)
 }
 
 /// In what the limits are in.
@@ -44,6 +59,7 @@ fn size(
         About::Missing | About::Segments | About::Unassigned => {
             ("Share changed by", percent(finding.size))
         }
+        About::Within => ("Moved by", format!("{} spreads", number(finding.size))),
         About::Outliers => {
             ("Outliers, of what is promised", format!("{} times", number(finding.size)))
         }
@@ -57,6 +73,10 @@ pub fn headline(finding: &Finding) -> String {
     match finding.about {
         About::Values => format!("{title} is not what it was at training"),
         About::Missing => format!("{title} is missing more or less often than at training"),
+        About::Within => {
+            let key = finding.segment.as_ref().map_or("one", |segment| &segment.key);
+            format!("{title} is not what it was at training in segment {key}")
+        }
         About::Segments => "The segments are not as large as at training".into(),
         About::Unassigned => "Another share than at training is in no segment".into(),
         About::Distances => "Customers are not as far from their segments as at training".into(),

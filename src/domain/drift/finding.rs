@@ -6,6 +6,7 @@ use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, V
 use crate::domain::drift::limits::Severity;
 use crate::domain::drift::mix::{Outliers, Rate};
 use crate::domain::drift::wasserstein::{Median, Moved};
+use crate::domain::drift::within::{FeatureWithin, MovedWithin, Which};
 use crate::domain::drift::words::{number, percent, with_unit};
 use crate::domain::model::Segment;
 
@@ -17,6 +18,8 @@ pub enum About {
     Values,
     /// How often a feature's value is missing.
     Missing,
+    /// The known values of a feature among the customers of one segment.
+    Within,
     /// The shares of the segments.
     Segments,
     /// The share in no segment.
@@ -35,6 +38,7 @@ impl About {
         match self {
             Self::Values => "values",
             Self::Missing => "missing",
+            Self::Within => "within",
             Self::Segments => "segments",
             Self::Unassigned => "unassigned",
             Self::Distances => "distances",
@@ -50,6 +54,8 @@ pub struct Finding {
     pub about: About,
     /// Its name; `None`: about the model as a whole.
     pub feature: Option<Box<str>>,
+    /// Within which it is; `None`: over everybody.
+    pub segment: Option<Which>,
     pub title: Box<str>,
     pub owner: Option<Box<str>>,
     pub unit: Option<Box<str>>,
@@ -103,6 +109,40 @@ pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> Said {
             "{title} is missing in {now} of what is scored; at training it was {before}."
         ),
         advice: ask(figures, "whether the source still sends it, and under the same name"),
+    }
+}
+
+pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureWithin) -> Said {
+    let FeatureFigures { title, unit, owner, .. } = figures;
+    let Which { key, label, .. } = segment;
+    let what = match &found.moved {
+        MovedWithin::Number { in_unit } => {
+            let way = if found.d > 0.0 { "risen" } else { "fallen" };
+            let spreads = number(found.d.abs());
+            let own = in_unit.map_or_else(String::new, |moved| {
+                format!("about {}, which is ", with_unit(moved.abs(), unit))
+            });
+            format!(
+                "{title} has {way} in segment {key} ({label}): its mean by {own}{spreads} times \
+                 the standard deviation that it has there, as the model reads it."
+            )
+        }
+        MovedWithin::Category { category, share_before, share_now } => {
+            let category = category.as_deref().unwrap_or("what was rare or unseen at training");
+            let (before, now) = (percent(*share_before), percent(*share_now));
+            format!(
+                "{title} in segment {key} ({label}): {category} makes up {now} of the known \
+                 cases; at training it was {before}."
+            )
+        }
+    };
+    Said {
+        what,
+        advice: format!(
+            "{owner}: check whether something has changed for these customers alone: a campaign, \
+             a price, a channel. If the change is real, what is said of the segment no longer \
+             fits its customers: retrain, and compare both models before promoting."
+        ),
     }
 }
 

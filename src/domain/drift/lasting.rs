@@ -19,6 +19,7 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Fi
     Some(Finding {
         about: About::Stream,
         feature: None,
+        segment: None,
         title: "The model".into(),
         owner: None,
         unit: None,

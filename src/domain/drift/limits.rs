@@ -20,6 +20,10 @@ pub struct Limits {
     pub share: Steps,
     /// Of the outliers, in times the promised share.
     pub outliers: Steps,
+    /// Of a feature within a segment, in spreads within it. Policies that were stored
+    /// before it was there have none.
+    #[serde(default = "small_to_large")]
+    pub movement: Steps,
 }
 
 /// Sizes from which a difference is of each severity. Below the first it is no
@@ -51,8 +55,14 @@ impl Default for Limits {
             psi: Steps { notice: 0.02, warning: 0.1, critical: 0.25 },
             share: Steps { notice: 0.02, warning: 0.05, critical: 0.1 },
             outliers: Steps { notice: 1.5, warning: 2.0, critical: 5.0 },
+            movement: small_to_large(),
         }
     }
+}
+
+/// What Cohen (1988) calls small, medium and large.
+fn small_to_large() -> Steps {
+    Steps { notice: 0.2, warning: 0.5, critical: 0.8 }
 }
 
 fn promised() -> f64 {

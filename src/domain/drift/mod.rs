@@ -7,7 +7,8 @@
 //! counts each score once: a customer who is scored often counts often.
 //!
 //! Beside these checks of one window, detectors add up the evidence of many hours, for
-//! what is small or slow and lasts ([`mod@stream`]).
+//! what is small or slow and lasts ([`mod@stream`]). Within a segment, means are compared,
+//! by sums that are kept beside the counts.
 //!
 //! The modules stand in import order.
 
@@ -19,12 +20,16 @@ pub mod categorical;
 pub mod wasserstein;
 pub mod adjust;
 pub mod mix;
+mod churn;
 pub mod window;
 pub mod ranks;
 pub mod martingale;
 pub mod page_hinkley;
 pub mod adwin;
 pub mod stream;
+mod inside;
+pub mod welch;
+mod within;
 mod figures;
 mod limits;
 mod alarm;
@@ -37,10 +42,12 @@ mod picture;
 
 pub use alarm::{Alarm, AlarmRules, MOST_CHECKS, Step};
 pub use cells::Cells;
-pub use check::{Check, Test, check};
+pub use check::{Check, Test, check, check_within};
+pub use churn::{Apart, Churn, SegmentChurn, Share, Start, Way, churn};
 pub use facts::{facts, headline};
 pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures};
 pub use finding::{About, Finding};
+pub use inside::{Inside, Yardstick};
 pub use lasting::{lasting, lasting_facts};
 pub use limits::{Limits, Severity, Steps};
 pub use mix::{Outliers, Rate};
@@ -48,4 +55,5 @@ pub use picture::{Bar, Drawn, escaped, picture};
 pub use source::Source;
 pub use stream::{Hour, Method, Stream, stream};
 pub use window::{FeatureCounts, Layout, P_VALUE_BINS, View, Window, WrongLength};
+pub use within::{FeatureWithin, LEAST_ROWS, MovedWithin, Which, WithinFigures};
 pub use words::percent;

@@ -229,6 +229,24 @@ impl Encoder {
         }
     }
 
+    /// By how much of its own unit a number changes where its column changes by 1, as
+    /// long as it is not clipped; `None` where that depends on the number.
+    pub(in crate::domain) fn own_unit(&self, at: NumberColumn) -> Option<f64> {
+        match self.codes.get(at.code) {
+            Some(Code::Number(coded)) => coded.own_unit(),
+            _ => None,
+        }
+    }
+
+    /// What stands in the column of a category for those who are in it; `None` for a
+    /// feature without categories.
+    pub(in crate::domain) fn category_weight(&self, feature: usize) -> Option<f64> {
+        self.codes.iter().find_map(|code| match code {
+            Code::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
+            _ => None,
+        })
+    }
+
     /// What is wrong with an encoder read from outside, for `defs`.
     pub(in crate::domain) fn check(&self, defs: &[FeatureDef]) -> Result<(), &'static str> {
         if self.columns.is_empty() || self.columns.len() > MAX_COLUMNS {

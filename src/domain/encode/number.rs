@@ -114,6 +114,12 @@ impl NumberCode {
         bounded((self.transform.apply(x) - self.centre) / self.spread * self.weight)
     }
 
+    /// By how much a number changes where its column changes by 1.
+    pub(super) fn own_unit(&self) -> Option<f64> {
+        let unit = self.spread / self.weight;
+        (self.transform == Fitted::None && unit.is_finite()).then_some(unit)
+    }
+
     pub(super) fn is_sound(&self) -> bool {
         let clip_ordered =
             self.clip.is_none_or(|(low, high)| low.is_finite() && high.is_finite() && low <= high);

@@ -58,9 +58,14 @@ impl OneHotCode {
                 .binary_search_by(|known| (**known).cmp(category))
                 .unwrap_or(self.categories.len());
             if let Some(column) = out.get_mut(place) {
-                *column = self.weight as f32;
+                *column = self.weight() as f32;
             }
         }
+    }
+
+    /// What stands in the column of a row's category.
+    pub(super) fn weight(&self) -> f64 {
+        f64::from(self.weight as f32)
     }
 
     pub(super) fn is_sound(&self) -> bool {

@@ -221,7 +221,7 @@ impl Document {
         if self.oddity.as_ref().is_some_and(|oddity| !oddity.is_sound(self.encoder.width())) {
             return Err("the outlier reference is out of range or out of order");
         }
-        if !self.reference.is_sound(self.features.len(), segments) {
+        if !self.reference.is_sound(self.features.len(), self.encoder.width(), segments) {
             return Err("the training reference is out of range or out of order");
         }
         segment::check_names(&self.segments)?;

@@ -28,7 +28,8 @@ impl Place {
         Self { id: None, key: key.into() }
     }
 
-    fn none() -> Self {
+    /// In no segment.
+    pub(in crate::domain) fn none() -> Self {
         Self::of_rules(UNASSIGNED)
     }
 }
@@ -81,9 +82,19 @@ impl Counts {
 
     /// One more customer, by places in the order given; `None` is in no segment.
     pub fn add(&mut self, from: Option<usize>, to: Option<usize>) {
+        self.add_all(from, to, 1);
+    }
+
+    /// So many customers more.
+    pub(in crate::domain) fn add_all(
+        &mut self,
+        from: Option<usize>,
+        to: Option<usize>,
+        customers: u64,
+    ) {
         let from = from.unwrap_or(self.from.len() - 1);
         let to = to.unwrap_or(self.to.len() - 1);
-        self.customers[from * self.to.len() + to] += 1;
+        self.customers[from * self.to.len() + to] += customers;
     }
 
     pub fn told(&self) -> Migration {

@@ -37,7 +37,7 @@ pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
 pub(in crate::domain) use limits::{Ranks, p_value_bin};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
 pub use oddity::Oddity;
-pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference};
+pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference, Within};
 pub use score::{Apart, Score, Scratch, UNASSIGNED, Unusual};
 pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
@@ -114,6 +114,12 @@ impl Model {
     /// grows to this model's width for the first time.
     pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
         self.document.score(row, scratch)
+    }
+
+    /// The encoded row, before any projection, that [`Self::score`] has just made
+    /// with this working memory.
+    pub(in crate::domain) fn encoded<'s>(&self, scratch: &'s Scratch) -> &'s [f32] {
+        scratch.encoded(self.encoder().width())
     }
 
     /// How far `row` is from a segment that need not be the nearest; `segment` is

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::encode::MAX_ENCODED;
 use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::stats;
 
@@ -25,6 +26,24 @@ pub struct Reference {
     pub unassigned: u64,
     /// Held-out rows by distance to their nearest prototype, in encoded units.
     pub distances: NumberBins,
+    /// By segment. Models trained before have none, and then nothing is said of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Within>,
+}
+
+/// How the training rows of one segment lie in it. Of encoded columns, among which
+/// there is no sensitive feature, before any projection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Within {
+    /// Of each column.
+    pub means: Vec<f64>,
+    /// The standard deviation (divided by n - 1) of each column; 0 where all rows
+    /// have the same.
+    pub deviations: Vec<f64>,
+    /// Of the distance to the segment, in encoded units.
+    pub distance_mean: f64,
+    pub distance_deviation: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,9 +165,29 @@ impl FeatureReference {
     }
 }
 
+impl Within {
+    /// Mean and standard deviation of each column, and last of the distance.
+    pub(in crate::domain) fn moments(&self) -> impl Iterator<Item = (f64, f64)> {
+        let columns = self.means.iter().copied().zip(self.deviations.iter().copied());
+        columns.chain([(self.distance_mean, self.distance_deviation)])
+    }
+
+    fn is_sound(&self, columns: usize) -> bool {
+        // Distances of vectors in that range may be larger than they are.
+        let most = f64::from(MAX_ENCODED) * f64::from(MAX_ENCODED);
+        self.means.len() == columns
+            && self.deviations.len() == columns
+            && self
+                .moments()
+                .all(|(mean, deviation)| mean.abs() <= most && (0.0..=most).contains(&deviation))
+    }
+}
+
 impl Reference {
-    pub(super) fn is_sound(&self, features: usize, segments: usize) -> bool {
+    pub(super) fn is_sound(&self, features: usize, columns: usize, segments: usize) -> bool {
         self.segments.len() == segments
+            && (self.within.is_empty() || self.within.len() == segments)
+            && self.within.iter().all(|within| within.is_sound(columns))
             && self.distances.is_sound()
             && self.features.iter().all(|reference| reference.feature < features)
             && self.features.iter().all(|reference| match &reference.bins {

@@ -23,6 +23,13 @@ pub struct Scratch {
     pub(super) images: Vec<Moved>,
 }
 
+impl Scratch {
+    /// The vector that was encoded last, as wide as it was.
+    pub(super) fn encoded(&self, width: usize) -> &[f32] {
+        &self.vector[..width.min(self.vector.len())]
+    }
+}
+
 /// The first `width` numbers, to be overwritten.
 pub(super) fn sized(buffer: &mut Vec<f32>, width: usize) -> &mut [f32] {
     if buffer.len() < width {

@@ -37,6 +37,11 @@ pub fn ln_normal_beyond(x: f64) -> f64 {
     -x * x - (x * PI.sqrt()).ln() + series.ln_1p()
 }
 
+/// P(|T| ≥ |`t`|) where T has Student's distribution.
+pub fn student_beyond(t: f64, degrees: f64) -> f64 {
+    beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t * t)).clamp(0.0, 1.0)
+}
+
 /// P(√n D ≥ `x`) for many rows, D being the greatest distance between a
 /// distribution function and its sample's (Kolmogorov 1933).
 pub fn kolmogorov_above(x: f64) -> f64 {

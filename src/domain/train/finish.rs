@@ -10,7 +10,7 @@ use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::id::{FeatureSetId, hex};
 use crate::domain::model::{
     self, Document, FeatureReference, Form, Limits, Metric, Model, Near, NumberBins, Provenance,
-    Ranks, Reference, Scratch, Segment, SegmentName, SelfTest,
+    Ranks, Reference, Scratch, Segment, SegmentName, SelfTest, Standout, Within,
 };
 use crate::domain::stats::Rng;
 use crate::domain::time::Timestamp;
@@ -19,7 +19,7 @@ use crate::domain::train::shape::{self, Found, Shape};
 use crate::domain::train::split::{Split, SplitCheck};
 use crate::domain::train::{
     Dataset, FitError, OutlierCheck, Progress, SELF_TEST_STREAM, Search, TrainReport, TrainSpec,
-    Trained, oddity, profile,
+    Trained, oddity, profile, within,
 };
 
 /// About this many self-test rows, and at least one a segment.
@@ -70,6 +70,10 @@ pub(super) fn finish(
     let outliers = check_outliers(&oddity::measured(&kept, |vector| oddity.measure(vector)));
     let rows = given.rows.len() as u64;
     let unassigned = rows - sizes.iter().sum::<u64>();
+    let (mean, variance) = encoded.column_moments();
+    let within = within::measure(encoded, &mean, (&form, &placed), sizes.len());
+    let standouts = stand_out(&encoder, &within, (&mean, &variance));
+    let segments = describe(&given, &placed, &sizes, standouts, names);
     let reference = Reference {
         rows,
         features: FeatureReference::of_all(given.defs, given.rows),
@@ -78,12 +82,13 @@ pub(super) fn finish(
         distances: NumberBins::deciles(
             &held_out.iter().map(|(_, distance)| f64::from(*distance)).collect::<Vec<_>>(),
         ),
+        within,
     };
     let mut document = Document {
         format: model::FORMAT,
         feature_set: given.feature_set.clone(),
         features: given.defs.to_vec(),
-        segments: describe(&given, &encoder, encoded, &placed, &sizes, names),
+        segments,
         encoder,
         projection: found.projection.clone(),
         form,
@@ -220,20 +225,24 @@ fn check_outliers(oddities: &[f32]) -> Vec<OutlierCheck> {
         .collect()
 }
 
+/// How each segment differs from everybody.
+fn stand_out(
+    encoder: &Encoder,
+    within: &[Within],
+    (mean, variance): (&[f64], &[f64]),
+) -> Vec<Vec<Standout>> {
+    let deviation: Vec<f64> = variance.iter().map(|variance| variance.sqrt()).collect();
+    let of = |here: &Within| model::standouts(encoder.columns(), &here.means, mean, &deviation);
+    within.iter().map(of).collect()
+}
+
 fn describe(
     given: &Given<'_>,
-    encoder: &Encoder,
-    encoded: &Dataset,
     placed: &[Near],
     sizes: &[u64],
+    standouts: Vec<Vec<Standout>>,
     names: Vec<SegmentName>,
 ) -> Vec<Segment> {
-    let (mean, variance) = encoded.column_moments();
-    let deviation: Vec<f64> = variance.iter().map(|variance| variance.sqrt()).collect();
-    let standouts: Vec<_> = means(encoded, placed, sizes)
-        .iter()
-        .map(|here| model::standouts(encoder.columns(), here, &mean, &deviation))
-        .collect();
     let labels = model::labels(given.defs, &standouts, &names);
     let segment_of: Vec<Option<usize>> =
         placed.iter().map(|near| near.reached.then_some(near.segment)).collect();
@@ -254,32 +263,6 @@ fn describe(
             standouts,
         })
         .collect()
-}
-
-/// The mean of each encoded column over the rows of each segment.
-fn means(encoded: &Dataset, placed: &[Near], sizes: &[u64]) -> Vec<Vec<f64>> {
-    let zero = || vec![vec![0.0; encoded.columns()]; sizes.len()];
-    let chunks = encoded.map_chunks(|rows| {
-        let mut sums = zero();
-        for row in rows.filter(|row| placed[*row].reached) {
-            for (sum, x) in sums[placed[row].segment].iter_mut().zip(encoded.row(row)) {
-                *sum += f64::from(*x);
-            }
-        }
-        sums
-    });
-    let mut means = zero();
-    for sums in chunks {
-        for (mean, sum) in means.iter_mut().flatten().zip(sums.iter().flatten()) {
-            *mean += sum;
-        }
-    }
-    for (mean, size) in means.iter_mut().zip(sizes) {
-        for sum in mean {
-            *sum /= (*size).max(1) as f64;
-        }
-    }
-    means
 }
 
 /// Made-up rows: each value is drawn on its own from the rows of one segment,

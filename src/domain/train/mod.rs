@@ -44,6 +44,7 @@ pub mod minibatch;
 mod profile;
 mod shape;
 mod oddity;
+mod within;
 mod finish;
 mod run;
 pub mod assignment;

@@ -6,7 +6,7 @@
 //! The row of the hour is also the mark that it is done, so whichever replica is first
 //! counts it, and a restart counts nothing again.
 
-use crate::domain::drift::{Layout, Source, Window};
+use crate::domain::drift::{Inside, Layout, Source, Window, Yardstick};
 use crate::domain::feature::CustomerState;
 use crate::domain::model::{Model, Scratch};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
@@ -17,6 +17,14 @@ use crate::store::customers::{self, StoredState};
 use crate::store::drift as windows;
 
 const HOURS_PER_DAY: u32 = 24;
+
+/// What the customers of one hour count as.
+struct Counted {
+    window: Window,
+    /// `None` where the model does not know how its segments were.
+    inside: Option<(usize, Inside)>,
+    customers: u64,
+}
 
 impl Drift {
     /// Counts the customers of this hour, unless that is done; returns how many.
@@ -39,11 +47,16 @@ impl Drift {
             let model = model.clone();
             move || count((&lineup, &model), &layout, &states, now)
         });
-        let (window, customers) = counted.await.map_err(ServiceError::internal)?;
-        // Commits together: the counts, and (as one row) that the hour is done.
+        let Counted { window, inside, customers } =
+            counted.await.map_err(ServiceError::internal)?;
+        // Commits together: the counts, with what they are within segments, and (as one
+        // row) that the hour is done.
         let mut tx = self.db.begin().await?;
         if !windows::insert(&mut tx, of, hour, &window).await? {
             return Ok(0);
+        }
+        if let Some((width, inside)) = &inside {
+            windows::insert_within(&mut tx, model.id(), hour, (*width, inside)).await?;
         }
         tx.commit().await?;
         self.metrics.drift.customers.inc_by(customers);
@@ -63,8 +76,10 @@ fn count(
     layout: &Layout,
     states: &[StoredState],
     now: Timestamp,
-) -> (Window, u64) {
+) -> Counted {
     let (mut window, mut scratch, mut customers) = (layout.empty(), Scratch::default(), 0);
+    let yardstick = Yardstick::of(model);
+    let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
     for stored in states {
         let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
             continue;
@@ -73,7 +88,11 @@ fn count(
         let score = model.score(&row, &mut scratch);
         let is_outlier = score.is_outlier(lineup.rules.outlier_alpha);
         layout.count(&mut window, &row, &score, is_outlier);
+        if let Some((by, inside)) = &mut inside {
+            by.count(inside, model, &score, &scratch);
+        }
         customers += 1;
     }
-    (window, customers)
+    let inside = inside.map(|(by, inside)| (by.width(), inside));
+    Counted { window, inside, customers }
 }

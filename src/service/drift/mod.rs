@@ -8,6 +8,7 @@
 
 mod census;
 mod detect;
+mod flow;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,7 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
 use crate::domain::drift::{
-    self, About, Check, Drawn, Layout, Limits, Source, Stream, Window, lasting,
+    self, About, Check, Drawn, Layout, Limits, Source, Stream, Window, Yardstick, lasting,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
@@ -31,9 +32,11 @@ use crate::service::observe::Observer;
 use crate::service::policy::Policies;
 use crate::service::{ServiceError, registry};
 use crate::store::Db;
-use crate::store::drift as windows;
+use crate::store::drift::{self as windows, Hour};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
+
+pub use flow::Flows;
 
 /// A question about more hours reads more than a moment allows: three months.
 pub const MOST_HOURS: u32 = 24 * 92;
@@ -49,6 +52,8 @@ pub struct Drift {
     metrics: Arc<Metrics>,
     /// Taken, and not written down yet.
     pending: Mutex<Pending>,
+    /// In which hour churn was shown last.
+    churn_shown: Mutex<Option<Timestamp>>,
 }
 
 /// By model, source and hour.
@@ -92,9 +97,11 @@ struct Met {
     model: Arc<Model>,
     /// A window in which nothing was scored.
     empty: Window,
+    /// `None`: nobody looks within segments.
+    yardstick: Option<Yardstick>,
     since: Timestamp,
     until: Timestamp,
-    hours: Vec<(Timestamp, Window)>,
+    hours: Vec<Hour>,
 }
 
 impl Drift {
@@ -105,8 +112,8 @@ impl Drift {
         (settings, policies): (Settings, Arc<Policies>),
         metrics: Arc<Metrics>,
     ) -> Self {
-        let pending = Mutex::default();
-        Self { db, live, observer, clock, settings, policies, metrics, pending }
+        let (pending, churn_shown) = (Mutex::default(), Mutex::default());
+        Self { db, live, observer, clock, settings, policies, metrics, pending, churn_shown }
     }
 
     /// The hours asked for, checked together, and what the detectors have told in them.
@@ -114,7 +121,7 @@ impl Drift {
         let met = self.met(ask).await?;
         let stream = self.stream(&met.model, ask.sources()).await?;
         self.beside(move |limits| {
-            let mut check = met.check(&met.all()?, limits)?;
+            let mut check = met.check(&met.hours, limits)?;
             let (since, until) = (met.since, met.until);
             // Of too few rows nothing is told, by whatever means.
             let stream_told = stream.as_ref().filter(|_| check.is_enough);
@@ -129,17 +136,17 @@ impl Drift {
     /// The hours asked for, checked together, and nothing beside.
     pub async fn check(&self, ask: &Ask) -> Result<Check, ServiceError> {
         let met = self.met(ask).await?;
-        self.beside(move |limits| met.check(&met.all()?, limits)).await
+        self.beside(move |limits| met.check(&met.hours, limits)).await
     }
 
     /// Each hour or day in which anything was scored, checked alone, oldest first.
     pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
-            let steps = met.hours.chunk_by(|(one, _), (next, _)| step.of(*one) == step.of(*next));
-            let line = |hours: &[(Timestamp, Window)]| {
-                let at = hours.first().map_or(met.since, |(hour, _)| step.of(*hour));
-                Ok((at, met.check(&met.sum(hours)?, limits)?))
+            let steps = met.hours.chunk_by(|one, next| step.of(one.at) == step.of(next.at));
+            let line = |hours: &[Hour]| {
+                let at = hours.first().map_or(met.since, |hour| step.of(hour.at));
+                Ok((at, met.check(hours, limits)?))
             };
             let lines = steps.map(line).collect::<Result<_, ServiceError>>()?;
             Ok((met.model.id().clone(), lines))
@@ -152,7 +159,7 @@ impl Drift {
         let met = self.met(ask).await?;
         let feature = feature.to_owned();
         self.beside(move |_| {
-            let picture = drift::picture(&met.model, &met.all()?, &feature);
+            let picture = drift::picture(&met.model, &met.sum(&met.hours)?, &feature);
             picture.map_err(ServiceError::internal)?.ok_or_else(|| {
                 ServiceError::NotFound(format!("feature `{feature}` among those compared"))
             })
@@ -200,6 +207,7 @@ impl Drift {
                 shown.show_stream(source, None, now);
             }
             lineup.features.features().iter().for_each(|def| shown.show_psi(&def.name, None));
+            shown.show_churn(None);
             return Ok(());
         }
         let ask = |source| Ask { model: None, source: Some(source), hours: None };
@@ -212,7 +220,7 @@ impl Drift {
                 self.show_psi(&check);
             }
         }
-        Ok(())
+        self.show_churn().await
     }
 
     /// Of the rows that are sent: what comes in is what an operator can mend.
@@ -265,9 +273,12 @@ impl Drift {
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
         let since = Step::Hour.of(until).plus_millis(-before);
         let empty = Layout::of(&model).empty();
-        let (of, width) = ((model.id(), ask.sources()), empty.counts.len());
+        let is_looked_into = ask.sources() == [Source::Customers];
+        let yardstick = is_looked_into.then(|| Yardstick::of(&model)).flatten();
+        let within = yardstick.as_ref().map_or(0, Yardstick::width);
+        let (of, width) = ((model.id(), ask.sources()), (empty.counts.len(), within));
         let hours = windows::hours(self.db.read(), of, width, since).await?;
-        Ok(Met { model, empty, since, until, hours })
+        Ok(Met { model, empty, yardstick, since, until, hours })
     }
 
     async fn model(&self, asked: Option<&ModelId>) -> Result<Arc<Model>, ServiceError> {
@@ -301,20 +312,27 @@ impl Ask {
 }
 
 impl Met {
-    fn all(&self) -> Result<Window, ServiceError> {
-        self.sum(&self.hours)
-    }
-
-    fn sum(&self, hours: &[(Timestamp, Window)]) -> Result<Window, ServiceError> {
+    fn sum(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
         let mut sum = self.empty.clone();
-        for (_, window) in hours {
-            sum.merge(window).map_err(ServiceError::internal)?;
+        for hour in hours {
+            sum.merge(&hour.window).map_err(ServiceError::internal)?;
         }
         Ok(sum)
     }
 
-    fn check(&self, window: &Window, limits: &Limits) -> Result<Check, ServiceError> {
-        drift::check(&self.model, window, limits).map_err(ServiceError::internal)
+    fn check(&self, hours: &[Hour], limits: &Limits) -> Result<Check, ServiceError> {
+        let window = self.sum(hours)?;
+        let check = match &self.yardstick {
+            None => drift::check(&self.model, &window, limits),
+            Some(by) => {
+                let mut inside = by.empty();
+                for part in hours.iter().filter_map(|hour| hour.inside.as_ref()) {
+                    inside.merge(part).map_err(ServiceError::internal)?;
+                }
+                drift::check_within(&self.model, &window, (by, &inside), limits)
+            }
+        };
+        check.map_err(ServiceError::internal)
     }
 }
 

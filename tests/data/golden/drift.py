@@ -2,7 +2,8 @@
 
 Histograms are made here and written out with what the tests must find: special
 functions and tails, PSI with its mean by chance and its interval, chi-square,
-Jensen-Shannon, KS and Wasserstein on bins, exact tests of rates, Benjamini-Hochberg.
+Jensen-Shannon, KS and Wasserstein on bins, exact tests of rates, Welch's test within
+a segment, Benjamini-Hochberg.
 By hand, from the root:
 
     python3 tests/data/golden/drift.py
@@ -143,6 +144,27 @@ def outliers():
                "p_value": np.exp(special.logsumexp(tail))}
 
 
+def students():
+    """Student's distribution, beyond both tails."""
+    for degrees in (1.5, 3, 29, 30.7, 214.2, 1999, 2e4, 3.3e5, 1e7):
+        for t in (0, 0.01, 1.1, 1.8, 2.5, 4.0, 7.5, 12.0):
+            yield [t, degrees, 2 * stats.t.sf(t, degrees)]
+
+
+def shifts():
+    """Welch's test of rows told in spreads of the training rows, those that are spread
+    less taken to be spread as they were."""
+    rng = np.random.default_rng(8)
+    for trained, rows, mean, spread, was_spread in [
+            (400, 30, 0.0, 1.0, True), (400, 120, 0.5, 1.0, True), (5000, 30, -0.3, 0.4, True), (45, 900, 0.2, 1.6, True),
+            (100_000, 40_000, 0.01, 1.1, True), (800, 300, 1.5, 2.5, True), (300, 60, 0.4, 0.8, False), (2000, 50, 0.0, 0.0, True)]:
+        z = rng.normal(mean, spread, rows)
+        deviation = max(1.0, z.std(ddof=1))
+        test = stats.ttest_ind_from_stats(z.mean(), deviation, rows, 0.0, float(was_spread), trained, equal_var=False)
+        yield {"trained": trained, "was_spread": was_spread, "rows": rows, "sum": z.sum(), "squares": (z**2).sum(),
+               "d": z.mean(), "p_value": test.pvalue}
+
+
 def main():
     arguments = [0.01, 0.3, 0.5, 1.0, 1.5, 2.0, 4.5, 9.0, 14.9, 30.0, 170.5, 1e4, 1e7]
     gammas = [(0.5, 0.01), (0.5, 3.0), (1.0, 1.0), (4.5, 2.0), (4.5, 12.0), (4.5, 60.0), (31.5, 30.0), (127.5, 200.0)]
@@ -154,6 +176,8 @@ def main():
         "comparisons": dict(comparisons()),
         "rates": list(rates()),
         "outliers": list(outliers()),
+        "student": list(students()),
+        "shifts": list(shifts()),
         "benjamini_hochberg": {"p_values": p_values, "adjusted": stats.false_discovery_control(p_values).tolist()},
     }
     text = json.dumps(golden, default=lambda x: x.item(), indent=1)
