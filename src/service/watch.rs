@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::config::CheckSources;
 use crate::domain::alert::{Bar, Fact, Picture, Topic};
 use crate::domain::drift::{
-    About, Alarm, Check, Finding, Severity, Source, Step, facts, headline, lasting_facts,
+    About, Alarm, AlarmRules, Check, Finding, Severity, Source, Step, facts, headline,
+    lasting_facts,
 };
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
@@ -208,8 +209,12 @@ impl Watcher {
         finding: Option<&Finding>,
         now: Timestamp,
     ) -> Result<Change, ServiceError> {
-        let rules = &self.alerts.settings.alarm;
-        let step = row.alarm.check(finding.map(|finding| finding.severity), now, rules);
+        let rules = self.alerts.settings.alarm;
+        // Detectors tell once of what they have added up over many hours: no further
+        // check has to agree.
+        let is_added_up = finding.is_some_and(|finding| finding.about == About::Stream);
+        let rules = if is_added_up { AlarmRules { findings: 1, ..rules } } else { rules };
+        let step = row.alarm.check(finding.map(|finding| finding.severity), now, &rules);
         let act = match (step, finding) {
             (Step::Resolve, _) => {
                 let checks = rules.recovery_checks;

@@ -324,6 +324,16 @@ pub async fn ways(
     Ok(ways.collect())
 }
 
+/// Whether anything is kept of the time before `at`.
+pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select from assignment_history where assigned_at < $1) as "is_there!""#,
+        to_sql(at),
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
 /// Makes the history's partitions of this month and the next.
 pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(r#"select make_history_partitions($1) as "made!: ()""#, to_sql(now))

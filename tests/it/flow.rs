@@ -110,6 +110,8 @@ async fn who_moves_is_told_beside_the_period_before() {
     let (_, longer) = app.get("/v1/drift/flow?hours=72").await;
     assert_eq!((&longer["moves"], &longer["everybody"]["moved"]), (&json!(75), &json!(65)));
     assert_eq!(longer["changes_apart"]["by_rules"], json!(CUSTOMERS));
+    // Of the three days before there is no history: nobody stayed in vain.
+    assert_eq!(longer["everybody"]["churn_before"], Value::Null);
     // A day later nobody moves; the day before that is the one before.
     pass(25);
     let (_, quiet) = app.get("/v1/drift/flow?hours=24").await;

@@ -28,6 +28,9 @@ fn promtool_approves_of_the_rules_and_of_what_they_fire_at() {
     check(&["test", "rules", "tests/data/prometheus/rules.test.yml"]);
 }
 
+/// Shown once a model is live and there is enough to tell; their own tests see them.
+const LATER: [&str; 2] = ["segmentd_drift_psi", "segmentd_segment_churn_ratio"];
+
 /// A rule on a metric that does not exist would be silent for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_and_dashboard_name_only_metrics_that_there_are() {
@@ -67,8 +70,7 @@ async fn rules_and_dashboard_name_only_metrics_that_there_are() {
                     .find_map(|end| name.strip_suffix(end));
                 let is_there =
                     declared.contains(name) || family.is_some_and(|f| declared.contains(f));
-                // Shown once enough has been scored to tell.
-                assert!(is_there || name == "segmentd_drift_psi", "there is no {name}");
+                assert!(is_there || LATER.contains(&name), "there is no {name}");
                 named += 1;
             }
         }

@@ -83,9 +83,13 @@ fn category(rng: &mut Rng, weights: &[f64]) -> Value {
 }
 
 fn model_of(rng: &mut Rng) -> Model {
+    trained_on(&customers(rng, 3000, Change::default()))
+}
+
+fn trained_on(rows: &[FeatureRow]) -> Model {
     let stability = Trials { bootstraps: 0, seeds: 0, ..Trials::default() };
     let spec = TrainSpec { starts: 2, stability, ..spec(KINDS) };
-    train(spec, &features(), &customers(rng, 3000, Change::default())).unwrap().model
+    train(spec, &features(), rows).unwrap().model
 }
 
 /// What the rows count as, one by one.
@@ -318,6 +322,28 @@ fn what_moves_everywhere_is_told_once() {
     let shown = check.within.iter().flat_map(|within| &within.features);
     let moved = shown.filter(|one| &*one.feature == "f7" && one.adjusted_p_value <= Some(0.01));
     assert_eq!(moved.count(), KINDS);
+}
+
+/// What stands in for a missing number is everybody's middle, and no change of those
+/// whose number is known.
+#[test]
+fn what_is_missing_more_often_is_told_as_missing() {
+    let mut rng = Rng::new(6, 1);
+    let high = Change { shift: 1.5, mix: 0.0 };
+    let model = trained_on(&customers(&mut rng, 3000, high));
+    let mut rows = customers(&mut rng, 1500, high);
+    for row in &mut rows {
+        if rng.below(2) == 0 {
+            row.0[PLAIN] = Value::Missing;
+        }
+    }
+    let check = checked(&model, &rows, &Limits::default());
+    let of_feature: Vec<_> =
+        check.findings.iter().filter(|one| one.feature.as_deref() == Some("f7")).collect();
+    assert!(of_feature.len() == 1 && of_feature[0].about == About::Missing, "{of_feature:#?}");
+    let figures = &check.within[changed_segment(&model)].features;
+    let shown = figures.iter().find(|one| &*one.feature == "f7").unwrap();
+    assert!(shown.d < -0.5 && shown.adjusted_p_value < Some(0.01), "{shown:?}");
 }
 
 #[test]

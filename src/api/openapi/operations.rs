@@ -209,10 +209,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
          customers, drawn by the hour",
         None,
         "For every feature the figures, each with what chance explains of it; for segments, distances, \
-         outliers and p-values the same; of stored customers, what has moved `within` each segment; and the `findings` that are left after correction for their \
-         number, the least sample and the least size (`[drift]`): whose it is, how large, and what to do. \
+         outliers and p-values the same; of stored customers, what has moved `within` each segment; and \
+         the `findings` that are left after correction for their number, the least sample and the least \
+         size (`[drift]`): whose it is, how large, and what to do. \
          `stream`: detectors that compare each whole hour with the same hours of earlier weeks and add the \
-         evidence up, each with its last alarm and since about when (null: it has raised none); `about` is \
+         evidence up, each with its last alarm and since about when (null: none in the last 92 days); `about` is \
          `stream` in what they have found in these hours; null where `drift.detectors` is no. \
          Sensitive features are not compared. 409 while there is no model",
     ),
@@ -234,8 +235,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "For all and by segment the churn: the share of customers who stand elsewhere at the end than at \
          the beginning, before and now, with the p-value of the difference (Fisher; by segment corrected \
          for their number); moves, and how many customers moved at all; who is new; changes that another \
-         model, the rules or a merge made, apart; and the flow from where to where. Fewer than 5 customers \
-         are null, and flows of fewer are told of together. 409 while there is no model",
+         model, the rules or a merge made, apart; and the flow from where to where. Shares of \
+         fewer than 5 movers are null, flows of fewer are told of together, and the churn before is null where \
+         the history does not reach back as far. 409 while there is no model",
     ),
     (
         "/v1/drift/features/{name}/picture.svg",

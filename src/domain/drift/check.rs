@@ -95,7 +95,8 @@ pub fn check(model: &Model, window: &Window, limits: &Limits) -> Result<Check, W
     compare(model, window, Vec::new(), limits)
 }
 
-/// [`check`], and within each segment too: `inside` is of the same rows.
+/// [`check`], and within each segment too: `inside` is of the same rows, but for hours
+/// that were counted before anybody looked within segments.
 pub fn check_within(
     model: &Model,
     window: &Window,
@@ -136,12 +137,16 @@ fn tests(check: &Check, open: &[Open], adjusted: &[f64], limits: &Limits) -> Vec
     let is_certain =
         |(test, adjusted): (&Open, &f64)| test.severity.is_some() && *adjusted <= limits.level;
     // What has moved for everybody is told once, and not of each segment again, unless
-    // it is worse there.
-    let of_everybody = open.iter().zip(adjusted).filter(|(test, _)| test.about == About::Values);
-    let told: Vec<&Open> =
-        of_everybody.filter(|test| is_certain(*test)).map(|(test, _)| test).collect();
+    // it is worse there. And where more values are missing than were, what stands in for
+    // them moves every mean.
+    let certain = open.iter().zip(adjusted).filter(|test| is_certain(*test));
+    let told: Vec<&Open> = certain.map(|(test, _)| test).collect();
     let is_told = |test: &Open| {
-        let covers = |one: &&Open| one.feature == test.feature && one.severity >= test.severity;
+        let covers = |one: &&Open| match one.about {
+            About::Values => one.feature == test.feature && one.severity >= test.severity,
+            About::Missing => one.feature == test.feature,
+            _ => false,
+        };
         test.within.is_some() && told.iter().any(covers)
     };
     let test = |(test, adjusted): (&Open, &f64)| Test {

@@ -80,18 +80,20 @@ pub struct SegmentChurn {
     pub share: Share,
     /// The p-value, corrected for the number of segments.
     pub adjusted_p_value: Option<f64>,
-    /// Customers assigned for the first time, and to this segment. Null, as everywhere
-    /// here: fewer than are told of.
+    /// Customers assigned for the first time, and to this segment. `None`: fewer than
+    /// are told of.
     pub new: Option<u64>,
 }
 
-/// The share of customers who stand elsewhere at the end.
+/// The share of customers who stand elsewhere at the end. `moved` and the churns are
+/// `None` where fewer moved than are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Share {
     /// At the beginning, those left out who are no longer of this model at the end.
     pub customers: u64,
     pub moved: Option<u64>,
     pub churn: Option<f64>,
+    /// `None` also where the history does not reach back as far.
     pub churn_before: Option<f64>,
     /// How often chance alone makes the two periods differ as much (Fisher), if each
     /// customer of each period moved by chance alone. `None` where either is not told.
@@ -109,13 +111,20 @@ struct Period {
     at_beginning: Vec<u64>,
 }
 
-/// `sizes`: who stands in which segment at the end of `now`, the second of both periods.
-pub fn churn(model: &Model, sizes: &BTreeMap<Box<str>, u64>, now: &[Way], before: &[Way]) -> Churn {
+/// `sizes`: who stands in which segment at the end of `now`, the second of both periods;
+/// `before`: `None` where nobody knows.
+pub fn churn(
+    model: &Model,
+    sizes: &BTreeMap<Box<str>, u64>,
+    now: &[Way],
+    before: Option<&[Way]>,
+) -> Churn {
     let keys = keys(model);
     let at_end: Vec<u64> = keys.iter().map(|key| sizes.get(*key).copied().unwrap_or(0)).collect();
     let this = Period::of(model, &at_end, now);
-    let last = Period::of(model, &this.at_beginning, before);
-    let shares = this.stood.iter().zip(&last.stood).map(|(now, before)| Share::of(*now, *before));
+    let last = before.map(|before| Period::of(model, &this.at_beginning, before).stood);
+    let last = last.unwrap_or_else(|| vec![(0, 0); this.stood.len()]);
+    let shares = this.stood.iter().zip(&last).map(|(now, before)| Share::of(*now, *before));
     let shares: Vec<Share> = shares.collect();
     let tested: Vec<f64> = shares.iter().filter_map(|share| share.p_value).collect();
     let mut adjusted = benjamini_hochberg(&tested).into_iter();
@@ -132,7 +141,7 @@ pub fn churn(model: &Model, sizes: &BTreeMap<Box<str>, u64>, now: &[Way], before
     });
     let sum = |of: fn(&Way) -> u64| now.iter().map(of).sum();
     Churn {
-        everybody: Share::of(all(&this.stood), all(&last.stood)),
+        everybody: Share::of(all(&this.stood), all(&last)),
         segments: segments.collect(),
         moves: sum(|way| way.moves),
         movers: sum(|way| way.movers),

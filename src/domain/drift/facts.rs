@@ -82,6 +82,6 @@ pub fn headline(finding: &Finding) -> String {
         About::Distances => "Customers are not as far from their segments as at training".into(),
         About::Outliers => "There are more or fewer outliers than promised".into(),
         About::PValues => "Outlier p-values are not spread as at training".into(),
-        About::Stream => "What is scored has changed and stays so".into(),
+        About::Stream => "What is scored has changed, by little or slowly".into(),
     }
 }

@@ -18,7 +18,8 @@ pub enum About {
     Values,
     /// How often a feature's value is missing.
     Missing,
-    /// The known values of a feature among the customers of one segment.
+    /// A feature among the customers of one segment, as the model reads it: where a
+    /// number is missing, what stands in for it counts.
     Within,
     /// The shares of the segments.
     Segments,

@@ -7,7 +7,8 @@
 //! counts each score once: a customer who is scored often counts often.
 //!
 //! Beside these checks of one window, detectors add up the evidence of many hours, for
-//! what is small or slow and lasts ([`mod@stream`]). Within a segment, means are compared,
+//! what is small or slow and lasts ([`mod@stream`]): of what they find the p-value is how
+//! often chance raises such an alarm in as many hours, and it is held to no level. Within a segment, means are compared,
 //! by sums that are kept beside the counts.
 //!
 //! The modules stand in import order.

@@ -10,7 +10,8 @@
 //! *Algorithmic learning in a random world*, chapter 8). So each hour gives one number,
 //! z, nearly standard normal whatever the size of the hour, and it is known beforehand
 //! how long each detector runs while nothing changes. Rows are ranked among those of
-//! the same hour of the week, in UTC: habits of the day and the week are no change.
+//! the same hour of the week, in UTC: habits of the day and the week are no change. (Where
+//! clocks are set forward or back, all habits move by an hour: that is one.)
 //!
 //! Rows of one customer, scored again and again, are not exchangeable: many within an
 //! hour make alarms more frequent, the same ones week by week make them rarer.

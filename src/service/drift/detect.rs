@@ -1,12 +1,16 @@
-//! The detectors, shown all whole hours again at each look: what they would remember
-//! is written down already, and so is nobody's to lose.
+//! The detectors, shown the last whole hours again at each look: what they would
+//! remember is written down already, and so is nobody's to lose. They begin with a whole
+//! week, so that what they have seen changes its beginning once a week and not at each
+//! look.
 
 use crate::domain::drift::{self, Hour, Layout, Source, Stream};
 use crate::domain::model::Model;
-use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
+use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::drift::{Drift, MOST_HOURS, Step};
 use crate::store::drift as windows;
+
+const MILLIS_PER_WEEK: i64 = 7 * MILLIS_PER_DAY;
 
 impl Drift {
     /// How the detectors stand; `None` where there are to be none.
@@ -18,7 +22,9 @@ impl Drift {
         let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
         // The hour in progress is not whole.
         let until = Step::Hour.of(self.clock.now());
-        let since = until.plus_millis(-MILLIS_PER_HOUR * i64::from(MOST_HOURS));
+        let oldest = until.millis() - MILLIS_PER_HOUR * i64::from(MOST_HOURS);
+        let weeks = oldest.div_euclid(MILLIS_PER_WEEK) + 1;
+        let since = Timestamp::from_millis(weeks * MILLIS_PER_WEEK);
         let layout = Layout::of(model);
         let (of, places) = ((model.id(), sources), layout.p_values());
         let rows =

@@ -33,12 +33,17 @@ impl Drift {
         // This very moment belongs to it too.
         let now = assignments::ways(db, model.id(), (since, until.plus_millis(1))).await?;
         let earlier = (since.plus_millis(-length), since);
-        let before = assignments::ways(db, model.id(), earlier).await?;
+        // Without a line from before it, history may begin within it.
+        let before = if assignments::has_history_before(db, earlier.0).await? {
+            Some(assignments::ways(db, model.id(), earlier).await?)
+        } else {
+            None
+        };
         let sizes: BTreeMap<Box<str>, u64> = sizes
             .into_iter()
             .map(|(segment, customers, _)| (segment.into(), customers.unsigned_abs()))
             .collect();
-        let churn = drift::churn(&model, &sizes, &now, &before);
+        let churn = drift::churn(&model, &sizes, &now, before.as_deref());
         Ok(Flows { model: model.id().clone(), since, until, churn })
     }
 

@@ -78,7 +78,7 @@ pub struct Report {
     pub until: Timestamp,
     /// With what the detectors have found in these hours.
     pub check: Check,
-    /// Of all hours; `None` where there are to be no detectors.
+    /// Of the last [`MOST_HOURS`]; `None` where there are to be no detectors.
     pub stream: Option<Stream>,
 }
 

@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::io::AsyncWriteExt as _;
 
@@ -61,6 +62,9 @@ fn home(language: &str, name: &str) -> PathBuf {
 
 /// Installs unless exactly this is there already; whether it is now.
 fn installed(home: &Path, what: &[&str], install: impl Fn() -> Result<(), String>) -> bool {
+    // Tests that want the same one would clear it under each other.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let marker = home.join("installed");
     let what = what.join("\n");
     if std::fs::read_to_string(&marker).is_ok_and(|there| there == what) {
