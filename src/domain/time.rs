@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub const MILLIS_PER_DAY: i64 = 86_400_000;
 pub const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
+pub const HOURS_PER_WEEK: i64 = 7 * 24;
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -30,6 +31,11 @@ impl Timestamp {
     /// The UTC day this instant falls in: whole days since 1970-01-01.
     pub const fn day(self) -> i64 {
         self.0.div_euclid(MILLIS_PER_DAY)
+    }
+
+    /// The UTC hour this instant falls in: whole hours since 1970-01-01T00.
+    pub const fn hour(self) -> i64 {
+        self.0.div_euclid(MILLIS_PER_HOUR)
     }
 
     /// Days from `earlier` to here, with fractions; negative when `earlier` is later.

@@ -11,9 +11,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::domain::stats::{quantile, sorted, special};
-use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
+use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 
-const HOURS_PER_WEEK: i64 = 168;
 /// Weeks that are looked back on for what is usual.
 const WEEKS: i64 = 4;
 /// So much of the past is needed: the hours of the last week, each with its own weeks.
@@ -118,7 +117,7 @@ impl Status {
 
 /// How the source stands at `now`, when everything is known that came until `known`.
 pub fn assess(past: &Past, (known, now): (Timestamp, Timestamp), rules: &Rules) -> Assessment {
-    let (last, this) = (hour_of(known) - 1, hour_of(now));
+    let (last, this) = (known.hour() - 1, now.hour());
     let learnt = past.first_at.plus_millis(i64::from(rules.learn_hours) * MILLIS_PER_HOUR);
     let is_learnt = past.last_at >= learnt;
     let usual_gap = past.usual_gap_millis().filter(|_| is_learnt);
@@ -151,11 +150,6 @@ pub fn assess(past: &Past, (known, now): (Timestamp, Timestamp), rules: &Rules) 
     }
 }
 
-/// Whole hours since 1970.
-pub const fn hour_of(at: Timestamp) -> i64 {
-    at.millis().div_euclid(MILLIS_PER_HOUR)
-}
-
 impl Past {
     fn events(&self, hour: i64) -> f64 {
         self.hours.get(&hour).map_or(0.0, |sent| sent.events as f64)
@@ -181,7 +175,7 @@ impl Past {
     /// The median of the same hour in the weeks before, or in the days before.
     fn usual(&self, hour: i64) -> Option<f64> {
         // The first hour is not whole.
-        let first = hour_of(self.first_at) + 1;
+        let first = self.first_at.hour() + 1;
         let before = |step: i64, steps: i64| -> Option<f64> {
             let hours = (1..=steps).map(|back| hour - back * step).filter(|hour| *hour >= first);
             let events = sorted(&hours.map(|hour| self.events(hour)).collect::<Vec<_>>());
@@ -208,10 +202,11 @@ impl Past {
         (deviation * deviation - median(&chances)).max(LEAST_SPREAD)
     }
 
-    /// The longest gap of a week, up to the last event; of several weeks the one in the middle or the next
-    /// longer, so that one that was an outage does not make the next one usual.
+    /// The longest gap of a week, up to the last event; of several weeks the one in the
+    /// middle or the next longer, so that one that was an outage does not make the next
+    /// one usual.
     fn usual_gap_millis(&self) -> Option<i64> {
-        let last = hour_of(self.last_at);
+        let last = self.last_at.hour();
         let mut weeks: BTreeMap<i64, i64> = BTreeMap::new();
         for (hour, sent) in &self.hours {
             let week = (last - hour).div_euclid(HOURS_PER_WEEK);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
-use crate::domain::volume::{Past, Sent, hour_of};
+use crate::domain::volume::{Past, Sent};
 use crate::domain::wire::Door;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
@@ -91,7 +91,7 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
         })?;
         let sent = Sent { events, longest_gap_millis: row.longest_gap_millis };
         let hours = by_source.entry((row.door, row.key_id)).or_default();
-        hours.insert(hour_of(from_sql(row.hour)), sent);
+        hours.insert(from_sql(row.hour).hour(), sent);
     }
     let rows = sources.into_iter().map(|row| {
         let unknown =

@@ -24,9 +24,7 @@ use crate::domain::drift::page_hinkley::PageHinkley;
 use crate::domain::drift::ranks::mann_whitney;
 use crate::domain::drift::window::P_VALUE_BINS;
 use crate::domain::stats::special::{ln_normal_beyond, normal_below};
-use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
-
-const HOURS_PER_WEEK: i64 = 168;
+use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 
 /// Hours between false alarms of one detector, at least and on average, so that all
 /// three together run for more than a year. The martingale keeps to it by its law; the
@@ -190,6 +188,5 @@ impl Detectors {
 }
 
 fn hour_of_week(at: Timestamp) -> usize {
-    let hours = at.millis().div_euclid(MILLIS_PER_HOUR);
-    hours.rem_euclid(HOURS_PER_WEEK) as usize
+    at.hour().rem_euclid(HOURS_PER_WEEK) as usize
 }

@@ -9,7 +9,7 @@
 use crate::domain::drift::{Inside, Layout, Source, Window, Yardstick};
 use crate::domain::feature::CustomerState;
 use crate::domain::model::{Model, Scratch};
-use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::drift::{Drift, Step};
 use crate::service::live::Lineup;
@@ -66,8 +66,7 @@ impl Drift {
 
 /// Which of the day's hours it is.
 fn class(hour: Timestamp) -> u32 {
-    let hours = hour.millis().div_euclid(MILLIS_PER_HOUR);
-    u32::try_from(hours.rem_euclid(i64::from(HOURS_PER_DAY))).unwrap_or_default()
+    u32::try_from(hour.hour().rem_euclid(i64::from(HOURS_PER_DAY))).unwrap_or_default()
 }
 
 /// States of other features are left out: they are being built anew.

@@ -5,12 +5,10 @@
 
 use crate::domain::drift::{self, Hour, Layout, Source, Stream};
 use crate::domain::model::Model;
-use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
+use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::drift::{Drift, MOST_HOURS, Step};
 use crate::store::drift as windows;
-
-const MILLIS_PER_WEEK: i64 = 7 * MILLIS_PER_DAY;
 
 impl Drift {
     /// How the detectors stand; `None` where there are to be none.
@@ -22,9 +20,9 @@ impl Drift {
         let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
         // The hour in progress is not whole.
         let until = Step::Hour.of(self.clock.now());
-        let oldest = until.millis() - MILLIS_PER_HOUR * i64::from(MOST_HOURS);
-        let weeks = oldest.div_euclid(MILLIS_PER_WEEK) + 1;
-        let since = Timestamp::from_millis(weeks * MILLIS_PER_WEEK);
+        let oldest = until.hour() - i64::from(MOST_HOURS);
+        let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
+        let since = Timestamp::from_millis(week * HOURS_PER_WEEK * MILLIS_PER_HOUR);
         let layout = Layout::of(model);
         let (of, places) = ((model.id(), sources), layout.p_values());
         let rows =

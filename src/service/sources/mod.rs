@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::config::Sources as Settings;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
-use crate::domain::volume::{Assessment, HISTORY_DAYS, Status, assess, hour_of};
+use crate::domain::volume::{Assessment, HISTORY_DAYS, Status, assess};
 use crate::domain::wire::Door;
 use crate::service::ServiceError;
 use crate::service::alerts::{Alerts, Voice};
@@ -75,7 +75,7 @@ impl Sources {
             return;
         }
         let arrived = Arrived { events, first_at: received_at, last_at: received_at };
-        let hour = hour_of(received_at);
+        let hour = received_at.hour();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let of_door = &mut seen[source.door as usize];
         let Some(hours) = of_door.get_mut(source.key_id) else {
