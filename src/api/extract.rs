@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -146,20 +147,35 @@ impl axum::extract::FromRequest<ApiState> for Body {
         state: &ApiState,
     ) -> Result<Self, ApiError> {
         let most = state.max_body_bytes;
-        axum::body::to_bytes(request.into_body(), most).await.map(Self).map_err(|error| {
-            use std::error::Error;
-            let too_large =
-                error.source().is_some_and(<dyn Error>::is::<http_body_util::LengthLimitError>);
-            if too_large {
-                ApiError::too_large(format!("the body is larger than {most} bytes"))
-            } else {
-                ApiError::new(
-                    axum::http::StatusCode::BAD_REQUEST,
-                    "broken-body",
-                    "the body ended early",
-                )
+        let mut body = request.into_body();
+        match Limited::new(&mut body, most).collect().await {
+            Ok(whole) => Ok(Self(whole.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => {
+                linger(body).await;
+                Err(ApiError::too_large(format!("the body is larger than {most} bytes")))
             }
-        })
+            Err(_) => Err(ApiError::new(
+                axum::http::StatusCode::BAD_REQUEST,
+                "broken-body",
+                "the body ended early",
+            )),
+        }
+    }
+}
+
+/// So much of a refused body is read, and thrown away.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Who is still sending when the connection is closed sees it broken, not the
+/// answer.
+async fn linger(mut body: axum::body::Body) {
+    let mut left = LINGER_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let read = frame.data_ref().map_or(0, bytes::Bytes::len);
+        match left.checked_sub(read) {
+            Some(rest) => left = rest,
+            None => return,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ async fn bad_input_is_named_and_survived() {
     let app = TestApp::start_with(&[("http.max_body_bytes", "100000")]).await;
     let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
     let nested = format!("{}1{}", "{\"a\":".repeat(30), "}".repeat(30));
-    let huge = format!(r#"{{"features": {{"recency_days": {}}}}}"#, " ".repeat(200_000));
+    let huge = format!(r#"{{"features": {{"recency_days": {}}}}}"#, " ".repeat(900_000));
     let track = |extra: &str| {
         format!(r#"{{"type":"track","name":"Order Completed","customer_id":"c1"{extra}}}"#)
     };

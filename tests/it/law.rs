@@ -119,9 +119,9 @@ async fn states_are_the_replay_of_what_was_sent() {
     std::fs::set_permissions(&server, open_to_all()).unwrap();
     let postgres = PrivatePostgres::start(&server, &SERVER).await.unwrap();
     let database = postgres.url();
+    let key = Process::key(place.path(), Some(&database));
     let start = || Process::start(place.path(), Some(&database));
     let mut processes = [start(), start(), start()];
-    let key = Process::key(place.path(), Some(&database));
 
     // Each event goes out once to three times, by different writers, in any order.
     let mut draw = Draw(20_170_101);
