@@ -29,13 +29,15 @@
 //!
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its
-//! last commit is on its way. One transaction for all of it: `store::events`
-//! inserts the new ones and locks their customers in key order,
-//! `domain::feature` folds, the [`service::live::Lineup`] scores, the rows are
-//! written, and `store::assignments` records who moved, for `api::changes` to
-//! tell. The shard goes on; `service::durable` brings what was committed to disk,
-//! many commits with one flush, and only then the answer is given. What is
-//! rejected is kept by `service::failed`.
+//! last commit is on its way. One transaction for all of it: customers written
+//! lately are known (`service::intake::cache`), the others are read;
+//! `domain::feature` folds, the [`service::live::Lineup`] scores; one statement
+//! (`store::optimistic`) inserts the new events, writes each row that is still what
+//! was known, all or none, and records who moved, for `api::changes` to tell. Where
+//! somebody else was in the way, `store::events` inserts and locks the customers
+//! first, in key order. The shard goes on; `service::durable` brings what was
+//! committed to disk, many commits with one flush, and only then the answer is
+//! given. What is rejected is kept by `service::failed`.
 //!
 //! **Somebody logs in.** An event may carry a link: two ids are one customer.
 //! What it says is recorded by `store::links`; [`domain::identity`] tells from all

@@ -137,8 +137,8 @@ impl App {
             Exports::new(db.read().clone(), parts::export_settings(&config), Arc::clone(&metrics));
         let watched = config.drift.enabled.then(|| Arc::clone(&drift));
         let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
-        let reassigner = parts::reassigner(&config, db, &live, &clock, &metrics);
-        let rechecker = parts::rechecker(&config, db, &live, &clock, &metrics);
+        let reassigner = parts::reassigner(&config, db, &live, &clock, &intake, &metrics);
+        let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
         let sampler = parts::sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {

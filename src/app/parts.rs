@@ -181,6 +181,7 @@ pub(super) fn reassigner(
     db: &Db,
     live: &Arc<Live>,
     clock: &Clock,
+    intake: &Intake,
     metrics: &Arc<Metrics>,
 ) -> Reassigner {
     Reassigner {
@@ -189,6 +190,7 @@ pub(super) fn reassigner(
         clock: clock.clone(),
         batch_customers: config.reassign.batch_customers,
         pause_ratio: config.reassign.pause_ratio,
+        cache: intake.cache(),
         metrics: Arc::clone(metrics),
     }
 }
@@ -198,6 +200,7 @@ pub(super) fn rechecker(
     db: &Db,
     live: &Arc<Live>,
     clock: &Clock,
+    intake: &Intake,
     metrics: &Arc<Metrics>,
 ) -> Rechecker {
     Rechecker {
@@ -207,6 +210,7 @@ pub(super) fn rechecker(
         batch_customers: config.recheck.batch_customers,
         pause_ratio: config.recheck.pause_ratio,
         period: config.recheck.period,
+        cache: intake.cache(),
         metrics: Arc::clone(metrics),
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
+use crate::service::intake::CustomerCache;
 use crate::service::live::{Lineup, Live};
 use crate::service::rescore::rescore;
 use crate::store::lease::Lease;
@@ -24,6 +25,8 @@ pub struct Reassigner {
     pub batch_customers: usize,
     /// Rest after each batch, as a multiple of what the batch took.
     pub pause_ratio: f64,
+    /// Told of whom this has written.
+    pub cache: Arc<CustomerCache>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -76,6 +79,7 @@ impl Reassigner {
         let locked = customers::lock(&mut tx, &keys).await?;
         let decisions = rescore(&mut tx, lineup, &locked, self.clock.now()).await?;
         tx.commit().await?;
+        self.cache.forget(locked.iter().map(|row| &row.stored.customer));
         decisions.count(&self.metrics.intake.assignments);
         Ok(())
     }

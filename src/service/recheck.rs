@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::history::Decisions;
+use crate::service::intake::CustomerCache;
 use crate::service::live::Live;
 use crate::service::rescore::rescore;
 use crate::store::{Db, customers};
@@ -29,6 +30,8 @@ pub struct Rechecker {
     pub pause_ratio: f64,
     /// Rest once nobody is due any more.
     pub period: Duration,
+    /// Told of whom this has written.
+    pub cache: Arc<CustomerCache>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -67,6 +70,7 @@ impl Rechecker {
         let now = self.clock.now();
         let decisions = rescore(&mut tx, &self.live.snapshot(), &due, now).await?;
         tx.commit().await?;
+        self.cache.forget(due.iter().map(|row| &row.stored.customer));
         self.count(due.len(), decisions);
         Ok(due.len())
     }

@@ -31,6 +31,18 @@ pub struct Assignment {
     pub moved_at: Option<Timestamp>,
 }
 
+impl Assignment {
+    /// What the next one is compared with.
+    pub fn stored(&self) -> Held {
+        Held {
+            generation: self.generation,
+            fallback: self.model.is_none(),
+            segment: self.segment.clone(),
+            moved_at: self.moved_at,
+        }
+    }
+}
+
 /// As much of the assignment before as tells whether a new one is a change, and
 /// may be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +85,10 @@ pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<()
         "insert into assignment_history
              (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
               previous_generation, previous_fallback, previous_segment)
-         select * from unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::boolean[],
-             $5::text[], $6::real[], $7::boolean[], $8::bigint[], $9::boolean[], $10::text[])",
+         select unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::bigint[]),
+                unnest($4::boolean[]), unnest($5::text[]), unnest($6::real[]),
+                unnest($7::boolean[]), unnest($8::bigint[]), unnest($9::boolean[]),
+                unnest($10::text[])",
         &columns.customers as &[&str],
         &columns.times,
         &columns.generations,

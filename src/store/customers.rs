@@ -109,10 +109,11 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
         "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,
                                distance, p_value, confidence, outlier, held, assigned_at,
                                moved_at, recheck_at, updated_at)
-         select *, $15 from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[],
-             $5::boolean[], $6::text[], $7::real[], $8::double precision[], $9::real[],
-             $10::boolean[], $11::boolean[], $12::timestamptz[], $13::timestamptz[],
-             $14::timestamptz[])
+         select unnest($1::text[]), unnest($2::bytea[]), unnest($3::timestamptz[]),
+                unnest($4::bigint[]), unnest($5::boolean[]), unnest($6::text[]),
+                unnest($7::real[]), unnest($8::double precision[]), unnest($9::real[]),
+                unnest($10::boolean[]), unnest($11::boolean[]), unnest($12::timestamptz[]),
+                unnest($13::timestamptz[]), unnest($14::timestamptz[]), $15
          on conflict (customer_id) do nothing",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -148,11 +149,15 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
              distance = new.distance, p_value = new.p_value, confidence = new.confidence,
              outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
              moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $15
-         from unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::bigint[], $5::boolean[],
-                     $6::text[], $7::real[], $8::double precision[], $9::real[], $10::boolean[],
-                     $11::boolean[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[])
-              as new (customer_id, state, last_event_at, generation, fallback, segment, distance,
-                      p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at)
+         from (select unnest($1::text[]) as customer_id, unnest($2::bytea[]) as state,
+                      unnest($3::timestamptz[]) as last_event_at,
+                      unnest($4::bigint[]) as generation, unnest($5::boolean[]) as fallback,
+                      unnest($6::text[]) as segment, unnest($7::real[]) as distance,
+                      unnest($8::double precision[]) as p_value,
+                      unnest($9::real[]) as confidence, unnest($10::boolean[]) as outlier,
+                      unnest($11::boolean[]) as held, unnest($12::timestamptz[]) as assigned_at,
+                      unnest($13::timestamptz[]) as moved_at,
+                      unnest($14::timestamptz[]) as recheck_at) new
          where customer.customer_id = new.customer_id",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -175,7 +180,9 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Rows turned into columns: one array a column is what Postgres takes.
+/// Rows turned into columns: one array a column is what Postgres takes. They are
+/// unnested side by side in `select`: in `from` each would be stored before it is
+/// read.
 pub(in crate::store) struct Columns<'a> {
     pub(in crate::store) customers: Vec<&'a str>,
     pub(in crate::store) states: Vec<Option<&'a [u8]>>,

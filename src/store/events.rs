@@ -58,8 +58,9 @@ pub async fn insert_and_lock(
         r#"with inserted as (
                insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
                                   properties)
-               select * from unnest($1::text[], $2::text[], $3::text[], $4::text[],
-                                    $5::timestamptz[], $6::timestamptz[], $7::jsonb[])
+               select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
+                      unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
+                      unnest($7::jsonb[])
                on conflict (message_id) do nothing
                returning customer_id, message_id
            ), fresh as (
@@ -110,8 +111,8 @@ pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<String>, St
     Ok(sqlx::query_scalar!(
         "insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
                             properties)
-         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
-                              $6::timestamptz[], $7::jsonb[])
+         select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
+                unnest($5::timestamptz[]), unnest($6::timestamptz[]), unnest($7::jsonb[])
          on conflict (message_id) do nothing
          returning message_id",
         &columns.ids as &[&str],

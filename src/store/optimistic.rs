@@ -1,9 +1,9 @@
-//! Intake without locks: customers are read with their versions, and what became
+//! Intake without locks: customers are known with their versions, and what became
 //! of them is written in one statement, all of it or, if anybody else has written
 //! one of them or one of the events meanwhile, none.
 //!
 //! The statement is a transaction of its own, so two round trips do what takes
-//! four with locks. Optimistic concurrency control: Kung and Robinson (1981), *On
+//! four with locks, or one where nobody has to be read. Optimistic concurrency control: Kung and Robinson (1981), *On
 //! optimistic methods for concurrency control*.
 
 use std::collections::HashMap;
@@ -19,8 +19,8 @@ use crate::store::customers::{self, NewRow, customer_key};
 use crate::store::events::{self, Arrived};
 use crate::store::{Db, ReadDb, StoreError, from_sql, to_sql};
 
-/// A customer's row as it was read.
-#[derive(Debug)]
+/// A customer's row as it was read or written.
+#[derive(Debug, Clone)]
 pub struct Seen {
     pub version: Version,
     pub state: Vec<u8>,
@@ -31,10 +31,27 @@ pub struct Seen {
     pub is_merged: bool,
 }
 
-/// Which writing of a row was read: the transaction that wrote it (`xmin`).
-/// Postgres compares such a number with an integer of the same 32 bits.
+/// Which writing of a row it is. One number in four thousand million is used
+/// again, or one that was lost with a server: hence by which server, and hence a
+/// writing may be relied on once it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version(i32);
+pub struct Version {
+    /// The transaction that wrote the row (`xmin`). Postgres compares such a
+    /// number with an integer of the same 32 bits.
+    transaction: i32,
+    /// When the server was started that knows of it.
+    server: DateTime<Utc>,
+}
+
+impl Version {
+    fn of(transaction: i64, server: DateTime<Utc>) -> Result<Self, StoreError> {
+        let transaction = u32::try_from(transaction).map_err(|why| StoreError::Corrupt {
+            what: "transaction number",
+            why: why.to_string(),
+        })?;
+        Ok(Self { transaction: transaction.cast_signed(), server })
+    }
+}
 
 /// The rows of those customers that have one.
 pub async fn read(
@@ -44,7 +61,8 @@ pub async fn read(
     let ids: Vec<&str> = customers.iter().map(|customer| customer.as_str()).collect();
     let rows = sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
-                  merged_into is not null as "is_merged!", xmin::text::bigint as "version!"
+                  merged_into is not null as "is_merged!", xmin::text::bigint as "version!",
+                  pg_postmaster_start_time() as "server!"
            from customer where customer_id = any($1)"#,
         &ids as &[&str],
     )
@@ -52,12 +70,8 @@ pub async fn read(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let version = u32::try_from(row.version).map_err(|why| StoreError::Corrupt {
-                what: "transaction number",
-                why: why.to_string(),
-            })?;
             let seen = Seen {
-                version: Version(version.cast_signed()),
+                version: Version::of(row.version, row.server)?,
                 state: row.state,
                 held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
@@ -68,6 +82,16 @@ pub async fn read(
         .collect()
 }
 
+/// Which all of them know from; `None` where no row is known.
+fn the_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let mut servers = versions.iter().flatten().map(|version| version.server);
+    let first = servers.next();
+    if servers.any(|server| Some(server) != first) {
+        return Err(StoreError::Lost("rows are known from different servers".into()));
+    }
+    Ok(first)
+}
+
 /// What became of the customers of some events.
 #[derive(Debug)]
 pub struct Written<'a> {
@@ -75,7 +99,7 @@ pub struct Written<'a> {
     pub events: &'a [&'a Arrived],
     /// Sorted by customer.
     pub rows: Vec<NewRow<'a>>,
-    /// Of each row as it was read; `None`: there was none.
+    /// Of each row as it is known; `None`: there is none.
     pub versions: Vec<Option<Version>>,
     /// Of some of the customers.
     pub changes: Vec<NewChange<'a>>,
@@ -83,30 +107,36 @@ pub struct Written<'a> {
 
 /// Commits together: the new events, the states they change, where their
 /// customers stand, and the history of who moved. It may not be on disk yet when
-/// this returns ([`Db::flush`]). Lost, with nothing done, when an event was there
-/// before or a row is not what was read.
-pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(), StoreError> {
+/// this returns ([`Db::flush`]). Returns the version of every row. With nothing done:
+/// in conflict when an event was there before (to look first would cost every event
+/// a search), lost when a row is not what it was known to be.
+pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<Version, StoreError> {
+    let server = the_server(&written.versions)?;
     let events = events::Columns::of(written.events);
     let rows = customers::Columns::of(&written.rows);
-    let versions: Vec<Option<i32>> = written.versions.iter().map(|v| v.map(|v| v.0)).collect();
+    let versions: Vec<Option<i32>> =
+        written.versions.iter().map(|version| version.map(|v| v.transaction)).collect();
     let changes = assignments::Columns::of(&written.changes);
     // The events are in before the first customer is waited for: one order for
     // everyone, so that two of these do not wait in a circle.
-    sqlx::query_scalar!(
+    let by = sqlx::query!(
         r#"with inserted as (
                insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
                                   properties)
-               select * from unnest($1::text[], $2::text[], $3::text[], $4::text[],
-                                    $5::timestamptz[], $6::timestamptz[], $7::jsonb[])
+               select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
+                      unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
+                      unnest($7::jsonb[])
                returning 1
            ), new as (
-               select * from unnest($8::text[], $9::bytea[], $10::timestamptz[], $11::bigint[],
-                   $12::boolean[], $13::text[], $14::real[], $15::double precision[],
-                   $16::real[], $17::boolean[], $18::boolean[], $19::timestamptz[],
-                   $20::timestamptz[], $21::timestamptz[], $22::integer[])
-               as new (customer_id, state, last_event_at, generation, fallback, segment, distance,
-                       p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at,
-                       version)
+               select unnest($8::text[]) as customer_id, unnest($9::bytea[]) as state,
+                      unnest($10::timestamptz[]) as last_event_at,
+                      unnest($11::bigint[]) as generation, unnest($12::boolean[]) as fallback,
+                      unnest($13::text[]) as segment, unnest($14::real[]) as distance,
+                      unnest($15::double precision[]) as p_value,
+                      unnest($16::real[]) as confidence, unnest($17::boolean[]) as outlier,
+                      unnest($18::boolean[]) as held, unnest($19::timestamptz[]) as assigned_at,
+                      unnest($20::timestamptz[]) as moved_at,
+                      unnest($21::timestamptz[]) as recheck_at, unnest($22::integer[]) as version
                where (select count(*) from inserted) = cardinality($1)
            ), updated as (
                update customer set
@@ -131,13 +161,16 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(),
                insert into assignment_history
                    (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
                     previous_generation, previous_fallback, previous_segment)
-               select * from unnest($24::text[], $25::timestamptz[], $26::bigint[],
-                   $27::boolean[], $28::text[], $29::real[], $30::boolean[], $31::bigint[],
-                   $32::boolean[], $33::text[])
+               select unnest($24::text[]), unnest($25::timestamptz[]), unnest($26::bigint[]),
+                      unnest($27::boolean[]), unnest($28::text[]), unnest($29::real[]),
+                      unnest($30::boolean[]), unnest($31::bigint[]), unnest($32::boolean[]),
+                      unnest($33::text[])
            )
            select all_or_none(
                (select count(*) from updated) + (select count(*) from added) = cardinality($8)
-           ) as "done!""#,
+               and coalesce(pg_postmaster_start_time() = $34, true)
+           ) as "done!", pg_current_xact_id()::xid::text::bigint as "transaction!",
+           pg_postmaster_start_time() as "server!""#,
         &events.ids as &[&str],
         &events.customers as &[&str],
         &events.kinds as &[&str],
@@ -171,13 +204,9 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<(),
         &changes.old_generations as &[Option<i64>],
         &changes.old_fallbacks as &[Option<bool>],
         &changes.old_segments as &[Option<&str>],
+        server,
     )
     .fetch_one(&db.deferred)
-    .await
-    .map_err(|error| match error.into() {
-        // Looking first whether a key is there would cost every event a search.
-        StoreError::Conflict { constraint } => StoreError::Lost(format!("{constraint} is there")),
-        other => other,
-    })?;
-    Ok(())
+    .await?;
+    Version::of(by.transaction, by.server)
 }

@@ -1,9 +1,9 @@
 //! Events on their way in.
 
-use prometheus::{Histogram, IntCounter, Registry};
+use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
 use super::Counters;
-use super::labels::{Decision, Failed, Link, Outcome, Part, Way};
+use super::labels::{Decision, Failed, Known, Link, Outcome, Part, Way};
 
 /// 1-2-5 steps up to the largest default batch: is the batch full or does the
 /// load not fill it?
@@ -20,6 +20,10 @@ pub struct Intake {
     pub rejected: Counters<Part>,
     pub failed: Counters<Failed>,
     pub commits: Counters<Way>,
+    /// Customers of commits without locks.
+    pub known: Counters<Known>,
+    /// Held of customers that need not be read again.
+    pub cache_bytes: IntGauge,
     /// Events per transaction.
     pub batch_events: Histogram,
     /// Time of one transaction, in seconds, from begin to commit.
@@ -52,6 +56,16 @@ impl Intake {
                 registry,
                 "segmentd_intake_commits_total",
                 "Transactions of intake: in one statement, with locks, following links.",
+            )?,
+            known: Counters::new(
+                registry,
+                "segmentd_intake_customers_total",
+                "Customers of commits without locks: known from the cache, from the cache in vain, read.",
+            )?,
+            cache_bytes: super::gauge(
+                registry,
+                "segmentd_intake_cache_bytes",
+                "Memory taken by customers whose next events need not read them.",
             )?,
             batch_events: super::histogram(
                 registry,

@@ -89,6 +89,17 @@ label! {
 }
 
 label! {
+    /// How a commit of events knew a customer.
+    Known("known") {
+        Cached = "cached",
+        /// From the cache, but somebody else had written the customer since, or
+        /// another one of the commit.
+        Stale = "stale",
+        Read = "read",
+    }
+}
+
+label! {
     /// Which part of an event was refused. A property's own name never: senders
     /// choose it.
     Part("field") {

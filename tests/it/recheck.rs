@@ -61,6 +61,7 @@ impl Simulation {
             batch_customers: 50,
             pause_ratio: 0.0,
             period: Duration::MAX,
+            cache: app.app.intake.cache(),
             metrics: Arc::clone(&app.app.metrics),
         };
         Self { customers: states.collect(), app, clock: handle, rechecker }
@@ -260,7 +261,7 @@ async fn ninety_quiet_days_under_the_rules() {
 async fn two_who_sweep_share_the_work() {
     let simulation = Simulation::start(200, &[]).await;
     simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
-    let Rechecker { db, live, clock, batch_customers, pause_ratio, period, metrics } =
+    let Rechecker { db, live, clock, batch_customers, pause_ratio, period, cache, metrics } =
         &simulation.rechecker;
     let other = Rechecker {
         db: db.clone(),
@@ -269,6 +270,7 @@ async fn two_who_sweep_share_the_work() {
         batch_customers: batch_customers / 5,
         pause_ratio: *pause_ratio,
         period: *period,
+        cache: Arc::clone(cache),
         metrics: Arc::clone(metrics),
     };
     let (one, two) = tokio::join!(simulation.rechecker.run(), other.run());

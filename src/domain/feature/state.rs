@@ -17,6 +17,8 @@ use crate::domain::time::Timestamp;
 /// The first byte of every stored state. A new layout takes a new number.
 const FORMAT_VERSION: u8 = 2;
 /// Bytes of the feature set's id that follow it.
+/// Most states are smaller: a vector that need not grow is half the work.
+const USUAL_BYTES: usize = 256;
 const TAG_BYTES: usize = 8;
 
 /// Why stored bytes are no state of this feature set. Either way the state can
@@ -132,7 +134,8 @@ impl CustomerState {
     pub fn to_bytes(&self, set: &FeatureSet) -> Vec<u8> {
         // Serialising plain data into a growing vector cannot fail; were it to,
         // no bytes at all read back as corrupt and the state is rebuilt.
-        postcard::to_allocvec(&(FORMAT_VERSION, set.layout_tag(), self)).unwrap_or_default()
+        let state = (FORMAT_VERSION, set.layout_tag(), self);
+        postcard::to_extend(&state, Vec::with_capacity(USUAL_BYTES)).unwrap_or_default()
     }
 
     /// Reads what [`Self::to_bytes`] wrote under the same feature set.

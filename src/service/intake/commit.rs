@@ -18,6 +18,7 @@ use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
+use crate::store::optimistic::{Seen, Version};
 use crate::store::{StoreError, Tx, events};
 use crate::telemetry::labels::Way;
 
@@ -28,25 +29,33 @@ pub(super) struct Committed {
     pub(super) standings: Vec<Option<Arc<Assignment>>>,
     /// Whose event it is, where that is not the id that it came under.
     pub(super) elsewhere: HashMap<usize, CustomerKey>,
+    /// The customers as they are stored now, once that is on disk.
+    pub(super) known: Vec<(CustomerKey, Seen)>,
 }
 
 impl Committed {
     /// All of `events` were duplicates.
     pub(super) fn nothing(events: usize) -> Self {
-        Self { standings: vec![None; events], elsewhere: HashMap::new() }
+        Self { standings: vec![None; events], elsewhere: HashMap::new(), known: Vec::new() }
     }
 
-    pub(super) fn of(all: &[Arrived], folded: Vec<Folded>) -> Self {
+    pub(super) fn of(all: &[Arrived], folded: &[Folded]) -> Self {
         let mut committed = Self::nothing(all.len());
         for customer in folded {
-            for index in customer.events {
-                committed.standings[index] = Some(Arc::clone(&customer.assignment));
-                if all[index].event.customer != customer.customer {
-                    committed.elsewhere.insert(index, customer.customer.clone());
+            for index in &customer.events {
+                committed.standings[*index] = Some(Arc::clone(&customer.assignment));
+                if all[*index].event.customer != customer.customer {
+                    committed.elsewhere.insert(*index, customer.customer.clone());
                 }
             }
         }
         committed
+    }
+
+    /// As [`Self::of`], where one statement wrote all rows.
+    pub(super) fn without_locks(all: &[Arrived], folded: Vec<Folded>, version: Version) -> Self {
+        let committed = Self::of(all, &folded);
+        Self { known: folded.into_iter().map(|folded| folded.seen(version)).collect(), ..committed }
     }
 
     /// The customers of the new events, one each.
@@ -78,6 +87,9 @@ pub(super) async fn commit(core: &Core, events: &[Arrived]) -> Result<Committed,
             Err(error) => attempts.end_with(error)?,
         }
     };
+    if way != Way::LockFree {
+        core.cache.forget(committed.answered(events));
+    }
     core.shadows.offer(committed.answered(events));
     core.metrics.intake.commits.add(way, 1);
     core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -134,7 +146,7 @@ async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Committed>, Stor
     tx.commit().await?;
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
-    Ok(Some(Committed::of(all, folded)))
+    Ok(Some(Committed::of(all, &folded)))
 }
 
 /// Folds new events in; `tally` counts the scores. States that this feature set
@@ -147,7 +159,7 @@ pub(super) async fn fold<'l>(
     work: Vec<Fold>,
 ) -> Result<Vec<Folded>, StoreError> {
     let now = core.clock.now();
-    let (mut folded, unreadable) = Fold::all(work, all, lineup, tally, now);
+    let (mut folded, unreadable) = Fold::all(work, all, lineup, tally, now).await;
     if !unreadable.is_empty() {
         tracing::debug!(customers = unreadable.len(), "states rebuilt from events");
         let mut again = Vec::with_capacity(unreadable.len());
@@ -155,7 +167,7 @@ pub(super) async fn fold<'l>(
             let state = rebuild::state(tx, &lineup.features, &fold.customer).await?;
             again.push(Fold { base: Base::Rebuilt(state), ..fold });
         }
-        folded.extend(Fold::all(again, all, lineup, tally, now).0);
+        folded.extend(Fold::all(again, all, lineup, tally, now).await.0);
     }
     Ok(folded)
 }

@@ -13,6 +13,7 @@ use crate::service::scoring::{self, CUSTOMERS_IN_PLACE};
 use crate::store::assignments::{Assignment, Held, NewChange};
 use crate::store::customers::NewRow;
 use crate::store::events::Arrived;
+use crate::store::optimistic::{Seen, Version};
 
 /// Events read back that take as long as a customer.
 const EVENTS_A_CUSTOMER: usize = 2;
@@ -58,29 +59,36 @@ pub(super) struct Folded {
 impl Fold {
     /// Carries out `work`, in order; `tally` counts the scores. Comes back without
     /// having been carried out: what has a state that this feature set cannot read.
-    pub(super) fn all<'l>(
+    pub(super) async fn all<'l>(
         work: Vec<Self>,
         all: &[Arrived],
         lineup: &'l Lineup,
         tally: &mut Tally<'l>,
         now: Timestamp,
     ) -> (Vec<Folded>, Vec<Self>) {
-        let read_back: usize = work.iter().map(|fold| fold.gained.len()).sum();
-        let in_place = work.len() + read_back / EVENTS_A_CUSTOMER <= CUSTOMERS_IN_PLACE;
-        let fold = || {
-            let mut scratch = Scratch::default();
-            let (mut folded, mut unreadable) = (Vec::with_capacity(work.len()), Vec::new());
-            for fold in work {
-                match fold.state(all, lineup) {
-                    Some(state) => {
-                        folded.push(fold.score(&state, (lineup, &mut *tally), &mut scratch, now));
-                    }
-                    None => unreadable.push(fold),
-                }
+        let mut scratch = Scratch::default();
+        let (mut folded, mut unreadable) = (Vec::with_capacity(work.len()), Vec::new());
+        let mut since_a_rest = 0;
+        for fold in work {
+            let cost = 1 + fold.gained.len() / EVENTS_A_CUSTOMER;
+            since_a_rest += cost;
+            if since_a_rest > CUSTOMERS_IN_PLACE {
+                since_a_rest = cost;
+                tokio::task::yield_now().await;
             }
-            (folded, unreadable)
-        };
-        if in_place { fold() } else { tokio::task::block_in_place(fold) }
+            let carry_out = || match fold.state(all, lineup) {
+                Some(state) => {
+                    folded.push(fold.score(&state, (lineup, &mut *tally), &mut scratch, now));
+                }
+                None => unreadable.push(fold),
+            };
+            if cost <= CUSTOMERS_IN_PLACE {
+                carry_out();
+            } else {
+                tokio::task::block_in_place(carry_out);
+            }
+        }
+        (folded, unreadable)
     }
 
     fn state(&self, all: &[Arrived], lineup: &Lineup) -> Option<CustomerState> {
@@ -137,6 +145,18 @@ impl Folded {
             assignment: &self.assignment,
             recheck_at: self.recheck_at,
         }
+    }
+
+    /// Once it has been written, as this version of the customer's row.
+    pub(super) fn seen(self, version: Version) -> (CustomerKey, Seen) {
+        let seen = Seen {
+            version,
+            state: self.state,
+            held: Some(self.assignment.stored()),
+            recheck_at: self.recheck_at,
+            is_merged: false,
+        };
+        (self.customer, seen)
     }
 
     pub(super) fn change(&self) -> NewChange<'_> {

@@ -5,10 +5,11 @@
 //! committed next. So an idle service answers after one small transaction, a
 //! loaded one works in large ones, and no two transactions of it ever meet at a
 //! customer, which is why they take no locks as long as no other process is in the
-//! way. The disk is waited for beside that, once for all that was committed
+//! way, and need not read whom they wrote before. The disk is waited for beside that, once for all that was committed
 //! meanwhile. A strict request has a transaction of its own beside them; ids, then
 //! customers, are taken in order everywhere, so nobody waits in a circle.
 
+mod cache;
 mod commit;
 mod fold;
 mod hear;
@@ -16,6 +17,7 @@ mod optimistic;
 mod regroup;
 mod replay;
 mod shard;
+mod trust;
 mod unlink;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -42,11 +44,12 @@ use crate::store::events::Arrived;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
+pub use cache::CustomerCache;
 use hear::Markers;
-use optimistic::Trust;
 pub use replay::{Replayed, Which};
 pub use shard::Worker;
 use shard::{Shards, Verdict};
+use trust::Trust;
 pub use unlink::Unlinked;
 
 /// What a caller who finds the queue full is told: a commit takes milliseconds,
@@ -85,6 +88,8 @@ pub struct Settings {
     pub max_batch_events: usize,
     /// Events waiting for their commit, at most.
     pub max_waiting_events: usize,
+    /// Of customers that need not be read again.
+    pub cache_bytes: u64,
 }
 
 impl From<&config::Intake> for Settings {
@@ -98,6 +103,7 @@ impl From<&config::Intake> for Settings {
             shards: intake.shards,
             max_batch_events: intake.max_batch_events,
             max_waiting_events: intake.max_waiting_events,
+            cache_bytes: intake.cache_bytes,
         }
     }
 }
@@ -113,6 +119,8 @@ pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) metrics: Arc<Metrics>,
     pub(in crate::service::intake) max_batch_events: usize,
     pub(in crate::service::intake) markers: Markers,
+    pub(in crate::service::intake) cache: Arc<CustomerCache>,
+    /// In commits without locks.
     pub(in crate::service::intake) trust: Trust,
 }
 
@@ -139,7 +147,7 @@ impl Intake {
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
         let max_batch_events = settings.max_batch_events;
-        let (markers, trust) = (Markers::default(), Trust::default());
+        let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
         let core = Arc::new(Core {
             db,
             durability,
@@ -148,12 +156,18 @@ impl Intake {
             clock,
             metrics,
             max_batch_events,
-            markers,
-            trust,
+            markers: Markers::default(),
+            cache,
+            trust: Trust::new(optimistic::LOSS),
         });
         let (shards, workers) = shard::new(&core, settings.shards);
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
         (Self { core, failed, settings, shards, room }, workers)
+    }
+
+    /// To be told of customers whom somebody else in this process has written.
+    pub fn cache(&self) -> Arc<CustomerCache> {
+        Arc::clone(&self.core.cache)
     }
 
     pub fn now(&self) -> Timestamp {

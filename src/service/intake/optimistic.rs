@@ -1,11 +1,11 @@
 //! Commits that take no locks, as long as nobody is in the way.
 //!
 //! Within a process a customer has one shard, so a race is lost only to another
-//! replica, to a sweep, or to an event sent again. Then the commit is made with
-//! locks instead; where that happens often, locks are cheaper from the start.
+//! replica, to a sweep, or to an event sent again. Customers known from the cache
+//! are read then; if it is lost again, the commit is made with locks. Where that
+//! happens often, locks are cheaper from the start.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
@@ -16,32 +16,10 @@ use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::observe::Tally;
 use crate::store::StoreError;
 use crate::store::events::Arrived;
-use crate::store::optimistic::{self, Written};
+use crate::store::optimistic::{self, Seen, Written};
 
-/// A lost race costs about as much as these many won ones gain…
-const LOSS: i32 = 8;
-/// …and this many of them are forgotten at once.
-const MOST: i32 = 4 * LOSS;
-
-/// Whether races have been won lately.
-#[derive(Debug, Default)]
-pub(super) struct Trust(AtomicI32);
-
-impl Trust {
-    fn is_there(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= 0
-    }
-
-    fn grow(&self) {
-        let grown = self.0.load(Ordering::Relaxed).saturating_add(1);
-        self.0.store(grown.min(MOST), Ordering::Relaxed);
-    }
-
-    fn lose(&self) {
-        let left = self.0.load(Ordering::Relaxed).saturating_sub(LOSS);
-        self.0.store(left.max(-MOST), Ordering::Relaxed);
-    }
-}
+/// A lost race costs about as much as so many won ones gain.
+pub(super) const LOSS: i32 = 8;
 
 /// `None`, with nothing done: it takes locks.
 pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Committed>, StoreError> {
@@ -49,6 +27,34 @@ pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Commi
         core.trust.grow();
         return Ok(None);
     }
+    loop {
+        match once(core, all).await? {
+            Race::Won(committed) => {
+                core.trust.grow();
+                return Ok(Some(committed));
+            }
+            // What was known of these customers is forgotten by now: they are read.
+            Race::Lost { cached } if cached > 0 => core.cache.lost(cached),
+            Race::Lost { .. } => {
+                core.trust.lose();
+                return Ok(None);
+            }
+            Race::NotRun => return Ok(None),
+        }
+    }
+}
+
+enum Race {
+    Won(Committed),
+    /// So many customers were known from the cache, not read.
+    Lost {
+        cached: usize,
+    },
+    /// It takes locks.
+    NotRun,
+}
+
+async fn once(core: &Core, all: &[Arrived]) -> Result<Race, StoreError> {
     let lineup = core.live.snapshot();
     let now = core.clock.now();
     let by_id = commit::by_id(all);
@@ -57,13 +63,15 @@ pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Commi
         events_of.entry(&all[*index].event.customer).or_default().push(*index);
     }
     let customers: Vec<&CustomerKey> = events_of.keys().copied().collect();
-    let mut seen = optimistic::read(core.db.read(), &customers).await?;
-    if seen.values().any(|seen| seen.is_merged) {
-        return Ok(None);
+    let mut known = core.cache.take(&customers);
+    let cached = known.iter().flatten().count();
+    read(core, &customers, &mut known).await?;
+    if known.iter().flatten().any(|seen| seen.is_merged) {
+        return Ok(Race::NotRun);
     }
-    let versions = customers.iter().map(|id| seen.get(*id).map(|seen| seen.version)).collect();
-    let work = events_of.into_iter().map(|(customer, events)| {
-        let (base, held, recheck_at) = match seen.remove(customer) {
+    let versions = known.iter().map(|seen| seen.as_ref().map(|seen| seen.version)).collect();
+    let work = events_of.into_iter().zip(known).map(|((customer, events), seen)| {
+        let (base, held, recheck_at) = match seen {
             Some(seen) => (Base::Stored(seen.state), seen.held, seen.recheck_at),
             None => (Base::New, None, None),
         };
@@ -71,27 +79,50 @@ pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Commi
         Fold { customer, events, gained: Vec::new(), base, held, recheck_at }
     });
     let mut tally = Tally::of(Source::Events);
-    let (folded, unreadable) = Fold::all(work.collect(), all, &lineup, &mut tally, now);
+    let (folded, unreadable) = Fold::all(work.collect(), all, &lineup, &mut tally, now).await;
     let Some((changes, decisions)) = history::changes(folded.iter().map(Folded::change)) else {
-        return Ok(None);
+        return Ok(Race::NotRun);
     };
     if !unreadable.is_empty() {
-        return Ok(None);
+        return Ok(Race::NotRun);
     }
     let events: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
     let rows = folded.iter().map(Folded::row).collect();
     let written = Written { events: &events, rows, versions, changes };
-    match optimistic::write(&core.db, &written, now).await {
-        Ok(()) => {}
+    let version = match optimistic::write(&core.db, &written, now).await {
+        Ok(version) => version,
         Err(StoreError::Lost(why)) => {
-            tracing::debug!(%why, "a commit takes locks");
-            core.trust.lose();
-            return Ok(None);
+            tracing::debug!(%why, cached, "a commit without locks was lost");
+            return Ok(Race::Lost { cached });
+        }
+        Err(StoreError::Conflict { constraint }) => {
+            tracing::debug!(constraint, "an event of a commit without locks was sent again");
+            return Ok(Race::Lost { cached: 0 });
         }
         Err(error) => return Err(error),
-    }
-    core.trust.grow();
+    };
+    core.cache.won(cached, customers.len());
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
-    Ok(Some(Committed::of(all, folded)))
+    Ok(Race::Won(Committed::without_locks(all, folded, version)))
+}
+
+/// Reads those of the customers who are not known.
+async fn read(
+    core: &Core,
+    customers: &[&CustomerKey],
+    known: &mut [Option<Seen>],
+) -> Result<(), StoreError> {
+    let unknown = customers.iter().zip(&*known).filter(|(_, seen)| seen.is_none());
+    let unknown: Vec<&CustomerKey> = unknown.map(|(customer, _)| *customer).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut read = optimistic::read(core.db.read(), &unknown).await?;
+    for (customer, seen) in customers.iter().zip(known) {
+        if seen.is_none() {
+            *seen = read.remove(*customer);
+        }
+    }
+    Ok(())
 }

@@ -59,7 +59,7 @@ pub(super) async fn attempt(
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     heard.count(&core.metrics.intake.links);
-    Ok(Committed::of(all, folded))
+    Ok(Committed::of(all, &folded))
 }
 
 /// Folds the `new` ones of `all` events into the customers whose they are, once

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::mem;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +21,7 @@ use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
 
 /// With so many events a transaction beside another is worth its while.
-const ENOUGH_EVENTS: usize = 64;
+const ENOUGH_EVENTS: usize = 32;
 
 /// One event after its commit; without a standing it had been counted before.
 #[derive(Debug)]
@@ -210,14 +211,20 @@ impl Worker {
         let sizes: Vec<usize> = events.iter().map(Vec::len).collect();
         let all: Vec<Arrived> = events.into_iter().flatten().collect();
         match commit(&self.core, &all).await {
-            Ok(committed) => self.core.durability.then(move |flushed| {
-                let mut verdicts = verdicts(all, committed);
-                for (size, answer) in sizes.into_iter().zip(answers) {
-                    let own: Vec<Verdict> = verdicts.by_ref().take(size).collect();
-                    // A caller who has hung up does not wait for its verdicts.
-                    let _ = answer.send(flushed.clone().map(|()| own).map_err(Into::into));
-                }
-            }),
+            Ok(mut committed) => {
+                let cache = Arc::clone(&self.core.cache);
+                self.core.durability.then(move |flushed| {
+                    if flushed.is_ok() {
+                        cache.put(mem::take(&mut committed.known));
+                    }
+                    let mut verdicts = verdicts(all, committed);
+                    for (size, answer) in sizes.into_iter().zip(answers) {
+                        let own: Vec<Verdict> = verdicts.by_ref().take(size).collect();
+                        // A caller who has hung up does not wait for its verdicts.
+                        let _ = answer.send(flushed.clone().map(|()| own).map_err(Into::into));
+                    }
+                });
+            }
             Err(ServiceError::Unavailable(why)) => {
                 let why = Shared(why.into());
                 for answer in answers {
@@ -251,7 +258,7 @@ pub(super) fn verdicts(
     events: Vec<Arrived>,
     committed: Committed,
 ) -> impl Iterator<Item = Verdict> {
-    let Committed { standings, mut elsewhere } = committed;
+    let Committed { standings, mut elsewhere, .. } = committed;
     events.into_iter().zip(standings).enumerate().map(
         move |(place, (Arrived { mut event, .. }, standing))| {
             if let Some(customer) = elsewhere.remove(&place) {

@@ -1,0 +1,36 @@
+//! Whether a way that may fail has paid lately.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Counts what was gained and lost by a way. After a loss too many it is left
+/// alone for as many turns as make up for that.
+#[derive(Debug)]
+pub(super) struct Trust {
+    level: AtomicI32,
+    /// A failure costs about as much as so many successes gain…
+    loss: i32,
+}
+
+/// …and this many of them are forgotten at once.
+const MOST_LOSSES: i32 = 4;
+
+impl Trust {
+    pub(super) const fn new(loss: i32) -> Self {
+        Self { level: AtomicI32::new(0), loss }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.level.load(Ordering::Relaxed) >= 0
+    }
+
+    /// A success, or a turn without.
+    pub(super) fn grow(&self) {
+        let grown = self.level.load(Ordering::Relaxed).saturating_add(1);
+        self.level.store(grown.min(MOST_LOSSES * self.loss), Ordering::Relaxed);
+    }
+
+    pub(super) fn lose(&self) {
+        let left = self.level.load(Ordering::Relaxed).saturating_sub(self.loss);
+        self.level.store(left.max(-MOST_LOSSES * self.loss), Ordering::Relaxed);
+    }
+}
