@@ -122,7 +122,7 @@ impl App {
         let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&config, db, &clock, &metrics);
-        let (durability, flusher) = Durability::new(db.clone(), Arc::clone(&metrics));
+        let (durability, flusher) = Durability::new(db.flusher().await?, Arc::clone(&metrics));
         let (intake, intake_workers) =
             parts::intake(&config, &registry, &durability, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);

@@ -14,7 +14,7 @@ pub struct Intake {
     /// Events waiting for their commit.
     pub max_waiting_events: usize,
     /// Of customers that need not be read again.
-    pub cache_bytes: u64,
+    pub cache_bytes: usize,
     /// How far ahead of the clock an event may be dated.
     pub max_future: Duration,
     /// Deepest nesting of properties.

@@ -3,17 +3,27 @@
 //! A deferred commit (`Db::begin_deferred`) can be seen before it is on disk, so
 //! that the next transaction need not wait for it. Whoever tells the world of it
 //! waits here first. One flush at a time covers everything that could be seen
-//! when it began: the slower the disk, the more each flush carries.
+//! when it began: the slower the disk, the more each flush carries. When the
+//! connection of the flushes is lost, so may be what waits for one: that is told,
+//! even if the next flush would go well.
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
 use crate::service::ServiceError;
-use crate::store::{Db, StoreError};
+use crate::store::StoreError;
+use crate::store::flush::Flusher;
 use crate::telemetry::Metrics;
+
+/// A lost connection is noticed before anybody waits for it; networks also forget
+/// connections that are idle for minutes.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+const CONNECT_EVERY: Duration = Duration::from_millis(100);
 
 /// What is done once it is certain, or once it is known that it is not.
 type Then = Box<dyn FnOnce(Result<(), Unflushed>) + Send>;
@@ -41,7 +51,7 @@ pub struct Durability {
 /// What flushes.
 pub struct Worker {
     waiting: mpsc::UnboundedReceiver<Then>,
-    db: Db,
+    flusher: Flusher,
     metrics: Arc<Metrics>,
 }
 
@@ -53,9 +63,9 @@ impl std::fmt::Debug for Worker {
 
 impl Durability {
     /// The worker must be run for as long as anybody may wait.
-    pub fn new(db: Db, metrics: Arc<Metrics>) -> (Self, Worker) {
+    pub fn new(flusher: Flusher, metrics: Arc<Metrics>) -> (Self, Worker) {
         let (sender, waiting) = mpsc::unbounded_channel();
-        (Self { waiting: sender }, Worker { waiting, db, metrics })
+        (Self { waiting: sender }, Worker { waiting, flusher, metrics })
     }
 
     /// Does `then` once everything that can be seen now is on disk; drops it
@@ -81,22 +91,57 @@ impl Worker {
     pub async fn run(mut self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
+            if !self.flusher.is_connected() {
+                tokio::select! {
+                    () = self.connect() => continue,
+                    () = &mut stopped => return,
+                }
+            }
             let first = tokio::select! {
                 biased;
-                first = self.waiting.recv() => first,
+                first = timeout(CHECK_EVERY, self.waiting.recv()) => first,
                 () = &mut stopped => return,
             };
-            let Some(first) = first else { return };
-            let mut covered = vec![first];
-            while let Ok(next) = self.waiting.try_recv() {
-                covered.push(next);
-            }
-            let timer = self.metrics.intake.flush_seconds.start_timer();
-            let flushed = self.db.flush().await.map_err(|error| Unflushed(Arc::new(error)));
-            timer.observe_duration();
-            for then in covered {
-                then(flushed.clone());
+            match first {
+                Ok(Some(first)) => self.flush(first).await,
+                Ok(None) => return,
+                Err(_) => {
+                    if let Err(error) = self.flusher.check().await {
+                        tracing::warn!(%error, "the connection of the flushes is lost");
+                    }
+                }
             }
         }
+    }
+
+    /// Covers `first` and whatever waits beside it.
+    async fn flush(&mut self, first: Then) {
+        let mut covered = vec![first];
+        covered.extend(self.all_waiting());
+        let timer = self.metrics.intake.flush_seconds.start_timer();
+        let flushed = self.flusher.flush().await.map_err(|error| Unflushed(Arc::new(error)));
+        timer.observe_duration();
+        for then in covered {
+            then(flushed.clone());
+        }
+    }
+
+    /// Who waits was committed before, or may have been.
+    async fn connect(&mut self) {
+        let lost = match self.flusher.connect().await {
+            Ok(()) => Flusher::lost(),
+            Err(error) => {
+                sleep(CONNECT_EVERY).await;
+                error
+            }
+        };
+        let lost = Unflushed(Arc::new(lost));
+        for then in self.all_waiting() {
+            then(Err(lost.clone()));
+        }
+    }
+
+    fn all_waiting(&mut self) -> Vec<Then> {
+        std::iter::from_fn(|| self.waiting.try_recv().ok()).collect()
     }
 }

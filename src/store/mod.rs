@@ -22,6 +22,7 @@ pub mod events;
 pub mod export;
 pub mod failed;
 pub mod features;
+pub mod flush;
 pub mod identity;
 pub mod keys;
 pub mod lease;
@@ -71,21 +72,9 @@ impl Db {
     }
 
     /// A transaction whose commit returns before it is on disk, where a crash of
-    /// Postgres would lose it. Nobody is to be told of it before [`Db::flush`].
+    /// Postgres would lose it. Nobody is to be told of it before [`flush::Flusher`].
     pub async fn begin_deferred(&self) -> Result<Tx, StoreError> {
         Ok(Tx { inner: self.deferred.begin().await? })
-    }
-
-    /// Returns once everything is on disk that could be seen when it was called:
-    /// the log is written in order, so one commit that waits for the disk takes
-    /// along all before it.
-    pub async fn flush(&self) -> Result<(), StoreError> {
-        sqlx::query_scalar!(
-            r#"select pg_logical_emit_message(true, 'segmentd', '')::text as "at!""#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(())
     }
 
     pub fn read(&self) -> &ReadDb {

@@ -31,9 +31,10 @@ pub struct Seen {
     pub is_merged: bool,
 }
 
-/// Which writing of a row it is. One number in four thousand million is used
-/// again, or one that was lost with a server: hence by which server, and hence a
-/// writing may be relied on once it is on disk.
+/// Which writing of a row it is. Postgres uses the numbers of transactions again:
+/// after four thousand million of them, and those that a crash or a failover has
+/// lost. So the server is part of it, and it is to be kept for later only once what
+/// it names is on disk ([`crate::store::flush`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     /// The transaction that wrote the row (`xmin`). Postgres compares such a
@@ -107,7 +108,7 @@ pub struct Written<'a> {
 
 /// Commits together: the new events, the states they change, where their
 /// customers stand, and the history of who moved. It may not be on disk yet when
-/// this returns ([`Db::flush`]). Returns the version of every row. With nothing done:
+/// this returns ([`crate::store::flush`]). Returns the version of every row. With nothing done:
 /// in conflict when an event was there before (to look first would cost every event
 /// a search), lost when a row is not what it was known to be.
 pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<Version, StoreError> {

@@ -93,7 +93,7 @@ label! {
     Known("known") {
         Cached = "cached",
         /// From the cache, but somebody else had written the customer since, or
-        /// another one of the commit.
+        /// another one of the commit: read after all.
         Stale = "stale",
         Read = "read",
     }

@@ -112,8 +112,8 @@ async fn what_a_server_knew_does_not_hold_for_the_next() {
     send(&app, &events[0]).await;
     postgres.stop().await.unwrap();
     let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
-    // Connections that have been idle are tried before they are used.
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    // Connections that have been idle are tried, and made anew.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     send(&app, &events[1]).await;
     assert_eq!(orders_counted(&app).await, 2.0);
     assert_eq!(known(&app).await, [0, 1, 2]);

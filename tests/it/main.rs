@@ -11,6 +11,7 @@ mod canary;
 mod changes;
 mod crash;
 mod drift;
+mod durable;
 mod export;
 mod failed;
 mod flow;

@@ -17,9 +17,9 @@ use crate::domain::time::Timestamp;
 /// The first byte of every stored state. A new layout takes a new number.
 const FORMAT_VERSION: u8 = 2;
 /// Bytes of the feature set's id that follow it.
+const TAG_BYTES: usize = 8;
 /// Most states are smaller: a vector that need not grow is half the work.
 const USUAL_BYTES: usize = 256;
-const TAG_BYTES: usize = 8;
 
 /// Why stored bytes are no state of this feature set. Either way the state can
 /// be rebuilt from the customer's events.

@@ -1,15 +1,15 @@
 //! Customers as this process wrote them last, so that the next event of each
 //! need not read them first.
 //!
-//! Nothing is ever believed because it is here: a row is written only if it is
-//! still the writing that is known (`store::optimistic`). Whatever another
-//! replica, a sweep or an erasure has done to a customer costs one lost commit.
-//! Where that happens often, the cache is left alone.
+//! Nothing is believed because it is here: a row is written only if it is still
+//! the writing that is known (`store::optimistic`). What another replica, a sweep
+//! or an erasure has done to a customer meanwhile costs a lost commit. Where that
+//! happens often, the cache is left alone.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use lru::LruCache;
 
 use crate::domain::id::CustomerKey;
 use crate::service::intake::trust::Trust;
@@ -17,68 +17,97 @@ use crate::store::optimistic::Seen;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Known;
 
-/// What a customer takes besides its texts and its state: structs, and a place
-/// in the table.
+/// What a customer takes besides its texts and its state: structs, links, and a
+/// place in the table.
 const ENTRY_BYTES: usize = 256;
-/// As many customers of usual size fit; the table grows beyond that if it must.
-const USUAL_BYTES: u64 = 512;
-/// Reading costs a fifth of a commit. Who loses by the cache has company that
-/// will not go away soon: a longer while without costs little.
+/// Far more than a lost commit costs: whoever else writes these customers will go
+/// on doing so for a while.
 const LOSS: i32 = 64;
 
 /// Bounded by bytes; who was written longest ago is forgotten first.
 #[derive(Debug)]
 pub struct CustomerCache {
-    customers: Cache<CustomerKey, Seen, Bytes>,
+    kept: Mutex<Customers>,
+    max_bytes: usize,
     trust: Trust,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Debug, Clone)]
-struct Bytes;
+/// Whether the rows of one commit are on disk. Until then Postgres may lose their
+/// version and use it again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OnDisk(Arc<AtomicBool>);
 
-impl Weighter<CustomerKey, Seen> for Bytes {
-    fn weight(&self, customer: &CustomerKey, seen: &Seen) -> u64 {
-        let segment = seen.held.as_ref().map_or(0, |held| held.segment.len());
-        (ENTRY_BYTES + customer.as_str().len() + seen.state.len() + segment) as u64
+impl OnDisk {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
+#[derive(Debug)]
+struct Customers {
+    by_key: LruCache<CustomerKey, (Seen, OnDisk)>,
+    bytes: usize,
+}
+
+impl Customers {
+    fn remove(&mut self, customer: &CustomerKey) -> Option<(Seen, OnDisk)> {
+        let (customer, kept) = self.by_key.pop_entry(customer)?;
+        self.bytes -= bytes(&customer, &kept.0);
+        Some(kept)
+    }
+}
+
+fn bytes(customer: &CustomerKey, seen: &Seen) -> usize {
+    let segment = seen.held.as_ref().map_or(0, |held| held.segment.len());
+    ENTRY_BYTES + customer.as_str().len() + seen.state.capacity() + segment
+}
+
 impl CustomerCache {
-    /// Holds about so many bytes; 0: nothing.
-    pub(super) fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
-        let items = usize::try_from(bytes / USUAL_BYTES).unwrap_or(usize::MAX);
-        let customers = Cache::with_weighter(items, bytes, Bytes);
-        Self { customers, trust: Trust::new(LOSS), metrics }
+    /// Holds so many bytes at most; 0: nothing.
+    pub(super) fn new(max_bytes: usize, metrics: Arc<Metrics>) -> Self {
+        let kept = Mutex::new(Customers { by_key: LruCache::unbounded(), bytes: 0 });
+        Self { kept, max_bytes, trust: Trust::new(LOSS), metrics }
     }
 
-    /// What is known of these customers, in their order. It is here no longer:
-    /// what comes of it is put back once it is certain.
+    fn kept(&self) -> MutexGuard<'_, Customers> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of these customers, in their order. It is here no longer: what
+    /// becomes of it is put here.
     pub(super) fn take(&self, customers: &[&CustomerKey]) -> Vec<Option<Seen>> {
-        if !self.trust.is_there() {
-            return customers.iter().map(|_| None).collect();
-        }
-        let take = |customer: &&CustomerKey| Some(self.customers.remove(*customer)?.1);
+        let is_trusted = self.trust.is_there();
+        let mut kept = self.kept();
+        let take = |customer: &&CustomerKey| {
+            let (seen, on_disk) = kept.remove(customer)?;
+            (is_trusted && on_disk.0.load(Ordering::Relaxed)).then_some(seen)
+        };
         customers.iter().map(take).collect()
     }
 
-    /// Keeps what has been written and is on disk: of what is not, Postgres may
-    /// lose the version and use it again.
-    pub(super) fn put(&self, written: Vec<(CustomerKey, Seen)>) {
-        if !self.trust.is_there() {
-            return;
-        }
+    /// Keeps what one commit has written; it is of use once that is on disk.
+    pub(super) fn put(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) -> OnDisk {
+        let on_disk = OnDisk::default();
+        let mut kept = self.kept();
         for (customer, seen) in written {
-            self.customers.insert(customer, seen);
+            kept.remove(&customer);
+            kept.bytes += bytes(&customer, &seen);
+            kept.by_key.push(customer, (seen, on_disk.clone()));
         }
-        let bytes = i64::try_from(self.customers.weight()).unwrap_or(i64::MAX);
-        self.metrics.intake.cache_bytes.set(bytes);
+        while kept.bytes > self.max_bytes {
+            let Some((customer, (seen, _))) = kept.by_key.pop_lru() else { break };
+            kept.bytes -= bytes(&customer, &seen);
+        }
+        self.metrics.intake.cache_bytes.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
+        on_disk
     }
 
     /// After somebody else in this process has written these customers.
     pub fn forget<'c>(&self, customers: impl IntoIterator<Item = &'c CustomerKey>) {
+        let mut kept = self.kept();
         for customer in customers {
-            self.customers.remove(customer);
+            kept.remove(customer);
         }
     }
 
@@ -90,7 +119,7 @@ impl CustomerCache {
         known.add(Known::Read, (all - cached) as u64);
     }
 
-    /// A commit was lost that relied on so many customers from here.
+    /// A commit came to nothing that relied on so many customers from here.
     pub(super) fn lost(&self, cached: usize) {
         self.trust.lose();
         self.metrics.intake.known.add(Known::Stale, cached as u64);

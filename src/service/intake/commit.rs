@@ -10,6 +10,7 @@ use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
+use crate::service::intake::cache::OnDisk;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::{hear, optimistic, regroup};
 use crate::service::live::Lineup;
@@ -18,7 +19,6 @@ use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
-use crate::store::optimistic::{Seen, Version};
 use crate::store::{StoreError, Tx, events};
 use crate::telemetry::labels::Way;
 
@@ -29,14 +29,14 @@ pub(super) struct Committed {
     pub(super) standings: Vec<Option<Arc<Assignment>>>,
     /// Whose event it is, where that is not the id that it came under.
     pub(super) elsewhere: HashMap<usize, CustomerKey>,
-    /// The customers as they are stored now, once that is on disk.
-    pub(super) known: Vec<(CustomerKey, Seen)>,
+    /// Of the customers that it has put into the cache.
+    pub(super) cached: Option<OnDisk>,
 }
 
 impl Committed {
     /// All of `events` were duplicates.
     pub(super) fn nothing(events: usize) -> Self {
-        Self { standings: vec![None; events], elsewhere: HashMap::new(), known: Vec::new() }
+        Self { standings: vec![None; events], elsewhere: HashMap::new(), cached: None }
     }
 
     pub(super) fn of(all: &[Arrived], folded: &[Folded]) -> Self {
@@ -52,10 +52,11 @@ impl Committed {
         committed
     }
 
-    /// As [`Self::of`], where one statement wrote all rows.
-    pub(super) fn without_locks(all: &[Arrived], folded: Vec<Folded>, version: Version) -> Self {
-        let committed = Self::of(all, &folded);
-        Self { known: folded.into_iter().map(|folded| folded.seen(version)).collect(), ..committed }
+    /// It has been flushed.
+    pub(super) fn is_on_disk(&self) {
+        if let Some(cached) = &self.cached {
+            cached.set();
+        }
     }
 
     /// The customers of the new events, one each.

@@ -89,7 +89,7 @@ pub struct Settings {
     /// Events waiting for their commit, at most.
     pub max_waiting_events: usize,
     /// Of customers that need not be read again.
-    pub cache_bytes: u64,
+    pub cache_bytes: usize,
 }
 
 impl From<&config::Intake> for Settings {
@@ -297,6 +297,7 @@ impl Intake {
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
         let committed = commit::commit(&self.core, &events).await?;
         self.core.durability.reached().await?;
+        committed.is_on_disk();
         drop(room);
         let outcomes: Vec<Outcome> = shard::verdicts(events, committed).map(Into::into).collect();
         self.count(&outcomes);

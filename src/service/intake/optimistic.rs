@@ -2,7 +2,7 @@
 //!
 //! Within a process a customer has one shard, so a race is lost only to another
 //! replica, to a sweep, or to an event sent again. Customers known from the cache
-//! are read then; if it is lost again, the commit is made with locks. Where that
+//! are read then, once; after that the commit is made with locks. Where that
 //! happens often, locks are cheaper from the start.
 
 use std::collections::BTreeMap;
@@ -27,34 +27,33 @@ pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Commi
         core.trust.grow();
         return Ok(None);
     }
-    loop {
-        match once(core, all).await? {
-            Race::Won(committed) => {
-                core.trust.grow();
-                return Ok(Some(committed));
-            }
-            // What was known of these customers is forgotten by now: they are read.
-            Race::Lost { cached } if cached > 0 => core.cache.lost(cached),
-            Race::Lost { .. } => {
-                core.trust.lose();
-                return Ok(None);
-            }
-            Race::NotRun => return Ok(None),
+    let (mut race, cached) = run(core, all, true).await?;
+    if cached > 0 && !matches!(race, Race::Won(_)) {
+        core.cache.lost(cached);
+        (race, _) = run(core, all, false).await?;
+    }
+    match race {
+        Race::Won(committed) => {
+            core.trust.grow();
+            Ok(Some(committed))
         }
+        Race::Lost => {
+            core.trust.lose();
+            Ok(None)
+        }
+        Race::CannotBeRun => Ok(None),
     }
 }
 
 enum Race {
     Won(Committed),
-    /// So many customers were known from the cache, not read.
-    Lost {
-        cached: usize,
-    },
-    /// It takes locks.
-    NotRun,
+    Lost,
+    CannotBeRun,
 }
 
-async fn once(core: &Core, all: &[Arrived]) -> Result<Race, StoreError> {
+/// Also returns how many customers were taken from the cache, if they may be why
+/// it was not won.
+async fn run(core: &Core, all: &[Arrived], from_cache: bool) -> Result<(Race, usize), StoreError> {
     let lineup = core.live.snapshot();
     let now = core.clock.now();
     let by_id = commit::by_id(all);
@@ -64,10 +63,13 @@ async fn once(core: &Core, all: &[Arrived]) -> Result<Race, StoreError> {
     }
     let customers: Vec<&CustomerKey> = events_of.keys().copied().collect();
     let mut known = core.cache.take(&customers);
+    if !from_cache {
+        known.fill(None);
+    }
     let cached = known.iter().flatten().count();
     read(core, &customers, &mut known).await?;
     if known.iter().flatten().any(|seen| seen.is_merged) {
-        return Ok(Race::NotRun);
+        return Ok((Race::CannotBeRun, cached));
     }
     let versions = known.iter().map(|seen| seen.as_ref().map(|seen| seen.version)).collect();
     let work = events_of.into_iter().zip(known).map(|((customer, events), seen)| {
@@ -81,10 +83,10 @@ async fn once(core: &Core, all: &[Arrived]) -> Result<Race, StoreError> {
     let mut tally = Tally::of(Source::Events);
     let (folded, unreadable) = Fold::all(work.collect(), all, &lineup, &mut tally, now).await;
     let Some((changes, decisions)) = history::changes(folded.iter().map(Folded::change)) else {
-        return Ok(Race::NotRun);
+        return Ok((Race::CannotBeRun, cached));
     };
     if !unreadable.is_empty() {
-        return Ok(Race::NotRun);
+        return Ok((Race::CannotBeRun, cached));
     }
     let events: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
     let rows = folded.iter().map(Folded::row).collect();
@@ -93,18 +95,20 @@ async fn once(core: &Core, all: &[Arrived]) -> Result<Race, StoreError> {
         Ok(version) => version,
         Err(StoreError::Lost(why)) => {
             tracing::debug!(%why, cached, "a commit without locks was lost");
-            return Ok(Race::Lost { cached });
+            return Ok((Race::Lost, cached));
         }
         Err(StoreError::Conflict { constraint }) => {
             tracing::debug!(constraint, "an event of a commit without locks was sent again");
-            return Ok(Race::Lost { cached: 0 });
+            return Ok((Race::Lost, 0));
         }
         Err(error) => return Err(error),
     };
     core.cache.won(cached, customers.len());
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
-    Ok(Race::Won(Committed::without_locks(all, folded, version)))
+    let mut committed = Committed::of(all, &folded);
+    committed.cached = Some(core.cache.put(folded.into_iter().map(|one| one.seen(version))));
+    Ok((Race::Won(committed), cached))
 }
 
 /// Reads those of the customers who are not known.

@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::mem;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -211,20 +210,17 @@ impl Worker {
         let sizes: Vec<usize> = events.iter().map(Vec::len).collect();
         let all: Vec<Arrived> = events.into_iter().flatten().collect();
         match commit(&self.core, &all).await {
-            Ok(mut committed) => {
-                let cache = Arc::clone(&self.core.cache);
-                self.core.durability.then(move |flushed| {
-                    if flushed.is_ok() {
-                        cache.put(mem::take(&mut committed.known));
-                    }
-                    let mut verdicts = verdicts(all, committed);
-                    for (size, answer) in sizes.into_iter().zip(answers) {
-                        let own: Vec<Verdict> = verdicts.by_ref().take(size).collect();
-                        // A caller who has hung up does not wait for its verdicts.
-                        let _ = answer.send(flushed.clone().map(|()| own).map_err(Into::into));
-                    }
-                });
-            }
+            Ok(committed) => self.core.durability.then(move |flushed| {
+                if flushed.is_ok() {
+                    committed.is_on_disk();
+                }
+                let mut verdicts = verdicts(all, committed);
+                for (size, answer) in sizes.into_iter().zip(answers) {
+                    let own: Vec<Verdict> = verdicts.by_ref().take(size).collect();
+                    // A caller who has hung up does not wait for its verdicts.
+                    let _ = answer.send(flushed.clone().map(|()| own).map_err(Into::into));
+                }
+            }),
             Err(ServiceError::Unavailable(why)) => {
                 let why = Shared(why.into());
                 for answer in answers {
@@ -240,6 +236,7 @@ impl Worker {
                     let outcome = async {
                         let done = commit(&self.core, &own).await?;
                         self.core.durability.reached().await?;
+                        done.is_on_disk();
                         Ok(verdicts(own, done).collect())
                     };
                     let _ = answer.send(outcome.await);

@@ -2,16 +2,17 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Counts what was gained and lost by a way. After a loss too many it is left
+/// Counts what was gained and lost by a way. After a failure too many it is left
 /// alone for as many turns as make up for that.
 #[derive(Debug)]
 pub(super) struct Trust {
     level: AtomicI32,
-    /// A failure costs about as much as so many successes gain…
+    /// So many successes, or turns without, make up for a failure.
     loss: i32,
 }
 
-/// …and this many of them are forgotten at once.
+/// Neither more failures nor more successes than make up for so many are
+/// remembered.
 const MOST_LOSSES: i32 = 4;
 
 impl Trust {
