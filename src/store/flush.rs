@@ -5,8 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, Postgres};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::store::{Db, StoreError};
 
@@ -17,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Flusher {
     db: Db,
-    connection: Option<PoolConnection<Postgres>>,
+    connection: Option<PgConnection>,
 }
 
 impl Db {
@@ -41,7 +40,7 @@ impl Flusher {
 
     /// Of what was committed before nobody can say whether it will be on disk.
     pub async fn connect(&mut self) -> Result<(), StoreError> {
-        self.connection = Some(self.db.pool.acquire().await?);
+        self.connection = Some(self.db.pool.acquire().await?.detach());
         Ok(())
     }
 
@@ -53,7 +52,7 @@ impl Flusher {
             sqlx::query_scalar!(
                 r#"select pg_logical_emit_message(true, 'segmentd', '')::text as "at!""#
             )
-            .fetch_one(&mut **connection)
+            .fetch_one(connection)
             .await?;
             Ok(())
         })
@@ -68,7 +67,7 @@ impl Flusher {
 
     async fn carry_out(
         &mut self,
-        work: impl AsyncFnOnce(&mut PoolConnection<Postgres>) -> sqlx::Result<()>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<()>,
     ) -> Result<(), StoreError> {
         // Dropped on its way, the connection counts as lost.
         let Some(mut connection) = self.connection.take() else {
