@@ -72,7 +72,8 @@ impl Db {
     }
 
     /// A transaction whose commit returns before it is on disk, where a crash of
-    /// Postgres would lose it. Nobody is to be told of it before [`flush::Flusher`].
+    /// Postgres would lose it. Nobody is to be told of it before a
+    /// [`flush::Flusher`] has flushed.
     pub async fn begin_deferred(&self) -> Result<Tx, StoreError> {
         Ok(Tx { inner: self.deferred.begin().await? })
     }

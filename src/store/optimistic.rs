@@ -3,8 +3,9 @@
 //! one of them or one of the events meanwhile, none.
 //!
 //! The statement is a transaction of its own, so two round trips do what takes
-//! four with locks, or one where nobody has to be read. Optimistic concurrency control: Kung and Robinson (1981), *On
-//! optimistic methods for concurrency control*.
+//! four with locks, or one where nobody has to be read. Optimistic concurrency
+//! control: Kung and Robinson (1981), *On optimistic methods for concurrency
+//! control*.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ use crate::store::events::{self, Arrived};
 use crate::store::{Db, ReadDb, StoreError, from_sql, to_sql};
 
 /// A customer's row as it was read or written.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Seen {
     pub version: Version,
     pub state: Vec<u8>,
@@ -108,9 +109,9 @@ pub struct Written<'a> {
 
 /// Commits together: the new events, the states they change, where their
 /// customers stand, and the history of who moved. It may not be on disk yet when
-/// this returns ([`crate::store::flush`]). Returns the version of every row. With nothing done:
-/// in conflict when an event was there before (to look first would cost every event
-/// a search), lost when a row is not what it was known to be.
+/// this returns ([`crate::store::flush`]). Returns the version of every row. With
+/// nothing done: in conflict when an event was there before (to look first would
+/// cost every event a search), lost when a row is not what it was known to be.
 pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<Version, StoreError> {
     let server = the_server(&written.versions)?;
     let events = events::Columns::of(written.events);

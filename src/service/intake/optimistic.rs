@@ -62,10 +62,11 @@ async fn run(core: &Core, all: &[Arrived], from_cache: bool) -> Result<(Race, us
         events_of.entry(&all[*index].event.customer).or_default().push(*index);
     }
     let customers: Vec<&CustomerKey> = events_of.keys().copied().collect();
-    let mut known = core.cache.take(&customers);
-    if !from_cache {
-        known.fill(None);
-    }
+    let mut known = if from_cache {
+        core.cache.take(&customers)
+    } else {
+        customers.iter().map(|_| None).collect()
+    };
     let cached = known.iter().flatten().count();
     read(core, &customers, &mut known).await?;
     if known.iter().flatten().any(|seen| seen.is_merged) {
