@@ -29,7 +29,8 @@
 //!
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its
-//! last commit is on its way. One transaction for all of it: customers written
+//! last commit is on its way. A worker, on a thread and a connection of its own so
+//! that it waits for no request, makes one transaction of it: customers written
 //! lately are known (`service::intake::cache`), the others are read;
 //! `domain::feature` folds, the [`service::live::Lineup`] scores; one statement
 //! (`store::optimistic`) inserts the new events, writes each row that is still what

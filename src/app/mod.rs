@@ -4,6 +4,7 @@ mod alerting;
 mod backfill;
 mod parts;
 mod tasks;
+mod threads;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -136,7 +137,8 @@ impl App {
         let (exports, exporter) =
             Exports::new(db.read().clone(), parts::export_settings(&config), Arc::clone(&metrics));
         let watched = config.drift.enabled.then(|| Arc::clone(&drift));
-        let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched);
+        let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched)
+            .context("cannot start the threads of intake")?;
         let reassigner = parts::reassigner(&config, db, &live, &clock, &intake, &metrics);
         let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
         let sampler = parts::sampler(&config, db, &live, &metrics);

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::ApiState;
+use crate::app::threads::OwnThread;
 use crate::outbound::Sender;
 use crate::service::ServiceError;
 use crate::service::alerts::deliver::Deliverer;
@@ -124,6 +125,7 @@ impl Background {
 #[derive(Debug)]
 pub(super) struct Workers {
     running: JoinSet<()>,
+    _threads: Vec<OwnThread>,
     stop: watch::Sender<bool>,
 }
 
@@ -134,9 +136,10 @@ impl Workers {
         flusher: durable::Worker,
         shadows: shadow::Worker,
         drift: Option<Arc<Drift>>,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
+        let mut threads = Vec::new();
         let until = || {
             let mut stopped = stopped.clone();
             async move {
@@ -145,7 +148,9 @@ impl Workers {
             }
         };
         for worker in intake {
-            running.spawn(worker.run(until()));
+            let thread = OwnThread::start("intake")?;
+            running.spawn_on(worker.run(until()), thread.handle());
+            threads.push(thread);
         }
         running.spawn(exports.run(until()));
         running.spawn(flusher.run(until()));
@@ -153,7 +158,7 @@ impl Workers {
         if let Some(drift) = drift {
             running.spawn(drift.run(until()));
         }
-        Self { running, stop }
+        Ok(Self { running, _threads: threads, stop })
     }
 
     /// Sends messages, until it is to stop.

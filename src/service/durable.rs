@@ -1,6 +1,6 @@
 //! Commits that do not wait for the disk, and the one flush that many share.
 //!
-//! A deferred commit (`Db::begin_deferred`) can be seen before it is on disk, so
+//! A deferred commit (`store::DeferredDb`) can be seen before it is on disk, so
 //! that the next transaction need not wait for it. Whoever tells the world of it
 //! waits here first. One flush at a time covers everything that could be seen
 //! when it began: the slower the disk, the more each flush carries. When the

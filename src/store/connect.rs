@@ -6,17 +6,17 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
-use crate::store::{Db, ReadDb, StoreError};
+use crate::store::{Db, DeferredDb, ReadDb, StoreError};
 
 /// Postgres may have been restarted meanwhile.
-const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
+pub(in crate::store) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Where Postgres is and how much of it to use.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub url: String,
-    /// Connections of this process; a third of them only read, a quarter commit
-    /// without waiting for the disk, at least two each.
+    /// Connections of this process; a third of them only read, at least two. Those of
+    /// [`DeferredDb`]s come on top.
     pub max_connections: u32,
     pub acquire_timeout: Duration,
 }
@@ -48,17 +48,21 @@ impl Db {
     pub async fn connect(connection: &Connection) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(&connection.url)?.application_name("segmentd");
         let readers = (connection.max_connections / 3).max(2);
-        let deferring = (connection.max_connections / 4).max(2);
-        let writers = connection.max_connections.saturating_sub(readers + deferring).max(2);
+        let writers = connection.max_connections.saturating_sub(readers).max(2);
         let pool = pool_options(writers, connection).connect_with(options.clone()).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
-        let with = |connections, setting| {
-            let options = options.clone().options([setting]);
-            pool_options(connections, connection).connect_lazy_with(options)
-        };
-        let deferred = with(deferring, ("synchronous_commit", "off"));
-        let read = ReadDb { pool: with(readers, ("default_transaction_read_only", "on")) };
-        Ok(Self { pool, deferred, read })
+        let reading = options.options([("default_transaction_read_only", "on")]);
+        let read = pool_options(readers, connection).connect_lazy_with(reading);
+        Ok(Self { pool, read: ReadDb { pool: read } })
+    }
+
+    /// With at most so many connections, each made when it is first needed, on the
+    /// thread that needs it.
+    pub fn deferred(&self, connections: u32) -> DeferredDb {
+        let options = (*self.pool.connect_options()).clone();
+        let deferring = options.options([("synchronous_commit", "off")]);
+        let own = self.pool.options().clone().max_connections(connections);
+        DeferredDb::new(own.connect_lazy_with(deferring))
     }
 }
 

@@ -1,6 +1,6 @@
-//! Bringing deferred commits (`Db::begin_deferred`) to disk, over one connection
-//! that stays: it ends with every other one when Postgres crashes, and with the
-//! crash ends what was committed and not on disk.
+//! Bringing the commits of a [`DeferredDb`](crate::store::DeferredDb) to disk, over
+//! one connection that stays: it ends with every other one when Postgres crashes, and
+//! with the crash ends what was committed and not on disk.
 
 use std::io;
 use std::time::Duration;

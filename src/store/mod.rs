@@ -1,8 +1,8 @@
 //! Postgres: the only part that names sqlx, and the only part with SQL in it.
 //!
 //! [`ReadDb`] cannot write: its connections are read-only. Writing functions
-//! take a [`Tx`], which only [`Db::begin`] makes, and only services hold a
-//! [`Db`]. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
+//! take a [`Tx`], which only [`Db::begin`] and [`DeferredDb::begin`] make, and only
+//! services hold these. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
 
 pub mod alarms;
 pub mod alert_decisions;
@@ -14,6 +14,7 @@ pub mod channels;
 pub mod connect;
 pub mod customers;
 pub mod decisions;
+pub mod deferred;
 pub mod deliveries;
 pub mod delivery_log;
 pub mod drift;
@@ -43,14 +44,13 @@ use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
 
 use crate::domain::time::Timestamp;
+pub use deferred::DeferredDb;
 pub use error::StoreError;
 
 /// Reads and writes; held by services only.
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: PgPool,
-    /// Its commits return before they are on disk.
-    deferred: PgPool,
     read: ReadDb,
 }
 
@@ -71,13 +71,6 @@ impl Db {
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
-    /// A transaction whose commit returns before it is on disk, where a crash of
-    /// Postgres would lose it. Nobody is to be told of it before a
-    /// [`flush::Flusher`] has flushed.
-    pub async fn begin_deferred(&self) -> Result<Tx, StoreError> {
-        Ok(Tx { inner: self.deferred.begin().await? })
-    }
-
     pub fn read(&self) -> &ReadDb {
         &self.read
     }
@@ -85,7 +78,6 @@ impl Db {
     /// Waits until every connection has been given back, then closes them.
     pub async fn close(&self) {
         self.pool.close().await;
-        self.deferred.close().await;
         self.read.pool.close().await;
     }
 }

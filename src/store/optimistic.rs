@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::store::assignments::{self, Held, NewChange};
 use crate::store::customers::{self, NewRow, customer_key};
 use crate::store::events::{self, Arrived};
-use crate::store::{Db, ReadDb, StoreError, from_sql, to_sql};
+use crate::store::{DeferredDb, StoreError, from_sql, to_sql};
 
 /// A customer's row as it was read or written.
 #[derive(Debug)]
@@ -57,19 +57,18 @@ impl Version {
 
 /// The rows of those customers that have one.
 pub async fn read(
-    db: &ReadDb,
+    db: &DeferredDb,
     customers: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, Seen>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|customer| customer.as_str()).collect();
-    let rows = sqlx::query!(
+    let read = sqlx::query!(
         r#"select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
                   merged_into is not null as "is_merged!", xmin::text::bigint as "version!",
                   pg_postmaster_start_time() as "server!"
            from customer where customer_id = any($1)"#,
         &ids as &[&str],
-    )
-    .fetch_all(&db.pool)
-    .await?;
+    );
+    let rows = db.carry_out(async |connection| read.fetch_all(connection).await).await?;
     rows.into_iter()
         .map(|row| {
             let seen = Seen {
@@ -112,7 +111,11 @@ pub struct Written<'a> {
 /// this returns ([`crate::store::flush`]). Returns the version of every row. With
 /// nothing done: in conflict when an event was there before (to look first would
 /// cost every event a search), lost when a row is not what it was known to be.
-pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<Version, StoreError> {
+pub async fn write(
+    db: &DeferredDb,
+    written: &Written<'_>,
+    now: Timestamp,
+) -> Result<Version, StoreError> {
     let server = the_server(&written.versions)?;
     let events = events::Columns::of(written.events);
     let rows = customers::Columns::of(&written.rows);
@@ -121,7 +124,7 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<Ver
     let changes = assignments::Columns::of(&written.changes);
     // The events are in before the first customer is waited for: one order for
     // everyone, so that two of these do not wait in a circle.
-    let by = sqlx::query!(
+    let write = sqlx::query!(
         r#"with inserted as (
                insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
                                   properties)
@@ -207,8 +210,7 @@ pub async fn write(db: &Db, written: &Written<'_>, now: Timestamp) -> Result<Ver
         &changes.old_fallbacks as &[Option<bool>],
         &changes.old_segments as &[Option<&str>],
         server,
-    )
-    .fetch_one(&db.deferred)
-    .await?;
+    );
+    let by = db.carry_out(async |connection| write.fetch_one(connection).await).await?;
     Version::of(by.transaction, by.server)
 }

@@ -1,7 +1,6 @@
 //! Durable stateful events per second: beside a bare sqlx program that writes the
 //! same rows, beside pgbench, and as customers grow in number.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::load::{Load, Run};
+use crate::pgbench::{Over, Pgbench};
 use crate::server::Server;
 use crate::{Figure, median};
 
@@ -160,11 +160,9 @@ fn batches(server: &Server) -> Figure {
 }
 
 fn singles(server: &Server) -> Figure {
-    let database = server.database_url.clone();
-    pgbench(&database, &["-i", "-q"]);
+    let pgbench = Pgbench::start(server);
     send(server, 1, 64, None, CUSTOMERS);
-    let mut ours = Vec::new();
-    let mut theirs = Vec::new();
+    let (mut ours, mut over_tcp, mut over_socket) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let run = send(server, 1, 64, None, CUSTOMERS);
         println!(
@@ -172,12 +170,13 @@ fn singles(server: &Server) -> Figure {
             run.requests_per_second, run.p50_ms, run.p99_ms
         );
         ours.push(run.requests_per_second);
-        let seconds = DURATION.as_secs().to_string();
-        let arguments = ["-n", "-M", "prepared", "-c", "64", "-j", "2", "-T", &seconds];
-        theirs.push(pgbench(&database, &arguments));
-        println!("  intake_single pgbench: {:.0} transactions/s", theirs.last().unwrap());
+        let (tcp, socket) = (pgbench.run(Over::Tcp, DURATION), pgbench.run(Over::Socket, DURATION));
+        println!("  intake_single pgbench: {tcp:.0} transactions/s, {socket:.0} over the socket");
+        over_tcp.push(tcp);
+        over_socket.push(socket);
     }
-    let (value, baseline_value) = (median(ours), median(theirs));
+    let (value, baseline_value) = (median(ours), median(over_tcp));
+    println!("  intake_single beside pgbench over the socket: {:.3}", value / median(over_socket));
     let paced = send(server, 1, 64, Some(value / 2.0), CUSTOMERS);
     println!(
         "  intake_single at half of that: p50 {:.2} ms, p99 {:.2} ms",
@@ -188,46 +187,11 @@ fn singles(server: &Server) -> Figure {
         what: "/v1/events, one a request, 64 connections",
         value,
         unit: "ev/s",
-        baseline: "pgbench, one-row insert a transaction, 64 clients",
+        baseline: "pgbench, one-row insert a transaction, 64 clients over TCP",
         baseline_value,
         ratio: value / baseline_value,
         runs: RUNS,
     }
-}
-
-/// One insert per transaction into a table with one index, or `-i` to make it;
-/// returns transactions per second.
-fn pgbench(database: &str, arguments: &[&str]) -> f64 {
-    let directory = tempfile::tempdir().unwrap();
-    let script = directory.path().join("insert.sql");
-    let insert = "\\set c random(0, 9999)\n\
-        insert into bench_single (customer_id, segment, distance, scored_at) \
-        values ('c' || lpad(:c::text, 7, '0'), 's1', 1.2345, now());\n";
-    std::fs::write(&script, insert).unwrap();
-    if arguments.contains(&"-i") {
-        let create = "create table if not exists bench_single (id bigint generated always as \
-            identity primary key, customer_id text not null, segment text not null, \
-            distance double precision not null, scored_at timestamptz not null)";
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut connection = PgConnection::connect(database).await.unwrap();
-            sqlx::query(create).execute(&mut connection).await.unwrap();
-        });
-        return 0.0;
-    }
-    let find = "command -v pgbench || ls /usr/lib/postgresql/*/bin/pgbench | sort -V | tail -n 1";
-    let found = Command::new("sh").args(["-c", find]).output().unwrap();
-    let program = String::from_utf8(found.stdout).unwrap();
-    let output = Command::new(program.trim())
-        .args(arguments)
-        .arg("-f")
-        .arg(&script)
-        .arg(database)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let line = text.lines().find(|line| line.starts_with("tps = "));
-    line.unwrap_or_else(|| panic!("pgbench: {text}")).split(' ').nth(2).unwrap().parse().unwrap()
 }
 
 /// Events per second with 10,000, 100,000 and 1,000,000 customers stored.

@@ -10,6 +10,7 @@ mod intake;
 mod load;
 mod outliers;
 mod peers;
+mod pgbench;
 mod score;
 mod select;
 mod server;

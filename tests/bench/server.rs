@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use segmentd::api::ApiState;
 use segmentd::app::App;
@@ -26,7 +27,7 @@ pub(crate) struct Server {
     pub(crate) database_url: String,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
     stop: oneshot::Sender<()>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -70,8 +71,13 @@ impl Server {
             runtime,
             key,
             stop,
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// Of the private Postgres.
+    pub(crate) fn postgres_directory(&self) -> PathBuf {
+        self.directory.path().join("postgres")
     }
 
     /// So many customers, `c0000000` and up, each with so many orders.

@@ -62,7 +62,7 @@ async fn events_become_segments() {
 
     // A second model, then back.
     let (_, second) = app.post("/v1/training-runs", r#"{"segments": 2}"#).await;
-    assert_eq!(second["status"], "queued");
+    assert!(["queued", "running"].contains(&second["status"].as_str().unwrap()), "{second}");
     let second = wait(&app, &second).await;
     assert_ne!(second["model"], model);
     let (status, lineup) = app.post("/v1/models/rollback", r#"{"reason": "test"}"#).await;

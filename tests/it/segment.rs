@@ -15,10 +15,11 @@ use segmentd::api::{ApiState, Gate, Limits};
 use segmentd::domain::access::Scope;
 use segmentd::service::access::{self, Access};
 use segmentd::service::clock::Clock;
+use segmentd::store::private::{PrivatePostgres, Settings};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::TestApp;
+use crate::support::{TestApp, open_to_all};
 
 /// Of one answer: status, headers, body.
 type Answer = (u16, reqwest::header::HeaderMap, Value);
@@ -258,7 +259,12 @@ fn passes((status, headers, body): &Answer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_and_a_lost_database_ask_to_come_back() {
-    let app = TestApp::start_with(&[("http.max_concurrent_requests", "1")]).await;
+    const SERVER: Settings = Settings { binaries: None, max_connections: 60 };
+    let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
+    let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
+    let settings = [("database.url", &*postgres.url()), ("http.max_concurrent_requests", "1")];
+    let app = TestApp::start_with(&settings).await;
+    app.app.access.refresh().await.unwrap();
     let client = client();
     let post = |key: &str| {
         let request = client.post(format!("{}/v1/batch", app.url)).header("origin", "x");
@@ -279,7 +285,7 @@ async fn overload_and_a_lost_database_ask_to_come_back() {
         answer = refused => passes(&answer),
     }
 
-    app.db.close().await;
+    postgres.stop().await.unwrap();
     let lost = loop {
         let answer = answer(post(&app.key)).await;
         if answer.2["detail"] != "too many requests in progress" {

@@ -19,7 +19,7 @@ use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
-use crate::store::{StoreError, Tx, events};
+use crate::store::{DeferredDb, StoreError, Tx, events};
 use crate::telemetry::labels::Way;
 
 /// What a commit did to each event, in their order.
@@ -68,18 +68,22 @@ impl Committed {
 
 /// Commits events together; of two with one id the first counts. All of them
 /// see one lineup. The commit is not on disk yet when this returns.
-pub(super) async fn commit(core: &Core, events: &[Arrived]) -> Result<Committed, ServiceError> {
+pub(super) async fn commit(
+    core: &Core,
+    db: &DeferredDb,
+    events: &[Arrived],
+) -> Result<Committed, ServiceError> {
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.intake.batch_events.observe(f64::from(size));
     let mut attempts = Attempts::default();
-    let linking = hear::concerns(core.db.read(), &core.markers, events).await?;
+    let linking = hear::concerns(db, &core.markers, events).await?;
     let mut way = if linking { Way::Linking } else { Way::LockFree };
     let committed = loop {
         let outcome = match way {
-            Way::LockFree => optimistic::attempt(core, events).await,
-            Way::Locking => attempt(core, events).await,
-            Way::Linking => regroup::attempt(core, events, attempts.has_lost()).await.map(Some),
+            Way::LockFree => optimistic::attempt(core, db, events).await,
+            Way::Locking => attempt(core, db, events).await,
+            Way::Linking => regroup::attempt(core, db, events, attempts.has_lost()).await.map(Some),
         };
         match outcome {
             Ok(Some(committed)) => break committed,
@@ -115,14 +119,18 @@ pub(super) fn place(all: &[Arrived], by_id: &[usize], message_id: &str) -> Optio
 }
 
 /// `None`: some of the ids belong to customers who are kept under another.
-async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Committed>, StoreError> {
+async fn attempt(
+    core: &Core,
+    db: &DeferredDb,
+    all: &[Arrived],
+) -> Result<Option<Committed>, StoreError> {
     let lineup = core.live.snapshot();
     let by_id = by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
 
     // Commits together: the new events, the states they change, where their
     // customers stand, and the history of who moved.
-    let mut tx = core.db.begin_deferred().await?;
+    let mut tx = db.begin().await?;
     let addressed = events::insert_and_lock(&mut tx, &sorted).await?;
     if addressed.is_empty() {
         return Ok(Some(Committed::nothing(all.len())));

@@ -39,9 +39,9 @@ use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::{Lineup, Live};
 use crate::service::shadow::Shadows;
 use crate::service::{ServiceError, random};
-use crate::store::Db;
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
+use crate::store::{Db, DeferredDb};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
@@ -56,6 +56,8 @@ pub use unlink::Unlinked;
 /// What a caller who finds the queue full is told: a commit takes milliseconds,
 /// so a second is long enough.
 const RETRY_AFTER_SECONDS: u64 = 1;
+/// Requests that are all or none, committed at the same time; more of them wait.
+const STRICT_CONNECTIONS: u32 = 2;
 
 /// What became of one event, after the commit.
 #[derive(Debug, Clone)]
@@ -132,6 +134,8 @@ pub struct Intake {
     failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Shards,
+    /// For requests that are all or none: they have no shard.
+    strict: DeferredDb,
     room: Arc<Semaphore>,
 }
 
@@ -149,6 +153,7 @@ impl Intake {
     ) -> (Self, Vec<Worker>) {
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
+        let strict = db.deferred(STRICT_CONNECTIONS);
         let core = Arc::new(Core {
             db,
             durability,
@@ -163,7 +168,7 @@ impl Intake {
         });
         let (shards, workers) = shard::new(&core, settings.shards);
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, failed, settings, shards, room }, workers)
+        (Self { core, failed, settings, shards, strict, room }, workers)
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -296,7 +301,7 @@ impl Intake {
         let messages = items.into_iter().flatten();
         let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
-        let committed = commit::commit(&self.core, &events).await?;
+        let committed = commit::commit(&self.core, &self.strict, &events).await?;
         self.core.durability.reached().await?;
         committed.is_on_disk();
         drop(room);

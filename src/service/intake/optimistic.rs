@@ -14,23 +14,27 @@ use crate::service::intake::Core;
 use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::observe::Tally;
-use crate::store::StoreError;
 use crate::store::events::Arrived;
 use crate::store::optimistic::{self, Seen, Written};
+use crate::store::{DeferredDb, StoreError};
 
 /// A lost race costs about as much as so many won ones gain.
 pub(super) const LOSS: i32 = 8;
 
 /// `None`, with nothing done: it takes locks.
-pub(super) async fn attempt(core: &Core, all: &[Arrived]) -> Result<Option<Committed>, StoreError> {
+pub(super) async fn attempt(
+    core: &Core,
+    db: &DeferredDb,
+    all: &[Arrived],
+) -> Result<Option<Committed>, StoreError> {
     if !core.trust.is_there() {
         core.trust.grow();
         return Ok(None);
     }
-    let (mut race, cached) = run(core, all, true).await?;
+    let (mut race, cached) = run(core, db, all, true).await?;
     if cached > 0 && !matches!(race, Race::Won(_)) {
         core.cache.lost(cached);
-        (race, _) = run(core, all, false).await?;
+        (race, _) = run(core, db, all, false).await?;
     }
     match race {
         Race::Won(committed) => {
@@ -53,7 +57,12 @@ enum Race {
 
 /// Also returns how many customers were taken from the cache, if they may be why
 /// it was not won.
-async fn run(core: &Core, all: &[Arrived], from_cache: bool) -> Result<(Race, usize), StoreError> {
+async fn run(
+    core: &Core,
+    db: &DeferredDb,
+    all: &[Arrived],
+    from_cache: bool,
+) -> Result<(Race, usize), StoreError> {
     let lineup = core.live.snapshot();
     let now = core.clock.now();
     let by_id = commit::by_id(all);
@@ -68,7 +77,7 @@ async fn run(core: &Core, all: &[Arrived], from_cache: bool) -> Result<(Race, us
         customers.iter().map(|_| None).collect()
     };
     let cached = known.iter().flatten().count();
-    read(core, &customers, &mut known).await?;
+    read(db, &customers, &mut known).await?;
     if known.iter().flatten().any(|seen| seen.is_merged) {
         return Ok((Race::CannotBeRun, cached));
     }
@@ -92,7 +101,7 @@ async fn run(core: &Core, all: &[Arrived], from_cache: bool) -> Result<(Race, us
     let events: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
     let rows = folded.iter().map(Folded::row).collect();
     let written = Written { events: &events, rows, versions, changes };
-    let version = match optimistic::write(&core.db, &written, now).await {
+    let version = match optimistic::write(db, &written, now).await {
         Ok(version) => version,
         Err(StoreError::Lost(why)) => {
             tracing::debug!(%why, cached, "a commit without locks was lost");
@@ -114,7 +123,7 @@ async fn run(core: &Core, all: &[Arrived], from_cache: bool) -> Result<(Race, us
 
 /// Reads those of the customers who are not known.
 async fn read(
-    core: &Core,
+    db: &DeferredDb,
     customers: &[&CustomerKey],
     known: &mut [Option<Seen>],
 ) -> Result<(), StoreError> {
@@ -123,7 +132,7 @@ async fn read(
     if unknown.is_empty() {
         return Ok(());
     }
-    let mut read = optimistic::read(core.db.read(), &unknown).await?;
+    let mut read = optimistic::read(db, &unknown).await?;
     for (customer, seen) in customers.iter().zip(known) {
         if seen.is_none() {
             *seen = read.remove(*customer);

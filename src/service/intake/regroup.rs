@@ -24,12 +24,13 @@ use crate::store::assignments::{self, Assignment, NewMerge};
 use crate::store::customers::{self, NewRow};
 use crate::store::events::{self, Arrived};
 use crate::store::identity::{self, Row};
-use crate::store::{StoreError, Tx, links};
+use crate::store::{DeferredDb, StoreError, Tx, links};
 
 /// As `commit::attempt`, following links. `surely`: waits until nobody else can
 /// make the guess wrong.
 pub(super) async fn attempt(
     core: &Core,
+    db: &DeferredDb,
     all: &[Arrived],
     surely: bool,
 ) -> Result<Committed, StoreError> {
@@ -40,7 +41,7 @@ pub(super) async fn attempt(
     // Commits together: the new events, what they say about who is who, the
     // states that change by both, where those customers stand, and the history of
     // who moved.
-    let mut tx = core.db.begin_deferred().await?;
+    let mut tx = db.begin().await?;
     let inserted = events::insert(&mut tx, &sorted).await?;
     let place = |message_id: String| commit::place(all, &by_id, &message_id);
     let new: Vec<usize> = inserted.into_iter().filter_map(place).collect();

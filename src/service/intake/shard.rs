@@ -3,24 +3,28 @@
 //! A worker takes what waits in a shard that nobody is working on. While little
 //! waits there is one transaction at a time, for all shards: it costs about as much
 //! as twenty events, so under many small requests one large transaction is worth
-//! more than two small ones side by side.
+//! more than two small ones side by side. The first worker that rests is the one to
+//! be woken: it finds its connection, and the server its process, as they left them.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::event::Event;
 use crate::service::ServiceError;
 use crate::service::intake::Core;
 use crate::service::intake::commit::{Committed, commit};
+use crate::store::DeferredDb;
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
 
 /// With so many events a transaction beside another is worth its while.
-const ENOUGH_EVENTS: usize = 32;
+const ENOUGH_EVENTS: usize = 64;
 
 /// One event after its commit; without a standing it had been counted before.
 #[derive(Debug)]
@@ -49,19 +53,39 @@ pub(super) struct Shards {
 /// What commits the shards' events; there is one a shard.
 #[derive(Debug)]
 pub struct Worker {
+    number: usize,
     board: Arc<Board>,
     core: Arc<Core>,
+    db: DeferredDb,
 }
 
-/// What waits where.
+/// What waits where, and who rests.
 #[derive(Debug)]
 struct Board {
-    shards: Mutex<All>,
-    news: Notify,
+    all: Mutex<All>,
+    /// One for each worker.
+    calls: Vec<Notify>,
 }
 
 #[derive(Debug)]
-struct All(Vec<Shard>);
+struct All {
+    shards: Vec<Shard>,
+    workers: Vec<Doing>,
+    /// The shard that is looked at first, so that each has its turn.
+    first: usize,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Work,
+    /// It has found nothing to do, and has not been called since.
+    Rest,
+    /// It is about to look for work.
+    Wake,
+    /// It will do no more.
+    Nothing,
+}
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -81,10 +105,20 @@ struct Taken {
 
 pub(super) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
     let shards = shards.max(1);
-    let empty = (0..shards).map(|_| Shard::default()).collect();
-    let board = Arc::new(Board { shards: Mutex::new(All(empty)), news: Notify::new() });
-    let worker = |_| Worker { board: Arc::clone(&board), core: Arc::clone(core) };
-    let workers = (0..shards).map(worker).collect();
+    let each = 0..shards;
+    let all = All {
+        shards: each.clone().map(|_| Shard::default()).collect(),
+        workers: vec![Doing::Wake; shards],
+        first: 0,
+    };
+    let calls = each.clone().map(|_| Notify::new()).collect();
+    let board = Arc::new(Board { all: Mutex::new(all), calls });
+    let worker = |number| {
+        let (board, core) = (Arc::clone(&board), Arc::clone(core));
+        let db = core.db.deferred(1);
+        Worker { number, board, core, db }
+    };
+    let workers = each.map(worker).collect();
     (Shards { board, count: shards, max_batch_events: core.max_batch_events }, workers)
 }
 
@@ -112,57 +146,74 @@ impl Shards {
 
 impl Board {
     fn all(&self) -> MutexGuard<'_, All> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, shard: usize, batch: Batch) {
         let mut all = self.all();
-        let shard = &mut all.0[shard];
+        let shard = &mut all.shards[shard];
         shard.waiting_events += batch.events.len();
         shard.queue.push_back(batch);
-        self.tell(&all);
+        self.call(&mut all);
     }
 
-    /// `None`: nothing is to be done yet.
-    fn take(&self, max_batch_events: usize) -> Option<Taken> {
+    /// What this worker does next, after it is `done` with some shards. `None`: it
+    /// will be called.
+    fn next(&self, worker: usize, done: &[usize], max_batch_events: usize) -> Option<Taken> {
         let mut all = self.all();
+        for number in done {
+            all.shards[*number].is_taken = false;
+        }
         if !all.are_due() {
+            all.workers[worker] = Doing::Rest;
             return None;
         }
+        all.workers[worker] = Doing::Work;
         let mut taken = Taken::default();
         let mut events = 0;
-        for (number, shard) in all.0.iter_mut().enumerate().filter(|(_, shard)| shard.is_free()) {
+        let (first, count) = (all.first, all.shards.len());
+        for number in (first..first + count).map(|number| number % count) {
+            let shard = &mut all.shards[number];
+            if !shard.is_free() {
+                continue;
+            }
             events += shard.take(max_batch_events - events, &mut taken.batches);
             taken.shards.push(number);
+            all.first = number + 1;
             if events >= ENOUGH_EVENTS.min(max_batch_events) {
                 break;
             }
         }
-        self.tell(&all);
+        self.call(&mut all);
         Some(taken)
     }
 
-    fn give_back(&self, taken: &[usize]) {
+    /// Whoever was called last may not come any more: another one does.
+    fn leave(&self, worker: usize) {
         let mut all = self.all();
-        for number in taken {
-            all.0[*number].is_taken = false;
-        }
-        self.tell(&all);
+        all.workers[worker] = Doing::Nothing;
+        self.call(&mut all);
     }
 
-    /// Wakes a worker if there is something to do. One wakes the next.
-    fn tell(&self, all: &All) {
-        if all.are_due() {
-            self.news.notify_one();
+    /// Calls a worker if there is something to do and none is about to look. One
+    /// calls the next.
+    fn call(&self, all: &mut All) {
+        if !all.are_due() || all.workers.contains(&Doing::Wake) {
+            return;
+        }
+        if let Some(first) = all.workers.iter().position(|doing| *doing == Doing::Rest) {
+            all.workers[first] = Doing::Wake;
+            self.calls[first].notify_one();
         }
     }
 }
 
 impl All {
     fn are_due(&self) -> bool {
-        let free = self.0.iter().filter(|shard| shard.is_free());
+        let free = self.shards.iter().filter(|shard| shard.is_free());
         let waiting: usize = free.map(|shard| shard.waiting_events).sum();
-        waiting >= ENOUGH_EVENTS || (waiting > 0 && !self.0.iter().any(|shard| shard.is_taken))
+        let idle = || !self.shards.iter().any(|shard| shard.is_taken);
+        waiting >= ENOUGH_EVENTS || (waiting > 0 && idle())
     }
 }
 
@@ -189,18 +240,26 @@ impl Worker {
     /// Commits until `stopped`; what waits by then is committed still.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
+        let mut done = Vec::new();
         loop {
-            while let Some(Taken { shards, batches }) = self.board.take(self.core.max_batch_events)
-            {
-                self.work(batches).await;
-                self.board.give_back(&shards);
+            let next = self.board.next(self.number, &done, self.core.max_batch_events);
+            done.clear();
+            if let Some(Taken { shards, batches }) = next {
+                // A batch that is dropped tells its caller.
+                if AssertUnwindSafe(self.work(batches)).catch_unwind().await.is_err() {
+                    tracing::error!("a commit panicked; its events may be sent again");
+                }
+                done = shards;
+                continue;
             }
             tokio::select! {
                 biased;
-                () = self.board.news.notified() => {}
-                () = &mut stopped => return,
+                () = self.board.calls[self.number].notified() => {}
+                () = &mut stopped => break,
             }
         }
+        self.board.leave(self.number);
+        self.db.close().await;
     }
 
     /// Commits what several callers have sent, and answers each.
@@ -209,7 +268,7 @@ impl Worker {
             batches.into_iter().map(|batch| (batch.events, batch.answer)).unzip();
         let sizes: Vec<usize> = events.iter().map(Vec::len).collect();
         let all: Vec<Arrived> = events.into_iter().flatten().collect();
-        match commit(&self.core, &all).await {
+        match commit(&self.core, &self.db, &all).await {
             Ok(committed) => self.core.durability.then(move |flushed| {
                 if flushed.is_ok() {
                     committed.is_on_disk();
@@ -234,7 +293,7 @@ impl Worker {
                 for (size, answer) in sizes.into_iter().zip(answers) {
                     let own: Vec<Arrived> = all.by_ref().take(size).collect();
                     let outcome = async {
-                        let done = commit(&self.core, &own).await?;
+                        let done = commit(&self.core, &self.db, &own).await?;
                         self.core.durability.reached().await?;
                         done.is_on_disk();
                         Ok(verdicts(own, done).collect())
