@@ -26,7 +26,7 @@ impl DeferredDb {
     }
 
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        // Nobody else could have it.
+        // It may be the only one that there is.
         drop(self.take());
         Ok(Tx { inner: self.pool.begin().await? })
     }

@@ -1,8 +1,9 @@
 //! Postgres: the only part that names sqlx, and the only part with SQL in it.
 //!
 //! [`ReadDb`] cannot write: its connections are read-only. Writing functions
-//! take a [`Tx`], which only [`Db::begin`] and [`DeferredDb::begin`] make, and only
-//! services hold these. A [`Tx`] that is dropped without [`Tx::commit`] leaves nothing behind.
+//! take a [`Tx`], which only [`Db::begin`] and [`DeferredDb::begin`] make, or a
+//! [`DeferredDb`], and only services hold these. A [`Tx`] that is dropped without
+//! [`Tx::commit`] leaves nothing behind.
 
 pub mod alarms;
 pub mod alert_decisions;

@@ -46,7 +46,10 @@ impl Pgbench {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bench = Self { directory, owner, port };
         let data = bench.data();
-        bench.postgres("initdb", &["-D", &data, "-U", ROLE, "--auth", "trust", "--locale", "C"]);
+        bench.postgres(
+            "initdb",
+            &["-D", &data, "-U", ROLE, "--auth", "trust", "--locale", "C", "--encoding", "UTF8"],
+        );
         let settings = bench.settings(server);
         bench.postgres("pg_ctl", &["-D", &data, "-w", "-o", &settings, "-l", "/dev/null", "start"]);
         server.runtime.block_on(async {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::domain::drift::Source;
+use crate::domain::event::Event;
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
@@ -21,6 +22,16 @@ use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
 use crate::store::{DeferredDb, StoreError, Tx, events};
 use crate::telemetry::labels::Way;
+
+/// One event after its commit; without a standing it had been counted before.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) event: Event,
+    pub(super) standing: Option<Arc<Assignment>>,
+}
+
+/// What the caller of some events is told: one verdict each.
+pub(super) type Answer = Result<Vec<Verdict>, ServiceError>;
 
 /// What a commit did to each event, in their order.
 #[derive(Debug)]
@@ -50,6 +61,19 @@ impl Committed {
             }
         }
         committed
+    }
+
+    /// One verdict for each of these events, which were committed.
+    pub(super) fn verdicts(self, events: Vec<Arrived>) -> impl Iterator<Item = Verdict> {
+        let Self { standings, mut elsewhere, .. } = self;
+        events.into_iter().zip(standings).enumerate().map(
+            move |(place, (Arrived { mut event, .. }, standing))| {
+                if let Some(customer) = elsewhere.remove(&place) {
+                    event.customer = customer;
+                }
+                Verdict { event, standing }
+            },
+        )
     }
 
     /// It has been flushed.

@@ -10,6 +10,7 @@
 //! transaction of its own beside them; ids, then customers, are taken in order
 //! everywhere, so nobody waits in a circle.
 
+mod board;
 mod cache;
 mod commit;
 mod fold;
@@ -46,10 +47,11 @@ use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
 pub use cache::CustomerCache;
+use commit::Verdict;
 use hear::Markers;
 pub use replay::{Replayed, Which};
+use shard::Shards;
 pub use shard::Worker;
-use shard::{Shards, Verdict};
 use trust::Trust;
 pub use unlink::Unlinked;
 
@@ -305,7 +307,7 @@ impl Intake {
         self.core.durability.reached().await?;
         committed.is_on_disk();
         drop(room);
-        let outcomes: Vec<Outcome> = shard::verdicts(events, committed).map(Into::into).collect();
+        let outcomes: Vec<Outcome> = committed.verdicts(events).map(Into::into).collect();
         self.count(&outcomes);
         Ok(outcomes)
     }
