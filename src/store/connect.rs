@@ -57,7 +57,7 @@ impl Db {
     }
 
     /// With at most so many connections, each made when it is first needed, on the
-    /// thread that needs it.
+    /// thread that needs it. A single one is for a single user at a time.
     pub fn deferred(&self, connections: u32) -> DeferredDb {
         let options = (*self.pool.connect_options()).clone();
         let deferring = options.options([("synchronous_commit", "off")]);

@@ -15,8 +15,9 @@ use crate::store::{StoreError, Tx};
 #[derive(Debug)]
 pub struct DeferredDb {
     pool: PgPool,
-    /// Where there is one connection, it is kept from one statement to the next, with
-    /// when it was last used: the pool asks Postgres about each that it gets back.
+    /// Where there is one connection, for one user, it is kept from one statement to
+    /// the next, with when it was last used: the pool asks Postgres about each that it
+    /// gets back. With several users one could wait for what another has kept.
     kept: Mutex<Option<(PoolConnection<Postgres>, Instant)>>,
 }
 
