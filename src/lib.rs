@@ -36,9 +36,8 @@
 //! (`store::optimistic`) inserts the new events, writes each row that is still what
 //! was known, all or none, and records who moved, for `api::changes` to tell. Where
 //! somebody else was in the way, `store::events` inserts and locks the customers
-//! first, in key order. The shard goes on; `service::durable` brings what was
-//! committed to disk, many commits with one flush, and only then the answer is
-//! given. What is rejected is kept by `service::failed`.
+//! first, in key order. The answer is given once the commit is on disk. What is
+//! rejected is kept by `service::failed`.
 //!
 //! **Somebody logs in.** An event may carry a link: two ids are one customer.
 //! What it says is recorded by `store::links`; [`domain::identity`] tells from all

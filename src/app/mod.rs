@@ -23,7 +23,6 @@ use crate::service::access::Access;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::changes::Feed;
 use crate::service::clock::Clock;
-use crate::service::durable::Durability;
 use crate::service::error::Chain;
 use crate::service::export::Exports;
 use crate::service::observe::Observer;
@@ -123,13 +122,10 @@ impl App {
         let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&config, db, &clock, &metrics);
-        let (durability, flusher) = Durability::new(db.flusher().await?, Arc::clone(&metrics));
-        let (intake, intake_workers) =
-            parts::intake(&config, &registry, &durability, &failed, &metrics);
+        let (intake, intake_workers) = parts::intake(&config, &registry, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
         let feed = Arc::new(Feed::new(
             db.read().clone(),
-            durability,
             config.changes.max_readers,
             stopped,
             Arc::clone(&metrics),
@@ -137,7 +133,7 @@ impl App {
         let (exports, exporter) =
             Exports::new(db.read().clone(), parts::export_settings(&config), Arc::clone(&metrics));
         let watched = config.drift.enabled.then(|| Arc::clone(&drift));
-        let workers = Workers::start(intake_workers, exporter, flusher, shadow_worker, watched)
+        let workers = Workers::start(intake_workers, exporter, shadow_worker, watched)
             .context("cannot start the threads of intake")?;
         let reassigner = parts::reassigner(&config, db, &live, &clock, &intake, &metrics);
         let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);

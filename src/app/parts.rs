@@ -11,7 +11,6 @@ use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
 use crate::service::clock::Clock;
 use crate::service::drift::Drift;
-use crate::service::durable::Durability;
 use crate::service::export;
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
@@ -122,13 +121,11 @@ pub(super) fn registry(
 pub(super) fn intake(
     config: &Config,
     registry: &Registry,
-    durability: &Durability,
     failed: &Arc<FailedEvents>,
     metrics: &Arc<Metrics>,
 ) -> (Intake, Vec<intake::Worker>) {
     Intake::new(
         registry.db.clone(),
-        durability.clone(),
         (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),
         registry.clock.clone(),
         Arc::clone(metrics),

@@ -24,7 +24,7 @@ use crate::service::skew::Sampler;
 use crate::service::sources::Sources;
 use crate::service::training::Training;
 use crate::service::watch::Watcher;
-use crate::service::{durable, export, history, intake, shadow};
+use crate::service::{export, history, intake, shadow};
 use crate::store::Db;
 use crate::store::connect::{Listener, News};
 
@@ -133,7 +133,6 @@ impl Workers {
     pub(super) fn start(
         intake: Vec<intake::Worker>,
         exports: export::Worker,
-        flusher: durable::Worker,
         shadows: shadow::Worker,
         drift: Option<Arc<Drift>>,
     ) -> std::io::Result<Self> {
@@ -153,7 +152,6 @@ impl Workers {
             threads.push(thread);
         }
         running.spawn(exports.run(until()));
-        running.spawn(flusher.run(until()));
         running.spawn(shadows.run(until()));
         if let Some(drift) = drift {
             running.spawn(drift.run(until()));

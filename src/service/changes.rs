@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::domain::fault::Faults;
 use crate::service::ServiceError;
-use crate::service::durable::Durability;
 use crate::service::error::Chain;
 use crate::store::ReadDb;
 use crate::store::changes::{self, Change, Position};
@@ -39,7 +38,6 @@ pub enum Start {
 #[derive(Debug)]
 pub struct Feed {
     db: ReadDb,
-    durability: Durability,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     newest: watch::Sender<Position>,
@@ -76,14 +74,12 @@ impl Feed {
     /// Readers are told to go once `stopped` holds true.
     pub fn new(
         db: ReadDb,
-        durability: Durability,
         max_readers: usize,
         stopped: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             db,
-            durability,
             metrics,
             places: Arc::new(Semaphore::new(max_readers)),
             newest: watch::Sender::new(Position::default()),
@@ -156,7 +152,7 @@ impl Reader {
     /// The next page; waits up to `wait` for there to be something on it.
     pub async fn next(&mut self, wait: Duration) -> Result<Page, ServiceError> {
         let deadline = Instant::now() + wait;
-        let (mut gap, from) = (false, self.after);
+        let mut gap = false;
         let page = loop {
             let mut page = self.look_on().await?;
             gap |= page.gap;
@@ -170,11 +166,6 @@ impl Reader {
                 break page;
             }
         };
-        if page.next != from {
-            // A crash of Postgres must not take back what was told, nor give the
-            // place that the reader has come to to other changes.
-            self.feed.durability.reached().await?;
-        }
         self.feed.metrics.output.changes.inc_by(page.changes.len() as u64);
         Ok(page)
     }

@@ -8,7 +8,6 @@
 pub mod error;
 pub mod clock;
 pub mod random;
-pub mod durable;
 mod attempts;
 pub mod access;
 pub mod alerts;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
-use crate::store::{Db, DeferredDb, ReadDb, StoreError};
+use crate::store::{Db, DedicatedDb, ReadDb, StoreError};
 
 /// Postgres may have been restarted meanwhile.
 pub(in crate::store) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -16,7 +16,7 @@ pub(in crate::store) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 pub struct Connection {
     pub url: String,
     /// Connections of this process; a third of them only read, at least two. Those of
-    /// [`DeferredDb`]s come on top.
+    /// [`DedicatedDb`]s come on top.
     pub max_connections: u32,
     pub acquire_timeout: Duration,
 }
@@ -58,11 +58,10 @@ impl Db {
 
     /// With at most so many connections, each made when it is first needed, on the
     /// thread that needs it. A single one is for a single user at a time.
-    pub fn deferred(&self, connections: u32) -> DeferredDb {
+    pub fn dedicated(&self, connections: u32) -> DedicatedDb {
         let options = (*self.pool.connect_options()).clone();
-        let deferring = options.options([("synchronous_commit", "off")]);
         let own = self.pool.options().clone().max_connections(connections);
-        DeferredDb::new(own.connect_lazy_with(deferring))
+        DedicatedDb::new(own.connect_lazy_with(options))
     }
 }
 

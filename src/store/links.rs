@@ -16,7 +16,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::{Link, Told};
 use crate::domain::time::Timestamp;
 use crate::store::customers::customer_key;
-use crate::store::{DeferredDb, ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// What is recorded of a link.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ pub async fn recorded<'l>(
 
 /// What is recorded of these links.
 pub async fn read_recorded<'l>(
-    db: &DeferredDb,
+    db: &DedicatedDb,
     links: impl Iterator<Item = &'l Link>,
 ) -> Result<HashMap<Link, Recorded>, StoreError> {
     db.carry_out(async |connection| read(connection, links).await).await

@@ -1,8 +1,8 @@
 //! Postgres: the only part that names sqlx, and the only part with SQL in it.
 //!
 //! [`ReadDb`] cannot write: its connections are read-only. Writing functions
-//! take a [`Tx`], which only [`Db::begin`] and [`DeferredDb::begin`] make, or a
-//! [`DeferredDb`], and only services hold these. A [`Tx`] that is dropped without
+//! take a [`Tx`], which only [`Db::begin`] and [`DedicatedDb::begin`] make, or a
+//! [`DedicatedDb`], and only services hold these. A [`Tx`] that is dropped without
 //! [`Tx::commit`] leaves nothing behind.
 
 pub mod alarms;
@@ -15,7 +15,7 @@ pub mod channels;
 pub mod connect;
 pub mod customers;
 pub mod decisions;
-pub mod deferred;
+pub mod dedicated;
 pub mod deliveries;
 pub mod delivery_log;
 pub mod drift;
@@ -24,7 +24,6 @@ pub mod events;
 pub mod export;
 pub mod failed;
 pub mod features;
-pub mod flush;
 pub mod identity;
 pub mod keys;
 pub mod lease;
@@ -45,7 +44,7 @@ use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
 
 use crate::domain::time::Timestamp;
-pub use deferred::DeferredDb;
+pub use dedicated::DedicatedDb;
 pub use error::StoreError;
 
 /// Reads and writes; held by services only.

@@ -18,7 +18,10 @@ use crate::domain::time::Timestamp;
 use crate::store::assignments::{self, Held, NewChange};
 use crate::store::customers::{self, NewRow, customer_key};
 use crate::store::events::{self, Arrived};
-use crate::store::{DeferredDb, StoreError, from_sql, to_sql};
+use crate::store::{DedicatedDb, StoreError, from_sql, to_sql};
+
+/// The rule that takes back a statement that could not write all its rows.
+const ALL_OR_NONE: &str = "written_by_nobody_else";
 
 /// A customer's row as it was read or written.
 #[derive(Debug)]
@@ -34,8 +37,7 @@ pub struct Seen {
 
 /// Which writing of a row it is. Postgres uses the numbers of transactions again:
 /// after four thousand million of them, and those that a crash or a failover has
-/// lost. So the server is part of it, and it is to be kept for later only once what
-/// it names is on disk ([`crate::store::flush`]).
+/// lost. So the server is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     /// The transaction that wrote the row (`xmin`). Postgres compares such a
@@ -57,7 +59,7 @@ impl Version {
 
 /// The rows of those customers that have one.
 pub async fn read(
-    db: &DeferredDb,
+    db: &DedicatedDb,
     customers: &[&CustomerKey],
 ) -> Result<HashMap<CustomerKey, Seen>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|customer| customer.as_str()).collect();
@@ -93,6 +95,16 @@ fn the_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, Sto
     Ok(first)
 }
 
+/// Of a statement that could not write all its rows.
+fn told(error: sqlx::Error) -> StoreError {
+    match error.into() {
+        StoreError::Conflict { constraint } if constraint == ALL_OR_NONE => {
+            StoreError::Lost("a customer was written by another transaction".into())
+        }
+        error => error,
+    }
+}
+
 /// What became of the customers of some events.
 #[derive(Debug)]
 pub struct Written<'a> {
@@ -107,12 +119,11 @@ pub struct Written<'a> {
 }
 
 /// Commits together: the new events, the states they change, where their
-/// customers stand, and the history of who moved. It may not be on disk yet when
-/// this returns ([`crate::store::flush`]). Returns the version of every row. With
-/// nothing done: in conflict when an event was there before (to look first would
+/// customers stand, and the history of who moved. Returns the version of every row.
+/// With nothing done: in conflict when an event was there before (to look first would
 /// cost every event a search), lost when a row is not what it was known to be.
 pub async fn write(
-    db: &DeferredDb,
+    db: &DedicatedDb,
     written: &Written<'_>,
     now: Timestamp,
 ) -> Result<Version, StoreError> {
@@ -171,10 +182,10 @@ pub async fn write(
                       unnest($30::boolean[]), unnest($31::bigint[]), unnest($32::boolean[]),
                       unnest($33::text[])
            )
-           select all_or_none(
+           select (
                (select count(*) from updated) + (select count(*) from added) = cardinality($8)
                and coalesce(pg_postmaster_start_time() = $34, true)
-           ) as "done!", pg_current_xact_id()::xid::text::bigint as "transaction!",
+           )::all_or_none::boolean as "done!", pg_current_xact_id()::xid::text::bigint as "transaction!",
            pg_postmaster_start_time() as "server!""#,
         &events.ids as &[&str],
         &events.customers as &[&str],
@@ -211,6 +222,7 @@ pub async fn write(
         &changes.old_segments as &[Option<&str>],
         server,
     );
-    let by = db.carry_out(async |connection| write.fetch_one(connection).await).await?;
+    let by = db.carry_out(async |connection| write.fetch_one(connection).await.map_err(told));
+    let by = by.await?;
     Version::of(by.transaction, by.server)
 }

@@ -8,7 +8,7 @@ use super::labels::{Decision, Failed, Known, Link, Outcome, Part, Way};
 /// 1-2-5 steps up to the largest default batch: is the batch full or does the
 /// load not fill it?
 const BATCH_EVENTS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
-/// A flush waits for the disk: 0.5 ms on a good one, seconds on a sick one.
+/// A commit waits for the disk: 0.5 ms on a good one, seconds on a sick one.
 const COMMIT_SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -26,10 +26,8 @@ pub struct Intake {
     pub cache_bytes: IntGauge,
     /// Events per transaction.
     pub batch_events: Histogram,
-    /// Time of one transaction, in seconds, from begin to commit.
+    /// Time of one transaction, in seconds, until it is on disk.
     pub commit_seconds: Histogram,
-    /// Time, in seconds, of one flush of what was committed.
-    pub flush_seconds: Histogram,
     /// Events refused because too many were waiting.
     pub refused: IntCounter,
     pub links: Counters<Link>,
@@ -76,13 +74,7 @@ impl Intake {
             commit_seconds: super::histogram(
                 registry,
                 "segmentd_intake_commit_seconds",
-                "Time of one intake transaction, without the wait for the disk.",
-                &COMMIT_SECONDS,
-            )?,
-            flush_seconds: super::histogram(
-                registry,
-                "segmentd_intake_flush_seconds",
-                "Time of bringing committed transactions to disk.",
+                "Time of one intake transaction, until it is on disk.",
                 &COMMIT_SECONDS,
             )?,
             refused: super::counter(

@@ -1,38 +1,55 @@
-//! What nobody knows to be on disk is not acknowledged.
+//! What is not where the server promises to keep it is not acknowledged.
 
+use std::time::Duration;
+
+use segmentd::store::private::{PrivatePostgres, Settings};
 use serde_json::json;
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 
-use crate::support::{TestApp, orders};
+use crate::support::{TestApp, open_to_all, orders};
 
-/// Ends the connection over which commits are brought to disk: all that is seen of
-/// a crash of Postgres from which it has recovered before anybody looks again.
-async fn end_the_flushes(app: &TestApp) {
-    let mut database = sqlx::PgConnection::connect(app.database_url()).await.unwrap();
-    let ended: Vec<bool> = sqlx::query_scalar(
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity
-         where datname = current_database() and query like 'select pg_logical_emit_message%'",
-    )
-    .fetch_all(&mut database)
-    .await
-    .unwrap();
-    assert_eq!(ended, [true]);
+async fn carry_out(statement: &'static str, database: &mut PgConnection) {
+    for statement in [statement, "select pg_reload_conf()"] {
+        sqlx::raw_sql(statement).execute(&mut *database).await.unwrap();
+    }
+}
+
+/// Until `condition`, of what segmentd has at Postgres, holds.
+async fn until(condition: &'static str, database: &mut PgConnection) {
+    while !sqlx::query_scalar::<_, bool>(condition).fetch_one(&mut *database).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_before_the_connection_was_lost_is_to_be_sent_again() {
-    let app = TestApp::start().await;
-    let events = orders(3, 2);
-    let (status, answer) = app.post("/v1/events", events[0].to_string()).await;
-    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
-
-    end_the_flushes(&app).await;
-    let (status, problem) = app.post("/v1/events", events[1].to_string()).await;
-    assert_eq!(status, 503, "{problem}");
-    let (status, answer) = app.post("/v1/events", events[1].to_string()).await;
-    assert_eq!((status, &answer["duplicate"]), (200, &json!(1)), "{answer}");
-
-    let (status, answer) = app.post("/v1/events", events[2].to_string()).await;
-    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
+async fn an_answer_waits_for_all_that_a_commit_waits_for() {
+    const SERVER: Settings = Settings { binaries: None, max_connections: 60 };
+    let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
+    let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
+    let app = TestApp::start_with(&[("database.url", &*postgres.url())]).await;
+    let mut database = PgConnection::connect(app.database_url()).await.unwrap();
+    let mut events = orders(200, 0).into_iter().map(|event| event.to_string());
+    let waits = "select count(*) > 0 from pg_stat_activity
+                 where query like 'with inserted as%' and wait_event = 'SyncRep'";
+    for path in ["/v1/events", "/v1/events?strict=true"] {
+        let waiting = loop {
+            // Each commit waits for a standby that is not there, from when the server
+            // has heard of it on.
+            carry_out("alter system set synchronous_standby_names = 'nobody'", &mut database).await;
+            let event = events.next().expect("an answer that waits");
+            tokio::select! {
+                (status, answer) = app.post(path, event.clone()) => assert_eq!(status, 200, "{answer}"),
+                () = until(waits, &mut database) => break event,
+                // Others' commits wait too, and may hold what this one needs.
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    carry_out("alter system reset synchronous_standby_names", &mut database).await;
+                }
+            }
+        };
+        carry_out("alter system reset synchronous_standby_names", &mut database).await;
+        let (status, answer) = app.post(path, waiting).await;
+        assert_eq!((status, &answer["duplicate"]), (200, &json!(1)), "{path}: {answer}");
+    }
     app.stop().await;
+    postgres.stop().await.unwrap();
 }

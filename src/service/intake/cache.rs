@@ -6,7 +6,6 @@
 //! or an erasure has done to a customer meanwhile costs a lost commit. Where that
 //! happens often, the cache is left alone.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -33,28 +32,17 @@ pub struct CustomerCache {
     metrics: Arc<Metrics>,
 }
 
-/// Whether the rows of one commit are on disk. Until then Postgres may lose their
-/// version and use it again.
-#[derive(Debug, Clone, Default)]
-pub(super) struct OnDisk(Arc<AtomicBool>);
-
-impl OnDisk {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[derive(Debug)]
 struct Customers {
-    by_key: LruCache<CustomerKey, (Seen, OnDisk)>,
+    by_key: LruCache<CustomerKey, Seen>,
     bytes: usize,
 }
 
 impl Customers {
-    fn remove(&mut self, customer: &CustomerKey) -> Option<(Seen, OnDisk)> {
-        let (customer, kept) = self.by_key.pop_entry(customer)?;
-        self.bytes -= bytes(&customer, &kept.0);
-        Some(kept)
+    fn remove(&mut self, customer: &CustomerKey) -> Option<Seen> {
+        let (customer, seen) = self.by_key.pop_entry(customer)?;
+        self.bytes -= bytes(&customer, &seen);
+        Some(seen)
     }
 }
 
@@ -79,28 +67,23 @@ impl CustomerCache {
     pub(super) fn take(&self, customers: &[&CustomerKey]) -> Vec<Option<Seen>> {
         let is_trusted = self.trust.is_there();
         let mut kept = self.kept();
-        let take = |customer: &&CustomerKey| {
-            let (seen, on_disk) = kept.remove(customer)?;
-            (is_trusted && on_disk.0.load(Ordering::Relaxed)).then_some(seen)
-        };
+        let take = |customer: &&CustomerKey| kept.remove(customer).filter(|_| is_trusted);
         customers.iter().map(take).collect()
     }
 
-    /// Keeps what one commit has written; it is of use once that is on disk.
-    pub(super) fn put(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) -> OnDisk {
-        let on_disk = OnDisk::default();
+    /// Keeps what one commit has written.
+    pub(super) fn put(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) {
         let mut kept = self.kept();
         for (customer, seen) in written {
             kept.remove(&customer);
             kept.bytes += bytes(&customer, &seen);
-            kept.by_key.push(customer, (seen, on_disk.clone()));
+            kept.by_key.push(customer, seen);
         }
         while kept.bytes > self.max_bytes {
-            let Some((customer, (seen, _))) = kept.by_key.pop_lru() else { break };
+            let Some((customer, seen)) = kept.by_key.pop_lru() else { break };
             kept.bytes -= bytes(&customer, &seen);
         }
         self.metrics.intake.cache_bytes.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
-        on_disk
     }
 
     /// After somebody else in this process has written these customers.

@@ -11,7 +11,6 @@ use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
-use crate::service::intake::cache::OnDisk;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::{hear, optimistic, regroup};
 use crate::service::live::Lineup;
@@ -20,7 +19,7 @@ use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
 use crate::store::events::Arrived;
-use crate::store::{DeferredDb, StoreError, Tx, events};
+use crate::store::{DedicatedDb, StoreError, Tx, events};
 use crate::telemetry::labels::Way;
 
 /// One event after its commit; without a standing it had been counted before.
@@ -40,14 +39,12 @@ pub(super) struct Committed {
     pub(super) standings: Vec<Option<Arc<Assignment>>>,
     /// Whose event it is, where that is not the id that it came under.
     pub(super) elsewhere: HashMap<usize, CustomerKey>,
-    /// Of the customers that it has put into the cache.
-    pub(super) cached: Option<OnDisk>,
 }
 
 impl Committed {
     /// All of `events` were duplicates.
     pub(super) fn nothing(events: usize) -> Self {
-        Self { standings: vec![None; events], elsewhere: HashMap::new(), cached: None }
+        Self { standings: vec![None; events], elsewhere: HashMap::new() }
     }
 
     pub(super) fn of(all: &[Arrived], folded: &[Folded]) -> Self {
@@ -65,7 +62,7 @@ impl Committed {
 
     /// One verdict for each of these events, which were committed.
     pub(super) fn verdicts(self, events: Vec<Arrived>) -> impl Iterator<Item = Verdict> {
-        let Self { standings, mut elsewhere, .. } = self;
+        let Self { standings, mut elsewhere } = self;
         events.into_iter().zip(standings).enumerate().map(
             move |(place, (Arrived { mut event, .. }, standing))| {
                 if let Some(customer) = elsewhere.remove(&place) {
@@ -76,13 +73,6 @@ impl Committed {
         )
     }
 
-    /// It has been flushed.
-    pub(super) fn is_on_disk(&self) {
-        if let Some(cached) = &self.cached {
-            cached.set();
-        }
-    }
-
     /// The customers of the new events, one each.
     fn answered<'c>(&'c self, all: &'c [Arrived]) -> impl Iterator<Item = &'c CustomerKey> {
         let new = self.standings.iter().enumerate().filter(|(_, standing)| standing.is_some());
@@ -91,10 +81,10 @@ impl Committed {
 }
 
 /// Commits events together; of two with one id the first counts. All of them
-/// see one lineup. The commit is not on disk yet when this returns.
+/// see one lineup.
 pub(super) async fn commit(
     core: &Core,
-    db: &DeferredDb,
+    db: &DedicatedDb,
     events: &[Arrived],
 ) -> Result<Committed, ServiceError> {
     let started = Instant::now();
@@ -145,7 +135,7 @@ pub(super) fn place(all: &[Arrived], by_id: &[usize], message_id: &str) -> Optio
 /// `None`: some of the ids belong to customers who are kept under another.
 async fn attempt(
     core: &Core,
-    db: &DeferredDb,
+    db: &DedicatedDb,
     all: &[Arrived],
 ) -> Result<Option<Committed>, StoreError> {
     let lineup = core.live.snapshot();

@@ -7,7 +7,7 @@ use crate::domain::id::CustomerKey;
 use crate::domain::identity::{Fate, Groups, Link, MAX_IDS, Told};
 use crate::store::events::Arrived;
 use crate::store::links::{self, Recorded};
-use crate::store::{DeferredDb, StoreError, Tx};
+use crate::store::{DedicatedDb, StoreError, Tx};
 use crate::telemetry::Counters;
 use crate::telemetry::labels;
 
@@ -38,7 +38,7 @@ impl Markers {
 /// Whether a commit of these events must know which ids are one customer. Said
 /// again is nothing new: libraries tell the same link with every page.
 pub(super) async fn concerns(
-    db: &DeferredDb,
+    db: &DedicatedDb,
     markers: &Markers,
     events: &[Arrived],
 ) -> Result<bool, StoreError> {

@@ -5,10 +5,9 @@
 //! committed next. So an idle service answers after one small transaction, a
 //! loaded one works in large ones, and no two transactions of it ever meet at a
 //! customer, which is why they take no locks as long as no other process is in the
-//! way, and need not read whom they wrote before. The disk is waited for beside
-//! that, once for all that was committed meanwhile. A strict request has a
-//! transaction of its own beside them; ids, then customers, are taken in order
-//! everywhere, so nobody waits in a circle.
+//! way, and need not read whom they wrote before. A strict request has a transaction of
+//! its own beside them; ids, then customers, are taken in order everywhere, so nobody
+//! waits in a circle.
 
 mod board;
 mod cache;
@@ -35,14 +34,13 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
-use crate::service::durable::Durability;
 use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::{Lineup, Live};
 use crate::service::shadow::Shadows;
 use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
-use crate::store::{Db, DeferredDb};
+use crate::store::{Db, DedicatedDb};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
@@ -117,7 +115,6 @@ impl From<&config::Intake> for Settings {
 #[derive(Debug)]
 pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) db: Db,
-    pub(in crate::service::intake) durability: Durability,
     pub(in crate::service::intake) live: Arc<Live>,
     pub(in crate::service::intake) shadows: Arc<Shadows>,
     pub(in crate::service::intake) clock: Clock,
@@ -137,7 +134,7 @@ pub struct Intake {
     settings: Settings,
     shards: Shards,
     /// For requests that are all or none: they have no shard.
-    strict: DeferredDb,
+    strict: DedicatedDb,
     room: Arc<Semaphore>,
 }
 
@@ -146,7 +143,6 @@ impl Intake {
     /// events may come.
     pub fn new(
         db: Db,
-        durability: Durability,
         (live, shadows): (Arc<Live>, Arc<Shadows>),
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -155,10 +151,9 @@ impl Intake {
     ) -> (Self, Vec<Worker>) {
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
-        let strict = db.deferred(STRICT_CONNECTIONS);
+        let strict = db.dedicated(STRICT_CONNECTIONS);
         let core = Arc::new(Core {
             db,
-            durability,
             live,
             shadows,
             clock,
@@ -304,8 +299,6 @@ impl Intake {
         let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
         let committed = commit::commit(&self.core, &self.strict, &events).await?;
-        self.core.durability.reached().await?;
-        committed.is_on_disk();
         drop(room);
         let outcomes: Vec<Outcome> = committed.verdicts(events).map(Into::into).collect();
         self.count(&outcomes);

@@ -16,7 +16,7 @@ use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::observe::Tally;
 use crate::store::events::Arrived;
 use crate::store::optimistic::{self, Seen, Written};
-use crate::store::{DeferredDb, StoreError};
+use crate::store::{DedicatedDb, StoreError};
 
 /// A lost race costs about as much as so many won ones gain.
 pub(super) const LOSS: i32 = 8;
@@ -24,7 +24,7 @@ pub(super) const LOSS: i32 = 8;
 /// `None`, with nothing done: it takes locks.
 pub(super) async fn attempt(
     core: &Core,
-    db: &DeferredDb,
+    db: &DedicatedDb,
     all: &[Arrived],
 ) -> Result<Option<Committed>, StoreError> {
     if !core.trust.is_there() {
@@ -59,7 +59,7 @@ enum Race {
 /// it was not won.
 async fn run(
     core: &Core,
-    db: &DeferredDb,
+    db: &DedicatedDb,
     all: &[Arrived],
     from_cache: bool,
 ) -> Result<(Race, usize), StoreError> {
@@ -116,14 +116,14 @@ async fn run(
     core.cache.won(cached, customers.len());
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
-    let mut committed = Committed::of(all, &folded);
-    committed.cached = Some(core.cache.put(folded.into_iter().map(|one| one.seen(version))));
+    let committed = Committed::of(all, &folded);
+    core.cache.put(folded.into_iter().map(|one| one.seen(version)));
     Ok((Race::Won(committed), cached))
 }
 
 /// Reads those of the customers who are not known.
 async fn read(
-    db: &DeferredDb,
+    db: &DedicatedDb,
     customers: &[&CustomerKey],
     known: &mut [Option<Seen>],
 ) -> Result<(), StoreError> {

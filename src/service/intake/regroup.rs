@@ -24,13 +24,13 @@ use crate::store::assignments::{self, Assignment, NewMerge};
 use crate::store::customers::{self, NewRow};
 use crate::store::events::{self, Arrived};
 use crate::store::identity::{self, Row};
-use crate::store::{DeferredDb, StoreError, Tx, links};
+use crate::store::{DedicatedDb, StoreError, Tx, links};
 
 /// As `commit::attempt`, following links. `surely`: waits until nobody else can
 /// make the guess wrong.
 pub(super) async fn attempt(
     core: &Core,
-    db: &DeferredDb,
+    db: &DedicatedDb,
     all: &[Arrived],
     surely: bool,
 ) -> Result<Committed, StoreError> {

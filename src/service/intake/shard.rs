@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use crate::service::ServiceError;
 use crate::service::intake::Core;
 use crate::service::intake::board::{Batch, Board, Taken};
-use crate::service::intake::commit::{Answer, Verdict, commit};
-use crate::store::DeferredDb;
+use crate::service::intake::commit::{Answer, commit};
+use crate::store::DedicatedDb;
 use crate::store::events::Arrived;
 
 /// The way in. How much may wait is bounded by whoever sends.
@@ -30,7 +30,7 @@ pub struct Worker {
     number: usize,
     board: Arc<Board>,
     core: Arc<Core>,
-    db: DeferredDb,
+    db: DedicatedDb,
 }
 
 pub(super) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
@@ -38,7 +38,7 @@ pub(super) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
     let board = Arc::new(Board::new(shards));
     let worker = |number| {
         let (board, core) = (Arc::clone(&board), Arc::clone(core));
-        let db = core.db.deferred(1);
+        let db = core.db.dedicated(1);
         Worker { number, board, core, db }
     };
     let workers = (0..shards).map(worker).collect();
@@ -50,8 +50,7 @@ impl Shards {
         self.count
     }
 
-    /// Returns once all of these events are committed and on disk; one verdict each,
-    /// in order. All of them belong to the shard of this number.
+    /// Returns once all of these events are committed; one verdict each, in order. All of them belong to the shard of this number.
     pub(super) async fn commit(&self, shard: usize, events: Vec<Arrived>) -> Answer {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
@@ -100,17 +99,13 @@ impl Worker {
         let sizes: Vec<usize> = events.iter().map(Vec::len).collect();
         let all: Vec<Arrived> = events.into_iter().flatten().collect();
         match commit(&self.core, &self.db, &all).await {
-            Ok(committed) => self.core.durability.then(move |flushed| {
-                if flushed.is_ok() {
-                    committed.is_on_disk();
-                }
+            Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
                 for (size, answer) in sizes.into_iter().zip(answers) {
-                    let own: Vec<Verdict> = verdicts.by_ref().take(size).collect();
                     // A caller who has hung up does not wait for its verdicts.
-                    let _ = answer.send(flushed.clone().map(|()| own).map_err(Into::into));
+                    let _ = answer.send(Ok(verdicts.by_ref().take(size).collect()));
                 }
-            }),
+            }
             Err(ServiceError::Unavailable(why)) => {
                 let why = Shared(why.into());
                 for answer in answers {
@@ -123,13 +118,8 @@ impl Worker {
                 let mut all = all.into_iter();
                 for (size, answer) in sizes.into_iter().zip(answers) {
                     let own: Vec<Arrived> = all.by_ref().take(size).collect();
-                    let outcome = async {
-                        let done = commit(&self.core, &self.db, &own).await?;
-                        self.core.durability.reached().await?;
-                        done.is_on_disk();
-                        Ok(done.verdicts(own).collect())
-                    };
-                    let _ = answer.send(outcome.await);
+                    let done = commit(&self.core, &self.db, &own).await;
+                    let _ = answer.send(done.map(|done| done.verdicts(own).collect()));
                 }
             }
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Commits that return before they are on disk.
+//! Connections for one purpose, beside those that all share.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -9,11 +9,9 @@ use sqlx::postgres::{PgConnection, PgPool, Postgres};
 use crate::store::connect::TRY_AFTER_IDLE;
 use crate::store::{StoreError, Tx};
 
-/// Writes whose commits return before they are on disk, where a crash of Postgres
-/// would lose them. Nobody is to be told of one before a
-/// [`Flusher`](crate::store::flush::Flusher) has flushed. Its connections are its own.
+/// A way to Postgres for which nobody else queues.
 #[derive(Debug)]
-pub struct DeferredDb {
+pub struct DedicatedDb {
     pool: PgPool,
     /// Where there is one connection, for one user, it is kept from one statement to
     /// the next, with when it was last used: the pool asks Postgres about each that it
@@ -21,7 +19,7 @@ pub struct DeferredDb {
     kept: Mutex<Option<(PoolConnection<Postgres>, Instant)>>,
 }
 
-impl DeferredDb {
+impl DedicatedDb {
     pub(in crate::store) fn new(pool: PgPool) -> Self {
         Self { pool, kept: Mutex::new(None) }
     }
