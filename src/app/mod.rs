@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use axum::serve::{Listener, ListenerExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::api::admin::{self, AdminState};
@@ -265,10 +266,11 @@ impl App {
         let mut workers = self.workers;
         workers.deliver(self.deliverer);
         workers.watch_sources(Arc::clone(&sources));
-        let admin = axum::serve(self.admin, admin::router(self.admin_state))
+        let admin = axum::serve(at_once(self.admin), admin::router(self.admin_state))
             .with_graceful_shutdown(when(stopped.clone()));
         let admin = tasks::spawn(async move { admin.await });
-        let serve = axum::serve(self.api, router).with_graceful_shutdown(when(stopped.clone()));
+        let serve =
+            axum::serve(at_once(self.api), router).with_graceful_shutdown(when(stopped.clone()));
         let mut serve = tasks::spawn(async move { serve.await });
 
         tokio::select! {
@@ -308,6 +310,16 @@ pub fn features(config: &Config) -> anyhow::Result<FeatureSet> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the feature set {}", file.display()))?;
     FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))
+}
+
+/// What is written is sent at once: an answer that comes in pieces, as streams do,
+/// would else wait for the client to acknowledge the piece before (Nagle, RFC 896).
+fn at_once(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
+    listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "answers to a client may come late");
+        }
+    })
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
