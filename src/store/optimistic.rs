@@ -185,7 +185,8 @@ pub async fn write(
            select (
                (select count(*) from updated) + (select count(*) from added) = cardinality($8)
                and coalesce(pg_postmaster_start_time() = $34, true)
-           )::all_or_none::boolean as "done!", pg_current_xact_id()::xid::text::bigint as "transaction!",
+           )::all_or_none::boolean as "done!",
+           pg_current_xact_id()::xid::text::bigint as "transaction!",
            pg_postmaster_start_time() as "server!""#,
         &events.ids as &[&str],
         &events.customers as &[&str],

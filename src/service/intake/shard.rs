@@ -50,7 +50,8 @@ impl Shards {
         self.count
     }
 
-    /// Returns once all of these events are committed; one verdict each, in order. All of them belong to the shard of this number.
+    /// Returns once all of these events are committed; one verdict each, in order. All
+    /// of them belong to the shard of this number.
     pub(super) async fn commit(&self, shard: usize, events: Vec<Arrived>) -> Answer {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
