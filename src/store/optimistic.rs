@@ -95,8 +95,8 @@ fn the_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, Sto
     Ok(first)
 }
 
-/// Of a statement that could not write all its rows.
-fn told(error: sqlx::Error) -> StoreError {
+/// What to make of an error: that not all rows could be written is a lost race.
+fn lost_race(error: sqlx::Error) -> StoreError {
     match error.into() {
         StoreError::Conflict { constraint } if constraint == ALL_OR_NONE => {
             StoreError::Lost("a customer was written by another transaction".into())
@@ -223,7 +223,7 @@ pub async fn write(
         &changes.old_segments as &[Option<&str>],
         server,
     );
-    let by = db.carry_out(async |connection| write.fetch_one(connection).await.map_err(told));
+    let by = db.carry_out(async |connection| write.fetch_one(connection).await.map_err(lost_race));
     let by = by.await?;
     Version::of(by.transaction, by.server)
 }

@@ -5,9 +5,9 @@
 //! committed next. So an idle service answers after one small transaction, a
 //! loaded one works in large ones, and no two transactions of it ever meet at a
 //! customer, which is why they take no locks as long as no other process is in the
-//! way, and need not read whom they wrote before. A strict request has a transaction of
-//! its own beside them; ids, then customers, are taken in order everywhere, so nobody
-//! waits in a circle.
+//! way, and need not read whom they wrote before. A strict request has a transaction
+//! of its own beside them; ids, then customers, are taken in order everywhere, so
+//! nobody waits in a circle.
 
 mod board;
 mod cache;
