@@ -158,7 +158,7 @@ impl Lineup {
 
     /// Counts a verdict of this lineup on `row`, to watch for drift; the fallback's
     /// are not counted.
-    pub fn note<'l>(&'l self, tally: &mut Tally<'l>, row: &FeatureRow, verdict: &Verdict<'_>) {
+    pub fn note(&self, tally: &mut Tally, row: &FeatureRow, verdict: &Verdict<'_>) {
         if let (Some(counter), Some(score)) = (&self.counter, &verdict.score) {
             tally.note(counter, row, score, verdict.outlier);
         }

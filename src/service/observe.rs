@@ -47,14 +47,14 @@ struct Copies {
 /// models answer at one time.
 #[must_use = "only what is handed over counts"]
 #[derive(Debug)]
-pub struct Tally<'c> {
+pub struct Tally {
     source: Source,
-    parts: [Option<Part<'c>>; 2],
+    parts: [Option<Part>; 2],
 }
 
 #[derive(Debug)]
-struct Part<'c> {
-    counter: &'c Counter,
+struct Part {
+    counter: Arc<Counter>,
     counts: Vec<u32>,
 }
 
@@ -146,22 +146,42 @@ impl Copies {
     }
 }
 
-impl<'c> Tally<'c> {
+impl Tally {
     pub fn of(source: Source) -> Self {
         Self { source, parts: [None, None] }
     }
 
     /// Counts what the model of `counter` said of `row`.
-    pub fn note(&mut self, counter: &'c Counter, row: &FeatureRow, score: &Score, outlier: bool) {
-        let is_free = |part: &Option<Part<'_>>| {
-            part.as_ref().is_none_or(|part| std::ptr::eq(part.counter, counter))
-        };
-        let Some(part) = self.parts.iter_mut().find(|part| is_free(part)) else { return };
+    pub fn note(&mut self, counter: &Arc<Counter>, row: &FeatureRow, score: &Score, outlier: bool) {
+        let Some(part) = self.place(counter) else { return };
         let part = part.get_or_insert_with(|| {
             let counts = vec![0; counter.layout.width()];
-            Part { counter, counts }
+            Part { counter: Arc::clone(counter), counts }
         });
         counter.layout.places(row, score, outlier, |place| part.counts[place] += 1);
+    }
+
+    /// Where this counter's part is, or is to be.
+    fn place(&mut self, counter: &Arc<Counter>) -> Option<&mut Option<Part>> {
+        let is_its = |part: &&mut Option<Part>| {
+            part.as_ref().is_none_or(|part| Arc::ptr_eq(&part.counter, counter))
+        };
+        self.parts.iter_mut().find(is_its)
+    }
+
+    /// Counts what `other` has counted, of the same source.
+    pub fn join(&mut self, other: Self) {
+        for part in other.parts.into_iter().flatten() {
+            match self.place(&part.counter) {
+                Some(Some(known)) => {
+                    for (total, count) in known.counts.iter_mut().zip(&part.counts) {
+                        *total += count;
+                    }
+                }
+                Some(free) => *free = Some(part),
+                None => {}
+            }
+        }
     }
 
     /// What was counted counts from now on.

@@ -16,9 +16,9 @@ pub const CUSTOMERS_IN_PLACE: usize = 48;
 /// Scores one customer for storing, who stood at `held` before; where somebody is
 /// answered by it, it counts in `tally`. Nobody needs the instant to be later than `no_later`: to look too soon
 /// does no harm, and less need be found out.
-pub fn assign<'l>(
-    lineup: &'l Lineup,
-    tally: Option<&mut Tally<'l>>,
+pub fn assign(
+    lineup: &Lineup,
+    tally: Option<&mut Tally>,
     (state, held): (&CustomerState, Option<&Held>),
     scratch: &mut Scratch,
     now: Timestamp,

@@ -42,4 +42,5 @@ mod sources;
 mod support;
 mod training;
 mod unassigned;
+mod waiting;
 mod within;

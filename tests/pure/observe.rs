@@ -1,6 +1,7 @@
 //! Counting what is answered: nothing is lost and nothing counts twice, whoever
 //! takes the counts meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -15,7 +16,7 @@ use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
 
 const ALPHA: f64 = 0.05;
 
-fn note<'c>(tally: &mut Tally<'c>, counter: &'c Counter, model: &Model, rows: &[FeatureRow]) {
+fn note(tally: &mut Tally, counter: &Arc<Counter>, model: &Model, rows: &[FeatureRow]) {
     let mut scratch = model.scratch();
     for row in rows {
         let score = model.score(row, &mut scratch);
@@ -23,7 +24,7 @@ fn note<'c>(tally: &mut Tally<'c>, counter: &'c Counter, model: &Model, rows: &[
     }
 }
 
-fn count(counter: &Counter, model: &Model, rows: &[FeatureRow]) {
+fn count(counter: &Arc<Counter>, model: &Model, rows: &[FeatureRow]) {
     let mut tally = Tally::of(Source::Rows);
     note(&mut tally, counter, model, rows);
     tally.hand_over();
@@ -91,9 +92,13 @@ fn two_models_count_apart_and_the_last_answers_of_one_are_kept() {
     let rows = shoppers(90, 3);
     let observer = Observer::new(true);
     let (old, new) = (observer.counter(&first).unwrap(), observer.counter(&second).unwrap());
-    let mut tally = Tally::of(Source::Rows);
-    note(&mut tally, &old, &first, &rows[..50]);
-    note(&mut tally, &new, &second, &rows[50..]);
+    let [mut tally, mut joined, mut also] = [(); 3].map(|()| Tally::of(Source::Rows));
+    note(&mut tally, &old, &first, &rows[..30]);
+    note(&mut joined, &new, &second, &rows[50..70]);
+    note(&mut joined, &old, &first, &rows[30..50]);
+    note(&mut also, &new, &second, &rows[70..]);
+    tally.join(joined);
+    tally.join(also);
     tally.hand_over();
     // The first answers no more.
     drop(old);

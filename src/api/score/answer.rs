@@ -56,7 +56,7 @@ pub(super) struct Scores<'l> {
     lineup: &'l Lineup,
     explain: bool,
     scratch: Scratch,
-    tally: Tally<'l>,
+    tally: Tally,
     json: Vec<u8>,
     /// By segment: what all its scores share is written once, then copied.
     written: Vec<Written>,
@@ -106,7 +106,7 @@ impl<'l> Scores<'l> {
     }
 
     /// The whole answer, and what it counts once it is given.
-    pub(super) fn finish(mut self) -> Result<(Vec<u8>, Tally<'l>)> {
+    pub(super) fn finish(mut self) -> Result<(Vec<u8>, Tally)> {
         if self.json.is_empty() {
             self.open(false)?;
             self.json.pop();

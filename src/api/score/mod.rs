@@ -50,12 +50,12 @@ fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
 }
 
 /// What was asked; the answer, and what it counts once it is given.
-fn answer<'l>(
+fn answer(
     state: &ApiState,
-    lineup: &'l Lineup,
+    lineup: &Lineup,
     body: &[u8],
     explain: bool,
-) -> Result<(rows::Envelope, (Vec<u8>, Tally<'l>)), ApiError> {
+) -> Result<(rows::Envelope, (Vec<u8>, Tally)), ApiError> {
     let mut scores = answer::Scores::new(lineup, explain, body.len());
     let on_row = &mut |row: &FeatureRow, bare| scores.add(row, bare);
     let envelope = rows::parse(body, &lineup.features, state.max_rows, on_row)

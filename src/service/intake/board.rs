@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::service::intake::ahead::Ahead;
 use crate::service::intake::commit::Answer;
 use crate::store::events::Arrived;
 
@@ -21,6 +22,7 @@ const ENOUGH_EVENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) events: Vec<Arrived>,
+    pub(super) ahead: Option<Box<Ahead>>,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
@@ -200,7 +202,8 @@ mod tests {
         };
         let received_at = Timestamp::from_millis(0);
         let arrived = |_| Arrived { event: event(), link: None, received_at };
-        Batch { events: (0..events).map(arrived).collect(), answer: oneshot::channel().0 }
+        let events = (0..events).map(arrived).collect();
+        Batch { events, ahead: None, answer: oneshot::channel().0 }
     }
 
     /// A board whose workers all rest.

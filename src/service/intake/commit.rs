@@ -1,6 +1,7 @@
 //! One transaction: new events, states, assignments, history.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
+use crate::service::intake::ahead::ByPlace;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::{hear, optimistic, regroup};
 use crate::service::live::Lineup;
@@ -49,11 +51,11 @@ impl Committed {
 
     pub(super) fn of(all: &[Arrived], folded: &[Folded]) -> Self {
         let mut committed = Self::nothing(all.len());
-        for customer in folded {
-            for index in &customer.events {
-                committed.standings[*index] = Some(Arc::clone(&customer.assignment));
-                if all[*index].event.customer != customer.customer {
-                    committed.elsewhere.insert(*index, customer.customer.clone());
+        for Folded { fold: Fold { customer, events, .. }, assignment, .. } in folded {
+            for index in events {
+                committed.standings[*index] = Some(Arc::clone(assignment));
+                if all[*index].event.customer != *customer {
+                    committed.elsewhere.insert(*index, customer.clone());
                 }
             }
         }
@@ -81,11 +83,12 @@ impl Committed {
 }
 
 /// Commits events together; of two with one id the first counts. All of them
-/// see one lineup.
+/// see one lineup. What was made `ahead` for some of them is used, if it can be.
 pub(super) async fn commit(
     core: &Core,
     db: &DedicatedDb,
     events: &[Arrived],
+    mut ahead: ByPlace,
 ) -> Result<Committed, ServiceError> {
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
@@ -95,7 +98,7 @@ pub(super) async fn commit(
     let mut way = if linking { Way::Linking } else { Way::LockFree };
     let committed = loop {
         let outcome = match way {
-            Way::LockFree => optimistic::attempt(core, db, events).await,
+            Way::LockFree => optimistic::attempt(core, db, events, mem::take(&mut ahead)).await,
             Way::Locking => attempt(core, db, events).await,
             Way::Linking => regroup::attempt(core, db, events, attempts.has_lost()).await.map(Some),
         };
@@ -162,6 +165,7 @@ async fn attempt(
         base: one.state.map_or(Base::New, Base::Stored),
         held: one.held,
         recheck_at: one.recheck_at,
+        version: None,
     });
     let mut tally = Tally::of(Source::Events);
     let folded = fold(core, &mut tx, (&lineup, &mut tally), all, work.collect()).await?;
@@ -174,15 +178,15 @@ async fn attempt(
 
 /// Folds new events in; `tally` counts the scores. States that this feature set
 /// cannot read are rebuilt.
-pub(super) async fn fold<'l>(
+pub(super) async fn fold(
     core: &Core,
     tx: &mut Tx,
-    (lineup, tally): (&'l Lineup, &mut Tally<'l>),
+    (lineup, tally): (&Lineup, &mut Tally),
     all: &[Arrived],
     work: Vec<Fold>,
 ) -> Result<Vec<Folded>, StoreError> {
     let now = core.clock.now();
-    let (mut folded, unreadable) = Fold::all(work, all, lineup, tally, now).await;
+    let (mut folded, unreadable) = Fold::all(work, all, (lineup, &mut *tally), now).await;
     if !unreadable.is_empty() {
         tracing::debug!(customers = unreadable.len(), "states rebuilt from events");
         let mut again = Vec::with_capacity(unreadable.len());
@@ -190,7 +194,7 @@ pub(super) async fn fold<'l>(
             let state = rebuild::state(tx, &lineup.features, &fold.customer).await?;
             again.push(Fold { base: Base::Rebuilt(state), ..fold });
         }
-        folded.extend(Fold::all(again, all, lineup, tally, now).await.0);
+        folded.extend(Fold::all(again, all, (lineup, tally), now).await.0);
     }
     Ok(folded)
 }
@@ -198,7 +202,7 @@ pub(super) async fn fold<'l>(
 /// Writes what was folded; returns what was decided how often.
 async fn save(core: &Core, tx: &mut Tx, folded: &[Folded]) -> Result<Decisions, StoreError> {
     let now = core.clock.now();
-    let (added, known): (Vec<&Folded>, Vec<_>) = folded.iter().partition(|f| f.is_new);
+    let (added, known): (Vec<&Folded>, Vec<_>) = folded.iter().partition(|one| one.is_new());
     let added: Vec<NewRow<'_>> = added.into_iter().map(Folded::row).collect();
     let known: Vec<NewRow<'_>> = known.into_iter().map(Folded::row).collect();
     customers::write(tx, &added, &known, now).await?;

@@ -41,29 +41,39 @@ pub(super) struct Fold {
     pub(super) held: Option<Held>,
     /// When it was to be looked at again, before these events.
     pub(super) recheck_at: Option<Timestamp>,
+    /// Of its row, where that is known and not locked.
+    pub(super) version: Option<Version>,
 }
 
 /// One customer after its new events.
 #[derive(Debug)]
 pub(super) struct Folded {
-    pub(super) customer: CustomerKey,
-    pub(super) events: Vec<usize>,
-    pub(super) is_new: bool,
+    /// What was carried out.
+    pub(super) fold: Fold,
     pub(super) assignment: Arc<Assignment>,
     state: Vec<u8>,
     last_event_at: Option<Timestamp>,
     recheck_at: Option<Timestamp>,
-    held: Option<Held>,
 }
 
 impl Fold {
+    /// Into what is known of the customer's row; `None`: there is none.
+    pub(super) fn into_seen(customer: CustomerKey, events: Vec<usize>, seen: Option<Seen>) -> Self {
+        let (base, held, recheck_at, version) = match seen {
+            Some(seen) => {
+                (Base::Stored(seen.state), seen.held, seen.recheck_at, Some(seen.version))
+            }
+            None => (Base::New, None, None, None),
+        };
+        Self { customer, events, gained: Vec::new(), base, held, recheck_at, version }
+    }
+
     /// Carries out `work`, in order; `tally` counts the scores. Comes back without
     /// having been carried out: what has a state that this feature set cannot read.
-    pub(super) async fn all<'l>(
+    pub(super) async fn all(
         work: Vec<Self>,
         all: &[Arrived],
-        lineup: &'l Lineup,
-        tally: &mut Tally<'l>,
+        (lineup, tally): (&Lineup, &mut Tally),
         now: Timestamp,
     ) -> (Vec<Folded>, Vec<Self>) {
         let mut scratch = Scratch::default();
@@ -76,19 +86,32 @@ impl Fold {
                 since_a_rest = cost;
                 tokio::task::yield_now().await;
             }
-            let carry_out = || match fold.state(all, lineup) {
-                Some(state) => {
-                    folded.push(fold.score(&state, (lineup, &mut *tally), &mut scratch, now));
-                }
-                None => unreadable.push(fold),
-            };
-            if cost <= CUSTOMERS_IN_PLACE {
-                carry_out();
+            let carry_out = || fold.carry_out(all, (lineup, &mut *tally), &mut scratch, now);
+            let done = if cost <= CUSTOMERS_IN_PLACE {
+                carry_out()
             } else {
-                tokio::task::block_in_place(carry_out);
+                tokio::task::block_in_place(carry_out)
+            };
+            match done {
+                Ok(done) => folded.push(done),
+                Err(fold) => unreadable.push(*fold),
             }
         }
         (folded, unreadable)
+    }
+
+    /// As [`Fold::all`], for one customer.
+    pub(super) fn carry_out(
+        self,
+        all: &[Arrived],
+        counted: (&Lineup, &mut Tally),
+        scratch: &mut Scratch,
+        now: Timestamp,
+    ) -> Result<Folded, Box<Self>> {
+        match self.state(all, counted.0) {
+            Some(state) => Ok(self.score(&state, counted, scratch, now)),
+            None => Err(Box::new(self)),
+        }
     }
 
     fn state(&self, all: &[Arrived], lineup: &Lineup) -> Option<CustomerState> {
@@ -107,10 +130,10 @@ impl Fold {
         Some(state)
     }
 
-    fn score<'l>(
+    fn score(
         self,
         state: &CustomerState,
-        (lineup, tally): (&'l Lineup, &mut Tally<'l>),
+        (lineup, tally): (&Lineup, &mut Tally),
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Folded {
@@ -119,19 +142,21 @@ impl Fold {
         let (assignment, recheck_at) =
             scoring::assign(answering, Some(tally), stood, scratch, now, self.recheck_at);
         Folded {
-            customer: self.customer,
-            events: self.events,
-            is_new: matches!(self.base, Base::New),
+            fold: self,
             assignment: Arc::new(assignment),
             state: state.to_bytes(&lineup.features),
             last_event_at: state.last_event_at(),
             recheck_at,
-            held: self.held,
         }
     }
 }
 
 impl Folded {
+    /// Whether the customer was never seen before.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.fold.base, Base::New)
+    }
+
     /// Whether anything at all has happened.
     pub(super) fn has_events(&self) -> bool {
         self.last_event_at.is_some()
@@ -139,7 +164,7 @@ impl Folded {
 
     pub(super) fn row(&self) -> NewRow<'_> {
         NewRow {
-            customer: &self.customer,
+            customer: &self.fold.customer,
             state: Some(&self.state),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
@@ -156,10 +181,11 @@ impl Folded {
             recheck_at: self.recheck_at,
             is_merged: false,
         };
-        (self.customer, seen)
+        (self.fold.customer, seen)
     }
 
     pub(super) fn change(&self) -> NewChange<'_> {
-        NewChange { customer: &self.customer, now: &self.assignment, before: self.held.as_ref() }
+        let Fold { customer, held, .. } = &self.fold;
+        NewChange { customer, now: &self.assignment, before: held.as_ref() }
     }
 }

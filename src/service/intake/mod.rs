@@ -9,6 +9,7 @@
 //! of its own beside them; ids, then customers, are taken in order everywhere, so
 //! nobody waits in a circle.
 
+mod ahead;
 mod board;
 mod cache;
 mod commit;
@@ -44,6 +45,7 @@ use crate::store::{Db, DedicatedDb};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
+use ahead::ByPlace;
 pub use cache::CustomerCache;
 use commit::Verdict;
 use hear::Markers;
@@ -298,7 +300,7 @@ impl Intake {
         let messages = items.into_iter().flatten();
         let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
-        let committed = commit::commit(&self.core, &self.strict, &events).await?;
+        let committed = commit::commit(&self.core, &self.strict, &events, ByPlace::new()).await?;
         drop(room);
         let outcomes: Vec<Outcome> = committed.verdicts(events).map(Into::into).collect();
         self.count(&outcomes);

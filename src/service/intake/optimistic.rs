@@ -11,8 +11,9 @@ use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::service::history;
 use crate::service::intake::Core;
+use crate::service::intake::ahead::ByPlace;
 use crate::service::intake::commit::{self, Committed};
-use crate::service::intake::fold::{Base, Fold, Folded};
+use crate::service::intake::fold::{Fold, Folded};
 use crate::service::observe::Tally;
 use crate::store::events::Arrived;
 use crate::store::optimistic::{self, Seen, Written};
@@ -26,15 +27,16 @@ pub(super) async fn attempt(
     core: &Core,
     db: &DedicatedDb,
     all: &[Arrived],
+    ahead: ByPlace,
 ) -> Result<Option<Committed>, StoreError> {
     if !core.trust.is_there() {
         core.trust.grow();
         return Ok(None);
     }
-    let (mut race, cached) = run(core, db, all, true).await?;
+    let (mut race, cached) = run(core, db, all, Some(ahead)).await?;
     if cached > 0 && !matches!(race, Race::Won(_)) {
         core.cache.lost(cached);
-        (race, _) = run(core, db, all, false).await?;
+        (race, _) = run(core, db, all, None).await?;
     }
     match race {
         Race::Won(committed) => {
@@ -55,13 +57,13 @@ enum Race {
     CannotBeRun,
 }
 
-/// Also returns how many customers were taken from the cache, if they may be why
-/// it was not won.
+/// With what was made `ahead`, or with nothing that was not read. Also returns how
+/// many customers were taken from the cache, if they may be why it was not won.
 async fn run(
     core: &Core,
     db: &DedicatedDb,
     all: &[Arrived],
-    from_cache: bool,
+    ahead: Option<ByPlace>,
 ) -> Result<(Race, usize), StoreError> {
     let lineup = core.live.snapshot();
     let now = core.clock.now();
@@ -70,28 +72,37 @@ async fn run(
     for index in &by_id {
         events_of.entry(&all[*index].event.customer).or_default().push(*index);
     }
-    let customers: Vec<&CustomerKey> = events_of.keys().copied().collect();
+    let mut tally = Tally::of(Source::Events);
+    let from_cache = ahead.is_some();
+    let mut ahead = ahead.unwrap_or_default();
+    let (mut folded, mut work, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+    for (customer, events) in events_of {
+        match events.iter().find_map(|index| ahead.remove(index)) {
+            Some(made) => match made.settle(events, (&lineup, &mut tally)) {
+                Ok(done) => folded.push(done),
+                Err(fold) => work.push(*fold),
+            },
+            None => unknown.push((customer, events)),
+        }
+    }
+    let customers: Vec<&CustomerKey> = unknown.iter().map(|(customer, _)| *customer).collect();
     let mut known = if from_cache {
         core.cache.take(&customers)
     } else {
         customers.iter().map(|_| None).collect()
     };
-    let cached = known.iter().flatten().count();
+    let cached = folded.len() + work.len() + known.iter().flatten().count();
     read(db, &customers, &mut known).await?;
     if known.iter().flatten().any(|seen| seen.is_merged) {
         return Ok((Race::CannotBeRun, cached));
     }
-    let versions = known.iter().map(|seen| seen.as_ref().map(|seen| seen.version)).collect();
-    let work = events_of.into_iter().zip(known).map(|((customer, events), seen)| {
-        let (base, held, recheck_at) = match seen {
-            Some(seen) => (Base::Stored(seen.state), seen.held, seen.recheck_at),
-            None => (Base::New, None, None),
-        };
-        let customer = customer.clone();
-        Fold { customer, events, gained: Vec::new(), base, held, recheck_at }
-    });
-    let mut tally = Tally::of(Source::Events);
-    let (folded, unreadable) = Fold::all(work.collect(), all, &lineup, &mut tally, now).await;
+    let unknown = unknown.into_iter().zip(known);
+    work.extend(
+        unknown.map(|((customer, events), seen)| Fold::into_seen(customer.clone(), events, seen)),
+    );
+    let (done, unreadable) = Fold::all(work, all, (&lineup, &mut tally), now).await;
+    folded.extend(done);
+    folded.sort_unstable_by(|a, b| a.fold.customer.cmp(&b.fold.customer));
     let Some((changes, decisions)) = history::changes(folded.iter().map(Folded::change)) else {
         return Ok((Race::CannotBeRun, cached));
     };
@@ -100,6 +111,7 @@ async fn run(
     }
     let events: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
     let rows = folded.iter().map(Folded::row).collect();
+    let versions = folded.iter().map(|one| one.fold.version).collect();
     let written = Written { events: &events, rows, versions, changes };
     let version = match optimistic::write(db, &written, now).await {
         Ok(version) => version,
@@ -113,7 +125,7 @@ async fn run(
         }
         Err(error) => return Err(error),
     };
-    core.cache.won(cached, customers.len());
+    core.cache.won(cached, folded.len());
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     let committed = Committed::of(all, &folded);

@@ -66,10 +66,10 @@ pub(super) async fn attempt(
 /// Folds the `new` ones of `all` events into the customers whose they are, once
 /// `groups` have come to hold; rebuilds and scores every customer who gained or
 /// lost an id by it. Changing groups takes `links::lock`.
-pub(super) async fn regroup<'l>(
+pub(super) async fn regroup(
     core: &Core,
     tx: &mut Tx,
-    (lineup, tally): (&'l Lineup, &mut Tally<'l>),
+    (lineup, tally): (&Lineup, &mut Tally),
     groups: &Groups,
     all: &[Arrived],
     new: &[usize],
@@ -80,7 +80,8 @@ pub(super) async fn regroup<'l>(
     let folded = commit::fold(core, tx, (lineup, tally), all, work).await?;
     // Nothing has happened under the id: as if it had never been heard of.
     let (folded, empty): (Vec<_>, Vec<_>) = folded.into_iter().partition(Folded::has_events);
-    identity::remove(tx, &empty.iter().map(|folded| &folded.customer).collect::<Vec<_>>()).await?;
+    identity::remove(tx, &empty.iter().map(|folded| &folded.fold.customer).collect::<Vec<_>>())
+        .await?;
     let written: Vec<NewRow<'_>> = folded.iter().map(Folded::row).collect();
     customers::update(tx, &written, core.clock.now()).await?;
     let decisions = history::record(tx, folded.iter().map(Folded::change).collect()).await?;
@@ -198,7 +199,9 @@ impl<'g> Plan<'g> {
                 row.map_or(Base::New, |row| Base::Stored(row.state))
             };
             let events = events_of.remove(customer).unwrap_or_default();
-            work.push(Fold { customer: customer.clone(), events, gained, base, held, recheck_at });
+            let customer = customer.clone();
+            let version = None;
+            work.push(Fold { customer, events, gained, base, held, recheck_at, version });
         }
         Ok(work)
     }
@@ -211,7 +214,7 @@ impl<'g> Plan<'g> {
         folded: &'a [Folded],
     ) -> Vec<NewMerge<'a>> {
         let standing: HashMap<&CustomerKey, &Assignment> =
-            folded.iter().map(|folded| (&folded.customer, &*folded.assignment)).collect();
+            folded.iter().map(|folded| (&folded.fold.customer, &*folded.assignment)).collect();
         let merge = |customer| {
             let into = self.after(customer);
             let before = rows.get(customer)?.held.as_ref()?;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::service::ServiceError;
 use crate::service::intake::Core;
+use crate::service::intake::ahead::{Ahead, ByPlace};
 use crate::service::intake::board::{Batch, Board, Taken};
 use crate::service::intake::commit::{Answer, commit};
 use crate::store::DedicatedDb;
@@ -20,8 +21,8 @@ use crate::store::events::Arrived;
 #[derive(Debug)]
 pub(super) struct Shards {
     board: Arc<Board>,
+    core: Arc<Core>,
     count: usize,
-    max_batch_events: usize,
 }
 
 /// What commits the shards' events; there is one a shard.
@@ -42,7 +43,7 @@ pub(super) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
         Worker { number, board, core, db }
     };
     let workers = (0..shards).map(worker).collect();
-    (Shards { board, count: shards, max_batch_events: core.max_batch_events }, workers)
+    (Shards { board, core: Arc::clone(core), count: shards }, workers)
 }
 
 impl Shards {
@@ -57,9 +58,14 @@ impl Shards {
         let mut events = VecDeque::from(events);
         while !events.is_empty() {
             // A caller with many events takes its turns like everybody.
-            let batch = events.drain(..events.len().min(self.max_batch_events)).collect();
+            let most = self.core.max_batch_events;
+            let batch: Vec<Arrived> = events.drain(..events.len().min(most)).collect();
+            let ahead = match &batch[..] {
+                [alone] => Ahead::make(&self.core, alone),
+                _ => None,
+            };
             let (answer, answered) = oneshot::channel();
-            self.board.put(shard, Batch { events: batch, answer });
+            self.board.put(shard, Batch { events: batch, ahead, answer });
             let stopped = |_| ServiceError::Unavailable("segmentd is stopping".into());
             verdicts.extend(answered.await.map_err(stopped)??);
         }
@@ -95,11 +101,15 @@ impl Worker {
 
     /// Commits what several callers have sent, and answers each.
     async fn work(&self, batches: Vec<Batch>) {
-        let (events, answers): (Vec<_>, Vec<_>) =
-            batches.into_iter().map(|batch| (batch.events, batch.answer)).unzip();
-        let sizes: Vec<usize> = events.iter().map(Vec::len).collect();
-        let all: Vec<Arrived> = events.into_iter().flatten().collect();
-        match commit(&self.core, &self.db, &all).await {
+        let (mut sizes, mut answers) = (Vec::new(), Vec::new());
+        let (mut all, mut made) = (Vec::new(), ByPlace::new());
+        for Batch { events, ahead, answer } in batches {
+            made.extend(ahead.map(|ahead| (all.len(), ahead)));
+            sizes.push(events.len());
+            all.extend(events);
+            answers.push(answer);
+        }
+        match commit(&self.core, &self.db, &all, made).await {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
                 for (size, answer) in sizes.into_iter().zip(answers) {
@@ -119,7 +129,7 @@ impl Worker {
                 let mut all = all.into_iter();
                 for (size, answer) in sizes.into_iter().zip(answers) {
                     let own: Vec<Arrived> = all.by_ref().take(size).collect();
-                    let done = commit(&self.core, &self.db, &own).await;
+                    let done = commit(&self.core, &self.db, &own, ByPlace::new()).await;
                     let _ = answer.send(done.map(|done| done.verdicts(own).collect()));
                 }
             }

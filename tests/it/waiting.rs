@@ -1,0 +1,93 @@
+//! Events that wait for the commit before theirs: what is worked out meanwhile counts only
+//! if it is still right by then.
+
+use futures_util::future::join_all;
+use segmentd::store::lease::Lease;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::support::{TestApp, eventually, ndjson, orders};
+
+/// The number of an order that this customer has not sent.
+fn order(customer: usize, number: usize) -> Value {
+    let mut order = orders(customer + 1, 0).remove(customer);
+    order["message_id"] = format!("later-{customer}-{number}").into();
+    order
+}
+
+async fn send(app: &TestApp, event: &Value) -> Value {
+    let (status, answer) = app.post("/v1/events", event.to_string()).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["outcomes"][0].clone()
+}
+
+async fn orders_counted(app: &TestApp, customer: usize) -> Value {
+    let (_, standing) = app.get(&format!("/v1/customers/c{customer:04}")).await;
+    standing["features"]["orders_365d"].clone()
+}
+
+/// What these events are answered, which wait until the `meanwhile` is over for the commit
+/// of an event of the customer 0.
+async fn held_up(app: &TestApp, events: &[Value], meanwhile: impl AsyncFnOnce()) -> Vec<Value> {
+    let mut database = PgConnection::connect(app.database_url()).await.unwrap();
+    let mut lock = database.begin().await.unwrap();
+    let statement = "lock table event in share row exclusive mode";
+    sqlx::raw_sql(statement).execute(&mut *lock).await.unwrap();
+    let waiting = async {
+        let waits = "select count(*) > 0 from pg_stat_activity
+                     where query like 'with inserted as%' and wait_event_type = 'Lock'";
+        let waits = async || sqlx::query_scalar(waits).fetch_one(&mut *lock).await.unwrap();
+        eventually("the first commit waits", waits).await;
+        let meanwhile = async {
+            let all = 1 + events.len() as u64;
+            let wait = async || app.metric("segmentd_http_requests_in_flight").await == all;
+            eventually("all events wait", wait).await;
+            meanwhile().await;
+            lock.commit().await.unwrap();
+        };
+        tokio::join!(join_all(events.iter().map(|event| send(app, event))), meanwhile).0
+    };
+    let first = order(0, 1);
+    let (first, answers) = tokio::join!(send(app, &first), waiting);
+    assert_eq!(first["status"], "accepted");
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_customer_count_each_once() {
+    let app = TestApp::start().await;
+    for customer in 0..3 {
+        send(&app, &order(customer, 0)).await;
+    }
+    let events = [order(1, 1), order(2, 1), order(1, 2), order(2, 1)];
+    let answers = held_up(&app, &events, async || {}).await;
+    let mut status: Vec<&str> = answers.iter().map(|a| a["status"].as_str().unwrap()).collect();
+    status.sort_unstable();
+    assert_eq!(status, ["accepted", "accepted", "accepted", "duplicate"]);
+    assert_eq!(orders_counted(&app, 1).await, 3.0);
+    assert_eq!(orders_counted(&app, 2).await, 2.0);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_came_meanwhile_answers() {
+    let app = TestApp::start().await;
+    app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    let before = app.train().await["model"].clone();
+    app.train_with(r#"{"segments": 2, "starts": 3}"#).await;
+    for customer in 0..3 {
+        let answer = send(&app, &order(customer, 0)).await;
+        assert_ne!(answer["score"]["model"], before);
+    }
+    // Nothing but these events has their customers scored anew.
+    let lease = app.db.try_lease(Lease::Reassignment).await.unwrap().unwrap();
+    let roll_back = async || {
+        let (status, lineup) = app.post("/v1/models/rollback", "{}").await;
+        assert_eq!((status, &lineup["active_model"]), (200, &before));
+    };
+    for answer in held_up(&app, &[order(1, 1), order(2, 1)], roll_back).await {
+        assert_eq!((&answer["status"], &answer["score"]["model"]), (&json!("accepted"), &before));
+    }
+    lease.release().await;
+    app.stop().await;
+}
