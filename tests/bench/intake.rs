@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::load::{Load, Run};
 use crate::pgbench::{Over, Pgbench};
-use crate::server::Server;
+use crate::server::{Server, settle};
 use crate::{Figure, median};
 
 pub(crate) const FIGURES: [&str; 4] = [
@@ -20,7 +20,7 @@ pub(crate) const FIGURES: [&str; 4] = [
     "intake_growth_1m_vs_100k",
 ];
 
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 const DURATION: Duration = Duration::from_secs(5);
 const CUSTOMERS: usize = 10_000;
 const ORDERS: usize = 5;
@@ -131,6 +131,10 @@ fn send(
 
 fn batches(server: &Server) -> Figure {
     let bare = Bare::start(server);
+    server.runtime.block_on(async {
+        settle(&bare.url).await;
+        settle(&server.database_url).await;
+    });
     send(server, BATCH, CALLERS, None, CUSTOMERS);
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
@@ -161,6 +165,7 @@ fn batches(server: &Server) -> Figure {
 
 fn singles(server: &Server) -> Figure {
     let pgbench = Pgbench::start(server);
+    server.runtime.block_on(settle(&server.database_url));
     send(server, 1, 64, None, CUSTOMERS);
     let (mut ours, mut over_tcp, mut over_socket) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
@@ -198,7 +203,10 @@ fn singles(server: &Server) -> Figure {
 fn growth(server: &Server) -> Vec<Figure> {
     let mut measured = Vec::new();
     for customers in [CUSTOMERS, 100_000, 1_000_000] {
-        server.runtime.block_on(grow(&server.database_url, customers));
+        server.runtime.block_on(async {
+            grow(&server.database_url, customers).await;
+            settle(&server.database_url).await;
+        });
         let runs: Vec<f64> = (0..RUNS)
             .map(|_| send(server, BATCH, CALLERS, None, customers).requests_per_second * 100.0)
             .collect();
@@ -234,8 +242,6 @@ async fn grow(database: &str, customers: usize) {
         on conflict do nothing";
     let last = i32::try_from(customers - 1).unwrap();
     sqlx::query(copy).bind(last).execute(&mut connection).await.unwrap();
-    sqlx::query("vacuum analyze customer").execute(&mut connection).await.unwrap();
-    sqlx::query("checkpoint").execute(&mut connection).await.unwrap();
 }
 
 /// A program that does nothing but write the rows that intake would.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::server::Server;
+use crate::server::{Server, settle};
 
 const ROLE: &str = "bench";
 /// One insert into a table with one index is a transaction.
@@ -56,6 +56,7 @@ impl Pgbench {
             let url = format!("postgres://{ROLE}@127.0.0.1:{port}/postgres");
             let mut connection = PgConnection::connect(&url).await.unwrap();
             sqlx::query(TABLE).execute(&mut connection).await.unwrap();
+            settle(&url).await;
         });
         bench
     }

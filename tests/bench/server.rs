@@ -15,9 +15,12 @@ use segmentd::service::access;
 use segmentd::service::failed::Source;
 use segmentd::service::intake::WhenFull;
 use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 
 const DAY_MILLIS: i64 = 86_400_000;
+/// Of 16 MB, a gigabyte: more than is written between two checkpoints.
+const LOG_FILES: usize = 64;
 
 pub(crate) struct Server {
     pub(crate) runtime: tokio::runtime::Runtime,
@@ -130,5 +133,19 @@ impl Server {
     pub(crate) fn stop(self) {
         self.stop.send(()).unwrap();
         self.runtime.block_on(self.running).unwrap().unwrap();
+    }
+}
+
+/// Brings a database to where it is once its server has run for a while: its tables are
+/// tidy, and the log's files are there, to be written over. Until the first checkpoints each
+/// 16 MB of it have to be made, which takes as long as some hundred commits.
+pub(crate) async fn settle(database_url: &str) {
+    let mut connection = PgConnection::connect(database_url).await.unwrap();
+    for _ in 0..LOG_FILES {
+        let fill = "select pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()";
+        sqlx::query(fill).execute(&mut connection).await.unwrap();
+    }
+    for tidy in ["vacuum analyze", "checkpoint"] {
+        sqlx::query(tidy).execute(&mut connection).await.unwrap();
     }
 }
