@@ -19,7 +19,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 
 const DAY_MILLIS: i64 = 86_400_000;
-/// Of 16 MB, a gigabyte: more than is written between two checkpoints.
+/// Of 16 MB, so a gigabyte.
 const LOG_FILES: usize = 64;
 
 pub(crate) struct Server {
