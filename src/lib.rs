@@ -32,8 +32,8 @@
 //! last commit is on its way. A worker, on a thread and a connection of its own so
 //! that it waits for no request, makes one transaction of it: customers written
 //! lately are known (`service::intake::cache`), the others are read;
-//! `domain::feature` folds, the [`service::live::Lineup`] scores, for an event that
-//! came alone on its request's thread meanwhile (`service::intake::ahead`); one statement
+//! `domain::feature` folds, the [`service::live::Lineup`] scores. For a request of one
+//! event its own thread does so while it waits (`service::intake::ahead`). One statement
 //! (`store::optimistic`) inserts the new events, writes each row that is still what
 //! was known, all or none, and records who moved, for `api::changes` to tell. Where
 //! somebody else was in the way, `store::events` inserts and locks the customers

@@ -14,8 +14,8 @@ use crate::store::assignments::{Assignment, Held};
 pub const CUSTOMERS_IN_PLACE: usize = 48;
 
 /// Scores one customer for storing, who stood at `held` before; where somebody is
-/// answered by it, it counts in `tally`. Nobody needs the instant to be later than `no_later`: to look too soon
-/// does no harm, and less need be found out.
+/// answered by it, it counts in `tally`. Nobody needs the instant to be later than
+/// `no_later`: to look too soon does no harm, and less need be found out.
 pub fn assign(
     lineup: &Lineup,
     tally: Option<&mut Tally>,

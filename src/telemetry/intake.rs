@@ -58,7 +58,8 @@ impl Intake {
             known: Counters::new(
                 registry,
                 "segmentd_intake_customers_total",
-                "Customers of commits without locks: known from the cache, from the cache in vain, read.",
+                "Customers of commits without locks: folded ahead from the cache, known from it, \
+                 known in vain, read.",
             )?,
             cache_bytes: super::gauge(
                 registry,

@@ -91,6 +91,8 @@ label! {
 label! {
     /// How a commit of events knew a customer.
     Known("known") {
+        /// From the cache, by the thread of its event's request.
+        Ahead = "ahead",
         Cached = "cached",
         /// From the cache, but somebody else had written the customer since, or
         /// another one of the commit: read after all.

@@ -19,7 +19,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 
 const DAY_MILLIS: i64 = 86_400_000;
-/// Of 16 MB, so a gigabyte.
+/// Of Postgres' write-ahead log; each has 16 MB.
 const LOG_FILES: usize = 64;
 
 pub(crate) struct Server {

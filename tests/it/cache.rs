@@ -23,10 +23,11 @@ async fn orders_counted(app: &TestApp) -> Value {
     app.get("/v1/customers/c0002").await.1["features"]["orders_365d"].clone()
 }
 
-/// How customers were known: from the cache, from the cache in vain, read.
+/// How customers were known: from the cache by an event's own request, from the cache in
+/// vain, read.
 async fn known(app: &TestApp) -> [u64; 3] {
     let mut counts = [0; 3];
-    for (count, known) in counts.iter_mut().zip(["cached", "stale", "read"]) {
+    for (count, known) in counts.iter_mut().zip(["ahead", "stale", "read"]) {
         *count = app.metric(&format!("segmentd_intake_customers_total{{known=\"{known}\"}}")).await;
     }
     counts

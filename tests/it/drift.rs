@@ -110,8 +110,14 @@ async fn every_answer_counts_once_and_replicas_add_up() {
     assert_eq!((&answer["accepted"], &answer["duplicate"]), (&json!(2), &json!(1)));
     let (_, customer) = app.get("/v1/customers/c0000").await;
     let after = row(&app, &customer["features"]);
+    // One alone, of the customer who is known by now.
+    new[0]["message_id"] = "new-3".into();
+    let (_, answer) = app.post("/v1/events", new[0].to_string()).await;
+    assert_eq!(answer["accepted"], 1);
+    let (_, customer) = app.get("/v1/customers/c0000").await;
+    let alone = row(&app, &customer["features"]);
 
-    let answered = || rows.iter().chain([&rows[3], &as_tensors, &after]);
+    let answered = || rows.iter().chain([&rows[3], &as_tensors, &after, &alone]);
     let expected = counted(&model, answered());
     // Counted, and written down only now.
     assert_eq!(stored(&app, &model).await, Layout::of(&model).empty());
@@ -120,11 +126,11 @@ async fn every_answer_counts_once_and_replicas_add_up() {
     assert_eq!(stored(&app, &model).await, expected);
     let check = drift::check(&model, &expected, &Limits::default()).unwrap();
     let (status, told) = app.get("/v1/drift?source=all").await;
-    assert_eq!((status, &told["scored"]), (200, &json!(CUSTOMERS + 3)));
+    assert_eq!((status, &told["scored"]), (200, &json!(CUSTOMERS + 4)));
     for (name, figures) in serde_json::to_value(&check).unwrap().as_object().unwrap() {
         assert_eq!(told[name], *figures, "{name}");
     }
-    assert_eq!(app.get("/v1/drift?source=events").await.1["scored"], 1);
+    assert_eq!(app.get("/v1/drift?source=events").await.1["scored"], 2);
     assert_eq!(app.get("/v1/drift").await.1["scored"], json!(CUSTOMERS + 2));
 
     // Two replicas write at the same time; one that is to count nothing does not.

@@ -26,16 +26,21 @@ async fn orders_counted(app: &TestApp, customer: usize) -> Value {
     standing["features"]["orders_365d"].clone()
 }
 
-/// What these events are answered, which wait until the `meanwhile` is over for the commit
-/// of an event of the customer 0.
-async fn held_up(app: &TestApp, events: &[Value], meanwhile: impl AsyncFnOnce()) -> Vec<Value> {
+/// The commit of the `first` event is held up until these events wait for it and the
+/// `meanwhile` is over; what they are answered then.
+async fn held_up(
+    app: &TestApp,
+    first: Value,
+    events: &[Value],
+    meanwhile: impl AsyncFnOnce(),
+) -> Vec<Value> {
     let mut database = PgConnection::connect(app.database_url()).await.unwrap();
     let mut lock = database.begin().await.unwrap();
     let statement = "lock table event in share row exclusive mode";
     sqlx::raw_sql(statement).execute(&mut *lock).await.unwrap();
     let waiting = async {
         let waits = "select count(*) > 0 from pg_stat_activity
-                     where query like 'with inserted as%' and wait_event_type = 'Lock'";
+                     where query like '%insert into event %' and wait_event_type = 'Lock'";
         let waits = async || sqlx::query_scalar(waits).fetch_one(&mut *lock).await.unwrap();
         eventually("the first commit waits", waits).await;
         let meanwhile = async {
@@ -47,7 +52,6 @@ async fn held_up(app: &TestApp, events: &[Value], meanwhile: impl AsyncFnOnce())
         };
         tokio::join!(join_all(events.iter().map(|event| send(app, event))), meanwhile).0
     };
-    let first = order(0, 1);
     let (first, answers) = tokio::join!(send(app, &first), waiting);
     assert_eq!(first["status"], "accepted");
     answers
@@ -60,12 +64,28 @@ async fn events_of_one_customer_count_each_once() {
         send(&app, &order(customer, 0)).await;
     }
     let events = [order(1, 1), order(2, 1), order(1, 2), order(2, 1)];
-    let answers = held_up(&app, &events, async || {}).await;
+    let answers = held_up(&app, order(0, 1), &events, async || {}).await;
     let mut status: Vec<&str> = answers.iter().map(|a| a["status"].as_str().unwrap()).collect();
     status.sort_unstable();
     assert_eq!(status, ["accepted", "accepted", "accepted", "duplicate"]);
     assert_eq!(orders_counted(&app, 1).await, 3.0);
     assert_eq!(orders_counted(&app, 2).await, 2.0);
+    app.stop().await;
+}
+
+/// Nothing that an event rests on is on its way to be written over.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_event_is_being_committed_is_not_taken_for_known() {
+    let app = TestApp::start().await;
+    send(&app, &order(1, 0)).await;
+    let named = json!({
+        "type": "identify", "message_id": "named", "customer_id": "c0001",
+        "anonymous_id": "somebody", "timestamp": order(1, 0)["timestamp"],
+    });
+    let answers = held_up(&app, named, &[order(1, 1)], async || {}).await;
+    assert_eq!(answers[0]["status"], "accepted");
+    assert_eq!(orders_counted(&app, 1).await, 2.0);
+    assert_eq!(app.metric("segmentd_intake_customers_total{known=\"stale\"}").await, 0);
     app.stop().await;
 }
 
@@ -80,14 +100,19 @@ async fn a_model_that_came_meanwhile_answers() {
         assert_ne!(answer["score"]["model"], before);
     }
     // Nothing but these events has their customers scored anew.
-    let lease = app.db.try_lease(Lease::Reassignment).await.unwrap().unwrap();
+    let mut lease = None;
+    let held = async || {
+        lease = app.db.try_lease(Lease::Reassignment).await.unwrap();
+        lease.is_some()
+    };
+    eventually("the lease is free", held).await;
     let roll_back = async || {
         let (status, lineup) = app.post("/v1/models/rollback", "{}").await;
         assert_eq!((status, &lineup["active_model"]), (200, &before));
     };
-    for answer in held_up(&app, &[order(1, 1), order(2, 1)], roll_back).await {
+    for answer in held_up(&app, order(0, 1), &[order(1, 1), order(2, 1)], roll_back).await {
         assert_eq!((&answer["status"], &answer["score"]["model"]), (&json!("accepted"), &before));
     }
-    lease.release().await;
+    lease.unwrap().release().await;
     app.stop().await;
 }

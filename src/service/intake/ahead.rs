@@ -1,26 +1,23 @@
-//! What a commit needs of an event that came alone, made before it: by the thread of
-//! the request, while the commit before is on its way.
+//! What a commit needs of an event, made before it: by the thread of its request, while
+//! the commit before is on its way.
 //!
 //! Single events all wait for the one thread that commits them, so what need not be
-//! done there is done here. It is worked out from the customer as it is known from the
-//! cache, which gives it away: an event that comes later finds nothing of it there, and
-//! is folded by the thread that commits. Requests of many events are better off with
-//! that, as more and more of their customers would be in use already.
+//! done there is done here. It is worked out from the customer as the cache knows it,
+//! which gives it away, so that a later event finds nothing there and is folded by the
+//! thread that commits. Requests of many events are folded there as well: the more
+//! events wait, the more of their customers have one waiting already.
 
-use std::collections::HashMap;
 use std::slice;
 use std::sync::Arc;
 
 use crate::domain::drift::Source;
+use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::service::intake::Core;
 use crate::service::intake::fold::{Fold, Folded};
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
 use crate::store::events::Arrived;
-
-/// What was made ahead for some events, by their places in a commit.
-pub(super) type ByPlace = HashMap<usize, Box<Ahead>>;
 
 /// A customer after one event, if nothing else happens to it.
 #[derive(Debug)]
@@ -36,15 +33,18 @@ impl Ahead {
         if arrived.link.is_some() || !core.trust.is_there() {
             return None;
         }
-        let customer = &arrived.event.customer;
-        let seen = core.cache.take(&[customer]).pop().flatten()?;
-        let fold = Fold::into_seen(customer.clone(), vec![0], Some(seen));
+        let (customer, seen) = core.cache.take([&arrived.event.customer]).pop()?;
         let lineup = core.live.snapshot();
         let mut tally = Tally::of(Source::Events);
-        let (counted, mut scratch) = ((&*lineup, &mut tally), Scratch::default());
-        let all = slice::from_ref(arrived);
-        let folded = fold.carry_out(all, counted, &mut scratch, core.clock.now()).ok()?;
-        Some(Box::new(Self { lineup, folded, tally }))
+        // The first of one: its place in the commit is told when that is made.
+        let (fold, all) = (Fold::of(customer, vec![0], Some(seen)), slice::from_ref(arrived));
+        let now = core.clock.now();
+        let folded = fold.carry_out(all, (&lineup, &mut tally), &mut Scratch::default(), now);
+        Some(Box::new(Self { lineup, folded: folded.ok()?, tally }))
+    }
+
+    pub(super) fn customer(&self) -> &CustomerKey {
+        &self.folded.fold.customer
     }
 
     /// The customer after these `events` of a commit, if they are but the one that was

@@ -39,10 +39,10 @@ struct Customers {
 }
 
 impl Customers {
-    fn remove(&mut self, customer: &CustomerKey) -> Option<Seen> {
-        let (customer, seen) = self.by_key.pop_entry(customer)?;
-        self.bytes -= bytes(&customer, &seen);
-        Some(seen)
+    fn remove(&mut self, customer: &CustomerKey) -> Option<(CustomerKey, Seen)> {
+        let known = self.by_key.pop_entry(customer)?;
+        self.bytes -= bytes(&known.0, &known.1);
+        Some(known)
     }
 }
 
@@ -62,13 +62,18 @@ impl CustomerCache {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of these customers, in their order. It is here no longer: what
-    /// becomes of it is put here.
-    pub(super) fn take(&self, customers: &[&CustomerKey]) -> Vec<Option<Seen>> {
+    /// Those of these customers who are known. They are here no longer, until somebody
+    /// has written them.
+    pub(super) fn take<'c>(
+        &self,
+        customers: impl IntoIterator<Item = &'c CustomerKey>,
+    ) -> Vec<(CustomerKey, Seen)> {
         let is_trusted = self.trust.is_there();
         let mut kept = self.kept();
-        let take = |customer: &&CustomerKey| kept.remove(customer).filter(|_| is_trusted);
-        customers.iter().map(take).collect()
+        let known = customers.into_iter().filter_map(|customer| kept.remove(customer));
+        let known = known.filter(|_| is_trusted).collect();
+        self.show(&kept);
+        known
     }
 
     /// Keeps what one commit has written.
@@ -83,6 +88,10 @@ impl CustomerCache {
             let Some((customer, seen)) = kept.by_key.pop_lru() else { break };
             kept.bytes -= bytes(&customer, &seen);
         }
+        self.show(&kept);
+    }
+
+    fn show(&self, kept: &Customers) {
         self.metrics.intake.cache_bytes.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
     }
 
@@ -92,13 +101,16 @@ impl CustomerCache {
         for customer in customers {
             kept.remove(customer);
         }
+        self.show(&kept);
     }
 
-    /// A commit of customers went well, of whom so many were known from here.
-    pub(super) fn won(&self, cached: usize, all: usize) {
+    /// A commit of customers went well: so many were known from here, and so many of
+    /// those were folded ahead.
+    pub(super) fn won(&self, ahead: usize, cached: usize, all: usize) {
         self.trust.grow();
         let known = &self.metrics.intake.known;
-        known.add(Known::Cached, cached as u64);
+        known.add(Known::Ahead, ahead as u64);
+        known.add(Known::Cached, (cached - ahead) as u64);
         known.add(Known::Read, (all - cached) as u64);
     }
 

@@ -12,8 +12,9 @@ use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
-use crate::service::intake::ahead::ByPlace;
+use crate::service::intake::ahead::Ahead;
 use crate::service::intake::fold::{Base, Fold, Folded};
+use crate::service::intake::known::Known;
 use crate::service::intake::{hear, optimistic, regroup};
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
@@ -83,22 +84,23 @@ impl Committed {
 }
 
 /// Commits events together; of two with one id the first counts. All of them
-/// see one lineup. What was made `ahead` for some of them is used, if it can be.
+/// see one lineup. What was made `ahead`, in the order of arrival, is used if it can be.
 pub(super) async fn commit(
     core: &Core,
     db: &DedicatedDb,
     events: &[Arrived],
-    mut ahead: ByPlace,
+    ahead: Vec<Box<Ahead>>,
 ) -> Result<Committed, ServiceError> {
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.intake.batch_events.observe(f64::from(size));
+    let mut known = Known::gather(&core.cache, events, ahead);
     let mut attempts = Attempts::default();
     let linking = hear::concerns(db, &core.markers, events).await?;
     let mut way = if linking { Way::Linking } else { Way::LockFree };
     let committed = loop {
         let outcome = match way {
-            Way::LockFree => optimistic::attempt(core, db, events, mem::take(&mut ahead)).await,
+            Way::LockFree => optimistic::attempt(core, db, events, mem::take(&mut known)).await,
             Way::Locking => attempt(core, db, events).await,
             Way::Linking => regroup::attempt(core, db, events, attempts.has_lost()).await.map(Some),
         };

@@ -57,12 +57,10 @@ pub(super) struct Folded {
 }
 
 impl Fold {
-    /// Into what is known of the customer's row; `None`: there is none.
-    pub(super) fn into_seen(customer: CustomerKey, events: Vec<usize>, seen: Option<Seen>) -> Self {
-        let (base, held, recheck_at, version) = match seen {
-            Some(seen) => {
-                (Base::Stored(seen.state), seen.held, seen.recheck_at, Some(seen.version))
-            }
+    /// Events of a customer whose row is known; `None`: there is none.
+    pub(super) fn of(customer: CustomerKey, events: Vec<usize>, row: Option<Seen>) -> Self {
+        let (base, held, recheck_at, version) = match row {
+            Some(row) => (Base::Stored(row.state), row.held, row.recheck_at, Some(row.version)),
             None => (Base::New, None, None, None),
         };
         Self { customer, events, gained: Vec::new(), base, held, recheck_at, version }
@@ -104,12 +102,12 @@ impl Fold {
     pub(super) fn carry_out(
         self,
         all: &[Arrived],
-        counted: (&Lineup, &mut Tally),
+        (lineup, tally): (&Lineup, &mut Tally),
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Result<Folded, Box<Self>> {
-        match self.state(all, counted.0) {
-            Some(state) => Ok(self.score(&state, counted, scratch, now)),
+        match self.state(all, lineup) {
+            Some(state) => Ok(self.score(&state, (lineup, tally), scratch, now)),
             None => Err(Box::new(self)),
         }
     }

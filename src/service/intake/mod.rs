@@ -15,6 +15,7 @@ mod cache;
 mod commit;
 mod fold;
 mod hear;
+mod known;
 mod optimistic;
 mod regroup;
 mod replay;
@@ -45,7 +46,6 @@ use crate::store::{Db, DedicatedDb};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
-use ahead::ByPlace;
 pub use cache::CustomerCache;
 use commit::Verdict;
 use hear::Markers;
@@ -300,7 +300,7 @@ impl Intake {
         let messages = items.into_iter().flatten();
         let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
-        let committed = commit::commit(&self.core, &self.strict, &events, ByPlace::new()).await?;
+        let committed = commit::commit(&self.core, &self.strict, &events, Vec::new()).await?;
         drop(room);
         let outcomes: Vec<Outcome> = committed.verdicts(events).map(Into::into).collect();
         self.count(&outcomes);

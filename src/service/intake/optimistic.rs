@@ -1,19 +1,19 @@
 //! Commits that take no locks, as long as nobody is in the way.
 //!
 //! Within a process a customer has one shard, so a race is lost only to another
-//! replica, to a sweep, or to an event sent again. Customers known from the cache
-//! are read then, once; after that the commit is made with locks. Where that
-//! happens often, locks are cheaper from the start.
+//! replica, to a strict request, to a sweep, or to an event sent again. Customers
+//! known from the cache are read then, once; after that the commit is made with
+//! locks. Where that happens often, locks are cheaper from the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::service::history;
 use crate::service::intake::Core;
-use crate::service::intake::ahead::ByPlace;
 use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Fold, Folded};
+use crate::service::intake::known::{Known, OfOne};
 use crate::service::observe::Tally;
 use crate::store::events::Arrived;
 use crate::store::optimistic::{self, Seen, Written};
@@ -27,16 +27,16 @@ pub(super) async fn attempt(
     core: &Core,
     db: &DedicatedDb,
     all: &[Arrived],
-    ahead: ByPlace,
+    known: Known,
 ) -> Result<Option<Committed>, StoreError> {
     if !core.trust.is_there() {
         core.trust.grow();
         return Ok(None);
     }
-    let (mut race, cached) = run(core, db, all, Some(ahead)).await?;
+    let (mut race, cached) = run(core, db, all, known).await?;
     if cached > 0 && !matches!(race, Race::Won(_)) {
         core.cache.lost(cached);
-        (race, _) = run(core, db, all, None).await?;
+        (race, _) = run(core, db, all, Known::default()).await?;
     }
     match race {
         Race::Won(committed) => {
@@ -57,13 +57,13 @@ enum Race {
     CannotBeRun,
 }
 
-/// With what was made `ahead`, or with nothing that was not read. Also returns how
-/// many customers were taken from the cache, if they may be why it was not won.
+/// Also returns how many customers were `known`, if they may be why it was not won; the
+/// others are read.
 async fn run(
     core: &Core,
     db: &DedicatedDb,
     all: &[Arrived],
-    ahead: Option<ByPlace>,
+    mut known: Known,
 ) -> Result<(Race, usize), StoreError> {
     let lineup = core.live.snapshot();
     let now = core.clock.now();
@@ -73,33 +73,28 @@ async fn run(
         events_of.entry(&all[*index].event.customer).or_default().push(*index);
     }
     let mut tally = Tally::of(Source::Events);
-    let from_cache = ahead.is_some();
-    let mut ahead = ahead.unwrap_or_default();
     let (mut folded, mut work, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for (customer, events) in events_of {
-        match events.iter().find_map(|index| ahead.remove(index)) {
-            Some(made) => match made.settle(events, (&lineup, &mut tally)) {
+        match known.remove(customer) {
+            Some(OfOne::Ahead(ahead)) => match ahead.settle(events, (&lineup, &mut tally)) {
                 Ok(done) => folded.push(done),
                 Err(fold) => work.push(*fold),
             },
+            Some(OfOne::Written(seen)) => {
+                work.push(Fold::of(customer.clone(), events, Some(seen)));
+            }
             None => unknown.push((customer, events)),
         }
     }
-    let customers: Vec<&CustomerKey> = unknown.iter().map(|(customer, _)| *customer).collect();
-    let mut known = if from_cache {
-        core.cache.take(&customers)
-    } else {
-        customers.iter().map(|_| None).collect()
-    };
-    let cached = folded.len() + work.len() + known.iter().flatten().count();
-    read(db, &customers, &mut known).await?;
-    if known.iter().flatten().any(|seen| seen.is_merged) {
-        return Ok((Race::CannotBeRun, cached));
+    let (ahead, cached) = (folded.len(), folded.len() + work.len());
+    let mut read = read(db, &unknown).await?;
+    for (customer, events) in unknown {
+        let row = read.remove(customer);
+        if row.as_ref().is_some_and(|row| row.is_merged) {
+            return Ok((Race::CannotBeRun, cached));
+        }
+        work.push(Fold::of(customer.clone(), events, row));
     }
-    let unknown = unknown.into_iter().zip(known);
-    work.extend(
-        unknown.map(|((customer, events), seen)| Fold::into_seen(customer.clone(), events, seen)),
-    );
     let (done, unreadable) = Fold::all(work, all, (&lineup, &mut tally), now).await;
     folded.extend(done);
     folded.sort_unstable_by(|a, b| a.fold.customer.cmp(&b.fold.customer));
@@ -125,7 +120,7 @@ async fn run(
         }
         Err(error) => return Err(error),
     };
-    core.cache.won(cached, folded.len());
+    core.cache.won(ahead, cached, folded.len());
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     let committed = Committed::of(all, &folded);
@@ -133,22 +128,13 @@ async fn run(
     Ok((Race::Won(committed), cached))
 }
 
-/// Reads those of the customers who are not known.
 async fn read(
     db: &DedicatedDb,
-    customers: &[&CustomerKey],
-    known: &mut [Option<Seen>],
-) -> Result<(), StoreError> {
-    let unknown = customers.iter().zip(&*known).filter(|(_, seen)| seen.is_none());
-    let unknown: Vec<&CustomerKey> = unknown.map(|(customer, _)| *customer).collect();
+    unknown: &[(&CustomerKey, Vec<usize>)],
+) -> Result<HashMap<CustomerKey, Seen>, StoreError> {
     if unknown.is_empty() {
-        return Ok(());
+        return Ok(HashMap::new());
     }
-    let mut read = optimistic::read(db, &unknown).await?;
-    for (customer, seen) in customers.iter().zip(known) {
-        if seen.is_none() {
-            *seen = read.remove(*customer);
-        }
-    }
-    Ok(())
+    let customers: Vec<&CustomerKey> = unknown.iter().map(|(customer, _)| *customer).collect();
+    optimistic::read(db, &customers).await
 }

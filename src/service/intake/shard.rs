@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::service::ServiceError;
 use crate::service::intake::Core;
-use crate::service::intake::ahead::{Ahead, ByPlace};
+use crate::service::intake::ahead::Ahead;
 use crate::service::intake::board::{Batch, Board, Taken};
 use crate::service::intake::commit::{Answer, commit};
 use crate::store::DedicatedDb;
@@ -102,14 +102,14 @@ impl Worker {
     /// Commits what several callers have sent, and answers each.
     async fn work(&self, batches: Vec<Batch>) {
         let (mut sizes, mut answers) = (Vec::new(), Vec::new());
-        let (mut all, mut made) = (Vec::new(), ByPlace::new());
+        let (mut all, mut all_ahead) = (Vec::new(), Vec::new());
         for Batch { events, ahead, answer } in batches {
-            made.extend(ahead.map(|ahead| (all.len(), ahead)));
             sizes.push(events.len());
             all.extend(events);
+            all_ahead.extend(ahead);
             answers.push(answer);
         }
-        match commit(&self.core, &self.db, &all, made).await {
+        match commit(&self.core, &self.db, &all, all_ahead).await {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
                 for (size, answer) in sizes.into_iter().zip(answers) {
@@ -129,7 +129,7 @@ impl Worker {
                 let mut all = all.into_iter();
                 for (size, answer) in sizes.into_iter().zip(answers) {
                     let own: Vec<Arrived> = all.by_ref().take(size).collect();
-                    let done = commit(&self.core, &self.db, &own, ByPlace::new()).await;
+                    let done = commit(&self.core, &self.db, &own, Vec::new()).await;
                     let _ = answer.send(done.map(|done| done.verdicts(own).collect()));
                 }
             }

@@ -148,9 +148,10 @@ fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
         "fsync=on".to_owned(),
         "synchronous_commit=on".to_owned(),
         "full_page_writes=on".to_owned(),
-        // A million customers are some 700 MB, and their events' index comes on top;
-        // memory is only taken as it is used.
-        "shared_buffers=1GB".to_owned(),
+        // A million customers are some 900 MB, and their events' index comes on top: what
+        // has no room here is read and written at every turn. Memory is only taken as it
+        // is used.
+        "shared_buffers=2GB".to_owned(),
         // After a checkpoint each page is logged whole, once: with customers on many
         // pages, checkpoints at every gigabyte would log little else.
         "max_wal_size=4GB".to_owned(),

@@ -1,0 +1,42 @@
+//! What is known of the customers of a commit without reading them.
+
+use std::collections::HashMap;
+
+use crate::domain::id::CustomerKey;
+use crate::service::intake::ahead::Ahead;
+use crate::service::intake::cache::CustomerCache;
+use crate::store::events::Arrived;
+use crate::store::optimistic::Seen;
+
+#[derive(Debug, Default)]
+pub(super) struct Known(HashMap<CustomerKey, OfOne>);
+
+/// Of one customer.
+#[derive(Debug)]
+pub(super) enum OfOne {
+    /// As it was written last.
+    Written(Seen),
+    /// And what becomes of it by one event.
+    Ahead(Box<Ahead>),
+}
+
+impl Known {
+    /// At the beginning of a commit: what it will write is in the cache no longer, so that
+    /// nobody takes it from there meanwhile.
+    pub(super) fn gather(
+        cache: &CustomerCache,
+        events: &[Arrived],
+        ahead: Vec<Box<Ahead>>,
+    ) -> Self {
+        let ahead = ahead.into_iter().map(|one| (one.customer().clone(), OfOne::Ahead(one)));
+        let mut known: HashMap<_, _> = ahead.collect();
+        // Who is in the cache again was written after an event of theirs was folded ahead.
+        let written = cache.take(events.iter().map(|arrived| &arrived.event.customer));
+        known.extend(written.into_iter().map(|(key, seen)| (key, OfOne::Written(seen))));
+        Self(known)
+    }
+
+    pub(super) fn remove(&mut self, customer: &CustomerKey) -> Option<OfOne> {
+        self.0.remove(customer)
+    }
+}
