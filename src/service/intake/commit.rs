@@ -12,7 +12,6 @@ use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
 use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
-use crate::service::intake::ahead::Ahead;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::known::Known;
 use crate::service::intake::{hear, optimistic, regroup};
@@ -84,17 +83,17 @@ impl Committed {
 }
 
 /// Commits events together; of two with one id the first counts. All of them
-/// see one lineup. What was made `ahead`, in the order of arrival, is used if it can be.
+/// see one lineup. Of some customers something is `known` already.
 pub(super) async fn commit(
     core: &Core,
     db: &DedicatedDb,
     events: &[Arrived],
-    ahead: Vec<Box<Ahead>>,
+    mut known: Known,
 ) -> Result<Committed, ServiceError> {
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.intake.batch_events.observe(f64::from(size));
-    let mut known = Known::gather(&core.cache, events, ahead);
+    known.take(&core.cache, events);
     let mut attempts = Attempts::default();
     let linking = hear::concerns(db, &core.markers, events).await?;
     let mut way = if linking { Way::Linking } else { Way::LockFree };

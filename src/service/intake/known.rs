@@ -21,19 +21,17 @@ pub(super) enum OfOne {
 }
 
 impl Known {
+    /// In the order of arrival: of two for one customer, the later knows it better.
+    pub(super) fn add(&mut self, ahead: Box<Ahead>) {
+        self.0.insert(ahead.customer().clone(), OfOne::Ahead(ahead));
+    }
+
     /// At the beginning of a commit: what it will write is in the cache no longer, so that
     /// nobody takes it from there meanwhile.
-    pub(super) fn gather(
-        cache: &CustomerCache,
-        events: &[Arrived],
-        ahead: Vec<Box<Ahead>>,
-    ) -> Self {
-        let ahead = ahead.into_iter().map(|one| (one.customer().clone(), OfOne::Ahead(one)));
-        let mut known: HashMap<_, _> = ahead.collect();
+    pub(super) fn take(&mut self, cache: &CustomerCache, events: &[Arrived]) {
         // Who is in the cache again was written after an event of theirs was folded ahead.
         let written = cache.take(events.iter().map(|arrived| &arrived.event.customer));
-        known.extend(written.into_iter().map(|(key, seen)| (key, OfOne::Written(seen))));
-        Self(known)
+        self.0.extend(written.into_iter().map(|(key, seen)| (key, OfOne::Written(seen))));
     }
 
     pub(super) fn remove(&mut self, customer: &CustomerKey) -> Option<OfOne> {

@@ -49,6 +49,7 @@ use crate::telemetry::labels;
 pub use cache::CustomerCache;
 use commit::Verdict;
 use hear::Markers;
+use known::Known;
 pub use replay::{Replayed, Which};
 use shard::Shards;
 pub use shard::Worker;
@@ -300,7 +301,7 @@ impl Intake {
         let messages = items.into_iter().flatten();
         let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
-        let committed = commit::commit(&self.core, &self.strict, &events, Vec::new()).await?;
+        let committed = commit::commit(&self.core, &self.strict, &events, Known::default()).await?;
         drop(room);
         let outcomes: Vec<Outcome> = committed.verdicts(events).map(Into::into).collect();
         self.count(&outcomes);

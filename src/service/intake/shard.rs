@@ -14,6 +14,7 @@ use crate::service::intake::Core;
 use crate::service::intake::ahead::Ahead;
 use crate::service::intake::board::{Batch, Board, Taken};
 use crate::service::intake::commit::{Answer, commit};
+use crate::service::intake::known::Known;
 use crate::store::DedicatedDb;
 use crate::store::events::Arrived;
 
@@ -102,14 +103,16 @@ impl Worker {
     /// Commits what several callers have sent, and answers each.
     async fn work(&self, batches: Vec<Batch>) {
         let (mut sizes, mut answers) = (Vec::new(), Vec::new());
-        let (mut all, mut all_ahead) = (Vec::new(), Vec::new());
+        let (mut all, mut known) = (Vec::new(), Known::default());
         for Batch { events, ahead, answer } in batches {
             sizes.push(events.len());
             all.extend(events);
-            all_ahead.extend(ahead);
+            if let Some(ahead) = ahead {
+                known.add(ahead);
+            }
             answers.push(answer);
         }
-        match commit(&self.core, &self.db, &all, all_ahead).await {
+        match commit(&self.core, &self.db, &all, known).await {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
                 for (size, answer) in sizes.into_iter().zip(answers) {
@@ -129,7 +132,7 @@ impl Worker {
                 let mut all = all.into_iter();
                 for (size, answer) in sizes.into_iter().zip(answers) {
                     let own: Vec<Arrived> = all.by_ref().take(size).collect();
-                    let done = commit(&self.core, &self.db, &own, Vec::new()).await;
+                    let done = commit(&self.core, &self.db, &own, Known::default()).await;
                     let _ = answer.send(done.map(|done| done.verdicts(own).collect()));
                 }
             }
