@@ -3,9 +3,9 @@
 //!
 //! Single events all wait for the one thread that commits them, so what need not be
 //! done there is done here. It is worked out from the customer as the cache knows it,
-//! which gives it away, so that a later event finds nothing there and is folded by the
-//! thread that commits. Requests of many events are folded there as well: the more
-//! events wait, the more of their customers have one waiting already.
+//! which gives it away: an event that comes while this one waits finds nothing there, and
+//! is left to the thread that commits. So are requests of many events: the more of them
+//! wait, the more of their customers have an event waiting already.
 
 use std::slice;
 use std::sync::Arc;
