@@ -38,10 +38,13 @@ async fn held_up(
     let mut lock = database.begin().await.unwrap();
     let statement = "lock table event in share row exclusive mode";
     sqlx::raw_sql(statement).execute(&mut *lock).await.unwrap();
+    // Within a transaction the same activity is shown again and again.
+    let mut watching = PgConnection::connect(app.database_url()).await.unwrap();
     let waiting = async {
         let waits = "select count(*) > 0 from pg_stat_activity
-                     where query like '%insert into event %' and wait_event_type = 'Lock'";
-        let waits = async || sqlx::query_scalar(waits).fetch_one(&mut *lock).await.unwrap();
+                     where datname = current_database() and wait_event_type = 'Lock'
+                     and query like '%insert into event %'";
+        let waits = async || sqlx::query_scalar(waits).fetch_one(&mut watching).await.unwrap();
         eventually("the first commit waits", waits).await;
         let meanwhile = async {
             let all = 1 + events.len() as u64;
