@@ -9,6 +9,7 @@ pub mod error;
 pub mod clock;
 pub mod random;
 mod attempts;
+pub mod fair_share;
 pub mod access;
 pub mod alerts;
 pub mod observe;

@@ -24,6 +24,7 @@ mod drift;
 mod drift_check;
 mod drift_within;
 mod encode;
+mod fair_share;
 mod feature_faults;
 mod feature_folds;
 mod feature_journey;

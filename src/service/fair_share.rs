@@ -1,0 +1,171 @@
+//! Fair sharing of a bounded resource between its users, by dynamic thresholds.
+//!
+//! A user may hold at most as much as is still free (Choudhury and Hahne, "Dynamic
+//! Queue Length Thresholds for Multiple Access Buffering", IEEE/ACM Transactions on
+//! Networking, 1998). One user alone may hold half of the capacity, two users a third
+//! each, *n* users *1/(n+1)* each. A part of the capacity always stays free for a user
+//! who holds nothing yet, so no user can exclude another. No list of users is
+//! configured, and a decision costs one short lock.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// A resource of a fixed capacity, shared between users named by `K`. The unit is the
+/// caller's: requests, events, bytes.
+#[derive(Debug)]
+pub struct FairShare<K: Eq + Hash> {
+    inner: Arc<Inner<K>>,
+}
+
+#[derive(Debug)]
+struct Inner<K: Eq + Hash> {
+    capacity: usize,
+    usage: Mutex<Usage<K>>,
+    released: Notify,
+}
+
+#[derive(Debug)]
+struct Usage<K: Eq + Hash> {
+    total: usize,
+    by_user: HashMap<K, usize>,
+}
+
+/// A part of the capacity, held until it is dropped.
+#[derive(Debug)]
+pub struct Share<K: Eq + Hash> {
+    inner: Arc<Inner<K>>,
+    user: K,
+    amount: usize,
+}
+
+impl<K: Eq + Hash> Clone for FairShare<K> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
+    pub fn new(capacity: usize) -> Self {
+        let usage = Mutex::new(Usage { total: 0, by_user: HashMap::new() });
+        Self { inner: Arc::new(Inner { capacity, usage, released: Notify::new() }) }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.inner.capacity
+    }
+
+    /// How much of the capacity all users hold now.
+    pub fn used(&self) -> usize {
+        self.inner.lock().total
+    }
+
+    /// Takes `amount` for `user`, or `None` if the user would hold more than its share.
+    /// A user who holds nothing is admitted whenever `amount` is free: callers keep a
+    /// single amount well below the capacity.
+    pub fn try_acquire(&self, user: K, amount: usize) -> Option<Share<K>> {
+        let is_granted = self.inner.lock().grant(self.inner.capacity, &user, amount);
+        is_granted.then(|| Share { inner: Arc::clone(&self.inner), user, amount })
+    }
+
+    /// As [`Self::try_acquire`], but waits until the amount is within the user's share.
+    /// An amount above the capacity waits for ever.
+    pub async fn acquire(&self, user: K, amount: usize) -> Share<K> {
+        let mut share = Share { inner: Arc::clone(&self.inner), user, amount: 0 };
+        share.grow(amount).await;
+        share
+    }
+}
+
+impl<K: Eq + Hash + Clone + Debug> Share<K> {
+    pub fn amount(&self) -> usize {
+        self.amount
+    }
+
+    /// Takes more for the same user, or returns false and changes nothing.
+    pub fn try_grow(&mut self, amount: usize) -> bool {
+        let is_granted = self.inner.lock().grant(self.inner.capacity, &self.user, amount);
+        self.amount += if is_granted { amount } else { 0 };
+        is_granted
+    }
+
+    /// As [`Self::try_grow`], but waits. Two holders that both wait to grow can wait for
+    /// each other: callers who must not stall use [`Self::try_grow`].
+    pub async fn grow(&mut self, amount: usize) {
+        let inner = Arc::clone(&self.inner);
+        loop {
+            // Registered before the attempt, so that a release between the two is seen.
+            let mut released = std::pin::pin!(inner.released.notified());
+            released.as_mut().enable();
+            if self.try_grow(amount) {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    /// Gives a part back; at most what is held.
+    pub fn shrink(&mut self, amount: usize) {
+        let amount = amount.min(self.amount);
+        self.amount -= amount;
+        self.inner.release(&self.user, amount);
+    }
+}
+
+impl<K: Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        self.inner.release(&self.user, self.amount);
+    }
+}
+
+impl<K: Eq + Hash> Inner<K> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Usage<K>> {
+        // The counts are changed by single assignments: a panic leaves them whole.
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(&self, user: &K, amount: usize) {
+        if amount == 0 {
+            return;
+        }
+        {
+            let mut usage = self.lock();
+            usage.total = usage.total.saturating_sub(amount);
+            let rest = usage.by_user.get_mut(user).map(|held| {
+                *held = held.saturating_sub(amount);
+                *held
+            });
+            if rest == Some(0) {
+                usage.by_user.remove(user);
+            }
+        }
+        self.released.notify_waiters();
+    }
+}
+
+impl<K: Eq + Hash + Clone> Usage<K> {
+    fn grant(&mut self, capacity: usize, user: &K, amount: usize) -> bool {
+        let held = self.by_user.get(user).copied().unwrap_or(0);
+        let Some(free) = self.total.checked_add(amount).and_then(|used| capacity.checked_sub(used))
+        else {
+            return false;
+        };
+        if held > 0 && held.saturating_add(amount) > free {
+            return false;
+        }
+        if amount == 0 {
+            return true;
+        }
+        self.total += amount;
+        match self.by_user.get_mut(user) {
+            Some(held) => *held += amount,
+            None => {
+                self.by_user.insert(user.clone(), amount);
+            }
+        }
+        true
+    }
+}
