@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::api::deliveries::DeliveryBody;
 use crate::api::extract::{Asked, Body, Caller, Needs, Read, Train, json, limit};
+use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;

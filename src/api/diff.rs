@@ -2,11 +2,12 @@
 //! and what became of a segment through all of them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 
 use crate::api::extract::{Caller, Page, Read};
 use crate::api::models::model_id;
+use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::ModelId;
 use crate::domain::model::{self, Diff, Migration};

@@ -1,13 +1,14 @@
 //! Whether what is scored still looks like what the model was trained on.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::api::extract::{Asked, Caller, Read};
 use crate::api::models::model_id;
+use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::drift::{Check, Churn, Source, Stream};
 use crate::domain::fault::{Fault, Faults};

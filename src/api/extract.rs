@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, storable};
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
@@ -93,6 +93,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Asked<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        storable::check_query(parts.uri.query().unwrap_or_default())
+            .map_err(ServiceError::Invalid)?;
         Query::<T>::try_from_uri(&parts.uri)
             .map(|Query(asked)| Self(asked))
             .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())).into())
@@ -181,5 +183,6 @@ async fn linger(mut body: axum::body::Body) {
 
 /// Reads JSON into `T`, told apart into malformed (400) and wrong (422).
 pub(super) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    storable::check_json(body).map_err(ServiceError::Invalid)?;
     serde_json::from_slice(body).map_err(|error| ApiError::json(&error))
 }

@@ -7,12 +7,13 @@
 //! told as it is known now.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as JsonValue};
 
 use crate::api::customers::{key, named};
 use crate::api::extract::{Asked, Caller, Read};
+use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::CustomerState;

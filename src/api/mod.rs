@@ -33,6 +33,7 @@ mod shadow;
 mod silences;
 mod sources;
 pub mod state;
+mod storable;
 mod training;
 
 use axum::Router;

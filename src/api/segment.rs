@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 
 use axum::Json;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::Response;
@@ -24,6 +24,7 @@ use crate::api::error::{self, FaultBody, fault_bodies};
 use crate::api::extract::{Body, Caller, Ingest, key_in};
 use crate::api::gate::GateLayer;
 use crate::api::packing::Packing;
+use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;

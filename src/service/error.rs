@@ -1,6 +1,6 @@
 //! Why a use case could not be carried out, in terms of what the caller can do.
 
-use crate::domain::fault::Faults;
+use crate::domain::fault::{Fault, Faults};
 use crate::domain::lifecycle::{Gate, Move};
 use crate::store::StoreError;
 
@@ -37,6 +37,12 @@ fn sentences(gates: &[Gate]) -> String {
 impl ServiceError {
     pub fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(error.into())
+    }
+}
+
+impl From<Fault> for ServiceError {
+    fn from(fault: Fault) -> Self {
+        Self::Invalid(Faults(vec![fault]))
     }
 }
 

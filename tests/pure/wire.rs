@@ -23,7 +23,7 @@ fn nul_is_refused_where_it_would_be_stored() {
     let named = |name: &str| json!({ "type": "track", "name": name, "message_id": "m", "customer_id": "c" });
     assert_eq!(&*parse(&named("a\u{1}b")).unwrap().name, "a\u{1}b");
     let faults = parse(&named("a\0b")).unwrap_err();
-    assert_eq!(faults, Faults::one("name", "must not hold the character NUL"));
+    assert_eq!(faults, Faults::one("name", "must not contain the character NUL"));
     for field in ["message_id", "customer_id"] {
         let mut event = named("a");
         event[field] = json!("a\0b");

@@ -11,13 +11,14 @@ mod health;
 mod infer;
 mod repository;
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::{Deserialize, Serialize};
 
+use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState, Route, error};
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME};
 use crate::service::live::Lineup;
@@ -86,10 +87,7 @@ impl FromRequestParts<ApiState> for Addressed {
             name: String,
             version: Option<String>,
         }
-        let names = Path::<Names>::from_request_parts(parts, state).await;
-        let Path(names) = names.map_err(|error| {
-            ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", error.body_text())
-        })?;
+        let Path(names) = Path::<Names>::from_request_parts(parts, state).await?;
         if names.name != MODEL_NAME {
             let what = format!("model `{}`; the only one is `{MODEL_NAME}`", names.name);
             return Err(ApiError::not_found(&what));
