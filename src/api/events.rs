@@ -5,7 +5,7 @@ use axum::body::Body as HttpBody;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,6 +17,7 @@ use crate::api::extract::{Asked, Body, Caller, Ingest};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
 use crate::domain::fault::Faults;
+use crate::domain::wire::lines::{Line, LineLimits, LineSplitter};
 use crate::domain::wire::{Door, Message};
 use crate::service::failed::{HEAD_BYTES, Refused, Source};
 use crate::service::intake::{Outcome, WhenFull};
@@ -137,20 +138,20 @@ async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> 
     let mut ended = None;
     while events.len() < state.intake.max_batch_events() {
         match lines.next().await {
-            Line::Text(text) if text.trim_ascii().is_empty() => {}
-            Line::Text(text) => {
-                numbers.push(lines.number);
+            Next::Line(Line::Text(text)) if text.trim_ascii().is_empty() => {}
+            Next::Line(Line::Text(text)) => {
+                numbers.push(lines.splitter.number());
                 events.push(state.intake.read(&text, received_at));
             }
-            Line::TooLong(head) => {
-                numbers.push(lines.number);
+            Next::Line(Line::TooLong(head)) => {
+                numbers.push(lines.splitter.number());
                 events.push(Err(state.intake.too_large(&head)));
             }
-            Line::End => {
+            Next::End => {
                 ended = Some(None);
                 break;
             }
-            Line::Broken(why) => {
+            Next::Broken(why) => {
                 ended = Some(Some(why));
                 break;
             }
@@ -232,65 +233,34 @@ fn put(out: &mut Vec<u8>, verdict: &VerdictBody<'_>) {
 /// Lines of a body as it arrives; holds one line and one chunk at most.
 struct Lines {
     chunks: axum::body::BodyDataStream,
-    buffer: BytesMut,
-    max_line_bytes: usize,
-    /// Of the line given last, from 1.
-    number: u64,
-    at_end: bool,
+    splitter: LineSplitter,
 }
 
-enum Line {
-    Text(Bytes),
-    /// How it begins.
-    TooLong(Bytes),
+enum Next {
+    Line(Line),
     End,
     Broken(String),
 }
 
 impl Lines {
     fn new(body: HttpBody, max_line_bytes: usize) -> Self {
-        let chunks = body.into_data_stream();
-        Self { chunks, buffer: BytesMut::new(), max_line_bytes, number: 0, at_end: false }
+        let limits = LineLimits { max_line_bytes, head_bytes: HEAD_BYTES };
+        Self { chunks: body.into_data_stream(), splitter: LineSplitter::new(limits) }
     }
 
-    async fn next(&mut self) -> Line {
-        let mut searched = 0;
-        let mut skipped = None;
+    async fn next(&mut self) -> Next {
         loop {
-            let newline = self.buffer[searched..].iter().position(|&byte| byte == b'\n');
-            if let Some(at) = newline {
-                let mut line = self.buffer.split_to(searched + at + 1);
-                line.truncate(searched + at);
-                return self.give(line, skipped);
+            if let Some(line) = self.splitter.take_line() {
+                return Next::Line(line);
             }
-            if self.at_end {
-                if self.buffer.is_empty() && skipped.is_none() {
-                    return Line::End;
-                }
-                let line = self.buffer.split();
-                return self.give(line, skipped);
+            if self.splitter.is_at_end() {
+                return Next::End;
             }
-            if self.buffer.len() > self.max_line_bytes {
-                let head = &self.buffer[..self.buffer.len().min(HEAD_BYTES)];
-                skipped.get_or_insert_with(|| Bytes::copy_from_slice(head));
-                self.buffer.clear();
-            }
-            searched = self.buffer.len();
             match self.chunks.next().await {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => return Line::Broken(format!("the body ended early: {error}")),
-                None => self.at_end = true,
+                Some(Ok(chunk)) => self.splitter.push(&chunk),
+                Some(Err(error)) => return Next::Broken(format!("the body ended early: {error}")),
+                None => self.splitter.end(),
             }
-        }
-    }
-
-    /// `skipped`: how the line began, when its rest alone is left.
-    fn give(&mut self, line: BytesMut, skipped: Option<Bytes>) -> Line {
-        self.number += 1;
-        match skipped {
-            Some(head) => Line::TooLong(head),
-            None if line.len() > self.max_line_bytes => Line::TooLong(line.freeze()),
-            None => Line::Text(line.freeze()),
         }
     }
 }

@@ -73,8 +73,14 @@ pub(super) fn check_json(body: &[u8]) -> Result<(), Faults> {
     faults.or(())
 }
 
+/// Faults named at most: a document may be wrong in every one of its strings.
+const MAX_FAULTS: usize = 100;
+
 /// Recursion is as deep as the JSON reader allows: 128.
 fn find_nul(path: &str, value: &Value, faults: &mut Faults) {
+    if faults.0.len() >= MAX_FAULTS {
+        return;
+    }
     match value {
         Value::String(text) if !is_storable(text) => faults.push(Fault::new(path, NUL_PROBLEM)),
         Value::Array(items) => {

@@ -6,7 +6,7 @@ mod demo;
 mod export;
 mod keys;
 mod load;
-mod mapping;
+pub mod mapping;
 mod postgres;
 mod serve;
 mod train;

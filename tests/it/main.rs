@@ -16,6 +16,7 @@ mod export;
 mod failed;
 mod flow;
 mod hold;
+mod hostile_text;
 mod identity;
 #[path = "../pure/identity_oracle.rs"]
 mod identity_oracle;

@@ -189,7 +189,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Where every customer stands, of one instant, as NDJSON, CSV or Parquet, streamed",
         None,
-        "The table. Ids are written as they were sent: a spreadsheet must import them as text. A body that is broken off is not whole",
+        "The table. In CSV, a text that a spreadsheet would run as a formula gets a `'` in front (see `escape`); the other formats have ids as they were sent. A body that is broken off is not whole",
     ),
     (
         "/v1/segments",
@@ -454,5 +454,12 @@ pub(super) const ASKED: &[Question] = &[
     ("/v1/drift/features/{name}/picture.svg", "model", "string", DRIFT_MODEL),
     ("/v1/drift/features/{name}/picture.svg", "source", "string", DRIFT_SOURCE),
     ("/v1/assignments", "format", "string", "ndjson, csv or parquet; or by `Accept`"),
+    (
+        "/v1/assignments",
+        "escape",
+        "string",
+        "Of CSV. formulas, the default: a text that begins with = + - @, a tab or a line break gets a ' in front, \
+         so that a spreadsheet runs none of it; none: texts as they are, for programs",
+    ),
     ("/v1/assignments", "segment", "string", "Only customers in this segment"),
 ];

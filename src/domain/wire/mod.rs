@@ -2,6 +2,7 @@
 
 mod fields;
 pub mod inference;
+pub mod lines;
 pub mod native;
 pub mod rows;
 pub mod segment;
