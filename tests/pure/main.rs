@@ -11,6 +11,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod advisories;
 mod alarm;
 mod alert_route;
 mod alert_target;
