@@ -106,11 +106,31 @@ impl ReadDb {
     }
 }
 
+/// The first instant of `timestamptz`: 24 November 4714 BC.
+const EARLIEST_MILLIS: i64 = -210_866_803_200_000;
+
+/// An instant that `timestamptz` cannot store becomes the nearest that it can: what
+/// lies before a retention of millions of years is nothing, not everything.
 fn to_sql(at: Timestamp) -> DateTime<Utc> {
-    // Outside chrono's range (±262,000 years) no parsed timestamp can be.
-    DateTime::from_timestamp_millis(at.millis()).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    // chrono ends in the year 262,142, before Postgres does.
+    DateTime::from_timestamp_millis(at.millis().max(EARLIEST_MILLIS))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 fn from_sql(at: DateTime<Utc>) -> Timestamp {
     Timestamp::from_millis(at.timestamp_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_out_of_range_become_the_nearest_storable_one() {
+        let stored = |millis| to_sql(Timestamp::from_millis(millis)).to_rfc3339();
+        assert_eq!(stored(0), "1970-01-01T00:00:00+00:00");
+        assert_eq!(stored(EARLIEST_MILLIS), "-4713-11-24T00:00:00+00:00");
+        assert_eq!(stored(i64::MIN), stored(EARLIEST_MILLIS));
+        assert_eq!(to_sql(Timestamp::from_millis(i64::MAX)), DateTime::<Utc>::MAX_UTC);
+    }
 }
