@@ -6,6 +6,7 @@ mod alert_receivers;
 mod alerts;
 mod backfill;
 mod bad_input;
+mod bounds;
 mod cache;
 mod canary;
 mod changes;
