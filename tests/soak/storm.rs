@@ -37,7 +37,7 @@ pub(crate) fn run() {
             (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default())
         };
         let calm = writes(&running.url, &key, Duration::from_secs(10)).await;
-        println!("  without: {}", calm);
+        println!("  without: {calm}");
         let mut channels = Vec::new();
         for kind in [Receiver::Good, Receiver::Failing, Receiver::Hanging] {
             let url = kind.listen().await;
