@@ -10,12 +10,13 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 # Inputs a target.
 RUNS ?= 1000000
 
-.PHONY: demo test bench lint fmt clippy doc deny advisories fuzz prepare fresh help
+.PHONY: demo test bench soak lint fmt clippy doc deny advisories fuzz prepare fresh help
 
 help:
 	@echo 'make demo            a running segmentd with data in it'
 	@echo 'make test            every test; ARGS="--test pure tidy" for some'
 	@echo 'make bench           every benchmark; ONLY=NAME for one'
+	@echo 'make soak            misuse and failures under load, an hour; ONLY=NAME for one'
 	@echo 'make lint            formatting, clippy, documentation, dependencies'
 	@echo 'make advisories      known vulnerabilities of dependencies; ADVISORY_DB=DIRECTORY for a local database'
 	@echo 'make fuzz            every parser on generated input; TARGET=NAME for one, RUNS=NUMBER of inputs'
@@ -32,6 +33,11 @@ test:
 bench:
 	sh tests/ensure-postgres.sh
 	cargo bench $(LOCKED) --bench bench -- $(ONLY)
+
+# Each scenario ends by itself; its bounds stand in tests/soak/main.rs.
+soak:
+	sh tests/ensure-postgres.sh
+	cargo bench $(LOCKED) --bench soak -- $(ONLY)
 
 lint: fmt clippy doc deny
 
