@@ -9,8 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::api::deliveries::DeliveryBody;
-use crate::api::extract::{Asked, Body, Caller, Needs, Read, Train, json, limit};
-use crate::api::storable::Path;
+use crate::api::extract::{Asked, Body, Caller, Needs, Path, Read, Train, json, limit};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;

@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::api::alerts::by;
-use crate::api::extract::{Admin, Body, Caller, Read, json};
-use crate::api::storable::Path;
+use crate::api::extract::{Admin, Body, Caller, Path, Read, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Route, Shown, Target, Topic};
 use crate::domain::drift::Severity;

@@ -6,9 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value as JsonValue};
 
-use crate::api::extract::{Caller, Page, Read};
+use crate::api::extract::{Caller, Page, Path, Read};
 use crate::api::score::value_body;
-use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};

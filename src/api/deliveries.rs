@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::api::alerts::{by, place};
-use crate::api::extract::{Admin, Asked, Body, Caller, Read, json, limit};
-use crate::api::storable::Path;
+use crate::api::extract::{Admin, Asked, Body, Caller, Path, Read, json, limit};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::State as Told;
 use crate::domain::drift::Severity;

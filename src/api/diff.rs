@@ -5,9 +5,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::extract::{Caller, Page, Read};
+use crate::api::extract::{Caller, Page, Path, Read};
 use crate::api::models::model_id;
-use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::ModelId;
 use crate::domain::model::{self, Diff, Migration};

@@ -6,9 +6,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Asked, Caller, Read};
+use crate::api::extract::{Asked, Caller, Path, Read};
 use crate::api::models::model_id;
-use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::drift::{Check, Churn, Source, Stream};
 use crate::domain::fault::{Fault, Faults};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -85,6 +85,24 @@ pub(super) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     Some(user.to_owned().into())
 }
 
+/// The variable parts of the path. As axum's extractor, but a path that cannot be
+/// decoded is answered as a problem document.
+#[derive(Debug)]
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        storable::check_path(parts, state).await.map_err(ServiceError::Invalid)?;
+        let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        read.map(|axum::extract::Path(value)| Self(value)).map_err(|_| {
+            let detail = "the path is not valid: each part must be percent-encoded UTF-8";
+            ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", detail)
+        })
+    }
+}
+
 /// What is asked for after the `?`.
 #[derive(Debug)]
 pub(super) struct Asked<T>(pub(super) T);
@@ -156,11 +174,9 @@ impl axum::extract::FromRequest<ApiState> for Body {
                 linger(body).await;
                 Err(ApiError::too_large(format!("the body is larger than {most} bytes")))
             }
-            Err(_) => Err(ApiError::new(
-                axum::http::StatusCode::BAD_REQUEST,
-                "broken-body",
-                "the body ended early",
-            )),
+            Err(_) => {
+                Err(ApiError::new(StatusCode::BAD_REQUEST, "broken-body", "the body ended early"))
+            }
         }
     }
 }

@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as JsonValue};
 
 use crate::api::customers::{key, named};
-use crate::api::extract::{Asked, Caller, Read};
-use crate::api::storable::Path;
+use crate::api::extract::{Asked, Caller, Path, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::CustomerState;

@@ -5,8 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::api::customers::{find, key};
-use crate::api::extract::{Caller, Read, Train};
-use crate::api::storable::Path;
+use crate::api::extract::{Caller, Path, Read, Train};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;

@@ -4,8 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Body, Caller, Page, Read, Train, json};
-use crate::api::storable::Path;
+use crate::api::extract::{Body, Caller, Page, Path, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Scope;
 use crate::domain::fault::Faults;

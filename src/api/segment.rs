@@ -21,10 +21,9 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::error::{self, FaultBody, fault_bodies};
-use crate::api::extract::{Body, Caller, Ingest, key_in};
+use crate::api::extract::{Body, Caller, Ingest, Path, key_in};
 use crate::api::gate::GateLayer;
 use crate::api::packing::Packing;
-use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;

@@ -4,9 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::extract::{Caller, Read};
+use crate::api::extract::{Caller, Path, Read};
 use crate::api::models::found;
-use crate::api::storable::Path;
 use crate::api::{ApiError, ApiState};
 use crate::domain::model::UNASSIGNED;
 use crate::service::evidence::{agreement, share};

@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::api::alerts::by;
-use crate::api::extract::{Body, Caller, Read, Train, json};
-use crate::api::storable::Path;
+use crate::api::extract::{Body, Caller, Path, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Silence, Topic};
 use crate::domain::time::Timestamp;

@@ -5,43 +5,27 @@
 //! fail there and be answered as an internal error (500), so requests that contain
 //! one are refused with 422 and the name of the field.
 
-use axum::extract::{FromRequestParts, Path as AxumPath, RawPathParams};
-use axum::http::StatusCode;
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::text::{NUL_PROBLEM, is_storable};
-use crate::service::ServiceError;
 
-/// Path parameters: valid UTF-8 after percent-decoding, and storable.
-#[derive(Debug)]
-pub(super) struct Path<T>(pub(super) T);
-
-impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let raw = RawPathParams::from_request_parts(parts, state).await;
-        let raw = raw.map_err(|error| malformed_path(&error.body_text()))?;
-        let mut faults = Faults::default();
-        for (name, value) in &raw {
-            if !is_storable(value) {
-                faults.push(Fault::new(name, NUL_PROBLEM));
-            }
+/// Refuses path parameters with NUL. A path that cannot be decoded passes: its reader
+/// says so.
+pub(super) async fn check_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(), Faults> {
+    let Ok(parameters) = RawPathParams::from_request_parts(parts, state).await else {
+        return Ok(());
+    };
+    let mut faults = Faults::default();
+    for (name, value) in &parameters {
+        if !is_storable(value) {
+            faults.push(Fault::new(name, NUL_PROBLEM));
         }
-        faults.or(()).map_err(ServiceError::Invalid)?;
-        let path = AxumPath::<T>::from_request_parts(parts, state).await;
-        let AxumPath(values) = path.map_err(|error| malformed_path(&error.body_text()))?;
-        Ok(Self(values))
     }
-}
-
-fn malformed_path(detail: &str) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", detail)
+    faults.or(())
 }
 
 /// Refuses a query string with NUL in the name or the value of a parameter.

@@ -5,8 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Body, Caller, Page, Read, Train, json};
-use crate::api::storable::Path;
+use crate::api::extract::{Body, Caller, Page, Path, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;

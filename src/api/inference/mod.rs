@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::{Deserialize, Serialize};
 
-use crate::api::storable::Path;
+use crate::api::extract::Path;
 use crate::api::{ApiError, ApiState, Route, error};
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME};
 use crate::service::live::Lineup;

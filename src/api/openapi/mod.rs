@@ -191,8 +191,7 @@ fn page() -> String {
     )
 }
 
-const PROBLEMS: [(&str, u16, &str); 16] = [
-    ("malformed-path", 400, "A path parameter is not UTF-8 once it is percent-decoded"),
+const PROBLEMS: [(&str, u16, &str); 15] = [
     ("malformed-json", 400, "The body is not JSON"),
     ("broken-body", 400, "The body ended early"),
     ("no-host", 400, "The request lacks a `Host`"),
