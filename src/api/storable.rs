@@ -48,7 +48,8 @@ pub(super) fn check_query(query: &str) -> Result<(), Faults> {
 pub(super) fn check_json(body: &[u8]) -> Result<(), Faults> {
     // JSON has this form only of NUL: raw control characters are not allowed.
     const ESCAPED: &[u8] = b"\\u0000";
-    if !body.windows(ESCAPED.len()).any(|part| part == ESCAPED) {
+    // Few bodies contain a backslash, and one byte is found far faster.
+    if !body.contains(&b'\\') || !body.windows(ESCAPED.len()).any(|part| part == ESCAPED) {
         return Ok(());
     }
     let Ok(document) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
