@@ -25,7 +25,7 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::error::{self, FaultBody, fault_bodies};
 use crate::api::extract::{Caller, Ingest, Path};
-use crate::api::gate::{GateLayer, Unidentified, Work, set_no_sniff};
+use crate::api::gate::{GateLayer, Unidentified, Work, without_sniffing};
 use crate::api::packing::Packing;
 use crate::api::{ApiError, ApiState, Route, body};
 use crate::domain::access::Principal;
@@ -89,11 +89,6 @@ pub(super) fn dress(handler: MethodRouter<ApiState>, gate: GateLayer) -> MethodR
     let handler = handler.layer::<_, Infallible>(cors);
     // Outermost, so that an answer to a preflight has it too.
     handler.layer(MapResponseLayer::new(without_sniffing))
-}
-
-fn without_sniffing(mut response: Response) -> Response {
-    set_no_sniff(response.headers_mut());
-    response
 }
 
 #[derive(Serialize)]

@@ -77,7 +77,7 @@ impl Http {
                 .integer("http.min_body_bytes_per_second", 0..=1 << 30),
             requests: RequestCapacities::read(reader),
             connections: ConnectionLimits {
-                max_connections: reader.integer("http.max_connections", 1..=1_000_000),
+                max_connections: reader.integer("http.max_connections", 16..=65_536),
                 header_timeout: reader.seconds("http.header_timeout_seconds", 1..=3600),
                 idle_timeout: reader.seconds("http.idle_timeout_seconds", 1..=86_400),
                 write_timeout: reader.seconds("http.write_timeout_seconds", 1..=3600),

@@ -30,9 +30,9 @@ async fn send(url: &str, bytes: &str) -> TcpStream {
 /// All that comes until the server closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
     // A reset is an end as well.
-    let _ = read.expect("the server closes the connection");
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    assert!(read.is_ok(), "the server closes the connection");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -50,7 +50,7 @@ async fn second_key(app: &TestApp, name: &str) -> String {
 }
 
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("it is answered")
+    tokio::time::timeout(PATIENCE, work).await.unwrap()
 }
 
 /// Raises this process's own limit, which its sockets count in.
@@ -232,7 +232,7 @@ async fn a_stop_answers_what_is_in_progress_and_waits_for_no_idle_connection() {
         app.metric("segmentd_http_requests_in_flight").await == 1
     })
     .await;
-    let (_, answer) = tokio::join!(app.stop(), async {
+    let ((), answer) = tokio::join!(app.stop(), async {
         rest(&mut idle).await;
         // The listener is closed by now, and the request is still answered.
         late.write_all(end.as_bytes()).await.unwrap();
@@ -277,7 +277,7 @@ async fn streams_of_one_key_leave_streams_to_another() {
         )
     };
     let mine = bulk(&app.key);
-    let _held = join_all((0..40).map(|_| send(&app.url, &mine))).await;
+    let held = join_all((0..40).map(|_| send(&app.url, &mine))).await;
     eventually("its share of streams is used", async || {
         let shed = r#"segmentd_http_requests_shed_total{class="stream",reason="share"}"#;
         app.metric(shed).await > 0
@@ -287,7 +287,7 @@ async fn streams_of_one_key_leave_streams_to_another() {
     assert_eq!(answer.status(), 200);
     let (status, answer) = app.get("/v1/segments").await;
     assert_eq!(status, 200, "reads are a class of their own: {answer}");
-    drop(_held);
+    drop(held);
     app.stop().await;
 }
 

@@ -30,7 +30,7 @@ use response::{Holding, hold_until_sent, set_security_headers};
 
 pub use admission::Capacities;
 pub(super) use admission::{Unidentified, Work};
-pub(super) use response::set_no_sniff;
+pub(super) use response::without_sniffing;
 
 /// Declared by routes that answer every method.
 pub(super) const ANY_METHOD: &str = "<any>";

@@ -63,6 +63,12 @@ pub(super) fn set_security_headers(headers: &mut HeaderMap) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-pub(in crate::api) fn set_no_sniff(headers: &mut HeaderMap) {
+/// As a layer, for answers that do not pass the gate.
+pub(in crate::api) fn without_sniffing(mut response: Response) -> Response {
+    set_no_sniff(response.headers_mut());
+    response
+}
+
+fn set_no_sniff(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }

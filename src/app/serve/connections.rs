@@ -59,19 +59,7 @@ impl Connections {
         let mut open = self.lock();
         let share = match self.shares.try_acquire(network, 1) {
             Some(share) => share,
-            None => {
-                let is_full = self.shares.used() >= self.shares.capacity();
-                let victim = open.idle_longest(|entry| entry.network == network);
-                let victim = victim.or_else(|| is_full.then(|| open.idle_longest(|_| true))?);
-                if let Some(number) = victim {
-                    self.evict(&mut open, number);
-                }
-                self.shares.try_acquire(network, 1).ok_or(if is_full {
-                    ConnectionRefusal::Full
-                } else {
-                    ConnectionRefusal::Share
-                })?
-            }
+            None => self.make_room(&mut open, network)?,
         };
         open.last_number += 1;
         let number = open.last_number;
@@ -79,6 +67,24 @@ impl Connections {
         let entry = Entry { network, activity: Arc::clone(&activity), _share: share };
         open.by_number.insert(number, entry);
         Ok(Place { connections: Arc::clone(self), number, activity })
+    }
+
+    /// The share of an idle connection, for a new one from `network`.
+    fn make_room(
+        &self,
+        open: &mut Open,
+        network: IpAddr,
+    ) -> Result<Share<IpAddr>, ConnectionRefusal> {
+        let is_full = self.shares.used() >= self.shares.capacity();
+        let mut victim = open.idle_longest(|entry| entry.network == network);
+        if victim.is_none() && is_full {
+            victim = open.idle_longest(|_| true);
+        }
+        if let Some(number) = victim {
+            self.evict(open, number);
+        }
+        let reason = if is_full { ConnectionRefusal::Full } else { ConnectionRefusal::Share };
+        self.shares.try_acquire(network, 1).ok_or(reason)
     }
 
     /// Takes the place away at once; the connection's task closes it a moment later.
