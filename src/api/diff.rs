@@ -88,9 +88,10 @@ pub(super) struct MigrationBody {
 
 pub(super) async fn get_migration(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    caller: Caller<Read>,
     Path(id): Path<String>,
 ) -> Result<Json<MigrationBody>, ApiError> {
+    let _turn = state.slow_reads.turn(&caller.principal).await?;
     let preview = state.registry.preview(&model_id(&id)?).await?;
     Ok(Json(MigrationBody {
         from: preview.from,
