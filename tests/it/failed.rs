@@ -406,7 +406,7 @@ async fn bodies_are_for_operators() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_nothing_is_acknowledged() {
     let app = TestApp::start().await;
-    let source = Source { door: Door::Events, key_id: "k" };
+    let source = Source { door: Door::Events, key_id: "k", is_public: false };
     let refused = || Err(Refused::new(Faults::one("event", "is rubbish"), b"rubbish"));
     let accept = async || {
         let when = segmentd::service::intake::WhenFull::Refuse;
