@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 
 use crate::api::customers::{find, key};
-use crate::api::extract::{Caller, Read, Admin};
+use crate::api::extract::{Admin, Caller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;

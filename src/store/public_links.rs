@@ -10,7 +10,7 @@ use crate::domain::access::Sender;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Link;
 use crate::store::customers::customer_key;
-use crate::store::{ReadDb, StoreError, Tx};
+use crate::store::{DedicatedDb, StoreError, Tx};
 
 /// A link that a public key makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +35,10 @@ pub async fn sources(tx: &mut Tx, links: &[PublicLink]) -> Result<Vec<LinkSource
 
 /// The sources of these links, in order.
 pub async fn read_sources(
-    db: &ReadDb,
+    db: &DedicatedDb,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
-    read(&db.pool, links).await
+    db.carry_out(async |connection| read(connection, links).await).await
 }
 
 async fn read<'c>(
@@ -69,10 +69,7 @@ async fn read<'c>(
 }
 
 /// Those of these ids that a public key has linked to others.
-pub async fn linked(
-    tx: &mut Tx,
-    ids: &[&CustomerKey],
-) -> Result<Vec<CustomerKey>, StoreError> {
+pub async fn linked(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<CustomerKey>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query_scalar!(
         "select distinct from_id from customer_link

@@ -6,6 +6,7 @@ mod alert_receivers;
 mod alerts;
 mod backfill;
 mod bad_input;
+mod browser_keys;
 mod cache;
 mod canary;
 mod changes;

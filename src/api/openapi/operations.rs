@@ -413,7 +413,12 @@ pub(super) const ASKED: &[Question] = &[
     ("/v1/events/failed", "door", "string", "events, bulk or segment"),
     ("/v1/events/failed", "key", "string", "The id of the key that sent it"),
     ("/v1/events/failed", "reason", "string", "As the summary has it"),
-    ("/v1/events/failed", "raw", "boolean", "With the bodies, which hold personal data; takes the scope replay too"),
+    (
+        "/v1/events/failed",
+        "raw",
+        "boolean",
+        "With the bodies, which hold personal data; takes the scope replay too",
+    ),
     ("/v1/events/failed/summary", "since", "string", "An RFC 3339 instant; all when left out"),
     ("/v1/events/failed/summary", "limit", "integer", "From 1 to 500 groups; 50 when left out"),
     (

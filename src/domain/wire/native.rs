@@ -61,7 +61,9 @@ pub fn parse(
     let described = if kind == Some(EventKind::Identify) { "traits" } else { "properties" };
     let properties = fields.properties(described, limits);
     match (kind, who, message_id) {
-        (Some(kind), Some(Who { customer, is_anonymous, link }), Some(message_id)) if fields.faults.is_empty() => {
+        (Some(kind), Some(Who { customer, is_anonymous, link }), Some(message_id))
+            if fields.faults.is_empty() =>
+        {
             let name = name.into();
             let event = Event { message_id, customer, kind, name, timestamp, properties };
             Ok(Message { event, is_anonymous, link })

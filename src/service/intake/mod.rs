@@ -143,7 +143,8 @@ pub struct Intake {
     failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Shards,
-    /// For requests that are all or none: they have no shard.
+    /// For requests that are all or none, which have no shard, and for what the links of
+    /// public keys depend on.
     strict: DedicatedDb,
     room: Arc<Semaphore>,
 }

@@ -189,7 +189,8 @@ impl Intake {
             return Ok(Vec::new());
         }
         let public: Vec<PublicLink> = asked.iter().map(|asked| asked.link.clone()).collect();
-        let sources = public_links::read_sources(self.core.db.read(), &public).await?;
+        // Beside the commits, and not among the readers, who may be slow.
+        let sources = public_links::read_sources(&self.strict, &public).await?;
         let refused = asked.into_iter().zip(sources).filter(|(asked, source)| {
             !source.is_recorded && (source.is_foreign || known.contains(&asked.link.link.from))
         });

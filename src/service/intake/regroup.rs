@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::domain::drift::Source;
 use crate::domain::access::Sender;
+use crate::domain::drift::Source;
 use crate::domain::event::Event;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
