@@ -76,7 +76,7 @@ pub(super) async fn post_events(
         Ok(events.into_iter().map(read).collect())
     };
     let events: Vec<_> = blocking::run(heavy, read).await?;
-    let source = Source { door: Door::Events, key_id: &caller.principal.key_id };
+    let source = Source { door: Door::Events, key_id: &caller.principal.key_id, is_public: false };
     let outcomes = if strict {
         state.intake.accept_strict(events, received_at).await?
     } else {
@@ -159,7 +159,7 @@ async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> 
     }
     let first = numbers.first().copied();
     let mut out = Vec::new();
-    let source = Source { door: Door::Bulk, key_id: &sender.key_id };
+    let source = Source { door: Door::Bulk, key_id: &sender.key_id, is_public: false };
     match state.intake.accept(events, source, received_at, WhenFull::Wait).await {
         Ok(outcomes) => {
             state.sources.count(source, received_at, &outcomes);

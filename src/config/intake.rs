@@ -21,6 +21,31 @@ pub struct Intake {
     pub max_property_depth: usize,
     /// Largest event as JSON.
     pub max_event_bytes: usize,
+    /// The names of events that are stored.
+    pub event_names: EventNames,
+}
+
+/// Which names of accepted events are stored; other events are stored without a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventNames {
+    All,
+    /// Those by which a feature selects events, and these.
+    Declared {
+        also: Vec<Box<str>>,
+    },
+}
+
+impl EventNames {
+    fn read(text: &str) -> Self {
+        match text.trim() {
+            "all" => Self::All,
+            "declared" => Self::Declared { also: Vec::new() },
+            names => {
+                let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+                Self::Declared { also: names.map(Into::into).collect() }
+            }
+        }
+    }
 }
 
 impl Intake {
@@ -32,6 +57,7 @@ impl Intake {
             max_batch_events: reader.integer("intake.max_batch_events", 1..=100_000),
             max_future: reader.seconds("intake.max_future_seconds", 0..=31_536_000),
             max_property_depth: reader.integer("intake.max_property_depth", 1..=64),
+            event_names: EventNames::read(&reader.text("intake.event_names")),
             max_event_bytes: reader.integer("intake.max_event_bytes", 256..=16_777_216),
         }
     }

@@ -41,7 +41,7 @@ pub use database::Database;
 pub use drift::Drift;
 pub use failed::FailedEvents;
 pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};
-pub use intake::Intake;
+pub use intake::{EventNames, Intake};
 use layers::Layers;
 pub use life::Life;
 pub use log::{Log, LogFormat};

@@ -4,7 +4,8 @@
 //! then on both ids are one customer, kept under the known one. Which ids are
 //! one follows from the set of links alone, in whatever order they arrive:
 //!
-//! * Of all links from an id only the first in time counts. So a device that
+//! * Of all links from an id only the first in time counts; one of a trusted sender
+//!   before those of public keys, which anybody can use. So a device that
 //!   several people share belongs to the first of them, and never makes two
 //!   people one.
 //! * The first links are followed in the order of their time. One that would
@@ -28,9 +29,13 @@ pub struct Link {
     pub to: CustomerKey,
 }
 
-/// A link, when it was said, and by which message. Ordered by time, then message.
+/// A link, when it was said, and by which message. Ordered by time, then message; those
+/// of public keys after all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Told {
+    /// By a public key: yields to every link of a trusted sender, which may be dated
+    /// later.
+    pub is_public: bool,
     pub at: Timestamp,
     pub message_id: MessageId,
     pub link: Link,

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt};
 
+use crate::domain::access::Sender;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::assignments::{Assignment, Held};
@@ -83,6 +84,31 @@ pub struct NewRow<'a> {
     /// Until then time alone does not change the assignment; `None`: never. Rows
     /// in which this stays as it was leave every index alone.
     pub recheck_at: Option<Timestamp>,
+    pub introduction: &'a Introduction,
+}
+
+/// What events say of how the id of their customer became known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Introduction {
+    /// Nothing: of a trusted sender if the id is new, else as recorded before.
+    #[default]
+    Unchanged,
+    /// One of them names it as a known customer: from now on no public key links from it.
+    Known,
+    /// All of them name it as an anonymous id and come from this public key, which has
+    /// introduced it if it is new.
+    Anonymous(Sender),
+}
+
+impl Introduction {
+    /// As the statements take it: null changes nothing, empty is [`Self::Known`].
+    fn as_sql(&self) -> Option<&str> {
+        match self {
+            Self::Unchanged => None,
+            Self::Known => Some(""),
+            Self::Anonymous(sender) => Some(sender.as_str()),
+        }
+    }
 }
 
 /// Writes customers: those that are new, and those that this transaction has
@@ -105,15 +131,18 @@ pub async fn write(
 
 async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
     let columns = Columns::of(rows);
+    let introducers = columns.introductions.iter().map(|key| key.filter(|key| !key.is_empty()));
+    let introducers: Vec<Option<&str>> = introducers.collect();
     let inserted = sqlx::query!(
         "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,
                                distance, p_value, confidence, outlier, held, assigned_at,
-                               moved_at, recheck_at, updated_at)
+                               moved_at, recheck_at, updated_at, introduced_by)
          select unnest($1::text[]), unnest($2::bytea[]), unnest($3::timestamptz[]),
                 unnest($4::bigint[]), unnest($5::boolean[]), unnest($6::text[]),
                 unnest($7::real[]), unnest($8::double precision[]), unnest($9::real[]),
                 unnest($10::boolean[]), unnest($11::boolean[]), unnest($12::timestamptz[]),
-                unnest($13::timestamptz[]), unnest($14::timestamptz[]), $15
+                unnest($13::timestamptz[]), unnest($14::timestamptz[]), $15,
+                unnest($16::text[])
          on conflict (customer_id) do nothing",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -130,6 +159,7 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
         &columns.moved_at as &[Option<DateTime<Utc>>],
         &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
+        &introducers as &[Option<&str>],
     )
     .execute(&mut *tx.inner)
     .await?
@@ -148,7 +178,9 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
              generation = new.generation, fallback = new.fallback, segment = new.segment,
              distance = new.distance, p_value = new.p_value, confidence = new.confidence,
              outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
-             moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $15
+             moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $15,
+             introduced_by = case when new.introduction = '' then null
+                                  else customer.introduced_by end
          from (select unnest($1::text[]) as customer_id, unnest($2::bytea[]) as state,
                       unnest($3::timestamptz[]) as last_event_at,
                       unnest($4::bigint[]) as generation, unnest($5::boolean[]) as fallback,
@@ -157,7 +189,8 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
                       unnest($9::real[]) as confidence, unnest($10::boolean[]) as outlier,
                       unnest($11::boolean[]) as held, unnest($12::timestamptz[]) as assigned_at,
                       unnest($13::timestamptz[]) as moved_at,
-                      unnest($14::timestamptz[]) as recheck_at) new
+                      unnest($14::timestamptz[]) as recheck_at,
+                      unnest($16::text[]) as introduction) new
          where customer.customer_id = new.customer_id",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -174,6 +207,7 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
         &columns.moved_at as &[Option<DateTime<Utc>>],
         &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
+        &columns.introductions as &[Option<&str>],
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -198,6 +232,7 @@ pub(in crate::store) struct Columns<'a> {
     pub(in crate::store) assigned_at: Vec<DateTime<Utc>>,
     pub(in crate::store) moved_at: Vec<Option<DateTime<Utc>>>,
     pub(in crate::store) recheck_at: Vec<Option<DateTime<Utc>>>,
+    pub(in crate::store) introductions: Vec<Option<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -218,6 +253,7 @@ impl<'a> Columns<'a> {
             assigned_at: assigned.clone().map(|a| to_sql(a.assigned_at)).collect(),
             moved_at: assigned.map(|a| a.moved_at.map(to_sql)).collect(),
             recheck_at: rows.iter().map(|row| row.recheck_at.map(to_sql)).collect(),
+            introductions: rows.iter().map(|row| row.introduction.as_sql()).collect(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Recorded {
     pub told: Option<(Timestamp, MessageId)>,
     /// What is said to have happened up to then does not count.
     pub void_until: Option<Timestamp>,
+    /// Made by a public key.
+    pub is_public: bool,
 }
 
 /// One line of the list of a customer's links.
@@ -71,7 +73,8 @@ async fn read<'c, 'l>(
     let (from, to): (Vec<&str>, Vec<&str>) =
         links.map(|link| (link.from.as_str(), link.to.as_str())).unzip();
     let rows = sqlx::query!(
-        "select from_id, to_id, happened_at, message_id, void_until from customer_link
+        "select from_id, to_id, happened_at, message_id, void_until, is_public
+         from customer_link
          where (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
         &from as &[&str],
         &to as &[&str],
@@ -82,7 +85,7 @@ async fn read<'c, 'l>(
         .map(|row| {
             Ok((
                 link(row.from_id, row.to_id)?,
-                recorded_as(row.happened_at, row.message_id, row.void_until)?,
+                recorded_as(row.happened_at, row.message_id, row.void_until, row.is_public)?,
             ))
         })
         .collect()
@@ -95,7 +98,8 @@ pub async fn firsts(
 ) -> Result<HashMap<CustomerKey, Told>, StoreError> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
-        r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!"
+        r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
+                  is_public
            from customer_link where is_first and from_id = any($1)"#,
         &from as &[&str],
     )
@@ -103,7 +107,8 @@ pub async fn firsts(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let told = told(row.from_id, row.to_id, row.happened_at, row.message_id)?;
+            let link = link(row.from_id, row.to_id)?;
+            let told = told(link, row.is_public, row.happened_at, row.message_id)?;
             Ok((told.link.from.clone(), told))
         })
         .collect()
@@ -145,7 +150,8 @@ pub async fn connected(tx: &mut Tx, ids: Vec<CustomerKey>) -> Result<Vec<Told>, 
         }
         let asked: Vec<&str> = next.iter().map(CustomerKey::as_str).collect();
         let rows = sqlx::query!(
-            r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!"
+            r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
+                      is_public
                from customer_link where is_first and (from_id = any($1) or to_id = any($1))"#,
             &asked as &[&str],
         )
@@ -153,7 +159,8 @@ pub async fn connected(tx: &mut Tx, ids: Vec<CustomerKey>) -> Result<Vec<Told>, 
         .await?;
         next = Vec::new();
         for row in rows {
-            let told = told(row.from_id, row.to_id, row.happened_at, row.message_id)?;
+            let link = link(row.from_id, row.to_id)?;
+            let told = told(link, row.is_public, row.happened_at, row.message_id)?;
             next.extend([told.link.from.clone(), told.link.to.clone()]);
             first.insert(told.link.from.clone(), told);
         }
@@ -182,19 +189,22 @@ pub async fn put(tx: &mut Tx, links: &[(&Told, bool)]) -> Result<(), StoreError>
     let from: Vec<&str> = told.clone().map(|t| t.link.from.as_str()).collect();
     let to: Vec<&str> = told.clone().map(|t| t.link.to.as_str()).collect();
     let times: Vec<DateTime<Utc>> = told.clone().map(|t| to_sql(t.at)).collect();
-    let messages: Vec<&str> = told.map(|t| t.message_id.as_str()).collect();
+    let messages: Vec<&str> = told.clone().map(|t| t.message_id.as_str()).collect();
+    let public: Vec<bool> = told.map(|t| t.is_public).collect();
     let first: Vec<bool> = links.iter().map(|(_, is_first)| *is_first).collect();
     sqlx::query!(
-        "insert into customer_link (from_id, to_id, happened_at, message_id, is_first)
-         select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[])
+        "insert into customer_link (from_id, to_id, happened_at, message_id, is_first, is_public)
+         select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[],
+                              $6::boolean[])
          on conflict (from_id, to_id) do update set
              happened_at = excluded.happened_at, message_id = excluded.message_id,
-             is_first = excluded.is_first",
+             is_first = excluded.is_first, is_public = excluded.is_public",
         &from as &[&str],
         &to as &[&str],
         &times,
         &messages as &[&str],
         &first,
+        &public,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -222,7 +232,7 @@ pub async fn take_back(
         "update customer_link set is_first = true
          where from_id = $1 and to_id = (
              select to_id from customer_link where from_id = $1 and happened_at is not null
-             order by happened_at, message_id limit 1)
+             order by is_public, happened_at, message_id limit 1)
          returning to_id",
         link.from.as_str(),
     )
@@ -235,7 +245,7 @@ pub async fn take_back(
 pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Line>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
-        r#"select from_id, to_id, happened_at, message_id, void_until, is_first,
+        r#"select from_id, to_id, happened_at, message_id, void_until, is_public, is_first,
                   is_first and whose.merged_into is not null
                       and whose.merged_into = coalesce(other.merged_into, to_id) as "is_one!"
            from customer_link
@@ -252,7 +262,12 @@ pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Li
         .map(|row| {
             Ok(Line {
                 link: link(row.from_id, row.to_id)?,
-                recorded: recorded_as(row.happened_at, row.message_id, row.void_until)?,
+                recorded: recorded_as(
+                    row.happened_at,
+                    row.message_id,
+                    row.void_until,
+                    row.is_public,
+                )?,
                 is_first: row.is_first,
                 is_one: row.is_one,
             })
@@ -265,22 +280,24 @@ fn link(from: String, to: String) -> Result<Link, StoreError> {
 }
 
 fn told(
-    from: String,
-    to: String,
-    at: DateTime<Utc>,
+    link: Link,
+    is_public: bool,
+    happened_at: DateTime<Utc>,
     message_id: String,
 ) -> Result<Told, StoreError> {
     let message_id = message(message_id)?;
-    Ok(Told { at: from_sql(at), message_id, link: link(from, to)? })
+    Ok(Told { is_public, at: from_sql(happened_at), message_id, link })
 }
 
 fn recorded_as(
     at: Option<DateTime<Utc>>,
     message_id: Option<String>,
     void_until: Option<DateTime<Utc>>,
+    is_public: bool,
 ) -> Result<Recorded, StoreError> {
     let message_id = message_id.map(message).transpose()?;
-    Ok(Recorded { told: at.map(from_sql).zip(message_id), void_until: void_until.map(from_sql) })
+    let told = at.map(from_sql).zip(message_id);
+    Ok(Recorded { told, void_until: void_until.map(from_sql), is_public })
 }
 
 fn message(id: String) -> Result<MessageId, StoreError> {

@@ -33,6 +33,7 @@ pub mod models;
 pub mod policy;
 pub mod optimistic;
 pub mod private;
+pub mod public_links;
 pub mod rebuild;
 pub mod runs;
 pub mod shadow;

@@ -141,6 +141,10 @@ label! {
         Full = "full",
         /// Undone by a caller.
         TakenBack = "taken_back",
+        /// By a public key, from an id that it did not introduce.
+        Refused = "refused",
+        /// By a public key, until an event named its source as a known customer.
+        Ended = "ended",
     }
 }
 

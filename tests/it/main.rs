@@ -8,6 +8,7 @@ mod alerts;
 mod backfill;
 mod bad_input;
 mod bounds;
+mod browser_keys;
 mod cache;
 mod canary;
 mod changes;

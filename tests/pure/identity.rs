@@ -15,6 +15,7 @@ fn id(text: &str) -> CustomerKey {
 
 fn told(at: i64, message: usize, from: &str, to: &str) -> Told {
     Told {
+        is_public: false,
         at: Timestamp::from_millis(at),
         message_id: format!("m{message}").parse().unwrap(),
         link: Link { from: id(from), to: id(to) },

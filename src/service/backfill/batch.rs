@@ -13,7 +13,7 @@ use crate::service::rebuild::{self, Rebuilt};
 use crate::service::{ServiceError, history, scoring};
 use crate::store::assignments::{Assignment, Held, NewChange};
 use crate::store::backfill::lock_free;
-use crate::store::customers::{self, Locked, NewRow};
+use crate::store::customers::{self, Introduction, Locked, NewRow};
 use crate::store::rebuild::Known;
 use crate::store::{StoreError, Tx, identity};
 
@@ -176,6 +176,7 @@ impl Made<'_> {
             last_event_at: self.state.last_event_at(),
             assignment: &self.assignment,
             recheck_at: self.recheck_at,
+            introduction: &Introduction::Unchanged,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::service::observe::Tally;
 use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
-use crate::store::events::Arrived;
+use crate::store::events::{Arrived, EventId};
 use crate::store::{DedicatedDb, StoreError, Tx, events};
 use crate::telemetry::labels::Way;
 
@@ -119,20 +119,19 @@ pub(super) async fn commit(
     Ok(committed)
 }
 
-/// Places of the events by message id, so that two transactions never wait for
-/// each other; stable, so that the first of two with one id is the one that counts.
+/// Places of the events by message id and sender, so that two transactions never wait
+/// for each other; stable, so that the first of two with one id is the one that counts.
 pub(super) fn by_id(all: &[Arrived]) -> Vec<usize> {
     let mut by_id: Vec<usize> = (0..all.len()).collect();
-    let id = |index: usize| all[index].event.message_id.as_str();
-    by_id.sort_by(|a, b| id(*a).cmp(id(*b)));
-    by_id.dedup_by(|later, first| id(*later) == id(*first));
+    by_id.sort_by(|a, b| all[*a].id().cmp(&all[*b].id()));
+    by_id.dedup_by(|later, first| all[*later].id() == all[*first].id());
     by_id
 }
 
 /// The place of the event of this id.
-pub(super) fn place(all: &[Arrived], by_id: &[usize], message_id: &str) -> Option<usize> {
-    let id = |index: usize| all[index].event.message_id.as_str();
-    let found = by_id.binary_search_by(|index| id(*index).cmp(message_id));
+pub(super) fn place(all: &[Arrived], by_id: &[usize], id: &EventId) -> Option<usize> {
+    let id = (id.message_id.as_str(), id.sender.as_str());
+    let found = by_id.binary_search_by(|index| all[*index].id().cmp(&id));
     found.ok().map(|at| by_id[at])
 }
 
@@ -158,10 +157,10 @@ async fn attempt(
         core.markers.note(merged.map(|one| &one.customer));
         return Ok(None);
     }
-    let place = |message_id: String| place(all, &by_id, &message_id);
+    let place = |id: EventId| place(all, &by_id, &id);
     let work = addressed.into_iter().map(|one| Fold {
         customer: one.customer,
-        events: one.message_ids.into_iter().filter_map(place).collect(),
+        events: one.events.into_iter().filter_map(place).collect(),
         gained: Vec::new(),
         base: one.state.map_or(Base::New, Base::Stored),
         held: one.held,

@@ -55,9 +55,13 @@ pub(super) async fn concerns(
 
 /// Whether what is recorded changes by it.
 fn is_news(told: &Told, recorded: &HashMap<Link, Recorded>) -> bool {
-    let Some(Recorded { told: before, void_until }) = recorded.get(&told.link) else { return true };
+    let Some(Recorded { told: before, void_until, is_public }) = recorded.get(&told.link) else {
+        return true;
+    };
     let is_void = void_until.is_some_and(|until| told.at <= until);
-    let is_later = before.as_ref().is_some_and(|(at, id)| (*at, id) <= (told.at, &told.message_id));
+    let is_later = before.as_ref().is_some_and(|(at, id)| {
+        (*is_public, *at, id) <= (told.is_public, told.at, &told.message_id)
+    });
     !is_void && !is_later
 }
 
@@ -77,22 +81,17 @@ impl Heard {
 }
 
 /// Records what new events tell. Waits for its turn if any of it is new; the
-/// message ids must be taken by then, the customers' rows must not.
-pub(super) async fn hear(tx: &mut Tx, told: Vec<Told>) -> Result<Heard, StoreError> {
-    if told.is_empty() {
+/// message ids must be taken by then, the customers' rows must not. The `ended` links are
+/// recorded no more: the groups of their ids are made anew.
+pub(super) async fn hear(
+    tx: &mut Tx,
+    told: Vec<Told>,
+    ended: &[Link],
+) -> Result<Heard, StoreError> {
+    let news = news(tx, told).await?;
+    if news.is_empty() && ended.is_empty() {
         return Ok(Heard::default());
     }
-    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
-    if !told.iter().any(|told| is_news(told, &recorded)) {
-        return Ok(Heard::default());
-    }
-    links::lock(tx).await?;
-    // Again: until now, others may have changed it.
-    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
-    let mut news: Vec<Told> = told.into_iter().filter(|told| is_news(told, &recorded)).collect();
-    news.sort_unstable();
-    let mut seen = HashSet::new();
-    news.retain(|told| seen.insert(told.link.clone()));
 
     let from: Vec<&CustomerKey> = news.iter().map(|told| &told.link.from).collect();
     let firsts = links::firsts(tx, &from).await?;
@@ -109,22 +108,46 @@ pub(super) async fn hear(tx: &mut Tx, told: Vec<Told>) -> Result<Heard, StoreErr
     let rows: Vec<(&Told, bool)> = news.iter().map(|told| (told, is_first(told))).collect();
     links::put(tx, &rows).await?;
 
-    let mut ids = Vec::new();
+    let ends = ended.iter().flat_map(|link| [&link.from, &link.to]);
+    let mut ids: Vec<CustomerKey> = ends.clone().cloned().collect();
     for (from, told) in &winners {
         if !full.contains(*from) {
             ids.extend([(*from).clone(), told.link.to.clone()]);
             ids.extend(firsts.get(*from).map(|first| first.link.to.clone()));
         }
     }
-    let groups = Groups::of(links::connected(tx, ids).await?, MAX_IDS);
+    let mut groups = Groups::of(links::connected(tx, ids).await?, MAX_IDS);
+    for id in ends {
+        groups = groups.with(id);
+    }
     let outcome = |told: &Told| match groups.fate(&told.link.from) {
         _ if !is_first(told) => labels::Link::NotFirst,
         Some(Fate::Followed) => labels::Link::Followed,
         Some(Fate::Circle) => labels::Link::Circle,
         Some(Fate::Full) | None => labels::Link::Full,
     };
-    let outcomes = news.iter().map(outcome).collect();
+    let ends = ended.iter().map(|_| labels::Link::Ended);
+    let outcomes = news.iter().map(outcome).chain(ends).collect();
     Ok(Heard { groups, outcomes })
+}
+
+/// The earliest saying of each link that is new; under the lock, unless there is none.
+async fn news(tx: &mut Tx, told: Vec<Told>) -> Result<Vec<Told>, StoreError> {
+    if told.is_empty() {
+        return Ok(told);
+    }
+    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
+    if !told.iter().any(|told| is_news(told, &recorded)) {
+        return Ok(Vec::new());
+    }
+    links::lock(tx).await?;
+    // Again: until now, others may have changed it.
+    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
+    let mut news: Vec<Told> = told.into_iter().filter(|told| is_news(told, &recorded)).collect();
+    news.sort_unstable();
+    let mut seen = HashSet::new();
+    news.retain(|told| seen.insert(told.link.clone()));
+    Ok(news)
 }
 
 /// Those whose first link ever leads to a customer that had all the ids it may

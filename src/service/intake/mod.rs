@@ -16,7 +16,9 @@ mod commit;
 mod fold;
 mod hear;
 mod known;
+mod names;
 mod optimistic;
+mod public;
 mod regroup;
 mod replay;
 mod shard;
@@ -31,13 +33,15 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::config;
+use crate::config::EventNames;
+use crate::domain::access::Sender;
 use crate::domain::fault::Faults;
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
 use crate::service::failed::{FailedEvents, Refused, Source};
-use crate::service::live::{Lineup, Live};
+use crate::service::live::Live;
 use crate::service::shadow::Shadows;
 use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
@@ -86,9 +90,11 @@ pub enum WhenFull {
 }
 
 /// How intake works.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub limits: Limits,
+    /// The names of events that are stored.
+    pub event_names: EventNames,
     pub shards: usize,
     /// About as many events make one transaction, at most.
     pub max_batch_events: usize,
@@ -106,6 +112,7 @@ impl From<&config::Intake> for Settings {
                 max_property_depth: intake.max_property_depth,
                 max_event_bytes: intake.max_event_bytes,
             },
+            event_names: intake.event_names.clone(),
             shards: intake.shards,
             max_batch_events: intake.max_batch_events,
             max_waiting_events: intake.max_waiting_events,
@@ -136,7 +143,8 @@ pub struct Intake {
     failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Shards,
-    /// For requests that are all or none: they have no shard.
+    /// For requests that are all or none, which have no shard, and for what the links of
+    /// public keys depend on.
     strict: DedicatedDb,
     room: Arc<Semaphore>,
 }
@@ -206,7 +214,7 @@ impl Intake {
         let limits = self.settings.limits;
         let messages = body.read(received_at, limits, new_id).into_iter().enumerate();
         let admitted = messages.map(|(index, message)| {
-            message.and_then(|message| admit(&lineup, message)).map_err(|faults| {
+            message.and_then(|message| self.admit(&lineup, message)).map_err(|faults| {
                 let kept = body.kept(index);
                 if kept.len() > limits.max_event_bytes {
                     Refused::cut_short(faults, &kept)
@@ -232,7 +240,7 @@ impl Intake {
             let value: Value = serde_json::from_slice(raw)
                 .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
             let message = native::parse(&value, received_at, limits, new_id)?;
-            admit(&self.core.live.lineup(), message)
+            self.admit(&self.core.live.lineup(), message)
         };
         read().map_err(|faults| Refused::new(faults, raw))
     }
@@ -255,10 +263,12 @@ impl Intake {
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
         for item in items {
-            refused.push(item.map(|message| events.push(arrived(message, received_at))).err());
+            let arrive = |message| events.push(arrived(message, received_at, &sender));
+            refused.push(item.map(arrive).err());
         }
         let mut counted = self.commit(events, when_full).await?.into_iter();
         // Last, so that what is sent again because of an error is not kept twice.
@@ -299,7 +309,8 @@ impl Intake {
             return Ok(outcomes);
         }
         let messages = items.into_iter().flatten();
-        let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
+        let events: Vec<Arrived> =
+            messages.map(|message| arrived(message, received_at, &Sender::TRUSTED)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
         let committed = commit::commit(&self.core, &self.strict, &events, Known::default()).await?;
         drop(room);
@@ -430,12 +441,7 @@ fn new_id() -> Option<MessageId> {
     random::token::<16>().ok()?.parse().ok()
 }
 
-/// Drops what no feature reads, and refuses what none could.
-fn admit(lineup: &Lineup, Message { event, link }: Message) -> Result<Message, Faults> {
-    let event = lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))?;
-    Ok(Message { event, link })
-}
-
-fn arrived(Message { event, link }: Message, received_at: Timestamp) -> Arrived {
-    Arrived { event, link, received_at }
+fn arrived(message: Message, received_at: Timestamp, sender: &Sender) -> Arrived {
+    let Message { event, is_anonymous, link } = message;
+    Arrived { sender: sender.clone(), event, is_anonymous, link, received_at }
 }
