@@ -10,6 +10,9 @@ use crate::domain::lifecycle;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
+/// What became of an event, or of another write, that waited for a lock in vain.
+pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
+
 /// What is answered instead of a result.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -114,6 +117,11 @@ impl ApiError {
         error
     }
 
+    /// Of events: their customers are locked by another session of the database.
+    pub(super) fn locked() -> Self {
+        Self::unavailable(LOCKED, 1)
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()
@@ -166,6 +174,12 @@ impl From<ServiceError> for ApiError {
                     answer.gates = gates;
                 }
                 answer
+            }
+            ServiceError::Gone(why) => Self::new(StatusCode::GONE, "gone", why),
+            ServiceError::Locked => Self::locked().caused_by(&error, false),
+            ServiceError::Overloaded(_) => {
+                Self::unavailable(&format!("{error}; nothing was written; send again"), 1)
+                    .caused_by(&error, false)
             }
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {

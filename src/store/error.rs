@@ -7,6 +7,16 @@ pub enum StoreError {
     /// Postgres is away, starting, stopping, or has no connection free.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// Every connection of the pool was in use for as long as a caller may wait.
+    #[error("no database connection became free in time")]
+    NoConnection,
+    /// Another session held a lock for longer than this one may wait (`lock_timeout`).
+    #[error("locked by another session")]
+    Locked,
+    /// A statement took longer than it may (`statement_timeout`), or a transaction was
+    /// left idle (`idle_in_transaction_session_timeout`).
+    #[error("the database cancelled a statement that took too long: {0}")]
+    TimedOut(String),
     /// Another transaction was first; the same again will see what it did.
     #[error("lost a race: {0}")]
     Lost(String),
@@ -27,9 +37,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
-                Self::Unavailable(error)
-            }
+            E::PoolTimedOut => Self::NoConnection,
+            E::Io(_) | E::Tls(_) | E::PoolClosed | E::WorkerCrashed => Self::Unavailable(error),
             E::Database(refusal) => {
                 if let Some(constraint) = refusal.constraint() {
                     return Self::Conflict { constraint: constraint.to_owned() };
@@ -37,6 +46,12 @@ impl From<sqlx::Error> for StoreError {
                 match refusal.code().as_deref() {
                     // Serialisation failure, deadlock.
                     Some("40001" | "40P01") => Self::Lost(refusal.message().to_owned()),
+                    // `lock_timeout`, or `nowait`.
+                    Some("55P03") => Self::Locked,
+                    // `statement_timeout`; the timeouts of idle and of long transactions.
+                    Some("57014" | "25P03" | "25P04") => {
+                        Self::TimedOut(refusal.message().to_owned())
+                    }
                     // Connection lost, resources short, operator intervention.
                     Some(code)
                         if code.starts_with("08")

@@ -4,6 +4,7 @@
 mod alert_chaos;
 mod alert_receivers;
 mod alerts;
+mod alias_chains;
 mod backfill;
 mod bad_input;
 mod cache;
@@ -24,6 +25,7 @@ mod lasting;
 mod law;
 mod life;
 mod lineage;
+mod locks;
 mod mail;
 mod main_job;
 #[path = "../pure/notices.rs"]
@@ -35,6 +37,7 @@ mod policy;
 mod recheck;
 mod past;
 mod replicas;
+mod restore;
 mod segment;
 mod segment_clients;
 mod skew;

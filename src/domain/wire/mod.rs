@@ -25,6 +25,9 @@ pub struct Limits {
 pub struct Message {
     pub event: Event,
     pub link: Option<Link>,
+    /// The text of an event with a link, as it came: such an event can still be refused
+    /// by what is stored, and is then kept.
+    pub raw: Option<Box<str>>,
 }
 
 /// Where an event came in: says which form it has.

@@ -64,7 +64,7 @@ pub fn parse(
         (Some(kind), Some((customer, link)), Some(message_id)) if fields.faults.is_empty() => {
             let name = name.into();
             let event = Event { message_id, customer, kind, name, timestamp, properties };
-            Ok(Message { event, link })
+            Ok(Message { event, link, raw: None })
         }
         _ => Err(fields.faults),
     }

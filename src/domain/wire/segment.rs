@@ -135,7 +135,7 @@ impl<'b> Body<'b> {
                     properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
                 }
                 let event = Event { message_id, customer, kind, name, timestamp, properties };
-                Ok(Message { event, link })
+                Ok(Message { event, link, raw: None })
             }
             _ => Err(fields.faults),
         }

@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
 
-use crate::domain::id::CustomerKey;
-use crate::domain::identity::{Fate, Groups, Link, MAX_IDS, Told};
+use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::identity::{
+    Fate, Groups, Link, MAX_CONNECTED_IDS, MAX_IDS, Told, too_connected,
+};
 use crate::store::events::Arrived;
 use crate::store::links::{self, Recorded};
 use crate::store::{DedicatedDb, StoreError, Tx};
@@ -13,6 +15,10 @@ use crate::telemetry::labels;
 
 /// Ids remembered at most: some megabytes.
 const MAX_MARKERS: usize = 100_000;
+
+/// Ids that the links of one transaction may concern: some 0.1 s, for which all others who
+/// link wait. Links that concern more are recorded in smaller transactions.
+const MAX_IDS_AT_ONCE: usize = 20_000;
 
 /// Ids seen to belong to a customer who is kept elsewhere. Only a hint, so that
 /// their next events need not find it out again: a commit that did not know it
@@ -76,15 +82,25 @@ impl Heard {
     }
 }
 
+/// What came of the links of some events.
+#[derive(Debug)]
+pub(super) enum Hearing {
+    Heard(Heard),
+    /// Nothing was recorded: the links of these messages would connect too many ids.
+    Refused(Vec<MessageId>),
+    /// Nothing was recorded: the links together concern too many ids to be decided at once.
+    TooManyIds,
+}
+
 /// Records what new events tell. Waits for its turn if any of it is new; the
 /// message ids must be taken by then, the customers' rows must not.
-pub(super) async fn hear(tx: &mut Tx, told: Vec<Told>) -> Result<Heard, StoreError> {
+pub(super) async fn hear(tx: &mut Tx, told: Vec<Told>) -> Result<Hearing, StoreError> {
     if told.is_empty() {
-        return Ok(Heard::default());
+        return Ok(Hearing::Heard(Heard::default()));
     }
     let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
     if !told.iter().any(|told| is_news(told, &recorded)) {
-        return Ok(Heard::default());
+        return Ok(Hearing::Heard(Heard::default()));
     }
     links::lock(tx).await?;
     // Again: until now, others may have changed it.
@@ -103,20 +119,18 @@ pub(super) async fn hear(tx: &mut Tx, told: Vec<Told>) -> Result<Heard, StoreErr
         }
     }
     let full = full(tx, &winners, &firsts).await?;
+    let followable: Vec<&Told> =
+        winners.values().filter(|told| !full.contains(&told.link.from)).copied().collect();
+    let connected = match connected(tx, &followable, &firsts).await? {
+        Ok(connected) => connected,
+        Err(hearing) => return Ok(hearing),
+    };
     let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
     links::demote(tx, &displaced.collect::<Vec<_>>()).await?;
     let is_first = |told: &Told| winners.get(&told.link.from).is_some_and(|first| *first == told);
     let rows: Vec<(&Told, bool)> = news.iter().map(|told| (told, is_first(told))).collect();
     links::put(tx, &rows).await?;
-
-    let mut ids = Vec::new();
-    for (from, told) in &winners {
-        if !full.contains(*from) {
-            ids.extend([(*from).clone(), told.link.to.clone()]);
-            ids.extend(firsts.get(*from).map(|first| first.link.to.clone()));
-        }
-    }
-    let groups = Groups::of(links::connected(tx, ids).await?, MAX_IDS);
+    let groups = Groups::of(connected, MAX_IDS);
     let outcome = |told: &Told| match groups.fate(&told.link.from) {
         _ if !is_first(told) => labels::Link::NotFirst,
         Some(Fate::Followed) => labels::Link::Followed,
@@ -124,7 +138,36 @@ pub(super) async fn hear(tx: &mut Tx, told: Vec<Told>) -> Result<Heard, StoreErr
         Some(Fate::Full) | None => labels::Link::Full,
     };
     let outcomes = news.iter().map(outcome).collect();
-    Ok(Heard { groups, outcomes })
+    Ok(Hearing::Heard(Heard { groups, outcomes }))
+}
+
+/// Every first link that hangs together with these `new` ones, and with those of the
+/// `firsts` that they displace: as they will be. Its cost is bounded, whatever is stored.
+async fn connected(
+    tx: &mut Tx,
+    new: &[&Told],
+    firsts: &HashMap<CustomerKey, Told>,
+) -> Result<Result<Vec<Told>, Hearing>, StoreError> {
+    let displaced: Vec<&Told> = new.iter().filter_map(|told| firsts.get(&told.link.from)).collect();
+    let new_ends = new.iter().flat_map(|told| [&told.link.from, &told.link.to]);
+    let ids: Vec<&CustomerKey> =
+        new_ends.chain(displaced.iter().map(|first| &first.link.to)).collect();
+    // A single link has three ends: its own, and the one that it displaces.
+    let max_ids = (3 * MAX_CONNECTED_IDS * new.len()).min(MAX_IDS_AT_ONCE);
+    let Some(mut known) = links::connected(tx, &ids, max_ids).await? else {
+        return Ok(Err(match new {
+            [one] => Hearing::Refused(vec![one.message_id.clone()]),
+            _ => Hearing::TooManyIds,
+        }));
+    };
+    known.retain(|told| !displaced.contains(&told));
+    let refused = too_connected(&known, new, MAX_CONNECTED_IDS);
+    if !refused.is_empty() {
+        let messages = refused.iter().map(|told| told.message_id.clone());
+        return Ok(Err(Hearing::Refused(messages.collect())));
+    }
+    known.extend(new.iter().map(|told| (*told).clone()));
+    Ok(Ok(known))
 }
 
 /// Those whose first link ever leads to a customer that had all the ids it may

@@ -16,7 +16,7 @@ use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
-use crate::service::intake::hear::hear;
+use crate::service::intake::hear::{Hearing, hear};
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
 use crate::service::rebuild;
@@ -33,7 +33,7 @@ pub(super) async fn attempt(
     db: &DedicatedDb,
     all: &[Arrived],
     surely: bool,
-) -> Result<Committed, StoreError> {
+) -> Result<Linked, StoreError> {
     let lineup = core.live.snapshot();
     let by_id = commit::by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
@@ -46,13 +46,20 @@ pub(super) async fn attempt(
     let place = |message_id: String| commit::place(all, &by_id, &message_id);
     let new: Vec<usize> = inserted.into_iter().filter_map(place).collect();
     if new.is_empty() {
-        return Ok(Committed::nothing(all.len()));
+        return Ok(Linked::Committed(Committed::nothing(all.len())));
     }
     if surely {
         links::lock(&mut tx).await?;
     }
     let told = new.iter().filter_map(|index| all[*index].told()).collect();
-    let heard = hear(&mut tx, told).await?;
+    let heard = match hear(&mut tx, told).await? {
+        Hearing::Heard(heard) => heard,
+        Hearing::Refused(messages) => {
+            let places = messages.into_iter().filter_map(|id| place(id.into()));
+            return Ok(Linked::Refused(places.collect()));
+        }
+        Hearing::TooManyIds => return Ok(Linked::TooManyIds),
+    };
     let mut tally = Tally::of(Source::Events);
     let counted = (&*lineup, &mut tally);
     let (folded, decisions) = regroup(core, &mut tx, counted, &heard.groups, all, &new).await?;
@@ -60,7 +67,17 @@ pub(super) async fn attempt(
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     heard.count(&core.metrics.intake.links);
-    Ok(Committed::of(all, &folded))
+    Ok(Linked::Committed(Committed::of(all, &folded)))
+}
+
+/// What became of a commit that follows links.
+#[derive(Debug)]
+pub(super) enum Linked {
+    Committed(Committed),
+    /// Nothing was written: the links of the events at these places are not possible.
+    Refused(Vec<usize>),
+    /// Nothing was written: the links together concern too many ids.
+    TooManyIds,
 }
 
 /// Folds the `new` ones of `all` events into the customers whose they are, once
