@@ -10,7 +10,7 @@ use crate::domain::lifecycle;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
-/// What became of an event, or of another write, that waited for a lock in vain.
+/// What is said of an event that waited for a lock in vain.
 pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
 
 /// What is answered instead of a result.
@@ -122,6 +122,14 @@ impl ApiError {
         Self::unavailable(LOCKED, 1)
     }
 
+    /// Of events.
+    pub(super) fn of_events(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Locked => Self::locked(),
+            error => error.into(),
+        }
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()
@@ -176,7 +184,10 @@ impl From<ServiceError> for ApiError {
                 answer
             }
             ServiceError::Gone(why) => Self::new(StatusCode::GONE, "gone", why),
-            ServiceError::Locked => Self::locked().caused_by(&error, false),
+            ServiceError::Locked => {
+                let detail = "locked by another session; nothing was written; send again";
+                Self::unavailable(detail, 1).caused_by(&error, false)
+            }
             ServiceError::Overloaded(_) => {
                 Self::unavailable(&format!("{error}; nothing was written; send again"), 1)
                     .caused_by(&error, false)

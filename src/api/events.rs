@@ -88,10 +88,11 @@ pub(super) async fn post_events(
     let events: Vec<_> = blocking::run(heavy, read).await?;
     let source = Source { door: Door::Events, key_id: &caller.principal.key_id };
     let outcomes = if strict {
-        state.intake.accept_strict(events, received_at).await?
+        state.intake.accept_strict(events, received_at).await
     } else {
-        state.intake.accept(events, source, received_at, WhenFull::Refuse).await?
+        state.intake.accept(events, source, received_at, WhenFull::Refuse).await
     };
+    let outcomes = outcomes.map_err(ApiError::of_events)?;
     state.sources.count(source, received_at, &outcomes);
     let outcomes: Vec<_> = outcomes.iter().map(|outcome| verdict(outcome, None)).collect();
     let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();

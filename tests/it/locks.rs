@@ -205,7 +205,7 @@ async fn every_connection_has_its_time_limits() {
     // A read that waits for a lock ends, and says why.
     let read = tokio::time::timeout(STUCK, app.get("/v1/customers/c1")).await.unwrap();
     assert_eq!(read.0, 503, "{}", read.1);
-    assert_eq!(read.1["detail"], "locked by another session; send again with the same message_id");
+    assert_eq!(read.1["detail"], "locked by another session; nothing was written; send again");
     session.close().await.unwrap();
     app.stop().await;
 }

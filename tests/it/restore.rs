@@ -25,10 +25,10 @@ fn blocks() -> Vec<&'static str> {
 /// Runs a block as a shell would, and returns what it says.
 async fn run(block: &str, directory: &Path, variables: &[(&str, &str)]) -> (bool, String) {
     let program = Path::new(env!("CARGO_BIN_EXE_segmentd")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let mut shell = tokio::process::Command::new("sh");
-    shell.args(["-e", "-c", block]).current_dir(directory).env_remove("DATABASE_URL");
-    shell.env("PATH", path).envs(variables.iter().copied()).kill_on_drop(true);
+    let block = format!("PATH=\"$PROGRAM:$PATH\"\n{block}");
+    shell.args(["-e", "-c", &block]).current_dir(directory).env_remove("DATABASE_URL");
+    shell.env("PROGRAM", program).envs(variables.iter().copied()).kill_on_drop(true);
     let ended = shell.output().await.unwrap();
     let said = [ended.stdout, ended.stderr].concat();
     (ended.status.success(), String::from_utf8(said).unwrap())
@@ -37,23 +37,23 @@ async fn run(block: &str, directory: &Path, variables: &[(&str, &str)]) -> (bool
 struct Client {
     url: String,
     key: String,
-    client: reqwest::Client,
+    http: reqwest::Client,
 }
 
 impl Client {
     fn new(url: &str, key: &str) -> Self {
-        Self { url: url.to_owned(), key: key.to_owned(), client: reqwest::Client::new() }
+        Self { url: url.to_owned(), key: key.to_owned(), http: reqwest::Client::new() }
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
-        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.key);
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     async fn post(&self, events: &[Value]) {
         let url = format!("{}/v1/events/bulk", self.url);
-        let request = self.client.post(url).bearer_auth(&self.key).body(ndjson(events));
+        let request = self.http.post(url).bearer_auth(&self.key).body(ndjson(events));
         let verdicts = request.send().await.unwrap().text().await.unwrap();
         assert_eq!(verdicts.matches(r#""status":"accepted""#).count(), events.len(), "{verdicts}");
     }

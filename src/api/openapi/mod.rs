@@ -191,7 +191,7 @@ fn page() -> String {
     )
 }
 
-const PROBLEMS: [(&str, u16, &str); 15] = [
+const PROBLEMS: [(&str, u16, &str); 16] = [
     ("malformed-json", 400, "The body is not JSON"),
     ("broken-body", 400, "The body ended early"),
     ("no-host", 400, "The request lacks a `Host`"),
@@ -208,6 +208,7 @@ const PROBLEMS: [(&str, u16, &str); 15] = [
     ("too-large", 413, "The body is larger than http.max_body_bytes"),
     ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
+    ("gone", 410, "What the request refers to was lost when the database was restored"),
     ("busy", 429, "Too much at once: wait Retry-After seconds"),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
     ("unavailable", 503, "Postgres is away, or too many requests: wait Retry-After seconds"),

@@ -130,6 +130,13 @@ pub(super) async fn commit_apart(core: &Core, db: &DedicatedDb, events: Vec<One>
                         core.aside.note(locked);
                         parts.push(part);
                     }
+                    // All who link wait for one another: those who do not, need not.
+                    Ok(_) if part.iter().any(|one| one.arrived.link.is_some()) => {
+                        let linking = part.iter().filter(|one| one.arrived.link.is_some());
+                        let customers = linking.map(|one| one.arrived.event.customer.clone());
+                        core.aside.note(customers.collect());
+                        parts.push(part);
+                    }
                     Ok(_) if blocked < MAX_BLOCKED_COMMITS && is_divisible(&part) => {
                         parts.extend(halves(part));
                     }

@@ -251,10 +251,19 @@ impl Aside {
                 }
             };
             self.postpone(locked.iter());
+            let mut linking_is_blocked = false;
             for customer in due.iter().filter(|id| !locked.contains(*id)) {
+                let is_linking = self.is_linking(customer);
+                if is_linking && linking_is_blocked {
+                    self.postpone([customer].into_iter());
+                    continue;
+                }
                 let tried = AssertUnwindSafe(self.retry(core, db, customer)).catch_unwind();
-                if tried.await.is_err() {
-                    tracing::error!("a commit panicked; its events may be sent again");
+                match tried.await {
+                    Ok(is_blocked) => linking_is_blocked |= is_linking && is_blocked,
+                    Err(_) => {
+                        tracing::error!("a commit panicked; its events may be sent again");
+                    }
                 }
                 // A retry may take as long as the wait for a lock.
                 if self.expire().is_none() {
@@ -264,19 +273,27 @@ impl Aside {
         }
     }
 
-    /// Commits what waits for one customer, until nothing does or it is locked again.
-    async fn retry(&self, core: &Core, db: &DedicatedDb, customer: &CustomerKey) {
+    /// Whether the next event of a customer has a link: all who link wait for one another.
+    fn is_linking(&self, customer: &CustomerKey) -> bool {
+        let waiting = self.waiting();
+        let next = waiting.customers.get(customer).and_then(|locked| locked.events.front());
+        next.is_some_and(|(_, one)| one.arrived.link.is_some())
+    }
+
+    /// Commits what waits for one customer, until nothing does or it is locked again:
+    /// whether it is.
+    async fn retry(&self, core: &Core, db: &DedicatedDb, customer: &CustomerKey) -> bool {
         loop {
             let (deadlines, mut events): (Vec<Instant>, Vec<One>) =
                 self.take(customer, core.max_batch_events).into_iter().unzip();
-            let Some(deadline) = deadlines.into_iter().min() else { return };
+            let Some(deadline) = deadlines.into_iter().min() else { return false };
             while !events.is_empty() {
                 match apart::commit_part(core, db, events).await {
                     Ok(()) => break,
                     Err((Failure::Service(ServiceError::Locked), part)) => {
                         let part = part.into_iter().map(|one| (deadline, one));
                         self.put_back(customer, part.collect());
-                        return;
+                        return true;
                     }
                     Err((Failure::Links(refused), part)) => events = apart::refuse(part, &refused),
                     Err((Failure::TooManyIds, part)) => {
@@ -286,7 +303,7 @@ impl Aside {
                         let rest: Vec<_> = part.map(|one| (deadline, one)).collect();
                         if rest.is_empty() {
                             apart::fail_all(events, ServiceError::Locked);
-                            return;
+                            return false;
                         }
                         self.put_back(customer, rest);
                     }
