@@ -28,9 +28,6 @@ pub enum ServiceError {
     /// A row that is needed is locked by another session; nothing was written.
     #[error("locked by another session")]
     Locked,
-    /// The database is there, but did not do it in time; nothing was written.
-    #[error("{0}")]
-    Overloaded(String),
     /// Something needed is away; it passes.
     #[error("not available now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -55,10 +52,9 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Locked => Self::Locked,
-            StoreError::NoConnection | StoreError::TimedOut(_) => {
-                Self::Overloaded(error.to_string())
+            StoreError::Unavailable(_) | StoreError::Lost(_) | StoreError::TimedOut(_) => {
+                Self::Unavailable(error.into())
             }
-            StoreError::Unavailable(_) | StoreError::Lost(_) => Self::Unavailable(error.into()),
             _ => Self::Internal(error.into()),
         }
     }
@@ -68,7 +64,6 @@ impl From<StoreError> for ServiceError {
 #[derive(Debug, Clone)]
 pub enum SharedError {
     Locked,
-    Overloaded(String),
     Unavailable(Arc<dyn std::error::Error + Send + Sync>),
     Internal(Arc<ServiceError>),
 }
@@ -77,7 +72,6 @@ impl SharedError {
     pub fn of(error: ServiceError) -> Self {
         match error {
             ServiceError::Locked => Self::Locked,
-            ServiceError::Overloaded(why) => Self::Overloaded(why),
             ServiceError::Unavailable(why) => Self::Unavailable(why.into()),
             error => Self::Internal(Arc::new(error)),
         }
@@ -87,7 +81,6 @@ impl SharedError {
     pub fn again(&self) -> ServiceError {
         match self {
             Self::Locked => ServiceError::Locked,
-            Self::Overloaded(why) => ServiceError::Overloaded(why.clone()),
             Self::Unavailable(why) => ServiceError::Unavailable(Box::new(Arc::clone(why))),
             Self::Internal(error) => ServiceError::Internal(Box::new(Arc::clone(error))),
         }

@@ -4,21 +4,18 @@
 /// caller's; `Broken` is ours.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Postgres is away, starting, stopping, or has no connection free.
-    #[error("the database is not available")]
+    /// Postgres is away, starting, stopping, or short of something; the text says which.
+    #[error("{}", unavailability(.0))]
     Unavailable(#[source] sqlx::Error),
-    /// Every connection of the pool was in use for as long as a caller may wait.
-    #[error("no database connection became free in time")]
-    NoConnection,
     /// Another session held a lock for longer than this one may wait (`lock_timeout`).
     #[error("locked by another session")]
     Locked,
     /// A statement took longer than it may (`statement_timeout`), or a transaction was
     /// left idle (`idle_in_transaction_session_timeout`).
-    #[error("the database cancelled a statement that took too long: {0}")]
+    #[error("a database statement took too long and was cancelled: {0}")]
     TimedOut(String),
     /// Another transaction was first; the same again will see what it did.
-    #[error("lost a race: {0}")]
+    #[error("another transaction changed the same data first: {0}")]
     Lost(String),
     /// A rule of the schema refused it.
     #[error("refused by the rule `{constraint}`")]
@@ -33,12 +30,32 @@ pub enum StoreError {
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
+/// What is short, as an operator looks for it: only a database that cannot be reached is
+/// called unavailable.
+fn unavailability(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            "all database connections of this process are in use \
+             (database.max_connections, database.acquire_timeout_seconds)"
+        }
+        sqlx::Error::PoolClosed => "segmentd is stopping",
+        sqlx::Error::Database(refusal) => match refusal.code().as_deref() {
+            Some(code) if code.starts_with("53") => {
+                "the database is short of memory, disk space or connections"
+            }
+            _ => "the database is not available",
+        },
+        _ => "the database is not available",
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::PoolTimedOut => Self::NoConnection,
-            E::Io(_) | E::Tls(_) | E::PoolClosed | E::WorkerCrashed => Self::Unavailable(error),
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
             E::Database(refusal) => {
                 if let Some(constraint) = refusal.constraint() {
                     return Self::Conflict { constraint: constraint.to_owned() };
