@@ -37,7 +37,7 @@ use crate::domain::objective::Objectives;
 use crate::domain::policy::Policy;
 
 pub use alerts::{Alerts, CheckSources};
-pub use database::Database;
+pub use database::{Database, TimeLimits};
 pub use drift::Drift;
 pub use failed::FailedEvents;
 pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};

@@ -32,6 +32,7 @@ pub mod sources;
 pub mod reassign;
 pub mod recheck;
 pub mod skew;
+pub mod database_check;
 pub mod backfill;
 pub mod training;
 pub mod probation;

@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
+        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (intake.locked_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted",
     ),
     (
         "/v1/events/bulk",
@@ -20,7 +20,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send events as NDJSON, one a line, streamed",
         Some("Bulk"),
-        "NDJSON: a verdict per line, after its commit. Read while you write",
+        "NDJSON: a verdict per line, after its commit. Read while you write. `locked`: another session of the database had the customer locked; the event is not counted, and is to be sent again with the same message_id",
     ),
     (
         "/v1/batch",
@@ -181,7 +181,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Changes of segment or model of all customers, oldest first: a page, a long poll, or server-sent events",
         None,
-        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `merged_into` says that the id is another customer's from now on; `gap` says that some were dropped by retention",
+        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `merged_into` says that the id is another customer's from now on; `gap` says that some were dropped by retention. Cursors stay valid when the database is restored; 410 for one of a change that the restore has lost: ask for `after=now`, take an export, then go on from the cursor of that answer",
     ),
     (
         "/v1/assignments",
