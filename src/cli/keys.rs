@@ -1,5 +1,7 @@
 //! `segmentd keys`
 
+use std::fmt::Write as _;
+
 use clap::Subcommand;
 
 use crate::app::Database;
@@ -66,7 +68,8 @@ fn scopes_help() -> String {
                     browsers and apps, which can have no other scope.\n"
         .to_owned();
     for scope in Scope::ALL {
-        help.push_str(&format!("\n{scope}: {}.", scope.allows()));
+        // Writing to a String cannot fail.
+        let _ = write!(help, "\n{scope}: {}.", scope.allows());
     }
     help
 }

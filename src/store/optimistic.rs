@@ -95,6 +95,10 @@ fn the_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, Sto
     Ok(first)
 }
 
+fn transactions(versions: &[Option<Version>]) -> Vec<Option<i32>> {
+    versions.iter().map(|version| version.map(|version| version.transaction)).collect()
+}
+
 /// What to make of an error: that not all rows could be written is a lost race.
 fn lost_race(error: sqlx::Error) -> StoreError {
     match error.into() {
@@ -127,11 +131,9 @@ pub async fn write(
     written: &Written<'_>,
     now: Timestamp,
 ) -> Result<Version, StoreError> {
-    let server = the_server(&written.versions)?;
     let events = events::Columns::of(written.events);
     let rows = customers::Columns::of(&written.rows);
-    let versions: Vec<Option<i32>> =
-        written.versions.iter().map(|version| version.map(|v| v.transaction)).collect();
+    let versions = transactions(&written.versions);
     let changes = assignments::Columns::of(&written.changes);
     // The events are in before the first customer is waited for: one order for
     // everyone, so that two of these do not wait in a circle.
@@ -141,8 +143,7 @@ pub async fn write(
                                   properties, sender)
                select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
                       unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
-                      unnest($7::jsonb[]), unnest($35::text[])
-               returning 1
+                      unnest($7::jsonb[]), unnest($35::text[]) returning 1
            ), new as (
                select unnest($8::text[]) as customer_id, unnest($9::bytea[]) as state,
                       unnest($10::timestamptz[]) as last_event_at,
@@ -162,16 +163,13 @@ pub async fn write(
                    distance = new.distance, p_value = new.p_value, confidence = new.confidence,
                    outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
                    moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $23,
-                   introduced_by = case when new.introduction = '' then null
-                                        else customer.introduced_by end
-               from new
-               where customer.customer_id = new.customer_id and customer.xmin = new.version
+                   introduced_by = case when new.introduction = '' then null else introduced_by end
+               from new where customer.customer_id = new.customer_id and customer.xmin = new.version
                returning 1
            ), added as (
                insert into customer (customer_id, state, last_event_at, generation, fallback,
                                      segment, distance, p_value, confidence, outlier, held,
-                                     assigned_at, moved_at, recheck_at, updated_at,
-                                     introduced_by)
+                                     assigned_at, moved_at, recheck_at, updated_at, introduced_by)
                select customer_id, state, last_event_at, generation, fallback, segment, distance,
                       p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at, $23,
                       nullif(introduction, '')
@@ -226,7 +224,7 @@ pub async fn write(
         &changes.old_generations as &[Option<i64>],
         &changes.old_fallbacks as &[Option<bool>],
         &changes.old_segments as &[Option<&str>],
-        server,
+        the_server(&written.versions)?,
         &events.senders as &[&str],
         &rows.introductions as &[Option<&str>],
     );

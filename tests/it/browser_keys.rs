@@ -1,6 +1,8 @@
 //! Public keys, as they stand in web pages and apps: whoever reads one from a page can
 //! neither read a customer with it nor take one over, and hides no event of a server.
 
+use std::fmt::Write as _;
+
 use segmentd::api::openapi::document;
 use segmentd::domain::access::Scope;
 use segmentd::service::access;
@@ -337,7 +339,10 @@ async fn the_write_key_is_stored_in_no_form() {
     let app = TestApp::start().await;
     let public = key(&app, Scope::Track).await;
     let secret = public.rsplit('_').next().unwrap();
-    let escaped: String = public.bytes().map(|byte| format!("\\u{byte:04X}")).collect();
+    let mut escaped = String::new();
+    for byte in public.bytes() {
+        write!(escaped, "\\u{byte:04X}").unwrap();
+    }
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
     let batch = [
         format!(r#"{{"writeKey": "{public}", "type": "track", "x": {deep}}}"#),

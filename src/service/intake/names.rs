@@ -26,7 +26,7 @@ impl Intake {
         match &self.settings.event_names {
             EventNames::All => true,
             EventNames::Declared { also } => {
-                lineup.features.reads_name(event) || also.iter().any(|name| *name == event.name)
+                lineup.features.reads_name(event) || also.contains(&event.name)
             }
         }
     }
