@@ -10,6 +10,9 @@ use crate::domain::lifecycle;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
+/// A wrong clock is corrected by a time service or a person.
+const CLOCK_RETRY_SECONDS: u64 = 10;
+
 /// What is answered instead of a result.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -177,6 +180,13 @@ impl From<ServiceError> for ApiError {
             ServiceError::Unavailable(_) => {
                 Self::unavailable("the database is not available; nothing was half-applied", 1)
                     .caused_by(&error, false)
+            }
+            ServiceError::WrongClock { skew_seconds } => {
+                let detail = format!(
+                    "events are not taken: the clock of this server differs from its database's \
+                     by {skew_seconds} s (clock.tolerance_seconds); send them again later"
+                );
+                Self::unavailable(&detail, CLOCK_RETRY_SECONDS).caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")

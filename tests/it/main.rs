@@ -9,6 +9,7 @@ mod bad_input;
 mod cache;
 mod canary;
 mod changes;
+mod clock;
 mod crash;
 mod drift;
 mod durable;
@@ -20,6 +21,7 @@ mod identity;
 #[path = "../pure/identity_oracle.rs"]
 mod identity_oracle;
 mod inference;
+mod influence;
 mod lasting;
 mod law;
 mod life;

@@ -36,6 +36,7 @@ mod gather;
 mod identity;
 mod identity_oracle;
 mod inference;
+mod influence;
 mod kernel;
 mod kmeans;
 mod lifecycle;

@@ -36,6 +36,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::{Lineup, Live};
 use crate::service::shadow::Shadows;
@@ -133,6 +134,7 @@ pub(in crate::service::intake) struct Core {
 #[derive(Debug)]
 pub struct Intake {
     core: Arc<Core>,
+    clock_check: Arc<ClockCheck>,
     failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Shards,
@@ -147,11 +149,12 @@ impl Intake {
     pub fn new(
         db: Db,
         (live, shadows): (Arc<Live>, Arc<Shadows>),
-        clock: Clock,
+        clock_check: Arc<ClockCheck>,
         metrics: Arc<Metrics>,
         failed: Arc<FailedEvents>,
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
+        let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
         let strict = db.dedicated(STRICT_CONNECTIONS);
@@ -168,7 +171,7 @@ impl Intake {
         });
         let (shards, workers) = shard::new(&core, settings.shards);
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, failed, settings, shards, strict, room }, workers)
+        (Self { core, clock_check, failed, settings, shards, strict, room }, workers)
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -255,6 +258,7 @@ impl Intake {
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.clock_check.admit(received_at)?;
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
         for item in items {
@@ -277,6 +281,7 @@ impl Intake {
         items: Vec<Result<Message, Refused>>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.clock_check.admit(received_at)?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
@@ -350,6 +355,7 @@ impl Intake {
         events: usize,
         when_full: WhenFull,
     ) -> Result<tokio::sync::SemaphorePermit<'_>, ServiceError> {
+        self.clock_check.admit(self.now())?;
         // More than there is room for at all gets all of it.
         let events = events.min(self.settings.max_waiting_events);
         let events = u32::try_from(events).unwrap_or(u32::MAX);
