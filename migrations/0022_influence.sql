@@ -67,7 +67,7 @@ $$;
 -- The columns with instants later than `at` and the tolerance, and how many; with `mend`
 -- they are clamped or deleted. Customers that were assessed later than now become due.
 create function future_instants(at timestamptz, tolerance interval, mend boolean)
-returns table (instant text, found bigint)
+returns table (instant text, late bigint)
 language plpgsql as $$
 declare
     column_of record;
@@ -82,7 +82,7 @@ begin
         if not mend then
             execute format('select count(*) from %I where %I > $1', column_of.table_name,
                            column_of.column_name)
-            into found using at + tolerance + column_of.slack;
+            into late using at + tolerance + column_of.slack;
         else
             if column_of.treatment = 'clamp' then
                 execute format('update %I set %I = $2 where %I > $1', column_of.table_name,
@@ -93,9 +93,9 @@ begin
                                column_of.column_name)
                 using at + tolerance + column_of.slack;
             end if;
-            get diagnostics found = row_count;
+            get diagnostics late = row_count;
         end if;
-        if found > 0 then
+        if late > 0 then
             return next;
         end if;
     end loop;

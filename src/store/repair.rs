@@ -33,7 +33,7 @@ pub async fn now(tx: &mut Tx) -> Result<Timestamp, StoreError> {
 /// `mend` they are set to now; counts of hours to come are deleted.
 pub async fn instants(tx: &mut Tx, limits: Limits, mend: bool) -> Result<Vec<Late>, StoreError> {
     let rows = sqlx::query!(
-        r#"select instant as "instant!", found as "found!"
+        r#"select instant as "instant!", late as "late!"
            from future_instants($1, make_interval(secs => $2), $3)"#,
         to_sql(limits.now),
         limits.tolerance_seconds,
@@ -41,7 +41,7 @@ pub async fn instants(tx: &mut Tx, limits: Limits, mend: bool) -> Result<Vec<Lat
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    Ok(rows.into_iter().map(|row| Late { column: row.instant, rows: row.found }).collect())
+    Ok(rows.into_iter().map(|row| Late { column: row.instant, rows: row.late }).collect())
 }
 
 /// Events that were received or happened too late.

@@ -91,7 +91,7 @@ async fn while_the_clock_is_wrong_no_event_is_taken_and_rows_are_scored() {
         assert_eq!(send("second").await.0, 200);
     }
     let (_, features) = app.get("/v1/customers/c1").await;
-    assert_eq!(features["features"]["orders"], 2, "{features}");
+    assert_eq!(features["features"]["orders"].as_f64(), Some(2.0), "{features}");
     app.stop().await;
 }
 
@@ -171,7 +171,7 @@ async fn what_was_stamped_by_a_wrong_clock_is_found_and_mended_by_a_command() {
     assert!(said.contains("events: 0\n") && !said.contains("assigned_at"), "{said}");
     // What the program has in memory of the customer is not written over that.
     send("wrong", "wrong-four").await;
-    assert_eq!(features("wrong").await["orders"], 4);
+    assert_eq!(features("wrong").await["orders"].as_f64(), Some(4.0));
     app.stop().await;
 }
 
@@ -187,7 +187,7 @@ async fn the_repair_knows_every_stored_instant() {
                     join information_schema.tables using (table_schema, table_name)
                where table_schema = 'public' and data_type = 'timestamp with time zone'
                      and table_type = 'BASE TABLE'
-                     and table_name !~ '^assignment_history_') as columns
+                     and table_name !~ '^(assignment_history_|_sqlx_)') as columns
               full join (select table_name || '.' || column_name as known
                          from stored_instants()) as listed on stored = known
          where stored is null or known is null order by 1",

@@ -145,7 +145,9 @@ async fn what_several_keys_meet_takes_a_model_back() {
     app.stop().await;
 }
 
-const CHECKS: [(&str, &str); 5] = [
+const CHECKS: [(&str, &str); 7] = [
+    ("drift.alarm_findings", "2"),
+    ("drift.alarm_checks", "3"),
     ("drift.flush_seconds", "86400"),
     ("alerts.poll_seconds", "1"),
     ("drift.window_hours", "6"),
