@@ -18,6 +18,7 @@ mod algorithm_laws;
 mod algorithms;
 mod artifact;
 mod assign;
+mod clock;
 mod competition;
 mod detectors;
 mod drift;

@@ -210,5 +210,9 @@ const PROBLEMS: [(&str, u16, &str); 15] = [
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
     ("busy", 429, "Too much at once: wait Retry-After seconds"),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
-    ("unavailable", 503, "Postgres is away, or too many requests: wait Retry-After seconds"),
+    (
+        "unavailable",
+        503,
+        "Postgres is away, too many requests, or (of events) the server's clock is wrong: wait Retry-After seconds",
+    ),
 ];

@@ -47,13 +47,11 @@ pub struct RestsOn {
 impl ByKey {
     /// Adds counts to those of a key.
     pub fn add(&mut self, key: &str, window: &Window) -> Result<(), WrongLength> {
-        match self.0.get_mut(key) {
-            Some(known) => known.merge(window),
-            None => {
-                self.0.insert(key.into(), window.clone());
-                Ok(())
-            }
+        if let Some(known) = self.0.get_mut(key) {
+            return known.merge(window);
         }
+        self.0.insert(key.into(), window.clone());
+        Ok(())
     }
 
     /// Bounds the number of keys: of more than [`MOST_KEYS`] those with the fewest rows

@@ -234,7 +234,8 @@ impl Drift {
         let ask = |source| Ask { model: None, source: Some(source), hours: None };
         for source in Source::ALL {
             let Report { check, stream, since, .. } = self.report(&ask(source)).await?;
-            shown.show_source(source, check.findings.len(), check.scored);
+            let findings = check.findings.iter().filter(|one| is_of_model(one)).count();
+            shown.show_source(source, findings, check.scored);
             shown.show_stream(source, stream.as_ref(), since);
             if source == Source::Rows {
                 self.judge(&check);
@@ -259,10 +260,8 @@ impl Drift {
             return;
         }
         let (now, objectives) = (self.clock.now(), &self.metrics.objectives);
-        // One key among several says nothing of the model.
-        let is_of_model =
-            |one: &&Finding| one.rests_on.as_ref().is_none_or(|key| !key.is_contradicted);
-        let findings: Vec<&Finding> = check.findings.iter().filter(is_of_model).collect();
+        let findings: Vec<&Finding> =
+            check.findings.iter().filter(|one| is_of_model(one)).collect();
         let holds = |about: [About; 2]| findings.iter().all(|one| !about.contains(&one.about));
         let is_calibrated = holds([About::Outliers, About::PValues]);
         objectives.minute(Objective::Calibration, now, is_calibrated);
@@ -332,6 +331,11 @@ impl Drift {
         let done = tokio::task::spawn_blocking(move || work(&limits)).await;
         done.map_err(ServiceError::internal)?
     }
+}
+
+/// Whether it says something of the model: what one API key among several sends does not.
+fn is_of_model(finding: &Finding) -> bool {
+    finding.rests_on.as_ref().is_none_or(|key| !key.is_contradicted)
 }
 
 impl Ask {
