@@ -7,6 +7,7 @@
 
 mod alerts;
 mod clock;
+mod connections;
 mod counters;
 mod drift;
 mod http;
@@ -35,6 +36,7 @@ use crate::domain::time::Timestamp;
 
 pub use alerts::Alerts;
 pub use clock::Clock;
+pub use connections::{Connections, OpenConnection};
 pub use counters::Counters;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
@@ -52,6 +54,7 @@ pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 #[derive(Debug)]
 pub struct Metrics {
     pub http: Http,
+    pub connections: Connections,
     pub intake: Intake,
     pub scoring: Scoring,
     pub lineup: Lineup,
@@ -84,6 +87,7 @@ impl Metrics {
         let objectives = Arc::new(Objectives::new(&registry, targets)?);
         Ok(Self {
             http: Http::new(&registry, &objectives)?,
+            connections: Connections::new(&registry)?,
             intake: Intake::new(&registry)?,
             scoring: Scoring::new(&registry)?,
             lineup: Lineup::new(&registry)?,
