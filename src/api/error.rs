@@ -12,6 +12,8 @@ use crate::service::error::Chain;
 
 /// What is said of an event that waited for a lock in vain.
 pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
+/// A wrong clock is corrected by a time service or a person.
+const CLOCK_RETRY_SECONDS: u64 = 10;
 
 /// What is answered instead of a result.
 #[derive(Debug, Clone)]
@@ -200,6 +202,13 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::Unavailable(ref cause) => {
                 Self::unavailable(&cause.to_string(), 1).caused_by(&error, false)
+            }
+            ServiceError::WrongClock { skew_seconds } => {
+                let detail = format!(
+                    "events are not taken: the clock of this server differs from its database's \
+                     by {skew_seconds} s (clock.tolerance_seconds); send them again later"
+                );
+                Self::unavailable(&detail, CLOCK_RETRY_SECONDS).caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")

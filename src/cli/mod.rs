@@ -9,6 +9,7 @@ mod keys;
 mod load;
 pub mod mapping;
 mod postgres;
+mod repair;
 mod serve;
 mod train;
 
@@ -53,6 +54,9 @@ enum Command {
     /// Rebuild customers' states from their events, beside running services: after
     /// the features have changed, or to repair.
     Backfill(backfill::Backfill),
+    /// Mend what an accident has left in the database.
+    #[command(subcommand)]
+    Repair(repair::Repair),
     /// Send a table (CSV, also gzipped) to a running service, one event a row.
     Load(load::Load),
     /// Save where every customer stands, as CSV, NDJSON or Parquet.
@@ -102,6 +106,7 @@ pub fn run() -> ExitCode {
             Command::Demo(demo) => Box::pin(demo.run(config)).await,
             Command::Train(train) => Box::pin(train.run(config)).await,
             Command::Backfill(backfill) => backfill.run(config).await,
+            Command::Repair(repair) => repair.run(config).await,
             Command::Load(load) => load.run().await,
             Command::Export(export) => export.run().await,
             Command::Keys(keys) => keys.run(config).await,

@@ -31,6 +31,10 @@ pub enum ServiceError {
     /// Something needed is away; it passes.
     #[error("not available now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// This process's clock disagrees with the database's by so much: what would be
+    /// stamped by it is refused until it is right.
+    #[error("the clock is {skew_seconds} s ahead of the database's")]
+    WrongClock { skew_seconds: i64 },
     /// A fault of ours.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),

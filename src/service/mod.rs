@@ -8,6 +8,7 @@
 pub mod error;
 pub mod clock;
 pub mod random;
+pub mod clock_check;
 mod attempts;
 pub mod fair_share;
 pub mod access;
@@ -34,6 +35,7 @@ pub mod recheck;
 pub mod skew;
 pub mod database_check;
 pub mod backfill;
+pub mod repair;
 pub mod training;
 pub mod probation;
 pub mod react;

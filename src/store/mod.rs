@@ -37,6 +37,7 @@ pub mod optimistic;
 pub mod private;
 pub mod public_links;
 pub mod rebuild;
+pub mod repair;
 pub mod runs;
 pub mod shadow;
 pub mod silences;
@@ -122,6 +123,12 @@ impl Tx {
 }
 
 impl ReadDb {
+    /// What time it is by the database's clock.
+    pub async fn clock(&self) -> Result<Timestamp, StoreError> {
+        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
+        Ok(from_sql(now.fetch_one(&self.pool).await?))
+    }
+
     /// One round trip: is Postgres there?
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;

@@ -13,6 +13,7 @@ mod browser_keys;
 mod cache;
 mod canary;
 mod changes;
+mod clock;
 mod crash;
 mod drift;
 mod durable;
@@ -25,6 +26,7 @@ mod identity;
 #[path = "../pure/identity_oracle.rs"]
 mod identity_oracle;
 mod inference;
+mod influence;
 mod lasting;
 mod law;
 mod life;

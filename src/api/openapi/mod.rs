@@ -243,7 +243,8 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
     (
         "unavailable",
         503,
-        "The request took too long, too many are in progress, or Postgres is away: `detail` says which. \
+        "The request took too long, too many are in progress, Postgres is away, or (of events) \
+         the server's clock is wrong: `detail` says which. \
          Wait Retry-After seconds. After a time limit the outcome is unknown: send events again with the \
          same message ids, and read other resources before changing them again",
     ),

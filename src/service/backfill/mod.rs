@@ -119,6 +119,21 @@ impl Backfill {
         Ok(tally)
     }
 
+    /// As [`Self::all`], for these customers, by the ids that they are kept under, in order.
+    pub async fn these(
+        &self,
+        customers: &[CustomerKey],
+        progress: Progress<'_>,
+    ) -> Result<Tally, ServiceError> {
+        let mut tally = Tally::default();
+        for (place, keys) in customers.chunks(BATCH).enumerate() {
+            tally.add(self.batch(keys, Scope::All, Wait::ForOthers).await?);
+            let done = (place * BATCH + keys.len()) as u64;
+            progress(done, customers.len() as u64);
+        }
+        Ok(tally)
+    }
+
     /// Compares one customer's state with their events, and rebuilds it if it differs.
     pub async fn one(&self, customer: &CustomerKey) -> Result<Finding, ServiceError> {
         let kept = identity::find(self.db.read(), customer).await?;

@@ -43,6 +43,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::Live;
 use crate::service::shadow::Shadows;
@@ -154,6 +155,7 @@ pub(in crate::service::intake) struct Core {
 #[derive(Debug)]
 pub struct Intake {
     core: Arc<Core>,
+    clock_check: Arc<ClockCheck>,
     failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Shards,
@@ -169,11 +171,12 @@ impl Intake {
     pub fn new(
         db: Db,
         (live, shadows): (Arc<Live>, Arc<Shadows>),
-        clock: Clock,
+        clock_check: Arc<ClockCheck>,
         metrics: Arc<Metrics>,
         failed: Arc<FailedEvents>,
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
+        let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
         let strict = db.dedicated_for(Purpose::Commit, STRICT_CONNECTIONS);
@@ -195,7 +198,7 @@ impl Intake {
         });
         let (shards, workers) = shard::new(&core, shards);
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, failed, settings, shards, strict, room }, workers)
+        (Self { core, clock_check, failed, settings, shards, strict, room }, workers)
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -290,6 +293,7 @@ impl Intake {
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.clock_check.admit(received_at)?;
         let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
@@ -332,6 +336,7 @@ impl Intake {
         items: Vec<Result<Message, Refused>>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.clock_check.admit(received_at)?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
@@ -441,6 +446,7 @@ impl Intake {
         events: usize,
         when_full: WhenFull,
     ) -> Result<tokio::sync::SemaphorePermit<'_>, ServiceError> {
+        self.clock_check.admit(self.now())?;
         // More than there is room for at all gets all of it.
         let events = events.min(self.settings.max_waiting_events);
         let events = u32::try_from(events).unwrap_or(u32::MAX);
