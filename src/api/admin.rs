@@ -10,14 +10,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::api::state::Readiness;
+use crate::service::memory::MemoryBudget;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
+use crate::telemetry::limits::gauge_value;
 
 #[derive(Debug, Clone)]
 pub struct AdminState {
     pub readiness: Readiness,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
+    pub memory: MemoryBudget,
 }
 
 pub fn router(state: AdminState) -> Router {
@@ -56,6 +59,9 @@ async fn metrics(State(state): State<AdminState>) -> Response {
     let (open, idle) = state.db.pool_size();
     state.metrics.pool.open.set(i64::from(open));
     state.metrics.pool.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+    let limits = &state.metrics.limits;
+    limits.requests_used_bytes.set(gauge_value(state.memory.used()));
+    limits.cache_used_bytes.set(state.metrics.intake.cache_bytes.get());
     match state.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle;
+use crate::domain::wire::bounded::ArrayError;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
@@ -114,6 +115,22 @@ impl ApiError {
         error
     }
 
+    /// Work was stopped because its request was given up: nothing waits for this answer.
+    pub(super) fn given_up() -> Self {
+        Self::unavailable("the request was given up", 1)
+    }
+
+    /// An array with too many elements, or anything else that is wrong with the JSON.
+    pub(super) fn events(error: ArrayError) -> Self {
+        match error {
+            ArrayError::TooMany(most) => Self::too_large(format!(
+                "the request has more than {most} events (limits.events_per_request); send \
+                 several requests, or a bulk upload"
+            )),
+            ArrayError::Json(error) => Self::json(&error),
+        }
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()
@@ -173,6 +190,14 @@ impl From<ServiceError> for ApiError {
                     Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too much at once");
                 answer.retry_after_seconds = Some(retry_after_seconds);
                 answer
+            }
+            ServiceError::OverLimit { detail, retry_after_seconds } => {
+                let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail);
+                answer.retry_after_seconds = Some(retry_after_seconds);
+                answer
+            }
+            ServiceError::Overloaded { detail, retry_after_seconds } => {
+                Self::unavailable(detail, retry_after_seconds)
             }
             ServiceError::Unavailable(_) => {
                 Self::unavailable("the database is not available; nothing was half-applied", 1)

@@ -4,21 +4,26 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::body::{Body as HttpBody, HttpBody as _};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::blocking::HEAVY_BODY_BYTES;
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::access::Refusal;
+use crate::service::memory::{self, Reservation, VALUE_EXPANSION};
+use crate::service::resource_user::ResourceUser;
 
 /// Who calls, proved to have the scope `S`.
 #[derive(Debug)]
@@ -51,11 +56,18 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
                 "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
             )
         })?;
-        Self::prove(state, &key)
+        let caller = Self::prove(state, &key)?;
+        parts.extensions.insert(caller.user());
+        Ok(caller)
     }
 }
 
 impl<S: Needs> Caller<S> {
+    /// The user between which resources are shared.
+    pub(super) fn user(&self) -> ResourceUser {
+        ResourceUser::of_key(&self.principal.key_id)
+    }
+
     /// Whose key this is, if it has the scope.
     pub(super) fn prove(state: &ApiState, key: &str) -> Result<Self, ApiError> {
         let principal = state.access.check(key).map_err(|refusal| match refusal {
@@ -135,32 +147,86 @@ pub(super) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, 
     Err(ServiceError::Invalid(Faults::one("limit", range)).into())
 }
 
-/// The whole body, at most as large as configured.
+/// The body of a request that is one small document. Its reservation lasts as long as
+/// the bytes, and covers what they are parsed into.
 #[derive(Debug)]
-pub(super) struct Body(pub(super) bytes::Bytes);
+pub(super) struct Body(pub(super) Bytes);
 
-impl axum::extract::FromRequest<ApiState> for Body {
+/// Larger documents are refused: the parsed form may take almost 200 times as much.
+const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+impl FromRequest<ApiState> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(
-        request: axum::extract::Request,
-        state: &ApiState,
-    ) -> Result<Self, ApiError> {
-        let most = state.max_body_bytes;
-        let mut body = request.into_body();
-        match Limited::new(&mut body, most).collect().await {
-            Ok(whole) => Ok(Self(whole.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                linger(body).await;
-                Err(ApiError::too_large(format!("the body is larger than {most} bytes")))
-            }
-            Err(_) => Err(ApiError::new(
-                axum::http::StatusCode::BAD_REQUEST,
-                "broken-body",
-                "the body ended early",
-            )),
-        }
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let mut memory = state.memory.reserve_nothing(user_of(&request))?;
+        let most = state.max_body_bytes.min(MAX_DOCUMENT_BYTES);
+        let bytes = read_body(request.into_body(), most, &mut memory).await?;
+        memory.cover(bytes.len() * (1 + VALUE_EXPANSION))?;
+        Ok(Self(memory.hold(bytes)))
     }
+}
+
+/// The whole body of a request that may be large, at most as large as configured; and
+/// the memory that is reserved for it, which grows with what is made of it.
+#[derive(Debug)]
+pub(super) struct Payload {
+    pub(super) bytes: Bytes,
+    pub(super) memory: Reservation,
+    pub(super) user: ResourceUser,
+}
+
+impl FromRequest<ApiState> for Payload {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let user = user_of(&request);
+        let body = request.into_body();
+        // Of a small body everything at once; a large one may never come.
+        let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let small = announced.filter(|bytes| *bytes <= HEAVY_BODY_BYTES);
+        let first = small.map_or(0, |bytes| bytes + memory::of_events(1, bytes));
+        let mut memory = state.memory.reserve(user, first)?;
+        let bytes = read_body(body, state.max_body_bytes, &mut memory).await?;
+        Ok(Self { bytes, memory, user })
+    }
+}
+
+/// The key of a request, once it has been checked.
+fn user_of(request: &Request) -> ResourceUser {
+    request.extensions().get().copied().unwrap_or(ResourceUser::UNAUTHENTICATED)
+}
+
+/// Reads a body to its end. What is read is reserved first, and twice: in parts, and
+/// joined.
+async fn read_body(
+    mut body: HttpBody,
+    most: usize,
+    memory: &mut Reservation,
+) -> Result<Bytes, ApiError> {
+    let (mut parts, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            ApiError::new(StatusCode::BAD_REQUEST, "broken-body", "the body ended early")
+        })?;
+        let Ok(part) = frame.into_data() else { continue };
+        length += part.len();
+        let refused = if length > most {
+            Some(ApiError::too_large(format!("the body is larger than {most} bytes")))
+        } else {
+            memory.cover(2 * length).err().map(ApiError::from)
+        };
+        if let Some(error) = refused {
+            drop(parts);
+            linger(body).await;
+            return Err(error);
+        }
+        parts.push(part);
+    }
+    if parts.len() > 1 {
+        return Ok(parts.concat().into());
+    }
+    Ok(parts.pop().unwrap_or_default())
 }
 
 /// So much of a refused body is read, and thrown away.
@@ -168,10 +234,10 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Who is still sending when the connection is closed sees it broken, not the
 /// answer.
-async fn linger(mut body: axum::body::Body) {
+async fn linger(mut body: HttpBody) {
     let mut left = LINGER_BYTES;
     while let Some(Ok(frame)) = body.frame().await {
-        let read = frame.data_ref().map_or(0, bytes::Bytes::len);
+        let read = frame.data_ref().map_or(0, Bytes::len);
         match left.checked_sub(read) {
             Some(rest) => left = rest,
             None => return,

@@ -7,6 +7,7 @@
 pub mod admin;
 mod alerts;
 mod blocking;
+mod bulk;
 mod changes;
 mod channels;
 mod customers;
@@ -21,6 +22,7 @@ mod failed;
 mod features;
 mod gate;
 mod inference;
+mod lines;
 mod links;
 mod models;
 pub mod openapi;
@@ -79,7 +81,7 @@ fn native() -> [Route; 36] {
     let runs = get(training::get_runs).post(training::post_run);
     [
         ("/v1/events", &["POST"], post(events::post_events), true),
-        ("/v1/events/bulk", &["POST"], post(events::post_bulk), false),
+        ("/v1/events/bulk", &["POST"], post(bulk::post_bulk), false),
         ("/v1/events/failed", &["GET"], get(failed::get_failed), true),
         ("/v1/events/failed/summary", &["GET"], get(failed::get_summary), true),
         ("/v1/events/failed/replay", &["POST"], post(failed::post_replay), true),

@@ -12,25 +12,30 @@ use axum::Json;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::map_response;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
-use crate::api::error::{self, FaultBody, fault_bodies};
-use crate::api::extract::{Body, Caller, Ingest, key_in};
+use crate::api::error::{self, FaultBody};
+use crate::api::events::Detail;
+use crate::api::extract::{Body, Caller, Ingest, Payload, key_in};
 use crate::api::gate::GateLayer;
 use crate::api::packing::Packing;
 use crate::api::{ApiError, ApiState};
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::bounded::ArrayError;
 use crate::domain::wire::segment::{self, Form};
 use crate::domain::wire::{Door, Message};
+use crate::service::ServiceError;
 use crate::service::failed::{Refused, Source};
-use crate::service::intake::{Outcome, WhenFull};
+use crate::service::heavy::Cancellation;
+use crate::service::intake::{Outcome, Received, WhenFull};
+use crate::service::memory::{self, EVENT_EXPANSION, Reservation};
+use crate::telemetry::labels::Limit;
 
 /// When to come back, as the browser's library reads it.
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -98,59 +103,104 @@ struct Rejection {
     /// Place in the batch, from 0.
     index: usize,
     errors: Vec<FaultBody>,
+    /// Faults that are left out, because the answer names enough of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors_omitted: Option<usize>,
 }
 
-async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Taken>, ApiError> {
+async fn track(state: ApiState, form: Form, mut request: Request) -> Result<Response, ApiError> {
     let key = key_in(request.headers());
     // A wrong key in the head is refused before the body is read.
     let caller = key.map(|key| Caller::<Ingest>::prove(&state, &key)).transpose()?;
+    if let Some(caller) = &caller {
+        request.extensions_mut().insert(caller.user());
+    }
     let packing = Packing::of(request.headers())?;
-    let Body(body) = Body::from_request(request, &state).await?;
+    let payload = Payload::from_request(request, &state).await?;
     let received_at = state.intake.now();
-    let heavy = packing == Packing::Gzip || body.len() > HEAVY_BODY_BYTES;
+    let user = payload.user;
+    let heavy = packing == Packing::Gzip || payload.bytes.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
-    let read = move || {
-        let body = packing.unpack(body, reading.max_body_bytes)?;
-        read(&reading, form, caller, &body, received_at)
+    let read = move |cancellation: &Cancellation| {
+        let sent = Sent { form, packing, caller, payload, received_at };
+        sent.read(&reading, cancellation)
     };
-    let (caller, events) = blocking::run(heavy, read).await?;
+    let Checked { caller, items, mut memory, text_bytes } =
+        blocking::run(&state, user, heavy, read).await?;
     let source = Source { door: Door::Segment, key_id: &caller.principal.key_id };
-    let outcomes = state.intake.accept(events, source, received_at, WhenFull::Refuse).await?;
+    let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
+    let received = Received { items, memory: Some(queued) };
+    let outcomes = state.intake.accept(received, source, received_at, WhenFull::Refuse).await?;
     state.sources.count(source, received_at, &outcomes);
-    Ok(Json(taken(outcomes)))
+    let json = serde_json::to_vec(&taken(outcomes)).map_err(ServiceError::internal)?;
+    memory.shrink_to(json.capacity());
+    Ok(([(header::CONTENT_TYPE, "application/json")], memory.hold(json)).into_response())
 }
 
-/// Who sends, and each message: let in or refused.
-type Sent = (Caller<Ingest>, Vec<Result<Message, Refused>>);
-
-/// Every message of the body, once the caller is known: by the head, or else by
-/// the key in the body.
-fn read(
-    state: &ApiState,
+/// A request as it came.
+struct Sent {
     form: Form,
+    packing: Packing,
     caller: Option<Caller<Ingest>>,
-    body: &Bytes,
+    payload: Payload,
     received_at: Timestamp,
-) -> Result<Sent, ApiError> {
-    let body = segment::Body::parse(body, form).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
-    })?;
-    let caller = match (caller, &body.write_key) {
-        (Some(caller), _) => caller,
-        (None, Some(key)) => Caller::prove(state, key)?,
-        (None, None) => {
-            return Err(ApiError::unauthenticated(
-                "send a key: `writeKey` in the body, or `Authorization: Basic` with it as user",
-            ));
+}
+
+/// Who sends, each message, let in or refused, and the memory reserved for them.
+struct Checked {
+    caller: Caller<Ingest>,
+    items: Vec<Result<Message, Refused>>,
+    memory: Reservation,
+    text_bytes: usize,
+}
+
+impl Sent {
+    /// Unpacks the body, then checks every message in it, once the caller is known: by
+    /// the head, or else by the key in the body.
+    fn read(self, state: &ApiState, cancellation: &Cancellation) -> Result<Checked, ApiError> {
+        let Self { form, packing, caller, payload, received_at } = self;
+        let Payload { bytes, mut memory, .. } = payload;
+        let body = packing.unpack(bytes, state.max_body_bytes, &mut memory, cancellation)?;
+        let most = state.intake.events_per_request();
+        let parsed = segment::Body::parse(&body, form, most);
+        let parsed = parsed.map_err(|error| not_read(state, error))?;
+        let caller = match (caller, &parsed.write_key) {
+            (Some(caller), _) => caller,
+            (None, Some(key)) => Caller::prove(state, key)?,
+            (None, None) => {
+                return Err(ApiError::unauthenticated(
+                    "send a key: `writeKey` in the body, or `Authorization: Basic` with it as user",
+                ));
+            }
+        };
+        let text_bytes = body.len();
+        memory.grow(memory::of_events(parsed.len(), text_bytes))?;
+        let items = state.intake.read_segment(&parsed, received_at, cancellation);
+        if cancellation.is_cancelled() {
+            return Err(ApiError::given_up());
         }
-    };
-    let events = state.intake.read_segment(&body, received_at);
-    Ok((caller, events))
+        memory.shrink_to(memory::of_events(items.len(), text_bytes));
+        Ok(Checked { caller, items, memory, text_bytes })
+    }
+}
+
+/// The libraries drop what is answered 413 or 400, which no later try could mend.
+fn not_read(state: &ApiState, error: ArrayError) -> ApiError {
+    match error {
+        ArrayError::TooMany(_) => {
+            state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
+            ApiError::events(error)
+        }
+        ArrayError::Json(error) => {
+            ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
+        }
+    }
 }
 
 fn taken(outcomes: Vec<Outcome>) -> Taken {
     let mut taken =
         Taken { success: true, accepted: 0, duplicate: 0, rejected: 0, rejections: Vec::new() };
+    let mut detail = Detail::default();
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Outcome::Accepted { .. } => taken.accepted += 1,
@@ -159,7 +209,8 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
             Outcome::NotCounted { .. } => {}
             Outcome::Rejected { faults } => {
                 taken.rejected += 1;
-                taken.rejections.push(Rejection { index, errors: fault_bodies(&faults) });
+                let (errors, errors_omitted) = detail.take(&faults);
+                taken.rejections.push(Rejection { index, errors, errors_omitted });
             }
         }
     }

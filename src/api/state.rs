@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::service::access::Access;
 use crate::service::alerts::Alerts;
 use crate::service::changes::Feed;
 use crate::service::drift::Drift;
 use crate::service::export::Exports;
+use crate::service::heavy::HeavyWork;
 use crate::service::intake::Intake;
 use crate::service::live::Live;
+use crate::service::memory::MemoryBudget;
 use crate::service::react::Reactor;
 use crate::service::registry::Registry;
 use crate::service::sources::Sources;
@@ -37,6 +40,9 @@ pub struct Handles {
     pub sources: Arc<Sources>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
+    pub memory: MemoryBudget,
+    pub heavy: HeavyWork,
+    pub stream: StreamLimits,
     pub max_rows: usize,
     pub max_body_bytes: usize,
     pub max_line_bytes: usize,
@@ -48,6 +54,17 @@ impl std::ops::Deref for ApiState {
     fn deref(&self) -> &Handles {
         &self.0
     }
+}
+
+/// How bulk uploads are read.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamLimits {
+    /// Time that lines are gathered before they are committed.
+    pub flush: Duration,
+    /// Lines that are gathered, in bytes.
+    pub batch_bytes: usize,
+    /// A stream without a byte for this time is ended.
+    pub idle: Duration,
 }
 
 /// Whether this process is to be sent requests.

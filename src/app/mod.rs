@@ -26,6 +26,7 @@ use crate::service::changes::Feed;
 use crate::service::clock::Clock;
 use crate::service::error::Chain;
 use crate::service::export::Exports;
+use crate::service::heavy::HeavyWork;
 use crate::service::observe::Observer;
 use crate::store::Db;
 use crate::store::connect::Connection;
@@ -140,10 +141,12 @@ impl App {
         let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
         let sampler = parts::sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
+        let memory = parts::memory_budget(&config, &metrics);
         let admin_state = AdminState {
             readiness: readiness.clone(),
             db: db.read().clone(),
             metrics: Arc::clone(&metrics),
+            memory: memory.clone(),
         };
         let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
@@ -161,6 +164,9 @@ impl App {
             sources,
             db: db.read().clone(),
             metrics,
+            memory,
+            heavy: HeavyWork::start().context("threads for heavy work")?,
+            stream: parts::stream_limits(&config),
             max_rows: config.scoring.max_rows,
             max_body_bytes: config.http.max_body_bytes,
             max_line_bytes: config.http.max_line_bytes,

@@ -6,7 +6,8 @@ use anyhow::Context;
 use tokio::sync::Semaphore;
 
 use crate::api::Limits;
-use crate::config::Config;
+use crate::api::state::StreamLimits;
+use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
 use crate::service::clock::Clock;
@@ -15,6 +16,7 @@ use crate::service::export;
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::{Live, Rules};
+use crate::service::memory::MemoryBudget;
 use crate::service::observe::Observer;
 use crate::service::policy::Policies;
 use crate::service::probation::Probation;
@@ -130,7 +132,7 @@ pub(super) fn intake(
         registry.clock.clone(),
         Arc::clone(metrics),
         Arc::clone(failed),
-        intake::Settings::from(&config.intake),
+        intake::Settings::from(config),
     )
 }
 
@@ -160,6 +162,21 @@ pub(super) fn limits(config: &Config) -> Limits {
     Limits {
         request_timeout: config.http.request_timeout,
         max_concurrent_requests: config.http.max_concurrent_requests,
+    }
+}
+
+pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBudget {
+    let RequestLimits { memory_bytes, buffer_bytes, .. } = config.limits;
+    metrics.limits.plan(memory_bytes, buffer_bytes, config.intake.cache_bytes);
+    MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
+}
+
+pub(super) fn stream_limits(config: &Config) -> StreamLimits {
+    let limits = config.limits;
+    StreamLimits {
+        flush: limits.stream_flush,
+        batch_bytes: limits.stream_bytes,
+        idle: limits.stream_idle,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a use case could not be carried out, in terms of what the caller can do.
 
+use std::borrow::Cow;
+
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle::{Gate, Move};
 use crate::store::StoreError;
@@ -20,6 +22,12 @@ pub enum ServiceError {
     /// Too much at once: come back later.
     #[error("busy")]
     Busy { retry_after_seconds: u64 },
+    /// A limit of one key, named in `detail`: come back later.
+    #[error("{detail}")]
+    OverLimit { detail: Cow<'static, str>, retry_after_seconds: u64 },
+    /// A limit of the whole process: come back later.
+    #[error("{detail}")]
+    Overloaded { detail: &'static str, retry_after_seconds: u64 },
     /// Something needed is away; it passes.
     #[error("not available now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

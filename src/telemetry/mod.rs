@@ -11,6 +11,7 @@ mod drift;
 mod http;
 mod intake;
 pub mod labels;
+pub mod limits;
 mod objectives;
 mod output;
 mod process;
@@ -37,6 +38,7 @@ pub use counters::Counters;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
 pub use intake::Intake;
+pub use limits::RequestLimits;
 pub use objectives::Objectives;
 pub use output::{Output, Reading};
 use process::Process;
@@ -51,6 +53,7 @@ pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 pub struct Metrics {
     pub http: Http,
     pub intake: Intake,
+    pub limits: RequestLimits,
     pub scoring: Scoring,
     pub lineup: Lineup,
     pub training: Training,
@@ -82,6 +85,7 @@ impl Metrics {
         Ok(Self {
             http: Http::new(&registry, &objectives)?,
             intake: Intake::new(&registry)?,
+            limits: RequestLimits::new(&registry)?,
             scoring: Scoring::new(&registry)?,
             lineup: Lineup::new(&registry)?,
             training: Training::new(&registry)?,

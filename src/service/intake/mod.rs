@@ -28,7 +28,6 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::domain::fault::Faults;
@@ -36,8 +35,13 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
-use crate::service::failed::{FailedEvents, Refused, Source};
+use crate::service::event_quota::EventQuota;
+use crate::service::failed::{FailedEvents, HEAD_BYTES, Refused, Source};
+use crate::service::fair_share::{FairShare, Share};
+use crate::service::heavy::Cancellation;
 use crate::service::live::{Lineup, Live};
+use crate::service::memory::Reservation;
+use crate::service::resource_user::ResourceUser;
 use crate::service::shadow::Shadows;
 use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
@@ -46,6 +50,7 @@ use crate::store::{Db, DedicatedDb};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
+use board::Charge;
 pub use cache::CustomerCache;
 use commit::Verdict;
 use hear::Markers;
@@ -76,6 +81,21 @@ pub enum Outcome {
     NotCounted { message_id: String },
 }
 
+/// Checked events of one request, and the memory that is reserved for them until they
+/// are committed.
+#[derive(Debug)]
+pub struct Received {
+    pub items: Vec<Result<Message, Refused>>,
+    pub memory: Option<Reservation>,
+}
+
+impl From<Vec<Result<Message, Refused>>> for Received {
+    /// Events of this process itself, which needs no reservation.
+    fn from(items: Vec<Result<Message, Refused>>) -> Self {
+        Self { items, memory: None }
+    }
+}
+
 /// What to do with a caller who comes while too many events are waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
@@ -96,10 +116,14 @@ pub struct Settings {
     pub max_waiting_events: usize,
     /// Of customers that need not be read again.
     pub cache_bytes: usize,
+    pub events_per_request: usize,
+    /// Events of one key; `None`: no quota.
+    pub events_per_second_per_key: Option<u32>,
 }
 
-impl From<&config::Intake> for Settings {
-    fn from(intake: &config::Intake) -> Self {
+impl From<&config::Config> for Settings {
+    fn from(config: &config::Config) -> Self {
+        let (intake, requests) = (&config.intake, &config.limits);
         Self {
             limits: Limits {
                 max_future_millis: intake.max_future.as_millis().try_into().unwrap_or(i64::MAX),
@@ -110,6 +134,8 @@ impl From<&config::Intake> for Settings {
             max_batch_events: intake.max_batch_events,
             max_waiting_events: intake.max_waiting_events,
             cache_bytes: intake.cache_bytes,
+            events_per_request: requests.events_per_request,
+            events_per_second_per_key: requests.events_per_second_per_key,
         }
     }
 }
@@ -138,7 +164,9 @@ pub struct Intake {
     shards: Shards,
     /// For requests that are all or none: they have no shard.
     strict: DedicatedDb,
-    room: Arc<Semaphore>,
+    /// Events that may wait for their commit, shared between keys.
+    room: FairShare<ResourceUser>,
+    quota: EventQuota,
 }
 
 impl Intake {
@@ -167,8 +195,13 @@ impl Intake {
             trust: Trust::new(optimistic::LOSS),
         });
         let (shards, workers) = shard::new(&core, settings.shards);
-        let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, failed, settings, shards, strict, room }, workers)
+        let room = FairShare::new(settings.max_waiting_events);
+        let quota = EventQuota::new(
+            settings.events_per_second_per_key,
+            settings.events_per_request,
+            Arc::clone(&core.metrics),
+        );
+        (Self { core, failed, settings, shards, strict, room, quota }, workers)
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -185,6 +218,11 @@ impl Intake {
         self.now().plus_millis(self.settings.limits.max_future_millis)
     }
 
+    /// Events that one request may hold.
+    pub fn events_per_request(&self) -> usize {
+        self.settings.events_per_request
+    }
+
     /// Events per transaction: callers that stream gather this many.
     pub fn max_batch_events(&self) -> usize {
         self.settings.max_batch_events
@@ -196,25 +234,23 @@ impl Intake {
     }
 
     /// Checks the messages of a body in Segment's form: one result for each, in
-    /// order.
+    /// order; fewer where the request is cancelled meanwhile.
     pub fn read_segment(
         &self,
         body: &segment::Body<'_>,
         received_at: Timestamp,
+        cancellation: &Cancellation,
     ) -> Vec<Result<Message, Refused>> {
         let lineup = self.core.live.lineup();
         let limits = self.settings.limits;
-        let messages = body.read(received_at, limits, new_id).into_iter().enumerate();
-        let admitted = messages.map(|(index, message)| {
-            message.and_then(|message| admit(&lineup, message)).map_err(|faults| {
-                let kept = body.kept(index);
-                if kept.len() > limits.max_event_bytes {
-                    Refused::cut_short(faults, &kept)
-                } else {
-                    Refused::new(faults, &kept)
-                }
-            })
-        });
+        let messages = body.read(received_at, limits, new_id).enumerate();
+        let admitted = messages.take_while(|_| !cancellation.is_cancelled()).map(
+            |(index, message)| {
+                message
+                    .and_then(|message| admit(&lineup, message))
+                    .map_err(|faults| refused(body, index, faults, limits))
+            },
+        );
         admitted.collect()
     }
 
@@ -250,17 +286,23 @@ impl Intake {
     /// again is safe.
     pub async fn accept(
         &self,
-        items: Vec<Result<Message, Refused>>,
+        received: impl Into<Received>,
         source: Source<'_>,
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        let Received { items, memory } = received.into();
+        let user = ResourceUser::of_key(source.key_id);
+        match when_full {
+            WhenFull::Refuse => self.quota.take(user, items.len())?,
+            WhenFull::Wait => self.quota.take_waiting(user, items.len()).await,
+        }
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
         for item in items {
             refused.push(item.map(|message| events.push(arrived(message, received_at))).err());
         }
-        let mut counted = self.commit(events, when_full).await?.into_iter();
+        let mut counted = self.commit(user, events, memory, when_full).await?.into_iter();
         // Last, so that what is sent again because of an error is not kept twice.
         self.failed.keep(source, received_at, refused.iter().flatten()).await?;
         let outcomes = refused.into_iter().filter_map(|refused| match refused {
@@ -275,8 +317,11 @@ impl Intake {
     pub async fn accept_strict(
         &self,
         items: Vec<Result<Message, Refused>>,
+        source: Source<'_>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        let user = ResourceUser::of_key(source.key_id);
+        self.quota.take(user, items.len())?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
@@ -300,7 +345,7 @@ impl Intake {
         }
         let messages = items.into_iter().flatten();
         let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
-        let room = self.make_room(events.len(), WhenFull::Refuse).await?;
+        let room = self.make_room(user, events.len(), WhenFull::Refuse).await?;
         let committed = commit::commit(&self.core, &self.strict, &events, Known::default()).await?;
         drop(room);
         let outcomes: Vec<Outcome> = committed.verdicts(events).map(Into::into).collect();
@@ -311,10 +356,13 @@ impl Intake {
     /// Commits events, each in its customer's shard; one outcome each, in order.
     async fn commit(
         &self,
+        user: ResourceUser,
         events: Vec<Arrived>,
+        memory: Option<Reservation>,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
-        let room = self.make_room(events.len(), when_full).await?;
+        let room = self.make_room(user, events.len(), when_full).await?;
+        let mut charge = Charge::new(room, memory, events.len());
         let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(self.shards.count(), Part::default);
@@ -324,17 +372,27 @@ impl Intake {
             part.events.push(arrived);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.events.is_empty());
-        let commits = parts.map(|(shard, part)| async move {
-            let verdicts = self.shards.commit(shard, part.events).await?;
-            Ok::<_, ServiceError>(part.places.into_iter().zip(verdicts))
+        let commits = parts.map(|(shard, part)| {
+            self.commit_part(user, shard, charge.split(part.events.len()), part)
         });
         for (place, verdict) in try_join_all(commits).await?.into_iter().flatten() {
             outcomes[place] = Some(verdict.into());
         }
-        drop(room);
         let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
         self.count(&outcomes);
         Ok(outcomes)
+    }
+
+    /// Commits the events of one shard; each verdict with its place in the request.
+    async fn commit_part(
+        &self,
+        user: ResourceUser,
+        shard: usize,
+        charge: Charge,
+        part: Part,
+    ) -> Result<impl Iterator<Item = (usize, Verdict)> + use<>, ServiceError> {
+        let verdicts = self.shards.commit(user, shard, part.events, charge).await?;
+        Ok(part.places.into_iter().zip(verdicts))
     }
 
     fn shard_of(&self, customer: &CustomerKey) -> usize {
@@ -347,19 +405,23 @@ impl Intake {
     /// Room for so many events, all at once: a request is taken whole or not.
     async fn make_room(
         &self,
+        user: ResourceUser,
         events: usize,
         when_full: WhenFull,
-    ) -> Result<tokio::sync::SemaphorePermit<'_>, ServiceError> {
-        // More than there is room for at all gets all of it.
-        let events = events.min(self.settings.max_waiting_events);
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
-        let room = match when_full {
-            WhenFull::Refuse => self.room.try_acquire_many(events).ok(),
-            WhenFull::Wait => self.room.acquire_many(events).await.ok(),
-        };
-        room.ok_or_else(|| {
-            self.core.metrics.intake.refused.inc_by(u64::from(events));
-            ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS }
+    ) -> Result<Share<ResourceUser>, ServiceError> {
+        // A request of more events than half of the room counts as half of it: one that
+        // waited for all of it would wait as long as any other key sends.
+        let counted = events.min((self.settings.max_waiting_events / 2).max(1));
+        if when_full == WhenFull::Wait {
+            return Ok(self.room.acquire(user, counted).await);
+        }
+        self.room.try_acquire(user, counted).ok_or_else(|| {
+            self.core.metrics.intake.refused.inc_by(events as u64);
+            self.core.metrics.limits.refusals.add(labels::Limit::WaitingEvents, 1);
+            ServiceError::OverLimit {
+                detail: "too many events wait for their commit (intake.max_waiting_events)".into(),
+                retry_after_seconds: RETRY_AFTER_SECONDS,
+            }
         })
     }
 
@@ -395,6 +457,20 @@ impl Intake {
 struct Part {
     places: Vec<usize>,
     events: Vec<Arrived>,
+}
+
+/// A message of Segment's form that is not let in, as it is kept. One that is too large
+/// is not parsed for that: its parsed form may take more than a hundred times as much.
+fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limits) -> Refused {
+    if body.bytes(index) > limits.max_event_bytes {
+        return Refused::cut_short(faults, body.head(index, HEAD_BYTES));
+    }
+    let kept = body.kept(index);
+    if kept.len() > limits.max_event_bytes {
+        Refused::cut_short(faults, &kept)
+    } else {
+        Refused::new(faults, &kept)
+    }
 }
 
 /// The part of an event that a fault's path names.

@@ -8,6 +8,7 @@
 use crate::domain::wire::{Door, Limits, segment};
 use crate::service::ServiceError;
 use crate::service::failed::Refused;
+use crate::service::resource_user::ResourceUser;
 use crate::service::intake::{Intake, Outcome, WhenFull, admit, arrived};
 use crate::store::events::Arrived;
 use crate::store::failed::{self, Filter, Replayable, StillFailed};
@@ -61,7 +62,7 @@ impl Intake {
                 }
             }
         });
-        let outcomes = self.commit(events, WhenFull::Refuse).await?;
+        let outcomes = self.commit(ResourceUser::REPLAY, events, None, WhenFull::Refuse).await?;
         self.write_down(&ids, &outcomes, &still).await?;
         let accepted = outcomes.iter().filter(|o| matches!(o, Outcome::Accepted { .. })).count();
         Ok(Replayed {

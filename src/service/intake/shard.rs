@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 use crate::service::ServiceError;
 use crate::service::intake::Core;
 use crate::service::intake::ahead::Ahead;
-use crate::service::intake::board::{Batch, Board, Taken};
+use crate::service::intake::board::{Batch, Board, Charge, Taken};
 use crate::service::intake::commit::{Answer, commit};
 use crate::service::intake::known::Known;
+use crate::service::resource_user::ResourceUser;
 use crate::store::DedicatedDb;
 use crate::store::events::Arrived;
 
@@ -52,9 +53,15 @@ impl Shards {
         self.count
     }
 
-    /// Returns once all of these events are committed; one verdict each, in order. All
-    /// of them belong to the shard of this number.
-    pub(super) async fn commit(&self, shard: usize, events: Vec<Arrived>) -> Answer {
+    /// Returns once all of these events of one user are committed; one verdict each, in
+    /// order. All of them belong to the shard of this number.
+    pub(super) async fn commit(
+        &self,
+        user: ResourceUser,
+        shard: usize,
+        events: Vec<Arrived>,
+        mut charge: Charge,
+    ) -> Answer {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
         while !events.is_empty() {
@@ -65,8 +72,9 @@ impl Shards {
                 [alone] => Ahead::make(&self.core, alone),
                 _ => None,
             };
+            let charge = charge.split(batch.len());
             let (answer, answered) = oneshot::channel();
-            self.board.put(shard, Batch { events: batch, ahead, answer });
+            self.board.put(shard, Batch { user, events: batch, charge, ahead, answer });
             let stopped = |_| ServiceError::Unavailable("segmentd is stopping".into());
             verdicts.extend(answered.await.map_err(stopped)??);
         }
@@ -102,9 +110,10 @@ impl Worker {
 
     /// Commits what several callers have sent, and answers each.
     async fn work(&self, batches: Vec<Batch>) {
-        let (mut sizes, mut answers) = (Vec::new(), Vec::new());
+        let (mut sizes, mut answers, mut charges) = (Vec::new(), Vec::new(), Vec::new());
         let (mut all, mut known) = (Vec::new(), Known::default());
-        for Batch { events, ahead, answer } in batches {
+        for Batch { events, charge, ahead, answer, .. } in batches {
+            charges.push(charge);
             sizes.push(events.len());
             all.extend(events);
             if let Some(ahead) = ahead {
