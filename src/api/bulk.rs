@@ -69,8 +69,14 @@ struct Gathered {
     numbers: Vec<u64>,
     events: Vec<Result<Message, Refused>>,
     text_bytes: usize,
-    /// Why no more lines come; nothing is wrong at the end of the body.
-    ended: Option<Option<String>>,
+    /// Why no more lines come.
+    end: Option<End>,
+}
+
+/// How an upload ends.
+enum End {
+    Whole,
+    Failed(String),
 }
 
 impl Upload {
@@ -79,7 +85,7 @@ impl Upload {
         // The verdicts before have been handed to the connection.
         self.memory.shrink_to(self.base_bytes);
         let received_at = self.state.intake.now();
-        let Gathered { numbers, events, text_bytes, ended } = self.gather(received_at).await;
+        let Gathered { numbers, events, text_bytes, end } = self.gather(received_at).await;
         let first = numbers.first().copied();
         let mut out = Vec::new();
         let source = Source { door: Door::Bulk, key_id: &self.key_id };
@@ -105,10 +111,10 @@ impl Upload {
                 return (out.into(), false);
             }
         }
-        if let Some(Some(why)) = &ended {
+        if let Some(End::Failed(why)) = &end {
             put(&mut out, &failed(None, why));
         }
-        (out.into(), ended.is_none())
+        (out.into(), end.is_none())
     }
 
     /// Gathers lines until the batch is full, or the time since its first line is over.
@@ -123,15 +129,15 @@ impl Upload {
                 Line::Text(text) => Ok(text),
                 Line::TooLong(head) => Err(head),
                 Line::End => {
-                    batch.ended = Some(None);
+                    batch.end = Some(End::Whole);
                     break;
                 }
                 Line::Broken(why) => {
-                    batch.ended = Some(Some(why));
+                    batch.end = Some(End::Failed(why));
                     break;
                 }
                 Line::Idle => {
-                    batch.ended = Some(Some(self.fell_silent()));
+                    batch.end = Some(End::Failed(self.fell_silent()));
                     break;
                 }
             };
@@ -142,7 +148,7 @@ impl Upload {
                     break;
                 }
                 if let Err(error) = self.wait_for_memory(text_bytes).await {
-                    batch.ended = Some(Some(error.to_string()));
+                    batch.end = Some(End::Failed(error.to_string()));
                     break;
                 }
             }

@@ -41,7 +41,7 @@ pub struct Handles {
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
     pub memory: MemoryBudget,
-    pub heavy: HeavyWork,
+    pub heavy: Arc<HeavyWork>,
     pub stream: StreamLimits,
     pub max_rows: usize,
     pub max_body_bytes: usize,

@@ -165,7 +165,7 @@ impl App {
             db: db.read().clone(),
             metrics,
             memory,
-            heavy: HeavyWork::start().context("threads for heavy work")?,
+            heavy: Arc::new(HeavyWork::start().context("threads for heavy work")?),
             stream: parts::stream_limits(&config),
             max_rows: config.scoring.max_rows,
             max_body_bytes: config.http.max_body_bytes,

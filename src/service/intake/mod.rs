@@ -244,13 +244,12 @@ impl Intake {
         let lineup = self.core.live.lineup();
         let limits = self.settings.limits;
         let messages = body.read(received_at, limits, new_id).enumerate();
-        let admitted = messages.take_while(|_| !cancellation.is_cancelled()).map(
-            |(index, message)| {
+        let admitted =
+            messages.take_while(|_| !cancellation.is_cancelled()).map(|(index, message)| {
                 message
                     .and_then(|message| admit(&lineup, message))
                     .map_err(|faults| refused(body, index, faults, limits))
-            },
-        );
+            });
         admitted.collect()
     }
 

@@ -8,8 +8,8 @@
 use crate::domain::wire::{Door, Limits, segment};
 use crate::service::ServiceError;
 use crate::service::failed::Refused;
-use crate::service::resource_user::ResourceUser;
 use crate::service::intake::{Intake, Outcome, WhenFull, admit, arrived};
+use crate::service::resource_user::ResourceUser;
 use crate::store::events::Arrived;
 use crate::store::failed::{self, Filter, Replayable, StillFailed};
 use crate::telemetry::labels::Failed;
