@@ -2,7 +2,7 @@
 //!
 //! Bodies, what they unpack to, parsed events, events in the queue, lines of bulk
 //! uploads and answers are reserved from one [`FairShare`], at the most that they were
-//! measured to take (`tests/alloc.rs`). What does not fit is refused: 429 where the
+//! measured to take (`tests/alloc_requests.rs`). What does not fit is refused: 429 where the
 //! key's share is exhausted, 503 where the whole budget is.
 
 use std::sync::Arc;

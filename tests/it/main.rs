@@ -4,6 +4,7 @@
 mod alert_chaos;
 mod alert_receivers;
 mod alerts;
+mod amplification;
 mod backfill;
 mod bad_input;
 mod cache;
@@ -14,6 +15,7 @@ mod drift;
 mod durable;
 mod export;
 mod failed;
+mod fair_intake;
 mod flow;
 mod hold;
 mod identity;

@@ -205,10 +205,22 @@ const PROBLEMS: [(&str, u16, &str); 15] = [
         409,
         "Gates refuse the step: `gates` has each with what it asked, what it found and why",
     ),
-    ("too-large", 413, "The body is larger than http.max_body_bytes"),
+    (
+        "too-large",
+        413,
+        "The body is larger than http.max_body_bytes (256 KiB for one document), or holds more than limits.events_per_request events",
+    ),
     ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
-    ("busy", 429, "Too much at once: wait Retry-After seconds"),
+    (
+        "busy",
+        429,
+        "One key asks for more than its share or its quota; the detail names the setting. Wait Retry-After seconds",
+    ),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
-    ("unavailable", 503, "Postgres is away, or too many requests: wait Retry-After seconds"),
+    (
+        "unavailable",
+        503,
+        "Postgres is away, or the process has too many requests or no memory left for them: wait Retry-After seconds",
+    ),
 ];

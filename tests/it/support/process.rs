@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Process {
     child: Child,
     pub(crate) url: String,
+    /// Metrics and health.
+    pub(crate) admin: String,
 }
 
 /// Settings every process of a test has: free ports, a state directory.
@@ -40,16 +42,17 @@ impl Process {
         }
         let mut child = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = log
+        let listening = log
             .by_ref()
             .map_while(Result::ok)
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
             .find(|line| line["message"] == "listening")
-            .map(|line| format!("http://{}", line["api"].as_str().unwrap()))
             .unwrap();
+        let [url, admin] =
+            ["api", "admin"].map(|name| format!("http://{}", listening[name].as_str().unwrap()));
         // A full pipe would stop it.
         std::thread::spawn(move || log.for_each(drop));
-        Self { child, url }
+        Self { child, url, admin }
     }
 
     /// A key with every scope, made by the command.
@@ -57,6 +60,13 @@ impl Process {
         let made = command(state, database_url).args(["keys", "create", "test"]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The most memory that it has taken so far.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// `kill -9`.
