@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::fault_bodies;
 use crate::api::events::{Detail, VerdictBody, verdict};
-use crate::api::extract::{Caller, Ingest};
+use crate::api::extract::{Caller, Ingest, linger};
 use crate::api::lines::{Line, Lines};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
@@ -38,7 +38,13 @@ pub(super) async fn post_bulk(
     request: Request,
 ) -> Result<Response, ApiError> {
     let base_bytes = STREAM_BYTES + 2 * state.max_line_bytes;
-    let memory = state.memory.reserve(caller.user(), base_bytes)?;
+    let memory = match state.memory.reserve(caller.user(), base_bytes) {
+        Ok(memory) => memory,
+        Err(error) => {
+            linger(request.into_body()).await;
+            return Err(error.into());
+        }
+    };
     let lines = Lines::new(request.into_body(), state.max_line_bytes, state.stream.idle);
     let key_id = caller.principal.key_id.clone();
     let upload = Upload { state, key_id, lines, memory, base_bytes, pending: None };

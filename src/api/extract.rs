@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body as HttpBody, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
@@ -186,7 +187,13 @@ impl FromRequest<ApiState> for Payload {
         let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
         let small = announced.filter(|bytes| *bytes <= HEAVY_BODY_BYTES);
         let first = small.map_or(0, |bytes| bytes + memory::of_events(1, bytes));
-        let mut memory = state.memory.reserve(user, first)?;
+        let mut memory = match state.memory.reserve(user, first) {
+            Ok(memory) => memory,
+            Err(error) => {
+                linger(body).await;
+                return Err(error.into());
+            }
+        };
         let bytes = read_body(body, state.max_body_bytes, &mut memory).await?;
         Ok(Self { bytes, memory, user })
     }
@@ -231,18 +238,23 @@ async fn read_body(
 
 /// So much of a refused body is read, and thrown away.
 const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Who is still sending when the connection is closed sees it broken, not the
 /// answer.
-async fn linger(mut body: HttpBody) {
-    let mut left = LINGER_BYTES;
-    while let Some(Ok(frame)) = body.frame().await {
-        let read = frame.data_ref().map_or(0, Bytes::len);
-        match left.checked_sub(read) {
-            Some(rest) => left = rest,
-            None => return,
+pub(super) async fn linger(mut body: HttpBody) {
+    let discard = async {
+        let mut left = LINGER_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(read) {
+                Some(rest) => left = rest,
+                None => return,
+            }
         }
-    }
+    };
+    // A sender that is slower sees the connection broken.
+    let _ = tokio::time::timeout(LINGER_TIME, discard).await;
 }
 
 /// Reads JSON into `T`, told apart into malformed (400) and wrong (422).

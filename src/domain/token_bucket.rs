@@ -11,6 +11,9 @@ pub struct TokenBucket {
     at_millis: u64,
 }
 
+/// Tokens that rounding may lose: who has waited as long as asked to is admitted.
+const ROUNDING: f64 = 1e-6;
+
 /// How fast a bucket fills, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BucketRate {
@@ -30,7 +33,7 @@ impl TokenBucket {
         self.tokens = (self.tokens + elapsed * rate.per_second).min(rate.burst);
         self.at_millis = self.at_millis.max(now_millis);
         let missing = units.min(rate.burst) - self.tokens;
-        if missing <= 0.0 {
+        if missing <= ROUNDING {
             self.tokens -= units;
             return Ok(());
         }

@@ -70,7 +70,7 @@ async fn more_events_than_a_request_may_hold_are_refused_before_they_are_read() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_names_a_bounded_number_of_faults() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with(&[("failed_events.max_per_minute", "10000")]).await;
     let event =
         format!("{{{}}}", (0..100).map(|n| format!("\"x{n}\":0")).collect::<Vec<_>>().join(","));
     let (status, text) = send(&app, "/v1/events", many(&event, 4000).into_bytes(), false).await;
@@ -212,7 +212,9 @@ async fn a_small_budget_bounds_the_memory_of_the_process() {
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let process = Process::start_with(state.path(), None, &settings);
     let before = process.peak_bytes();
-    let client = reqwest::Client::builder().timeout(Duration::from_mins(1)).build().unwrap();
+    let client =
+        reqwest::Client::builder().timeout(Duration::from_mins(1)).pool_max_idle_per_host(0);
+    let client = client.build().unwrap();
     let event = json!({ "type": "track", "name": "x", "customer_id": "c", "properties": {
         "note": "y".repeat(300) } });
     let wide =

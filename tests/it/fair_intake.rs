@@ -152,7 +152,7 @@ async fn a_run_that_takes_too_long_is_cancelled() {
     let app = TestApp::start_with(&settings).await;
     let orders = crate::support::orders(900, 2);
     app.post("/v1/events/bulk", crate::support::ndjson(&orders)).await;
-    let long = r#"{"segments": {"from": 2, "to": 64}, "starts": 1000, "tolerance": 0.0,
+    let long = r#"{"segments": {"from": 2, "to": 64}, "starts": 1000, "tolerance": 0.0, "minimum_rows": 200,
                    "stability": {"bootstraps": 1000, "seeds": 100, "rows": 20000}}"#;
     let (status, run) = app.post("/v1/training-runs", long).await;
     assert_eq!(status, 202, "{run}");
