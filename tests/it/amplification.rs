@@ -88,7 +88,7 @@ async fn an_answer_names_a_bounded_number_of_faults() {
     let (status, text) = send(&app, "/v1/batch", gzip(batch.as_bytes()), true).await;
     assert_eq!(status, 200, "{text}");
     let (_, failed) = app.get("/v1/events/failed?door=segment&raw=true&limit=5").await;
-    let raw = failed["events"][0]["raw"].as_str().unwrap();
+    let raw = failed["failed_events"][0]["raw"].as_str().unwrap_or_else(|| panic!("{failed}"));
     assert!(raw.len() < 200 && raw.contains("sentAt"), "{raw}");
     nothing_is_reserved(&app).await;
     app.stop().await;
