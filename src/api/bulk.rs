@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::fault_bodies;
 use crate::api::events::{Detail, VerdictBody, verdict};
-use crate::api::extract::{Caller, Ingest, linger};
+use crate::api::extract::{Caller, Ingest};
 use crate::api::lines::{Line, Lines};
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, body};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Door, Message};
@@ -41,7 +41,7 @@ pub(super) async fn post_bulk(
     let memory = match state.memory.reserve(caller.user(), base_bytes) {
         Ok(memory) => memory,
         Err(error) => {
-            linger(request.into_body()).await;
+            body::linger(request.into_body()).await;
             return Err(error.into());
         }
     };

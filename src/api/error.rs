@@ -109,6 +109,12 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     }
 
+    pub fn busy(detail: &str, retry_after_seconds: u64) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail);
+        error.retry_after_seconds = Some(retry_after_seconds);
+        error
+    }
+
     pub fn unavailable(detail: &str, retry_after_seconds: u64) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         error.retry_after_seconds = Some(retry_after_seconds);
@@ -186,22 +192,16 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {
-                let mut answer =
-                    Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too much at once");
-                answer.retry_after_seconds = Some(retry_after_seconds);
-                answer
+                Self::busy("too much at once", retry_after_seconds)
             }
             ServiceError::OverLimit { detail, retry_after_seconds } => {
-                let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail);
-                answer.retry_after_seconds = Some(retry_after_seconds);
-                answer
+                Self::busy(&detail, retry_after_seconds)
             }
             ServiceError::Overloaded { detail, retry_after_seconds } => {
                 Self::unavailable(detail, retry_after_seconds)
             }
-            ServiceError::Unavailable(_) => {
-                Self::unavailable("the database is not available; nothing was half-applied", 1)
-                    .caused_by(&error, false)
+            ServiceError::Unavailable(ref cause) => {
+                Self::unavailable(&cause.to_string(), 1).caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")

@@ -3,21 +3,20 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body as HttpBody, HttpBody as _};
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::blocking::HEAVY_BODY_BYTES;
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, body};
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
@@ -52,14 +51,11 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let key = key_in(&parts.headers).ok_or_else(|| {
-            ApiError::unauthenticated(
-                "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
-            )
-        })?;
-        let caller = Self::prove(state, &key)?;
-        parts.extensions.insert(caller.user());
-        Ok(caller)
+        // Found by the admission layer, which let the request in.
+        match parts.extensions.get::<Arc<Principal>>() {
+            Some(principal) => Self::with_scope(Arc::clone(principal)),
+            None => Self::with_scope(authenticate(state, &parts.headers)?),
+        }
     }
 }
 
@@ -71,15 +67,42 @@ impl<S: Needs> Caller<S> {
 
     /// Whose key this is, if it has the scope.
     pub(super) fn prove(state: &ApiState, key: &str) -> Result<Self, ApiError> {
-        let principal = state.access.check(key).map_err(|refusal| match refusal {
-            Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
-            Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
-        })?;
+        Self::with_scope(check(state, key)?)
+    }
+
+    pub(super) fn with_scope(principal: Arc<Principal>) -> Result<Self, ApiError> {
         if !principal.may(S::SCOPE) {
             return Err(ApiError::forbidden(format!("the key lacks the scope `{}`", S::SCOPE)));
         }
         Ok(Self { principal, scope: PhantomData })
     }
+}
+
+/// The principal of the key in the head.
+pub(super) fn authenticate(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Arc<Principal>, ApiError> {
+    authenticate_if_given(state, headers)?.ok_or_else(|| {
+        ApiError::unauthenticated(
+            "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
+        )
+    })
+}
+
+/// As [`authenticate`]; `None` if the head has no key.
+pub(super) fn authenticate_if_given(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<Principal>>, ApiError> {
+    key_in(headers).map(|key| check(state, &key)).transpose()
+}
+
+fn check(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
+    state.access.check(key).map_err(|refusal| match refusal {
+        Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
+        Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
+    })
 }
 
 /// The key in `Authorization`: as Bearer, or as the user of Basic (what
@@ -98,6 +121,23 @@ pub(super) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     Some(user.to_owned().into())
 }
 
+/// The variable parts of the path. As axum's extractor, but a path that cannot be
+/// decoded is answered as a problem document.
+#[derive(Debug)]
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        read.map(|axum::extract::Path(value)| Self(value)).map_err(|_| {
+            let detail = "the path is not valid: each part must be percent-encoded UTF-8";
+            ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", detail)
+        })
+    }
+}
+
 /// What is asked for after the `?`.
 #[derive(Debug)]
 pub(super) struct Asked<T>(pub(super) T);
@@ -106,6 +146,11 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Asked<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        if percent_decode_str(query).decode_utf8().is_err() {
+            let detail = "the query is not valid: it must be percent-encoded UTF-8";
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "malformed-query", detail));
+        }
         Query::<T>::try_from_uri(&parts.uri)
             .map(|Query(asked)| Self(asked))
             .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())).into())
@@ -162,7 +207,7 @@ impl FromRequest<ApiState> for Body {
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let mut memory = state.memory.reserve_nothing(user_of(&request))?;
         let most = state.max_body_bytes.min(MAX_DOCUMENT_BYTES);
-        let bytes = read_body(request.into_body(), most, &mut memory).await?;
+        let bytes = body::read(request.into_body(), most, state, &mut memory).await?;
         memory.cover(bytes.len() * (1 + VALUE_EXPANSION))?;
         Ok(Self(memory.hold(bytes)))
     }
@@ -181,6 +226,17 @@ impl FromRequest<ApiState> for Payload {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        Self::read(request, state.max_body_bytes, state).await
+    }
+}
+
+impl Payload {
+    /// Reads a body of at most `most` bytes.
+    pub(super) async fn read(
+        request: Request,
+        most: usize,
+        state: &ApiState,
+    ) -> Result<Self, ApiError> {
         let user = user_of(&request);
         let body = request.into_body();
         // Of a small body everything at once; a large one may never come.
@@ -190,71 +246,20 @@ impl FromRequest<ApiState> for Payload {
         let mut memory = match state.memory.reserve(user, first) {
             Ok(memory) => memory,
             Err(error) => {
-                linger(body).await;
+                body::linger(body).await;
                 return Err(error.into());
             }
         };
-        let bytes = read_body(body, state.max_body_bytes, &mut memory).await?;
+        let bytes = body::read(body, most, state, &mut memory).await?;
         Ok(Self { bytes, memory, user })
     }
 }
 
-/// The key of a request, once it has been checked.
+/// The key of a request, once the admission layer has checked it.
 fn user_of(request: &Request) -> ResourceUser {
-    request.extensions().get().copied().unwrap_or(ResourceUser::UNAUTHENTICATED)
-}
-
-/// Reads a body to its end. What is read is reserved first, and twice: in parts, and
-/// joined.
-async fn read_body(
-    mut body: HttpBody,
-    most: usize,
-    memory: &mut Reservation,
-) -> Result<Bytes, ApiError> {
-    let (mut parts, mut length) = (Vec::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            ApiError::new(StatusCode::BAD_REQUEST, "broken-body", "the body ended early")
-        })?;
-        let Ok(part) = frame.into_data() else { continue };
-        length += part.len();
-        let refused = if length > most {
-            Some(ApiError::too_large(format!("the body is larger than {most} bytes")))
-        } else {
-            memory.cover(2 * length).err().map(ApiError::from)
-        };
-        if let Some(error) = refused {
-            drop(parts);
-            linger(body).await;
-            return Err(error);
-        }
-        parts.push(part);
-    }
-    if parts.len() > 1 {
-        return Ok(parts.concat().into());
-    }
-    Ok(parts.pop().unwrap_or_default())
-}
-
-/// So much of a refused body is read, and thrown away.
-const LINGER_BYTES: usize = 1024 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(2);
-
-/// Who is still sending when the connection is closed sees it broken, not the
-/// answer.
-pub(super) async fn linger(mut body: HttpBody) {
-    let discard = async {
-        let mut left = LINGER_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            let read = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(read) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    };
-    // A sender that is slower sees the connection broken.
-    let _ = tokio::time::timeout(LINGER_TIME, discard).await;
+    let principal = request.extensions().get::<Arc<Principal>>();
+    principal
+        .map_or(ResourceUser::UNAUTHENTICATED, |principal| ResourceUser::of_key(&principal.key_id))
 }
 
 /// Reads JSON into `T`, told apart into malformed (400) and wrong (422).

@@ -7,24 +7,28 @@
 //! Segment; the answer says which were rejected, and why.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tower::util::MapResponseLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::error::{self, FaultBody};
 use crate::api::events::Detail;
-use crate::api::extract::{Body, Caller, Ingest, Payload, key_in};
-use crate::api::gate::GateLayer;
+use crate::api::extract::{Caller, Ingest, Path, Payload};
+use crate::api::gate::{GateLayer, Unidentified, Work, without_sniffing};
 use crate::api::packing::Packing;
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, Route, body};
+use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::ArrayError;
@@ -61,17 +65,18 @@ const TRACKING: [(&str, Form); 14] = [
     ("/v1/b", Form::Batch),
 ];
 
-/// The door's routes: path, method, handler.
-pub(super) fn routes() -> impl Iterator<Item = (&'static str, &'static str, MethodRouter<ApiState>)>
-{
+/// The door's routes.
+pub(super) fn routes() -> impl Iterator<Item = Route> {
     let tracking = TRACKING.into_iter().map(|(path, form)| {
         let handler =
             move |State(state): State<ApiState>, request: Request| track(state, form, request);
-        (path, "POST", post(handler))
+        let methods: &'static [&'static str] = &["POST"];
+        (path, methods, post(handler), Work::IngestKeyInBody)
     });
+    let settings = get(get_settings);
     tracking.chain([
-        ("/v1/m", "POST", post(drop_telemetry)),
-        ("/v1/projects/{write_key}/settings", "GET", get(get_settings)),
+        ("/v1/m", &["POST"] as _, post(drop_telemetry), Work::IngestKeyInBody),
+        ("/v1/projects/{write_key}/settings", &["GET"] as _, settings, Work::Public),
     ])
 }
 
@@ -85,7 +90,10 @@ pub(super) fn dress(handler: MethodRouter<ApiState>, gate: GateLayer) -> MethodR
         .max_age(std::time::Duration::from_secs(PREFLIGHT_SECONDS));
     // A fallback of its own, so that a preflight reaches the layer.
     let handler = handler.fallback(error::wrong_method).layer(gate);
-    handler.layer::<_, Infallible>(map_response(in_segments_words)).layer(cors)
+    let handler = handler.layer::<_, Infallible>(map_response(in_segments_words));
+    let handler = handler.layer::<_, Infallible>(cors);
+    // Outermost, so that an answer to a preflight has it too.
+    handler.layer(MapResponseLayer::new(without_sniffing))
 }
 
 #[derive(Serialize)]
@@ -108,25 +116,30 @@ struct Rejection {
     errors_omitted: Option<usize>,
 }
 
-async fn track(state: ApiState, form: Form, mut request: Request) -> Result<Response, ApiError> {
-    let key = key_in(request.headers());
-    // A wrong key in the head is refused before the body is read.
-    let caller = key.map(|key| Caller::<Ingest>::prove(&state, &key)).transpose()?;
-    if let Some(caller) = &caller {
-        request.extensions_mut().insert(caller.user());
-    }
+async fn track(state: ApiState, form: Form, request: Request) -> Result<Response, ApiError> {
+    // A wrong key in the head has been refused before the body is read.
+    let principal = request.extensions().get::<Arc<Principal>>().cloned();
+    let caller = principal.map(Caller::with_scope).transpose()?;
+    let unidentified = request.extensions().get::<Unidentified>().cloned();
     let packing = Packing::of(request.headers())?;
-    let payload = Payload::from_request(request, &state).await?;
+    let most = match caller {
+        Some(_) => state.max_body_bytes,
+        None => state.max_unidentified_body_bytes,
+    };
+    let payload = Payload::read(request, most, &state).await?;
     let received_at = state.intake.now();
     let user = payload.user;
     let heavy = packing == Packing::Gzip || payload.bytes.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
     let read = move |cancellation: &Cancellation| {
         let sent = Sent { form, packing, caller, payload, received_at };
-        sent.read(&reading, cancellation)
+        sent.read(&reading, most, cancellation)
     };
     let Checked { caller, items, mut memory, text_bytes } =
         blocking::run(&state, user, heavy, read).await?;
+    if let Some(unidentified) = unidentified {
+        unidentified.identify(&caller.principal)?;
+    }
     let source = Source { door: Door::Segment, key_id: &caller.principal.key_id };
     let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
     let received = Received { items, memory: Some(queued) };
@@ -157,10 +170,15 @@ struct Checked {
 impl Sent {
     /// Unpacks the body, then checks every message in it, once the caller is known: by
     /// the head, or else by the key in the body.
-    fn read(self, state: &ApiState, cancellation: &Cancellation) -> Result<Checked, ApiError> {
+    fn read(
+        self,
+        state: &ApiState,
+        max_body_bytes: usize,
+        cancellation: &Cancellation,
+    ) -> Result<Checked, ApiError> {
         let Self { form, packing, caller, payload, received_at } = self;
         let Payload { bytes, mut memory, .. } = payload;
-        let body = packing.unpack(bytes, state.max_body_bytes, &mut memory, cancellation)?;
+        let body = packing.unpack(bytes, max_body_bytes, &mut memory, cancellation)?;
         let most = state.intake.events_per_request();
         let parsed = segment::Body::parse(&body, form, most);
         let parsed = parsed.map_err(|error| not_read(state, error))?;
@@ -218,8 +236,13 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
 }
 
 /// What the libraries measure of themselves.
-async fn drop_telemetry(_: Body) -> Json<Value> {
-    Json(json!({ "success": true }))
+async fn drop_telemetry(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let most = state.max_unidentified_body_bytes;
+    body::discard(request.into_body(), most, state.body_pace, &state.metrics).await?;
+    Ok(Json(json!({ "success": true })))
 }
 
 /// What the mobile and the browser's libraries ask for first: which
@@ -228,14 +251,18 @@ async fn get_settings(
     State(state): State<ApiState>,
     Path(write_key): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     Caller::<Ingest>::prove(&state, &write_key).map_err(|refusal| {
         if refusal.is_passing() { refusal } else { ApiError::not_found("project of this key") }
     })?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {
         ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host`")
     })?;
-    Ok(Json(json!({
+    if !is_allowed(&state.allowed_hosts, host) {
+        let detail = "the `Host` is not one of http.allowed_hosts";
+        return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail));
+    }
+    let settings = json!({
         "integrations": {
             "Segment.io": { "apiKey": write_key, "apiHost": format!("{host}/v1") },
         },
@@ -243,7 +270,21 @@ async fn get_settings(
         "edgeFunction": {},
         "middlewareSettings": {},
         "metrics": { "sampleRate": 0 },
-    })))
+    });
+    // The answer repeats the `Host`: a cache that ignores it must not hand the answer to
+    // others.
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::VARY, "Host")];
+    Ok((headers, Json(settings)).into_response())
+}
+
+/// Whether a `Host` may be repeated in an answer. The port does not matter.
+fn is_allowed(allowed: &[String], host: &str) -> bool {
+    let name = host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase());
+    match name {
+        // Not a host at all: nothing that a client could connect to.
+        Err(_) => false,
+        Ok(name) => allowed.is_empty() || allowed.contains(&name),
+    }
 }
 
 /// A failure as Segment says it, beside how we do.

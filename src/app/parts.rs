@@ -5,8 +5,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::Semaphore;
 
-use crate::api::Limits;
-use crate::api::state::StreamLimits;
+use crate::api::admin::AdminState;
+use crate::api::slow::SlowReads;
+use crate::api::state::{Readiness, StreamLimits};
+use crate::api::{BodyPace, Capacities, Limits};
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
@@ -159,16 +161,54 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
 }
 
 pub(super) fn limits(config: &Config) -> Limits {
-    Limits {
-        request_timeout: config.http.request_timeout,
-        max_concurrent_requests: config.http.max_concurrent_requests,
+    let requests = config.http.requests;
+    let capacities = Capacities {
+        scoring: requests.scoring,
+        ingestion: requests.ingestion,
+        read: requests.read,
+        stream: requests.stream,
+        control: requests.control,
+        health: requests.health,
+        public: requests.public,
+        unidentified: requests.unidentified,
+    };
+    Limits { request_timeout: config.http.request_timeout, capacities }
+}
+
+pub(super) fn body_pace(config: &Config) -> BodyPace {
+    BodyPace {
+        timeout: config.http.body_timeout,
+        grace: config.http.body_grace,
+        min_bytes_per_second: config.http.min_body_bytes_per_second,
     }
+}
+
+/// As many at once as configured, but one of the connections that read is left to short
+/// reads, and those of exports to exports.
+pub(super) fn slow_reads(config: &Config, db: &Db) -> SlowReads {
+    let taken = config.export.max_concurrent.saturating_add(1);
+    let spare = db.read().max_connections().saturating_sub(taken).max(1);
+    SlowReads::new(config.http.requests.slow_read.min(spare))
 }
 
 pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBudget {
     let RequestLimits { memory_bytes, buffer_bytes, .. } = config.limits;
     metrics.limits.plan(memory_bytes, buffer_bytes, config.intake.cache_bytes);
     MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
+}
+
+pub(super) fn admin_state(
+    readiness: &Readiness,
+    db: &Db,
+    metrics: &Arc<Metrics>,
+    memory: &MemoryBudget,
+) -> AdminState {
+    AdminState {
+        readiness: readiness.clone(),
+        db: db.read().clone(),
+        metrics: Arc::clone(metrics),
+        memory: memory.clone(),
+    }
 }
 
 pub(super) fn stream_limits(config: &Config) -> StreamLimits {

@@ -6,6 +6,7 @@
 //! is one label's value: all of them are declared before the process starts.)
 
 mod alerts;
+mod connections;
 mod counters;
 mod drift;
 mod http;
@@ -34,6 +35,7 @@ use crate::domain::objective::Objectives as Targets;
 use crate::domain::time::Timestamp;
 
 pub use alerts::Alerts;
+pub use connections::{Connections, OpenConnection};
 pub use counters::Counters;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
@@ -52,6 +54,7 @@ pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 #[derive(Debug)]
 pub struct Metrics {
     pub http: Http,
+    pub connections: Connections,
     pub intake: Intake,
     pub limits: RequestLimits,
     pub scoring: Scoring,
@@ -84,6 +87,7 @@ impl Metrics {
         let objectives = Arc::new(Objectives::new(&registry, targets)?);
         Ok(Self {
             http: Http::new(&registry, &objectives)?,
+            connections: Connections::new(&registry)?,
             intake: Intake::new(&registry)?,
             limits: RequestLimits::new(&registry)?,
             scoring: Scoring::new(&registry)?,
