@@ -6,6 +6,15 @@
 //! same states by the same code, sealed as one document named by its SHA-256,
 //! and swapped in while requests flow.
 //!
+//! # Bounded resources
+//!
+//! What a request takes is bounded before it is made, and shared between keys
+//! ([`service::fair_share`]): memory ([`service::memory`]: bodies, what they unpack to and
+//! are parsed into, queued events, answers), the queue of intake, the threads for large
+//! bodies ([`service::heavy`], one less than there are cores, where keys take turns), a
+//! quota of events per second ([`service::event_quota`]), and training runs. Arrays are
+//! bounded while they are parsed (`domain::wire::bounded`).
+//!
 //! # Levels
 //!
 //! A folder imports only from smaller levels; equal levels never see each
@@ -37,7 +46,7 @@
 //!
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its
-//! last commit is on its way. A worker, on a thread and a connection of its own so
+//! last commit is on its way, a queue for each key (`service::round_robin`). A worker, on a thread and a connection of its own so
 //! that it waits for no request, makes one transaction of it: customers written
 //! lately are known (`service::intake::cache`), the others are read;
 //! `domain::feature` folds, the [`service::live::Lineup`] scores. For a request of one

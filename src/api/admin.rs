@@ -13,8 +13,10 @@ use tower::util::MapResponseLayer;
 use crate::api::gate;
 use crate::api::state::Readiness;
 use crate::service::clock_check::ClockCheck;
+use crate::service::memory::MemoryBudget;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
+use crate::telemetry::limits::gauge_value;
 
 #[derive(Debug, Clone)]
 pub struct AdminState {
@@ -22,6 +24,7 @@ pub struct AdminState {
     pub db: ReadDb,
     pub clock_check: Arc<ClockCheck>,
     pub metrics: Arc<Metrics>,
+    pub memory: MemoryBudget,
 }
 
 pub fn router(state: AdminState) -> Router {
@@ -62,6 +65,9 @@ async fn metrics(State(state): State<AdminState>) -> Response {
     let (open, idle) = state.db.pool_size();
     state.metrics.pool.open.set(i64::from(open));
     state.metrics.pool.idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+    let limits = &state.metrics.limits;
+    limits.requests_used_bytes.set(gauge_value(state.memory.used()));
+    limits.cache_used_bytes.set(state.metrics.intake.cache_bytes.get());
     match state.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),

@@ -11,7 +11,8 @@ use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use crate::api::ApiError;
+use crate::api::{ApiError, ApiState};
+use crate::service::memory::Reservation;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::BodyTimeout;
 
@@ -30,24 +31,48 @@ pub struct BodyPace {
     pub min_bytes_per_second: u64,
 }
 
-/// The whole body, of at most `most` bytes.
+/// The whole body, of at most `most` bytes. What arrives is reserved before it is
+/// copied: twice, as the buffer grows by doubling.
 pub(super) async fn read(
     body: Body,
     most: usize,
-    pace: BodyPace,
-    metrics: &Metrics,
+    state: &ApiState,
+    memory: &mut Reservation,
 ) -> Result<Bytes, ApiError> {
-    let mut body = Arriving::new(body, most, pace, metrics).await?;
+    let mut body = Arriving::new(body, most, state.body_pace, &state.metrics).await?;
     let Some(first) = body.next().await? else { return Ok(Bytes::new()) };
+    body.reserve(memory).await?;
     if body.is_complete() {
         return Ok(first);
     }
     // Copied together: many small pieces would each keep a read buffer alive.
     let mut whole = BytesMut::from(&*first);
     while let Some(piece) = body.next().await? {
+        body.reserve(memory).await?;
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
+}
+
+/// Reads a part of a body that is refused: a client that is still sending when the
+/// connection is closed sees a broken connection and not the answer.
+pub(super) async fn linger(mut body: Body) {
+    linger_in(&mut body).await;
+}
+
+async fn linger_in(body: &mut Body) {
+    let mut left = LINGER_BYTES;
+    let linger = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let read = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(read) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Either way the answer is the same.
+    let _ = tokio::time::timeout(LINGER, linger).await;
 }
 
 /// Reads a body as [`read`] does, and keeps nothing of it.
@@ -131,22 +156,16 @@ impl<'m> Arriving<'m> {
         }
     }
 
-    /// The refusal, once a part of the rest has been read: a client that is still sending
-    /// when the connection is closed sees a broken connection and not the answer.
+    /// Reserves memory for what has arrived.
+    async fn reserve(&mut self, memory: &mut Reservation) -> Result<(), ApiError> {
+        let Err(error) = memory.cover(2 * self.received) else { return Ok(()) };
+        linger_in(&mut self.body).await;
+        Err(error.into())
+    }
+
+    /// The refusal, once a part of the rest has been read.
     async fn too_large(&mut self) -> ApiError {
-        let mut left = LINGER_BYTES;
-        let body = &mut self.body;
-        let linger = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                let read = frame.data_ref().map_or(0, Bytes::len);
-                match left.checked_sub(read) {
-                    Some(rest) => left = rest,
-                    None => return,
-                }
-            }
-        };
-        // Either way the answer is the same.
-        let _ = tokio::time::timeout(LINGER, linger).await;
+        linger_in(&mut self.body).await;
         ApiError::too_large(format!("the body is larger than {} bytes", self.most))
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::domain::fault::Faults;
 use crate::domain::lifecycle;
+use crate::domain::wire::bounded::ArrayError;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
@@ -138,6 +139,22 @@ impl ApiError {
         }
     }
 
+    /// Work was stopped because its request was given up: nothing waits for this answer.
+    pub(super) fn given_up() -> Self {
+        Self::unavailable("the request was given up", 1)
+    }
+
+    /// An array with too many elements, or anything else that is wrong with the JSON.
+    pub(super) fn events(error: ArrayError) -> Self {
+        match error {
+            ArrayError::TooMany(most) => Self::too_large(format!(
+                "the request has more than {most} events (limits.events_per_request); send \
+                 several requests, or a bulk upload"
+            )),
+            ArrayError::Json(error) => Self::json(&error),
+        }
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()
@@ -199,6 +216,12 @@ impl From<ServiceError> for ApiError {
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {
                 Self::busy("too much at once", retry_after_seconds)
+            }
+            ServiceError::OverLimit { detail, retry_after_seconds } => {
+                Self::busy(&detail, retry_after_seconds)
+            }
+            ServiceError::Overloaded { detail, retry_after_seconds } => {
+                Self::unavailable(detail, retry_after_seconds)
             }
             ServiceError::Unavailable(ref cause) => {
                 Self::unavailable(&cause.to_string(), 1).caused_by(&error, false)

@@ -1,26 +1,27 @@
-//! `POST /v1/events` (one or an array) and `/v1/events/bulk` (NDJSON, streamed).
+//! `POST /v1/events`: one event or an array.
 
-use axum::Json;
-use axum::body::Body as HttpBody;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::customers::StandingBody;
 use crate::api::error::{FaultBody, LOCKED, fault_bodies};
-use crate::api::extract::{Asked, Body, Caller, Ingest};
+use crate::api::extract::{Asked, Caller, Ingest, Payload};
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::Principal;
 use crate::domain::fault::Faults;
-use crate::domain::wire::lines::{Line, LineLimits, LineSplitter};
+use crate::domain::time::Timestamp;
+use crate::domain::wire::bounded::{self, ArrayError};
 use crate::domain::wire::{Door, Message};
-use crate::service::failed::{HEAD_BYTES, Refused, Source};
-use crate::service::intake::{Outcome, WhenFull};
+use crate::service::ServiceError;
+use crate::service::failed::{Refused, Source};
+use crate::service::heavy::Cancellation;
+use crate::service::intake::{Outcome, Received, WhenFull};
+use crate::service::memory::{self, EVENT_EXPANSION, Reservation};
+use crate::telemetry::labels::Limit;
 
 /// The answer: counts, and one verdict an event, in order.
 #[derive(Serialize)]
@@ -39,20 +40,53 @@ struct EventsBody<'o> {
 }
 
 #[derive(Serialize)]
-struct VerdictBody<'o> {
+pub(super) struct VerdictBody<'o> {
     /// Of a bulk upload, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<u64>,
-    status: &'static str,
+    pub(super) line: Option<u64>,
+    pub(super) status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<&'o str>,
+    pub(super) message_id: Option<&'o str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    customer_id: Option<&'o str>,
+    pub(super) customer_id: Option<&'o str>,
     /// Where the customer stands after the event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<StandingBody<'o>>,
+    pub(super) score: Option<StandingBody<'o>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FaultBody>,
+    pub(super) errors: Vec<FaultBody>,
+    /// Faults that are left out, because the answer names enough of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) errors_omitted: Option<usize>,
+}
+
+/// How many more faults an answer may name: it must not be many times as large as its
+/// request. `GET /v1/events/failed` lists the faults of every rejected event.
+#[derive(Debug)]
+pub(super) struct Detail {
+    faults_left: usize,
+}
+
+/// Faults that one answer names.
+const MAX_FAULTS: usize = 1000;
+
+impl Default for Detail {
+    fn default() -> Self {
+        Self { faults_left: MAX_FAULTS }
+    }
+}
+
+impl Detail {
+    /// The faults of one event, all or none; and how many are left out.
+    pub(super) fn take(&mut self, faults: &Faults) -> (Vec<FaultBody>, Option<usize>) {
+        let count = faults.0.len();
+        match self.faults_left.checked_sub(count) {
+            Some(left) => {
+                self.faults_left = left;
+                (fault_bodies(faults), None)
+            }
+            None => (Vec::new(), Some(count)),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,26 +110,72 @@ pub(super) async fn post_events(
     State(state): State<ApiState>,
     caller: Caller<Ingest>,
     Asked(HowToTake { strict }): Asked<HowToTake>,
-    Body(body): Body,
+    payload: Payload,
 ) -> Result<Response, ApiError> {
     let received_at = state.intake.now();
-    let heavy = body.len() > HEAVY_BODY_BYTES;
+    let Payload { bytes, memory, user } = payload;
+    let text_bytes = bytes.len();
+    let heavy = text_bytes > HEAVY_BODY_BYTES;
     let reading = state.clone();
-    let read = move || {
-        let events = events(&body).map_err(|error| ApiError::json(&error))?;
-        let read = |raw: &RawValue| reading.intake.read(raw.get().as_bytes(), received_at);
-        Ok(events.into_iter().map(read).collect())
+    let read = move |cancellation: &Cancellation| {
+        read(&reading, &bytes, memory, received_at, cancellation)
     };
-    let events: Vec<_> = blocking::run(heavy, read).await?;
+    let (items, mut memory) = blocking::run(&state, user, heavy, read).await?;
     let source = Source { door: Door::Events, key_id: &caller.principal.key_id, is_public: false };
     let outcomes = if strict {
-        state.intake.accept_strict(events, received_at).await
+        state.intake.accept_strict(items, source, received_at).await
     } else {
-        state.intake.accept(events, source, received_at, WhenFull::Refuse).await
+        let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
+        let received = Received { items, memory: Some(queued) };
+        state.intake.accept(received, source, received_at, WhenFull::Refuse).await
     };
     let outcomes = outcomes.map_err(ApiError::of_events)?;
     state.sources.count(source, received_at, &outcomes);
-    let outcomes: Vec<_> = outcomes.iter().map(|outcome| verdict(outcome, None)).collect();
+    let heavy = outcomes.len() > HEAVY_ANSWER_EVENTS;
+    let write = move |_: &Cancellation| answer(&outcomes, strict, memory);
+    let (status, json) = blocking::run(&state, user, heavy, write).await?;
+    Ok((status, [(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// Verdicts that are written in about half a millisecond.
+const HEAVY_ANSWER_EVENTS: usize = 100;
+
+/// Checks every event of a body, and reserves what they take.
+fn read(
+    state: &ApiState,
+    bytes: &Bytes,
+    mut memory: Reservation,
+    received_at: Timestamp,
+    cancellation: &Cancellation,
+) -> Result<(Vec<Result<Message, Refused>>, Reservation), ApiError> {
+    let events = events(bytes, state.intake.events_per_request()).inspect_err(|error| {
+        if matches!(error, ArrayError::TooMany(_)) {
+            state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
+        }
+    });
+    let events = events.map_err(ApiError::events)?;
+    memory.cover(bytes.len() + memory::of_events(events.len(), bytes.len()))?;
+    let mut items = Vec::with_capacity(events.len());
+    for raw in events {
+        if cancellation.is_cancelled() {
+            return Err(ApiError::given_up());
+        }
+        items.push(state.intake.read(raw.get().as_bytes(), received_at));
+    }
+    // The body itself is dropped now.
+    memory.shrink_to(memory::of_events(items.len(), bytes.len()));
+    Ok((items, memory))
+}
+
+/// The answer's status, and its JSON with the memory that it takes.
+fn answer(
+    outcomes: &[Outcome],
+    strict: bool,
+    mut memory: Reservation,
+) -> Result<(StatusCode, Bytes), ApiError> {
+    let mut detail = Detail::default();
+    let outcomes: Vec<_> =
+        outcomes.iter().map(|outcome| verdict(outcome, None, &mut detail)).collect();
     let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();
     let (rejected, locked) = (count("rejected"), count("locked"));
     if locked > 0 && locked == outcomes.len() {
@@ -114,94 +194,26 @@ pub(super) async fn post_events(
         (_, all) if strict || rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::MULTI_STATUS,
     };
-    Ok((status, Json(body)).into_response())
+    let json = serde_json::to_vec(&body).map_err(ServiceError::internal)?;
+    drop(body);
+    memory.shrink_to(json.capacity());
+    Ok((status, memory.hold(json)))
 }
 
 /// The events of a body as they stand in it: one, or those of an array.
-fn events(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
+fn events(body: &[u8], most: usize) -> Result<Vec<&RawValue>, ArrayError> {
     if body.trim_ascii_start().first() == Some(&b'[') {
-        serde_json::from_slice(body)
+        bounded::elements(body, most)
     } else {
         Ok(vec![serde_json::from_slice(body)?])
     }
 }
 
-/// Reads lines as they come and answers each line with a verdict as soon as its
-/// batch has committed: memory stays flat. A sender must read while it writes.
-/// When the database goes away the answer ends with a line of status `failed`;
-/// lines without a verdict were not counted and can be sent again.
-pub(super) async fn post_bulk(
-    State(state): State<ApiState>,
-    caller: Caller<Ingest>,
-    request: Request,
-) -> Response {
-    let lines = Lines::new(request.into_body(), state.max_line_bytes);
-    let work = (state, caller.principal, lines);
-    let batches = stream::unfold(Some(work), |work| async move {
-        let (state, sender, mut lines) = work?;
-        let (verdicts, more) = next_batch(&state, &sender, &mut lines).await;
-        Some((Ok::<_, std::convert::Infallible>(verdicts), more.then_some((state, sender, lines))))
-    });
-    let body = HttpBody::from_stream(batches);
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
-}
-
-/// Verdicts of one batch as NDJSON, and whether there may be more.
-async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> (Bytes, bool) {
-    let mut numbers = Vec::new();
-    let mut events: Vec<Result<Message, Refused>> = Vec::new();
-    let received_at = state.intake.now();
-    let mut ended = None;
-    while events.len() < state.intake.max_batch_events() {
-        match lines.next().await {
-            Next::Line(Line::Text(text)) if text.trim_ascii().is_empty() => {}
-            Next::Line(Line::Text(text)) => {
-                numbers.push(lines.splitter.number());
-                events.push(state.intake.read(&text, received_at));
-            }
-            Next::Line(Line::TooLong(head)) => {
-                numbers.push(lines.splitter.number());
-                events.push(Err(state.intake.too_large(&head)));
-            }
-            Next::End => {
-                ended = Some(None);
-                break;
-            }
-            Next::Broken(why) => {
-                ended = Some(Some(why));
-                break;
-            }
-        }
-    }
-    let first = numbers.first().copied();
-    let mut out = Vec::new();
-    let source = Source { door: Door::Bulk, key_id: &sender.key_id, is_public: false };
-    match state.intake.accept(events, source, received_at, WhenFull::Wait).await {
-        Ok(outcomes) => {
-            state.sources.count(source, received_at, &outcomes);
-            for (line, outcome) in numbers.into_iter().zip(&outcomes) {
-                let mut verdict = verdict(outcome, Some(line));
-                verdict.score = None;
-                verdict.customer_id = None;
-                put(&mut out, &verdict);
-            }
-        }
-        Err(error) => {
-            let error = ApiError::from(error);
-            if let Some(cause) = error.cause() {
-                cause.log("/v1/events/bulk", "");
-            }
-            put(&mut out, &failed(first, error.detail()));
-            return (out.into(), false);
-        }
-    }
-    if let Some(Some(why)) = &ended {
-        put(&mut out, &failed(None, why));
-    }
-    (out.into(), ended.is_none())
-}
-
-fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
+pub(super) fn verdict<'o>(
+    outcome: &'o Outcome,
+    line: Option<u64>,
+    detail: &mut Detail,
+) -> VerdictBody<'o> {
     let blank = VerdictBody {
         line,
         status: "rejected",
@@ -209,6 +221,7 @@ fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
         customer_id: None,
         score: None,
         errors: Vec::new(),
+        errors_omitted: None,
     };
     match outcome {
         Outcome::Accepted { message_id, customer, standing } => VerdictBody {
@@ -230,59 +243,9 @@ fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
             errors: fault_bodies(&Faults::one("customer_id", LOCKED)),
             ..blank
         },
-        Outcome::Rejected { faults } => VerdictBody { errors: fault_bodies(faults), ..blank },
-    }
-}
-
-fn failed(line: Option<u64>, why: &str) -> VerdictBody<'static> {
-    VerdictBody {
-        line,
-        status: "failed",
-        message_id: None,
-        customer_id: None,
-        score: None,
-        errors: fault_bodies(&Faults::one("stream", why)),
-    }
-}
-
-fn put(out: &mut Vec<u8>, verdict: &VerdictBody<'_>) {
-    // A verdict is text and numbers: it always serialises into memory.
-    if serde_json::to_writer(&mut *out, verdict).is_ok() {
-        out.push(b'\n');
-    }
-}
-
-/// Lines of a body as it arrives; holds one line and one chunk at most.
-struct Lines {
-    chunks: axum::body::BodyDataStream,
-    splitter: LineSplitter,
-}
-
-enum Next {
-    Line(Line),
-    End,
-    Broken(String),
-}
-
-impl Lines {
-    fn new(body: HttpBody, max_line_bytes: usize) -> Self {
-        let limits = LineLimits { max_line_bytes, head_bytes: HEAD_BYTES };
-        Self { chunks: body.into_data_stream(), splitter: LineSplitter::new(limits) }
-    }
-
-    async fn next(&mut self) -> Next {
-        loop {
-            if let Some(line) = self.splitter.take_line() {
-                return Next::Line(line);
-            }
-            if self.splitter.is_at_end() {
-                return Next::End;
-            }
-            match self.chunks.next().await {
-                Some(Ok(chunk)) => self.splitter.push(&chunk),
-                Some(Err(error)) => return Next::Broken(format!("the body ended early: {error}")),
-                None => self.splitter.end(),
-            }
+        Outcome::Rejected { faults } => {
+            let (errors, errors_omitted) = detail.take(faults);
+            VerdictBody { errors, errors_omitted, ..blank }
         }
     }
 }

@@ -4,21 +4,26 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::blocking::HEAVY_BODY_BYTES;
 use crate::api::{ApiError, ApiState, body, storable};
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::access::Refusal;
+use crate::service::memory::{self, Reservation, VALUE_EXPANSION};
+use crate::service::resource_user::ResourceUser;
 
 /// Who calls, proved to have the scope `S`.
 #[derive(Debug)]
@@ -55,6 +60,11 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
 }
 
 impl<S: Needs> Caller<S> {
+    /// The user between which resources are shared.
+    pub(super) fn user(&self) -> ResourceUser {
+        ResourceUser::of_key(&self.principal.key_id)
+    }
+
     /// Whose key this is, if it has the scope.
     pub(super) fn prove(state: &ApiState, key: &str) -> Result<Self, ApiError> {
         Self::with_scope(check(state, key)?)
@@ -185,17 +195,73 @@ pub(super) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, 
     Err(ServiceError::Invalid(Faults::one("limit", range)).into())
 }
 
-/// The whole body, at most as large as configured.
+/// The body of a request that is one small document. Its reservation lasts as long as
+/// the bytes, and covers what they are parsed into.
 #[derive(Debug)]
-pub(super) struct Body(pub(super) bytes::Bytes);
+pub(super) struct Body(pub(super) Bytes);
+
+/// Larger documents are refused: the parsed form may take almost 200 times as much.
+const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
 impl FromRequest<ApiState> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
-        let (most, pace) = (state.max_body_bytes, state.body_pace);
-        body::read(request.into_body(), most, pace, &state.metrics).await.map(Self)
+        let mut memory = state.memory.reserve_nothing(user_of(&request))?;
+        let most = state.max_body_bytes.min(MAX_DOCUMENT_BYTES);
+        let bytes = body::read(request.into_body(), most, state, &mut memory).await?;
+        memory.cover(bytes.len() * (1 + VALUE_EXPANSION))?;
+        Ok(Self(memory.hold(bytes)))
     }
+}
+
+/// The whole body of a request that may be large, at most as large as configured; and
+/// the memory that is reserved for it, which grows with what is made of it.
+#[derive(Debug)]
+pub(super) struct Payload {
+    pub(super) bytes: Bytes,
+    pub(super) memory: Reservation,
+    pub(super) user: ResourceUser,
+}
+
+impl FromRequest<ApiState> for Payload {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        Self::read(request, state.max_body_bytes, state).await
+    }
+}
+
+impl Payload {
+    /// Reads a body of at most `most` bytes.
+    pub(super) async fn read(
+        request: Request,
+        most: usize,
+        state: &ApiState,
+    ) -> Result<Self, ApiError> {
+        let user = user_of(&request);
+        let body = request.into_body();
+        // Of a small body everything at once; a large one may never come.
+        let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let small = announced.filter(|bytes| *bytes <= HEAVY_BODY_BYTES);
+        let first = small.map_or(0, |bytes| bytes + memory::of_events(1, bytes));
+        let mut memory = match state.memory.reserve(user, first) {
+            Ok(memory) => memory,
+            Err(error) => {
+                body::linger(body).await;
+                return Err(error.into());
+            }
+        };
+        let bytes = body::read(body, most, state, &mut memory).await?;
+        Ok(Self { bytes, memory, user })
+    }
+}
+
+/// The key of a request, once the admission layer has checked it.
+fn user_of(request: &Request) -> ResourceUser {
+    let principal = request.extensions().get::<Arc<Principal>>();
+    principal
+        .map_or(ResourceUser::UNAUTHENTICATED, |principal| ResourceUser::of_key(&principal.key_id))
 }
 
 /// Reads JSON into `T`, told apart into malformed (400) and wrong (422).

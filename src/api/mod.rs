@@ -8,6 +8,7 @@ pub mod admin;
 mod alerts;
 mod blocking;
 mod body;
+mod bulk;
 mod changes;
 mod channels;
 mod customers;
@@ -22,6 +23,7 @@ mod failed;
 mod features;
 mod gate;
 mod inference;
+mod lines;
 mod links;
 mod models;
 pub mod openapi;
@@ -89,7 +91,7 @@ fn native() -> [Route; 36] {
     let runs = get(training::get_runs).post(training::post_run);
     [
         ("/v1/events", &["POST"], post(events::post_events), Work::Ingest),
-        ("/v1/events/bulk", &["POST"], post(events::post_bulk), Work::Stream),
+        ("/v1/events/bulk", &["POST"], post(bulk::post_bulk), Work::Stream),
         ("/v1/events/failed", &["GET"], get(failed::get_failed), Work::Manage),
         ("/v1/events/failed/summary", &["GET"], get(failed::get_summary), Work::Manage),
         ("/v1/events/failed/replay", &["POST"], post(failed::post_replay), Work::Manage),

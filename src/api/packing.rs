@@ -7,6 +7,8 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
 use crate::api::ApiError;
+use crate::service::heavy::Cancellation;
+use crate::service::memory::Reservation;
 
 /// What `Content-Encoding` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,24 +31,46 @@ impl Packing {
         }
     }
 
-    /// Unpacks at most `most` bytes, however little they were packed into.
-    pub(super) fn unpack(self, body: Bytes, most: usize) -> Result<Bytes, ApiError> {
+    /// Unpacks at most `most` bytes, however little they were packed into, and reserves
+    /// each step before it is made.
+    pub(super) fn unpack(
+        self,
+        body: Bytes,
+        most: usize,
+        memory: &mut Reservation,
+        cancellation: &Cancellation,
+    ) -> Result<Bytes, ApiError> {
         if self == Self::Plain {
             return Ok(body);
         }
-        let mut unpacked = Vec::new();
-        let one_too_many = most as u64 + 1;
-        MultiGzDecoder::new(&*body).take(one_too_many).read_to_end(&mut unpacked).map_err(
-            |error| {
+        let mut decoder = MultiGzDecoder::new(&*body);
+        let mut step = vec![0; STEP_BYTES];
+        let mut unpacked: Vec<u8> = Vec::new();
+        loop {
+            if cancellation.is_cancelled() {
+                return Err(ApiError::given_up());
+            }
+            let read = decoder.read(&mut step).map_err(|error| {
                 let detail = format!("the body is not gzip, or ended early: {error}");
                 ApiError::new(StatusCode::BAD_REQUEST, "broken-body", detail)
-            },
-        )?;
-        if unpacked.len() > most {
-            return Err(ApiError::too_large(format!(
-                "the body is larger than {most} bytes, unpacked"
-            )));
+            })?;
+            if read == 0 {
+                return Ok(unpacked.into());
+            }
+            if unpacked.len() + read > most {
+                return Err(ApiError::too_large(format!(
+                    "the body is larger than {most} bytes, unpacked (http.max_body_bytes)"
+                )));
+            }
+            if unpacked.len() + read > unpacked.capacity() {
+                let more = unpacked.capacity().max(STEP_BYTES);
+                memory.grow(more)?;
+                unpacked.reserve_exact(more);
+            }
+            unpacked.extend_from_slice(&step[..read]);
         }
-        Ok(unpacked.into())
     }
 }
+
+/// Unpacked at once: it takes about 0.1 ms.
+const STEP_BYTES: usize = 64 * 1024;

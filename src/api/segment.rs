@@ -17,25 +17,30 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tower::util::MapResponseLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
-use crate::api::error::{self, FaultBody, fault_bodies};
-use crate::api::extract::{Caller, Path, Track};
+use crate::api::error::{self, FaultBody};
+use crate::api::events::Detail;
+use crate::api::extract::{Caller, Path, Payload, Track};
 use crate::api::gate::{GateLayer, Unidentified, Work, without_sniffing};
 use crate::api::packing::Packing;
 use crate::api::{ApiError, ApiState, Route, body};
 use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::bounded::ArrayError;
 use crate::domain::wire::segment::{self, Form};
 use crate::domain::wire::{Door, Message};
+use crate::service::ServiceError;
 use crate::service::failed::{Refused, Source};
-use crate::service::intake::{Outcome, WhenFull};
+use crate::service::heavy::Cancellation;
+use crate::service::intake::{Outcome, Received, WhenFull};
+use crate::service::memory::{self, EVENT_EXPANSION, Reservation};
+use crate::telemetry::labels::Limit;
 
 /// When to come back, as the browser's library reads it.
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -107,9 +112,12 @@ struct Rejection {
     /// Place in the batch, from 0.
     index: usize,
     errors: Vec<FaultBody>,
+    /// Faults that are left out, because the answer names enough of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors_omitted: Option<usize>,
 }
 
-async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Taken>, ApiError> {
+async fn track(state: ApiState, form: Form, request: Request) -> Result<Response, ApiError> {
     // A wrong key in the head has been refused before the body is read.
     let principal = request.extensions().get::<Arc<Principal>>().cloned();
     let caller = principal.map(Caller::<Track>::with_scope).transpose()?;
@@ -119,76 +127,117 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Tak
         Some(_) => state.max_body_bytes,
         None => state.max_unidentified_body_bytes,
     };
-    let body = body::read(request.into_body(), most, state.body_pace, &state.metrics).await?;
+    let payload = Payload::read(request, most, &state).await?;
     let received_at = state.intake.now();
-    let heavy = packing == Packing::Gzip || body.len() > HEAVY_BODY_BYTES;
+    let user = payload.user;
+    let heavy = packing == Packing::Gzip || payload.bytes.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
-    let read = move || {
-        let body = packing.unpack(body, most)?;
-        read(&reading, form, caller, &body, received_at)
+    let read = move |cancellation: &Cancellation| {
+        let sent = Sent { form, packing, caller, payload, received_at };
+        sent.read(&reading, most, cancellation)
     };
-    let Sent { caller, mut events, kept } = blocking::run(heavy, read).await?;
+    let Checked { caller, mut items, kept, mut memory, text_bytes } =
+        blocking::run(&state, user, heavy, read).await?;
     if let Some(unidentified) = unidentified {
         unidentified.identify(&caller.principal)?;
     }
     let Principal { key_id, .. } = &*caller.principal;
     let is_public = caller.principal.is_public();
     let source = Source { door: Door::Segment, key_id, is_public };
-    state.intake.judge_links(source, &mut events, &kept).await?;
-    let outcomes = state.intake.accept(events, source, received_at, WhenFull::Refuse).await?;
+    state.intake.judge_links(source, &mut items, &kept).await?;
+    let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
+    let received = Received { items, memory: Some(queued) };
+    let outcomes = state.intake.accept(received, source, received_at, WhenFull::Refuse).await?;
     state.sources.count(source, received_at, &outcomes);
     // Libraries send a whole request again, or nothing of it; what was counted counts once.
     if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Locked { .. })) {
         return Err(ApiError::locked());
     }
-    Ok(Json(taken(outcomes)))
+    let json = serde_json::to_vec(&taken(outcomes)).map_err(ServiceError::internal)?;
+    memory.shrink_to(json.capacity());
+    Ok(([(header::CONTENT_TYPE, "application/json")], memory.hold(json)).into_response())
 }
 
-/// Who sends, and each message: let in or refused.
+/// A request as it came.
 struct Sent {
+    form: Form,
+    packing: Packing,
+    caller: Option<Caller<Track>>,
+    payload: Payload,
+    received_at: Timestamp,
+}
+
+/// Who sends, each message, let in or refused, and the memory reserved for them.
+struct Checked {
     caller: Caller<Track>,
-    events: Vec<Result<Message, Refused>>,
+    items: Vec<Result<Message, Refused>>,
     /// Messages of a public key that link two ids, by place, as they are kept if the link
     /// is refused.
     kept: HashMap<usize, Vec<u8>>,
+    memory: Reservation,
+    text_bytes: usize,
 }
 
-/// Every message of the body, once the caller is known: by the head, or else by
-/// the key in the body.
-fn read(
-    state: &ApiState,
-    form: Form,
-    caller: Option<Caller<Track>>,
-    body: &Bytes,
-    received_at: Timestamp,
-) -> Result<Sent, ApiError> {
-    let body = segment::Body::parse(body, form).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
-    })?;
-    let caller = match (caller, &body.write_key) {
-        (Some(caller), _) => caller,
-        (None, Some(key)) => Caller::prove(state, key)?,
-        (None, None) => {
-            return Err(ApiError::unauthenticated(
-                "send a key: `writeKey` in the body, or `Authorization: Basic` with it as user",
-            ));
+impl Sent {
+    /// Unpacks the body, then checks every message in it, once the caller is known: by
+    /// the head, or else by the key in the body.
+    fn read(
+        self,
+        state: &ApiState,
+        max_body_bytes: usize,
+        cancellation: &Cancellation,
+    ) -> Result<Checked, ApiError> {
+        let Self { form, packing, caller, payload, received_at } = self;
+        let Payload { bytes, mut memory, .. } = payload;
+        let body = packing.unpack(bytes, max_body_bytes, &mut memory, cancellation)?;
+        let most = state.intake.events_per_request();
+        let parsed = segment::Body::parse(&body, form, most);
+        let parsed = parsed.map_err(|error| not_read(state, error))?;
+        let caller = match (caller, &parsed.write_key) {
+            (Some(caller), _) => caller,
+            (None, Some(key)) => Caller::prove(state, key)?,
+            (None, None) => {
+                return Err(ApiError::unauthenticated(
+                    "send a key: `writeKey` in the body, or `Authorization: Basic` with it as user",
+                ));
+            }
+        };
+        let text_bytes = body.len();
+        memory.grow(memory::of_events(parsed.len(), text_bytes))?;
+        let items = state.intake.read_segment(&parsed, received_at, cancellation);
+        if cancellation.is_cancelled() {
+            return Err(ApiError::given_up());
         }
-    };
-    let events = state.intake.read_segment(&body, received_at);
-    let mut kept = HashMap::new();
-    if caller.principal.is_public() {
-        for (place, event) in events.iter().enumerate() {
-            if event.as_ref().is_ok_and(|message| message.link.is_some()) {
-                kept.insert(place, body.kept(place));
+        let mut kept = HashMap::new();
+        if caller.principal.is_public() {
+            for (place, item) in items.iter().enumerate() {
+                if item.as_ref().is_ok_and(|message| message.link.is_some()) {
+                    kept.insert(place, parsed.kept(place));
+                }
             }
         }
+        memory.shrink_to(memory::of_events(items.len(), text_bytes));
+        Ok(Checked { caller, items, kept, memory, text_bytes })
     }
-    Ok(Sent { caller, events, kept })
+}
+
+/// The libraries drop what is answered 413 or 400, which no later try could mend.
+fn not_read(state: &ApiState, error: ArrayError) -> ApiError {
+    match error {
+        ArrayError::TooMany(_) => {
+            state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
+            ApiError::events(error)
+        }
+        ArrayError::Json(error) => {
+            ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
+        }
+    }
 }
 
 fn taken(outcomes: Vec<Outcome>) -> Taken {
     let mut taken =
         Taken { success: true, accepted: 0, duplicate: 0, rejected: 0, rejections: Vec::new() };
+    let mut detail = Detail::default();
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Outcome::Accepted { .. } => taken.accepted += 1,
@@ -198,7 +247,8 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
             Outcome::NotCounted { .. } | Outcome::Locked { .. } => {}
             Outcome::Rejected { faults } => {
                 taken.rejected += 1;
-                taken.rejections.push(Rejection { index, errors: fault_bodies(&faults) });
+                let (errors, errors_omitted) = detail.take(&faults);
+                taken.rejections.push(Rejection { index, errors, errors_omitted });
             }
         }
     }

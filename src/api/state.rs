@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::api::BodyPace;
 use crate::api::slow::SlowReads;
@@ -10,8 +11,10 @@ use crate::service::alerts::Alerts;
 use crate::service::changes::Feed;
 use crate::service::drift::Drift;
 use crate::service::export::Exports;
+use crate::service::heavy::HeavyWork;
 use crate::service::intake::Intake;
 use crate::service::live::Live;
+use crate::service::memory::MemoryBudget;
 use crate::service::react::Reactor;
 use crate::service::registry::Registry;
 use crate::service::sources::Sources;
@@ -39,6 +42,9 @@ pub struct Handles {
     pub sources: Arc<Sources>,
     pub db: ReadDb,
     pub metrics: Arc<Metrics>,
+    pub memory: MemoryBudget,
+    pub heavy: Arc<HeavyWork>,
+    pub stream: StreamLimits,
     pub max_rows: usize,
     pub max_body_bytes: usize,
     /// Of a request whose key is inside its body.
@@ -56,6 +62,17 @@ impl std::ops::Deref for ApiState {
     fn deref(&self) -> &Handles {
         &self.0
     }
+}
+
+/// How bulk uploads are read.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamLimits {
+    /// Time that lines are gathered before they are committed.
+    pub flush: Duration,
+    /// Lines that are gathered, in bytes.
+    pub batch_bytes: usize,
+    /// A stream without a byte for this time is ended.
+    pub idle: Duration,
 }
 
 /// Whether this process is to be sent requests.

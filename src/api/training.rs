@@ -11,7 +11,7 @@ use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::training::{Purpose, stage_seconds_left};
-use crate::store::runs::{self, RunRow};
+use crate::store::runs::{self, KEY_TRIGGER, RunRow};
 
 /// What to change of the configured training, every field of a spec may be left
 /// out; and what the run is for.
@@ -84,7 +84,7 @@ pub(super) async fn post_run(
     let asked: RunRequest = if body.is_empty() { RunRequest::default() } else { json(&body)? };
     let spec = state.training.default_spec().over(asked.spec).map_err(ServiceError::Invalid)?;
     let purpose = Purpose { what_if: asked.what_if, reason: asked.reason };
-    let trigger = format!("key {}", caller.principal.key_id);
+    let trigger = format!("{KEY_TRIGGER}{}", caller.principal.key_id);
     let run = state.training.request_for(spec, &trigger, None, purpose).await?;
     let run = run
         .ok_or_else(|| ServiceError::internal("a run without an instant is never there already"))?;

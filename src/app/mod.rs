@@ -29,6 +29,7 @@ use crate::service::clock::Clock;
 use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
 use crate::service::export::Exports;
+use crate::service::heavy::HeavyWork;
 use crate::service::observe::Observer;
 use crate::store::Db;
 use crate::telemetry::Metrics;
@@ -105,12 +106,8 @@ impl App {
         let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
         let sampler = parts::sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
-        let admin_state = AdminState {
-            readiness: readiness.clone(),
-            db: db.read().clone(),
-            clock_check: Arc::clone(&clock_check),
-            metrics: Arc::clone(&metrics),
-        };
+        let memory = parts::memory_budget(&config, &metrics);
+        let admin_state = parts::admin_state(&readiness, db, &clock_check, &metrics, &memory);
         let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access,
@@ -127,6 +124,9 @@ impl App {
             sources,
             db: db.read().clone(),
             metrics,
+            memory,
+            heavy: Arc::new(HeavyWork::start().context("threads for heavy work")?),
+            stream: parts::stream_limits(&config),
             max_rows: config.scoring.max_rows,
             max_body_bytes: config.http.max_body_bytes,
             max_unidentified_body_bytes: config.http.max_unidentified_body_bytes,

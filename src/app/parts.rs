@@ -5,9 +5,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::Semaphore;
 
+use crate::api::admin::AdminState;
 use crate::api::slow::SlowReads;
+use crate::api::state::{Readiness, StreamLimits};
 use crate::api::{BodyPace, Capacities, Limits};
-use crate::config::Config;
+use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
 use crate::service::clock::Clock;
@@ -17,6 +19,7 @@ use crate::service::export;
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::{Live, Rules};
+use crate::service::memory::MemoryBudget;
 use crate::service::observe::Observer;
 use crate::service::policy::Policies;
 use crate::service::probation::Probation;
@@ -146,7 +149,7 @@ pub(super) fn intake(
         Arc::clone(clock_check),
         Arc::clone(metrics),
         Arc::clone(failed),
-        intake::Settings::from(&config.intake),
+        intake::Settings::from(config),
     )
 }
 
@@ -201,6 +204,37 @@ pub(super) fn slow_reads(config: &Config, db: &Db) -> SlowReads {
     let taken = config.export.max_concurrent.saturating_add(1);
     let spare = db.read().max_connections().saturating_sub(taken).max(1);
     SlowReads::new(config.http.requests.slow_read.min(spare))
+}
+
+pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBudget {
+    let RequestLimits { memory_bytes, buffer_bytes, .. } = config.limits;
+    metrics.limits.plan(memory_bytes, buffer_bytes, config.intake.cache_bytes);
+    MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
+}
+
+pub(super) fn admin_state(
+    readiness: &Readiness,
+    db: &Db,
+    clock_check: &Arc<ClockCheck>,
+    metrics: &Arc<Metrics>,
+    memory: &MemoryBudget,
+) -> AdminState {
+    AdminState {
+        readiness: readiness.clone(),
+        db: db.read().clone(),
+        clock_check: Arc::clone(clock_check),
+        metrics: Arc::clone(metrics),
+        memory: memory.clone(),
+    }
+}
+
+pub(super) fn stream_limits(config: &Config) -> StreamLimits {
+    let limits = config.limits;
+    StreamLimits {
+        flush: limits.stream_flush,
+        batch_bytes: limits.stream_bytes,
+        idle: limits.stream_idle,
+    }
 }
 
 pub(super) fn failed_events(

@@ -15,6 +15,7 @@ mod http;
 mod intake;
 mod layers;
 mod life;
+mod limits;
 mod log;
 mod objectives;
 mod outbound;
@@ -46,6 +47,8 @@ pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};
 pub use intake::{EventNames, Intake};
 use layers::Layers;
 pub use life::Life;
+use limits::RUNTIME_BYTES;
+pub use limits::RequestLimits;
 pub use log::{Log, LogFormat};
 pub use outbound::{Mail, Outbound};
 pub use output::{Changes, Export};
@@ -66,6 +69,7 @@ pub struct Config {
     pub clock: Clock,
     pub features: Features,
     pub intake: Intake,
+    pub limits: RequestLimits,
     pub failed_events: FailedEvents,
     pub scoring: Scoring,
     pub assignment: assign::Policy,
@@ -154,6 +158,7 @@ impl Config {
             clock: Clock::read(reader),
             features: Features { file: reader.path("features.file") },
             intake: Intake::read(reader),
+            limits: RequestLimits::read(reader),
             failed_events: FailedEvents::read(reader),
             scoring,
             assignment: scoring::read_policy(reader),
@@ -190,6 +195,7 @@ impl Config {
                            what one is still sending";
             reader.refuse("alerts.claim_seconds", problem);
         }
+        self.check_memory(reader);
         for (path, limit) in [
             ("http.max_line_bytes", self.http.max_line_bytes),
             ("http.max_body_bytes", self.http.max_body_bytes),
@@ -206,6 +212,37 @@ impl Config {
         }
     }
 }
+
+impl Config {
+    /// The parts of the memory budget fit into it, and the largest request fits its part.
+    fn check_memory(&self, reader: &mut Reader) {
+        let RequestLimits { memory_bytes, buffer_bytes, .. } = self.limits;
+        let cache_bytes = self.intake.cache_bytes;
+        let parts = buffer_bytes.saturating_add(cache_bytes).saturating_add(RUNTIME_BYTES);
+        if parts > memory_bytes {
+            let problem = format!(
+                "is {memory_bytes}, less than its parts: limits.buffer_bytes ({buffer_bytes}), \
+                 intake.cache_bytes ({cache_bytes}) and {RUNTIME_BYTES} for the runtime"
+            );
+            reader.refuse("limits.memory_bytes", &problem);
+        }
+        let largest = (self.http.max_body_bytes.saturating_mul(BUFFER_PER_BODY_BYTE))
+            .saturating_add(self.limits.events_per_request.saturating_mul(BUFFER_PER_EVENT));
+        if buffer_bytes < largest {
+            let problem = format!(
+                "is {buffer_bytes}, too small for the largest request: at least {largest}, which \
+                 is {BUFFER_PER_BODY_BYTE} times http.max_body_bytes and {BUFFER_PER_EVENT} times \
+                 limits.events_per_request"
+            );
+            reader.refuse("limits.buffer_bytes", &problem);
+        }
+    }
+}
+
+/// A request of one key alone may take half of the buffers: twice what its bytes and its
+/// events take at most (`service::memory`).
+const BUFFER_PER_BODY_BYTE: usize = 24;
+const BUFFER_PER_EVENT: usize = 8192;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,7 @@
 //! When and how to train.
 
+use std::time::Duration;
+
 use super::reader::Reader;
 use super::schedule::Schedule;
 use crate::domain::train::{Algorithm, Distance};
@@ -32,6 +34,13 @@ pub struct Training {
     pub minimum_customers: usize,
     /// Of more customers than this, so many are drawn and held.
     pub max_rows: usize,
+    /// A run that takes longer is cancelled.
+    pub max_run: Duration,
+    /// Requested runs that are not over, of all keys.
+    pub max_queued_runs: u32,
+    pub max_queued_runs_per_key: u32,
+    /// Fits that one run may ask for.
+    pub max_fits: usize,
     pub threads: usize,
     pub promote: Promotion,
 }
@@ -69,6 +78,11 @@ impl Training {
             holdout_share: reader.float("training.holdout_share", 0.01..=0.9),
             minimum_customers: reader.integer("training.minimum_customers", 2..=1_000_000_000),
             max_rows: reader.integer("training.max_rows", 100..=1_000_000_000),
+            max_run: reader.seconds("training.max_run_seconds", 1..=31_536_000),
+            max_queued_runs: reader.integer("training.max_queued_runs", 1..=100_000),
+            max_queued_runs_per_key: reader
+                .integer("training.max_queued_runs_per_key", 1..=100_000),
+            max_fits: reader.integer("training.max_fits", 1..=1_000_000_000),
             threads: reader.integer("training.threads", 1..=1024),
             promote: reader.choice(
                 "training.promote",

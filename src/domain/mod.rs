@@ -14,6 +14,7 @@
 
 pub mod fault;
 pub mod text;
+pub mod token_bucket;
 pub mod secret;
 pub mod nearest;
 pub mod time;

@@ -1,5 +1,6 @@
 //! Why a use case could not be carried out, in terms of what the caller can do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::domain::fault::{Fault, Faults};
@@ -28,6 +29,12 @@ pub enum ServiceError {
     /// A row that is needed is locked by another session; nothing was written.
     #[error("locked by another session")]
     Locked,
+    /// A limit of one key, named in `detail`: come back later.
+    #[error("{detail}")]
+    OverLimit { detail: Cow<'static, str>, retry_after_seconds: u64 },
+    /// A limit of the whole process: come back later.
+    #[error("{detail}")]
+    Overloaded { detail: &'static str, retry_after_seconds: u64 },
     /// Something needed is away; it passes.
     #[error("not available now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -107,6 +107,15 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
         }
     }
 
+    /// Moves a part, at most what is held, into a share of its own, to be given back
+    /// apart. What the user holds is unchanged, and nothing is locked.
+    #[must_use]
+    pub fn split(&mut self, amount: usize) -> Self {
+        let amount = amount.min(self.amount);
+        self.amount -= amount;
+        Self { inner: Arc::clone(&self.inner), user: self.user.clone(), amount }
+    }
+
     /// Gives a part back; at most what is held.
     pub fn shrink(&mut self, amount: usize) {
         let amount = amount.min(self.amount);

@@ -62,18 +62,54 @@ pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bo
     Ok(queued == 1)
 }
 
-/// Takes the oldest run that nobody finished. The caller holds the training
-/// lease, so one that still says `running` lost its replica: it starts anew.
+/// How the trigger of a run begins that a key has requested.
+pub const KEY_TRIGGER: &str = "key ";
+
+/// Runs that keys have requested and that are not over.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestedRuns {
+    pub all: i64,
+    /// Of one key.
+    pub own: i64,
+}
+
+/// Counts the requested runs that are not over. Until the transaction ends no other one
+/// counts, so that two requests cannot both take the last place.
+pub async fn count_requested(tx: &mut Tx, trigger: &str) -> Result<RequestedRuns, StoreError> {
+    sqlx::query!(
+        r#"select pg_advisory_xact_lock(hashtextextended('segmentd training queue', 0)) as "locked!: ()""#
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    let counted = sqlx::query_as!(
+        RequestedRuns,
+        r#"select count(*) as "all!", count(*) filter (where trigger = $1) as "own!"
+           from training_run
+           where status in ('queued', 'running') and starts_with(trigger, $2)"#,
+        trigger,
+        KEY_TRIGGER,
+    )
+    .fetch_one(&mut *tx.inner)
+    .await?;
+    Ok(counted)
+}
+
+/// Takes the next run: by the schedule or the policy before those that keys have
+/// requested, then the oldest. The caller holds the training lease, so a run that is
+/// still `running` lost its replica: it starts anew, before any other.
 pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreError> {
     let row = sqlx::query_as!(
         RawRun,
         "update training_run set status = 'running', started_at = $1, stage = 'starting',
                 stage_since = null, done = 0, total = 0
          where run_id = (select run_id from training_run where status in ('queued', 'running')
-                         order by requested_at, run_id limit 1)
+                         order by status = 'queued', starts_with(trigger, $2), requested_at,
+                                  run_id
+                         limit 1)
          returning run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
                    total, model_id, report, error, requested_at, started_at, finished_at",
         to_sql(now),
+        KEY_TRIGGER,
     )
     .fetch_optional(&mut *tx.inner)
     .await?;

@@ -59,6 +59,24 @@ label! {
 }
 
 label! {
+    /// A limit that refuses.
+    Limit("limit") {
+        /// The share of one key in the memory for requests.
+        MemoryShare = "memory_share",
+        /// All of the memory for requests.
+        Memory = "memory",
+        EventsPerRequest = "events_per_request",
+        /// Events that wait for their commit.
+        WaitingEvents = "waiting_events",
+        /// Events per second of one key.
+        EventRate = "event_rate",
+        /// A bulk upload that sent nothing for too long.
+        StreamIdle = "stream_idle",
+        QueuedRuns = "queued_runs",
+    }
+}
+
+label! {
     /// What the policy had done.
     PolicyAction("action") {
         Retrain = "retrain",

@@ -13,6 +13,7 @@ mod drift;
 mod http;
 mod intake;
 pub mod labels;
+pub mod limits;
 mod objectives;
 mod output;
 mod process;
@@ -41,6 +42,7 @@ pub use counters::Counters;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
 pub use intake::Intake;
+pub use limits::RequestLimits;
 pub use objectives::Objectives;
 pub use output::{Output, Reading};
 use process::Process;
@@ -56,6 +58,7 @@ pub struct Metrics {
     pub http: Http,
     pub connections: Connections,
     pub intake: Intake,
+    pub limits: RequestLimits,
     pub scoring: Scoring,
     pub lineup: Lineup,
     pub training: Training,
@@ -89,6 +92,7 @@ impl Metrics {
             http: Http::new(&registry, &objectives)?,
             connections: Connections::new(&registry)?,
             intake: Intake::new(&registry)?,
+            limits: RequestLimits::new(&registry)?,
             scoring: Scoring::new(&registry)?,
             lineup: Lineup::new(&registry)?,
             training: Training::new(&registry)?,

@@ -248,8 +248,8 @@ fn messages(world: u64, draw: &mut Draw, count: u64) -> Vec<Value> {
 fn read(features: &FeatureSet, messages: &[Value]) -> Vec<Message> {
     let limits = Limits { max_future_millis: 0, max_property_depth: 8, max_event_bytes: 32_768 };
     let body = json!({ "batch": messages }).to_string();
-    let body = Body::parse(body.as_bytes(), Form::Batch).unwrap();
-    let read = body.read(Clock::System.now(), limits, || None).into_iter().map(Result::unwrap);
+    let body = Body::parse(body.as_bytes(), Form::Batch, 1000).unwrap();
+    let read = body.read(Clock::System.now(), limits, || None).map(Result::unwrap);
     read.map(|read| Message { event: features.admit(read.event).unwrap(), ..read }).collect()
 }
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::api::extract::{Body, Caller, Score};
+use crate::api::extract::{Caller, Payload, Score};
 use crate::api::inference::{Addressed, answered_by, version_of};
 use crate::api::score::note_scores;
 use crate::api::{ApiError, ApiState, blocking};
@@ -14,12 +14,16 @@ use crate::domain::drift::Source;
 use crate::domain::model::Scratch;
 use crate::domain::wire::inference::{self, Metadata, Reply, Scored, Unreadable, Written};
 use crate::service::ServiceError;
+use crate::service::heavy::Cancellation;
 use crate::service::live::Verdict;
 use crate::service::observe::Tally;
 use crate::telemetry::labels::Door;
 
 /// Sent where binary data follows the JSON: the JSON's length.
 const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Memory of one value of one row: as it was read, and in the answer.
+const VALUE_BYTES: usize = 128;
 
 /// A larger body holds a thread up for more than half a millisecond: columns
 /// without names pack some hundred rows into it.
@@ -42,16 +46,21 @@ pub(super) async fn post_infer(
     caller: Caller<Score>,
     addressed: Addressed,
     headers: HeaderMap,
-    Body(body): Body,
+    payload: Payload,
 ) -> Result<Response, ApiError> {
     let json_bytes = json_bytes(&headers)?;
-    let heavy = body.len() > HEAVY_BODY_BYTES;
-    let infer = move || {
-        let (written, tally) = infer(&state, &addressed, json_bytes, &body)?;
+    let Payload { bytes, mut memory, user } = payload;
+    let heavy = bytes.len() > HEAVY_BODY_BYTES;
+    let inferring = state.clone();
+    let work = move |_: &Cancellation| {
+        let row_bytes = inferring.live.lineup().features.features().len() * VALUE_BYTES;
+        memory.cover(2 * bytes.len() + inferring.max_rows * row_bytes)?;
+        let (written, tally) = infer(&inferring, &addressed, json_bytes, &bytes)?;
         tally.hand_over_for(&caller.principal.key_id);
-        Ok(written)
+        memory.shrink_to(written.body.capacity());
+        Ok((memory.hold(written.body), written.json_bytes))
     };
-    let Written { body, json_bytes } = blocking::run(heavy, infer).await?;
+    let (body, json_bytes) = blocking::run(&state, user, heavy, work).await?;
     Ok(match json_bytes {
         None => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Some(bytes) => {

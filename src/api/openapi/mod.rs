@@ -232,19 +232,23 @@ const PROBLEMS: [(&str, u16, &str); 20] = [
     (
         "too-large",
         413,
-        "The body is larger than http.max_body_bytes, or than http.max_unidentified_body_bytes if its key is inside it",
+        "The body is larger than http.max_body_bytes (256 KiB for one document), or than http.max_unidentified_body_bytes if its key is inside it, or it holds more than limits.events_per_request events",
     ),
     ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
     ("wrong-host", 421, "The `Host` is not one of http.allowed_hosts"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
     ("gone", 410, "What the request refers to was lost when the database was restored"),
-    ("busy", 429, "Too much at once: wait Retry-After seconds"),
+    (
+        "busy",
+        429,
+        "One key asks for more than its share or its quota; the detail names the setting. Wait Retry-After seconds",
+    ),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
     (
         "unavailable",
         503,
-        "The request took too long, too many are in progress, Postgres is away, or (of events) \
-         the server's clock is wrong: `detail` says which. \
+        "The request took too long, too many are in progress, no memory is left for requests, Postgres is away, \
+         or (of events) the server's clock is wrong: `detail` says which. \
          Wait Retry-After seconds. After a time limit the outcome is unknown: send events again with the \
          same message ids, and read other resources before changing them again",
     ),

@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (intake.locked_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted",
+        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (intake.locked_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted. More than limits.events_per_request events: 413. An answer names at most 1000 faults; further verdicts have `errors_omitted`, their number",
     ),
     (
         "/v1/events/bulk",
@@ -20,7 +20,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send events as NDJSON, one a line, streamed",
         Some("Bulk"),
-        "NDJSON: a verdict per line, after its commit. Read while you write. `locked`: another session of the database had the customer locked; the event is not counted, and is to be sent again with the same message_id",
+        "NDJSON: a verdict per line, after its commit. Lines are committed after limits.stream_flush_milliseconds at the latest; a sender without a byte for limits.stream_idle_seconds gets a last line of status `failed`. `locked`: another session of the database had the customer locked; the event is not counted, and is to be sent again with the same message_id. Read while you write",
     ),
     (
         "/v1/batch",
@@ -371,7 +371,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "train",
         "Ask for a training run; one with what_if registers a candidate and never goes live by itself",
         Some("RunRequest"),
-        "The queued run",
+        "The queued run. 422 when the spec asks for more than training.max_fits fits; 429 while training.max_queued_runs_per_key runs of the key, or training.max_queued_runs in all, are not over",
     ),
     (
         "/v1/training-runs/{id}/cancel",

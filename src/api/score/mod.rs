@@ -9,11 +9,12 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
-use crate::api::extract::{Body, Caller, Score};
+use crate::api::extract::{Caller, Payload, Score};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureRow;
 use crate::domain::wire::rows;
 use crate::service::ServiceError;
+use crate::service::heavy::Cancellation;
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
 use crate::telemetry::Metrics;
@@ -24,17 +25,38 @@ pub(super) use answer::value_body;
 pub(super) async fn post_score(
     State(state): State<ApiState>,
     caller: Caller<Score>,
-    Body(body): Body,
+    payload: Payload,
 ) -> Result<Response, ApiError> {
-    let heavy = body.len() > HEAVY_BODY_BYTES;
-    let json = blocking::run(heavy, move || score(&state, &caller.principal.key_id, &body)).await?;
+    let Payload { bytes, mut memory, user } = payload;
+    let heavy = bytes.len() > HEAVY_BODY_BYTES;
+    let scoring = state.clone();
+    let work = move |cancellation: &Cancellation| {
+        memory.cover(bytes.len() * SCORE_EXPANSION)?;
+        let json = score(&scoring, &caller.principal.key_id, &bytes, cancellation)?;
+        // The answer outlives the body, and a slow reader keeps it.
+        memory.cover(bytes.len() + json.capacity())?;
+        memory.shrink_to(json.capacity());
+        Ok(memory.hold(json))
+    };
+    let json = blocking::run(&state, user, heavy, work).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-fn score(state: &ApiState, key_id: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+/// Memory per byte of a body: the body, and the capacity of the answer.
+const SCORE_EXPANSION: usize = 4;
+
+fn score(
+    state: &ApiState,
+    key_id: &str,
+    body: &[u8],
+    cancellation: &Cancellation,
+) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
     let live = state.live.lineup();
     let (asked, answered) = answer(state, &live, body, false)?;
+    if cancellation.is_cancelled() {
+        return Err(ApiError::given_up());
+    }
     // Known only when the rows have been read, for both may follow them.
     let lineup = asked.customer.as_ref().map_or(&**live, |customer| live.of(customer));
     let is_answered = !asked.explain && lineup.generation == live.generation;

@@ -15,6 +15,9 @@ pub enum Scalar {
     Text(Box<str>),
 }
 
+/// Capacity without a property that is not worth a reallocation.
+const SPARE_PROPERTIES: usize = 32;
+
 /// Sorted by name, names unique.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Properties(Vec<(Box<str>, Scalar)>);
@@ -65,6 +68,11 @@ impl Properties {
     /// Keeps the properties whose name `keep` approves.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.0.retain(|(name, _)| keep(name));
+        // An event of thousands of properties, none of them read, would hold their memory
+        // while it waits for its commit.
+        if self.0.capacity() > SPARE_PROPERTIES + 2 * self.0.len() {
+            self.0.shrink_to_fit();
+        }
     }
 
     pub fn len(&self) -> usize {

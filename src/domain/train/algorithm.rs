@@ -94,6 +94,17 @@ impl Algorithm {
         matches!(self, Self::Dbscan(_) | Self::Hdbscan(_))
     }
 
+    /// Runs of which one fit is made: random starts, or the runs of a consensus.
+    pub fn starts(&self) -> usize {
+        match self {
+            Self::Kmeans(it) => it.starts(),
+            Self::BisectingKmeans(it) => it.starts,
+            Self::Kmedians(it) => it.starts,
+            Self::Consensus(it) => it.runs,
+            Self::GaussianMixture(_) | Self::Ward(_) | Self::Dbscan(_) | Self::Hdbscan(_) => 1,
+        }
+    }
+
     /// With no more random starts than these, to be run many times over.
     #[must_use]
     pub(super) fn with_at_most(self, starts: usize) -> Self {

@@ -24,7 +24,7 @@ use crate::domain::train::{Clusters, Dataset, FitError, Pause, Progress};
 const SILHOUETTE_ROWS: usize = 10_000;
 const SILHOUETTE_STREAM: u64 = 3;
 /// Candidates tried for stability.
-const SHORTLIST: usize = 5;
+pub(super) const SHORTLIST: usize = 5;
 /// The trials of each number of segments draw from streams of their own.
 const FIRST_TRIAL_STREAM: u64 = 1 << 32;
 const TRIAL_STREAMS: u64 = 1 << 12;

@@ -47,7 +47,7 @@ pub struct Slices {
 }
 
 /// Slices looked at, the largest first.
-const MAX_SLICES: usize = 12;
+pub(super) const MAX_SLICES: usize = 12;
 /// A slice with fewer rows for each segment says nothing.
 const SLICE_ROWS_PER_SEGMENT: usize = 20;
 

@@ -1,5 +1,6 @@
 //! From bytes to values of the domain and back: one file, or folder, a format.
 
+pub mod bounded;
 mod fields;
 pub mod inference;
 pub mod lines;

@@ -42,12 +42,7 @@ pub fn parse(
     new_id: impl FnOnce() -> Option<MessageId>,
 ) -> Result<Message, Faults> {
     let mut fields = Fields::of(value)?;
-    for field in fields.names() {
-        if FIELDS.binary_search(&field).is_err() {
-            let known = FIELDS.join(", ");
-            fields.fault(field, format!("unknown field; known are {known}"));
-        }
-    }
+    unknown_fields(&mut fields);
     let kind = kind(&mut fields);
     let name = fields.text("name").unwrap_or_default();
     if kind == Some(EventKind::Track) && name.is_empty() {
@@ -71,6 +66,24 @@ pub fn parse(
         _ => Err(fields.faults),
     }
 }
+
+/// Names the first unknown fields and counts the others: an answer must not be many
+/// times as large as its request.
+fn unknown_fields(fields: &mut Fields<'_>) {
+    let mut unknown = fields.names().filter(|field| FIELDS.binary_search(field).is_err());
+    let named: Vec<&str> = unknown.by_ref().take(MAX_UNKNOWN_NAMED).collect();
+    let others = unknown.count();
+    for field in named {
+        let known = FIELDS.join(", ");
+        fields.fault(field, format!("unknown field; known are {known}"));
+    }
+    if others > 0 {
+        fields.fault("event", format!("has unknown fields beside these; {others} more"));
+    }
+}
+
+/// Unknown fields of one event that are named.
+const MAX_UNKNOWN_NAMED: usize = 3;
 
 /// Whose event it is, and who else they are.
 fn who(fields: &mut Fields<'_>) -> Option<Who> {

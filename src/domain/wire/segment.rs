@@ -19,6 +19,7 @@ use crate::domain::fault::Faults;
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
+use crate::domain::wire::bounded::{self, ArrayError};
 use crate::domain::wire::fields::Fields;
 use crate::domain::wire::{Limits, Message, Who};
 
@@ -43,8 +44,9 @@ pub struct Body<'b> {
 }
 
 impl<'b> Body<'b> {
-    /// Fails only where there is nothing to give verdicts on.
-    pub fn parse(bytes: &'b [u8], form: Form) -> serde_json::Result<Self> {
+    /// Takes a body apart; of a batch at most `max_messages`. Fails only where there is
+    /// nothing to give verdicts on.
+    pub fn parse(bytes: &'b [u8], form: Form, max_messages: usize) -> Result<Self, ArrayError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct One<'b> {
@@ -56,13 +58,14 @@ impl<'b> Body<'b> {
         struct Many<'b> {
             #[serde(borrow)]
             write_key: Option<Cow<'b, str>>,
-            sent_at: Option<Value>,
             #[serde(borrow)]
-            batch: Vec<&'b RawValue>,
+            sent_at: Option<&'b RawValue>,
+            #[serde(borrow)]
+            batch: &'b RawValue,
         }
         // Serde would read an array as a struct's fields in order.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(serde_json::Error::custom("the body must be a JSON object"));
+            return Err(serde_json::Error::custom("the body must be a JSON object").into());
         }
         match form {
             Form::One(kind) => {
@@ -72,7 +75,8 @@ impl<'b> Body<'b> {
             }
             Form::Batch => {
                 let Many { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
-                Ok(Self { write_key, kind: None, sent_at, messages: batch })
+                let messages = bounded::elements(batch.get().as_bytes(), max_messages)?;
+                Ok(Self { write_key, kind: None, sent_at: sent_at.map(clock), messages })
             }
         }
     }
@@ -84,9 +88,31 @@ impl<'b> Body<'b> {
         received_at: Timestamp,
         limits: Limits,
         mut new_id: impl FnMut() -> Option<MessageId>,
-    ) -> Vec<Result<Message, Faults>> {
-        let read = |raw: &&RawValue| self.message(raw.get(), received_at, limits, &mut new_id);
-        self.messages.iter().map(read).collect()
+    ) -> impl ExactSizeIterator<Item = Result<Message, Faults>> {
+        let read = move |raw: &&RawValue| self.message(raw.get(), received_at, limits, &mut new_id);
+        self.messages.iter().map(read)
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Size of a message as it was sent.
+    pub fn bytes(&self, index: usize) -> usize {
+        self.messages[index].get().len()
+    }
+
+    /// The first `bytes` of a message that is too large to be parsed, without the key:
+    /// it ends where the key begins.
+    pub fn head(&self, index: usize, bytes: usize) -> &[u8] {
+        let raw = self.messages[index].get();
+        let head = &raw[..raw.floor_char_boundary(bytes)];
+        head.split_once("\"writeKey\"").map_or(head, |(before, _)| before).as_bytes()
     }
 
     /// A message as it can be kept, and read again by itself: with what the
@@ -156,6 +182,20 @@ pub fn read_kept(
     let alone = Body { write_key: None, kind: None, sent_at: None, messages: Vec::new() };
     alone.message(raw, received_at, limits, new_id)
 }
+
+/// The clock of a batch, which is copied into each rejected message: an instant, or a
+/// small value that is as wrong as the one that was sent.
+fn clock(sent_at: &RawValue) -> Value {
+    let raw = sent_at.get();
+    match raw.as_bytes().first() {
+        _ if raw.len() <= MAX_CLOCK_BYTES => serde_json::from_str(raw).unwrap_or(Value::Null),
+        Some(b'"') => raw[1..raw.floor_char_boundary(MAX_CLOCK_BYTES)].into(),
+        _ => Value::Bool(false),
+    }
+}
+
+/// More than any instant takes.
+const MAX_CLOCK_BYTES: usize = 64;
 
 fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
     let kind = fields.get("type").and_then(Value::as_str).and_then(EventKind::parse);

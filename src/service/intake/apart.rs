@@ -17,7 +17,7 @@ use crate::service::ServiceError;
 use crate::service::error::SharedError;
 use crate::service::intake::Core;
 use crate::service::intake::aside;
-use crate::service::intake::board::Batch;
+use crate::service::intake::board::{Batch, Charge};
 use crate::service::intake::commit::{Answer, Failure, Ruling, Verdict, commit};
 use crate::service::intake::known::Known;
 use crate::store::DedicatedDb;
@@ -35,6 +35,8 @@ pub(super) struct PendingAnswer(Mutex<Option<Pending>>);
 struct Pending {
     verdicts: Vec<Option<Verdict>>,
     missing: usize,
+    /// Until the answer: events that are set aside take as much memory as others.
+    _charge: Charge,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -72,10 +74,11 @@ impl One {
     /// The events of several callers. What was computed ahead is dropped.
     pub(super) fn of(batches: Vec<Batch>) -> Vec<Self> {
         let mut all = Vec::new();
-        for Batch { events, answer, .. } in batches {
+        for Batch { events, charge, answer, .. } in batches {
             let mut verdicts = Vec::new();
             verdicts.resize_with(events.len(), || None);
-            let pending = Pending { verdicts, missing: events.len(), answer };
+            let missing = events.len();
+            let pending = Pending { verdicts, missing, _charge: charge, answer };
             let answer = Arc::new(PendingAnswer(Mutex::new(Some(pending))));
             all.extend(events.into_iter().enumerate().map(|(place, arrived)| Self {
                 arrived,

@@ -5,14 +5,20 @@
 //! as twenty events, so under many small requests one large transaction is worth
 //! more than two small ones side by side. The first worker that rests is the one to
 //! be called: it finds its connection, and the server its process, as they left them.
+//!
+//! Within a shard keys take turns, and small batches go first: the single event of one
+//! key is in the next transaction, whatever another key has waiting.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::service::fair_share::Share;
 use crate::service::intake::ahead::Ahead;
 use crate::service::intake::commit::Answer;
+use crate::service::memory::Reservation;
+use crate::service::resource_user::ResourceUser;
+use crate::service::round_robin::RoundRobin;
 use crate::store::events::Arrived;
 
 /// With so many events a transaction beside another is worth its while.
@@ -21,9 +27,43 @@ const ENOUGH_EVENTS: usize = 64;
 /// The events of one caller, and where it waits.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// The key that sent them.
+    pub(super) user: ResourceUser,
     pub(super) events: Vec<Arrived>,
+    /// What they take of bounded resources until they are committed, whether or not the
+    /// caller still waits.
+    pub(super) charge: Charge,
     pub(super) ahead: Option<Box<Ahead>>,
     pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// Parts of the bounded queue and of the memory budget, for some events.
+#[derive(Debug)]
+pub(super) struct Charge {
+    room: Share<ResourceUser>,
+    memory: Option<Reservation>,
+    events: usize,
+}
+
+impl Charge {
+    pub(super) const fn new(
+        room: Share<ResourceUser>,
+        memory: Option<Reservation>,
+        events: usize,
+    ) -> Self {
+        Self { room, memory, events }
+    }
+
+    /// Moves the part of some of the events into a charge of their own.
+    #[must_use]
+    pub(super) fn split(&mut self, events: usize) -> Self {
+        let all = self.events.max(1);
+        let of = |amount: usize| amount.saturating_mul(events) / all;
+        let room = self.room.split(of(self.room.amount()));
+        let memory = self.memory.as_mut().map(|memory| memory.split(of(memory.bytes())));
+        self.events = self.events.saturating_sub(events);
+        Self { room, memory, events }
+    }
 }
 
 /// What waits where, and who rests.
@@ -56,7 +96,7 @@ enum Doing {
 
 #[derive(Debug, Default)]
 struct Shard {
-    queue: VecDeque<Batch>,
+    queue: RoundRobin<ResourceUser, Batch>,
     waiting_events: usize,
     /// A worker has taken from it and is not done: what comes later waits, so that
     /// no two transactions of this process ever meet at a customer.
@@ -90,7 +130,7 @@ impl Board {
         let mut all = self.all();
         let shard = &mut all.shards[shard];
         shard.waiting_events += batch.events.len();
-        shard.queue.push_back(batch);
+        shard.queue.push(batch.user, batch);
         self.call(&mut all);
     }
 
@@ -171,9 +211,17 @@ impl Shard {
 
     /// Takes batches until they hold `enough` events; returns how many they hold.
     fn take(&mut self, enough: usize, batches: &mut Vec<Batch>) -> usize {
-        let mut events = 0;
+        let before = batches.len();
+        let users = self.queue.users();
+        if users > 1 && self.waiting_events > enough {
+            // Half of the transaction is shared out to small batches, the rest goes to
+            // whose turn it is: so neither can keep the other waiting.
+            let allowance = (enough / 2 / users).max(1);
+            self.queue.take_cheap(allowance, |batch| batch.events.len(), batches);
+        }
+        let mut events: usize = batches[before..].iter().map(|batch| batch.events.len()).sum();
         while events < enough {
-            let Some(batch) = self.queue.pop_front() else { break };
+            let Some(batch) = self.queue.pop() else { break };
             events += batch.events.len();
             batches.push(batch);
         }
@@ -189,6 +237,7 @@ mod tests {
     use crate::domain::access::Sender;
     use crate::domain::event::{Event, EventKind, Properties};
     use crate::domain::time::Timestamp;
+    use crate::service::fair_share::FairShare;
 
     const MOST: usize = 1000;
 
@@ -210,7 +259,14 @@ mod tests {
             received_at,
         };
         let events = (0..events).map(arrived).collect();
-        Batch { events, ahead: None, answer: oneshot::channel().0 }
+        let user = ResourceUser::REPLAY;
+        let room = FairShare::new(1).try_acquire(user, 0).unwrap();
+        let charge = Charge::new(room, None, 0);
+        Batch { user, events, charge, ahead: None, answer: oneshot::channel().0 }
+    }
+
+    fn batch_of(user: ResourceUser, events: usize) -> Batch {
+        Batch { user, ..batch(events) }
     }
 
     /// A board whose workers all rest.
@@ -270,5 +326,45 @@ mod tests {
         assert_eq!(called(&board), [0]);
         board.leave(0);
         assert_eq!(called(&board), [1]);
+    }
+    #[test]
+    fn a_single_event_does_not_wait_behind_the_queue_of_another_key() {
+        let board = board(1);
+        let (busy, quiet) = (ResourceUser::of_key("busy"), ResourceUser::of_key("quiet"));
+        for _ in 0..20 {
+            board.put(0, batch_of(busy, MOST));
+        }
+        let mut done = vec![];
+        for round in 0..3 {
+            if round > 0 {
+                board.put(0, batch_of(quiet, 1));
+            }
+            let taken = board.next(0, &done, MOST).unwrap();
+            let of_quiet = taken.batches.iter().filter(|batch| batch.user == quiet).count();
+            assert_eq!(of_quiet, usize::from(round > 0));
+            assert_eq!(taken.batches.len() - of_quiet, 1, "the busy key goes on");
+            done = taken.shards;
+        }
+    }
+
+    #[test]
+    fn large_batches_of_two_keys_take_turns_while_small_ones_pass() {
+        let board = board(1);
+        let [first, second, small] = ["a", "b", "c"].map(ResourceUser::of_key);
+        for _ in 0..4 {
+            board.put(0, batch_of(first, MOST));
+            board.put(0, batch_of(second, MOST));
+            for _ in 0..MOST {
+                board.put(0, batch_of(small, 1));
+            }
+        }
+        let (mut done, mut large) = (vec![], vec![]);
+        while let Some(taken) = board.next(0, &done, MOST) {
+            let events: usize = taken.batches.iter().map(|batch| batch.events.len()).sum();
+            assert!(events < 2 * MOST, "{events}");
+            large.extend(taken.batches.iter().filter(|b| b.events.len() > 1).map(|b| b.user));
+            done = taken.shards;
+        }
+        assert_eq!(large, [first, second, first, second, first, second, first, second]);
     }
 }

@@ -33,7 +33,6 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::config::EventNames;
@@ -44,8 +43,13 @@ use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
 use crate::service::clock_check::ClockCheck;
-use crate::service::failed::{FailedEvents, Refused, Source};
+use crate::service::event_quota::EventQuota;
+use crate::service::failed::{FailedEvents, HEAD_BYTES, Refused, Source};
+use crate::service::fair_share::{FairShare, Share};
+use crate::service::heavy::Cancellation;
 use crate::service::live::Live;
+use crate::service::memory::Reservation;
+use crate::service::resource_user::ResourceUser;
 use crate::service::shadow::Shadows;
 use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
@@ -56,6 +60,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
 use aside::Aside;
+use board::Charge;
 pub use cache::CustomerCache;
 use commit::{Committed, Failure, Ruling, Verdict};
 use hear::Markers;
@@ -91,6 +96,21 @@ pub enum Outcome {
     Locked { message_id: String },
 }
 
+/// Checked events of one request, and the memory that is reserved for them until they
+/// are committed.
+#[derive(Debug)]
+pub struct Received {
+    pub items: Vec<Result<Message, Refused>>,
+    pub memory: Option<Reservation>,
+}
+
+impl From<Vec<Result<Message, Refused>>> for Received {
+    /// Events of this process itself, which needs no reservation.
+    fn from(items: Vec<Result<Message, Refused>>) -> Self {
+        Self { items, memory: None }
+    }
+}
+
 /// What to do with a caller who comes while too many events are waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
@@ -115,10 +135,14 @@ pub struct Settings {
     pub locked_wait: Duration,
     /// Of customers that need not be read again.
     pub cache_bytes: usize,
+    pub events_per_request: usize,
+    /// Events of one key; `None`: no quota.
+    pub events_per_second_per_key: Option<u32>,
 }
 
-impl From<&config::Intake> for Settings {
-    fn from(intake: &config::Intake) -> Self {
+impl From<&config::Config> for Settings {
+    fn from(config: &config::Config) -> Self {
+        let (intake, requests) = (&config.intake, &config.limits);
         Self {
             limits: Limits {
                 max_future_millis: intake.max_future.as_millis().try_into().unwrap_or(i64::MAX),
@@ -131,6 +155,8 @@ impl From<&config::Intake> for Settings {
             max_waiting_events: intake.max_waiting_events,
             locked_wait: intake.locked_wait,
             cache_bytes: intake.cache_bytes,
+            events_per_request: requests.events_per_request,
+            events_per_second_per_key: requests.events_per_second_per_key,
         }
     }
 }
@@ -162,7 +188,9 @@ pub struct Intake {
     /// For requests that are all or none, which have no shard, and for what the links of
     /// public keys depend on.
     strict: DedicatedDb,
-    room: Arc<Semaphore>,
+    /// Events that may wait for their commit, shared between keys.
+    room: FairShare<ResourceUser>,
+    quota: EventQuota,
 }
 
 impl Intake {
@@ -197,8 +225,13 @@ impl Intake {
             trust: Trust::new(optimistic::LOSS),
         });
         let (shards, workers) = shard::new(&core, shards);
-        let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, clock_check, failed, settings, shards, strict, room }, workers)
+        let room = FairShare::new(settings.max_waiting_events);
+        let quota = EventQuota::new(
+            settings.events_per_second_per_key,
+            settings.events_per_request,
+            Arc::clone(&core.metrics),
+        );
+        (Self { core, clock_check, failed, settings, shards, strict, room, quota }, workers)
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -215,6 +248,11 @@ impl Intake {
         self.now().plus_millis(self.settings.limits.max_future_millis)
     }
 
+    /// Events that one request may hold.
+    pub fn events_per_request(&self) -> usize {
+        self.settings.events_per_request
+    }
+
     /// Events per transaction: callers that stream gather this many.
     pub fn max_batch_events(&self) -> usize {
         self.settings.max_batch_events
@@ -226,31 +264,25 @@ impl Intake {
     }
 
     /// Checks the messages of a body in Segment's form: one result for each, in
-    /// order.
+    /// order; fewer where the request is cancelled meanwhile.
     pub fn read_segment(
         &self,
         body: &segment::Body<'_>,
         received_at: Timestamp,
+        cancellation: &Cancellation,
     ) -> Vec<Result<Message, Refused>> {
         let lineup = self.core.live.lineup();
         let limits = self.settings.limits;
-        let messages = body.read(received_at, limits, new_id).into_iter().enumerate();
-        let admitted = messages.map(|(index, message)| {
-            let admitted = message.and_then(|message| self.admit(&lineup, message));
-            let with_text = admitted.map(|mut message| {
+        let messages = body.read(received_at, limits, new_id).enumerate();
+        let admitted =
+            messages.take_while(|_| !cancellation.is_cancelled()).map(|(index, message)| {
+                let mut message = message
+                    .and_then(|message| self.admit(&lineup, message))
+                    .map_err(|faults| refused(body, index, faults, limits))?;
                 let text = || String::from_utf8_lossy(&body.kept(index)).into();
                 message.raw = message.link.is_some().then(text);
-                message
+                Ok(message)
             });
-            with_text.map_err(|faults| {
-                let kept = body.kept(index);
-                if kept.len() > limits.max_event_bytes {
-                    Refused::cut_short(faults, &kept)
-                } else {
-                    Refused::new(faults, &kept)
-                }
-            })
-        });
         admitted.collect()
     }
 
@@ -288,12 +320,18 @@ impl Intake {
     /// again is safe.
     pub async fn accept(
         &self,
-        items: Vec<Result<Message, Refused>>,
+        received: impl Into<Received>,
         source: Source<'_>,
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
         self.clock_check.admit(received_at)?;
+        let Received { items, memory } = received.into();
+        let user = ResourceUser::of_key(source.key_id);
+        match when_full {
+            WhenFull::Refuse => self.quota.take(user, items.len())?,
+            WhenFull::Wait => self.quota.take_waiting(user, items.len()).await,
+        }
         let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
@@ -305,7 +343,7 @@ impl Intake {
             });
             refused.push(message.err());
         }
-        let counted = self.commit(events, when_full).await?;
+        let counted = self.commit(user, events, memory, when_full).await?;
         let refused_links: Vec<Refused> = counted
             .iter()
             .zip(&texts)
@@ -334,9 +372,12 @@ impl Intake {
     pub async fn accept_strict(
         &self,
         items: Vec<Result<Message, Refused>>,
+        source: Source<'_>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
         self.clock_check.admit(received_at)?;
+        let user = ResourceUser::of_key(source.key_id);
+        self.quota.take(user, items.len())?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
@@ -361,7 +402,7 @@ impl Intake {
         let messages = items.into_iter().flatten();
         let events: Vec<Arrived> =
             messages.map(|message| arrived(message, received_at, &Sender::TRUSTED)).collect();
-        let room = self.make_room(events.len(), WhenFull::Refuse).await?;
+        let room = self.make_room(user, events.len(), WhenFull::Refuse).await?;
         let committed = self.commit_strict(&events).await;
         drop(room);
         let outcomes: Vec<Outcome> = match committed {
@@ -407,10 +448,13 @@ impl Intake {
     /// Commits events, each in its customer's shard; one outcome each, in order.
     async fn commit(
         &self,
+        user: ResourceUser,
         events: Vec<Arrived>,
+        memory: Option<Reservation>,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
-        let room = self.make_room(events.len(), when_full).await?;
+        let room = self.make_room(user, events.len(), when_full).await?;
+        let mut charge = Charge::new(room, memory, events.len());
         let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(self.shards.count(), Part::default);
@@ -420,17 +464,27 @@ impl Intake {
             part.events.push(arrived);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.events.is_empty());
-        let commits = parts.map(|(shard, part)| async move {
-            let verdicts = self.shards.commit(shard, part.events).await?;
-            Ok::<_, ServiceError>(part.places.into_iter().zip(verdicts))
+        let commits = parts.map(|(shard, part)| {
+            self.commit_part(user, shard, charge.split(part.events.len()), part)
         });
         for (place, verdict) in try_join_all(commits).await?.into_iter().flatten() {
             outcomes[place] = Some(verdict.into());
         }
-        drop(room);
         let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
         self.count(&outcomes);
         Ok(outcomes)
+    }
+
+    /// Commits the events of one shard; each verdict with its place in the request.
+    async fn commit_part(
+        &self,
+        user: ResourceUser,
+        shard: usize,
+        charge: Charge,
+        part: Part,
+    ) -> Result<impl Iterator<Item = (usize, Verdict)> + use<>, ServiceError> {
+        let verdicts = self.shards.commit(user, shard, part.events, charge).await?;
+        Ok(part.places.into_iter().zip(verdicts))
     }
 
     fn shard_of(&self, customer: &CustomerKey) -> usize {
@@ -443,20 +497,24 @@ impl Intake {
     /// Room for so many events, all at once: a request is taken whole or not.
     async fn make_room(
         &self,
+        user: ResourceUser,
         events: usize,
         when_full: WhenFull,
-    ) -> Result<tokio::sync::SemaphorePermit<'_>, ServiceError> {
+    ) -> Result<Share<ResourceUser>, ServiceError> {
         self.clock_check.admit(self.now())?;
-        // More than there is room for at all gets all of it.
-        let events = events.min(self.settings.max_waiting_events);
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
-        let room = match when_full {
-            WhenFull::Refuse => self.room.try_acquire_many(events).ok(),
-            WhenFull::Wait => self.room.acquire_many(events).await.ok(),
-        };
-        room.ok_or_else(|| {
-            self.core.metrics.intake.refused.inc_by(u64::from(events));
-            ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS }
+        // A request of more events than half of the room counts as half of it: one that
+        // waited for all of it would wait as long as any other key sends.
+        let counted = events.min((self.settings.max_waiting_events / 2).max(1));
+        if when_full == WhenFull::Wait {
+            return Ok(self.room.acquire(user, counted).await);
+        }
+        self.room.try_acquire(user, counted).ok_or_else(|| {
+            self.core.metrics.intake.refused.inc_by(events as u64);
+            self.core.metrics.limits.refusals.add(labels::Limit::WaitingEvents, 1);
+            ServiceError::OverLimit {
+                detail: "too many events wait for their commit (intake.max_waiting_events)".into(),
+                retry_after_seconds: RETRY_AFTER_SECONDS,
+            }
         })
     }
 
@@ -497,6 +555,20 @@ impl Intake {
 struct Part {
     places: Vec<usize>,
     events: Vec<Arrived>,
+}
+
+/// A message of Segment's form that is not let in, as it is kept. One that is too large
+/// is not parsed for that: its parsed form may take more than a hundred times as much.
+fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limits) -> Refused {
+    if body.bytes(index) > limits.max_event_bytes {
+        return Refused::cut_short(faults, body.head(index, HEAD_BYTES));
+    }
+    let kept = body.kept(index);
+    if kept.len() > limits.max_event_bytes {
+        Refused::cut_short(faults, &kept)
+    } else {
+        Refused::new(faults, &kept)
+    }
 }
 
 /// The part of an event that a fault's path names.

@@ -10,6 +10,7 @@ use crate::service::ServiceError;
 use crate::service::failed::Refused;
 use crate::service::intake::public::Asked;
 use crate::service::intake::{Intake, Outcome, WhenFull, arrived};
+use crate::service::resource_user::ResourceUser;
 use crate::store::events::Arrived;
 use crate::store::failed::{self, Filter, Replayable, StillFailed};
 use crate::telemetry::labels::Failed;
@@ -76,7 +77,7 @@ impl Intake {
                 faults: refused.explanation(),
             });
         }
-        let outcomes = self.commit(events, WhenFull::Refuse).await?;
+        let outcomes = self.commit(ResourceUser::REPLAY, events, None, WhenFull::Refuse).await?;
         for (id, outcome) in ids.iter().zip(&outcomes) {
             if let Outcome::Rejected { faults } = outcome {
                 let refused = Refused::new(faults.clone(), b"");

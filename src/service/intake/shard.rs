@@ -15,9 +15,10 @@ use crate::service::intake::Core;
 use crate::service::intake::ahead::Ahead;
 use crate::service::intake::apart::{One, commit_apart};
 use crate::service::intake::aside::Leaving;
-use crate::service::intake::board::{Batch, Board, Taken};
+use crate::service::intake::board::{Batch, Board, Charge, Taken};
 use crate::service::intake::commit::{Answer, Failure, commit};
 use crate::service::intake::known::Known;
+use crate::service::resource_user::ResourceUser;
 use crate::store::DedicatedDb;
 use crate::store::events::Arrived;
 use crate::store::time_limits::Purpose;
@@ -59,9 +60,15 @@ impl Shards {
         self.count
     }
 
-    /// Returns once all of these events are committed; one verdict each, in order. All
-    /// of them belong to the shard of this number.
-    pub(super) async fn commit(&self, shard: usize, events: Vec<Arrived>) -> Answer {
+    /// Returns once all of these events of one user are committed; one verdict each, in
+    /// order. All of them belong to the shard of this number.
+    pub(super) async fn commit(
+        &self,
+        user: ResourceUser,
+        shard: usize,
+        events: Vec<Arrived>,
+        mut charge: Charge,
+    ) -> Answer {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
         while !events.is_empty() {
@@ -72,8 +79,9 @@ impl Shards {
                 [alone] => Ahead::make(&self.core, alone),
                 _ => None,
             };
+            let charge = charge.split(batch.len());
             let (answer, answered) = oneshot::channel();
-            self.board.put(shard, Batch { events: batch, ahead, answer });
+            self.board.put(shard, Batch { user, events: batch, charge, ahead, answer });
             let stopped = |_| ServiceError::Unavailable("segmentd is stopping".into());
             verdicts.extend(answered.await.map_err(stopped)??);
         }
@@ -127,41 +135,52 @@ impl Worker {
         if self.core.aside.concerns(batches.iter().flat_map(|batch| &batch.events)) {
             return commit_apart(&self.core, &self.db, One::of(batches)).await;
         }
-        let (mut sizes, mut answers) = (Vec::new(), Vec::new());
+        let mut callers = Vec::new();
         let (mut all, mut known) = (Vec::new(), Known::default());
-        for Batch { events, ahead, answer } in batches {
-            sizes.push(events.len());
+        for Batch { user, events, charge, ahead, answer } in batches {
+            callers.push(Caller { user, size: events.len(), charge, answer });
             all.extend(events);
             if let Some(ahead) = ahead {
                 known.add(ahead);
             }
-            answers.push(answer);
         }
         match commit(&self.core, &self.db, &all, known).await {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
-                for (size, answer) in sizes.into_iter().zip(answers) {
+                for caller in callers {
                     // A caller who has hung up does not wait for its verdicts.
-                    let _ = answer.send(Ok(verdicts.by_ref().take(size).collect()));
+                    let own = verdicts.by_ref().take(caller.size).collect();
+                    let _ = caller.answer.send(Ok(own));
                 }
             }
             Err(Failure::Service(error @ ServiceError::Unavailable(_))) => {
                 let shared = SharedError::of(error);
-                for answer in answers {
-                    let _ = answer.send(Err(shared.again()));
+                for caller in callers {
+                    let _ = caller.answer.send(Err(shared.again()));
                 }
             }
             Err(failure) => {
                 tracing::debug!(?failure, "a commit is divided");
                 let mut all = all.into_iter();
-                let batches = sizes.into_iter().zip(answers).map(|(size, answer)| Batch {
-                    events: all.by_ref().take(size).collect(),
+                let batches = callers.into_iter().map(|caller| Batch {
+                    user: caller.user,
+                    events: all.by_ref().take(caller.size).collect(),
+                    charge: caller.charge,
                     ahead: None,
-                    answer,
+                    answer: caller.answer,
                 });
                 let events = One::of(batches.collect());
                 commit_apart(&self.core, &self.db, events).await;
             }
         }
     }
+}
+
+/// One caller of a shared commit: how many of its events are its own, and its charge, which
+/// ends with the answer.
+struct Caller {
+    user: ResourceUser,
+    size: usize,
+    charge: Charge,
+    answer: oneshot::Sender<Answer>,
 }

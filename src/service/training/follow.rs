@@ -5,7 +5,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -39,11 +39,16 @@ pub(super) struct Follow {
     total: AtomicI64,
     stop: AtomicBool,
     meter: Meter,
+    started: Instant,
+    max_run: Duration,
 }
 
-impl Default for Follow {
-    fn default() -> Self {
+impl Follow {
+    /// Of a run that may take so long.
+    pub(super) fn new(max_run: Duration) -> Self {
         Self {
+            started: Instant::now(),
+            max_run,
             stage: ArcSwap::from_pointee("starting"),
             done: AtomicI64::new(0),
             total: AtomicI64::new(0),
@@ -76,8 +81,8 @@ impl Progress for Follow {
 }
 
 impl Follow {
-    /// Does `work`, which reports here, and notes how far it is. Work that was
-    /// called off is told to stop, and waited for.
+    /// Does `work`, which reports here, and notes how far it is. Work that was called
+    /// off, or takes too long, is stopped, and waited for.
     pub(super) async fn during<T>(
         self: &Arc<Self>,
         (db, clock): (&Db, &Clock),
@@ -88,14 +93,29 @@ impl Follow {
         let mut work = pin!(work);
         loop {
             tokio::select! {
-                outcome = &mut work => return outcome,
+                outcome = &mut work => return outcome.map_err(|error| self.why(error)),
                 () = tokio::time::sleep(EVERY) => {
-                    if !self.note(db, run, clock.now()).await? {
+                    if !self.note(db, run, clock.now()).await? || self.is_overdue() {
                         self.stop.store(true, Ordering::Relaxed);
                     }
                 }
             }
         }
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.started.elapsed() > self.max_run
+    }
+
+    /// Work that was stopped ends in an error; that of an overdue run names the limit.
+    fn why(&self, error: ServiceError) -> ServiceError {
+        if !self.is_overdue() {
+            return error;
+        }
+        let seconds = self.max_run.as_secs();
+        ServiceError::Conflict(format!(
+            "cancelled: the run took longer than {seconds} s (training.max_run_seconds)"
+        ))
     }
 
     /// False when the run is not to go on.

@@ -16,16 +16,17 @@ use crate::domain::id::RunId;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::baseline::RfmFeatures;
-use crate::domain::train::{CheckedSpec, SegmentRange, Segments, TrainSpec};
+use crate::domain::train::{CheckedSpec, Effort, SegmentRange, Segments, TrainSpec};
 use crate::service::alerts::Alerts;
 use crate::service::clock::Clock;
 use crate::service::live::Live;
 use crate::service::registry::Registry;
 use crate::service::{ServiceError, random};
 use crate::store::lease::Lease;
-use crate::store::runs::NewRun;
+use crate::store::runs::{KEY_TRIGGER, NewRun};
 use crate::store::{Db, Tx, runs};
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::Limit;
 
 pub use follow::stage_seconds_left;
 
@@ -49,6 +50,9 @@ pub struct Purpose {
     /// In the words of whoever asks; kept and listed.
     pub reason: Option<String>,
 }
+
+/// When to ask again for a run: few are over sooner.
+const QUEUE_RETRY_AFTER_SECONDS: u64 = 60;
 
 /// What is trained with unless somebody says otherwise.
 pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
@@ -93,6 +97,7 @@ pub fn checked(
     }
     let spec = spec.check()?;
     spec.spec().check_features(features.features())?;
+    Effort::of(spec.spec()).check(s.max_fits)?;
     Ok(spec)
 }
 
@@ -145,9 +150,28 @@ impl Training {
             format!("run_{}", random::token::<8>()?).try_into().map_err(ServiceError::internal)?;
         let spec = serde_json::to_value(spec.spec()).map_err(ServiceError::internal)?;
         let what_if = purpose.what_if;
+        if trigger.starts_with(KEY_TRIGGER) {
+            self.check_queue(tx, trigger).await?;
+        }
         let new = NewRun { run_id: &run, trigger, due_at, what_if, reason, spec: &spec };
         let queued = runs::enqueue(tx, &new, self.clock.now()).await?;
         Ok(queued.then_some(run))
+    }
+
+    /// Refuses a run that a key requests while too many of such runs are not over.
+    async fn check_queue(&self, tx: &mut Tx, trigger: &str) -> Result<(), ServiceError> {
+        let requested = runs::count_requested(tx, trigger).await?;
+        let (most, own) = (self.settings.max_queued_runs, self.settings.max_queued_runs_per_key);
+        let detail = if requested.own >= i64::from(own) {
+            format!("{own} runs of this key are not over (training.max_queued_runs_per_key)")
+        } else if requested.all >= i64::from(most) {
+            format!("{most} requested runs are not over (training.max_queued_runs)")
+        } else {
+            return Ok(());
+        };
+        self.metrics.limits.refusals.add(Limit::QueuedRuns, 1);
+        let retry_after_seconds = QUEUE_RETRY_AFTER_SECONDS;
+        Err(ServiceError::OverLimit { detail: detail.into(), retry_after_seconds })
     }
 
     /// Calls a run off: a queued one never starts, a running one stops soon, on

@@ -82,7 +82,7 @@ impl Training {
     async fn carry_out(&self, run: &RunRow) -> Result<Option<ModelId>, ServiceError> {
         let features = Arc::clone(&self.live.snapshot().features);
         let as_of = self.clock.now();
-        let follow = Arc::new(Follow::default());
+        let follow = Arc::new(Follow::new(self.settings.max_run));
         let work = Box::pin(self.train(run, &features, as_of, &follow));
         let by = (&self.db, &self.clock);
         let (trained, data) = follow.during(by, &run.run_id, work).await?;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Process {
     child: Child,
     pub(crate) url: String,
+    /// Metrics and health.
     pub(crate) admin: String,
 }
 
@@ -80,6 +81,13 @@ impl Process {
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The most memory that it has taken so far.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// `kill -9`.

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
+use crate::domain::wire::bounded::{self, ArrayError};
 use crate::domain::wire::inference::Output;
 use crate::domain::wire::inference::data::Column;
 use crate::domain::wire::inference::datatype::Datatype;
@@ -136,6 +137,28 @@ fn part<'b, T: Deserialize<'b>>(
     read.map_err(|_| faults.push(Fault::new(path.to_string(), format!("must be {right}")))).ok()
 }
 
+/// Reads an array, where it is given, of at most so many elements. Each element makes
+/// several faults, so no element beyond them is read.
+fn list<'b, T: Deserialize<'b>>(
+    json: Option<&'b RawValue>,
+    path: &str,
+    right: &str,
+    most: usize,
+    faults: &mut Faults,
+) -> Option<Vec<T>> {
+    match bounded::elements(json?.get().as_bytes(), most) {
+        Ok(elements) => Some(elements),
+        Err(ArrayError::TooMany(most)) => {
+            faults.push(Fault::new(path, format!("has more than {most} elements: each name once")));
+            None
+        }
+        Err(ArrayError::Json(_)) => {
+            faults.push(Fault::new(path, format!("must be {right}")));
+            None
+        }
+    }
+}
+
 /// Reads one part that must be given.
 fn required<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
@@ -185,7 +208,7 @@ impl<'b> Json<'b> {
         let binary = part(given, path, "true or false", faults).unwrap_or(false);
         let right = "an array of objects with `name`";
         let named: Vec<JsonOutput<'b>> =
-            part(self.outputs, "outputs", right, faults).unwrap_or_default();
+            list(self.outputs, "outputs", right, 2 * Output::ALL.len(), faults).unwrap_or_default();
         if named.is_empty() {
             return Output::ALL.map(|output| Requested { output, binary }).to_vec();
         }
@@ -208,8 +231,13 @@ impl<'b> Json<'b> {
         faults: &mut Faults,
     ) -> Vec<Tensor<'b>> {
         let right = "an array of tensors: objects with `name`, `datatype`, `shape` and `data`";
+        if self.inputs.is_none() {
+            faults.push(Fault::new("inputs", format!("is required: {right}")));
+        }
+        // So that a name that is given twice is named.
+        let most = 2 * features.features().len();
         let inputs: Vec<JsonInput<'b>> =
-            required(self.inputs, "inputs", right, faults).unwrap_or_default();
+            list(self.inputs, "inputs", right, most, faults).unwrap_or_default();
         let mut tensors: Vec<Tensor<'b>> = Vec::with_capacity(inputs.len());
         for (at, json) in inputs.iter().enumerate() {
             let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
@@ -341,18 +369,26 @@ impl<'b> JsonInput<'b> {
     fn shape(&self, path: &str, faults: &mut Faults) -> Option<(usize, bool)> {
         let path = format_args!("{path}.shape");
         let right = "[rows] or [rows, 1]";
-        let shape: Vec<usize> = required(self.shape, path, right, faults)?;
+        let Some(json) = self.shape else {
+            faults.push(Fault::new(path.to_string(), format!("is required: {right}")));
+            return None;
+        };
+        let path = path.to_string();
+        let shape: Vec<usize> = list(Some(json), &path, right, MAX_DIMENSIONS, faults)?;
         match shape[..] {
             [rows] => Some((rows, false)),
             [rows, 1] => Some((rows, true)),
             _ => {
                 let problem = format!("must be {right}; it is {shape:?}");
-                faults.push(Fault::new(path.to_string(), problem));
+                faults.push(Fault::new(path, problem));
                 None
             }
         }
     }
 }
+
+/// Dimensions of a tensor that are read, of which at most two are right.
+const MAX_DIMENSIONS: usize = 8;
 
 /// The one number of rows that all inputs have. Checked before anything is
 /// made that large.

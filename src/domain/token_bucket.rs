@@ -1,0 +1,48 @@
+//! Token bucket (RFC 2697's meter with one rate): a quota of units per second that
+//! permits bursts.
+//!
+//! Pure: the instant is an argument, in milliseconds of a clock that does not go back.
+
+/// The tokens of one user. They may be negative: a request larger than the burst is
+/// admitted when the bucket is full, and pays afterwards.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenBucket {
+    tokens: f64,
+    at_millis: u64,
+}
+
+/// Tokens that rounding may lose: who has waited as long as asked to is admitted.
+const ROUNDING: f64 = 1e-6;
+
+/// How fast a bucket fills, and how much it holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BucketRate {
+    pub per_second: f64,
+    pub burst: f64,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub fn full(rate: BucketRate, now_millis: u64) -> Self {
+        Self { tokens: rate.burst, at_millis: now_millis }
+    }
+
+    /// Takes `units`, or returns the milliseconds until they can be taken.
+    pub fn take(&mut self, rate: BucketRate, units: f64, now_millis: u64) -> Result<(), u64> {
+        let elapsed = now_millis.saturating_sub(self.at_millis) as f64 / 1000.0;
+        self.tokens = (self.tokens + elapsed * rate.per_second).min(rate.burst);
+        self.at_millis = self.at_millis.max(now_millis);
+        let missing = units.min(rate.burst) - self.tokens;
+        if missing <= ROUNDING {
+            self.tokens -= units;
+            return Ok(());
+        }
+        Err((missing / rate.per_second * 1000.0).ceil() as u64)
+    }
+
+    /// Whether the bucket has filled up again: then it need not be stored.
+    pub fn is_full(&self, rate: BucketRate, now_millis: u64) -> bool {
+        let elapsed = now_millis.saturating_sub(self.at_millis) as f64 / 1000.0;
+        self.tokens + elapsed * rate.per_second >= rate.burst
+    }
+}
