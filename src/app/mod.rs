@@ -2,6 +2,8 @@
 
 mod alerting;
 mod backfill;
+mod check;
+mod database;
 mod parts;
 mod serve;
 mod tasks;
@@ -29,59 +31,16 @@ use crate::service::error::Chain;
 use crate::service::export::Exports;
 use crate::service::observe::Observer;
 use crate::store::Db;
-use crate::store::connect::Connection;
-use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ListenerName;
 pub use backfill::Backfilling;
+pub use check::check_database;
+pub use database::{Database, DatabaseServer, connection};
 use serve::Server;
 use tasks::{Tasks, Workers};
 
 /// The built-in feature set, and the manual of its format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
-
-/// The database, and the private server when it is ours.
-#[derive(Debug)]
-pub struct Database {
-    pub db: Db,
-    private: Option<PrivatePostgres>,
-    pub url: String,
-}
-
-impl Database {
-    /// Connects to the configured database, or starts a private one; migrates.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let settings = &config.database;
-        let private = match &settings.url {
-            Some(_) => None,
-            None => Some(
-                PrivatePostgres::start(&settings.state_directory, &Settings::from(settings))
-                    .await?,
-            ),
-        };
-        let url = match (&settings.url, &private) {
-            (Some(url), _) => url.expose().clone(),
-            (None, Some(private)) => private.url(),
-            (None, None) => anyhow::bail!("no database"),
-        };
-        let connection = Connection {
-            url: url.clone(),
-            max_connections: settings.max_connections,
-            acquire_timeout: settings.acquire_timeout,
-        };
-        let db = Db::connect(&connection).await.context("cannot open the database")?;
-        Ok(Self { db, private, url })
-    }
-
-    /// Closes the connections, then stops the private server.
-    pub async fn close(self) -> anyhow::Result<()> {
-        self.db.close().await;
-        if let Some(private) = self.private {
-            private.stop().await?;
-        }
-        Ok(())
-    }
-}
 
 /// The whole program, listening, not yet running.
 #[derive(Debug)]

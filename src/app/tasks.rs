@@ -58,6 +58,8 @@ pub(super) struct Background(JoinSet<&'static str>);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Months are made two ahead, so that a failure may last.
 const TURN_MONTHS_EVERY: Duration = Duration::from_hours(12);
+/// After a failure, such as a lock that was not free at once.
+const TURN_MONTHS_AGAIN: Duration = Duration::from_mins(1);
 /// So often there may be a minute's worth of rejected events too many.
 const CLEAN_UP_EVERY: Duration = Duration::from_mins(1);
 /// A schedule is looked at this often, so that a changed clock is noticed.
@@ -306,7 +308,11 @@ async fn turn_months(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
         match history::turn_months(&db, check.clock().now(), keep_days).await {
             Ok(0) => {}
             Ok(months) => tracing::info!(months, "history dropped"),
-            Err(error) => log("history months", Err(error)),
+            Err(error) => {
+                log("history months", Err(error));
+                tokio::time::sleep(TURN_MONTHS_AGAIN).await;
+                continue;
+            }
         }
         tokio::time::sleep(TURN_MONTHS_EVERY).await;
     }
@@ -388,7 +394,7 @@ async fn react(reactor: Arc<Reactor>, check: Arc<ClockCheck>, every: Duration) {
 async fn sample(sampler: Sampler) {
     loop {
         tokio::time::sleep(sampler.every).await;
-        log("skew", sampler.run().await);
+        log("skew", sampler.run().await.map(|_| ()));
     }
 }
 

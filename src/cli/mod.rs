@@ -2,11 +2,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 
 mod backfill;
+mod check;
 mod demo;
 mod export;
 mod keys;
 mod load;
-mod mapping;
+pub mod mapping;
 mod postgres;
 mod repair;
 mod serve;
@@ -63,7 +64,7 @@ enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Check files without running anything.
+    /// Check settings and files, or the database, without running the service.
     #[command(subcommand)]
     Check(Check),
     /// Bring the database's schema up to date.
@@ -76,6 +77,10 @@ enum Command {
 enum Check {
     /// Settings and feature set: everything that is wrong, at once.
     Config,
+    /// The database, after a restore or an upgrade: schema, change feed, sequences,
+    /// partitions, states against their events, clock, connections. Changes nothing;
+    /// fails, and says what to do, if something is wrong.
+    Database,
 }
 
 pub fn run() -> ExitCode {
@@ -106,6 +111,7 @@ pub fn run() -> ExitCode {
             Command::Export(export) => export.run().await,
             Command::Keys(keys) => keys.run(config).await,
             Command::Check(Check::Config) => check(&config),
+            Command::Check(Check::Database) => check::database(&config).await,
             Command::Migrate => migrate(config).await,
             Command::Postgres(with) => with.run(config).await,
         }

@@ -39,11 +39,11 @@ use crate::domain::policy::Policy;
 
 pub use alerts::{Alerts, CheckSources};
 pub use clock::Clock;
-pub use database::Database;
+pub use database::{Database, TimeLimits};
 pub use drift::Drift;
 pub use failed::FailedEvents;
 pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};
-pub use intake::Intake;
+pub use intake::{EventNames, Intake};
 use layers::Layers;
 pub use life::Life;
 pub use log::{Log, LogFormat};

@@ -33,6 +33,7 @@ pub mod sources;
 pub mod reassign;
 pub mod recheck;
 pub mod skew;
+pub mod database_check;
 pub mod backfill;
 pub mod repair;
 pub mod training;

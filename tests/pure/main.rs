@@ -11,6 +11,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod advisories;
 mod alarm;
 mod alert_route;
 mod alert_target;
@@ -53,6 +54,7 @@ mod outbound_guard;
 mod probation;
 mod quality;
 mod recheck;
+mod redact;
 mod segment;
 mod select;
 mod stability;

@@ -100,6 +100,7 @@ impl Backfill {
         let features = &Arc::clone(&self.live.snapshot().features);
         // Commits alone: the list of what is to do.
         let mut tx = self.db.begin().await?;
+        tx.allow_long(&self.db).await?;
         let ranges = backfill::lay_out(&mut tx, features, self.clock.now()).await?;
         tx.commit().await?;
         begun(ranges);

@@ -5,6 +5,7 @@ pub(crate) mod draw;
 pub(crate) mod flaky;
 pub(crate) mod hook;
 pub(crate) mod house;
+pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod receiver;
 
