@@ -372,8 +372,12 @@ async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockChec
     loop {
         check.right().await;
         log("drift check", watcher.run().await);
+        check.right().await;
         log("alerts", alerts.sweep().await);
+        check.right().await;
         log("keep alive", alerts.keep_alive(&sender).await);
+        // Each step takes its own time, in which a clock may go wrong; this one drops data.
+        check.right().await;
         log("old alerts", alerts.clean_up().await);
         tokio::time::sleep(alerts.settings.poll).await;
     }

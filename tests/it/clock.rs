@@ -60,6 +60,10 @@ async fn while_the_clock_is_wrong_no_event_is_taken_and_rows_are_scored() {
     assert_eq!(send("first").await.0, 200);
     let row = json!({ "features": { "recency_days": 3 } }).to_string();
     let real = Clock::System.now();
+    eventually("the first round of work is over", async || {
+        ran_at(&app, Job::CleanUp).await.is_some()
+    })
+    .await;
     for direction in [AHEAD_DAYS, -AHEAD_DAYS] {
         let move_by = direction * MILLIS_PER_DAY;
         hand.0.fetch_add(move_by, Ordering::Relaxed);
