@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
 
+/// A key alone may use half of them.
+const TWO_OF_A_KEY: (&str, &str) = ("export.max_concurrent", "4");
+
 async fn export(app: &TestApp, query: &str) -> reqwest::Response {
     let url = format!("{}/v1/assignments{query}", app.url);
     let answer = reqwest::Client::new().get(url).bearer_auth(&app.key).send().await.unwrap();
@@ -196,7 +199,7 @@ async fn fill(app: &TestApp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_holds_the_reading_back_and_gets_one_instant() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with(&[TWO_OF_A_KEY]).await;
     fill(&app).await;
     let mut body = export(&app, "?format=ndjson").await.bytes_stream();
     let mut text = body.next().await.unwrap().unwrap().to_vec();
@@ -234,8 +237,8 @@ async fn a_slow_reader_holds_the_reading_back_and_gets_one_instant() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_who_stops_is_cut_off_and_takes_no_part_for_the_whole() {
-    let app =
-        TestApp::start_with(&[("export.stall_seconds", "1"), ("http.drain_seconds", "1")]).await;
+    let settings = [TWO_OF_A_KEY, ("export.stall_seconds", "1"), ("http.drain_seconds", "1")];
+    let app = TestApp::start_with(&settings).await;
     fill(&app).await;
     let mut stuck = Vec::new();
     for _ in 0..2 {
