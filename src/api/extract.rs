@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{ApiError, ApiState, body};
+use crate::api::{ApiError, ApiState, body, storable};
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
@@ -120,6 +120,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        storable::check_path(parts, state).await.map_err(ServiceError::Invalid)?;
         let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
         read.map(|axum::extract::Path(value)| Self(value)).map_err(|_| {
             let detail = "the path is not valid: each part must be percent-encoded UTF-8";
@@ -141,6 +142,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Asked<T> {
             let detail = "the query is not valid: it must be percent-encoded UTF-8";
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "malformed-query", detail));
         }
+        storable::check_query(query).map_err(ServiceError::Invalid)?;
         Query::<T>::try_from_uri(&parts.uri)
             .map(|Query(asked)| Self(asked))
             .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())).into())
@@ -198,5 +200,6 @@ impl FromRequest<ApiState> for Body {
 
 /// Reads JSON into `T`, told apart into malformed (400) and wrong (422).
 pub(super) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    storable::check_json(body).map_err(ServiceError::Invalid)?;
     serde_json::from_slice(body).map_err(|error| ApiError::json(&error))
 }

@@ -37,6 +37,7 @@ mod silences;
 pub mod slow;
 mod sources;
 pub mod state;
+mod storable;
 mod training;
 
 use axum::Router;

@@ -212,7 +212,8 @@ async fn carry_out(
         return Err(ServiceError::Invalid(Faults::one("share", problem)).into());
     }
     let ask = Ask { share: wish.share, force: wish.force, ..Ask::to(step) };
-    let row = state.registry.carry_out(&model_id(id)?, ask, change(caller, wish.reason)).await?;
+    let change = change(caller, wish.reason.as_deref())?;
+    let row = state.registry.carry_out(&model_id(id)?, ask, change).await?;
     Ok(Json(LineupBody::new(row)))
 }
 
@@ -222,7 +223,7 @@ pub(super) async fn post_rollback(
     Body(body): Body,
 ) -> Result<Json<LineupBody>, ApiError> {
     let why: Why = if body.is_empty() { Why::default() } else { json(&body)? };
-    let row = state.registry.roll_back(change(&caller, why.reason)).await?;
+    let row = state.registry.roll_back(change(&caller, why.reason.as_deref())?).await?;
     Ok(Json(LineupBody::new(row)))
 }
 
@@ -232,13 +233,12 @@ pub(super) async fn post_fall_back(
     Body(body): Body,
 ) -> Result<Json<LineupBody>, ApiError> {
     let why: Why = if body.is_empty() { Why::default() } else { json(&body)? };
-    let row = state.registry.fall_back(change(&caller, why.reason)).await?;
+    let row = state.registry.fall_back(change(&caller, why.reason.as_deref())?).await?;
     Ok(Json(LineupBody::new(row)))
 }
 
-fn change(caller: &Caller<Train>, reason: Option<String>) -> Change {
-    let by = format!("key {}", caller.principal.key_id);
-    Change { by, reason: reason.unwrap_or_else(|| "requested".into()) }
+fn change(caller: &Caller<Train>, reason: Option<&str>) -> Result<Change, ServiceError> {
+    Change::requested(format!("key {}", caller.principal.key_id), reason)
 }
 
 pub(super) fn model_id(text: &str) -> Result<ModelId, ApiError> {

@@ -137,6 +137,10 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Tak
     state.intake.judge_links(source, &mut events, &kept).await?;
     let outcomes = state.intake.accept(events, source, received_at, WhenFull::Refuse).await?;
     state.sources.count(source, received_at, &outcomes);
+    // Libraries send a whole request again, or nothing of it; what was counted counts once.
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Locked { .. })) {
+        return Err(ApiError::locked());
+    }
     Ok(Json(taken(outcomes)))
 }
 
@@ -189,8 +193,9 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
         match outcome {
             Outcome::Accepted { .. } => taken.accepted += 1,
             Outcome::Duplicate { .. } => taken.duplicate += 1,
-            // Of strict requests, which this door does not know.
-            Outcome::NotCounted { .. } => {}
+            // Of strict requests, which this door does not know; and of requests that
+            // were answered 503 as a whole.
+            Outcome::NotCounted { .. } | Outcome::Locked { .. } => {}
             Outcome::Rejected { faults } => {
                 taken.rejected += 1;
                 taken.rejections.push(Rejection { index, errors: fault_bodies(&faults) });

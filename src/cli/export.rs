@@ -19,6 +19,10 @@ pub(super) struct Export {
     /// Left out: by the end of the file's name.
     #[arg(long)]
     format: Option<Format>,
+    /// Of CSV: whether texts that a spreadsheet would run as formulas get a `'` in
+    /// front. `none` for programs. [default: formulas]
+    #[arg(long)]
+    escape: Option<Escape>,
     /// Only customers in this segment.
     #[arg(long)]
     segment: Option<String>,
@@ -31,6 +35,12 @@ enum Format {
     Csv,
     Ndjson,
     Parquet,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Escape {
+    Formulas,
+    None,
 }
 
 impl Export {
@@ -49,6 +59,13 @@ impl Export {
         let mut address = reqwest::Url::parse(&self.url).context("--url")?;
         address.set_path("/v1/assignments");
         address.query_pairs_mut().append_pair("format", format);
+        if let Some(escape) = self.escape {
+            let escape = match escape {
+                Escape::Formulas => "formulas",
+                Escape::None => "none",
+            };
+            address.query_pairs_mut().append_pair("escape", escape);
+        }
         if let Some(segment) = &self.segment {
             address.query_pairs_mut().append_pair("segment", segment);
         }

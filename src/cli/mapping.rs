@@ -49,7 +49,7 @@ enum Kind {
 
 /// A mapping bound to the columns of one table.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub struct Mapping {
     kind: String,
     name: String,
     message_id: Template,
@@ -74,8 +74,12 @@ impl Mapping {
     pub(super) fn read(path: &Path, headers: &StringRecord) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let file: File = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-        Self::bind(file, headers).with_context(|| format!("in {}", path.display()))
+        Self::parse(&text, headers).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// Reads the TOML of a mapping and binds it to a table's columns.
+    pub fn parse(text: &str, headers: &StringRecord) -> anyhow::Result<Self> {
+        Self::bind(toml::from_str(text)?, headers)
     }
 
     fn bind(file: File, headers: &StringRecord) -> anyhow::Result<Self> {
@@ -103,7 +107,7 @@ impl Mapping {
 
     /// The event of one row as JSON. Nothing is left out that the service could
     /// judge: a row without a customer is sent, and refused with its reason.
-    pub(super) fn event(&self, row: &StringRecord, line: u64, shift_millis: i64) -> Value {
+    pub fn event(&self, row: &StringRecord, line: u64, shift_millis: i64) -> Value {
         let stamp = self.timestamp.fill(row, line);
         let stamp = if stamp.len() == "2017-01-01".len() { stamp + "T00:00:00Z" } else { stamp };
         let stamp = match Timestamp::parse(&stamp) {
@@ -136,7 +140,7 @@ impl Mapping {
     }
 
     /// When this row happened, where that can be read.
-    pub(super) fn happened(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
+    pub fn happened(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
         Timestamp::parse(&self.timestamp.fill(row, line))
     }
 }

@@ -13,6 +13,8 @@ pub struct Intake {
     pub max_batch_events: usize,
     /// Events waiting for their commit.
     pub max_waiting_events: usize,
+    /// How long an event waits for a customer that another session has locked.
+    pub locked_wait: Duration,
     /// Of customers that need not be read again.
     pub cache_bytes: usize,
     /// How far ahead of the clock an event may be dated.
@@ -53,6 +55,7 @@ impl Intake {
         Self {
             shards: reader.integer("intake.shards", 1..=64),
             max_waiting_events: reader.integer("intake.max_waiting_events", 1..=10_000_000),
+            locked_wait: reader.seconds("intake.locked_wait_seconds", 1..=300),
             cache_bytes: reader.integer("intake.cache_bytes", 0..=68_719_476_736),
             max_batch_events: reader.integer("intake.max_batch_events", 1..=100_000),
             max_future: reader.seconds("intake.max_future_seconds", 0..=31_536_000),

@@ -13,6 +13,7 @@
 )]
 
 pub mod fault;
+pub mod text;
 pub mod secret;
 pub mod nearest;
 pub mod time;

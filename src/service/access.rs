@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
+use crate::domain::text;
 use crate::service::clock::Clock;
 use crate::service::{ServiceError, random};
 use crate::store::keys::KeyRow;
@@ -75,6 +76,7 @@ pub async fn create(
     if scopes.is_empty() {
         return Err(ServiceError::Invalid(Faults::one("scopes", "must name at least one scope")));
     }
+    let name = text::name("name", name)?;
     let key_id = random::token::<6>()?;
     let key = format!("sgm_{key_id}_{}", random::token::<32>()?);
     let mut tx = db.begin().await?;
@@ -82,7 +84,7 @@ pub async fn create(
         &mut tx,
         &KeyRow {
             key_id,
-            name: name.to_owned(),
+            name,
             secret_hash: Sha256::digest(key.as_bytes()).to_vec(),
             scopes: scopes.iter().map(ToString::to_string).collect(),
             created_at: clock.now(),

@@ -10,14 +10,13 @@ use crate::domain::alert::Topic;
 use crate::domain::drift::{Limits, Severity};
 use crate::domain::fault::Faults;
 use crate::domain::policy::{Action, Policy};
+use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::store::alerts;
 use crate::store::connect::News;
 use crate::store::policy::{self, PolicyRow};
 use crate::store::{Db, ReadDb};
-
-const MAX_REASON_CHARS: usize = 2000;
 
 /// The rules of this process.
 #[derive(Debug)]
@@ -73,12 +72,7 @@ impl Policies {
         changes: &Value,
         (by, reason): (&str, &str),
     ) -> Result<Arc<Current>, ServiceError> {
-        let reason = reason.trim();
-        let length = reason.chars().count();
-        if !(1..=MAX_REASON_CHARS).contains(&length) || reason.contains('\0') {
-            let problem = format!("must say why, in at most {MAX_REASON_CHARS} characters");
-            return Err(ServiceError::Invalid(Faults::one("reason", problem)));
-        }
+        let reason = &text::required_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
         // Commits together: the next version, made of the one before it, and the news.
         let mut tx = self.db.begin().await?;
         let mut document = match policy::lock(&mut tx).await? {
@@ -107,7 +101,9 @@ impl Policies {
         }
         let firing = alerts::firing(db).await?.into_iter();
         let mut keeping = firing.filter(|alert| {
-            alert.standing.topic == Topic::Drift && freezes(alert.standing.severity)
+            alert.standing.topic == Topic::Drift
+                && freezes(alert.standing.severity)
+                && !alert.rests_on_one_key()
         });
         Ok(keeping.next().map(|alert| (alert.alert_id, alert.title)))
     }

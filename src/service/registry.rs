@@ -12,6 +12,7 @@ use crate::domain::fault::Faults;
 use crate::domain::id::ModelId;
 use crate::domain::lifecycle::{Gate, Move, Refusal, Stage, Thresholds};
 use crate::domain::model::Model;
+use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::service::clock::Clock;
 use crate::service::live::{Lineup, Live};
 use crate::service::policy::Policies;
@@ -29,6 +30,15 @@ const ATTEMPTS: usize = 5;
 pub struct Change {
     pub by: String,
     pub reason: String,
+}
+
+impl Change {
+    /// A change that a person asks for, whose reason is bounded free text.
+    pub fn requested(by: String, reason: Option<&str>) -> Result<Self, ServiceError> {
+        let reason = text::free_text("reason", reason.unwrap_or_default(), MAX_FREE_TEXT_CHARS)?;
+        let reason = if reason.is_empty() { "requested".into() } else { reason };
+        Ok(Self { by, reason })
+    }
 }
 
 /// A step asked of a model.

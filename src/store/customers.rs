@@ -7,7 +7,7 @@ use crate::domain::access::Sender;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::assignments::{Assignment, Held};
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// A stored state, still as bytes: only the feature set can read it.
 #[derive(Debug, Clone)]
@@ -44,6 +44,55 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
             Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
         })
         .collect()
+}
+
+/// Those of these ids whose row, or the row under which their customer is kept, another
+/// session has locked. Waits for no row.
+pub async fn locked_elsewhere(
+    db: &DedicatedDb,
+    ids: &[&CustomerKey],
+) -> Result<Vec<CustomerKey>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let locked = sqlx::query_scalar!(
+        r#"with asked as materialized (
+               select customer_id, coalesce(merged_into, customer_id) as kept
+               from customer where customer_id = any($1)
+           ), free as materialized (
+               select customer_id from customer
+               where customer_id = any(array(select customer_id from asked
+                                             union select kept from asked))
+               for update skip locked
+           )
+           select customer_id as "customer_id!" from asked
+           where not exists (select from free where free.customer_id = asked.customer_id)
+              or not exists (select from free where free.customer_id = asked.kept)"#,
+        &ids as &[&str],
+    );
+    let locked = db
+        .carry_out(async |connection| locked.fetch_all(connection).await.map_err(StoreError::from));
+    locked.await?.into_iter().map(customer_key).collect()
+}
+
+/// Locks the rows of those customers that exist, are kept under these ids, and are not
+/// locked by another session; by customer, in byte order. Waits for no row, so the order
+/// of locking is free.
+pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
+    let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, moved_at
+           from customer where customer_id = any($1) and merged_into is null
+           for update skip locked"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let mut locked = Vec::with_capacity(rows.len());
+    for row in rows {
+        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, held });
+    }
+    locked.sort_unstable_by(|a, b| a.stored.customer.cmp(&b.stored.customer));
+    Ok(locked)
 }
 
 /// Locks customers that are to be looked at again by `now`, the longest overdue
@@ -270,7 +319,7 @@ pub async fn count(db: &ReadDb) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from customer where merged_into is null"#
     )
-    .fetch_one(&db.pool)
+    .fetch_one(&db.long)
     .await?)
 }
 
@@ -280,7 +329,7 @@ pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>
         r#"select customer_id, state from customer where merged_into is null
            order by customer_id collate "C""#
     )
-    .fetch(&db.pool)
+    .fetch(&db.long)
     .map_err(StoreError::from)
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
@@ -307,7 +356,7 @@ pub async fn of_class(
         last,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(&db.long)
     .await?;
     rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
 }
@@ -320,7 +369,7 @@ pub fn stream_standing(
         r#"select customer_id, state, generation, fallback, segment, moved_at
            from customer where merged_into is null order by customer_id collate "C""#
     )
-    .fetch(&db.pool)
+    .fetch(&db.long)
     .map_err(StoreError::from)
     .and_then(|row| async move {
         let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);

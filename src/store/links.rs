@@ -7,7 +7,7 @@
 //! nobody waits in a circle; and only for what nobody has said before, so the
 //! events of customers already known never see it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -40,12 +40,18 @@ pub struct Line {
     pub is_one: bool,
 }
 
-/// Waits for its turn to change links and groups, until this transaction ends.
+/// Longest wait for a customer's row of a transaction that holds the lock below.
+const ROW_LOCK_MILLISECONDS: &str = "100";
+
+/// Waits for its turn to change links and groups, until this transaction ends. From then
+/// on this transaction waits only briefly for other locks: all who link wait for it.
 pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     sqlx::query!(
-        r#"select pg_advisory_xact_lock(hashtextextended('segmentd identity', 0)) as "locked!: ()""#
+        r#"select pg_advisory_xact_lock(hashtextextended('segmentd identity', 0)) as "locked!: ()",
+                  set_config('lock_timeout', $1, true) as "lock_timeout!""#,
+        ROW_LOCK_MILLISECONDS,
     )
-    .execute(&mut *tx.inner)
+    .fetch_one(&mut *tx.inner)
     .await?;
     Ok(())
 }
@@ -138,33 +144,74 @@ pub async fn full(
     rows.into_iter().map(|row| Ok((customer_key(row.id)?, from_sql(row.last)))).collect()
 }
 
-/// Every first link that hangs together with these ids.
-pub async fn connected(tx: &mut Tx, ids: Vec<CustomerKey>) -> Result<Vec<Told>, StoreError> {
-    let mut seen: HashSet<CustomerKey> = HashSet::new();
-    let mut first = HashMap::new();
-    let mut next = ids;
-    loop {
-        next.retain(|id| seen.insert(id.clone()));
-        if next.is_empty() {
-            return Ok(first.into_values().collect());
-        }
-        let asked: Vec<&str> = next.iter().map(CustomerKey::as_str).collect();
-        let rows = sqlx::query!(
-            r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
-                      is_public
-               from customer_link where is_first and (from_id = any($1) or to_id = any($1))"#,
-            &asked as &[&str],
-        )
-        .fetch_all(&mut *tx.inner)
-        .await?;
-        next = Vec::new();
-        for row in rows {
-            let link = link(row.from_id, row.to_id)?;
-            let told = told(link, row.is_public, row.happened_at, row.message_id)?;
-            next.extend([told.link.from.clone(), told.link.to.clone()]);
-            first.insert(told.link.from.clone(), told);
-        }
+/// The connected component of these ids: every first link that hangs together with
+/// them, in one statement. `None`, after a bounded search, if it has more than `max_ids`
+/// ids.
+pub async fn connected(
+    tx: &mut Tx,
+    ids: &[&CustomerKey],
+    max_ids: usize,
+) -> Result<Option<Vec<Told>>, StoreError> {
+    let asked: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    // Postgres computes no more of a recursive query than is fetched of it. Each search
+    // that stands in `lateral` is one through an index, whatever the planner believes
+    // about the number of ids.
+    let rows = sqlx::query!(
+        r#"with recursive reached (id) as (
+               select unnest($1::text[])
+               union
+               select next.id from reached cross join lateral (
+                   select to_id as id from customer_link where is_first and from_id = reached.id
+                   union all
+                   select from_id from customer_link where is_first and to_id = reached.id
+               ) as next
+           ), bounded as (select id from reached limit $2)
+           select link.from_id as "from_id?", link.to_id as "to_id?",
+                  link.happened_at as "happened_at?", link.message_id as "message_id?",
+                  link.is_public as "is_public?"
+           from bounded left join lateral (
+               select from_id, to_id, happened_at, message_id, is_public from customer_link
+               where is_first and from_id = bounded.id limit 1) as link on true"#,
+        &asked as &[&str],
+        i64::try_from(max_ids).unwrap_or(i64::MAX).saturating_add(1),
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    if rows.len() > max_ids {
+        return Ok(None);
     }
+    let links = rows.into_iter().filter_map(|row| {
+        let (from, to) = row.from_id.zip(row.to_id)?;
+        let (at, message_id) = row.happened_at.zip(row.message_id)?;
+        let is_public = row.is_public?;
+        Some(link(from, to).and_then(|link| told(link, is_public, at, message_id)))
+    });
+    Ok(Some(links.collect::<Result<_, _>>()?))
+}
+
+/// The first links between two ids of these customers, each given by the id under which
+/// it is kept.
+pub async fn within(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Told>, StoreError> {
+    let customers: Vec<&str> = customers.iter().map(|id| id.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"with ids as materialized (
+               select customer_id from customer
+               where customer_id = any($1) or merged_into = any($1))
+           select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
+                  is_public
+           from customer_link
+           where is_first and from_id = any(array(select customer_id from ids))
+                 and to_id in (select customer_id from ids)"#,
+        &customers as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let link = link(row.from_id, row.to_id)?;
+            told(link, row.is_public, row.happened_at, row.message_id)
+        })
+        .collect()
 }
 
 /// These are no longer the first of their ids.

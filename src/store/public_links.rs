@@ -81,21 +81,22 @@ pub async fn linked(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<CustomerKey
     rows.into_iter().map(customer_key).collect()
 }
 
-/// Ends the links of public keys from these ids, and returns them. Takes
-/// `store::links::lock`. No other link takes their place: one of a trusted sender comes
-/// before them anyway.
+/// Ends the links of public keys from these ids, and returns those that were the first of
+/// their id: only these may have been followed. Takes `store::links::lock`. No other link
+/// takes their place: one of a trusted sender comes before them anyway.
 pub async fn end(tx: &mut Tx, ids: &[CustomerKey]) -> Result<Vec<Link>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
         "delete from customer_link
          where is_public and happened_at is not null and from_id = any($1)
-         returning from_id, to_id",
+         returning from_id, to_id, is_first",
         &ids as &[&str],
     )
     .fetch_all(&mut *tx.inner)
     .await?;
     let ended = rows
         .into_iter()
+        .filter(|row| row.is_first)
         .map(|row| Ok(Link { from: customer_key(row.from_id)?, to: customer_key(row.to_id)? }));
     ended.collect()
 }

@@ -53,6 +53,8 @@ label! {
         Rejected = "rejected",
         /// Right, in a strict request with others that were not.
         NotCounted = "not_counted",
+        /// Not counted: another session had its customer locked for too long.
+        Locked = "locked",
     }
 }
 

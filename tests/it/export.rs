@@ -73,7 +73,8 @@ async fn every_format_holds_the_same_rows() {
     assert!(rows.iter().any(|row| get(row, "customer_id") == odd));
     assert!(rows.iter().all(|row| get(row, "distance").is_number()));
 
-    let answer = export(&app, "?format=csv").await;
+    let safe = export(&app, "?format=csv").await.text().await.unwrap();
+    let answer = export(&app, "?format=csv&escape=none").await;
     assert_eq!(answer.headers()["content-type"], "text/csv");
     let text = answer.bytes().await.unwrap();
     let mut reader = csv::Reader::from_reader(&*text);
@@ -91,6 +92,19 @@ async fn every_format_holds_the_same_rows() {
         }
     }
 
+    // By default no cell is a formula to a spreadsheet, and nothing else differs.
+    let mut reader = csv::Reader::from_reader(safe.as_bytes());
+    let cells = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
+    let safe_lines: Vec<_> = reader.records().map(|record| cells(&record.unwrap())).collect();
+    assert!(safe_lines.iter().flatten().all(|cell| !cell.starts_with(['=', '+', '-', '@'])));
+    assert!(safe_lines.iter().any(|line| line[0] == format!("'{odd}")));
+    let unescaped = |mut line: Vec<String>| {
+        line[0] = line[0].strip_prefix('\'').unwrap_or(&line[0]).to_owned();
+        line
+    };
+    let raw_lines: Vec<_> = lines.iter().map(cells).collect();
+    assert_eq!(safe_lines.into_iter().map(unescaped).collect::<Vec<_>>(), raw_lines);
+
     let file = export(&app, "?format=parquet").await.bytes().await.unwrap();
     let sorted = |mut rows: Vec<Vec<(String, Value)>>| {
         for row in &mut rows {
@@ -105,6 +119,14 @@ async fn every_format_holds_the_same_rows() {
     let path = directory.path().join("all.csv");
     let saved = tokio::process::Command::new(env!("CARGO_BIN_EXE_segmentd"))
         .args(["export", "--url", &app.url, "--key", &app.key, path.to_str().unwrap()])
+        .output()
+        .await
+        .unwrap();
+    assert!(saved.status.success(), "{saved:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), safe);
+    let saved = tokio::process::Command::new(env!("CARGO_BIN_EXE_segmentd"))
+        .args(["export", "--url", &app.url, "--key", &app.key, "--escape", "none"])
+        .arg(&path)
         .output()
         .await
         .unwrap();
@@ -126,8 +148,12 @@ async fn every_format_holds_the_same_rows() {
     assert_eq!(text, format!("{}\n", names.join(",")));
     let file = export(&app, "?format=parquet&segment=none").await.bytes().await.unwrap();
     assert_eq!(from_parquet(file), Vec::<Vec<_>>::new());
-    let (status, problem) = app.get("/v1/assignments?format=xlsx").await;
-    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("format")));
+    for (query, field) in
+        [("format=xlsx", "format"), ("format=csv&escape=all", "escape"), ("escape=none", "escape")]
+    {
+        let (status, problem) = app.get(&format!("/v1/assignments?{query}")).await;
+        assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!(field)));
+    }
     app.stop().await;
 }
 

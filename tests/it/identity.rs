@@ -250,8 +250,7 @@ fn read(features: &FeatureSet, messages: &[Value]) -> Vec<Message> {
     let body = json!({ "batch": messages }).to_string();
     let body = Body::parse(body.as_bytes(), Form::Batch).unwrap();
     let read = body.read(Clock::System.now(), limits, || None).into_iter().map(Result::unwrap);
-    read.map(|message| Message { event: features.admit(message.event.clone()).unwrap(), ..message })
-        .collect()
+    read.map(|read| Message { event: features.admit(read.event).unwrap(), ..read }).collect()
 }
 
 /// The replay of each customer's events, whatever ids they came under.

@@ -97,3 +97,18 @@ fn every_place_that_is_not_toml_is_reported() {
         .collect();
     assert_eq!(lines, [2, 4, 4]);
 }
+
+#[test]
+fn texts_are_storable_and_bounded() {
+    let good = format!("{HEAD}fold = \"count\"\n");
+    let title = good.replacen("title = \"X\"", r#"title = "X\u0000""#, 1);
+    assert_eq!(faults(&title), ["line 14: feature.x.title: must not contain the character NUL"]);
+    let unit = good.replacen("unit = \"u\"", &format!("unit = \"{}\"", "é".repeat(2001)), 1);
+    let problem = "must be at most 2000 characters long; it has 2001";
+    assert_eq!(faults(&unit), [format!("line 15: feature.x.unit: {problem}")]);
+    let owner = good.replacen("o@example.com", &"é".repeat(201), 1);
+    let problem = "must be at most 200 characters long; it has 201";
+    assert_eq!(faults(&owner), [format!("line 9: feature.days.owner: {problem}")]);
+    let longest = good.replacen("o@example.com", &"é".repeat(200), 1);
+    assert!(FeatureSet::parse(&longest).is_ok());
+}

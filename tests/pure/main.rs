@@ -11,6 +11,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod advisories;
 mod alarm;
 mod alert_route;
 mod alert_target;
@@ -18,6 +19,7 @@ mod algorithm_laws;
 mod algorithms;
 mod artifact;
 mod assign;
+mod clock;
 mod competition;
 mod detectors;
 mod drift;
@@ -36,6 +38,7 @@ mod gather;
 mod identity;
 mod identity_oracle;
 mod inference;
+mod influence;
 mod kernel;
 mod kmeans;
 mod lifecycle;

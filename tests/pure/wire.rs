@@ -5,6 +5,7 @@ use segmentd::domain::fault::{Fault, Faults};
 use segmentd::domain::feature::FeatureSet;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::Door;
+use segmentd::domain::wire::lines::{Line, LineLimits, LineSplitter};
 use segmentd::domain::wire::{Limits, native};
 use segmentd::service::failed::{HEAD_BYTES, Refused};
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ fn nul_is_refused_where_it_would_be_stored() {
     let named = |name: &str| json!({ "type": "track", "name": name, "message_id": "m", "customer_id": "c" });
     assert_eq!(&*parse(&named("a\u{1}b")).unwrap().name, "a\u{1}b");
     let faults = parse(&named("a\0b")).unwrap_err();
-    assert_eq!(faults, Faults::one("name", "must not hold the character NUL"));
+    assert_eq!(faults, Faults::one("name", "must not contain the character NUL"));
     for field in ["message_id", "customer_id"] {
         let mut event = named("a");
         event[field] = json!("a\0b");
@@ -82,4 +83,35 @@ fn a_door_reads_back() {
         assert_eq!(Door::parse(door.as_str()), Some(door));
     }
     assert_eq!(Door::parse("window"), None);
+}
+
+/// NDJSON framing does not depend on how the bytes arrive.
+#[test]
+fn lines_are_the_same_in_chunks_of_any_size() {
+    let body = b"one\n\n0123456789\n01234567890123456789 too long\r\nlast, without a break";
+    let limits = LineLimits { max_line_bytes: 22, head_bytes: 4 };
+    let split = |chunk_bytes: usize| {
+        let mut splitter = LineSplitter::new(limits);
+        let mut lines = Vec::new();
+        for chunk in body.chunks(chunk_bytes) {
+            splitter.push(chunk);
+            lines.extend(std::iter::from_fn(|| splitter.take_line()));
+        }
+        splitter.end();
+        lines.extend(std::iter::from_fn(|| splitter.take_line()));
+        assert_eq!(splitter.number(), lines.len() as u64);
+        lines
+    };
+    for chunk_bytes in 1..=body.len() {
+        let lines = split(chunk_bytes);
+        assert_eq!(lines.len(), 5, "{chunk_bytes}");
+        for (line, expected) in lines.iter().zip(body.split(|byte| *byte == b'\n')) {
+            match line {
+                Line::Text(text) => assert_eq!(text, expected, "{chunk_bytes}"),
+                Line::TooLong(head) => {
+                    assert!(expected.len() > 22 && expected.starts_with(head), "{chunk_bytes}");
+                }
+            }
+        }
+    }
 }

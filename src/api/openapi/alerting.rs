@@ -165,8 +165,8 @@ pub(super) fn schemas() -> Value {
             "description": "All that is given has to be so of an alert; what is left out does not matter",
             "properties": {
                 "topic": topic(),
-                "owner": { "type": "string" },
-                "key_prefix": { "type": "string", "description": "Such as `drift:values:spend_365d:`" },
+                "owner": { "type": "string", "maxLength": 200 },
+                "key_prefix": { "type": "string", "maxLength": 200, "description": "Such as `drift:values:spend_365d:`" },
                 "until": { "type": "string", "format": "date-time", "description": "Within 366 days" },
                 "reason": { "type": "string", "minLength": 1, "maxLength": 2000 },
             },
@@ -176,9 +176,9 @@ pub(super) fn schemas() -> Value {
             "additionalProperties": false,
             "required": ["name"],
             "properties": {
-                "name": { "type": "string", "minLength": 1, "maxLength": 100, "description": "No two have the same" },
+                "name": { "type": "string", "minLength": 1, "maxLength": 200, "description": "No two have the same" },
                 "target": { "$ref": "#/components/schemas/Target" },
-                "owners": { "type": "array", "items": { "type": "string" }, "description": "Only alerts of these owners; left out: of everybody, and of nobody in particular" },
+                "owners": { "type": "array", "maxItems": 1000, "items": { "type": "string", "maxLength": 200 }, "description": "Only alerts of these owners; left out: of everybody, and of nobody in particular" },
                 "topics": { "type": "array", "items": topic(), "description": "Left out: all" },
                 "least_severity": { "enum": Severity::ALL.map(Severity::name), "default": "notice" },
                 "after_seconds": { "type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 0, "description": "Only of what still fires after so long, and that nobody has acknowledged" },
@@ -195,7 +195,7 @@ pub(super) fn schemas() -> Value {
                     "description": "Signed as Standard Webhooks say",
                     "properties": {
                         "kind": { "const": "webhook" },
-                        "url": { "type": "string" },
+                        "url": { "type": "string", "maxLength": 2048 },
                         "format": { "enum": ["standard", "cloudevents_binary", "cloudevents_structured"], "default": "standard" },
                         "secrets": { "type": "array", "items": { "type": "string" }, "description": "`whsec_…` or `whsk_…`; each signs" },
                     },
@@ -236,6 +236,6 @@ fn address(kind: &str, description: &str) -> Value {
         "additionalProperties": false,
         "required": ["kind", "url"],
         "description": description,
-        "properties": { "kind": { "const": kind }, "url": { "type": "string" } },
+        "properties": { "kind": { "const": kind }, "url": { "type": "string", "maxLength": 2048 } },
     })
 }

@@ -208,7 +208,7 @@ fn page() -> String {
     )
 }
 
-const PROBLEMS: [(&str, u16, &str); 19] = [
+const PROBLEMS: [(&str, u16, &str); 20] = [
     ("malformed-json", 400, "The body is not JSON"),
     ("broken-body", 400, "The body ended early"),
     ("malformed-path", 400, "The path is not percent-encoded UTF-8"),
@@ -237,12 +237,14 @@ const PROBLEMS: [(&str, u16, &str); 19] = [
     ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
     ("wrong-host", 421, "The `Host` is not one of http.allowed_hosts"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
+    ("gone", 410, "What the request refers to was lost when the database was restored"),
     ("busy", 429, "Too much at once: wait Retry-After seconds"),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
     (
         "unavailable",
         503,
-        "The request took too long, too many are in progress, or Postgres is away: `detail` says which. \
+        "The request took too long, too many are in progress, Postgres is away, or (of events) \
+         the server's clock is wrong: `detail` says which. \
          Wait Retry-After seconds. After a time limit the outcome is unknown: send events again with the \
          same message ids, and read other resources before changing them again",
     ),

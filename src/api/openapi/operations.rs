@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
+        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (intake.locked_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted",
     ),
     (
         "/v1/events/bulk",
@@ -20,7 +20,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send events as NDJSON, one a line, streamed",
         Some("Bulk"),
-        "NDJSON: a verdict per line, after its commit. Read while you write",
+        "NDJSON: a verdict per line, after its commit. Read while you write. `locked`: another session of the database had the customer locked; the event is not counted, and is to be sent again with the same message_id",
     ),
     (
         "/v1/batch",
@@ -181,7 +181,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Changes of segment or model of all customers, oldest first: a page, a long poll, or server-sent events",
         None,
-        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `merged_into` says that the id is another customer's from now on; `gap` says that some were dropped by retention",
+        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `merged_into` says that the id is another customer's from now on; `gap` says that some were dropped by retention. Cursors stay valid when the database is restored; 410 for one of a change that the restore has lost: ask for `after=now`, take an export, then go on from the cursor of that answer",
     ),
     (
         "/v1/assignments",
@@ -189,7 +189,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Where every customer stands, of one instant, as NDJSON, CSV or Parquet, streamed",
         None,
-        "The table. Ids are written as they were sent: a spreadsheet must import them as text. A body that is broken off is not whole",
+        "The table. In CSV, a text that a spreadsheet would run as a formula gets a `'` in front (see `escape`); the other formats have ids as they were sent. A body that is broken off is not whole",
     ),
     (
         "/v1/segments",
@@ -215,6 +215,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
          `stream`: detectors that compare each whole hour with the same hours of earlier weeks and add the \
          evidence up, each with its last alarm and since about when (null: none in the last 92 days); `about` is \
          `stream` in what they have found in these hours; null where `drift.detectors` is no. \
+         `keys`: the part of each API key in the rows (`source=rows`, hours of the last week), the largest first. \
+         A finding that is gone without the rows of one key names it in `rests_on`; where the other keys \
+         have the rows to show it and do not (`is_contradicted`), the owner of the feature is not alerted. \
          Sensitive features are not compared. 409 while there is no model",
     ),
     (
@@ -459,5 +462,12 @@ pub(super) const ASKED: &[Question] = &[
     ("/v1/drift/features/{name}/picture.svg", "model", "string", DRIFT_MODEL),
     ("/v1/drift/features/{name}/picture.svg", "source", "string", DRIFT_SOURCE),
     ("/v1/assignments", "format", "string", "ndjson, csv or parquet; or by `Accept`"),
+    (
+        "/v1/assignments",
+        "escape",
+        "string",
+        "Of CSV. formulas, the default: a text that begins with = + - @, a tab or a line break gets a ' in front, \
+         so that a spreadsheet runs none of it; none: texts as they are, for programs",
+    ),
     ("/v1/assignments", "segment", "string", "Only customers in this segment"),
 ];

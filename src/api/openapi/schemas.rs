@@ -102,7 +102,7 @@ pub(super) fn native() -> Value {
         "Why": {
             "type": "object",
             "additionalProperties": false,
-            "properties": { "reason": { "type": "string" } },
+            "properties": { "reason": { "type": "string", "maxLength": 2000 } },
         },
         "Problem": {
             "type": "object",
@@ -138,7 +138,7 @@ pub(super) fn life() -> Value {
             "type": "object",
             "additionalProperties": false,
             "properties": {
-                "reason": { "type": "string" },
+                "reason": { "type": "string", "maxLength": 2000 },
                 "force": {
                     "type": "boolean",
                     "default": false,

@@ -76,6 +76,8 @@ pub struct Shown {
     pub to: Vec<String>,
 }
 
+/// Of an address: what servers and proxies take at least.
+const MAX_URL_BYTES: usize = 2048;
 /// Signatures of one message, and receivers of one mail.
 const MOST: usize = 20;
 
@@ -148,6 +150,13 @@ fn check_number(faults: &mut Faults, field: &str, number: usize, of_what: &str) 
 
 fn parse_url(text: &str) -> Result<Url, &'static str> {
     let right = "is not an address such as https://example.com/hooks/alerts";
+    // The parser strips some characters; what is stored is the text as given.
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters");
+    }
+    if text.len() > MAX_URL_BYTES {
+        return Err("must be at most 2048 bytes long");
+    }
     let url = Url::parse(text).map_err(|_| right)?;
     let is_named = |host: Host<&str>| !matches!(host, Host::Domain(name) if name.is_empty());
     if !matches!(url.scheme(), "http" | "https") || !url.host().is_some_and(is_named) {

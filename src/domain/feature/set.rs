@@ -8,6 +8,7 @@ use crate::domain::feature::parse::{self, Declared};
 use crate::domain::feature::rfm::RfmRules;
 use crate::domain::feature::source::{EventSource, Head, PropertyType, Ratio, Source};
 use crate::domain::id::FeatureSetId;
+use crate::domain::text::{NUL_PROBLEM, is_storable};
 
 /// Declared numbers lie within ± this: far beyond any price or quantity, and
 /// small enough that sums cannot saturate (see `exact`).
@@ -264,9 +265,7 @@ fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
         Scalar::Text(text) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long; it is {}", text.len()))
         }
-        Scalar::Text(text) if text.contains('\0') => {
-            Err("must not hold the character NUL".to_owned())
-        }
+        Scalar::Text(text) if !is_storable(text) => Err(NUL_PROBLEM.to_owned()),
         _ => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::domain::event::Properties;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::{BadId, MessageId};
+use crate::domain::text::{NUL_PROBLEM, is_storable};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Limits;
 
@@ -45,9 +46,8 @@ impl<'v> Fields<'v> {
     fn text_of<'t>(&mut self, field: &str, value: &'t Value) -> Option<&'t str> {
         match value {
             Value::Null => None,
-            // Postgres keeps every other character.
-            Value::String(text) if text.contains('\0') => {
-                self.fault(field, "must not hold the character NUL");
+            Value::String(text) if !is_storable(text) => {
+                self.fault(field, NUL_PROBLEM);
                 Some(text)
             }
             Value::String(text) => Some(text),

@@ -2,6 +2,7 @@
 
 mod fields;
 pub mod inference;
+pub mod lines;
 pub mod native;
 pub mod redact;
 pub mod rows;
@@ -29,6 +30,9 @@ pub struct Message {
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
     pub link: Option<Link>,
+    /// The text of an event with a link, as it came: such an event can still be refused
+    /// by what is stored, and is then kept.
+    pub raw: Option<Box<str>>,
 }
 
 /// The ids in a message.

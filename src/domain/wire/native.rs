@@ -66,7 +66,7 @@ pub fn parse(
         {
             let name = name.into();
             let event = Event { message_id, customer, kind, name, timestamp, properties };
-            Ok(Message { event, is_anonymous, link })
+            Ok(Message { event, is_anonymous, link, raw: None })
         }
         _ => Err(fields.faults),
     }

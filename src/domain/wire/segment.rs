@@ -139,7 +139,7 @@ impl<'b> Body<'b> {
                     properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
                 }
                 let event = Event { message_id, customer, kind, name, timestamp, properties };
-                Ok(Message { event, is_anonymous, link })
+                Ok(Message { event, is_anonymous, link, raw: None })
             }
             _ => Err(fields.faults),
         }

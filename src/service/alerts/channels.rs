@@ -7,6 +7,7 @@ use crate::domain::alert::{Notice, Route, State, Target, Topic, channel_key, web
 use crate::domain::drift::Severity;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::secret::Secret;
+use crate::domain::text::{self, MAX_NAME_CHARS};
 use crate::service::alerts::{Alerts, By, written};
 use crate::service::{ServiceError, random};
 use crate::store::channels::{self, ChannelRow};
@@ -14,7 +15,6 @@ use crate::store::{StoreError, deliveries};
 
 /// Every alert looks at all of them.
 const MOST_CHANNELS: usize = 500;
-const MAX_NAME_CHARS: usize = 100;
 const MAX_OWNERS: usize = 1000;
 const MAX_AFTER_SECONDS: u32 = 30 * 86_400;
 /// The key of tests: they are sent one after the other, and wait for no alert.
@@ -215,13 +215,17 @@ fn check(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
         fault.path = format!("target.{}", fault.path);
     }
     let Wanted { name, route, .. } = wanted;
-    let length = name.chars().count();
-    if !(1..=MAX_NAME_CHARS).contains(&length) || name.chars().any(char::is_control) {
-        let problem = format!("must be 1 to {MAX_NAME_CHARS} characters, none of them control");
-        faults.push(Fault::new("name", problem));
+    if let Err(fault) = text::name("name", name) {
+        faults.push(fault);
     }
-    if route.owners.len() > MAX_OWNERS || route.owners.iter().any(|owner| owner.contains('\0')) {
-        faults.push(Fault::new("owners", format!("must be at most {MAX_OWNERS}, without NUL")));
+    if route.owners.len() > MAX_OWNERS {
+        let problem = format!("must be at most {MAX_OWNERS}; there are {}", route.owners.len());
+        faults.push(Fault::new("owners", problem));
+    }
+    for (i, owner) in route.owners.iter().enumerate().take(MAX_OWNERS) {
+        if let Err(fault) = text::free_text(&format!("owners[{i}]"), owner, MAX_NAME_CHARS) {
+            faults.push(fault);
+        }
     }
     if route.after_seconds > MAX_AFTER_SECONDS {
         let problem = format!("must be at most {MAX_AFTER_SECONDS}: is {}", route.after_seconds);

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::config;
 use crate::domain::alert::{Fact, Picture, Standing, Topic};
 use crate::domain::drift::Severity;
-use crate::domain::fault::Faults;
+use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::service::clock::Clock;
 use crate::service::{ServiceError, random};
@@ -78,9 +78,6 @@ pub struct By {
     pub who: String,
     pub why: String,
 }
-
-/// Of what somebody writes.
-const MAX_NOTE_CHARS: usize = 2000;
 
 impl Alerts {
     /// It is so: the alert, and a message to each channel that is to hear of it, in
@@ -198,17 +195,7 @@ fn next(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Stan
     }
 }
 
-/// Text that somebody sent along, fit to be kept.
+/// A note or a reason, fit to be stored.
 fn written(field: &str, text: &str) -> Result<String, ServiceError> {
-    let problem = if text.contains('\0') {
-        Some("must not hold the character NUL".to_owned())
-    } else if text.chars().count() > MAX_NOTE_CHARS {
-        Some(format!("must be at most {MAX_NOTE_CHARS} characters long"))
-    } else {
-        None
-    };
-    match problem {
-        Some(problem) => Err(ServiceError::Invalid(Faults::one(field, problem))),
-        None => Ok(text.trim().to_owned()),
-    }
+    Ok(text::free_text(field, text, MAX_FREE_TEXT_CHARS)?)
 }

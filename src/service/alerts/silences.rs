@@ -2,8 +2,9 @@
 
 use crate::domain::alert::Silence;
 use crate::domain::fault::Faults;
+use crate::domain::text::{self, MAX_FREE_TEXT_CHARS, MAX_NAME_CHARS};
 use crate::domain::time::MILLIS_PER_DAY;
-use crate::service::alerts::{Alerts, By, written};
+use crate::service::alerts::{Alerts, By};
 use crate::service::{ServiceError, random};
 use crate::store::silences::{self, SilenceRow};
 
@@ -14,18 +15,14 @@ impl Alerts {
     /// What it covers is recorded and not told, until it ends.
     pub async fn silence(&self, silence: Silence, by: &By) -> Result<SilenceRow, ServiceError> {
         let now = self.clock.now();
-        let reason = written("reason", &by.why)?;
-        if reason.is_empty() {
-            let problem = "must say why this is not to be told";
-            return Err(ServiceError::Invalid(Faults::one("reason", problem)));
-        }
+        let reason = text::required_text("reason", &by.why, MAX_FREE_TEXT_CHARS)?;
         if silence.until <= now || silence.until > now.plus_millis(MAX_DAYS * MILLIS_PER_DAY) {
             let problem = format!("must be within the next {MAX_DAYS} days: is {}", silence.until);
             return Err(ServiceError::Invalid(Faults::one("until", problem)));
         }
         for (field, text) in [("owner", &silence.owner), ("key_prefix", &silence.key_prefix)] {
             if let Some(text) = text {
-                written(field, text)?;
+                text::free_text(field, text, MAX_NAME_CHARS)?;
             }
         }
         let row = SilenceRow {

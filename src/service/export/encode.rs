@@ -1,9 +1,12 @@
 //! Rows as CSV, NDJSON or Parquet, a page at a time.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
+use crate::service::export::formula::CsvEscape;
 use crate::service::export::parquet::Parquet;
 use crate::store::export::Standing;
 use crate::telemetry::labels::TableFormat;
@@ -25,7 +28,7 @@ pub(super) const COLUMNS: [&str; 11] = [
 
 /// Turns rows into bytes.
 pub(super) enum Encoder {
-    Csv { has_begun: bool },
+    Csv { has_begun: bool, escape: CsvEscape },
     Ndjson,
     Parquet(Box<Parquet>),
 }
@@ -33,8 +36,8 @@ pub(super) enum Encoder {
 /// A row as text: missing values are empty in CSV and null in JSON.
 #[derive(Serialize)]
 struct Line<'r> {
-    customer_id: &'r str,
-    segment: &'r str,
+    customer_id: Cow<'r, str>,
+    segment: Cow<'r, str>,
     model: Option<&'r str>,
     fallback: bool,
     generation: i64,
@@ -49,8 +52,8 @@ struct Line<'r> {
 impl<'r> Line<'r> {
     fn new(row: &'r Standing) -> Self {
         Self {
-            customer_id: &row.customer_id,
-            segment: &row.segment,
+            customer_id: row.customer_id.as_str().into(),
+            segment: row.segment.as_str().into(),
             model: row.model.as_deref(),
             fallback: row.fallback,
             generation: row.generation,
@@ -62,12 +65,18 @@ impl<'r> Line<'r> {
             last_event_at: row.last_event_at,
         }
     }
+
+    /// For CSV. The other texts are made by segmentd: hexadecimal digits and instants.
+    fn escaped(row: &'r Standing, escape: CsvEscape) -> Self {
+        let customer_id = escape.cell(&row.customer_id);
+        Self { customer_id, segment: escape.cell(&row.segment), ..Self::new(row) }
+    }
 }
 
 impl Encoder {
-    pub(super) fn new(format: TableFormat) -> Result<Self, ServiceError> {
+    pub(super) fn new(format: TableFormat, escape: CsvEscape) -> Result<Self, ServiceError> {
         Ok(match format {
-            TableFormat::Csv => Self::Csv { has_begun: false },
+            TableFormat::Csv => Self::Csv { has_begun: false, escape },
             TableFormat::Ndjson => Self::Ndjson,
             TableFormat::Parquet => {
                 Self::Parquet(Box::new(Parquet::new().map_err(ServiceError::internal)?))
@@ -78,9 +87,9 @@ impl Encoder {
     /// What is ready to be sent once these rows are added; perhaps nothing.
     pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>, ServiceError> {
         match self {
-            Self::Csv { has_begun } => {
+            Self::Csv { has_begun, escape } => {
                 let with_header = !std::mem::replace(has_begun, true);
-                csv(rows, with_header).map_err(ServiceError::internal)
+                csv(rows, with_header, *escape).map_err(ServiceError::internal)
             }
             Self::Ndjson => ndjson(rows).map_err(ServiceError::internal),
             Self::Parquet(parquet) => parquet.add(rows).map_err(ServiceError::internal),
@@ -98,16 +107,18 @@ impl Encoder {
     }
 }
 
-/// Values exactly as they are: a customer id that begins with `=` stays what the
-/// sender called its customer. A spreadsheet that would run it as a formula must
-/// import the column as text.
-fn csv(rows: &[Standing], with_header: bool) -> Result<Vec<u8>, Box<csv::Error>> {
+/// RFC 4180, with a header at the beginning.
+fn csv(
+    rows: &[Standing],
+    with_header: bool,
+    escape: CsvEscape,
+) -> Result<Vec<u8>, Box<csv::Error>> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     if with_header {
         writer.write_record(COLUMNS)?;
     }
     for row in rows {
-        writer.serialize(Line::new(row))?;
+        writer.serialize(Line::escaped(row, escape))?;
     }
     writer.into_inner().map_err(|error| Box::new(error.into_error().into()))
 }

@@ -5,8 +5,9 @@
 //! not the reader's, so that it notices when a reader has stopped for good: the
 //! snapshot and its connection are given back then.
 
-mod encode;
+mod formula;
 mod parquet;
+mod encode;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::store::export::Snapshot;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::TableFormat;
 use encode::Encoder;
+pub use formula::CsvEscape;
 
 /// Handed over at once. Small, so that a steady reader, however slow, takes a
 /// piece within the time that it is given.
@@ -59,6 +61,7 @@ pub struct Settings {
 struct Job {
     snapshot: Snapshot,
     format: TableFormat,
+    escape: CsvEscape,
     pieces: mpsc::Sender<Piece>,
     _slot: Share<String>,
 }
@@ -87,11 +90,13 @@ impl Exports {
         (Self { db, slots, jobs: sender }, Worker { jobs, stall: settings.stall, metrics })
     }
 
-    /// Begins, for the key `key_id`, with all customers, or those in `segment`.
+    /// Begins, for the key `key_id`, with all customers, or those in `segment`. `escape`
+    /// concerns CSV only.
     pub async fn start(
         &self,
         key_id: &str,
         format: TableFormat,
+        escape: CsvEscape,
         segment: Option<String>,
     ) -> Result<Export, ServiceError> {
         let slot = self
@@ -100,7 +105,7 @@ impl Exports {
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let snapshot = Snapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
-        let job = Job { snapshot, format, pieces, _slot: slot };
+        let job = Job { snapshot, format, escape, pieces, _slot: slot };
         self.jobs
             .send(job)
             .await
@@ -139,7 +144,7 @@ impl Worker {
 
 impl Job {
     async fn run(mut self, stall: Duration, metrics: &Metrics) -> Result<(), ServiceError> {
-        let mut encoder = Encoder::new(self.format)?;
+        let mut encoder = Encoder::new(self.format, self.escape)?;
         loop {
             let page = self.snapshot.next().await?;
             let rows = page.as_ref().map_or(0, Vec::len) as u64;

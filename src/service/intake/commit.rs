@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::domain::drift::Source;
 use crate::domain::event::Event;
+use crate::domain::fault::Faults;
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
@@ -14,7 +15,8 @@ use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::known::Known;
-use crate::service::intake::{hear, optimistic, regroup};
+use crate::service::intake::regroup::{self, Linked};
+use crate::service::intake::{hear, optimistic};
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
 use crate::service::rebuild;
@@ -24,11 +26,46 @@ use crate::store::events::{Arrived, EventId};
 use crate::store::{DedicatedDb, StoreError, Tx, events};
 use crate::telemetry::labels::Way;
 
-/// One event after its commit; without a standing it had been counted before.
+/// One event after its commit.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) event: Event,
-    pub(super) standing: Option<Arc<Assignment>>,
+    pub(super) ruling: Ruling,
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub(super) enum Ruling {
+    /// Counted now; where its customer stands after it.
+    Counted(Arc<Assignment>),
+    /// Counted before.
+    Duplicate,
+    /// Not counted: its link is not possible.
+    Refused(Faults),
+    /// Not counted: another session had its customer locked for too long.
+    Locked,
+}
+
+/// Why events cannot be committed together; none of them is.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Service(ServiceError),
+    /// The links of the events at these places are not possible.
+    Links(Vec<usize>),
+    /// Their links together concern too many ids for one transaction.
+    TooManyIds,
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Service(error.into())
+    }
 }
 
 /// What the caller of some events is told: one verdict each.
@@ -70,7 +107,8 @@ impl Committed {
                 if let Some(customer) = elsewhere.remove(&place) {
                     event.customer = customer;
                 }
-                Verdict { event, standing }
+                let ruling = standing.map_or(Ruling::Duplicate, Ruling::Counted);
+                Verdict { event, ruling }
             },
         )
     }
@@ -89,7 +127,7 @@ pub(super) async fn commit(
     db: &DedicatedDb,
     events: &[Arrived],
     mut known: Known,
-) -> Result<Committed, ServiceError> {
+) -> Result<Committed, Failure> {
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.intake.batch_events.observe(f64::from(size));
@@ -101,7 +139,12 @@ pub(super) async fn commit(
         let outcome = match way {
             Way::LockFree => optimistic::attempt(core, db, events, mem::take(&mut known)).await,
             Way::Locking => attempt(core, db, events).await,
-            Way::Linking => regroup::attempt(core, db, events, attempts.has_lost()).await.map(Some),
+            Way::Linking => match regroup::attempt(core, db, events, attempts.has_lost()).await {
+                Ok(Linked::Committed(committed)) => Ok(Some(committed)),
+                Ok(Linked::Refused(places)) => return Err(Failure::Links(places)),
+                Ok(Linked::TooManyIds) => return Err(Failure::TooManyIds),
+                Err(error) => Err(error),
+            },
         };
         match outcome {
             Ok(Some(committed)) => break committed,

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
 
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::{Fate, Groups, Link, MAX_IDS, Told};
+use crate::domain::identity::{
+    Fate, Groups, Link, MAX_CONNECTED_IDS, MAX_IDS, Told, too_connected,
+};
 use crate::store::events::Arrived;
 use crate::store::links::{self, Recorded};
 use crate::store::{DedicatedDb, StoreError, Tx};
@@ -13,6 +15,10 @@ use crate::telemetry::labels;
 
 /// Ids remembered at most: some megabytes.
 const MAX_MARKERS: usize = 100_000;
+
+/// Ids that the links of one transaction may concern: some 0.1 s, for which all others who
+/// link wait. Links that concern more are recorded in smaller transactions.
+const MAX_IDS_AT_ONCE: usize = 20_000;
 
 /// Ids seen to belong to a customer who is kept elsewhere. Only a hint, so that
 /// their next events need not find it out again: a commit that did not know it
@@ -80,6 +86,16 @@ impl Heard {
     }
 }
 
+/// What came of the links of some events.
+#[derive(Debug)]
+pub(super) enum Hearing {
+    Heard(Heard),
+    /// Nothing was recorded: these links would connect too many ids.
+    Refused(Vec<Told>),
+    /// Nothing was recorded: the links together concern too many ids to be decided at once.
+    TooManyIds,
+}
+
 /// Records what new events tell. Waits for its turn if any of it is new; the
 /// message ids must be taken by then, the customers' rows must not. The `ended` links are
 /// recorded no more: the groups of their ids are made anew.
@@ -87,10 +103,10 @@ pub(super) async fn hear(
     tx: &mut Tx,
     told: Vec<Told>,
     ended: &[Link],
-) -> Result<Heard, StoreError> {
+) -> Result<Hearing, StoreError> {
     let news = news(tx, told).await?;
     if news.is_empty() && ended.is_empty() {
-        return Ok(Heard::default());
+        return Ok(Hearing::Heard(Heard::default()));
     }
 
     let from: Vec<&CustomerKey> = news.iter().map(|told| &told.link.from).collect();
@@ -102,22 +118,19 @@ pub(super) async fn hear(
         }
     }
     let full = full(tx, &winners, &firsts).await?;
+    let followable: Vec<&Told> =
+        winners.values().filter(|told| !full.contains(&told.link.from)).copied().collect();
+    let connected = match connected(tx, &followable, &firsts, ended).await? {
+        Ok(connected) => connected,
+        Err(hearing) => return Ok(hearing),
+    };
     let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
     links::demote(tx, &displaced.collect::<Vec<_>>()).await?;
     let is_first = |told: &Told| winners.get(&told.link.from).is_some_and(|first| *first == told);
     let rows: Vec<(&Told, bool)> = news.iter().map(|told| (told, is_first(told))).collect();
     links::put(tx, &rows).await?;
-
-    let ends = ended.iter().flat_map(|link| [&link.from, &link.to]);
-    let mut ids: Vec<CustomerKey> = ends.clone().cloned().collect();
-    for (from, told) in &winners {
-        if !full.contains(*from) {
-            ids.extend([(*from).clone(), told.link.to.clone()]);
-            ids.extend(firsts.get(*from).map(|first| first.link.to.clone()));
-        }
-    }
-    let mut groups = Groups::of(links::connected(tx, ids).await?, MAX_IDS);
-    for id in ends {
+    let mut groups = Groups::of(connected, MAX_IDS);
+    for id in ended.iter().flat_map(|link| [&link.from, &link.to]) {
         groups = groups.with(id);
     }
     let outcome = |told: &Told| match groups.fate(&told.link.from) {
@@ -128,7 +141,40 @@ pub(super) async fn hear(
     };
     let ends = ended.iter().map(|_| labels::Link::Ended);
     let outcomes = news.iter().map(outcome).chain(ends).collect();
-    Ok(Heard { groups, outcomes })
+    Ok(Hearing::Heard(Heard { groups, outcomes }))
+}
+
+/// The connected component of these `new` first links, of those of the `firsts` that they
+/// displace, and of the ends of `ended` ones: every first link in it, as they will be. Its
+/// cost is bounded, whatever is stored.
+async fn connected(
+    tx: &mut Tx,
+    new: &[&Told],
+    firsts: &HashMap<CustomerKey, Told>,
+    ended: &[Link],
+) -> Result<Result<Vec<Told>, Hearing>, StoreError> {
+    let displaced: Vec<&Told> = new.iter().filter_map(|told| firsts.get(&told.link.from)).collect();
+    let new_ends = new.iter().flat_map(|told| [&told.link.from, &told.link.to]);
+    let ended_ends = ended.iter().flat_map(|link| [&link.from, &link.to]);
+    let ids: Vec<&CustomerKey> =
+        new_ends.chain(displaced.iter().map(|first| &first.link.to)).chain(ended_ends).collect();
+    // A new link has three ends, its own and that of the link it displaces; an ended one
+    // has two. Each may be in a component of its own.
+    let components = 3 * new.len() + 2 * ended.len();
+    let max_ids = (MAX_CONNECTED_IDS * components).min(MAX_IDS_AT_ONCE);
+    let Some(mut known) = links::connected(tx, &ids, max_ids).await? else {
+        return Ok(Err(match new {
+            [one] => Hearing::Refused(vec![(*one).clone()]),
+            _ => Hearing::TooManyIds,
+        }));
+    };
+    known.retain(|told| !displaced.contains(&told));
+    let refused = too_connected(&known, new, MAX_CONNECTED_IDS);
+    if !refused.is_empty() {
+        return Ok(Err(Hearing::Refused(refused.into_iter().cloned().collect())));
+    }
+    known.extend(new.iter().map(|told| (*told).clone()));
+    Ok(Ok(known))
 }
 
 /// The earliest saying of each link that is new; under the lock, unless there is none.

@@ -13,13 +13,13 @@ impl Intake {
     pub(super) fn admit(
         &self,
         lineup: &Lineup,
-        Message { event, is_anonymous, link }: Message,
+        Message { event, is_anonymous, link, raw }: Message,
     ) -> Result<Message, Faults> {
         let mut event = lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))?;
         if !event.name.is_empty() && !self.stores_name(lineup, &event) {
             event.name = Box::default();
         }
-        Ok(Message { event, is_anonymous, link })
+        Ok(Message { event, is_anonymous, link, raw })
     }
 
     fn stores_name(&self, lineup: &Lineup, event: &Event) -> bool {

@@ -17,7 +17,7 @@ use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
-use crate::service::intake::hear::hear;
+use crate::service::intake::hear::{Hearing, hear};
 use crate::service::intake::public::{self, PublicLinks};
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
@@ -36,7 +36,7 @@ pub(super) async fn attempt(
     db: &DedicatedDb,
     all: &[Arrived],
     surely: bool,
-) -> Result<Committed, StoreError> {
+) -> Result<Linked, StoreError> {
     let lineup = core.live.snapshot();
     let by_id = commit::by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
@@ -49,16 +49,26 @@ pub(super) async fn attempt(
     let place = |id: EventId| commit::place(all, &by_id, &id);
     let new: Vec<usize> = inserted.into_iter().filter_map(place).collect();
     if new.is_empty() {
-        return Ok(Committed::nothing(all.len()));
+        return Ok(Linked::Committed(Committed::nothing(all.len())));
     }
     if surely {
         links::lock(&mut tx).await?;
     }
     let public = PublicLinks::judge(&mut tx, all, &new).await?;
-    let refused = |arrived: &&Arrived| public.is_refused(arrived);
-    let told = new.iter().map(|index| &all[*index]).filter(|arrived| !refused(arrived));
+    let is_let_in = |arrived: &&Arrived| !public.is_refused(arrived);
+    let told = new.iter().map(|index| &all[*index]).filter(is_let_in);
     let told = told.filter_map(Arrived::told).collect();
-    let heard = hear(&mut tx, told, public.ended()).await?;
+    let heard = match hear(&mut tx, told, public.ended()).await? {
+        Hearing::Heard(heard) => heard,
+        Hearing::Refused(refused) => {
+            let is_refused = |index: &usize| {
+                let told = all[*index].told();
+                told.is_some_and(|told| refused.contains(&told))
+            };
+            return Ok(Linked::Refused(new.into_iter().filter(is_refused).collect()));
+        }
+        Hearing::TooManyIds => return Ok(Linked::TooManyIds),
+    };
     let mut tally = Tally::of(Source::Events);
     let counted = (&*lineup, &mut tally);
     let (folded, decisions) = regroup(core, &mut tx, counted, &heard.groups, all, &new).await?;
@@ -68,7 +78,17 @@ pub(super) async fn attempt(
     decisions.count(&core.metrics.intake.assignments);
     heard.count(&core.metrics.intake.links);
     core.metrics.intake.links.add(labels::Link::Refused, public.refusals());
-    Ok(Committed::of(all, &folded))
+    Ok(Linked::Committed(Committed::of(all, &folded)))
+}
+
+/// What became of a commit that follows links.
+#[derive(Debug)]
+pub(super) enum Linked {
+    Committed(Committed),
+    /// Nothing was written: the links of the events at these places are not possible.
+    Refused(Vec<usize>),
+    /// Nothing was written: the links together concern too many ids.
+    TooManyIds,
 }
 
 /// Folds the `new` ones of `all` events into the customers whose they are, once

@@ -77,14 +77,20 @@ impl Intake {
             });
         }
         let outcomes = self.commit(events, WhenFull::Refuse).await?;
+        for (id, outcome) in ids.iter().zip(&outcomes) {
+            if let Outcome::Rejected { faults } = outcome {
+                let refused = Refused::new(faults.clone(), b"");
+                still.push(StillFailed {
+                    failed_event_id: *id,
+                    reason: refused.reason(),
+                    faults: refused.explanation(),
+                });
+            }
+        }
         self.write_down(&ids, &outcomes, &still).await?;
         let accepted = outcomes.iter().filter(|o| matches!(o, Outcome::Accepted { .. })).count();
-        Ok(Replayed {
-            accepted,
-            duplicate: outcomes.len() - accepted,
-            rejected: still.len(),
-            next_after,
-        })
+        let duplicate = outcomes.iter().filter(|o| matches!(o, Outcome::Duplicate { .. })).count();
+        Ok(Replayed { accepted, duplicate, rejected: still.len(), next_after })
     }
 
     fn read_again(&self, kept: &Replayable) -> Result<Arrived, Refused> {
@@ -116,12 +122,14 @@ impl Intake {
         let replayed: Vec<failed::Replayed> = ids
             .iter()
             .zip(outcomes)
-            .map(|(id, outcome)| failed::Replayed {
-                failed_event_id: *id,
-                outcome: match outcome {
+            .filter_map(|(id, outcome)| {
+                let outcome = match outcome {
                     Outcome::Accepted { .. } => "accepted",
-                    _ => "duplicate",
-                },
+                    Outcome::Duplicate { .. } => "duplicate",
+                    // Not counted: it can be replayed again.
+                    _ => return None,
+                };
+                Some(failed::Replayed { failed_event_id: *id, outcome })
             })
             .collect();
         // Commits together: what became of each. Lost, it is found out again by

@@ -13,6 +13,7 @@ use crate::config;
 use crate::domain::fault::Faults;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::RunId;
+use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::domain::train::baseline::RfmFeatures;
 use crate::domain::train::{CheckedSpec, SegmentRange, Segments, TrainSpec};
@@ -48,9 +49,6 @@ pub struct Purpose {
     /// In the words of whoever asks; kept and listed.
     pub reason: Option<String>,
 }
-
-/// Of a reason.
-const MAX_REASON_CHARS: usize = 2000;
 
 /// What is trained with unless somebody says otherwise.
 pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
@@ -138,10 +136,9 @@ impl Training {
         due_at: Option<Timestamp>,
         purpose: Purpose,
     ) -> Result<Option<RunId>, ServiceError> {
-        let reason = purpose.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
-        if let Some(problem) = reason.and_then(wrong_reason) {
-            return Err(ServiceError::Invalid(Faults::one("reason", problem)));
-        }
+        let reason = purpose.reason.as_deref().unwrap_or_default();
+        let reason = text::free_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
+        let reason = Some(reason.as_str()).filter(|reason| !reason.is_empty());
         let features = Arc::clone(&self.live.snapshot().features);
         let spec = checked(spec, &self.settings, &features).map_err(ServiceError::Invalid)?;
         let run: RunId =
@@ -198,13 +195,4 @@ impl Training {
     pub fn next_due(&self) -> Option<Timestamp> {
         self.settings.schedule.as_ref()?.next_after(self.clock.now())
     }
-}
-
-fn wrong_reason(reason: &str) -> Option<String> {
-    if reason.contains('\0') {
-        return Some("must not hold the character NUL".into());
-    }
-    let chars = reason.chars().count();
-    (chars > MAX_REASON_CHARS)
-        .then(|| format!("must be at most {MAX_REASON_CHARS} characters long; it has {chars}"))
 }

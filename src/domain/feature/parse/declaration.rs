@@ -6,6 +6,7 @@ use crate::domain::feature::define::{
 use crate::domain::feature::parse::document::{Data, Node};
 use crate::domain::feature::parse::fields::{Fields, Named};
 use crate::domain::feature::parse::source::{self, DraftSource, KINDS};
+use crate::domain::text::{self, MAX_NAME_CHARS};
 
 const SENSITIVITIES: [(&str, Sensitivity); 3] = [
     ("public", Sensitivity::Public),
@@ -175,7 +176,13 @@ fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
 }
 
 fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
-    fields.text("owner", "who answers for it, such as \"crm@example.com\"")
+    let such_as = "who answers for it, such as \"crm@example.com\"";
+    let node = fields.need("owner", such_as)?;
+    let owner = fields.text_of("owner", node, such_as)?;
+    if let Err(fault) = text::free_text("owner", &owner, MAX_NAME_CHARS) {
+        fields.fault(node.line, "owner", fault.problem);
+    }
+    Some(owner)
 }
 
 /// The keys `missing` and `encoding`; `None` where there is no encoding, or a

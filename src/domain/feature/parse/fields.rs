@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::parse::document::{Data, Entry, Node};
+use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 
 /// Collects faults from wherever the tree is being read.
 #[derive(Debug, Default)]
@@ -93,7 +94,13 @@ impl<'d, 'f> Fields<'d, 'f> {
                 self.fault(node.line, key, format!("must not be blank: give {such_as}"));
                 None
             }
-            Data::Text(text) => Some(text.clone()),
+            Data::Text(text) => match text::free_text(key, text, MAX_FREE_TEXT_CHARS) {
+                Ok(_) => Some(text.clone()),
+                Err(fault) => {
+                    self.fault(node.line, key, fault.problem);
+                    None
+                }
+            },
             _ => {
                 let noun = node.noun();
                 self.fault(node.line, key, format!("must be a text, {such_as}; it is {noun}"));

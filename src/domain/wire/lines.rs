@@ -1,0 +1,98 @@
+//! NDJSON framing: a byte stream split into lines of bounded length.
+
+use bytes::{Bytes, BytesMut};
+
+/// One line without its line break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    Text(Bytes),
+    /// Longer than allowed: how it begins.
+    TooLong(Bytes),
+}
+
+/// Splits chunks into lines as they arrive. Holds one line and one chunk at most:
+/// of a line that is too long only its head is kept.
+#[derive(Debug)]
+pub struct LineSplitter {
+    buffer: BytesMut,
+    /// Bytes of `buffer` known to contain no line break.
+    searched: usize,
+    /// The head of a line whose other bytes were dropped.
+    skipped: Option<Bytes>,
+    limits: LineLimits,
+    number: u64,
+    at_end: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct LineLimits {
+    pub max_line_bytes: usize,
+    /// What is kept of a longer line that did not arrive whole.
+    pub head_bytes: usize,
+}
+
+impl LineSplitter {
+    pub fn new(limits: LineLimits) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            searched: 0,
+            skipped: None,
+            limits,
+            number: 0,
+            at_end: false,
+        }
+    }
+
+    /// The number of the line given last, from 1.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// The stream is over: what is left is the last line.
+    pub const fn end(&mut self) {
+        self.at_end = true;
+    }
+
+    pub const fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// The next whole line; `None` until more is pushed, or at the end.
+    pub fn take_line(&mut self) -> Option<Line> {
+        let newline = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n');
+        if let Some(offset) = newline {
+            let at = self.searched + offset;
+            let mut line = self.buffer.split_to(at + 1);
+            line.truncate(at);
+            return Some(self.finish(line));
+        }
+        if self.at_end {
+            if self.buffer.is_empty() && self.skipped.is_none() {
+                return None;
+            }
+            let line = self.buffer.split();
+            return Some(self.finish(line));
+        }
+        if self.buffer.len() > self.limits.max_line_bytes {
+            let head = &self.buffer[..self.buffer.len().min(self.limits.head_bytes)];
+            self.skipped.get_or_insert_with(|| Bytes::copy_from_slice(head));
+            self.buffer.clear();
+        }
+        self.searched = self.buffer.len();
+        None
+    }
+
+    fn finish(&mut self, line: BytesMut) -> Line {
+        self.number += 1;
+        self.searched = 0;
+        match self.skipped.take() {
+            Some(head) => Line::TooLong(head),
+            None if line.len() > self.limits.max_line_bytes => Line::TooLong(line.freeze()),
+            None => Line::Text(line.freeze()),
+        }
+    }
+}

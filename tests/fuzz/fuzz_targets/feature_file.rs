@@ -1,0 +1,15 @@
+//! A features file (TOML). One that is accepted has a normal form that means the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use segmentd::domain::feature::FeatureSet;
+
+fuzz_target!(|text: &str| {
+    match FeatureSet::parse(text) {
+        Ok(set) => {
+            let again = FeatureSet::from_normal_form(set.normal_form());
+            assert_eq!(again.expect("a normal form is valid").id(), set.id());
+        }
+        Err(faults) => assert!(!faults.is_empty()),
+    }
+});

@@ -1,0 +1,43 @@
+//! What the fuzz targets share: the retail feature set, limits, and an instant.
+
+use std::sync::LazyLock;
+
+use segmentd::domain::feature::{CustomerState, FeatureSet};
+use segmentd::domain::id::MessageId;
+use segmentd::domain::time::Timestamp;
+use segmentd::domain::wire::{Limits, Message};
+
+pub static FEATURES: LazyLock<FeatureSet> = LazyLock::new(|| {
+    FeatureSet::parse(include_str!("../../../config/features.retail.toml"))
+        .expect("the committed feature set is valid")
+});
+
+/// 2017-06-01T00:00:00Z, within the committed data.
+pub const NOW: Timestamp = Timestamp::from_millis(1_496_275_200_000);
+
+pub const LIMITS: Limits =
+    Limits { max_future_millis: 300_000, max_property_depth: 8, max_event_bytes: 32_768 };
+
+pub fn new_id() -> Option<MessageId> {
+    "generated".parse().ok()
+}
+
+/// What intake does with a message that could be read: admits it, folds it into a
+/// state, reads the features, and stores the state.
+pub fn fold(message: Message) {
+    let Ok(event) = FEATURES.admit(message.event) else { return };
+    for (_, value) in event.properties.iter() {
+        if let segmentd::domain::event::Scalar::Text(text) = value {
+            assert!(!text.contains('\0'), "NUL reaches Postgres");
+        }
+    }
+    assert!(!event.name.contains('\0'), "NUL reaches Postgres");
+    assert!(event.message_id.as_str().len() <= 800 && event.customer.as_str().len() <= 800);
+    let mut state = CustomerState::new(&FEATURES);
+    state.apply(&FEATURES, &event);
+    let row = state.row(&FEATURES, NOW);
+    assert_eq!(row.0.len(), FEATURES.features().len());
+    let bytes = state.to_bytes(&FEATURES);
+    let read = CustomerState::from_bytes(&FEATURES, &bytes).expect("a stored state can be read");
+    assert_eq!(read.to_bytes(&FEATURES), bytes);
+}
