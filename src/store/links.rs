@@ -43,9 +43,16 @@ pub struct Line {
 /// Longest wait for a customer's row of a transaction that holds the lock below.
 const ROW_LOCK_MILLISECONDS: &str = "100";
 
+/// Longest wait for the lock below. Longer than for a row: those who hold it are other
+/// replicas, at work, and wait for little themselves.
+const TURN_MILLISECONDS: &str = "5000";
+
 /// Waits for its turn to change links and groups, until this transaction ends. From then
 /// on this transaction waits only briefly for other locks: all who link wait for it.
 pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
+    sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, TURN_MILLISECONDS)
+        .fetch_one(&mut *tx.inner)
+        .await?;
     sqlx::query!(
         r#"select pg_advisory_xact_lock(hashtextextended('segmentd identity', 0)) as "locked!: ()",
                   set_config('lock_timeout', $1, true) as "lock_timeout!""#,

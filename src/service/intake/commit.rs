@@ -139,7 +139,7 @@ pub(super) async fn commit(
         let outcome = match way {
             Way::LockFree => optimistic::attempt(core, db, events, mem::take(&mut known)).await,
             Way::Locking => attempt(core, db, events).await,
-            Way::Linking => match regroup::attempt(core, db, events, attempts.has_lost()).await {
+            Way::Linking => match link(core, db, events, attempts.has_lost()).await {
                 Ok(Linked::Committed(committed)) => Ok(Some(committed)),
                 Ok(Linked::Refused(places)) => return Err(Failure::Links(places)),
                 Ok(Linked::TooManyIds) => return Err(Failure::TooManyIds),
@@ -160,6 +160,19 @@ pub(super) async fn commit(
     core.metrics.intake.commits.add(way, 1);
     core.metrics.intake.commit_seconds.observe(started.elapsed().as_secs_f64());
     Ok(committed)
+}
+
+/// As [`regroup::attempt`], one at a time in this process where links may be recorded.
+async fn link(
+    core: &Core,
+    db: &DedicatedDb,
+    events: &[Arrived],
+    surely: bool,
+) -> Result<Linked, StoreError> {
+    let may_record = surely || events.iter().any(|arrived| arrived.link.is_some());
+    // Never closed, so that it is only absent where it is not needed.
+    let _turn = if may_record { core.linking.acquire().await.ok() } else { None };
+    regroup::attempt(core, db, events, surely).await
 }
 
 /// Places of the events by message id and sender, so that two transactions never wait

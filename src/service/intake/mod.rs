@@ -173,6 +173,9 @@ pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) markers: Markers,
     pub(in crate::service::intake) cache: Arc<CustomerCache>,
     pub(in crate::service::intake) aside: Aside,
+    /// The turn of this process to record links: its own commits wait for one another here,
+    /// and not for a lock of the database, where a wait may end as in vain.
+    pub(in crate::service::intake) linking: Semaphore,
     /// In commits without locks.
     pub(in crate::service::intake) trust: Trust,
 }
@@ -222,6 +225,7 @@ impl Intake {
             markers: Markers::default(),
             cache,
             aside,
+            linking: Semaphore::new(1),
             trust: Trust::new(optimistic::LOSS),
         });
         let (shards, workers) = shard::new(&core, shards);
