@@ -52,6 +52,7 @@ mod outbound_guard;
 mod probation;
 mod quality;
 mod recheck;
+mod schedule;
 mod segment;
 mod select;
 mod stability;
