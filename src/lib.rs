@@ -53,6 +53,9 @@
 //! links which ids are one; `service::intake` then keeps the customer's state under
 //! the last of the chain, and the rows of the other ids point there
 //! (`store::identity`). `DELETE …/links/{from}` goes the same way back.
+//! A public key, as it stands in web pages, links only what it introduced
+//! (`service::intake::public`), and its message ids are a namespace of their own
+//! ([`domain::access::Sender`]).
 //!
 //! **A retrain.** `service::training` takes the lease, reads every state as of
 //! one instant, and calls `domain::train` on threads of its own at the lowest

@@ -12,6 +12,7 @@ use tower::util::MapResponseLayer;
 
 use crate::api::gate;
 use crate::api::state::Readiness;
+use crate::service::clock_check::ClockCheck;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
 
@@ -19,6 +20,7 @@ use crate::telemetry::Metrics;
 pub struct AdminState {
     pub readiness: Readiness,
     pub db: ReadDb,
+    pub clock_check: Arc<ClockCheck>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -32,8 +34,8 @@ pub fn router(state: AdminState) -> Router {
 }
 
 /// Ready when the first lineup is published and the process is not stopping.
-/// Postgres away is shown by `?verbose` and does not make it unready: scoring
-/// of feature rows goes on.
+/// Postgres away, or a clock that is wrong, is shown by `?verbose` and does not make it
+/// unready: scoring of feature rows goes on.
 async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let readiness = state.readiness;
     let ready = readiness.is_ready();
@@ -44,6 +46,7 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
             ("lineup", readiness.has_lineup()),
             ("serving", readiness.is_serving()),
             ("database", database),
+            ("clock", state.clock_check.is_right()),
         ];
         for (name, good) in checks {
             // Writing to a String cannot fail.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::extract::{Asked, Caller, Path, Read};
 use crate::api::models::model_id;
 use crate::api::{ApiError, ApiState, page};
-use crate::domain::drift::{Check, Churn, Source, Stream};
+use crate::domain::drift::{Check, Churn, KeyShare, Source, Stream};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
@@ -42,6 +42,9 @@ pub(super) struct DriftBody {
     check: Check,
     /// Of all whole hours; `None`: there are to be no detectors.
     stream: Option<Stream>,
+    /// The part of each API key in the rows, the largest first; empty where they are not
+    /// counted by key.
+    keys: Vec<KeyShare>,
 }
 
 pub(super) async fn get_drift(
@@ -50,8 +53,8 @@ pub(super) async fn get_drift(
     Asked(asked): Asked<Which>,
 ) -> Result<Json<DriftBody>, ApiError> {
     let report = state.drift.report(&ask(&asked)?).await?;
-    let Report { model, since, until, check, stream } = report;
-    Ok(Json(DriftBody { model, since, until, check, stream }))
+    let Report { model, since, until, check, stream, keys } = report;
+    Ok(Json(DriftBody { model, since, until, check, stream, keys }))
 }
 
 #[derive(Debug, Serialize)]

@@ -10,6 +10,11 @@ use crate::domain::lifecycle;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
+/// What is said of an event that waited for a lock in vain.
+pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
+/// A wrong clock is corrected by a time service or a person.
+const CLOCK_RETRY_SECONDS: u64 = 10;
+
 /// What is answered instead of a result.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -120,6 +125,19 @@ impl ApiError {
         error
     }
 
+    /// Of events: their customers are locked by another session of the database.
+    pub(super) fn locked() -> Self {
+        Self::unavailable(LOCKED, 1)
+    }
+
+    /// Of events.
+    pub(super) fn of_events(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Locked => Self::locked(),
+            error => error.into(),
+        }
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         self.retry_after_seconds.is_some()
@@ -173,12 +191,24 @@ impl From<ServiceError> for ApiError {
                 }
                 answer
             }
+            ServiceError::Gone(why) => Self::new(StatusCode::GONE, "gone", why),
+            ServiceError::Locked => {
+                let detail = "locked by another session; nothing was written; send again";
+                Self::unavailable(detail, 1).caused_by(&error, false)
+            }
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {
                 Self::busy("too much at once", retry_after_seconds)
             }
             ServiceError::Unavailable(ref cause) => {
                 Self::unavailable(&cause.to_string(), 1).caused_by(&error, false)
+            }
+            ServiceError::WrongClock { skew_seconds } => {
+                let detail = format!(
+                    "events are not taken: the clock of this server differs from its database's \
+                     by {skew_seconds} s (clock.tolerance_seconds); send them again later"
+                );
+                Self::unavailable(&detail, CLOCK_RETRY_SECONDS).caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::customers::StandingBody;
-use crate::api::error::{FaultBody, fault_bodies};
+use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::api::extract::{Asked, Body, Caller, Ingest};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Principal;
@@ -31,6 +31,10 @@ struct EventsBody<'o> {
     /// Of a strict request that was refused: those that were right.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_counted: Option<usize>,
+    /// Not counted, as another session of the database had their customer locked: to be
+    /// sent again.
+    #[serde(skip_serializing_if = "is_zero")]
+    locked: usize,
     outcomes: Vec<VerdictBody<'o>>,
 }
 
@@ -59,6 +63,13 @@ pub(super) struct HowToTake {
     strict: bool,
 }
 
+/// For serde, which gives a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// 503 when the customers of all were locked by another session; else
 /// 200 when every event was accepted or a duplicate, 207 when some were
 /// rejected, 422 when all were. Strict: 200, or 422 and nothing was counted.
 pub(super) async fn post_events(
@@ -76,26 +87,31 @@ pub(super) async fn post_events(
         Ok(events.into_iter().map(read).collect())
     };
     let events: Vec<_> = blocking::run(heavy, read).await?;
-    let source = Source { door: Door::Events, key_id: &caller.principal.key_id };
+    let source = Source { door: Door::Events, key_id: &caller.principal.key_id, is_public: false };
     let outcomes = if strict {
-        state.intake.accept_strict(events, received_at).await?
+        state.intake.accept_strict(events, received_at).await
     } else {
-        state.intake.accept(events, source, received_at, WhenFull::Refuse).await?
+        state.intake.accept(events, source, received_at, WhenFull::Refuse).await
     };
+    let outcomes = outcomes.map_err(ApiError::of_events)?;
     state.sources.count(source, received_at, &outcomes);
     let outcomes: Vec<_> = outcomes.iter().map(|outcome| verdict(outcome, None)).collect();
     let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();
-    let rejected = count("rejected");
+    let (rejected, locked) = (count("rejected"), count("locked"));
+    if locked > 0 && locked == outcomes.len() {
+        return Err(ApiError::locked());
+    }
     let body = EventsBody {
         accepted: count("accepted"),
         duplicate: count("duplicate"),
         rejected,
         not_counted: (strict && rejected > 0).then(|| count("not_counted")),
+        locked,
         outcomes,
     };
-    let status = match (body.rejected, body.outcomes.len()) {
+    let status = match (body.rejected + locked, body.outcomes.len()) {
         (0, _) => StatusCode::OK,
-        (rejected, all) if strict || rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
+        (_, all) if strict || rejected == all => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::MULTI_STATUS,
     };
     Ok((status, Json(body)).into_response())
@@ -159,7 +175,7 @@ async fn next_batch(state: &ApiState, sender: &Principal, lines: &mut Lines) -> 
     }
     let first = numbers.first().copied();
     let mut out = Vec::new();
-    let source = Source { door: Door::Bulk, key_id: &sender.key_id };
+    let source = Source { door: Door::Bulk, key_id: &sender.key_id, is_public: false };
     match state.intake.accept(events, source, received_at, WhenFull::Wait).await {
         Ok(outcomes) => {
             state.sources.count(source, received_at, &outcomes);
@@ -208,6 +224,12 @@ fn verdict(outcome: &Outcome, line: Option<u64>) -> VerdictBody<'_> {
         Outcome::NotCounted { message_id } => {
             VerdictBody { status: "not_counted", message_id: Some(message_id), ..blank }
         }
+        Outcome::Locked { message_id } => VerdictBody {
+            status: "locked",
+            message_id: Some(message_id),
+            errors: fault_bodies(&Faults::one("customer_id", LOCKED)),
+            ..blank
+        },
         Outcome::Rejected { faults } => VerdictBody { errors: fault_bodies(faults), ..blank },
     }
 }

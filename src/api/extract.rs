@@ -40,7 +40,7 @@ macro_rules! needs {
         }
     )+};
 }
-needs!(Ingest Score Read Train Admin);
+needs!(Track Ingest Score Read Replay Train Admin);
 
 impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = ApiError;

@@ -1,14 +1,14 @@
 //! Rejected events: listed, counted, replayed.
 //!
-//! A raw body holds what intake drops from every other event, so seeing it takes
-//! more than `read`; and more than `ingest`, because such keys may stand in web
-//! pages. It takes `train`, which is the operators'.
+//! A raw body holds the personal data that intake drops from every other event, so it
+//! takes the scope `replay`, which nothing else includes. A replay takes it too: it sends
+//! in the events of every key.
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Asked, Body, Caller, Ingest, Read, json, limit};
+use crate::api::extract::{Asked, Body, Caller, Read, Replay, json, limit};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Scope;
 use crate::domain::fault::Faults;
@@ -65,10 +65,10 @@ pub(super) async fn get_failed(
     caller: Caller<Read>,
     Asked(asked): Asked<WhichToList>,
 ) -> Result<Json<FailedBody>, ApiError> {
-    if asked.raw && !caller.principal.may(Scope::Train) {
+    if asked.raw && !caller.principal.may(Scope::Replay) {
         return Err(ApiError::forbidden(format!(
             "raw bodies hold personal data: the key lacks the scope `{}`",
-            Scope::Train
+            Scope::Replay
         )));
     }
     let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
@@ -170,7 +170,7 @@ pub(super) struct ReplayedBody {
 
 pub(super) async fn post_replay(
     State(state): State<ApiState>,
-    _: Caller<Ingest>,
+    _: Caller<Replay>,
     Body(body): Body,
 ) -> Result<Json<ReplayedBody>, ApiError> {
     let asked: WhichToReplay =

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::api::customers::{find, key};
-use crate::api::extract::{Caller, Path, Read, Train};
+use crate::api::extract::{Admin, Caller, Path, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
@@ -82,7 +82,7 @@ struct KeptBody {
 
 pub(super) async fn delete_link(
     State(state): State<ApiState>,
-    _: Caller<Train>,
+    _: Caller<Admin>,
     Path((id, from)): Path<(String, String)>,
 ) -> Result<Json<UnlinkedBody>, ApiError> {
     let unlinked = state.intake.unlink(&key(&id)?, &key(&from)?).await?;

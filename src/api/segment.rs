@@ -6,6 +6,7 @@
 //! nothing with 3xx. A batch gets 200 whatever its events are worth, as with
 //! Segment; the answer says which were rejected, and why.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::error::{self, FaultBody, fault_bodies};
-use crate::api::extract::{Caller, Ingest, Path};
+use crate::api::extract::{Caller, Path, Track};
 use crate::api::gate::{GateLayer, Unidentified, Work, without_sniffing};
 use crate::api::packing::Packing;
 use crate::api::{ApiError, ApiState, Route, body};
@@ -111,7 +112,7 @@ struct Rejection {
 async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Taken>, ApiError> {
     // A wrong key in the head has been refused before the body is read.
     let principal = request.extensions().get::<Arc<Principal>>().cloned();
-    let caller = principal.map(Caller::with_scope).transpose()?;
+    let caller = principal.map(Caller::<Track>::with_scope).transpose()?;
     let unidentified = request.extensions().get::<Unidentified>().cloned();
     let packing = Packing::of(request.headers())?;
     let most = match caller {
@@ -126,25 +127,38 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Tak
         let body = packing.unpack(body, most)?;
         read(&reading, form, caller, &body, received_at)
     };
-    let (caller, events) = blocking::run(heavy, read).await?;
+    let Sent { caller, mut events, kept } = blocking::run(heavy, read).await?;
     if let Some(unidentified) = unidentified {
         unidentified.identify(&caller.principal)?;
     }
-    let source = Source { door: Door::Segment, key_id: &caller.principal.key_id };
+    let Principal { key_id, .. } = &*caller.principal;
+    let is_public = caller.principal.is_public();
+    let source = Source { door: Door::Segment, key_id, is_public };
+    state.intake.judge_links(source, &mut events, &kept).await?;
     let outcomes = state.intake.accept(events, source, received_at, WhenFull::Refuse).await?;
     state.sources.count(source, received_at, &outcomes);
+    // Libraries send a whole request again, or nothing of it; what was counted counts once.
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Locked { .. })) {
+        return Err(ApiError::locked());
+    }
     Ok(Json(taken(outcomes)))
 }
 
 /// Who sends, and each message: let in or refused.
-type Sent = (Caller<Ingest>, Vec<Result<Message, Refused>>);
+struct Sent {
+    caller: Caller<Track>,
+    events: Vec<Result<Message, Refused>>,
+    /// Messages of a public key that link two ids, by place, as they are kept if the link
+    /// is refused.
+    kept: HashMap<usize, Vec<u8>>,
+}
 
 /// Every message of the body, once the caller is known: by the head, or else by
 /// the key in the body.
 fn read(
     state: &ApiState,
     form: Form,
-    caller: Option<Caller<Ingest>>,
+    caller: Option<Caller<Track>>,
     body: &Bytes,
     received_at: Timestamp,
 ) -> Result<Sent, ApiError> {
@@ -161,7 +175,15 @@ fn read(
         }
     };
     let events = state.intake.read_segment(&body, received_at);
-    Ok((caller, events))
+    let mut kept = HashMap::new();
+    if caller.principal.is_public() {
+        for (place, event) in events.iter().enumerate() {
+            if event.as_ref().is_ok_and(|message| message.link.is_some()) {
+                kept.insert(place, body.kept(place));
+            }
+        }
+    }
+    Ok(Sent { caller, events, kept })
 }
 
 fn taken(outcomes: Vec<Outcome>) -> Taken {
@@ -171,8 +193,9 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
         match outcome {
             Outcome::Accepted { .. } => taken.accepted += 1,
             Outcome::Duplicate { .. } => taken.duplicate += 1,
-            // Of strict requests, which this door does not know.
-            Outcome::NotCounted { .. } => {}
+            // Of strict requests, which this door does not know; and of requests that
+            // were answered 503 as a whole.
+            Outcome::NotCounted { .. } | Outcome::Locked { .. } => {}
             Outcome::Rejected { faults } => {
                 taken.rejected += 1;
                 taken.rejections.push(Rejection { index, errors: fault_bodies(&faults) });
@@ -199,7 +222,7 @@ async fn get_settings(
     Path(write_key): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    Caller::<Ingest>::prove(&state, &write_key).map_err(|refusal| {
+    Caller::<Track>::prove(&state, &write_key).map_err(|refusal| {
         if refusal.is_passing() { refusal } else { ApiError::not_found("project of this key") }
     })?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {

@@ -26,6 +26,15 @@ impl Backfilling {
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
         let database = Database::open(config).await?;
         let db = database.db.clone();
+        let clock_check = parts::clock_check(config, &db, &clock, &metrics).await?;
+        if !clock_check.is_right() {
+            let seconds = clock_check.skew_millis().unwrap_or_default() / 1000;
+            database.close().await?;
+            anyhow::bail!(
+                "this machine's clock differs from the database's by {seconds} s: states would be \
+                 rebuilt as of a wrong time"
+            );
+        }
         // Nobody is answered here.
         let observer = Arc::new(Observer::new(false));
         let live = parts::live(config, &db, features, &observer, &metrics).await?;

@@ -2,6 +2,8 @@
 
 mod alerting;
 mod backfill;
+mod check;
+mod database;
 mod parts;
 mod serve;
 mod tasks;
@@ -24,63 +26,21 @@ use crate::service::access::Access;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::changes::Feed;
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
 use crate::service::export::Exports;
 use crate::service::observe::Observer;
 use crate::store::Db;
-use crate::store::connect::Connection;
-use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ListenerName;
 pub use backfill::Backfilling;
+pub use check::check_database;
+pub use database::{Database, DatabaseServer, connection};
 use serve::Server;
 use tasks::{Tasks, Workers};
 
 /// The built-in feature set, and the manual of its format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
-
-/// The database, and the private server when it is ours.
-#[derive(Debug)]
-pub struct Database {
-    pub db: Db,
-    private: Option<PrivatePostgres>,
-    pub url: String,
-}
-
-impl Database {
-    /// Connects to the configured database, or starts a private one; migrates.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let settings = &config.database;
-        let private = match &settings.url {
-            Some(_) => None,
-            None => Some(
-                PrivatePostgres::start(&settings.state_directory, &Settings::from(settings))
-                    .await?,
-            ),
-        };
-        let url = match (&settings.url, &private) {
-            (Some(url), _) => url.expose().clone(),
-            (None, Some(private)) => private.url(),
-            (None, None) => anyhow::bail!("no database"),
-        };
-        let connection = Connection {
-            url: url.clone(),
-            max_connections: settings.max_connections,
-            acquire_timeout: settings.acquire_timeout,
-        };
-        let db = Db::connect(&connection).await.context("cannot open the database")?;
-        Ok(Self { db, private, url })
-    }
-
-    /// Closes the connections, then stops the private server.
-    pub async fn close(self) -> anyhow::Result<()> {
-        self.db.close().await;
-        if let Some(private) = self.private {
-            private.stop().await?;
-        }
-        Ok(())
-    }
-}
 
 /// The whole program, listening, not yet running.
 #[derive(Debug)]
@@ -94,6 +54,7 @@ pub struct App {
     tasks: Tasks,
     workers: Workers,
     deliverer: Deliverer,
+    clock_check: Arc<ClockCheck>,
     stop: watch::Sender<bool>,
     config: Config,
     clock: Clock,
@@ -112,6 +73,7 @@ impl App {
         let database = Database::open(&config).await?;
         let db = &database.db;
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
+        let clock_check = parts::clock_check(&config, db, &clock, &metrics).await?;
         let observer = Arc::new(Observer::new(config.drift.enabled));
         let live = parts::live(&config, db, features, &observer, &metrics).await?;
         let policies = parts::policies(&config, db, &clock).await?;
@@ -125,7 +87,8 @@ impl App {
         let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&config, db, &clock, &metrics);
-        let (intake, intake_workers) = parts::intake(&config, &registry, &failed, &metrics);
+        let (intake, intake_workers) =
+            parts::intake(&config, &registry, &clock_check, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
         let feed = Arc::new(Feed::new(
             db.read().clone(),
@@ -135,7 +98,7 @@ impl App {
         ));
         let (exports, exporter) =
             Exports::new(db.read().clone(), parts::export_settings(&config), Arc::clone(&metrics));
-        let watched = config.drift.enabled.then(|| Arc::clone(&drift));
+        let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
         let workers = Workers::start(intake_workers, exporter, shadow_worker, watched)
             .context("cannot start the threads of intake")?;
         let reassigner = parts::reassigner(&config, db, &live, &clock, &intake, &metrics);
@@ -145,6 +108,7 @@ impl App {
         let admin_state = AdminState {
             readiness: readiness.clone(),
             db: db.read().clone(),
+            clock_check: Arc::clone(&clock_check),
             metrics: Arc::clone(&metrics),
         };
         let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
@@ -187,6 +151,7 @@ impl App {
             refresh_keys: config.auth.refresh,
             keep_history_days: config.history.keep_days,
             clock: clock.clone(),
+            clock_check: Arc::clone(&clock_check),
         };
         Ok(Self {
             database,
@@ -198,6 +163,7 @@ impl App {
             tasks,
             workers,
             deliverer: alerting.deliverer,
+            clock_check,
             stop,
             config,
             clock,
@@ -272,7 +238,7 @@ impl App {
         let mut background = self.tasks.start(&stopped);
         let mut workers = self.workers;
         workers.deliver(self.deliverer);
-        workers.watch_sources(Arc::clone(&sources));
+        workers.watch_sources(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
         let admin = Server::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
@@ -295,8 +261,11 @@ impl App {
         background.stop(self.config.http.drain).await;
         // Only now: requests in progress waited for them.
         workers.stop(self.config.http.drain).await;
-        // Nobody is answered any more, so nothing more is counted.
-        if let Err(error) = drift.flush().await {
+        // Nobody is answered any more, so nothing more is counted. By a wrong clock the
+        // counts would be those of another hour.
+        if !self.clock_check.is_right() {
+            tracing::warn!("the last counts for drift are lost: the clock is wrong");
+        } else if let Err(error) = drift.flush().await {
             tracing::warn!(error = %Chain(&error), "the last counts for drift are lost");
         }
         if let Err(error) = sources.flush().await {

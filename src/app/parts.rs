@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::drift::Drift;
 use crate::service::export;
 use crate::service::failed::FailedEvents;
@@ -86,6 +87,19 @@ pub(super) fn reactor(
     Arc::new(Reactor { probation, training: Arc::clone(training) })
 }
 
+/// Compared once already; a database that is too slow to tell the time is compared later.
+pub(super) async fn clock_check(
+    config: &Config,
+    db: &Db,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Arc<ClockCheck>> {
+    let (clock, db) = (clock.clone(), db.read().clone());
+    let check = ClockCheck::new(clock, db, config.clock, Arc::clone(metrics));
+    check.read().await?;
+    Ok(Arc::new(check))
+}
+
 pub(super) fn sources(
     config: &Config,
     db: &Db,
@@ -122,13 +136,14 @@ pub(super) fn registry(
 pub(super) fn intake(
     config: &Config,
     registry: &Registry,
+    clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEvents>,
     metrics: &Arc<Metrics>,
 ) -> (Intake, Vec<intake::Worker>) {
     Intake::new(
         registry.db.clone(),
         (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),
-        registry.clock.clone(),
+        Arc::clone(clock_check),
         Arc::clone(metrics),
         Arc::clone(failed),
         intake::Settings::from(&config.intake),

@@ -13,6 +13,7 @@ use crate::outbound::Sender;
 use crate::service::ServiceError;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::drift::Drift;
 use crate::service::error::Chain;
 use crate::service::failed::FailedEvents;
@@ -46,6 +47,7 @@ pub(super) struct Tasks {
     pub(super) refresh_keys: Duration,
     pub(super) keep_history_days: u32,
     pub(super) clock: Clock,
+    pub(super) clock_check: Arc<ClockCheck>,
 }
 
 /// The running tasks.
@@ -56,6 +58,8 @@ pub(super) struct Background(JoinSet<&'static str>);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Months are made two ahead, so that a failure may last.
 const TURN_MONTHS_EVERY: Duration = Duration::from_hours(12);
+/// After a failure, such as a lock that was not free at once.
+const TURN_MONTHS_AGAIN: Duration = Duration::from_mins(1);
 /// So often there may be a minute's worth of rejected events too many.
 const CLEAN_UP_EVERY: Duration = Duration::from_mins(1);
 /// A schedule is looked at this often, so that a changed clock is noticed.
@@ -86,22 +90,27 @@ impl Tasks {
         let news = Arc::clone(&wake);
         let feed = Arc::clone(&self.api.feed);
         run("change feed", Box::pin(async move { feed.look().await }));
-        let months = turn_months(self.db.clone(), self.clock.clone(), self.keep_history_days);
+        let check = || Arc::clone(&self.clock_check);
+        run("clock", Box::pin(check().run()));
+        let months = turn_months(self.db.clone(), check(), self.keep_history_days);
         run("history months", Box::pin(months));
-        run("failed events", Box::pin(clean_up(self.failed)));
+        run("failed events", Box::pin(clean_up(self.failed, check())));
         run("news", Box::pin(listen(self.db, self.api.clone(), news)));
         let poll = Arc::clone(&wake);
         run("lineup poll", Box::pin(poll_lineup(self.api.clone(), poll, self.poll)));
         run("key refresh", Box::pin(refresh_keys(self.api, self.refresh_keys)));
         let rollout = Rollout { registry: Arc::clone(&self.training.registry) };
-        run("rollout", Box::pin(roll_out(rollout, self.poll)));
+        run("rollout", Box::pin(roll_out(rollout, check(), self.poll)));
         let train = Arc::clone(&wake);
-        run("training", Box::pin(train_queued(Arc::clone(&self.training), train, self.poll)));
-        run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
-        run("recheck", Box::pin(recheck(self.rechecker)));
-        run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
-        run("policy", Box::pin(react(self.reactor, self.react_every)));
-        run("alerts", Box::pin(keep_alerts(self.watcher, self.sender)));
+        run(
+            "training",
+            Box::pin(train_queued(Arc::clone(&self.training), check(), train, self.poll)),
+        );
+        run("schedule", Box::pin(keep_schedule(self.training, self.clock, check())));
+        run("recheck", Box::pin(recheck(self.rechecker, check())));
+        run("reassignment", Box::pin(reassign(self.reassigner, check(), wake, self.poll)));
+        run("policy", Box::pin(react(self.reactor, check(), self.react_every)));
+        run("alerts", Box::pin(keep_alerts(self.watcher, self.sender, check())));
         if self.sampler.customers > 0 {
             run("skew", Box::pin(sample(self.sampler)));
         }
@@ -134,7 +143,7 @@ impl Workers {
         intake: Vec<intake::Worker>,
         exports: export::Worker,
         shadows: shadow::Worker,
-        drift: Option<Arc<Drift>>,
+        drift: Option<(Arc<Drift>, Arc<ClockCheck>)>,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
@@ -153,8 +162,8 @@ impl Workers {
         }
         running.spawn(exports.run(until()));
         running.spawn(shadows.run(until()));
-        if let Some(drift) = drift {
-            running.spawn(drift.run(until()));
+        if let Some((drift, check)) = drift {
+            running.spawn(drift.run(check, until()));
         }
         Ok(Self { running, _threads: threads, stop })
     }
@@ -173,9 +182,9 @@ impl Workers {
     }
 
     /// Watches who sends events, until it is to stop.
-    pub(super) fn watch_sources(&mut self, sources: Arc<Sources>) {
+    pub(super) fn watch_sources(&mut self, sources: Arc<Sources>, check: Arc<ClockCheck>) {
         let mut stopped = self.stop.subscribe();
-        self.running.spawn(sources.run(async move {
+        self.running.spawn(sources.run(check, async move {
             // An error means that the sender is gone: stop as well.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
@@ -253,8 +262,14 @@ async fn refresh_keys(api: ApiState, every: Duration) {
     }
 }
 
-async fn train_queued(training: Arc<Training>, wake: Arc<Wake>, poll: Duration) {
+async fn train_queued(
+    training: Arc<Training>,
+    check: Arc<ClockCheck>,
+    wake: Arc<Wake>,
+    poll: Duration,
+) {
     loop {
+        check.right().await;
         log("training", training.run_queued().await.map(|_| ()));
         wake.reassignment.notify_one();
         // News may be lost; polling finds the run.
@@ -262,13 +277,19 @@ async fn train_queued(training: Arc<Training>, wake: Arc<Wake>, poll: Duration) 
     }
 }
 
-async fn keep_schedule(training: Arc<Training>, clock: Clock) {
+async fn keep_schedule(training: Arc<Training>, clock: Clock, check: Arc<ClockCheck>) {
     let mut due = training.next_due();
     loop {
-        let Some(at) = due else {
+        check.right().await;
+        let Some(mut at) = due else {
             std::future::pending::<()>().await;
             return;
         };
+        // A clock that was set back makes an earlier time the next one.
+        if let Some(next) = training.next_due().filter(|next| *next < at) {
+            at = next;
+            due = Some(next);
+        }
         let left = at.millis() - clock.now().millis();
         if left > 0 {
             let nap = Duration::from_millis(left.unsigned_abs()).min(LONGEST_NAP);
@@ -281,19 +302,25 @@ async fn keep_schedule(training: Arc<Training>, clock: Clock) {
     }
 }
 
-async fn turn_months(db: Db, clock: Clock, keep_days: u32) {
+async fn turn_months(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
     loop {
-        match history::turn_months(&db, clock.now(), keep_days).await {
+        check.right().await;
+        match history::turn_months(&db, check.clock().now(), keep_days).await {
             Ok(0) => {}
             Ok(months) => tracing::info!(months, "history dropped"),
-            Err(error) => log("history months", Err(error)),
+            Err(error) => {
+                log("history months", Err(error));
+                tokio::time::sleep(TURN_MONTHS_AGAIN).await;
+                continue;
+            }
         }
         tokio::time::sleep(TURN_MONTHS_EVERY).await;
     }
 }
 
-async fn clean_up(failed: Arc<FailedEvents>) {
+async fn clean_up(failed: Arc<FailedEvents>, check: Arc<ClockCheck>) {
     loop {
+        check.right().await;
         match failed.clean_up().await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "failed events dropped"),
@@ -303,8 +330,9 @@ async fn clean_up(failed: Arc<FailedEvents>) {
     }
 }
 
-async fn reassign(reassigner: Reassigner, wake: Arc<Wake>, poll: Duration) {
+async fn reassign(reassigner: Reassigner, check: Arc<ClockCheck>, wake: Arc<Wake>, poll: Duration) {
     loop {
+        check.right().await;
         match reassigner.run().await {
             Ok(0) => {}
             Ok(customers) => tracing::info!(customers, "re-assigned"),
@@ -314,8 +342,9 @@ async fn reassign(reassigner: Reassigner, wake: Arc<Wake>, poll: Duration) {
     }
 }
 
-async fn recheck(rechecker: Rechecker) {
+async fn recheck(rechecker: Rechecker, check: Arc<ClockCheck>) {
     loop {
+        check.right().await;
         match rechecker.run().await {
             Ok(0) => {}
             Ok(customers) => tracing::debug!(customers, "rechecked"),
@@ -325,8 +354,9 @@ async fn recheck(rechecker: Rechecker) {
     }
 }
 
-async fn roll_out(rollout: Rollout, every: Duration) {
+async fn roll_out(rollout: Rollout, check: Arc<ClockCheck>, every: Duration) {
     loop {
+        check.right().await;
         match rollout.run().await {
             Ok(0) => {}
             Ok(steps) => tracing::info!(steps, "models went on by themselves"),
@@ -337,9 +367,10 @@ async fn roll_out(rollout: Rollout, every: Duration) {
 }
 
 /// What is due by the clock: checks, telling, keeping alive, cleaning up.
-async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>) {
+async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockCheck>) {
     let alerts = Arc::clone(&watcher.alerts);
     loop {
+        check.right().await;
         log("drift check", watcher.run().await);
         log("alerts", alerts.sweep().await);
         log("keep alive", alerts.keep_alive(&sender).await);
@@ -348,9 +379,10 @@ async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>) {
     }
 }
 
-async fn react(reactor: Arc<Reactor>, every: Duration) {
+async fn react(reactor: Arc<Reactor>, check: Arc<ClockCheck>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
+        check.right().await;
         log("policy", reactor.run().await);
     }
 }
@@ -358,7 +390,7 @@ async fn react(reactor: Arc<Reactor>, every: Duration) {
 async fn sample(sampler: Sampler) {
     loop {
         tokio::time::sleep(sampler.every).await;
-        log("skew", sampler.run().await);
+        log("skew", sampler.run().await.map(|_| ()));
     }
 }
 

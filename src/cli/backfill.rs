@@ -56,7 +56,7 @@ impl Backfill {
     }
 }
 
-fn report(tally: &Tally) -> anyhow::Result<()> {
+pub(super) fn report(tally: &Tally) -> anyhow::Result<()> {
     let failures = tally.failures();
     println!("rebuilt {}, unchanged {}, failed {failures}", tally.rebuilt, tally.unchanged);
     for (reason, count) in &tally.failed {

@@ -54,7 +54,8 @@ impl Demo {
         let app = App::build(config).await?;
         let api = app.addr()?;
         let admin = app.admin_addr()?;
-        let key = access::create(app.db(), app.clock(), "demo", &Scope::ALL).await?;
+        let key = access::create(app.db(), app.clock(), "demo", &[Scope::Score]).await?;
+        let loading = access::create(app.db(), app.clock(), "demo data", &[Scope::Ingest]).await?;
         let state = app.state();
         state.access.refresh().await?;
         let (finish, finished) = oneshot::channel::<()>();
@@ -65,14 +66,14 @@ impl Demo {
                 _ = finished => {}
             }
         });
-        let sender = Sender::new(&format!("http://{api}"), &key)?;
+        let sender = Sender::new(&format!("http://{api}"), &loading)?;
         let shown = async {
             let shift = self.load(&sender, &state, &state_directory).await?;
             train(&state).await?;
             show_segments(&state).await?;
             println!("\nAPI      http://{api}/docs");
             println!("metrics  http://{admin}/metrics");
-            println!("key      {key}\n");
+            println!("key      {key} (scope: score)\n");
             println!("Score a customer who came yesterday and spends well:\n");
             println!(
                 "curl -s http://{api}/v1/score -H 'Authorization: Bearer {key}' \\\n  -d '{}'\n",

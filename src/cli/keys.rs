@@ -1,5 +1,7 @@
 //! `segmentd keys`
 
+use std::fmt::Write as _;
+
 use clap::Subcommand;
 
 use crate::app::Database;
@@ -15,11 +17,13 @@ pub(super) enum Keys {
     Create {
         /// What it is for, for people.
         name: String,
-        /// What it may do: ingest, score, read, train, admin. All when left out.
-        #[arg(long, value_delimiter = ',', value_parser = scope)]
+        /// Left out: a public key for browsers and apps.
+        #[arg(long, value_delimiter = ',', value_parser = scope, default_value = "track",
+              help = scopes_help())]
         scopes: Vec<Scope>,
     },
-    /// List keys, without their secrets.
+    /// List keys, without their secrets: id, state, kind (public or secret), creation,
+    /// scopes, name.
     List,
     /// Make a key invalid.
     Revoke { key_id: String },
@@ -37,14 +41,16 @@ impl Keys {
         let clock = Clock::System;
         match self {
             Self::Create { name, scopes } => {
-                let scopes = if scopes.is_empty() { Scope::ALL.to_vec() } else { scopes };
                 println!("{}", access::create(&database.db, &clock, &name, &scopes).await?);
             }
             Self::List => {
                 for key in keys::list(database.db.read()).await? {
                     let state = if key.revoked_at.is_some() { "revoked" } else { "valid" };
-                    let scopes = key.scopes.join(",");
-                    println!("{}\t{state}\t{}\t{scopes}\t{}", key.key_id, key.created_at, key.name);
+                    let scopes: Vec<Scope> =
+                        key.scopes.iter().filter_map(|text| Scope::parse(text)).collect();
+                    let kind = if Scope::is_public(&scopes) { "public" } else { "secret" };
+                    let (id, scopes) = (key.key_id, key.scopes.join(","));
+                    println!("{id}\t{state}\t{kind}\t{}\t{scopes}\t{}", key.created_at, key.name);
                 }
             }
             Self::Revoke { key_id } => {
@@ -54,6 +60,18 @@ impl Keys {
         }
         Ok(())
     }
+}
+
+/// The scopes and what each allows.
+fn scopes_help() -> String {
+    let mut help = "What the key may do, separated by commas. The default makes a public key for \
+                    browsers and apps, which can have no other scope.\n"
+        .to_owned();
+    for scope in Scope::ALL {
+        // Writing to a String cannot fail.
+        let _ = write!(help, "\n{scope}: {}.", scope.allows());
+    }
+    help
 }
 
 fn scope(text: &str) -> Result<Scope, String> {

@@ -132,6 +132,10 @@ impl Sender {
                         .collect();
                     *counts.reasons.entry(reasons.join("; ")).or_default() += 1;
                 }
+                "locked" => anyhow::bail!(
+                    "a customer is locked by another session of the database; load the table \
+                     again, what was counted counts once: {line}"
+                ),
                 _ => anyhow::bail!("the service stopped: {line}"),
             }
         }

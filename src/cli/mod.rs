@@ -2,12 +2,14 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 
 mod backfill;
+mod check;
 mod demo;
 mod export;
 mod keys;
 mod load;
 pub mod mapping;
 mod postgres;
+mod repair;
 mod serve;
 mod train;
 
@@ -52,6 +54,9 @@ enum Command {
     /// Rebuild customers' states from their events, beside running services: after
     /// the features have changed, or to repair.
     Backfill(backfill::Backfill),
+    /// Mend what an accident has left in the database.
+    #[command(subcommand)]
+    Repair(repair::Repair),
     /// Send a table (CSV, also gzipped) to a running service, one event a row.
     Load(load::Load),
     /// Save where every customer stands, as CSV, NDJSON or Parquet.
@@ -59,7 +64,7 @@ enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Check files without running anything.
+    /// Check settings and files, or the database, without running the service.
     #[command(subcommand)]
     Check(Check),
     /// Bring the database's schema up to date.
@@ -72,6 +77,10 @@ enum Command {
 enum Check {
     /// Settings and feature set: everything that is wrong, at once.
     Config,
+    /// The database, after a restore or an upgrade: schema, change feed, sequences,
+    /// partitions, states against their events, clock, connections. Changes nothing;
+    /// fails, and says what to do, if something is wrong.
+    Database,
 }
 
 pub fn run() -> ExitCode {
@@ -97,10 +106,12 @@ pub fn run() -> ExitCode {
             Command::Demo(demo) => Box::pin(demo.run(config)).await,
             Command::Train(train) => Box::pin(train.run(config)).await,
             Command::Backfill(backfill) => backfill.run(config).await,
+            Command::Repair(repair) => repair.run(config).await,
             Command::Load(load) => load.run().await,
             Command::Export(export) => export.run().await,
             Command::Keys(keys) => keys.run(config).await,
             Command::Check(Check::Config) => check(&config),
+            Command::Check(Check::Database) => check::database(&config).await,
             Command::Migrate => migrate(config).await,
             Command::Postgres(with) => with.run(config).await,
         }

@@ -3,11 +3,16 @@
 use anyhow::Context;
 use clap::Args;
 
-use crate::app::Database;
+use crate::app::{self, DatabaseServer};
 use crate::config::Config;
+use crate::store::Db;
 
 #[derive(Debug, Args)]
 pub(super) struct With {
+    /// Leave the schema as it is: to restore a backup into a new database, or to make a
+    /// backup before an upgrade.
+    #[arg(long)]
+    no_migrate: bool,
     /// The command and its arguments, such as `psql`.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -17,16 +22,24 @@ impl With {
     /// Migrates, runs the command with `DATABASE_URL` set, and stops the
     /// private server again.
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let database = Database::open(&config).await?;
+        let server = DatabaseServer::start(&config).await?;
+        let done = self.run_on(&config, &server.url).await;
+        server.stop().await?;
+        done
+    }
+
+    async fn run_on(self, config: &Config, url: &str) -> anyhow::Result<()> {
+        if !self.no_migrate {
+            let migrated = Db::connect(&app::connection(config, url)).await;
+            migrated.context("cannot open the database")?.close().await;
+        }
         let (program, arguments) = self.command.split_first().context("no command")?;
         let status = tokio::process::Command::new(program)
             .args(arguments)
-            .env("DATABASE_URL", &database.url)
+            .env("DATABASE_URL", url)
             .status()
             .await
-            .with_context(|| format!("cannot run {program}"));
-        database.close().await?;
-        let status = status?;
+            .with_context(|| format!("cannot run {program}"))?;
         anyhow::ensure!(status.success(), "{program}: {status}");
         Ok(())
     }

@@ -15,10 +15,51 @@ pub struct Database {
     pub max_connections: u32,
     /// Longest wait for a free one.
     pub acquire_timeout: Duration,
+    pub time_limits: TimeLimits,
     /// Where the private server keeps its data.
     pub state_directory: PathBuf,
     /// The server's programs; `None` searches the machine.
     pub postgres_bin: Option<PathBuf>,
+}
+
+/// Time limits that Postgres enforces on connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// Wait of a shared commit of events for a lock.
+    pub commit_lock: Duration,
+    /// Wait of other work for a lock.
+    pub lock: Duration,
+    pub statement: Duration,
+    /// Of exports, training, back-fills and migrations.
+    pub long_statement: Duration,
+    /// A transaction in which nothing happens.
+    pub idle_transaction: Duration,
+}
+
+impl Default for TimeLimits {
+    /// As in `config/default.toml`.
+    fn default() -> Self {
+        Self {
+            commit_lock: Duration::from_secs(1),
+            lock: Duration::from_secs(5),
+            statement: Duration::from_secs(30),
+            long_statement: Duration::from_hours(1),
+            idle_transaction: Duration::from_mins(1),
+        }
+    }
+}
+
+impl TimeLimits {
+    fn read(reader: &mut Reader) -> Self {
+        let commit_lock = reader.integer("database.commit_lock_timeout_milliseconds", 10..=60_000);
+        Self {
+            commit_lock: Duration::from_millis(commit_lock),
+            lock: reader.seconds("database.lock_timeout_seconds", 1..=300),
+            statement: reader.seconds("database.statement_timeout_seconds", 1..=3600),
+            long_statement: reader.seconds("database.long_statement_timeout_seconds", 60..=604_800),
+            idle_transaction: reader.seconds("database.idle_transaction_timeout_seconds", 5..=3600),
+        }
+    }
 }
 
 impl Database {
@@ -37,6 +78,7 @@ impl Database {
             url: (!url.is_empty()).then_some(Secret::new(url)),
             max_connections: reader.integer("database.max_connections", 2..=1000),
             acquire_timeout: reader.seconds("database.acquire_timeout_seconds", 1..=300),
+            time_limits: TimeLimits::read(reader),
             state_directory: state_directory.unwrap_or_default(),
             postgres_bin: reader.path("database.postgres_bin"),
         }

@@ -7,6 +7,7 @@
 //! module has a default.
 
 mod alerts;
+mod clock;
 mod database;
 mod drift;
 mod failed;
@@ -37,11 +38,12 @@ use crate::domain::objective::Objectives;
 use crate::domain::policy::Policy;
 
 pub use alerts::{Alerts, CheckSources};
-pub use database::Database;
+pub use clock::Clock;
+pub use database::{Database, TimeLimits};
 pub use drift::Drift;
 pub use failed::FailedEvents;
 pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};
-pub use intake::Intake;
+pub use intake::{EventNames, Intake};
 use layers::Layers;
 pub use life::Life;
 pub use log::{Log, LogFormat};
@@ -61,6 +63,7 @@ pub struct Config {
     pub http: Http,
     pub admin: Admin,
     pub database: Database,
+    pub clock: Clock,
     pub features: Features,
     pub intake: Intake,
     pub failed_events: FailedEvents,
@@ -148,6 +151,7 @@ impl Config {
             http: Http::read(reader),
             admin: Admin::read(reader),
             database: Database::read(reader),
+            clock: Clock::read(reader),
             features: Features { file: reader.path("features.file") },
             intake: Intake::read(reader),
             failed_events: FailedEvents::read(reader),

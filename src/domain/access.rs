@@ -1,37 +1,87 @@
 //! Who may do what.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What a key may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Send events.
+    /// For browsers and apps, where anybody can read the key.
+    Track,
+    /// For servers.
     Ingest,
-    /// Score feature rows.
     Score,
-    /// Read customers, segments, models and runs.
     Read,
-    /// Start training, promote and roll back models.
+    Replay,
     Train,
-    /// Overrule the gates; say where alerts are sent.
     Admin,
 }
 
 impl Scope {
-    pub const ALL: [Self; 5] = [Self::Ingest, Self::Score, Self::Read, Self::Train, Self::Admin];
+    pub const ALL: [Self; 7] = [
+        Self::Track,
+        Self::Ingest,
+        Self::Score,
+        Self::Read,
+        Self::Replay,
+        Self::Train,
+        Self::Admin,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Track => "track",
             Self::Ingest => "ingest",
             Self::Score => "score",
             Self::Read => "read",
+            Self::Replay => "replay",
             Self::Train => "train",
             Self::Admin => "admin",
         }
     }
 
+    /// Everything that a key with this scope can do.
+    pub const fn allows(self) -> &'static str {
+        match self {
+            Self::Track => {
+                "for browsers and apps: send events through the tracking API. Answers hold no \
+                 segment and no customer id. Message ids are a namespace of the key; an id is \
+                 linked only from an anonymous id that the key introduced. The key may be public"
+            }
+            Self::Ingest => {
+                "for servers: send events through every endpoint, and link any ids. Answers hold \
+                 the customer's id and segment. Keep the key secret. Includes `track`"
+            }
+            Self::Score => {
+                "score feature rows. The rows count in the drift figures and in the trial period \
+                 of a new model"
+            }
+            Self::Read => {
+                "read customers, segments, models, training runs, drift, alerts, channels and \
+                 policy; and which events were rejected and why, without their bodies"
+            }
+            Self::Replay => {
+                "with `read`, see the bodies of rejected events, which hold personal data; send \
+                 rejected events in again, whichever key sent them"
+            }
+            Self::Train => {
+                "start and cancel training runs; promote, roll back, retire and reject models; \
+                 acknowledge and silence alerts"
+            }
+            Self::Admin => {
+                "with `train`, overrule the gates; configure channels and policy; replay \
+                 notifications; take links between ids back"
+            }
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+
+    /// Whether a key with these scopes is public: it may only track.
+    pub fn is_public(scopes: &[Self]) -> bool {
+        scopes.contains(&Self::Track) && !scopes.contains(&Self::Ingest)
     }
 }
 
@@ -49,7 +99,38 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// A public key may only track, whatever else it was given.
     pub fn may(&self, scope: Scope) -> bool {
-        self.scopes.contains(&scope)
+        match scope {
+            Scope::Track => self.scopes.iter().any(|s| matches!(s, Scope::Track | Scope::Ingest)),
+            _ => self.scopes.contains(&scope) && !self.is_public(),
+        }
+    }
+
+    pub fn is_public(&self) -> bool {
+        Scope::is_public(&self.scopes)
+    }
+}
+
+/// Namespace of message ids: one for all trusted senders, one for each public key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sender(Option<Arc<str>>);
+
+impl Sender {
+    /// Every key with the scope `ingest`.
+    pub const TRUSTED: Self = Self(None);
+
+    /// The public key of this id.
+    pub fn public(key_id: &str) -> Self {
+        Self(Some(key_id.into()))
+    }
+
+    pub const fn is_public(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The id of a public key; empty for trusted senders.
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
     }
 }

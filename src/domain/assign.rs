@@ -79,7 +79,9 @@ impl Policy {
         if !is_nearer && self.hysteresis > 0.0 {
             return Decision::Stays;
         }
-        let ends = moved_at.map(|at| at.plus_millis(self.minimum_stay_millis));
+        // One who moved later than now did so by a clock that was wrong.
+        let ends =
+            moved_at.filter(|at| *at <= now).map(|at| at.plus_millis(self.minimum_stay_millis));
         ends.filter(|ends| now < *ends).map_or(Decision::Moves, Decision::StaysUntil)
     }
 

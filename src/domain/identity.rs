@@ -4,15 +4,19 @@
 //! then on both ids are one customer, kept under the known one. Which ids are
 //! one follows from the set of links alone, in whatever order they arrive:
 //!
-//! * Of all links from an id only the first in time counts. So a device that
+//! * Of all links from an id only the first in time counts; one of a trusted sender
+//!   before those of public keys, which anybody can use. So a device that
 //!   several people share belongs to the first of them, and never makes two
 //!   people one.
 //! * The first links are followed in the order of their time. One that would
 //!   close a circle is not, nor one that would make a customer of more than
 //!   [`MAX_IDS`] ids.
 //! * A customer is kept under the id at the end of the chain.
+//!
+//! An event whose link would connect more than [`MAX_CONNECTED_IDS`] ids is refused
+//! ([`too_connected`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
@@ -21,6 +25,11 @@ use crate::domain::time::Timestamp;
 /// would gather thousands.
 pub const MAX_IDS: usize = 100;
 
+/// Ids that may hang together by links, followed or not. Which links are followed depends
+/// on all of them, so each further link has to look at them all: without a bound, one
+/// sender with a long chain of links would delay every other.
+pub const MAX_CONNECTED_IDS: usize = 1000;
+
 /// Two ids of one customer: what was known under `from` belongs to `to`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
@@ -28,9 +37,13 @@ pub struct Link {
     pub to: CustomerKey,
 }
 
-/// A link, when it was said, and by which message. Ordered by time, then message.
+/// A link, when it was said, and by which message. Ordered by time, then message; those
+/// of public keys after all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Told {
+    /// By a public key: yields to every link of a trusted sender, which may be dated
+    /// later.
+    pub is_public: bool,
     pub at: Timestamp,
     pub message_id: MessageId,
     pub link: Link,
@@ -103,5 +116,57 @@ impl Groups {
     /// Every id that a link names.
     pub fn ids(&self) -> impl Iterator<Item = &CustomerKey> {
         self.canonical.keys()
+    }
+}
+
+/// Those of the `new` first links that would connect more than `max_ids` ids, beside the
+/// `known` ones. The new ones are taken in the order of their time; one that is refused
+/// does not count for those after it.
+pub fn too_connected<'n>(known: &[Told], new: &[&'n Told], max_ids: usize) -> Vec<&'n Told> {
+    let mut components = Components::default();
+    for told in known {
+        components.join(&told.link, usize::MAX);
+    }
+    let mut new = new.to_vec();
+    new.sort_unstable();
+    new.retain(|told| !components.join(&told.link, max_ids));
+    new
+}
+
+/// Union-find over ids, by size (Tarjan 1975).
+#[derive(Debug, Default)]
+struct Components<'l> {
+    numbers: HashMap<&'l CustomerKey, usize>,
+    parents: Vec<usize>,
+    sizes: Vec<usize>,
+}
+
+impl<'l> Components<'l> {
+    /// Joins both ends of a link, unless the component would have more than `max_ids` ids.
+    fn join(&mut self, link: &'l Link, max_ids: usize) -> bool {
+        let [from, to] = [&link.from, &link.to].map(|id| self.root(id));
+        let size = self.sizes[from] + if from == to { 0 } else { self.sizes[to] };
+        if size > max_ids {
+            return false;
+        }
+        let (small, large) =
+            if self.sizes[from] < self.sizes[to] { (from, to) } else { (to, from) };
+        self.parents[small] = large;
+        self.sizes[large] = size;
+        true
+    }
+
+    fn root(&mut self, id: &'l CustomerKey) -> usize {
+        let next = self.parents.len();
+        let mut number = *self.numbers.entry(id).or_insert(next);
+        if number == next {
+            self.parents.push(next);
+            self.sizes.push(1);
+        }
+        while self.parents[number] != number {
+            self.parents[number] = self.parents[self.parents[number]];
+            number = self.parents[number];
+        }
+        number
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a model that has just gone live answers well enough to stay.
 
-use crate::domain::drift::{Check, percent};
+use crate::domain::drift::{Check, KeyChecks, KeyShare, percent};
 use crate::domain::policy::Probation;
 
 /// What chance alone does once in a hundred times is no reason. It is no stricter, as
@@ -8,6 +8,10 @@ use crate::domain::policy::Probation;
 /// chance twice in ten thousand looks, where the limit of outliers is well known; where
 /// few rows were held out, so that it is not, that is the model's own fault.
 const CERTAIN: f64 = 0.01;
+
+/// Stored customers needed to judge by a sample of them: a shop may have fewer than the
+/// policy asks of scores.
+pub const LEAST_STORED: u64 = 100;
 
 /// What is known of it.
 #[derive(Debug)]
@@ -20,6 +24,64 @@ pub struct Observed<'a> {
     pub agreement: Option<(u64, f64)>,
 }
 
+/// What a model's answers show.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answers {
+    Good,
+    /// They are bad, but only with this key; of the keys with which they are bad, the
+    /// one with the most rows.
+    BadOfOneKey {
+        key: KeyShare,
+        why: String,
+    },
+    /// They are bad whichever one key is left out.
+    Bad {
+        why: String,
+    },
+}
+
+/// Judges a model's answers so that no single key decides: they are [`Answers::Bad`]
+/// only if they are bad with all keys and without any one of them (leave-one-out). The
+/// answers of the model `before`, too, are taken without the key that would excuse most.
+pub fn answers(limits: &Probation, now: &KeyChecks, before: Option<&KeyChecks>) -> Answers {
+    let before = before.map_or_else(Vec::new, |checks| {
+        let without = checks.keys.iter().map(|one| &one.without);
+        let all = std::iter::once(&checks.all).chain(without);
+        all.filter(|check| enough(limits, Some(*check)).is_some()).collect()
+    });
+    let reason = |now: &Check| {
+        let against = |before| verdict(limits, &Observed { now, before, agreement: None });
+        if before.is_empty() {
+            return against(None);
+        }
+        before.iter().find_map(|before| against(Some(*before)))
+    };
+    let all = reason(&now.all);
+    if let Some(why) = &all
+        && now.keys.iter().all(|one| reason(&one.without).is_some())
+        && !now.keys.is_empty()
+    {
+        return Answers::Bad { why: why.clone() };
+    }
+    for one in &now.keys {
+        if let Some(why) = reason(&one.alone) {
+            return Answers::BadOfOneKey { key: one.key.clone(), why };
+        }
+    }
+    let mut decisive = now.keys.iter().filter(|one| reason(&one.without).is_none());
+    match (all, decisive.next()) {
+        (Some(why), Some(one)) => Answers::BadOfOneKey { key: one.key.clone(), why },
+        _ => Answers::Good,
+    }
+}
+
+/// Why the model is not to stay, by a sample of stored customers. They are scored by the
+/// model and by the one before it, so a customer who is an outlier to both says nothing.
+pub fn stored(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
+    let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
+    verdict(&Probation { minimum_rows, ..*limits }, observed)
+}
+
 /// Why it is not to stay; `None`: it is, or there is too little to tell.
 pub fn verdict(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     if observed.now.scored >= limits.minimum_rows {
@@ -28,7 +90,7 @@ pub fn verdict(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
             return found;
         }
     }
-    disagreement(limits, observed)
+    disagreement(limits, observed.agreement)
 }
 
 fn outliers(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
@@ -62,8 +124,10 @@ fn unassigned(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     )
 }
 
-fn disagreement(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
-    let (customers, agreement) = observed.agreement?;
+/// Why it is not to stay, by where it puts customers: their number, and the share that the
+/// model before puts in the same segment.
+pub fn disagreement(limits: &Probation, agreement: Option<(u64, f64)>) -> Option<String> {
+    let (customers, agreement) = agreement?;
     let apart = 1.0 - agreement;
     (limits.disagreement < 1.0 && customers >= limits.minimum_rows && apart > limits.disagreement)
         .then(|| {

@@ -151,6 +151,19 @@ pub fn assess(past: &Past, (known, now): (Timestamp, Timestamp), rules: &Rules) 
 }
 
 impl Past {
+    /// What was sent until `now`: what came later came by a clock that was wrong.
+    #[must_use]
+    pub fn until(mut self, now: Timestamp) -> Self {
+        if self.last_at > now {
+            self.hours.retain(|hour, _| *hour <= now.hour());
+            let end = |hour: i64| Timestamp::from_millis((hour + 1) * MILLIS_PER_HOUR);
+            let last = self.hours.last_key_value().map(|(hour, _)| end(*hour).min(now));
+            self.last_at = last.unwrap_or(now);
+            self.first_at = self.first_at.min(self.last_at);
+        }
+        self
+    }
+
     fn events(&self, hour: i64) -> f64 {
         self.hours.get(&hour).map_or(0.0, |sent| sent.events as f64)
     }

@@ -68,6 +68,11 @@ pub async fn create(
     name: &str,
     scopes: &[Scope],
 ) -> Result<String, ServiceError> {
+    if Scope::is_public(scopes) && scopes.len() > 1 {
+        let problem = "`track` makes a public key, for browsers and apps, which can have no other \
+                       scope: make a second key, or use `ingest` for a server";
+        return Err(ServiceError::Invalid(Faults::one("scopes", problem)));
+    }
     if scopes.is_empty() {
         return Err(ServiceError::Invalid(Faults::one("scopes", "must name at least one scope")));
     }

@@ -11,12 +11,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::domain::fault::Faults;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 use crate::service::fair_share::{FairShare, Share};
-use crate::store::ReadDb;
 use crate::store::changes::{self, Change, Position};
+use crate::store::{ReadDb, epoch};
 use crate::telemetry::{Metrics, Reading};
 
 /// Between two looks for news: what a reader waits, at most, beyond the commit.
@@ -26,6 +25,10 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Changes looked through at once for those of one segment.
 const SCAN: i64 = 1000;
 const RETRY_AFTER_SECONDS: u64 = 5;
+/// The answer to a cursor of a change that a restore has lost.
+const LOST: &str = "the change of this cursor no longer exists: the database was restored to an \
+    earlier point, or the cursor is of another database. Ask for `after=now`, then take an \
+    export, then go on from the cursor of that answer";
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,9 @@ pub struct Page {
 pub struct Reader {
     feed: Arc<Feed>,
     after: Position,
+    /// It has been given changes, or was at this position before: only then can it have
+    /// missed some.
+    has_begun: bool,
     segment: Option<String>,
     limit: usize,
     _place: Share<String>,
@@ -103,19 +109,29 @@ impl Feed {
             .places
             .try_acquire(key_id.to_owned(), 1)
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
-        let end = changes::reach(&self.db).await?.end;
         let after = match start {
             Start::Oldest => Position::default(),
-            Start::Now => end,
-            Start::After(position) if position <= end => position,
-            Start::After(_) => {
-                let problem = "is a cursor of another database: leave it out, or send `now`";
-                return Err(ServiceError::Invalid(Faults::one("after", problem)));
+            Start::Now => {
+                let dropped = changes::reach(&self.db).await?.dropped.unwrap_or_default();
+                changes::newest(&self.db).await?.max(dropped)
             }
+            Start::After(position) => self.surviving(position).await?,
         };
         let counted = self.metrics.output.begin_reading();
         let feed = Arc::clone(self);
-        Ok(Reader { feed, after, segment, limit, _place: place, _counted: counted })
+        let has_begun = start != Start::Oldest;
+        Ok(Reader { feed, after, has_begun, segment, limit, _place: place, _counted: counted })
+    }
+
+    /// The position, if every change up to it still exists. A restore to an earlier point
+    /// loses changes that readers may have seen: they cannot simply go on.
+    async fn surviving(&self, position: Position) -> Result<Position, ServiceError> {
+        let is_lost = position > changes::reach(&self.db).await?.end
+            || epoch::lost_after(&self.db, position).await?.is_some();
+        if is_lost {
+            return Err(ServiceError::Gone(LOST.to_owned()));
+        }
+        Ok(position)
     }
 
     /// Looks for news for ever, while somebody waits for some.
@@ -163,6 +179,7 @@ impl Reader {
             gap |= page.gap;
             page.gap = gap;
             self.after = page.next;
+            self.has_begun = true;
             let is_over = wait.is_zero() || self.is_stopping() || Instant::now() >= deadline;
             if !page.changes.is_empty() || is_over {
                 break page;
@@ -186,7 +203,9 @@ impl Reader {
         let scan = if self.segment.is_some() { SCAN.max(limit) } else { limit };
         let found = changes::page(&self.feed.db, self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
-        let scanned = found.last().filter(|_| is_full).map(|last| last.position);
+        // Always the position of a change, never merely the end of what can be seen: after
+        // a restore it shows whether its reader has seen changes that were lost.
+        let scanned = found.last().map(|last| last.position);
         let mut wanted: Vec<Change> = match &self.segment {
             None => found,
             Some(segment) => found.into_iter().filter(|change| change.concerns(segment)).collect(),
@@ -195,14 +214,13 @@ impl Reader {
         wanted.truncate(self.limit);
         let next = match wanted.last() {
             Some(last) if cut => last.position,
-            _ => scanned.unwrap_or(reach.end),
+            _ => scanned.or(reach.dropped).unwrap_or_default().max(self.after),
         };
         Ok(Page {
             changes: wanted,
             next,
             more: cut || is_full,
-            gap: self.after != Position::default()
-                && reach.dropped.is_some_and(|dropped| self.after < dropped),
+            gap: self.has_begun && reach.dropped.is_some_and(|dropped| self.after < dropped),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Why a use case could not be carried out, in terms of what the caller can do.
 
+use std::sync::Arc;
+
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::lifecycle::{Gate, Move};
 use crate::store::StoreError;
@@ -11,6 +13,9 @@ pub enum ServiceError {
     Invalid(Faults),
     #[error("there is no {0}")]
     NotFound(String),
+    /// What the request refers to no longer exists, and will not again.
+    #[error("{0}")]
+    Gone(String),
     /// Right in itself, but not as things stand.
     #[error("{0}")]
     Conflict(String),
@@ -20,9 +25,16 @@ pub enum ServiceError {
     /// Too much at once: come back later.
     #[error("busy")]
     Busy { retry_after_seconds: u64 },
+    /// A row that is needed is locked by another session; nothing was written.
+    #[error("locked by another session")]
+    Locked,
     /// Something needed is away; it passes.
     #[error("not available now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// This process's clock disagrees with the database's by so much: what would be
+    /// stamped by it is refused until it is right.
+    #[error("the clock is {skew_seconds} s ahead of the database's")]
+    WrongClock { skew_seconds: i64 },
     /// A fault of ours.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -49,8 +61,38 @@ impl From<Fault> for ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Lost(_) => Self::Unavailable(error.into()),
+            StoreError::Locked => Self::Locked,
+            StoreError::Unavailable(_) | StoreError::Lost(_) | StoreError::TimedOut(_) => {
+                Self::Unavailable(error.into())
+            }
             _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// One cause, for every caller of a shared piece of work.
+#[derive(Debug, Clone)]
+pub enum SharedError {
+    Locked,
+    Unavailable(Arc<dyn std::error::Error + Send + Sync>),
+    Internal(Arc<ServiceError>),
+}
+
+impl SharedError {
+    pub fn of(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Locked => Self::Locked,
+            ServiceError::Unavailable(why) => Self::Unavailable(why.into()),
+            error => Self::Internal(Arc::new(error)),
+        }
+    }
+
+    /// The error for one more caller.
+    pub fn again(&self) -> ServiceError {
+        match self {
+            Self::Locked => ServiceError::Locked,
+            Self::Unavailable(why) => ServiceError::Unavailable(Box::new(Arc::clone(why))),
+            Self::Internal(error) => ServiceError::Internal(Box::new(Arc::clone(error))),
         }
     }
 }

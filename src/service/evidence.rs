@@ -75,7 +75,7 @@ pub fn share(part: i64, all: i64) -> Option<f64> {
     (all > 0).then(|| part as f64 / all as f64)
 }
 
-fn relabelled(
+pub fn relabelled(
     lineup: &Lineup,
     active: &Model,
     model: &Model,

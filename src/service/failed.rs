@@ -4,16 +4,19 @@
 //! A flood of rubbish must fill no disk. So a key gets only so many kept a
 //! minute, the rest are counted; and the oldest go when there are too many.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::FailedEvents as Settings;
+use crate::domain::access::Sender;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 use crate::domain::wire::Door;
+use crate::domain::wire::redact::redact_keys;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
-use crate::store::failed::NewFailed;
+use crate::store::failed::{FailedSource, NewFailed};
 use crate::store::{Db, failed};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Failed;
@@ -34,6 +37,14 @@ const MILLIS_PER_MINUTE: i64 = 60_000;
 pub struct Source<'s> {
     pub door: Door,
     pub key_id: &'s str,
+    /// The key is a public one: its events are of its own namespace.
+    pub is_public: bool,
+}
+
+impl Source<'_> {
+    pub(in crate::service) fn sender(&self) -> Sender {
+        if self.is_public { Sender::public(self.key_id) } else { Sender::TRUSTED }
+    }
 }
 
 /// An event that is not let in: why, and what it was.
@@ -65,7 +76,8 @@ impl Refused {
     pub fn new(faults: Faults, raw: &[u8]) -> Self {
         // Replaced, it might be let in some day as what it never was.
         let whole = !raw.contains(&0) && std::str::from_utf8(raw).is_ok();
-        Self { faults, raw: storable(String::from_utf8_lossy(raw).into_owned()).into(), whole }
+        let text = String::from_utf8_lossy(raw);
+        Self { faults, raw: storable(redact_keys(&text).into_owned()).into(), whole }
     }
 
     /// One of which `raw` is only the head; it cannot be replayed.
@@ -128,7 +140,9 @@ impl FailedEvents {
             .collect();
         // Commits together: the rejected events of one request.
         let mut tx = self.db.begin().await?;
-        failed::insert(&mut tx, received_at, source.door, source.key_id, &rows).await?;
+        let Source { door, key_id, is_public } = source;
+        let source = FailedSource { door, key_id, is_public };
+        failed::insert(&mut tx, received_at, source, &rows).await?;
         Ok(tx.commit().await?)
     }
 
@@ -176,6 +190,10 @@ impl FailedEvents {
 
 /// At most so many bytes, in a form that Postgres keeps.
 fn cut(mut text: String, most: usize) -> String {
+    // A fault names the sender's own fields.
+    if let Cow::Owned(redacted) = redact_keys(&text) {
+        text = redacted;
+    }
     text.truncate(text.floor_char_boundary(most));
     storable(text)
 }

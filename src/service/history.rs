@@ -76,6 +76,7 @@ fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a
 pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32, ServiceError> {
     // Commits together: nothing is dropped unless there is room ahead.
     let mut tx = db.begin().await?;
+    tx.wait_briefly(db).await?;
     if keep_days > 0 {
         assignments::lock_history(&mut tx).await?;
     }

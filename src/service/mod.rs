@@ -8,6 +8,7 @@
 pub mod error;
 pub mod clock;
 pub mod random;
+pub mod clock_check;
 mod attempts;
 pub mod fair_share;
 pub mod access;
@@ -32,7 +33,9 @@ pub mod sources;
 pub mod reassign;
 pub mod recheck;
 pub mod skew;
+pub mod database_check;
 pub mod backfill;
+pub mod repair;
 pub mod training;
 pub mod probation;
 pub mod react;

@@ -7,12 +7,18 @@
 //! not wait for each other; nothing locks. A flush takes every count in exchange
 //! for 0: what is handed over meanwhile is in that flush or in the next, never in
 //! both.
+//!
+//! Rows that were sent to be scored are counted for each API key apart, so that a
+//! decision can leave any one key out ([`crate::domain::drift::influence`]). The keys
+//! counted apart are bounded; the keys beyond share one count.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::available_parallelism;
 
-use crate::domain::drift::{Layout, Source, Window};
+use arc_swap::ArcSwap;
+
+use crate::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, Source, Window};
 use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Score};
@@ -34,7 +40,36 @@ pub struct Observer {
 pub struct Counter {
     model: ModelId,
     layout: Layout,
-    sources: [Copies; Source::ANSWERED.len()],
+    sources: [KeyCounts; Source::ANSWERED.len()],
+}
+
+/// What was counted of one model and source since the last time, for one API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub model: ModelId,
+    pub source: Source,
+    /// [`NO_KEY`] where the source is not counted by key.
+    pub key: Box<str>,
+    pub window: Window,
+}
+
+/// Counts by API key, without a lock and, once a key is known, without allocation.
+#[derive(Debug)]
+struct KeyCounts {
+    width: usize,
+    slots: ArcSwap<Slots>,
+    /// Replaced sets of slots with counts that may not have been taken yet. Locked only
+    /// when counts are taken.
+    retired: Mutex<Vec<Arc<Slots>>>,
+}
+
+/// The keys in the order of their first row; [`OTHER_KEYS`] has the last slot.
+type Slots = [OnceLock<Slot>; MOST_KEYS];
+
+#[derive(Debug)]
+struct Slot {
+    key: Box<str>,
+    copies: Copies,
 }
 
 /// The same counts several times: their sum counts.
@@ -79,16 +114,14 @@ impl Observer {
     }
 
     /// Everything counted since the last time.
-    pub fn take(&self) -> Vec<((ModelId, Source), Window)> {
+    pub fn take(&self) -> Vec<Taken> {
         let mut counters = self.counters();
         // Told before the counts are taken: what nobody else holds can only be
         // added to by those who ask for it first, and they wait for the lock. (Unlike
         // `strong_count`, `get_mut` makes sure that what was added by then is seen.)
         let is_held: Vec<bool> =
             counters.iter_mut().map(|one| Arc::get_mut(one).is_none()).collect();
-        let taken = counters.iter().flat_map(|counter| counter.take());
-        let taken = taken.filter(|(_, window)| window.counts.iter().any(|count| *count > 0));
-        let taken = taken.collect();
+        let taken = counters.iter().flat_map(|counter| counter.take()).collect();
         let mut is_held = is_held.into_iter();
         counters.retain(|_| is_held.next().unwrap_or(true));
         taken
@@ -102,22 +135,81 @@ impl Observer {
 impl Counter {
     fn new(model: &Model) -> Self {
         let layout = Layout::of(model);
-        let sources = Source::ANSWERED.map(|_| Copies::new(layout.width()));
+        let sources = Source::ANSWERED.map(|_| KeyCounts::new(layout.width()));
         Self { model: model.id().clone(), layout, sources }
     }
 
-    fn add(&self, source: Source, counts: &[u32]) {
+    fn add(&self, source: Source, key: &str, counts: &[u32]) {
         // Customers who are drawn are counted elsewhere, once for all replicas.
-        if let Some(copies) = self.sources.get(source as usize) {
-            copies.add(counts);
+        if let Some(by_key) = self.sources.get(source as usize) {
+            by_key.add(key, counts);
         }
     }
 
-    fn take(&self) -> impl Iterator<Item = ((ModelId, Source), Window)> {
-        Source::ANSWERED.into_iter().zip(&self.sources).map(|(source, copies)| {
-            let counts = copies.take();
-            ((self.model.clone(), source), Window { counts })
-        })
+    fn take(&self) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        for (source, by_key) in Source::ANSWERED.into_iter().zip(&self.sources) {
+            for (key, window) in by_key.take() {
+                taken.push(Taken { model: self.model.clone(), source, key, window });
+            }
+        }
+        taken
+    }
+}
+
+impl KeyCounts {
+    fn new(width: usize) -> Self {
+        let slots = ArcSwap::from_pointee(empty_slots());
+        Self { width, slots, retired: Mutex::default() }
+    }
+
+    fn add(&self, key: &str, counts: &[u32]) {
+        let slots = self.slots.load();
+        for (place, slot) in slots.iter().enumerate() {
+            let is_last = place + 1 == slots.len();
+            let slot = slot.get_or_init(|| Slot {
+                key: if is_last { OTHER_KEYS } else { key }.into(),
+                copies: Copies::new(self.width),
+            });
+            if is_last || *slot.key == *key {
+                slot.copies.add(counts);
+                return;
+            }
+        }
+    }
+
+    /// The counts of each key, and zeros from now on. When every slot is in use, later
+    /// counts go to a fresh set of slots: keys that were revoked or rest give theirs up.
+    fn take(&self) -> Vec<(Box<str>, Window)> {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.slots.load_full();
+        let is_full = current.last().is_some_and(|slot| slot.get().is_some());
+        let mut taken = Vec::new();
+        drain(&current, &mut taken);
+        // Told before the counts are taken, as in [`Observer::take`].
+        let is_held: Vec<bool> =
+            retired.iter_mut().map(|slots| Arc::get_mut(slots).is_none()).collect();
+        retired.iter().for_each(|slots| drain(slots, &mut taken));
+        let mut is_held = is_held.into_iter();
+        retired.retain(|_| is_held.next().unwrap_or(true));
+        if is_full {
+            self.slots.store(Arc::new(empty_slots()));
+            retired.push(current);
+        }
+        taken
+    }
+}
+
+fn empty_slots() -> Slots {
+    std::array::from_fn(|_| OnceLock::new())
+}
+
+fn drain(slots: &Slots, taken: &mut Vec<(Box<str>, Window)>) {
+    for slot in slots.iter().filter_map(OnceLock::get) {
+        let counts = slot.copies.take();
+        if counts.iter().any(|count| *count > 0) {
+            taken.push((slot.key.clone(), Window { counts }));
+        }
     }
 }
 
@@ -184,10 +276,15 @@ impl Tally {
         }
     }
 
-    /// What was counted counts from now on.
+    /// Makes the counts visible, for no key in particular.
     pub fn hand_over(self) {
+        self.hand_over_for(NO_KEY);
+    }
+
+    /// Makes the counts visible, as those of the API key with the id `key`.
+    pub fn hand_over_for(self, key: &str) {
         for part in self.parts.into_iter().flatten() {
-            part.counter.add(self.source, &part.counts);
+            part.counter.add(self.source, key, &part.counts);
         }
     }
 }

@@ -101,7 +101,9 @@ impl Policies {
         }
         let firing = alerts::firing(db).await?.into_iter();
         let mut keeping = firing.filter(|alert| {
-            alert.standing.topic == Topic::Drift && freezes(alert.standing.severity)
+            alert.standing.topic == Topic::Drift
+                && freezes(alert.standing.severity)
+                && !alert.rests_on_one_key()
         });
         Ok(keeping.next().map(|alert| (alert.alert_id, alert.title)))
     }

@@ -1,5 +1,9 @@
 //! A model that has just gone live is watched, and taken back if it answers badly.
 //!
+//! No single caller decides: the answers must be bad whichever one API key is left out,
+//! or a sample of stored customers must be bad too. Otherwise an alert names the key, and
+//! the model stays ([`crate::domain::probation::answers`]).
+//!
 //! What it says is counted as for drift, so all replicas' answers are judged together.
 //! Every replica looks; the lineup's lock makes one of them take the model back, and
 //! the alert about it commits with that.
@@ -8,11 +12,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::alert::{Fact, Topic};
-use crate::domain::drift::{Check, Severity, percent};
+use crate::domain::drift::{KeyCheck, KeyChecks, KeyShare, NO_KEY, Severity, percent};
 use crate::domain::id::ModelId;
 use crate::domain::lifecycle::{Move, Stage};
 use crate::domain::policy::Probation as Rules;
-use crate::domain::probation::{Observed, verdict};
+use crate::domain::probation::{Answers, Observed, answers, disagreement, stored};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::alerts::{Alerts, Found, Voice};
 use crate::service::drift::{Ask, Drift};
@@ -42,13 +46,32 @@ pub struct Watched {
     pub until: Timestamp,
 }
 
+/// What speaks against a model.
+struct Case {
+    model: ModelId,
+    why: String,
+    answers: KeyChecks,
+    /// The key that the answers rest on.
+    key: Option<KeyShare>,
+    /// Whether it holds without any one key, or stored customers show it too.
+    is_certain: bool,
+}
+
+/// Keys that an alert names.
+const NAMED_KEYS: usize = 5;
+
 impl Probation {
     /// The model on probation; `None`: nobody is.
     pub fn watched(&self, lineup: &LineupRow) -> Option<Watched> {
         let rules = self.policies.current().policy.probation;
         let model = lineup.active.clone()?;
         let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
-        let is_on = lineup.changed_by != POLICY && self.registry.clock.now() < until;
+        let now = self.registry.clock.now();
+        // A model that went live later than now, by more than replicas' clocks differ, did
+        // so by a clock that was wrong.
+        let length = until.millis() - lineup.changed_at.millis();
+        let is_past = lineup.changed_at <= now.plus_millis(length);
+        let is_on = lineup.changed_by != POLICY && now < until && is_past;
         is_on.then_some(Watched { model, until })
     }
 
@@ -67,38 +90,83 @@ impl Probation {
         {
             self.watch_from_shadow(previous).await?;
         }
-        let since = self.registry.clock.now().millis() - lineup.changed_at.millis();
-        let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
-        let now = self.check(&watched.model, Some(hours)).await?;
-        let before = match previous {
-            Some(previous) => Some(self.check(previous, None).await?),
-            None => None,
+        let Some(case) = self.judge(&lineup, &watched.model, previous, &rules).await? else {
+            return Ok(false);
         };
-        let agreement = match previous {
-            Some(previous) => self.agreement(previous, &watched.model).await?,
-            None => None,
-        };
-        let observed = Observed { now: &now, before: before.as_ref(), agreement };
-        let Some(why) = verdict(&rules, &observed) else { return Ok(false) };
-        self.take_back(&lineup, &watched.model, &rules, (&why, &now)).await
+        self.act(&lineup, &rules, &case).await
     }
 
-    async fn take_back(
+    /// What speaks against the model: its answers, and, where they rest on one key or
+    /// are compared with the model before, a sample of stored customers.
+    async fn judge(
         &self,
         lineup: &LineupRow,
         model: &ModelId,
+        previous: Option<&ModelId>,
         rules: &Rules,
-        (why, check): (&str, &Check),
+    ) -> Result<Option<Case>, ServiceError> {
+        let since = self.registry.clock.now().millis() - lineup.changed_at.millis();
+        let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
+        let now = self.key_checks(model, Some(hours), rules).await?;
+        let before = match previous {
+            Some(previous) => Some(self.key_checks(previous, None, rules).await?),
+            None => None,
+        };
+        let model = model.clone();
+        let found = match answers(rules, &now, before.as_ref()) {
+            Answers::Bad { why } => {
+                return Ok(Some(Case { model, why, answers: now, key: None, is_certain: true }));
+            }
+            Answers::BadOfOneKey { key, why } => Some((key, why)),
+            Answers::Good => None,
+        };
+        let agreement = match previous {
+            Some(previous) => self.agreement(previous, &model).await?,
+            None => None,
+        };
+        let apart = disagreement(rules, agreement);
+        if found.is_none() && apart.is_none() {
+            return Ok(None);
+        }
+        let sample = self.drift.sample(&model, previous).await?;
+        let observed = Observed {
+            now: &sample.now,
+            before: sample.before.as_ref(),
+            agreement: sample.agreement.filter(|_| apart.is_some()),
+        };
+        let Some((key, why)) = found else {
+            // Customers with new events may be those of one caller: the others must agree.
+            let why = apart.filter(|_| stored(rules, &observed).is_some());
+            let case = |why| Case { model, why, answers: now, key: None, is_certain: true };
+            return Ok(why.map(case));
+        };
+        let case = match stored(rules, &observed) {
+            Some(of_stored) => {
+                let why = format!("{why}; of {} stored customers: {of_stored}", sample.now.scored);
+                Case { model, why, answers: now, key: None, is_certain: true }
+            }
+            None => Case { model, why, answers: now, key: Some(key), is_certain: false },
+        };
+        Ok(Some(case))
+    }
+
+    /// Takes the model back if the case is certain and the policy says so; raises the
+    /// alert. True: the model was taken back.
+    async fn act(
+        &self,
+        lineup: &LineupRow,
+        rules: &Rules,
+        case: &Case,
     ) -> Result<bool, ServiceError> {
-        let registry = &self.registry;
+        let (registry, model) = (&self.registry, &case.model);
         let now = registry.clock.now();
-        let change =
-            Change { by: POLICY.into(), reason: format!("model {}: {why}", model.short()) };
+        let reason = format!("model {}: {}", model.short(), case.why);
+        let change = Change { by: POLICY.into(), reason };
         // Commits together: the next generation, the stages, the decision, that it was
         // done, the alert, the announcement.
         let mut tx = registry.db.begin().await?;
         let mut next = None;
-        if rules.rollback {
+        if rules.rollback && case.is_certain {
             let done = (Done::RollBack, model.as_str());
             policy::begin(&mut tx, done, now, (now, &change.reason)).await?;
             let current = models::lock_lineup(&mut tx).await?;
@@ -108,14 +176,14 @@ impl Probation {
             let to = lineup.previous.clone().filter(|previous| previous != model);
             next = Some(registry.put_back(&mut tx, current, to, &change).await?);
         }
-        let found = found(model, next.as_ref(), (why, check));
+        let found = found(case, next.as_ref());
         self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
         tx.commit().await?;
         if next.is_none() {
             return Ok(false);
         }
         self.alerts.metrics.policy_actions.add(PolicyAction::RollBack, 1);
-        tracing::warn!(model = model.short(), why, "the model was taken back");
+        tracing::warn!(model = model.short(), why = case.why, "the model was taken back");
         registry.live.refresh().await?;
         Ok(true)
     }
@@ -185,9 +253,14 @@ impl Probation {
         Ok(evidence::agreement(beside).map(|share| (customers, share)))
     }
 
-    async fn check(&self, model: &ModelId, hours: Option<u32>) -> Result<Check, ServiceError> {
+    async fn key_checks(
+        &self,
+        model: &ModelId,
+        hours: Option<u32>,
+        rules: &Rules,
+    ) -> Result<KeyChecks, ServiceError> {
         let ask = Ask { model: Some(model.clone()), source: None, hours };
-        self.drift.check(&ask).await
+        self.drift.key_checks(&ask, rules.minimum_rows).await
     }
 }
 
@@ -195,8 +268,8 @@ fn change(reason: &str) -> Change {
     Change { by: POLICY.into(), reason: reason.into() }
 }
 
-fn found(model: &ModelId, next: Option<&LineupRow>, (why, check): (&str, &Check)) -> Found {
-    let fact = |name: &str, value: String| Fact { name: name.into(), value };
+fn found(case: &Case, next: Option<&LineupRow>) -> Found {
+    let Case { model, why, answers, key, is_certain } = case;
     let (title, advice) = match next {
         Some(LineupRow { active: Some(_), .. }) => (
             "A new model was taken back; the one before it answers again",
@@ -207,37 +280,63 @@ fn found(model: &ModelId, next: Option<&LineupRow>, (why, check): (&str, &Check)
             "A new model was taken back; rules answer until another is live",
             "Promote a model that answered well before, or train one: there was none to go back to.",
         ),
-        None => (
+        None if *is_certain => (
             "A new model answers badly",
             "It stays live, as policy.probation.rollback says. Roll back by \
              POST /v1/models/rollback, or see GET /v1/drift for what it meets.",
         ),
+        None => (
+            "A new model answers the rows of one API key badly; it stays live",
+            "A sample of stored customers and the other keys do not show it. Check what this key \
+             sends. If the model is at fault, roll back by POST /v1/models/rollback.",
+        ),
     };
-    let answers = next.map_or_else(
-        || "the same".into(),
-        |next| next.active.as_ref().map_or_else(|| "the rules".into(), ToString::to_string),
-    );
+    let answers_now = match next {
+        None => "the same".into(),
+        Some(next) => next.active.as_ref().map_or_else(|| "the rules".into(), ToString::to_string),
+    };
     let mut facts = vec![
         fact("Model", model.to_string()),
-        fact("Answers now", answers),
-        fact("Scored", check.scored.to_string()),
+        fact("Answers now", answers_now),
+        fact("Scored", answers.keys.iter().map(|one| one.key.rows).sum::<u64>().to_string()),
+        fact("Evidence", evidence(answers)),
     ];
-    if let Some(outliers) = check.outliers {
+    if let Some(outliers) = answers.all.outliers {
         facts.push(fact("Outliers", percent(outliers.now)));
     }
-    if let Some(unassigned) = check.unassigned {
+    if let Some(unassigned) = answers.all.unassigned {
         facts.push(fact("In no segment", percent(unassigned.now)));
     }
+    let rests_on = key.as_ref().map_or_else(String::new, |key| {
+        let KeyShare { key, share, .. } = key;
+        format!(" This rests on {}, {} of what it scored.", key_name(key), percent(*share))
+    });
     Found {
         key: format!("rollback:{}", model.short()),
         topic: Topic::Rollback,
-        severity: Severity::Critical,
+        severity: if *is_certain { Severity::Critical } else { Severity::Warning },
         owner: None,
         subject: BTreeMap::from([("model".to_owned(), model.to_string())]),
         title: title.into(),
-        what: format!("Model {}: {why}.", model.short()),
+        what: format!("Model {}: {why}.{rests_on}", model.short()),
         advice: advice.into(),
         facts,
         picture: None,
     }
+}
+
+/// The keys with the most rows, for people.
+fn evidence(answers: &KeyChecks) -> String {
+    let name = |one: &KeyCheck| {
+        format!("{} of the rows came from {}", percent(one.key.share), key_name(&one.key.key))
+    };
+    answers.keys.iter().take(NAMED_KEYS).map(name).collect::<Vec<_>>().join("; ")
+}
+
+fn key_name(key: &str) -> String {
+    if key == NO_KEY { "events".into() } else { format!("key {key}") }
+}
+
+fn fact(name: &str, value: String) -> Fact {
+    Fact { name: name.into(), value }
 }

@@ -1,4 +1,6 @@
 //! What is done about drift, beside telling of it: as the policy says, once an alert.
+//! Nothing is done about drift that rests on the rows of one API key: a key that may only
+//! score must not retrain, freeze or replace the model.
 
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ impl Reactor {
         let db = self.training.db.read();
         let current = self.probation.policies.current();
         for alert in alerts::firing(db).await? {
-            if alert.standing.topic != Topic::Drift {
+            if alert.standing.topic != Topic::Drift || alert.rests_on_one_key() {
                 continue;
             }
             for action in current.policy.actions.at(alert.standing.severity) {
@@ -57,8 +59,12 @@ impl Reactor {
             return Ok(());
         };
         let ask = Ask { model: Some(model.clone()), source: None, hours: None };
-        let check = self.probation.drift.check(&ask).await?;
-        if !policy.is_worn_out(&check) {
+        let drift = &self.probation.drift;
+        let check = drift.check(&ask).await?;
+        // The rows may all be of one caller: stored customers must agree.
+        if !policy.is_worn_out(&check)
+            || !policy.is_worn_out(&drift.sample(&model, None).await?.now)
+        {
             return Ok(());
         }
         let pause = 1000 * i64::from(policy.refresh.cool_down_seconds);

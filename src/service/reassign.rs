@@ -4,6 +4,7 @@
 //! one are stale. Working until none is left needs no list of who was done: it
 //! survives a crash, and finds what a slower replica wrote with an old lineup.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,11 @@ use crate::service::rescore::rescore;
 use crate::store::lease::Lease;
 use crate::store::{Db, customers};
 use crate::telemetry::Metrics;
+
+/// How often customers that another session has locked are tried again in one run; the
+/// next run, some seconds later, takes up what is left.
+const LOCKED_ROUNDS: u32 = 5;
+const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Reassigner {
@@ -51,36 +57,53 @@ impl Reassigner {
 
     async fn work(&self, lease: &mut crate::store::lease::Held) -> Result<u64, ServiceError> {
         let mut done = 0;
+        // Passed over, as another session has them locked.
+        let mut locked = HashSet::new();
+        let mut rounds = 0;
         loop {
             let lineup = self.live.snapshot();
-            let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
-            let stale =
+            let limit = i64::try_from(self.batch_customers + locked.len()).unwrap_or(i64::MAX);
+            let mut stale =
                 customers::assigned_before(self.db.read(), lineup.oldest_generation(), limit)
                     .await?;
+            stale.retain(|customer| !locked.contains(customer));
             if stale.is_empty() {
-                self.metrics.reassign.pending.set(0);
-                return Ok(done);
+                let left = locked.len();
+                self.metrics.reassign.pending.set(i64::try_from(left).unwrap_or(i64::MAX));
+                rounds += 1;
+                if left == 0 || rounds == LOCKED_ROUNDS {
+                    return Ok(done);
+                }
+                locked.clear();
+                tokio::time::sleep(LOCKED_PAUSE).await;
+                continue;
             }
             lease.check().await?;
             let started = Instant::now();
-            self.batch(&lineup, &stale).await?;
-            done += stale.len() as u64;
-            self.metrics.reassign.customers.inc_by(stale.len() as u64);
+            let scored = self.batch(&lineup, &stale).await?;
+            done += scored.len() as u64;
+            self.metrics.reassign.customers.inc_by(scored.len() as u64);
+            locked.extend(stale.into_iter().filter(|customer| !scored.contains(customer)));
             let pause = started.elapsed().mul_f64(self.pause_ratio);
             tokio::time::sleep(pause.min(Duration::from_secs(10))).await;
         }
     }
 
-    async fn batch(&self, lineup: &Lineup, stale: &[CustomerKey]) -> Result<(), ServiceError> {
+    /// Scores those of these customers that no other session has locked; returns them.
+    async fn batch(
+        &self,
+        lineup: &Lineup,
+        stale: &[CustomerKey],
+    ) -> Result<HashSet<CustomerKey>, ServiceError> {
         let keys: Vec<&CustomerKey> = stale.iter().collect();
         // Commits together: new standings with their history, and states that
         // had to be rebuilt.
         let mut tx = self.db.begin().await?;
-        let locked = customers::lock(&mut tx, &keys).await?;
-        let decisions = rescore(&mut tx, lineup, &locked, self.clock.now()).await?;
+        let free = customers::lock_free(&mut tx, &keys).await?;
+        let decisions = rescore(&mut tx, lineup, &free, self.clock.now()).await?;
         tx.commit().await?;
-        self.cache.forget(locked.iter().map(|row| &row.stored.customer));
+        self.cache.forget(free.iter().map(|row| &row.stored.customer));
         decisions.count(&self.metrics.intake.assignments);
-        Ok(())
+        Ok(free.into_iter().map(|row| row.stored.customer).collect())
     }
 }

@@ -9,7 +9,7 @@ use crate::service::live::Lineup;
 use crate::service::rebuild;
 use crate::service::scoring::{self, CUSTOMERS_IN_PLACE};
 use crate::store::assignments::{Assignment, NewChange};
-use crate::store::customers::{self, Locked, NewRow};
+use crate::store::customers::{self, Introduction, Locked, NewRow};
 use crate::store::{StoreError, Tx};
 
 /// Scores customers that `tx` has locked, and writes where they stand, with
@@ -75,6 +75,7 @@ impl<'l> Scored<'l> {
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
             recheck_at: self.recheck_at,
+            introduction: &Introduction::Unchanged,
         }
     }
 

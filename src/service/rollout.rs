@@ -50,7 +50,9 @@ impl Rollout {
             return Ok(false);
         };
         let stay = i64::try_from(registry.life.stay.as_millis()).unwrap_or(i64::MAX);
-        let is_due = registry.clock.now().millis() - last.decided_at.millis() >= stay;
+        // A decision later than now was by a clock that was wrong.
+        let stayed = registry.clock.now().millis() - last.decided_at.millis();
+        let is_due = stayed >= stay || stayed < -stay;
         let is_ours = last.decided_by.starts_with(TRAINING)
             && last.to_stage.as_deref() == Some(stage.as_str());
         if !is_due || !is_ours {

@@ -34,27 +34,41 @@ pub struct Sampler {
     pub metrics: Arc<Metrics>,
 }
 
+/// What one round found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SampleResult {
+    pub compared: u64,
+    pub mismatched: u64,
+}
+
 impl Sampler {
     /// One round.
-    pub async fn run(&self) -> Result<(), ServiceError> {
+    pub async fn run(&self) -> Result<SampleResult, ServiceError> {
+        let mut result = SampleResult::default();
         let count = i64::try_from(self.customers).unwrap_or(i64::MAX);
         let mut snapshot = Snapshot::open(&self.db).await?;
         for stored in snapshot.sample_states(count).await? {
-            self.compare(&mut snapshot, &stored).await?;
+            if let Some(is_equal) = self.compare(&mut snapshot, &stored).await? {
+                result.compared += 1;
+                result.mismatched += u64::from(!is_equal);
+            }
         }
         let (looked_up, stateless) = snapshot.sample_stateless(count).await?;
         self.metrics.skew.compared.inc_by(looked_up);
+        result.compared += looked_up;
         for customer in stateless {
+            result.mismatched += 1;
             self.report(&customer, Mismatch::Missing);
         }
-        Ok(())
+        Ok(result)
     }
 
+    /// Whether the state is what its events say; `None` where they cannot be compared.
     async fn compare(
         &self,
         snapshot: &mut Snapshot,
         stored: &StoredState,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<bool>, StoreError> {
         let features = &self.live.snapshot().features;
         let customer = &stored.customer;
         let skew = &self.metrics.skew;
@@ -63,7 +77,7 @@ impl Sampler {
         let mismatch = match replayed {
             Ok(replayed) if replayed.is_cut => {
                 skew.uncompared.add(Uncompared::TooManyEvents, 1);
-                return Ok(());
+                return Ok(None);
             }
             Ok(replayed) => match rebuild::compare(features, &stored.state, &replayed.state) {
                 _ if replayed.events == 0 => Some(Mismatch::Extra),
@@ -71,7 +85,7 @@ impl Sampler {
                 Likeness::Differs => Some(Mismatch::Differs),
                 Likeness::Foreign => {
                     skew.uncompared.add(Uncompared::OtherFeatures, 1);
-                    return Ok(());
+                    return Ok(None);
                 }
             },
             Err(StoreError::Corrupt { .. }) => Some(Mismatch::Unreadable),
@@ -81,7 +95,7 @@ impl Sampler {
         if let Some(mismatch) = mismatch {
             self.report(customer, mismatch);
         }
-        Ok(())
+        Ok(Some(mismatch.is_none()))
     }
 
     /// Ids stay out of the log; who may read the table finds the customer by

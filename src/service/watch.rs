@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::config::CheckSources;
 use crate::domain::alert::{Bar, Fact, Picture, Topic};
 use crate::domain::drift::{
-    About, Alarm, AlarmRules, Check, Finding, Severity, Source, Step, facts, headline,
-    lasting_facts,
+    About, Alarm, AlarmRules, Check, Finding, RESTS_ON_FACT, Severity, Source, Step, facts,
+    headline, lasting_facts,
 };
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
@@ -60,8 +60,10 @@ impl Watcher {
         let db = &self.alerts.db;
         let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
         let now = self.alerts.clock.now();
-        let is_due =
-            |last: Option<Timestamp>| last.is_none_or(|last| now.millis() - last.millis() >= every);
+        // A check later than now was by a clock that was wrong.
+        let is_due = |last: Option<Timestamp>| {
+            last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
+        };
         let last = alarms::ran_at(db.read(), Job::Check).await?;
         self.show(last);
         if !is_due(last) {
@@ -214,7 +216,7 @@ impl Watcher {
         // check has to agree.
         let is_added_up = finding.is_some_and(|finding| finding.about == About::Stream);
         let rules = if is_added_up { AlarmRules { findings: 1, ..rules } } else { rules };
-        let step = row.alarm.check(finding.map(|finding| finding.severity), now, &rules);
+        let step = row.alarm.check(finding.map(severity), now, &rules);
         let act = match (step, finding) {
             (Step::Resolve, _) => {
                 let checks = rules.recovery_checks;
@@ -228,7 +230,7 @@ impl Watcher {
                         (severity, Voice::BackAloud)
                     }
                     Step::Fire(severity) => (severity, Voice::Plain),
-                    _ => (finding.severity, Voice::Plain),
+                    _ => (severity(finding), Voice::Plain),
                 };
                 let found = self.found(&row.key, checked, finding, severity).await?;
                 Act::Raise(Box::new(found), voice)
@@ -268,6 +270,9 @@ impl Watcher {
         };
         let mut facts: Vec<Fact> =
             told.into_iter().map(|(name, value)| Fact { name: name.into(), value }).collect();
+        if let (About::Stream, Some(rests_on)) = (finding.about, &finding.rests_on) {
+            facts.push(Fact { name: RESTS_ON_FACT.into(), value: rests_on.text() });
+        }
         if let Some(since) = since(&checked.history, finding) {
             facts.push(Fact { name: "Found since".into(), value: since.to_string() });
         }
@@ -277,7 +282,7 @@ impl Watcher {
             key: key.to_owned(),
             topic: Topic::Drift,
             severity,
-            owner: finding.owner.as_deref().map(str::to_owned),
+            owner: finding.owner.as_deref().filter(|_| !is_of_one_key(finding)).map(str::to_owned),
             subject,
             title: headline(finding),
             what: finding.what.clone(),
@@ -304,14 +309,28 @@ fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
 }
 
 /// What is told of together: the same of one feature in one source, and in one segment
-/// where it is within one.
+/// where it is within one; and apart from that what one API key among several sends.
 fn key(finding: &Finding, source: Source) -> String {
-    let (about, source) = (finding.about.name(), source.name());
+    let (mut about, source) = (finding.about.name().to_owned(), source.name());
+    if is_of_one_key(finding) {
+        about.push_str(":one_key");
+    }
     let feature = finding.feature.as_deref().unwrap_or("-");
     match &finding.segment {
         None => format!("drift:{about}:{feature}:{source}"),
         Some(segment) => format!("drift:{about}:{feature}:{}:{source}", segment.id),
     }
+}
+
+/// Whether one API key alone shows it, though the rows of the others are enough to.
+fn is_of_one_key(finding: &Finding) -> bool {
+    finding.rests_on.as_ref().is_some_and(|rests_on| rests_on.is_contradicted)
+}
+
+/// How severe it is to be told. What one caller among several sends is no fault of the
+/// feature: operators are told, and no more than that.
+fn severity(finding: &Finding) -> Severity {
+    if is_of_one_key(finding) { Severity::Notice } else { finding.severity }
 }
 
 /// Whether a key is one of this source.

@@ -93,8 +93,8 @@ pub async fn set_ran_at(
     Ok(set.rows_affected() == 1)
 }
 
-/// Takes the turn at a job that was last taken at `before` or earlier; false when
-/// another replica has.
+/// Takes the turn at a job that was last taken at `before` or earlier, or later than
+/// now, by a clock that was wrong; false when another replica has.
 pub async fn take_turn(
     db: &Db,
     job: Job,
@@ -103,7 +103,7 @@ pub async fn take_turn(
     let taken = sqlx::query!(
         "insert into alert_job (job, ran_at) values ($1, $3)
          on conflict (job) do update set ran_at = excluded.ran_at
-         where alert_job.ran_at <= $2",
+         where alert_job.ran_at <= $2 or alert_job.ran_at > $3",
         job.name(),
         to_sql(before),
         to_sql(now),

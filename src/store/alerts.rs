@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::domain::alert::{Fact, Picture, Standing, Topic};
-use crate::domain::drift::Severity;
+use crate::domain::drift::{RESTS_ON_FACT, Severity};
 use crate::domain::time::Timestamp;
 use crate::store::connect::News;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
@@ -28,6 +28,14 @@ pub struct AlertRow {
     pub last_seen_at: Timestamp,
     pub resolved: Option<Resolved>,
     pub acknowledged: Option<Acknowledged>,
+}
+
+impl AlertRow {
+    /// Whether it rests on what one API key sent: such an alert is told, and nothing is
+    /// done about it without people.
+    pub fn rests_on_one_key(&self) -> bool {
+        self.facts.iter().any(|fact| fact.name == RESTS_ON_FACT)
+    }
 }
 
 #[derive(Debug, Clone)]

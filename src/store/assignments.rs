@@ -315,7 +315,7 @@ pub async fn ways(
         to_sql(since),
         to_sql(until),
     )
-    .fetch_all(&db.pool)
+    .fetch_all(&db.long)
     .await?;
     let count = i64::unsigned_abs;
     let ways = rows.into_iter().map(|row| Way {

@@ -4,7 +4,7 @@
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::{self, Locked, StoredState};
+use crate::store::customers::{self, StoredState};
 use crate::store::{Db, ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// Customers in a page of states, and in a range as it is laid out.
@@ -18,24 +18,9 @@ pub async fn page(db: &ReadDb, after: &str) -> Result<Vec<StoredState>, StoreErr
         after,
         PAGE,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(&db.long)
     .await?;
     rows.into_iter().map(|row| customers::stored_state(row.customer_id, row.state)).collect()
-}
-
-/// As [`customers::lock`], passing over rows that another transaction has locked.
-pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
-    let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
-    let free = sqlx::query_scalar!(
-        r#"select customer_id from customer where customer_id = any($1)
-           order by customer_id collate "C" for update skip locked"#,
-        &ids as &[&str],
-    )
-    .fetch_all(&mut *tx.inner)
-    .await?;
-    let free: Vec<CustomerKey> =
-        free.into_iter().map(customers::customer_key).collect::<Result<_, _>>()?;
-    customers::lock(tx, &free.iter().collect::<Vec<_>>()).await
 }
 
 /// Every customer, in ranges.
@@ -110,6 +95,8 @@ impl Range {
     /// The first one that is free.
     pub async fn claim(db: &Db, features: &FeatureSet) -> Result<Option<Self>, StoreError> {
         let mut tx = db.begin().await?;
+        // It stays open while the customers of the range are worked on.
+        tx.allow_long(db).await?;
         let row = sqlx::query!(
             "select after_id, upto_id from backfill_range where feature_set_id = $1
              order by after_id limit 1 for update skip locked",
@@ -138,7 +125,7 @@ impl Range {
             self.after,
             self.upto,
         )
-        .fetch_all(&db.pool)
+        .fetch_all(&db.long)
         .await?;
         ids.into_iter().map(customers::customer_key).collect()
     }

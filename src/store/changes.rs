@@ -5,7 +5,8 @@ use crate::domain::time::Timestamp;
 use crate::store::models::model_id;
 use crate::store::{ReadDb, StoreError, from_sql};
 
-/// A place in the feed: just after one change, or just before a transaction.
+/// A position in the feed: just after one change, or just before a transaction. Of a
+/// transaction it has the number plus the offset of its epoch (`store::epoch`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub transaction: u64,
@@ -48,7 +49,8 @@ pub struct Reach {
 
 pub async fn reach(db: &ReadDb) -> Result<Reach, StoreError> {
     let row = sqlx::query!(
-        r#"select pg_snapshot_xmin(pg_current_snapshot())::text as "end!",
+        r#"select (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                   + change_offset())::text as "end!",
                   dropped.transaction::text as "transaction?", dropped.change as "change?"
            from (select) as always left join lateral (
                select transaction, change from history_dropped
@@ -125,7 +127,8 @@ pub async fn page(
 pub async fn newest(db: &ReadDb) -> Result<Position, StoreError> {
     let row = sqlx::query!(
         r#"select transaction::text as "transaction!", change from assignment_history
-           where transaction < pg_snapshot_xmin(pg_current_snapshot())
+           where transaction < (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                                + change_offset())::text::xid8
            order by transaction desc, change desc limit 1"#
     )
     .fetch_optional(&db.pool)

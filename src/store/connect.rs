@@ -3,10 +3,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::store::{Db, DedicatedDb, ReadDb, StoreError};
+use crate::config::TimeLimits;
+use crate::store::time_limits::{self, Purpose};
+use crate::store::{Db, DedicatedDb, ReadDb, StoreError, epoch};
 
 /// Postgres may have been restarted meanwhile.
 pub(in crate::store) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -19,6 +21,7 @@ pub struct Connection {
     /// [`DedicatedDb`]s come on top.
     pub max_connections: u32,
     pub acquire_timeout: Duration,
+    pub time_limits: TimeLimits,
 }
 
 /// News that spreads to every replica.
@@ -46,23 +49,55 @@ impl News {
 impl Db {
     /// Connects, and brings the schema up to date (one replica at a time).
     pub async fn connect(connection: &Connection) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(&connection.url)?.application_name("segmentd");
+        let limits = connection.time_limits;
+        let options = connect_options(&connection.url)?;
+        migrate(&time_limits::apply(&limits, options.clone(), Purpose::Long)).await?;
         let readers = (connection.max_connections / 3).max(2);
         let writers = connection.max_connections.saturating_sub(readers).max(2);
-        let pool = pool_options(writers, connection).connect_with(options.clone()).await?;
-        sqlx::migrate!("./migrations").run(&pool).await?;
-        let reading = options.options([("default_transaction_read_only", "on")]);
-        let read = pool_options(readers, connection).connect_lazy_with(reading);
-        Ok(Self { pool, read: ReadDb { pool: read } })
+        let writing = time_limits::apply(&limits, options.clone(), Purpose::Write);
+        let writers = pool_options(writers, connection).after_connect(|connection, _| {
+            // A row that is written must not get the position of an earlier epoch.
+            Box::pin(async move { epoch::ensure(connection).await })
+        });
+        let pool = writers.connect_with(writing).await?;
+        let options = options.options([("default_transaction_read_only", "on")]);
+        let readers = pool_options(readers, connection).after_connect(|connection, _| {
+            Box::pin(async move { epoch::refuse_ended(connection).await })
+        });
+        let reading = time_limits::apply(&limits, options.clone(), Purpose::Read);
+        let long =
+            readers.clone().connect_lazy_with(time_limits::apply(&limits, options, Purpose::Long));
+        let read = ReadDb { pool: readers.connect_lazy_with(reading), long };
+        Ok(Self { pool, read, limits })
     }
 
     /// With at most so many connections, each made when it is first needed, on the
     /// thread that needs it. A single one is for a single user at a time.
     pub fn dedicated(&self, connections: u32) -> DedicatedDb {
-        let options = (*self.pool.connect_options()).clone();
+        self.dedicated_for(Purpose::Write, connections)
+    }
+
+    /// As [`Db::dedicated`], with the time limits of this purpose.
+    pub fn dedicated_for(&self, purpose: Purpose, connections: u32) -> DedicatedDb {
+        let options =
+            time_limits::apply(&self.limits, (*self.pool.connect_options()).clone(), purpose);
         let own = self.pool.options().clone().max_connections(connections);
         DedicatedDb::new(own.connect_lazy_with(options))
     }
+}
+
+pub(in crate::store) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    Ok(PgConnectOptions::from_str(url)?.application_name("segmentd"))
+}
+
+/// On a connection of its own: a migration takes as long as its tables are large, and a
+/// second replica waits for the first.
+async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let mut connection: PgConnection = options.connect().await?;
+    sqlx::migrate!("./migrations").run(&mut connection).await?;
+    // The schema is up to date, whatever becomes of the connection.
+    let _ = connection.close().await;
+    Ok(())
 }
 
 /// A connection is tried before use when it has not been used for a while: to

@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt};
 
+use crate::domain::access::Sender;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::assignments::{Assignment, Held};
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// A stored state, still as bytes: only the feature set can read it.
 #[derive(Debug, Clone)]
@@ -43,6 +44,55 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
             Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
         })
         .collect()
+}
+
+/// Those of these ids whose row, or the row under which their customer is kept, another
+/// session has locked. Waits for no row.
+pub async fn locked_elsewhere(
+    db: &DedicatedDb,
+    ids: &[&CustomerKey],
+) -> Result<Vec<CustomerKey>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let locked = sqlx::query_scalar!(
+        r#"with asked as materialized (
+               select customer_id, coalesce(merged_into, customer_id) as kept
+               from customer where customer_id = any($1)
+           ), free as materialized (
+               select customer_id from customer
+               where customer_id = any(array(select customer_id from asked
+                                             union select kept from asked))
+               for update skip locked
+           )
+           select customer_id as "customer_id!" from asked
+           where not exists (select from free where free.customer_id = asked.customer_id)
+              or not exists (select from free where free.customer_id = asked.kept)"#,
+        &ids as &[&str],
+    );
+    let locked = db
+        .carry_out(async |connection| locked.fetch_all(connection).await.map_err(StoreError::from));
+    locked.await?.into_iter().map(customer_key).collect()
+}
+
+/// Locks the rows of those customers that exist, are kept under these ids, and are not
+/// locked by another session; by customer, in byte order. Waits for no row, so the order
+/// of locking is free.
+pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
+    let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, moved_at
+           from customer where customer_id = any($1) and merged_into is null
+           for update skip locked"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let mut locked = Vec::with_capacity(rows.len());
+    for row in rows {
+        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, held });
+    }
+    locked.sort_unstable_by(|a, b| a.stored.customer.cmp(&b.stored.customer));
+    Ok(locked)
 }
 
 /// Locks customers that are to be looked at again by `now`, the longest overdue
@@ -83,6 +133,31 @@ pub struct NewRow<'a> {
     /// Until then time alone does not change the assignment; `None`: never. Rows
     /// in which this stays as it was leave every index alone.
     pub recheck_at: Option<Timestamp>,
+    pub introduction: &'a Introduction,
+}
+
+/// What events say of how the id of their customer became known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Introduction {
+    /// Nothing: of a trusted sender if the id is new, else as recorded before.
+    #[default]
+    Unchanged,
+    /// One of them names it as a known customer: from now on no public key links from it.
+    Known,
+    /// All of them name it as an anonymous id and come from this public key, which has
+    /// introduced it if it is new.
+    Anonymous(Sender),
+}
+
+impl Introduction {
+    /// As the statements take it: null changes nothing, empty is [`Self::Known`].
+    fn as_sql(&self) -> Option<&str> {
+        match self {
+            Self::Unchanged => None,
+            Self::Known => Some(""),
+            Self::Anonymous(sender) => Some(sender.as_str()),
+        }
+    }
 }
 
 /// Writes customers: those that are new, and those that this transaction has
@@ -105,15 +180,18 @@ pub async fn write(
 
 async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
     let columns = Columns::of(rows);
+    let introducers = columns.introductions.iter().map(|key| key.filter(|key| !key.is_empty()));
+    let introducers: Vec<Option<&str>> = introducers.collect();
     let inserted = sqlx::query!(
         "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,
                                distance, p_value, confidence, outlier, held, assigned_at,
-                               moved_at, recheck_at, updated_at)
+                               moved_at, recheck_at, updated_at, introduced_by)
          select unnest($1::text[]), unnest($2::bytea[]), unnest($3::timestamptz[]),
                 unnest($4::bigint[]), unnest($5::boolean[]), unnest($6::text[]),
                 unnest($7::real[]), unnest($8::double precision[]), unnest($9::real[]),
                 unnest($10::boolean[]), unnest($11::boolean[]), unnest($12::timestamptz[]),
-                unnest($13::timestamptz[]), unnest($14::timestamptz[]), $15
+                unnest($13::timestamptz[]), unnest($14::timestamptz[]), $15,
+                unnest($16::text[])
          on conflict (customer_id) do nothing",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -130,6 +208,7 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
         &columns.moved_at as &[Option<DateTime<Utc>>],
         &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
+        &introducers as &[Option<&str>],
     )
     .execute(&mut *tx.inner)
     .await?
@@ -148,7 +227,9 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
              generation = new.generation, fallback = new.fallback, segment = new.segment,
              distance = new.distance, p_value = new.p_value, confidence = new.confidence,
              outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
-             moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $15
+             moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $15,
+             introduced_by = case when new.introduction = '' then null
+                                  else customer.introduced_by end
          from (select unnest($1::text[]) as customer_id, unnest($2::bytea[]) as state,
                       unnest($3::timestamptz[]) as last_event_at,
                       unnest($4::bigint[]) as generation, unnest($5::boolean[]) as fallback,
@@ -157,7 +238,8 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
                       unnest($9::real[]) as confidence, unnest($10::boolean[]) as outlier,
                       unnest($11::boolean[]) as held, unnest($12::timestamptz[]) as assigned_at,
                       unnest($13::timestamptz[]) as moved_at,
-                      unnest($14::timestamptz[]) as recheck_at) new
+                      unnest($14::timestamptz[]) as recheck_at,
+                      unnest($16::text[]) as introduction) new
          where customer.customer_id = new.customer_id",
         &columns.customers as &[&str],
         &columns.states as &[Option<&[u8]>],
@@ -174,6 +256,7 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
         &columns.moved_at as &[Option<DateTime<Utc>>],
         &columns.recheck_at as &[Option<DateTime<Utc>>],
         to_sql(now),
+        &columns.introductions as &[Option<&str>],
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -198,6 +281,7 @@ pub(in crate::store) struct Columns<'a> {
     pub(in crate::store) assigned_at: Vec<DateTime<Utc>>,
     pub(in crate::store) moved_at: Vec<Option<DateTime<Utc>>>,
     pub(in crate::store) recheck_at: Vec<Option<DateTime<Utc>>>,
+    pub(in crate::store) introductions: Vec<Option<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -218,6 +302,7 @@ impl<'a> Columns<'a> {
             assigned_at: assigned.clone().map(|a| to_sql(a.assigned_at)).collect(),
             moved_at: assigned.map(|a| a.moved_at.map(to_sql)).collect(),
             recheck_at: rows.iter().map(|row| row.recheck_at.map(to_sql)).collect(),
+            introductions: rows.iter().map(|row| row.introduction.as_sql()).collect(),
         }
     }
 }
@@ -234,7 +319,7 @@ pub async fn count(db: &ReadDb) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from customer where merged_into is null"#
     )
-    .fetch_one(&db.pool)
+    .fetch_one(&db.long)
     .await?)
 }
 
@@ -244,7 +329,7 @@ pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>
         r#"select customer_id, state from customer where merged_into is null
            order by customer_id collate "C""#
     )
-    .fetch(&db.pool)
+    .fetch(&db.long)
     .map_err(StoreError::from)
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
@@ -271,7 +356,7 @@ pub async fn of_class(
         last,
         limit,
     )
-    .fetch_all(&db.pool)
+    .fetch_all(&db.long)
     .await?;
     rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
 }
@@ -284,7 +369,7 @@ pub fn stream_standing(
         r#"select customer_id, state, generation, fallback, segment, moved_at
            from customer where merged_into is null order by customer_id collate "C""#
     )
-    .fetch(&db.pool)
+    .fetch(&db.long)
     .map_err(StoreError::from)
     .and_then(|row| async move {
         let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);

@@ -112,7 +112,9 @@ async fn sent_of(
 }
 
 /// Takes up to `limit` messages that are due, one a channel, none of the channels in
-/// `busy`; of a channel and key only the first that waits.
+/// `busy`; of a channel and key only the first that waits. No delay is as long as 27
+/// hours ([`crate::domain::alert::schedule`]): what is put off for longer, or was written
+/// later than now, was so by a clock that was wrong, and is due.
 pub async fn claim(
     tx: &mut Tx,
     claim: Claim<'_>,
@@ -125,8 +127,11 @@ pub async fn claim(
                from channel cross join lateral
                     (select delivery_id, next_at from delivery
                      where delivery.channel_id = channel.channel_id
-                       and delivery.state = 'waiting' and delivery.next_at <= $1
-                       and (delivery.claimed_until is null or delivery.claimed_until <= $1)
+                       and delivery.state = 'waiting'
+                       and (delivery.next_at <= $1 or delivery.created_at > $1
+                            or delivery.next_at > $1 + interval '27 hours')
+                       and (delivery.claimed_until is null or delivery.claimed_until <= $1
+                            or delivery.claimed_until > $1 + interval '27 hours')
                        and not exists
                            (select from delivery as earlier
                             where earlier.channel_id = delivery.channel_id

@@ -1,5 +1,5 @@
-//! What models met while they answered: one row of counts a model, hour and source,
-//! and one of sums within segments where customers were drawn.
+//! What models met while they answered: one row of counts a model, hour, source and API
+//! key, and one of sums within segments where customers were drawn.
 
 use std::ops::Range;
 
@@ -12,25 +12,27 @@ use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 #[derive(Debug, Clone)]
 pub struct Hour {
     pub at: Timestamp,
+    /// The id of the API key; [`crate::domain::drift::NO_KEY`] where it is not counted by key.
+    pub key: String,
     pub window: Window,
     /// Of the same rows; `None` where nobody has looked within segments.
     pub inside: Option<Inside>,
 }
 
 /// Adds to what any replica has counted of this model in this hour. Who adds to
-/// several does so in order of model, source and hour, so that two never wait for
+/// several does so in order of model, source, key and hour, so that two never wait for
 /// each other in a circle.
 pub async fn add(
     tx: &mut Tx,
-    (model, source): (&ModelId, Source),
+    (model, source, key): (&ModelId, Source, &str),
     hour: Timestamp,
     window: &Window,
 ) -> Result<(), StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
-        "insert into drift_window as held (model_id, source, hour, width, counts)
-         values ($1, $2, $3, cardinality($4::bigint[]), $4)
-         on conflict (model_id, width, hour, source) do update set counts =
+        "insert into drift_window as held (model_id, source, hour, width, key_id, counts)
+         values ($1, $2, $3, cardinality($4::bigint[]), $5, $4)
+         on conflict (model_id, width, hour, source, key_id) do update set counts =
              (select array_agg(mine + theirs order by place)
               from unnest(held.counts, excluded.counts)
                    with ordinality as both_counts (mine, theirs, place))",
@@ -38,10 +40,36 @@ pub async fn add(
         source.name(),
         to_sql(hour),
         &counts,
+        key,
     )
     .execute(&mut *tx.inner)
     .await?;
     Ok(())
+}
+
+/// Sums up the counts of all keys, in the hours before this one.
+pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
+    let merged = sqlx::query!(
+        "with gone as (
+             delete from drift_window where hour < $1 and key_id <> '' returning *
+         ), summed as (
+             select model_id, source, hour, width, place, sum(one)::bigint as total
+             from gone, unnest(counts) with ordinality as each_count (one, place)
+             group by model_id, source, hour, width, place
+         )
+         insert into drift_window as held (model_id, source, hour, width, counts)
+         select model_id, source, hour, width, array_agg(total order by place)
+         from summed group by model_id, source, hour, width
+         order by model_id, source, hour, width
+         on conflict (model_id, width, hour, source, key_id) do update set counts =
+             (select array_agg(mine + theirs order by place)
+              from unnest(held.counts, excluded.counts)
+                   with ordinality as both_counts (mine, theirs, place))",
+        to_sql(hour),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(merged.rows_affected())
 }
 
 /// Writes down an hour that one replica counts for all; false when another has.
@@ -55,7 +83,7 @@ pub async fn insert(
     let inserted = sqlx::query!(
         "insert into drift_window (model_id, source, hour, width, counts)
          values ($1, $2, $3, cardinality($4::bigint[]), $4)
-         on conflict (model_id, width, hour, source) do nothing",
+         on conflict (model_id, width, hour, source, key_id) do nothing",
         model.as_str(),
         source.name(),
         to_sql(hour),
@@ -123,22 +151,23 @@ pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError
     Ok(dropped.rows_affected())
 }
 
-/// What was counted of this model from `since` on, hour by hour: windows of so many
-/// counts, of these sources, and of drawn customers the sums within segments, of so
-/// many each (0: none).
+/// What was counted of this model in the hours from `since` to `until`, hour by hour
+/// and key by key: windows of so many counts, of these sources, and of drawn customers
+/// the sums within segments, of so many each (0: none). A later hour is of a clock that
+/// was wrong.
 pub async fn hours(
     db: &ReadDb,
     (model, sources): (&ModelId, &[Source]),
     (width, within): (usize, usize),
-    since: Timestamp,
+    (since, until): (Timestamp, Timestamp),
 ) -> Result<Vec<Hour>, StoreError> {
     let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
-        r#"select met.hour, counts, rows as "rows?", sums as "sums?", squares as "squares?"
+        r#"select met.hour, key_id, counts, rows as "rows?", sums as "sums?", squares as "squares?"
            from drift_window as met left join drift_within as within
                 on within.model_id = met.model_id and within.hour = met.hour
                    and within.width = $5 and met.source = $6
-           where met.model_id = $1 and met.width = $2 and met.hour >= $3
+           where met.model_id = $1 and met.width = $2 and met.hour >= $3 and met.hour <= $7
                  and source = any($4::text[])
            order by met.hour"#,
         model.as_str(),
@@ -147,6 +176,7 @@ pub async fn hours(
         &sources as &[&str],
         to_integer(within),
         Source::Customers.name(),
+        to_sql(until),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -158,25 +188,25 @@ pub async fn hours(
             _ => None,
         };
         let window = Window { counts: to_counts(row.counts)? };
-        Ok(Hour { at: from_sql(row.hour), window, inside })
+        Ok(Hour { at: from_sql(row.hour), key: row.key_id, window, inside })
     });
     hours.collect()
 }
 
-/// The counts of these places alone, hour by hour, before `until`: many hours of few
-/// places are quickly read.
+/// The counts of these places alone, hour by hour, before `until`, and of all keys but
+/// one ([`crate::domain::drift::NO_KEY`]: of all): many hours of few places are quickly read.
 pub async fn places(
     db: &ReadDb,
     (model, sources): (&ModelId, &[Source]),
-    width: usize,
-    places: Range<usize>,
+    (width, places): (usize, Range<usize>),
+    without: &str,
     (since, until): (Timestamp, Timestamp),
 ) -> Result<Vec<(Timestamp, Vec<u64>)>, StoreError> {
     let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         r#"select hour, counts[$5:$6] as "counts!" from drift_window
            where model_id = $1 and width = $2 and source = any($4::text[])
-                 and hour >= $3 and hour < $7
+                 and hour >= $3 and hour < $7 and (key_id = '' or key_id <> $8)
            order by hour"#,
         model.as_str(),
         to_integer(width),
@@ -186,6 +216,7 @@ pub async fn places(
         to_integer(places.start + 1),
         to_integer(places.end),
         to_sql(until),
+        without,
     )
     .fetch_all(&db.pool)
     .await?;

@@ -7,6 +7,13 @@ pub enum StoreError {
     /// Postgres is away, starting, stopping, or short of something; the text says which.
     #[error("{}", unavailability(.0))]
     Unavailable(#[source] sqlx::Error),
+    /// Another session held a lock for longer than this one may wait (`lock_timeout`).
+    #[error("locked by another session")]
+    Locked,
+    /// A statement took longer than it may (`statement_timeout`), or a transaction was
+    /// left idle (`idle_in_transaction_session_timeout`).
+    #[error("a database statement took too long and was cancelled: {0}")]
+    TimedOut(String),
     /// Another transaction was first; the same again will see what it did.
     #[error("another transaction changed the same data first: {0}")]
     Lost(String),
@@ -23,11 +30,6 @@ pub enum StoreError {
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
-/// `lock_not_available`.
-const LOCK_TIMEOUT: &str = "55P03";
-/// `query_canceled`: a statement ran into its time limit.
-const QUERY_CANCELED: &str = "57014";
-
 /// What is short, as an operator looks for it: only a database that cannot be reached is
 /// called unavailable.
 fn unavailability(error: &sqlx::Error) -> &'static str {
@@ -38,8 +40,6 @@ fn unavailability(error: &sqlx::Error) -> &'static str {
         }
         sqlx::Error::PoolClosed => "segmentd is stopping",
         sqlx::Error::Database(refusal) => match refusal.code().as_deref() {
-            Some(LOCK_TIMEOUT) => "another transaction holds a lock on the same data for too long",
-            Some(QUERY_CANCELED) => "a database statement took too long and was cancelled",
             Some(code) if code.starts_with("53") => {
                 "the database is short of memory, disk space or connections"
             }
@@ -63,12 +63,17 @@ impl From<sqlx::Error> for StoreError {
                 match refusal.code().as_deref() {
                     // Serialisation failure, deadlock.
                     Some("40001" | "40P01") => Self::Lost(refusal.message().to_owned()),
-                    // Connection lost, resources short, operator intervention, lock timeout.
+                    // `lock_timeout`, or `nowait`.
+                    Some("55P03") => Self::Locked,
+                    // `statement_timeout`; the timeouts of idle and of long transactions.
+                    Some("57014" | "25P03" | "25P04") => {
+                        Self::TimedOut(refusal.message().to_owned())
+                    }
+                    // Connection lost, resources short, operator intervention.
                     Some(code)
                         if code.starts_with("08")
                             || code.starts_with("53")
-                            || code.starts_with("57")
-                            || code == LOCK_TIMEOUT =>
+                            || code.starts_with("57") =>
                     {
                         Self::Unavailable(error)
                     }

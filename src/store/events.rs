@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
+use crate::domain::access::Sender;
 use crate::domain::event::{Event, EventKind, Properties};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::{Link, Told};
@@ -14,26 +15,44 @@ use crate::store::{StoreError, Tx, from_sql, to_sql};
 /// An event, what it says about who is who, and when it came.
 #[derive(Debug, Clone)]
 pub struct Arrived {
+    /// With the message id, the identity of the event.
+    pub sender: Sender,
     pub event: Event,
+    /// The event names its customer by an anonymous id.
+    pub is_anonymous: bool,
     pub link: Option<Link>,
     pub received_at: Timestamp,
 }
 
 impl Arrived {
+    /// The identity of the event, in the order of [`EventId`].
+    pub fn id(&self) -> (&str, &str) {
+        (self.event.message_id.as_str(), self.sender.as_str())
+    }
+
     /// The link that it tells.
     pub fn told(&self) -> Option<Told> {
         let Event { timestamp, message_id, .. } = &self.event;
         let link = self.link.clone()?;
-        Some(Told { at: *timestamp, message_id: message_id.clone(), link })
+        let is_public = self.sender.is_public();
+        Some(Told { is_public, at: *timestamp, message_id: message_id.clone(), link })
     }
+}
+
+/// The identity of an event. Two transactions that insert some of the same events do so
+/// in its order: by message id, then sender, in byte order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventId {
+    pub message_id: String,
+    pub sender: String,
 }
 
 /// A customer with new events.
 #[derive(Debug, Clone)]
 pub struct Addressed {
     pub customer: CustomerKey,
-    /// Ids of its new events.
-    pub message_ids: Vec<String>,
+    /// Its new events.
+    pub events: Vec<EventId>,
     /// Of its row, now locked; `None`: a customer never seen before.
     pub state: Option<Vec<u8>>,
     /// `None` until first assigned.
@@ -46,8 +65,7 @@ pub struct Addressed {
 
 /// Inserts events not there yet, then locks their customers, in one round trip.
 /// Ids are taken in order first, then customers in order, so that two
-/// transactions never wait for each other: `events` must be sorted by message
-/// id; what comes back is sorted by customer.
+/// transactions never wait for each other: `events` must be sorted by id; what comes back is sorted by customer.
 pub async fn insert_and_lock(
     tx: &mut Tx,
     arrived: &[&Arrived],
@@ -57,14 +75,15 @@ pub async fn insert_and_lock(
     let rows = sqlx::query!(
         r#"with inserted as (
                insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
-                                  properties)
+                                  properties, sender)
                select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
                       unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
-                      unnest($7::jsonb[])
-               on conflict (message_id) do nothing
-               returning customer_id, message_id
+                      unnest($7::jsonb[]), unnest($8::text[])
+               on conflict (message_id, sender) do nothing
+               returning customer_id, message_id, sender
            ), fresh as (
-               select customer_id, array_agg(message_id) as message_ids
+               select customer_id, array_agg(message_id) as message_ids,
+                      array_agg(sender) as senders
                from inserted group by customer_id
            ), locked as (
                select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
@@ -74,6 +93,7 @@ pub async fn insert_and_lock(
                order by customer_id collate "C" for update
            )
            select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
+                  fresh.senders as "senders!",
                   locked.state as "state?", locked.generation as "generation?",
                   locked.fallback as "fallback?", locked.segment as "segment?",
                   locked.moved_at as "moved_at?", locked.recheck_at as "recheck_at?",
@@ -87,6 +107,7 @@ pub async fn insert_and_lock(
         &columns.times,
         &columns.received,
         &columns.properties as &[Json<&Properties>],
+        &columns.senders as &[&str],
     )
     .fetch_all(&mut *tx.inner)
     .await?;
@@ -94,7 +115,7 @@ pub async fn insert_and_lock(
         .map(|row| {
             Ok(Addressed {
                 customer: customer_key(row.customer_id)?,
-                message_ids: row.message_ids,
+                events: event_ids(row.message_ids, row.senders),
                 state: row.state,
                 held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
@@ -104,17 +125,24 @@ pub async fn insert_and_lock(
         .collect()
 }
 
+fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
+    let ids = message_ids.into_iter().zip(senders);
+    ids.map(|(message_id, sender)| EventId { message_id, sender }).collect()
+}
+
 /// Inserts events not there yet, and returns their ids. `events` must be sorted
-/// by message id.
-pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<String>, StoreError> {
+/// by id.
+pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, StoreError> {
     let columns = Columns::of(arrived);
-    Ok(sqlx::query_scalar!(
+    Ok(sqlx::query_as!(
+        EventId,
         "insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
-                            properties)
+                            properties, sender)
          select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
-                unnest($5::timestamptz[]), unnest($6::timestamptz[]), unnest($7::jsonb[])
-         on conflict (message_id) do nothing
-         returning message_id",
+                unnest($5::timestamptz[]), unnest($6::timestamptz[]), unnest($7::jsonb[]),
+                unnest($8::text[])
+         on conflict (message_id, sender) do nothing
+         returning message_id, sender",
         &columns.ids as &[&str],
         &columns.customers as &[&str],
         &columns.kinds as &[&str],
@@ -122,6 +150,7 @@ pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<String>, St
         &columns.times,
         &columns.received,
         &columns.properties as &[Json<&Properties>],
+        &columns.senders as &[&str],
     )
     .fetch_all(&mut *tx.inner)
     .await?)
@@ -136,12 +165,13 @@ pub(in crate::store) struct Columns<'a> {
     pub(in crate::store) times: Vec<DateTime<Utc>>,
     pub(in crate::store) received: Vec<DateTime<Utc>>,
     pub(in crate::store) properties: Vec<Json<&'a Properties>>,
+    pub(in crate::store) senders: Vec<&'a str>,
 }
 
 impl<'a> Columns<'a> {
     pub(in crate::store) fn of(arrived: &[&'a Arrived]) -> Self {
         let events = arrived.iter().map(|arrived| &arrived.event);
-        debug_assert!(events.clone().is_sorted_by(|a, b| a.message_id < b.message_id));
+        debug_assert!(arrived.is_sorted_by(|a, b| a.id() < b.id()));
         Self {
             ids: events.clone().map(|e| e.message_id.as_str()).collect(),
             customers: events.clone().map(|e| e.customer.as_str()).collect(),
@@ -150,20 +180,30 @@ impl<'a> Columns<'a> {
             times: events.clone().map(|e| to_sql(e.timestamp)).collect(),
             received: arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect(),
             properties: events.map(|e| Json(&e.properties)).collect(),
+            senders: arrived.iter().map(|arrived| arrived.sender.as_str()).collect(),
         }
     }
 }
 
-/// The events that came under these ids, and no others; sees this transaction's
-/// own.
-pub async fn of_ids(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<Event>, StoreError> {
+/// The events that came under these ids, except these `new` ones of this transaction.
+pub async fn of_ids(
+    tx: &mut Tx,
+    ids: &[&CustomerKey],
+    new: &[&Arrived],
+) -> Result<Vec<Event>, StoreError> {
+    let (messages, senders): (Vec<&str>, Vec<&str>) = new.iter().map(|one| one.id()).unzip();
     let mut events = Vec::new();
     for id in ids {
         let rows = sqlx::query_as!(
             Stored,
             r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
-               from event where customer_id = $1"#,
+               from event
+               where customer_id = $1 and not exists (
+                   select from unnest($2::text[], $3::text[]) as new (message_id, sender)
+                   where new.message_id = event.message_id and new.sender = event.sender)"#,
             id.as_str(),
+            &messages as &[&str],
+            &senders as &[&str],
         )
         .fetch_all(&mut *tx.inner)
         .await?;

@@ -35,7 +35,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Of all customers, or of those in one segment.
     pub async fn open(db: &ReadDb, segment: Option<String>) -> Result<Self, StoreError> {
-        let tx = db.pool.begin_with("begin isolation level repeatable read, read only").await?;
+        let tx = db.long.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx, after: String::new(), segment })
     }
 

@@ -1,5 +1,6 @@
 //! Rejected events as they came: listed, counted, read again, dropped in time.
 
+use crate::domain::access::Sender;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Door;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
@@ -54,7 +55,18 @@ pub struct Replayable {
     pub failed_event_id: i64,
     pub received_at: Timestamp,
     pub door: Door,
+    /// In whose namespace its message id is.
+    pub sender: Sender,
     pub raw: String,
+}
+
+/// Where rejected events came from.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedSource<'a> {
+    pub door: Door,
+    pub key_id: &'a str,
+    /// The key is a public one.
+    pub is_public: bool,
 }
 
 /// What became of one in a replay.
@@ -75,8 +87,7 @@ pub struct StillFailed {
 pub async fn insert(
     tx: &mut Tx,
     received_at: Timestamp,
-    door: Door,
-    key_id: &str,
+    source: FailedSource<'_>,
     failed: &[NewFailed<'_>],
 ) -> Result<(), StoreError> {
     let reasons: Vec<&str> = failed.iter().map(|f| f.reason).collect();
@@ -84,15 +95,17 @@ pub async fn insert(
     let raws: Vec<&str> = failed.iter().map(|f| f.raw).collect();
     let whole: Vec<bool> = failed.iter().map(|f| f.whole).collect();
     sqlx::query!(
-        "insert into failed_event (received_at, door, key_id, reason, faults, raw, whole)
-         select $1, $2, $3, * from unnest($4::text[], $5::text[], $6::text[], $7::boolean[])",
+        "insert into failed_event
+             (received_at, door, key_id, is_public, reason, faults, raw, whole)
+         select $1, $2, $3, $8, * from unnest($4::text[], $5::text[], $6::text[], $7::boolean[])",
         to_sql(received_at),
-        door.as_str(),
-        key_id,
+        source.door.as_str(),
+        source.key_id,
         &reasons as &[&str],
         &faults as &[&str],
         &raws as &[&str],
         &whole,
+        source.is_public,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -179,7 +192,7 @@ pub async fn replayable(
     limit: i64,
 ) -> Result<Vec<Replayable>, StoreError> {
     let rows = sqlx::query!(
-        "select failed_event_id, received_at, door, raw from failed_event
+        "select failed_event_id, received_at, door, key_id, is_public, raw from failed_event
          where replayed_at is null and whole
            and ($1::bigint[] is null or failed_event_id = any($1))
            and ($2::bigint is null or failed_event_id > $2)
@@ -203,6 +216,7 @@ pub async fn replayable(
             failed_event_id: row.failed_event_id,
             received_at: from_sql(row.received_at),
             door: Door::parse(&row.door).ok_or_else(unknown)?,
+            sender: if row.is_public { Sender::public(&row.key_id) } else { Sender::TRUSTED },
             raw: row.raw,
         })
     });

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use crate::domain::access::Sender;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::assignments::Held;
@@ -22,6 +23,14 @@ pub struct Row {
     pub held: Option<Held>,
     /// When it was to be looked at again.
     pub recheck_at: Option<Timestamp>,
+}
+
+/// An id that is to have a row.
+#[derive(Debug)]
+pub struct NewId<'a> {
+    pub id: &'a CustomerKey,
+    /// The public key whose anonymous id it is.
+    pub introduced_by: Option<&'a Sender>,
 }
 
 /// Where the customers of those ids are kept that have a row, as it is now: a
@@ -74,14 +83,17 @@ pub async fn lock(
 /// Makes empty rows, to be written before this transaction ends; returns how
 /// many: fewer than given when another transaction has added some meanwhile.
 /// `ids` must be sorted.
-pub async fn add(tx: &mut Tx, ids: &[&CustomerKey], now: Timestamp) -> Result<u64, StoreError> {
-    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+pub async fn add(tx: &mut Tx, ids: &[NewId<'_>], now: Timestamp) -> Result<u64, StoreError> {
+    let introducers: Vec<Option<&str>> =
+        ids.iter().map(|new| new.introduced_by.map(Sender::as_str)).collect();
+    let ids: Vec<&str> = ids.iter().map(|new| new.id.as_str()).collect();
     let added = sqlx::query!(
-        "insert into customer (customer_id, state, updated_at)
-         select id, '', $2 from unnest($1::text[]) as new (id)
+        "insert into customer (customer_id, state, updated_at, introduced_by)
+         select id, '', $2, introduced_by from unnest($1::text[], $3::text[]) as new (id, introduced_by)
          on conflict (customer_id) do nothing",
         &ids as &[&str],
         to_sql(now),
+        &introducers as &[Option<&str>],
     )
     .execute(&mut *tx.inner)
     .await?;

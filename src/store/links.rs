@@ -7,7 +7,7 @@
 //! nobody waits in a circle; and only for what nobody has said before, so the
 //! events of customers already known never see it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -25,6 +25,8 @@ pub struct Recorded {
     pub told: Option<(Timestamp, MessageId)>,
     /// What is said to have happened up to then does not count.
     pub void_until: Option<Timestamp>,
+    /// Made by a public key.
+    pub is_public: bool,
 }
 
 /// One line of the list of a customer's links.
@@ -38,12 +40,18 @@ pub struct Line {
     pub is_one: bool,
 }
 
-/// Waits for its turn to change links and groups, until this transaction ends.
+/// Longest wait for a customer's row of a transaction that holds the lock below.
+const ROW_LOCK_MILLISECONDS: &str = "100";
+
+/// Waits for its turn to change links and groups, until this transaction ends. From then
+/// on this transaction waits only briefly for other locks: all who link wait for it.
 pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     sqlx::query!(
-        r#"select pg_advisory_xact_lock(hashtextextended('segmentd identity', 0)) as "locked!: ()""#
+        r#"select pg_advisory_xact_lock(hashtextextended('segmentd identity', 0)) as "locked!: ()",
+                  set_config('lock_timeout', $1, true) as "lock_timeout!""#,
+        ROW_LOCK_MILLISECONDS,
     )
-    .execute(&mut *tx.inner)
+    .fetch_one(&mut *tx.inner)
     .await?;
     Ok(())
 }
@@ -71,7 +79,8 @@ async fn read<'c, 'l>(
     let (from, to): (Vec<&str>, Vec<&str>) =
         links.map(|link| (link.from.as_str(), link.to.as_str())).unzip();
     let rows = sqlx::query!(
-        "select from_id, to_id, happened_at, message_id, void_until from customer_link
+        "select from_id, to_id, happened_at, message_id, void_until, is_public
+         from customer_link
          where (from_id, to_id) in (select * from unnest($1::text[], $2::text[]))",
         &from as &[&str],
         &to as &[&str],
@@ -82,7 +91,7 @@ async fn read<'c, 'l>(
         .map(|row| {
             Ok((
                 link(row.from_id, row.to_id)?,
-                recorded_as(row.happened_at, row.message_id, row.void_until)?,
+                recorded_as(row.happened_at, row.message_id, row.void_until, row.is_public)?,
             ))
         })
         .collect()
@@ -95,7 +104,8 @@ pub async fn firsts(
 ) -> Result<HashMap<CustomerKey, Told>, StoreError> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
-        r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!"
+        r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
+                  is_public
            from customer_link where is_first and from_id = any($1)"#,
         &from as &[&str],
     )
@@ -103,7 +113,8 @@ pub async fn firsts(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let told = told(row.from_id, row.to_id, row.happened_at, row.message_id)?;
+            let link = link(row.from_id, row.to_id)?;
+            let told = told(link, row.is_public, row.happened_at, row.message_id)?;
             Ok((told.link.from.clone(), told))
         })
         .collect()
@@ -133,31 +144,74 @@ pub async fn full(
     rows.into_iter().map(|row| Ok((customer_key(row.id)?, from_sql(row.last)))).collect()
 }
 
-/// Every first link that hangs together with these ids.
-pub async fn connected(tx: &mut Tx, ids: Vec<CustomerKey>) -> Result<Vec<Told>, StoreError> {
-    let mut seen: HashSet<CustomerKey> = HashSet::new();
-    let mut first = HashMap::new();
-    let mut next = ids;
-    loop {
-        next.retain(|id| seen.insert(id.clone()));
-        if next.is_empty() {
-            return Ok(first.into_values().collect());
-        }
-        let asked: Vec<&str> = next.iter().map(CustomerKey::as_str).collect();
-        let rows = sqlx::query!(
-            r#"select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!"
-               from customer_link where is_first and (from_id = any($1) or to_id = any($1))"#,
-            &asked as &[&str],
-        )
-        .fetch_all(&mut *tx.inner)
-        .await?;
-        next = Vec::new();
-        for row in rows {
-            let told = told(row.from_id, row.to_id, row.happened_at, row.message_id)?;
-            next.extend([told.link.from.clone(), told.link.to.clone()]);
-            first.insert(told.link.from.clone(), told);
-        }
+/// The connected component of these ids: every first link that hangs together with
+/// them, in one statement. `None`, after a bounded search, if it has more than `max_ids`
+/// ids.
+pub async fn connected(
+    tx: &mut Tx,
+    ids: &[&CustomerKey],
+    max_ids: usize,
+) -> Result<Option<Vec<Told>>, StoreError> {
+    let asked: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    // Postgres computes no more of a recursive query than is fetched of it. Each search
+    // that stands in `lateral` is one through an index, whatever the planner believes
+    // about the number of ids.
+    let rows = sqlx::query!(
+        r#"with recursive reached (id) as (
+               select unnest($1::text[])
+               union
+               select next.id from reached cross join lateral (
+                   select to_id as id from customer_link where is_first and from_id = reached.id
+                   union all
+                   select from_id from customer_link where is_first and to_id = reached.id
+               ) as next
+           ), bounded as (select id from reached limit $2)
+           select link.from_id as "from_id?", link.to_id as "to_id?",
+                  link.happened_at as "happened_at?", link.message_id as "message_id?",
+                  link.is_public as "is_public?"
+           from bounded left join lateral (
+               select from_id, to_id, happened_at, message_id, is_public from customer_link
+               where is_first and from_id = bounded.id limit 1) as link on true"#,
+        &asked as &[&str],
+        i64::try_from(max_ids).unwrap_or(i64::MAX).saturating_add(1),
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    if rows.len() > max_ids {
+        return Ok(None);
     }
+    let links = rows.into_iter().filter_map(|row| {
+        let (from, to) = row.from_id.zip(row.to_id)?;
+        let (at, message_id) = row.happened_at.zip(row.message_id)?;
+        let is_public = row.is_public?;
+        Some(link(from, to).and_then(|link| told(link, is_public, at, message_id)))
+    });
+    Ok(Some(links.collect::<Result<_, _>>()?))
+}
+
+/// The first links between two ids of these customers, each given by the id under which
+/// it is kept.
+pub async fn within(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Told>, StoreError> {
+    let customers: Vec<&str> = customers.iter().map(|id| id.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"with ids as materialized (
+               select customer_id from customer
+               where customer_id = any($1) or merged_into = any($1))
+           select from_id, to_id, happened_at as "happened_at!", message_id as "message_id!",
+                  is_public
+           from customer_link
+           where is_first and from_id = any(array(select customer_id from ids))
+                 and to_id in (select customer_id from ids)"#,
+        &customers as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let link = link(row.from_id, row.to_id)?;
+            told(link, row.is_public, row.happened_at, row.message_id)
+        })
+        .collect()
 }
 
 /// These are no longer the first of their ids.
@@ -182,19 +236,22 @@ pub async fn put(tx: &mut Tx, links: &[(&Told, bool)]) -> Result<(), StoreError>
     let from: Vec<&str> = told.clone().map(|t| t.link.from.as_str()).collect();
     let to: Vec<&str> = told.clone().map(|t| t.link.to.as_str()).collect();
     let times: Vec<DateTime<Utc>> = told.clone().map(|t| to_sql(t.at)).collect();
-    let messages: Vec<&str> = told.map(|t| t.message_id.as_str()).collect();
+    let messages: Vec<&str> = told.clone().map(|t| t.message_id.as_str()).collect();
+    let public: Vec<bool> = told.map(|t| t.is_public).collect();
     let first: Vec<bool> = links.iter().map(|(_, is_first)| *is_first).collect();
     sqlx::query!(
-        "insert into customer_link (from_id, to_id, happened_at, message_id, is_first)
-         select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[])
+        "insert into customer_link (from_id, to_id, happened_at, message_id, is_first, is_public)
+         select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[],
+                              $6::boolean[])
          on conflict (from_id, to_id) do update set
              happened_at = excluded.happened_at, message_id = excluded.message_id,
-             is_first = excluded.is_first",
+             is_first = excluded.is_first, is_public = excluded.is_public",
         &from as &[&str],
         &to as &[&str],
         &times,
         &messages as &[&str],
         &first,
+        &public,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -222,7 +279,7 @@ pub async fn take_back(
         "update customer_link set is_first = true
          where from_id = $1 and to_id = (
              select to_id from customer_link where from_id = $1 and happened_at is not null
-             order by happened_at, message_id limit 1)
+             order by is_public, happened_at, message_id limit 1)
          returning to_id",
         link.from.as_str(),
     )
@@ -235,7 +292,7 @@ pub async fn take_back(
 pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Line>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
-        r#"select from_id, to_id, happened_at, message_id, void_until, is_first,
+        r#"select from_id, to_id, happened_at, message_id, void_until, is_public, is_first,
                   is_first and whose.merged_into is not null
                       and whose.merged_into = coalesce(other.merged_into, to_id) as "is_one!"
            from customer_link
@@ -252,7 +309,12 @@ pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Li
         .map(|row| {
             Ok(Line {
                 link: link(row.from_id, row.to_id)?,
-                recorded: recorded_as(row.happened_at, row.message_id, row.void_until)?,
+                recorded: recorded_as(
+                    row.happened_at,
+                    row.message_id,
+                    row.void_until,
+                    row.is_public,
+                )?,
                 is_first: row.is_first,
                 is_one: row.is_one,
             })
@@ -265,22 +327,24 @@ fn link(from: String, to: String) -> Result<Link, StoreError> {
 }
 
 fn told(
-    from: String,
-    to: String,
-    at: DateTime<Utc>,
+    link: Link,
+    is_public: bool,
+    happened_at: DateTime<Utc>,
     message_id: String,
 ) -> Result<Told, StoreError> {
     let message_id = message(message_id)?;
-    Ok(Told { at: from_sql(at), message_id, link: link(from, to)? })
+    Ok(Told { is_public, at: from_sql(happened_at), message_id, link })
 }
 
 fn recorded_as(
     at: Option<DateTime<Utc>>,
     message_id: Option<String>,
     void_until: Option<DateTime<Utc>>,
+    is_public: bool,
 ) -> Result<Recorded, StoreError> {
     let message_id = message_id.map(message).transpose()?;
-    Ok(Recorded { told: at.map(from_sql).zip(message_id), void_until: void_until.map(from_sql) })
+    let told = at.map(from_sql).zip(message_id);
+    Ok(Recorded { told, void_until: void_until.map(from_sql), is_public })
 }
 
 fn message(id: String) -> Result<MessageId, StoreError> {

@@ -19,12 +19,14 @@ pub mod dedicated;
 pub mod deliveries;
 pub mod delivery_log;
 pub mod drift;
+pub mod epoch;
 pub mod error;
 pub mod events;
 pub mod export;
 pub mod failed;
 pub mod features;
 pub mod identity;
+pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod lineage;
@@ -33,16 +35,20 @@ pub mod models;
 pub mod policy;
 pub mod optimistic;
 pub mod private;
+pub mod public_links;
 pub mod rebuild;
+pub mod repair;
 pub mod runs;
 pub mod shadow;
 pub mod silences;
 pub mod sources;
+pub mod time_limits;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
 
+use crate::config::TimeLimits;
 use crate::domain::time::Timestamp;
 pub use dedicated::DedicatedDb;
 pub use error::StoreError;
@@ -52,12 +58,16 @@ pub use error::StoreError;
 pub struct Db {
     pool: PgPool,
     read: ReadDb,
+    limits: TimeLimits,
 }
 
 /// Reads; held by edges as well.
 #[derive(Debug, Clone)]
 pub struct ReadDb {
     pool: PgPool,
+    /// For reads that last: exports, training, checks of many customers. They have
+    /// connections of their own, so that no request waits for one.
+    long: PgPool,
 }
 
 /// One transaction. What is written through it commits together or not at all.
@@ -79,16 +89,46 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
         self.read.pool.close().await;
+        self.read.long.close().await;
     }
 }
 
 impl Tx {
+    /// Raises the time limits to those of long work, for this transaction only.
+    pub async fn allow_long(&mut self, db: &Db) -> Result<(), StoreError> {
+        let milliseconds = db.limits.long_statement.as_millis().to_string();
+        sqlx::query!(
+            r#"select set_config('statement_timeout', $1, true) as "statement!",
+                      set_config('idle_in_transaction_session_timeout', $1, true) as "idle!""#,
+            milliseconds,
+        )
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Lowers the wait for a lock to half of what commits of events wait, for this
+    /// transaction only: who waits for a whole table makes all others wait behind it.
+    pub async fn wait_briefly(&mut self, db: &Db) -> Result<(), StoreError> {
+        let milliseconds = (db.limits.commit_lock / 2).as_millis().to_string();
+        sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, milliseconds,)
+            .fetch_one(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.inner.commit().await?)
     }
 }
 
 impl ReadDb {
+    /// What time it is by the database's clock.
+    pub async fn clock(&self) -> Result<Timestamp, StoreError> {
+        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
+        Ok(from_sql(now.fetch_one(&self.pool).await?))
+    }
+
     /// One round trip: is Postgres there?
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;

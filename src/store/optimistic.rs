@@ -95,6 +95,10 @@ fn the_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, Sto
     Ok(first)
 }
 
+fn transactions(versions: &[Option<Version>]) -> Vec<Option<i32>> {
+    versions.iter().map(|version| version.map(|version| version.transaction)).collect()
+}
+
 /// What to make of an error: that not all rows could be written is a lost race.
 fn lost_race(error: sqlx::Error) -> StoreError {
     match error.into() {
@@ -108,7 +112,7 @@ fn lost_race(error: sqlx::Error) -> StoreError {
 /// What became of the customers of some events.
 #[derive(Debug)]
 pub struct Written<'a> {
-    /// Sorted by message id; none of them is there yet.
+    /// Sorted by id; none of them is there yet.
     pub events: &'a [&'a Arrived],
     /// Sorted by customer.
     pub rows: Vec<NewRow<'a>>,
@@ -127,22 +131,19 @@ pub async fn write(
     written: &Written<'_>,
     now: Timestamp,
 ) -> Result<Version, StoreError> {
-    let server = the_server(&written.versions)?;
     let events = events::Columns::of(written.events);
     let rows = customers::Columns::of(&written.rows);
-    let versions: Vec<Option<i32>> =
-        written.versions.iter().map(|version| version.map(|v| v.transaction)).collect();
+    let versions = transactions(&written.versions);
     let changes = assignments::Columns::of(&written.changes);
     // The events are in before the first customer is waited for: one order for
     // everyone, so that two of these do not wait in a circle.
     let write = sqlx::query!(
         r#"with inserted as (
                insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
-                                  properties)
+                                  properties, sender)
                select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
                       unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
-                      unnest($7::jsonb[])
-               returning 1
+                      unnest($7::jsonb[]), unnest($35::text[]) returning 1
            ), new as (
                select unnest($8::text[]) as customer_id, unnest($9::bytea[]) as state,
                       unnest($10::timestamptz[]) as last_event_at,
@@ -152,7 +153,8 @@ pub async fn write(
                       unnest($16::real[]) as confidence, unnest($17::boolean[]) as outlier,
                       unnest($18::boolean[]) as held, unnest($19::timestamptz[]) as assigned_at,
                       unnest($20::timestamptz[]) as moved_at,
-                      unnest($21::timestamptz[]) as recheck_at, unnest($22::integer[]) as version
+                      unnest($21::timestamptz[]) as recheck_at, unnest($22::integer[]) as version,
+                      unnest($36::text[]) as introduction
                where (select count(*) from inserted) = cardinality($1)
            ), updated as (
                update customer set
@@ -160,16 +162,17 @@ pub async fn write(
                    generation = new.generation, fallback = new.fallback, segment = new.segment,
                    distance = new.distance, p_value = new.p_value, confidence = new.confidence,
                    outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
-                   moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $23
-               from new
-               where customer.customer_id = new.customer_id and customer.xmin = new.version
+                   moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $23,
+                   introduced_by = case when new.introduction = '' then null else introduced_by end
+               from new where customer.customer_id = new.customer_id and customer.xmin = new.version
                returning 1
            ), added as (
                insert into customer (customer_id, state, last_event_at, generation, fallback,
                                      segment, distance, p_value, confidence, outlier, held,
-                                     assigned_at, moved_at, recheck_at, updated_at)
+                                     assigned_at, moved_at, recheck_at, updated_at, introduced_by)
                select customer_id, state, last_event_at, generation, fallback, segment, distance,
-                      p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at, $23
+                      p_value, confidence, outlier, held, assigned_at, moved_at, recheck_at, $23,
+                      nullif(introduction, '')
                from new where version is null
                on conflict (customer_id) do nothing
                returning 1
@@ -221,7 +224,9 @@ pub async fn write(
         &changes.old_generations as &[Option<i64>],
         &changes.old_fallbacks as &[Option<bool>],
         &changes.old_segments as &[Option<&str>],
-        server,
+        the_server(&written.versions)?,
+        &events.senders as &[&str],
+        &rows.introductions as &[Option<&str>],
     );
     let by = db.carry_out(async |connection| write.fetch_one(connection).await.map_err(lost_race));
     let by = by.await?;

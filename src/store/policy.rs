@@ -90,7 +90,8 @@ pub async fn insert(
 }
 
 /// Writes down that something is done. False: it was since `since`, and is not to be
-/// done again. Whoever else asks waits for this transaction.
+/// done again. What was done later than `now`, by a clock that was wrong, counts only
+/// where `since` is the beginning of time: once is once. Whoever else asks waits for this transaction.
 pub async fn begin(
     tx: &mut Tx,
     (done, about): (Done, &str),
@@ -103,7 +104,8 @@ pub async fn begin(
     let inserted = sqlx::query!(
         "insert into policy_action (action, about, taken_at, reason)
          select $1::text, $2::text, $3::timestamptz, $4::text where not exists (
-             select from policy_action where action = $1 and about = $2 and taken_at >= $5)",
+             select from policy_action where action = $1 and about = $2 and taken_at >= $5
+                    and (taken_at <= $3 or $5 <= to_timestamp(0)))",
         done.name(),
         about,
         to_sql(now),

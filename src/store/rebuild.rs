@@ -116,7 +116,7 @@ impl Pages {
 
 impl Snapshot {
     pub async fn open(db: &ReadDb) -> Result<Self, StoreError> {
-        let tx = db.pool.begin_with("begin isolation level repeatable read, read only").await?;
+        let tx = db.long.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx })
     }
 

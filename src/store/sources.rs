@@ -26,7 +26,8 @@ pub struct Arrived {
 }
 
 /// Adds to what any replica has seen of this source in this hour. Who adds to several
-/// goes by door, key and hour in order.
+/// goes by door, key and hour in order. A last event more than a day later than this one
+/// came by a clock that was wrong: what is written down is at most minutes old.
 pub async fn add(
     tx: &mut Tx,
     (door, key_id, hour): (Door, &str, i64),
@@ -44,7 +45,9 @@ pub async fn add(
         "insert into event_source as known (door, key_id, first_at, last_at)
          values ($1, $2, $3, $4)
          on conflict (door, key_id) do update
-         set last_at = greatest(known.last_at, excluded.last_at)",
+         set last_at = case when known.last_at > excluded.last_at + interval '1 day'
+                            then excluded.last_at
+                            else greatest(known.last_at, excluded.last_at) end",
         door.as_str(),
         key_id,
         to_sql(arrived.first_at),

@@ -30,6 +30,8 @@ pub struct Intake {
     pub commit_seconds: Histogram,
     /// Events refused because too many were waiting.
     pub refused: IntCounter,
+    /// Events that wait for a customer that another session has locked.
+    pub set_aside: IntGauge,
     pub links: Counters<Link>,
     pub assignments: Counters<Decision>,
     /// Assignments flagged as outliers.
@@ -82,6 +84,11 @@ impl Intake {
                 registry,
                 "segmentd_intake_refused_events_total",
                 "Events refused because too many were waiting for their commit.",
+            )?,
+            set_aside: super::gauge(
+                registry,
+                "segmentd_intake_set_aside_events",
+                "Events that wait for a customer that another session has locked.",
             )?,
             links: Counters::new(
                 registry,

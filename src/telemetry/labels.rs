@@ -53,6 +53,8 @@ label! {
         Rejected = "rejected",
         /// Right, in a strict request with others that were not.
         NotCounted = "not_counted",
+        /// Not counted: another session had its customer locked for too long.
+        Locked = "locked",
     }
 }
 
@@ -141,6 +143,10 @@ label! {
         Full = "full",
         /// Undone by a caller.
         TakenBack = "taken_back",
+        /// By a public key, from an id that it did not introduce.
+        Refused = "refused",
+        /// By a public key, until an event named its source as a known customer.
+        Ended = "ended",
     }
 }
 

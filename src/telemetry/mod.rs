@@ -6,6 +6,7 @@
 //! is one label's value: all of them are declared before the process starts.)
 
 mod alerts;
+mod clock;
 mod connections;
 mod counters;
 mod drift;
@@ -34,6 +35,7 @@ use crate::domain::objective::Objectives as Targets;
 use crate::domain::time::Timestamp;
 
 pub use alerts::Alerts;
+pub use clock::Clock;
 pub use connections::{Connections, OpenConnection};
 pub use counters::Counters;
 pub use drift::Drift;
@@ -67,6 +69,7 @@ pub struct Metrics {
     /// What the policy had done.
     pub policy_actions: Counters<PolicyAction>,
     pub alerts: Alerts,
+    pub clock: Clock,
     pub output: Output,
     pub pool: Pool,
     process: Process,
@@ -102,6 +105,7 @@ impl Metrics {
                 "What the policy had done by itself.",
             )?,
             alerts: Alerts::new(&registry)?,
+            clock: Clock::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             process: Process::new(&registry, started)?,

@@ -107,7 +107,7 @@ impl Server {
             let events = some.iter().flat_map(|c| (0..orders).map(|o| order(*c, o)));
             let events =
                 events.map(|event| intake.read(event.to_string().as_bytes(), now)).collect();
-            let source = Source { door: Door::Events, key_id: "bench" };
+            let source = Source { door: Door::Events, key_id: "bench", is_public: false };
             self.runtime.block_on(intake.accept(events, source, now, WhenFull::Wait)).unwrap();
         }
     }

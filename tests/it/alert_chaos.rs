@@ -40,6 +40,7 @@ async fn alerts(database: &str) -> Alerts {
         url: database.to_owned(),
         max_connections: 6,
         acquire_timeout: Duration::from_secs(3),
+        time_limits: segmentd::config::TimeLimits::default(),
     };
     let config = Config::load_from(None, &Environment::default(), &[]).unwrap();
     Alerts {

@@ -61,7 +61,8 @@ async fn stored(app: &TestApp, model: &Model) -> Window {
     let width = Layout::of(model).width();
     let since = segmentd::domain::time::Timestamp::default();
     let of = (model.id(), &Source::ANSWERED[..]);
-    let hours = windows::hours(app.db.read(), of, (width, 0), since).await.unwrap();
+    let hours = (since, Clock::System.now().plus_millis(365 * 24 * HOUR_MILLIS));
+    let hours = windows::hours(app.db.read(), of, (width, 0), hours).await.unwrap();
     sum(model, hours.iter().map(|hour| &hour.window))
 }
 

@@ -7,7 +7,7 @@ use parquet::record::Field;
 use segmentd::domain::id::CustomerKey;
 use segmentd::domain::time::Timestamp;
 use segmentd::store::assignments::Assignment;
-use segmentd::store::customers::{NewRow, write};
+use segmentd::store::customers::{Introduction, NewRow, write};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
@@ -184,6 +184,7 @@ async fn fill(app: &TestApp) {
             last_event_at: None,
             assignment: &assignment,
             recheck_at: None,
+            introduction: &Introduction::Unchanged,
         };
         let rows: Vec<_> = batch.iter().map(row).collect();
         let mut tx = app.db.begin().await.unwrap();

@@ -375,7 +375,7 @@ async fn bodies_are_for_operators() {
     };
     let reader = key(&[Scope::Read]).await;
     let sender = key(&[Scope::Ingest]).await;
-    let operator = key(&[Scope::Read, Scope::Train]).await;
+    let operator = key(&[Scope::Read, Scope::Replay]).await;
     let list = "/v1/events/failed";
     let (status, answer) = app.get_as(&reader, list).await;
     assert_eq!((status, failed(&answer).len()), (200, 1));
@@ -385,7 +385,8 @@ async fn bodies_are_for_operators() {
     let (status, answer) = app.get_as(&operator, "/v1/events/failed?raw=true").await;
     assert_eq!((status, answer.to_string().contains("example.org")), (200, true));
     assert_eq!(app.post_as(Some(&reader), REPLAY, "{}").await.0, 403);
-    assert_eq!(app.post_as(Some(&sender), REPLAY, "{}").await.0, 200);
+    assert_eq!(app.post_as(Some(&sender), REPLAY, "{}").await.0, 403);
+    assert_eq!(app.post_as(Some(&operator), REPLAY, "{}").await.0, 200);
 
     for (path, field) in [
         ("/v1/events/failed?before=x", "before"),
@@ -406,7 +407,7 @@ async fn bodies_are_for_operators() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_nothing_is_acknowledged() {
     let app = TestApp::start().await;
-    let source = Source { door: Door::Events, key_id: "k" };
+    let source = Source { door: Door::Events, key_id: "k", is_public: false };
     let refused = || Err(Refused::new(Faults::one("event", "is rubbish"), b"rubbish"));
     let accept = async || {
         let when = segmentd::service::intake::WhenFull::Refuse;

@@ -250,8 +250,7 @@ fn read(features: &FeatureSet, messages: &[Value]) -> Vec<Message> {
     let body = json!({ "batch": messages }).to_string();
     let body = Body::parse(body.as_bytes(), Form::Batch).unwrap();
     let read = body.read(Clock::System.now(), limits, || None).into_iter().map(Result::unwrap);
-    read.map(|Message { event, link }| Message { event: features.admit(event).unwrap(), link })
-        .collect()
+    read.map(|read| Message { event: features.admit(read.event).unwrap(), ..read }).collect()
 }
 
 /// The replay of each customer's events, whatever ids they came under.
@@ -260,9 +259,9 @@ fn expected(
     messages: &[Message],
     taken_back: &BTreeSet<(String, String)>,
 ) -> BTreeMap<String, Vec<u8>> {
-    let told = messages.iter().filter_map(|Message { event, link }| {
+    let told = messages.iter().filter_map(|Message { event, link, .. }| {
         let (at, message_id) = (event.timestamp, event.message_id.clone());
-        Some(Told { at, message_id, link: link.clone()? })
+        Some(Told { is_public: false, at, message_id, link: link.clone()? })
     });
     let told = told.filter(|told| {
         !taken_back.contains(&(told.link.from.to_string(), told.link.to.to_string()))

@@ -213,6 +213,7 @@ async fn agrees(database: &str, events: &[Value]) {
         url: database.to_owned(),
         max_connections: 4,
         acquire_timeout: Duration::from_secs(3),
+        time_limits: segmentd::config::TimeLimits::default(),
     };
     let db = Db::connect(&connection).await.unwrap();
     let stored: Vec<_> = customers::stream(db.read()).try_collect().await.unwrap();

@@ -3,6 +3,9 @@
 
 use std::path::Path;
 
+use segmentd::domain::access::Scope;
+use segmentd::service::access;
+use segmentd::service::clock::Clock;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -39,11 +42,15 @@ fn script(name: &str) -> std::path::PathBuf {
 async fn delivers_each_event_once(who: &str, mut client: Command) {
     let features = script("../data/segment_features.toml").display().to_string();
     let app = TestApp::start_with(&[("features.file", &features)]).await;
+    // The least that the libraries need.
+    let scopes = [Scope::Track];
+    let key = access::create(&app.db, &Clock::System, "public", &scopes).await.unwrap();
+    app.app.access.refresh().await.unwrap();
     let network = Flaky::before(&app.url);
     let customers = CUSTOMERS.to_string();
     let sent = network.during(async |address| {
         let host = format!("http://{address}");
-        client.args([&host, &app.key, &customers]).kill_on_drop(true).output().await.unwrap()
+        client.args([&host, &key, &customers]).kill_on_drop(true).output().await.unwrap()
     });
     let sent = sent.await;
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use segmentd::domain::id::CustomerKey;
-use segmentd::domain::identity::{Fate, Groups, Link, Told};
+use segmentd::domain::identity::{Fate, Groups, Link, Told, too_connected};
 use segmentd::domain::time::Timestamp;
 
 use crate::identity_oracle::canonical;
@@ -15,6 +15,7 @@ fn id(text: &str) -> CustomerKey {
 
 fn told(at: i64, message: usize, from: &str, to: &str) -> Told {
     Told {
+        is_public: false,
         at: Timestamp::from_millis(at),
         message_id: format!("m{message}").parse().unwrap(),
         link: Link { from: id(from), to: id(to) },
@@ -100,4 +101,21 @@ fn a_customer_has_so_many_ids_and_no_more() {
     let (followed, full) = (Fate::Followed, Fate::Full);
     assert_eq!(fates, [followed, followed, followed, full, full]);
     assert_eq!(groups.canonical(&id("d4")), Some(&id("d4")));
+}
+
+#[test]
+fn a_link_that_would_connect_too_many_ids_is_refused_and_does_not_count() {
+    let link = |at, from: &str, to: &str| Told {
+        at: Timestamp::from_millis(at),
+        message_id: format!("{from}-{to}").parse().unwrap(),
+        link: Link { from: from.parse().unwrap(), to: to.parse().unwrap() },
+    };
+    // Two chains of three ids.
+    let known = [link(0, "a", "b"), link(0, "b", "c"), link(0, "x", "y"), link(0, "y", "z")];
+    let (joins, circle, one_more) = (link(1, "c", "x"), link(2, "c", "a"), link(3, "d", "a"));
+    let refused = too_connected(&known, &[&one_more, &circle, &joins], 5);
+    assert_eq!(refused, [&joins]);
+    assert!(too_connected(&known, &[&one_more, &circle, &joins], 7).is_empty());
+    let refused = too_connected(&known, &[&one_more, &circle, &joins], 6);
+    assert_eq!(refused, [&one_more]);
 }

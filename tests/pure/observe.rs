@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use segmentd::domain::drift::Layout;
-use segmentd::domain::drift::Source;
+use segmentd::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, Source, Window};
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
-use segmentd::service::observe::{Counter, Observer, Tally};
+use segmentd::service::observe::{Counter, Observer, Taken, Tally};
 
 use crate::drift_check::window_of;
 use crate::model_support::{shop_features, shop_model, shoppers, spec, train};
@@ -22,6 +21,10 @@ fn note(tally: &mut Tally, counter: &Arc<Counter>, model: &Model, rows: &[Featur
         let score = model.score(row, &mut scratch);
         tally.note(counter, row, &score, score.is_outlier(ALPHA));
     }
+}
+
+fn taken(model: &Model, key: &str, window: Window) -> Taken {
+    Taken { model: model.id().clone(), source: Source::Rows, key: key.into(), window }
 }
 
 fn count(counter: &Arc<Counter>, model: &Model, rows: &[FeatureRow]) {
@@ -42,8 +45,8 @@ fn counts_add_up_while_they_are_taken() {
             let mut taken = Layout::of(&model).empty();
             loop {
                 let last = is_over.load(Ordering::Acquire);
-                for (of, window) in observer.take() {
-                    assert_eq!(of, (model.id().clone(), Source::Rows));
+                for Taken { model: of, source, key, window } in observer.take() {
+                    assert_eq!((of, source, &*key), (model.id().clone(), Source::Rows, NO_KEY));
                     taken.merge(&window).unwrap();
                 }
                 if last {
@@ -103,12 +106,82 @@ fn two_models_count_apart_and_the_last_answers_of_one_are_kept() {
     // The first answers no more.
     drop(old);
     let expected = [
-        ((first.id().clone(), Source::Rows), window_of(&first, &rows[..50], ALPHA)),
-        ((second.id().clone(), Source::Rows), window_of(&second, &rows[50..], ALPHA)),
+        taken(&first, NO_KEY, window_of(&first, &rows[..50], ALPHA)),
+        taken(&second, NO_KEY, window_of(&second, &rows[50..], ALPHA)),
     ];
     assert_eq!(observer.take(), expected);
     // A counter that comes back begins anew.
     count(&observer.counter(&first).unwrap(), &first, &rows);
-    let expected = ((first.id().clone(), Source::Rows), window_of(&first, &rows, ALPHA));
+    let expected = taken(&first, NO_KEY, window_of(&first, &rows, ALPHA));
     assert_eq!(observer.take(), [expected]);
+}
+
+#[test]
+fn keys_count_apart_as_many_as_there_may_be_and_the_rest_together() {
+    let model = shop_model().model;
+    let rows = shoppers(3, 3);
+    let observer = Observer::new(true);
+    let counter = observer.counter(&model).unwrap();
+    let hand_over = |key: &str| {
+        let mut tally = Tally::of(Source::Rows);
+        note(&mut tally, &counter, &model, &rows);
+        tally.hand_over_for(key);
+    };
+    let keys: Vec<String> = (0..MOST_KEYS + 9).map(|key| format!("key{key}")).collect();
+    for _ in 0..2 {
+        keys.iter().for_each(|key| hand_over(key));
+    }
+    let counted = observer.take();
+    assert_eq!(counted.len(), MOST_KEYS);
+    let mut twice = window_of(&model, &rows, ALPHA);
+    twice.merge(&twice.clone()).unwrap();
+    for (counted, key) in counted.iter().zip(&keys).take(MOST_KEYS - 1) {
+        assert_eq!(*counted, taken(&model, key, twice.clone()));
+    }
+    let rest = &counted[MOST_KEYS - 1];
+    assert_eq!((&*rest.key, rest.window.counts.last()), (OTHER_KEYS, Some(&(10 * 2 * 3))));
+    // Keys that were full make room for others, and nothing is lost meanwhile.
+    hand_over("late");
+    let late = observer.take();
+    assert_eq!(late, [taken(&model, "late", window_of(&model, &rows, ALPHA))]);
+    assert_eq!(observer.take(), []);
+}
+
+#[test]
+fn nothing_is_lost_while_keys_make_room_for_others() {
+    let model = shop_model().model;
+    let rows = shoppers(2, 3);
+    let observer = Observer::new(true);
+    let counter = observer.counter(&model).unwrap();
+    let is_over = AtomicBool::new(false);
+    let sum = |observer: &Observer| -> u64 {
+        observer.take().iter().filter_map(|one| one.window.counts.last()).sum()
+    };
+    let (threads, each) = (3, 400);
+    let taken = thread::scope(|scope| {
+        let taker = scope.spawn(|| {
+            let mut taken = 0;
+            while !is_over.load(Ordering::Acquire) {
+                taken += sum(&observer);
+            }
+            taken + sum(&observer) + sum(&observer)
+        });
+        let counting: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    for key in 0..each {
+                        let mut tally = Tally::of(Source::Rows);
+                        note(&mut tally, &counter, &model, &rows);
+                        tally.hand_over_for(&format!("key{key}"));
+                    }
+                })
+            })
+            .collect();
+        for thread in counting {
+            thread.join().unwrap();
+        }
+        is_over.store(true, Ordering::Release);
+        taker.join().unwrap()
+    });
+    assert_eq!(taken, threads * each * rows.len() as u64);
 }

@@ -18,7 +18,7 @@ pub(crate) fn run() {
     let own_key = service.key("own", "ingest,score,read,train");
     let duration = soak_seconds();
     let ingest_key = service.key("ingest", "ingest");
-    let browser_key = service.key("browser", "ingest");
+    let browser_key = service.key("browser", "track");
     let read_key = service.key("read", "read");
     let train_key = service.key("train", "train");
     let running = service.start();

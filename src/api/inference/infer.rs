@@ -39,14 +39,18 @@ pub(super) async fn get_model(
 
 pub(super) async fn post_infer(
     State(state): State<ApiState>,
-    _: Caller<Score>,
+    caller: Caller<Score>,
     addressed: Addressed,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let json_bytes = json_bytes(&headers)?;
     let heavy = body.len() > HEAVY_BODY_BYTES;
-    let infer = move || infer(&state, &addressed, json_bytes, &body);
+    let infer = move || {
+        let (written, tally) = infer(&state, &addressed, json_bytes, &body)?;
+        tally.hand_over_for(&caller.principal.key_id);
+        Ok(written)
+    };
     let Written { body, json_bytes } = blocking::run(heavy, infer).await?;
     Ok(match json_bytes {
         None => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
@@ -65,12 +69,13 @@ fn json_bytes(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     })
 }
 
+/// The answer, and what it counts once it is given.
 fn infer(
     state: &ApiState,
     addressed: &Addressed,
     json_bytes: Option<usize>,
     body: &[u8],
-) -> Result<Written, ApiError> {
+) -> Result<(Written, Tally), ApiError> {
     let started = Instant::now();
     let lineup = state.live.lineup();
     addressed.check_live(&lineup)?;
@@ -93,8 +98,7 @@ fn infer(
     let written = reply.write().map_err(ServiceError::internal)?;
     let count = rows.len() as u64;
     note_scores(&state.metrics, Door::Inference, &lineup, count, started);
-    tally.hand_over();
-    Ok(written)
+    Ok((written, tally))
 }
 
 fn scored<'l>(verdict: &Verdict<'l>) -> Scored<'l> {

@@ -12,6 +12,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::api::{inference, page};
+use crate::domain::access::Scope;
 use operations::{OPERATIONS, Question};
 
 pub(super) use operations::Operation;
@@ -115,7 +116,7 @@ pub fn document() -> Value {
             "securitySchemes": {
                 "key": {
                     "type": "http", "scheme": "bearer",
-                    "description": "An API key; `segmentd keys create` makes one. The scope an operation needs stands beside it.",
+                    "description": key_description(),
                 },
                 "basic": {
                     "type": "http", "scheme": "basic",
@@ -135,6 +136,19 @@ pub fn document() -> Value {
             "schemas": schemas,
         },
     })
+}
+
+/// How keys are made, and what each scope allows.
+fn key_description() -> String {
+    let mut text = "An API key; `segmentd keys create` makes one. Each operation names the scope \
+                    that it needs. A key with the scope `track` alone is public; every other key \
+                    is a secret.\n"
+        .to_owned();
+    for scope in Scope::ALL {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n- `{scope}`: {}.", scope.allows());
+    }
+    text
 }
 
 /// The names in braces.
@@ -172,6 +186,10 @@ fn page() -> String {
         }
         rows.push_str("</small></td></tr>");
     }
+    let mut scopes = String::new();
+    for scope in Scope::ALL {
+        let _ = write!(scopes, "<dt><code>{scope}</code></dt><dd>{}.</dd>", scope.allows());
+    }
     let mut problems = String::new();
     for (kind, status, text) in PROBLEMS {
         let _ = write!(
@@ -186,11 +204,11 @@ fn page() -> String {
          <h1>segmentd API</h1><p>Send a key: <code>Authorization: Bearer &lt;key&gt;</code>, or Basic with it as user. \
          The whole description: <a href=/openapi.json>/openapi.json</a>.</p>\
          <table><tr><th align=left>Method<th align=left>Path<th align=left>Scope<th align=left>What</tr>{rows}</table>\
-         <h2>Problems</h2><dl>{problems}</dl></html>"
+         <h2>Scopes</h2><dl>{scopes}</dl><h2>Problems</h2><dl>{problems}</dl></html>"
     )
 }
 
-const PROBLEMS: [(&str, u16, &str); 19] = [
+const PROBLEMS: [(&str, u16, &str); 20] = [
     ("malformed-json", 400, "The body is not JSON"),
     ("broken-body", 400, "The body ended early"),
     ("malformed-path", 400, "The path is not percent-encoded UTF-8"),
@@ -219,12 +237,14 @@ const PROBLEMS: [(&str, u16, &str); 19] = [
     ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
     ("wrong-host", 421, "The `Host` is not one of http.allowed_hosts"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
+    ("gone", 410, "What the request refers to was lost when the database was restored"),
     ("busy", 429, "Too much at once: wait Retry-After seconds"),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
     (
         "unavailable",
         503,
-        "The request took too long, too many are in progress, or Postgres is away: `detail` says which. \
+        "The request took too long, too many are in progress, Postgres is away, or (of events) \
+         the server's clock is wrong: `detail` says which. \
          Wait Retry-After seconds. After a time limit the outcome is unknown: send events again with the \
          same message ids, and read other resources before changing them again",
     ),

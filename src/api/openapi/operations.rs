@@ -12,7 +12,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send one event or an array",
         Some("Events"),
-        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected, 422 when all were. With strict=true: 422 when any was, and none is counted",
+        "A verdict per event, with where its customer stands now (`held` where another segment is nearer, see GET /v1/customers/{id}); 207 when some were rejected or locked, 422 when all were. `locked`: another session of the database had the customer locked (intake.locked_wait_seconds); the event is not counted, and is to be sent again with the same message_id; 503 when all were. With strict=true: 422 when any was, and none is counted",
     ),
     (
         "/v1/events/bulk",
@@ -20,12 +20,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "ingest",
         "Send events as NDJSON, one a line, streamed",
         Some("Bulk"),
-        "NDJSON: a verdict per line, after its commit. Read while you write",
+        "NDJSON: a verdict per line, after its commit. Read while you write. `locked`: another session of the database had the customer locked; the event is not counted, and is to be sent again with the same message_id",
     ),
     (
         "/v1/batch",
         "post",
-        "ingest",
+        "track",
         "Segment: many messages, as its libraries send them; also /v1/b",
         Some("SegmentBatch"),
         SEGMENT_ANSWER,
@@ -33,7 +33,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/identify",
         "post",
-        "ingest",
+        "track",
         "Segment: who a customer is; also /v1/i",
         Some("SegmentMessage"),
         SEGMENT_ANSWER,
@@ -41,7 +41,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/track",
         "post",
-        "ingest",
+        "track",
         "Segment: what a customer did; also /v1/t",
         Some("SegmentMessage"),
         SEGMENT_ANSWER,
@@ -49,7 +49,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/page",
         "post",
-        "ingest",
+        "track",
         "Segment: a page seen; also /v1/p",
         Some("SegmentMessage"),
         SEGMENT_ANSWER,
@@ -57,7 +57,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/screen",
         "post",
-        "ingest",
+        "track",
         "Segment: an app screen seen; also /v1/s",
         Some("SegmentMessage"),
         SEGMENT_ANSWER,
@@ -65,7 +65,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/group",
         "post",
-        "ingest",
+        "track",
         "Segment: a group that a customer belongs to; also /v1/g",
         Some("SegmentMessage"),
         SEGMENT_ANSWER,
@@ -73,8 +73,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/alias",
         "post",
-        "ingest",
-        "Segment: two ids of one customer; also /v1/a",
+        "track",
+        "Segment: two ids of one customer; also /v1/a. A key of scope track links only from anonymous ids that it introduced",
         Some("SegmentMessage"),
         SEGMENT_ANSWER,
     ),
@@ -93,13 +93,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Segment: what its browser and mobile libraries ask for first. The answer sends them to \
          the `Host` they asked, so a proxy in between must pass that on",
         None,
-        "The settings; 404 without a key of scope ingest",
+        "The settings; 404 without a key of scope track or ingest",
     ),
     (
         "/v1/events/failed",
         "get",
         "read",
-        "Rejected events, newest first: whose, when and why; with raw=true (scope train) as they came",
+        "Rejected events, newest first: whose, when and why; with raw=true (scope replay too) as they came",
         None,
         "The events. Those of strict requests are not among them, nor all of a flood (failed_events.max_per_minute)",
     ),
@@ -114,8 +114,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/events/failed/replay",
         "post",
-        "ingest",
-        "Send rejected events in again after a fix, oldest first; each is counted once however often",
+        "replay",
+        "Send rejected events in again after a fix, oldest first, as the keys that sent them; each is counted once however often",
         Some("Replay"),
         "How many were accepted, duplicate, rejected again; `next_after` until all have had their turn",
     ),
@@ -168,7 +168,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     (
         "/v1/customers/{id}/links/{from}",
         "delete",
-        "train",
+        "admin",
         "Take back that `from` is this customer: both are rebuilt as if it had never been said. \
          Another link from the same id may take its place",
         None,
@@ -181,7 +181,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "Changes of segment or model of all customers, oldest first: a page, a long poll, or server-sent events",
         None,
-        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `merged_into` says that the id is another customer's from now on; `gap` says that some were dropped by retention",
+        "The changes, and `next` to go on from. One customer's come in the order in which they were made; `merged_into` says that the id is another customer's from now on; `gap` says that some were dropped by retention. Cursors stay valid when the database is restored; 410 for one of a change that the restore has lost: ask for `after=now`, take an export, then go on from the cursor of that answer",
     ),
     (
         "/v1/assignments",
@@ -215,6 +215,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
          `stream`: detectors that compare each whole hour with the same hours of earlier weeks and add the \
          evidence up, each with its last alarm and since about when (null: none in the last 92 days); `about` is \
          `stream` in what they have found in these hours; null where `drift.detectors` is no. \
+         `keys`: the part of each API key in the rows (`source=rows`, hours of the last week), the largest first. \
+         A finding that is gone without the rows of one key names it in `rests_on`; where the other keys \
+         have the rows to show it and do not (`is_contradicted`), the owner of the feature is not alerted. \
          Sensitive features are not compared. 409 while there is no model",
     ),
     (
@@ -413,7 +416,12 @@ pub(super) const ASKED: &[Question] = &[
     ("/v1/events/failed", "door", "string", "events, bulk or segment"),
     ("/v1/events/failed", "key", "string", "The id of the key that sent it"),
     ("/v1/events/failed", "reason", "string", "As the summary has it"),
-    ("/v1/events/failed", "raw", "boolean", "With the bodies; takes the scope train"),
+    (
+        "/v1/events/failed",
+        "raw",
+        "boolean",
+        "With the bodies, which hold personal data; takes the scope replay too",
+    ),
     ("/v1/events/failed/summary", "since", "string", "An RFC 3339 instant; all when left out"),
     ("/v1/events/failed/summary", "limit", "integer", "From 1 to 500 groups; 50 when left out"),
     (

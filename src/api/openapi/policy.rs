@@ -12,7 +12,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "read",
         "What the service does by itself when customers drift or a new model answers badly",
         None,
-        "The policy in force, who changed it last, what it keeps back now, and what it did",
+        "The policy in force, who changed it last, what it keeps back now, and what it did. Nothing is done by \
+         evidence of a single API key: a model is taken back only if its answers are bad with any one key left \
+         out, or a sample of stored customers is bad too; no action is taken on drift that rests on one key",
     ),
     (
         "/v1/policy",

@@ -23,15 +23,15 @@ pub(super) use answer::value_body;
 
 pub(super) async fn post_score(
     State(state): State<ApiState>,
-    _: Caller<Score>,
+    caller: Caller<Score>,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let heavy = body.len() > HEAVY_BODY_BYTES;
-    let json = blocking::run(heavy, move || score(&state, &body)).await?;
+    let json = blocking::run(heavy, move || score(&state, &caller.principal.key_id, &body)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+fn score(state: &ApiState, key_id: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
     let live = state.live.lineup();
     let (asked, answered) = answer(state, &live, body, false)?;
@@ -45,7 +45,7 @@ fn score(state: &ApiState, body: &[u8]) -> Result<Vec<u8>, ApiError> {
         answer(state, lineup, body, explain)?
     };
     note_scores(&state.metrics, Door::Stateless, lineup, asked.rows as u64, started);
-    tally.hand_over();
+    tally.hand_over_for(key_id);
     Ok(json)
 }
 

@@ -116,7 +116,9 @@ pub fn is_owed(
     };
     let is_time = route.after_seconds == 0
         || (!alert.is_acknowledged
-            && now >= alert.fired_at.plus_millis(1000 * i64::from(route.after_seconds)));
+            // An alert of the future fires since a clock was wrong.
+            && (now >= alert.fired_at.plus_millis(1000 * i64::from(route.after_seconds))
+                || now < alert.fired_at));
     !knows
         && !alert.is_untold
         && is_time

@@ -91,7 +91,7 @@ impl Alarm {
         let is_past = match self.standing {
             Standing::Quiet => true,
             Standing::Firing { .. } => false,
-            Standing::Over { since, .. } => now >= since.plus_millis(rules.cool_down_millis),
+            Standing::Over { since, .. } => !is_between(since, now, rules.cool_down_millis),
         };
         is_past && self.recent & window(rules.checks) == 0
     }
@@ -121,7 +121,7 @@ impl Alarm {
         let (severity, untold_until, step) = match self.standing {
             Standing::Over { severity, since } => {
                 let until = since.plus_millis(rules.cool_down_millis);
-                match now < until {
+                match is_between(since, now, rules.cool_down_millis) {
                     true if found > severity => (found, None, Step::ReopenAloud(found)),
                     true => (severity, Some(until), Step::Reopen(severity)),
                     false => (found, None, Step::Fire(found)),
@@ -151,12 +151,22 @@ impl Alarm {
         }
         let is_worse = found.is_some_and(|found| found > severity);
         let severity = found.map_or(severity, |found| found.max(severity));
-        let is_late = found.is_some() && untold_until.is_some_and(|until| now >= until);
+        let is_over = |until: Timestamp| {
+            let since = until.plus_millis(-rules.cool_down_millis);
+            !is_between(since, now, rules.cool_down_millis)
+        };
+        let is_late = found.is_some() && untold_until.is_some_and(is_over);
         let is_told = is_worse || is_late;
         let untold_until = untold_until.filter(|_| !is_told);
         self.standing = Standing::Firing { severity, clean, untold_until };
         if is_told { Step::Tell(severity) } else { Step::Stay }
     }
+}
+
+/// Whether `now` is less than `millis` after `since`. An instant of the future was noted by
+/// a clock that was wrong, and holds nothing up.
+fn is_between(since: Timestamp, now: Timestamp, millis: i64) -> bool {
+    since <= now && now < since.plus_millis(millis)
 }
 
 /// The bits of the last so many checks.

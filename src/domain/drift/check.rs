@@ -295,6 +295,7 @@ fn findings(
                 adjusted_p_value: test.adjusted_p_value,
                 what,
                 advice,
+                rests_on: None,
             })
         })
         .collect();

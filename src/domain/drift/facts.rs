@@ -1,5 +1,6 @@
 //! The figures behind a finding, each with its name, as a person reads them.
 
+use crate::domain::drift::by_key::RESTS_ON_FACT;
 use crate::domain::drift::check::Check;
 use crate::domain::drift::figures::{FeatureFigures, ValueFigures};
 use crate::domain::drift::finding::{About, Finding};
@@ -28,6 +29,9 @@ pub fn facts(check: &Check, finding: &Finding) -> Vec<(&'static str, String)> {
         if let Some(movement) = within.movement {
             facts.push(("The segment's mean moved by", format!("{} spreads", number(movement))));
         }
+    }
+    if let Some(rests_on) = &finding.rests_on {
+        facts.push((RESTS_ON_FACT, rests_on.text()));
     }
     facts.push(("Rows compared", whole(check.scored as f64)));
     facts.push(("p-value", probability(finding.p_value)));

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::domain::drift::by_key::RestsOn;
 use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, ValueFigures};
 use crate::domain::drift::limits::Severity;
 use crate::domain::drift::mix::{Outliers, Rate};
@@ -69,6 +70,9 @@ pub struct Finding {
     /// What has changed, by how much, in the feature's own unit.
     pub what: String,
     pub advice: String,
+    /// The API key without which it is not found; `None` where it holds without any one
+    /// key, or where rows are not counted by key.
+    pub rests_on: Option<RestsOn>,
 }
 
 /// What is said of one difference.

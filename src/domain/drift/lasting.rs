@@ -35,6 +35,7 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Fi
         advice: "It may be too small for the check of one day. See which features moved since \
                  then; if the change lasts, retrain."
             .into(),
+        rests_on: None,
     })
 }
 

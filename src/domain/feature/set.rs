@@ -141,6 +141,11 @@ impl FeatureSet {
         Ok(event)
     }
 
+    /// Whether a feature selects such events by their name.
+    pub fn reads_name(&self, event: &Event) -> bool {
+        self.routes_of(event).any(|route| route.head.name.is_some())
+    }
+
     /// What a property of such an event must hold; `None` when nobody reads it.
     fn expected(&self, event: &Event, property: &str) -> Option<PropertyType> {
         if event.kind == EventKind::Identify {

@@ -4,10 +4,12 @@ mod fields;
 pub mod inference;
 pub mod lines;
 pub mod native;
+pub mod redact;
 pub mod rows;
 pub mod segment;
 
 use crate::domain::event::Event;
+use crate::domain::id::CustomerKey;
 use crate::domain::identity::Link;
 
 /// What an event may be at most.
@@ -25,7 +27,31 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub event: Event,
+    /// The event names its customer by an anonymous id.
+    pub is_anonymous: bool,
     pub link: Option<Link>,
+    /// The text of an event with a link, as it came: such an event can still be refused
+    /// by what is stored, and is then kept.
+    pub raw: Option<Box<str>>,
+}
+
+/// The ids in a message.
+#[derive(Debug)]
+struct Who {
+    customer: CustomerKey,
+    /// `customer` is an anonymous id.
+    is_anonymous: bool,
+    link: Option<Link>,
+}
+
+impl Who {
+    fn known(customer: CustomerKey, link: Option<Link>) -> Self {
+        Self { customer, is_anonymous: false, link }
+    }
+
+    fn anonymous(customer: CustomerKey) -> Self {
+        Self { customer, is_anonymous: true, link: None }
+    }
 }
 
 /// Where an event came in: says which form it has.

@@ -11,7 +11,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::fields::Fields;
-use crate::domain::wire::{Limits, Message};
+use crate::domain::wire::{Limits, Message, Who};
 
 const FIELDS: [&str; 10] = [
     "anonymous_id",
@@ -61,24 +61,29 @@ pub fn parse(
     let described = if kind == Some(EventKind::Identify) { "traits" } else { "properties" };
     let properties = fields.properties(described, limits);
     match (kind, who, message_id) {
-        (Some(kind), Some((customer, link)), Some(message_id)) if fields.faults.is_empty() => {
+        (Some(kind), Some(Who { customer, is_anonymous, link }), Some(message_id))
+            if fields.faults.is_empty() =>
+        {
             let name = name.into();
             let event = Event { message_id, customer, kind, name, timestamp, properties };
-            Ok(Message { event, link })
+            Ok(Message { event, is_anonymous, link, raw: None })
         }
         _ => Err(fields.faults),
     }
 }
 
 /// Whose event it is, and who else they are.
-fn who(fields: &mut Fields<'_>) -> Option<(CustomerKey, Option<Link>)> {
+fn who(fields: &mut Fields<'_>) -> Option<Who> {
     let mut id = |field: &str| {
         let text = fields.text(field)?;
         fields.id::<CustomerKey>(field, text)
     };
     match (id("customer_id"), id("anonymous_id")) {
-        (Some(to), Some(from)) if from != to => Some((to.clone(), Some(Link { from, to }))),
-        (Some(customer), _) | (None, Some(customer)) => Some((customer, None)),
+        (Some(to), Some(from)) if from != to => {
+            Some(Who::known(to.clone(), Some(Link { from, to })))
+        }
+        (Some(customer), _) => Some(Who::known(customer, None)),
+        (None, Some(customer)) => Some(Who::anonymous(customer)),
         (None, None) => {
             let is_absent = |field| fields.get(field).is_none_or(Value::is_null);
             if is_absent("customer_id") && is_absent("anonymous_id") {

@@ -20,7 +20,7 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::fields::Fields;
-use crate::domain::wire::{Limits, Message};
+use crate::domain::wire::{Limits, Message, Who};
 
 /// What a request's path says about its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,13 +90,15 @@ impl<'b> Body<'b> {
     }
 
     /// A message as it can be kept, and read again by itself: with what the
-    /// request said of its kind and clock, and without the key.
+    /// request said of its kind and clock, and without the key. One that cannot be read
+    /// still holds its key: [`redact`](super::redact) removes it before it is stored.
     pub fn kept(&self, index: usize) -> Vec<u8> {
         let raw = self.messages[index].get();
         let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
             return raw.into();
         };
         object.remove("writeKey");
+        object.remove("write_key");
         if let Some(kind) = self.kind {
             object.insert("type".into(), kind.as_str().into());
         }
@@ -130,12 +132,14 @@ impl<'b> Body<'b> {
         let mut properties =
             kind.map(|kind| properties(&mut fields, kind, limits)).unwrap_or_default();
         match (kind, who, message_id) {
-            (Some(kind), Some((customer, link)), Some(message_id)) if fields.faults.is_empty() => {
+            (Some(kind), Some(Who { customer, is_anonymous, link }), Some(message_id))
+                if fields.faults.is_empty() =>
+            {
                 if let (EventKind::Alias, Some(link)) = (kind, &link) {
                     properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
                 }
                 let event = Event { message_id, customer, kind, name, timestamp, properties };
-                Ok(Message { event, link })
+                Ok(Message { event, is_anonymous, link, raw: None })
             }
             _ => Err(fields.faults),
         }
@@ -191,7 +195,7 @@ fn happened(
 }
 
 /// Whose event it is, and who else they are.
-fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<(CustomerKey, Option<Link>)> {
+fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
     let mut id = |field: &str| {
         let text = text(fields, field)?;
         fields.id::<CustomerKey>(field, &text)
@@ -206,7 +210,7 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<(CustomerKey,
                 missing(fields, "previousId", "is required for `alias`: the id until now");
             }
             let link = linked(previous, &user);
-            Some((user, link))
+            Some(Who::known(user, link))
         }
         (Some(EventKind::Alias), None, _) => {
             missing(fields, "userId", "is required for `alias`: the id from now on");
@@ -214,9 +218,10 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<(CustomerKey,
         }
         (Some(EventKind::Identify), Some(user), anonymous) => {
             let link = linked(anonymous, &user);
-            Some((user, link))
+            Some(Who::known(user, link))
         }
-        (_, Some(customer), _) | (_, None, Some(customer)) => Some((customer, None)),
+        (_, Some(customer), _) => Some(Who::known(customer, None)),
+        (_, None, Some(customer)) => Some(Who::anonymous(customer)),
         (_, None, None) => {
             missing(fields, "userId", "is required, or else `anonymousId`");
             None

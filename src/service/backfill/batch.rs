@@ -1,6 +1,7 @@
 //! One transaction of a back-fill: lock, replay, score, write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::id::CustomerKey;
@@ -12,10 +13,13 @@ use crate::service::live::Lineup;
 use crate::service::rebuild::{self, Rebuilt};
 use crate::service::{ServiceError, history, scoring};
 use crate::store::assignments::{Assignment, Held, NewChange};
-use crate::store::backfill::lock_free;
-use crate::store::customers::{self, Locked, NewRow};
+use crate::store::customers::{self, Introduction, Locked, NewRow};
 use crate::store::rebuild::Known;
 use crate::store::{StoreError, Tx, identity};
+
+/// Transactions that may wait for a lock in vain, each for `database.lock_timeout_seconds`.
+const MAX_BLOCKED: u32 = 60;
+const BLOCKED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Which of the customers to rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +69,15 @@ pub(super) async fn run<'k>(
     wait: Wait,
 ) -> Result<Done<'k>, ServiceError> {
     let mut attempts = Attempts::default();
+    let mut blocked = 0;
     loop {
         match attempt_run(work, keys, scope, wait).await {
             Ok(done) => return Ok(done),
+            Err(StoreError::Locked) if blocked < MAX_BLOCKED => {
+                blocked += 1;
+                tracing::warn!(blocked, "a customer is locked by another session: trying again");
+                tokio::time::sleep(BLOCKED_PAUSE).await;
+            }
             Err(error) => attempts.end_with(error)?,
         }
     }
@@ -86,7 +96,7 @@ async fn attempt_run<'k>(
     // the history of who moved.
     let mut tx = work.db.begin().await?;
     let locked = match wait {
-        Wait::PassOver => lock_free(&mut tx, &all).await?,
+        Wait::PassOver => customers::lock_free(&mut tx, &all).await?,
         Wait::ForOthers => customers::lock(&mut tx, &all).await?,
     };
     let kept = identity::canonical(&mut tx, &all).await?;
@@ -176,6 +186,7 @@ impl Made<'_> {
             last_event_at: self.state.last_event_at(),
             assignment: &self.assignment,
             recheck_at: self.recheck_at,
+            introduction: &Introduction::Unchanged,
         }
     }
 

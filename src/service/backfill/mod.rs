@@ -100,6 +100,7 @@ impl Backfill {
         let features = &Arc::clone(&self.live.snapshot().features);
         // Commits alone: the list of what is to do.
         let mut tx = self.db.begin().await?;
+        tx.allow_long(&self.db).await?;
         let ranges = backfill::lay_out(&mut tx, features, self.clock.now()).await?;
         tx.commit().await?;
         begun(ranges);
@@ -114,6 +115,21 @@ impl Backfill {
             let left = backfill::ranges_left(self.db.read(), features).await?;
             let done = ranges.left.saturating_sub(left);
             progress(done.unsigned_abs(), ranges.left.unsigned_abs());
+        }
+        Ok(tally)
+    }
+
+    /// As [`Self::all`], for these customers, by the ids that they are kept under, in order.
+    pub async fn these(
+        &self,
+        customers: &[CustomerKey],
+        progress: Progress<'_>,
+    ) -> Result<Tally, ServiceError> {
+        let mut tally = Tally::default();
+        for (place, keys) in customers.chunks(BATCH).enumerate() {
+            tally.add(self.batch(keys, Scope::All, Wait::ForOthers).await?);
+            let done = (place * BATCH + keys.len()) as u64;
+            progress(done, customers.len() as u64);
         }
         Ok(tally)
     }

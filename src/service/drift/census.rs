@@ -19,8 +19,8 @@ use crate::store::drift as windows;
 const HOURS_PER_DAY: u32 = 24;
 
 /// What the customers of one hour count as.
-struct Counted {
-    window: Window,
+pub(super) struct Counted {
+    pub(super) window: Window,
     /// `None` where the model does not know how its segments were.
     inside: Option<(usize, Inside)>,
     customers: u64,
@@ -70,7 +70,7 @@ fn class(hour: Timestamp) -> u32 {
 }
 
 /// States of other features are left out: they are being built anew.
-fn count(
+pub(super) fn count(
     (lineup, model): (&Lineup, &Model),
     layout: &Layout,
     states: &[StoredState],

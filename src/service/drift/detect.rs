@@ -11,11 +11,13 @@ use crate::service::drift::{Drift, MOST_HOURS, Step};
 use crate::store::drift as windows;
 
 impl Drift {
-    /// How the detectors stand; `None` where there are to be none.
+    /// How the detectors stand without the rows of one key ([`crate::domain::drift::NO_KEY`]:
+    /// with all of them); `None` where there are to be none.
     pub(super) async fn stream(
         &self,
         model: &Model,
         sources: &[Source],
+        without: &str,
     ) -> Result<Option<Stream>, ServiceError> {
         let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
         // The hour in progress is not whole.
@@ -24,9 +26,8 @@ impl Drift {
         let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
         let since = Timestamp::from_millis(week * HOURS_PER_WEEK * MILLIS_PER_HOUR);
         let layout = Layout::of(model);
-        let (of, places) = ((model.id(), sources), layout.p_values());
-        let rows =
-            windows::places(self.db.read(), of, layout.width(), places, (since, until)).await?;
+        let (of, places) = ((model.id(), sources), (layout.width(), layout.p_values()));
+        let rows = windows::places(self.db.read(), of, places, without, (since, until)).await?;
         let stream =
             tokio::task::spawn_blocking(move || drift::stream(&hours(&rows), least_rows)).await;
         Ok(Some(stream.map_err(ServiceError::internal)?))

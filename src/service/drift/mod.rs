@@ -9,6 +9,7 @@
 mod census;
 mod detect;
 mod flow;
+mod influence;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,15 +21,17 @@ use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
 use crate::domain::drift::{
-    self, About, Check, Drawn, Layout, Limits, Source, Stream, Window, Yardstick, lasting,
+    self, About, ByKey, Check, Drawn, Finding, KeyShare, Layout, Limits, NO_KEY, Source, Stream,
+    Window, Yardstick, lasting, mark_influence,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
 use crate::service::live::Live;
-use crate::service::observe::Observer;
+use crate::service::observe::{Observer, Taken};
 use crate::service::policy::Policies;
 use crate::service::{ServiceError, registry};
 use crate::store::Db;
@@ -37,6 +40,11 @@ use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
 pub use flow::Flows;
+pub use influence::Sample;
+
+/// Counts are kept by API key for so many hours at least: a week, as far as alerts look
+/// back.
+const LEAST_HOURS_BY_KEY: u32 = 168;
 
 /// A question about more hours reads more than a moment allows: three months.
 pub const MOST_HOURS: u32 = 24 * 92;
@@ -56,8 +64,8 @@ pub struct Drift {
     churn_shown: Mutex<Option<Timestamp>>,
 }
 
-/// By model, source and hour.
-type Pending = BTreeMap<((ModelId, Source), Timestamp), Window>;
+/// By model, source, API key and hour.
+type Pending = BTreeMap<(ModelId, Source, Box<str>, Timestamp), Window>;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -80,6 +88,9 @@ pub struct Report {
     pub check: Check,
     /// Of the last [`MOST_HOURS`]; `None` where there are to be no detectors.
     pub stream: Option<Stream>,
+    /// The part of each API key in the rows, the largest first; empty where they are not
+    /// counted by key.
+    pub keys: Vec<KeyShare>,
 }
 
 /// Hours or days with what each of them shows, oldest first.
@@ -119,18 +130,26 @@ impl Drift {
     /// The hours asked for, checked together, and what the detectors have told in them.
     pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
         let met = self.met(ask).await?;
-        let stream = self.stream(&met.model, ask.sources()).await?;
-        self.beside(move |limits| {
-            let mut check = met.check(&met.hours, limits)?;
-            let (since, until) = (met.since, met.until);
-            // Of too few rows nothing is told, by whatever means.
-            let stream_told = stream.as_ref().filter(|_| check.is_enough);
-            if let Some(finding) = stream_told.and_then(|told| lasting(told, since, until)) {
-                check.add(finding);
-            }
-            Ok(Report { model: met.model.id().clone(), since, until, check, stream })
-        })
-        .await
+        let stream = self.stream(&met.model, ask.sources(), NO_KEY).await?;
+        let (mut report, model) = self
+            .beside(move |limits| {
+                let mut check = met.check(&met.hours, limits)?;
+                let by_key = met.by_key()?;
+                mark_influence(&mut check, &met.model, &by_key, limits)
+                    .map_err(ServiceError::internal)?;
+                let (since, until) = (met.since, met.until);
+                // Of too few rows nothing is told, by whatever means.
+                let stream_told = stream.as_ref().filter(|_| check.is_enough);
+                if let Some(finding) = stream_told.and_then(|told| lasting(told, since, until)) {
+                    check.add(finding);
+                }
+                let keys = if by_key.has_keys() { by_key.shares() } else { Vec::new() };
+                let model = Arc::clone(&met.model);
+                Ok((Report { model: model.id().clone(), since, until, check, stream, keys }, model))
+            })
+            .await?;
+        self.mark_lasting(&mut report, &model, ask.sources()).await?;
+        Ok(report)
     }
 
     /// The hours asked for, checked together, and nothing beside.
@@ -171,8 +190,8 @@ impl Drift {
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
         let now = self.clock.now();
-        for (of, window) in self.observer.take() {
-            match pending.entry((of, Step::Hour.of(now))) {
+        for Taken { model, source, key, window } in self.observer.take() {
+            match pending.entry((model, source, key, Step::Hour.of(now))) {
                 Entry::Vacant(free) => {
                     free.insert(window);
                 }
@@ -181,12 +200,14 @@ impl Drift {
                 }
             }
         }
-        // Commits together: all that was counted since the last time, once; and what
-        // is too old to be kept goes.
+        // Commits together: all that was counted since the last time, once; counts too
+        // old to be kept by key are summed up, and counts too old to be kept go.
         let mut tx = self.db.begin().await?;
-        for (((model, source), hour), window) in &*pending {
-            windows::add(&mut tx, (model, *source), *hour, window).await?;
+        for ((model, source, key, hour), window) in &*pending {
+            windows::add(&mut tx, (model, *source, key), *hour, window).await?;
         }
+        let oldest = now.plus_millis(-MILLIS_PER_HOUR * self.hours_by_key());
+        windows::merge_keys_before(&mut tx, Step::Hour.of(oldest)).await?;
         if self.settings.keep_days > 0 {
             let oldest = now.plus_millis(-MILLIS_PER_DAY * i64::from(self.settings.keep_days));
             windows::drop_before(&mut tx, Step::Hour.of(oldest)).await?;
@@ -213,7 +234,8 @@ impl Drift {
         let ask = |source| Ask { model: None, source: Some(source), hours: None };
         for source in Source::ALL {
             let Report { check, stream, since, .. } = self.report(&ask(source)).await?;
-            shown.show_source(source, check.findings.len(), check.scored);
+            let findings = check.findings.iter().filter(|one| is_of_model(one)).count();
+            shown.show_source(source, findings, check.scored);
             shown.show_stream(source, stream.as_ref(), since);
             if source == Source::Rows {
                 self.judge(&check);
@@ -238,7 +260,9 @@ impl Drift {
             return;
         }
         let (now, objectives) = (self.clock.now(), &self.metrics.objectives);
-        let holds = |about: [About; 2]| check.findings.iter().all(|f| !about.contains(&f.about));
+        let findings: Vec<&Finding> =
+            check.findings.iter().filter(|one| is_of_model(one)).collect();
+        let holds = |about: [About; 2]| findings.iter().all(|one| !about.contains(&one.about));
         let is_calibrated = holds([About::Outliers, About::PValues]);
         objectives.minute(Objective::Calibration, now, is_calibrated);
         let is_stable = holds([About::Segments, About::Distances]);
@@ -247,12 +271,16 @@ impl Drift {
 
     /// Writes down and shows, again and again, until `stopped`. What is counted after
     /// that is for [`Self::flush`], once nobody is answered any more.
-    pub async fn run(self: Arc<Self>, stopped: impl Future<Output = ()>) {
+    /// By a wrong clock nothing is done.
+    pub async fn run(self: Arc<Self>, check: Arc<ClockCheck>, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.settings.flush) => {}
                 () = &mut stopped => return,
+            }
+            if !check.is_right() {
+                continue;
             }
             // Never cut off in between: what was written would be written again.
             let done = async {
@@ -277,7 +305,7 @@ impl Drift {
         let yardstick = is_looked_into.then(|| Yardstick::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, Yardstick::width);
         let (of, width) = ((model.id(), ask.sources()), (empty.counts.len(), within));
-        let hours = windows::hours(self.db.read(), of, width, since).await?;
+        let hours = windows::hours(self.db.read(), of, width, (since, until)).await?;
         Ok(Met { model, empty, yardstick, since, until, hours })
     }
 
@@ -305,6 +333,11 @@ impl Drift {
     }
 }
 
+/// Whether it says something of the model: what one API key among several sends does not.
+fn is_of_model(finding: &Finding) -> bool {
+    finding.rests_on.as_ref().is_none_or(|key| !key.is_contradicted)
+}
+
 impl Ask {
     fn sources(&self) -> &[Source] {
         self.source.as_ref().map_or(&Source::ANSWERED, std::slice::from_ref)
@@ -312,6 +345,15 @@ impl Ask {
 }
 
 impl Met {
+    /// The hours together, by API key.
+    fn by_key(&self) -> Result<ByKey, ServiceError> {
+        let mut by_key = ByKey::default();
+        for hour in &self.hours {
+            by_key.add(&hour.key, &hour.window).map_err(ServiceError::internal)?;
+        }
+        by_key.bounded().map_err(ServiceError::internal)
+    }
+
     fn sum(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
         let mut sum = self.empty.clone();
         for hour in hours {

@@ -186,6 +186,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::access::Sender;
     use crate::domain::event::{Event, EventKind, Properties};
     use crate::domain::time::Timestamp;
 
@@ -201,7 +202,13 @@ mod tests {
             properties: Properties::default(),
         };
         let received_at = Timestamp::from_millis(0);
-        let arrived = |_| Arrived { event: event(), link: None, received_at };
+        let arrived = |_| Arrived {
+            sender: Sender::TRUSTED,
+            event: event(),
+            is_anonymous: false,
+            link: None,
+            received_at,
+        };
         let events = (0..events).map(arrived).collect();
         Batch { events, ahead: None, answer: oneshot::channel().0 }
     }

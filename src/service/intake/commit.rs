@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::domain::drift::Source;
 use crate::domain::event::Event;
+use crate::domain::fault::Faults;
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
@@ -14,21 +15,57 @@ use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::fold::{Base, Fold, Folded};
 use crate::service::intake::known::Known;
-use crate::service::intake::{hear, optimistic, regroup};
+use crate::service::intake::regroup::{self, Linked};
+use crate::service::intake::{hear, optimistic};
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
 use crate::service::rebuild;
 use crate::store::assignments::Assignment;
 use crate::store::customers::{self, NewRow};
-use crate::store::events::Arrived;
+use crate::store::events::{Arrived, EventId};
 use crate::store::{DedicatedDb, StoreError, Tx, events};
 use crate::telemetry::labels::Way;
 
-/// One event after its commit; without a standing it had been counted before.
+/// One event after its commit.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) event: Event,
-    pub(super) standing: Option<Arc<Assignment>>,
+    pub(super) ruling: Ruling,
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub(super) enum Ruling {
+    /// Counted now; where its customer stands after it.
+    Counted(Arc<Assignment>),
+    /// Counted before.
+    Duplicate,
+    /// Not counted: its link is not possible.
+    Refused(Faults),
+    /// Not counted: another session had its customer locked for too long.
+    Locked,
+}
+
+/// Why events cannot be committed together; none of them is.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Service(ServiceError),
+    /// The links of the events at these places are not possible.
+    Links(Vec<usize>),
+    /// Their links together concern too many ids for one transaction.
+    TooManyIds,
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Service(error.into())
+    }
 }
 
 /// What the caller of some events is told: one verdict each.
@@ -70,7 +107,8 @@ impl Committed {
                 if let Some(customer) = elsewhere.remove(&place) {
                     event.customer = customer;
                 }
-                Verdict { event, standing }
+                let ruling = standing.map_or(Ruling::Duplicate, Ruling::Counted);
+                Verdict { event, ruling }
             },
         )
     }
@@ -89,7 +127,7 @@ pub(super) async fn commit(
     db: &DedicatedDb,
     events: &[Arrived],
     mut known: Known,
-) -> Result<Committed, ServiceError> {
+) -> Result<Committed, Failure> {
     let started = Instant::now();
     let size = u32::try_from(events.len()).unwrap_or(u32::MAX);
     core.metrics.intake.batch_events.observe(f64::from(size));
@@ -101,7 +139,12 @@ pub(super) async fn commit(
         let outcome = match way {
             Way::LockFree => optimistic::attempt(core, db, events, mem::take(&mut known)).await,
             Way::Locking => attempt(core, db, events).await,
-            Way::Linking => regroup::attempt(core, db, events, attempts.has_lost()).await.map(Some),
+            Way::Linking => match regroup::attempt(core, db, events, attempts.has_lost()).await {
+                Ok(Linked::Committed(committed)) => Ok(Some(committed)),
+                Ok(Linked::Refused(places)) => return Err(Failure::Links(places)),
+                Ok(Linked::TooManyIds) => return Err(Failure::TooManyIds),
+                Err(error) => Err(error),
+            },
         };
         match outcome {
             Ok(Some(committed)) => break committed,
@@ -119,20 +162,19 @@ pub(super) async fn commit(
     Ok(committed)
 }
 
-/// Places of the events by message id, so that two transactions never wait for
-/// each other; stable, so that the first of two with one id is the one that counts.
+/// Places of the events by message id and sender, so that two transactions never wait
+/// for each other; stable, so that the first of two with one id is the one that counts.
 pub(super) fn by_id(all: &[Arrived]) -> Vec<usize> {
     let mut by_id: Vec<usize> = (0..all.len()).collect();
-    let id = |index: usize| all[index].event.message_id.as_str();
-    by_id.sort_by(|a, b| id(*a).cmp(id(*b)));
-    by_id.dedup_by(|later, first| id(*later) == id(*first));
+    by_id.sort_by(|a, b| all[*a].id().cmp(&all[*b].id()));
+    by_id.dedup_by(|later, first| all[*later].id() == all[*first].id());
     by_id
 }
 
 /// The place of the event of this id.
-pub(super) fn place(all: &[Arrived], by_id: &[usize], message_id: &str) -> Option<usize> {
-    let id = |index: usize| all[index].event.message_id.as_str();
-    let found = by_id.binary_search_by(|index| id(*index).cmp(message_id));
+pub(super) fn place(all: &[Arrived], by_id: &[usize], id: &EventId) -> Option<usize> {
+    let id = (id.message_id.as_str(), id.sender.as_str());
+    let found = by_id.binary_search_by(|index| all[*index].id().cmp(&id));
     found.ok().map(|at| by_id[at])
 }
 
@@ -158,10 +200,10 @@ async fn attempt(
         core.markers.note(merged.map(|one| &one.customer));
         return Ok(None);
     }
-    let place = |message_id: String| place(all, &by_id, &message_id);
+    let place = |id: EventId| place(all, &by_id, &id);
     let work = addressed.into_iter().map(|one| Fold {
         customer: one.customer,
-        events: one.message_ids.into_iter().filter_map(place).collect(),
+        events: one.events.into_iter().filter_map(place).collect(),
         gained: Vec::new(),
         base: one.state.map_or(Base::New, Base::Stored),
         held: one.held,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::access::Sender;
 use crate::domain::event::Event;
 use crate::domain::feature::CustomerState;
 use crate::domain::id::CustomerKey;
@@ -11,7 +12,7 @@ use crate::service::live::Lineup;
 use crate::service::observe::Tally;
 use crate::service::scoring::{self, CUSTOMERS_IN_PLACE};
 use crate::store::assignments::{Assignment, Held, NewChange};
-use crate::store::customers::NewRow;
+use crate::store::customers::{Introduction, NewRow};
 use crate::store::events::Arrived;
 use crate::store::optimistic::{Seen, Version};
 
@@ -54,6 +55,7 @@ pub(super) struct Folded {
     state: Vec<u8>,
     last_event_at: Option<Timestamp>,
     recheck_at: Option<Timestamp>,
+    introduction: Introduction,
 }
 
 impl Fold {
@@ -107,7 +109,11 @@ impl Fold {
         now: Timestamp,
     ) -> Result<Folded, Box<Self>> {
         match self.state(all, lineup) {
-            Some(state) => Ok(self.score(&state, (lineup, tally), scratch, now)),
+            Some(state) => {
+                let introduction = self.introduction(all);
+                let scored = self.score(&state, (lineup, tally), scratch, now);
+                Ok(Folded { introduction, ..scored })
+            }
             None => Err(Box::new(self)),
         }
     }
@@ -145,6 +151,28 @@ impl Fold {
             state: state.to_bytes(&lineup.features),
             last_event_at: state.last_event_at(),
             recheck_at,
+            introduction: Introduction::Unchanged,
+        }
+    }
+
+    /// What the new events say of the customer's own id.
+    fn introduction(&self, all: &[Arrived]) -> Introduction {
+        let mut by: Option<&Sender> = None;
+        let mut is_of_one_public_key = true;
+        for arrived in self.events.iter().map(|index| &all[*index]) {
+            if arrived.event.customer != self.customer {
+                continue;
+            }
+            if !arrived.is_anonymous {
+                return Introduction::Known;
+            }
+            let sender = &arrived.sender;
+            is_of_one_public_key &= sender.is_public() && by.is_none_or(|first| first == sender);
+            by = Some(sender);
+        }
+        match by {
+            Some(sender) if is_of_one_public_key => Introduction::Anonymous(sender.clone()),
+            _ => Introduction::Unchanged,
         }
     }
 }
@@ -167,6 +195,7 @@ impl Folded {
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
             recheck_at: self.recheck_at,
+            introduction: &self.introduction,
         }
     }
 

@@ -10,13 +10,17 @@
 //! nobody waits in a circle.
 
 mod ahead;
+mod apart;
+mod aside;
 mod board;
 mod cache;
 mod commit;
 mod fold;
 mod hear;
 mod known;
+mod names;
 mod optimistic;
+mod public;
 mod regroup;
 mod replay;
 mod shard;
@@ -25,29 +29,35 @@ mod unlink;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::config;
+use crate::config::EventNames;
+use crate::domain::access::Sender;
 use crate::domain::fault::Faults;
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::{Limits, Message, native, segment};
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::failed::{FailedEvents, Refused, Source};
-use crate::service::live::{Lineup, Live};
+use crate::service::live::Live;
 use crate::service::shadow::Shadows;
 use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
+use crate::store::time_limits::Purpose;
 use crate::store::{Db, DedicatedDb};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels;
 
+use aside::Aside;
 pub use cache::CustomerCache;
-use commit::Verdict;
+use commit::{Committed, Failure, Ruling, Verdict};
 use hear::Markers;
 use known::Known;
 pub use replay::{Replayed, Which};
@@ -59,6 +69,8 @@ pub use unlink::Unlinked;
 /// What a caller who finds the queue full is told: a commit takes milliseconds,
 /// so a second is long enough.
 const RETRY_AFTER_SECONDS: u64 = 1;
+/// One part in so many of the events that may wait may wait for locked customers.
+const SHARE_SET_ASIDE: usize = 4;
 /// Requests that are all or none, committed at the same time; more of them wait.
 const STRICT_CONNECTIONS: u32 = 2;
 
@@ -74,6 +86,9 @@ pub enum Outcome {
     /// Not counted, because others of its request were rejected and it was to be
     /// all or none.
     NotCounted { message_id: String },
+    /// Not counted, because another session of the database had its customer locked for
+    /// too long.
+    Locked { message_id: String },
 }
 
 /// What to do with a caller who comes while too many events are waiting.
@@ -86,14 +101,18 @@ pub enum WhenFull {
 }
 
 /// How intake works.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub limits: Limits,
+    /// The names of events that are stored.
+    pub event_names: EventNames,
     pub shards: usize,
     /// About as many events make one transaction, at most.
     pub max_batch_events: usize,
     /// Events waiting for their commit, at most.
     pub max_waiting_events: usize,
+    /// Longest wait of an event for a customer that another session has locked.
+    pub locked_wait: Duration,
     /// Of customers that need not be read again.
     pub cache_bytes: usize,
 }
@@ -106,9 +125,11 @@ impl From<&config::Intake> for Settings {
                 max_property_depth: intake.max_property_depth,
                 max_event_bytes: intake.max_event_bytes,
             },
+            event_names: intake.event_names.clone(),
             shards: intake.shards,
             max_batch_events: intake.max_batch_events,
             max_waiting_events: intake.max_waiting_events,
+            locked_wait: intake.locked_wait,
             cache_bytes: intake.cache_bytes,
         }
     }
@@ -125,6 +146,7 @@ pub(in crate::service::intake) struct Core {
     pub(in crate::service::intake) max_batch_events: usize,
     pub(in crate::service::intake) markers: Markers,
     pub(in crate::service::intake) cache: Arc<CustomerCache>,
+    pub(in crate::service::intake) aside: Aside,
     /// In commits without locks.
     pub(in crate::service::intake) trust: Trust,
 }
@@ -133,10 +155,12 @@ pub(in crate::service::intake) struct Core {
 #[derive(Debug)]
 pub struct Intake {
     core: Arc<Core>,
+    clock_check: Arc<ClockCheck>,
     failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Shards,
-    /// For requests that are all or none: they have no shard.
+    /// For requests that are all or none, which have no shard, and for what the links of
+    /// public keys depend on.
     strict: DedicatedDb,
     room: Arc<Semaphore>,
 }
@@ -147,14 +171,19 @@ impl Intake {
     pub fn new(
         db: Db,
         (live, shadows): (Arc<Live>, Arc<Shadows>),
-        clock: Clock,
+        clock_check: Arc<ClockCheck>,
         metrics: Arc<Metrics>,
         failed: Arc<FailedEvents>,
         settings: Settings,
     ) -> (Self, Vec<Worker>) {
+        let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
-        let strict = db.dedicated(STRICT_CONNECTIONS);
+        let strict = db.dedicated_for(Purpose::Commit, STRICT_CONNECTIONS);
+        let shards = settings.shards.max(1);
+        let most_aside = (settings.max_waiting_events / SHARE_SET_ASIDE).max(1);
+        let gauge = metrics.intake.set_aside.clone();
+        let aside = Aside::new(settings.locked_wait, most_aside, shards, gauge);
         let core = Arc::new(Core {
             db,
             live,
@@ -164,11 +193,12 @@ impl Intake {
             max_batch_events,
             markers: Markers::default(),
             cache,
+            aside,
             trust: Trust::new(optimistic::LOSS),
         });
-        let (shards, workers) = shard::new(&core, settings.shards);
+        let (shards, workers) = shard::new(&core, shards);
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, failed, settings, shards, strict, room }, workers)
+        (Self { core, clock_check, failed, settings, shards, strict, room }, workers)
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -206,7 +236,13 @@ impl Intake {
         let limits = self.settings.limits;
         let messages = body.read(received_at, limits, new_id).into_iter().enumerate();
         let admitted = messages.map(|(index, message)| {
-            message.and_then(|message| admit(&lineup, message)).map_err(|faults| {
+            let admitted = message.and_then(|message| self.admit(&lineup, message));
+            let with_text = admitted.map(|mut message| {
+                let text = || String::from_utf8_lossy(&body.kept(index)).into();
+                message.raw = message.link.is_some().then(text);
+                message
+            });
+            with_text.map_err(|faults| {
                 let kept = body.kept(index);
                 if kept.len() > limits.max_event_bytes {
                     Refused::cut_short(faults, &kept)
@@ -232,7 +268,9 @@ impl Intake {
             let value: Value = serde_json::from_slice(raw)
                 .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
             let message = native::parse(&value, received_at, limits, new_id)?;
-            admit(&self.core.live.lineup(), message)
+            let mut message = self.admit(&self.core.live.lineup(), message)?;
+            message.raw = message.link.is_some().then(|| String::from_utf8_lossy(raw).into());
+            Ok(message)
         };
         read().map_err(|faults| Refused::new(faults, raw))
     }
@@ -255,14 +293,35 @@ impl Intake {
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.clock_check.admit(received_at)?;
+        let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
+        let mut texts = Vec::new();
         for item in items {
-            refused.push(item.map(|message| events.push(arrived(message, received_at))).err());
+            let message = item.map(|mut message| {
+                texts.push(message.raw.take());
+                events.push(arrived(message, received_at, &sender));
+            });
+            refused.push(message.err());
         }
-        let mut counted = self.commit(events, when_full).await?.into_iter();
+        let counted = self.commit(events, when_full).await?;
+        let refused_links: Vec<Refused> = counted
+            .iter()
+            .zip(&texts)
+            .filter_map(|(outcome, text)| {
+                let Outcome::Rejected { faults } = outcome else { return None };
+                let text = text.as_deref().unwrap_or_default();
+                Some(Refused::new(faults.clone(), text.as_bytes()))
+            })
+            .collect();
         // Last, so that what is sent again because of an error is not kept twice.
-        self.failed.keep(source, received_at, refused.iter().flatten()).await?;
+        let kept = refused.iter().flatten().chain(&refused_links);
+        self.failed.keep(source, received_at, kept).await?;
+        for refused in refused_links {
+            self.count_rejected(&refused.faults);
+        }
+        let mut counted = counted.into_iter();
         let outcomes = refused.into_iter().filter_map(|refused| match refused {
             Some(refused) => Some(self.reject(refused)),
             None => counted.next(),
@@ -277,6 +336,7 @@ impl Intake {
         items: Vec<Result<Message, Refused>>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.clock_check.admit(received_at)?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
@@ -299,13 +359,49 @@ impl Intake {
             return Ok(outcomes);
         }
         let messages = items.into_iter().flatten();
-        let events: Vec<Arrived> = messages.map(|message| arrived(message, received_at)).collect();
+        let events: Vec<Arrived> =
+            messages.map(|message| arrived(message, received_at, &Sender::TRUSTED)).collect();
         let room = self.make_room(events.len(), WhenFull::Refuse).await?;
-        let committed = commit::commit(&self.core, &self.strict, &events, Known::default()).await?;
+        let committed = self.commit_strict(&events).await;
         drop(room);
-        let outcomes: Vec<Outcome> = committed.verdicts(events).map(Into::into).collect();
+        let outcomes: Vec<Outcome> = match committed {
+            Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
+            Err(Failure::Service(error)) => return Err(error),
+            Err(Failure::Links(refused)) => self.refuse_links(events, &refused),
+            Err(Failure::TooManyIds) => {
+                let problem = "have links that concern too many ids for one transaction";
+                return Err(ServiceError::Invalid(Faults::one("events", problem)));
+            }
+        };
         self.count(&outcomes);
         Ok(outcomes)
+    }
+
+    /// In one transaction, which waits for no customer that is known to be locked.
+    async fn commit_strict(&self, events: &[Arrived]) -> Result<Committed, Failure> {
+        let aside = &self.core.aside;
+        if aside.concerns(events.iter()) {
+            return Err(ServiceError::Locked.into());
+        }
+        let done = commit::commit(&self.core, &self.strict, events, Known::default()).await;
+        if let Err(Failure::Service(ServiceError::Locked)) = &done {
+            aside.note(aside::locked(&self.strict, events.iter()).await?);
+        }
+        done
+    }
+
+    /// Outcomes of a strict request in which the links at these places are not possible.
+    fn refuse_links(&self, events: Vec<Arrived>, refused: &[usize]) -> Vec<Outcome> {
+        let outcomes = events.into_iter().enumerate().map(|(place, arrived)| {
+            if refused.contains(&place) {
+                let faults = apart::too_connected();
+                self.count_rejected(&faults);
+                Outcome::Rejected { faults }
+            } else {
+                Outcome::NotCounted { message_id: arrived.event.message_id.into() }
+            }
+        });
+        outcomes.collect()
     }
 
     /// Commits events, each in its customer's shard; one outcome each, in order.
@@ -350,6 +446,7 @@ impl Intake {
         events: usize,
         when_full: WhenFull,
     ) -> Result<tokio::sync::SemaphorePermit<'_>, ServiceError> {
+        self.clock_check.admit(self.now())?;
         // More than there is room for at all gets all of it.
         let events = events.min(self.settings.max_waiting_events);
         let events = u32::try_from(events).unwrap_or(u32::MAX);
@@ -373,6 +470,7 @@ impl Intake {
                 }
                 Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
                 Outcome::NotCounted { .. } => labels::Outcome::NotCounted,
+                Outcome::Locked { .. } => labels::Outcome::Locked,
                 // Counted with what was wrong.
                 Outcome::Rejected { .. } => continue,
             };
@@ -381,12 +479,16 @@ impl Intake {
     }
 
     fn reject(&self, refused: Refused) -> Outcome {
+        self.count_rejected(&refused.faults);
+        Outcome::Rejected { faults: refused.faults }
+    }
+
+    fn count_rejected(&self, faults: &Faults) {
         let intake = &self.core.metrics.intake;
         intake.events.add(labels::Outcome::Rejected, 1);
-        if let Some(first) = refused.faults.0.first() {
+        if let Some(first) = faults.0.first() {
             intake.rejected.add(part(&first.path), 1);
         }
-        Outcome::Rejected { faults: refused.faults }
     }
 }
 
@@ -416,11 +518,13 @@ fn part(path: &str) -> labels::Part {
 impl From<Verdict> for Outcome {
     fn from(verdict: Verdict) -> Self {
         let message_id = verdict.event.message_id.into();
-        match verdict.standing {
-            Some(standing) => {
+        match verdict.ruling {
+            Ruling::Counted(standing) => {
                 Self::Accepted { message_id, customer: verdict.event.customer, standing }
             }
-            None => Self::Duplicate { message_id },
+            Ruling::Duplicate => Self::Duplicate { message_id },
+            Ruling::Refused(faults) => Self::Rejected { faults },
+            Ruling::Locked => Self::Locked { message_id },
         }
     }
 }
@@ -430,12 +534,7 @@ fn new_id() -> Option<MessageId> {
     random::token::<16>().ok()?.parse().ok()
 }
 
-/// Drops what no feature reads, and refuses what none could.
-fn admit(lineup: &Lineup, Message { event, link }: Message) -> Result<Message, Faults> {
-    let event = lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))?;
-    Ok(Message { event, link })
-}
-
-fn arrived(Message { event, link }: Message, received_at: Timestamp) -> Arrived {
-    Arrived { event, link, received_at }
+fn arrived(message: Message, received_at: Timestamp, sender: &Sender) -> Arrived {
+    let Message { event, is_anonymous, link, raw: _ } = message;
+    Arrived { sender: sender.clone(), event, is_anonymous, link, received_at }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use crate::domain::access::Sender;
 use crate::domain::drift::Source;
 use crate::domain::event::Event;
 use crate::domain::feature::FeatureSet;
@@ -16,15 +17,17 @@ use crate::service::history::{self, Decisions};
 use crate::service::intake::Core;
 use crate::service::intake::commit::{self, Committed};
 use crate::service::intake::fold::{Base, Fold, Folded};
-use crate::service::intake::hear::hear;
+use crate::service::intake::hear::{Hearing, hear};
+use crate::service::intake::public::{self, PublicLinks};
 use crate::service::live::Lineup;
 use crate::service::observe::Tally;
 use crate::service::rebuild;
 use crate::store::assignments::{self, Assignment, NewMerge};
 use crate::store::customers::{self, NewRow};
-use crate::store::events::{self, Arrived};
-use crate::store::identity::{self, Row};
+use crate::store::events::{self, Arrived, EventId};
+use crate::store::identity::{self, NewId, Row};
 use crate::store::{DedicatedDb, StoreError, Tx, links};
+use crate::telemetry::labels;
 
 /// As `commit::attempt`, following links. `surely`: waits until nobody else can
 /// make the guess wrong.
@@ -33,7 +36,7 @@ pub(super) async fn attempt(
     db: &DedicatedDb,
     all: &[Arrived],
     surely: bool,
-) -> Result<Committed, StoreError> {
+) -> Result<Linked, StoreError> {
     let lineup = core.live.snapshot();
     let by_id = commit::by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
@@ -43,24 +46,49 @@ pub(super) async fn attempt(
     // who moved.
     let mut tx = db.begin().await?;
     let inserted = events::insert(&mut tx, &sorted).await?;
-    let place = |message_id: String| commit::place(all, &by_id, &message_id);
+    let place = |id: EventId| commit::place(all, &by_id, &id);
     let new: Vec<usize> = inserted.into_iter().filter_map(place).collect();
     if new.is_empty() {
-        return Ok(Committed::nothing(all.len()));
+        return Ok(Linked::Committed(Committed::nothing(all.len())));
     }
     if surely {
         links::lock(&mut tx).await?;
     }
-    let told = new.iter().filter_map(|index| all[*index].told()).collect();
-    let heard = hear(&mut tx, told).await?;
+    let public = PublicLinks::judge(&mut tx, all, &new).await?;
+    let is_let_in = |arrived: &&Arrived| !public.is_refused(arrived);
+    let told = new.iter().map(|index| &all[*index]).filter(is_let_in);
+    let told = told.filter_map(Arrived::told).collect();
+    let heard = match hear(&mut tx, told, public.ended()).await? {
+        Hearing::Heard(heard) => heard,
+        Hearing::Refused(refused) => {
+            let is_refused = |index: &usize| {
+                let told = all[*index].told();
+                told.is_some_and(|told| refused.contains(&told))
+            };
+            return Ok(Linked::Refused(new.into_iter().filter(is_refused).collect()));
+        }
+        Hearing::TooManyIds => return Ok(Linked::TooManyIds),
+    };
     let mut tally = Tally::of(Source::Events);
     let counted = (&*lineup, &mut tally);
     let (folded, decisions) = regroup(core, &mut tx, counted, &heard.groups, all, &new).await?;
+    public.confirm(&mut tx).await?;
     tx.commit().await?;
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
     heard.count(&core.metrics.intake.links);
-    Ok(Committed::of(all, &folded))
+    core.metrics.intake.links.add(labels::Link::Refused, public.refusals());
+    Ok(Linked::Committed(Committed::of(all, &folded)))
+}
+
+/// What became of a commit that follows links.
+#[derive(Debug)]
+pub(super) enum Linked {
+    Committed(Committed),
+    /// Nothing was written: the links of the events at these places are not possible.
+    Refused(Vec<usize>),
+    /// Nothing was written: the links together concern too many ids.
+    TooManyIds,
 }
 
 /// Folds the `new` ones of `all` events into the customers whose they are, once
@@ -99,6 +127,8 @@ struct Plan<'g> {
     kept: BTreeSet<CustomerKey>,
     /// All rows that matter.
     ids: BTreeSet<CustomerKey>,
+    /// The public keys that introduce ids as their anonymous ones.
+    introducers: HashMap<CustomerKey, Option<Sender>>,
 }
 
 impl<'g> Plan<'g> {
@@ -111,8 +141,14 @@ impl<'g> Plan<'g> {
         let named = new.iter().map(|index| &all[*index].event.customer);
         let asked: HashSet<&CustomerKey> = named.clone().chain(groups.ids()).collect();
         let before = identity::canonical(tx, &asked.into_iter().collect::<Vec<_>>()).await?;
-        let mut plan =
-            Self { before, groups, moved: Vec::new(), kept: BTreeSet::new(), ids: BTreeSet::new() };
+        let mut plan = Self {
+            before,
+            groups,
+            moved: Vec::new(),
+            kept: BTreeSet::new(),
+            ids: BTreeSet::new(),
+            introducers: public::introducers(new.iter().map(|index| &all[*index])),
+        };
         let moved = groups.ids().filter(|id| plan.before(id) != plan.after(id));
         let moved: Vec<CustomerKey> = moved.cloned().collect();
         let ends = moved.iter().flat_map(|id| [plan.before(id), plan.after(id)]);
@@ -148,8 +184,10 @@ impl<'g> Plan<'g> {
                 return Err(StoreError::Lost("an id came to another customer meanwhile".into()));
             }
         }
-        let missing: Vec<&CustomerKey> =
-            ids.into_iter().filter(|id| !rows.contains_key(*id)).collect();
+        let introduced_by = |id| self.introducers.get(id).and_then(Option::as_ref);
+        let missing = ids.into_iter().filter(|id| !rows.contains_key(*id));
+        let missing: Vec<NewId<'_>> =
+            missing.map(|id| NewId { id, introduced_by: introduced_by(id) }).collect();
         let now = core.clock.now();
         if identity::add(tx, &missing, now).await? < missing.len() as u64 {
             return Err(StoreError::Lost("a customer was added by another transaction".into()));
@@ -176,8 +214,7 @@ impl<'g> Plan<'g> {
         for index in new {
             events_of.entry(self.after(&all[*index].event.customer)).or_default().push(*index);
         }
-        let new_ids: HashSet<&str> =
-            new.iter().map(|index| all[*index].event.message_id.as_str()).collect();
+        let new: Vec<&Arrived> = new.iter().map(|index| &all[*index]).collect();
         let mut work = Vec::with_capacity(self.kept.len());
         for customer in &self.kept {
             let row = rows.remove(customer);
@@ -194,8 +231,7 @@ impl<'g> Plan<'g> {
                 Base::Rebuilt(rebuild::state(tx, features, customer).await?)
             } else {
                 let ids = self.moved.iter().filter(|id| self.after(id) == customer);
-                gained = events::of_ids(tx, &ids.collect::<Vec<_>>()).await?;
-                gained.retain(|event| !new_ids.contains(event.message_id.as_str()));
+                gained = events::of_ids(tx, &ids.collect::<Vec<_>>(), &new).await?;
                 row.map_or(Base::New, |row| Base::Stored(row.state))
             };
             let events = events_of.remove(customer).unwrap_or_default();

@@ -8,7 +8,8 @@
 use crate::domain::wire::{Door, Limits, segment};
 use crate::service::ServiceError;
 use crate::service::failed::Refused;
-use crate::service::intake::{Intake, Outcome, WhenFull, admit, arrived};
+use crate::service::intake::public::Asked;
+use crate::service::intake::{Intake, Outcome, WhenFull, arrived};
 use crate::store::events::Arrived;
 use crate::store::failed::{self, Filter, Replayable, StillFailed};
 use crate::telemetry::labels::Failed;
@@ -45,11 +46,13 @@ impl Intake {
         let full = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
         let next_after = found.last().filter(|_| full).map(|last| last.failed_event_id);
         let (mut ids, mut events, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        let mut asked = Vec::new();
         // Thousands at once, some microseconds each.
         tokio::task::block_in_place(|| {
             for kept in found {
                 match self.read_again(&kept) {
                     Ok(arrived) => {
+                        asked.extend(Asked::of_arrived(events.len(), &arrived));
                         ids.push(kept.failed_event_id);
                         events.push(arrived);
                     }
@@ -61,15 +64,33 @@ impl Intake {
                 }
             }
         });
+        let known = events.iter().filter(|one| !one.is_anonymous);
+        let known = known.map(|one| one.event.customer.clone()).collect();
+        // From the last to the first, so that the other places stay as they are.
+        for (place, faults) in self.faults_of(asked, &known).await?.into_iter().rev() {
+            events.remove(place);
+            let refused = Refused::new(faults, &[]);
+            still.push(StillFailed {
+                failed_event_id: ids.remove(place),
+                reason: refused.reason(),
+                faults: refused.explanation(),
+            });
+        }
         let outcomes = self.commit(events, WhenFull::Refuse).await?;
+        for (id, outcome) in ids.iter().zip(&outcomes) {
+            if let Outcome::Rejected { faults } = outcome {
+                let refused = Refused::new(faults.clone(), b"");
+                still.push(StillFailed {
+                    failed_event_id: *id,
+                    reason: refused.reason(),
+                    faults: refused.explanation(),
+                });
+            }
+        }
         self.write_down(&ids, &outcomes, &still).await?;
         let accepted = outcomes.iter().filter(|o| matches!(o, Outcome::Accepted { .. })).count();
-        Ok(Replayed {
-            accepted,
-            duplicate: outcomes.len() - accepted,
-            rejected: still.len(),
-            next_after,
-        })
+        let duplicate = outcomes.iter().filter(|o| matches!(o, Outcome::Duplicate { .. })).count();
+        Ok(Replayed { accepted, duplicate, rejected: still.len(), next_after })
     }
 
     fn read_again(&self, kept: &Replayable) -> Result<Arrived, Refused> {
@@ -80,15 +101,16 @@ impl Intake {
         let max_future_millis = limits.max_future_millis.saturating_add(since.max(0));
         let limits = Limits { max_future_millis, ..limits };
         let new_id = || format!("failed-event-{}", kept.failed_event_id).parse().ok();
+        let sender = &kept.sender;
         let message = match kept.door {
             Door::Events | Door::Bulk => {
                 self.read_within(limits, kept.raw.as_bytes(), received_at, new_id)?
             }
             Door::Segment => segment::read_kept(&kept.raw, received_at, limits, new_id)
-                .and_then(|message| admit(&self.core.live.lineup(), message))
+                .and_then(|message| self.admit(&self.core.live.lineup(), message))
                 .map_err(|faults| Refused::new(faults, kept.raw.as_bytes()))?,
         };
-        Ok(arrived(message, received_at))
+        Ok(arrived(message, received_at, sender))
     }
 
     async fn write_down(
@@ -100,12 +122,14 @@ impl Intake {
         let replayed: Vec<failed::Replayed> = ids
             .iter()
             .zip(outcomes)
-            .map(|(id, outcome)| failed::Replayed {
-                failed_event_id: *id,
-                outcome: match outcome {
+            .filter_map(|(id, outcome)| {
+                let outcome = match outcome {
                     Outcome::Accepted { .. } => "accepted",
-                    _ => "duplicate",
-                },
+                    Outcome::Duplicate { .. } => "duplicate",
+                    // Not counted: it can be replayed again.
+                    _ => return None,
+                };
+                Some(failed::Replayed { failed_event_id: *id, outcome })
             })
             .collect();
         // Commits together: what became of each. Lost, it is found out again by

@@ -10,13 +10,17 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::service::ServiceError;
+use crate::service::error::SharedError;
 use crate::service::intake::Core;
 use crate::service::intake::ahead::Ahead;
+use crate::service::intake::apart::{One, commit_apart};
+use crate::service::intake::aside::Leaving;
 use crate::service::intake::board::{Batch, Board, Taken};
-use crate::service::intake::commit::{Answer, commit};
+use crate::service::intake::commit::{Answer, Failure, commit};
 use crate::service::intake::known::Known;
 use crate::store::DedicatedDb;
 use crate::store::events::Arrived;
+use crate::store::time_limits::Purpose;
 
 /// The way in. How much may wait is bounded by whoever sends.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub struct Worker {
     board: Arc<Board>,
     core: Arc<Core>,
     db: DedicatedDb,
+    /// Of the worker that also tries again what was set aside.
+    retries: Option<DedicatedDb>,
 }
 
 pub(super) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
@@ -40,8 +46,9 @@ pub(super) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
     let board = Arc::new(Board::new(shards));
     let worker = |number| {
         let (board, core) = (Arc::clone(&board), Arc::clone(core));
-        let db = core.db.dedicated(1);
-        Worker { number, board, core, db }
+        let db = core.db.dedicated_for(Purpose::Commit, 1);
+        let retries = (number == 0).then(|| core.db.dedicated_for(Purpose::Commit, 1));
+        Worker { number, board, core, db, retries }
     };
     let workers = (0..shards).map(worker).collect();
     (Shards { board, core: Arc::clone(core), count: shards }, workers)
@@ -77,6 +84,22 @@ impl Shards {
 impl Worker {
     /// Commits until `stopped`; what waits by then is committed still.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
+        let Self { retries, .. } = &self;
+        let commits = async {
+            let _leaving = Leaving(Arc::clone(&self.core));
+            self.run_commits(stopped).await;
+        };
+        match retries {
+            Some(db) => {
+                tokio::join!(commits, self.core.aside.run(&self.core, db));
+                db.close().await;
+            }
+            None => commits.await,
+        }
+        self.db.close().await;
+    }
+
+    async fn run_commits(&self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         let mut done = Vec::new();
         loop {
@@ -97,11 +120,13 @@ impl Worker {
             }
         }
         self.board.leave(self.number);
-        self.db.close().await;
     }
 
     /// Commits what several callers have sent, and answers each.
     async fn work(&self, batches: Vec<Batch>) {
+        if self.core.aside.concerns(batches.iter().flat_map(|batch| &batch.events)) {
+            return commit_apart(&self.core, &self.db, One::of(batches)).await;
+        }
         let (mut sizes, mut answers) = (Vec::new(), Vec::new());
         let (mut all, mut known) = (Vec::new(), Known::default());
         for Batch { events, ahead, answer } in batches {
@@ -120,32 +145,23 @@ impl Worker {
                     let _ = answer.send(Ok(verdicts.by_ref().take(size).collect()));
                 }
             }
-            Err(ServiceError::Unavailable(why)) => {
-                let why = Shared(why.into());
+            Err(Failure::Service(error @ ServiceError::Unavailable(_))) => {
+                let shared = SharedError::of(error);
                 for answer in answers {
-                    let _ = answer.send(Err(ServiceError::Unavailable(Box::new(why.clone()))));
+                    let _ = answer.send(Err(shared.again()));
                 }
             }
-            // Nobody is to suffer from the events of others.
-            Err(error) if answers.len() > 1 => {
-                tracing::warn!(%error, "a shared transaction failed: each caller gets its own");
+            Err(failure) => {
+                tracing::debug!(?failure, "a commit is divided");
                 let mut all = all.into_iter();
-                for (size, answer) in sizes.into_iter().zip(answers) {
-                    let own: Vec<Arrived> = all.by_ref().take(size).collect();
-                    let done = commit(&self.core, &self.db, &own, Known::default()).await;
-                    let _ = answer.send(done.map(|done| done.verdicts(own).collect()));
-                }
-            }
-            Err(error) => {
-                if let Some(answer) = answers.into_iter().next() {
-                    let _ = answer.send(Err(error));
-                }
+                let batches = sizes.into_iter().zip(answers).map(|(size, answer)| Batch {
+                    events: all.by_ref().take(size).collect(),
+                    ahead: None,
+                    answer,
+                });
+                let events = One::of(batches.collect());
+                commit_apart(&self.core, &self.db, events).await;
             }
         }
     }
 }
-
-/// One cause, told to every caller of a transaction.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-struct Shared(Arc<dyn std::error::Error + Send + Sync>);

@@ -2,7 +2,7 @@
 
 use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::{Groups, Link, MAX_IDS};
+use crate::domain::identity::{Groups, Link, MAX_CONNECTED_IDS, MAX_IDS};
 use crate::service::ServiceError;
 use crate::service::attempts::Attempts;
 use crate::service::intake::regroup::regroup;
@@ -68,8 +68,16 @@ async fn attempt(
     // A sender's clock may run ahead of ours.
     let until = core.clock.now().max(first.at);
     let next = links::take_back(&mut tx, &first.link, until).await?;
-    let ids = [from.clone(), to.clone()].into_iter().chain(next).collect();
-    let groups = Groups::of(links::connected(&mut tx, ids).await?, MAX_IDS);
+    let ids: Vec<&CustomerKey> = [from, to].into_iter().chain(&next).collect();
+    let connected = links::connected(&mut tx, &ids, 3 * MAX_CONNECTED_IDS).await?;
+    let remaining = if let Some(connected) = connected {
+        connected
+    } else {
+        // More hang together than are looked at: the customers concerned, each by itself.
+        let kept: Vec<&CustomerKey> = ids.iter().map(|id| kept(id)).collect();
+        links::within(&mut tx, &kept).await?
+    };
+    let groups = Groups::of(remaining, MAX_IDS);
     let groups = groups.with(from).with(to);
     // Nobody is answered: what it counts is dropped.
     let (_, decisions) =

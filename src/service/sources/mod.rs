@@ -21,6 +21,7 @@ use crate::domain::wire::Door;
 use crate::service::ServiceError;
 use crate::service::alerts::{Alerts, Voice};
 use crate::service::clock::Clock;
+use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
 use crate::service::failed::Source;
 use crate::service::intake::Outcome;
@@ -130,6 +131,7 @@ impl Sources {
         let sources = stored::all(self.db.read()).await?;
         let assessed = tokio::task::spawn_blocking(move || {
             let assessed = sources.into_iter().map(|source| {
+                let source = SourceRow { past: source.past.until(now), ..source };
                 let assessment = assess(&source.past, (known, now), &rules);
                 Watched { source, assessment }
             });
@@ -188,12 +190,16 @@ impl Sources {
 
     /// Writes down and looks, again and again, until `stopped`. What comes after that is
     /// for [`Self::flush`], once nobody is answered any more.
-    pub async fn run(self: Arc<Self>, stopped: impl Future<Output = ()>) {
+    /// By a wrong clock nothing is done.
+    pub async fn run(self: Arc<Self>, check: Arc<ClockCheck>, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.settings.check) => {}
                 () = &mut stopped => return,
+            }
+            if !check.is_right() {
+                continue;
             }
             // Never cut off in between: what was written would be written again.
             let done = async {

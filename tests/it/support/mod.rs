@@ -80,6 +80,8 @@ impl TestApp {
             ("admin.bind".into(), "127.0.0.1:0".into()),
             ("database.state_directory".into(), state.path().display().to_string()),
             ("training.schedule".into(), String::new()),
+            // Clocks that a test sets are not the database's.
+            ("clock.tolerance_seconds".into(), "0".into()),
             // Tests put models in each other's place that are as unlike as they like.
             ("gates.silhouette_loss".into(), "2.0".into()),
             ("gates.relabelled".into(), "1.0".into()),

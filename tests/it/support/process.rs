@@ -74,7 +74,10 @@ impl Process {
 
     /// A key with every scope, made by the command.
     pub(crate) fn key(state: &Path, database_url: Option<&str>) -> String {
-        let made = command(state, database_url).args(["keys", "create", "test"]).output().unwrap();
+        let made = command(state, database_url)
+            .args(["keys", "create", "test", "--scopes", "ingest,score,read,replay,train,admin"])
+            .output()
+            .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
     }

@@ -1,0 +1,70 @@
+//! What `segmentd check database` needs of the program.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::app::{DatabaseServer, connection, features, parts};
+use crate::config::Config;
+use crate::service::clock::Clock;
+use crate::service::database_check::{self, Finding, Needs};
+use crate::service::observe::Observer;
+use crate::service::skew::Sampler;
+use crate::store::Db;
+use crate::store::inspect::Inspection;
+use crate::telemetry::Metrics;
+
+/// Customers whose states are compared with their events.
+const SAMPLED_CUSTOMERS: usize = 200;
+/// Connections that do not depend on the settings: strict requests, events set aside,
+/// leases, and news.
+const FIXED_CONNECTIONS: u32 = 2 + 1 + 3 + 1;
+
+/// Checks the database of these settings, and changes nothing in it.
+pub async fn check_database(config: &Config) -> anyhow::Result<Vec<Finding>> {
+    let server = DatabaseServer::start(config).await?;
+    let findings = check_at(config, &server.url).await;
+    server.stop().await?;
+    findings
+}
+
+async fn check_at(config: &Config, url: &str) -> anyhow::Result<Vec<Finding>> {
+    let clock = Clock::System;
+    let mut inspection = Inspection::open(url, &config.database.time_limits)
+        .await
+        .context("cannot connect to the database")?;
+    let needs = Needs { connections: connections(config) };
+    let checked = database_check::inspect(&mut inspection, &needs, &clock).await?;
+    inspection.close().await?;
+    let mut findings = checked.findings;
+    if checked.is_usable {
+        findings.push(compare_states(config, url, &clock).await?);
+    }
+    Ok(findings)
+}
+
+/// How many connections this process makes, at most.
+fn connections(config: &Config) -> i64 {
+    let shared = config.database.max_connections;
+    // As many for long reads as for others: `Db::connect`.
+    let long = (shared / 3).max(2);
+    let shards = u32::try_from(config.intake.shards).unwrap_or(u32::MAX);
+    i64::from(shared) + i64::from(long) + i64::from(shards) + i64::from(FIXED_CONNECTIONS)
+}
+
+async fn compare_states(config: &Config, url: &str, clock: &Clock) -> anyhow::Result<Finding> {
+    let db = Db::connect(&connection(config, url)).await?;
+    let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
+    let observer = Arc::new(Observer::new(false));
+    let live = parts::live(config, &db, Arc::new(features(config)?), &observer, &metrics).await?;
+    let sampler = Sampler {
+        db: db.read().clone(),
+        live,
+        every: config.skew.every,
+        customers: SAMPLED_CUSTOMERS,
+        metrics,
+    };
+    let compared = sampler.run().await;
+    db.close().await;
+    Ok(database_check::states(compared?))
+}

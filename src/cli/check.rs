@@ -1,0 +1,16 @@
+//! `segmentd check database`
+
+use crate::app;
+use crate::config::Config;
+
+/// One line a check; fails if one of them found a problem.
+pub(super) async fn database(config: &Config) -> anyhow::Result<()> {
+    let findings = Box::pin(app::check_database(config)).await?;
+    for finding in &findings {
+        let mark = if finding.is_problem { "PROBLEM" } else { "ok" };
+        println!("{mark:<8}{}", finding.text);
+    }
+    let problems = findings.iter().filter(|finding| finding.is_problem).count();
+    anyhow::ensure!(problems == 0, "the database has {problems} problem(s)");
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! Comparison of this process's clock with the database's.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+
+/// How far the clocks may be apart, and how often they are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// `None`: they are not compared.
+    pub tolerance: Option<Duration>,
+    pub check: Duration,
+}
+
+impl Clock {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let tolerance = reader.seconds("clock.tolerance_seconds", 0..=86_400);
+        Self {
+            tolerance: (!tolerance.is_zero()).then_some(tolerance),
+            check: reader.seconds("clock.check_seconds", 1..=3600),
+        }
+    }
+}

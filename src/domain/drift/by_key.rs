@@ -1,0 +1,163 @@
+//! Counts by API key, and the part of a single key in them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::domain::drift::window::{Layout, Window, WrongLength};
+use crate::domain::drift::words::percent;
+
+/// Most keys counted apart, [`OTHER_KEYS`] included.
+pub const MOST_KEYS: usize = 32;
+
+/// The key of what is not counted by key: events, drawn customers, and hours too long
+/// ago.
+pub const NO_KEY: &str = "";
+
+/// The key of all rows beyond [`MOST_KEYS`].
+pub const OTHER_KEYS: &str = "(other keys)";
+
+/// The fact of an alert about a finding that rests on one key.
+pub const RESTS_ON_FACT: &str = "Rests on one key";
+
+/// What was counted, by API key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ByKey(BTreeMap<Box<str>, Window>);
+
+/// The part of one key in what was counted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KeyShare {
+    /// The id of the key.
+    pub key: Box<str>,
+    pub rows: u64,
+    /// Of all rows, 0 to 1.
+    pub share: f64,
+}
+
+/// The key without which a finding is gone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestsOn {
+    #[serde(flatten)]
+    pub key: KeyShare,
+    /// Whether the rows of the other keys are enough to show the finding, and do not.
+    /// If so, the owner of the feature is not alerted.
+    pub is_contradicted: bool,
+}
+
+impl ByKey {
+    /// Adds counts to those of a key.
+    pub fn add(&mut self, key: &str, window: &Window) -> Result<(), WrongLength> {
+        if let Some(known) = self.0.get_mut(key) {
+            return known.merge(window);
+        }
+        self.0.insert(key.into(), window.clone());
+        Ok(())
+    }
+
+    /// Bounds the number of keys: of more than [`MOST_KEYS`] those with the fewest rows
+    /// count together, under [`OTHER_KEYS`].
+    pub fn bounded(mut self) -> Result<Self, WrongLength> {
+        if self.0.len() <= MOST_KEYS {
+            return Ok(self);
+        }
+        let smallest: Vec<Box<str>> =
+            self.shares().into_iter().skip(MOST_KEYS - 1).map(|share| share.key).collect();
+        for key in smallest.iter().filter(|key| ***key != *OTHER_KEYS && ***key != *NO_KEY) {
+            if let Some(window) = self.0.remove(key) {
+                self.add(OTHER_KEYS, &window)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// The part of each key, the largest first.
+    pub fn shares(&self) -> Vec<KeyShare> {
+        let all: u64 = self.rows();
+        let mut shares: Vec<KeyShare> = self
+            .0
+            .iter()
+            .map(|(key, window)| KeyShare {
+                key: key.clone(),
+                rows: rows(window),
+                share: if all == 0 { 0.0 } else { rows(window) as f64 / all as f64 },
+            })
+            .collect();
+        shares.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.key.cmp(&b.key)));
+        shares
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.0.values().fold(0, |sum, window| sum.saturating_add(rows(window)))
+    }
+
+    /// Whether any rows were counted by key.
+    pub fn has_keys(&self) -> bool {
+        self.0.keys().any(|key| **key != *NO_KEY)
+    }
+
+    #[must_use]
+    pub fn without(&self, key: &str) -> Self {
+        let others = self.0.iter().filter(|(known, _)| ***known != *key);
+        Self(others.map(|(known, window)| (known.clone(), window.clone())).collect())
+    }
+
+    #[must_use]
+    pub fn alone(&self, key: &str) -> Self {
+        let own = self.0.get_key_value(key);
+        Self(own.map(|(known, window)| (known.clone(), window.clone())).into_iter().collect())
+    }
+
+    /// Every row of every key.
+    pub fn sum(&self, layout: &Layout) -> Result<Window, WrongLength> {
+        let mut sum = layout.empty();
+        for window in self.0.values() {
+            sum.merge(window)?;
+        }
+        Ok(sum)
+    }
+
+    /// The sum in which a key counts for at most as many rows as all others together, or
+    /// for `floor` rows if those are more. A single key counts whole.
+    pub fn capped(&self, layout: &Layout, floor: u64) -> Result<Window, WrongLength> {
+        let all = self.rows();
+        let mut sum = layout.empty();
+        for window in self.0.values() {
+            let own = rows(window);
+            let cap = (all - own).max(floor);
+            if own > cap && self.0.len() > 1 {
+                sum.merge(&scaled(window, cap, own))?;
+            } else {
+                sum.merge(window)?;
+            }
+        }
+        Ok(sum)
+    }
+}
+
+impl RestsOn {
+    /// For people.
+    pub fn text(&self) -> String {
+        let KeyShare { key, share, .. } = &self.key;
+        let others = if self.is_contradicted {
+            "; the rows of the other keys do not show it"
+        } else if *share < 1.0 {
+            "; the rows of the other keys are too few to show it"
+        } else {
+            ""
+        };
+        format!("{} of the rows came from key {key}{others}", percent(*share))
+    }
+}
+
+fn rows(window: &Window) -> u64 {
+    // The last count is of all that was scored (see [`Layout`]).
+    window.counts.last().copied().unwrap_or(0)
+}
+
+fn scaled(window: &Window, part: u64, whole: u64) -> Window {
+    let scale = |count: &u64| {
+        let scaled = u128::from(*count) * u128::from(part) / u128::from(whole.max(1));
+        u64::try_from(scaled).unwrap_or(u64::MAX)
+    };
+    Window { counts: window.counts.iter().map(scale).collect() }
+}

@@ -1,0 +1,104 @@
+//! Influence of single API keys on a check: leave-one-out (jackknife).
+//!
+//! Rows at `/v1/score` are sent by callers. One caller can send any number of absurd
+//! rows, so a decision that rests on rows must survive without any one key. A check is
+//! repeated with each key left out; a finding that is gone without a key *rests on*
+//! that key (Quenouille 1956; Miller 1974, "The jackknife: a review").
+//!
+//! Leaving a key out protects from a key that raises a finding. [`ByKey::capped`]
+//! protects from a key that hides one: it counts a key for at most as many rows as all
+//! other keys sent together (winsorising), so no key dilutes the others by more than
+//! half.
+
+use crate::domain::drift::by_key::{ByKey, KeyShare, NO_KEY, RestsOn};
+use crate::domain::drift::check::{Check, Test, check};
+use crate::domain::drift::finding::{About, Finding};
+use crate::domain::drift::limits::Limits;
+use crate::domain::drift::window::{Layout, WrongLength};
+use crate::domain::model::Model;
+
+/// A check of all keys, and of each key apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyChecks {
+    pub all: Check,
+    /// The largest first.
+    pub keys: Vec<KeyCheck>,
+}
+
+/// The check of one key alone, and of all others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyCheck {
+    pub key: KeyShare,
+    pub alone: Check,
+    pub without: Check,
+}
+
+/// Checks capped counts, whole and with each key alone and left out. What is not counted
+/// by key is left out like one key.
+pub fn key_checks(
+    model: &Model,
+    by_key: &ByKey,
+    floor: u64,
+    limits: &Limits,
+) -> Result<KeyChecks, WrongLength> {
+    let layout = Layout::of(model);
+    let capped = |by_key: &ByKey| check(model, &by_key.capped(&layout, floor)?, limits);
+    let mut keys = Vec::new();
+    for key in by_key.shares() {
+        let alone = capped(&by_key.alone(&key.key))?;
+        let without = capped(&by_key.without(&key.key))?;
+        keys.push(KeyCheck { key, alone, without });
+    }
+    Ok(KeyChecks { all: capped(by_key)?, keys })
+}
+
+/// Notes for each finding of a check of `by_key` the key that it rests on, if any.
+/// Findings of the detectors are left as they are: they are of many windows.
+pub fn mark_influence(
+    check_of_all: &mut Check,
+    model: &Model,
+    by_key: &ByKey,
+    limits: &Limits,
+) -> Result<(), WrongLength> {
+    if check_of_all.findings.is_empty() || !by_key.has_keys() {
+        return Ok(());
+    }
+    let layout = Layout::of(model);
+    for key in by_key.shares().into_iter().filter(|share| *share.key != *NO_KEY) {
+        let without = check(model, &by_key.without(&key.key).sum(&layout)?, limits)?;
+        for finding in &mut check_of_all.findings {
+            if finding.about == About::Stream
+                || without.findings.iter().any(|o| is_same(o, finding))
+            {
+                continue;
+            }
+            let is_contradicted = contradicts(&without, finding, limits);
+            let is_known = |known: &RestsOn| known.is_contradicted || !is_contradicted;
+            if !finding.rests_on.as_ref().is_some_and(is_known) {
+                finding.rests_on = Some(RestsOn { key: key.clone(), is_contradicted });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether this check has the rows to show the finding, and shows less than any limit.
+/// Fewer rows make every difference less certain, so that a difference that is as large
+/// and uncertain does not contradict.
+fn contradicts(without: &Check, finding: &Finding, limits: &Limits) -> bool {
+    let figures =
+        without.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref());
+    let is_known = finding.about != About::Values
+        || figures.is_some_and(|figures| figures.now.known >= limits.minimum_rows);
+    let shows = |test: &Test| is_about(test, finding) && test.severity.is_some();
+    without.is_enough && is_known && !without.tests.iter().any(shows)
+}
+
+fn is_about(test: &Test, finding: &Finding) -> bool {
+    let segment = finding.segment.as_ref().map(|segment| &segment.id);
+    (test.about, &test.feature, test.segment.as_ref()) == (finding.about, &finding.feature, segment)
+}
+
+fn is_same(one: &Finding, other: &Finding) -> bool {
+    (one.about, &one.feature, &one.segment) == (other.about, &other.feature, &other.segment)
+}

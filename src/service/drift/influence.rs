@@ -1,0 +1,119 @@
+//! Evidence that no single caller decides: answers checked with each API key left out,
+//! and a sample of stored customers, which no caller chooses.
+
+use std::sync::Arc;
+
+use crate::domain::drift::{
+    self, About, Check, KeyChecks, KeyShare, Layout, Limits, NO_KEY, RestsOn, Source, key_checks,
+    lasting,
+};
+use crate::domain::id::ModelId;
+use crate::domain::model::Model;
+use crate::domain::probation::LEAST_STORED;
+use crate::service::drift::{Ask, Drift, LEAST_HOURS_BY_KEY, Report};
+use crate::service::{ServiceError, evidence};
+use crate::store::rebuild::Snapshot;
+
+/// Customers in a sample: their share of outliers is then known to less than half a
+/// percent.
+const SAMPLE: i64 = 2000;
+/// Detectors are asked again without each of the largest keys, so many at most.
+const MOST_STREAMS: usize = 3;
+
+/// Stored customers drawn at random and scored as they are now.
+#[derive(Debug)]
+pub struct Sample {
+    pub now: Check,
+    /// The same customers, scored by the model before.
+    pub before: Option<Check>,
+    /// Customers compared, and the share of them whom both models put in one segment.
+    pub agreement: Option<(u64, f64)>,
+}
+
+impl Drift {
+    /// The answers of the hours asked for, with each key left out. A key counts for at
+    /// most as many rows as all others together, or `floor` rows.
+    pub async fn key_checks(&self, ask: &Ask, floor: u64) -> Result<KeyChecks, ServiceError> {
+        let met = self.met(ask).await?;
+        self.beside(move |limits| {
+            key_checks(&met.model, &met.by_key()?, floor, limits).map_err(ServiceError::internal)
+        })
+        .await
+    }
+
+    /// Scores a random sample of stored customers by `model`, and by the model before.
+    pub async fn sample(
+        &self,
+        model: &ModelId,
+        before: Option<&ModelId>,
+    ) -> Result<Sample, ServiceError> {
+        let lineup = self.live.snapshot();
+        let model = self.model(Some(model)).await?;
+        let before = match before {
+            Some(before) => Some(self.model(Some(before)).await?),
+            None => None,
+        };
+        let is_readable = |model: &Arc<Model>| model.feature_set() == lineup.features.id();
+        let before = before.filter(is_readable);
+        let states = if is_readable(&model) {
+            Snapshot::open(self.db.read()).await?.sample_states(SAMPLE).await?
+        } else {
+            Vec::new()
+        };
+        let now = self.clock.now();
+        self.beside(move |limits| {
+            let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
+            let limits = &Limits { minimum_rows, ..*limits };
+            let check = |model: &Arc<Model>| {
+                let layout = Layout::of(model);
+                let counted = super::census::count((&lineup, model), &layout, &states, now);
+                of_sample(model, &counted.window, limits)
+            };
+            let agreement = before.as_ref().and_then(|before| {
+                let moved = evidence::relabelled(&lineup, before, &model, &states, now)?;
+                Some((states.len() as u64, 1.0 - moved))
+            });
+            let checked = before.as_ref().map(check).transpose()?;
+            Ok(Sample { now: check(&model)?, before: checked, agreement })
+        })
+        .await
+    }
+
+    /// Notes the key without which the detectors would not have told what they did.
+    pub(super) async fn mark_lasting(
+        &self,
+        report: &mut Report,
+        model: &Model,
+        sources: &[Source],
+    ) -> Result<(), ServiceError> {
+        let (since, until) = (report.since, report.until);
+        let findings = &mut report.check.findings;
+        let Some(finding) = findings.iter_mut().find(|one| one.about == About::Stream) else {
+            return Ok(());
+        };
+        let keys = report.keys.iter().filter(|key| *key.key != *NO_KEY).take(MOST_STREAMS);
+        for key in keys {
+            let stream = self.stream(model, sources, &key.key).await?;
+            let others = stream.as_ref().filter(|stream| stream.steps > 0);
+            if others.and_then(|stream| lasting(stream, since, until)).is_none() {
+                let is_contradicted = others.is_some() && key.share < 1.0;
+                finding.rests_on = Some(RestsOn { key: KeyShare::clone(key), is_contradicted });
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// For so long counts are kept by key.
+    pub(super) fn hours_by_key(&self) -> i64 {
+        i64::from(self.settings.window_hours.max(LEAST_HOURS_BY_KEY))
+    }
+}
+
+fn of_sample(
+    model: &Model,
+    window: &drift::Window,
+    limits: &Limits,
+) -> Result<Check, ServiceError> {
+    drift::check(model, window, limits).map_err(ServiceError::internal)
+}

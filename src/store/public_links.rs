@@ -1,0 +1,102 @@
+//! Links of public keys: which a key may make, and which end.
+//!
+//! A public key may link from an anonymous id that it introduced, and from an id without
+//! a customer. Nothing that it links from is a known customer: once an event names the id
+//! as one, its links end ([`end`]) and no new one is let in ([`sources`]).
+
+use sqlx::PgExecutor;
+
+use crate::domain::access::Sender;
+use crate::domain::id::CustomerKey;
+use crate::domain::identity::Link;
+use crate::store::customers::customer_key;
+use crate::store::{DedicatedDb, StoreError, Tx};
+
+/// A link that a public key makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicLink {
+    pub link: Link,
+    pub sender: Sender,
+}
+
+/// What is stored about the source of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkSource {
+    /// There is a customer of this id whom the key did not introduce.
+    pub is_foreign: bool,
+    /// The same link has been made before: it changes nothing.
+    pub is_recorded: bool,
+}
+
+/// The sources of these links, in order, as this transaction sees them.
+pub async fn sources(tx: &mut Tx, links: &[PublicLink]) -> Result<Vec<LinkSource>, StoreError> {
+    read(&mut *tx.inner, links).await
+}
+
+/// The sources of these links, in order.
+pub async fn read_sources(
+    db: &DedicatedDb,
+    links: &[PublicLink],
+) -> Result<Vec<LinkSource>, StoreError> {
+    db.carry_out(async |connection| read(connection, links).await).await
+}
+
+async fn read<'c>(
+    connection: impl PgExecutor<'c>,
+    links: &[PublicLink],
+) -> Result<Vec<LinkSource>, StoreError> {
+    let from: Vec<&str> = links.iter().map(|public| public.link.from.as_str()).collect();
+    let to: Vec<&str> = links.iter().map(|public| public.link.to.as_str()).collect();
+    let senders: Vec<&str> = links.iter().map(|public| public.sender.as_str()).collect();
+    let rows = sqlx::query_as!(
+        LinkSource,
+        r#"select customer.customer_id is not null
+                      and customer.introduced_by is distinct from asked.sender as "is_foreign!",
+                  customer_link.happened_at is not null as "is_recorded!"
+           from unnest($1::text[], $2::text[], $3::text[]) with ordinality
+                    as asked (from_id, to_id, sender, place)
+                left join customer on customer.customer_id = asked.from_id
+                left join customer_link on customer_link.from_id = asked.from_id
+                                           and customer_link.to_id = asked.to_id
+           order by asked.place"#,
+        &from as &[&str],
+        &to as &[&str],
+        &senders as &[&str],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+/// Those of these ids that a public key has linked to others.
+pub async fn linked(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<CustomerKey>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let rows = sqlx::query_scalar!(
+        "select distinct from_id from customer_link
+         where is_public and happened_at is not null and from_id = any($1)",
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter().map(customer_key).collect()
+}
+
+/// Ends the links of public keys from these ids, and returns those that were the first of
+/// their id: only these may have been followed. Takes `store::links::lock`. No other link
+/// takes their place: one of a trusted sender comes before them anyway.
+pub async fn end(tx: &mut Tx, ids: &[CustomerKey]) -> Result<Vec<Link>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
+    let rows = sqlx::query!(
+        "delete from customer_link
+         where is_public and happened_at is not null and from_id = any($1)
+         returning from_id, to_id, is_first",
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let ended = rows
+        .into_iter()
+        .filter(|row| row.is_first)
+        .map(|row| Ok(Link { from: customer_key(row.from_id)?, to: customer_key(row.to_id)? }));
+    ended.collect()
+}

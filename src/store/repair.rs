@@ -1,0 +1,107 @@
+//! Instants later than the database's clock: written by a process whose clock was wrong.
+
+use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::store::customers::customer_key;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// From when on an instant is too late.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// By the database's clock.
+    pub now: Timestamp,
+    /// How far clocks may be apart.
+    pub tolerance_seconds: f64,
+    /// No event is dated later than so long after its arrival.
+    pub max_future_seconds: f64,
+}
+
+/// A column, such as `alert_job.ran_at`, and how many of its instants are too late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    pub column: String,
+    pub rows: i64,
+}
+
+/// The clock of the database, in a transaction: when that began.
+pub async fn now(tx: &mut Tx) -> Result<Timestamp, StoreError> {
+    let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut *tx.inner).await?;
+    Ok(from_sql(now))
+}
+
+/// Instants that are too late, but for those of events and what is made of them. With
+/// `mend` they are set to now; counts of hours to come are deleted.
+pub async fn instants(tx: &mut Tx, limits: Limits, mend: bool) -> Result<Vec<Late>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select instant as "instant!", late as "late!"
+           from future_instants($1, make_interval(secs => $2), $3)"#,
+        to_sql(limits.now),
+        limits.tolerance_seconds,
+        mend,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    Ok(rows.into_iter().map(|row| Late { column: row.instant, rows: row.late }).collect())
+}
+
+/// Events that were received or happened too late.
+pub async fn events(tx: &mut Tx, limits: Limits) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from event
+           where received_at > $1::timestamptz + make_interval(secs => $2)
+              or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3)"#,
+        to_sql(limits.now),
+        limits.tolerance_seconds,
+        limits.max_future_seconds,
+    )
+    .fetch_one(&mut *tx.inner)
+    .await?)
+}
+
+/// Sets such events back by so many seconds, and to now where they still are later.
+pub async fn set_events_back(
+    tx: &mut Tx,
+    limits: Limits,
+    ahead_seconds: f64,
+) -> Result<u64, StoreError> {
+    let changed = sqlx::query!(
+        "update event
+         set received_at = case when received_at > $1
+                 then least(received_at - make_interval(secs => $4), $1) else received_at end,
+             occurred_at = case when occurred_at > $1
+                 then least(occurred_at - make_interval(secs => $4), $1) else occurred_at end
+         where received_at > $1::timestamptz + make_interval(secs => $2)
+            or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3)",
+        to_sql(limits.now),
+        limits.tolerance_seconds,
+        limits.max_future_seconds,
+        ahead_seconds,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(changed.rows_affected())
+}
+
+/// Customers with such events, or with a state that holds such an instant: their ids as
+/// they are kept.
+pub async fn customers(db: &ReadDb, limits: Limits) -> Result<Vec<CustomerKey>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        r#"select coalesce(merged_into, id) as "customer_id!"
+           from (select customer_id as id from event
+                 where received_at > $1::timestamptz + make_interval(secs => $2)
+                    or occurred_at > $1::timestamptz + make_interval(secs => $2 + $3)
+                 union
+                 select customer_id from customer
+                 where last_event_at > $1::timestamptz + make_interval(secs => $2 + $3)) as late
+                left join customer on customer.customer_id = id"#,
+        to_sql(limits.now),
+        limits.tolerance_seconds,
+        limits.max_future_seconds,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let mut keys = ids.into_iter().map(customer_key).collect::<Result<Vec<_>, _>>()?;
+    keys.sort();
+    keys.dedup();
+    Ok(keys)
+}

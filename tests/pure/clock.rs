@@ -1,0 +1,87 @@
+//! Instants of the future, which a clock that was wrong has written, hold nothing up.
+
+use std::collections::BTreeMap;
+
+use segmentd::domain::alert::{Route, Standing, Told, Topic, is_owed};
+use segmentd::domain::assign::{Decision, Policy};
+use segmentd::domain::drift::{Alarm, AlarmRules, Severity, Step};
+use segmentd::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
+use segmentd::domain::volume::{Past, Sent};
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn later(days: i64) -> Timestamp {
+    NOW.plus_millis(days * MILLIS_PER_DAY)
+}
+
+#[test]
+fn an_alarm_that_was_over_in_the_future_fires_anew() {
+    let rules = AlarmRules {
+        findings: 1,
+        checks: 1,
+        critical_checks: 1,
+        recovery_checks: 1,
+        cool_down_millis: MILLIS_PER_HOUR,
+    };
+    for (over_at, expected) in [
+        (later(40), Step::Fire(Severity::Warning)),
+        (NOW.plus_millis(-MILLIS_PER_HOUR / 2), Step::Reopen(Severity::Warning)),
+    ] {
+        let mut alarm = Alarm::default();
+        let found = Some(Severity::Warning);
+        assert_eq!(alarm.check(found, over_at, &rules), Step::Fire(Severity::Warning));
+        assert_eq!(alarm.check(None, over_at, &rules), Step::Resolve);
+        assert_eq!(alarm.is_idle(NOW, &rules), over_at > NOW);
+        assert_eq!(alarm.check(found, NOW, &rules), expected);
+    }
+}
+
+#[test]
+fn one_who_moved_in_the_future_need_not_stay() {
+    let policy = Policy { hysteresis: 0.0, minimum_stay_millis: MILLIS_PER_DAY };
+    let decide = |moved_at| policy.decide((1.0, 2.0), Some(moved_at), NOW);
+    assert_eq!(decide(later(40)), Decision::Moves);
+    assert_eq!(decide(NOW), Decision::StaysUntil(later(1)));
+}
+
+#[test]
+fn an_alert_that_fires_since_the_future_is_escalated() {
+    let route = Route {
+        owners: vec![],
+        topics: vec![],
+        least_severity: Severity::Notice,
+        after_seconds: 600,
+    };
+    let is_owed_since = |fired_at| {
+        let alert = Standing {
+            key: "drift:values:spend:rows".into(),
+            topic: Topic::Drift,
+            owner: None,
+            severity: Severity::Warning,
+            fired_at,
+            is_acknowledged: false,
+            is_untold: false,
+        };
+        is_owed(&alert, ("channel", &route), Told::Nothing, &[], NOW)
+    };
+    assert!(is_owed_since(later(40)));
+    assert!(!is_owed_since(NOW));
+    assert!(is_owed_since(later(-1)));
+}
+
+#[test]
+fn a_source_that_sent_in_the_future_was_there_until_its_last_hour() {
+    let sent = Sent { events: 5, longest_gap_millis: 0 };
+    let hours = BTreeMap::from([
+        (NOW.hour() - 30, sent),
+        (NOW.hour() - 7, sent),
+        (later(40).hour(), Sent { longest_gap_millis: 40 * MILLIS_PER_DAY, ..sent }),
+    ]);
+    let past = Past { first_at: later(-9), last_at: later(40), hours };
+    let until = past.clone().until(NOW);
+    assert_eq!(until.last_at.hour(), NOW.hour() - 6);
+    assert_eq!(until.hours.len(), 2);
+    assert_eq!(until.first_at, later(-9));
+    let right = Past { last_at: NOW, ..past };
+    assert_eq!(right.clone().until(NOW).hours.len(), right.hours.len());
+}
