@@ -16,10 +16,15 @@ impl Schedule {
     /// Reads minute, hour, day of month, month and day of week (`0 3 * * *`).
     /// Fails with what is wrong, in words.
     pub fn parse(pattern: &str) -> Result<Self, String> {
+        let wrong =
+            |why: &str| format!("`{pattern}` is not five cron fields such as `0 3 * * *`: {why}");
+        // The parser reads an empty item as no time at all. A field of such items never
+        // matches, and the search for the next time goes through thousands of years.
+        if pattern.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
+            return Err(wrong("a list has an empty item"));
+        }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
-        parser.parse(pattern.trim()).map(Self).map_err(|error| {
-            format!("`{pattern}` is not five cron fields such as `0 3 * * *`: {error}")
-        })
+        parser.parse(pattern.trim()).map(Self).map_err(|error| wrong(&error.to_string()))
     }
 
     /// The first time strictly after `instant`; `None` when there is none (the

@@ -56,6 +56,7 @@ mod quality;
 mod recheck;
 mod redact;
 mod round_robin;
+mod schedule;
 mod segment;
 mod select;
 mod stability;

@@ -1,0 +1,15 @@
+//! Cron patterns that fuzzing found: each is refused, or has its next time at once.
+
+use segmentd::config::Schedule;
+
+/// The search for the next time of such a pattern took seconds, each time it was asked.
+#[test]
+fn a_list_with_an_empty_item_is_refused() {
+    for pattern in
+        [",  */2 12 */1 2", ", 5 * * *", ",   */1 */2 */6 * ", "1,, 3 * * *", "0 3 * * 1,"]
+    {
+        let problem = Schedule::parse(pattern).unwrap_err();
+        assert!(problem.contains(pattern) && problem.contains("empty item"), "{problem}");
+    }
+    assert!(Schedule::parse("0,30 3 * * MON,FRI").is_ok());
+}
