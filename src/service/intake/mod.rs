@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::config::EventNames;
