@@ -10,6 +10,9 @@ use crate::domain::lifecycle;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
+/// A person has to make room first.
+const DISK_RETRY_AFTER_SECONDS: u64 = 30;
+
 /// What is answered instead of a result.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -173,6 +176,10 @@ impl From<ServiceError> for ApiError {
                     Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too much at once");
                 answer.retry_after_seconds = Some(retry_after_seconds);
                 answer
+            }
+            ServiceError::DiskFull { .. } => {
+                Self::unavailable(&error.to_string(), DISK_RETRY_AFTER_SECONDS)
+                    .caused_by(&error, false)
             }
             ServiceError::Unavailable(_) => {
                 Self::unavailable("the database is not available; nothing was half-applied", 1)

@@ -3,11 +3,13 @@
 mod alerting;
 mod backfill;
 mod parts;
+mod supervise;
 mod tasks;
 mod threads;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -32,6 +34,7 @@ use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
 pub use backfill::Backfilling;
+use supervise::Supervised;
 use tasks::{Tasks, Workers};
 
 /// The built-in feature set, and the manual of its format.
@@ -41,8 +44,15 @@ const RETAIL: &str = include_str!("../../config/features.retail.toml");
 #[derive(Debug)]
 pub struct Database {
     pub db: Db,
-    private: Option<PrivatePostgres>,
+    private: Option<Private>,
     pub url: String,
+}
+
+/// The private server.
+#[derive(Debug)]
+enum Private {
+    Started(Box<PrivatePostgres>),
+    Supervised(Supervised),
 }
 
 impl Database {
@@ -67,16 +77,36 @@ impl Database {
             acquire_timeout: settings.acquire_timeout,
         };
         let db = Db::connect(&connection).await.context("cannot open the database")?;
+        let private = private.map(|private| Private::Started(Box::new(private)));
         Ok(Self { db, private, url })
+    }
+
+    /// On the disk of the private server; `None` with an external database.
+    fn directory(&self) -> Option<&Path> {
+        match &self.private {
+            Some(Private::Started(postgres)) => Some(postgres.directory()),
+            Some(Private::Supervised(_)) | None => None,
+        }
+    }
+
+    /// Restarts the private server from now on whenever it ends.
+    fn supervise(&mut self, metrics: &Arc<Metrics>) {
+        self.private = self.private.take().map(|private| match private {
+            Private::Started(postgres) => {
+                Private::Supervised(Supervised::start(*postgres, Arc::clone(metrics)))
+            }
+            supervised @ Private::Supervised(_) => supervised,
+        });
     }
 
     /// Closes the connections, then stops the private server.
     pub async fn close(self) -> anyhow::Result<()> {
         self.db.close().await;
-        if let Some(private) = self.private {
-            private.stop().await?;
+        match self.private {
+            Some(Private::Started(postgres)) => Ok(postgres.stop().await?),
+            Some(Private::Supervised(supervised)) => supervised.stop().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -114,16 +144,18 @@ impl App {
         let live = parts::live(&config, db, features, &observer, &metrics).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&config, db, (&live, observer, &policies), &clock, &metrics);
-        let access = Access::new(db.read().clone());
+        let access = Access::new(db.critical_read().clone());
         access.refresh().await?;
         let (registry, shadow_worker) =
             parts::registry(&config, db, (&live, &policies), &clock, &metrics);
         let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
+        let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
         let sources = parts::sources(&config, db, &alerting.alerts, &clock, &metrics);
         let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&config, db, &clock, &metrics);
         let (intake, intake_workers) = parts::intake(&config, &registry, &failed, &metrics);
+        let intake = intake.refusing_without_room_on(Arc::clone(&storage));
         let (stop, stopped) = watch::channel(false);
         let feed = Arc::new(Feed::new(
             db.read().clone(),
@@ -142,6 +174,7 @@ impl App {
         let readiness = Readiness::new(Arc::clone(&live));
         let admin_state = AdminState {
             readiness: readiness.clone(),
+            storage: Arc::clone(&storage),
             db: db.read().clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -167,6 +200,7 @@ impl App {
         }));
         let tasks = Tasks {
             db: db.clone(),
+            storage,
             api: api_state.clone(),
             training,
             reassigner,
@@ -262,6 +296,8 @@ impl App {
         let sources = Arc::clone(&self.api_state.sources);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
+        let mut database = self.database;
+        database.supervise(&self.admin_state.metrics);
         let mut background = self.tasks.start(&stopped);
         let mut workers = self.workers;
         workers.deliver(self.deliverer);
@@ -296,7 +332,7 @@ impl App {
             tracing::warn!(error = %Chain(&error), "the last counts of sources are lost");
         }
         admin.abort();
-        self.database.close().await?;
+        database.close().await?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::sync::Semaphore;
 
 use crate::api::Limits;
+use crate::app::Database;
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
@@ -25,6 +26,7 @@ use crate::service::registry::Registry;
 use crate::service::shadow::{self, Shadows};
 use crate::service::skew::Sampler;
 use crate::service::sources::Sources;
+use crate::service::storage::{DiskBounds, Storage};
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::telemetry::Metrics;
@@ -38,7 +40,7 @@ pub(super) async fn live(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Arc<Live>> {
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
-    let live = Live::new(db.read().clone(), features, rules(config), observer, metrics);
+    let live = Live::new(db.critical_read().clone(), features, rules(config), observer, metrics);
     live.refresh().await.context("the stored lineup")?;
     Ok(Arc::new(live))
 }
@@ -94,6 +96,21 @@ pub(super) fn sources(
 ) -> Arc<Sources> {
     let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
     Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
+}
+
+pub(super) fn storage(
+    config: &Config,
+    database: &Database,
+    alerts: &Arc<Alerts>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Storage> {
+    let bounds = DiskBounds {
+        warn_free_bytes: config.database.warn_free_bytes,
+        min_free_bytes: config.database.min_free_bytes,
+    };
+    let db = database.db.critical_read().clone();
+    let (alerts, metrics) = (Arc::clone(alerts), Arc::clone(metrics));
+    Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
 }
 
 pub(super) fn registry(

@@ -22,6 +22,7 @@ use crate::service::recheck::Rechecker;
 use crate::service::rollout::Rollout;
 use crate::service::skew::Sampler;
 use crate::service::sources::Sources;
+use crate::service::storage::Storage;
 use crate::service::training::Training;
 use crate::service::watch::Watcher;
 use crate::service::{export, history, intake, shadow};
@@ -32,6 +33,7 @@ use crate::store::connect::{Listener, News};
 #[derive(Debug)]
 pub(super) struct Tasks {
     pub(super) db: Db,
+    pub(super) storage: Arc<Storage>,
     pub(super) api: ApiState,
     pub(super) training: Arc<Training>,
     pub(super) reassigner: Reassigner,
@@ -83,6 +85,10 @@ impl Tasks {
                 name
             });
             };
+        let storage = Arc::clone(&self.storage);
+        run("database check", Box::pin(async move { storage.watch_database().await }));
+        let storage = Arc::clone(&self.storage);
+        run("disk space", Box::pin(async move { storage.watch_disk().await }));
         let news = Arc::clone(&wake);
         let feed = Arc::clone(&self.api.feed);
         run("change feed", Box::pin(async move { feed.look().await }));
@@ -98,8 +104,8 @@ impl Tasks {
         let train = Arc::clone(&wake);
         run("training", Box::pin(train_queued(Arc::clone(&self.training), train, self.poll)));
         run("schedule", Box::pin(keep_schedule(self.training, self.clock)));
-        run("recheck", Box::pin(recheck(self.rechecker)));
-        run("reassignment", Box::pin(reassign(self.reassigner, wake, self.poll)));
+        run("recheck", Box::pin(recheck(self.rechecker, Arc::clone(&self.storage))));
+        run("reassignment", Box::pin(reassign(self.reassigner, self.storage, wake, self.poll)));
         run("policy", Box::pin(react(self.reactor, self.react_every)));
         run("alerts", Box::pin(keep_alerts(self.watcher, self.sender)));
         if self.sampler.customers > 0 {
@@ -303,8 +309,14 @@ async fn clean_up(failed: Arc<FailedEvents>) {
     }
 }
 
-async fn reassign(reassigner: Reassigner, wake: Arc<Wake>, poll: Duration) {
+async fn reassign(
+    reassigner: Reassigner,
+    storage: Arc<Storage>,
+    wake: Arc<Wake>,
+    poll: Duration,
+) {
     loop {
+        until_room(&storage).await;
         match reassigner.run().await {
             Ok(0) => {}
             Ok(customers) => tracing::info!(customers, "re-assigned"),
@@ -314,14 +326,22 @@ async fn reassign(reassigner: Reassigner, wake: Arc<Wake>, poll: Duration) {
     }
 }
 
-async fn recheck(rechecker: Rechecker) {
+async fn recheck(rechecker: Rechecker, storage: Arc<Storage>) {
     loop {
+        until_room(&storage).await;
         match rechecker.run().await {
             Ok(0) => {}
             Ok(customers) => tracing::debug!(customers, "rechecked"),
             Err(error) => log("recheck", Err(error)),
         }
         tokio::time::sleep(rechecker.period).await;
+    }
+}
+
+/// Waits while the disk has too little room: every stored customer may be written.
+async fn until_room(storage: &Storage) {
+    while !storage.has_room() {
+        tokio::time::sleep(AFTER_FAILURE).await;
     }
 }
 

@@ -12,6 +12,7 @@ mod attempts;
 pub mod fair_share;
 pub mod access;
 pub mod alerts;
+pub mod storage;
 pub mod observe;
 pub mod live;
 pub mod evidence;

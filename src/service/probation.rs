@@ -96,7 +96,7 @@ impl Probation {
             Change { by: POLICY.into(), reason: format!("model {}: {why}", model.short()) };
         // Commits together: the next generation, the stages, the decision, that it was
         // done, the alert, the announcement.
-        let mut tx = registry.db.begin().await?;
+        let mut tx = registry.db.begin_critical().await?;
         let mut next = None;
         if rules.rollback {
             let done = (Done::RollBack, model.as_str());

@@ -10,13 +10,16 @@ use crate::store::{Db, DedicatedDb, ReadDb, StoreError};
 
 /// Postgres may have been restarted meanwhile.
 pub(in crate::store) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Connections for critical writes, and as many for critical reads: they are rare and
+/// short, and changes of the deployment exclude each other.
+const CRITICAL_CONNECTIONS: u32 = 2;
 
 /// Where Postgres is and how much of it to use.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub url: String,
-    /// Connections of this process; a third of them only read, at least two. Those of
-    /// [`DedicatedDb`]s come on top.
+    /// Connections of this process; a third of them only read, at least two. The critical
+    /// ones, the listener's and those of [`DedicatedDb`]s come on top.
     pub max_connections: u32,
     pub acquire_timeout: Duration,
 }
@@ -51,9 +54,17 @@ impl Db {
         let writers = connection.max_connections.saturating_sub(readers).max(2);
         let pool = pool_options(writers, connection).connect_with(options.clone()).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
-        let reading = options.options([("default_transaction_read_only", "on")]);
-        let read = pool_options(readers, connection).connect_lazy_with(reading);
-        Ok(Self { pool, read: ReadDb { pool: read } })
+        let reading = options.clone().options([("default_transaction_read_only", "on")]);
+        let read = pool_options(readers, connection).connect_lazy_with(reading.clone());
+        let critical = pool_options(CRITICAL_CONNECTIONS, connection).connect_lazy_with(options);
+        let critical_read =
+            pool_options(CRITICAL_CONNECTIONS, connection).connect_lazy_with(reading);
+        Ok(Self {
+            pool,
+            read: ReadDb { pool: read },
+            critical,
+            critical_read: ReadDb { pool: critical_read },
+        })
     }
 
     /// With at most so many connections, each made when it is first needed, on the
@@ -90,7 +101,11 @@ pub struct Listener {
 
 impl Listener {
     pub async fn connect(db: &Db) -> Result<Self, StoreError> {
-        let mut inner = PgListener::connect_with(&db.pool).await?;
+        // The listener holds its connection for as long as the process runs: a connection
+        // of the shared pool would be missing there.
+        let options = (*db.pool.connect_options()).clone();
+        let own = db.pool.options().clone().max_connections(1).connect_lazy_with(options);
+        let mut inner = PgListener::connect_with(&own).await?;
         inner.listen_all(News::ALL.map(News::channel)).await?;
         Ok(Self { inner })
     }

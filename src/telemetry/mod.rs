@@ -7,6 +7,7 @@
 
 mod alerts;
 mod counters;
+mod database;
 mod drift;
 mod http;
 mod intake;
@@ -34,6 +35,7 @@ use crate::domain::time::Timestamp;
 
 pub use alerts::Alerts;
 pub use counters::Counters;
+pub use database::Database;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
 pub use intake::Intake;
@@ -66,6 +68,7 @@ pub struct Metrics {
     pub alerts: Alerts,
     pub output: Output,
     pub pool: Pool,
+    pub database: Database,
     process: Process,
     registry: Registry,
 }
@@ -100,6 +103,7 @@ impl Metrics {
             alerts: Alerts::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
+            database: Database::new(&registry)?,
             process: Process::new(&registry, started)?,
             registry,
         })

@@ -39,6 +39,7 @@ use crate::service::clock::Clock;
 use crate::service::failed::{FailedEvents, Refused, Source};
 use crate::service::live::{Lineup, Live};
 use crate::service::shadow::Shadows;
+use crate::service::storage::Storage;
 use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
@@ -139,6 +140,8 @@ pub struct Intake {
     /// For requests that are all or none: they have no shard.
     strict: DedicatedDb,
     room: Arc<Semaphore>,
+    /// `None`: nothing watches the disk.
+    storage: Option<Arc<Storage>>,
 }
 
 impl Intake {
@@ -168,7 +171,17 @@ impl Intake {
         });
         let (shards, workers) = shard::new(&core, settings.shards);
         let room = Arc::new(Semaphore::new(settings.max_waiting_events));
-        (Self { core, failed, settings, shards, strict, room }, workers)
+        (Self { core, failed, settings, shards, strict, room, storage: None }, workers)
+    }
+
+    /// Refuses events while the disk of `storage` has too little room for them.
+    pub fn refusing_without_room_on(mut self, storage: Arc<Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    fn check_disk(&self) -> Result<(), ServiceError> {
+        self.storage.as_ref().map_or(Ok(()), |storage| storage.check_room())
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -255,6 +268,7 @@ impl Intake {
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.check_disk()?;
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
         for item in items {
@@ -277,6 +291,7 @@ impl Intake {
         items: Vec<Result<Message, Refused>>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.check_disk()?;
         let most = self.settings.max_batch_events;
         if items.len() > most {
             let problem = format!(
