@@ -76,6 +76,17 @@ impl Db {
     }
 }
 
+impl ReadDb {
+    /// With connections of its own, for work that holds one while it waits for the next:
+    /// of shared connections, two of its kind could each wait for what the other holds.
+    #[must_use]
+    pub fn dedicated(&self, connections: u32) -> Self {
+        let options = (*self.pool.connect_options()).clone();
+        let own = self.pool.options().clone().max_connections(connections);
+        Self { pool: own.connect_lazy_with(options) }
+    }
+}
+
 /// A connection is tried before use when it has not been used for a while: to
 /// try it every time is a round trip more for every transaction.
 fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions {

@@ -175,6 +175,7 @@ impl Intake {
     }
 
     /// Refuses events while the disk of `storage` has too little room for them.
+    #[must_use]
     pub fn refusing_without_room_on(mut self, storage: Arc<Storage>) -> Self {
         self.storage = Some(storage);
         self
