@@ -218,7 +218,10 @@ async fn a_directory_that_the_servers_account_cannot_reach_is_replaced() {
     let postgres = start(state.path()).await;
     assert_eq!(rows(&postgres).await, ["row"]);
     postgres.stop().await.unwrap();
-    fs::remove_dir_all(elsewhere).unwrap();
+    fs::remove_dir_all(&elsewhere).unwrap();
+    for ending in ["lock", "log", "log.old", "hba.conf", "ident.conf"] {
+        fs::remove_file(elsewhere.with_extension(ending)).unwrap();
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -314,10 +317,10 @@ async fn a_supervisor_that_is_killed_takes_no_server_away_for_good() {
 async fn links_that_the_servers_account_plants_are_not_followed() {
     use std::os::unix::fs::{chown, symlink};
 
+    const OWNER: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
         return; // Another account has nothing to lose to itself.
     }
-    const OWNER: u32 = 65_534;
     let precious = tempfile::NamedTempFile::new().unwrap();
     fs::write(precious.path(), "precious").unwrap();
     let state = state_directory();

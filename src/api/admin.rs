@@ -44,8 +44,7 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
 async fn readyz_stateful(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let is_verbose = query.is_some_and(|query| query.contains("verbose"));
     let storage = &state.storage;
-    let is_ready =
-        state.readiness.is_ready() && storage.is_database_up() && storage.has_room();
+    let is_ready = state.readiness.is_ready() && storage.is_database_up() && storage.has_room();
     state.answer(is_ready, is_verbose)
 }
 

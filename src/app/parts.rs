@@ -108,7 +108,8 @@ pub(super) fn storage(
         warn_free_bytes: config.database.warn_free_bytes,
         min_free_bytes: config.database.min_free_bytes,
     };
-    let db = database.db.critical_read().clone();
+    // Of its own: a check that waits for a connection would find the database away.
+    let db = database.db.critical_read().dedicated(1);
     let (alerts, metrics) = (Arc::clone(alerts), Arc::clone(metrics));
     Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
 }

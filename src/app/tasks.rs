@@ -309,12 +309,7 @@ async fn clean_up(failed: Arc<FailedEvents>) {
     }
 }
 
-async fn reassign(
-    reassigner: Reassigner,
-    storage: Arc<Storage>,
-    wake: Arc<Wake>,
-    poll: Duration,
-) {
+async fn reassign(reassigner: Reassigner, storage: Arc<Storage>, wake: Arc<Wake>, poll: Duration) {
     loop {
         until_room(&storage).await;
         match reassigner.run().await {

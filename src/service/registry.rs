@@ -144,9 +144,14 @@ impl Registry {
             }
             let gates = match &opened {
                 Some(opened) if ask.step.is_gated() && row.stage != Stage::Active.as_str() => {
-                    let evidence =
-                        evidence::gather(self.db.critical_read(), &lineup, &row, opened, self.clock.now())
-                            .await?;
+                    let evidence = evidence::gather(
+                        self.db.critical_read(),
+                        &lineup,
+                        &row,
+                        opened,
+                        self.clock.now(),
+                    )
+                    .await?;
                     self.gates.gates(&evidence, lineup.rules.outlier_alpha)
                 }
                 _ => Vec::new(),

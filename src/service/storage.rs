@@ -112,7 +112,10 @@ impl Storage {
             self.metrics.database.up.set(i64::from(why.is_none()));
             match why {
                 Some(error) if was_up => {
-                    tracing::error!(error, "the database does not answer; scoring goes on without it");
+                    tracing::error!(
+                        error,
+                        "the database does not answer; scoring goes on without it"
+                    );
                 }
                 None if !was_up => tracing::info!("the database answers again"),
                 _ => {}

@@ -104,7 +104,8 @@ async fn critical_writes_need_no_shared_connection() {
         held.push(tx);
     }
     assert!(held.len() >= 8, "{}", held.len());
-    let wish = json!({ "name": "x", "target": { "kind": "webhook", "url": "http://127.0.0.1:9/" } });
+    let wish =
+        json!({ "name": "x", "target": { "kind": "webhook", "url": "http://127.0.0.1:9/" } });
     assert_eq!(app.post("/v1/channels", wish.to_string()).await.0, 503, "the pool is not empty");
 
     let (status, back) = app.post("/v1/models/rollback", "").await;
@@ -120,10 +121,8 @@ async fn critical_writes_need_no_shared_connection() {
     assert_eq!(status, 200, "{policy}");
     let key_id = key.split('_').nth(1).unwrap();
     access::revoke(&app.db, &Clock::System, key_id).await.unwrap();
-    eventually("the key is refused", async || {
-        app.get_as(&key, "/v1/segments").await.0 == 401
-    })
-    .await;
+    eventually("the key is refused", async || app.get_as(&key, "/v1/segments").await.0 == 401)
+        .await;
     drop(held);
     app.stop().await;
 }
@@ -149,8 +148,10 @@ async fn a_storm_of_failing_channels_sends_few_messages() {
     assert_eq!(about("channel.firing of channels"), 1, "{said:?}");
     assert_eq!(said.len(), 5, "{said:?}");
     let mut connection = PgConnection::connect(app.database_url()).await.unwrap();
-    let messages: i64 =
-        sqlx::query_scalar("select count(*) from delivery").fetch_one(&mut connection).await.unwrap();
+    let messages: i64 = sqlx::query_scalar("select count(*) from delivery")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     // One and, of the first three that fail, one each; and one for all others.
     let bound = i64::try_from(5 * (RECEIVERS + 1)).unwrap();
     assert!(messages <= bound, "{messages} messages, more than {bound}");
@@ -158,7 +159,9 @@ async fn a_storm_of_failing_channels_sends_few_messages() {
     let (_, told) = app.get("/v1/alerts?topic=channel").await;
     assert_eq!(told["alerts"].as_array().unwrap().len(), RECEIVERS + 1);
 
-    hooks.iter().for_each(|hook| hook.set(Mood::Takes(0)));
+    for hook in &hooks {
+        hook.set(Mood::Takes(0));
+    }
     for id in &channels {
         assert_eq!(app.post(&format!("/v1/channels/{id}/enable"), "").await.0, 200);
     }

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use rustix::process::{Pid, Signal};
 use sqlx::{Connection as _, PgConnection};
@@ -40,10 +39,7 @@ async fn event(app: &TestApp, number: &mut usize) -> u16 {
 }
 
 async fn answers_again(app: &TestApp, number: &mut usize) {
-    let since = Instant::now();
     eventually("events are answered again", async || event(app, number).await == 200).await;
-    // For who runs it by hand; a busy machine is slow.
-    eprintln!("answered again after {:?}", since.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +80,10 @@ async fn a_database_that_cannot_be_restarted_is_shown_and_tried_for_ever() {
     let mut number = 0;
     assert_eq!(event(&app, &mut number).await, 200);
     let ready = (200, "ready\n".to_owned());
-    assert_eq!((app.admin("/readyz").await, app.admin("/readyz/stateful").await), (ready.clone(), ready.clone()));
+    assert_eq!(
+        (app.admin("/readyz").await, app.admin("/readyz/stateful").await),
+        (ready.clone(), ready.clone())
+    );
 
     fs::rename(&data, &away).unwrap();
     kill_postmaster(&away);
@@ -93,7 +92,10 @@ async fn a_database_that_cannot_be_restarted_is_shown_and_tried_for_ever() {
     })
     .await;
     let (status, said) = app.admin("/readyz?verbose").await;
-    assert!(status == 200 && said.contains("[-] database") && said.ends_with("\nready\n"), "{said}");
+    assert!(
+        status == 200 && said.contains("[-] database") && said.ends_with("\nready\n"),
+        "{said}"
+    );
     assert_eq!(app.admin("/readyz/stateful").await.0, 503);
     assert_eq!(app.metric("segmentd_database_up").await, 0);
     assert_eq!(event(&app, &mut number).await, 503);

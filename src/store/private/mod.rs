@@ -31,9 +31,9 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::info;
 
+use binaries::Binaries;
 pub use disk::{DiskSpace, disk_space};
 pub use error::PrivateError;
-use binaries::Binaries;
 use place::Place;
 use server::Server;
 
@@ -49,6 +49,8 @@ const PORT: u16 = 5432;
 /// can take this long on a slow disk.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
 const READY_POLL: Duration = Duration::from_millis(20);
+/// After a crash the server first replays its log.
+const RECOVERY_POLL: Duration = Duration::from_millis(100);
 
 /// How to run the private server.
 #[derive(Debug, Clone)]
@@ -105,7 +107,7 @@ impl PrivatePostgres {
         let server = Server::spawn(&place, &binaries, &socket_directory, settings)?;
         let settings = settings.clone();
         let mut postgres = Self { server, binaries, settings, socket_directory, place };
-        match tokio::time::timeout(READY_DEADLINE, postgres.wait_until_ready()).await {
+        match tokio::time::timeout(READY_DEADLINE, postgres.wait_until_ready(READY_POLL)).await {
             Ok(ready) => ready?,
             Err(_) => return Err(PrivateError::NotStarted { log: postgres.place.end_of_log() }),
         }
@@ -138,7 +140,7 @@ impl PrivatePostgres {
         self.socket_directory = self.place.socket_directory()?;
         self.server =
             Server::spawn(&self.place, &self.binaries, &self.socket_directory, &self.settings)?;
-        self.wait_until_ready().await
+        self.wait_until_ready(RECOVERY_POLL).await
     }
 
     /// The directory on the disk that the data is on.
@@ -191,7 +193,7 @@ impl PrivatePostgres {
     }
 
     /// Returns once the server accepts connections, and fails once it has ended.
-    async fn wait_until_ready(&mut self) -> Result<(), PrivateError> {
+    async fn wait_until_ready(&mut self, poll: Duration) -> Result<(), PrivateError> {
         let url = self.url_for("postgres");
         loop {
             // Refused while the server starts or replays its log. A server
@@ -206,7 +208,7 @@ impl PrivatePostgres {
             if matches!(&refusal, sqlx::Error::Configuration(_)) {
                 return Err(refusal.into());
             }
-            tokio::time::sleep(READY_POLL).await;
+            tokio::time::sleep(poll).await;
         }
     }
 }

@@ -31,8 +31,16 @@ use super::files::{self, Account};
 const SOCKET_PATH_MAX_BYTES: usize = 103;
 /// Where root keeps the data when the account cannot reach the state directory.
 const SYSTEM_DIRECTORY: &str = "/var/lib/segmentd";
-/// How much of the server's log is quoted when it does not start.
-const LOG_END_BYTES: u64 = 4096;
+/// How much of the end of the server's log is read…
+const LOG_END_BYTES: u64 = 256 * 1024;
+/// …and quoted when it ends or does not start.
+const QUOTED_BYTES: usize = 4096;
+/// What the server prints for each connection that it refuses while it starts.
+const REFUSALS: [&str; 3] = [
+    "FATAL:  the database system is starting up",
+    "FATAL:  the database system is not yet accepting connections",
+    "DETAIL:  Consistent recovery state has not been yet reached.",
+];
 
 /// The server's directory, locked by this process.
 #[derive(Debug)]
@@ -113,7 +121,8 @@ impl Place {
         Ok((log, copy))
     }
 
-    /// What the server printed last.
+    /// What the server printed last, without the refusals of those who ask whether it has
+    /// started: in a long recovery these would be all of it.
     pub(super) fn end_of_log(&self) -> String {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut log = files::open_own(&self.log(), true)?;
@@ -123,7 +132,7 @@ impl Place {
             log.take(LOG_END_BYTES).read_to_end(&mut end)?;
             Ok(end)
         };
-        String::from_utf8_lossy(&read().unwrap_or_default()).trim().to_owned()
+        last_lines(&String::from_utf8_lossy(&read().unwrap_or_default()))
     }
 
     fn log(&self) -> PathBuf {
@@ -204,6 +213,13 @@ fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
     Ok((elsewhere, Some(account)))
 }
 
+fn last_lines(log: &str) -> String {
+    let is_told = |line: &&str| !REFUSALS.iter().any(|refusal| line.ends_with(refusal));
+    let lines: Vec<&str> = log.trim().lines().filter(is_told).collect();
+    let text = lines.join("\n");
+    text[text.ceil_char_boundary(text.len().saturating_sub(QUOTED_BYTES))..].to_owned()
+}
+
 fn beside(root: &Path, ending: &str) -> PathBuf {
     let mut name = root.as_os_str().to_owned();
     name.push(".");
@@ -237,4 +253,17 @@ fn digest(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     let start = digest.iter().take(8).fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
     format!("{start:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_quoted_and_not_the_refusals() {
+        let refusals = "10:00 [7] FATAL:  the database system is starting up\n".repeat(1000);
+        let log = format!("10:00 [1] LOG:  starting\n{refusals}10:01 [1] PANIC:  no space left\n");
+        assert_eq!(last_lines(&log), "10:00 [1] LOG:  starting\n10:01 [1] PANIC:  no space left");
+        assert_eq!(last_lines(&"é\n".repeat(5000)).len(), QUOTED_BYTES - 1);
+    }
 }
