@@ -5,12 +5,13 @@ LOCKED ?=
 DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 DENY_VERSION := 0.20.2
 
-.PHONY: demo test bench lint fmt clippy doc deny prepare fresh help
+.PHONY: demo test bench soak lint fmt clippy doc deny prepare fresh help
 
 help:
 	@echo 'make demo            a running segmentd with data in it'
 	@echo 'make test            every test; ARGS="--test pure tidy" for some'
 	@echo 'make bench           every benchmark; ONLY=NAME for one'
+	@echo 'make soak            misuse and failures under load, an hour; ONLY=NAME for one'
 	@echo 'make lint            formatting, clippy, documentation, dependencies'
 	@echo 'make prepare         renew .sqlx/ after a query or a migration changed'
 
@@ -25,6 +26,11 @@ test:
 bench:
 	sh tests/ensure-postgres.sh
 	cargo bench $(LOCKED) --bench bench -- $(ONLY)
+
+# Each scenario ends by itself; its bounds stand in tests/soak/main.rs.
+soak:
+	sh tests/ensure-postgres.sh
+	cargo bench $(LOCKED) --bench soak -- $(ONLY)
 
 lint: fmt clippy doc deny
 

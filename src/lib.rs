@@ -25,7 +25,15 @@
 //! One noun has the same name in every level: events are `domain::event`,
 //! `store::events`, `service::intake`, `api::events`.
 //!
-//! # Seven flows
+//! # Flows
+//!
+//! **A request.** `app::serve` accepts the connection, within limits by listener and by
+//! address, and closes those that send nothing. `api::gate` authenticates by the head,
+//! takes a share of the capacity of the request's class for its key
+//! (`service::fair_share`), and only then calls the handler, which reads the body within
+//! a deadline and a minimum rate (`api::body`). The share is given back when the
+//! response has been sent. Where a key may be inside the body (`api::segment`), the body
+//! is read from a small capacity of its own.
 //!
 //! **An event.** `api::events` or `api::segment` → `domain::wire` →
 //! `service::intake`: the shard of its customer gathers what comes while its

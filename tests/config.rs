@@ -43,12 +43,12 @@ fn the_defaults_are_those_of_the_manual() {
 
 #[test]
 fn later_layers_win() {
-    let file = "[http]\nbind = '127.0.0.1:1'\nmax_concurrent_requests = 7\n[log]\nlevel = 'warn'\n";
+    let file = "[http]\nbind = '127.0.0.1:1'\nmax_scoring_requests = 7\n[log]\nlevel = 'warn'\n";
     let environment = [("SEGMENTD_HTTP__BIND", "127.0.0.1:2"), ("SEGMENTD_LOG__LEVEL", "debug")];
     let config = load(file, environment, &[("http.bind", "127.0.0.1:3")]).unwrap();
     assert_eq!(config.http.bind.port(), 3);
     assert_eq!(config.log.level, "debug");
-    assert_eq!(config.http.max_concurrent_requests, 7);
+    assert_eq!(config.http.requests.scoring, 7);
     assert_eq!(config.http.max_body_bytes, 4_194_304);
 }
 

@@ -8,7 +8,9 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tower::util::MapResponseLayer;
 
+use crate::api::gate;
 use crate::api::state::Readiness;
 use crate::service::storage::Storage;
 use crate::store::ReadDb;
@@ -28,6 +30,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/readyz", get(readyz))
         .route("/readyz/stateful", get(readyz_stateful))
         .route("/metrics", get(metrics))
+        .layer(MapResponseLayer::new(gate::without_sniffing))
         .with_state(state)
 }
 

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use crate::api::deliveries::DeliveryBody;
-use crate::api::extract::{Asked, Body, Caller, Needs, Read, Train, json, limit};
-use crate::api::{ApiError, ApiState};
+use crate::api::extract::{Asked, Body, Caller, Needs, Path, Read, Train, json, limit};
+use crate::api::{ApiError, ApiState, page};
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;
 use crate::domain::fault::Faults;
@@ -152,7 +151,7 @@ pub(super) async fn get_picture(
 ) -> Result<Response, ApiError> {
     let picture = alerts::picture(&state.db, &id).await?;
     let picture = picture.ok_or_else(|| ApiError::not_found(&format!("picture of `{id}`")))?;
-    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture.svg).into_response())
+    Ok(page::svg(picture.svg))
 }
 
 /// The body may be left out.

@@ -102,7 +102,7 @@ impl From<Change> for ChangeBody {
 
 pub(super) async fn get_changes(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    caller: Caller<Read>,
     Asked(asked): Asked<What>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -112,7 +112,8 @@ pub(super) async fn get_changes(
     let resumed = header(LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
     let (start, limit, wait) =
         checked(&asked, resumed).map_err(|faults| ApiError::from(ServiceError::Invalid(faults)))?;
-    let mut reader = state.feed.reader(start, asked.segment, limit).await?;
+    let mut reader =
+        state.feed.reader(&caller.principal.key_id, start, asked.segment, limit).await?;
     if as_events {
         return Ok(events(reader));
     }
@@ -168,7 +169,7 @@ fn events(reader: Reader) -> Response {
         }
     });
     let headers =
-        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     (headers, HttpBody::from_stream(pages)).into_response()
 }
 

@@ -1,12 +1,12 @@
 //! Channels: who is told, where, and of what. Their secrets are never shown.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::api::alerts::by;
-use crate::api::extract::{Admin, Body, Caller, Read, json};
+use crate::api::extract::{Admin, Body, Caller, Path, Read, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Route, Shown, Target, Topic};
 use crate::domain::drift::Severity;

@@ -1,12 +1,12 @@
 //! One customer: where they stand, why, and where they stood before.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value as JsonValue};
 
-use crate::api::extract::{Caller, Page, Read};
+use crate::api::extract::{Caller, Page, Path, Read};
 use crate::api::score::value_body;
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;

@@ -1,12 +1,12 @@
 //! What was sent to a channel, each with its attempts; and sending it again.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::api::alerts::{by, place};
-use crate::api::extract::{Admin, Asked, Body, Caller, Read, json, limit};
+use crate::api::extract::{Admin, Asked, Body, Caller, Path, Read, json, limit};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::State as Told;
 use crate::domain::drift::Severity;

@@ -2,10 +2,10 @@
 //! and what became of a segment through all of them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::extract::{Caller, Page, Read};
+use crate::api::extract::{Caller, Page, Path, Read};
 use crate::api::models::model_id;
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::ModelId;
@@ -88,9 +88,10 @@ pub(super) struct MigrationBody {
 
 pub(super) async fn get_migration(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    caller: Caller<Read>,
     Path(id): Path<String>,
 ) -> Result<Json<MigrationBody>, ApiError> {
+    let _turn = state.slow_reads.turn(&caller.principal).await?;
     let preview = state.registry.preview(&model_id(&id)?).await?;
     Ok(Json(MigrationBody {
         from: preview.from,

@@ -1,14 +1,13 @@
 //! Whether what is scored still looks like what the model was trained on.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Asked, Caller, Read};
+use crate::api::extract::{Asked, Caller, Path, Read};
 use crate::api::models::model_id;
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, page};
 use crate::domain::drift::{Check, Churn, Source, Stream};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::ModelId;
@@ -134,7 +133,7 @@ pub(super) async fn get_picture(
     Asked(asked): Asked<Which>,
 ) -> Result<Response, ApiError> {
     let picture = state.drift.picture(&ask(&asked)?, &name).await?;
-    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture.svg).into_response())
+    Ok(page::svg(picture.svg))
 }
 
 fn check_hours(hours: Option<u32>, faults: &mut Vec<Fault>) {

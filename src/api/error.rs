@@ -111,6 +111,12 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     }
 
+    pub fn busy(detail: &str, retry_after_seconds: u64) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail);
+        error.retry_after_seconds = Some(retry_after_seconds);
+        error
+    }
+
     pub fn unavailable(detail: &str, retry_after_seconds: u64) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         error.retry_after_seconds = Some(retry_after_seconds);
@@ -172,18 +178,14 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {
-                let mut answer =
-                    Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too much at once");
-                answer.retry_after_seconds = Some(retry_after_seconds);
-                answer
+                Self::busy("too much at once", retry_after_seconds)
             }
             ServiceError::DiskFull { .. } => {
                 Self::unavailable(&error.to_string(), DISK_RETRY_AFTER_SECONDS)
                     .caused_by(&error, false)
             }
-            ServiceError::Unavailable(_) => {
-                Self::unavailable("the database is not available; nothing was half-applied", 1)
-                    .caused_by(&error, false)
+            ServiceError::Unavailable(ref cause) => {
+                Self::unavailable(&cause.to_string(), 1).caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")

@@ -32,13 +32,13 @@ const FORMATS: [(TableFormat, &str, &str, &str); 3] = [
 /// no client takes a part for the whole.
 pub(super) async fn get_assignments(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    caller: Caller<Read>,
     Asked(asked): Asked<What>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let accepted = headers.get(header::ACCEPT).and_then(|kinds| kinds.to_str().ok());
     let (format, _, media, file) = chosen(asked.format.as_deref(), accepted)?;
-    let export = state.exports.start(format, asked.segment).await?;
+    let export = state.exports.start(&caller.principal.key_id, format, asked.segment).await?;
     let pieces = stream::unfold(Some(export), async |export| {
         let mut export = export?;
         let piece = export.next().await?;

@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, body};
 use crate::domain::access::{Principal, Scope};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
@@ -46,27 +46,53 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let key = key_in(&parts.headers).ok_or_else(|| {
-            ApiError::unauthenticated(
-                "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
-            )
-        })?;
-        Self::prove(state, &key)
+        // Found by the admission layer, which let the request in.
+        match parts.extensions.get::<Arc<Principal>>() {
+            Some(principal) => Self::with_scope(Arc::clone(principal)),
+            None => Self::with_scope(authenticate(state, &parts.headers)?),
+        }
     }
 }
 
 impl<S: Needs> Caller<S> {
     /// Whose key this is, if it has the scope.
     pub(super) fn prove(state: &ApiState, key: &str) -> Result<Self, ApiError> {
-        let principal = state.access.check(key).map_err(|refusal| match refusal {
-            Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
-            Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
-        })?;
+        Self::with_scope(check(state, key)?)
+    }
+
+    pub(super) fn with_scope(principal: Arc<Principal>) -> Result<Self, ApiError> {
         if !principal.may(S::SCOPE) {
             return Err(ApiError::forbidden(format!("the key lacks the scope `{}`", S::SCOPE)));
         }
         Ok(Self { principal, scope: PhantomData })
     }
+}
+
+/// The principal of the key in the head.
+pub(super) fn authenticate(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Arc<Principal>, ApiError> {
+    authenticate_if_given(state, headers)?.ok_or_else(|| {
+        ApiError::unauthenticated(
+            "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
+        )
+    })
+}
+
+/// As [`authenticate`]; `None` if the head has no key.
+pub(super) fn authenticate_if_given(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<Principal>>, ApiError> {
+    key_in(headers).map(|key| check(state, &key)).transpose()
+}
+
+fn check(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
+    state.access.check(key).map_err(|refusal| match refusal {
+        Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
+        Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
+    })
 }
 
 /// The key in `Authorization`: as Bearer, or as the user of Basic (what
@@ -85,6 +111,23 @@ pub(super) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     Some(user.to_owned().into())
 }
 
+/// The variable parts of the path. As axum's extractor, but a path that cannot be
+/// decoded is answered as a problem document.
+#[derive(Debug)]
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        read.map(|axum::extract::Path(value)| Self(value)).map_err(|_| {
+            let detail = "the path is not valid: each part must be percent-encoded UTF-8";
+            ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", detail)
+        })
+    }
+}
+
 /// What is asked for after the `?`.
 #[derive(Debug)]
 pub(super) struct Asked<T>(pub(super) T);
@@ -93,6 +136,11 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Asked<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        if percent_decode_str(query).decode_utf8().is_err() {
+            let detail = "the query is not valid: it must be percent-encoded UTF-8";
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "malformed-query", detail));
+        }
         Query::<T>::try_from_uri(&parts.uri)
             .map(|Query(asked)| Self(asked))
             .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())).into())
@@ -139,43 +187,12 @@ pub(super) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, 
 #[derive(Debug)]
 pub(super) struct Body(pub(super) bytes::Bytes);
 
-impl axum::extract::FromRequest<ApiState> for Body {
+impl FromRequest<ApiState> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(
-        request: axum::extract::Request,
-        state: &ApiState,
-    ) -> Result<Self, ApiError> {
-        let most = state.max_body_bytes;
-        let mut body = request.into_body();
-        match Limited::new(&mut body, most).collect().await {
-            Ok(whole) => Ok(Self(whole.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                linger(body).await;
-                Err(ApiError::too_large(format!("the body is larger than {most} bytes")))
-            }
-            Err(_) => Err(ApiError::new(
-                axum::http::StatusCode::BAD_REQUEST,
-                "broken-body",
-                "the body ended early",
-            )),
-        }
-    }
-}
-
-/// So much of a refused body is read, and thrown away.
-const LINGER_BYTES: usize = 1024 * 1024;
-
-/// Who is still sending when the connection is closed sees it broken, not the
-/// answer.
-async fn linger(mut body: axum::body::Body) {
-    let mut left = LINGER_BYTES;
-    while let Some(Ok(frame)) = body.frame().await {
-        let read = frame.data_ref().map_or(0, bytes::Bytes::len);
-        match left.checked_sub(read) {
-            Some(rest) => left = rest,
-            None => return,
-        }
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let (most, pace) = (state.max_body_bytes, state.body_pace);
+        body::read(request.into_body(), most, pace, &state.metrics).await.map(Self)
     }
 }
 

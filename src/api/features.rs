@@ -7,12 +7,12 @@
 //! told as it is known now.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as JsonValue};
 
 use crate::api::customers::{key, named};
-use crate::api::extract::{Asked, Caller, Read};
+use crate::api::extract::{Asked, Caller, Path, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::CustomerState;
@@ -44,7 +44,7 @@ pub(super) struct FeaturesBody {
 
 pub(super) async fn get_features(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    caller: Caller<Read>,
     Path(id): Path<String>,
     Asked(asked): Asked<When>,
 ) -> Result<Json<FeaturesBody>, ApiError> {
@@ -61,6 +61,7 @@ pub(super) async fn get_features(
     let (folded, replayed_events) = if let Some(stored) = stored.filter(|_| !is_past) {
         (stored, None)
     } else {
+        let _turn = state.slow_reads.turn(&caller.principal).await?;
         let mut snapshot = Snapshot::open(&state.db).await?;
         let replay = rebuild::replay(&mut snapshot, features, &customer, known, u64::MAX);
         let rebuilt = replay.await?;

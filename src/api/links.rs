@@ -1,11 +1,11 @@
 //! Which ids are one customer: what was said, what came of it, and taking it back.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 
 use crate::api::customers::{find, key};
-use crate::api::extract::{Caller, Read, Train};
+use crate::api::extract::{Caller, Path, Read, Train};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;

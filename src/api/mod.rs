@@ -7,6 +7,7 @@
 pub mod admin;
 mod alerts;
 mod blocking;
+mod body;
 mod changes;
 mod channels;
 mod customers;
@@ -25,12 +26,15 @@ mod links;
 mod models;
 pub mod openapi;
 mod packing;
+mod page;
+mod peer;
 mod policy;
 mod score;
 mod segment;
 mod segments;
 mod shadow;
 mod silences;
+pub mod slow;
 mod sources;
 pub mod state;
 mod training;
@@ -39,23 +43,27 @@ use axum::Router;
 use axum::routing::{MethodRouter, delete, get, post};
 use tower::util::MapResponseLayer;
 
+pub use body::BodyPace;
 pub use error::ApiError;
-pub use gate::{Gate, Limits};
+pub use gate::{Capacities, Gate, Limits};
+pub use peer::PeerAddress;
 pub use state::ApiState;
 
-/// A route: path, methods, handler, and whether the time limit of a request
-/// holds. One that is not timed lasts as long as its sender takes.
-type Route = (&'static str, &'static [&'static str], MethodRouter<ApiState>, bool);
+use gate::{ANY_METHOD, Work};
 
-/// Every route of the API. A route is declared once, with its metrics.
+/// A route: path, methods, handler, and what its requests are.
+type Route = (&'static str, &'static [&'static str], MethodRouter<ApiState>, Work);
+
+/// Every route of the API. A route is declared once, with its metrics and its class.
 pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
-    let unmatched = gate.layer("<unknown>", &["<any>"], true)?;
+    let unmatched = gate.layer(&state, "<unknown>", &[ANY_METHOD], Work::Public)?;
     let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
-    let mut native = gated(native().into_iter().chain(alerting()), gate)?;
-    for (path, method, handler) in segment::routes() {
-        native = native.route(path, segment::dress(handler, gate.layer(path, &[method], true)?));
+    let mut native = gated(native().into_iter().chain(alerting()), &state, gate)?;
+    for (path, methods, handler, work) in segment::routes() {
+        let layer = gate.layer(&state, path, methods, work)?;
+        native = native.route(path, segment::dress(handler, layer));
     }
-    let inference = gated(inference::routes(), gate)?;
+    let inference = gated(inference::routes(), &state, gate)?;
     Ok(native
         .merge(inference.layer(MapResponseLayer::new(inference::in_protocol)))
         .fallback_service(fallback.with_state(()))
@@ -65,11 +73,12 @@ pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
 /// The routes, each behind the gate.
 fn gated(
     routes: impl IntoIterator<Item = Route>,
+    state: &ApiState,
     gate: &Gate,
 ) -> prometheus::Result<Router<ApiState>> {
     let mut router = Router::new();
-    for (path, methods, handler, timed) in routes {
-        router = router.route(path, handler.layer(gate.layer(path, methods, timed)?));
+    for (path, methods, handler, work) in routes {
+        router = router.route(path, handler.layer(gate.layer(state, path, methods, work)?));
     }
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
@@ -78,42 +87,42 @@ fn native() -> [Route; 36] {
     let shadow = get(shadow::get_shadow).post(models::post_shadow);
     let runs = get(training::get_runs).post(training::post_run);
     [
-        ("/v1/events", &["POST"], post(events::post_events), true),
-        ("/v1/events/bulk", &["POST"], post(events::post_bulk), false),
-        ("/v1/events/failed", &["GET"], get(failed::get_failed), true),
-        ("/v1/events/failed/summary", &["GET"], get(failed::get_summary), true),
-        ("/v1/events/failed/replay", &["POST"], post(failed::post_replay), true),
-        ("/v1/score", &["POST"], post(score::post_score), true),
-        ("/v1/customers/{id}", &["GET"], get(customers::get_customer), true),
-        ("/v1/customers/{id}/features", &["GET"], get(features::get_features), true),
-        ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), true),
-        ("/v1/customers/{id}/links", &["GET"], get(links::get_links), true),
-        ("/v1/customers/{id}/links/{from}", &["DELETE"], delete(links::delete_link), true),
-        ("/v1/changes", &["GET"], get(changes::get_changes), false),
-        ("/v1/assignments", &["GET"], get(export::get_assignments), false),
-        ("/v1/segments", &["GET"], get(segments::get_segments), true),
-        ("/v1/models", &["GET"], get(models::get_models), true),
-        ("/v1/models/rollback", &["POST"], post(models::post_rollback), true),
-        ("/v1/models/{id}", &["GET"], get(models::get_model), true),
-        ("/v1/models/{id}/diff/{other}", &["GET"], get(diff::get_diff), true),
-        ("/v1/models/{id}/migration", &["GET"], get(diff::get_migration), false),
-        ("/v1/segments/{id}/lineage", &["GET"], get(diff::get_lineage), true),
-        ("/v1/models/{id}/shadow", &["GET", "POST"], shadow, true),
-        ("/v1/models/{id}/canary", &["POST"], post(models::post_canary), true),
-        ("/v1/models/{id}/promote", &["POST"], post(models::post_promote), true),
-        ("/v1/models/{id}/retire", &["POST"], post(models::post_retire), true),
-        ("/v1/models/{id}/reject", &["POST"], post(models::post_reject), true),
-        ("/v1/training-runs", &["GET", "POST"], runs, true),
-        ("/v1/training-runs/{id}", &["GET"], get(training::get_run), true),
-        ("/v1/training-runs/{id}/cancel", &["POST"], post(training::post_cancel), true),
-        ("/v1/features", &["GET"], get(segments::get_features), true),
-        ("/v1/drift", &["GET"], get(drift::get_drift), true),
-        ("/v1/drift/history", &["GET"], get(drift::get_history), true),
-        ("/v1/drift/flow", &["GET"], get(drift::get_flow), true),
-        ("/v1/drift/features/{name}/picture.svg", &["GET"], get(drift::get_picture), true),
-        ("/v1/sources", &["GET"], get(sources::get_sources), true),
-        ("/openapi.json", &["GET"], get(openapi::get_document), true),
-        ("/docs", &["GET"], get(openapi::get_page), true),
+        ("/v1/events", &["POST"], post(events::post_events), Work::Ingest),
+        ("/v1/events/bulk", &["POST"], post(events::post_bulk), Work::Stream),
+        ("/v1/events/failed", &["GET"], get(failed::get_failed), Work::Manage),
+        ("/v1/events/failed/summary", &["GET"], get(failed::get_summary), Work::Manage),
+        ("/v1/events/failed/replay", &["POST"], post(failed::post_replay), Work::Manage),
+        ("/v1/score", &["POST"], post(score::post_score), Work::Score),
+        ("/v1/customers/{id}", &["GET"], get(customers::get_customer), Work::Manage),
+        ("/v1/customers/{id}/features", &["GET"], get(features::get_features), Work::Manage),
+        ("/v1/customers/{id}/history", &["GET"], get(customers::get_history), Work::Manage),
+        ("/v1/customers/{id}/links", &["GET"], get(links::get_links), Work::Manage),
+        ("/v1/customers/{id}/links/{from}", &["DELETE"], delete(links::delete_link), Work::Manage),
+        ("/v1/changes", &["GET"], get(changes::get_changes), Work::Stream),
+        ("/v1/assignments", &["GET"], get(export::get_assignments), Work::Stream),
+        ("/v1/segments", &["GET"], get(segments::get_segments), Work::Manage),
+        ("/v1/models", &["GET"], get(models::get_models), Work::Manage),
+        ("/v1/models/rollback", &["POST"], post(models::post_rollback), Work::Manage),
+        ("/v1/models/{id}", &["GET"], get(models::get_model), Work::Manage),
+        ("/v1/models/{id}/diff/{other}", &["GET"], get(diff::get_diff), Work::Manage),
+        ("/v1/models/{id}/migration", &["GET"], get(diff::get_migration), Work::Stream),
+        ("/v1/segments/{id}/lineage", &["GET"], get(diff::get_lineage), Work::Manage),
+        ("/v1/models/{id}/shadow", &["GET", "POST"], shadow, Work::Manage),
+        ("/v1/models/{id}/canary", &["POST"], post(models::post_canary), Work::Manage),
+        ("/v1/models/{id}/promote", &["POST"], post(models::post_promote), Work::Manage),
+        ("/v1/models/{id}/retire", &["POST"], post(models::post_retire), Work::Manage),
+        ("/v1/models/{id}/reject", &["POST"], post(models::post_reject), Work::Manage),
+        ("/v1/training-runs", &["GET", "POST"], runs, Work::Manage),
+        ("/v1/training-runs/{id}", &["GET"], get(training::get_run), Work::Manage),
+        ("/v1/training-runs/{id}/cancel", &["POST"], post(training::post_cancel), Work::Manage),
+        ("/v1/features", &["GET"], get(segments::get_features), Work::Manage),
+        ("/v1/drift", &["GET"], get(drift::get_drift), Work::Manage),
+        ("/v1/drift/history", &["GET"], get(drift::get_history), Work::Manage),
+        ("/v1/drift/flow", &["GET"], get(drift::get_flow), Work::Manage),
+        ("/v1/drift/features/{name}/picture.svg", &["GET"], get(drift::get_picture), Work::Manage),
+        ("/v1/sources", &["GET"], get(sources::get_sources), Work::Manage),
+        ("/openapi.json", &["GET"], get(openapi::get_document), Work::Public),
+        ("/docs", &["GET"], get(openapi::get_page), Work::Public),
     ]
 }
 
@@ -123,26 +132,26 @@ fn alerting() -> [Route; 16] {
     let channels = get(channels::get_channels).post(channels::post_channel);
     let silences = get(silences::get_silences).post(silences::post_silence);
     [
-        ("/v1/alerts", &["GET"], get(alerts::get_alerts), true),
-        ("/v1/alerts/{id}", &["GET"], get(alerts::get_alert), true),
-        ("/v1/alerts/{id}/picture.svg", &["GET"], get(alerts::get_picture), true),
-        ("/v1/alerts/{id}/acknowledge", &["POST"], post(alerts::post_acknowledge), true),
-        ("/v1/silences", &["GET", "POST"], silences, true),
-        ("/v1/silences/{id}", &["DELETE"], delete(silences::delete_silence), true),
-        ("/v1/channels", &["GET", "POST"], channels, true),
-        ("/v1/channels/{id}", &["GET", "PUT", "DELETE"], channel, true),
-        ("/v1/channels/{id}/enable", &["POST"], post(channels::post_enable), true),
-        ("/v1/channels/{id}/test", &["POST"], post(channels::post_test), true),
-        ("/v1/channels/{id}/deliveries", &["GET"], get(deliveries::get_deliveries), true),
-        ("/v1/channels/{id}/replay", &["POST"], post(deliveries::post_replay_range), true),
-        ("/v1/deliveries/{id}/replay", &["POST"], post(deliveries::post_replay), true),
+        ("/v1/alerts", &["GET"], get(alerts::get_alerts), Work::Manage),
+        ("/v1/alerts/{id}", &["GET"], get(alerts::get_alert), Work::Manage),
+        ("/v1/alerts/{id}/picture.svg", &["GET"], get(alerts::get_picture), Work::Manage),
+        ("/v1/alerts/{id}/acknowledge", &["POST"], post(alerts::post_acknowledge), Work::Manage),
+        ("/v1/silences", &["GET", "POST"], silences, Work::Manage),
+        ("/v1/silences/{id}", &["DELETE"], delete(silences::delete_silence), Work::Manage),
+        ("/v1/channels", &["GET", "POST"], channels, Work::Manage),
+        ("/v1/channels/{id}", &["GET", "PUT", "DELETE"], channel, Work::Manage),
+        ("/v1/channels/{id}/enable", &["POST"], post(channels::post_enable), Work::Manage),
+        ("/v1/channels/{id}/test", &["POST"], post(channels::post_test), Work::Manage),
+        ("/v1/channels/{id}/deliveries", &["GET"], get(deliveries::get_deliveries), Work::Manage),
+        ("/v1/channels/{id}/replay", &["POST"], post(deliveries::post_replay_range), Work::Manage),
+        ("/v1/deliveries/{id}/replay", &["POST"], post(deliveries::post_replay), Work::Manage),
         (
             "/v1/policy",
             &["GET", "PATCH"],
             get(policy::get_policy).patch(policy::patch_policy),
-            true,
+            Work::Manage,
         ),
-        ("/v1/policy/history", &["GET"], get(policy::get_history), true),
-        ("/v1/models/fall-back", &["POST"], post(models::post_fall_back), true),
+        ("/v1/policy/history", &["GET"], get(policy::get_history), Work::Manage),
+        ("/v1/models/fall-back", &["POST"], post(models::post_fall_back), Work::Manage),
     ]
 }

@@ -1,10 +1,10 @@
 //! Models: list, show, move through their life, roll back.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Body, Caller, Page, Read, Train, json};
+use crate::api::extract::{Body, Caller, Page, Path, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Scope;
 use crate::domain::fault::Faults;

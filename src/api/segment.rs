@@ -7,24 +7,28 @@
 //! Segment; the answer says which were rejected, and why.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::map_response;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tower::util::MapResponseLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::error::{self, FaultBody, fault_bodies};
-use crate::api::extract::{Body, Caller, Ingest, key_in};
-use crate::api::gate::GateLayer;
+use crate::api::extract::{Caller, Ingest, Path};
+use crate::api::gate::{GateLayer, Unidentified, Work, without_sniffing};
 use crate::api::packing::Packing;
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, Route, body};
+use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::segment::{self, Form};
@@ -56,17 +60,18 @@ const TRACKING: [(&str, Form); 14] = [
     ("/v1/b", Form::Batch),
 ];
 
-/// The door's routes: path, method, handler.
-pub(super) fn routes() -> impl Iterator<Item = (&'static str, &'static str, MethodRouter<ApiState>)>
-{
+/// The door's routes.
+pub(super) fn routes() -> impl Iterator<Item = Route> {
     let tracking = TRACKING.into_iter().map(|(path, form)| {
         let handler =
             move |State(state): State<ApiState>, request: Request| track(state, form, request);
-        (path, "POST", post(handler))
+        let methods: &'static [&'static str] = &["POST"];
+        (path, methods, post(handler), Work::IngestKeyInBody)
     });
+    let settings = get(get_settings);
     tracking.chain([
-        ("/v1/m", "POST", post(drop_telemetry)),
-        ("/v1/projects/{write_key}/settings", "GET", get(get_settings)),
+        ("/v1/m", &["POST"] as _, post(drop_telemetry), Work::IngestKeyInBody),
+        ("/v1/projects/{write_key}/settings", &["GET"] as _, settings, Work::Public),
     ])
 }
 
@@ -80,7 +85,10 @@ pub(super) fn dress(handler: MethodRouter<ApiState>, gate: GateLayer) -> MethodR
         .max_age(std::time::Duration::from_secs(PREFLIGHT_SECONDS));
     // A fallback of its own, so that a preflight reaches the layer.
     let handler = handler.fallback(error::wrong_method).layer(gate);
-    handler.layer::<_, Infallible>(map_response(in_segments_words)).layer(cors)
+    let handler = handler.layer::<_, Infallible>(map_response(in_segments_words));
+    let handler = handler.layer::<_, Infallible>(cors);
+    // Outermost, so that an answer to a preflight has it too.
+    handler.layer(MapResponseLayer::new(without_sniffing))
 }
 
 #[derive(Serialize)]
@@ -101,19 +109,27 @@ struct Rejection {
 }
 
 async fn track(state: ApiState, form: Form, request: Request) -> Result<Json<Taken>, ApiError> {
-    let key = key_in(request.headers());
-    // A wrong key in the head is refused before the body is read.
-    let caller = key.map(|key| Caller::<Ingest>::prove(&state, &key)).transpose()?;
+    // A wrong key in the head has been refused before the body is read.
+    let principal = request.extensions().get::<Arc<Principal>>().cloned();
+    let caller = principal.map(Caller::with_scope).transpose()?;
+    let unidentified = request.extensions().get::<Unidentified>().cloned();
     let packing = Packing::of(request.headers())?;
-    let Body(body) = Body::from_request(request, &state).await?;
+    let most = match caller {
+        Some(_) => state.max_body_bytes,
+        None => state.max_unidentified_body_bytes,
+    };
+    let body = body::read(request.into_body(), most, state.body_pace, &state.metrics).await?;
     let received_at = state.intake.now();
     let heavy = packing == Packing::Gzip || body.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
     let read = move || {
-        let body = packing.unpack(body, reading.max_body_bytes)?;
+        let body = packing.unpack(body, most)?;
         read(&reading, form, caller, &body, received_at)
     };
     let (caller, events) = blocking::run(heavy, read).await?;
+    if let Some(unidentified) = unidentified {
+        unidentified.identify(&caller.principal)?;
+    }
     let source = Source { door: Door::Segment, key_id: &caller.principal.key_id };
     let outcomes = state.intake.accept(events, source, received_at, WhenFull::Refuse).await?;
     state.sources.count(source, received_at, &outcomes);
@@ -167,8 +183,13 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
 }
 
 /// What the libraries measure of themselves.
-async fn drop_telemetry(_: Body) -> Json<Value> {
-    Json(json!({ "success": true }))
+async fn drop_telemetry(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let most = state.max_unidentified_body_bytes;
+    body::discard(request.into_body(), most, state.body_pace, &state.metrics).await?;
+    Ok(Json(json!({ "success": true })))
 }
 
 /// What the mobile and the browser's libraries ask for first: which
@@ -177,14 +198,18 @@ async fn get_settings(
     State(state): State<ApiState>,
     Path(write_key): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     Caller::<Ingest>::prove(&state, &write_key).map_err(|refusal| {
         if refusal.is_passing() { refusal } else { ApiError::not_found("project of this key") }
     })?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {
         ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host`")
     })?;
-    Ok(Json(json!({
+    if !is_allowed(&state.allowed_hosts, host) {
+        let detail = "the `Host` is not one of http.allowed_hosts";
+        return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail));
+    }
+    let settings = json!({
         "integrations": {
             "Segment.io": { "apiKey": write_key, "apiHost": format!("{host}/v1") },
         },
@@ -192,7 +217,21 @@ async fn get_settings(
         "edgeFunction": {},
         "middlewareSettings": {},
         "metrics": { "sampleRate": 0 },
-    })))
+    });
+    // The answer repeats the `Host`: a cache that ignores it must not hand the answer to
+    // others.
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::VARY, "Host")];
+    Ok((headers, Json(settings)).into_response())
+}
+
+/// Whether a `Host` may be repeated in an answer. The port does not matter.
+fn is_allowed(allowed: &[String], host: &str) -> bool {
+    let name = host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase());
+    match name {
+        // Not a host at all: nothing that a client could connect to.
+        Err(_) => false,
+        Ok(name) => allowed.is_empty() || allowed.contains(&name),
+    }
 }
 
 /// A failure as Segment says it, beside how we do.

@@ -1,10 +1,10 @@
 //! What a model in shadow would have answered, beside what was.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::extract::{Caller, Read};
+use crate::api::extract::{Caller, Path, Read};
 use crate::api::models::found;
 use crate::api::{ApiError, ApiState};
 use crate::domain::model::UNASSIGNED;

@@ -1,12 +1,12 @@
 //! Silences: what is not told for a while.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::api::alerts::by;
-use crate::api::extract::{Body, Caller, Read, Train, json};
+use crate::api::extract::{Body, Caller, Path, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Silence, Topic};
 use crate::domain::time::Timestamp;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::api::BodyPace;
+use crate::api::slow::SlowReads;
 use crate::service::access::Access;
 use crate::service::alerts::Alerts;
 use crate::service::changes::Feed;
@@ -39,6 +41,12 @@ pub struct Handles {
     pub metrics: Arc<Metrics>,
     pub max_rows: usize,
     pub max_body_bytes: usize,
+    /// Of a request whose key is inside its body.
+    pub max_unidentified_body_bytes: usize,
+    pub body_pace: BodyPace,
+    /// Values of `Host` that may be repeated in an answer; empty: all.
+    pub allowed_hosts: Vec<String>,
+    pub slow_reads: SlowReads,
     pub max_line_bytes: usize,
 }
 

@@ -1,11 +1,11 @@
 //! Training runs: ask for one, follow it, call it off.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Body, Caller, Page, Read, Train, json};
+use crate::api::extract::{Body, Caller, Page, Path, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;

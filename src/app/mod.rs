@@ -3,6 +3,7 @@
 mod alerting;
 mod backfill;
 mod parts;
+mod serve;
 mod supervise;
 mod tasks;
 mod threads;
@@ -13,8 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::serve::{Listener, ListenerExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::api::admin::{self, AdminState};
@@ -33,7 +33,9 @@ use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::ListenerName;
 pub use backfill::Backfilling;
+use serve::Server;
 use supervise::Supervised;
 use tasks::{Tasks, Workers};
 
@@ -196,6 +198,10 @@ impl App {
             metrics,
             max_rows: config.scoring.max_rows,
             max_body_bytes: config.http.max_body_bytes,
+            max_unidentified_body_bytes: config.http.max_unidentified_body_bytes,
+            body_pace: parts::body_pace(&config),
+            allowed_hosts: config.http.allowed_hosts.clone(),
+            slow_reads: parts::slow_reads(&config, db),
             max_line_bytes: config.http.max_line_bytes,
         }));
         let tasks = Tasks {
@@ -294,6 +300,7 @@ impl App {
         let stopped = stop.subscribe();
         let drift = Arc::clone(&self.api_state.drift);
         let sources = Arc::clone(&self.api_state.sources);
+        let metrics = Arc::clone(&self.api_state.metrics);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
         let mut database = self.database;
@@ -302,16 +309,16 @@ impl App {
         let mut workers = self.workers;
         workers.deliver(self.deliverer);
         workers.watch_sources(Arc::clone(&sources));
-        let admin = axum::serve(at_once(self.admin), admin::router(self.admin_state))
-            .with_graceful_shutdown(when(stopped.clone()));
-        let admin = tasks::spawn(async move { admin.await });
-        let serve =
-            axum::serve(at_once(self.api), router).with_graceful_shutdown(when(stopped.clone()));
-        let mut serve = tasks::spawn(async move { serve.await });
+        let (api_limits, admin_limits) = serve::limits(&self.config);
+        let admin = admin::router(self.admin_state);
+        let admin = Server::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
+        let admin = tasks::spawn(admin.run(stopped.clone()));
+        let api = Server::new(ListenerName::Api, self.api, router, api_limits, &metrics);
+        let mut serve = tasks::spawn(api.run(stopped));
 
         tokio::select! {
             () = until => {}
-            ended = &mut serve => { ended??; }
+            ended = &mut serve => { ended?; }
         }
         tracing::info!("stopping");
         readiness.drain();
@@ -348,23 +355,8 @@ pub fn features(config: &Config) -> anyhow::Result<FeatureSet> {
     FeatureSet::parse(&text).with_context(|| format!("in {}", file.display()))
 }
 
-/// What is written is sent at once: an answer that comes in pieces, as streams do,
-/// would else wait for the client to acknowledge the piece before (Nagle, RFC 896).
-fn at_once(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
-    listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "answers to a client may come late");
-        }
-    })
-}
-
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} ({key}): is it in use?"))
-}
-
-async fn when(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender is gone: stop as well.
-    let _ = stopped.wait_for(|stop| *stop).await;
 }

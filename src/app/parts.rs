@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::Semaphore;
 
-use crate::api::Limits;
+use crate::api::slow::SlowReads;
+use crate::api::{BodyPace, Capacities, Limits};
 use crate::app::Database;
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
@@ -175,10 +176,34 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
 }
 
 pub(super) fn limits(config: &Config) -> Limits {
-    Limits {
-        request_timeout: config.http.request_timeout,
-        max_concurrent_requests: config.http.max_concurrent_requests,
+    let requests = config.http.requests;
+    let capacities = Capacities {
+        scoring: requests.scoring,
+        ingestion: requests.ingestion,
+        read: requests.read,
+        stream: requests.stream,
+        control: requests.control,
+        health: requests.health,
+        public: requests.public,
+        unidentified: requests.unidentified,
+    };
+    Limits { request_timeout: config.http.request_timeout, capacities }
+}
+
+pub(super) fn body_pace(config: &Config) -> BodyPace {
+    BodyPace {
+        timeout: config.http.body_timeout,
+        grace: config.http.body_grace,
+        min_bytes_per_second: config.http.min_body_bytes_per_second,
     }
+}
+
+/// As many at once as configured, but one of the connections that read is left to short
+/// reads, and those of exports to exports.
+pub(super) fn slow_reads(config: &Config, db: &Db) -> SlowReads {
+    let taken = config.export.max_concurrent.saturating_add(1);
+    let spare = db.read().max_connections().saturating_sub(taken).max(1);
+    SlowReads::new(config.http.requests.slow_read.min(spare))
 }
 
 pub(super) fn failed_events(

@@ -93,7 +93,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match cli.command {
-            Command::Serve => serve::serve(config).await,
+            Command::Serve => Box::pin(serve::serve(config)).await,
             Command::Demo(demo) => Box::pin(demo.run(config)).await,
             Command::Train(train) => Box::pin(train.run(config)).await,
             Command::Backfill(backfill) => backfill.run(config).await,

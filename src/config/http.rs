@@ -13,24 +13,94 @@ pub struct Http {
     pub bind: SocketAddr,
     /// Largest request body; bulk uploads are limited by line.
     pub max_body_bytes: usize,
+    /// Largest body whose key is inside it.
+    pub max_unidentified_body_bytes: usize,
     /// Largest line of a bulk upload.
     pub max_line_bytes: usize,
-    /// Time for one request, bulk uploads exempt.
+    /// Time for one request; streams are exempt.
     pub request_timeout: Duration,
-    pub max_concurrent_requests: usize,
+    /// Time for a request's body.
+    pub body_timeout: Duration,
+    /// Time before the minimum rate of a body applies.
+    pub body_grace: Duration,
+    /// 0: no minimum rate.
+    pub min_body_bytes_per_second: u64,
+    pub requests: RequestCapacities,
+    pub connections: ConnectionLimits,
+    /// Values of `Host` that may be repeated in an answer; empty: all. Lower case,
+    /// without port.
+    pub allowed_hosts: Vec<String>,
     /// Time for requests in progress once asked to stop.
     pub drain: Duration,
 }
 
+/// Most requests in progress of each class.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestCapacities {
+    pub scoring: usize,
+    pub ingestion: usize,
+    pub read: usize,
+    pub slow_read: usize,
+    pub stream: usize,
+    pub control: usize,
+    pub health: usize,
+    pub public: usize,
+    pub unidentified: usize,
+}
+
+/// Limits on the client connections of a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    pub max_connections: usize,
+    /// Time for the head of a request.
+    pub header_timeout: Duration,
+    /// Time between two requests.
+    pub idle_timeout: Duration,
+    /// Time in which a client has to read some of its response.
+    pub write_timeout: Duration,
+}
+
 impl Http {
     pub(super) fn read(reader: &mut Reader) -> Self {
+        let hosts = reader.text("http.allowed_hosts");
+        let hosts = hosts.split(',').map(|host| host.trim().to_ascii_lowercase());
         Self {
             bind: address(reader, "http.bind"),
             max_body_bytes: reader.integer("http.max_body_bytes", 1024..=1 << 30),
+            max_unidentified_body_bytes: reader
+                .integer("http.max_unidentified_body_bytes", 1024..=1 << 30),
             max_line_bytes: reader.integer("http.max_line_bytes", 1024..=1 << 30),
             request_timeout: reader.seconds("http.request_timeout_seconds", 1..=3600),
-            max_concurrent_requests: reader.integer("http.max_concurrent_requests", 1..=1_000_000),
+            body_timeout: reader.seconds("http.body_timeout_seconds", 1..=3600),
+            body_grace: reader.seconds("http.body_grace_seconds", 1..=3600),
+            min_body_bytes_per_second: reader
+                .integer("http.min_body_bytes_per_second", 0..=1 << 30),
+            requests: RequestCapacities::read(reader),
+            connections: ConnectionLimits {
+                max_connections: reader.integer("http.max_connections", 16..=65_536),
+                header_timeout: reader.seconds("http.header_timeout_seconds", 1..=3600),
+                idle_timeout: reader.seconds("http.idle_timeout_seconds", 1..=86_400),
+                write_timeout: reader.seconds("http.write_timeout_seconds", 1..=3600),
+            },
+            allowed_hosts: hosts.filter(|host| !host.is_empty()).collect(),
             drain: reader.seconds("http.drain_seconds", 0..=3600),
+        }
+    }
+}
+
+impl RequestCapacities {
+    fn read(reader: &mut Reader) -> Self {
+        let mut capacity = |path| reader.integer(path, 1..=1_000_000);
+        Self {
+            scoring: capacity("http.max_scoring_requests"),
+            ingestion: capacity("http.max_ingestion_requests"),
+            read: capacity("http.max_read_requests"),
+            slow_read: capacity("http.max_slow_reads"),
+            stream: capacity("http.max_streams"),
+            control: capacity("http.max_control_requests"),
+            health: capacity("http.max_health_requests"),
+            public: capacity("http.max_public_requests"),
+            unidentified: capacity("http.max_unidentified_requests"),
         }
     }
 }
@@ -39,11 +109,16 @@ impl Http {
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub bind: SocketAddr,
+    /// Their timeouts are those of the API.
+    pub max_connections: usize,
 }
 
 impl Admin {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self { bind: address(reader, "admin.bind") }
+        Self {
+            bind: address(reader, "admin.bind"),
+            max_connections: reader.integer("admin.max_connections", 2..=10_000),
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub use alerts::{Alerts, CheckSources};
 pub use database::Database;
 pub use drift::Drift;
 pub use failed::FailedEvents;
-pub use http::{Admin, Http};
+pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};
 pub use intake::Intake;
 use layers::Layers;
 pub use life::Life;

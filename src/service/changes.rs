@@ -8,12 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::domain::fault::Faults;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
+use crate::service::fair_share::{FairShare, Share};
 use crate::store::ReadDb;
 use crate::store::changes::{self, Change, Position};
 use crate::telemetry::{Metrics, Reading};
@@ -39,7 +40,8 @@ pub enum Start {
 pub struct Feed {
     db: ReadDb,
     metrics: Arc<Metrics>,
-    places: Arc<Semaphore>,
+    /// Shared fairly between keys.
+    places: FairShare<String>,
     newest: watch::Sender<Position>,
     /// Somebody began to wait.
     asked: Notify,
@@ -66,7 +68,7 @@ pub struct Reader {
     after: Position,
     segment: Option<String>,
     limit: usize,
-    _place: OwnedSemaphorePermit,
+    _place: Share<String>,
     _counted: Reading,
 }
 
@@ -81,23 +83,26 @@ impl Feed {
         Self {
             db,
             metrics,
-            places: Arc::new(Semaphore::new(max_readers)),
+            places: FairShare::new(max_readers),
             newest: watch::Sender::new(Position::default()),
             asked: Notify::new(),
             stopped,
         }
     }
 
-    /// A reader of the changes that enter or leave `segment`, or of all.
+    /// A reader, for the key `key_id`, of the changes that enter or leave `segment`, or
+    /// of all.
     pub async fn reader(
         self: &Arc<Self>,
+        key_id: &str,
         start: Start,
         segment: Option<String>,
         limit: usize,
     ) -> Result<Reader, ServiceError> {
-        let place = Arc::clone(&self.places)
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
+        let place = self
+            .places
+            .try_acquire(key_id.to_owned(), 1)
+            .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let end = changes::reach(&self.db).await?.end;
         let after = match start {
             Start::Oldest => Position::default(),

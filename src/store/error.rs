@@ -4,11 +4,11 @@
 /// caller's; `Broken` is ours.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Postgres is away, starting, stopping, or has no connection free.
-    #[error("the database is not available")]
+    /// Postgres is away, starting, stopping, or short of something; the text says which.
+    #[error("{}", unavailability(.0))]
     Unavailable(#[source] sqlx::Error),
     /// Another transaction was first; the same again will see what it did.
-    #[error("lost a race: {0}")]
+    #[error("another transaction changed the same data first: {0}")]
     Lost(String),
     /// A rule of the schema refused it.
     #[error("refused by the rule `{constraint}`")]
@@ -21,6 +21,32 @@ pub enum StoreError {
     Broken(#[source] sqlx::Error),
     #[error("the schema could not be migrated")]
     Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+/// `lock_not_available`.
+const LOCK_TIMEOUT: &str = "55P03";
+/// `query_canceled`: a statement ran into its time limit.
+const QUERY_CANCELED: &str = "57014";
+
+/// What is short, as an operator looks for it: only a database that cannot be reached is
+/// called unavailable.
+fn unavailability(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            "all database connections of this process are in use \
+             (database.max_connections, database.acquire_timeout_seconds)"
+        }
+        sqlx::Error::PoolClosed => "segmentd is stopping",
+        sqlx::Error::Database(refusal) => match refusal.code().as_deref() {
+            Some(LOCK_TIMEOUT) => "another transaction holds a lock on the same data for too long",
+            Some(QUERY_CANCELED) => "a database statement took too long and was cancelled",
+            Some(code) if code.starts_with("53") => {
+                "the database is short of memory, disk space or connections"
+            }
+            _ => "the database is not available",
+        },
+        _ => "the database is not available",
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -37,11 +63,12 @@ impl From<sqlx::Error> for StoreError {
                 match refusal.code().as_deref() {
                     // Serialisation failure, deadlock.
                     Some("40001" | "40P01") => Self::Lost(refusal.message().to_owned()),
-                    // Connection lost, resources short, operator intervention.
+                    // Connection lost, resources short, operator intervention, lock timeout.
                     Some(code)
                         if code.starts_with("08")
                             || code.starts_with("53")
-                            || code.starts_with("57") =>
+                            || code.starts_with("57")
+                            || code == LOCK_TIMEOUT =>
                     {
                         Self::Unavailable(error)
                     }

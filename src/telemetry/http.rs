@@ -7,8 +7,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-use super::Objectives;
-use super::labels::Objective;
+use super::labels::{BodyTimeout, Objective, RequestClass, ShedReason};
+use super::{Counters, Objectives};
 
 /// From 0.1 ms, where a stateless score lies, to the time limit of a request;
 /// three or four to a decade keep a quantile within a factor of 2.5. Fractional
@@ -31,8 +31,10 @@ pub struct Http {
     seconds: HistogramVec,
     in_flight: IntGauge,
     objectives: Arc<Objectives>,
-    /// Requests answered 503 because too many were in progress.
-    pub shed: IntCounter,
+    /// Requests answered 503 before their work began.
+    pub shed: Counters<(RequestClass, ShedReason)>,
+    /// Requests answered 408 because their body did not arrive.
+    pub body_timeouts: Counters<BodyTimeout>,
 }
 
 impl Http {
@@ -58,13 +60,18 @@ impl Http {
             in_flight: super::gauge(
                 registry,
                 "segmentd_http_requests_in_flight",
-                "Requests in progress.",
+                "Requests in progress, responses that are still being sent included.",
             )?,
             objectives: Arc::clone(objectives),
-            shed: super::counter(
+            shed: Counters::new(
                 registry,
                 "segmentd_http_requests_shed_total",
-                "Requests refused because too many were in progress.",
+                "Requests refused because too many of their class were in progress.",
+            )?,
+            body_timeouts: Counters::new(
+                registry,
+                "segmentd_http_body_timeouts_total",
+                "Requests answered 408 because their body came too slowly.",
             )?,
         })
     }

@@ -255,6 +255,78 @@ label! {
     }
 }
 
+label! {
+    /// Kind of work of a request. Each class has a capacity of its own.
+    RequestClass("class") {
+        /// Scoring of feature rows.
+        Scoring = "scoring",
+        /// Events, once the key is known.
+        Ingestion = "ingestion",
+        Read = "read",
+        /// Responses and uploads without a time limit: change feed, exports, bulk uploads.
+        Stream = "stream",
+        /// Changes to models, training runs, channels and policy.
+        Control = "control",
+        Health = "health",
+        /// Documentation, and requests that no route or method takes.
+        Public = "public",
+        /// Segment messages whose key is inside a body that has not been read yet.
+        Unidentified = "unidentified",
+    }
+}
+
+label! {
+    /// Why a request was refused before its work began.
+    ShedReason("reason") {
+        /// The capacity of the class is in use.
+        Full = "full",
+        /// The key or the address uses its fair share of the class.
+        Share = "share",
+    }
+}
+
+label! {
+    /// Why the reading of a request body was given up.
+    BodyTimeout("reason") {
+        /// The body was not complete in time.
+        Deadline = "deadline",
+        /// The body came more slowly than the minimum rate.
+        Rate = "rate",
+    }
+}
+
+label! {
+    /// One of the two listeners.
+    ListenerName("listener") {
+        Api = "api",
+        Admin = "admin",
+    }
+}
+
+label! {
+    /// Why a new connection was closed at once.
+    ConnectionRefusal("reason") {
+        /// The address has its fair share of connections, all of them in use.
+        Share = "share",
+        /// The listener has its limit of connections, all of them in use.
+        Full = "full",
+    }
+}
+
+label! {
+    /// Why an open connection was closed by this process.
+    ConnectionClosure("reason") {
+        /// The head of a request was not complete in time.
+        HeaderTimeout = "header_timeout",
+        /// No request came in time.
+        IdleTimeout = "idle_timeout",
+        /// The client did not read the response.
+        WriteTimeout = "write_timeout",
+        /// It had been idle longest when a new connection needed its place.
+        Evicted = "evicted",
+    }
+}
+
 impl<A: Labels, B: Labels> Labels for (A, B) {
     fn names() -> Vec<&'static str> {
         [A::names(), B::names()].concat()
@@ -296,5 +368,9 @@ mod tests {
         check::<ShadowOutcome>();
         check::<(Door, Answer)>();
         check::<(Outcome, Door)>();
+        check::<(RequestClass, ShedReason)>();
+        check::<BodyTimeout>();
+        check::<(ListenerName, ConnectionRefusal)>();
+        check::<(ListenerName, ConnectionClosure)>();
     }
 }

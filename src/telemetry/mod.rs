@@ -6,6 +6,7 @@
 //! is one label's value: all of them are declared before the process starts.)
 
 mod alerts;
+mod connections;
 mod counters;
 mod database;
 mod drift;
@@ -34,6 +35,7 @@ use crate::domain::objective::Objectives as Targets;
 use crate::domain::time::Timestamp;
 
 pub use alerts::Alerts;
+pub use connections::{Connections, OpenConnection};
 pub use counters::Counters;
 pub use database::Database;
 pub use drift::Drift;
@@ -52,6 +54,7 @@ pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 #[derive(Debug)]
 pub struct Metrics {
     pub http: Http,
+    pub connections: Connections,
     pub intake: Intake,
     pub scoring: Scoring,
     pub lineup: Lineup,
@@ -84,6 +87,7 @@ impl Metrics {
         let objectives = Arc::new(Objectives::new(&registry, targets)?);
         Ok(Self {
             http: Http::new(&registry, &objectives)?,
+            connections: Connections::new(&registry)?,
             intake: Intake::new(&registry)?,
             scoring: Scoring::new(&registry)?,
             lineup: Lineup::new(&registry)?,

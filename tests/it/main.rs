@@ -1,6 +1,7 @@
 //! The real program on port 0, on a database of its own, used as a user would.
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod admission;
 mod alert_chaos;
 mod alert_receivers;
 mod alerts;

@@ -10,8 +10,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream;
 use reqwest::{Method, RequestBuilder};
+use segmentd::api::slow::SlowReads;
 use segmentd::api::state::Handles;
-use segmentd::api::{ApiState, Gate, Limits};
+use segmentd::api::{ApiState, Capacities, Gate, Limits};
 use segmentd::domain::access::Scope;
 use segmentd::service::access::{self, Access};
 use segmentd::service::clock::Clock;
@@ -262,7 +263,7 @@ async fn overload_and_a_lost_database_ask_to_come_back() {
     const SERVER: Settings = Settings { binaries: None, max_connections: 60 };
     let place = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
     let postgres = PrivatePostgres::start(place.path(), &SERVER).await.unwrap();
-    let settings = [("database.url", &*postgres.url()), ("http.max_concurrent_requests", "1")];
+    let settings = [("database.url", &*postgres.url()), ("http.max_ingestion_requests", "1")];
     let app = TestApp::start_with(&settings).await;
     app.app.access.refresh().await.unwrap();
     let client = client();
@@ -320,8 +321,22 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         max_rows: of.max_rows,
         max_body_bytes: of.max_body_bytes,
         max_line_bytes: of.max_line_bytes,
+        max_unidentified_body_bytes: of.max_unidentified_body_bytes,
+        body_pace: of.body_pace,
+        allowed_hosts: Vec::new(),
+        slow_reads: SlowReads::new(1),
     };
-    let limits = Limits { request_timeout: Duration::from_secs(30), max_concurrent_requests: 9 };
+    let capacities = Capacities {
+        scoring: 9,
+        ingestion: 9,
+        read: 9,
+        stream: 9,
+        control: 9,
+        health: 9,
+        public: 9,
+        unidentified: 9,
+    };
+    let limits = Limits { request_timeout: Duration::from_secs(30), capacities };
     let gate = Gate::new(metrics, limits).unwrap();
     let router = segmentd::api::router(ApiState(Arc::new(starting)), &gate).unwrap();
     for (method, path, body) in [

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use segmentd::domain::objective::Objectives;
 use segmentd::domain::time::Timestamp;
-use segmentd::telemetry::labels::{Answer, Decision, Door, Outcome, RunOutcome};
+use segmentd::telemetry::labels::{
+    Answer, Decision, Door, Outcome, RequestClass, RunOutcome, ShedReason,
+};
 use segmentd::telemetry::{Metrics, trace};
 
 fn metrics() -> Metrics {
@@ -108,9 +110,10 @@ fn the_process_says_what_it_is() {
 #[test]
 fn two_sets_of_metrics_live_side_by_side() {
     let (one, other) = (metrics(), metrics());
-    one.http.shed.inc();
-    shows(&one, "segmentd_http_requests_shed_total 1");
-    shows(&other, "segmentd_http_requests_shed_total 0");
+    one.http.shed.add((RequestClass::Read, ShedReason::Full), 1);
+    let series = "segmentd_http_requests_shed_total{class=\"read\",reason=\"full\"}";
+    shows(&one, &format!("{series} 1"));
+    shows(&other, &format!("{series} 0"));
 }
 
 /// The log belongs to a process, so this test runs in a copy of its own.

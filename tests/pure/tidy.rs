@@ -25,10 +25,11 @@ const LEVELS: [(&str, u8); 12] = [
 ];
 
 /// Who may name what. A name that is not here may be named anywhere.
-const HOMES: [(&str, &[&str]); 4] = [
+const HOMES: [(&str, &[&str]); 5] = [
     ("sqlx", &["store"]),
     ("axum", &["api", "web", "app"]),
-    ("hyper_util", &["outbound"]),
+    ("hyper", &["app"]),
+    ("hyper_util", &["app", "outbound"]),
     ("lettre", &["outbound"]),
 ];
 

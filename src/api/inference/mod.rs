@@ -11,13 +11,15 @@ mod health;
 mod infer;
 mod repository;
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::{Deserialize, Serialize};
 
+use crate::api::extract::Path;
+use crate::api::gate::{ANY_METHOD, Work};
 use crate::api::{ApiError, ApiState, Route, error};
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME};
 use crate::service::live::Lineup;
@@ -27,31 +29,41 @@ pub(super) use describe::{OPERATIONS, schemas};
 pub(super) fn routes() -> [Route; 15] {
     const MODEL: &str = "/v2/models/{name}";
     [
-        ("/v2", &["GET"], get(health::get_server), true),
-        ("/v2/", &["GET"], get(health::get_server), true),
-        ("/v2/health/live", &["GET"], get(health::get_live), true),
-        ("/v2/health/ready", &["GET"], get(health::get_ready), true),
-        (MODEL, &["GET"], get(infer::get_model), true),
-        ("/v2/models/{name}/ready", &["GET"], get(health::get_model_ready), true),
-        ("/v2/models/{name}/infer", &["POST"], post(infer::post_infer), true),
-        ("/v2/models/{name}/versions/{version}", &["GET"], get(infer::get_model), true),
+        ("/v2", &["GET"], get(health::get_server), Work::Health),
+        ("/v2/", &["GET"], get(health::get_server), Work::Health),
+        ("/v2/health/live", &["GET"], get(health::get_live), Work::Health),
+        ("/v2/health/ready", &["GET"], get(health::get_ready), Work::Health),
+        (MODEL, &["GET"], get(infer::get_model), Work::Score),
+        ("/v2/models/{name}/ready", &["GET"], get(health::get_model_ready), Work::Health),
+        ("/v2/models/{name}/infer", &["POST"], post(infer::post_infer), Work::Score),
+        ("/v2/models/{name}/versions/{version}", &["GET"], get(infer::get_model), Work::Score),
         (
             "/v2/models/{name}/versions/{version}/ready",
             &["GET"],
             get(health::get_model_ready),
-            true,
+            Work::Health,
         ),
-        ("/v2/models/{name}/versions/{version}/infer", &["POST"], post(infer::post_infer), true),
-        ("/v2/repository/index", &["POST"], post(repository::post_index), true),
-        ("/v2/repository/models/{name}/load", &["POST"], post(repository::post_load), true),
+        (
+            "/v2/models/{name}/versions/{version}/infer",
+            &["POST"],
+            post(infer::post_infer),
+            Work::Score,
+        ),
+        ("/v2/repository/index", &["POST"], post(repository::post_index), Work::Manage),
+        ("/v2/repository/models/{name}/load", &["POST"], post(repository::post_load), Work::Manage),
         (
             "/v2/repository/models/{name}/versions/{version}/load",
             &["POST"],
             post(repository::post_load),
-            true,
+            Work::Manage,
         ),
-        ("/v2/repository/models/{name}/unload", &["POST"], post(repository::post_unload), true),
-        ("/v2/{*path}", &["<any>"], any(error::no_such_route), true),
+        (
+            "/v2/repository/models/{name}/unload",
+            &["POST"],
+            post(repository::post_unload),
+            Work::Manage,
+        ),
+        ("/v2/{*path}", &[ANY_METHOD], any(error::no_such_route), Work::Public),
     ]
 }
 
@@ -86,10 +98,7 @@ impl FromRequestParts<ApiState> for Addressed {
             name: String,
             version: Option<String>,
         }
-        let names = Path::<Names>::from_request_parts(parts, state).await;
-        let Path(names) = names.map_err(|error| {
-            ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", error.body_text())
-        })?;
+        let Path(names) = Path::<Names>::from_request_parts(parts, state).await?;
         if names.name != MODEL_NAME {
             let what = format!("model `{}`; the only one is `{MODEL_NAME}`", names.name);
             return Err(ApiError::not_found(&what));

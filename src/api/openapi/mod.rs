@@ -8,11 +8,10 @@ mod schemas;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use axum::http::header;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::api::inference;
+use crate::api::{inference, page};
 use operations::{OPERATIONS, Question};
 
 pub(super) use operations::Operation;
@@ -42,11 +41,11 @@ fn questions(path: &str) -> impl Iterator<Item = &'static Question> {
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
 pub(super) async fn get_document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.to_string()).into_response()
+    page::public_json(DOCUMENT.to_string())
 }
 
-pub(super) async fn get_page() -> Html<String> {
-    Html(page())
+pub(super) async fn get_page() -> Response {
+    page::html(page())
 }
 
 /// The OpenAPI 3.1 document.
@@ -191,24 +190,42 @@ fn page() -> String {
     )
 }
 
-const PROBLEMS: [(&str, u16, &str); 15] = [
+const PROBLEMS: [(&str, u16, &str); 19] = [
     ("malformed-json", 400, "The body is not JSON"),
     ("broken-body", 400, "The body ended early"),
+    ("malformed-path", 400, "The path is not percent-encoded UTF-8"),
+    ("malformed-query", 400, "The query is not percent-encoded UTF-8"),
     ("no-host", 400, "The request lacks a `Host`"),
     ("unauthenticated", 401, "No key, or not a valid one"),
     ("forbidden", 403, "The key lacks the scope"),
     ("not-found", 404, "No such customer, model, run or route"),
     ("wrong-method", 405, "The route does not take this method"),
+    (
+        "body-timeout",
+        408,
+        "The body did not arrive in time: http.body_timeout_seconds, http.min_body_bytes_per_second",
+    ),
     ("conflict", 409, "Not as things stand: no model to roll back to, or a self-test failed"),
     (
         "refused",
         409,
         "Gates refuse the step: `gates` has each with what it asked, what it found and why",
     ),
-    ("too-large", 413, "The body is larger than http.max_body_bytes"),
+    (
+        "too-large",
+        413,
+        "The body is larger than http.max_body_bytes, or than http.max_unidentified_body_bytes if its key is inside it",
+    ),
     ("unknown-encoding", 415, "The body's Content-Encoding is neither gzip nor left out"),
+    ("wrong-host", 421, "The `Host` is not one of http.allowed_hosts"),
     ("invalid", 422, "Well-formed, but wrong: `errors` names each field and what would be right"),
     ("busy", 429, "Too much at once: wait Retry-After seconds"),
     ("internal", 500, "A fault of segmentd's; the log has it under the request id"),
-    ("unavailable", 503, "Postgres is away, or too many requests: wait Retry-After seconds"),
+    (
+        "unavailable",
+        503,
+        "The request took too long, too many are in progress, or Postgres is away: `detail` says which. \
+         Wait Retry-After seconds. After a time limit the outcome is unknown: send events again with the \
+         same message ids, and read other resources before changing them again",
+    ),
 ];

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::service::ServiceError;
 use crate::service::error::Chain;
+use crate::service::fair_share::{FairShare, Share};
 use crate::store::ReadDb;
 use crate::store::export::Snapshot;
 use crate::telemetry::Metrics;
@@ -33,7 +34,8 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 #[derive(Debug)]
 pub struct Exports {
     db: ReadDb,
-    slots: Arc<Semaphore>,
+    /// Shared fairly between keys.
+    slots: FairShare<String>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -58,7 +60,7 @@ struct Job {
     snapshot: Snapshot,
     format: TableFormat,
     pieces: mpsc::Sender<Piece>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Share<String>,
 }
 
 #[derive(Debug)]
@@ -80,20 +82,22 @@ pub struct CutOff;
 impl Exports {
     pub fn new(db: ReadDb, settings: Settings, metrics: Arc<Metrics>) -> (Self, Worker) {
         let spare = db.max_connections().saturating_sub(1).max(1);
-        let slots = Arc::new(Semaphore::new(settings.max_concurrent.min(spare)));
+        let slots = FairShare::new(settings.max_concurrent.min(spare));
         let (sender, jobs) = mpsc::channel(1);
         (Self { db, slots, jobs: sender }, Worker { jobs, stall: settings.stall, metrics })
     }
 
-    /// Begins with all customers, or those in `segment`.
+    /// Begins, for the key `key_id`, with all customers, or those in `segment`.
     pub async fn start(
         &self,
+        key_id: &str,
         format: TableFormat,
         segment: Option<String>,
     ) -> Result<Export, ServiceError> {
-        let slot = Arc::clone(&self.slots)
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
+        let slot = self
+            .slots
+            .try_acquire(key_id.to_owned(), 1)
+            .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let snapshot = Snapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
         let job = Job { snapshot, format, pieces, _slot: slot };

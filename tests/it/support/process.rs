@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Process {
     child: Child,
     pub(crate) url: String,
+    pub(crate) admin: String,
 }
 
 /// Settings every process of a test has: free ports, a state directory.
@@ -38,18 +39,37 @@ impl Process {
         for setting in settings {
             command.args(["--set", setting]);
         }
+        Self::spawn(command)
+    }
+
+    /// As [`Self::start_with`] without a `database_url`, with at most so many open files.
+    pub(crate) fn start_within(state: &Path, settings: &[&str], open_files: u32) -> Self {
+        let mut inner = command(state, None);
+        for setting in settings {
+            inner.args(["--set", setting]);
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {open_files}; exec \"$0\" \"$@\"")]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.env_remove("DATABASE_URL");
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = log
+        let [url, admin] = log
             .by_ref()
             .map_while(Result::ok)
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok())
             .find(|line| line["message"] == "listening")
-            .map(|line| format!("http://{}", line["api"].as_str().unwrap()))
+            .map(|line| {
+                ["api", "admin"].map(|name| format!("http://{}", line[name].as_str().unwrap()))
+            })
             .unwrap();
         // A full pipe would stop it.
         std::thread::spawn(move || log.for_each(drop));
-        Self { child, url }
+        Self { child, url, admin }
     }
 
     /// A key with every scope, made by the command.

@@ -1,0 +1,169 @@
+//! The open connections of a listener: a limit, shared fairly between addresses.
+//!
+//! With the limit reached, the connection that has been idle longest makes room: first
+//! one of the same network, else one of any. Only connections without a request in
+//! progress are closed so.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::activity::Activity;
+use crate::service::fair_share::{FairShare, Share};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, ListenerName};
+
+/// Those of one listener.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) listener: ListenerName,
+    pub(super) metrics: Arc<Metrics>,
+    shares: FairShare<IpAddr>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    last_number: u64,
+    by_number: HashMap<u64, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    network: IpAddr,
+    activity: Arc<Activity>,
+    _share: Share<IpAddr>,
+}
+
+/// An open connection's place in the limit, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl Connections {
+    pub(super) fn new(listener: ListenerName, limit: usize, metrics: Arc<Metrics>) -> Self {
+        metrics.connections.set_limit(listener, limit);
+        Self { listener, metrics, shares: FairShare::new(limit), open: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // Entries are added and removed whole: a panic leaves the map usable.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a new connection from `network`, or why there is none.
+    pub(super) fn admit(self: &Arc<Self>, network: IpAddr) -> Result<Place, ConnectionRefusal> {
+        let mut open = self.lock();
+        let share = match self.shares.try_acquire(network, 1) {
+            Some(share) => share,
+            None => self.make_room(&mut open, network)?,
+        };
+        open.last_number += 1;
+        let number = open.last_number;
+        let activity = Arc::new(Activity::new());
+        let entry = Entry { network, activity: Arc::clone(&activity), _share: share };
+        open.by_number.insert(number, entry);
+        Ok(Place { connections: Arc::clone(self), number, activity })
+    }
+
+    /// The share of an idle connection, for a new one from `network`.
+    fn make_room(
+        &self,
+        open: &mut Open,
+        network: IpAddr,
+    ) -> Result<Share<IpAddr>, ConnectionRefusal> {
+        let is_full = self.shares.used() >= self.shares.capacity();
+        let mut victim = open.idle_longest(|entry| entry.network == network);
+        if victim.is_none() && is_full {
+            victim = open.idle_longest(|_| true);
+        }
+        if let Some(number) = victim {
+            self.evict(open, number);
+        }
+        let reason = if is_full { ConnectionRefusal::Full } else { ConnectionRefusal::Share };
+        self.shares.try_acquire(network, 1).ok_or(reason)
+    }
+
+    /// Takes the place away at once; the connection's task closes it a moment later.
+    fn evict(&self, open: &mut Open, number: u64) {
+        if let Some(entry) = open.by_number.remove(&number) {
+            entry.activity.evicted.notify_one();
+            self.metrics.connections.closed.add((self.listener, ConnectionClosure::Evicted), 1);
+        }
+    }
+}
+
+impl Open {
+    /// The longest idle of the connections that `may` be taken.
+    fn idle_longest(&self, may: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let mut longest = None;
+        for (&number, entry) in &self.by_number {
+            let Some(since) = entry.activity.waiting_since().filter(|_| may(entry)) else {
+                continue;
+            };
+            if longest.is_none_or(|(earliest, _)| since < earliest) {
+                longest = Some((since, number));
+            }
+        }
+        longest.map(|(_, number)| number)
+    }
+}
+
+impl Place {
+    pub(super) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Already gone if the connection was evicted.
+        self.connections.lock().by_number.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::objective::Objectives;
+    use crate::domain::time::Timestamp;
+
+    fn connections(limit: usize) -> Arc<Connections> {
+        let metrics = Metrics::new(Timestamp::from_millis(0), Objectives::default()).unwrap();
+        Arc::new(Connections::new(ListenerName::Api, limit, Arc::new(metrics)))
+    }
+
+    fn network(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn the_longest_idle_of_the_same_address_makes_room() {
+        let all = connections(4);
+        let mut places: Vec<_> = (0..2).map(|_| all.admit(network(1)).unwrap()).collect();
+        places[0].activity.begin_request();
+        places.push(all.admit(network(1)).unwrap());
+        assert!(all.lock().by_number.contains_key(&1), "the busy one stays");
+        assert!(!all.lock().by_number.contains_key(&2));
+        assert_eq!(all.shares.used(), 2);
+        assert!(all.admit(network(2)).is_ok());
+    }
+
+    #[test]
+    fn with_all_busy_a_new_one_is_refused() {
+        let all = connections(2);
+        let one = all.admit(network(1)).unwrap();
+        one.activity.begin_request();
+        assert_eq!(all.admit(network(1)).unwrap_err(), ConnectionRefusal::Share);
+        let two = all.admit(network(2)).unwrap();
+        two.activity.begin_request();
+        assert_eq!(all.admit(network(3)).unwrap_err(), ConnectionRefusal::Full);
+        two.activity.end_request();
+        assert!(all.admit(network(3)).is_ok(), "an idle one of another address makes room");
+        drop(one);
+        assert!(all.admit(network(4)).is_ok());
+    }
+}

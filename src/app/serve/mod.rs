@@ -1,0 +1,242 @@
+//! The HTTP server of a listener: accepts connections, limits them, closes them in time.
+//!
+//! `axum::serve` has neither limits nor timeouts; this is its loop with both. Each
+//! connection is a task of its own, which hyper drives; dropping the server's future
+//! ends them all.
+
+mod activity;
+mod connections;
+mod descriptors;
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::Service as _;
+
+use crate::api::PeerAddress;
+use crate::config::{Config, ConnectionLimits};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::ListenerName;
+use activity::{Activity, ClientStream};
+use connections::{Connections, Place};
+
+/// Largest head of a request, and most of a body that is read ahead; bounds the memory
+/// of a connection.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+/// After a failed `accept` that is not the client's fault, such as no descriptor left.
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
+
+/// A listener with its router.
+#[derive(Debug)]
+pub(super) struct Server {
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    connections: Arc<Connections>,
+}
+
+/// The limits of both listeners, within what the operating system allows. Raises the
+/// process's limit on open files.
+pub(super) fn limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
+    let within = descriptors::connections_within(descriptors::raise_limit(), config);
+    let configured = config.http.connections;
+    let api = ConnectionLimits { max_connections: within, ..configured };
+    let admin = ConnectionLimits { max_connections: config.admin.max_connections, ..configured };
+    (api, admin)
+}
+
+impl Server {
+    pub(super) fn new(
+        name: ListenerName,
+        listener: TcpListener,
+        router: Router,
+        limits: ConnectionLimits,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let connections = Connections::new(name, limits.max_connections, Arc::clone(metrics));
+        Self { listener, router, limits, connections: Arc::new(connections) }
+    }
+
+    /// Serves until `stopped` holds true; then accepts no more, and ends when the
+    /// requests in progress have been answered.
+    pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
+        let Self { listener, router, limits, connections } = self;
+        let mut running = JoinSet::new();
+        let until = stopped.clone();
+        let mut is_stopped = pin!(is_true(&mut stopped));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = running.join_next() => continue,
+                () = &mut is_stopped => break,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    after_failed_accept(&error).await;
+                    continue;
+                }
+            };
+            let peer = PeerAddress::new(address.ip());
+            match connections.admit(peer.network()) {
+                Ok(place) => {
+                    let connection = Connection { place, peer, limits };
+                    running.spawn(connection.run(stream, router.clone(), until.clone()));
+                }
+                Err(reason) => {
+                    let refused = &connections.metrics.connections.refused;
+                    refused.add((connections.listener, reason), 1);
+                }
+            }
+        }
+        // New clients are refused by the operating system from now on.
+        drop(listener);
+        while running.join_next().await.is_some() {}
+    }
+}
+
+/// A client that has gone between two steps of its connection is no failure.
+async fn after_failed_accept(error: &std::io::Error) {
+    use std::io::ErrorKind as Kind;
+    let kinds = [Kind::ConnectionRefused, Kind::ConnectionAborted, Kind::ConnectionReset];
+    if !kinds.contains(&error.kind()) {
+        tracing::error!(%error, "a connection could not be accepted");
+        tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+    }
+}
+
+async fn is_true(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: stop as well.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// One connection.
+struct Connection {
+    place: Place,
+    peer: PeerAddress,
+    limits: ConnectionLimits,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+        let Self { place, peer, limits } = self;
+        let connections = Arc::clone(place.connections());
+        let _open = connections.metrics.connections.open(connections.listener);
+        send_at_once(&stream);
+        let activity = Arc::clone(&place.activity);
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let in_progress = InProgress::begin(&activity);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let answer = router.clone().call(request);
+            async move {
+                let response = answer.await?;
+                Ok::<_, Infallible>(
+                    response.map(|body| SendingBody { body, _in_progress: in_progress }),
+                )
+            }
+        });
+        let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&activity)));
+        // The timeouts are those of `Activity`: hyper's own cannot tell an idle connection
+        // from a slow head.
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .serve_connection(io, service);
+        let mut connection = pin!(connection);
+        let mut next_check = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut is_stopped = pin!(is_true(&mut stopped));
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        tracing::trace!(%error, "a connection broke");
+                    }
+                    return;
+                }
+                () = &mut next_check => match activity.check(&limits) {
+                    Ok(at) => next_check.as_mut().reset(at.into()),
+                    Err(reason) => {
+                        connections.metrics.connections.closed.add((connections.listener, reason), 1);
+                        return;
+                    }
+                },
+                () = activity.evicted.notified() => {
+                    if activity.waiting_since().is_some() {
+                        return;
+                    }
+                    // A request has come meanwhile: it is answered.
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = &mut is_stopped, if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Answers that come in pieces, as streams do, would else wait for the client to
+/// acknowledge the piece before (Nagle, RFC 896).
+fn send_at_once(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "answers to a client may come late");
+    }
+}
+
+/// A request in progress, until the value is dropped.
+struct InProgress(Arc<Activity>);
+
+impl InProgress {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.begin_request();
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
+}
+
+/// A response body whose request is in progress until it has been sent.
+struct SendingBody {
+    body: Body,
+    _in_progress: InProgress,
+}
+
+impl HttpBody for SendingBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
