@@ -157,7 +157,6 @@ impl App {
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&config, db, &clock, &metrics);
         let (intake, intake_workers) = parts::intake(&config, &registry, &failed, &metrics);
-        let intake = intake.refusing_without_room_on(Arc::clone(&storage));
         let (stop, stopped) = watch::channel(false);
         let feed = Arc::new(Feed::new(
             db.read().clone(),
@@ -174,18 +173,13 @@ impl App {
         let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
         let sampler = parts::sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
-        let admin_state = AdminState {
-            readiness: readiness.clone(),
-            storage: Arc::clone(&storage),
-            db: db.read().clone(),
-            metrics: Arc::clone(&metrics),
-        };
+        let admin_state = parts::admin_state(&readiness, &storage, db, &metrics);
         let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
             readiness,
-            intake: Arc::new(intake),
+            intake: Arc::new(intake.refusing_without_room_on(Arc::clone(&storage))),
             registry,
             training: Arc::clone(&training),
             feed,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::Semaphore;
 
+use crate::api::admin::AdminState;
 use crate::api::slow::SlowReads;
+use crate::api::state::Readiness;
 use crate::api::{BodyPace, Capacities, Limits};
 use crate::app::Database;
 use crate::config::Config;
@@ -113,6 +115,20 @@ pub(super) fn storage(
     let db = database.db.critical_read().dedicated(1);
     let (alerts, metrics) = (Arc::clone(alerts), Arc::clone(metrics));
     Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
+}
+
+pub(super) fn admin_state(
+    readiness: &Readiness,
+    storage: &Arc<Storage>,
+    db: &Db,
+    metrics: &Arc<Metrics>,
+) -> AdminState {
+    AdminState {
+        readiness: readiness.clone(),
+        storage: Arc::clone(storage),
+        db: db.read().clone(),
+        metrics: Arc::clone(metrics),
+    }
 }
 
 pub(super) fn registry(
