@@ -105,6 +105,12 @@
 //! and `service::registry` asks `service::policy` whether promotion is frozen. People
 //! change it while it runs; each version and each deed is kept.
 //!
+//! **The database ends.** With a private server, `app::supervise` waits on its process
+//! and starts it again with back-off ([`store::private`]); pools connect again by
+//! themselves. `service::storage` checks every second whether Postgres answers and its
+//! disk has room: `/readyz` and the metrics show it, and events are refused before the
+//! disk is full. Scoring of feature rows needs none of it.
+//!
 //! **A score.** `api::score` → `domain::wire::rows` reads the body straight
 //! into feature rows → the lineup scores them. No database on the path.
 //! `api::inference` does the same for tensors, by `domain::wire::inference`.

@@ -218,7 +218,10 @@ async fn a_directory_that_the_servers_account_cannot_reach_is_replaced() {
     let postgres = start(state.path()).await;
     assert_eq!(rows(&postgres).await, ["row"]);
     postgres.stop().await.unwrap();
-    fs::remove_dir_all(elsewhere).unwrap();
+    fs::remove_dir_all(&elsewhere).unwrap();
+    for ending in ["lock", "log", "log.old", "hba.conf", "ident.conf"] {
+        fs::remove_file(elsewhere.with_extension(ending)).unwrap();
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -256,6 +259,155 @@ async fn databases_are_created_once() {
     assert_eq!(name, "one \"test\"");
     // Open sessions do not hold up a shutdown.
     postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_noticed_and_starts_again() {
+    let state = state_directory();
+    let mut postgres = start(state.path()).await;
+    write_row(&postgres).await;
+    let data = state.path().join("postgres/data");
+    rustix::process::kill_process(server_pid(&data), Signal::KILL).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, postgres.ended()).await.unwrap();
+    assert_eq!(ended.status, "signal 9");
+    assert!(ended.log.contains("ready to accept connections"), "{}", ended.log);
+    restarted(&mut postgres).await;
+    assert_eq!(rows(&postgres).await, ["row"]);
+
+    // Data that is gone is not made anew.
+    fs::rename(&data, state.path().join("away")).unwrap();
+    rustix::process::kill_process(server_pid(&state.path().join("away")), Signal::KILL).unwrap();
+    postgres.ended().await;
+    let refusal = postgres.restart().await.unwrap_err();
+    assert!(matches!(refusal, PrivateError::DataMissing { .. }), "{refusal}");
+    fs::rename(state.path().join("away"), &data).unwrap();
+    restarted(&mut postgres).await;
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+}
+
+/// Children of a server that was killed hold its memory for a moment.
+async fn restarted(postgres: &mut PrivatePostgres) {
+    let asked = Instant::now();
+    while let Err(refusal) = postgres.restart().await {
+        assert!(asked.elapsed() < PATIENCE, "{refusal}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_supervisor_that_is_killed_takes_no_server_away_for_good() {
+    let state = state_directory();
+    let mut postgres = start(state.path()).await;
+    write_row(&postgres).await;
+    let server = server_pid(&state.path().join("postgres/data"));
+    let parent = parent_of(server).unwrap();
+    rustix::process::kill_process(parent, Signal::KILL).unwrap();
+    postgres.ended().await;
+    postgres.restart().await.unwrap();
+    assert!(!is_running(server), "two servers on one directory");
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+}
+
+/// The account that owns the server's directory plants links in it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn links_that_the_servers_account_plants_are_not_followed() {
+    use std::os::unix::fs::{chown, symlink};
+
+    const OWNER: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return; // Another account has nothing to lose to itself.
+    }
+    let precious = tempfile::NamedTempFile::new().unwrap();
+    fs::write(precious.path(), "precious").unwrap();
+    let state = state_directory();
+    let place = state.path().join("postgres");
+    fs::create_dir(&place).unwrap();
+    fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
+    for name in ["lock", "server.log", "server.log.old"] {
+        symlink(precious.path(), place.join(name)).unwrap();
+    }
+    chown(&place, Some(OWNER), Some(OWNER)).unwrap();
+    let postgres = start(state.path()).await;
+    write_row(&postgres).await;
+    postgres.stop().await.unwrap();
+    assert_eq!(fs::read_to_string(precious.path()).unwrap(), "precious");
+
+    // Where a file or directory of its own is due, a link is refused.
+    for name in ["data/postmaster.pid", "data/PG_VERSION"] {
+        let (link, real) = (place.join(name), place.join(format!("{name}.real")));
+        let had = fs::rename(&link, &real).is_ok();
+        symlink(precious.path(), &link).unwrap();
+        assert!(try_start(state.path()).await.is_err(), "{name}");
+        fs::remove_file(&link).unwrap();
+        if had {
+            fs::rename(&real, &link).unwrap();
+        }
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::remove_dir_all(place.join("run")).unwrap();
+    symlink(elsewhere.path(), place.join("run")).unwrap();
+    assert!(try_start(state.path()).await.is_err());
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(elsewhere.path()).unwrap());
+    assert_eq!(owner, 0, "the target of a link was given away");
+    fs::remove_file(place.join("run")).unwrap();
+    assert_eq!(fs::read_to_string(precious.path()).unwrap(), "precious");
+    let postgres = start(state.path()).await;
+    assert_eq!(rows(&postgres).await, ["row"]);
+    postgres.stop().await.unwrap();
+
+    // As root, a state directory of another account is not used at all.
+    chown(state.path(), Some(OWNER), Some(OWNER)).unwrap();
+    let refusal = try_start(state.path()).await.unwrap_err();
+    assert!(matches!(refusal, PrivateError::Untrusted { owner: OWNER, .. }), "{refusal}");
+}
+
+/// The account that the server runs as owns its files, and is no superuser in SQL.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn only_root_and_the_own_account_are_let_in() {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    let Some(psql) = psql() else { return };
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can become another account.
+    }
+    let state = state_directory();
+    let postgres = start(state.path()).await;
+    let owner = fs::metadata(state.path().join("postgres")).unwrap();
+    assert_ne!(owner.uid(), 0);
+    let ask = |account: Option<(u32, u32)>| {
+        let mut command = Command::new(&psql);
+        command.args([&*postgres.url(), "-Atc", "select current_user"]).current_dir("/");
+        if let Some((uid, gid)) = account {
+            command.uid(uid).gid(gid);
+        }
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    assert_eq!(ask(None), (true, "segmentd\n".to_owned()));
+    let (let_in, said) = ask(Some((owner.uid(), owner.gid())));
+    assert!(!let_in && said.contains("Peer authentication failed"), "{said}");
+    postgres.stop().await.unwrap();
+}
+
+/// Beside the server's programs.
+#[cfg(target_os = "linux")]
+fn psql() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    versions.map(|version| version.path().join("bin/psql")).find(|path| path.exists())
+}
+
+/// Second field after the name in `/proc/PID/stat`.
+#[cfg(target_os = "linux")]
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    Pid::from_raw(stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?)
 }
 
 /// Whether the process exists and has not ended (a zombie has).

@@ -14,6 +14,7 @@ use crate::api::gate;
 use crate::api::state::Readiness;
 use crate::service::clock_check::ClockCheck;
 use crate::service::memory::MemoryBudget;
+use crate::service::storage::Storage;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
 use crate::telemetry::limits::gauge_value;
@@ -21,6 +22,7 @@ use crate::telemetry::limits::gauge_value;
 #[derive(Debug, Clone)]
 pub struct AdminState {
     pub readiness: Readiness,
+    pub storage: Arc<Storage>,
     pub db: ReadDb,
     pub clock_check: Arc<ClockCheck>,
     pub metrics: Arc<Metrics>,
@@ -31,34 +33,59 @@ pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/readyz/stateful", get(readyz_stateful))
         .route("/metrics", get(metrics))
         .layer(MapResponseLayer::new(gate::without_sniffing))
         .with_state(state)
 }
 
-/// Ready when the first lineup is published and the process is not stopping.
-/// Postgres away, or a clock that is wrong, is shown by `?verbose` and does not make it
-/// unready: scoring of feature rows goes on.
+/// Ready to score feature rows: the first deployment is published and the process is not
+/// stopping. A database that is away, a full disk or a wrong clock does not make the process
+/// unready, as scoring answers from memory; the body then says `degraded: …`.
 async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
-    let readiness = state.readiness;
-    let ready = readiness.is_ready();
-    let mut text = String::new();
-    if query.is_some_and(|query| query.contains("verbose")) {
-        let database = state.db.ping().await.is_ok();
-        let checks = [
-            ("lineup", readiness.has_lineup()),
-            ("serving", readiness.is_serving()),
-            ("database", database),
-            ("clock", state.clock_check.is_right()),
-        ];
-        for (name, good) in checks {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "[{}] {name}", if good { '+' } else { '-' });
+    let is_verbose = query.is_some_and(|query| query.contains("verbose"));
+    state.answer(state.readiness.is_ready(), is_verbose)
+}
+
+/// Ready for stateful requests as well: events, customers and everything stored. For
+/// orchestrators that are to take a process without its database out of rotation.
+async fn readyz_stateful(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
+    let is_verbose = query.is_some_and(|query| query.contains("verbose"));
+    let storage = &state.storage;
+    let is_ready = state.readiness.is_ready() && storage.is_database_up() && storage.has_room();
+    state.answer(is_ready, is_verbose)
+}
+
+impl AdminState {
+    fn answer(&self, is_ready: bool, is_verbose: bool) -> Response {
+        let (database, disk) = (self.storage.is_database_up(), self.storage.has_room());
+        let mut text = String::new();
+        if is_verbose {
+            let checks = [
+                ("lineup", self.readiness.has_lineup()),
+                ("serving", self.readiness.is_serving()),
+                ("database", database),
+                ("disk", disk),
+                ("clock", self.clock_check.is_right()),
+            ];
+            for (name, good) in checks {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "[{}] {name}", if good { '+' } else { '-' });
+            }
         }
+        if !database {
+            text.push_str("degraded: database (stateful requests are answered 503)\n");
+        }
+        if !disk {
+            text.push_str("degraded: disk (events are answered 503)\n");
+        }
+        if !self.clock_check.is_right() {
+            text.push_str("degraded: clock (events are answered 503)\n");
+        }
+        text.push_str(if is_ready { "ready\n" } else { "not ready\n" });
+        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, text).into_response()
     }
-    text.push_str(if ready { "ready\n" } else { "not ready\n" });
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, text).into_response()
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {

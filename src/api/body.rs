@@ -39,7 +39,7 @@ pub(super) async fn read(
     state: &ApiState,
     memory: &mut Reservation,
 ) -> Result<Bytes, ApiError> {
-    let mut body = Arriving::new(body, most, state.body_pace, &state.metrics).await?;
+    let mut body = Arriving::new(body, most, state.bounds.pace, &state.metrics).await?;
     let Some(first) = body.next().await? else { return Ok(Bytes::new()) };
     body.reserve(memory).await?;
     if body.is_complete() {

@@ -37,7 +37,7 @@ pub(super) async fn post_bulk(
     caller: Caller<Ingest>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let base_bytes = STREAM_BYTES + 2 * state.max_line_bytes;
+    let base_bytes = STREAM_BYTES + 2 * state.bounds.max_line_bytes;
     let memory = match state.memory.reserve(caller.user(), base_bytes) {
         Ok(memory) => memory,
         Err(error) => {
@@ -45,7 +45,8 @@ pub(super) async fn post_bulk(
             return Err(error.into());
         }
     };
-    let lines = Lines::new(request.into_body(), state.max_line_bytes, state.stream.idle);
+    let lines =
+        Lines::new(request.into_body(), state.bounds.max_line_bytes, state.bounds.stream.idle);
     let key_id = caller.principal.key_id.clone();
     let upload = Upload { state, key_id, lines, memory, base_bytes, pending: None };
     let batches = stream::unfold(Some(upload), |upload| async move {
@@ -128,7 +129,7 @@ impl Upload {
         let mut batch = Gathered::default();
         let mut flush_at = None;
         let most = self.state.intake.max_batch_events();
-        while batch.events.len() < most && batch.text_bytes < self.state.stream.batch_bytes {
+        while batch.events.len() < most && batch.text_bytes < self.state.bounds.stream.batch_bytes {
             let Some(line) = self.next_line(flush_at).await else { break };
             let text = match line {
                 Line::Text(text) if text.trim_ascii().is_empty() => continue,
@@ -158,7 +159,7 @@ impl Upload {
                     break;
                 }
             }
-            flush_at.get_or_insert_with(|| Instant::now() + self.state.stream.flush);
+            flush_at.get_or_insert_with(|| Instant::now() + self.state.bounds.stream.flush);
             batch.text_bytes += text_bytes;
             batch.numbers.push(self.lines.number());
             batch.events.push(match text {
@@ -184,12 +185,12 @@ impl Upload {
     /// until they end.
     async fn wait_for_memory(&mut self, text_bytes: usize) -> Result<(), ServiceError> {
         let needed = memory::of_events(1, text_bytes);
-        self.memory.grow_within(needed, self.state.stream.idle).await
+        self.memory.grow_within(needed, self.state.bounds.stream.idle).await
     }
 
     fn fell_silent(&self) -> String {
         self.state.metrics.limits.refusals.add(Limit::StreamIdle, 1);
-        let seconds = self.state.stream.idle.as_secs();
+        let seconds = self.state.bounds.stream.idle.as_secs();
         format!("no byte came for {seconds} s (limits.stream_idle_seconds)")
     }
 }

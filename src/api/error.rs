@@ -15,6 +15,8 @@ use crate::service::error::Chain;
 pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
 /// A wrong clock is corrected by a time service or a person.
 const CLOCK_RETRY_SECONDS: u64 = 10;
+/// A person has to make room first.
+const DISK_RETRY_AFTER_SECONDS: u64 = 30;
 
 /// What is answered instead of a result.
 #[derive(Debug, Clone)]
@@ -222,6 +224,10 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::Overloaded { detail, retry_after_seconds } => {
                 Self::unavailable(detail, retry_after_seconds)
+            }
+            ServiceError::DiskFull { .. } => {
+                Self::unavailable(&error.to_string(), DISK_RETRY_AFTER_SECONDS)
+                    .caused_by(&error, false)
             }
             ServiceError::Unavailable(ref cause) => {
                 Self::unavailable(&cause.to_string(), 1).caused_by(&error, false)

@@ -208,7 +208,7 @@ impl FromRequest<ApiState> for Body {
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let mut memory = state.memory.reserve_nothing(user_of(&request))?;
-        let most = state.max_body_bytes.min(MAX_DOCUMENT_BYTES);
+        let most = state.bounds.max_body_bytes.min(MAX_DOCUMENT_BYTES);
         let bytes = body::read(request.into_body(), most, state, &mut memory).await?;
         memory.cover(bytes.len() * (1 + VALUE_EXPANSION))?;
         Ok(Self(memory.hold(bytes)))
@@ -228,7 +228,7 @@ impl FromRequest<ApiState> for Payload {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
-        Self::read(request, state.max_body_bytes, state).await
+        Self::read(request, state.bounds.max_body_bytes, state).await
     }
 }
 

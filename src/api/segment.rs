@@ -124,8 +124,8 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Response
     let unidentified = request.extensions().get::<Unidentified>().cloned();
     let packing = Packing::of(request.headers())?;
     let most = match caller {
-        Some(_) => state.max_body_bytes,
-        None => state.max_unidentified_body_bytes,
+        Some(_) => state.bounds.max_body_bytes,
+        None => state.bounds.max_unidentified_body_bytes,
     };
     let payload = Payload::read(request, most, &state).await?;
     let received_at = state.intake.now();
@@ -260,8 +260,8 @@ async fn drop_telemetry(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let most = state.max_unidentified_body_bytes;
-    body::discard(request.into_body(), most, state.body_pace, &state.metrics).await?;
+    let most = state.bounds.max_unidentified_body_bytes;
+    body::discard(request.into_body(), most, state.bounds.pace, &state.metrics).await?;
     Ok(Json(json!({ "success": true })))
 }
 

@@ -44,16 +44,10 @@ pub struct Handles {
     pub metrics: Arc<Metrics>,
     pub memory: MemoryBudget,
     pub heavy: Arc<HeavyWork>,
-    pub stream: StreamLimits,
-    pub max_rows: usize,
-    pub max_body_bytes: usize,
-    /// Of a request whose key is inside its body.
-    pub max_unidentified_body_bytes: usize,
-    pub body_pace: BodyPace,
+    pub bounds: BodyBounds,
     /// Values of `Host` that may be repeated in an answer; empty: all.
     pub allowed_hosts: Vec<String>,
     pub slow_reads: SlowReads,
-    pub max_line_bytes: usize,
 }
 
 impl std::ops::Deref for ApiState {
@@ -62,6 +56,20 @@ impl std::ops::Deref for ApiState {
     fn deref(&self) -> &Handles {
         &self.0
     }
+}
+
+/// How request bodies are read.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyBounds {
+    /// Feature rows of a request.
+    pub max_rows: usize,
+    pub max_body_bytes: usize,
+    /// Of a request whose key is inside its body.
+    pub max_unidentified_body_bytes: usize,
+    /// Of a bulk upload.
+    pub max_line_bytes: usize,
+    pub pace: BodyPace,
+    pub stream: StreamLimits,
 }
 
 /// How bulk uploads are read.

@@ -39,6 +39,6 @@ pub(super) fn build(
     });
     let watcher =
         Watcher { alerts: Arc::clone(&alerts), drift: Arc::clone(drift), live: Arc::clone(live) };
-    let deliverer = Deliverer { alerts: Arc::clone(&alerts), sender: Arc::clone(&sender) };
+    let deliverer = Deliverer::new(Arc::clone(&alerts), Arc::clone(&sender));
     Ok(Alerting { alerts, watcher, deliverer, sender })
 }

@@ -1,17 +1,29 @@
 //! The database of the settings: its server, and the connections to it.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use anyhow::Context;
 
+use crate::app::supervise::Supervised;
 use crate::config::Config;
 use crate::store::Db;
 use crate::store::connect::Connection;
 use crate::store::private::{PrivatePostgres, Settings};
+use crate::telemetry::Metrics;
 
 /// The configured server, or a running private one.
 #[derive(Debug)]
 pub struct DatabaseServer {
-    private: Option<PrivatePostgres>,
+    private: Option<Private>,
     pub url: String,
+}
+
+/// The private server.
+#[derive(Debug)]
+enum Private {
+    Started(Box<PrivatePostgres>),
+    Supervised(Supervised),
 }
 
 impl DatabaseServer {
@@ -23,15 +35,35 @@ impl DatabaseServer {
         }
         let private =
             PrivatePostgres::start(&settings.state_directory, &Settings::from(settings)).await?;
-        Ok(Self { url: private.url(), private: Some(private) })
+        let url = private.url();
+        Ok(Self { url, private: Some(Private::Started(Box::new(private))) })
+    }
+
+    /// On the disk of the private server; `None` with an external database.
+    fn directory(&self) -> Option<&Path> {
+        match &self.private {
+            Some(Private::Started(postgres)) => Some(postgres.directory()),
+            Some(Private::Supervised(_)) | None => None,
+        }
+    }
+
+    /// Restarts the private server from now on whenever it ends.
+    fn supervise(&mut self, metrics: &Arc<Metrics>) {
+        self.private = self.private.take().map(|private| match private {
+            Private::Started(postgres) => {
+                Private::Supervised(Supervised::start(*postgres, Arc::clone(metrics)))
+            }
+            supervised @ Private::Supervised(_) => supervised,
+        });
     }
 
     /// Stops the private server.
     pub async fn stop(self) -> anyhow::Result<()> {
-        if let Some(private) = self.private {
-            private.stop().await?;
+        match self.private {
+            Some(Private::Started(postgres)) => Ok(postgres.stop().await?),
+            Some(Private::Supervised(supervised)) => supervised.stop().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -62,6 +94,16 @@ impl Database {
         let db = Db::connect(&connection(config, &url)).await;
         let db = db.context("cannot open the database")?;
         Ok(Self { db, server, url })
+    }
+
+    /// On the disk of the private server; `None` with an external database.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.server.directory()
+    }
+
+    /// Restarts the private server from now on whenever it ends.
+    pub(super) fn supervise(&mut self, metrics: &Arc<Metrics>) {
+        self.server.supervise(metrics);
     }
 
     /// Closes the connections, then stops the private server.

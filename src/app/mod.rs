@@ -6,6 +6,7 @@ mod check;
 mod database;
 mod parts;
 mod serve;
+mod supervise;
 mod tasks;
 mod threads;
 
@@ -24,11 +25,9 @@ use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::access::Access;
 use crate::service::alerts::deliver::Deliverer;
-use crate::service::changes::Feed;
 use crate::service::clock::Clock;
 use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
-use crate::service::export::Exports;
 use crate::service::heavy::HeavyWork;
 use crate::service::observe::Observer;
 use crate::store::Db;
@@ -79,11 +78,12 @@ impl App {
         let live = parts::live(&config, db, features, &observer, &metrics).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&config, db, (&live, observer, &policies), &clock, &metrics);
-        let access = Access::new(db.read().clone());
+        let access = Access::new(db.critical_read().clone());
         access.refresh().await?;
         let (registry, shadow_worker) =
             parts::registry(&config, db, (&live, &policies), &clock, &metrics);
         let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
+        let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
         let sources = parts::sources(&config, db, &alerting.alerts, &clock, &metrics);
         let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
@@ -91,14 +91,8 @@ impl App {
         let (intake, intake_workers) =
             parts::intake(&config, &registry, &clock_check, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
-        let feed = Arc::new(Feed::new(
-            db.read().clone(),
-            config.changes.max_readers,
-            stopped,
-            Arc::clone(&metrics),
-        ));
-        let (exports, exporter) =
-            Exports::new(db.read().clone(), parts::export_settings(&config), Arc::clone(&metrics));
+        let feed = parts::feed(&config, db, stopped, &metrics);
+        let (exports, exporter) = parts::exports(&config, db, &metrics);
         let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
         let workers = Workers::start(intake_workers, exporter, shadow_worker, watched)
             .context("cannot start the threads of intake")?;
@@ -107,13 +101,20 @@ impl App {
         let sampler = parts::sampler(&config, db, &live, &metrics);
         let readiness = Readiness::new(Arc::clone(&live));
         let memory = parts::memory_budget(&config, &metrics);
-        let admin_state = parts::admin_state(&readiness, db, &clock_check, &metrics, &memory);
+        let admin_state = AdminState {
+            readiness: readiness.clone(),
+            storage: Arc::clone(&storage),
+            db: db.read().clone(),
+            clock_check: Arc::clone(&clock_check),
+            metrics: Arc::clone(&metrics),
+            memory: memory.clone(),
+        };
         let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
             access,
             live,
             readiness,
-            intake: Arc::new(intake),
+            intake: Arc::new(intake.refusing_without_room_on(Arc::clone(&storage))),
             registry,
             training: Arc::clone(&training),
             feed,
@@ -126,17 +127,13 @@ impl App {
             metrics,
             memory,
             heavy: Arc::new(HeavyWork::start().context("threads for heavy work")?),
-            stream: parts::stream_limits(&config),
-            max_rows: config.scoring.max_rows,
-            max_body_bytes: config.http.max_body_bytes,
-            max_unidentified_body_bytes: config.http.max_unidentified_body_bytes,
-            body_pace: parts::body_pace(&config),
+            bounds: parts::body_bounds(&config),
             allowed_hosts: config.http.allowed_hosts.clone(),
             slow_reads: parts::slow_reads(&config, db),
-            max_line_bytes: config.http.max_line_bytes,
         }));
         let tasks = Tasks {
             db: db.clone(),
+            storage,
             api: api_state.clone(),
             training,
             reassigner,
@@ -235,6 +232,8 @@ impl App {
         let metrics = Arc::clone(&self.api_state.metrics);
         let router = api::router(self.api_state, &self.gate)?;
         let readiness = self.admin_state.readiness.clone();
+        let mut database = self.database;
+        database.supervise(&self.admin_state.metrics);
         let mut background = self.tasks.start(&stopped);
         let mut workers = self.workers;
         workers.deliver(self.deliverer);
@@ -272,7 +271,7 @@ impl App {
             tracing::warn!(error = %Chain(&error), "the last counts of sources are lost");
         }
         admin.abort();
-        self.database.close().await?;
+        database.close().await?;
         tracing::info!("stopped");
         Ok(())
     }

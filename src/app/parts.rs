@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::api::admin::AdminState;
 use crate::api::slow::SlowReads;
-use crate::api::state::{Readiness, StreamLimits};
+use crate::api::state::{BodyBounds, StreamLimits};
 use crate::api::{BodyPace, Capacities, Limits};
+use crate::app::Database;
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
+use crate::service::changes::Feed;
 use crate::service::clock::Clock;
 use crate::service::clock_check::ClockCheck;
 use crate::service::drift::Drift;
-use crate::service::export;
+use crate::service::export::{self, Exports};
 use crate::service::failed::FailedEvents;
 use crate::service::intake::{self, Intake};
 use crate::service::live::{Live, Rules};
@@ -30,6 +31,7 @@ use crate::service::registry::Registry;
 use crate::service::shadow::{self, Shadows};
 use crate::service::skew::Sampler;
 use crate::service::sources::Sources;
+use crate::service::storage::{DiskBounds, Storage};
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::telemetry::Metrics;
@@ -43,7 +45,7 @@ pub(super) async fn live(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Arc<Live>> {
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
-    let live = Live::new(db.read().clone(), features, rules(config), observer, metrics);
+    let live = Live::new(db.critical_read().clone(), features, rules(config), observer, metrics);
     live.refresh().await.context("the stored lineup")?;
     Ok(Arc::new(live))
 }
@@ -114,6 +116,22 @@ pub(super) fn sources(
     Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
 }
 
+pub(super) fn storage(
+    config: &Config,
+    database: &Database,
+    alerts: &Arc<Alerts>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Storage> {
+    let bounds = DiskBounds {
+        warn_free_bytes: config.database.warn_free_bytes,
+        min_free_bytes: config.database.min_free_bytes,
+    };
+    // Of its own: a check that waits for a connection would find the database away.
+    let db = database.db.critical_read().dedicated(1);
+    let (alerts, metrics) = (Arc::clone(alerts), Arc::clone(metrics));
+    Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
+}
+
 pub(super) fn registry(
     config: &Config,
     db: &Db,
@@ -171,8 +189,24 @@ pub(super) fn training(
     })
 }
 
-pub(super) fn export_settings(config: &Config) -> export::Settings {
-    export::Settings { max_concurrent: config.export.max_concurrent, stall: config.export.stall }
+pub(super) fn exports(
+    config: &Config,
+    db: &Db,
+    metrics: &Arc<Metrics>,
+) -> (Exports, export::Worker) {
+    let max_concurrent = config.export.max_concurrent;
+    let settings = export::Settings { max_concurrent, stall: config.export.stall };
+    Exports::new(db.read().clone(), settings, Arc::clone(metrics))
+}
+
+pub(super) fn feed(
+    config: &Config,
+    db: &Db,
+    stopped: watch::Receiver<bool>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Feed> {
+    let max_readers = config.changes.max_readers;
+    Arc::new(Feed::new(db.read().clone(), max_readers, stopped, Arc::clone(metrics)))
 }
 
 pub(super) fn limits(config: &Config) -> Limits {
@@ -190,11 +224,23 @@ pub(super) fn limits(config: &Config) -> Limits {
     Limits { request_timeout: config.http.request_timeout, capacities }
 }
 
-pub(super) fn body_pace(config: &Config) -> BodyPace {
-    BodyPace {
-        timeout: config.http.body_timeout,
-        grace: config.http.body_grace,
-        min_bytes_per_second: config.http.min_body_bytes_per_second,
+pub(super) fn body_bounds(config: &Config) -> BodyBounds {
+    let (http, limits) = (&config.http, &config.limits);
+    BodyBounds {
+        max_rows: config.scoring.max_rows,
+        max_body_bytes: http.max_body_bytes,
+        max_unidentified_body_bytes: http.max_unidentified_body_bytes,
+        max_line_bytes: http.max_line_bytes,
+        pace: BodyPace {
+            timeout: http.body_timeout,
+            grace: http.body_grace,
+            min_bytes_per_second: http.min_body_bytes_per_second,
+        },
+        stream: StreamLimits {
+            flush: limits.stream_flush,
+            batch_bytes: limits.stream_bytes,
+            idle: limits.stream_idle,
+        },
     }
 }
 
@@ -210,31 +256,6 @@ pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBu
     let RequestLimits { memory_bytes, buffer_bytes, .. } = config.limits;
     metrics.limits.plan(memory_bytes, buffer_bytes, config.intake.cache_bytes);
     MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
-}
-
-pub(super) fn admin_state(
-    readiness: &Readiness,
-    db: &Db,
-    clock_check: &Arc<ClockCheck>,
-    metrics: &Arc<Metrics>,
-    memory: &MemoryBudget,
-) -> AdminState {
-    AdminState {
-        readiness: readiness.clone(),
-        db: db.read().clone(),
-        clock_check: Arc::clone(clock_check),
-        metrics: Arc::clone(metrics),
-        memory: memory.clone(),
-    }
-}
-
-pub(super) fn stream_limits(config: &Config) -> StreamLimits {
-    let limits = config.limits;
-    StreamLimits {
-        flush: limits.stream_flush,
-        batch_bytes: limits.stream_bytes,
-        idle: limits.stream_idle,
-    }
 }
 
 pub(super) fn failed_events(

@@ -23,6 +23,7 @@ use crate::service::recheck::Rechecker;
 use crate::service::rollout::Rollout;
 use crate::service::skew::Sampler;
 use crate::service::sources::Sources;
+use crate::service::storage::Storage;
 use crate::service::training::Training;
 use crate::service::watch::Watcher;
 use crate::service::{export, history, intake, shadow};
@@ -33,6 +34,7 @@ use crate::store::connect::{Listener, News};
 #[derive(Debug)]
 pub(super) struct Tasks {
     pub(super) db: Db,
+    pub(super) storage: Arc<Storage>,
     pub(super) api: ApiState,
     pub(super) training: Arc<Training>,
     pub(super) reassigner: Reassigner,
@@ -87,6 +89,10 @@ impl Tasks {
                 name
             });
             };
+        let storage = Arc::clone(&self.storage);
+        run("database check", Box::pin(async move { storage.watch_database().await }));
+        let storage = Arc::clone(&self.storage);
+        run("disk space", Box::pin(async move { storage.watch_disk().await }));
         let news = Arc::clone(&wake);
         let feed = Arc::clone(&self.api.feed);
         run("change feed", Box::pin(async move { feed.look().await }));
@@ -107,8 +113,12 @@ impl Tasks {
             Box::pin(train_queued(Arc::clone(&self.training), check(), train, self.poll)),
         );
         run("schedule", Box::pin(keep_schedule(self.training, self.clock, check())));
-        run("recheck", Box::pin(recheck(self.rechecker, check())));
-        run("reassignment", Box::pin(reassign(self.reassigner, check(), wake, self.poll)));
+        let rescoring = || RescoringConditions {
+            clock: Arc::clone(&self.clock_check),
+            storage: Arc::clone(&self.storage),
+        };
+        run("recheck", Box::pin(recheck(self.rechecker, rescoring())));
+        run("reassignment", Box::pin(reassign(self.reassigner, rescoring(), wake, self.poll)));
         run("policy", Box::pin(react(self.reactor, check(), self.react_every)));
         run("alerts", Box::pin(keep_alerts(self.watcher, self.sender, check())));
         if self.sampler.customers > 0 {
@@ -330,9 +340,14 @@ async fn clean_up(failed: Arc<FailedEvents>, check: Arc<ClockCheck>) {
     }
 }
 
-async fn reassign(reassigner: Reassigner, check: Arc<ClockCheck>, wake: Arc<Wake>, poll: Duration) {
+async fn reassign(
+    reassigner: Reassigner,
+    conditions: RescoringConditions,
+    wake: Arc<Wake>,
+    poll: Duration,
+) {
     loop {
-        check.right().await;
+        conditions.hold().await;
         match reassigner.run().await {
             Ok(0) => {}
             Ok(customers) => tracing::info!(customers, "re-assigned"),
@@ -342,15 +357,32 @@ async fn reassign(reassigner: Reassigner, check: Arc<ClockCheck>, wake: Arc<Wake
     }
 }
 
-async fn recheck(rechecker: Rechecker, check: Arc<ClockCheck>) {
+async fn recheck(rechecker: Rechecker, conditions: RescoringConditions) {
     loop {
-        check.right().await;
+        conditions.hold().await;
         match rechecker.run().await {
             Ok(0) => {}
             Ok(customers) => tracing::debug!(customers, "rechecked"),
             Err(error) => log("recheck", Err(error)),
         }
         tokio::time::sleep(rechecker.period).await;
+    }
+}
+
+/// What rescoring waits for: it may write every stored customer.
+#[derive(Debug)]
+struct RescoringConditions {
+    clock: Arc<ClockCheck>,
+    storage: Arc<Storage>,
+}
+
+impl RescoringConditions {
+    /// Waits until the clock is right and the disk has room.
+    async fn hold(&self) {
+        self.clock.right().await;
+        while !self.storage.has_room() {
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::reader::Reader;
 use crate::domain::secret::Secret;
 
+/// 2^50: larger than any disk that this is for.
+const MAX_FREE_BYTES: i64 = 1 << 50;
+
 /// Postgres.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -20,6 +23,10 @@ pub struct Database {
     pub state_directory: PathBuf,
     /// The server's programs; `None` searches the machine.
     pub postgres_bin: Option<PathBuf>,
+    /// Less free space on the private server's disk raises an alert; 0: none.
+    pub warn_free_bytes: u64,
+    /// With less free space there, events are refused; 0: never.
+    pub min_free_bytes: u64,
 }
 
 /// Time limits that Postgres enforces on connections.
@@ -74,6 +81,15 @@ impl Database {
         if state_directory.is_none() && url.is_empty() {
             reader.refuse("database.state_directory", "is empty, and database.url is empty too");
         }
+        let warn_free_bytes = reader.integer("database.warn_free_bytes", 0..=MAX_FREE_BYTES);
+        let min_free_bytes = reader.integer("database.min_free_bytes", 0..=MAX_FREE_BYTES);
+        if min_free_bytes > warn_free_bytes {
+            let problem = format!(
+                "is {min_free_bytes}, more than database.warn_free_bytes, which is \
+                 {warn_free_bytes}: the warning must come first"
+            );
+            reader.refuse("database.min_free_bytes", &problem);
+        }
         Self {
             url: (!url.is_empty()).then_some(Secret::new(url)),
             max_connections: reader.integer("database.max_connections", 2..=1000),
@@ -81,6 +97,8 @@ impl Database {
             time_limits: TimeLimits::read(reader),
             state_directory: state_directory.unwrap_or_default(),
             postgres_bin: reader.path("database.postgres_bin"),
+            warn_free_bytes,
+            min_free_bytes,
         }
     }
 }

@@ -119,6 +119,7 @@ const fn name(topic: Topic) -> &'static str {
         Topic::Rollback => "SegmentdRollback",
         Topic::Training => "SegmentdTraining",
         Topic::Channel => "SegmentdChannel",
+        Topic::Operations => "SegmentdOperations",
         Topic::Test => "SegmentdTest",
     }
 }

@@ -96,8 +96,10 @@ pub async fn create(
     Ok(key)
 }
 
+/// Revokes a key on a connection reserved for critical writes.
 pub async fn revoke(db: &Db, clock: &Clock, key_id: &str) -> Result<(), ServiceError> {
-    let mut tx = db.begin().await?;
+    // Commits together: the end of the key, and the news of it.
+    let mut tx = db.begin_critical().await?;
     let revoked = keys::revoke(&mut tx, key_id, clock.now()).await?;
     tx.commit().await?;
     if revoked { Ok(()) } else { Err(ServiceError::NotFound(format!("valid key `{key_id}`"))) }

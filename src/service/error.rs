@@ -35,6 +35,12 @@ pub enum ServiceError {
     /// A limit of the whole process: come back later.
     #[error("{detail}")]
     Overloaded { detail: &'static str, retry_after_seconds: u64 },
+    /// The database's disk has too little room for more events.
+    #[error(
+        "the disk has {free_bytes} bytes free, less than {min_free_bytes} \
+         (database.min_free_bytes): events are refused until there is room; scoring goes on"
+    )]
+    DiskFull { free_bytes: u64, min_free_bytes: u64 },
     /// Something needed is away; it passes.
     #[error("not available now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -66,7 +66,9 @@ impl Registry {
         }
         let sides = Arc::new(Sides { lineup, model, now: self.clock.now() });
         let mut counts = sides.counts();
-        let mut stream = pin!(customers::stream_standing(self.db.read()).try_chunks(CHUNK));
+        // The stream holds one while states are rebuilt on the other.
+        let db = self.db.read().dedicated(2);
+        let mut stream = pin!(customers::stream_standing(&db).try_chunks(CHUNK));
         while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
             let scoring = Arc::clone(&sides);
             let work = move || scoring.count(counts, chunk);
@@ -74,7 +76,7 @@ impl Registry {
             (counts, unreadable) =
                 tokio::task::spawn_blocking(work).await.map_err(ServiceError::internal)?;
             for (stored, held) in unreadable {
-                let mut snapshot = Snapshot::open(self.db.read()).await?;
+                let mut snapshot = Snapshot::open(&db).await?;
                 let features = &sides.lineup.features;
                 let state = rebuild::state(&mut snapshot, features, &stored.customer).await?;
                 let mut scratch = (Scratch::default(), Scratch::default());

@@ -18,6 +18,7 @@ pub mod heavy;
 pub mod event_quota;
 pub mod access;
 pub mod alerts;
+pub mod storage;
 pub mod observe;
 pub mod live;
 pub mod evidence;

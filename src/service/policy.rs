@@ -54,7 +54,7 @@ impl Policies {
 
     /// Takes up what another replica may have changed.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
-        let newest = policy::versions(self.db.read(), 1).await?.pop();
+        let newest = policy::versions(self.db.critical_read(), 1).await?.pop();
         let known = self.current.load().changed.as_ref().map(|row| row.version);
         let Some(row) = newest.filter(|row| Some(row.version) != known) else {
             return Ok(());
@@ -74,7 +74,7 @@ impl Policies {
     ) -> Result<Arc<Current>, ServiceError> {
         let reason = &text::required_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
         // Commits together: the next version, made of the one before it, and the news.
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_critical().await?;
         let mut document = match policy::lock(&mut tx).await? {
             Some(newest) => newest,
             None => serde_json::to_value(&self.configured).map_err(ServiceError::internal)?,

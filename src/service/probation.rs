@@ -164,7 +164,7 @@ impl Probation {
         let change = Change { by: POLICY.into(), reason };
         // Commits together: the next generation, the stages, the decision, that it was
         // done, the alert, the announcement.
-        let mut tx = registry.db.begin().await?;
+        let mut tx = registry.db.begin_critical().await?;
         let mut next = None;
         if rules.rollback && case.is_certain {
             let done = (Done::RollBack, model.as_str());

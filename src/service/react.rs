@@ -108,7 +108,7 @@ impl Reactor {
         let reason = format!("{} ({})", alert.title, alert.alert_id);
         // Commits together: the next generation, the stages, the decision, that it was
         // done, the announcement.
-        let mut tx = registry.db.begin().await?;
+        let mut tx = registry.db.begin_critical().await?;
         let done = (Done::FallBack, &*alert.alert_id);
         let since = Timestamp::from_millis(0);
         if !policy::begin(&mut tx, done, since, (now, &reason)).await? {

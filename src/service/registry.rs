@@ -14,6 +14,7 @@ use crate::domain::lifecycle::{Gate, Move, Refusal, Stage, Thresholds};
 use crate::domain::model::Model;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::service::clock::Clock;
+use crate::service::error::Chain;
 use crate::service::live::{Lineup, Live};
 use crate::service::policy::Policies;
 use crate::service::shadow::{MAX_SHADOWS, Shadows};
@@ -111,14 +112,14 @@ impl Registry {
         let change = Change { by: change.by, reason: why };
         let decision = self.decision(step.as_str(), (Stage::Candidate, None), &change, &[]);
         // Commits alone: that the model does not go on, and why.
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_critical().await?;
         decisions::insert(&mut tx, model, &decision).await?;
         Ok(tx.commit().await?)
     }
 
     /// Why no model goes live by itself now.
     pub(in crate::service) async fn frozen(&self) -> Result<Option<String>, ServiceError> {
-        let keeping = self.policies.frozen_by(self.db.read()).await?;
+        let keeping = self.policies.frozen_by(self.db.critical_read()).await?;
         Ok(keeping.map(|(alert, title)| {
             format!("promotion is frozen while alert {alert} fires ({title}): promote by hand")
         }))
@@ -135,11 +136,11 @@ impl Registry {
             let problem = format!("must be from 0 to 1: is {share}");
             return Err(ServiceError::Invalid(Faults::one("share", problem)));
         }
-        let row = models::find(self.db.read(), model).await?;
+        let row = models::find(self.db.critical_read(), model).await?;
         let row = row.ok_or_else(|| ServiceError::NotFound(format!("model `{model}`")))?;
         let opened = match ask.step {
             Move::Shadow | Move::Canary | Move::Promote => {
-                Some(Arc::new(open(self.db.read(), model).await?))
+                Some(Arc::new(open(self.db.critical_read(), model).await?))
             }
             Move::Retire | Move::Reject => None,
         };
@@ -153,9 +154,14 @@ impl Registry {
             }
             let gates = match &opened {
                 Some(opened) if ask.step.is_gated() && row.stage != Stage::Active.as_str() => {
-                    let evidence =
-                        evidence::gather(self.db.read(), &lineup, &row, opened, self.clock.now())
-                            .await?;
+                    let evidence = evidence::gather(
+                        self.db.critical_read(),
+                        &lineup,
+                        &row,
+                        opened,
+                        self.clock.now(),
+                    )
+                    .await?;
                     self.gates.gates(&evidence, lineup.rules.outlier_alpha)
                 }
                 _ => Vec::new(),
@@ -174,7 +180,7 @@ impl Registry {
     pub async fn roll_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the
         // announcement.
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
         let Some(previous) = current.previous.clone() else {
             let why = "there is no previous model to roll back to";
@@ -182,7 +188,7 @@ impl Registry {
         };
         let next = self.put_back(&mut tx, current, Some(previous), &change).await?;
         tx.commit().await?;
-        self.live.refresh().await?;
+        self.publish_committed().await?;
         Ok(next)
     }
 
@@ -190,15 +196,27 @@ impl Registry {
     pub async fn fall_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the
         // announcement.
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
         if current.active.is_none() {
             return Err(ServiceError::Conflict("no model is live: rules answer already".into()));
         }
         let next = self.put_back(&mut tx, current, None, &change).await?;
         tx.commit().await?;
-        self.live.refresh().await?;
+        self.publish_committed().await?;
         Ok(next)
+    }
+
+    /// Publishes what has just been committed. A database that is away by now is no
+    /// failure of the caller's change: the next poll takes the change up.
+    async fn publish_committed(&self) -> Result<(), ServiceError> {
+        match self.live.refresh().await {
+            Err(error @ ServiceError::Unavailable(_)) => {
+                tracing::warn!(error = %Chain(&error), "a committed change will be published later");
+                Ok(())
+            }
+            published => published,
+        }
     }
 
     /// Has a model answer instead of the `current` one, or rules (`None`), whatever the
@@ -244,7 +262,7 @@ impl Registry {
     ) -> Result<Option<LineupRow>, ServiceError> {
         // Commits together: the next generation, the stages, the decision, the
         // announcement; or a refusal alone.
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
         if current.generation != lineup.generation {
             return Ok(None);
@@ -302,7 +320,7 @@ impl Registry {
                 next
             }
             Move::Shadow => {
-                if models::at_stage(self.db.read(), Stage::Shadow).await?.len() >= MAX_SHADOWS {
+                if models::at_stage_now(&mut tx, Stage::Shadow).await?.len() >= MAX_SHADOWS {
                     let why = format!("{MAX_SHADOWS} models are in shadow: retire one first");
                     return Err(ServiceError::Conflict(why));
                 }

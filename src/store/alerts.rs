@@ -148,6 +148,22 @@ pub async fn firing(db: &ReadDb) -> Result<Vec<AlertRow>, StoreError> {
     list(db, &filter, None, i64::MAX).await
 }
 
+/// All of this topic that fire, within a transaction, by key.
+pub async fn firing_now(tx: &mut Tx, topic: Topic) -> Result<Vec<AlertRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawAlert,
+        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+                  facts, picture is not null as "has_picture!", started_at, fired_at,
+                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  acknowledged_by, acknowledged_note
+           from alert where topic = $1 and resolved_at is null order by key"#,
+        topic.name(),
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
 /// A new alert, which fires. The caller has locked the key, and none of it fires.
 pub async fn insert(
     tx: &mut Tx,

@@ -12,13 +12,16 @@ use crate::store::{Db, DedicatedDb, ReadDb, StoreError, epoch};
 
 /// Postgres may have been restarted meanwhile.
 pub(in crate::store) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Connections for critical writes, and as many for critical reads: they are rare and
+/// short, and changes of the deployment exclude each other.
+const CRITICAL_CONNECTIONS: u32 = 2;
 
 /// Where Postgres is and how much of it to use.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub url: String,
-    /// Connections of this process; a third of them only read, at least two. Those of
-    /// [`DedicatedDb`]s come on top.
+    /// Connections of this process; a third of them only read, at least two. The critical
+    /// ones, the listener's and those of [`DedicatedDb`]s come on top.
     pub max_connections: u32,
     pub acquire_timeout: Duration,
     pub time_limits: TimeLimits,
@@ -59,7 +62,8 @@ impl Db {
             // A row that is written must not get the position of an earlier epoch.
             Box::pin(async move { epoch::ensure(connection).await })
         });
-        let pool = writers.connect_with(writing).await?;
+        let pool = writers.clone().connect_with(writing.clone()).await?;
+        let critical = writers.max_connections(CRITICAL_CONNECTIONS).connect_lazy_with(writing);
         let options = options.options([("default_transaction_read_only", "on")]);
         let readers = pool_options(readers, connection).after_connect(|connection, _| {
             Box::pin(async move { epoch::refuse_ended(connection).await })
@@ -67,8 +71,11 @@ impl Db {
         let reading = time_limits::apply(&limits, options.clone(), Purpose::Read);
         let long =
             readers.clone().connect_lazy_with(time_limits::apply(&limits, options, Purpose::Long));
-        let read = ReadDb { pool: readers.connect_lazy_with(reading), long };
-        Ok(Self { pool, read, limits })
+        let read =
+            ReadDb { pool: readers.clone().connect_lazy_with(reading.clone()), long: long.clone() };
+        let critical_readers = readers.max_connections(CRITICAL_CONNECTIONS);
+        let critical_read = ReadDb { pool: critical_readers.connect_lazy_with(reading), long };
+        Ok(Self { pool, read, limits, critical, critical_read })
     }
 
     /// With at most so many connections, each made when it is first needed, on the
@@ -100,6 +107,18 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
     Ok(())
 }
 
+impl ReadDb {
+    /// With connections of its own, for work that holds one while it waits for the next:
+    /// of shared connections, two of its kind could each wait for what the other holds.
+    #[must_use]
+    pub fn dedicated(&self, connections: u32) -> Self {
+        let options = (*self.long.connect_options()).clone();
+        let own = self.long.options().clone().max_connections(connections);
+        let pool = own.connect_lazy_with(options);
+        Self { long: pool.clone(), pool }
+    }
+}
+
 /// A connection is tried before use when it has not been used for a while: to
 /// try it every time is a round trip more for every transaction.
 fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions {
@@ -125,7 +144,11 @@ pub struct Listener {
 
 impl Listener {
     pub async fn connect(db: &Db) -> Result<Self, StoreError> {
-        let mut inner = PgListener::connect_with(&db.pool).await?;
+        // The listener holds its connection for as long as the process runs: a connection
+        // of the shared pool would be missing there.
+        let options = (*db.pool.connect_options()).clone();
+        let own = db.pool.options().clone().max_connections(1).connect_lazy_with(options);
+        let mut inner = PgListener::connect_with(&own).await?;
         inner.listen_all(News::ALL.map(News::channel)).await?;
         Ok(Self { inner })
     }

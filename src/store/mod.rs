@@ -1,8 +1,8 @@
 //! Postgres: the only part that names sqlx, and the only part with SQL in it.
 //!
 //! [`ReadDb`] cannot write: its connections are read-only. Writing functions
-//! take a [`Tx`], which only [`Db::begin`] and [`DedicatedDb::begin`] make, or a
-//! [`DedicatedDb`], and only services hold these. A [`Tx`] that is dropped without
+//! take a [`Tx`], which only [`Db::begin`], [`Db::begin_critical`] and
+//! [`DedicatedDb::begin`] make, or a [`DedicatedDb`], and only services hold these. A [`Tx`] that is dropped without
 //! [`Tx::commit`] leaves nothing behind.
 
 pub mod alarms;
@@ -59,6 +59,8 @@ pub struct Db {
     pool: PgPool,
     read: ReadDb,
     limits: TimeLimits,
+    critical: PgPool,
+    critical_read: ReadDb,
 }
 
 /// Reads; held by edges as well.
@@ -81,8 +83,21 @@ impl Db {
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
+    /// Begins a critical write on a connection reserved for these: a rollback, a change of
+    /// the policy, the revocation of a key. It succeeds while other work has taken every
+    /// connection of the shared pool, which is when it is needed most.
+    pub async fn begin_critical(&self) -> Result<Tx, StoreError> {
+        Ok(Tx { inner: self.critical.begin().await? })
+    }
+
     pub fn read(&self) -> &ReadDb {
         &self.read
+    }
+
+    /// Reads on connections reserved for critical work: the deployment, the policy, the
+    /// API keys, and the check whether Postgres answers.
+    pub fn critical_read(&self) -> &ReadDb {
+        &self.critical_read
     }
 
     /// Waits until every connection has been given back, then closes them.
@@ -90,6 +105,8 @@ impl Db {
         self.pool.close().await;
         self.read.pool.close().await;
         self.read.long.close().await;
+        self.critical.close().await;
+        self.critical_read.pool.close().await;
     }
 }
 

@@ -252,11 +252,23 @@ pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(),
 
 /// Models at this stage, in order of id.
 pub async fn at_stage(db: &ReadDb, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
+    at_stage_of(&db.pool, stage).await
+}
+
+/// As [`at_stage`], within a transaction: it needs no second connection.
+pub async fn at_stage_now(tx: &mut Tx, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
+    at_stage_of(&mut *tx.inner, stage).await
+}
+
+async fn at_stage_of(
+    executor: impl sqlx::PgExecutor<'_>,
+    stage: Stage,
+) -> Result<Vec<ModelId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "select model_id from model where stage = $1 order by model_id",
         stage.as_str(),
     )
-    .fetch_all(&db.pool)
+    .fetch_all(executor)
     .await?;
     ids.into_iter().map(model_id).collect()
 }

@@ -9,6 +9,7 @@ mod alerts;
 mod clock;
 mod connections;
 mod counters;
+mod database;
 mod drift;
 mod http;
 mod intake;
@@ -39,6 +40,7 @@ pub use alerts::Alerts;
 pub use clock::Clock;
 pub use connections::{Connections, OpenConnection};
 pub use counters::Counters;
+pub use database::Database;
 pub use drift::Drift;
 pub use http::{Http, InFlight, Route};
 pub use intake::Intake;
@@ -75,6 +77,7 @@ pub struct Metrics {
     pub clock: Clock,
     pub output: Output,
     pub pool: Pool,
+    pub database: Database,
     process: Process,
     registry: Registry,
 }
@@ -112,6 +115,7 @@ impl Metrics {
             clock: Clock::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
+            database: Database::new(&registry)?,
             process: Process::new(&registry, started)?,
             registry,
         })

@@ -82,7 +82,7 @@ async fn while_the_clock_is_wrong_no_event_is_taken_and_rows_are_scored() {
         assert_eq!(app.post("/v1/score", row.clone()).await.0, 200);
         let (status, ready) = app.admin("/readyz?verbose").await;
         assert_eq!((status, ready.contains("[-] clock")), (200, true), "{ready}");
-        let expected = direction as f64 * 86_400.0;
+        let expected = 86_400.0 * f64::from(i32::try_from(direction).unwrap());
         assert!((skew_seconds(&app).await - expected).abs() < 900.0);
         // Work that goes by the clock waits: a few rounds of it.
         tokio::time::sleep(Duration::from_secs(3)).await;

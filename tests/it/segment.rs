@@ -320,12 +320,7 @@ async fn until_the_keys_are_loaded_nobody_is_called_a_stranger() {
         readiness: of.readiness.clone(),
         memory: of.memory.clone(),
         heavy: Arc::clone(&of.heavy),
-        stream: of.stream,
-        max_rows: of.max_rows,
-        max_body_bytes: of.max_body_bytes,
-        max_line_bytes: of.max_line_bytes,
-        max_unidentified_body_bytes: of.max_unidentified_body_bytes,
-        body_pace: of.body_pace,
+        bounds: of.bounds,
         allowed_hosts: Vec::new(),
         slow_reads: SlowReads::new(1),
     };

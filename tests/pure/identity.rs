@@ -106,6 +106,7 @@ fn a_customer_has_so_many_ids_and_no_more() {
 #[test]
 fn a_link_that_would_connect_too_many_ids_is_refused_and_does_not_count() {
     let link = |at, from: &str, to: &str| Told {
+        is_public: false,
         at: Timestamp::from_millis(at),
         message_id: format!("{from}-{to}").parse().unwrap(),
         link: Link { from: from.parse().unwrap(), to: to.parse().unwrap() },

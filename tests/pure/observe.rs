@@ -129,7 +129,9 @@ fn keys_count_apart_as_many_as_there_may_be_and_the_rest_together() {
     };
     let keys: Vec<String> = (0..MOST_KEYS + 9).map(|key| format!("key{key}")).collect();
     for _ in 0..2 {
-        keys.iter().for_each(|key| hand_over(key));
+        for key in &keys {
+            hand_over(key);
+        }
     }
     let counted = observer.take();
     assert_eq!(counted.len(), MOST_KEYS);

@@ -37,7 +37,8 @@ pub(super) async fn get_model(
     let lineup = state.live.lineup();
     addressed.check_live(&lineup)?;
     let version = lineup.active.as_ref().map(|model| model.id());
-    let metadata = Metadata::new(&lineup.features, version, answered_by(&lineup), state.max_rows);
+    let metadata =
+        Metadata::new(&lineup.features, version, answered_by(&lineup), state.bounds.max_rows);
     Ok(axum::Json(metadata).into_response())
 }
 
@@ -54,7 +55,7 @@ pub(super) async fn post_infer(
     let inferring = state.clone();
     let work = move |_: &Cancellation| {
         let row_bytes = inferring.live.lineup().features.features().len() * VALUE_BYTES;
-        memory.cover(2 * bytes.len() + inferring.max_rows * row_bytes)?;
+        memory.cover(2 * bytes.len() + inferring.bounds.max_rows * row_bytes)?;
         let (written, tally) = infer(&inferring, &addressed, json_bytes, &bytes)?;
         tally.hand_over_for(&caller.principal.key_id);
         memory.shrink_to(written.body.capacity());
@@ -88,7 +89,7 @@ fn infer(
     let started = Instant::now();
     let lineup = state.live.lineup();
     addressed.check_live(&lineup)?;
-    let request = inference::read(body, json_bytes, &lineup.features, state.max_rows)?;
+    let request = inference::read(body, json_bytes, &lineup.features, state.bounds.max_rows)?;
     let (mut scratch, mut tally) = (Scratch::default(), Tally::of(Source::Rows));
     let score = |row| {
         let verdict = lineup.score(row, &mut scratch);

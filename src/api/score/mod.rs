@@ -80,7 +80,7 @@ fn answer(
 ) -> Result<(rows::Envelope, (Vec<u8>, Tally)), ApiError> {
     let mut scores = answer::Scores::new(lineup, explain, body.len());
     let on_row = &mut |row: &FeatureRow, bare| scores.add(row, bare);
-    let envelope = rows::parse(body, &lineup.features, state.max_rows, on_row)
+    let envelope = rows::parse(body, &lineup.features, state.bounds.max_rows, on_row)
         .map_err(|error| ApiError::json(&error))?;
     let answer = scores.finish().map_err(ServiceError::internal)?;
     Ok((envelope, answer))

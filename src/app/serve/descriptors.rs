@@ -10,8 +10,9 @@ use crate::config::Config;
 /// Beside connections to Postgres: connections to other people's servers, files, pipes,
 /// and connections that are being closed.
 const OTHER_DESCRIPTORS: usize = 160;
-/// Beside the pools: leases, news, requests that are all or none.
-const OTHER_DATABASE_CONNECTIONS: usize = 16;
+/// Beside the shared pools: leases, news, requests that are all or none, deliveries,
+/// critical work, the check whether Postgres answers, training and previews.
+const OTHER_DATABASE_CONNECTIONS: usize = 32;
 /// With fewer descriptors the process does not work whatever the limit.
 const FEWEST_CONNECTIONS: usize = 16;
 

@@ -21,6 +21,8 @@ pub enum Topic {
     Training,
     /// A channel no longer takes what it is sent.
     Channel,
+    /// The service itself: the disk of its database is running full.
+    Operations,
     /// Nothing happened: somebody tries a channel.
     Test,
 }
@@ -80,8 +82,15 @@ pub struct Picture {
 }
 
 impl Topic {
-    pub const ALL: [Self; 6] =
-        [Self::Drift, Self::Source, Self::Rollback, Self::Training, Self::Channel, Self::Test];
+    pub const ALL: [Self; 7] = [
+        Self::Drift,
+        Self::Source,
+        Self::Rollback,
+        Self::Training,
+        Self::Channel,
+        Self::Operations,
+        Self::Test,
+    ];
 
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|topic| topic.name() == text)
@@ -94,6 +103,7 @@ impl Topic {
             Self::Rollback => "rollback",
             Self::Training => "training",
             Self::Channel => "channel",
+            Self::Operations => "operations",
             Self::Test => "test",
         }
     }

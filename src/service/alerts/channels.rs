@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Notice, Route, State, Target, Topic, channel_key, webhook_secret};
+use crate::domain::alert::{Notice, Route, State, Target, Topic, webhook_secret};
 use crate::domain::drift::Severity;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::secret::Secret;
@@ -97,7 +97,7 @@ impl Alerts {
         if !channels::delete(&mut tx, channel_id).await? {
             return Err(unknown(channel_id));
         }
-        self.resolve(&mut tx, &channel_key(channel_id), "the channel was deleted").await?;
+        self.resolve_about_channel(&mut tx, channel_id, "the channel was deleted").await?;
         self.record(&mut tx, ("channel", channel_id), "delete", &checked(by)?).await?;
         Ok(tx.commit().await?)
     }
@@ -113,7 +113,7 @@ impl Alerts {
         let mut tx = self.db.begin().await?;
         if channels::enable(&mut tx, channel_id).await? {
             let why = format!("the channel was enabled by {}", by.who);
-            self.resolve(&mut tx, &channel_key(channel_id), &why).await?;
+            self.resolve_about_channel(&mut tx, channel_id, &why).await?;
             self.record(&mut tx, ("channel", channel_id), "enable", &checked(by)?).await?;
             tx.announce_alerts().await?;
             tx.commit().await?;

@@ -11,17 +11,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use crate::outbound::{Receipt, SendError, SendErrorKind, Sender};
 use crate::service::alerts::Alerts;
 use crate::service::error::Chain;
 use crate::service::{ServiceError, random};
+use crate::store::DedicatedDb;
 use crate::store::deliveries::{self, Attempt, Claim, Claimed};
 
 /// Messages under way at once, each to another channel.
 const MOST_AT_ONCE: usize = 64;
+/// Connections to Postgres: a claim and an outcome take milliseconds each, however slow
+/// the receivers are.
+const CONNECTIONS: u32 = 3;
 /// Postgres may be away for a while.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Of what a receiver answers.
@@ -29,8 +34,11 @@ const MAX_ANSWER_CHARS: usize = 500;
 
 #[derive(Debug)]
 pub struct Deliverer {
-    pub alerts: Arc<Alerts>,
-    pub sender: Arc<Sender>,
+    alerts: Arc<Alerts>,
+    sender: Arc<Sender>,
+    /// Connections for deliveries alone: receivers that are slow or fail cannot take the
+    /// connections of the API, nor the API those of deliveries.
+    db: DedicatedDb,
 }
 
 /// How sending once went.
@@ -40,65 +48,85 @@ pub(super) struct Tried {
     pub(super) failure: Option<(SendErrorKind, Option<Duration>)>,
 }
 
+/// Messages claimed together.
+#[derive(Default)]
+struct Batch {
+    token: String,
+    messages: Vec<Claimed>,
+}
+
 impl Deliverer {
+    pub fn new(alerts: Arc<Alerts>, sender: Arc<Sender>) -> Self {
+        let db = alerts.db.dedicated(CONNECTIONS);
+        Self { alerts, sender, db }
+    }
+
     /// Sends what is due, again and again, until `stopped`; then ends what is under
     /// way.
+    ///
+    /// The claim is polled together with the deliveries under way, never awaited beside
+    /// them: both need connections of one pool, and a delivery that is not polled gives
+    /// its connection back to nobody.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         let mut under_way = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
+        let mut claiming = pin!(Fuse::terminated());
+        let mut is_due = true;
         let mut is_stopped = false;
-        while !is_stopped || !under_way.is_empty() {
+        while !is_stopped || !under_way.is_empty() || !claiming.is_terminated() {
             let room = MOST_AT_ONCE - under_way.len();
-            if room > 0 && !is_stopped {
-                match self.claim(&busy, room).await {
-                    Ok(claimed) => {
-                        for claimed in claimed {
-                            busy.insert(claimed.1.channel_id.clone());
-                            under_way.push(self.deliver(claimed));
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = %Chain(&error), "deliveries: will be tried again");
-                    }
-                }
+            if is_due && room > 0 && !is_stopped && claiming.is_terminated() {
+                is_due = false;
+                claiming.set(self.claim_or_log(busy.iter().cloned().collect(), room).fuse());
             }
             tokio::select! {
-                Some(channel) = under_way.next() => { busy.remove(&channel); }
-                () = self.alerts.wake.notified() => {}
-                () = tokio::time::sleep(self.alerts.settings.poll) => {}
+                batch = &mut claiming => {
+                    for message in batch.messages {
+                        busy.insert(message.channel_id.clone());
+                        under_way.push(self.deliver(batch.token.clone(), message));
+                    }
+                }
+                Some(channel) = under_way.next() => {
+                    busy.remove(&channel);
+                    is_due = true;
+                }
+                () = self.alerts.wake.notified() => is_due = true,
+                () = tokio::time::sleep(self.alerts.settings.poll) => is_due = true,
                 () = &mut stopped, if !is_stopped => is_stopped = true,
             }
         }
+        self.db.close().await;
     }
 
-    /// Each with the token of its claim.
-    async fn claim(
-        &self,
-        busy: &BTreeSet<String>,
-        room: usize,
-    ) -> Result<Vec<(String, Claimed)>, ServiceError> {
+    async fn claim_or_log(&self, busy: Vec<String>, room: usize) -> Batch {
+        self.claim(&busy, room).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %Chain(&error), "deliveries: will be tried again");
+            Batch::default()
+        })
+    }
+
+    async fn claim(&self, busy: &[String], room: usize) -> Result<Batch, ServiceError> {
         let token = random::token::<8>()?;
         let now = self.alerts.clock.now();
         let held = i64::try_from(self.alerts.settings.claim.as_millis()).unwrap_or(i64::MAX);
         let claim = Claim { token: &token, now, until: now.plus_millis(held) };
-        let busy: Vec<String> = busy.iter().cloned().collect();
         let room = i64::try_from(room).unwrap_or(i64::MAX);
         // Commits alone: who is about to send what.
-        let mut tx = self.alerts.db.begin().await?;
-        let claimed = deliveries::claim(&mut tx, claim, &busy, room).await?;
+        let mut tx = self.db.begin().await?;
+        let messages = deliveries::claim(&mut tx, claim, busy, room).await?;
         tx.commit().await?;
-        Ok(claimed.into_iter().map(|claimed| (token.clone(), claimed)).collect())
+        Ok(Batch { token, messages })
     }
 
     /// Sends one, and writes down what came of it; its channel is free again then.
-    async fn deliver(&self, (token, claimed): (String, Claimed)) -> String {
+    async fn deliver(&self, token: String, claimed: Claimed) -> String {
         let claim = self.alerts.settings.claim;
         let started = Instant::now();
         let tried = self.try_once(&claimed, claim).await;
         // What was sent and is not written down is sent again.
         loop {
-            match self.alerts.settle(&token, &claimed, &tried).await {
+            match self.alerts.settle(&self.db, &token, &claimed, &tried).await {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::warn!(

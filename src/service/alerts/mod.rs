@@ -10,6 +10,7 @@ mod keep;
 mod replay;
 mod settle;
 pub mod silences;
+mod storm;
 mod sweep;
 mod tell;
 
@@ -70,6 +71,8 @@ pub enum Voice {
     Back,
     /// As `Back`, and told, also where nobody was told so far.
     BackAloud,
+    /// As `Plain`, recorded without a message: another alert speaks for it.
+    Quiet,
 }
 
 /// Who did it, and why.
@@ -99,7 +102,8 @@ impl Alerts {
             facts: &found.facts,
             picture: found.picture.as_ref(),
         };
-        let known = latest.filter(|last| last.resolved.is_none() || voice != Voice::Plain);
+        let comes_back = matches!(voice, Voice::Back | Voice::BackAloud);
+        let known = latest.filter(|last| last.resolved.is_none() || comes_back);
         match known {
             None => {
                 let standing = Standing {
@@ -109,7 +113,7 @@ impl Alerts {
                     severity: found.severity,
                     fired_at: now,
                     is_acknowledged: false,
-                    is_untold: false,
+                    is_untold: voice == Voice::Quiet,
                 };
                 let id = random::named::<12>("alert")?;
                 alerts::insert(tx, &id, &standing, &found.subject, &sight).await?;
@@ -128,14 +132,25 @@ impl Alerts {
     /// It is so no more: whoever was told that it is, hears of the end. Does nothing
     /// where no alert of this key fires.
     pub async fn resolve(&self, tx: &mut Tx, key: &str, why: &str) -> Result<(), ServiceError> {
+        self.resolve_firing(tx, key, why).await.map(|_| ())
+    }
+
+    /// As [`Alerts::resolve`]; whether an alert of this key fired.
+    async fn resolve_firing(
+        &self,
+        tx: &mut Tx,
+        key: &str,
+        why: &str,
+    ) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         alerts::lock_key(tx, key).await?;
         let latest = alerts::latest(tx, key).await?;
         let Some(alert) = latest.filter(|alert| alert.resolved.is_none()) else {
-            return Ok(());
+            return Ok(false);
         };
         alerts::resolve(tx, &alert.alert_id, why, now).await?;
-        self.tell_end(tx, key, now).await
+        self.tell_end(tx, key, now).await?;
+        Ok(true)
     }
 
     /// Somebody looks after it: it is told to nobody else who waits for that.

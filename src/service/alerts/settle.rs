@@ -7,16 +7,17 @@ use crate::domain::alert::{Fact, Target, Topic, channel_key, schedule};
 use crate::domain::drift::Severity;
 use crate::outbound::SendErrorKind;
 use crate::service::alerts::deliver::Tried;
-use crate::service::alerts::{Alerts, Found, Voice};
+use crate::service::alerts::{Alerts, Found};
 use crate::service::{ServiceError, random};
-use crate::store::Tx;
 use crate::store::channels;
 use crate::store::deliveries::{self, Claimed, Next};
+use crate::store::{DedicatedDb, Tx};
 use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
 
 impl Alerts {
     pub(super) async fn settle(
         &self,
+        db: &DedicatedDb,
         token: &str,
         claimed: &Claimed,
         tried: &Tried,
@@ -35,7 +36,7 @@ impl Alerts {
         };
         // Commits together: the attempt, what becomes of the message, whether the
         // channel is still used, and the alert about that.
-        let mut tx = self.db.begin().await?;
+        let mut tx = db.begin().await?;
         deliveries::log(&mut tx, &claimed.delivery_id, &tried.attempt).await?;
         if deliveries::settle(&mut tx, &claimed.delivery_id, token, next, now).await? {
             match tried.failure {
@@ -58,8 +59,7 @@ impl Alerts {
     }
 
     async fn takes_again(&self, tx: &mut Tx, claimed: &Claimed) -> Result<(), ServiceError> {
-        let key = channel_key(&claimed.channel_id);
-        self.resolve(tx, &key, "it takes messages again").await
+        self.resolve_about_channel(tx, &claimed.channel_id, "it takes messages again").await
     }
 
     /// The receiver says that it is no more.
@@ -69,7 +69,7 @@ impl Alerts {
         channels::disable(tx, &claimed.channel_id, why, now).await?;
         deliveries::withdraw(tx, &claimed.channel_id, now).await?;
         let found = found(claimed, "was disabled: its receiver answered 410 (gone)", Vec::new());
-        self.raise(tx, &found, Voice::Plain).await
+        self.raise_about_channel(tx, &found).await
     }
 
     async fn about_channel(
@@ -84,7 +84,7 @@ impl Alerts {
             Fact { name: "Last status".into(), value: status },
             Fact { name: "Last answer".into(), value: tried.attempt.answer.clone() },
         ];
-        self.raise(tx, &found(claimed, what, facts), Voice::Plain).await
+        self.raise_about_channel(tx, &found(claimed, what, facts)).await
     }
 
     fn count(&self, claimed: &Claimed, next: Next) {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Told, is_owed};
+use crate::domain::alert::{Told, Topic, channel_key, is_owed};
 use crate::service::ServiceError;
 use crate::service::alerts::Alerts;
+use crate::service::alerts::storm::failing_keys;
 use crate::service::alerts::tell::told;
 use crate::store::alerts::{self, AlertRow};
 use crate::store::deliveries::SentRow;
@@ -31,12 +32,16 @@ impl Alerts {
         for row in deliveries::sent(db, &ids).await? {
             sent.entry(row.alert_id.clone()).or_default().push(row);
         }
+        let failing = failing_keys(&firing);
         for alert in &firing {
+            let about_channel = alert.standing.topic == Topic::Channel;
             let told = told(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
             let is_any = channels.iter().any(|channel| {
                 let told = told.get(&channel.channel_id).copied().unwrap_or(Told::Nothing);
                 let whom = (&*channel.channel_id, &channel.route);
-                is_owed(&alert.standing, whom, told, &silences, now)
+                let is_failing = failing.contains(&*channel_key(&channel.channel_id));
+                !(about_channel && is_failing)
+                    && is_owed(&alert.standing, whom, told, &silences, now)
             });
             if is_any {
                 self.tell_now(alert).await?;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Notice, Picture, State, Told, is_owed};
+use crate::domain::alert::{Notice, Picture, State, Told, Topic, channel_key, is_owed};
 use crate::domain::time::Timestamp;
 use crate::service::alerts::Alerts;
+use crate::service::alerts::storm::failing_keys;
 use crate::service::{ServiceError, random};
 use crate::store::alerts::{self, AlertRow};
 use crate::store::channels::{self, ChannelRow};
@@ -28,6 +29,11 @@ impl Alerts {
         let told = told(&deliveries::sent_now(tx, &alert.alert_id).await?);
         let told = |channel: &ChannelRow| told.get(&channel.channel_id).copied();
         let mut channels = channels::all_now(tx).await?;
+        if alert.standing.topic == Topic::Channel {
+            let firing = alerts::firing_now(tx, Topic::Channel).await?;
+            let failing = failing_keys(&firing);
+            channels.retain(|channel| !failing.contains(&*channel_key(&channel.channel_id)));
+        }
         channels.retain(|channel| {
             let told = told(channel).unwrap_or(Told::Nothing);
             let whom = (&*channel.channel_id, &channel.route);

@@ -52,6 +52,7 @@ use crate::service::live::Live;
 use crate::service::memory::Reservation;
 use crate::service::resource_user::ResourceUser;
 use crate::service::shadow::Shadows;
+use crate::service::storage::Storage;
 use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
@@ -195,6 +196,8 @@ pub struct Intake {
     /// Events that may wait for their commit, shared between keys.
     room: FairShare<ResourceUser>,
     quota: EventQuota,
+    /// `None`: nothing watches the disk.
+    storage: Option<Arc<Storage>>,
 }
 
 impl Intake {
@@ -236,7 +239,21 @@ impl Intake {
             settings.events_per_request,
             Arc::clone(&core.metrics),
         );
-        (Self { core, clock_check, failed, settings, shards, strict, room, quota }, workers)
+        let storage = None;
+        let intake =
+            Self { core, clock_check, failed, settings, shards, strict, room, quota, storage };
+        (intake, workers)
+    }
+
+    /// Refuses events while the disk of `storage` has too little room for them.
+    #[must_use]
+    pub fn refusing_without_room_on(mut self, storage: Arc<Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    fn check_disk(&self) -> Result<(), ServiceError> {
+        self.storage.as_ref().map_or(Ok(()), |storage| storage.check_room())
     }
 
     /// To be told of customers whom somebody else in this process has written.
@@ -330,6 +347,7 @@ impl Intake {
         received_at: Timestamp,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.check_disk()?;
         self.clock_check.admit(received_at)?;
         let Received { items, memory } = received.into();
         let user = ResourceUser::of_key(source.key_id);
@@ -380,6 +398,7 @@ impl Intake {
         source: Source<'_>,
         received_at: Timestamp,
     ) -> Result<Vec<Outcome>, ServiceError> {
+        self.check_disk()?;
         self.clock_check.admit(received_at)?;
         let user = ResourceUser::of_key(source.key_id);
         self.quota.take(user, items.len())?;

@@ -41,6 +41,7 @@ pub struct Replayed {
 impl Intake {
     /// Reads kept events again, and counts those that are let in now.
     pub async fn replay(&self, which: &Which) -> Result<Replayed, ServiceError> {
+        self.check_disk()?;
         let Which { ids, filter, after, limit } = which;
         let db = self.core.db.read();
         let found = failed::replayable(db, ids.as_deref(), filter, *after, *limit).await?;

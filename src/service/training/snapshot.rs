@@ -30,6 +30,8 @@ pub async fn take(
     mut gather: Gather,
     progress: &dyn Progress,
 ) -> Result<Gather, ServiceError> {
+    // The stream holds one while states are rebuilt on the other.
+    let db = &db.dedicated(2);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
     let mut past = match when {
         When::Now(_) => None,

@@ -9,6 +9,7 @@ use tracing::info;
 use super::ROLE;
 use super::binaries::Binaries;
 use super::error::PrivateError;
+use super::files;
 use super::place::Place;
 
 /// An unfinished data directory; the process id follows.
@@ -19,17 +20,14 @@ const UNFINISHED: &str = "data.new-";
 pub(super) fn version(place: &Place) -> Result<Option<(u32, PathBuf)>, PrivateError> {
     let data = place.data();
     let file = data.join("PG_VERSION");
-    match fs::read_to_string(&file) {
-        Ok(text) => {
-            let unreadable = |_| {
-                let source = io::Error::new(io::ErrorKind::InvalidData, "not a version number");
-                PrivateError::io("reading", &file)(source)
-            };
-            Ok(Some((text.trim().parse().map_err(unreadable)?, data)))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(PrivateError::io("reading", &file)(error)),
-    }
+    let Some(directory) = place.open_data()? else { return Ok(None) };
+    let text = files::read_small(&directory, "PG_VERSION");
+    let Some(text) = text.map_err(PrivateError::io("reading", &file))? else { return Ok(None) };
+    let unreadable = |_| {
+        let source = io::Error::new(io::ErrorKind::InvalidData, "not a version number");
+        PrivateError::io("reading", &file)(source)
+    };
+    Ok(Some((text.trim().parse().map_err(unreadable)?, data)))
 }
 
 /// Runs `initdb` unless the data is there.
@@ -42,7 +40,8 @@ pub(super) async fn create_if_absent(
     binaries: &Binaries,
 ) -> Result<(), PrivateError> {
     let data = place.data();
-    if data.exists() {
+    let is_there = files::exists_in(&place.open_root()?, "data");
+    if is_there.map_err(PrivateError::io("inspecting", &data))? {
         return Ok(());
     }
     remove_unfinished(place)?;
@@ -53,10 +52,8 @@ pub(super) async fn create_if_absent(
         .arg("--pgdata")
         .arg(&unfinished)
         .args(["--username", ROLE, "--encoding", "UTF8", "--locale", "C"])
-        // Whoever reaches the socket is trusted: nothing listens on TCP, and
-        // the socket's directory opens for the server's account and root only,
-        // who could read the data files anyway. `peer` would shut root out.
-        .args(["--auth", "trust"])
+        // Only for a server that is started by hand: segmentd names its own rules.
+        .args(["--auth-local", "peer", "--auth-host", "reject"])
         .output()
         .await
         .map_err(PrivateError::io("running", &binaries.initdb()))?;

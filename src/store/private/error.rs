@@ -49,6 +49,30 @@ pub enum PrivateError {
         /// Its owner.
         owner: u32,
     },
+    /// Running as root in a directory that another account can change.
+    #[error(
+        "{} belongs to another account (uid {owner}) or can be written by others: as root, \
+         segmentd uses only directories of root's own. Give it to root (`chown root`, \
+         `chmod go-w`), or start segmentd as the account that owns it", directory.display()
+    )]
+    Untrusted {
+        /// The directory that root was to use.
+        directory: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// The account that segmentd runs as has no name.
+    #[error("uid {uid}, as which segmentd runs, has no name: PostgreSQL lets in accounts by name")]
+    NoName {
+        /// The account.
+        uid: u32,
+    },
+    /// The data of a server that is to be restarted is gone.
+    #[error("{} is gone or incomplete: put the data back, or restart segmentd to begin anew", directory.display())]
+    DataMissing {
+        /// The data directory.
+        directory: PathBuf,
+    },
     /// `initdb` failed.
     #[error("initdb failed: {output}")]
     Initdb {

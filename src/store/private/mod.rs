@@ -10,10 +10,17 @@
 //!
 //! The pipe is the life line: the kernel closes it when segmentd ends, `kill
 //! -9` included, and the supervisor then shuts the server down.
+//!
+//! A server that ends by itself is noticed by [`PrivatePostgres::ended`] and started again
+//! by [`PrivatePostgres::restart`].
 
+mod access;
+mod accounts;
 mod binaries;
 mod cluster;
+mod disk;
 mod error;
+mod files;
 mod place;
 mod server;
 
@@ -24,6 +31,8 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::info;
 
+use binaries::Binaries;
+pub use disk::{DiskSpace, disk_space};
 pub use error::PrivateError;
 use place::Place;
 use server::Server;
@@ -40,6 +49,8 @@ const PORT: u16 = 5432;
 /// can take this long on a slow disk.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
 const READY_POLL: Duration = Duration::from_millis(20);
+/// After a crash the server first replays its log.
+const RECOVERY_POLL: Duration = Duration::from_millis(100);
 
 /// How to run the private server.
 #[derive(Debug, Clone)]
@@ -64,9 +75,20 @@ impl From<&config::Database> for Settings {
 #[derive(Debug)]
 pub struct PrivatePostgres {
     server: Server,
+    binaries: Binaries,
+    settings: Settings,
     socket_directory: String,
     /// Keeps the directory locked for as long as the server is ours.
     place: Place,
+}
+
+/// How a server ended that was not to.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status, or the signal that ended it.
+    pub status: String,
+    /// The last lines of its log.
+    pub log: String,
 }
 
 impl PrivatePostgres {
@@ -77,21 +99,53 @@ impl PrivatePostgres {
     /// stale pid file or socket, a half-made data directory) is cleared first.
     pub async fn start(state_directory: &Path, settings: &Settings) -> Result<Self, PrivateError> {
         let place = Place::open(state_directory)?;
-        server::end_left_over(&place.data()).await?;
+        server::end_left_over(&place).await?;
         let binaries = binaries::find(settings.binaries.as_deref(), cluster::version(&place)?)?;
         cluster::create_if_absent(&place, &binaries).await?;
 
         let socket_directory = place.socket_directory()?;
         let server = Server::spawn(&place, &binaries, &socket_directory, settings)?;
-        let mut postgres = Self { server, socket_directory, place };
-        postgres.wait_until_ready().await?;
+        let settings = settings.clone();
+        let mut postgres = Self { server, binaries, settings, socket_directory, place };
+        match tokio::time::timeout(READY_DEADLINE, postgres.wait_until_ready(READY_POLL)).await {
+            Ok(ready) => ready?,
+            Err(_) => return Err(PrivateError::NotStarted { log: postgres.place.end_of_log() }),
+        }
         postgres.create_database(DATABASE).await?;
         info!(
             directory = %postgres.place.root().display(),
-            version = binaries.major,
+            version = postgres.binaries.major,
             "private Postgres started"
         );
         Ok(postgres)
+    }
+
+    /// Waits until the server has ended by itself. May be dropped and called again.
+    pub async fn ended(&mut self) -> Ended {
+        let status = self.server.ended().await;
+        Ended { status, log: self.place.end_of_log() }
+    }
+
+    /// Starts the server again, on the data that it had, and returns once it accepts
+    /// connections, however long it replays its log. Never creates data: an empty database
+    /// in the place of a lost one would look like success.
+    ///
+    /// May be dropped: then the server is stopped or restarted by the next call.
+    pub async fn restart(&mut self) -> Result<(), PrivateError> {
+        self.server.stop(&self.place).await?;
+        if cluster::version(&self.place)?.is_none() {
+            return Err(PrivateError::DataMissing { directory: self.place.data() });
+        }
+        // Both may have been lost with the directory.
+        self.socket_directory = self.place.socket_directory()?;
+        self.server =
+            Server::spawn(&self.place, &self.binaries, &self.socket_directory, &self.settings)?;
+        self.wait_until_ready(RECOVERY_POLL).await
+    }
+
+    /// The directory on the disk that the data is on.
+    pub fn directory(&self) -> &Path {
+        self.place.root()
     }
 
     /// Address of segmentd's own database.
@@ -132,34 +186,29 @@ impl PrivatePostgres {
 
     /// Shuts the server down and waits until it is gone. Sessions still open
     /// are broken off; what they committed is kept.
-    pub async fn stop(self) -> Result<(), PrivateError> {
+    pub async fn stop(mut self) -> Result<(), PrivateError> {
         self.server.stop(&self.place).await?;
         info!("private Postgres stopped");
         Ok(())
     }
 
-    async fn wait_until_ready(&mut self) -> Result<(), PrivateError> {
+    /// Returns once the server accepts connections, and fails once it has ended.
+    async fn wait_until_ready(&mut self, poll: Duration) -> Result<(), PrivateError> {
         let url = self.url_for("postgres");
-        let answers = async {
-            loop {
-                // Refused while the server starts or replays its log. A server
-                // that cannot start at all ends instead, which is seen here.
-                let refusal = match PgConnection::connect(&url).await {
-                    Ok(connection) => return Ok(connection.close().await?),
-                    Err(refusal) => refusal,
-                };
-                if self.server.has_ended()? {
-                    return Err(PrivateError::NotStarted { log: self.place.end_of_log() });
-                }
-                if matches!(&refusal, sqlx::Error::Configuration(_)) {
-                    return Err(refusal.into());
-                }
-                tokio::time::sleep(READY_POLL).await;
+        loop {
+            // Refused while the server starts or replays its log. A server
+            // that cannot start at all ends instead, which is seen here.
+            let refusal = match PgConnection::connect(&url).await {
+                Ok(connection) => return Ok(connection.close().await?),
+                Err(refusal) => refusal,
+            };
+            if self.server.has_ended()? {
+                return Err(PrivateError::NotStarted { log: self.place.end_of_log() });
             }
-        };
-        match tokio::time::timeout(READY_DEADLINE, answers).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(PrivateError::NotStarted { log: self.place.end_of_log() }),
+            if matches!(&refusal, sqlx::Error::Configuration(_)) {
+                return Err(refusal.into());
+            }
+            tokio::time::sleep(poll).await;
         }
     }
 }

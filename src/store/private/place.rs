@@ -1,11 +1,20 @@
 //! Where the server's files are, and as which account it runs.
 //!
-//! PostgreSQL refuses to run as root. When segmentd is root, the server gets
-//! an unprivileged account and a directory that this account owns.
+//! PostgreSQL refuses to run as root. When segmentd is root, the server gets an
+//! unprivileged account and a directory that this account owns. What segmentd itself
+//! writes (lock, log, rules of access) is beside that directory, never in it:
+//!
+//! ```text
+//! STATE/postgres/            the server's: data/, run/ (the socket)
+//! STATE/postgres.lock        segmentd's
+//! STATE/postgres.log         segmentd's; the server writes through an open descriptor
+//! STATE/postgres.hba.conf    segmentd's; the server reads it
+//! ```
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Seek as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -13,22 +22,25 @@ use tokio::process::Command;
 use tracing::warn;
 
 use super::PORT;
+use super::accounts;
 use super::error::PrivateError;
+use super::files::{self, Account};
 
 /// Longest path of a unix socket that every system takes: macOS allows 104
 /// bytes with the closing NUL, Linux 108.
 const SOCKET_PATH_MAX_BYTES: usize = 103;
 /// Where root keeps the data when the account cannot reach the state directory.
 const SYSTEM_DIRECTORY: &str = "/var/lib/segmentd";
-/// How much of the server's log is quoted when it does not start.
-const LOG_END_BYTES: usize = 4096;
-
-/// An unprivileged account for the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Account {
-    uid: u32,
-    gid: u32,
-}
+/// How much of the end of the server's log is read…
+const LOG_END_BYTES: u64 = 256 * 1024;
+/// …and quoted when it ends or does not start.
+const QUOTED_BYTES: usize = 4096;
+/// What the server prints for each connection that it refuses while it starts.
+const REFUSALS: [&str; 3] = [
+    "FATAL:  the database system is starting up",
+    "FATAL:  the database system is not yet accepting connections",
+    "DETAIL:  Consistent recovery state has not been yet reached.",
+];
 
 /// The server's directory, locked by this process.
 #[derive(Debug)]
@@ -49,17 +61,25 @@ impl Place {
             .canonicalize()
             .map_err(PrivateError::io("resolving", state_directory))?;
         let (root, account) = if rustix::process::geteuid().is_root() {
+            files::check_trusted(&state)?;
             for_root(&state)?
         } else {
-            (for_self(&state)?, None)
+            let root = state.join("postgres");
+            files::give_directory(&root, None)?;
+            (root, None)
         };
         let lock = lock(&root)?;
         Ok(Self { root, account, _lock: lock })
     }
 
-    /// Everything of the server is in here.
+    /// The directory that belongs to the server's account.
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The file of segmentd's own beside the server's directory with this ending.
+    pub(super) fn beside(&self, ending: &str) -> PathBuf {
+        beside(&self.root, ending)
     }
 
     /// PostgreSQL's data directory; absent before the first start.
@@ -67,15 +87,56 @@ impl Place {
         self.root.join("data")
     }
 
-    /// What the server prints.
-    pub(super) fn log(&self) -> PathBuf {
-        self.root.join("server.log")
+    /// The server's directory, opened.
+    pub(super) fn open_root(&self) -> Result<OwnedFd, PrivateError> {
+        files::open_directory(&self.root).map_err(PrivateError::io("opening", &self.root))
     }
 
+    /// The data directory, opened; `None` where there is none.
+    pub(super) fn open_data(&self) -> Result<Option<OwnedFd>, PrivateError> {
+        let data = self.data();
+        match files::open_directory_in(&self.open_root()?, Path::new("data")) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(PrivateError::io("opening", &data)(error)),
+        }
+    }
+
+    /// Whom the server's processes belong to.
+    pub(super) fn server_uid(&self) -> u32 {
+        self.account.map_or(rustix::process::geteuid().as_raw(), |account| account.uid)
+    }
+
+    /// The log of the next start, for both outputs; the log of the start before is kept.
+    pub(super) fn open_log(&self) -> Result<(File, File), PrivateError> {
+        let path = self.log();
+        match fs::rename(&path, self.beside("log.old")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(PrivateError::io("renaming", &path)(error));
+            }
+            _ => {}
+        }
+        let log = files::open_own(&path, true).map_err(PrivateError::io("creating", &path))?;
+        let copy = log.try_clone().map_err(PrivateError::io("opening", &path))?;
+        Ok((log, copy))
+    }
+
+    /// What the server printed last, without the refusals of those who ask whether it has
+    /// started: in a long recovery these would be all of it.
     pub(super) fn end_of_log(&self) -> String {
-        let text = fs::read(self.log()).unwrap_or_default();
-        let end = &text[text.len().saturating_sub(LOG_END_BYTES)..];
-        String::from_utf8_lossy(end).trim().to_owned()
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut log = files::open_own(&self.log(), true)?;
+            let length = log.metadata()?.len();
+            log.seek(std::io::SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+            let mut end = Vec::new();
+            log.take(LOG_END_BYTES).read_to_end(&mut end)?;
+            Ok(end)
+        };
+        last_lines(&String::from_utf8_lossy(&read().unwrap_or_default()))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.beside("log")
     }
 
     /// A directory for the socket that only the server's account can enter.
@@ -89,12 +150,11 @@ impl Place {
             Some(_) if socket.as_os_str().len() <= SOCKET_PATH_MAX_BYTES => inside,
             _ => PathBuf::from(format!("/tmp/segmentd-{}", digest(&self.root))),
         };
-        self.create_directory(&directory)?;
-        // `/tmp` is open to all: somebody else may have taken the name.
+        files::give_directory(&directory, self.account)?;
+        // `/tmp` is open to all: another account may have taken the name.
         let found =
             fs::symlink_metadata(&directory).map_err(PrivateError::io("inspecting", &directory))?;
-        let owner = self.account.map_or(rustix::process::geteuid().as_raw(), |a| a.uid);
-        if !found.is_dir() || found.uid() != owner || found.mode() & 0o077 != 0 {
+        if !found.is_dir() || found.uid() != self.server_uid() || found.mode() & 0o077 != 0 {
             return Err(PrivateError::NotOwner { directory, owner: found.uid() });
         }
         Ok(directory.to_string_lossy().into_owned())
@@ -112,21 +172,6 @@ impl Place {
         }
         command
     }
-
-    fn create_directory(&self, path: &Path) -> Result<(), PrivateError> {
-        create_directory(path, self.account)
-    }
-}
-
-/// Not root: the server runs as segmentd's own account.
-fn for_self(state: &Path) -> Result<PathBuf, PrivateError> {
-    let root = state.join("postgres");
-    create_directory(&root, None)?;
-    let owner = fs::metadata(&root).map_err(PrivateError::io("inspecting", &root))?.uid();
-    if owner != rustix::process::geteuid().as_raw() {
-        return Err(PrivateError::NotOwner { directory: root, owner });
-    }
-    Ok(root)
 }
 
 /// Root: the server runs as the owner of existing data, else as `postgres` or
@@ -136,50 +181,55 @@ fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
     let inside = state.join("postgres");
     let linked = fs::read_link(&inside).ok();
     let root = linked.clone().unwrap_or_else(|| inside.clone());
-    let account = match fs::metadata(&root) {
+    if let Some(parent) = root.parent().filter(|_| linked.is_some()) {
+        files::check_trusted(parent)?;
+    }
+    let account = match fs::symlink_metadata(&root) {
         Ok(found) if found.uid() != 0 => Account { uid: found.uid(), gid: found.gid() },
-        _ => unprivileged_account()?,
+        _ => accounts::unprivileged()?,
     };
-    create_directory(&root, Some(account))?;
+    files::give_directory(&root, Some(account))?;
     if linked.is_some() || is_reachable(&root, account) {
         return Ok((root, Some(account)));
     }
 
-    let elsewhere = Path::new(SYSTEM_DIRECTORY).join(digest(state));
+    let system = Path::new(SYSTEM_DIRECTORY);
+    let elsewhere = system.join(digest(state));
     warn!(
         state_directory = %state.display(), used_instead = %elsewhere.display(),
         "the database server's account cannot reach the state directory; its data is kept elsewhere"
     );
-    fs::create_dir_all(SYSTEM_DIRECTORY)
-        .map_err(PrivateError::io("creating", Path::new(SYSTEM_DIRECTORY)))?;
-    create_directory(&elsewhere, Some(account))?;
+    if !system.exists() {
+        fs::create_dir_all(system).map_err(PrivateError::io("creating", system))?;
+        // The caller's umask may have taken bits away that the account needs.
+        fs::set_permissions(system, fs::Permissions::from_mode(0o755))
+            .map_err(PrivateError::io("opening up", system))?;
+    }
+    files::check_trusted(system)?;
+    files::give_directory(&elsewhere, Some(account))?;
     fs::remove_dir(&inside).map_err(PrivateError::io("removing", &inside))?;
     std::os::unix::fs::symlink(&elsewhere, &inside)
         .map_err(PrivateError::io("linking", &inside))?;
     Ok((elsewhere, Some(account)))
 }
 
-/// Creates `path` for its owner alone, and gives it to `account`.
-fn create_directory(path: &Path, account: Option<Account>) -> Result<(), PrivateError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => {
-            // The caller's umask may have taken bits away.
-            fs::set_permissions(path, Permissions::from_mode(0o700))
-                .map_err(PrivateError::io("protecting", path))?;
-            if let Some(Account { uid, gid }) = account {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                    .map_err(PrivateError::io("giving away", path))?;
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(PrivateError::io("creating", path)(error)),
-    }
+fn last_lines(log: &str) -> String {
+    let is_told = |line: &&str| !REFUSALS.iter().any(|refusal| line.ends_with(refusal));
+    let lines: Vec<&str> = log.trim().lines().filter(is_told).collect();
+    let text = lines.join("\n");
+    text[text.ceil_char_boundary(text.len().saturating_sub(QUOTED_BYTES))..].to_owned()
+}
+
+fn beside(root: &Path, ending: &str) -> PathBuf {
+    let mut name = root.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 fn lock(root: &Path) -> Result<File, PrivateError> {
-    let path = root.join("lock");
-    let file = File::create(&path).map_err(PrivateError::io("opening", &path))?;
+    let path = beside(root, "lock");
+    let file = files::open_own(&path, false).map_err(PrivateError::io("opening", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PrivateError::InUse { directory: root.to_owned() }),
@@ -198,28 +248,6 @@ fn is_reachable(directory: &Path, account: Account) -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-fn unprivileged_account() -> Result<Account, PrivateError> {
-    let path = Path::new("/etc/passwd");
-    let accounts = fs::read_to_string(path).map_err(PrivateError::io("reading", path))?;
-    ["postgres", "nobody"]
-        .iter()
-        .find_map(|name| account_in(&accounts, name))
-        .ok_or(PrivateError::NoAccount)
-}
-
-/// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`); never
-/// root under another name.
-fn account_in(passwd: &str, name: &str) -> Option<Account> {
-    let mut fields = passwd
-        .lines()
-        .map(|line| line.split(':'))
-        .find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?
-        .skip(1);
-    let uid = fields.next()?.parse().ok().filter(|&uid| uid != 0)?;
-    let gid = fields.next()?.parse().ok()?;
-    Some(Account { uid, gid })
-}
-
 /// A short name for `path`, the same at every start: 64 bits of its SHA-256.
 fn digest(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
@@ -231,14 +259,11 @@ fn digest(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
-        postgres:x:101:104:PostgreSQL administrator,,,:/var/lib/postgresql:/bin/bash\n\
-        toor:x:0:0::/root:/bin/sh\n";
-
     #[test]
-    fn accounts_are_read_from_passwd() {
-        assert_eq!(account_in(PASSWD, "postgres"), Some(Account { uid: 101, gid: 104 }));
-        assert_eq!(account_in(PASSWD, "nobody"), None);
-        assert_eq!(account_in(PASSWD, "toor"), None);
+    fn the_cause_is_quoted_and_not_the_refusals() {
+        let refusals = "10:00 [7] FATAL:  the database system is starting up\n".repeat(1000);
+        let log = format!("10:00 [1] LOG:  starting\n{refusals}10:01 [1] PANIC:  no space left\n");
+        assert_eq!(last_lines(&log), "10:00 [1] LOG:  starting\n10:01 [1] PANIC:  no space left");
+        assert_eq!(last_lines(&"é\n".repeat(5000)).len(), QUOTED_BYTES - 1);
     }
 }

@@ -1,12 +1,16 @@
 //! The server process: started under a supervisor, stopped with a deadline,
 //! cleared away when an earlier process left one behind.
 
-use std::fs::{self, File};
 use std::io::{self, PipeWriter};
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::fs::AtFlags;
 use rustix::process::{Pid, Signal};
 use tokio::process::Child;
 use tracing::warn;
@@ -14,7 +18,7 @@ use tracing::warn;
 use super::binaries::Binaries;
 use super::error::PrivateError;
 use super::place::Place;
-use super::{PORT, Settings};
+use super::{PORT, Settings, access, files};
 
 /// Runs the server given as arguments until it ends or the pipe on standard
 /// input closes; then asks for a fast shutdown.
@@ -46,13 +50,15 @@ const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
 /// next start.
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// Written by PostgreSQL, with its process id first.
+const PID_FILE: &str = "postmaster.pid";
 
 /// The supervisor of a running server.
 #[derive(Debug)]
 pub(super) struct Server {
     supervisor: Child,
     /// Closing it stops the server.
-    life_line: PipeWriter,
+    life_line: Option<PipeWriter>,
 }
 
 impl Server {
@@ -63,12 +69,13 @@ impl Server {
         settings: &Settings,
     ) -> Result<Self, PrivateError> {
         let shell = Path::new("/bin/sh");
-        let (log, error_log) = open_log(&place.log())?;
+        let access = access::write(place)?;
+        let (log, error_log) = place.open_log()?;
         let (end, life_line) = io::pipe().map_err(PrivateError::io("making a pipe for", shell))?;
         let mut command = place.command(shell);
         command.args(["-c", SUPERVISOR, "segmentd-postgres"]).arg(binaries.postgres());
         command.arg("-D").arg(place.data());
-        for setting in server_settings(socket_directory, settings) {
+        for setting in server_settings(socket_directory, settings).into_iter().chain(access) {
             command.arg("-c").arg(setting);
         }
         let supervisor = command
@@ -79,7 +86,7 @@ impl Server {
             .process_group(0)
             .spawn()
             .map_err(PrivateError::io("running", shell))?;
-        Ok(Self { supervisor, life_line })
+        Ok(Self { supervisor, life_line: Some(life_line) })
     }
 
     /// Whether the server has ended by itself.
@@ -89,28 +96,50 @@ impl Server {
         Ok(status.is_some())
     }
 
-    /// Fast shutdown, then an immediate one when that takes too long.
-    pub(super) async fn stop(mut self, place: &Place) -> Result<(), PrivateError> {
-        drop(self.life_line);
-        if tokio::time::timeout(FAST_SHUTDOWN, self.supervisor.wait()).await.is_err() {
-            end_left_over(&place.data()).await?;
+    /// Waits until the server has ended by itself; how it ended. May be dropped and
+    /// called again.
+    pub(super) async fn ended(&mut self) -> String {
+        match self.supervisor.wait().await {
+            // A shell's status for a program that a signal ended.
+            Ok(status) => match status.code() {
+                Some(code @ 129..) => format!("signal {}", code - 128),
+                _ => status.to_string(),
+            },
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Fast shutdown, then an immediate one when that takes too long; also of a server
+    /// whose supervisor ended without it.
+    pub(super) async fn stop(&mut self, place: &Place) -> Result<(), PrivateError> {
+        drop(self.life_line.take());
+        let waited = tokio::time::timeout(FAST_SHUTDOWN, self.supervisor.wait()).await;
+        if !waited.is_ok_and(|ended| ended.is_ok_and(|status| status.success())) {
+            end_left_over(place).await?;
         }
         Ok(())
     }
 }
 
-/// Ends the server that still runs on `data`, if any: one that shuts down
+/// Ends the server that still runs on the data of `place`, if any: one that shuts down
 /// because its segmentd was killed, or one whose supervisor was killed too.
 ///
 /// The caller holds the lock of the place, so no live segmentd uses it.
-pub(super) async fn end_left_over(data: &Path) -> Result<(), PrivateError> {
-    let pid_file = data.join("postmaster.pid");
-    let Some(pid) = read_pid(&pid_file)? else { return Ok(()) };
-    match program_of(pid, data) {
+pub(super) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
+    let data = place.data();
+    let pid_file = data.join(PID_FILE);
+    let Some(directory) = place.open_data()? else { return Ok(()) };
+    let text = files::read_small(&directory, PID_FILE);
+    let text = text.map_err(PrivateError::io("reading", &pid_file))?;
+    let Some(pid) = text.as_deref().and_then(first_pid) else { return Ok(()) };
+    let program = || program_of(pid, &data, place.server_uid());
+    match program() {
         Program::Server => {}
         Program::Other => {
             // PostgreSQL takes any live process for a running server.
-            fs::remove_file(&pid_file).map_err(PrivateError::io("removing", &pid_file))?;
+            rustix::fs::unlinkat(&directory, PID_FILE, AtFlags::empty())
+                .map_err(io::Error::from)
+                .map_err(PrivateError::io("removing", &pid_file))?;
             return Ok(());
         }
         Program::Unknown => return Ok(()),
@@ -125,7 +154,7 @@ pub(super) async fn end_left_over(data: &Path) -> Result<(), PrivateError> {
         let Ok(()) = rustix::process::kill_process(pid, signal) else { return Ok(()) };
         let asked = Instant::now();
         while asked.elapsed() < patience {
-            if program_of(pid, data) != Program::Server {
+            if program() != Program::Server {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
@@ -164,28 +193,10 @@ fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
     ]
 }
 
-/// The log of this start, for both outputs; the one of the start before is kept.
-fn open_log(path: &Path) -> Result<(File, File), PrivateError> {
-    match fs::rename(path, path.with_extension("log.old")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(PrivateError::io("renaming", path)(error));
-        }
-        _ => {}
-    }
-    let log = File::create(path).map_err(PrivateError::io("creating", path))?;
-    let copy = log.try_clone().map_err(PrivateError::io("opening", path))?;
-    Ok((log, copy))
-}
-
 /// The process id on the first line of `postmaster.pid`.
-fn read_pid(pid_file: &Path) -> Result<Option<Pid>, PrivateError> {
-    let text = match fs::read_to_string(pid_file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(PrivateError::io("reading", pid_file)(error)),
-    };
-    let number = text.lines().next().and_then(|line| line.trim().parse().ok());
-    Ok(number.and_then(Pid::from_raw))
+fn first_pid(text: &str) -> Option<Pid> {
+    let number = text.lines().next()?.trim().parse().ok()?;
+    Pid::from_raw(number)
 }
 
 /// What a process id from a pid file means by now: they are reused.
@@ -201,18 +212,29 @@ enum Program {
 }
 
 /// Reads the command line, which unlike the working directory can be read for
-/// another account's process without any capability.
-fn program_of(pid: Pid, data: &Path) -> Program {
+/// another account's process without any capability. The server's account writes the pid
+/// file, so a process of another account is none of its own to have ended by root.
+#[cfg(target_os = "linux")]
+fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
+    let Ok(found) = std::fs::metadata(&process) else { return Program::Unknown };
+    if found.uid() != uid {
+        return Program::Other;
+    }
+    let Ok(line) = std::fs::read(process.join("cmdline")) else { return Program::Unknown };
     let data = data.as_os_str().as_encoded_bytes();
+    let is_server = line.split(|&byte| byte == 0).any(|argument| argument == data);
+    if is_server { Program::Server } else { Program::Other }
+}
+
+/// Systems without `/proc` keep the command line where only `ps` reads it.
+#[cfg(not(target_os = "linux"))]
+fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
     let number = pid.as_raw_pid().to_string();
-    if Path::new("/proc/self/cmdline").exists() {
-        let Ok(line) = fs::read(format!("/proc/{number}/cmdline")) else { return Program::Unknown };
-        let is_server = line.split(|&byte| byte == 0).any(|argument| argument == data);
-        return if is_server { Program::Server } else { Program::Other };
-    }
-    match std::process::Command::new("ps").args(["-o", "args=", "-p", &number]).output() {
-        Ok(output) if output.stdout.windows(data.len()).any(|part| part == data) => Program::Server,
-        Ok(output) if !output.stdout.is_empty() => Program::Other,
-        _ => Program::Unknown,
-    }
+    let said = std::process::Command::new("ps").args(["-o", "uid=,args=", "-p", &number]).output();
+    let Ok(said) = said else { return Program::Unknown };
+    let text = String::from_utf8_lossy(&said.stdout);
+    let Some((owner, line)) = text.trim().split_once(' ') else { return Program::Unknown };
+    let is_server = owner == uid.to_string() && line.contains(&*data.to_string_lossy());
+    if is_server { Program::Server } else { Program::Other }
 }
