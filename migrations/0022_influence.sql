@@ -26,6 +26,7 @@ language sql immutable as $$
            ('api_key', 'revoked_at', 'clamp', '0'),
            ('assignment_history', 'assigned_at', 'clamp', '0'),
            ('backfill_range', 'begun_at', 'clamp', '0'),
+           ('change_epoch', 'begun_at', 'clamp', '0'),
            ('channel', 'created_at', 'clamp', '0'),
            ('channel', 'disabled_at', 'clamp', '0'),
            ('customer', 'assigned_at', 'clamp', '0'),

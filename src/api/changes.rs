@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -13,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::api::extract::{Asked, Caller, Read};
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, blocking};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::{ModelId, hex};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::changes::{Page, Reader, Start};
-use crate::service::error::Chain;
+use crate::service::resource_user::ResourceUser;
 use crate::store::changes::{Change, Position, Side};
 
 const DEFAULT_LIMIT: usize = 500;
@@ -114,17 +113,27 @@ pub(super) async fn get_changes(
         checked(&asked, resumed).map_err(|faults| ApiError::from(ServiceError::Invalid(faults)))?;
     let mut reader =
         state.feed.reader(&caller.principal.key_id, start, asked.segment, limit).await?;
+    let user = caller.user();
     if as_events {
-        return Ok(events(reader));
+        return Ok(events(state, user, reader));
     }
     let page = reader.next(wait).await?;
+    let heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
+    let json = blocking::run(&state, user, heavy, move |_| page_json(page)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// Changes that are written in about half a millisecond.
+const HEAVY_PAGE_CHANGES: usize = 200;
+
+fn page_json(page: Page) -> Result<Vec<u8>, ApiError> {
     let body = ChangesBody {
         next: cursor(page.next),
         more: page.more,
         gap: page.gap,
         changes: page.changes.into_iter().map(Into::into).collect(),
     };
-    Ok(Json(body).into_response())
+    Ok(serde_json::to_vec(&body).map_err(ServiceError::internal)?)
 }
 
 fn checked(asked: &What, resumed: Option<&str>) -> Result<(Start, usize, Duration), Faults> {
@@ -156,21 +165,38 @@ fn checked(asked: &What, resumed: Option<&str>) -> Result<(Start, usize, Duratio
 
 /// Server-sent events, a page of them whenever the reader has taken the last:
 /// what it does not read yet stays in Postgres. Ends when the process stops.
-fn events(reader: Reader) -> Response {
-    let pages = stream::unfold(Some(reader), async |reader| {
-        let mut reader = reader.filter(|reader| !reader.is_stopping())?;
-        match reader.next(HEARTBEAT).await {
-            Ok(page) => Some((Ok(page_events(page)), Some(reader))),
+fn events(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
+    let following = Following { state, user, reader };
+    let pages = stream::unfold(Some(following), async |following| {
+        let mut following = following.filter(|following| !following.reader.is_stopping())?;
+        match following.next().await {
+            Ok(events) => Some((Ok(events), Some(following))),
             Err(error) => {
                 // The reader connects again, and is then told what is wrong.
-                tracing::warn!(error = %Chain(&error), "a stream of changes was cut off");
-                Some((Err(error), None))
+                tracing::warn!(error = error.detail(), "a stream of changes was cut off");
+                Some((Err(std::io::Error::other(error.detail().to_owned())), None))
             }
         }
     });
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     (headers, HttpBody::from_stream(pages)).into_response()
+}
+
+/// A reader of server-sent events.
+struct Following {
+    state: ApiState,
+    user: ResourceUser,
+    reader: Reader,
+}
+
+impl Following {
+    /// The next page as events.
+    async fn next(&mut self) -> Result<Bytes, ApiError> {
+        let page = self.reader.next(HEARTBEAT).await?;
+        let heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
+        blocking::run(&self.state, self.user, heavy, move |_| Ok(page_events(page))).await
+    }
 }
 
 fn page_events(page: Page) -> Bytes {

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use crate::api::extract::{Caller, Page, Path, Read};
 use crate::api::models::model_id;
-use crate::api::{ApiError, ApiState};
+use crate::api::{ApiError, ApiState, blocking};
 use crate::domain::id::ModelId;
 use crate::domain::model::{self, Diff, Migration};
 use crate::domain::time::Timestamp;
-use crate::service::{ServiceError, registry};
+use crate::service::heavy::Cancellation;
+use crate::service::registry;
 use crate::store::lineage::{self, LineRow};
 
 #[derive(Debug, Serialize)]
@@ -63,7 +64,7 @@ impl LineBody {
 
 pub(super) async fn get_diff(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    caller: Caller<Read>,
     Path((from, to)): Path<(String, String)>,
 ) -> Result<Json<DiffBody>, ApiError> {
     let (from, to) = (model_id(&from)?, model_id(&to)?);
@@ -71,8 +72,8 @@ pub(super) async fn get_diff(
     let (from, to) =
         tokio::try_join!(registry::open(&state.db, &from), registry::open(&state.db, &to))?;
     // 256 segments of many features each are more than a moment's work.
-    let diff = tokio::task::spawn_blocking(move || model::diff(&from, &to)).await;
-    let diff = diff.map_err(ServiceError::internal)?;
+    let work = move |_: &Cancellation| Ok(model::diff(&from, &to));
+    let diff = blocking::run(&state, caller.user(), true, work).await?;
     Ok(Json(DiffBody { diff, lineage: lines.into_iter().map(LineBody::new).collect() }))
 }
 

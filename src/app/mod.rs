@@ -92,7 +92,8 @@ impl App {
             parts::intake(&config, &registry, &clock_check, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
         let feed = parts::feed(&config, db, stopped, &metrics);
-        let (exports, exporter) = parts::exports(&config, db, &metrics);
+        let heavy = Arc::new(HeavyWork::start().context("threads for heavy work")?);
+        let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
         let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
         let workers = Workers::start(intake_workers, exporter, shadow_worker, watched)
             .context("cannot start the threads of intake")?;
@@ -126,7 +127,7 @@ impl App {
             db: db.read().clone(),
             metrics,
             memory,
-            heavy: Arc::new(HeavyWork::start().context("threads for heavy work")?),
+            heavy,
             bounds: parts::body_bounds(&config),
             allowed_hosts: config.http.allowed_hosts.clone(),
             slow_reads: parts::slow_reads(&config, db),

@@ -18,6 +18,7 @@ use crate::service::clock_check::ClockCheck;
 use crate::service::drift::Drift;
 use crate::service::export::{self, Exports};
 use crate::service::failed::FailedEvents;
+use crate::service::heavy::HeavyWork;
 use crate::service::intake::{self, Intake};
 use crate::service::live::{Live, Rules};
 use crate::service::memory::MemoryBudget;
@@ -192,11 +193,12 @@ pub(super) fn training(
 pub(super) fn exports(
     config: &Config,
     db: &Db,
+    heavy: &Arc<HeavyWork>,
     metrics: &Arc<Metrics>,
 ) -> (Exports, export::Worker) {
     let max_concurrent = config.export.max_concurrent;
     let settings = export::Settings { max_concurrent, stall: config.export.stall };
-    Exports::new(db.read().clone(), settings, Arc::clone(metrics))
+    Exports::new(db.read().clone(), settings, Arc::clone(heavy), Arc::clone(metrics))
 }
 
 pub(super) fn feed(

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use segmentd::domain::access::Scope;
 use segmentd::service::access;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -347,15 +348,21 @@ async fn after_a_time_limit_the_outcome_is_said_to_be_unknown() {
 async fn only_a_database_that_is_away_is_called_unavailable() {
     let settings = [("database.max_connections", "4"), ("database.acquire_timeout_seconds", "1")];
     let app = TestApp::start_with(&settings).await;
-    let mut taken = Vec::new();
-    while let Ok(connection) = segmentd::store::rebuild::Snapshot::open(app.db.read()).await {
-        taken.push(connection);
-    }
-    let (status, answer) = in_time(app.get("/v1/models")).await;
-    assert_eq!(status, 503, "{answer}");
-    let detail = answer["detail"].as_str().unwrap();
-    assert!(detail.contains("connections of this process are in use"), "{detail}");
-    drop(taken);
+    let mut other = PgConnection::connect(app.database_url()).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("lock table model in access exclusive mode").execute(&mut *held).await.unwrap();
+    // Two connections read: both wait for the table, and the others find none.
+    let reads = (0..5).map(|_| app.get("/v1/models"));
+    let answers = in_time(join_all(reads)).await;
+    let details: Vec<&str> = answers
+        .iter()
+        .filter(|(status, _)| *status == 503)
+        .filter_map(|(_, answer)| answer["detail"].as_str())
+        .collect();
+    let of_the_pool = "all database connections of this process are in use";
+    assert!(details.iter().any(|detail| detail.contains(of_the_pool)), "{details:?}");
+    assert!(!details.iter().any(|detail| detail.contains("not available")), "{details:?}");
+    held.rollback().await.unwrap();
     let (status, answer) = app.get("/v1/models").await;
     assert_eq!(status, 200, "{answer}");
     app.stop().await;

@@ -23,7 +23,10 @@ async fn free_text_is_bounded() {
     let policy = |reason: &str| json!({ "policy": {}, "reason": reason });
     let reason = |reason: &str| json!({ "reason": reason });
     let (long, short) = (text(2001), text(201));
-    let huge = "x".repeat(4_000_000);
+    let huge = "x".repeat(200_000);
+    let (status, answer) =
+        app.post("/v1/models/rollback", reason(&"x".repeat(4_000_000)).to_string()).await;
+    assert_eq!(status, 413, "{answer}");
     let promote = format!("/v1/models/{model}/promote");
     let table = [
         (Method::POST, "/v1/models/rollback", reason(&huge), "reason", 2000),

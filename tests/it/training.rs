@@ -152,7 +152,7 @@ async fn a_wrong_table_is_refused_in_words() {
 /// replica it runs, and leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_called_off_from_any_replica() {
-    let one = TestApp::start().await;
+    let one = TestApp::start_with(&[("training.max_fits", "1000000")]).await;
     let two = one.replica().await;
     one.post("/v1/events/bulk", ndjson(&orders(300, 3))).await;
     let (_, running) = one.post("/v1/training-runs", LONG).await;

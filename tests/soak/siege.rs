@@ -79,8 +79,9 @@ fn report(when: &str, scores: &Measured, events: &Measured) {
 async fn memory_budget_mib(admin: &str) -> u64 {
     let metrics = caller::client().get(format!("{admin}/metrics")).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
-    let line = metrics.lines().find(|line| line.starts_with("segmentd_memory_budget_bytes "));
-    let bytes: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    let parts = metrics.lines().filter(|line| line.starts_with("segmentd_memory_budget_bytes{"));
+    let bytes: f64 =
+        parts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
     let mib = (bytes / 1_048_576.0) as u64;
     mib

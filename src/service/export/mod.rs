@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 use crate::service::fair_share::{FairShare, Share};
+use crate::service::heavy::{Cancellation, HeavyWork};
+use crate::service::resource_user::ResourceUser;
 use crate::store::ReadDb;
 use crate::store::export::Snapshot;
 use crate::telemetry::Metrics;
@@ -45,6 +47,7 @@ pub struct Exports {
 #[derive(Debug)]
 pub struct Worker {
     jobs: mpsc::Receiver<Job>,
+    heavy: Arc<HeavyWork>,
     /// A reader who takes nothing for so long is given up.
     stall: Duration,
     metrics: Arc<Metrics>,
@@ -63,6 +66,7 @@ struct Job {
     format: TableFormat,
     escape: CsvEscape,
     pieces: mpsc::Sender<Piece>,
+    user: ResourceUser,
     _slot: Share<String>,
 }
 
@@ -83,11 +87,17 @@ pub struct Export(mpsc::Receiver<Piece>);
 pub struct CutOff;
 
 impl Exports {
-    pub fn new(db: ReadDb, settings: Settings, metrics: Arc<Metrics>) -> (Self, Worker) {
+    pub fn new(
+        db: ReadDb,
+        settings: Settings,
+        heavy: Arc<HeavyWork>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Worker) {
         let spare = db.max_connections().saturating_sub(1).max(1);
         let slots = FairShare::new(settings.max_concurrent.min(spare));
         let (sender, jobs) = mpsc::channel(1);
-        (Self { db, slots, jobs: sender }, Worker { jobs, stall: settings.stall, metrics })
+        let worker = Worker { jobs, heavy, stall: settings.stall, metrics };
+        (Self { db, slots, jobs: sender }, worker)
     }
 
     /// Begins, for the key `key_id`, with all customers, or those in `segment`. `escape`
@@ -105,7 +115,8 @@ impl Exports {
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let snapshot = Snapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
-        let job = Job { snapshot, format, escape, pieces, _slot: slot };
+        let user = ResourceUser::of_key(key_id);
+        let job = Job { snapshot, format, escape, pieces, user, _slot: slot };
         self.jobs
             .send(job)
             .await
@@ -128,10 +139,10 @@ impl Export {
 impl Worker {
     /// Works until `stopped`; what is on its way by then is cut off.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
-        let Self { jobs, stall, metrics } = self;
+        let Self { jobs, heavy, stall, metrics } = self;
         let jobs = stream::unfold(jobs, async |mut jobs| Some((jobs.recv().await?, jobs)));
         let work = jobs.for_each_concurrent(None, async |job| {
-            if let Err(error) = job.run(stall, &metrics).await {
+            if let Err(error) = job.run(stall, &heavy, &metrics).await {
                 tracing::warn!(error = %Chain(&error), "an export was cut off");
             }
         });
@@ -143,23 +154,27 @@ impl Worker {
 }
 
 impl Job {
-    async fn run(mut self, stall: Duration, metrics: &Metrics) -> Result<(), ServiceError> {
+    async fn run(
+        mut self,
+        stall: Duration,
+        heavy: &HeavyWork,
+        metrics: &Metrics,
+    ) -> Result<(), ServiceError> {
         let mut encoder = Encoder::new(self.format, self.escape)?;
         loop {
             let page = self.snapshot.next().await?;
             let rows = page.as_ref().map_or(0, Vec::len) as u64;
             let is_last = page.is_none();
-            // Beside the async threads: a thousand rows take about a
+            // On the threads for heavy work: a thousand rows take about a
             // millisecond, a Parquet row group some ten.
-            let work = move || {
+            let work = move |_: &Cancellation| {
                 let bytes = match page {
                     Some(rows) => encoder.add(&rows),
                     None => encoder.finish(),
                 };
                 bytes.map(|bytes| (encoder, bytes))
             };
-            let done =
-                tokio::task::spawn_blocking(work).await.map_err(ServiceError::internal)??;
+            let done = heavy.run(self.user, work).await??;
             encoder = done.0;
             metrics.output.export_rows.add(self.format, rows);
             let mut bytes = Bytes::from(done.1);
