@@ -23,7 +23,6 @@ use crate::api::state::{ApiState, Handles, Readiness};
 use crate::api::{self, Gate};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
-use crate::service::access::Access;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::clock::Clock;
 use crate::service::clock_check::ClockCheck;
@@ -78,8 +77,7 @@ impl App {
         let live = parts::live(&config, db, features, &observer, &metrics).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&config, db, (&live, observer, &policies), &clock, &metrics);
-        let access = Access::new(db.critical_read().clone());
-        access.refresh().await?;
+        let access = parts::access(db).await?;
         let (registry, shadow_worker) =
             parts::registry(&config, db, (&live, &policies), &clock, &metrics);
         let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;

@@ -11,6 +11,7 @@ use crate::api::{BodyPace, Capacities, Limits};
 use crate::app::Database;
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
+use crate::service::access::Access;
 use crate::service::alerts::Alerts;
 use crate::service::changes::Feed;
 use crate::service::clock::Clock;
@@ -36,6 +37,13 @@ use crate::service::storage::{DiskBounds, Storage};
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::telemetry::Metrics;
+
+/// With the stored keys loaded.
+pub(super) async fn access(db: &Db) -> anyhow::Result<Access> {
+    let access = Access::new(db.critical_read().clone());
+    access.refresh().await.context("the stored keys")?;
+    Ok(access)
+}
 
 /// With what is stored published.
 pub(super) async fn live(
