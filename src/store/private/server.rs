@@ -46,6 +46,9 @@ exit "$status"
 
 /// Time for a fast shutdown: it writes every dirty page before it ends.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
+/// Of a server that an earlier process left. Shorter: the service waits for it, and what
+/// was committed is replayed from the log at the next start.
+const LEFT_OVER_SHUTDOWN: Duration = Duration::from_secs(5);
 /// Time for an immediate one, which writes nothing; the log is replayed at the
 /// next start.
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -147,7 +150,7 @@ pub(super) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
     warn!(pid = pid.as_raw_pid(), "waiting for the server of an earlier process to stop");
     // Asking a server that already shuts down once more does no harm.
     for (signal, patience) in [
-        (Signal::INT, FAST_SHUTDOWN),
+        (Signal::INT, LEFT_OVER_SHUTDOWN),
         (Signal::QUIT, IMMEDIATE_SHUTDOWN),
         (Signal::KILL, POLL * 10),
     ] {
