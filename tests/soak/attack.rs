@@ -80,6 +80,24 @@ struct Attacks {
     counts: Arc<Counts>,
 }
 
+/// Attackers that come evenly over each pause, not all at once.
+#[derive(Debug, Default)]
+struct Staggered {
+    set: tokio::task::JoinSet<()>,
+}
+
+impl Staggered {
+    fn spawn(&mut self, attack: impl Future<Output = ()> + Send + 'static) {
+        // The golden ratio spreads any number of them.
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand attackers")]
+        let share = (self.set.len() as f64 * 0.618_033_988_75).fract();
+        self.set.spawn(async move {
+            sleep(PAUSE.mul_f64(share)).await;
+            attack.await;
+        });
+    }
+}
+
 /// What was sent.
 #[derive(Debug, Default)]
 struct Counts {
@@ -91,7 +109,7 @@ struct Counts {
 
 impl Attacks {
     async fn run(self) {
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = Staggered::default();
         let half_body = format!(
             "POST /v1/t HTTP/1.1\r\nhost: {}\r\ncontent-length: 1000\r\n\r\n{{",
             self.target.address
@@ -140,7 +158,7 @@ impl Attacks {
         });
         let train = self.target.train_key.clone();
         tasks.spawn(self.clone().post("/v1/training-runs", train, spec.to_string().into(), false));
-        while tasks.join_next().await.is_some() {}
+        while tasks.set.join_next().await.is_some() {}
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         println!(
             "  sent: {} connections, {} requests, of which {} answered with 2xx and {} refused",
