@@ -9,6 +9,7 @@
 //! of its own beside them; ids, then customers, are taken in order everywhere, so
 //! nobody waits in a circle.
 
+mod accept;
 mod ahead;
 mod apart;
 mod aside;
@@ -21,6 +22,7 @@ mod known;
 mod names;
 mod optimistic;
 mod public;
+mod read;
 mod regroup;
 mod replay;
 mod shard;
@@ -32,28 +34,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::config::EventNames;
 use crate::domain::access::Sender;
 use crate::domain::fault::Faults;
-use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::{Limits, Message, native, segment};
+use crate::domain::wire::{Limits, Message};
+use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::clock_check::ClockCheck;
 use crate::service::event_quota::EventQuota;
-use crate::service::failed::{FailedEvents, HEAD_BYTES, Refused, Source};
+use crate::service::failed::{FailedEvents, Refused};
 use crate::service::fair_share::{FairShare, Share};
-use crate::service::heavy::Cancellation;
 use crate::service::live::Live;
 use crate::service::memory::Reservation;
 use crate::service::resource_user::ResourceUser;
 use crate::service::shadow::Shadows;
 use crate::service::storage::Storage;
-use crate::service::{ServiceError, random};
 use crate::store::assignments::Assignment;
 use crate::store::events::Arrived;
 use crate::store::time_limits::Purpose;
@@ -64,9 +64,8 @@ use crate::telemetry::labels;
 use aside::Aside;
 use board::Charge;
 pub use cache::CustomerCache;
-use commit::{Committed, Failure, Ruling, Verdict};
+use commit::{Ruling, Verdict};
 use hear::Markers;
-use known::Known;
 pub use replay::{Replayed, Which};
 use shard::Shards;
 pub use shard::Worker;
@@ -280,195 +279,6 @@ impl Intake {
         self.settings.max_batch_events
     }
 
-    /// Checks one event in segmentd's own form.
-    pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<Message, Refused> {
-        self.read_within(self.settings.limits, raw, received_at, new_id)
-    }
-
-    /// Checks the messages of a body in Segment's form: one result for each, in
-    /// order; fewer where the request is cancelled meanwhile.
-    pub fn read_segment(
-        &self,
-        body: &segment::Body<'_>,
-        received_at: Timestamp,
-        cancellation: &Cancellation,
-    ) -> Vec<Result<Message, Refused>> {
-        let lineup = self.core.live.lineup();
-        let limits = self.settings.limits;
-        let messages = body.read(received_at, limits, new_id).enumerate();
-        let admitted =
-            messages.take_while(|_| !cancellation.is_cancelled()).map(|(index, message)| {
-                let mut message = message
-                    .and_then(|message| self.admit(&lineup, message))
-                    .map_err(|faults| refused(body, index, faults, limits))?;
-                let text = || String::from_utf8_lossy(&body.kept(index)).into();
-                message.raw = message.link.is_some().then(text);
-                Ok(message)
-            });
-        admitted.collect()
-    }
-
-    fn read_within(
-        &self,
-        limits: Limits,
-        raw: &[u8],
-        received_at: Timestamp,
-        new_id: impl FnOnce() -> Option<MessageId>,
-    ) -> Result<Message, Refused> {
-        if raw.len() > limits.max_event_bytes {
-            return Err(self.too_large(raw));
-        }
-        let read = || {
-            let value: Value = serde_json::from_slice(raw)
-                .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
-            let message = native::parse(&value, received_at, limits, new_id)?;
-            let mut message = self.admit(&self.core.live.lineup(), message)?;
-            message.raw = message.link.is_some().then(|| String::from_utf8_lossy(raw).into());
-            Ok(message)
-        };
-        read().map_err(|faults| Refused::new(faults, raw))
-    }
-
-    /// What an event is answered that begins like this and is too large.
-    pub fn too_large(&self, head: &[u8]) -> Refused {
-        let most = self.settings.limits.max_event_bytes;
-        let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
-        Refused::cut_short(Faults::one("event", problem), head)
-    }
-
-    /// Counts events and keeps those that are refused; one outcome for each, in
-    /// order. Events of different customers may be committed in different
-    /// transactions: after an error some may be counted, and sending everything
-    /// again is safe.
-    pub async fn accept(
-        &self,
-        received: impl Into<Received>,
-        source: Source<'_>,
-        received_at: Timestamp,
-        when_full: WhenFull,
-    ) -> Result<Vec<Outcome>, ServiceError> {
-        self.check_disk()?;
-        self.clock_check.admit(received_at)?;
-        let Received { items, memory } = received.into();
-        let user = ResourceUser::of_key(source.key_id);
-        match when_full {
-            WhenFull::Refuse => self.quota.take(user, items.len())?,
-            WhenFull::Wait => self.quota.take_waiting(user, items.len()).await,
-        }
-        let sender = source.sender();
-        let mut events = Vec::with_capacity(items.len());
-        let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
-        let mut texts = Vec::new();
-        for item in items {
-            let message = item.map(|mut message| {
-                texts.push(message.raw.take());
-                events.push(arrived(message, received_at, &sender));
-            });
-            refused.push(message.err());
-        }
-        let counted = self.commit(user, events, memory, when_full).await?;
-        let refused_links: Vec<Refused> = counted
-            .iter()
-            .zip(&texts)
-            .filter_map(|(outcome, text)| {
-                let Outcome::Rejected { faults } = outcome else { return None };
-                let text = text.as_deref().unwrap_or_default();
-                Some(Refused::new(faults.clone(), text.as_bytes()))
-            })
-            .collect();
-        // Last, so that what is sent again because of an error is not kept twice.
-        let kept = refused.iter().flatten().chain(&refused_links);
-        self.failed.keep(source, received_at, kept).await?;
-        for refused in refused_links {
-            self.count_rejected(&refused.faults);
-        }
-        let mut counted = counted.into_iter();
-        let outcomes = refused.into_iter().filter_map(|refused| match refused {
-            Some(refused) => Some(self.reject(refused)),
-            None => counted.next(),
-        });
-        Ok(outcomes.collect())
-    }
-
-    /// Counts all of these events, in one transaction, or none. Refused ones are
-    /// not kept: nothing happened, and their sender has them.
-    pub async fn accept_strict(
-        &self,
-        items: Vec<Result<Message, Refused>>,
-        source: Source<'_>,
-        received_at: Timestamp,
-    ) -> Result<Vec<Outcome>, ServiceError> {
-        self.check_disk()?;
-        self.clock_check.admit(received_at)?;
-        let user = ResourceUser::of_key(source.key_id);
-        self.quota.take(user, items.len())?;
-        let most = self.settings.max_batch_events;
-        if items.len() > most {
-            let problem = format!(
-                "are {}; one transaction holds at most {most} (intake.max_batch_events)",
-                items.len()
-            );
-            return Err(ServiceError::Invalid(Faults::one("events", problem)));
-        }
-        if items.iter().any(Result::is_err) {
-            let outcomes: Vec<Outcome> = items
-                .into_iter()
-                .map(|item| match item {
-                    Ok(Message { event, .. }) => {
-                        Outcome::NotCounted { message_id: event.message_id.into() }
-                    }
-                    Err(refused) => self.reject(refused),
-                })
-                .collect();
-            self.count(&outcomes);
-            return Ok(outcomes);
-        }
-        let messages = items.into_iter().flatten();
-        let events: Vec<Arrived> =
-            messages.map(|message| arrived(message, received_at, &Sender::TRUSTED)).collect();
-        let room = self.make_room(user, events.len(), WhenFull::Refuse).await?;
-        let committed = self.commit_strict(&events).await;
-        drop(room);
-        let outcomes: Vec<Outcome> = match committed {
-            Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
-            Err(Failure::Service(error)) => return Err(error),
-            Err(Failure::Links(refused)) => self.refuse_links(events, &refused),
-            Err(Failure::TooManyIds) => {
-                let problem = "have links that concern too many ids for one transaction";
-                return Err(ServiceError::Invalid(Faults::one("events", problem)));
-            }
-        };
-        self.count(&outcomes);
-        Ok(outcomes)
-    }
-
-    /// In one transaction, which waits for no customer that is known to be locked.
-    async fn commit_strict(&self, events: &[Arrived]) -> Result<Committed, Failure> {
-        let aside = &self.core.aside;
-        if aside.concerns(events.iter()) {
-            return Err(ServiceError::Locked.into());
-        }
-        let done = commit::commit(&self.core, &self.strict, events, Known::default()).await;
-        if let Err(Failure::Service(ServiceError::Locked)) = &done {
-            aside.note(aside::locked(&self.strict, events.iter()).await?);
-        }
-        done
-    }
-
-    /// Outcomes of a strict request in which the links at these places are not possible.
-    fn refuse_links(&self, events: Vec<Arrived>, refused: &[usize]) -> Vec<Outcome> {
-        let outcomes = events.into_iter().enumerate().map(|(place, arrived)| {
-            if refused.contains(&place) {
-                let faults = apart::too_connected();
-                self.count_rejected(&faults);
-                Outcome::Rejected { faults }
-            } else {
-                Outcome::NotCounted { message_id: arrived.event.message_id.into() }
-            }
-        });
-        outcomes.collect()
-    }
-
     /// Commits events, each in its customer's shard; one outcome each, in order.
     async fn commit(
         &self,
@@ -541,37 +351,6 @@ impl Intake {
             }
         })
     }
-
-    fn count(&self, outcomes: &[Outcome]) {
-        let intake = &self.core.metrics.intake;
-        for outcome in outcomes {
-            let label = match outcome {
-                Outcome::Accepted { standing, .. } => {
-                    intake.outliers.inc_by(u64::from(standing.outlier));
-                    labels::Outcome::Accepted
-                }
-                Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
-                Outcome::NotCounted { .. } => labels::Outcome::NotCounted,
-                Outcome::Locked { .. } => labels::Outcome::Locked,
-                // Counted with what was wrong.
-                Outcome::Rejected { .. } => continue,
-            };
-            intake.events.add(label, 1);
-        }
-    }
-
-    fn reject(&self, refused: Refused) -> Outcome {
-        self.count_rejected(&refused.faults);
-        Outcome::Rejected { faults: refused.faults }
-    }
-
-    fn count_rejected(&self, faults: &Faults) {
-        let intake = &self.core.metrics.intake;
-        intake.events.add(labels::Outcome::Rejected, 1);
-        if let Some(first) = faults.0.first() {
-            intake.rejected.add(part(&first.path), 1);
-        }
-    }
 }
 
 /// The events of one request that belong to one shard, and their places in it.
@@ -579,36 +358,6 @@ impl Intake {
 struct Part {
     places: Vec<usize>,
     events: Vec<Arrived>,
-}
-
-/// A message of Segment's form that is not let in, as it is kept. One that is too large
-/// is not parsed for that: its parsed form may take more than a hundred times as much.
-fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limits) -> Refused {
-    if body.bytes(index) > limits.max_event_bytes {
-        return Refused::cut_short(faults, body.head(index, HEAD_BYTES));
-    }
-    let kept = body.kept(index);
-    if kept.len() > limits.max_event_bytes {
-        Refused::cut_short(faults, &kept)
-    } else {
-        Refused::new(faults, &kept)
-    }
-}
-
-/// The part of an event that a fault's path names.
-fn part(path: &str) -> labels::Part {
-    match path.split_once('.').map_or(path, |(field, _)| field) {
-        "event" => labels::Part::Event,
-        "type" => labels::Part::Type,
-        "name" | "category" => labels::Part::Name,
-        "customer_id" | "anonymous_id" | "userId" | "anonymousId" | "previousId" => {
-            labels::Part::CustomerId
-        }
-        "message_id" | "messageId" => labels::Part::MessageId,
-        "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => labels::Part::Timestamp,
-        "properties" | "traits" => labels::Part::Property,
-        _ => labels::Part::Unknown,
-    }
 }
 
 impl From<Verdict> for Outcome {
@@ -623,11 +372,6 @@ impl From<Verdict> for Outcome {
             Ruling::Locked => Self::Locked { message_id },
         }
     }
-}
-
-/// For an event whose sender gave it none.
-fn new_id() -> Option<MessageId> {
-    random::token::<16>().ok()?.parse().ok()
 }
 
 fn arrived(message: Message, received_at: Timestamp, sender: &Sender) -> Arrived {
