@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use std::time::Duration;
 use tokio::time::Instant;
 
+use crate::api::state::BodyPace;
 use crate::api::{ApiError, ApiState};
 use crate::service::memory::Reservation;
 use crate::telemetry::Metrics;
@@ -19,17 +20,6 @@ use crate::telemetry::labels::BodyTimeout;
 /// Of a body that is refused for its size, so much is read and thrown away.
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
-
-/// How fast a request body must arrive.
-#[derive(Debug, Clone, Copy)]
-pub struct BodyPace {
-    /// For the whole body.
-    pub timeout: Duration,
-    /// Before the minimum rate applies.
-    pub grace: Duration,
-    /// 0: no minimum rate.
-    pub min_bytes_per_second: u64,
-}
 
 /// The whole body, of at most `most` bytes. What arrives is reserved before it is
 /// copied: twice, as the buffer grows by doubling.

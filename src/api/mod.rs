@@ -46,7 +46,6 @@ use axum::Router;
 use axum::routing::{MethodRouter, delete, get, post};
 use tower::util::MapResponseLayer;
 
-pub use body::BodyPace;
 pub use error::ApiError;
 pub use gate::{Capacities, Gate, Limits};
 pub use peer::PeerAddress;

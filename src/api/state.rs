@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::api::BodyPace;
 use crate::api::slow::SlowReads;
 use crate::service::access::Access;
 use crate::service::alerts::Alerts;
@@ -70,6 +69,17 @@ pub struct BodyBounds {
     pub max_line_bytes: usize,
     pub pace: BodyPace,
     pub stream: StreamLimits,
+}
+
+/// How fast a request body must arrive.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyPace {
+    /// For the whole body.
+    pub timeout: Duration,
+    /// Before the minimum rate applies.
+    pub grace: Duration,
+    /// 0: no minimum rate.
+    pub min_bytes_per_second: u64,
 }
 
 /// How bulk uploads are read.

@@ -6,8 +6,8 @@ use anyhow::Context;
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::slow::SlowReads;
-use crate::api::state::{BodyBounds, StreamLimits};
-use crate::api::{BodyPace, Capacities, Limits};
+use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
+use crate::api::{Capacities, Limits};
 use crate::app::Database;
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
