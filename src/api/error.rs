@@ -11,7 +11,7 @@ use crate::domain::wire::bounded::ArrayError;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
-/// What is said of an event that waited for a lock in vain.
+/// Error text of an event whose customer stayed locked until the lock timeout.
 pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
 /// A wrong clock is corrected by a time service or a person.
 const CLOCK_RETRY_SECONDS: u64 = 10;
