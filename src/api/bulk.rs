@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::api::blocking::{self, HEAVY_BODY_BYTES};
 use crate::api::error::fault_bodies;
 use crate::api::events::{Detail, VerdictBody, verdict};
 use crate::api::extract::{Caller, Ingest};
@@ -18,8 +19,9 @@ use crate::domain::time::Timestamp;
 use crate::domain::wire::{Door, Message};
 use crate::service::ServiceError;
 use crate::service::failed::{HEAD_BYTES, Refused, Source};
-use crate::service::intake::{Received, WhenFull};
+use crate::service::intake::{Outcome, Received, WhenFull};
 use crate::service::memory::{self, EVENT_EXPANSION, Reservation};
+use crate::service::resource_user::ResourceUser;
 use crate::telemetry::labels::Limit;
 
 /// Memory of a stream that has gathered nothing, beside a line: the chunk that is being
@@ -48,7 +50,8 @@ pub(super) async fn post_bulk(
     let lines =
         Lines::new(request.into_body(), state.bounds.max_line_bytes, state.bounds.stream.idle);
     let key_id = caller.principal.key_id.clone();
-    let upload = Upload { state, key_id, lines, memory, base_bytes, pending: None };
+    let user = caller.user();
+    let upload = Upload { state, key_id, user, lines, memory, base_bytes, pending: None };
     let batches = stream::unfold(Some(upload), |upload| async move {
         let mut upload = upload?;
         let (verdicts, more) = upload.next_batch().await;
@@ -62,6 +65,7 @@ pub(super) async fn post_bulk(
 struct Upload {
     state: ApiState,
     key_id: String,
+    user: ResourceUser,
     lines: Lines,
     memory: Reservation,
     /// Reserved while nothing is gathered.
@@ -70,11 +74,14 @@ struct Upload {
     pending: Option<Line>,
 }
 
+/// A line, or how one that is too long begins.
+type LineText = Result<Bytes, Bytes>;
+
 /// Lines that are committed together.
 #[derive(Default)]
 struct Gathered {
     numbers: Vec<u64>,
-    events: Vec<Result<Message, Refused>>,
+    texts: Vec<LineText>,
     text_bytes: usize,
     /// Why no more lines come.
     end: Option<End>,
@@ -92,15 +99,12 @@ impl Upload {
         // The verdicts before have been handed to the connection.
         self.memory.shrink_to(self.base_bytes);
         let received_at = self.state.intake.now();
-        let Gathered { numbers, events, text_bytes, end } = self.gather(received_at).await;
+        let Gathered { numbers, texts, text_bytes, end } = self.gather().await;
         let first = numbers.first().copied();
         let mut out = Vec::new();
-        let source = Source { door: Door::Bulk, key_id: &self.key_id, is_public: false };
         let queued = self.memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
-        let received = Received { items: events, memory: Some(queued) };
-        match self.state.intake.accept(received, source, received_at, WhenFull::Wait).await {
+        match self.commit(texts, text_bytes, queued, received_at).await {
             Ok(outcomes) => {
-                self.state.sources.count(source, received_at, &outcomes);
                 let mut detail = Detail::default();
                 for (line, outcome) in numbers.into_iter().zip(&outcomes) {
                     let mut verdict = verdict(outcome, Some(line), &mut detail);
@@ -110,7 +114,6 @@ impl Upload {
                 }
             }
             Err(error) => {
-                let error = ApiError::from(error);
                 if let Some(cause) = error.cause() {
                     cause.log("/v1/events/bulk", "");
                 }
@@ -125,11 +128,11 @@ impl Upload {
     }
 
     /// Gathers lines until the batch is full, or the time since its first line is over.
-    async fn gather(&mut self, received_at: Timestamp) -> Gathered {
+    async fn gather(&mut self) -> Gathered {
         let mut batch = Gathered::default();
         let mut flush_at = None;
         let most = self.state.intake.max_batch_events();
-        while batch.events.len() < most && batch.text_bytes < self.state.bounds.stream.batch_bytes {
+        while batch.texts.len() < most && batch.text_bytes < self.state.bounds.stream.batch_bytes {
             let Some(line) = self.next_line(flush_at).await else { break };
             let text = match line {
                 Line::Text(text) if text.trim_ascii().is_empty() => continue,
@@ -150,7 +153,7 @@ impl Upload {
             };
             let text_bytes = text.as_ref().map_or(HEAD_BYTES, Bytes::len);
             if !self.memory.try_grow(memory::of_events(1, text_bytes)) {
-                if !batch.events.is_empty() {
+                if !batch.texts.is_empty() {
                     self.pending = Some(text.map_or_else(Line::TooLong, Line::Text));
                     break;
                 }
@@ -162,12 +165,30 @@ impl Upload {
             flush_at.get_or_insert_with(|| Instant::now() + self.state.bounds.stream.flush);
             batch.text_bytes += text_bytes;
             batch.numbers.push(self.lines.number());
-            batch.events.push(match text {
-                Ok(text) => self.state.intake.read(&text, received_at),
-                Err(head) => Err(self.state.intake.too_large(&head)),
-            });
+            batch.texts.push(text);
         }
         batch
+    }
+
+    async fn commit(
+        &mut self,
+        texts: Vec<LineText>,
+        text_bytes: usize,
+        memory: Reservation,
+        received_at: Timestamp,
+    ) -> Result<Vec<Outcome>, ApiError> {
+        let state = self.state.clone();
+        let is_heavy = text_bytes > HEAVY_BODY_BYTES;
+        let items = blocking::run(&self.state, self.user, is_heavy, move |cancellation| {
+            let wanted = texts.into_iter().take_while(|_| !cancellation.is_cancelled());
+            Ok(wanted.map(|text| read(&state, text, received_at)).collect())
+        });
+        let received = Received { items: items.await?, memory: Some(memory) };
+        let source = Source { door: Door::Bulk, key_id: &self.key_id, is_public: false };
+        let intake = &self.state.intake;
+        let outcomes = intake.accept(received, source, received_at, WhenFull::Wait).await?;
+        self.state.sources.count(source, received_at, &outcomes);
+        Ok(outcomes)
     }
 
     /// The next line; `None` when it is time to commit those before it.
@@ -192,6 +213,13 @@ impl Upload {
         self.state.metrics.limits.refusals.add(Limit::StreamIdle, 1);
         let seconds = self.state.bounds.stream.idle.as_secs();
         format!("no byte came for {seconds} s (limits.stream_idle_seconds)")
+    }
+}
+
+fn read(state: &ApiState, text: LineText, received_at: Timestamp) -> Result<Message, Refused> {
+    match text {
+        Ok(text) => state.intake.read(&text, received_at),
+        Err(head) => Err(state.intake.too_large(&head)),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::slow::SlowReads;
@@ -212,11 +213,18 @@ pub(super) fn exports(
 pub(super) fn feed(
     config: &Config,
     db: &Db,
+    reading: &Handle,
     stopped: watch::Receiver<bool>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Feed> {
     let max_readers = config.changes.max_readers;
-    Arc::new(Feed::new(db.read().clone(), max_readers, stopped, Arc::clone(metrics)))
+    Arc::new(Feed::new(
+        db.read().clone(),
+        max_readers,
+        reading.clone(),
+        stopped,
+        Arc::clone(metrics),
+    ))
 }
 
 pub(super) fn limits(config: &Config) -> Limits {

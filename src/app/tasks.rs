@@ -152,6 +152,7 @@ impl Workers {
     pub(super) fn start(
         intake: Vec<intake::Worker>,
         exports: export::Worker,
+        reading: OwnThread,
         shadows: shadow::Worker,
         drift: Option<(Arc<Drift>, Arc<ClockCheck>)>,
     ) -> std::io::Result<Self> {
@@ -170,7 +171,8 @@ impl Workers {
             running.spawn_on(worker.run(until()), thread.handle());
             threads.push(thread);
         }
-        running.spawn(exports.run(until()));
+        running.spawn_on(exports.run(until()), reading.handle());
+        threads.push(reading);
         running.spawn(shadows.run(until()));
         if let Some((drift, check)) = drift {
             running.spawn(drift.run(check, until()));

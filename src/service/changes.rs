@@ -8,8 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::service::ServiceError;
 use crate::service::error::Chain;
@@ -48,6 +50,8 @@ pub struct Feed {
     newest: watch::Sender<Position>,
     /// Somebody began to wait.
     asked: Notify,
+    /// Where pages are read: to take a thousand rows apart takes milliseconds.
+    reading: Handle,
     stopped: watch::Receiver<bool>,
 }
 
@@ -79,10 +83,12 @@ pub struct Reader {
 }
 
 impl Feed {
-    /// Readers are told to go once `stopped` holds true.
+    /// Reads pages on the threads of `reading`. Readers are told to go once `stopped`
+    /// holds true.
     pub fn new(
         db: ReadDb,
         max_readers: usize,
+        reading: Handle,
         stopped: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -92,6 +98,7 @@ impl Feed {
             places: FairShare::new(max_readers),
             newest: watch::Sender::new(Position::default()),
             asked: Notify::new(),
+            reading,
             stopped,
         }
     }
@@ -132,6 +139,18 @@ impl Feed {
             return Err(ServiceError::Gone(LOST.to_owned()));
         }
         Ok(position)
+    }
+
+    async fn page(
+        &self,
+        after: Position,
+        end: Position,
+        limit: i64,
+    ) -> Result<Vec<Change>, ServiceError> {
+        let db = self.db.clone();
+        let page = async move { changes::page(&db, after, end, limit).await };
+        let page = AbortOnDropHandle::new(self.reading.spawn(page));
+        Ok(page.await.map_err(ServiceError::internal)??)
     }
 
     /// Looks for news for ever, while somebody waits for some.
@@ -201,7 +220,7 @@ impl Reader {
         let reach = changes::reach(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
         let scan = if self.segment.is_some() { SCAN.max(limit) } else { limit };
-        let found = changes::page(&self.feed.db, self.after, reach.end, scan).await?;
+        let found = self.feed.page(self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
         // Always the position of a change, never merely the end of what can be seen: after
         // a restore it shows whether its reader has seen changes that were lost.

@@ -30,6 +30,9 @@ const MAX_FAULTS_BYTES: usize = 2000;
 /// Rows dropped in one transaction.
 const DROP_ROWS: u32 = 5000;
 
+/// Searched for keys, which takes some 0.2 ms, and written before more are searched.
+const WRITTEN_AT_ONCE_BYTES: usize = 64 * 1024;
+
 const MILLIS_PER_MINUTE: i64 = 60_000;
 
 /// Who sends, and where it comes in.
@@ -51,8 +54,9 @@ impl Source<'_> {
 #[derive(Debug)]
 pub struct Refused {
     pub faults: Faults,
-    raw: Box<str>,
-    whole: bool,
+    /// As it came, with the keys in it.
+    raw: Box<[u8]>,
+    is_cut_short: bool,
 }
 
 #[derive(Debug)]
@@ -74,16 +78,26 @@ struct Minute {
 impl Refused {
     /// One that can be replayed, unless it is no text.
     pub fn new(faults: Faults, raw: &[u8]) -> Self {
-        // Replaced, it might be let in some day as what it never was.
-        let whole = !raw.contains(&0) && std::str::from_utf8(raw).is_ok();
-        let text = String::from_utf8_lossy(raw);
-        Self { faults, raw: storable(redact_keys(&text).into_owned()).into(), whole }
+        Self { faults, raw: raw.into(), is_cut_short: false }
     }
 
     /// One of which `raw` is only the head; it cannot be replayed.
     pub fn cut_short(faults: Faults, raw: &[u8]) -> Self {
         let head = &raw[..raw.len().min(HEAD_BYTES)];
-        Self { whole: false, ..Self::new(faults, head) }
+        Self { is_cut_short: true, ..Self::new(faults, head) }
+    }
+
+    /// In the form in which it is stored: text, without keys.
+    fn stored(&self) -> NewFailed {
+        let text = String::from_utf8_lossy(&self.raw);
+        // Replaced, it might be let in some day as what it never was.
+        let is_text = matches!(text, Cow::Borrowed(_)) && !self.raw.contains(&0);
+        NewFailed {
+            reason: self.reason(),
+            faults: self.explanation(),
+            raw: storable(redact_keys(&text).into_owned()),
+            whole: is_text && !self.is_cut_short,
+        }
     }
 
     pub(in crate::service) fn reason(&self) -> String {
@@ -127,22 +141,24 @@ impl FailedEvents {
         received_at: Timestamp,
         refused: &[&Refused],
     ) -> Result<(), ServiceError> {
-        let texts: Vec<_> = refused.iter().map(|r| (r.reason(), r.explanation())).collect();
-        let rows: Vec<NewFailed<'_>> = refused
-            .iter()
-            .zip(&texts)
-            .map(|(refused, (reason, faults))| NewFailed {
-                reason,
-                faults,
-                raw: &refused.raw,
-                whole: refused.whole,
-            })
-            .collect();
-        // Commits together: the rejected events of one request.
-        let mut tx = self.db.begin().await?;
         let Source { door, key_id, is_public } = source;
         let source = FailedSource { door, key_id, is_public };
-        failed::insert(&mut tx, received_at, source, &rows).await?;
+        // Commits together: the rejected events of one request.
+        let mut tx = self.db.begin().await?;
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        for refused in refused {
+            rows.push(refused.stored());
+            bytes += refused.raw.len();
+            if bytes > WRITTEN_AT_ONCE_BYTES {
+                failed::insert(&mut tx, received_at, source, &rows).await?;
+                rows.clear();
+                bytes = 0;
+            }
+        }
+        if !rows.is_empty() {
+            failed::insert(&mut tx, received_at, source, &rows).await?;
+        }
         Ok(tx.commit().await?)
     }
 

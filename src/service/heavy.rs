@@ -141,7 +141,7 @@ impl Queue {
 }
 
 /// Below the async threads, above training, which takes what is left (`SCHED_IDLE`).
-fn lower_priority() {
+pub fn lower_priority() {
     // 25 of 100 is niceness 10: about a tenth of the weight of other threads.
     let Ok(below) = ThreadPriorityValue::try_from(25_u8) else { return };
     let below = ThreadPriority::Crossplatform(below);

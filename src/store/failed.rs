@@ -7,10 +7,10 @@ use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// What of one rejected event is kept.
 #[derive(Debug)]
-pub struct NewFailed<'a> {
-    pub reason: &'a str,
-    pub faults: &'a str,
-    pub raw: &'a str,
+pub struct NewFailed {
+    pub reason: String,
+    pub faults: String,
+    pub raw: String,
     pub whole: bool,
 }
 
@@ -88,11 +88,11 @@ pub async fn insert(
     tx: &mut Tx,
     received_at: Timestamp,
     source: FailedSource<'_>,
-    failed: &[NewFailed<'_>],
+    failed: &[NewFailed],
 ) -> Result<(), StoreError> {
-    let reasons: Vec<&str> = failed.iter().map(|f| f.reason).collect();
-    let faults: Vec<&str> = failed.iter().map(|f| f.faults).collect();
-    let raws: Vec<&str> = failed.iter().map(|f| f.raw).collect();
+    let reasons: Vec<&str> = failed.iter().map(|f| f.reason.as_str()).collect();
+    let faults: Vec<&str> = failed.iter().map(|f| f.faults.as_str()).collect();
+    let raws: Vec<&str> = failed.iter().map(|f| f.raw.as_str()).collect();
     let whole: Vec<bool> = failed.iter().map(|f| f.whole).collect();
     sqlx::query!(
         "insert into failed_event

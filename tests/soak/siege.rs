@@ -34,9 +34,10 @@ pub(crate) fn run() {
             running.memory_mib().0,
             running.memory_mib().1
         );
-        // The lowest priority: on a machine of its own it would take none of our cores.
-        let mut attacker = Command::new("nice")
-            .args(["-n", "19"])
+        // On a machine of its own it would take none of our cores: it gets what is left of
+        // them, and is interrupted at once (at a low priority only after some milliseconds).
+        let mut attacker = Command::new("chrt")
+            .args(["--idle", "0"])
             .arg(std::env::current_exe().unwrap())
             .args(target.arguments())
             .spawn()

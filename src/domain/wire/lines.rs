@@ -63,7 +63,7 @@ impl LineSplitter {
 
     /// The next whole line; `None` until more is pushed, or at the end.
     pub fn take_line(&mut self) -> Option<Line> {
-        let newline = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n');
+        let newline = memchr::memchr(b'\n', &self.buffer[self.searched..]);
         if let Some(offset) = newline {
             let at = self.searched + offset;
             let mut line = self.buffer.split_to(at + 1);
