@@ -5,10 +5,9 @@
 mod model_support;
 
 use allocation_counter::measure;
-use segmentd::domain::drift::Layout;
-use segmentd::domain::drift::Source;
+use segmentd::domain::drift::{Layout, Source};
 use segmentd::domain::model::Scratch;
-use segmentd::service::observe::{Observer, Tally};
+use segmentd::service::scoring::observations::{Observer, Tally};
 
 use model_support::{shop_features, shop_model, shoppers, spec, train};
 

@@ -7,8 +7,8 @@ use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::bounded::{self, ArrayError};
 use segmentd::domain::wire::segment::{Body, Form};
 use segmentd::domain::wire::{Limits, Message, native};
-use segmentd::service::failed::Refused;
-use segmentd::service::memory::{VALUE_EXPANSION, of_events};
+use segmentd::service::failed_events::Refused;
+use segmentd::service::limits::memory::{VALUE_EXPANSION, of_events};
 use serde_json::Value;
 use serde_json::value::RawValue;
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
-use segmentd::store::private::{PrivateError, PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivateError, PrivatePostgres, Settings};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 

@@ -10,14 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower::util::MapResponseLayer;
 
-use crate::api::gate;
+use crate::api::request_layer;
 use crate::api::state::Readiness;
-use crate::service::clock_check::ClockCheck;
-use crate::service::memory::MemoryBudget;
-use crate::service::storage::Storage;
+use crate::service::health::clock_check::ClockCheck;
+use crate::service::health::storage::Storage;
+use crate::service::limits::memory::MemoryBudget;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
-use crate::telemetry::limits::gauge_value;
+use crate::telemetry::http::limits::gauge_value;
 
 #[derive(Debug, Clone)]
 pub struct AdminState {
@@ -35,7 +35,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/readyz", get(readyz))
         .route("/readyz/stateful", get(readyz_stateful))
         .route("/metrics", get(metrics))
-        .layer(MapResponseLayer::new(gate::without_sniffing))
+        .layer(MapResponseLayer::new(request_layer::without_sniffing))
         .with_state(state)
 }
 

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Asked, Caller, Path, Read};
 use crate::api::models::model_id;
-use crate::api::{ApiError, ApiState, page};
+use crate::api::request::{Asked, Caller, Path, Read};
+use crate::api::{ApiError, ApiState, html_page};
 use crate::domain::drift::{Check, Churn, KeyShare, Source, Stream};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::ModelId;
@@ -136,7 +136,7 @@ pub(super) async fn get_picture(
     Asked(asked): Asked<Which>,
 ) -> Result<Response, ApiError> {
     let picture = state.drift.picture(&ask(&asked)?, &name).await?;
-    Ok(page::svg(picture.svg))
+    Ok(html_page::svg(picture.svg))
 }
 
 fn check_hours(hours: Option<u32>, faults: &mut Vec<Fault>) {

@@ -5,8 +5,8 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::domain::deployment::lifecycle;
 use crate::domain::fault::Faults;
-use crate::domain::lifecycle;
 use crate::domain::wire::bounded::ArrayError;
 use crate::service::ServiceError;
 use crate::service::error::Chain;

@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::extract::{Caller, Read};
+use crate::api::request::{Caller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureDef;
 use crate::domain::model::{Segment, UNASSIGNED};
-use crate::service::live::Lineup;
-use crate::store::assignments;
+use crate::service::scoring::deployment::Lineup;
+use crate::store::customers::assignments;
 
 #[derive(Debug, Serialize)]
 pub(super) struct SegmentsBody {

@@ -10,8 +10,8 @@ use crate::service::alerts::Alerts;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::clock::Clock;
 use crate::service::drift::Drift;
-use crate::service::live::Live;
-use crate::service::watch::Watcher;
+use crate::service::drift::monitor::Watcher;
+use crate::service::scoring::deployment::Live;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 

@@ -8,7 +8,7 @@ use crate::app::{Database, features, parts};
 use crate::config::Config;
 use crate::service::backfill::Backfill;
 use crate::service::clock::Clock;
-use crate::service::observe::Observer;
+use crate::service::scoring::observations::Observer;
 use crate::telemetry::Metrics;
 
 /// A back-fill, and the database that it works on.

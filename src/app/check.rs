@@ -7,11 +7,12 @@ use anyhow::Context;
 use crate::app::{DatabaseServer, connection, features, parts};
 use crate::config::Config;
 use crate::service::clock::Clock;
-use crate::service::database_check::{self, Finding, Needs};
-use crate::service::observe::Observer;
-use crate::service::skew::Sampler;
+use crate::service::consistency_check::Sampler;
+use crate::service::health::database_check;
+use crate::service::health::database_check::{Finding, Needs};
+use crate::service::scoring::observations::Observer;
 use crate::store::Db;
-use crate::store::inspect::Inspection;
+use crate::store::database::inspect::Inspection;
 use crate::telemetry::Metrics;
 
 /// Customers whose states are compared with their events.

@@ -8,8 +8,8 @@ use anyhow::Context;
 use crate::app::supervise::Supervised;
 use crate::config::Config;
 use crate::store::Db;
-use crate::store::connect::Connection;
-use crate::store::private::{PrivatePostgres, Settings};
+use crate::store::database::connect::Connection;
+use crate::store::database::private::{PrivatePostgres, Settings};
 use crate::telemetry::Metrics;
 
 /// The configured server, or a running private one.

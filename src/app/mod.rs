@@ -26,10 +26,10 @@ use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::clock::Clock;
-use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
-use crate::service::heavy::HeavyWork;
-use crate::service::observe::Observer;
+use crate::service::health::clock_check::ClockCheck;
+use crate::service::limits::heavy::HeavyWork;
+use crate::service::scoring::observations::Observer;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ListenerName;
@@ -204,7 +204,7 @@ impl App {
         let run = training.request(spec, "command line", None).await?;
         let run = run.context("the run was not queued")?;
         training.run_queued().await?;
-        let row = crate::store::runs::find(self.db().read(), &run).await?;
+        let row = crate::store::models::runs::find(self.db().read(), &run).await?;
         let row = row.context("the run is gone")?;
         self.database.close().await?;
         match (row.model, row.error) {

@@ -6,35 +6,37 @@ use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-use crate::api::slow::SlowReads;
+use crate::api::request::slow_reads::SlowReads;
 use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
 use crate::api::{Capacities, Limits};
 use crate::app::Database;
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
-use crate::service::access::Access;
 use crate::service::alerts::Alerts;
-use crate::service::changes::Feed;
+use crate::service::api_keys::Access;
+use crate::service::automation::actions::Reactor;
+use crate::service::automation::probation::Probation;
+use crate::service::change_feed::Feed;
 use crate::service::clock::Clock;
-use crate::service::clock_check::ClockCheck;
+use crate::service::consistency_check::Sampler;
 use crate::service::drift::Drift;
 use crate::service::export::{self, Exports};
-use crate::service::failed::FailedEvents;
-use crate::service::heavy::HeavyWork;
-use crate::service::intake::{self, Intake};
-use crate::service::live::{Live, Rules};
-use crate::service::memory::MemoryBudget;
-use crate::service::observe::Observer;
-use crate::service::policy::Policies;
-use crate::service::probation::Probation;
-use crate::service::react::Reactor;
-use crate::service::reassign::Reassigner;
-use crate::service::recheck::Rechecker;
-use crate::service::registry::Registry;
-use crate::service::shadow::{self, Shadows};
-use crate::service::skew::Sampler;
+use crate::service::failed_events::FailedEvents;
+use crate::service::health::clock_check::ClockCheck;
+use crate::service::health::storage::{DiskBounds, Storage};
+use crate::service::ingestion;
+use crate::service::ingestion::Intake;
+use crate::service::limits::heavy::HeavyWork;
+use crate::service::limits::memory::MemoryBudget;
+use crate::service::models::policy::Policies;
+use crate::service::models::registry::Registry;
+use crate::service::models::shadow;
+use crate::service::models::shadow::Shadows;
+use crate::service::rescoring::on_deployment_change::Reassigner;
+use crate::service::rescoring::on_time::Rechecker;
+use crate::service::scoring::deployment::{Live, Rules};
+use crate::service::scoring::observations::Observer;
 use crate::service::sources::Sources;
-use crate::service::storage::{DiskBounds, Storage};
 use crate::service::training::Training;
 use crate::store::Db;
 use crate::telemetry::Metrics;
@@ -170,14 +172,14 @@ pub(super) fn intake(
     clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEvents>,
     metrics: &Arc<Metrics>,
-) -> (Intake, Vec<intake::Worker>) {
+) -> (Intake, Vec<ingestion::Worker>) {
     Intake::new(
         registry.db.clone(),
         (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),
         Arc::clone(clock_check),
         Arc::clone(metrics),
         Arc::clone(failed),
-        intake::Settings::from(config),
+        ingestion::Settings::from(config),
     )
 }
 

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::app::tasks;
 use crate::service::error::Chain;
 use crate::service::random;
-use crate::store::private::{Ended, PrivateError, PrivatePostgres};
+use crate::store::database::private::{Ended, PrivateError, PrivatePostgres};
 use crate::telemetry::Metrics;
 
 /// Before the first attempt: children of the server that ended give their memory back.

@@ -10,25 +10,26 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api::ApiState;
 use crate::app::threads::OwnThread;
 use crate::outbound::Sender;
-use crate::service::ServiceError;
 use crate::service::alerts::deliver::Deliverer;
+use crate::service::automation::actions::Reactor;
 use crate::service::clock::Clock;
-use crate::service::clock_check::ClockCheck;
+use crate::service::consistency_check::Sampler;
 use crate::service::drift::Drift;
+use crate::service::drift::monitor::Watcher;
 use crate::service::error::Chain;
-use crate::service::failed::FailedEvents;
-use crate::service::react::Reactor;
-use crate::service::reassign::Reassigner;
-use crate::service::recheck::Rechecker;
-use crate::service::rollout::Rollout;
-use crate::service::skew::Sampler;
+use crate::service::failed_events::FailedEvents;
+use crate::service::health::clock_check::ClockCheck;
+use crate::service::health::storage::Storage;
+use crate::service::models::rollout::Rollout;
+use crate::service::models::shadow;
+use crate::service::rescoring::on_deployment_change::Reassigner;
+use crate::service::rescoring::on_time::Rechecker;
+use crate::service::scoring::history;
 use crate::service::sources::Sources;
-use crate::service::storage::Storage;
 use crate::service::training::Training;
-use crate::service::watch::Watcher;
-use crate::service::{export, history, intake, shadow};
+use crate::service::{ServiceError, export, ingestion};
 use crate::store::Db;
-use crate::store::connect::{Listener, News};
+use crate::store::database::connect::{Listener, News};
 
 /// What the tasks work with.
 #[derive(Debug)]
@@ -150,7 +151,7 @@ pub(super) struct Workers {
 
 impl Workers {
     pub(super) fn start(
-        intake: Vec<intake::Worker>,
+        intake: Vec<ingestion::Worker>,
         exports: export::Worker,
         reading: OwnThread,
         shadows: shadow::Worker,

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::service::heavy;
+use crate::service::limits::heavy;
 
 /// One thread, for a task on which many requests wait. Among the tasks of the common
 /// threads it would wait for every request that came before it; between threads the

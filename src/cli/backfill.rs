@@ -40,7 +40,7 @@ impl Backfill {
         };
         let tally = if self.all {
             bar.set_message("ranges of customers");
-            let begun = |ranges: crate::store::backfill::Ranges| {
+            let begun = |ranges: crate::store::customers::backfill::Ranges| {
                 if !ranges.is_new {
                     let (left, at) = (ranges.left, ranges.begun_at);
                     println!("going on with what was begun at {at}: {left} ranges left");

@@ -19,8 +19,10 @@ use crate::cli::serve;
 use crate::config::{Config, Schedule};
 use crate::domain::access::Scope;
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
-use crate::service::access;
-use crate::store::{ReadDb, assignments, customers, runs};
+use crate::service::api_keys;
+use crate::store::customers::assignments;
+use crate::store::models::runs;
+use crate::store::{ReadDb, customers};
 
 /// The data ends here; the demo moves it so that it ends today.
 const DATA_ENDS: Timestamp = Timestamp::from_millis(1_514_779_280_000);
@@ -54,8 +56,9 @@ impl Demo {
         let app = App::build(config).await?;
         let api = app.addr()?;
         let admin = app.admin_addr()?;
-        let key = access::create(app.db(), app.clock(), "demo", &[Scope::Score]).await?;
-        let loading = access::create(app.db(), app.clock(), "demo data", &[Scope::Ingest]).await?;
+        let key = api_keys::create(app.db(), app.clock(), "demo", &[Scope::Score]).await?;
+        let loading =
+            api_keys::create(app.db(), app.clock(), "demo data", &[Scope::Ingest]).await?;
         let state = app.state();
         state.access.refresh().await?;
         let (finish, finished) = oneshot::channel::<()>();

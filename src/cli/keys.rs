@@ -7,9 +7,9 @@ use clap::Subcommand;
 use crate::app::Database;
 use crate::config::Config;
 use crate::domain::access::Scope;
-use crate::service::access;
+use crate::service::api_keys;
 use crate::service::clock::Clock;
-use crate::store::keys;
+use crate::store::api_keys as stored_keys;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
@@ -41,10 +41,10 @@ impl Keys {
         let clock = Clock::System;
         match self {
             Self::Create { name, scopes } => {
-                println!("{}", access::create(&database.db, &clock, &name, &scopes).await?);
+                println!("{}", api_keys::create(&database.db, &clock, &name, &scopes).await?);
             }
             Self::List => {
-                for key in keys::list(database.db.read()).await? {
+                for key in stored_keys::list(database.db.read()).await? {
                     let state = if key.revoked_at.is_some() { "revoked" } else { "valid" };
                     let scopes: Vec<Scope> =
                         key.scopes.iter().filter_map(|text| Scope::parse(text)).collect();
@@ -54,7 +54,7 @@ impl Keys {
                 }
             }
             Self::Revoke { key_id } => {
-                access::revoke(&database.db, &clock, &key_id).await?;
+                api_keys::revoke(&database.db, &clock, &key_id).await?;
                 println!("revoked {key_id}");
             }
         }

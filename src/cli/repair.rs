@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::app::Backfilling;
 use crate::config::Config;
-use crate::service::repair::{ClockRepair, Found};
+use crate::service::health::repair::{ClockRepair, Found};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Repair {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 use crate::domain::drift::{AlarmRules, MOST_CHECKS};
 
 /// Telling people.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 
 /// How far the clocks may be apart, and how often they are compared.
 #[derive(Debug, Clone, Copy)]

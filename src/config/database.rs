@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 use crate::domain::secret::Secret;
 
 /// 2^50: larger than any disk that this is for.

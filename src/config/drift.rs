@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 use crate::domain::drift::{Limits, Steps};
 
 /// Counting what is scored, and comparing it.

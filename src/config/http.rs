@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 
 const ADDRESS: &str = "an address and port such as 127.0.0.1:8080";
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 
 /// What one request, one key and all requests together may take.
 #[derive(Debug, Clone, Copy)]

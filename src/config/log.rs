@@ -2,7 +2,7 @@
 
 use tracing_subscriber::filter::Targets;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 
 /// The log.
 #[derive(Debug, Clone)]

@@ -8,57 +8,50 @@
 
 mod alerts;
 mod clock;
+mod consistency_check;
 mod database;
 mod drift;
-mod failed;
 mod http;
-mod intake;
-mod layers;
-mod life;
+mod ingestion;
 mod limits;
+pub(crate) mod load;
 mod log;
+pub(crate) mod models;
 mod objectives;
 mod outbound;
 mod output;
-mod policy;
-mod reader;
-mod schedule;
 mod scoring;
-mod skew;
-mod source;
-mod sources;
-mod training;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::domain::assign;
+use crate::domain::deployment::lifecycle::Thresholds;
+use crate::domain::deployment::policy::Policy;
 use crate::domain::fault::Faults;
-use crate::domain::lifecycle::Thresholds;
+use crate::domain::hysteresis;
 use crate::domain::objective::Objectives;
-use crate::domain::policy::Policy;
 
 pub use alerts::{Alerts, CheckSources};
 pub use clock::Clock;
+pub use consistency_check::Skew;
 pub use database::{Database, TimeLimits};
 pub use drift::Drift;
-pub use failed::FailedEvents;
 pub use http::{Admin, ConnectionLimits, Http, RequestCapacities};
-pub use intake::{EventNames, Intake};
-use layers::Layers;
-pub use life::Life;
+pub use ingestion::failed_events::FailedEvents;
+pub use ingestion::sources::Sources;
+pub use ingestion::{EventNames, Intake};
 use limits::RUNTIME_BYTES;
 pub use limits::RequestLimits;
+pub use load::environment::Environment;
+use load::layers::Layers;
+use load::reader::Reader;
 pub use log::{Log, LogFormat};
+pub use models::lifecycle::Life;
+pub use models::schedule::Schedule;
+pub use models::training::{Promotion, Training};
 pub use outbound::{Mail, Outbound};
 pub use output::{Changes, Export};
-use reader::Reader;
-pub use schedule::Schedule;
 pub use scoring::{Lineup, Reassign, Recheck, Scoring};
-pub use skew::Skew;
-pub use source::Environment;
-pub use sources::Sources;
-pub use training::{Promotion, Training};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -72,7 +65,7 @@ pub struct Config {
     pub limits: RequestLimits,
     pub failed_events: FailedEvents,
     pub scoring: Scoring,
-    pub assignment: assign::Policy,
+    pub assignment: hysteresis::Policy,
     pub lineup: Lineup,
     pub training: Training,
     pub life: Life,
@@ -165,15 +158,15 @@ impl Config {
             lineup: Lineup::read(reader),
             training: Training::read(reader),
             life: Life::read(reader),
-            gates: life::read_gates(reader),
+            gates: models::lifecycle::read_gates(reader),
             reassign: Reassign::read(reader),
             recheck: Recheck::read(reader),
             skew: Skew::read(reader),
             drift: Drift::read(reader),
             sources: Sources::read(reader),
             objectives: objectives::read(reader),
-            policy: policy::read(reader, limits),
-            policy_check: policy::read_period(reader),
+            policy: models::policy::read(reader, limits),
+            policy_check: models::policy::read_period(reader),
             alerts: Alerts::read(reader),
             outbound: Outbound::read(reader),
             history: History { keep_days: reader.integer("history.keep_days", 0..=36_500) },

@@ -1,6 +1,6 @@
 //! What is promised, and to be watched.
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 use crate::domain::objective::Objectives;
 
 /// The largest share that leaves a budget.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 use crate::domain::alert::mail_problem;
 use crate::domain::secret::Secret;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use crate::config::load::reader::Reader;
 
 /// The feed of changes.
 #[derive(Debug, Clone)]

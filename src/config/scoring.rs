@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
-use crate::domain::assign::Policy;
+use crate::config::load::reader::Reader;
+use crate::domain::hysteresis::Policy;
 
 /// Scores.
 #[derive(Debug, Clone)]

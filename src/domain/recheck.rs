@@ -11,10 +11,10 @@
 //! halving. It is never too late and mostly a little early: looked at then, the
 //! customer is closer to the border, the bounds are tighter, and so on.
 
-use crate::domain::assign::{Policy, Standing};
 use crate::domain::encode::NumberColumn;
 use crate::domain::feature::rfm::{RfmRules, Scored};
 use crate::domain::feature::{CustomerState, Drift, FeatureRow, FeatureSet};
+use crate::domain::hysteresis::{Policy, Standing};
 use crate::domain::model::{Model, Scratch, Span};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 

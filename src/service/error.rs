@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::domain::deployment::lifecycle::{Gate, Move};
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::lifecycle::{Gate, Move};
 use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,8 @@
 use crate::domain::feature::{CustomerState, FeatureSet, StateError};
 use crate::domain::id::CustomerKey;
 use crate::store::StoreError;
-use crate::store::events::Stored;
-use crate::store::rebuild::{Known, Pages, Reader};
+use crate::store::customers::events::Stored;
+use crate::store::customers::rebuild::{Known, Pages, Reader};
 
 /// With more events than this a page takes longer than an async thread may be
 /// held up (half a millisecond, some 5 µs each).

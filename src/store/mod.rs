@@ -5,44 +5,14 @@
 //! [`DedicatedDb::begin`] make, or a [`DedicatedDb`], and only services hold these. A [`Tx`] that is dropped without
 //! [`Tx::commit`] leaves nothing behind.
 
-pub mod alarms;
-pub mod alert_decisions;
-pub mod alerts;
-pub mod assignments;
-pub mod backfill;
-pub mod changes;
-pub mod channels;
-pub mod connect;
+pub mod alerting;
+pub mod api_keys;
 pub mod customers;
-pub mod decisions;
-pub mod dedicated;
-pub mod deliveries;
-pub mod delivery_log;
+pub mod database;
 pub mod drift;
-pub mod epoch;
-pub mod error;
-pub mod events;
-pub mod export;
-pub mod failed;
-pub mod features;
-pub mod identity;
-pub mod inspect;
-pub mod keys;
-pub mod lease;
-pub mod lineage;
-pub mod links;
+pub mod failed_events;
 pub mod models;
-pub mod policy;
-pub mod optimistic;
-pub mod private;
-pub mod public_links;
-pub mod rebuild;
-pub mod repair;
-pub mod runs;
-pub mod shadow;
-pub mod silences;
 pub mod sources;
-pub mod time_limits;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgPool;
@@ -50,8 +20,8 @@ use sqlx::{Postgres, Transaction};
 
 use crate::config::TimeLimits;
 use crate::domain::time::Timestamp;
-pub use dedicated::DedicatedDb;
-pub use error::StoreError;
+pub use database::dedicated::DedicatedDb;
+pub use database::error::StoreError;
 
 /// Reads and writes; held by services only.
 #[derive(Debug, Clone)]

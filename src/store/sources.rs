@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::event::source_volume::{Past, Sent};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
-use crate::domain::volume::{Past, Sent};
 use crate::domain::wire::Door;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 

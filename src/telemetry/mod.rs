@@ -6,24 +6,19 @@
 //! is one label's value: all of them are declared before the process starts.)
 
 mod alerts;
-mod clock;
-mod connections;
+mod background_work;
+mod consistency_check;
 mod counters;
-mod database;
 mod drift;
-mod http;
-mod intake;
+pub(crate) mod http;
+mod ingestion;
 pub mod labels;
-pub mod limits;
 mod objectives;
 mod output;
 mod process;
 mod scoring;
-mod shadow;
-mod skew;
 mod sources;
 pub mod trace;
-mod work;
 
 use std::sync::Arc;
 
@@ -37,22 +32,22 @@ use crate::domain::objective::Objectives as Targets;
 use crate::domain::time::Timestamp;
 
 pub use alerts::Alerts;
-pub use clock::Clock;
-pub use connections::{Connections, OpenConnection};
+pub use background_work::{Lineup, Pool, Reassign, Recheck, Training};
+pub use consistency_check::Skew;
 pub use counters::Counters;
-pub use database::Database;
 pub use drift::Drift;
+pub use http::connections::{Connections, OpenConnection};
+pub use http::limits::RequestLimits;
 pub use http::{Http, InFlight, Route};
-pub use intake::Intake;
-pub use limits::RequestLimits;
+pub use ingestion::Intake;
 pub use objectives::Objectives;
 pub use output::{Output, Reading};
 use process::Process;
+pub use process::clock::Clock;
+pub use process::database::Database;
 pub use scoring::Scoring;
-pub use shadow::Shadow;
-pub use skew::Skew;
+pub use scoring::shadow::Shadow;
 pub use sources::Sources;
-pub use work::{Lineup, Pool, Reassign, Recheck, Training};
 
 /// Every metric of the process; made once, shared by reference.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
 use super::process::seconds_since_1970;
+use crate::domain::event::source_volume::Status;
 use crate::domain::time::Timestamp;
-use crate::domain::volume::Status;
 use crate::domain::wire::Door;
 
 /// As of the last look at what all replicas have written down.

@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use ndarray::Array2;
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::agreement::Label;
-use segmentd::domain::train::gmm::{self, Covariance, Gmm};
-use segmentd::domain::train::hierarchy::{self, Ward};
-use segmentd::domain::train::quality::{Dispersion, silhouette};
-use segmentd::domain::train::{Dataset, Progress, density};
+use segmentd::domain::train::clustering::gaussian_mixture::{Covariance, Gmm};
+use segmentd::domain::train::clustering::ward::Ward;
+use segmentd::domain::train::clustering::{density, gaussian_mixture, ward};
+use segmentd::domain::train::evaluation::external_indices::Label;
+use segmentd::domain::train::evaluation::internal_indices::{Dispersion, silhouette};
+use segmentd::domain::train::{Dataset, Progress};
 
 use crate::{Figure, median, outliers};
 
@@ -102,7 +103,7 @@ fn beside(id: &'static str, python: &Path) -> Figure {
 fn work(method: &str, data: &Dataset, labels: &[Label], seed: u64) {
     let mixture = |covariance| {
         let settings = Gmm { covariance, ..Gmm::default() };
-        gmm::fit(data, GROUPS, &settings, seed, &Quiet).unwrap();
+        gaussian_mixture::fit(data, GROUPS, &settings, seed, &Quiet).unwrap();
     };
     match method {
         "gmm_diag" => mixture(Covariance::Diagonal),
@@ -117,7 +118,7 @@ fn work(method: &str, data: &Dataset, labels: &[Label], seed: u64) {
             Dispersion::measure(data, labels, GROUPS).davies_bouldin().unwrap();
         }
         _ => {
-            hierarchy::fit(data, GROUPS, &Ward::default(), seed, &Quiet).unwrap();
+            ward::fit(data, GROUPS, &Ward::default(), seed, &Quiet).unwrap();
         }
     }
 }

@@ -9,9 +9,9 @@ use axum::Router;
 use axum::routing::post;
 use segmentd::domain::id::{ModelId, RunId};
 use segmentd::domain::train::{SegmentRange, Segments, TrainSpec};
-use segmentd::service::registry::Change;
+use segmentd::service::models::registry::Change;
 use segmentd::service::training::Purpose;
-use segmentd::store::runs;
+use segmentd::store::models::runs;
 use serde_json::{Value, json};
 
 use crate::load::{self, Load, Run};

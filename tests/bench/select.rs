@@ -21,9 +21,9 @@ use std::process::Command;
 
 use ndarray::Array2;
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::agreement::{Label, adjusted_rand};
-use segmentd::domain::train::compete::{Field, compete};
-use segmentd::domain::train::select::Gates;
+use segmentd::domain::train::evaluation::external_indices::{Label, adjusted_rand};
+use segmentd::domain::train::selection::candidates::{Field, compete};
+use segmentd::domain::train::selection::leaderboard::Gates;
 use segmentd::domain::train::{Algorithm, Dataset, Progress, SegmentRange, Segments, TrainSpec};
 
 use crate::Figure;

@@ -11,9 +11,9 @@ use segmentd::domain::access::Scope;
 use segmentd::domain::id::ModelId;
 use segmentd::domain::train::TrainSpec;
 use segmentd::domain::wire::Door;
-use segmentd::service::access;
-use segmentd::service::failed::Source;
-use segmentd::service::intake::WhenFull;
+use segmentd::service::api_keys;
+use segmentd::service::failed_events::Source;
+use segmentd::service::ingestion::WhenFull;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
@@ -58,7 +58,7 @@ impl Server {
         let config = Config::load_from(None, &Environment::default(), &set).unwrap();
         let (app, key) = runtime.block_on(async {
             let app = App::build(config).await.unwrap();
-            let key = access::create(app.db(), app.clock(), "bench", &Scope::ALL).await.unwrap();
+            let key = api_keys::create(app.db(), app.clock(), "bench", &Scope::ALL).await.unwrap();
             app.state().access.refresh().await.unwrap();
             (app, key)
         });

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 use segmentd::domain::model::{Places, Prototypes};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::kmeans::{self, Kmeans};
-use segmentd::domain::train::{Dataset, Progress, minibatch};
+use segmentd::domain::train::clustering::kmeans;
+use segmentd::domain::train::clustering::kmeans::{Kmeans, minibatch};
+use segmentd::domain::train::{Dataset, Progress};
 
 use crate::peers::Peers;
 use crate::{Figure, median};

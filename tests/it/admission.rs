@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use segmentd::domain::access::Scope;
-use segmentd::service::access;
+use segmentd::service::api_keys;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,7 +45,7 @@ fn half_sent(path: &str, key: Option<&str>) -> String {
 
 async fn second_key(app: &TestApp, name: &str) -> String {
     let clock = segmentd::service::clock::Clock::System;
-    let key = access::create(&app.db, &clock, name, &Scope::ALL).await.unwrap();
+    let key = api_keys::create(&app.db, &clock, name, &Scope::ALL).await.unwrap();
     app.app.access.refresh().await.unwrap();
     key
 }

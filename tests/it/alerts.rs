@@ -8,10 +8,11 @@ use segmentd::domain::access::Scope;
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
 use segmentd::outbound::Sender;
-use segmentd::service::access;
 use segmentd::service::alerts::{Alerts, Found};
-use segmentd::service::watch::Watcher;
-use segmentd::store::alarms::{self, Job};
+use segmentd::service::api_keys;
+use segmentd::service::drift::monitor::Watcher;
+use segmentd::store::alerting::alarms;
+use segmentd::store::alerting::alarms::Job;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -335,7 +336,7 @@ async fn channels_are_declared_tried_and_changed() {
 
     // Whoever may only read or train may not say where alerts go.
     let scopes = [Scope::Read, Scope::Train];
-    let key = access::create(&app.db, &house.alerts().clock, "no admin", &scopes).await.unwrap();
+    let key = api_keys::create(&app.db, &house.alerts().clock, "no admin", &scopes).await.unwrap();
     app.app.access.refresh().await.unwrap();
     assert_eq!(app.post_as(Some(&key), "/v1/channels", &wish.to_string()).await.0, 403);
     assert_eq!(app.post_as(Some(&key), &format!("{path}/test"), "").await.0, 403);

@@ -1,6 +1,6 @@
 //! Long chains of links from one sender, and what they cost the others.
 
-use segmentd::store::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, Settings};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 

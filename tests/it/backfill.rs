@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use segmentd::domain::feature::CustomerState;
-use segmentd::store::backfill::{Range, lay_out};
 use segmentd::store::customers;
-use segmentd::store::rebuild::{Known, Pages, Snapshot};
+use segmentd::store::customers::backfill::{Range, lay_out};
+use segmentd::store::customers::rebuild::{Known, Pages, Snapshot};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::support::TestApp;
 use segmentd::domain::access::Scope;
-use segmentd::service::{access, clock::Clock};
+use segmentd::service::api_keys;
+use segmentd::service::clock::Clock;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_named_and_survived() {
@@ -116,7 +117,7 @@ async fn one_bad_event_or_key_harms_nobody_else() {
     // Keys: missing, wrong, without the scope.
     assert_eq!(app.post_as(None, "/v1/score", "{}").await.0, 401);
     assert_eq!(app.post_as(Some("sgm_x_y"), "/v1/score", "{}").await.0, 401);
-    let reader = access::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let (status, problem) = app.post_as(Some(&reader), "/v1/score", "{}").await;
     assert_eq!(status, 403);

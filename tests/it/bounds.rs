@@ -65,7 +65,7 @@ async fn free_text_is_bounded() {
         let (db, name) = (app.db.clone(), name.to_owned());
         async move {
             let scopes = [segmentd::domain::access::Scope::Read];
-            segmentd::service::access::create(
+            segmentd::service::api_keys::create(
                 &db,
                 &segmentd::service::clock::Clock::System,
                 &name,

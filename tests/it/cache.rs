@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use segmentd::store::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, Settings};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, open_to_all, orders};

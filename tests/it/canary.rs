@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use segmentd::domain::deployment::lifecycle::is_in_canary;
 use segmentd::domain::id::{CustomerKey, ModelId};
-use segmentd::domain::lifecycle::is_in_canary;
 use segmentd::service::clock::Clock;
 use serde_json::{Value, json};
 

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use futures_util::StreamExt as _;
 use segmentd::domain::id::{CustomerKey, FeatureSetId};
 use segmentd::domain::time::Timestamp;
-use segmentd::store::assignments::{
+use segmentd::store::customers::assignments::{
     Assignment, Held, NewChange, drop_partitions, make_partitions, record_changes,
 };
-use segmentd::store::features;
+use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
@@ -268,7 +268,7 @@ async fn a_customers_changes_come_in_the_order_in_which_they_were_made() {
     // The later writer has the lower number, as it began to write before the
     // earlier one did.
     let mut later = app.db.begin().await.unwrap();
-    features::keep(&mut later, &FeatureSetId::of(b"any write"), "", at).await.unwrap();
+    feature_sets::keep(&mut later, &FeatureSetId::of(b"any write"), "", at).await.unwrap();
     let mut earlier = app.db.begin().await.unwrap();
     let a = fallback("a", at);
     let change = NewChange { customer: &customer, now: &a, before: None };

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::Clock;
-use segmentd::store::alarms::{self, Job};
+use segmentd::store::alerting::alarms;
+use segmentd::store::alerting::alarms::Job;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection, Row as _};
 

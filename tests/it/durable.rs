@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use segmentd::store::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, Settings};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 

@@ -6,7 +6,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 use segmentd::domain::id::CustomerKey;
 use segmentd::domain::time::Timestamp;
-use segmentd::store::assignments::Assignment;
+use segmentd::store::customers::assignments::Assignment;
 use segmentd::store::customers::{Introduction, NewRow, write};
 use serde_json::{Value, json};
 

@@ -13,9 +13,9 @@ use segmentd::domain::fault::Faults;
 use segmentd::domain::objective::Objectives;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::domain::wire::Door;
-use segmentd::service::access;
+use segmentd::service::api_keys;
 use segmentd::service::clock::Clock;
-use segmentd::service::failed::{FailedEvents, Refused, Source};
+use segmentd::service::failed_events::{FailedEvents, Refused, Source};
 use segmentd::telemetry::Metrics;
 
 const REPLAY: &str = "/v1/events/failed/replay";
@@ -321,7 +321,7 @@ async fn batches(app: &TestApp) -> u64 {
 async fn a_flood_is_bounded() {
     let (clock, hands) = Clock::fixed(noon());
     let app = TestApp::start_at(clock, &[("failed_events.max_per_minute", "10")]).await;
-    let other = access::create(&app.db, &Clock::System, "other", &Scope::ALL).await.unwrap();
+    let other = api_keys::create(&app.db, &Clock::System, "other", &Scope::ALL).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let rubbish: Vec<Value> = (0..8).map(|n| json!({ "rubbish": n })).collect();
     let body = json!(rubbish).to_string();
@@ -369,7 +369,7 @@ async fn bodies_are_for_operators() {
     let (status, _) = app.post("/v1/events", r#"{"email": "a@example.org"}"#).await;
     assert_eq!(status, 422);
     let key = async |scopes: &[Scope]| {
-        let key = access::create(&app.db, &Clock::System, "k", scopes).await.unwrap();
+        let key = api_keys::create(&app.db, &Clock::System, "k", scopes).await.unwrap();
         app.app.access.refresh().await.unwrap();
         key
     };
@@ -410,7 +410,7 @@ async fn without_a_database_nothing_is_acknowledged() {
     let source = Source { door: Door::Events, key_id: "k", is_public: false };
     let refused = || Err(Refused::new(Faults::one("event", "is rubbish"), b"rubbish"));
     let accept = async || {
-        let when = segmentd::service::intake::WhenFull::Refuse;
+        let when = segmentd::service::ingestion::WhenFull::Refuse;
         app.app.intake.accept(vec![refused()], source, noon(), when).await
     };
     assert_eq!(accept().await.unwrap().len(), 1);

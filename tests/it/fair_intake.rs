@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use segmentd::domain::access::Scope;
-use segmentd::service::access;
+use segmentd::service::api_keys;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -14,7 +14,7 @@ use crate::support::{TestApp, eventually};
 
 async fn another_key(app: &TestApp) -> String {
     let clock = segmentd::service::clock::Clock::System;
-    let key = access::create(&app.db, &clock, "another", &Scope::ALL).await.unwrap();
+    let key = api_keys::create(&app.db, &clock, "another", &Scope::ALL).await.unwrap();
     app.app.access.refresh().await.unwrap();
     key
 }
@@ -99,7 +99,7 @@ async fn requested_training_runs_are_bounded() {
     // Another replica trains, so that every run waits.
     let mut lease = None;
     eventually("the lease is free", async || {
-        lease = app.db.try_lease(segmentd::store::lease::Lease::Training).await.unwrap();
+        lease = app.db.try_lease(segmentd::store::database::lease::Lease::Training).await.unwrap();
         lease.is_some()
     })
     .await;

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use segmentd::domain::access::Scope;
-use segmentd::service::{access, clock::Clock};
+use segmentd::service::api_keys;
+use segmentd::service::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::support::clients::{answers, python_venv};
@@ -187,7 +188,7 @@ async fn failures_are_said_in_the_protocol() {
         assert!(failure["error"].as_str().unwrap().contains(text), "{path}: {failure}");
     }
     assert_eq!(app.post_as(None, INFER, ONE).await.0, 401);
-    let reader = access::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let (status, failure) = app.post_as(Some(&reader), INFER, ONE).await;
     assert_eq!(status, 403);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use segmentd::domain::access::Scope;
-use segmentd::service::access;
+use segmentd::service::api_keys;
 use segmentd::service::clock::Clock;
-use segmentd::store::alarms::{self, Job};
+use segmentd::store::alerting::alarms;
+use segmentd::store::alerting::alarms::Job;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, eventually, ndjson, orders};
@@ -45,7 +46,7 @@ async fn usual(app: &TestApp) -> String {
 }
 
 async fn score_key(app: &TestApp, name: &str) -> String {
-    let key = access::create(&app.db, &Clock::System, name, &[Scope::Score]).await.unwrap();
+    let key = api_keys::create(&app.db, &Clock::System, name, &[Scope::Score]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     key
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use segmentd::domain::stats::Rng;
-use segmentd::service::watch::Watcher;
+use segmentd::service::drift::monitor::Watcher;
 use serde_json::{Value, json};
 
 use crate::support::hook::Hook;

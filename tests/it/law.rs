@@ -16,10 +16,11 @@ use segmentd::domain::feature::{CustomerState, FeatureSet};
 use segmentd::domain::id::CustomerKey;
 use segmentd::domain::wire::{Limits, native};
 use segmentd::service::clock::Clock;
-use segmentd::store::changes::{self, Position};
-use segmentd::store::connect::Connection;
-use segmentd::store::private::{PrivatePostgres, Settings};
-use segmentd::store::{Db, assignments, customers};
+use segmentd::store::customers::changes::Position;
+use segmentd::store::customers::{assignments, changes};
+use segmentd::store::database::connect::Connection;
+use segmentd::store::database::private::{PrivatePostgres, Settings};
+use segmentd::store::{Db, customers};
 use serde_json::{Value, json};
 
 use crate::support::draw::Draw;

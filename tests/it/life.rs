@@ -8,9 +8,10 @@ use segmentd::domain::access::Scope;
 use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
 use segmentd::domain::id::ModelId;
 use segmentd::domain::model::{Model, Scratch};
-use segmentd::service::access;
+use segmentd::service::api_keys;
 use segmentd::service::clock::Clock;
-use segmentd::store::{features, models};
+use segmentd::store::models;
+use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
@@ -45,7 +46,7 @@ async fn insert(app: &TestApp, bytes: &[u8], report: &Value) -> String {
     let now = Clock::System.now();
     let model_id = ModelId::of(bytes);
     let mut tx = app.db.begin().await.unwrap();
-    features::keep(&mut tx, set.id(), set.normal_form(), now).await.unwrap();
+    feature_sets::keep(&mut tx, set.id(), set.normal_form(), now).await.unwrap();
     let model = models::NewModel {
         model_id: &model_id,
         feature_set: set.id(),
@@ -170,7 +171,7 @@ async fn every_gate_refuses_and_says_why() {
     assert!(failure["error"].as_str().unwrap().contains("relabelled"), "{failure}");
 
     // Overruled: by who may, and with a reason.
-    let train = access::create(&app.db, &Clock::System, "t", &[Scope::Train]).await.unwrap();
+    let train = api_keys::create(&app.db, &Clock::System, "t", &[Scope::Train]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let path = format!("/v1/models/{refused}/promote");
     let force = r#"{"force": true, "reason": "the campaign waits"}"#;

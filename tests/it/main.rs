@@ -40,11 +40,11 @@ mod main_job;
 #[path = "../pure/notices.rs"]
 mod notices;
 mod openapi;
-mod prometheus;
 mod outbound;
-mod policy;
-mod recheck;
 mod past;
+mod policy;
+mod prometheus;
+mod recheck;
 mod replicas;
 mod restore;
 mod segment;

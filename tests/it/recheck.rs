@@ -11,9 +11,10 @@ use segmentd::domain::model::Scratch;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::service::clock::Clock;
-use segmentd::service::live::Lineup;
-use segmentd::service::recheck::Rechecker;
-use segmentd::store::assignments::{self, Held};
+use segmentd::service::rescoring::on_time::Rechecker;
+use segmentd::service::scoring::deployment::Lineup;
+use segmentd::store::customers::assignments;
+use segmentd::store::customers::assignments::Held;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use segmentd::store::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, Settings};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 

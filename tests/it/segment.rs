@@ -10,13 +10,14 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream;
 use reqwest::{Method, RequestBuilder};
-use segmentd::api::slow::SlowReads;
+use segmentd::api::request::slow_reads::SlowReads;
 use segmentd::api::state::Handles;
 use segmentd::api::{ApiState, Capacities, Gate, Limits};
 use segmentd::domain::access::Scope;
-use segmentd::service::access::{self, Access};
+use segmentd::service::api_keys;
+use segmentd::service::api_keys::Access;
 use segmentd::service::clock::Clock;
-use segmentd::store::private::{PrivatePostgres, Settings};
+use segmentd::store::database::private::{PrivatePostgres, Settings};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -138,7 +139,7 @@ async fn browsers_are_welcome_and_told_where_to_send() {
     assert_eq!(segment["apiKey"], app.key);
     assert_eq!(format!("http://{}", segment["apiHost"].as_str().unwrap()), app.url.clone() + "/v1");
     assert_eq!(headers["access-control-allow-origin"], "*");
-    let reader = access::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     for key in ["unknown", &reader] {
         let (status, _, body) = answer(settings(key)).await;
@@ -197,7 +198,7 @@ async fn each_event_of_a_batch_gets_its_verdict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_later_try_mends_is_refused_in_segments_words() {
     let app = TestApp::start_with(&[("http.max_body_bytes", "100000")]).await;
-    let reader = access::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
+    let reader = api_keys::create(&app.db, &Clock::System, "reader", &[Scope::Read]).await.unwrap();
     app.app.access.refresh().await.unwrap();
     let client = client();
     let key = app.key.as_str();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use segmentd::domain::objective::Objectives;
 use segmentd::domain::time::Timestamp;
-use segmentd::service::skew::Sampler;
+use segmentd::service::consistency_check::Sampler;
 use segmentd::telemetry::Metrics;
 use segmentd::telemetry::labels::{Mismatch, Uncompared};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use segmentd::domain::access::Scope;
-use segmentd::service::access;
+use segmentd::service::api_keys;
 use segmentd::service::clock::Clock;
 use serde_json::{Value, json};
 
@@ -157,9 +157,9 @@ async fn a_source_is_told_of_when_it_sends_unlike_before_and_when_it_goes_quiet(
         .await;
 
     // A key that is revoked is no source.
-    let replacement = access::create(&sender.app.db, &Clock::System, "new", &Scope::ALL).await;
+    let replacement = api_keys::create(&sender.app.db, &Clock::System, "new", &Scope::ALL).await;
     assert!(replacement.is_ok());
-    access::revoke(&sender.app.db, &Clock::System, &key).await.unwrap();
+    api_keys::revoke(&sender.app.db, &Clock::System, &key).await.unwrap();
     assert!(sender.app.app.sources.list().await.unwrap().is_empty());
     sender.app.stop().await;
 }

@@ -8,7 +8,8 @@ use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
 use segmentd::domain::model::Metric;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::train::{self, Clusters, Found, Progress, TrainSpec, Trained};
-use segmentd::store::{features, models};
+use segmentd::store::models;
+use segmentd::store::models::feature_sets;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};
@@ -77,7 +78,7 @@ async fn who_is_in_no_segment_is_unassigned_everywhere() {
     let set = app.app.live.snapshot().features.clone();
     let mut tx = app.db.begin().await.unwrap();
     let at = Timestamp::from_millis(0);
-    features::keep(&mut tx, set.id(), set.normal_form(), at).await.unwrap();
+    feature_sets::keep(&mut tx, set.id(), set.normal_form(), at).await.unwrap();
     let report = json!({});
     let model = models::NewModel {
         model_id: trained.model.id(),

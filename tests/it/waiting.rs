@@ -2,7 +2,7 @@
 //! if it is still right by then.
 
 use futures_util::future::join_all;
-use segmentd::store::lease::Lease;
+use segmentd::store::database::lease::Lease;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use segmentd::service::clock::Clock;
-use segmentd::service::watch::Watcher;
+use segmentd::service::drift::monitor::Watcher;
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson};

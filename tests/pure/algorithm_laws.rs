@@ -5,8 +5,10 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use segmentd::domain::fault::Faults;
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::gmm::{self, Gmm};
-use segmentd::domain::train::{Algorithm, Dataset, FitError, hierarchy, medians};
+use segmentd::domain::train::clustering::gaussian_mixture::Gmm;
+use segmentd::domain::train::clustering::kmeans::kmedians;
+use segmentd::domain::train::clustering::{gaussian_mixture, ward};
+use segmentd::domain::train::{Algorithm, Dataset, FitError};
 
 use crate::algorithms::{agreement, first_rows, generated, named, renamed};
 use crate::model_support::{Quiet, normal};
@@ -192,7 +194,7 @@ fn settings_are_checked_by_name() {
 #[test]
 fn a_median_is_not_moved_by_an_extreme_row() {
     let data = Dataset::new(ndarray::arr2(&[[0.0], [1.0], [2.0], [3.0], [1000.0]]));
-    let found = medians::fit(&data, 1, &medians::Medians::default(), 0, &Quiet).unwrap();
+    let found = kmedians::fit(&data, 1, &kmedians::Medians::default(), 0, &Quiet).unwrap();
     assert_eq!(found.prototypes[[0, 0]], 2.0);
 }
 
@@ -211,9 +213,9 @@ proptest! {
     /// But for what the floor costs.
     #[test]
     fn em_never_lowers_the_likelihood(data in small(), is_full in any::<bool>()) {
-        let covariance = if is_full { gmm::Covariance::Full } else { gmm::Covariance::Diagonal };
+        let covariance = if is_full { gaussian_mixture::Covariance::Full } else { gaussian_mixture::Covariance::Diagonal };
         let settings = Gmm { covariance, floor: 1e-9, tolerance: 0.0, max_iterations: 30, ..Gmm::default() };
-        if let Ok(found) = gmm::fit(&data, 2, &settings, 0, &Quiet) {
+        if let Ok(found) = gaussian_mixture::fit(&data, 2, &settings, 0, &Quiet) {
             for pair in found.course.windows(2) {
                 prop_assert!(pair[1] >= pair[0] - 1e-6, "{} after {}", pair[1], pair[0]);
             }
@@ -223,7 +225,7 @@ proptest! {
     #[test]
     fn wards_heights_never_fall_and_cuts_are_nested(data in small()) {
         let points = first_rows(&data, data.rows());
-        let tree = hierarchy::ward(&points, &vec![1.0; data.rows()], &Quiet).unwrap();
+        let tree = ward::ward(&points, &vec![1.0; data.rows()], &Quiet).unwrap();
         prop_assert_eq!(tree.merges.len(), data.rows() - 1);
         prop_assert_eq!(tree.merges[tree.merges.len() - 1].size, data.rows() as f64);
         prop_assert!(tree.merges.is_sorted_by(|x, y| x.height <= y.height));

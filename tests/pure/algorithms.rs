@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use ndarray::{Array2, Axis};
-use segmentd::domain::train::density::{self, Dbscan, Hdbscan};
-use segmentd::domain::train::gmm::{self, Gmm};
-use segmentd::domain::train::mixture::{Mixture, Spread};
-use segmentd::domain::train::{Algorithm, Clusters, Dataset, bisect, hierarchy, pca, whiten};
+use segmentd::domain::train::clustering::density::{Dbscan, Hdbscan};
+use segmentd::domain::train::clustering::gaussian_mixture::Gmm;
+use segmentd::domain::train::clustering::gaussian_mixture::em::{Mixture, Spread};
+use segmentd::domain::train::clustering::kmeans::bisecting;
+use segmentd::domain::train::clustering::{density, gaussian_mixture, ward};
+use segmentd::domain::train::projection::{pca, whitening};
+use segmentd::domain::train::{Algorithm, Clusters, Dataset};
 use serde::Deserialize;
 
 use crate::feature_support::{data, rows};
@@ -150,7 +153,7 @@ fn from_the_same_parameters_mixtures_equal_scikit_learns() {
                     Spread::Full(vec![Array2::from_diag(&variances); k])
                 },
             };
-            let found = gmm::improve(&data, initial, &Gmm::default(), &Quiet).unwrap();
+            let found = gaussian_mixture::improve(&data, initial, &Gmm::default(), &Quiet).unwrap();
             assert!(found.converged);
             assert_eq!(found.course.len(), golden.iterations, "{name}");
             assert_near(found.log_likelihood, golden.log_likelihood, 1e-9, &name);
@@ -190,7 +193,7 @@ fn a_diagonal_mixture_is_served_exactly() {
 fn wards_heights_and_cuts_equal_scipys() {
     for (name, golden) in golden() {
         let points = first_rows(&generated(&name), golden.ward.heights.len() + 1);
-        let tree = hierarchy::ward(&points, &vec![1.0; points.nrows()], &Quiet).unwrap();
+        let tree = ward::ward(&points, &vec![1.0; points.nrows()], &Quiet).unwrap();
         for (merge, height) in tree.merges.iter().zip(&golden.ward.heights) {
             assert_near(merge.height, *height, 1e-9, &name);
         }
@@ -229,7 +232,8 @@ fn bisecting_is_as_good_as_scikit_learns() {
     for (name, golden) in golden() {
         let data = generated(&name);
         let labels =
-            bisect::fit(&data, golden.clusters, &bisect::Bisecting::default(), 1, &Quiet).unwrap();
+            bisecting::fit(&data, golden.clusters, &bisecting::Bisecting::default(), 1, &Quiet)
+                .unwrap();
         let all = first_rows(&data, data.rows());
         let inertia: f64 = (0..golden.clusters as u32)
             .map(|label| {
@@ -257,7 +261,7 @@ fn axes_equal_scikit_learns() {
                 assert_near(*x, *wanted, 1e-8, &name);
             }
         }
-        let white = whiten::fit(&data);
+        let white = whitening::fit(&data);
         assert_near(white.shrinkage, golden.shrinkage, 1e-9, &name);
         let projection = white.axes.projection(false).unwrap();
         for (row, wanted) in golden.mahalanobis.iter().enumerate() {

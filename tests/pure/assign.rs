@@ -1,8 +1,8 @@
 //! Who stays in a segment although another is nearer.
 
 use proptest::prelude::*;
-use segmentd::domain::assign::{Before, Decision, Policy, Standing};
 use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::hysteresis::{Before, Decision, Policy, Standing};
 use segmentd::domain::model::{Model, Scratch};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use segmentd::domain::alert::{Route, Standing, Told, Topic, is_owed};
-use segmentd::domain::assign::{Decision, Policy};
 use segmentd::domain::drift::{Alarm, AlarmRules, Severity, Step};
+use segmentd::domain::event::source_volume::{Past, Sent};
+use segmentd::domain::hysteresis::{Decision, Policy};
 use segmentd::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
-use segmentd::domain::volume::{Past, Sent};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 

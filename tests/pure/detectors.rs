@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use segmentd::domain::drift::adwin::Adwin;
-use segmentd::domain::drift::martingale::{ShiryaevRoberts, ln_e_value};
-use segmentd::domain::drift::page_hinkley::PageHinkley;
-use segmentd::domain::drift::ranks::mann_whitney;
-use segmentd::domain::drift::stream::Detectors;
+use segmentd::domain::drift::detectors::Detectors;
+use segmentd::domain::drift::detectors::adwin::Adwin;
+use segmentd::domain::drift::detectors::martingale::{ShiryaevRoberts, ln_e_value};
+use segmentd::domain::drift::detectors::page_hinkley::PageHinkley;
+use segmentd::domain::drift::detectors::ranks::mann_whitney;
 use segmentd::domain::drift::{
     About, Hour, Method, P_VALUE_BINS, Severity, Stream, lasting, lasting_facts, stream,
 };

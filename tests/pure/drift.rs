@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use segmentd::domain::drift::adjust::benjamini_hochberg;
-use segmentd::domain::drift::categorical::{ChiSquare, jensen_shannon};
-use segmentd::domain::drift::ks::Ks;
-use segmentd::domain::drift::mix::{Outliers, Rate};
-use segmentd::domain::drift::psi::{Band, Psi};
-use segmentd::domain::drift::wasserstein::{Median, Moved};
-use segmentd::domain::drift::welch::{Sample, Shift};
+use segmentd::domain::drift::output_shift::{Outliers, Rate};
+use segmentd::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
+use segmentd::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon};
+use segmentd::domain::drift::statistics::kolmogorov_smirnov::Ks;
+use segmentd::domain::drift::statistics::psi::{Band, Psi};
+use segmentd::domain::drift::statistics::wasserstein::{Median, Moved};
+use segmentd::domain::drift::statistics::welch::{Sample, Shift};
 use segmentd::domain::drift::{Cells, Window};
 use segmentd::domain::stats::{Rng, special};
 use serde::Deserialize;

@@ -9,7 +9,7 @@ use segmentd::domain::feature::{Encoding, FeatureDef, FeatureRow, Scale, Transfo
 use segmentd::domain::model::Model;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::TrainSpec;
-use segmentd::domain::train::stability::Trials;
+use segmentd::domain::train::evaluation::stability::Trials;
 
 use crate::feature_support::data;
 use crate::model_support::{def, normal, number, shop_model, shoppers, spec, train};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use segmentd::service::fair_share::{FairShare, Share};
+use segmentd::service::limits::fair_share::{FairShare, Share};
 
 #[test]
 fn one_user_alone_holds_half_and_two_hold_a_third_each() {

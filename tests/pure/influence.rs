@@ -4,14 +4,14 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use segmentd::domain::deployment::policy::Probation;
+use segmentd::domain::deployment::probation::{Answers, answers};
 use segmentd::domain::drift::{
     About, ByKey, Finding, KeyChecks, Layout, Limits, MOST_KEYS, OTHER_KEYS, RestsOn, Window,
     check, key_checks, mark_influence,
 };
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::model::Model;
-use segmentd::domain::policy::Probation;
-use segmentd::domain::probation::{Answers, answers};
 
 use crate::drift_check::window_of;
 use crate::model_support::{shop_model, shoppers};

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use segmentd::domain::encode::Encoder;
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::kmeans::{self, Kmeans};
-use segmentd::domain::train::{Dataset, FitError, seed, swap};
+use segmentd::domain::train::clustering::kmeans;
+use segmentd::domain::train::clustering::kmeans::{Kmeans, init, local_search};
+use segmentd::domain::train::{Dataset, FitError};
 use serde::Deserialize;
 
 use crate::feature_support::{RETAIL, data, rows};
@@ -143,8 +144,8 @@ fn swaps_repair_starts_in_many_groups() {
     let (mut missed, mut repaired_missed) = (0, 0);
     for start in 0..10 {
         let mut rng = Rng::new(1, start);
-        let seeds = seed::plus_plus(&data, 36, &mut rng);
-        let repaired = swap::improve(&data, seeds.clone(), &mut rng);
+        let seeds = init::plus_plus(&data, 36, &mut rng);
+        let repaired = local_search::improve(&data, seeds.clone(), &mut rng);
         let ends = |centres| kmeans::lloyd(&data, centres, 300, 1e-4, &Quiet).unwrap().inertia;
         missed += usize::from(ends(seeds) > 1.01 * known_inertia);
         repaired_missed += usize::from(ends(repaired) > 1.01 * known_inertia);
@@ -181,9 +182,9 @@ proptest! {
             matrix.rows().into_iter().map(nearest).sum()
         };
         let mut rng = Rng::new(0, stream);
-        let seeds = seed::plus_plus(&data, clusters, &mut rng);
+        let seeds = init::plus_plus(&data, clusters, &mut rng);
         let before = total(&seeds);
-        let after = total(&swap::improve(&data, seeds, &mut rng));
+        let after = total(&local_search::improve(&data, seeds, &mut rng));
         prop_assert!(after <= before, "{after} is more than {before}");
     }
 

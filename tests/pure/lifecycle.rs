@@ -1,10 +1,10 @@
 //! The stages of a model's life, and the gates between them.
 
 use proptest::prelude::*;
-use segmentd::domain::id::{CustomerKey, ModelId};
-use segmentd::domain::lifecycle::{
+use segmentd::domain::deployment::lifecycle::{
     Evidence, Gate, Move, Picker, Refusal, Stage, Thresholds, is_in_canary,
 };
+use segmentd::domain::id::{CustomerKey, ModelId};
 use serde_json::json;
 
 const MOVES: [Move; 5] = [Move::Shadow, Move::Canary, Move::Promote, Move::Retire, Move::Reject];

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::model::{Counts, LEAST_TOLD, Model, Place, Scratch, SegmentName, diff};
-use segmentd::domain::train::lineage::{self, Event, Lineage, Predecessor};
-use segmentd::domain::train::overlap::{self, Overlap};
-use segmentd::domain::train::{self, Trained, assignment};
+use segmentd::domain::train;
+use segmentd::domain::train::Trained;
+use segmentd::domain::train::lineage::overlap::Overlap;
+use segmentd::domain::train::lineage::{self, Event, Lineage, Predecessor, hungarian, overlap};
 
 use crate::feature_support::{RETAIL, at, journey, state_of};
 use crate::model_support::{
@@ -30,7 +31,7 @@ fn assignments_cost_what_scipy_finds() {
         serde_json::from_str(include_str!("../data/golden/assignment.json")).unwrap();
     assert_eq!(problems.len(), 20);
     for Problem { name, costs, pairs, total } in problems {
-        let chosen = assignment::cheapest(&costs);
+        let chosen = hungarian::cheapest(&costs);
         let found: Vec<(usize, usize)> = chosen
             .iter()
             .enumerate()
@@ -44,8 +45,8 @@ fn assignments_cost_what_scipy_finds() {
             assert_eq!(found, pairs, "{name}");
         }
     }
-    assert!(assignment::cheapest(&[]).is_empty());
-    assert_eq!(assignment::cheapest(&[vec![], vec![]]), [None, None]);
+    assert!(hungarian::cheapest(&[]).is_empty());
+    assert_eq!(hungarian::cheapest(&[vec![], vec![]]), [None, None]);
 }
 
 /// Counts with a border of those in no segment, and distances.

@@ -2,8 +2,9 @@
 
 use ndarray::Array2;
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::kmeans::{self, Kmeans};
-use segmentd::domain::train::minibatch::{self, Streamed};
+use segmentd::domain::train::clustering::kmeans;
+use segmentd::domain::train::clustering::kmeans::minibatch::Streamed;
+use segmentd::domain::train::clustering::kmeans::{Kmeans, minibatch};
 use segmentd::domain::train::{Dataset, FitError};
 
 use crate::model_support::{Quiet, normal};

@@ -7,7 +7,7 @@ use segmentd::domain::feature::{
 use segmentd::domain::id::FeatureSetId;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::train::stability::Trials;
+use segmentd::domain::train::evaluation::stability::Trials;
 use segmentd::domain::train::{self, FitError, Progress, TrainSpec, Trained};
 
 /// A numeric encoding: median, no flag, no clipping.

@@ -8,7 +8,7 @@ use std::thread;
 use segmentd::domain::drift::{Layout, MOST_KEYS, NO_KEY, OTHER_KEYS, Source, Window};
 use segmentd::domain::feature::FeatureRow;
 use segmentd::domain::model::Model;
-use segmentd::service::observe::{Counter, Observer, Taken, Tally};
+use segmentd::service::scoring::observations::{Counter, Observer, Taken, Tally};
 
 use crate::drift_check::window_of;
 use crate::model_support::{shop_features, shop_model, shoppers, spec, train};

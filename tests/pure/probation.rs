@@ -1,10 +1,10 @@
 //! A new model stays unless it answers badly, more than chance and more than the one
 //! before it; and a policy is within its ranges or says where it is not.
 
+use segmentd::domain::deployment::policy::{Action, Actions, Policy, Probation};
+use segmentd::domain::deployment::probation::{Observed, verdict};
 use segmentd::domain::drift::{Check, Limits, Rate, Severity, check};
 use segmentd::domain::feature::{FeatureRow, Value};
-use segmentd::domain::policy::{Action, Actions, Policy, Probation};
-use segmentd::domain::probation::{Observed, verdict};
 
 use crate::drift_check::window_of;
 use crate::model_support::{shop_model, shoppers};

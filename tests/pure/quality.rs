@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::Array2;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::Dataset;
-use segmentd::domain::train::agreement::{Contingency, Label};
-use segmentd::domain::train::quality::{Dispersion, aic, bic, silhouette};
+use segmentd::domain::train::evaluation::external_indices::{Contingency, Label};
+use segmentd::domain::train::evaluation::internal_indices::{Dispersion, aic, bic, silhouette};
 use serde::Deserialize;
 
 use crate::feature_support::data;

@@ -2,9 +2,9 @@
 //! scoring anew at instants before it.
 
 use proptest::prelude::*;
-use segmentd::domain::assign::{Before, Policy};
 use segmentd::domain::event::{Event, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
+use segmentd::domain::hysteresis::{Before, Policy};
 use segmentd::domain::model::{Model, Scratch};
 use segmentd::domain::recheck::{Answerer, ByModel, SHORTEST, Watch};
 use segmentd::domain::stats::Rng;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use segmentd::service::round_robin::RoundRobin;
+use segmentd::service::limits::round_robin::RoundRobin;
 
 #[test]
 fn users_take_turns() {

@@ -1,10 +1,12 @@
 //! The order of candidates: gates, then silhouette, then consensus.
 
 use segmentd::domain::feature::{FeatureRow, Value};
-use segmentd::domain::train::baseline::{Baseline, RfmFeatures};
-use segmentd::domain::train::quality::Estimate;
-use segmentd::domain::train::select::{Cost, Entry, Figures, Gates, Leaderboard, Weights, rank};
-use segmentd::domain::train::stability::{Reading, Stability};
+use segmentd::domain::train::evaluation::internal_indices::Estimate;
+use segmentd::domain::train::evaluation::stability::{Reading, Stability};
+use segmentd::domain::train::selection::baseline::{Baseline, RfmFeatures};
+use segmentd::domain::train::selection::leaderboard::{
+    Cost, Entry, Figures, Gates, Leaderboard, Weights, rank,
+};
 
 use crate::model_support::def;
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use ndarray::Array2;
 use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::compete::{Field, compete};
-use segmentd::domain::train::split::Split;
-use segmentd::domain::train::stability::{Slices, Stability, Trials};
+use segmentd::domain::train::data::split::Split;
+use segmentd::domain::train::evaluation::stability::{Slices, Stability, Trials};
+use segmentd::domain::train::selection::candidates::{Field, compete};
 use segmentd::domain::train::{Dataset, Segments, TrainSpec};
 
 use crate::model_support::{Quiet, normal, shop_features, shoppers};

@@ -1,8 +1,7 @@
 //! The rules of the house, held by reading the sources.
 //!
-//! A folder imports from smaller levels only, a crate has the folders that may
-//! name it, and the modules of `domain` and `service` stand in the order in
-//! which they may import each other. `docs` cannot drift from what is tested.
+//! A folder imports from smaller levels only, and a crate is named only in its folders.
+//! `circles` holds that files do not import each other in circles.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,9 +46,6 @@ const NOT_IN_DOMAIN: [&str; 10] = [
     "std::net",
 ];
 
-/// Folders whose modules are ordered by the `mod` lines of their `mod.rs`.
-const ORDERED: [&str; 2] = ["domain", "service"];
-
 #[test]
 fn the_sources_keep_the_rules_of_the_house() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -57,22 +53,14 @@ fn the_sources_keep_the_rules_of_the_house() {
     for path in files_in(&root) {
         let text = fs::read_to_string(&path).expect("a source file is text");
         let name = path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
-        let (folder, _) = split_path(&name);
-        let order = if ORDERED.contains(&folder) {
-            modules_of(&fs::read_to_string(root.join(folder).join("mod.rs")).expect("text"))
-        } else {
-            Vec::new()
-        };
-        broken
-            .extend(check(&name, &text, &order).into_iter().map(|rule| format!("{name}: {rule}")));
+        broken.extend(check(&name, &text).into_iter().map(|rule| format!("{name}: {rule}")));
     }
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
 
-/// Every rule that the file `name` (below `src/`) with `text` breaks. `order`
-/// holds the modules of its folder, where they are ordered.
-fn check(name: &str, text: &str, order: &[String]) -> Vec<String> {
-    let (folder, module) = split_path(name);
+/// Every rule that the file `name` (below `src/`) with `text` breaks.
+fn check(name: &str, text: &str) -> Vec<String> {
+    let folder = folder_of(name);
     let code = code_of(text);
     let mut broken = Vec::new();
     if !text.starts_with("//!") {
@@ -94,16 +82,6 @@ fn check(name: &str, text: &str, order: &[String]) -> Vec<String> {
     if folder == "domain" {
         let impure = NOT_IN_DOMAIN.iter().filter(|word| names(&code, word));
         broken.extend(impure.map(|word| format!("names {word}, and domain is pure")));
-    }
-    if let Some(own) = order.iter().position(|known| known == module) {
-        for import in imports(&code, &format!("crate::{folder}::")) {
-            match order.iter().position(|known| *known == import) {
-                Some(theirs) if theirs > own => {
-                    broken.push(format!("imports {import}, which stands below {module}"));
-                }
-                _ => {}
-            }
-        }
     }
     broken
 }
@@ -127,20 +105,9 @@ fn check_level(folder: &str, code: &str) -> Vec<String> {
         .collect()
 }
 
-/// `("domain", "event")` for `domain/event/mod.rs`; `("main", "main")` for `main.rs`.
-fn split_path(name: &str) -> (&str, &str) {
-    let mut parts = name.split('/').map(|part| part.trim_end_matches(".rs"));
-    let folder = parts.next().unwrap_or_default();
-    (folder, parts.next().unwrap_or(folder))
-}
-
-/// Modules in the order of their declarations.
-fn modules_of(text: &str) -> Vec<String> {
-    let declared = text.lines().filter_map(|line| {
-        let line = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-        line.strip_prefix("mod ")?.strip_suffix(';')
-    });
-    declared.map(str::to_owned).collect()
+/// `domain` for `domain/event/mod.rs`; `main` for `main.rs`.
+fn folder_of(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name).trim_end_matches(".rs")
 }
 
 /// The first name after each `prefix`, braces opened: `a` and `b` for
@@ -249,12 +216,7 @@ fn files_in(directory: &Path) -> Vec<PathBuf> {
 
 /// The rules that a file with `code` below its opening line breaks.
 fn broken(name: &str, code: &str) -> Vec<String> {
-    let order = ["time", "event", "feature"].map(str::to_owned);
-    check(
-        name,
-        &format!("//! Why.\n{code}\n"),
-        if name.starts_with("domain/") { &order } else { &[] },
-    )
+    check(name, &format!("//! Why.\n{code}\n"))
 }
 
 #[test]
@@ -262,10 +224,10 @@ fn what_keeps_the_rules_passes() {
     let good: [(&str, &str); 9] = [
         ("domain/feature/mod.rs", "use crate::domain::{event::Event, time};"),
         ("domain/event/mod.rs", "use crate::domain::event::properties;"),
-        ("store/events.rs", "use sqlx::query; use crate::domain::event::Event;"),
+        ("store/customers/events.rs", "use sqlx::query; use crate::domain::event::Event;"),
         ("config/log.rs", "/// Such as `info,sqlx=warn`.\nlet level = \"sqlx=warn\";"),
         ("config/log.rs", "let quote = '\"'; let text = r#\"\"axum::Router\"#; // crate::api"),
-        ("service/scoring.rs", "let superb = crate::store::x(crate::service::y);"),
+        ("service/scoring/assignment.rs", "let superb = crate::store::x(crate::service::y);"),
         ("main.rs", "use segmentd::cli;"),
         ("cli/mod.rs", "use crate::{app::App, config::Config};"),
         ("domain/time.rs", "/* crate::store */ fn instantly() {}"),
@@ -277,10 +239,8 @@ fn what_keeps_the_rules_passes() {
 
 #[test]
 fn what_breaks_a_rule_is_caught() {
-    let bad: [(&str, &str, &str); 18] = [
+    let bad: [(&str, &str, &str); 16] = [
         ("domain/event/mod.rs", "use crate::store::Tx;", "`domain` (level 0) imports `store`"),
-        ("domain/event/mod.rs", "use crate::domain::feature::Row;", "imports feature"),
-        ("domain/time.rs", "use crate::domain::{time, feature::{Row, Set}};", "imports feature"),
         ("domain/time.rs", "use std::time::SystemTime;", "names SystemTime"),
         ("domain/time.rs", "let text = std::fs::read(path);", "names std::fs"),
         ("domain/time.rs", "async fn wait() {}", "names async"),
@@ -288,9 +248,9 @@ fn what_breaks_a_rule_is_caught() {
         ("config/mod.rs", "use crate::telemetry::Metrics;", "imports `telemetry`"),
         ("config/mod.rs", "use crate::{domain::fault, store::{a, b}};", "imports `store`"),
         ("store/mod.rs", "fn f(x: crate::service::Clock) {}", "imports `service`"),
-        ("api/models.rs", "let rows = sqlx::query(text);", "names sqlx"),
-        ("api/models.rs", "use crate::web::session;", "imports `web`"),
-        ("service/live.rs", "use axum::Router;", "names axum"),
+        ("api/models/mod.rs", "let rows = sqlx::query(text);", "names sqlx"),
+        ("api/models/mod.rs", "use crate::web::session;", "imports `web`"),
+        ("service/scoring/deployment.rs", "use axum::Router;", "names axum"),
         ("app/mod.rs", "use segmentd::cli;", "imports `cli`"),
         ("extra/mod.rs", "", "`extra` has no level"),
         ("app/mod.rs", "use super::super::config;", "super::super"),
@@ -301,12 +261,5 @@ fn what_breaks_a_rule_is_caught() {
         let broken = broken(name, code);
         assert!(broken.len() == 1 && broken[0].contains(rule), "{name}: {code}\n{broken:#?}");
     }
-    assert_eq!(check("app/mod.rs", "use std::fs;\n//! Too late.", &[]).len(), 1);
-}
-
-#[test]
-fn the_order_of_modules_is_that_of_their_declarations() {
-    let text =
-        "//! mod text;\npub mod fault;\nmod time;\npub(crate) mod id;\nuse x;\nmod tests {\n";
-    assert_eq!(modules_of(text), ["fault", "time", "id"]);
+    assert_eq!(check("app/mod.rs", "use std::fs;\n//! Too late.").len(), 1);
 }

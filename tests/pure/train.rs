@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Scale, Transform, Value};
 use segmentd::domain::model::Model;
-use segmentd::domain::train::baseline::RfmFeatures;
-use segmentd::domain::train::select::{Gates, Weights};
+use segmentd::domain::train::selection::baseline::RfmFeatures;
+use segmentd::domain::train::selection::leaderboard::{Gates, Weights};
 use segmentd::domain::train::{
     self, FeatureChoice, Filter, FitError, Progress, SegmentRange, Segments, TrainSpec,
 };

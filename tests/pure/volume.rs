@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use segmentd::domain::event::source_volume::{Assessment, Past, Rules, Sent, Status, assess};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::stats::special::{
     ln_gamma, negative_binomial_above, negative_binomial_below,
 };
 use segmentd::domain::time::{MILLIS_PER_HOUR, Timestamp};
-use segmentd::domain::volume::{Assessment, Past, Rules, Sent, Status, assess};
 
 const RULES: Rules = Rules {
     learn_hours: 168,

@@ -4,10 +4,9 @@ use segmentd::domain::event::{Event, EventKind, Scalar};
 use segmentd::domain::fault::{Fault, Faults};
 use segmentd::domain::feature::FeatureSet;
 use segmentd::domain::time::Timestamp;
-use segmentd::domain::wire::Door;
 use segmentd::domain::wire::lines::{Line, LineLimits, LineSplitter};
-use segmentd::domain::wire::{Limits, native};
-use segmentd::service::failed::{HEAD_BYTES, Refused};
+use segmentd::domain::wire::{Door, Limits, native};
+use segmentd::service::failed_events::{HEAD_BYTES, Refused};
 use serde_json::{Value, json};
 
 use crate::feature_support::{RETAIL, at, event};

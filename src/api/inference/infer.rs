@@ -6,17 +6,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::api::extract::{Caller, Payload, Score};
 use crate::api::inference::{Addressed, answered_by, version_of};
+use crate::api::request::{Caller, Payload, Score, heavy_work};
 use crate::api::score::note_scores;
-use crate::api::{ApiError, ApiState, blocking};
+use crate::api::{ApiError, ApiState};
 use crate::domain::drift::Source;
 use crate::domain::model::Scratch;
 use crate::domain::wire::inference::{self, Metadata, Reply, Scored, Unreadable, Written};
 use crate::service::ServiceError;
-use crate::service::heavy::Cancellation;
-use crate::service::live::Verdict;
-use crate::service::observe::Tally;
+use crate::service::limits::heavy::Cancellation;
+use crate::service::scoring::deployment::Verdict;
+use crate::service::scoring::observations::Tally;
 use crate::telemetry::labels::Door;
 
 /// Sent where binary data follows the JSON: the JSON's length.
@@ -61,7 +61,7 @@ pub(super) async fn post_infer(
         memory.shrink_to(written.body.capacity());
         Ok((memory.hold(written.body), written.json_bytes))
     };
-    let (body, json_bytes) = blocking::run(&state, user, heavy, work).await?;
+    let (body, json_bytes) = heavy_work::run(&state, user, heavy, work).await?;
     Ok(match json_bytes {
         None => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Some(bytes) => {

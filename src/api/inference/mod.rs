@@ -18,11 +18,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::Path;
-use crate::api::gate::{ANY_METHOD, Work};
+use crate::api::request::Path;
+use crate::api::request_layer::{ANY_METHOD, Work};
 use crate::api::{ApiError, ApiState, Route, error};
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME};
-use crate::service::live::Lineup;
+use crate::service::scoring::deployment::Lineup;
 
 pub(super) use describe::{OPERATIONS, schemas};
 

@@ -8,15 +8,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::extract::{Body, Caller, Read, Train, json};
 use crate::api::inference::{Addressed, version_of};
+use crate::api::request::{Body, Caller, Read, Train, json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::domain::id::{BadId, ModelId};
 use crate::domain::wire::inference::MODEL_NAME;
 use crate::service::ServiceError;
-use crate::service::live::Lineup;
-use crate::service::registry::Change;
+use crate::service::models::registry::Change;
+use crate::service::scoring::deployment::Lineup;
 use crate::store::models::{self, VersionRow};
 
 /// One version that is stored, and whether it answers here and now.

@@ -1,8 +1,8 @@
 //! The API described: OpenAPI 3.1 for programs, one plain page for people.
 
 mod alerting;
-mod policy;
 mod operations;
+mod policy;
 mod schemas;
 
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::api::{inference, page};
+use crate::api::{html_page, inference};
 use crate::domain::access::Scope;
 use operations::{OPERATIONS, Question};
 
@@ -42,11 +42,11 @@ fn questions(path: &str) -> impl Iterator<Item = &'static Question> {
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
 pub(super) async fn get_document() -> Response {
-    page::public_json(DOCUMENT.to_string())
+    html_page::public_json(DOCUMENT.to_string())
 }
 
 pub(super) async fn get_page() -> Response {
-    page::html(page())
+    html_page::html(page())
 }
 
 /// The OpenAPI 3.1 document.

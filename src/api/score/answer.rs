@@ -8,8 +8,8 @@ use serde_json::Result;
 use crate::domain::drift::Source;
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
-use crate::service::live::{Lineup, Verdict};
-use crate::service::observe::Tally;
+use crate::service::scoring::deployment::{Lineup, Verdict};
+use crate::service::scoring::observations::Tally;
 
 /// One feature's part in the distance, in the feature's own unit.
 #[derive(Serialize)]

@@ -8,15 +8,15 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::blocking::{self, HEAVY_BODY_BYTES};
-use crate::api::extract::{Caller, Payload, Score};
+use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
+use crate::api::request::{Caller, Payload, Score, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureRow;
 use crate::domain::wire::rows;
 use crate::service::ServiceError;
-use crate::service::heavy::Cancellation;
-use crate::service::live::Lineup;
-use crate::service::observe::Tally;
+use crate::service::limits::heavy::Cancellation;
+use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::observations::Tally;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Answer, Door};
 
@@ -38,7 +38,7 @@ pub(super) async fn post_score(
         memory.shrink_to(json.capacity());
         Ok(memory.hold(json))
     };
-    let json = blocking::run(&state, user, heavy, work).await?;
+    let json = heavy_work::run(&state, user, heavy, work).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::activity::Activity;
-use crate::service::fair_share::{FairShare, Share};
+use crate::service::limits::fair_share::{FairShare, Share};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, ListenerName};
 

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
 use crate::domain::time::Timestamp;
-use crate::domain::train::select::Cost;
+use crate::domain::train::selection::leaderboard::Cost;
 use crate::domain::train::{Gather, Progress, SegmentRange, Segments, TrainSpec};
 use crate::service::ServiceError;
 use crate::service::clock::Clock;

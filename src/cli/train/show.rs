@@ -7,7 +7,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
 use crate::domain::train::lineage::{Event, Lineage};
-use crate::domain::train::select::{Entry, Figures, Leaderboard};
+use crate::domain::train::selection::leaderboard::{Entry, Figures, Leaderboard};
 use crate::domain::train::{DataReport, Trained};
 
 /// Fits a printout, and half of a screen.

@@ -3,10 +3,10 @@
 //! The modules stand in import order.
 
 mod notice;
-mod signing;
-mod target;
 mod route;
 pub mod schedule;
+mod signing;
+mod target;
 
 pub use crate::domain::drift::Bar;
 pub use notice::{Fact, Notice, Picture, State, Topic};

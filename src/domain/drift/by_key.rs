@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::domain::drift::report::number_format::percent;
 use crate::domain::drift::window::{Layout, Window, WrongLength};
-use crate::domain::drift::words::percent;
 
 /// Most keys counted apart, [`OTHER_KEYS`] included.
 pub const MOST_KEYS: usize = 32;

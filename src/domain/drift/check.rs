@@ -2,18 +2,19 @@
 
 use serde::Serialize;
 
-use crate::domain::drift::adjust::benjamini_hochberg;
-use crate::domain::drift::categorical::ChiSquare;
-use crate::domain::drift::cells::{Cells, share, shares};
 use crate::domain::drift::figures::FeatureFigures;
 use crate::domain::drift::finding::{self, About, Finding, Said};
-use crate::domain::drift::inside::{Inside, Yardstick};
 use crate::domain::drift::limits::{Limits, Severity};
-use crate::domain::drift::mix::{Outliers, Rate, most_changed};
-use crate::domain::drift::psi::Psi;
-use crate::domain::drift::wasserstein::Median;
+use crate::domain::drift::output_shift::{Outliers, Rate, most_changed};
+use crate::domain::drift::segments;
+use crate::domain::drift::segments::sums::{Inside, Yardstick};
+use crate::domain::drift::segments::{FeatureWithin, WithinFigures};
+use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
+use crate::domain::drift::statistics::chi_square::ChiSquare;
+use crate::domain::drift::statistics::contingency_table::{Cells, share, shares};
+use crate::domain::drift::statistics::psi::Psi;
+use crate::domain::drift::statistics::wasserstein::Median;
 use crate::domain::drift::window::{Layout, View, Window, WrongLength};
-use crate::domain::drift::within::{self, FeatureWithin, WithinFigures};
 use crate::domain::model::Model;
 
 /// What a window shows against the training rows.
@@ -104,7 +105,7 @@ pub fn check_within(
     limits: &Limits,
 ) -> Result<Check, WrongLength> {
     by.check(inside)?;
-    compare(model, window, within::figures(model, by, inside), limits)
+    compare(model, window, segments::figures(model, by, inside), limits)
 }
 
 fn compare(

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::domain::drift::categorical::{ChiSquare, jensen_shannon};
-use crate::domain::drift::cells::{Cells, shares};
-use crate::domain::drift::ks::Ks;
-use crate::domain::drift::mix::{Rate, most_changed};
-use crate::domain::drift::psi::Psi;
-use crate::domain::drift::wasserstein::{Median, Moved};
+use crate::domain::drift::output_shift::{Rate, most_changed};
+use crate::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon};
+use crate::domain::drift::statistics::contingency_table::{Cells, shares};
+use crate::domain::drift::statistics::kolmogorov_smirnov::Ks;
+use crate::domain::drift::statistics::psi::Psi;
+use crate::domain::drift::statistics::wasserstein::{Median, Moved};
 use crate::domain::drift::window::FeatureCounts;
 use crate::domain::model::{Bins, FeatureReference, Model};
 

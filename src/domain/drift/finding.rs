@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::domain::drift::by_key::RestsOn;
 use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, ValueFigures};
 use crate::domain::drift::limits::Severity;
-use crate::domain::drift::mix::{Outliers, Rate};
-use crate::domain::drift::wasserstein::{Median, Moved};
-use crate::domain::drift::within::{FeatureWithin, MovedWithin, Which};
-use crate::domain::drift::words::{number, percent, with_unit};
+use crate::domain::drift::output_shift::{Outliers, Rate};
+use crate::domain::drift::report::number_format::{number, percent, with_unit};
+use crate::domain::drift::segments::{FeatureWithin, MovedWithin, Which};
+use crate::domain::drift::statistics::wasserstein::{Median, Moved};
 use crate::domain::model::Segment;
 
 /// What is compared.

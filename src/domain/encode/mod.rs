@@ -6,10 +6,10 @@
 //! becomes one column a value. Features without an encoding are skipped. A model
 //! may put the vector through a `projection` afterwards.
 
-mod transform;
 mod number;
 mod onehot;
 mod projection;
+mod transform;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

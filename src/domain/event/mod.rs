@@ -1,6 +1,7 @@
 //! One behavioural fact about one customer, in its one normal form.
 
 pub mod properties;
+pub mod source_volume;
 
 use serde::{Deserialize, Serialize};
 

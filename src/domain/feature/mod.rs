@@ -11,17 +11,17 @@
 pub mod define;
 mod exact;
 mod fold;
-mod sketch;
-mod sessions;
-mod window;
-mod source;
-mod slot;
-pub mod rfm;
-mod parse;
-mod normal;
-mod set;
-mod state;
 mod motion;
+mod normal;
+mod parse;
+pub mod rfm;
+mod sessions;
+mod set;
+mod sketch;
+mod slot;
+mod source;
+mod state;
+mod window;
 
 pub use define::{Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform};
 pub(in crate::domain) use motion::Drift;

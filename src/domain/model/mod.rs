@@ -4,45 +4,41 @@
 //! by [`Model::open`], the one just trained included; all indices inside it are
 //! in range and all its numbers finite.
 
-mod turn;
-mod tiles;
-mod kernel;
-mod form;
-mod score;
-mod limits;
-mod segment;
-mod reference;
-mod legacy;
-pub(in crate::domain) mod oddity;
 mod artifact;
-mod explain;
-mod image;
-mod margins;
-mod hold;
-mod rename;
+mod bounds;
+mod conformal;
+mod decision_function;
 mod diff;
+mod explain;
+mod kernel;
+mod legacy;
 mod migration;
+pub(in crate::domain) mod outlier;
+mod reference;
+mod rename;
+mod score;
+mod segment;
 
 use crate::domain::encode::{Encoder, Projection};
 use crate::domain::feature::{FeatureDef, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 
 pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
+pub(in crate::domain) use bounds::{Span, Stay};
+pub use conformal::{Limits, MINIMUM_CATEGORY_ROWS};
+pub(in crate::domain) use conformal::{Ranks, p_value_bin};
+pub use decision_function::{Form, MAX_PROTOTYPES, Metric, Near};
 pub use diff::{Diff, diff};
 pub use explain::{Direction, Reason};
-pub use form::{Form, MAX_PROTOTYPES, Metric, Near};
-pub(in crate::domain) use hold::{Span, Stay};
 pub use kernel::{NO_RUNNER_UP, Places, Prepared, Prototypes, TwoNearest, squared_distance};
-pub use limits::{Limits, MINIMUM_CATEGORY_ROWS};
-pub(in crate::domain) use limits::{Ranks, p_value_bin};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
-pub use oddity::Oddity;
+pub use outlier::Oddity;
 pub use reference::{Bins, CategoryCounts, FeatureReference, NumberBins, Reference, Within};
 pub use score::{Apart, Score, Scratch, UNASSIGNED, Unusual};
 pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 
+pub(in crate::domain) use kernel::blocked_nearest::{Found, MAX_BLOCK, Tiles, Visit};
 pub(in crate::domain) use segment::{labels, standouts};
-pub(in crate::domain) use tiles::{Found, MAX_BLOCK, Tiles, Visit};
 
 /// The most segments a model may have.
 pub const MAX_SEGMENTS: usize = 256;

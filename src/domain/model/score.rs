@@ -1,6 +1,6 @@
 //! The answer for one customer: which segment, how sure, how unusual.
 
-use crate::domain::model::hold::Moved;
+use crate::domain::model::bounds::Moved;
 
 /// The key under which customers without a segment are told of and stored: a
 /// word of its own, as null already means "never assigned". No segment is

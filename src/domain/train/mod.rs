@@ -4,72 +4,35 @@
 //! whatever the number of threads. Rows come in canonical order (by customer
 //! id); work runs in the rayon pool the caller has installed.
 
-pub mod dataset;
-pub mod clusters;
-pub mod agreement;
-pub mod quality;
-pub mod split;
-pub mod baseline;
-pub mod stability;
-pub mod select;
-mod choice;
-mod gather;
-mod spec;
-mod columns;
-mod overlay;
-pub mod seed;
-pub mod swap;
-mod assign;
-pub mod kmeans;
-pub mod compete;
-mod rows;
-pub mod sample;
-mod cells;
-mod neighbours;
-mod spanning;
-pub mod cover;
-pub mod bisect;
-pub mod consensus;
-pub mod density;
-pub mod mixture;
-pub mod gmm;
-pub mod hierarchy;
-pub mod medians;
-pub mod axes;
-pub mod pca;
-pub mod whiten;
-mod space;
-pub mod algorithm;
-mod effort;
-pub mod minibatch;
-mod profile;
-mod shape;
-mod oddity;
-mod within;
-mod finish;
-mod run;
-pub mod assignment;
-pub mod overlap;
+pub(crate) mod assembly;
+pub mod clustering;
+pub mod data;
+pub mod evaluation;
 pub mod lineage;
+pub mod projection;
+mod run;
+pub mod selection;
+mod spec;
+mod spec_patch;
 
 use serde::Serialize;
 
 use crate::domain::encode;
 use crate::domain::fault::Faults;
 use crate::domain::model::{ArtifactError, MAX_SEGMENTS, Model};
-use crate::domain::train::hierarchy::Merge;
-use crate::domain::train::select::{Cost, Leaderboard};
-use crate::domain::train::split::SplitCheck;
+use crate::domain::train::clustering::ward::Merge;
+use crate::domain::train::data::split::SplitCheck;
+use crate::domain::train::selection::leaderboard::{Cost, Leaderboard};
 
-pub use algorithm::Algorithm;
-pub use choice::{FeatureChoice, Filter};
-pub use clusters::Clusters;
-pub use dataset::{Dataset, Pause};
-pub use effort::Effort;
-pub use gather::{DataReport, Gather};
+pub use assembly::decision_function::Found;
+pub use clustering::algorithm::Algorithm;
+pub use clustering::clusters::Clusters;
+pub use data::dataset::{Dataset, Pause};
+pub use data::feature_selection::{FeatureChoice, Filter};
+pub use data::reservoir::{DataReport, Gather};
+pub use projection::metric_space::Distance;
 pub use run::{train, train_by};
-pub use shape::Found;
-pub use space::Distance;
+pub use selection::effort::Effort;
 pub use spec::{CheckedSpec, SegmentRange, Segments, TrainSpec};
 
 /// Random streams of one seed. The silhouette's sample takes 3, the starts of
@@ -87,7 +50,7 @@ pub trait Progress: Sync {
     fn should_stop(&self) -> bool;
     /// How a thread that works pauses now and then; not at all where nobody minds.
     fn pause(&self) -> Pause {
-        dataset::no_pause
+        data::dataset::no_pause
     }
     /// What was taken since this was last asked; nothing where nobody measures.
     fn cost(&self) -> Cost {

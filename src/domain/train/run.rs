@@ -5,15 +5,17 @@ use crate::domain::feature::{FeatureDef, FeatureRow};
 use crate::domain::id::FeatureSetId;
 use crate::domain::stats::Rng;
 use crate::domain::time::Timestamp;
-use crate::domain::train::baseline::Baseline;
-use crate::domain::train::compete::{Chosen, Field, compete};
-use crate::domain::train::select::{BaselineEntry, Leaderboard};
-use crate::domain::train::shape::Found;
-use crate::domain::train::split::Split;
-use crate::domain::train::stability::Slices;
+use crate::domain::train::assembly::decision_function::Found;
+use crate::domain::train::assembly::finish;
+use crate::domain::train::data::split::Split;
+use crate::domain::train::data::{feature_selection, reservoir};
+use crate::domain::train::evaluation::stability::Slices;
+use crate::domain::train::projection::metric_space;
+use crate::domain::train::selection::baseline::Baseline;
+use crate::domain::train::selection::candidates::{Chosen, Field, compete};
+use crate::domain::train::selection::leaderboard::{BaselineEntry, Leaderboard};
 use crate::domain::train::{
-    CheckedSpec, Dataset, FitError, Progress, SPLIT_STREAM, Search, TrainSpec, Trained, choice,
-    finish, gather, space,
+    CheckedSpec, Dataset, FitError, Progress, SPLIT_STREAM, Search, TrainSpec, Trained,
 };
 
 /// Chooses and splits `rows`, fits the encoder, lets candidates compete, fits
@@ -34,8 +36,8 @@ pub fn train(
     let prepared = Prepared::new(settings, defs, rows, progress)?;
     let chosen = prepared.choose(settings, defs, progress)?;
     let fitted = prepared.fitted();
-    let projection = space::fit(settings, &fitted)?;
-    let points = space::through(projection.as_ref(), fitted);
+    let projection = metric_space::fit(settings, &fitted)?;
+    let points = metric_space::through(projection.as_ref(), fitted);
     let outcome = chosen.algorithm.find(&points, chosen.segments, settings.seed, progress)?;
     let found = Found {
         clusters: outcome.clusters,
@@ -84,12 +86,12 @@ impl Prepared {
         settings.check_features(defs).map_err(FitError::Spec)?;
         check_rows(settings, defs, rows)?;
         progress.report("encode", 0, 1);
-        let rows = gather::rows(settings, defs, rows);
+        let rows = reservoir::rows(settings, defs, rows);
         check_rows(settings, defs, &rows)?;
         let mut rng = Rng::new(settings.seed, SPLIT_STREAM);
         let split = Split::draw(&rows, settings.holdout_share, settings.validation_share, &mut rng);
         let fitted: Vec<&FeatureRow> = split.fitted.iter().map(|row| &rows[*row]).collect();
-        let chosen = choice::encoded(settings, defs);
+        let chosen = feature_selection::encoded(settings, defs);
         let encoder = Encoder::fit_some(&chosen, &fitted)?;
         let encoded = Dataset::encode(&encoder, &rows, progress.pause());
         progress.report("encode", 1, 1);
@@ -119,9 +121,9 @@ impl Prepared {
             .collect();
         let train = self.encoded.select(&self.split.train);
         let validation = self.encoded.select(&self.split.validation);
-        let projection = space::fit(settings, &train)?;
-        let train = space::through(projection.as_ref(), train);
-        let validation = space::through(projection.as_ref(), validation);
+        let projection = metric_space::fit(settings, &train)?;
+        let train = metric_space::through(projection.as_ref(), train);
+        let validation = metric_space::through(projection.as_ref(), validation);
         let mut field =
             Field { train: &train, validation: &validation, slices: &slices, baseline: None };
 

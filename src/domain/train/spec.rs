@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::FeatureDef;
 use crate::domain::model::MAX_SEGMENTS;
-use crate::domain::train::algorithm::Algorithm;
-use crate::domain::train::baseline::RfmFeatures;
-use crate::domain::train::choice::{FeatureChoice, Filter};
-use crate::domain::train::kmeans::Kmeans;
-use crate::domain::train::select::{Gates, Weights};
-use crate::domain::train::space::Distance;
-use crate::domain::train::stability::Trials;
+use crate::domain::train::clustering::algorithm::Algorithm;
+use crate::domain::train::clustering::kmeans::Kmeans;
+use crate::domain::train::data::feature_selection::{FeatureChoice, Filter};
+use crate::domain::train::evaluation::stability::Trials;
+use crate::domain::train::projection::metric_space::Distance;
+use crate::domain::train::selection::baseline::RfmFeatures;
+use crate::domain::train::selection::leaderboard::{Gates, Weights};
 
 /// Settings of one training run. Only the checked kind can train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,8 +10,9 @@ use crate::domain::secret::Secret;
 use crate::domain::text::{self, MAX_NAME_CHARS};
 use crate::service::alerts::{Alerts, By, written};
 use crate::service::{ServiceError, random};
-use crate::store::channels::{self, ChannelRow};
-use crate::store::{StoreError, deliveries};
+use crate::store::StoreError;
+use crate::store::alerting::channels::ChannelRow;
+use crate::store::alerting::{channels, deliveries};
 
 /// Every alert looks at all of them.
 const MOST_CHANNELS: usize = 500;
@@ -146,7 +147,7 @@ impl Alerts {
         };
         // Commits together: the message, and who asked for it.
         let mut tx = self.db.begin().await?;
-        crate::store::alerts::lock_key(&mut tx, TEST_KEY).await?;
+        crate::store::alerting::lock_key(&mut tx, TEST_KEY).await?;
         deliveries::insert(&mut tx, channel_id, &notice, now).await?;
         self.record(&mut tx, ("channel", channel_id), "test", &checked(by)?).await?;
         tx.commit().await?;

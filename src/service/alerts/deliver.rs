@@ -20,7 +20,8 @@ use crate::service::alerts::Alerts;
 use crate::service::error::Chain;
 use crate::service::{ServiceError, random};
 use crate::store::DedicatedDb;
-use crate::store::deliveries::{self, Attempt, Claim, Claimed};
+use crate::store::alerting::deliveries;
+use crate::store::alerting::deliveries::{Attempt, Claim, Claimed};
 
 /// Messages under way at once, each to another channel.
 const MOST_AT_ONCE: usize = 64;

@@ -7,8 +7,9 @@ use crate::domain::time::MILLIS_PER_DAY;
 use crate::outbound::Sender;
 use crate::service::ServiceError;
 use crate::service::alerts::Alerts;
-use crate::store::alarms::{self, Job};
-use crate::store::{alerts, deliveries, silences};
+use crate::store::alerting;
+use crate::store::alerting::alarms::Job;
+use crate::store::alerting::{alarms, deliveries, silences};
 
 const CLEAN_UP_EVERY: Duration = Duration::from_hours(1);
 
@@ -41,7 +42,7 @@ impl Alerts {
         // Commits together: all that is as old.
         let mut tx = self.db.begin().await?;
         deliveries::drop_before(&mut tx, before).await?;
-        alerts::drop_before(&mut tx, before).await?;
+        alerting::drop_before(&mut tx, before).await?;
         silences::drop_before(&mut tx, before).await?;
         Ok(tx.commit().await?)
     }

@@ -26,9 +26,9 @@ use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 use crate::domain::time::Timestamp;
 use crate::service::clock::Clock;
 use crate::service::{ServiceError, random};
-use crate::store::alert_decisions::{self, AlertDecision};
-use crate::store::alerts::{self, Acknowledged, AlertRow, Sight};
-use crate::store::{Db, StoreError, Tx};
+use crate::store::alerting::decisions::AlertDecision;
+use crate::store::alerting::{Acknowledged, AlertRow, Sight, decisions};
+use crate::store::{Db, StoreError, Tx, alerting};
 use crate::telemetry::Metrics;
 
 pub use replay::Range;
@@ -93,8 +93,8 @@ impl Alerts {
         voice: Voice,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        alerts::lock_key(tx, &found.key).await?;
-        let latest = alerts::latest(tx, &found.key).await?;
+        alerting::lock_key(tx, &found.key).await?;
+        let latest = alerting::latest(tx, &found.key).await?;
         let sight = Sight {
             title: &found.title,
             what: &found.what,
@@ -116,14 +116,14 @@ impl Alerts {
                     is_untold: voice == Voice::Quiet,
                 };
                 let id = random::named::<12>("alert")?;
-                alerts::insert(tx, &id, &standing, &found.subject, &sight).await?;
+                alerting::insert(tx, &id, &standing, &found.subject, &sight).await?;
             }
             Some(known) => {
                 let standing = next(&known, found.severity, voice, now);
-                alerts::see(tx, &known.alert_id, &standing, &sight, now).await?;
+                alerting::see(tx, &known.alert_id, &standing, &sight, now).await?;
             }
         }
-        if let Some(alert) = alerts::latest(tx, &found.key).await? {
+        if let Some(alert) = alerting::latest(tx, &found.key).await? {
             self.tell(tx, &alert, now).await?;
         }
         Ok(())
@@ -143,12 +143,12 @@ impl Alerts {
         why: &str,
     ) -> Result<bool, ServiceError> {
         let now = self.clock.now();
-        alerts::lock_key(tx, key).await?;
-        let latest = alerts::latest(tx, key).await?;
+        alerting::lock_key(tx, key).await?;
+        let latest = alerting::latest(tx, key).await?;
         let Some(alert) = latest.filter(|alert| alert.resolved.is_none()) else {
             return Ok(false);
         };
-        alerts::resolve(tx, &alert.alert_id, why, now).await?;
+        alerting::resolve(tx, &alert.alert_id, why, now).await?;
         self.tell_end(tx, key, now).await?;
         Ok(true)
     }
@@ -157,20 +157,20 @@ impl Alerts {
     pub async fn acknowledge(&self, alert_id: &str, by: By) -> Result<AlertRow, ServiceError> {
         let note = written("note", &by.why)?;
         let unknown = || ServiceError::NotFound(format!("alert `{alert_id}`"));
-        let row = alerts::find(self.db.read(), alert_id).await?.ok_or_else(unknown)?;
+        let row = alerting::find(self.db.read(), alert_id).await?.ok_or_else(unknown)?;
         let (key, at) = (&row.standing.key, self.clock.now());
         // Commits together: who looks after it, and the record of that.
         let mut tx = self.db.begin().await?;
-        alerts::lock_key(&mut tx, key).await?;
-        let latest = alerts::latest(&mut tx, key).await?;
+        alerting::lock_key(&mut tx, key).await?;
+        let latest = alerting::latest(&mut tx, key).await?;
         if latest.is_none_or(|last| last.alert_id != alert_id || last.resolved.is_some()) {
             return Err(ServiceError::Conflict("the alert is over".into()));
         }
         let acknowledged = Acknowledged { at, by: by.who.clone(), note };
-        alerts::acknowledge(&mut tx, alert_id, &acknowledged).await?;
+        alerting::acknowledge(&mut tx, alert_id, &acknowledged).await?;
         self.record(&mut tx, ("alert", alert_id), "acknowledge", &by).await?;
         tx.commit().await?;
-        alerts::find(self.db.read(), alert_id).await?.ok_or_else(unknown)
+        alerting::find(self.db.read(), alert_id).await?.ok_or_else(unknown)
     }
 
     /// Writes down who did what.
@@ -187,7 +187,7 @@ impl Alerts {
             by: by.who.clone(),
             reason: by.why.clone(),
         };
-        alert_decisions::insert(tx, about, &decision).await
+        decisions::insert(tx, about, &decision).await
     }
 }
 

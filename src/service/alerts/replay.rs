@@ -5,8 +5,9 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::channels::refuse_disabled;
 use crate::service::alerts::{Alerts, By};
-use crate::store::delivery_log::{self, Of};
-use crate::store::{Tx, alerts, deliveries};
+use crate::store::alerting::delivery_log::Of;
+use crate::store::alerting::{deliveries, delivery_log};
+use crate::store::{Tx, alerting};
 
 /// At once; who wants more asks again.
 const MOST_REPLAYED: i64 = 1000;
@@ -68,7 +69,7 @@ impl Alerts {
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
-            alerts::lock_key(tx, &key).await?;
+            alerting::lock_key(tx, &key).await?;
             self.tell_end(tx, &key, self.clock.now()).await?;
         }
         Ok(())

@@ -9,8 +9,8 @@ use crate::outbound::SendErrorKind;
 use crate::service::alerts::deliver::Tried;
 use crate::service::alerts::{Alerts, Found};
 use crate::service::{ServiceError, random};
-use crate::store::channels;
-use crate::store::deliveries::{self, Claimed, Next};
+use crate::store::alerting::deliveries::{Claimed, Next};
+use crate::store::alerting::{channels, deliveries};
 use crate::store::{DedicatedDb, Tx};
 use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
 

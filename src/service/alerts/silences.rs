@@ -6,7 +6,8 @@ use crate::domain::text::{self, MAX_FREE_TEXT_CHARS, MAX_NAME_CHARS};
 use crate::domain::time::MILLIS_PER_DAY;
 use crate::service::alerts::{Alerts, By};
 use crate::service::{ServiceError, random};
-use crate::store::silences::{self, SilenceRow};
+use crate::store::alerting::silences;
+use crate::store::alerting::silences::SilenceRow;
 
 /// What is never told again is not to be checked for.
 const MAX_DAYS: i64 = 366;

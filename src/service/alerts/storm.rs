@@ -11,8 +11,8 @@ use crate::domain::alert::{Fact, Topic, channel_key};
 use crate::domain::drift::Severity;
 use crate::service::ServiceError;
 use crate::service::alerts::{Alerts, Found, Voice};
-use crate::store::Tx;
-use crate::store::alerts::{self, AlertRow};
+use crate::store::alerting::AlertRow;
+use crate::store::{Tx, alerting};
 
 /// Failing channels with an alert of their own that is sent.
 const MOST_TOLD: usize = 3;
@@ -30,8 +30,8 @@ impl Alerts {
         tx: &mut Tx,
         found: &Found,
     ) -> Result<(), ServiceError> {
-        alerts::lock_key(tx, &found.key).await?;
-        alerts::lock_key(tx, MANY).await?;
+        alerting::lock_key(tx, &found.key).await?;
+        alerting::lock_key(tx, MANY).await?;
         let failing = failing(tx).await?;
         let is_known = failing.iter().any(|alert| alert.standing.key == found.key);
         let told = failing.iter().filter(|alert| !alert.standing.is_untold).count();
@@ -55,7 +55,7 @@ impl Alerts {
         if !self.resolve_firing(tx, &channel_key(channel_id), why).await? {
             return Ok(());
         }
-        alerts::lock_key(tx, MANY).await?;
+        alerting::lock_key(tx, MANY).await?;
         if failing(tx).await?.iter().any(|alert| alert.standing.is_untold) {
             return Ok(());
         }
@@ -65,7 +65,7 @@ impl Alerts {
 
 /// The alerts that fire about single channels.
 async fn failing(tx: &mut Tx) -> Result<Vec<AlertRow>, ServiceError> {
-    let mut failing = alerts::firing_now(tx, Topic::Channel).await?;
+    let mut failing = alerting::firing_now(tx, Topic::Channel).await?;
     failing.retain(|alert| alert.standing.key != MANY);
     Ok(failing)
 }

@@ -8,9 +8,9 @@ use crate::service::ServiceError;
 use crate::service::alerts::Alerts;
 use crate::service::alerts::storm::failing_keys;
 use crate::service::alerts::tell::told;
-use crate::store::alerts::{self, AlertRow};
-use crate::store::deliveries::SentRow;
-use crate::store::{channels, deliveries, silences};
+use crate::store::alerting;
+use crate::store::alerting::deliveries::SentRow;
+use crate::store::alerting::{AlertRow, channels, deliveries, silences};
 
 impl Alerts {
     /// Tells what is to be told by now. Replicas may all look at once: who tells has
@@ -18,7 +18,7 @@ impl Alerts {
     pub async fn sweep(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let db = self.db.read();
-        let firing = alerts::firing(db).await?;
+        let firing = alerting::firing(db).await?;
         self.show(&firing).await?;
         if firing.is_empty() {
             return Ok(());
@@ -53,8 +53,8 @@ impl Alerts {
     async fn tell_now(&self, alert: &AlertRow) -> Result<(), ServiceError> {
         // Commits together: a message to each channel that is to hear of it now.
         let mut tx = self.db.begin().await?;
-        alerts::lock_key(&mut tx, &alert.standing.key).await?;
-        let latest = alerts::latest(&mut tx, &alert.standing.key).await?;
+        alerting::lock_key(&mut tx, &alert.standing.key).await?;
+        let latest = alerting::latest(&mut tx, &alert.standing.key).await?;
         if let Some(latest) = latest.filter(|latest| latest.resolved.is_none()) {
             self.tell(&mut tx, &latest, self.clock.now()).await?;
         }

@@ -7,10 +7,10 @@ use crate::domain::time::Timestamp;
 use crate::service::alerts::Alerts;
 use crate::service::alerts::storm::failing_keys;
 use crate::service::{ServiceError, random};
-use crate::store::alerts::{self, AlertRow};
-use crate::store::channels::{self, ChannelRow};
-use crate::store::deliveries::{self, SentRow};
-use crate::store::{Tx, silences};
+use crate::store::alerting::channels::ChannelRow;
+use crate::store::alerting::deliveries::SentRow;
+use crate::store::alerting::{AlertRow, channels, deliveries, silences};
+use crate::store::{Tx, alerting};
 
 impl Alerts {
     /// Tells of an alert that fires to every channel that is to hear of it and has
@@ -30,7 +30,7 @@ impl Alerts {
         let told = |channel: &ChannelRow| told.get(&channel.channel_id).copied();
         let mut channels = channels::all_now(tx).await?;
         if alert.standing.topic == Topic::Channel {
-            let firing = alerts::firing_now(tx, Topic::Channel).await?;
+            let firing = alerting::firing_now(tx, Topic::Channel).await?;
             let failing = failing_keys(&firing);
             channels.retain(|channel| !failing.contains(&*channel_key(&channel.channel_id)));
         }
@@ -42,7 +42,7 @@ impl Alerts {
         if channels.is_empty() {
             return Ok(());
         }
-        let picture = alerts::picture_now(tx, &alert.alert_id).await?;
+        let picture = alerting::picture_now(tx, &alert.alert_id).await?;
         for channel in channels {
             // Who knows that it fires hears that it got worse.
             let at = match told(&channel) {
@@ -63,7 +63,7 @@ impl Alerts {
         key: &str,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        let Some(alert) = alerts::latest(tx, key).await? else { return Ok(()) };
+        let Some(alert) = alerting::latest(tx, key).await? else { return Ok(()) };
         let Some(resolved) = &alert.resolved else { return Ok(()) };
         for (channel, told) in told(&deliveries::sent_now(tx, &alert.alert_id).await?) {
             if told.hears_the_end() {

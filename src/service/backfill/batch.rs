@@ -7,15 +7,16 @@ use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
-use crate::service::attempts::Attempts;
+use crate::service::ServiceError;
 use crate::service::backfill::Backfill;
-use crate::service::live::Lineup;
 use crate::service::rebuild::{self, Rebuilt};
-use crate::service::{ServiceError, history, scoring};
-use crate::store::assignments::{Assignment, Held, NewChange};
-use crate::store::customers::{self, Introduction, Locked, NewRow};
-use crate::store::rebuild::Known;
-use crate::store::{StoreError, Tx, identity};
+use crate::service::retry::Attempts;
+use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::{assignment, history};
+use crate::store::customers::assignments::{Assignment, Held, NewChange};
+use crate::store::customers::rebuild::Known;
+use crate::store::customers::{self, Introduction, Locked, NewRow, identity};
+use crate::store::{StoreError, Tx};
 
 /// Transactions that may wait for a lock in vain, each for `database.lock_timeout_seconds`.
 const MAX_BLOCKED: u32 = 60;
@@ -164,7 +165,7 @@ fn made<'k>(
     let state = rebuilt.state;
     let lineup = lineup.of(customer);
     let stood = (&state, held.as_ref());
-    let (assignment, recheck_at) = scoring::assign(lineup, None, stood, scratch, now, None);
+    let (assignment, recheck_at) = assignment::assign(lineup, None, stood, scratch, now, None);
     Some(Made { customer, before, state, bytes, held, assignment, recheck_at })
 }
 

@@ -18,10 +18,10 @@ use crate::domain::feature::{CustomerState, FeatureSet, Value};
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
-use crate::service::live::Live;
-use crate::store::backfill::{self, Range, Ranges};
-use crate::store::customers::StoredState;
-use crate::store::{Db, customers, identity};
+use crate::service::scoring::deployment::Live;
+use crate::store::customers::backfill::{Range, Ranges};
+use crate::store::customers::{StoredState, backfill, identity};
+use crate::store::{Db, customers};
 use batch::{Done, Made, Scope, Wait};
 
 /// Customers a transaction: they are locked for as long as it takes, some

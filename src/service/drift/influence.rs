@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
+use crate::domain::deployment::probation::LEAST_STORED;
+use crate::domain::drift;
 use crate::domain::drift::{
-    self, About, Check, KeyChecks, KeyShare, Layout, Limits, NO_KEY, RestsOn, Source, key_checks,
-    lasting,
+    About, Check, KeyChecks, KeyShare, Layout, Limits, NO_KEY, RestsOn, Source, key_checks, lasting,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
-use crate::domain::probation::LEAST_STORED;
+use crate::service::ServiceError;
 use crate::service::drift::{Ask, Drift, LEAST_HOURS_BY_KEY, Report};
-use crate::service::{ServiceError, evidence};
-use crate::store::rebuild::Snapshot;
+use crate::service::models::gate_evidence;
+use crate::store::customers::rebuild::Snapshot;
 
 /// Customers in a sample: their share of outliers is then known to less than half a
 /// percent.
@@ -66,11 +67,11 @@ impl Drift {
             let limits = &Limits { minimum_rows, ..*limits };
             let check = |model: &Arc<Model>| {
                 let layout = Layout::of(model);
-                let counted = super::census::count((&lineup, model), &layout, &states, now);
+                let counted = super::sampling::count((&lineup, model), &layout, &states, now);
                 of_sample(model, &counted.window, limits)
             };
             let agreement = before.as_ref().and_then(|before| {
-                let moved = evidence::relabelled(&lineup, before, &model, &states, now)?;
+                let moved = gate_evidence::relabelled(&lineup, before, &model, &states, now)?;
                 Some((states.len() as u64, 1.0 - moved))
             });
             let checked = before.as_ref().map(check).transpose()?;

@@ -6,10 +6,11 @@
 //! is kept for the next time; a process that is killed loses that and the minute
 //! since.
 
-mod census;
-mod detect;
-mod flow;
+mod churn;
+mod detectors;
 mod influence;
+pub mod monitor;
+mod sampling;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,26 +21,28 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Drift as Settings;
+use crate::domain::drift;
 use crate::domain::drift::{
-    self, About, ByKey, Check, Drawn, Finding, KeyShare, Layout, Limits, NO_KEY, Source, Stream,
-    Window, Yardstick, lasting, mark_influence,
+    About, ByKey, Check, Drawn, Finding, KeyShare, Layout, Limits, NO_KEY, Source, Stream, Window,
+    Yardstick, lasting, mark_influence,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
+use crate::service::ServiceError;
 use crate::service::clock::Clock;
-use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
-use crate::service::live::Live;
-use crate::service::observe::{Observer, Taken};
-use crate::service::policy::Policies;
-use crate::service::{ServiceError, registry};
+use crate::service::health::clock_check::ClockCheck;
+use crate::service::models::policy::Policies;
+use crate::service::models::registry;
+use crate::service::scoring::deployment::Live;
+use crate::service::scoring::observations::{Observer, Taken};
 use crate::store::Db;
 use crate::store::drift::{self as windows, Hour};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
-pub use flow::Flows;
+pub use churn::Flows;
 pub use influence::Sample;
 
 /// Counts are kept by API key for so many hours at least: a week, as far as alerts look

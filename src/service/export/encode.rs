@@ -8,7 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::export::formula::CsvEscape;
 use crate::service::export::parquet::Parquet;
-use crate::store::export::Standing;
+use crate::store::customers::export::Standing;
 use crate::telemetry::labels::TableFormat;
 
 /// The columns, in order, in every format.

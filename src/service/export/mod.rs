@@ -5,9 +5,9 @@
 //! not the reader's, so that it notices when a reader has stopped for good: the
 //! snapshot and its connection are given back then.
 
+mod encode;
 mod formula;
 mod parquet;
-mod encode;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 
 use crate::service::ServiceError;
 use crate::service::error::Chain;
-use crate::service::fair_share::{FairShare, Share};
-use crate::service::heavy::{Cancellation, HeavyWork};
-use crate::service::resource_user::ResourceUser;
+use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::heavy::{Cancellation, HeavyWork};
+use crate::service::limits::resource_user::ResourceUser;
 use crate::store::ReadDb;
-use crate::store::export::Snapshot;
+use crate::store::customers::export::Snapshot;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::TableFormat;
 use encode::Encoder;

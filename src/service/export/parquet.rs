@@ -13,7 +13,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
 use crate::domain::time::Timestamp;
-use crate::store::export::Standing;
+use crate::store::customers::export::Standing;
 
 /// What is held at most: about 10 MB. Readers work group by group, so groups
 /// must not be small either.

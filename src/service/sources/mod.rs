@@ -2,7 +2,7 @@
 //!
 //! A request adds its count to its source's, in memory; once a minute that is written
 //! down, where replicas add up. Then one of them looks at every source for all:
-//! [`crate::domain::volume`] tells who has gone quiet, or sends far more or less than
+//! [`crate::domain::event::source_volume`] tells who has gone quiet, or sends far more or less than
 //! usual, and that is raised as an alert, and over once it is as usual again.
 
 mod tell;
@@ -15,19 +15,20 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 use tokio::sync::Mutex;
 
 use crate::config::Sources as Settings;
+use crate::domain::event::source_volume::{Assessment, HISTORY_DAYS, Status, assess};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
-use crate::domain::volume::{Assessment, HISTORY_DAYS, Status, assess};
 use crate::domain::wire::Door;
 use crate::service::ServiceError;
 use crate::service::alerts::{Alerts, Voice};
 use crate::service::clock::Clock;
-use crate::service::clock_check::ClockCheck;
 use crate::service::error::Chain;
-use crate::service::failed::Source;
-use crate::service::intake::Outcome;
-use crate::store::alarms::{self, Job};
+use crate::service::failed_events::Source;
+use crate::service::health::clock_check::ClockCheck;
+use crate::service::ingestion::Outcome;
+use crate::store::alerting::alarms;
+use crate::store::alerting::alarms::Job;
 use crate::store::sources::{self as stored, Arrived, SourceRow};
-use crate::store::{Db, alerts as raised};
+use crate::store::{Db, alerting as raised};
 use crate::telemetry::Metrics;
 
 use tell::{found, is_ours, name};

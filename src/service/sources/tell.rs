@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;
+use crate::domain::event::source_volume::Status;
 use crate::domain::time::Timestamp;
-use crate::domain::volume::Status;
 use crate::service::alerts::Found;
 use crate::service::sources::Watched;
 use crate::store::sources::SourceRow;

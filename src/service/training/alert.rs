@@ -8,7 +8,7 @@ use crate::service::ServiceError;
 use crate::service::alerts::{Found, Voice};
 use crate::service::training::Training;
 use crate::store::Tx;
-use crate::store::runs::RunRow;
+use crate::store::models::runs::RunRow;
 
 /// Runs of the schedule, and those that somebody asked for, in order.
 const KEYS: [&str; 2] = ["training:request", "training:schedule"];

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::time::Timestamp;
-use crate::domain::train::select::Cost;
+use crate::domain::train::selection::leaderboard::Cost;
 use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, lineage};
 use crate::service::ServiceError;
 use crate::service::training::predecessor::Before;

@@ -11,13 +11,14 @@ use arc_swap::ArcSwap;
 
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
-use crate::domain::train::select::Cost;
+use crate::domain::train::selection::leaderboard::Cost;
 use crate::domain::train::{Pause, Progress};
 use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::training::fit::{self, Meter};
 use crate::store::Db;
-use crate::store::runs::{self, RunRow};
+use crate::store::models::runs;
+use crate::store::models::runs::RunRow;
 
 /// How often a run writes down how far it is, and looks whether to go on.
 const EVERY: Duration = Duration::from_secs(1);

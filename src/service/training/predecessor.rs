@@ -2,8 +2,10 @@
 
 use crate::domain::model::Model;
 use crate::domain::train::lineage::Predecessor;
-use crate::service::{ServiceError, registry};
-use crate::store::{ReadDb, lineage, models};
+use crate::service::ServiceError;
+use crate::service::models::registry;
+use crate::store::models::lineage;
+use crate::store::{ReadDb, models};
 
 /// A model, and the keys that any model ever used.
 #[derive(Debug)]

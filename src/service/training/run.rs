@@ -12,16 +12,16 @@ use crate::domain::time::Timestamp;
 use crate::domain::train::{DataReport, Gather, TrainReport, TrainSpec, Trained};
 use crate::service::ServiceError;
 use crate::service::error::Chain;
-use crate::service::registry::Change;
-use crate::service::rollout::TRAINING;
+use crate::service::models::registry::Change;
+use crate::service::models::rollout::TRAINING;
 use crate::service::training::Training;
 use crate::service::training::fit::{Job, fit};
 use crate::service::training::follow::Follow;
 use crate::service::training::predecessor::Before;
 use crate::service::training::snapshot::{self, When};
-use crate::store::models::NewModel;
-use crate::store::runs::RunRow;
-use crate::store::{features, lineage, models, runs};
+use crate::store::models;
+use crate::store::models::runs::RunRow;
+use crate::store::models::{NewModel, feature_sets, lineage, runs};
 use crate::telemetry::labels::RunOutcome;
 
 /// What is kept of a run beside its model.
@@ -138,7 +138,7 @@ impl Training {
         // became of the segments before, the run's end, and that of an alert about
         // runs that failed.
         let mut tx = self.db.begin().await?;
-        features::keep(&mut tx, set.id(), set.normal_form(), now).await?;
+        feature_sets::keep(&mut tx, set.id(), set.normal_form(), now).await?;
         let model = NewModel {
             model_id: trained.model.id(),
             feature_set: set.id(),

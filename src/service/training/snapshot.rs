@@ -7,9 +7,8 @@ use futures_util::TryStreamExt;
 use crate::domain::feature::{CustomerState, FeatureSet};
 use crate::domain::time::Timestamp;
 use crate::domain::train::{FitError, Gather, Progress};
-use crate::service::ServiceError;
-use crate::service::rebuild;
-use crate::store::rebuild::{Known, Snapshot};
+use crate::service::{ServiceError, rebuild};
+use crate::store::customers::rebuild::{Known, Snapshot};
 use crate::store::{ReadDb, customers};
 
 /// The instant that the rows describe.

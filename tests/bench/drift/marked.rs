@@ -11,9 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use segmentd::domain::drift::adwin::Adwin;
-use segmentd::domain::drift::page_hinkley::PageHinkley;
-use segmentd::domain::drift::stream::{ADWIN_DELTA, PAGE_HINKLEY_LIMIT, PAGE_HINKLEY_SLACK};
+use segmentd::domain::drift::detectors::adwin::Adwin;
+use segmentd::domain::drift::detectors::page_hinkley::PageHinkley;
+use segmentd::domain::drift::detectors::{ADWIN_DELTA, PAGE_HINKLEY_LIMIT, PAGE_HINKLEY_SLACK};
 use segmentd::domain::drift::{Layout, Limits, check};
 use segmentd::domain::feature::{FeatureRow, Scale, Transform, Value};
 use segmentd::domain::stats::special::normal_below;

@@ -3,7 +3,7 @@
 //! Of the stream alone: standard normal values, as hours of any size give them.
 
 use segmentd::domain::drift::Method;
-use segmentd::domain::drift::stream::{Detectors, RUN_LENGTH_HOURS};
+use segmentd::domain::drift::detectors::{Detectors, RUN_LENGTH_HOURS};
 use segmentd::domain::stats::Rng;
 
 use crate::Figure;

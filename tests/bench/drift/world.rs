@@ -7,7 +7,7 @@ use segmentd::domain::feature::{
 use segmentd::domain::model::Model;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::TrainSpec;
-use segmentd::domain::train::stability::Trials;
+use segmentd::domain::train::evaluation::stability::Trials;
 
 use crate::model_support::{def, normal, number, spec, train};
 

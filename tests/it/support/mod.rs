@@ -15,7 +15,7 @@ use futures_util::TryStreamExt as _;
 use segmentd::app::App;
 use segmentd::config::{Config, Environment};
 use segmentd::domain::access::Scope;
-use segmentd::service::access;
+use segmentd::service::api_keys;
 use segmentd::service::clock::Clock;
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -89,7 +89,7 @@ impl TestApp {
         set.extend(settings.iter().map(|(k, v)| ((*k).into(), (*v).into())));
         let config = Config::load_from(None, &Environment::default(), &set).unwrap();
         let app = App::build_with(config, clock).await.unwrap();
-        let key = access::create(app.db(), app.clock(), "test", &Scope::ALL).await.unwrap();
+        let key = api_keys::create(app.db(), app.clock(), "test", &Scope::ALL).await.unwrap();
         let handles = app.state();
         handles.access.refresh().await.unwrap();
         let (stop, stopped) = oneshot::channel();

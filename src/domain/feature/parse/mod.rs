@@ -5,11 +5,11 @@
 //! the second checks what tables say about each other (`resolve`). The normal
 //! form goes the same way as the file, so both mean the same.
 
+mod declaration;
 mod document;
 mod fields;
-mod source;
-mod declaration;
 mod resolve;
+mod source;
 
 use crate::domain::fault::Faults;
 use crate::domain::feature::define::{FeatureDef, TraitDef};

@@ -9,12 +9,12 @@
 //! client that has them in another order gets wrong segments and never learns
 //! of it. And categories have no room in it.
 
-mod datatype;
-mod output;
-mod metadata;
-mod request;
 mod data;
+mod datatype;
+mod metadata;
+mod output;
 mod reply;
+mod request;
 
 pub use metadata::Metadata;
 pub use output::{AnsweredBy, Output, Scored};

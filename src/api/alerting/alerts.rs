@@ -1,0 +1,187 @@
+//! Alerts: listed, shown with what was sent about them, acknowledged.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use crate::api::alerting::deliveries::DeliveryBody;
+use crate::api::request::{Asked, Body, Caller, Needs, Path, Read, Train, json, limit};
+use crate::api::{ApiError, ApiState, html_page};
+use crate::domain::alert::{Fact, Topic};
+use crate::domain::drift::Severity;
+use crate::domain::fault::Faults;
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::alerts::By;
+use crate::store::alerting;
+use crate::store::alerting::delivery_log::Of;
+use crate::store::alerting::{AlertRow, Filter, delivery_log};
+
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 500;
+/// Of one alert; the latest.
+const MOST_DELIVERIES: i64 = 200;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Which {
+    state: Option<String>,
+    owner: Option<String>,
+    topic: Option<Topic>,
+    before: Option<String>,
+    limit: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct AlertsBody {
+    alerts: Vec<AlertBody>,
+    /// Give this as `before` for the next page; null at the end.
+    next_before: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct AlertBody {
+    alert: String,
+    key: String,
+    topic: Topic,
+    state: &'static str,
+    severity: Severity,
+    owner: Option<String>,
+    subject: BTreeMap<String, String>,
+    title: String,
+    what: String,
+    advice: String,
+    facts: Vec<Fact>,
+    /// Where it is.
+    picture: Option<String>,
+    started_at: Timestamp,
+    /// Later than `started_at` where it was over for a short while.
+    fired_at: Timestamp,
+    last_seen_at: Timestamp,
+    /// It was over a short while ago: nobody is told yet.
+    untold: bool,
+    resolved_at: Option<Timestamp>,
+    resolved_why: Option<String>,
+    acknowledged_at: Option<Timestamp>,
+    acknowledged_by: Option<String>,
+    acknowledged_note: Option<String>,
+}
+
+impl From<AlertRow> for AlertBody {
+    fn from(row: AlertRow) -> Self {
+        let (resolved_at, resolved_why) =
+            row.resolved.map(|resolved| (resolved.at, resolved.why)).unzip();
+        let acknowledged = row.acknowledged;
+        Self {
+            picture: row.has_picture.then(|| format!("/v1/alerts/{}/picture.svg", row.alert_id)),
+            alert: row.alert_id,
+            key: row.standing.key,
+            topic: row.standing.topic,
+            state: if resolved_at.is_none() { "firing" } else { "resolved" },
+            severity: row.standing.severity,
+            owner: row.standing.owner,
+            subject: row.subject,
+            title: row.title,
+            what: row.what,
+            advice: row.advice,
+            facts: row.facts,
+            started_at: row.started_at,
+            fired_at: row.standing.fired_at,
+            last_seen_at: row.last_seen_at,
+            untold: row.standing.is_untold,
+            resolved_at,
+            resolved_why,
+            acknowledged_at: acknowledged.as_ref().map(|one| one.at),
+            acknowledged_by: acknowledged.as_ref().map(|one| one.by.clone()),
+            acknowledged_note: acknowledged.map(|one| one.note),
+        }
+    }
+}
+
+pub(crate) async fn get_alerts(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Asked(asked): Asked<Which>,
+) -> Result<Json<AlertsBody>, ApiError> {
+    let is_firing = match asked.state.as_deref() {
+        None | Some("firing") => Some(true),
+        Some("resolved") => Some(false),
+        Some("all") => None,
+        Some(other) => {
+            let problem = format!("is `{other}`, not `firing`, `resolved` or `all`");
+            return Err(ServiceError::Invalid(Faults::one("state", problem)).into());
+        }
+    };
+    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let before = asked.before.as_deref().map(place).transpose()?;
+    let filter = Filter { is_firing, owner: asked.owner, topic: asked.topic };
+    let rows = alerting::list(&state.db, &filter, before, limit).await?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let next_before = rows.last().filter(|_| full).map(|row| row.place.to_string());
+    Ok(Json(AlertsBody { alerts: rows.into_iter().map(Into::into).collect(), next_before }))
+}
+
+/// One alert, and what was sent about it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ToldAlertBody {
+    #[serde(flatten)]
+    alert: AlertBody,
+    /// Newest first.
+    deliveries: Vec<DeliveryBody>,
+}
+
+pub(crate) async fn get_alert(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Path(id): Path<String>,
+) -> Result<Json<ToldAlertBody>, ApiError> {
+    let row = alerting::find(&state.db, &id).await?;
+    let row = row.ok_or_else(|| ApiError::not_found(&format!("alert `{id}`")))?;
+    let sent = delivery_log::list(&state.db, Of::Alert(&id), None, MOST_DELIVERIES).await?;
+    let deliveries = sent.into_iter().map(Into::into).collect();
+    Ok(Json(ToldAlertBody { alert: row.into(), deliveries }))
+}
+
+pub(crate) async fn get_picture(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let picture = alerting::picture(&state.db, &id).await?;
+    let picture = picture.ok_or_else(|| ApiError::not_found(&format!("picture of `{id}`")))?;
+    Ok(html_page::svg(picture.svg))
+}
+
+/// The body may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    #[serde(default)]
+    note: String,
+}
+
+pub(crate) async fn post_acknowledge(
+    State(state): State<ApiState>,
+    caller: Caller<Train>,
+    Path(id): Path<String>,
+    Body(body): Body,
+) -> Result<Json<AlertBody>, ApiError> {
+    let Note { note } = if body.is_empty() { Note::default() } else { json(&body)? };
+    Ok(Json(state.alerts.acknowledge(&id, by(&caller, note)).await?.into()))
+}
+
+/// Who asks, and why.
+pub(crate) fn by<S: Needs>(caller: &Caller<S>, why: impl Into<String>) -> By {
+    By { who: format!("key {}", caller.principal.key_id), why: why.into() }
+}
+
+/// Where a page of a list ends.
+pub(crate) fn place(text: &str) -> Result<i64, ApiError> {
+    text.parse().map_err(|_| {
+        let problem = format!("`{text}` is not the `next_before` of a page");
+        ServiceError::Invalid(Faults::one("before", problem)).into()
+    })
+}

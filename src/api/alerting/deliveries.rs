@@ -1,0 +1,149 @@
+//! What was sent to a channel, each with its attempts; and sending it again.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::api::alerting::alerts::{by, place};
+use crate::api::request::{Admin, Asked, Body, Caller, Path, Read, json, limit};
+use crate::api::{ApiError, ApiState};
+use crate::domain::alert::State as Told;
+use crate::domain::drift::Severity;
+use crate::domain::time::Timestamp;
+use crate::service::alerts::Range;
+use crate::store::alerting::deliveries::Attempt;
+use crate::store::alerting::delivery_log;
+use crate::store::alerting::delivery_log::{DeliveryRow, Of};
+
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 200;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DeliveryBody {
+    /// The id that the receiver sees, however often it is sent.
+    delivery: String,
+    channel: String,
+    channel_name: String,
+    alert: String,
+    key: String,
+    /// What it tells: firing or resolved.
+    tells: Told,
+    severity: Severity,
+    /// waiting, delivered, dead or withdrawn
+    state: String,
+    next_attempt_at: Option<Timestamp>,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    /// Oldest first.
+    attempts: Vec<AttemptBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptBody {
+    at: Timestamp,
+    taken: bool,
+    /// Null: there was no answer.
+    status: Option<u16>,
+    /// Its beginning, or what went wrong.
+    answer: String,
+    took_milliseconds: i64,
+}
+
+impl From<DeliveryRow> for DeliveryBody {
+    fn from(row: DeliveryRow) -> Self {
+        Self {
+            delivery: row.delivery_id,
+            channel: row.channel_id,
+            channel_name: row.channel_name,
+            alert: row.alert_id,
+            key: row.key,
+            tells: row.notice_state,
+            severity: row.severity,
+            state: row.state,
+            next_attempt_at: row.next_at,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+            attempts: row.attempts.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Attempt> for AttemptBody {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            at: attempt.at,
+            taken: attempt.is_taken,
+            status: attempt.status,
+            answer: attempt.answer,
+            took_milliseconds: attempt.took_millis,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Which {
+    before: Option<String>,
+    limit: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DeliveriesBody {
+    deliveries: Vec<DeliveryBody>,
+    /// Give this as `before` for the next page; null at the end.
+    next_before: Option<String>,
+}
+
+pub(crate) async fn get_deliveries(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Path(id): Path<String>,
+    Asked(asked): Asked<Which>,
+) -> Result<Json<DeliveriesBody>, ApiError> {
+    state.alerts.channel(&id).await?;
+    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let before = asked.before.as_deref().map(place).transpose()?;
+    let rows = delivery_log::list(&state.db, Of::Channel(&id), before, limit).await?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let next_before = rows.last().filter(|_| full).map(|row| row.place.to_string());
+    let deliveries = rows.into_iter().map(Into::into).collect();
+    Ok(Json(DeliveriesBody { deliveries, next_before }))
+}
+
+pub(crate) async fn post_replay(
+    State(state): State<ApiState>,
+    caller: Caller<Admin>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    state.alerts.replay(&id, &by(&caller, "requested")).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Within {
+    since: Timestamp,
+    until: Timestamp,
+    /// Those too that were taken.
+    #[serde(default)]
+    delivered: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplayedBody {
+    replayed: usize,
+}
+
+pub(crate) async fn post_replay_range(
+    State(state): State<ApiState>,
+    caller: Caller<Admin>,
+    Path(id): Path<String>,
+    Body(body): Body,
+) -> Result<Json<ReplayedBody>, ApiError> {
+    let Within { since, until, delivered } = json(&body)?;
+    let range = Range { since, until, with_delivered: delivered };
+    let why = format!("from {since} to {until}");
+    let replayed = state.alerts.replay_range(&id, range, &by(&caller, why)).await?;
+    Ok(Json(ReplayedBody { replayed }))
+}

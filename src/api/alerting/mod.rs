@@ -1,0 +1,6 @@
+//! Routes of alerting: alerts, channels, deliveries and silences.
+
+pub(crate) mod alerts;
+pub(crate) mod channels;
+pub(crate) mod deliveries;
+pub(crate) mod silences;

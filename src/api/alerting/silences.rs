@@ -1,0 +1,85 @@
+//! Silences: what is not told for a while.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::api::alerting::alerts::by;
+use crate::api::request::{Body, Caller, Path, Read, Train, json};
+use crate::api::{ApiError, ApiState};
+use crate::domain::alert::{Silence, Topic};
+use crate::domain::time::Timestamp;
+use crate::store::alerting::silences;
+use crate::store::alerting::silences::SilenceRow;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SilencesBody {
+    silences: Vec<SilenceBody>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SilenceBody {
+    silence: String,
+    topic: Option<Topic>,
+    owner: Option<String>,
+    key_prefix: Option<String>,
+    until: Timestamp,
+    created_at: Timestamp,
+    created_by: String,
+    reason: String,
+}
+
+impl From<SilenceRow> for SilenceBody {
+    fn from(row: SilenceRow) -> Self {
+        Self {
+            silence: row.silence_id,
+            topic: row.silence.topic,
+            owner: row.silence.owner,
+            key_prefix: row.silence.key_prefix,
+            until: row.silence.until,
+            created_at: row.created_at,
+            created_by: row.created_by,
+            reason: row.reason,
+        }
+    }
+}
+
+pub(crate) async fn get_silences(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+) -> Result<Json<SilencesBody>, ApiError> {
+    let rows = silences::in_force(&state.db, state.alerts.clock.now()).await?;
+    Ok(Json(SilencesBody { silences: rows.into_iter().map(Into::into).collect() }))
+}
+
+/// What is left out does not matter.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    topic: Option<Topic>,
+    owner: Option<String>,
+    key_prefix: Option<String>,
+    until: Timestamp,
+    reason: String,
+}
+
+pub(crate) async fn post_silence(
+    State(state): State<ApiState>,
+    caller: Caller<Train>,
+    Body(body): Body,
+) -> Result<(StatusCode, Json<SilenceBody>), ApiError> {
+    let Wanted { topic, owner, key_prefix, until, reason } = json(&body)?;
+    let silence = Silence { topic, owner, key_prefix, until };
+    let row = state.alerts.silence(silence, &by(&caller, reason)).await?;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+pub(crate) async fn delete_silence(
+    State(state): State<ApiState>,
+    caller: Caller<Train>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    state.alerts.end_silence(&id, &by(&caller, "requested")).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

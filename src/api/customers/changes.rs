@@ -1,0 +1,265 @@
+//! `GET /v1/changes`: who moved, page by page, waiting for more, or as events.
+
+use std::time::Duration;
+
+use axum::body::Body as HttpBody;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::api::request::{Asked, Caller, Read, heavy_work};
+use crate::api::{ApiError, ApiState};
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::id::{ModelId, hex};
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::change_feed::{Page, Reader, Start};
+use crate::service::limits::resource_user::ResourceUser;
+use crate::store::customers::changes::{Change, Position, Side};
+
+const DEFAULT_LIMIT: usize = 500;
+const MAX_LIMIT: usize = 1000;
+const MAX_WAIT_SECONDS: u64 = 60;
+/// Something is sent so often, so that nobody on the way thinks the stream dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const CURSOR_VERSION: u8 = 1;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct What {
+    after: Option<String>,
+    segment: Option<String>,
+    limit: Option<usize>,
+    wait_seconds: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangesBody {
+    /// Oldest first.
+    changes: Vec<ChangeBody>,
+    /// Give this as `after` to go on.
+    next: String,
+    /// There is more already: ask again at once.
+    more: bool,
+    /// Changes after `after` are missing, as they were dropped with their month:
+    /// start over from an export.
+    gap: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeBody {
+    /// Give this as `after` to go on behind this change.
+    cursor: String,
+    customer_id: String,
+    changed_at: Timestamp,
+    #[serde(flatten)]
+    now: SideBody,
+    distance: Option<f32>,
+    outlier: bool,
+    generation: i64,
+    /// Null for a customer's first.
+    previous: Option<SideBody>,
+    /// The id is another customer's from now on, who stands there: it is to be
+    /// counted no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_into: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SideBody {
+    segment: String,
+    model: Option<ModelId>,
+    fallback: bool,
+}
+
+impl From<Side> for SideBody {
+    fn from(side: Side) -> Self {
+        Self { segment: side.segment, model: side.model, fallback: side.fallback }
+    }
+}
+
+impl From<Change> for ChangeBody {
+    fn from(change: Change) -> Self {
+        Self {
+            cursor: cursor(change.position),
+            customer_id: change.customer,
+            changed_at: change.changed_at,
+            now: change.now.into(),
+            distance: change.distance,
+            outlier: change.outlier,
+            generation: change.generation,
+            previous: change.before.map(Into::into),
+            merged_into: change.merged_into,
+        }
+    }
+}
+
+pub(crate) async fn get_changes(
+    State(state): State<ApiState>,
+    caller: Caller<Read>,
+    Asked(asked): Asked<What>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let as_events = header(header::ACCEPT).is_some_and(|kinds| kinds.contains("text/event-stream"));
+    // Sent by a reader that connects again: newer than what it once began with.
+    let resumed = header(LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
+    let (start, limit, wait) =
+        checked(&asked, resumed).map_err(|faults| ApiError::from(ServiceError::Invalid(faults)))?;
+    let mut reader =
+        state.feed.reader(&caller.principal.key_id, start, asked.segment, limit).await?;
+    let user = caller.user();
+    if as_events {
+        return Ok(events(state, user, reader));
+    }
+    let page = reader.next(wait).await?;
+    let heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
+    let json = heavy_work::run(&state, user, heavy, move |_| page_json(page)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// Changes that are written in about half a millisecond.
+const HEAVY_PAGE_CHANGES: usize = 200;
+
+fn page_json(page: Page) -> Result<Vec<u8>, ApiError> {
+    let body = ChangesBody {
+        next: cursor(page.next),
+        more: page.more,
+        gap: page.gap,
+        changes: page.changes.into_iter().map(Into::into).collect(),
+    };
+    Ok(serde_json::to_vec(&body).map_err(ServiceError::internal)?)
+}
+
+fn checked(asked: &What, resumed: Option<&str>) -> Result<(Start, usize, Duration), Faults> {
+    let mut faults = Faults::default();
+    let (field, place) = match resumed {
+        Some(id) => ("Last-Event-ID", Some(id)),
+        None => ("after", asked.after.as_deref()),
+    };
+    let start = match place {
+        None => Start::Oldest,
+        Some("now") => Start::Now,
+        Some(text) => position(text).map_or(Start::Oldest, Start::After),
+    };
+    if start == Start::Oldest && place.is_some() {
+        let problem = "is not a cursor: send one that an answer held, `now`, or nothing";
+        faults.push(Fault::new(field, problem));
+    }
+    let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        faults.push(Fault::new("limit", format!("must be from 1 to {MAX_LIMIT}")));
+    }
+    let wait = asked.wait_seconds.unwrap_or(0);
+    if wait > MAX_WAIT_SECONDS {
+        let range = format!("must be from 0 to {MAX_WAIT_SECONDS}");
+        faults.push(Fault::new("wait_seconds", range));
+    }
+    faults.or((start, limit, Duration::from_secs(wait)))
+}
+
+/// Server-sent events, a page of them whenever the reader has taken the last:
+/// what it does not read yet stays in Postgres. Ends when the process stops.
+fn events(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
+    let following = Following { state, user, reader };
+    let pages = stream::unfold(Some(following), async |following| {
+        let mut following = following.filter(|following| !following.reader.is_stopping())?;
+        match following.next().await {
+            Ok(events) => Some((Ok(events), Some(following))),
+            Err(error) => {
+                // The reader connects again, and is then told what is wrong.
+                tracing::warn!(error = error.detail(), "a stream of changes was cut off");
+                Some((Err(std::io::Error::other(error.detail().to_owned())), None))
+            }
+        }
+    });
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    (headers, HttpBody::from_stream(pages)).into_response()
+}
+
+/// A reader of server-sent events.
+struct Following {
+    state: ApiState,
+    user: ResourceUser,
+    reader: Reader,
+}
+
+impl Following {
+    /// The next page as events.
+    async fn next(&mut self) -> Result<Bytes, ApiError> {
+        let page = self.reader.next(HEARTBEAT).await?;
+        let heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
+        heavy_work::run(&self.state, self.user, heavy, move |_| Ok(page_events(page))).await
+    }
+}
+
+fn page_events(page: Page) -> Bytes {
+    let mut out = Vec::new();
+    if page.gap {
+        out.extend_from_slice(b"event: gap\ndata: {}\n\n");
+    }
+    for change in page.changes {
+        let change = ChangeBody::from(change);
+        let start = out.len();
+        out.extend_from_slice(b"id: ");
+        out.extend_from_slice(change.cursor.as_bytes());
+        out.extend_from_slice(b"\nevent: change\ndata: ");
+        // Text and numbers always serialise into memory, without a line break.
+        match serde_json::to_writer(&mut out, &change) {
+            Ok(()) => out.extend_from_slice(b"\n\n"),
+            Err(_) => out.truncate(start),
+        }
+    }
+    // An id without data is no event: it says how far the reader has come, even
+    // where a filter let nothing through, and is the sign of life.
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(cursor(page.next).as_bytes());
+    out.extend_from_slice(b"\n\n");
+    out.into()
+}
+
+/// A place as text: version, the two numbers, and a check, so that a cursor that
+/// was cut short or made up is told from one that was given out.
+fn cursor(at: Position) -> String {
+    let mut bytes = vec![CURSOR_VERSION];
+    bytes.extend_from_slice(&at.transaction.to_be_bytes());
+    bytes.extend_from_slice(&at.change.to_be_bytes());
+    let check = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&check[..2]);
+    hex(&bytes)
+}
+
+fn position(text: &str) -> Option<Position> {
+    let at = Position {
+        transaction: u64::from_str_radix(text.get(2..18)?, 16).ok()?,
+        change: i64::from_str_radix(text.get(18..34)?, 16).ok()?,
+    };
+    (cursor(at) == text).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_and_no_other_text_is() {
+        let at = Position { transaction: 0x0123_4567_89ab, change: 42 };
+        let text = cursor(at);
+        assert_eq!(position(&text), Some(at));
+        for end in 0..text.len() {
+            assert_eq!(position(&text[..end]), None);
+            let mut other = text.clone().into_bytes();
+            other[end] = if other[end] == b'0' { b'1' } else { b'0' };
+            assert_eq!(position(std::str::from_utf8(&other).unwrap()), None, "{end}");
+        }
+        assert_eq!(position(&text.to_uppercase()), None);
+        assert_eq!(position("now"), None);
+        assert_eq!(position(&"é".repeat(19)), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! Which ids are one customer: what was said, what came of it, and taking it back.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use crate::api::customers::{find, key};
+use crate::api::request::{Admin, Caller, Path, Read};
+use crate::api::{ApiError, ApiState};
+use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::store::customers::links::Line;
+use crate::store::customers::{identity, links};
+
+/// Links shown at most: a shared device can have any number.
+const MAX_LINKS: i64 = 1000;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct LinksBody {
+    customer_id: String,
+    /// By the id that they lead from, then by time.
+    links: Vec<LinkBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct LinkBody {
+    from: String,
+    to: String,
+    status: &'static str,
+    /// When it was said first, and by which event.
+    happened_at: Option<Timestamp>,
+    message_id: Option<String>,
+    /// What is said to have happened up to then does not count.
+    void_until: Option<Timestamp>,
+}
+
+pub(crate) async fn get_links(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Path(id): Path<String>,
+) -> Result<Json<LinksBody>, ApiError> {
+    let customer = find(&state, &id).await?;
+    let mut ids = identity::others(&state.db, &customer).await?;
+    ids.push(customer.clone());
+    let links = links::list(&state.db, &ids, MAX_LINKS).await?;
+    let links = links.into_iter().map(LinkBody::from).collect();
+    Ok(Json(LinksBody { customer_id: customer.into(), links }))
+}
+
+impl From<Line> for LinkBody {
+    fn from(line: Line) -> Self {
+        let status = match &line.recorded.told {
+            None => "taken_back",
+            Some(_) if line.is_one => "followed",
+            Some(_) if line.is_first => "not_followed",
+            Some(_) => "not_first",
+        };
+        let (happened_at, message_id) = line.recorded.told.unzip();
+        Self {
+            from: line.link.from.into(),
+            to: line.link.to.into(),
+            status,
+            happened_at,
+            message_id: message_id.map(Into::into),
+            void_until: line.recorded.void_until,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct UnlinkedBody {
+    from: KeptBody,
+    to: KeptBody,
+}
+
+/// Under which id the customer of an id is kept.
+#[derive(Debug, Serialize)]
+struct KeptBody {
+    id: String,
+    customer_id: String,
+}
+
+pub(crate) async fn delete_link(
+    State(state): State<ApiState>,
+    _: Caller<Admin>,
+    Path((id, from)): Path<(String, String)>,
+) -> Result<Json<UnlinkedBody>, ApiError> {
+    let unlinked = state.intake.unlink(&key(&id)?, &key(&from)?).await?;
+    let kept = |id: CustomerKey, customer: CustomerKey| KeptBody {
+        id: id.into(),
+        customer_id: customer.into(),
+    };
+    Ok(Json(UnlinkedBody {
+        from: kept(unlinked.link.from, unlinked.from),
+        to: kept(unlinked.link.to, unlinked.to),
+    }))
+}

@@ -1,0 +1,244 @@
+//! `POST /v1/events/bulk`: NDJSON, streamed both ways.
+
+use axum::body::Body as HttpBody;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::api::error::fault_bodies;
+use crate::api::events::{Detail, VerdictBody, verdict};
+use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
+use crate::api::request::lines::{Line, Lines};
+use crate::api::request::{Caller, Ingest, body, heavy_work};
+use crate::api::{ApiError, ApiState};
+use crate::domain::fault::Faults;
+use crate::domain::time::Timestamp;
+use crate::domain::wire::{Door, Message};
+use crate::service::ServiceError;
+use crate::service::failed_events::{HEAD_BYTES, Refused, Source};
+use crate::service::ingestion::{Outcome, Received, WhenFull};
+use crate::service::limits::memory;
+use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
+use crate::service::limits::resource_user::ResourceUser;
+use crate::telemetry::labels::Limit;
+
+/// Memory of a stream that has gathered nothing, beside a line: the chunk that is being
+/// split, as large as the connection's buffer may become.
+const STREAM_BYTES: usize = 512 * 1024;
+
+/// Reads lines as they come and answers each line with a verdict as soon as its
+/// batch has committed: memory stays flat. A batch is committed when it is full or
+/// has been gathered for a while, so that a slow sender's lines are committed too. A
+/// sender must read while it writes. When the database goes away, or the sender falls
+/// silent, the answer ends with a line of status `failed`; lines without a verdict were
+/// not counted and can be sent again.
+pub(crate) async fn post_bulk(
+    State(state): State<ApiState>,
+    caller: Caller<Ingest>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let base_bytes = STREAM_BYTES + 2 * state.bounds.max_line_bytes;
+    let memory = match state.memory.reserve(caller.user(), base_bytes) {
+        Ok(memory) => memory,
+        Err(error) => {
+            body::linger(request.into_body()).await;
+            return Err(error.into());
+        }
+    };
+    let lines =
+        Lines::new(request.into_body(), state.bounds.max_line_bytes, state.bounds.stream.idle);
+    let key_id = caller.principal.key_id.clone();
+    let user = caller.user();
+    let upload = Upload { state, key_id, user, lines, memory, base_bytes, pending: None };
+    let batches = stream::unfold(Some(upload), |upload| async move {
+        let mut upload = upload?;
+        let (verdicts, more) = upload.next_batch().await;
+        Some((Ok::<_, std::convert::Infallible>(verdicts), more.then_some(upload)))
+    });
+    let body = HttpBody::from_stream(batches);
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// One bulk upload.
+struct Upload {
+    state: ApiState,
+    key_id: String,
+    user: ResourceUser,
+    lines: Lines,
+    memory: Reservation,
+    /// Reserved while nothing is gathered.
+    base_bytes: usize,
+    /// A line that did not fit into the batch before.
+    pending: Option<Line>,
+}
+
+/// A line, or how one that is too long begins.
+type LineText = Result<Bytes, Bytes>;
+
+/// Lines that are committed together.
+#[derive(Default)]
+struct Gathered {
+    numbers: Vec<u64>,
+    texts: Vec<LineText>,
+    text_bytes: usize,
+    /// Why no more lines come.
+    end: Option<End>,
+}
+
+/// How an upload ends.
+enum End {
+    Whole,
+    Failed(String),
+}
+
+impl Upload {
+    /// Verdicts of one batch as NDJSON, and whether there may be more.
+    async fn next_batch(&mut self) -> (Bytes, bool) {
+        // The verdicts before have been handed to the connection.
+        self.memory.shrink_to(self.base_bytes);
+        let received_at = self.state.intake.now();
+        let Gathered { numbers, texts, text_bytes, end } = self.gather().await;
+        let first = numbers.first().copied();
+        let mut out = Vec::new();
+        let queued = self.memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
+        match self.commit(texts, text_bytes, queued, received_at).await {
+            Ok(outcomes) => {
+                let mut detail = Detail::default();
+                for (line, outcome) in numbers.into_iter().zip(&outcomes) {
+                    let mut verdict = verdict(outcome, Some(line), &mut detail);
+                    verdict.score = None;
+                    verdict.customer_id = None;
+                    put(&mut out, &verdict);
+                }
+            }
+            Err(error) => {
+                if let Some(cause) = error.cause() {
+                    cause.log("/v1/events/bulk", "");
+                }
+                put(&mut out, &failed(first, error.detail()));
+                return (out.into(), false);
+            }
+        }
+        if let Some(End::Failed(why)) = &end {
+            put(&mut out, &failed(None, why));
+        }
+        (out.into(), end.is_none())
+    }
+
+    /// Gathers lines until the batch is full, or the time since its first line is over.
+    async fn gather(&mut self) -> Gathered {
+        let mut batch = Gathered::default();
+        let mut flush_at = None;
+        let most = self.state.intake.max_batch_events();
+        while batch.texts.len() < most && batch.text_bytes < self.state.bounds.stream.batch_bytes {
+            let Some(line) = self.next_line(flush_at).await else { break };
+            let text = match line {
+                Line::Text(text) if text.trim_ascii().is_empty() => continue,
+                Line::Text(text) => Ok(text),
+                Line::TooLong(head) => Err(head),
+                Line::End => {
+                    batch.end = Some(End::Whole);
+                    break;
+                }
+                Line::Broken(why) => {
+                    batch.end = Some(End::Failed(why));
+                    break;
+                }
+                Line::Idle => {
+                    batch.end = Some(End::Failed(self.fell_silent()));
+                    break;
+                }
+            };
+            let text_bytes = text.as_ref().map_or(HEAD_BYTES, Bytes::len);
+            if !self.memory.try_grow(memory::of_events(1, text_bytes)) {
+                if !batch.texts.is_empty() {
+                    self.pending = Some(text.map_or_else(Line::TooLong, Line::Text));
+                    break;
+                }
+                if let Err(error) = self.wait_for_memory(text_bytes).await {
+                    batch.end = Some(End::Failed(error.to_string()));
+                    break;
+                }
+            }
+            flush_at.get_or_insert_with(|| Instant::now() + self.state.bounds.stream.flush);
+            batch.text_bytes += text_bytes;
+            batch.numbers.push(self.lines.number());
+            batch.texts.push(text);
+        }
+        batch
+    }
+
+    async fn commit(
+        &mut self,
+        texts: Vec<LineText>,
+        text_bytes: usize,
+        memory: Reservation,
+        received_at: Timestamp,
+    ) -> Result<Vec<Outcome>, ApiError> {
+        let state = self.state.clone();
+        let is_heavy = text_bytes > HEAVY_BODY_BYTES;
+        let items = heavy_work::run(&self.state, self.user, is_heavy, move |cancellation| {
+            let wanted = texts.into_iter().take_while(|_| !cancellation.is_cancelled());
+            Ok(wanted.map(|text| read(&state, text, received_at)).collect())
+        });
+        let received = Received { items: items.await?, memory: Some(memory) };
+        let source = Source { door: Door::Bulk, key_id: &self.key_id, is_public: false };
+        let intake = &self.state.intake;
+        let outcomes = intake.accept(received, source, received_at, WhenFull::Wait).await?;
+        self.state.sources.count(source, received_at, &outcomes);
+        Ok(outcomes)
+    }
+
+    /// The next line; `None` when it is time to commit those before it.
+    async fn next_line(&mut self, flush_at: Option<Instant>) -> Option<Line> {
+        if let Some(line) = self.pending.take() {
+            return Some(line);
+        }
+        match flush_at {
+            None => Some(self.lines.next().await),
+            Some(at) => timeout_at(at, self.lines.next()).await.ok(),
+        }
+    }
+
+    /// Other requests of the key take its whole share: this one reads no further
+    /// until they end.
+    async fn wait_for_memory(&mut self, text_bytes: usize) -> Result<(), ServiceError> {
+        let needed = memory::of_events(1, text_bytes);
+        self.memory.grow_within(needed, self.state.bounds.stream.idle).await
+    }
+
+    fn fell_silent(&self) -> String {
+        self.state.metrics.limits.refusals.add(Limit::StreamIdle, 1);
+        let seconds = self.state.bounds.stream.idle.as_secs();
+        format!("no byte came for {seconds} s (limits.stream_idle_seconds)")
+    }
+}
+
+fn read(state: &ApiState, text: LineText, received_at: Timestamp) -> Result<Message, Refused> {
+    match text {
+        Ok(text) => state.intake.read(&text, received_at),
+        Err(head) => Err(state.intake.too_large(&head)),
+    }
+}
+
+fn failed(line: Option<u64>, why: &str) -> VerdictBody<'static> {
+    VerdictBody {
+        line,
+        status: "failed",
+        message_id: None,
+        customer_id: None,
+        score: None,
+        errors: fault_bodies(&Faults::one("stream", why)),
+        errors_omitted: None,
+    }
+}
+
+fn put(out: &mut Vec<u8>, verdict: &VerdictBody<'_>) {
+    // A verdict is text and numbers: it always serialises into memory.
+    if serde_json::to_writer(&mut *out, verdict).is_ok() {
+        out.push(b'\n');
+    }
+}

@@ -1,0 +1,200 @@
+//! Rejected events: listed, counted, replayed.
+//!
+//! A raw body holds the personal data that intake drops from every other event, so it
+//! takes the scope `replay`, which nothing else includes. A replay takes it too: it sends
+//! in the events of every key.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use crate::api::request::{Asked, Body, Caller, Read, Replay, json, limit};
+use crate::api::{ApiError, ApiState};
+use crate::domain::access::Scope;
+use crate::domain::fault::Faults;
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::ingestion::Which;
+use crate::store::failed_events;
+use crate::store::failed_events::{FailedRow, Filter, Group};
+
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 500;
+/// One request must not keep the others waiting.
+const MAX_REPLAYED: i64 = 1000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WhichToList {
+    before: Option<String>,
+    limit: Option<i64>,
+    door: Option<String>,
+    key: Option<String>,
+    reason: Option<String>,
+    #[serde(default)]
+    raw: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct FailedBody {
+    failed_events: Vec<FailedEventBody>,
+    /// Give this as `before` for the next page; null at the end.
+    next_before: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailedEventBody {
+    id: String,
+    received_at: Timestamp,
+    door: String,
+    key: String,
+    reason: String,
+    /// Every fault, one a line.
+    faults: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+    /// `raw` is what was sent; else it is cut short or has unreadable bytes
+    /// replaced, and cannot be replayed.
+    whole: bool,
+    replayed_at: Option<Timestamp>,
+    /// Of the replay: accepted or duplicate.
+    outcome: Option<String>,
+}
+
+pub(crate) async fn get_failed(
+    State(state): State<ApiState>,
+    caller: Caller<Read>,
+    Asked(asked): Asked<WhichToList>,
+) -> Result<Json<FailedBody>, ApiError> {
+    if asked.raw && !caller.principal.may(Scope::Replay) {
+        return Err(ApiError::forbidden(format!(
+            "raw bodies hold personal data: the key lacks the scope `{}`",
+            Scope::Replay
+        )));
+    }
+    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let before = asked.before.as_deref().map(|text| id("before", text)).transpose()?;
+    let filter = Filter { door: asked.door, key_id: asked.key, reason: asked.reason };
+    let rows = failed_events::list(&state.db, &filter, before, asked.raw, limit).await?;
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    let next_before = rows.last().filter(|_| full).map(|row| row.failed_event_id.to_string());
+    let failed_events = rows.into_iter().map(FailedEventBody::new).collect();
+    Ok(Json(FailedBody { failed_events, next_before }))
+}
+
+impl FailedEventBody {
+    fn new(row: FailedRow) -> Self {
+        Self {
+            id: row.failed_event_id.to_string(),
+            received_at: row.received_at,
+            door: row.door,
+            key: row.key_id,
+            reason: row.reason,
+            faults: row.faults,
+            raw: row.raw,
+            whole: row.whole,
+            replayed_at: row.replayed_at,
+            outcome: row.outcome,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Since {
+    since: Option<Timestamp>,
+    limit: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SummaryBody {
+    /// Largest first.
+    groups: Vec<GroupBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupBody {
+    key: String,
+    door: String,
+    reason: String,
+    events: i64,
+    /// As many of them are counted by now.
+    replayed: i64,
+    first_at: Timestamp,
+    last_at: Timestamp,
+}
+
+pub(crate) async fn get_summary(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+    Asked(asked): Asked<Since>,
+) -> Result<Json<SummaryBody>, ApiError> {
+    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let groups = failed_events::summary(&state.db, asked.since, limit).await?;
+    Ok(Json(SummaryBody { groups: groups.into_iter().map(GroupBody::new).collect() }))
+}
+
+impl GroupBody {
+    fn new(group: Group) -> Self {
+        Self {
+            key: group.key_id,
+            door: group.door,
+            reason: group.reason,
+            events: group.events,
+            replayed: group.replayed,
+            first_at: group.first_at,
+            last_at: group.last_at,
+        }
+    }
+}
+
+/// What is left out does not matter; `{}` replays everything, part by part.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichToReplay {
+    ids: Option<Vec<String>>,
+    door: Option<String>,
+    key: Option<String>,
+    reason: Option<String>,
+    after: Option<String>,
+    limit: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplayedBody {
+    accepted: usize,
+    duplicate: usize,
+    rejected: usize,
+    /// Give this as `after` to go on; null at the end.
+    next_after: Option<String>,
+}
+
+pub(crate) async fn post_replay(
+    State(state): State<ApiState>,
+    _: Caller<Replay>,
+    Body(body): Body,
+) -> Result<Json<ReplayedBody>, ApiError> {
+    let asked: WhichToReplay =
+        if body.is_empty() { WhichToReplay::default() } else { json(&body)? };
+    let ids = asked.ids.map(|ids| ids.iter().map(|text| id("ids", text)).collect()).transpose()?;
+    let which = Which {
+        ids,
+        filter: Filter { door: asked.door, key_id: asked.key, reason: asked.reason },
+        after: asked.after.as_deref().map(|text| id("after", text)).transpose()?,
+        limit: limit(asked.limit, MAX_REPLAYED, MAX_REPLAYED)?,
+    };
+    let replayed = state.intake.replay(&which).await?;
+    Ok(Json(ReplayedBody {
+        accepted: replayed.accepted,
+        duplicate: replayed.duplicate,
+        rejected: replayed.rejected,
+        next_after: replayed.next_after.map(|id| id.to_string()),
+    }))
+}
+
+fn id(field: &str, text: &str) -> Result<i64, ApiError> {
+    text.parse().map_err(|_| {
+        let problem = format!("`{text}` is not the id of a failed event");
+        ServiceError::Invalid(Faults::one(field, problem)).into()
+    })
+}

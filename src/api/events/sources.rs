@@ -1,0 +1,60 @@
+//! Who sends events, and whether it is as much as usual.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use crate::api::request::{Caller, Read};
+use crate::api::{ApiError, ApiState};
+use crate::domain::event::source_volume::{Status, Volume};
+use crate::domain::time::Timestamp;
+use crate::service::sources::Watched;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SourcesBody {
+    /// By door and key.
+    sources: Vec<SourceBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceBody {
+    door: &'static str,
+    key: String,
+    name: Option<String>,
+    status: Status,
+    first_event_at: Timestamp,
+    last_event_at: Timestamp,
+    /// In progress; not judged.
+    this_hour: Volume,
+    /// The one that is judged.
+    last_hour: Volume,
+    usual_gap_seconds: Option<f64>,
+    quiet_at: Option<Timestamp>,
+}
+
+pub(crate) async fn get_sources(
+    State(state): State<ApiState>,
+    _: Caller<Read>,
+) -> Result<Json<SourcesBody>, ApiError> {
+    let watched = state.sources.list().await?;
+    Ok(Json(SourcesBody { sources: watched.into_iter().map(SourceBody::new).collect() }))
+}
+
+impl SourceBody {
+    fn new(Watched { source, assessment }: Watched) -> Self {
+        let seconds =
+            |millis: i64| std::time::Duration::from_millis(millis.unsigned_abs()).as_secs_f64();
+        Self {
+            door: source.door.as_str(),
+            key: source.key_id,
+            name: source.name,
+            status: assessment.status,
+            first_event_at: source.past.first_at,
+            last_event_at: source.past.last_at,
+            this_hour: assessment.this_hour,
+            last_hour: assessment.last_hour,
+            usual_gap_seconds: assessment.usual_gap_millis.map(seconds),
+            quiet_at: assessment.quiet_at,
+        }
+    }
+}

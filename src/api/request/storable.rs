@@ -1,0 +1,118 @@
+//! Text of a request that Postgres can store, checked where it enters: path
+//! parameters, query parameters and JSON bodies.
+//!
+//! Postgres stores every character but NUL. A NUL that reached a statement would
+//! fail there and be answered as an internal error (500), so requests that contain
+//! one are refused with 422 and the name of the field.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use serde_json::Value;
+use url::form_urlencoded;
+
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::text::{NUL_PROBLEM, is_storable};
+
+/// Refuses path parameters with NUL. A path that cannot be decoded passes: its reader
+/// says so.
+pub(crate) async fn check_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(), Faults> {
+    let Ok(parameters) = RawPathParams::from_request_parts(parts, state).await else {
+        return Ok(());
+    };
+    let mut faults = Faults::default();
+    for (name, value) in &parameters {
+        if !is_storable(value) {
+            faults.push(Fault::new(name, NUL_PROBLEM));
+        }
+    }
+    faults.or(())
+}
+
+/// Refuses a query string with NUL in the name or the value of a parameter.
+pub(crate) fn check_query(query: &str) -> Result<(), Faults> {
+    // Decoding costs more than this look at the text. `%00` is its only form.
+    if !query.contains("%00") {
+        return Ok(());
+    }
+    let mut faults = Faults::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if !is_storable(&name) || !is_storable(&value) {
+            faults.push(Fault::new(name.escape_default().to_string(), NUL_PROBLEM));
+        }
+    }
+    faults.or(())
+}
+
+/// Refuses a JSON document with NUL in a string or in the name of a member. What is
+/// no JSON passes: its reader says what is wrong.
+pub(crate) fn check_json(body: &[u8]) -> Result<(), Faults> {
+    // JSON has this form only of NUL: raw control characters are not allowed.
+    const ESCAPED: &[u8] = b"\\u0000";
+    // Few bodies contain a backslash, and one byte is found far faster.
+    if !body.contains(&b'\\') || !body.windows(ESCAPED.len()).any(|part| part == ESCAPED) {
+        return Ok(());
+    }
+    let Ok(document) = serde_json::from_slice::<Value>(body) else { return Ok(()) };
+    let mut faults = Faults::default();
+    find_nul("", &document, &mut faults);
+    faults.or(())
+}
+
+/// Faults named at most: a document may be wrong in every one of its strings.
+const MAX_FAULTS: usize = 100;
+
+/// Recursion is as deep as the JSON reader allows: 128.
+fn find_nul(path: &str, value: &Value, faults: &mut Faults) {
+    if faults.0.len() >= MAX_FAULTS {
+        return;
+    }
+    match value {
+        Value::String(text) if !is_storable(text) => faults.push(Fault::new(path, NUL_PROBLEM)),
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                find_nul(&format!("{path}[{i}]"), item, faults);
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                let shown = name.escape_default();
+                let inner =
+                    if path.is_empty() { shown.to_string() } else { format!("{path}.{shown}") };
+                if !is_storable(name) {
+                    faults.push(Fault::new(&*inner, "must not contain NUL in its name"));
+                }
+                find_nul(&inner, member, faults);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(checked: Result<(), Faults>) -> Vec<String> {
+        checked.err().unwrap_or_default().0.into_iter().map(|fault| fault.path).collect()
+    }
+
+    #[test]
+    fn nul_in_a_query_is_found_by_name() {
+        assert_eq!(check_query("owner=a%20b&limit=3"), Ok(()));
+        // An escaped percent sign, then two digits.
+        assert_eq!(check_query("owner=%2500"), Ok(()));
+        assert_eq!(fields(check_query("limit=3&owner=a%00")), ["owner"]);
+        assert_eq!(fields(check_query("a%00=1&b=%00")), ["a\\u{0}", "b"]);
+    }
+
+    #[test]
+    fn nul_in_json_is_found_wherever_it_is() {
+        assert_eq!(check_json(br#"{"reason": "a b"}"#), Ok(()));
+        // A backslash, then letters and digits.
+        assert_eq!(check_json(br#"{"reason": "a\\u0000b"}"#), Ok(()));
+        assert_eq!(fields(check_json(br#"{"reason": "a\u0000b"}"#)), ["reason"]);
+        let nested = br#"{"target": {"to": ["a", "\u0000"]}, "a\u0000": 1}"#;
+        assert_eq!(fields(check_json(nested)), ["a\\u{0}", "target.to[1]"]);
+        assert_eq!(check_json(b"{\"reason\": \"\\u0000"), Ok(()));
+    }
+}

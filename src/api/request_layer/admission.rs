@@ -1,0 +1,239 @@
+//! Admission control: a capacity for each class of requests, shared fairly between keys.
+//!
+//! Each class has its own capacity, so that scoring and health are answered while
+//! another class is overloaded. Within a class an API key holds at most its fair share
+//! ([`FairShare`]); requests without a key are shared by network address. A permit lasts
+//! until the response has been sent.
+
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::Request;
+use axum::http::Method;
+
+use crate::api::request::{authenticate, authenticate_if_given};
+use crate::api::{ApiError, ApiState, PeerAddress};
+use crate::domain::access::Principal;
+use crate::service::limits::fair_share::{FairShare, Share};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{RequestClass, ShedReason};
+
+/// After a refusal for want of capacity. Most requests last less than a second.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// What the requests of a route are, declared once for each route: decides their class,
+/// whether a key is required, and whether the time limit applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    Score,
+    Ingest,
+    /// Segment's tracking endpoints, whose key may be inside the body.
+    IngestKeyInBody,
+    /// Lasts as long as the client takes.
+    Stream,
+    /// GET reads; other methods change something.
+    Manage,
+    Health,
+    /// Answered without a key.
+    Public,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Authentication {
+    None,
+    Header,
+    HeaderOrBody,
+}
+
+impl Work {
+    pub(crate) fn class(self, method: &Method) -> RequestClass {
+        match self {
+            Self::Score => RequestClass::Scoring,
+            Self::Ingest | Self::IngestKeyInBody => RequestClass::Ingestion,
+            Self::Stream => RequestClass::Stream,
+            Self::Manage if method.is_safe() => RequestClass::Read,
+            Self::Manage => RequestClass::Control,
+            Self::Health => RequestClass::Health,
+            Self::Public => RequestClass::Public,
+        }
+    }
+
+    fn authentication(self) -> Authentication {
+        match self {
+            Self::Health | Self::Public => Authentication::None,
+            Self::IngestKeyInBody => Authentication::HeaderOrBody,
+            Self::Score | Self::Ingest | Self::Stream | Self::Manage => Authentication::Header,
+        }
+    }
+
+    pub(crate) fn is_timed(self) -> bool {
+        self != Self::Stream
+    }
+}
+
+/// Most requests in progress of each class.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacities {
+    pub scoring: usize,
+    pub ingestion: usize,
+    pub read: usize,
+    pub stream: usize,
+    pub control: usize,
+    pub health: usize,
+    pub public: usize,
+    pub unidentified: usize,
+}
+
+/// A user of the capacity: a key, or the network of a client without one. Keys are
+/// compared by id, as a reload of the keys makes new principals.
+#[derive(Debug, Clone)]
+pub(crate) enum CapacityUser {
+    Key(Arc<Principal>),
+    Network(IpAddr),
+}
+
+impl PartialEq for CapacityUser {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key(one), Self::Key(other)) => one.key_id == other.key_id,
+            (Self::Network(one), Self::Network(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for CapacityUser {}
+
+impl Hash for CapacityUser {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Key(principal) => principal.key_id.hash(state),
+            Self::Network(network) => network.hash(state),
+        }
+    }
+}
+
+/// The capacities of this process.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    scoring: FairShare<CapacityUser>,
+    ingestion: FairShare<CapacityUser>,
+    read: FairShare<CapacityUser>,
+    stream: FairShare<CapacityUser>,
+    control: FairShare<CapacityUser>,
+    health: FairShare<CapacityUser>,
+    public: FairShare<CapacityUser>,
+    unidentified: FairShare<CapacityUser>,
+    metrics: Arc<Metrics>,
+}
+
+/// A part of a class's capacity, until it is dropped.
+#[derive(Debug)]
+pub(crate) enum Permit {
+    /// Of a request whose user is final.
+    Fixed { _share: Share<CapacityUser> },
+    /// Of a request whose key may still be found in its body.
+    Replaceable { _slot: ShareSlot },
+}
+
+type ShareSlot = Arc<Mutex<Share<CapacityUser>>>;
+
+/// In the extensions of a request without a key in its head: moves the request from the
+/// shares of its address to those of its key, once the key has been read.
+#[derive(Debug, Clone)]
+pub(crate) struct Unidentified {
+    admission: Arc<Admission>,
+    slot: ShareSlot,
+}
+
+impl Unidentified {
+    /// Takes a share of the key's in place of the share of the address.
+    pub(crate) fn identify(&self, principal: &Arc<Principal>) -> Result<(), ApiError> {
+        let user = CapacityUser::Key(Arc::clone(principal));
+        let share = self.admission.acquire(RequestClass::Ingestion, user)?;
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = share;
+        Ok(())
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(capacities: Capacities, metrics: Arc<Metrics>) -> Self {
+        Self {
+            scoring: FairShare::new(capacities.scoring),
+            ingestion: FairShare::new(capacities.ingestion),
+            read: FairShare::new(capacities.read),
+            stream: FairShare::new(capacities.stream),
+            control: FairShare::new(capacities.control),
+            health: FairShare::new(capacities.health),
+            public: FairShare::new(capacities.public),
+            unidentified: FairShare::new(capacities.unidentified),
+            metrics,
+        }
+    }
+
+    /// Authenticates a request by its head and takes a share of its class. No byte of
+    /// the body has been read. The principal goes into the request's extensions, where
+    /// [`crate::api::request::Caller`] finds it.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        state: &ApiState,
+        work: Work,
+        request: &mut Request,
+    ) -> Result<Permit, ApiError> {
+        let class = work.class(request.method());
+        let principal = match work.authentication() {
+            Authentication::None => None,
+            Authentication::Header => Some(authenticate(state, request.headers())?),
+            Authentication::HeaderOrBody => authenticate_if_given(state, request.headers())?,
+        };
+        if let Some(principal) = principal {
+            let share = self.acquire(class, CapacityUser::Key(Arc::clone(&principal)))?;
+            request.extensions_mut().insert(principal);
+            return Ok(Permit::Fixed { _share: share });
+        }
+        let network = request.extensions().get::<PeerAddress>().map(|peer| peer.network());
+        let user = CapacityUser::Network(network.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
+        if work != Work::IngestKeyInBody {
+            return Ok(Permit::Fixed { _share: self.acquire(class, user)? });
+        }
+        let slot = Arc::new(Mutex::new(self.acquire(RequestClass::Unidentified, user)?));
+        let unidentified = Unidentified { admission: Arc::clone(self), slot: Arc::clone(&slot) };
+        request.extensions_mut().insert(unidentified);
+        Ok(Permit::Replaceable { _slot: slot })
+    }
+
+    fn acquire(
+        &self,
+        class: RequestClass,
+        user: CapacityUser,
+    ) -> Result<Share<CapacityUser>, ApiError> {
+        let capacity = self.capacity(class);
+        capacity.try_acquire(user, 1).ok_or_else(|| {
+            let is_full = capacity.used() >= capacity.capacity();
+            let (reason, detail) = if is_full {
+                (ShedReason::Full, "too many requests in progress")
+            } else {
+                (
+                    ShedReason::Share,
+                    "too many requests in progress for this key or address: it uses its fair share",
+                )
+            };
+            self.metrics.http.shed.add((class, reason), 1);
+            ApiError::unavailable(detail, RETRY_AFTER_SECONDS)
+        })
+    }
+
+    fn capacity(&self, class: RequestClass) -> &FairShare<CapacityUser> {
+        match class {
+            RequestClass::Scoring => &self.scoring,
+            RequestClass::Ingestion => &self.ingestion,
+            RequestClass::Read => &self.read,
+            RequestClass::Stream => &self.stream,
+            RequestClass::Control => &self.control,
+            RequestClass::Health => &self.health,
+            RequestClass::Public => &self.public,
+            RequestClass::Unidentified => &self.unidentified,
+        }
+    }
+}

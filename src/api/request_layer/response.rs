@@ -1,0 +1,74 @@
+//! Responses on their way out: security headers, and permits that end with the body.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use http_body::{Frame, SizeHint};
+
+use crate::api::request_layer::admission::Permit;
+use crate::telemetry::InFlight;
+
+/// A complete body of at most this size gives its permit back at once: the connection
+/// limit bounds the memory of such responses, and scoring saves an allocation.
+const SMALL_BODY_BYTES: u64 = 16 * 1024;
+
+/// What a request holds until its response has been sent.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    pub(crate) _in_flight: InFlight,
+    pub(crate) _permit: Option<Permit>,
+}
+
+/// A body that gives its permit back when it has been sent, or when the client is gone.
+struct HoldingBody {
+    body: Body,
+    _holding: Holding,
+}
+
+pub(crate) fn hold_until_sent(response: Response, holding: Holding) -> Response {
+    let is_small = response.body().size_hint().upper().is_some_and(|most| most <= SMALL_BODY_BYTES);
+    if is_small {
+        return response;
+    }
+    response.map(|body| Body::new(HoldingBody { body, _holding: holding }))
+}
+
+impl HttpBody for HoldingBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Browsers must not guess types, and caches must not store what belongs to a key. A
+/// handler that sets `Cache-Control` itself decides otherwise.
+pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
+    set_no_sniff(headers);
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// As a layer, for answers that do not pass the gate.
+pub(crate) fn without_sniffing(mut response: Response) -> Response {
+    set_no_sniff(response.headers_mut());
+    response
+}
+
+fn set_no_sniff(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}

@@ -1,0 +1,70 @@
+//! Limits on events.
+
+pub(crate) mod failed_events;
+pub(crate) mod sources;
+
+use std::time::Duration;
+
+use crate::config::load::reader::Reader;
+
+/// Events on their way in.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    /// Transactions at work at the same time.
+    pub shards: usize,
+    /// Events per transaction.
+    pub max_batch_events: usize,
+    /// Events waiting for their commit.
+    pub max_waiting_events: usize,
+    /// How long an event waits for a customer that another session has locked.
+    pub locked_wait: Duration,
+    /// Of customers that need not be read again.
+    pub cache_bytes: usize,
+    /// How far ahead of the clock an event may be dated.
+    pub max_future: Duration,
+    /// Deepest nesting of properties.
+    pub max_property_depth: usize,
+    /// Largest event as JSON.
+    pub max_event_bytes: usize,
+    /// The names of events that are stored.
+    pub event_names: EventNames,
+}
+
+/// Which names of accepted events are stored; other events are stored without a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventNames {
+    All,
+    /// Those by which a feature selects events, and these.
+    Declared {
+        also: Vec<Box<str>>,
+    },
+}
+
+impl EventNames {
+    fn read(text: &str) -> Self {
+        match text.trim() {
+            "all" => Self::All,
+            "declared" => Self::Declared { also: Vec::new() },
+            names => {
+                let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+                Self::Declared { also: names.map(Into::into).collect() }
+            }
+        }
+    }
+}
+
+impl Intake {
+    pub(crate) fn read(reader: &mut Reader) -> Self {
+        Self {
+            shards: reader.integer("intake.shards", 1..=64),
+            max_waiting_events: reader.integer("intake.max_waiting_events", 1..=10_000_000),
+            locked_wait: reader.seconds("intake.locked_wait_seconds", 1..=300),
+            cache_bytes: reader.integer("intake.cache_bytes", 0..=68_719_476_736),
+            max_batch_events: reader.integer("intake.max_batch_events", 1..=100_000),
+            max_future: reader.seconds("intake.max_future_seconds", 0..=31_536_000),
+            max_property_depth: reader.integer("intake.max_property_depth", 1..=64),
+            event_names: EventNames::read(&reader.text("intake.event_names")),
+            max_event_bytes: reader.integer("intake.max_event_bytes", 256..=16_777_216),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The environment: the one place that reads it.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::domain::fault::Fault;
+
+/// Environment variables by name; only those that could be ours.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The environment that this process was started with.
+    #[expect(clippy::disallowed_methods, reason = "the home of this call")]
+    pub fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .map(|(name, value)| {
+                    (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+                })
+                .filter(|(name, _)| name.starts_with("SEGMENTD_") || name.starts_with(DATABASE_URL))
+                .collect(),
+        )
+    }
+
+    /// Whether the variable `name` is set.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Every variable that speaks of a setting, in order of precedence, and
+    /// what is wrong with the others. `keys` are the known settings
+    /// (`section.key`).
+    pub(crate) fn settings<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a str>,
+    ) -> (Vec<Variable>, Vec<Fault>) {
+        let by_name: BTreeMap<String, &str> = keys.map(|key| (variable_of(key), key)).collect();
+        let (mut found, mut faults) = (Vec::new(), Vec::new());
+        for (name, value) in &self.0 {
+            match meaning(name, &by_name) {
+                Meaning::Setting { key, plain_name, in_file } => {
+                    if in_file && self.0.contains_key(plain_name) {
+                        let problem = format!("is set beside {plain_name}; unset one of them");
+                        faults.push(Fault::new(name, problem));
+                        continue;
+                    }
+                    match if in_file { read_secret(value) } else { Ok(value.clone()) } {
+                        Ok(value) => {
+                            found.push(Variable { name: name.clone(), key: key.to_owned(), value });
+                        }
+                        Err(problem) => faults.push(Fault::new(name, problem)),
+                    }
+                }
+                Meaning::Mistake(problem) => faults.push(Fault::new(name, problem)),
+                Meaning::NotOurs => {}
+            }
+        }
+        // DATABASE_URL is what every platform sets, so it wins over ours.
+        found.sort_by_key(|variable| variable.name.starts_with(DATABASE_URL));
+        (found, faults)
+    }
+}
+
+/// For tests: the variables themselves.
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(variables: [(&str, &str); N]) -> Self {
+        Self(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+}
+
+/// A variable that sets `key`.
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+const DATABASE_URL: &str = "DATABASE_URL";
+
+enum Meaning<'a> {
+    /// `in_file`: the value names a file that holds the setting.
+    Setting {
+        key: &'a str,
+        plain_name: &'a str,
+        in_file: bool,
+    },
+    Mistake(String),
+    /// Container platforms set variables from the names of services, such as
+    /// `SEGMENTD_SERVICE_HOST`; without a double underscore it is none of ours.
+    NotOurs,
+}
+
+fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> Meaning<'a> {
+    let key_of = |name: &str| match name {
+        DATABASE_URL => Some("database.url"),
+        name => by_name.get(name).copied(),
+    };
+    if let Some(key) = key_of(name) {
+        return Meaning::Setting { key, plain_name: name, in_file: false };
+    }
+    if let Some(plain_name) = name.strip_suffix("_FILE")
+        && let Some(key) = key_of(plain_name)
+    {
+        return Meaning::Setting { key, plain_name, in_file: true };
+    }
+    let single = |name: &str| name.replace("__", "_");
+    if let Some(meant) = by_name.keys().find(|known| single(known) == single(name)) {
+        return Meaning::Mistake(format!("is no setting; did you mean {meant}?"));
+    }
+    if name.starts_with("SEGMENTD_") && name.contains("__") {
+        let known = by_name.keys().map(String::as_str);
+        return Meaning::Mistake(match crate::domain::nearest::nearest(name, known) {
+            Some(meant) => format!("is no setting; did you mean {meant}?"),
+            None => "is no setting".to_owned(),
+        });
+    }
+    Meaning::NotOurs
+}
+
+/// `SEGMENTD_HTTP__BIND` for `http.bind`.
+fn variable_of(key: &str) -> String {
+    format!("SEGMENTD_{}", key.replace('.', "__").to_uppercase())
+}
+
+fn read_secret(path: &str) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    // Editors and `echo` end a file with a newline.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,206 @@
+//! Laying the sources over each other, by key and type alone: what a value
+//! means is for the sections.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::config::load::environment::Environment;
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::nearest::nearest;
+
+const DEFAULTS: &str = include_str!("../../../config/default.toml");
+
+/// A setting's value. The default's variant is the setting's type.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+}
+
+/// Where a value was written, to be named in faults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Default,
+    /// Line in the file, counted from 1.
+    File(usize),
+    /// Name of the variable.
+    Environment(String),
+    CommandLine,
+}
+
+impl Value {
+    /// What it is, in words.
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Boolean(_) => "true or false",
+            Self::Integer(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Text(_) => "text",
+        }
+    }
+
+    /// This value as the type of `known`: a whole number is a number too.
+    fn like(self, known: &Self) -> Option<Self> {
+        match (self, known) {
+            #[expect(clippy::cast_precision_loss, reason = "no setting has 16 digits")]
+            (Self::Integer(value), Self::Float(_)) => Some(Self::Float(value as f64)),
+            (value, known) => {
+                (std::mem::discriminant(&value) == std::mem::discriminant(known)).then_some(value)
+            }
+        }
+    }
+
+    /// `text` read as the type of this value.
+    fn parse_like(&self, text: &str) -> Option<Self> {
+        match self {
+            Self::Boolean(_) => text.parse().ok().map(Self::Boolean),
+            Self::Integer(_) => text.replace('_', "").parse().ok().map(Self::Integer),
+            Self::Float(_) => text.parse().ok().map(Self::Float),
+            Self::Text(_) => Some(Self::Text(text.to_owned())),
+        }
+    }
+}
+
+impl Origin {
+    /// A fault in the value of `path` that was written here.
+    pub(crate) fn fault(&self, path: &str, problem: &str) -> Fault {
+        match self {
+            Self::Default => Fault::new(path, problem),
+            Self::File(line) => Fault::at(*line, path, problem),
+            Self::Environment(name) => Fault::new(path, format!("{problem} (set by {name})")),
+            Self::CommandLine => Fault::new(path, format!("{problem} (set on the command line)")),
+        }
+    }
+}
+
+/// The settings so far, by `section.key`, and what was wrong on the way.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    pub(crate) values: BTreeMap<String, (Value, Origin)>,
+    pub(crate) faults: Faults,
+}
+
+impl Layers {
+    /// The built-in layer; its keys and types are the schema of all others.
+    pub(crate) fn defaults() -> Self {
+        let mut layers = Self { values: BTreeMap::new(), faults: Faults::default() };
+        layers.for_each_in(DEFAULTS, |layers, _, path, value| {
+            if let Some(value) = scalar(value) {
+                layers.values.insert(path, (value, Origin::Default));
+            }
+        });
+        layers
+    }
+
+    pub(crate) fn add_file(&mut self, text: &str) {
+        self.for_each_in(text, |layers, line, path, value| {
+            let origin = Origin::File(line);
+            let Some((known, _)) = layers.values.get(&path) else {
+                layers.refuse_unknown(&path, &origin);
+                return;
+            };
+            if let Some(value) = scalar(value).and_then(|value| value.like(known)) {
+                layers.set(path, value, origin);
+            } else {
+                let problem = format!("is of type {}, not {}", value.type_str(), known.type_name());
+                layers.faults.push(origin.fault(&path, &problem));
+            }
+        });
+    }
+
+    pub(crate) fn add_environment(&mut self, environment: &Environment) {
+        let (variables, faults) = environment.settings(self.values.keys().map(String::as_str));
+        self.faults.0.extend(faults);
+        for variable in variables {
+            self.set_text(&variable.key, &variable.value, Origin::Environment(variable.name));
+        }
+    }
+
+    pub(crate) fn add_overrides(&mut self, overrides: &[(String, String)]) {
+        for (path, text) in overrides {
+            self.set_text(path, text, Origin::CommandLine);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, path: String, problem: String) {
+        self.faults.push(Fault::new(path, problem));
+    }
+
+    /// Sets from text, read as the type of the default.
+    fn set_text(&mut self, path: &str, text: &str, origin: Origin) {
+        let Some((known, _)) = self.values.get(path) else {
+            self.refuse_unknown(path, &origin);
+            return;
+        };
+        if let Some(value) = known.parse_like(text) {
+            self.set(path.to_owned(), value, origin);
+        } else {
+            let problem = format!("`{text}` is not {}", known.type_name());
+            self.faults.push(origin.fault(path, &problem));
+        }
+    }
+
+    fn set(&mut self, path: String, value: Value, origin: Origin) {
+        self.values.insert(path, (value, origin));
+    }
+
+    fn refuse_unknown(&mut self, path: &str, origin: &Origin) {
+        let known = self.values.keys().map(String::as_str);
+        let problem = match nearest(path, known) {
+            Some(meant) => format!("is no setting; did you mean `{meant}`?"),
+            None => "is no setting".to_owned(),
+        };
+        self.faults.push(origin.fault(path, &problem));
+    }
+
+    /// Calls `each` with the line, path and value of every key in TOML `text`;
+    /// takes note of every syntax error.
+    fn for_each_in(&mut self, text: &str, each: impl Fn(&mut Self, usize, String, &DeValue<'_>)) {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        // What the parser made of a broken line is nobody's setting.
+        let mut broken_lines = Vec::new();
+        for error in errors {
+            let line = error.span().map(|span| line_of(text, &span));
+            broken_lines.extend(line);
+            let problem = error.message().to_owned();
+            self.faults.push(Fault { line, path: "TOML".to_owned(), problem });
+        }
+        for (section, content) in document.get_ref() {
+            let line = line_of(text, &section.span());
+            let name = section.get_ref();
+            let DeValue::Table(keys) = content.get_ref() else {
+                each(self, line, name.to_string(), content.get_ref());
+                continue;
+            };
+            for (key, value) in keys {
+                let line = line_of(text, &key.span());
+                if broken_lines.contains(&line) {
+                    continue;
+                }
+                each(self, line, format!("{name}.{}", key.get_ref()), value.get_ref());
+            }
+        }
+    }
+}
+
+/// `None` for arrays, tables, dates, and numbers beyond their type's range.
+fn scalar(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::Integer(value) => {
+            Value::Integer(i64::from_str_radix(value.as_str(), value.radix()).ok()?)
+        }
+        DeValue::Float(value) => Value::Float(value.as_str().parse().ok()?),
+        DeValue::String(value) => Value::Text(value.to_string()),
+        _ => return None,
+    })
+}
+
+/// Line of the start of `span`, counted from 1.
+fn line_of(text: &str, span: &Range<usize>) -> usize {
+    1 + text.bytes().take(span.start).filter(|&byte| byte == b'\n').count()
+}

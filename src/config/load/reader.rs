@@ -1,0 +1,124 @@
+//! Typed access to the settings: every section reads its keys through this,
+//! and every fault is kept rather than returned.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::load::layers::{Layers, Origin, Value};
+use crate::domain::fault::{Fault, Faults};
+
+/// Hands out each setting once.
+///
+/// A value that is out of range is noted, and something of its type handed
+/// out in its place: the caller goes on, to find what else is wrong.
+pub(crate) struct Reader {
+    unread: BTreeMap<String, (Value, Origin)>,
+    /// Where the settings read so far were written.
+    origins: BTreeMap<&'static str, Origin>,
+    faults: Faults,
+}
+
+impl Reader {
+    pub(crate) fn new(layers: Layers) -> Self {
+        Self { unread: layers.values, origins: BTreeMap::new(), faults: layers.faults }
+    }
+
+    /// A whole number within `range`.
+    pub(crate) fn integer<T>(&mut self, path: &'static str, range: RangeInclusive<i64>) -> T
+    where
+        T: TryFrom<i64> + Default,
+    {
+        let Some(Value::Integer(value)) = self.take(path) else { return T::default() };
+        if !range.contains(&value) {
+            let (low, high) = range.into_inner();
+            self.refuse(path, &format!("is {value}, not within {low} to {high}"));
+        }
+        T::try_from(value).unwrap_or_default()
+    }
+
+    /// A number within `range`.
+    pub(crate) fn float(&mut self, path: &'static str, range: RangeInclusive<f64>) -> f64 {
+        let Some(Value::Float(value)) = self.take(path) else { return 0.0 };
+        if !range.contains(&value) {
+            let (low, high) = range.into_inner();
+            self.refuse(path, &format!("is {value}, not within {low} to {high}"));
+        }
+        value
+    }
+
+    /// A number of seconds within `range`.
+    pub(crate) fn seconds(&mut self, path: &'static str, range: RangeInclusive<i64>) -> Duration {
+        Duration::from_secs(self.integer(path, range))
+    }
+
+    pub(crate) fn text(&mut self, path: &'static str) -> String {
+        match self.take(path) {
+            Some(Value::Text(value)) => value,
+            _ => String::new(),
+        }
+    }
+
+    /// A path; `None` when empty.
+    pub(crate) fn path(&mut self, path: &'static str) -> Option<PathBuf> {
+        Some(self.text(path)).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    /// Text that says a `T`. `expected` completes "is not …".
+    pub(crate) fn parsed<T>(&mut self, path: &'static str, expected: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let text = self.text(path);
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refuse(path, &format!("`{text}` is not {expected}: {error}"));
+                None
+            }
+        }
+    }
+
+    /// One of the words in `choices`; the first in place of any other.
+    pub(crate) fn choice<T: Copy, const N: usize>(
+        &mut self,
+        path: &'static str,
+        choices: [(&str, T); N],
+    ) -> T {
+        let text = self.text(path);
+        if let Some((_, chosen)) = choices.iter().find(|(word, _)| *word == text) {
+            return *chosen;
+        }
+        let words = choices.map(|(word, _)| format!("`{word}`")).join(" or ");
+        self.refuse(path, &format!("is `{text}`, not {words}"));
+        choices[0].1
+    }
+
+    /// Notes a fault in a setting that has been read.
+    pub(crate) fn refuse(&mut self, path: &'static str, problem: &str) {
+        let origin = self.origins.get(path).unwrap_or(&Origin::Default);
+        self.faults.push(origin.fault(path, problem));
+    }
+
+    pub(crate) fn finish(self) -> Faults {
+        self.faults
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unread(&self) -> Vec<&str> {
+        self.unread.keys().map(String::as_str).collect()
+    }
+
+    fn take(&mut self, path: &'static str) -> Option<Value> {
+        let Some((value, origin)) = self.unread.remove(path) else {
+            self.faults.push(Fault::new(path, "is missing from the built-in defaults"));
+            return None;
+        };
+        self.origins.insert(path, origin);
+        Some(value)
+    }
+}

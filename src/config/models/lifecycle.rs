@@ -1,0 +1,49 @@
+//! The life of a model between training and retirement, and its gates.
+
+use std::time::Duration;
+
+use crate::config::load::reader::Reader;
+use crate::domain::deployment::lifecycle::Thresholds;
+
+/// Shadow and canary.
+#[derive(Debug, Clone)]
+pub struct Life {
+    /// Share of the committed customers whom shadows score, 0 to 1.
+    pub shadow_share: f64,
+    /// Share of the customers whom a canary answers unless its request says
+    /// otherwise.
+    pub canary_share: f64,
+    /// Automatic promotion goes through shadow.
+    pub through_shadow: bool,
+    /// Automatic promotion goes through canary.
+    pub through_canary: bool,
+    /// How long it stays in each, at least.
+    pub stay: Duration,
+}
+
+impl Life {
+    pub(crate) fn read(reader: &mut Reader) -> Self {
+        let choices = [("no", false), ("yes", true)];
+        Self {
+            shadow_share: reader.float("life.shadow_share", 0.0..=1.0),
+            canary_share: reader.float("life.canary_share", 0.0..=1.0),
+            through_shadow: reader.choice("life.through_shadow", choices),
+            through_canary: reader.choice("life.through_canary", choices),
+            stay: reader.seconds("life.stay_seconds", 0..=31_536_000),
+        }
+    }
+}
+
+pub(crate) fn read_gates(reader: &mut Reader) -> Thresholds {
+    Thresholds {
+        silhouette: reader.float("gates.silhouette", -1.0..=1.0),
+        silhouette_loss: reader.float("gates.silhouette_loss", 0.0..=2.0),
+        jaccard: reader.float("gates.jaccard", 0.0..=1.0),
+        smallest_share: reader.float("gates.smallest_share", 0.0..=1.0),
+        outlier_deviations: reader.float("gates.outlier_deviations", 0.0..=1e9),
+        relabelled: reader.float("gates.relabelled", 0.0..=1.0),
+        shadow_customers: reader.integer("gates.shadow_customers", 0..=1_000_000_000),
+        shadow_agreement: reader.float("gates.shadow_agreement", 0.0..=1.0),
+        require_figures: reader.choice("gates.require_figures", [("no", false), ("yes", true)]),
+    }
+}

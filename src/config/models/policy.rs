@@ -1,0 +1,53 @@
+//! What the service does by itself, until somebody changes it over HTTP.
+
+use std::time::Duration;
+
+use crate::config::load::reader::Reader;
+use crate::domain::deployment::policy::{Action, Actions, Policy, Probation, Refresh};
+use crate::domain::drift::Limits;
+
+const ACTIONS: [(&str, Action); 3] =
+    [("retrain", Action::Retrain), ("freeze", Action::Freeze), ("fall_back", Action::FallBack)];
+
+/// With the limits of drift that another section names.
+pub(crate) fn read(reader: &mut Reader, drift: Limits) -> Policy {
+    Policy {
+        drift,
+        actions: Actions {
+            notice: actions(reader, "policy.on_notice"),
+            warning: actions(reader, "policy.on_warning"),
+            critical: actions(reader, "policy.on_critical"),
+        },
+        probation: Probation {
+            rollback: reader.choice("policy.rollback", [("yes", true), ("no", false)]),
+            watch_seconds: reader.integer("policy.watch_seconds", 0..=86_400 * 31),
+            minimum_rows: reader.integer("policy.watch_rows", 1..=1_000_000_000),
+            outliers: reader.float("policy.rollback_outliers", 1.0..=1e6),
+            unassigned: reader.float("policy.rollback_unassigned", 0.0..=1.0),
+            disagreement: reader.float("policy.rollback_disagreement", 0.0..=1.0),
+        },
+        refresh: Refresh {
+            confidence: reader.float("policy.refresh_confidence", 0.0..=1.0),
+            cool_down_seconds: reader.integer("policy.refresh_cool_down_seconds", 0..=31_536_000),
+        },
+    }
+}
+
+/// How often it is looked whether anything is to be done.
+pub(crate) fn read_period(reader: &mut Reader) -> Duration {
+    reader.seconds("policy.check_seconds", 1..=3600)
+}
+
+fn actions(reader: &mut Reader, path: &'static str) -> Vec<Action> {
+    let text = reader.text(path);
+    let mut listed = Vec::new();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if let Some((_, action)) = ACTIONS.iter().find(|(known, _)| *known == name) {
+            listed.push(*action);
+        } else {
+            let names = ACTIONS.map(|(known, _)| known).join(", ");
+            reader.refuse(path, &format!("`{name}` is none of {names}"));
+        }
+    }
+    listed
+}

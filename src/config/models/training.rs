@@ -1,0 +1,134 @@
+//! When and how to train.
+
+use std::time::Duration;
+
+use crate::config::load::reader::Reader;
+use crate::config::models::schedule::Schedule;
+use crate::domain::train::{Algorithm, Distance};
+
+/// Training runs.
+#[derive(Debug, Clone)]
+pub struct Training {
+    /// `None`: only on request.
+    pub schedule: Option<Schedule>,
+    /// Fewest segments to find.
+    pub segments: usize,
+    /// Most segments to find; training chooses.
+    pub segments_to: usize,
+    /// Those that compete.
+    pub algorithms: Vec<Algorithm>,
+    pub distance: Distance,
+    /// Share of the variance that the principal components keep, along which rows
+    /// are compared; `None`: along the columns.
+    pub components: Option<f64>,
+    /// Random starts, of which the best is kept.
+    pub starts: usize,
+    /// Most iterations per start.
+    pub max_iterations: usize,
+    /// Convergence, relative to the features' mean variance.
+    pub tolerance: f64,
+    pub seed: u64,
+    /// Share of customers held out of the fit, 0 to 1 exclusive.
+    pub holdout_share: f64,
+    /// Fewer customers are not trained on.
+    pub minimum_customers: usize,
+    /// Of more customers than this, so many are drawn and held.
+    pub max_rows: usize,
+    /// A run that takes longer is cancelled.
+    pub max_run: Duration,
+    /// Requested runs that are not over, of all keys.
+    pub max_queued_runs: u32,
+    pub max_queued_runs_per_key: u32,
+    /// Fits that one run may ask for.
+    pub max_fits: usize,
+    pub threads: usize,
+    pub promote: Promotion,
+}
+
+/// How a trained model goes live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    /// By itself, once it passes its checks.
+    Automatic,
+    /// When somebody says so.
+    Manual,
+}
+
+impl Training {
+    pub(crate) fn read(reader: &mut Reader) -> Self {
+        let training = Self {
+            schedule: schedule(reader),
+            segments: reader.integer("training.segments", 1..=256),
+            segments_to: reader.integer("training.segments_to", 1..=256),
+            algorithms: algorithms(reader),
+            distance: reader.choice(
+                "training.distance",
+                [
+                    ("euclidean", Distance::Euclidean),
+                    ("cosine", Distance::Cosine),
+                    ("mahalanobis", Distance::Mahalanobis),
+                ],
+            ),
+            components: Some(reader.float("training.components", 0.0..=1.0))
+                .filter(|share| *share > 0.0),
+            starts: reader.integer("training.starts", 1..=1000),
+            max_iterations: reader.integer("training.max_iterations", 1..=100_000),
+            tolerance: reader.float("training.tolerance", 0.0..=1.0),
+            seed: reader.integer("training.seed", 0..=i64::MAX),
+            holdout_share: reader.float("training.holdout_share", 0.01..=0.9),
+            minimum_customers: reader.integer("training.minimum_customers", 2..=1_000_000_000),
+            max_rows: reader.integer("training.max_rows", 100..=1_000_000_000),
+            max_run: reader.seconds("training.max_run_seconds", 1..=31_536_000),
+            max_queued_runs: reader.integer("training.max_queued_runs", 1..=100_000),
+            max_queued_runs_per_key: reader
+                .integer("training.max_queued_runs_per_key", 1..=100_000),
+            max_fits: reader.integer("training.max_fits", 1..=1_000_000_000),
+            threads: reader.integer("training.threads", 1..=1024),
+            promote: reader.choice(
+                "training.promote",
+                [("automatic", Promotion::Automatic), ("manual", Promotion::Manual)],
+            ),
+        };
+        if training.segments_to < training.segments {
+            let problem = format!("is less than training.segments, which is {}", training.segments);
+            reader.refuse("training.segments_to", &problem);
+        }
+        if training.minimum_customers < training.segments_to {
+            let most = training.segments_to;
+            let problem = format!("is less than training.segments_to, which is {most}");
+            reader.refuse("training.minimum_customers", &problem);
+        }
+        if training.max_rows < training.minimum_customers {
+            let least = training.minimum_customers;
+            let problem = format!("is less than training.minimum_customers, which is {least}");
+            reader.refuse("training.max_rows", &problem);
+        }
+        training
+    }
+}
+
+fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
+    let path = "training.algorithms";
+    let names = reader.text(path);
+    let known = Algorithm::all();
+    let mut listed = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        if let Some(algorithm) = known.iter().find(|algorithm| algorithm.name() == name) {
+            listed.push(algorithm.clone());
+        } else {
+            let names = known.each_ref().map(Algorithm::name).join(", ");
+            reader.refuse(path, &format!("`{name}` is none of {names}"));
+        }
+    }
+    listed
+}
+
+fn schedule(reader: &mut Reader) -> Option<Schedule> {
+    let path = "training.schedule";
+    let pattern = reader.text(path);
+    if pattern.trim().is_empty() {
+        return None;
+    }
+    let schedule = Schedule::parse(&pattern);
+    schedule.map_err(|problem| reader.refuse(path, &problem)).ok()
+}

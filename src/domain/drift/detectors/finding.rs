@@ -1,0 +1,62 @@
+//! What the detectors have told in the hours asked for, as a finding.
+
+use crate::domain::drift::detectors::{Detector, RUN_LENGTH_HOURS, Stream};
+use crate::domain::drift::finding::{About, Finding};
+use crate::domain::drift::limits::Severity;
+use crate::domain::drift::report::number_format::{number, whole};
+use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
+
+/// What is found if any detector has told of a change in these hours.
+pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Finding> {
+    let told: Vec<&Detector> = alarms(stream, since).collect();
+    let first = told.iter().filter_map(|detector| detector.changed_at).min()?;
+    let hours = (until.millis() - since.millis()) as f64 / MILLIS_PER_HOUR as f64;
+    // Of any alarm in these hours while nothing changes.
+    let detectors = stream.detectors.len() as f64;
+    let p_value = -(-hours.ceil() * detectors / RUN_LENGTH_HOURS).exp_m1();
+    let names: Vec<&str> = told.iter().map(|detector| detector.name.title()).collect();
+    let begin = told.iter().filter_map(|detector| detector.about_since).min().unwrap_or(first);
+    Some(Finding {
+        about: About::Stream,
+        feature: None,
+        segment: None,
+        title: "The model".into(),
+        owner: None,
+        unit: None,
+        severity: if told.len() > 1 { Severity::Warning } else { Severity::Notice },
+        size: told.len() as f64,
+        p_value,
+        adjusted_p_value: p_value,
+        what: format!(
+            "What is scored ranks otherwise than in earlier weeks, hour for hour, since about \
+             {begin}: told by {}.",
+            names.join(" and ")
+        ),
+        advice: "It may be too small for the check of one day. See which features moved since \
+                 then; if the change lasts, retrain."
+            .into(),
+        rests_on: None,
+    })
+}
+
+/// The figures behind it, each with its name.
+pub fn lasting_facts(stream: &Stream, since: Timestamp) -> Vec<(&'static str, String)> {
+    let mut facts: Vec<(&'static str, String)> = Vec::new();
+    for detector in alarms(stream, since) {
+        let times =
+            [detector.changed_at, detector.about_since].map(|at| at.map(|at| at.to_string()));
+        if let [Some(changed), Some(since)] = times {
+            facts.push((
+                detector.name.title(),
+                format!("in the hour of {changed}, since about {since}"),
+            ));
+        }
+    }
+    facts.push(("Hours compared", whole(stream.steps as f64)));
+    facts.push(("Martingale, power of ten", number(stream.martingale_log10)));
+    facts
+}
+
+fn alarms(stream: &Stream, since: Timestamp) -> impl Iterator<Item = &Detector> {
+    stream.detectors.iter().filter(move |detector| detector.has_told(since))
+}

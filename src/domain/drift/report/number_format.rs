@@ -1,0 +1,51 @@
+//! Numbers as people read them in a sentence.
+
+/// Three digits that count: `0.0123`, `1.5`, `12,300`.
+pub(crate) fn number(x: f64) -> String {
+    // Twelve decimals are told at most.
+    if x.abs() < 1e-12 || !x.is_finite() {
+        return "0".into();
+    }
+    let magnitude = x.abs().log10().floor() as i32;
+    if magnitude >= 2 {
+        let step = 10_f64.powi(magnitude - 2);
+        return whole((x / step).round() * step);
+    }
+    let decimals = (2 - magnitude).clamp(0, 12) as usize;
+    let text = format!("{x:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').into()
+}
+
+/// `12 %`, `4.3 %`, `0.25 %`.
+pub fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    let decimals = match percent.abs() {
+        x if x >= 10.0 => 0,
+        x if x >= 1.0 => 1,
+        _ => 2,
+    };
+    format!("{percent:.decimals$} %")
+}
+
+/// `= 0.0123`, `< 0.0001`.
+pub(crate) fn probability(p: f64) -> String {
+    if p < 1e-4 { "< 0.0001".into() } else { format!("= {}", number(p)) }
+}
+
+/// The unit behind a number; shares and what has no unit stand alone.
+pub(crate) fn with_unit(x: f64, unit: &str) -> String {
+    if unit.is_empty() { number(x) } else { format!("{} {unit}", number(x)) }
+}
+
+/// `12,345`.
+pub(crate) fn whole(x: f64) -> String {
+    let digits = format!("{:.0}", x.abs());
+    let mut text = String::from(if x < 0.0 { "-" } else { "" });
+    for (i, digit) in digits.char_indices() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,152 @@
+//! How rows lie within the segments that they score into, as sums: rows, and of each
+//! encoded column, and of the distance to the segment, how far it is from where it was
+//! at training, and the square of that.
+//!
+//! How far is told in standard deviations of the segment's training rows. Where these
+//! are all alike it is told in those of all rows in a segment; where those are alike
+//! too, a number is left out, and a category is told in whether somebody is in it.
+//! Sums of several hours add up.
+
+use crate::domain::drift::window::WrongLength;
+use crate::domain::encode::Role;
+use crate::domain::model::{Model, Score, Scratch, Within};
+
+/// One row counts no further away than this: sums stay finite.
+const FARTHEST: f64 = 1e6;
+
+/// In what is measured, segment by segment; of each its columns, and last its distance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Yardstick {
+    width: usize,
+    marks: Vec<Mark>,
+}
+
+/// Where a column was at training, and what is 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Mark {
+    pub(crate) mean: f64,
+    /// The standard deviation of the segment's training rows.
+    pub(crate) deviation: f64,
+    /// 0: it is left out.
+    pub(crate) unit: f64,
+}
+
+/// Sums of one yardstick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inside {
+    /// By segment.
+    pub rows: Vec<u64>,
+    /// By segment and column, in the order of the yardstick.
+    pub sums: Vec<f64>,
+    pub squares: Vec<f64>,
+}
+
+impl Yardstick {
+    /// `None` for a model that does not know how its segments were.
+    pub fn of(model: &Model) -> Option<Self> {
+        let reference = model.reference();
+        let first = reference.within.first()?;
+        let width = first.means.len() + 1;
+        let everybody = everybody(&reference.within, &reference.segments);
+        let weights = model.encoder().columns().iter().map(|column| match column.role {
+            Role::Category(_) | Role::Other => model.encoder().category_weight(column.feature),
+            Role::Value | Role::Missing => None,
+        });
+        let last_resort: Vec<f64> =
+            weights.map(|weight| weight.unwrap_or(0.0).abs()).chain([0.0]).collect();
+        let marks = reference.within.iter().flat_map(|within| {
+            let columns = within.moments().zip(&everybody).zip(&last_resort);
+            columns.map(|(((mean, deviation), everybody), last)| {
+                let units = [deviation, *everybody, *last];
+                let unit = units.into_iter().find(|unit| *unit > 0.0).unwrap_or(0.0);
+                Mark { mean, deviation, unit }
+            })
+        });
+        Some(Self { width, marks: marks.collect() })
+    }
+
+    /// Columns of a segment, and one for the distance.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn segments(&self) -> usize {
+        self.marks.len() / self.width
+    }
+
+    /// Nothing was scored yet.
+    pub fn empty(&self) -> Inside {
+        let zero = vec![0.0; self.marks.len()];
+        Inside { rows: vec![0; self.segments()], sums: zero.clone(), squares: zero }
+    }
+
+    /// Counts the row that `model`, whose yardstick this is, has just scored with this
+    /// working memory.
+    pub fn count(&self, inside: &mut Inside, model: &Model, score: &Score, scratch: &Scratch) {
+        let Some(segment) = score.segment() else { return };
+        let place = segment * self.width;
+        let Some(marks) = self.marks.get(place..place + self.width) else { return };
+        inside.rows[segment] += 1;
+        let row = model.encoded(scratch).iter().copied().chain([score.distance]);
+        for (column, (mark, x)) in marks.iter().zip(row).enumerate() {
+            if mark.unit > 0.0 {
+                let away = (f64::from(x) - mark.mean) / mark.unit;
+                let away = away.clamp(-FARTHEST, FARTHEST);
+                inside.sums[place + column] += away;
+                inside.squares[place + column] += away * away;
+            }
+        }
+    }
+
+    pub(crate) fn marks(&self, segment: usize) -> &[Mark] {
+        &self.marks[segment * self.width..(segment + 1) * self.width]
+    }
+
+    pub(crate) fn check(&self, inside: &Inside) -> Result<(), WrongLength> {
+        fits(self.segments(), inside.rows.len())?;
+        fits(self.marks.len(), inside.sums.len())?;
+        fits(self.marks.len(), inside.squares.len())
+    }
+}
+
+impl Inside {
+    /// Adds what another hour has counted.
+    pub fn merge(&mut self, other: &Self) -> Result<(), WrongLength> {
+        fits(self.rows.len(), other.rows.len())?;
+        fits(self.sums.len(), other.sums.len())?;
+        fits(self.squares.len(), other.squares.len())?;
+        for (mine, theirs) in self.rows.iter_mut().zip(&other.rows) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        let sums = self.sums.iter_mut().chain(&mut self.squares);
+        for (mine, theirs) in sums.zip(other.sums.iter().chain(&other.squares)) {
+            *mine += theirs;
+        }
+        Ok(())
+    }
+}
+
+/// The standard deviation of each column over the rows of all segments together.
+fn everybody(within: &[Within], sizes: &[u64]) -> Vec<f64> {
+    let weighed = || within.iter().zip(sizes).map(|(within, size)| (within, *size as f64));
+    let rows: f64 = weighed().map(|(_, size)| size).sum::<f64>().max(1.0);
+    let width = within.first().map_or(0, |within| within.means.len() + 1);
+    let mut means = vec![0.0; width];
+    for (within, size) in weighed() {
+        for (mean, (here, _)) in means.iter_mut().zip(within.moments()) {
+            *mean += here * size / rows;
+        }
+    }
+    let mut variances = vec![0.0; width];
+    for (within, size) in weighed() {
+        let columns = within.moments().zip(&means);
+        for (variance, ((here, deviation), mean)) in variances.iter_mut().zip(columns) {
+            *variance += (deviation * deviation + (here - mean) * (here - mean)) * size / rows;
+        }
+    }
+    variances.into_iter().map(f64::sqrt).collect()
+}
+
+fn fits(expected: usize, found: usize) -> Result<(), WrongLength> {
+    if expected == found { Ok(()) } else { Err(WrongLength { expected, found }) }
+}

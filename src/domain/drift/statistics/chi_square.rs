@@ -1,0 +1,50 @@
+//! Whether categories are as frequent as they were.
+
+use serde::Serialize;
+
+use crate::domain::drift::statistics::contingency_table::{Cells, shares};
+use crate::domain::stats::special;
+
+/// Pearson's test that both samples are of one population.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ChiSquare {
+    pub statistic: f64,
+    pub degrees: f64,
+    pub p_value: f64,
+}
+
+impl ChiSquare {
+    pub fn of(cells: &Cells) -> Self {
+        let (n, m) = (cells.reference, cells.current);
+        let statistic = cells
+            .pairs
+            .iter()
+            .map(|(a, b)| {
+                let difference = a / n - b / m;
+                n * m * difference * difference / (a + b)
+            })
+            .sum();
+        let degrees = cells.degrees();
+        let p_value = special::chi_square_above(statistic, degrees);
+        Self { statistic, degrees, p_value }
+    }
+}
+
+/// The distance of Jensen and Shannon in bits: 0 of equal shares, 1 of samples
+/// that have nothing in common. `None` where a side has no rows.
+pub fn jensen_shannon(reference: &[u64], current: &[u64]) -> Option<f64> {
+    if [reference, current].iter().any(|counts| counts.iter().all(|count| *count == 0)) {
+        return None;
+    }
+    let pairs = shares(reference).into_iter().zip(shares(current));
+    let part = |share: f64, middle: f64| {
+        if share > 0.0 { share * (share / middle).log2() } else { 0.0 }
+    };
+    let divergence: f64 = pairs
+        .map(|(p, q)| {
+            let middle = f64::midpoint(p, q);
+            part(p, middle) + part(q, middle)
+        })
+        .sum();
+    Some((divergence / 2.0).clamp(0.0, 1.0).sqrt())
+}

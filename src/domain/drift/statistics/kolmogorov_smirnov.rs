@@ -1,0 +1,52 @@
+//! The distance of Kolmogorov and Smirnov, as far as bins tell.
+//!
+//! Between cuts the two distribution functions are unknown, so the greatest
+//! distance at a cut is at most the true one, and its p-value at least.
+
+use serde::Serialize;
+
+use crate::domain::stats::special;
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Ks {
+    /// Greatest difference of the shares up to a cut.
+    pub distance: f64,
+    /// How often chance alone gives as much, at most.
+    pub p_value: f64,
+}
+
+impl Ks {
+    /// `None` where a side has no rows.
+    pub fn of(reference: &[u64], current: &[u64]) -> Option<Self> {
+        let differences = differences(reference, current)?;
+        let distance = differences.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
+        let (n, m) = (rows(reference), rows(current));
+        let p_value = special::kolmogorov_above(distance * (n * m / (n + m)).sqrt());
+        Some(Self { distance, p_value })
+    }
+}
+
+/// At each cut: the share up to it before, less the share up to it now. Positive
+/// where values have grown.
+pub(crate) fn differences(reference: &[u64], current: &[u64]) -> Option<Vec<f64>> {
+    let (n, m) = (rows(reference), rows(current));
+    if n <= 0.0 || m <= 0.0 {
+        return None;
+    }
+    let (mut before, mut now) = (0.0, 0.0);
+    let cuts = reference.len().saturating_sub(1);
+    let steps = reference.iter().zip(current).take(cuts);
+    Some(
+        steps
+            .map(|(a, b)| {
+                before += *a as f64;
+                now += *b as f64;
+                before / n - now / m
+            })
+            .collect(),
+    )
+}
+
+fn rows(counts: &[u64]) -> f64 {
+    counts.iter().map(|count| *count as f64).sum()
+}

@@ -1,0 +1,9 @@
+//! Statistical tests and distances on binned counts.
+
+pub mod benjamini_hochberg;
+pub mod chi_square;
+pub(crate) mod contingency_table;
+pub mod kolmogorov_smirnov;
+pub mod psi;
+pub mod wasserstein;
+pub mod welch;

@@ -1,0 +1,279 @@
+//! Many rows against many points at once: the candidates for each row's nearest.
+//!
+//! The cheap form of the distance, |x|² - 2(x·p - |p|²/2), is one dot product a
+//! point, so the point of the largest *score* x·p - |p|²/2 is the nearest. It
+//! loses digits where rows lie far from the origin: rows and points are taken
+//! relative to a common origin in their midst, the loss that is left is bounded
+//! ([`Tiles::doubt`]), and who asks must decide by direct distances whatever
+//! lies within the bound. So answers depend neither on the vector unit that
+//! happened to be there nor on there being one.
+//!
+//! A block of rows is turned so that a vector register holds one column of
+//! several rows; points come four at a time, which keeps the sums of four points
+//! and two registers of rows in registers. A score carries the index of its
+//! point in its lowest bits, so keeping the best ones takes a minimum and a
+//! maximum each, no masks.
+#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::domain::model::kernel::transpose::{TURNED, turn};
+
+/// Points taken together.
+const TOGETHER: usize = 4;
+/// From so many registers, columns and tiles on, two tiles are taken together: the
+/// sums are twice as many, and none has to wait for its last addition.
+const MANY_REGISTERS: usize = 32;
+const WIDE: usize = 32;
+const MANY_TILES: usize = 8;
+/// Registers of rows taken together.
+const REGISTERS: usize = 2;
+pub(crate) const MAX_BLOCK: usize = 16 * REGISTERS;
+/// One number a row of a block.
+type OfBlock = [f32; MAX_BLOCK];
+/// Score of the points that fill up the last tile: below every other, finite
+/// with an index in its lowest bits.
+const NOWHERE: f32 = f32::MIN / 4.0;
+/// Unit roundoff of `f32`, 2⁻²⁴.
+const ROUNDOFF: f32 = f32::EPSILON / 2.0;
+
+/// Points laid out for the vector unit.
+#[derive(Debug, Clone)]
+pub(crate) struct Tiles {
+    pub(crate) arch: Arch,
+    origin: Vec<f32>,
+    /// One a tile: -|p|²/2 of its points.
+    starts: Vec<[f32; TOGETHER]>,
+    /// One a tile and column.
+    values: Vec<[f32; TOGETHER]>,
+    /// The bits of a score that hold the index.
+    index_bits: u32,
+    /// [`Self::doubt`] of squares adding up to 1, and of scores of size 1.
+    error: f32,
+    index_error: f32,
+    /// The largest |p|².
+    radius: f32,
+}
+
+/// Gives the rows and takes what was found for them.
+pub(crate) trait Visit<const BEST: usize> {
+    /// As wide as the points.
+    fn row(&self, at: usize) -> &[f32];
+
+    /// Takes what was found for `rows` rows from `first` on.
+    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &Found<BEST>);
+}
+
+/// What is found for the rows of a block.
+#[derive(Debug)]
+pub(crate) struct Found<const BEST: usize> {
+    /// The largest scores of each row, in order.
+    pub(crate) scores: [OfBlock; BEST],
+    /// |x|² of each row, from the origin.
+    pub(crate) norms: OfBlock,
+}
+
+impl Tiles {
+    /// `points` are as wide as `origin`, which lies in their midst.
+    pub(crate) fn new<'a, X: Copy + Into<f64> + 'a>(
+        points: impl ExactSizeIterator<Item = &'a [X]>,
+        origin: Vec<f32>,
+    ) -> Self {
+        let count = points.len();
+        let tiles = count.div_ceil(TOGETHER);
+        let mut starts = vec![[NOWHERE; TOGETHER]; tiles];
+        let mut values = vec![[0.0; TOGETHER]; tiles * origin.len()];
+        let mut radius = 0.0_f64;
+        for (index, point) in points.enumerate() {
+            let (tile, place) = (index / TOGETHER, index % TOGETHER);
+            let mut norm = 0.0;
+            for (column, (p, o)) in point.iter().zip(&origin).enumerate() {
+                let from_origin = ((*p).into() - f64::from(*o)) as f32;
+                values[tile * origin.len() + column][place] = from_origin;
+                norm += f64::from(from_origin) * f64::from(from_origin);
+            }
+            starts[tile][place] = (-0.5 * norm) as f32;
+            radius = radius.max(norm);
+        }
+        let index_bits = (tiles * TOGETHER).next_power_of_two() as u32 - 1;
+        // A score is off by at most (width + 2) roundoffs of |x||p| + |p|²/2, and the
+        // distance it stands for may itself be summed in `f32`. Two scores are
+        // compared, and all squares are at most (|x| + |p|)² ≤ 2|x|² + 2|p|². The
+        // index takes up to `index_bits` units in each score's last place, of two roundoffs
+        // of its size. A quarter is spare.
+        let error = 2.5 * (2 * origin.len() + 9) as f32 * ROUNDOFF;
+        let index_error = 5.0 * (index_bits + 1) as f32 * ROUNDOFF;
+        let radius = (radius * 1.000_001) as f32;
+        Self { arch: Arch::new(), origin, starts, values, index_bits, error, index_error, radius }
+    }
+
+    /// Which point a score is of.
+    #[inline(always)]
+    pub(crate) fn index(&self, score: f32) -> usize {
+        (score.to_bits() & self.index_bits) as usize
+    }
+
+    /// Two points whose scores, the larger one first, are farther apart than this
+    /// are ordered rightly, for a row of this |x|².
+    #[inline(always)]
+    pub(crate) fn doubt(&self, norm: f32, more: f32, less: f32) -> f32 {
+        self.error * (norm + self.radius) + self.index_error * more.max(-less)
+    }
+
+    /// Finds the `BEST` largest scores of each of `rows` rows, in their order.
+    pub(crate) fn scan<const BEST: usize, V: Visit<BEST>>(&self, rows: usize, visit: V) -> V {
+        self.arch.dispatch(Scan::<V, BEST> { tiles: self, rows, visit })
+    }
+
+    /// One row, number by number: for machines without a vector unit.
+    fn scores<const BEST: usize>(&self, row: &[f32]) -> ([f32; BEST], f32) {
+        let mut best = [f32::NEG_INFINITY; BEST];
+        let tiles = self.starts.iter().zip(self.values.chunks_exact(self.origin.len()));
+        for (tile, (starts, values)) in tiles.enumerate() {
+            let mut sums = *starts;
+            for ((x, o), points) in row.iter().zip(&self.origin).zip(values) {
+                for (sum, p) in sums.iter_mut().zip(points) {
+                    *sum += (x - o) * p;
+                }
+            }
+            for (place, sum) in sums.into_iter().enumerate() {
+                let index = (tile * TOGETHER + place) as u32;
+                let mut score = f32::from_bits(sum.to_bits() & !self.index_bits | index);
+                for best in &mut best {
+                    (*best, score) = (best.max(score), best.min(score));
+                }
+            }
+        }
+        let norm = row.iter().zip(&self.origin).map(|(x, o)| (x - o) * (x - o)).sum();
+        (best, norm)
+    }
+}
+
+struct Scan<'t, V, const BEST: usize> {
+    tiles: &'t Tiles,
+    rows: usize,
+    visit: V,
+}
+
+impl<V: Visit<BEST>, const BEST: usize> WithSimd for Scan<'_, V, BEST> {
+    type Output = V;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) -> V {
+        let block_rows = S::F32_LANES * REGISTERS;
+        let mut found = Found { scores: [[0.0; MAX_BLOCK]; BEST], norms: [0.0; MAX_BLOCK] };
+        if !block_rows.is_multiple_of(TURNED) || block_rows > MAX_BLOCK {
+            for at in 0..self.rows {
+                let (scores, norm) = self.tiles.scores(self.visit.row(at));
+                found.scores = scores.map(|score| [score; MAX_BLOCK]);
+                found.norms = [norm; MAX_BLOCK];
+                self.visit.found(simd, at, 1, &found);
+            }
+            return self.visit;
+        }
+        let width = self.tiles.origin.len();
+        let mut block = vec![0.0_f32; width * block_rows];
+        for first in (0..self.rows).step_by(block_rows) {
+            let last = block_rows.min(self.rows - first) - 1;
+            for start in (0..block_rows).step_by(TURNED) {
+                // Past the end the last row stands in.
+                let mut rows = [&[][..]; TURNED];
+                for (at, row) in rows.iter_mut().enumerate() {
+                    *row = self.visit.row(first + last.min(start + at));
+                }
+                turn(simd, rows, width, &mut block[start..], block_rows);
+            }
+            let (columns, _) = S::as_mut_simd_f32s(&mut block);
+            let (columns, _) = columns.as_chunks_mut();
+            score_block(simd, self.tiles, columns, &mut found);
+            self.visit.found(simd, first, last + 1, &found);
+        }
+        self.visit
+    }
+}
+
+/// The `BEST` largest scores and |x|² of each row of a block.
+#[inline(always)]
+fn score_block<S: Simd, const BEST: usize>(
+    simd: S,
+    tiles: &Tiles,
+    columns: &mut [[S::f32s; REGISTERS]],
+    found: &mut Found<BEST>,
+) {
+    let mut norm = [simd.splat_f32s(0.0); REGISTERS];
+    for (x, origin) in columns.iter_mut().zip(&tiles.origin) {
+        let origin = simd.splat_f32s(*origin);
+        for r in 0..REGISTERS {
+            x[r] = simd.sub_f32s(x[r], origin);
+            norm[r] = simd.mul_add_e_f32s(x[r], x[r], norm[r]);
+        }
+    }
+    let mut kept = [[simd.splat_f32s(f32::NEG_INFINITY); REGISTERS]; BEST];
+    let mut tile = 0;
+    let pays = S::REGISTER_COUNT >= MANY_REGISTERS
+        && columns.len() >= WIDE
+        && tiles.starts.len() >= MANY_TILES;
+    while pays && tile + 2 <= tiles.starts.len() {
+        score_tiles::<S, 2, BEST>(simd, tiles, tile, columns, &mut kept);
+        tile += 2;
+    }
+    while tile < tiles.starts.len() {
+        score_tiles::<S, 1, BEST>(simd, tiles, tile, columns, &mut kept);
+        tile += 1;
+    }
+    for (scores, kept) in found.scores.iter_mut().zip(kept) {
+        S::as_mut_simd_f32s(scores).0[..REGISTERS].copy_from_slice(&kept);
+    }
+    S::as_mut_simd_f32s(&mut found.norms).0[..REGISTERS].copy_from_slice(&norm);
+}
+
+/// Scores `MANY` tiles from the one at `first` on, and keeps what is among the best.
+#[inline(always)]
+fn score_tiles<S: Simd, const MANY: usize, const BEST: usize>(
+    simd: S,
+    tiles: &Tiles,
+    first: usize,
+    columns: &[[S::f32s; REGISTERS]],
+    kept: &mut [[S::f32s; REGISTERS]; BEST],
+) {
+    let mut values = [&[][..]; MANY];
+    let mut sums = [[[simd.splat_f32s(0.0); REGISTERS]; TOGETHER]; MANY];
+    for tile in 0..MANY {
+        values[tile] = &tiles.values[(first + tile) * columns.len()..][..columns.len()];
+        for (sum, start) in sums[tile].iter_mut().zip(tiles.starts[first + tile]) {
+            *sum = [simd.splat_f32s(start); REGISTERS];
+        }
+    }
+    for (column, x) in columns.iter().enumerate() {
+        for tile in 0..MANY {
+            for p in 0..TOGETHER {
+                let point = simd.splat_f32s(values[tile][column][p]);
+                for r in 0..REGISTERS {
+                    sums[tile][p][r] = simd.mul_add_e_f32s(x[r], point, sums[tile][p][r]);
+                }
+            }
+        }
+    }
+    let clear = simd.splat_u32s(!tiles.index_bits);
+    for (at, sum) in sums.as_flattened().iter().enumerate() {
+        let place = simd.splat_u32s((first * TOGETHER + at) as u32);
+        for r in 0..REGISTERS {
+            let bits = simd.and_u32s(simd.transmute_u32s_f32s(sum[r]), clear);
+            let mut score = simd.transmute_f32s_u32s(simd.or_u32s(bits, place));
+            for kept in kept.iter_mut() {
+                let smaller = simd.min_f32s(kept[r], score);
+                kept[r] = simd.max_f32s(kept[r], score);
+                score = smaller;
+            }
+        }
+    }
+}
+
+/// Every vector unit of this machine, and none.
+#[cfg(test)]
+pub(crate) fn archs() -> Vec<Arch> {
+    let mut archs = vec![Arch::Scalar, Arch::new()];
+    #[cfg(target_arch = "x86_64")]
+    archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    archs
+}

@@ -1,0 +1,353 @@
+//! The inner loop of scoring: the two nearest prototypes of one vector, or of
+//! many at once.
+//!
+//! Distances are sums of squared differences, never the cheaper
+//! |x|² - 2x·p + |p|², which loses its digits exactly where a customer is close
+//! to a prototype. For many vectors that form picks the candidates, and the sums
+//! decide, so that both ways give the same numbers.
+#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+
+use std::array;
+
+use pulp::Simd;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::model::kernel::blocked_nearest::{Found, MAX_BLOCK, Tiles, Visit};
+use crate::domain::model::kernel::transpose::{TURNED, turned};
+
+/// Partial sums kept side by side, so that the compiler can use vector units
+/// without changing the order of additions.
+const LANES: usize = 8;
+type Lanes = [f32; LANES];
+
+/// Vectors that stand for segments: `count` of them, `width` numbers each, row by row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prototypes {
+    width: usize,
+    values: Vec<f32>,
+}
+
+/// The nearest prototype and the next; distances squared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TwoNearest {
+    pub nearest: usize,
+    pub nearest_squared: f32,
+    /// `None` when there is one prototype only.
+    pub second: Option<usize>,
+    /// Infinite when there is one prototype only.
+    pub second_squared: f32,
+}
+
+impl Prototypes {
+    /// `None` unless `values` is a whole number, at least one, of rows of `width`.
+    pub fn new(width: usize, values: Vec<f32>) -> Option<Self> {
+        let prototypes = Self { width, values };
+        prototypes.is_whole().then_some(prototypes)
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn count(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    /// One row a prototype.
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// One prototype; `index` is below [`Self::count`].
+    pub(crate) fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.width..][..self.width]
+    }
+
+    /// The two prototypes nearest to `vector`, in one pass; of equally near
+    /// ones the first wins. Never allocates.
+    pub fn two_nearest(&self, vector: &[f32]) -> TwoNearest {
+        let mut found = TwoNearest {
+            nearest: 0,
+            nearest_squared: f32::INFINITY,
+            second: None,
+            second_squared: f32::INFINITY,
+        };
+        for (index, prototype) in self.rows().enumerate() {
+            let squared = squared_distance(vector, prototype);
+            if index == 0 {
+                found.nearest_squared = squared;
+            } else if squared < found.nearest_squared {
+                found.second = Some(found.nearest);
+                found.second_squared = found.nearest_squared;
+                found.nearest = index;
+                found.nearest_squared = squared;
+            } else if found.second.is_none() || squared < found.second_squared {
+                found.second = Some(index);
+                found.second_squared = squared;
+            }
+        }
+        found
+    }
+
+    /// The same prototypes laid out for many vectors at once.
+    pub fn prepare(&self) -> Prepared<'_> {
+        let per_prototype = 1.0 / self.count().max(1) as f32;
+        let mut middle = vec![0.0; self.width];
+        for prototype in self.rows() {
+            for (sum, x) in middle.iter_mut().zip(prototype) {
+                *sum += x * per_prototype;
+            }
+        }
+        let rows = self.values.chunks_exact(self.width.max(1));
+        let tiles = Tiles::new(rows, middle);
+        let padded = self.rows().flat_map(|row| row.chunks(LANES).map(padded)).collect();
+        Prepared { prototypes: self, tiles, padded }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.width > 0 && !self.values.is_empty() && self.values.len().is_multiple_of(self.width)
+    }
+
+    pub(crate) fn is_within(&self, limit: f32) -> bool {
+        // NaN compares false.
+        self.values.iter().all(|x| x.abs() <= limit)
+    }
+}
+
+/// [`Prototypes`] made ready, once, for many vectors.
+#[derive(Debug, Clone)]
+pub struct Prepared<'a> {
+    prototypes: &'a Prototypes,
+    tiles: Tiles,
+    /// The prototypes once more, each filled up with zeros to whole lanes.
+    padded: Vec<Lanes>,
+}
+
+/// Where many vectors lie: one number a vector in each. Filled again and again, it
+/// need not be allocated again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Places {
+    pub nearest: Vec<u32>,
+    /// The distance to the nearest, squared.
+    pub squared: Vec<f32>,
+    /// The next nearest; [`NO_RUNNER_UP`] where there is one prototype only.
+    pub runners_up: Vec<u32>,
+}
+
+/// The runner-up of a lone prototype.
+pub const NO_RUNNER_UP: u32 = u32::MAX;
+
+impl Prepared<'_> {
+    /// What [`Prototypes::two_nearest`] gives for each of `vectors`, which lie
+    /// row by row, to the last bit; fills `places`.
+    pub fn place(&self, vectors: &[f32], places: &mut Places) {
+        let Self { prototypes, tiles, padded } = self;
+        let rows = vectors.len() / prototypes.width;
+        places.nearest.resize(rows, 0);
+        places.squared.resize(rows, 0.0);
+        places.runners_up.resize(rows, 0);
+        let stride = prototypes.width.div_ceil(LANES);
+        let count = prototypes.count();
+        tiles.scan(rows, Each { prototypes, tiles, padded, stride, count, vectors, places });
+    }
+}
+
+struct Each<'a> {
+    prototypes: &'a Prototypes,
+    tiles: &'a Tiles,
+    padded: &'a [Lanes],
+    /// Of a padded prototype.
+    stride: usize,
+    /// Of the prototypes.
+    count: usize,
+    vectors: &'a [f32],
+    places: &'a mut Places,
+}
+
+impl Visit<3> for Each<'_> {
+    #[inline(always)]
+    fn row(&self, at: usize) -> &[f32] {
+        let width = self.prototypes.width;
+        &self.vectors[at * width..][..width]
+    }
+
+    #[inline(always)]
+    fn found<S: Simd>(&mut self, simd: S, first: usize, rows: usize, found: &Found<3>) {
+        let tiles = self.tiles;
+        let [best, second, third] = &found.scores;
+        let last = self.count - 1;
+        let (mut nearest, mut runners_up) = ([0_u32; MAX_BLOCK], [0_u32; MAX_BLOCK]);
+        let mut is_clear = [false; MAX_BLOCK];
+        let mut all_clear = true;
+        for at in 0..MAX_BLOCK {
+            let (first, next) = (tiles.index(best[at]), tiles.index(second[at]));
+            let is_point = next <= last;
+            nearest[at] = first.min(last) as u32;
+            runners_up[at] = next as u32;
+            // What is not finite, and a lone prototype's runner-up, never is.
+            let is_apart =
+                |more: f32, less: f32| more - less > tiles.doubt(found.norms[at], more, less);
+            is_clear[at] =
+                is_apart(best[at], second[at]) & is_apart(second[at], third[at]) & is_point;
+            let is_past_end = at >= rows;
+            all_clear &= is_clear[at] | is_past_end;
+        }
+        let squared = self.squared(simd, first, rows, &nearest);
+        let out = first..first + rows;
+        self.places.nearest[out.clone()].copy_from_slice(&nearest[..rows]);
+        self.places.squared[out.clone()].copy_from_slice(&squared[..rows]);
+        self.places.runners_up[out].copy_from_slice(&runners_up[..rows]);
+        if !all_clear {
+            for at in (0..rows).filter(|at| !is_clear[*at]) {
+                self.places.set(first + at, self.prototypes.two_nearest(self.row(first + at)));
+            }
+        }
+    }
+}
+
+impl Each<'_> {
+    /// The distances of `rows` rows from `first` on to their nearest, squared.
+    #[inline(always)]
+    fn squared<S: Simd>(
+        &self,
+        simd: S,
+        first: usize,
+        rows: usize,
+        nearest: &[u32; MAX_BLOCK],
+    ) -> [f32; MAX_BLOCK] {
+        let mut squared = [0.0; MAX_BLOCK];
+        for start in (0..rows).step_by(TURNED) {
+            let mut squares = [[0.0; LANES]; TURNED];
+            let mut tails = [0.0; TURNED];
+            for at in 0..TURNED {
+                // Past the end the last row stands in.
+                let (row, tail) = self.row(first + (start + at).min(rows - 1)).as_chunks();
+                let point =
+                    &self.padded[nearest[start + at] as usize * self.stride..][..self.stride];
+                squares[at] = lanes(simd, row, point);
+                if let (false, [.., point]) = (tail.is_empty(), point) {
+                    tails[at] = tail_squared(tail, point);
+                }
+            }
+            squared[start..start + TURNED].copy_from_slice(&added_up(turned(simd, squares), tails));
+        }
+        squared
+    }
+}
+
+impl Places {
+    fn set(&mut self, at: usize, found: TwoNearest) {
+        self.nearest[at] = found.nearest as u32;
+        self.squared[at] = found.nearest_squared;
+        self.runners_up[at] = found.second.map_or(NO_RUNNER_UP, |second| second as u32);
+    }
+}
+
+/// Sum of squared differences over the common length.
+pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0_f32; LANES];
+    for (x, y) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            let difference = x[lane] - y[lane];
+            sums[lane] += difference * difference;
+        }
+    }
+    // In halves, as vector units add up their lanes.
+    let half = |lane: usize| sums[lane] + sums[lane + LANES / 2];
+    ((half(0) + half(2)) + (half(1) + half(3))) + tail_squared(a_tail, b_tail)
+}
+
+fn padded(some: &[f32]) -> Lanes {
+    array::from_fn(|lane| some.get(lane).copied().unwrap_or(0.0))
+}
+
+/// What fills no lane.
+#[inline(always)]
+fn tail_squared(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
+}
+
+/// The lanes of [`squared_distance`] of a row to a point, to the last bit.
+#[inline(always)]
+fn lanes<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = transpose::of_eight(simd) {
+        return lanes_of_eight(v3, row, point);
+    }
+    let mut sums = [0.0; LANES];
+    for (x, p) in row.iter().zip(point) {
+        for lane in 0..LANES {
+            sums[lane] += (x[lane] - p[lane]) * (x[lane] - p[lane]);
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn lanes_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
+    let load = |lanes: &Lanes| S::as_simd_f32s(lanes).0[0];
+    let mut sums = simd.splat_f32s(0.0);
+    for (x, p) in row.iter().zip(point) {
+        let difference = simd.sub_f32s(load(x), load(p));
+        sums = simd.add_f32s(sums, simd.mul_f32s(difference, difference));
+    }
+    let mut lanes = [0.0; LANES];
+    S::as_mut_simd_f32s(&mut lanes).0[0] = sums;
+    lanes
+}
+
+/// Eight distances: `lanes` holds one lane of all of them, then the next.
+#[inline(always)]
+fn added_up(lanes: [[f32; TURNED]; LANES], tails: [f32; TURNED]) -> [f32; TURNED] {
+    let mut sums = [0.0; TURNED];
+    for row in 0..TURNED {
+        let half = |lane: usize| lanes[lane][row] + lanes[lane + LANES / 2][row];
+        sums[row] = ((half(0) + half(2)) + (half(1) + half(3))) + tails[row];
+    }
+    sums
+}
+
+pub(crate) mod blocked_nearest;
+pub(crate) mod transpose;
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Widths around a register, counts around a tile; a few values only, so
+    /// that ties are common, moved far from the origin in some cases.
+    fn shape() -> impl Strategy<Value = (usize, Vec<f32>, Vec<f32>)> {
+        let offset = prop_oneof![Just(0.0_f32), Just(1000.25), Just(-3e6)];
+        let value = prop_oneof![(-2..3_i8).prop_map(f32::from), -10.0..10.0_f32];
+        (1..20_usize, 1..40_usize, 0..50_usize, offset).prop_flat_map(
+            move |(width, count, rows, offset)| {
+                let values =
+                    |n| prop::collection::vec(value.clone().prop_map(move |x| x + offset), n);
+                (Just(width), values(width * count), values(width * rows))
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_vector_unit_finds_what_the_plain_loop_finds((width, points, rows) in shape()) {
+            let prototypes = Prototypes::new(width, points).unwrap();
+            for arch in crate::domain::model::kernel::blocked_nearest::archs() {
+                let mut prepared = prototypes.prepare();
+                prepared.tiles.arch = arch;
+                let mut found = Places::default();
+                prepared.place(&rows, &mut found);
+                for (at, row) in rows.chunks_exact(width).enumerate() {
+                    let alone = prototypes.two_nearest(row);
+                    prop_assert_eq!(found.nearest[at] as usize, alone.nearest);
+                    prop_assert_eq!(found.squared[at].to_bits(), alone.nearest_squared.to_bits());
+                    let second = alone.second.map_or(NO_RUNNER_UP, |second| second as u32);
+                    prop_assert_eq!(found.runners_up[at], second);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Eight rows written as columns: the shuffles that a vector unit of eight
+//! lanes does in three rounds, number by number elsewhere.
+//!
+//! Here, as in all that is compiled for the vector unit, arrays are filled in loops:
+//! the closures of `array::from_fn` and `map` are not always inlined, and what is
+//! not inlined is compiled without it.
+
+#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+
+use std::array;
+
+use pulp::Simd;
+
+/// Rows turned together; vector units hold 4, 8 or 16 numbers.
+pub(crate) const TURNED: usize = 8;
+
+type Square = [[f32; TURNED]; TURNED];
+
+/// Writes `rows`, all of `width`, as columns, `stride` numbers from one to the
+/// next.
+#[inline(always)]
+pub(crate) fn turn<S: Simd>(
+    simd: S,
+    rows: [&[f32]; TURNED],
+    width: usize,
+    block: &mut [f32],
+    stride: usize,
+) {
+    let mut pieces = [(&[][..], &[][..]); TURNED];
+    for (pieces, row) in pieces.iter_mut().zip(rows) {
+        *pieces = row[..width].as_chunks::<TURNED>();
+    }
+    let mut columns = block.chunks_mut(stride).take(width);
+    for piece in 0..width / TURNED {
+        let mut square = Square::default();
+        for (row, pieces) in square.iter_mut().zip(pieces) {
+            *row = pieces.0[piece];
+        }
+        let square = turned(simd, square);
+        for (column, out) in square.iter().zip(columns.by_ref()) {
+            out[..TURNED].copy_from_slice(column);
+        }
+    }
+    for (column, out) in columns.enumerate() {
+        for (row, out) in pieces.iter().zip(out) {
+            *out = row.1[column];
+        }
+    }
+}
+
+/// Rows and columns exchanged.
+#[inline(always)]
+pub(crate) fn turned<S: Simd>(simd: S, square: Square) -> Square {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = of_eight(simd) {
+        return x86::turned(v3.avx, square);
+    }
+    let _ = simd;
+    array::from_fn(|column| array::from_fn(|row| square[row][column]))
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::of_eight;
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    //! Registers of eight numbers are two halves of four, which shuffles keep
+    //! apart until the last round.
+
+    use std::any::Any;
+    use std::arch::x86_64::__m256d;
+
+    use pulp::core_arch::x86::Avx;
+    use pulp::x86::{V3, V4};
+    use pulp::{Simd, cast};
+
+    use crate::domain::model::kernel::transpose::{Square, TURNED};
+
+    /// The vector unit of eight lanes that `simd` is or has: decided when compiling.
+    #[inline(always)]
+    pub(crate) fn of_eight<S: Simd>(simd: S) -> Option<V3> {
+        let simd: &dyn Any = &simd;
+        simd.downcast_ref::<V3>().copied().or_else(|| simd.downcast_ref::<V4>().map(|v4| **v4))
+    }
+
+    #[inline(always)]
+    pub(crate) fn turned(avx: Avx, square: Square) -> Square {
+        let (halves, _) = square.as_chunks::<4>();
+        let (upper, lower) = (fours(avx, halves[0]), fours(avx, halves[1]));
+        let mut turned = Square::default();
+        for column in 0..4 {
+            let (left, right) = (upper[column], lower[column]);
+            turned[column] = cast(avx._mm256_permute2f128_pd::<0x20>(left, right));
+            turned[column + 4] = cast(avx._mm256_permute2f128_pd::<0x31>(left, right));
+        }
+        turned
+    }
+
+    /// Of four rows: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+    #[inline(always)]
+    fn fours(avx: Avx, [a, b, c, d]: [[f32; TURNED]; 4]) -> [__m256d; 4] {
+        let (a, b, c, d) = (cast(a), cast(b), cast(c), cast(d));
+        // Pairs of numbers of two rows, then pairs of pairs of four.
+        let low = (cast(avx._mm256_unpacklo_ps(a, b)), cast(avx._mm256_unpacklo_ps(c, d)));
+        let high = (cast(avx._mm256_unpackhi_ps(a, b)), cast(avx._mm256_unpackhi_ps(c, d)));
+        [
+            avx._mm256_unpacklo_pd(low.0, low.1),
+            avx._mm256_unpackhi_pd(low.0, low.1),
+            avx._mm256_unpacklo_pd(high.0, high.1),
+            avx._mm256_unpackhi_pd(high.0, high.1),
+        ]
+    }
+}

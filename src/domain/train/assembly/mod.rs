@@ -1,0 +1,8 @@
+//! Assembly of a model from the chosen clustering: decision function, outlier reference,
+//! segment statistics, profiles.
+
+pub(crate) mod decision_function;
+pub(crate) mod finish;
+pub(crate) mod outlier_reference;
+pub(crate) mod profile;
+pub(crate) mod segment_moments;

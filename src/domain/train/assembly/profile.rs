@@ -1,0 +1,73 @@
+//! Typical raw values of each segment, beside those of everybody.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
+use crate::domain::model::{Profile, Typical};
+use crate::domain::stats;
+
+/// One list of profiles a segment: every feature that is not sensitive, in
+/// order. `segment_of` has one entry a row; `None` is a row in no segment.
+pub(crate) fn all(
+    features: &[FeatureDef],
+    rows: &[FeatureRow],
+    segment_of: &[Option<usize>],
+    segments: usize,
+) -> Vec<Vec<Profile>> {
+    let shown: Vec<usize> = (0..features.len())
+        .filter(|feature| features[*feature].sensitivity != Sensitivity::Sensitive)
+        .collect();
+    let by_feature: Vec<Vec<Profile>> = shown
+        .par_iter()
+        .map(|feature| {
+            let mut values = vec![Vec::new(); segments + 1];
+            for (row, segment) in rows.iter().zip(segment_of) {
+                values[segment.unwrap_or(segments)]
+                    .push(row.0.get(*feature).unwrap_or(&Value::Missing));
+            }
+            let everybody = typical(&values.concat());
+            values
+                .iter()
+                .map(|here| Profile {
+                    feature: *feature,
+                    here: typical(here),
+                    everybody: everybody.clone(),
+                })
+                .collect()
+        })
+        .collect();
+    (0..segments)
+        .map(|segment| by_feature.iter().map(|profiles| profiles[segment].clone()).collect())
+        .collect()
+}
+
+fn typical(values: &[&Value]) -> Typical {
+    let mut numbers = Vec::new();
+    let mut categories: BTreeMap<&str, usize> = BTreeMap::new();
+    for value in values {
+        match value {
+            Value::Number(number) => numbers.push(*number),
+            Value::Category(category) => *categories.entry(category).or_default() += 1,
+            Value::Missing => {}
+        }
+    }
+    let total = values.len().max(1) as f64;
+    let known = numbers.len() + categories.values().sum::<usize>();
+    let missing_share = 1.0 - known as f64 / total;
+    // Of equally frequent categories the first by name.
+    let most_frequent = categories.iter().rev().max_by_key(|(_, count)| **count);
+    if let Some((category, count)) = most_frequent {
+        return Typical::Category {
+            most_frequent: (*category).into(),
+            share: *count as f64 / total,
+            missing_share,
+        };
+    }
+    if numbers.is_empty() {
+        return Typical::Unknown;
+    }
+    let median = stats::quantile(&stats::sorted(&numbers), 0.5);
+    Typical::Number { mean: stats::mean(&numbers), median, missing_share }
+}

@@ -1,0 +1,80 @@
+//! How the rows of each segment lie in it, to tell later whether that has changed.
+
+use crate::domain::model::{Form, Near, Within};
+use crate::domain::train::Dataset;
+
+/// A spread below this share of how far rows are from everybody's mean is what
+/// rounding leaves where all rows are alike, squared.
+const ROUNDING: f64 = 1e-10;
+
+/// Sums of one segment, of each column and last of the distance: of how far rows are
+/// from a centre, and of the squares.
+#[derive(Clone)]
+struct Sums {
+    rows: f64,
+    first: Vec<f64>,
+    second: Vec<f64>,
+}
+
+/// Of the rows that score into each of so many segments, in one pass. `centre` is
+/// everybody's mean: sums around it keep their digits.
+pub(crate) fn measure(
+    encoded: &Dataset,
+    centre: &[f64],
+    (form, placed): (&Form, &[Near]),
+    segments: usize,
+) -> Vec<Within> {
+    let empty = || vec![Sums::new(encoded.columns()); segments];
+    let chunks = encoded.map_chunks(|rows| {
+        let mut sums = empty();
+        for row in rows.filter(|row| placed[*row].reached) {
+            let near = &placed[row];
+            let distance = f64::from(form.distance(near.power));
+            let away = encoded.numbers(row).iter().zip(centre).map(|(x, c)| f64::from(*x) - c);
+            sums[near.segment].add(away.chain([distance]));
+        }
+        sums
+    });
+    let mut all = empty();
+    for chunk in chunks {
+        all.iter_mut().zip(&chunk).for_each(|(sums, part)| sums.merge(part));
+    }
+    all.iter().map(|sums| sums.within(centre)).collect()
+}
+
+impl Sums {
+    fn new(columns: usize) -> Self {
+        Self { rows: 0.0, first: vec![0.0; columns + 1], second: vec![0.0; columns + 1] }
+    }
+
+    fn add(&mut self, row: impl Iterator<Item = f64>) {
+        self.rows += 1.0;
+        for ((first, second), away) in self.first.iter_mut().zip(&mut self.second).zip(row) {
+            *first += away;
+            *second += away * away;
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.first.iter_mut().zip(&other.first).for_each(|(mine, theirs)| *mine += theirs);
+        self.second.iter_mut().zip(&other.second).for_each(|(mine, theirs)| *mine += theirs);
+    }
+
+    fn within(&self, centre: &[f64]) -> Within {
+        let rows = self.rows.max(1.0);
+        let deviation = |first: f64, second: f64| {
+            let around_mean = second - first * first / rows;
+            let is_spread = around_mean > ROUNDING * second;
+            if is_spread { (around_mean / (rows - 1.0).max(1.0)).sqrt() } else { 0.0 }
+        };
+        let mut means: Vec<f64> = self.first.iter().map(|first| first / rows).collect();
+        means.iter_mut().zip(centre).for_each(|(mean, centre)| *mean += centre);
+        let pairs = self.first.iter().zip(&self.second);
+        let mut deviations: Vec<f64> =
+            pairs.map(|(first, second)| deviation(*first, *second)).collect();
+        let distance_mean = means.pop().unwrap_or_default();
+        let distance_deviation = deviations.pop().unwrap_or_default();
+        Within { means, deviations, distance_mean, distance_deviation }
+    }
+}

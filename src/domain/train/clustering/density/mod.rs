@@ -1,0 +1,319 @@
+//! Density-based segments: DBSCAN and HDBSCAN. Rows in thin places are noise.
+//!
+//! Ester, Kriegel, Sander and Xu (1996), *A density-based algorithm for
+//! discovering clusters*; Campello, Moulavi and Sander (2013), *Density-based
+//! clustering based on hierarchical density estimates*.
+//!
+//! Ties. A row with a large core distance is equally far from several rows, so
+//! ties are the rule in HDBSCAN. What joins at the same distance joins at once
+//! here, as the definition has it; elsewhere (scikit-learn, hdbscan) it joins two
+//! at a time in an order that nothing fixes, and a few rows at the rim of a
+//! segment may be noise in one and not in the other. DBSCAN gives a rim row to the
+//! lowest-numbered segment with a core row near it, as scikit-learn does.
+
+pub(crate) mod kd_tree;
+pub(crate) mod minimum_spanning_tree;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::train::clustering::density::kd_tree::{Tree, Within};
+use crate::domain::train::clustering::density::minimum_spanning_tree::{Edge, Parts};
+use crate::domain::train::clustering::sample;
+use crate::domain::train::clustering::sample::Labels;
+use crate::domain::train::{Dataset, FitError, Progress};
+
+/// Rows whose neighbours are held at a time.
+const BATCH_ROWS: usize = 4096;
+/// Stands for a distance of zero, of which there is no inverse.
+const LEAST_DISTANCE: f64 = 1e-150;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hdbscan {
+    /// A segment has at least so many rows.
+    pub min_cluster_size: usize,
+    /// The core distance is that to the so-manieth nearest row, itself
+    /// included; `None`: as `min_cluster_size`.
+    pub min_samples: Option<usize>,
+    /// Of more rows a sample of so many is clustered, with both sizes reduced
+    /// in proportion; the others go where their nearest sampled row is.
+    pub max_rows: usize,
+}
+
+impl Default for Hdbscan {
+    fn default() -> Self {
+        Self { min_cluster_size: 50, min_samples: None, max_rows: 20_000 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dbscan {
+    /// How near is near, in the encoded space; `None`: where the curve of
+    /// sorted core distances bends.
+    pub eps: Option<f64>,
+    /// A core row has so many rows near, itself included.
+    pub min_samples: usize,
+    /// Of more rows a sample of so many is clustered; the others go where
+    /// their nearest sampled row is.
+    pub max_rows: usize,
+}
+
+impl Default for Dbscan {
+    fn default() -> Self {
+        Self { eps: None, min_samples: 5, max_rows: 20_000 }
+    }
+}
+
+pub fn hdbscan(
+    data: &Dataset,
+    settings: &Hdbscan,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<Labels, FitError> {
+    sample::label(data, settings.max_rows, seed, |data, share| {
+        let reduced = |size: usize| ((size as f64 * share).round() as usize).max(2);
+        let least = reduced(settings.min_cluster_size);
+        let samples = settings
+            .min_samples
+            .map_or(least, |samples| if share < 1.0 { reduced(samples) } else { samples });
+        let tree = Tree::new(data);
+        let cores = minimum_spanning_tree::core_distances(&tree, data.columns(), samples);
+        let edges = minimum_spanning_tree::spanning_tree(&tree, data.columns(), &cores, progress)?;
+        let clusters = Condensed::new(&Dendrogram::new(edges, data.rows()), least);
+        Ok(in_row_order(&tree, &clusters.labels()))
+    })
+}
+
+pub fn dbscan(
+    data: &Dataset,
+    settings: &Dbscan,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<Labels, FitError> {
+    sample::label(data, settings.max_rows, seed, |data, share| {
+        let samples = ((settings.min_samples as f64 * share).round() as usize).max(1);
+        let tree = Tree::new(data);
+        let cores = minimum_spanning_tree::core_distances(&tree, data.columns(), samples);
+        let eps = settings.eps.unwrap_or_else(|| bend(&cores));
+        let is_core: Vec<bool> =
+            cores.iter().map(|core| samples <= data.rows() && *core <= eps * eps).collect();
+        let mut parts = Parts::new(data.rows());
+        // Of a rim row: core rows near it.
+        let mut rims: Vec<(u32, Vec<u32>)> = Vec::new();
+        let places: Vec<usize> = (0..data.rows()).collect();
+        for batch in places.chunks(BATCH_ROWS) {
+            if progress.should_stop() {
+                return Err(FitError::Stopped);
+            }
+            let near: Vec<Vec<u32>> = batch
+                .par_iter()
+                .map(|place| {
+                    let (mut point, mut places) = (vec![0.0; data.columns()], Vec::new());
+                    tree.copy(*place, &mut point);
+                    tree.search(&point, &mut Within { squared: eps * eps, places: &mut places });
+                    places
+                        .into_iter()
+                        .filter(|near| is_core[*near])
+                        .map(|near| near as u32)
+                        .collect()
+                })
+                .collect();
+            for (place, near) in batch.iter().zip(near) {
+                if is_core[*place] {
+                    for near in &near {
+                        _ = parts.join(*place as u32, *near);
+                    }
+                } else if !near.is_empty() {
+                    rims.push((*place as u32, near));
+                }
+            }
+        }
+        // The first core row of each part decides its number.
+        let mut labels: Vec<Option<u32>> = (0..data.rows())
+            .map(|place| is_core[place].then(|| parts.find(place as u32)))
+            .collect();
+        let mut first = vec![u32::MAX; data.rows()];
+        for (place, part) in labels.iter().enumerate() {
+            if let Some(part) = part {
+                let first = &mut first[*part as usize];
+                *first = tree.rows[place].min(*first);
+            }
+        }
+        for (place, near) in rims {
+            labels[place as usize] = near
+                .into_iter()
+                .filter_map(|core| labels[core as usize])
+                .min_by_key(|part| first[*part as usize]);
+        }
+        let named: Labels =
+            labels.iter().map(|part| part.map(|part| first[part as usize])).collect();
+        Ok(in_row_order(&tree, &named))
+    })
+}
+
+/// The distance at which the sorted core distances bend most: farthest below
+/// the chord from the first to the last (Satopää and others 2011, *Finding a
+/// "kneedle" in a haystack*).
+fn bend(cores: &[f64]) -> f64 {
+    let mut ascending: Vec<f64> = cores.iter().map(|core| core.sqrt()).collect();
+    ascending.sort_unstable_by(f64::total_cmp);
+    let (Some(first), Some(last)) = (ascending.first(), ascending.last()) else { return 0.0 };
+    let below = |place: usize| {
+        let along = place as f64 / (ascending.len() - 1).max(1) as f64;
+        first + (last - first) * along - ascending[place]
+    };
+    let best = (0..ascending.len()).max_by(|a, b| below(*a).total_cmp(&below(*b)));
+    best.map_or(0.0, |place| ascending[place])
+}
+
+/// Labels of places as labels of rows.
+fn in_row_order(tree: &Tree, of_places: &[Option<u32>]) -> Labels {
+    let mut of_rows = vec![None; of_places.len()];
+    for (row, label) in tree.rows.iter().zip(of_places) {
+        of_rows[*row as usize] = *label;
+    }
+    of_rows
+}
+
+/// How places join as the distance grows. Nodes below `leaves` are places; the
+/// others come in the order of their heights, the root last.
+struct Dendrogram {
+    leaves: usize,
+    /// Of node `leaves` + i.
+    children: Vec<Vec<u32>>,
+    /// The distance at which it comes to be.
+    heights: Vec<f64>,
+    /// Of every node, in places.
+    sizes: Vec<usize>,
+}
+
+impl Dendrogram {
+    fn new(mut edges: Vec<Edge>, leaves: usize) -> Self {
+        edges.sort_unstable_by(|x, y| {
+            x.squared.total_cmp(&y.squared).then((x.a, x.b).cmp(&(y.a, y.b)))
+        });
+        let mut tree =
+            Self { leaves, children: Vec::new(), heights: Vec::new(), sizes: vec![1; leaves] };
+        let mut parts = Parts::new(leaves);
+        // Of a part, by its root: its node, and the nodes that join in it now.
+        let mut node: Vec<u32> = (0..leaves as u32).collect();
+        let mut joining: Vec<Vec<u32>> = vec![Vec::new(); leaves];
+        for equal in edges.chunk_by(|x, y| x.squared.total_cmp(&y.squared).is_eq()) {
+            for edge in equal {
+                let (a, b) = (parts.find(edge.a), parts.find(edge.b));
+                let mut all = Vec::new();
+                for part in [a as usize, b as usize] {
+                    if joining[part].is_empty() {
+                        all.push(node[part]);
+                    } else {
+                        all.append(&mut joining[part]);
+                    }
+                }
+                parts.join(a, b);
+                joining[parts.find(a) as usize] = all;
+            }
+            for edge in equal {
+                let part = parts.find(edge.a) as usize;
+                let children = std::mem::take(&mut joining[part]);
+                if children.is_empty() {
+                    continue;
+                }
+                node[part] = tree.sizes.len() as u32;
+                tree.sizes.push(children.iter().map(|child| tree.sizes[*child as usize]).sum());
+                tree.heights.push(equal[0].squared.sqrt());
+                tree.children.push(children);
+            }
+        }
+        tree
+    }
+}
+
+/// The dendrogram without splits that leave fewer rows than a segment has.
+struct Condensed {
+    /// The root first; parts after what they are part of.
+    clusters: Vec<Cluster>,
+    /// One a place: the last cluster it is in.
+    last: Vec<u32>,
+}
+
+struct Cluster {
+    parent: Option<usize>,
+    /// Inverse of the distance at which it splits off.
+    birth: f64,
+    /// Σ over its places of how long each stays, in inverse distances.
+    stability: f64,
+}
+
+impl Condensed {
+    fn new(tree: &Dendrogram, least: usize) -> Self {
+        let root = Cluster { parent: None, birth: 0.0, stability: 0.0 };
+        let mut condensed = Self { clusters: vec![root], last: vec![0; tree.leaves] };
+        let mut open = vec![(tree.sizes.len().saturating_sub(1), 0)];
+        while let Some((node, cluster)) = open.pop() {
+            let Some(inner) = node.checked_sub(tree.leaves) else { continue };
+            let inverse = tree.heights[inner].max(LEAST_DISTANCE).recip();
+            let children = &tree.children[inner];
+            let large: Vec<usize> = children
+                .iter()
+                .map(|child| *child as usize)
+                .filter(|child| tree.sizes[*child] >= least)
+                .collect();
+            let stay = inverse - condensed.clusters[cluster].birth;
+            let leaving = if let [only] = large[..] {
+                open.push((only, cluster));
+                tree.sizes[node] - tree.sizes[only]
+            } else {
+                for child in &large {
+                    open.push((*child, condensed.clusters.len()));
+                    condensed.clusters.push(Cluster {
+                        parent: Some(cluster),
+                        birth: inverse,
+                        stability: 0.0,
+                    });
+                }
+                tree.sizes[node]
+            };
+            condensed.clusters[cluster].stability += stay * leaving as f64;
+            for child in children.iter().filter(|child| tree.sizes[**child as usize] < least) {
+                condensed.leave(tree, *child as usize, cluster);
+            }
+        }
+        condensed
+    }
+
+    /// All places of `node` have `cluster` as their last.
+    fn leave(&mut self, tree: &Dendrogram, node: usize, cluster: usize) {
+        let mut open = vec![node];
+        while let Some(node) = open.pop() {
+            match node.checked_sub(tree.leaves) {
+                None => self.last[node] = cluster as u32,
+                Some(inner) => {
+                    open.extend(tree.children[inner].iter().map(|child| *child as usize));
+                }
+            }
+        }
+    }
+
+    /// Excess of mass: of all ways to choose clusters, none within another,
+    /// that of the greatest stability; never the whole.
+    fn labels(&self) -> Labels {
+        let count = self.clusters.len();
+        // The best that each cluster's parts reach.
+        let mut parts = vec![0.0; count];
+        let mut is_chosen = vec![false; count];
+        for (index, cluster) in self.clusters.iter().enumerate().skip(1).rev() {
+            is_chosen[index] = cluster.stability >= parts[index];
+            if let Some(parent) = cluster.parent {
+                parts[parent] += cluster.stability.max(parts[index]);
+            }
+        }
+        let mut label: Labels = vec![None; count];
+        for (index, cluster) in self.clusters.iter().enumerate().skip(1) {
+            let above = cluster.parent.and_then(|parent| label[parent]);
+            label[index] = above.or(is_chosen[index].then_some(index as u32));
+        }
+        self.last.iter().map(|cluster| label[*cluster as usize]).collect()
+    }
+}

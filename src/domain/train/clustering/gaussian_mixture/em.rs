@@ -1,0 +1,376 @@
+//! The Gaussian components of a mixture, and the one pass over the rows that
+//! each step of EM is.
+//!
+//! Rows are taken in blocks, column by column, so that the inner loops run over
+//! neighbouring numbers and become vector instructions. Every sum is taken
+//! about the component's mean of the step before: differences are small, and
+//! nothing is lost to cancellation.
+
+use std::ops::Range;
+
+use ndarray::{Array1, Array2};
+
+use crate::domain::stats::symmetric;
+use crate::domain::train::Dataset;
+
+/// Rows of a block, and how many of them a density is computed for at a time.
+const BLOCK: usize = 64;
+const LANES: usize = 16;
+/// Sums of products kept side by side, added in a fixed order.
+const SUMS: usize = 8;
+
+/// ln 2π
+const LN_TAU: f64 = 1.837_877_066_409_345_3;
+
+/// What each component's spread is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Spread {
+    /// Variances, (`components`, `n_columns`).
+    Diagonal(Array2<f64>),
+    /// One covariance matrix a component.
+    Full(Vec<Array2<f64>>),
+}
+
+/// A Gaussian mixture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mixture {
+    /// Of each component; they add up to 1.
+    pub shares: Vec<f64>,
+    /// (`components`, `n_columns`)
+    pub means: Array2<f64>,
+    pub spread: Spread,
+}
+
+/// How likely components are to have made the rows, and what follows from that
+/// for the next step. All sums are about the means of this one.
+pub(crate) struct Sums {
+    /// ln of the density of all rows.
+    pub(crate) log_likelihood: f64,
+    /// Rows of each component.
+    pub(crate) counts: Vec<f64>,
+    /// Σ r (x − mean), (`components`, `n_columns`)
+    pub(crate) firsts: Array2<f64>,
+    /// Σ r (x − mean)², (`components`, `n_columns`), or the lower triangle of
+    /// Σ r (x − mean)(x − mean)ᵀ row by row.
+    pub(crate) seconds: Array2<f64>,
+}
+
+impl Sums {
+    pub(crate) fn zero(mixture: &Mixture) -> Self {
+        let (components, columns) = mixture.means.dim();
+        let products = match mixture.spread {
+            Spread::Diagonal(_) => columns,
+            Spread::Full(_) => columns * (columns + 1) / 2,
+        };
+        Self {
+            log_likelihood: 0.0,
+            counts: vec![0.0; components],
+            firsts: Array2::zeros((components, columns)),
+            seconds: Array2::zeros((components, products)),
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.log_likelihood += other.log_likelihood;
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.firsts += &other.firsts;
+        self.seconds += &other.seconds;
+    }
+
+    /// The mixture that is most likely given these sums; `floor` is added to
+    /// each variance. A component without rows stays where it is.
+    pub(crate) fn maximise(&self, before: &Mixture, floor: f64) -> Mixture {
+        // As scikit-learn has it: never a division by zero.
+        let counts: Array1<f64> =
+            self.counts.iter().map(|count| count + 10.0 * f64::EPSILON).collect();
+        let shift = &self.firsts / &counts.view().insert_axis(ndarray::Axis(1));
+        let seconds = &self.seconds / &counts.view().insert_axis(ndarray::Axis(1));
+        let spread = match before.spread {
+            Spread::Diagonal(_) => {
+                let variances = seconds - &shift * &shift;
+                Spread::Diagonal(variances.mapv(|variance| variance.max(0.0) + floor))
+            }
+            Spread::Full(_) => {
+                let covariance = |component: usize| {
+                    let (packed, shift) = (seconds.row(component), shift.row(component));
+                    Array2::from_shape_fn((shift.len(), shift.len()), |(i, j)| {
+                        let (low, high) = (i.min(j), i.max(j));
+                        packed[high * (high + 1) / 2 + low] - shift[i] * shift[j]
+                            + if i == j { floor } else { 0.0 }
+                    })
+                };
+                Spread::Full((0..counts.len()).map(covariance).collect())
+            }
+        };
+        let total = counts.sum();
+        Mixture {
+            shares: counts.iter().map(|count| count / total).collect(),
+            means: &before.means + &shift,
+            spread,
+        }
+    }
+}
+
+/// A mixture made ready to be evaluated.
+pub(crate) struct Density<'a> {
+    mixture: &'a Mixture,
+    /// ln of share and normalisation, one a component.
+    constants: Vec<f64>,
+    /// Inverse variances, or the inverses of the Cholesky factors, their lower
+    /// triangles row by row; (`components`, …).
+    scales: Array2<f64>,
+}
+
+impl<'a> Density<'a> {
+    /// `None` when a covariance is not positive definite.
+    pub(crate) fn of(mixture: &'a Mixture) -> Option<Self> {
+        let (components, columns) = mixture.means.dim();
+        let mut constants: Vec<f64> =
+            mixture.shares.iter().map(|share| share.ln() - 0.5 * columns as f64 * LN_TAU).collect();
+        let scales = match &mixture.spread {
+            Spread::Diagonal(variances) => {
+                for (constant, variances) in constants.iter_mut().zip(variances.rows()) {
+                    *constant -= 0.5 * variances.iter().map(|variance| variance.ln()).sum::<f64>();
+                }
+                variances.mapv(f64::recip)
+            }
+            Spread::Full(covariances) => {
+                let mut packed = Vec::with_capacity(components * columns * (columns + 1) / 2);
+                for (constant, covariance) in constants.iter_mut().zip(covariances) {
+                    let inverse = symmetric::inverse_of_lower(&symmetric::cholesky(covariance)?);
+                    *constant += inverse.diag().iter().map(|scale| scale.ln()).sum::<f64>();
+                    packed.extend(
+                        (0..columns)
+                            .flat_map(|i| (0..=i).map(move |j| (i, j)))
+                            .map(|at| inverse[at]),
+                    );
+                }
+                Array2::from_shape_vec((components, packed.len() / components), packed).ok()?
+            }
+        };
+        let finite = constants.iter().chain(&scales).all(|number| number.is_finite());
+        finite.then_some(Self { mixture, constants, scales })
+    }
+
+    /// ln(share × density) of each component for the rows of `block`.
+    fn evaluate(&self, block: &Block, logs: &mut [[f64; BLOCK]]) {
+        for (component, logs) in logs.iter_mut().enumerate() {
+            let mean = self.mixture.means.row(component);
+            let scales = self.scales.row(component);
+            let (Some(mean), Some(scales)) = (mean.as_slice(), scales.as_slice()) else { continue };
+            for (tile, logs) in logs.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                let distances = match self.mixture.spread {
+                    Spread::Diagonal(_) => block.weighted(tile, mean, scales),
+                    Spread::Full(_) => block.turned(tile, mean, scales),
+                };
+                for (log, distance) in logs.iter_mut().zip(distances) {
+                    *log = self.constants[component] - 0.5 * distance;
+                }
+            }
+        }
+    }
+
+    /// What `rows` add to the sums.
+    pub(crate) fn gather(&self, data: &Dataset, rows: Range<usize>) -> Sums {
+        let mut sums = Sums::zero(self.mixture);
+        let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
+        let mut block = Block::new(data.columns());
+        for first in rows.clone().step_by(BLOCK) {
+            data.pause();
+            let count = block.load(data, first..(first + BLOCK).min(rows.end));
+            self.evaluate(&block, &mut logs);
+            sums.log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
+            for responsibilities in &mut logs {
+                responsibilities[count..].fill(0.0);
+            }
+            self.add(&mut block, &logs, &mut sums);
+        }
+        sums
+    }
+
+    /// The component each of `rows` most likely comes from, of equal ones the
+    /// first, and ln of the density of all of them.
+    pub(crate) fn label(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
+        let mut labels = Vec::with_capacity(rows.len());
+        let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
+        let mut block = Block::new(data.columns());
+        let mut log_likelihood = 0.0;
+        for first in rows.clone().step_by(BLOCK) {
+            data.pause();
+            let count = block.load(data, first..(first + BLOCK).min(rows.end));
+            self.evaluate(&block, &mut logs);
+            labels.extend((0..count).map(|row| {
+                let best =
+                    logs.iter().enumerate().rev().max_by(|a, b| a.1[row].total_cmp(&b.1[row]));
+                best.map_or(0, |(component, _)| component as u32)
+            }));
+            log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
+        }
+        (labels, log_likelihood)
+    }
+
+    /// Adds the rows of `block`, each to each component by its responsibility.
+    fn add(&self, block: &mut Block, responsibilities: &[[f64; BLOCK]], sums: &mut Sums) {
+        for (component, shares) in responsibilities.iter().enumerate() {
+            let count = product(shares, &[1.0; BLOCK]);
+            // Nothing to add: most components have no part in most blocks.
+            if count == 0.0 {
+                continue;
+            }
+            sums.counts[component] += count;
+            block.centre(self.mixture.means.row(component).as_slice().unwrap_or_default());
+            let (mut firsts, mut seconds) =
+                (sums.firsts.row_mut(component), sums.seconds.row_mut(component));
+            let mut place = 0;
+            for (i, differences) in block.differences.iter().enumerate() {
+                let shared: [f64; BLOCK] =
+                    std::array::from_fn(|row| shares[row] * differences[row]);
+                firsts[i] += product(shares, differences);
+                let partners = match self.mixture.spread {
+                    Spread::Diagonal(_) => i..i + 1,
+                    Spread::Full(_) => 0..i + 1,
+                };
+                for other in &block.differences[partners] {
+                    seconds[place] += product(&shared, other);
+                    place += 1;
+                }
+            }
+        }
+    }
+}
+
+/// What a partition into `labels` alone says about its components, as the sums
+/// of a step in which each row is in one component.
+pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
+    let partial = data.map_chunks(|rows| {
+        let mut sums = Sums::zero(about);
+        for row in rows {
+            let component = labels[row] as usize;
+            let mean = about.means.row(component);
+            let differences: Vec<f64> =
+                data.row(row).iter().zip(mean).map(|(x, m)| f64::from(*x) - m).collect();
+            sums.counts[component] += 1.0;
+            let mut seconds = sums.seconds.row_mut(component);
+            let mut place = 0;
+            for (i, difference) in differences.iter().enumerate() {
+                sums.firsts[[component, i]] += difference;
+                let partners = match about.spread {
+                    Spread::Diagonal(_) => i..i + 1,
+                    Spread::Full(_) => 0..i + 1,
+                };
+                for other in &differences[partners] {
+                    seconds[place] += difference * other;
+                    place += 1;
+                }
+            }
+        }
+        sums
+    });
+    let mut sums = Sums::zero(about);
+    for part in &partial {
+        sums.add(part);
+    }
+    sums
+}
+
+/// Some rows, column by column.
+struct Block {
+    values: Vec<[f64; BLOCK]>,
+    /// `values` less a mean.
+    differences: Vec<[f64; BLOCK]>,
+}
+
+impl Block {
+    fn new(columns: usize) -> Self {
+        let empty = vec![[0.0; BLOCK]; columns];
+        Self { values: empty.clone(), differences: empty }
+    }
+
+    /// Returns how many rows there are; beyond them old values remain.
+    fn load(&mut self, data: &Dataset, rows: Range<usize>) -> usize {
+        let count = rows.len();
+        for (place, row) in rows.enumerate() {
+            for (column, x) in self.values.iter_mut().zip(data.row(row)) {
+                column[place] = f64::from(*x);
+            }
+        }
+        count
+    }
+
+    fn centre(&mut self, mean: &[f64]) {
+        for ((differences, values), mean) in self.differences.iter_mut().zip(&self.values).zip(mean)
+        {
+            for (difference, x) in differences.iter_mut().zip(values) {
+                *difference = x - mean;
+            }
+        }
+    }
+
+    fn tile(&self, column: usize, tile: usize) -> &[f64; LANES] {
+        &self.values[column].as_chunks().0[tile]
+    }
+
+    /// Σ (x − mean)² × scale
+    fn weighted(&self, tile: usize, mean: &[f64], scales: &[f64]) -> [f64; LANES] {
+        let mut sums = [0.0; LANES];
+        for (column, (mean, scale)) in mean.iter().zip(scales).enumerate() {
+            for (sum, x) in sums.iter_mut().zip(self.tile(column, tile)) {
+                *sum += (x - mean) * (x - mean) * scale;
+            }
+        }
+        sums
+    }
+
+    /// |L (x − mean)|², L being a lower triangle, row by row.
+    fn turned(&self, tile: usize, mean: &[f64], mut triangle: &[f64]) -> [f64; LANES] {
+        let mut sums = [0.0; LANES];
+        for i in 0..mean.len() {
+            let (row, rest) = triangle.split_at(i + 1);
+            triangle = rest;
+            let mut image = [0.0; LANES];
+            for (column, (scale, mean)) in row.iter().zip(mean).enumerate() {
+                for (y, x) in image.iter_mut().zip(self.tile(column, tile)) {
+                    *y += (x - mean) * scale;
+                }
+            }
+            for (sum, y) in sums.iter_mut().zip(image) {
+                *sum += y * y;
+            }
+        }
+        sums
+    }
+}
+
+/// Makes logarithms of densities responsibilities that add up to 1 for each
+/// row; returns ln of each row's density.
+fn normalise(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
+    let mut most = [f64::NEG_INFINITY; BLOCK];
+    for component in &*logs {
+        for (most, log) in most.iter_mut().zip(component) {
+            *most = if log > most { *log } else { *most };
+        }
+    }
+    let mut totals = [0.0; BLOCK];
+    for component in &mut *logs {
+        for ((log, most), total) in component.iter_mut().zip(&most).zip(&mut totals) {
+            *log = (*log - most).exp();
+            *total += *log;
+        }
+    }
+    for component in logs {
+        for (share, total) in component.iter_mut().zip(&totals) {
+            *share /= total;
+        }
+    }
+    std::array::from_fn(|row| most[row] + totals[row].ln())
+}
+
+fn product(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {
+    let mut sums = [0.0; SUMS];
+    for (a, b) in a.as_chunks::<SUMS>().0.iter().zip(b.as_chunks::<SUMS>().0) {
+        for lane in 0..SUMS {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    sums.iter().sum()
+}

@@ -1,0 +1,99 @@
+//! Bisecting k-means: the segment of the largest sum of squares is split in two
+//! until there are enough.
+//!
+//! Steinbach, Karypis and Kumar (2000), *A comparison of document clustering
+//! techniques*, with scikit-learn's choice of what to split.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::stats::Rng;
+use crate::domain::train::clustering::kmeans;
+use crate::domain::train::clustering::kmeans::init;
+use crate::domain::train::{Dataset, FitError, Progress};
+
+/// The random stream of the first split; each has its own.
+const FIRST_STREAM: u64 = 4 << 32;
+const MAX_ITERATIONS: usize = 300;
+const TOLERANCE: f64 = 1e-4;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bisecting {
+    /// Starts of each split; the one of least inertia is kept.
+    pub starts: usize,
+}
+
+impl Default for Bisecting {
+    fn default() -> Self {
+        Self { starts: 3 }
+    }
+}
+
+/// A segment on the way.
+struct Part {
+    rows: Vec<usize>,
+    inertia: f64,
+}
+
+/// One a row: its segment.
+pub fn fit(
+    data: &Dataset,
+    segments: usize,
+    settings: &Bisecting,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<Vec<u32>, FitError> {
+    let distinct = data.distinct_rows(segments);
+    if distinct < segments {
+        return Err(FitError::TooFewDistinct { distinct, segments });
+    }
+    let all: Vec<usize> = (0..data.rows()).collect();
+    let mut parts = vec![Part { inertia: inertia(data), rows: all }];
+    while parts.len() < segments {
+        progress.report("cluster", parts.len() as u64, segments as u64);
+        let largest = (0..parts.len()).rev().max_by(|a, b| {
+            // One row only, however rounding has it, is never split.
+            let size = |part: usize| (parts[part].rows.len() > 1, parts[part].inertia);
+            size(*a).0.cmp(&size(*b).0).then(size(*a).1.total_cmp(&size(*b).1))
+        });
+        let part = parts.swap_remove(largest.unwrap_or_default());
+        let split = FIRST_STREAM + parts.len() as u64 * settings.starts as u64;
+        parts.extend(halves(data, &part, settings.starts, (seed, split), progress)?);
+    }
+    let mut labels = vec![0; data.rows()];
+    for (label, part) in parts.iter().enumerate() {
+        for row in &part.rows {
+            labels[*row] = label as u32;
+        }
+    }
+    Ok(labels)
+}
+
+fn halves(
+    data: &Dataset,
+    part: &Part,
+    starts: usize,
+    (seed, stream): (u64, u64),
+    progress: &dyn Progress,
+) -> Result<[Part; 2], FitError> {
+    let own = data.select(&part.rows);
+    let mut best: Option<kmeans::Partition> = None;
+    for start in 0..starts as u64 {
+        let centres = init::plus_plus(&own, 2, &mut Rng::new(seed, stream + start));
+        let found = kmeans::lloyd(&own, centres, MAX_ITERATIONS, TOLERANCE, progress)?;
+        if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
+            best = Some(found);
+        }
+    }
+    let labels = best.map(|best| best.labels).unwrap_or_default();
+    Ok([0, 1].map(|half| {
+        let places: Vec<usize> = (0..labels.len()).filter(|row| labels[*row] == half).collect();
+        let rows = places.iter().map(|place| part.rows[*place]).collect();
+        Part { rows, inertia: inertia(&own.select(&places)) }
+    }))
+}
+
+/// About the mean.
+fn inertia(data: &Dataset) -> f64 {
+    data.column_moments().1.iter().sum::<f64>() * data.rows() as f64
+}

@@ -1,0 +1,70 @@
+//! Few points that stand for many rows, for what cannot take them all.
+
+use ndarray::Array2;
+
+use crate::domain::stats::Rng;
+use crate::domain::train::clustering::{kmeans, sample};
+use crate::domain::train::{Dataset, FitError, Progress};
+
+/// The random stream of the starts.
+const STREAM: u64 = 3 << 32;
+/// The cells are found among so many rows each.
+const ROWS_PER_CELL: usize = 16;
+const ITERATIONS: usize = 10;
+
+pub(crate) struct Cells {
+    /// (`cells`, `n_columns`): the means of their rows.
+    pub(crate) centres: Array2<f64>,
+    /// Rows of each, at least one.
+    pub(crate) sizes: Vec<f64>,
+    /// One a row.
+    pub(crate) of_row: Vec<u32>,
+}
+
+impl Cells {
+    /// Each row on its own.
+    pub(crate) fn of_rows(data: &Dataset) -> Self {
+        let shape = (data.rows(), data.columns());
+        Self {
+            centres: Array2::from_shape_fn(shape, |(row, column)| f64::from(data.row(row)[column])),
+            sizes: vec![1.0; data.rows()],
+            of_row: (0..data.rows() as u32).collect(),
+        }
+    }
+
+    /// At most `count` k-means cells, from rows drawn at random: so many are
+    /// dense wherever the rows are.
+    pub(crate) fn of_kmeans(
+        data: &Dataset,
+        count: usize,
+        seed: u64,
+        progress: &dyn Progress,
+    ) -> Result<Self, FitError> {
+        let mut rng = Rng::new(seed, STREAM);
+        let mut order = sample::draw(data.rows(), count * ROWS_PER_CELL, &mut rng);
+        rng.shuffle(&mut order);
+        let sample = data.select(&order);
+        let starts = count.min(sample.rows());
+        let centres = Array2::from_shape_fn((starts, data.columns()), |(row, column)| {
+            f64::from(sample.row(row)[column])
+        });
+        let centres = kmeans::lloyd(&sample, centres, ITERATIONS, 0.0, progress)?.centres;
+        let found = kmeans::lloyd(data, centres, 1, 0.0, progress)?;
+        let mut sums = Array2::<f64>::zeros(found.centres.dim());
+        let mut sizes = vec![0.0; starts];
+        for (row, cell) in found.labels.iter().enumerate() {
+            sizes[*cell as usize] += 1.0;
+            let mut sum = sums.row_mut(*cell as usize);
+            sum.iter_mut().zip(data.row(row)).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        let used: Vec<usize> = (0..starts).filter(|cell| sizes[*cell] > 0.0).collect();
+        let place = |cell: u32| used.partition_point(|used| *used < cell as usize) as u32;
+        let centre =
+            |(cell, column): (usize, usize)| sums[[used[cell], column]] / sizes[used[cell]];
+        Ok(Self {
+            centres: Array2::from_shape_fn((used.len(), data.columns()), centre),
+            of_row: found.labels.iter().map(|cell| place(*cell)).collect(),
+            sizes: used.iter().map(|cell| sizes[*cell]).collect(),
+        })
+    }
+}

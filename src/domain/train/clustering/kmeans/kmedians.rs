@@ -1,0 +1,182 @@
+//! k-medians: the least sum of Manhattan distances.
+//!
+//! Bradley, Mangasarian and Street (1997), *Clustering via concave minimization*:
+//! rows go to the nearest centre, centres to the median of each column of their
+//! rows, in turn. Starts are drawn as for k-means++, by distance instead of
+//! its square. Far less moved by extreme rows than k-means.
+
+use ndarray::Array2;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::model::Metric;
+use crate::domain::stats::Rng;
+use crate::domain::train::data::rows;
+use crate::domain::train::{Clusters, Dataset, FitError, Progress};
+
+/// The random stream of the first start; each has its own.
+const FIRST_STREAM: u64 = 6 << 32;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Medians {
+    pub starts: usize,
+    pub max_iterations: usize,
+}
+
+impl Default for Medians {
+    fn default() -> Self {
+        Self { starts: 5, max_iterations: 100 }
+    }
+}
+
+/// Where one start ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    pub labels: Vec<u32>,
+    /// (`clusters`, `n_columns`)
+    pub centres: Array2<f64>,
+    /// The sum of Manhattan distances of the rows to their centres.
+    pub cost: f64,
+}
+
+/// To be served by Manhattan distance.
+pub fn fit(
+    data: &Dataset,
+    segments: usize,
+    settings: &Medians,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<Clusters, FitError> {
+    let distinct = data.distinct_rows(segments);
+    if distinct < segments {
+        return Err(FitError::TooFewDistinct { distinct, segments });
+    }
+    let mut best: Option<Fitted> = None;
+    for start in 0..settings.starts {
+        let mut rng = Rng::new(seed, FIRST_STREAM + start as u64);
+        let found = improve(data, start_centres(data, segments, &mut rng), settings, progress)?;
+        if best.as_ref().is_none_or(|best| found.cost < best.cost) {
+            best = Some(found);
+        }
+        progress.report("cluster", start as u64 + 1, settings.starts as u64);
+    }
+    let best = best.ok_or(FitError::TooFewDistinct { distinct, segments })?;
+    Ok(Clusters {
+        labels: best.labels.into_iter().map(Some).collect(),
+        prototypes: best.centres,
+        segment_of: (0..segments as u32).collect(),
+        weights: None,
+        offsets: None,
+        reach: None,
+        metric: Metric::Manhattan,
+    })
+}
+
+/// Moves `centres` until no label changes.
+pub fn improve(
+    data: &Dataset,
+    mut centres: Array2<f64>,
+    settings: &Medians,
+    progress: &dyn Progress,
+) -> Result<Fitted, FitError> {
+    let mut near = nearest(data, &centres);
+    for _ in 0..settings.max_iterations {
+        if progress.should_stop() {
+            return Err(FitError::Stopped);
+        }
+        fill_empty(&mut near, centres.nrows());
+        centres = medians(data, &near, &centres);
+        let again = nearest(data, &centres);
+        let changed = again.iter().zip(&near).any(|(now, before)| now.0 != before.0);
+        near = again;
+        if !changed {
+            break;
+        }
+    }
+    Ok(Fitted {
+        labels: near.iter().map(|(label, _)| *label).collect(),
+        cost: near.iter().map(|(_, distance)| distance).sum(),
+        centres,
+    })
+}
+
+fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
+    let mut chosen = vec![rng.below(data.rows())];
+    let mut least = vec![f64::INFINITY; data.rows()];
+    while chosen.len() < count {
+        let centre = rows::point(data, chosen[chosen.len() - 1]);
+        least.par_iter_mut().enumerate().for_each(|(row, least)| {
+            *least = least.min(manhattan(data, row, &centre));
+        });
+        chosen.push(rng.weighted(&least, least.iter().sum()));
+    }
+    Array2::from_shape_fn((count, data.columns()), |(centre, column)| {
+        f64::from(data.row(chosen[centre])[column])
+    })
+}
+
+/// One a row: its nearest centre, of equally near ones the first, and how far.
+fn nearest(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
+    rows::map(data, |row| {
+        let mut best = (0, f64::INFINITY);
+        for (label, centre) in centres.rows().into_iter().enumerate() {
+            let distance = manhattan(data, row, centre);
+            if distance < best.1 {
+                best = (label as u32, distance);
+            }
+        }
+        best
+    })
+}
+
+fn manhattan<'a>(data: &Dataset, row: usize, point: impl IntoIterator<Item = &'a f64>) -> f64 {
+    data.row(row).iter().zip(point).map(|(x, p)| (f64::from(*x) - p).abs()).sum()
+}
+
+/// Gives each cluster without rows the row that is farthest from its centre,
+/// out of a cluster that has others.
+fn fill_empty(near: &mut [(u32, f64)], clusters: usize) {
+    let mut counts = vec![0_usize; clusters];
+    for (label, _) in near.iter() {
+        counts[*label as usize] += 1;
+    }
+    for empty in 0..clusters {
+        if counts[empty] > 0 {
+            continue;
+        }
+        let farthest = (0..near.len())
+            .rev()
+            .filter(|row| counts[near[*row].0 as usize] > 1)
+            .max_by(|a, b| near[*a].1.total_cmp(&near[*b].1));
+        if let Some(row) = farthest {
+            counts[near[row].0 as usize] -= 1;
+            counts[empty] = 1;
+            near[row] = (empty as u32, 0.0);
+        }
+    }
+}
+
+/// Of an even number of values the mean of the two in the middle.
+fn medians(data: &Dataset, near: &[(u32, f64)], before: &Array2<f64>) -> Array2<f64> {
+    let mut rows: Vec<Vec<usize>> = vec![Vec::new(); before.nrows()];
+    near.iter().enumerate().for_each(|(row, (label, _))| rows[*label as usize].push(row));
+    let medians: Vec<f64> = (0..before.len())
+        .into_par_iter()
+        .map(|place| {
+            let (cluster, column) = (place / before.ncols(), place % before.ncols());
+            let mut values: Vec<f32> =
+                rows[cluster].iter().map(|row| data.row(*row)[column]).collect();
+            if values.is_empty() {
+                return before[[cluster, column]];
+            }
+            let middle = values.len() / 2;
+            let is_even = values.len().is_multiple_of(2);
+            let (lower, upper, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
+            let upper = f64::from(*upper);
+            let below = lower.iter().copied().max_by(f32::total_cmp).filter(|_| is_even);
+            below.map_or(upper, |below| f64::midpoint(f64::from(below), upper))
+        })
+        .collect();
+    Array2::from_shape_vec(before.dim(), medians).unwrap_or_else(|_| before.clone())
+}

@@ -1,0 +1,293 @@
+//! One pass of Lloyd's algorithm: each row to its nearest centre, and the sums
+//! that move the centres.
+//!
+//! Most rows stay where they are, so each keeps bounds on its distance to its
+//! own centre (from above) and to all others (from below), widened by how far
+//! centres move, and is looked at again only when they overlap: Hamerly (2010),
+//! *Making k-means even faster*. Sums change by the rows that changed cluster.
+//! Bounds and candidates are `f32` with their errors counted in; what they
+//! cannot tell apart is decided in `f64`, so labels are exactly those of
+//! comparing every distance.
+#![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
+
+use ndarray::{Array2, ArrayView1};
+use pulp::Simd;
+use rayon::prelude::*;
+
+use crate::domain::model::{Found, MAX_BLOCK, Tiles, Visit};
+use crate::domain::train::Dataset;
+
+/// Makes up for the rounding of one or two `f32` operations.
+const UP: f32 = 1.0 + 4.0 * f32::EPSILON;
+const DOWN: f32 = 1.0 - 4.0 * f32::EPSILON;
+/// The label of a row that has none yet.
+const UNKNOWN: u32 = u32::MAX;
+
+/// Which row is where, and what is known about it.
+#[derive(Debug)]
+pub(crate) struct Assignment<'a> {
+    data: &'a Dataset,
+    /// Near the middle of the rows.
+    origin: Vec<f32>,
+    pub(crate) labels: Vec<u32>,
+    /// One a row: its own centre is at most this far.
+    upper: Vec<f32>,
+    /// One a row: every other centre is at least this far.
+    lower: Vec<f32>,
+    pub(crate) sums: Sums,
+    /// The centres of the last pass.
+    centres: Option<Array2<f64>>,
+}
+
+/// Sum and number of the rows in each cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Sums {
+    /// (`clusters`, `n_columns`)
+    pub(crate) rows: Array2<f64>,
+    pub(crate) counts: Vec<i64>,
+}
+
+impl<'a> Assignment<'a> {
+    pub(crate) fn new(data: &'a Dataset, mean: &[f64], clusters: usize) -> Self {
+        Self {
+            data,
+            origin: mean.iter().map(|x| *x as f32).collect(),
+            labels: vec![UNKNOWN; data.rows()],
+            upper: vec![f32::INFINITY; data.rows()],
+            lower: vec![0.0; data.rows()],
+            sums: Sums::zero((clusters, data.columns())),
+            centres: None,
+        }
+    }
+
+    /// Labels each row with its nearest centre, of equally near ones the first;
+    /// tells whether any label changed.
+    pub(crate) fn pass(&mut self, centres: &Array2<f64>) -> bool {
+        let length = self.data.chunk_rows();
+        let gaps = self.centres.as_ref().map(|before| Gaps::between(before, centres));
+        let points = centres.as_standard_layout();
+        let points = points.as_slice().unwrap_or_default();
+        let tiles =
+            Tiles::new(points.chunks_exact(self.data.columns().max(1)), self.origin.clone());
+        let chunks = self
+            .labels
+            .par_chunks_mut(length)
+            .zip(self.upper.par_chunks_mut(length))
+            .zip(self.lower.par_chunks_mut(length));
+        let changes: Vec<Option<Sums>> = chunks
+            .enumerate()
+            .map(|(chunk, ((labels, upper), lower))| {
+                self.data.pause();
+                let open = match &gaps {
+                    Some(gaps) => gaps.overlapping(labels, upper, lower),
+                    None => (0..labels.len() as u32).collect(),
+                };
+                let visit = Reassign {
+                    data: self.data,
+                    tiles: &tiles,
+                    centres: points,
+                    clusters: centres.nrows(),
+                    first_row: chunk * length,
+                    open: &open,
+                    labels,
+                    upper,
+                    lower,
+                    change: None,
+                };
+                tiles.scan(open.len(), visit).change
+            })
+            .collect();
+        for change in changes.iter().flatten() {
+            self.sums.add(change);
+        }
+        self.centres = Some(centres.clone());
+        changes.iter().any(Option::is_some)
+    }
+}
+
+impl Sums {
+    fn zero(shape: (usize, usize)) -> Self {
+        Self { rows: Array2::zeros(shape), counts: vec![0; shape.0] }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.rows += &other.rows;
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
+    #[inline(always)]
+    fn shift(&mut self, cluster: u32, row: &[f32], sign: f64) {
+        let cluster = cluster as usize;
+        if let Some(sums) = self.rows.row_mut(cluster).as_slice_mut() {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += sign * f64::from(*x);
+            }
+        }
+        self.counts[cluster] += sign as i64;
+    }
+
+    /// The mean of each cluster; a cluster that is empty goes where the
+    /// largest one is.
+    pub(crate) fn centres(&self) -> Array2<f64> {
+        let mut centres = Array2::zeros(self.rows.dim());
+        let largest = (0..self.counts.len()).rev().max_by_key(|c| self.counts[*c]).unwrap_or(0);
+        for (cluster, mut centre) in centres.rows_mut().into_iter().enumerate() {
+            let from = if self.counts[cluster] > 0 { cluster } else { largest };
+            let count = self.counts[from].max(1) as f64;
+            centre.assign(&self.rows.row(from).mapv(|sum| sum / count));
+        }
+        centres
+    }
+}
+
+/// How the moves of the centres widen the bounds.
+struct Gaps {
+    /// One a centre: how far it moved, and how far the others moved at most.
+    moved: Vec<(f32, f32)>,
+    /// One a centre: no other is nearer to a row within this distance.
+    safe: Vec<f32>,
+}
+
+impl Gaps {
+    fn between(before: &Array2<f64>, after: &Array2<f64>) -> Self {
+        let pairs = before.rows().into_iter().zip(after.rows());
+        let moved: Vec<f64> = pairs.map(|(a, b)| distance(&a, &b)).collect();
+        let most_of_others = |own: usize| {
+            let others = moved.iter().enumerate().filter(|(other, _)| *other != own);
+            others.fold(0.0_f64, |most, (_, moved)| most.max(*moved))
+        };
+        let half_to_nearest = |own: usize| {
+            let others = (0..after.nrows()).filter(|other| *other != own);
+            let least = others.map(|other| distance(&after.row(own), &after.row(other)));
+            0.5 * least.fold(f64::INFINITY, f64::min)
+        };
+        let centres = 0..moved.len();
+        Self {
+            moved: centres
+                .clone()
+                .map(|own| (moved[own] as f32 * UP, most_of_others(own) as f32 * UP))
+                .collect(),
+            safe: centres.into_par_iter().map(|own| half_to_nearest(own) as f32 * DOWN).collect(),
+        }
+    }
+
+    /// Widens all bounds; the rows that may be nearer to another centre now.
+    fn overlapping(&self, labels: &[u32], upper: &mut [f32], lower: &mut [f32]) -> Vec<u32> {
+        let mut open = vec![0; labels.len()];
+        let mut count = 0;
+        let bounds = upper.iter_mut().zip(lower);
+        for (row, (label, (upper, lower))) in labels.iter().zip(bounds).enumerate() {
+            let (own, others) = self.moved[*label as usize];
+            *upper = (*upper + own) * UP;
+            *lower = (*lower - others).max(0.0) * DOWN;
+            open[count] = row as u32;
+            // What is no number is never apart.
+            let apart = *upper < lower.max(self.safe[*label as usize]);
+            count += usize::from(!apart);
+        }
+        open.truncate(count);
+        open
+    }
+}
+
+fn distance(a: &ArrayView1<'_, f64>, b: &ArrayView1<'_, f64>) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+}
+
+/// Looks at the open rows of one chunk.
+struct Reassign<'a> {
+    data: &'a Dataset,
+    tiles: &'a Tiles,
+    centres: &'a [f64],
+    clusters: usize,
+    first_row: usize,
+    /// Counted from `first_row`.
+    open: &'a [u32],
+    labels: &'a mut [u32],
+    upper: &'a mut [f32],
+    lower: &'a mut [f32],
+    /// What the changed labels do to the sums.
+    change: Option<Sums>,
+}
+
+impl Visit<2> for Reassign<'_> {
+    #[inline(always)]
+    fn row(&self, at: usize) -> &[f32] {
+        self.data.numbers(self.first_row + self.open[at] as usize)
+    }
+
+    #[inline(always)]
+    fn found<S: Simd>(&mut self, _simd: S, first: usize, rows: usize, found: &Found<2>) {
+        let [best, second] = &found.scores;
+        let norms = &found.norms;
+        let bound = |at: usize, score: f32, doubt: f32| {
+            (norms[at] - 2.0 * score + 2.0 * doubt).max(0.0).sqrt()
+        };
+        let (mut doubts, mut upper, mut lower) =
+            ([0.0; MAX_BLOCK], [0.0; MAX_BLOCK], [0.0; MAX_BLOCK]);
+        for at in 0..MAX_BLOCK {
+            doubts[at] = self.tiles.doubt(norms[at], best[at], second[at]);
+            upper[at] = bound(at, best[at], doubts[at]) * UP;
+            lower[at] = bound(at, second[at], -doubts[at]) * DOWN;
+        }
+        for at in 0..rows {
+            let row = self.open[first + at] as usize;
+            let mut label = self.tiles.index(best[at]);
+            if best[at] - second[at] > doubts[at] && label < self.clusters {
+                self.upper[row] = upper[at];
+                self.lower[row] = lower[at];
+            } else {
+                let exact = Exact::of(self.row(first + at), self.centres);
+                label = exact.label;
+                self.upper[row] = exact.nearest.sqrt() as f32 * UP;
+                self.lower[row] = exact.second.sqrt() as f32 * DOWN;
+            }
+            let label = label as u32;
+            let before = std::mem::replace(&mut self.labels[row], label);
+            if before != label {
+                self.change(before, label, first + at);
+            }
+        }
+    }
+}
+
+impl Reassign<'_> {
+    #[inline(always)]
+    fn change(&mut self, before: u32, label: u32, at: usize) {
+        let row = self.data.numbers(self.first_row + self.open[at] as usize);
+        let shape = (self.clusters, row.len());
+        let change = self.change.get_or_insert_with(|| Sums::zero(shape));
+        change.shift(label, row, 1.0);
+        if before != UNKNOWN {
+            change.shift(before, row, -1.0);
+        }
+    }
+}
+
+/// Squared distances in double precision.
+struct Exact {
+    label: usize,
+    nearest: f64,
+    second: f64,
+}
+
+impl Exact {
+    fn of(row: &[f32], centres: &[f64]) -> Self {
+        let mut exact = Self { label: 0, nearest: f64::INFINITY, second: f64::INFINITY };
+        for (label, centre) in centres.chunks_exact(row.len().max(1)).enumerate() {
+            let squared: f64 = row
+                .iter()
+                .zip(centre)
+                .map(|(x, c)| (f64::from(*x) - c) * (f64::from(*x) - c))
+                .sum();
+            if squared < exact.nearest {
+                exact = Self { label, nearest: squared, second: exact.nearest };
+            } else {
+                exact.second = exact.second.min(squared);
+            }
+        }
+        exact
+    }
+}

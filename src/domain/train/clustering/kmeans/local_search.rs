@@ -1,0 +1,146 @@
+//! Better starting centres by swaps: local search after k-means++.
+//!
+//! A row is drawn in proportion to its squared distance from the centres, and
+//! takes the place of whichever centre is missed least, if the total falls:
+//! Lattanzi and Sohler (2019), *A better k-means++ algorithm via local search*.
+//! This repairs the usual fault of a start, two centres in one group and one
+//! between two others, which Lloyd's iterations cannot.
+
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use crate::domain::stats::Rng;
+use crate::domain::train::Dataset;
+use crate::domain::train::clustering::kmeans::column_blocks;
+use crate::domain::train::clustering::kmeans::column_blocks::{
+    BLOCK, BLOCKS_A_PIECE, Columns, OfBlock,
+};
+
+/// Swaps tried, for each centre.
+const TRIES_PER_CENTRE: usize = 2;
+
+/// The two centres nearest to each row of a block, with squared distances.
+#[derive(Clone)]
+struct Near {
+    first: OfBlock,
+    first_centre: [u32; BLOCK],
+    second: OfBlock,
+    second_centre: [u32; BLOCK],
+}
+
+/// Replaces centres by rows while that lowers the sum of squared distances to
+/// the nearest centre; (`clusters`, `n_columns`) in and out.
+pub fn improve(data: &Dataset, centres: Array2<f64>, rng: &mut Rng) -> Array2<f64> {
+    if centres.nrows() < 2 {
+        return centres;
+    }
+    let rows = Columns::of(data);
+    let mut points: Vec<Vec<f32>> =
+        centres.rows().into_iter().map(|c| c.iter().map(|x| *x as f32).collect()).collect();
+    let mut near = vec![Near::unknown(); rows.blocks()];
+    let mut sums = rows.map(&mut near, |block, near| {
+        near.meet_all(&rows, block, &points);
+        near.sum(&rows, block)
+    });
+    for _ in 0..TRIES_PER_CENTRE * points.len() {
+        let total = sums.iter().sum();
+        let block = rng.weighted(&sums, total);
+        let within: Vec<f64> =
+            near[block].first[..rows.rows_in(block)].iter().map(|x| f64::from(*x)).collect();
+        let row = block * BLOCK + rng.weighted(&within, within.iter().sum());
+        let candidate = rows.point(row);
+        let (victim, with_swap) = best_swap(&rows, &near, &candidate, points.len());
+        if with_swap >= total {
+            continue;
+        }
+        points[victim] = candidate;
+        sums = rows.map(&mut near, |block, near| {
+            near.replace(&rows, block, &points, victim);
+            near.sum(&rows, block)
+        });
+    }
+    Array2::from_shape_fn(centres.dim(), |(centre, column)| f64::from(points[centre][column]))
+}
+
+/// The centre to give up for `candidate`, and the total after that.
+fn best_swap(rows: &Columns, near: &[Near], candidate: &[f32], centres: usize) -> (usize, f64) {
+    // Without giving up any centre each row costs `kept`; giving up its own
+    // centre costs it `lost` more.
+    let piece = |(piece, near): (usize, &[Near])| {
+        rows.pause();
+        let (mut kept, mut lost) = (0.0, vec![0.0; centres]);
+        for (offset, near) in near.iter().enumerate() {
+            let block = piece * BLOCKS_A_PIECE + offset;
+            let to_candidate = rows.distances(block, candidate);
+            for (row, to_candidate) in to_candidate[..rows.rows_in(block)].iter().enumerate() {
+                let with_own = near.first[row].min(*to_candidate);
+                kept += f64::from(with_own);
+                lost[near.first_centre[row] as usize] +=
+                    f64::from(near.second[row].min(*to_candidate) - with_own);
+            }
+        }
+        (kept, lost)
+    };
+    let partial: Vec<_> = near.par_chunks(BLOCKS_A_PIECE).enumerate().map(piece).collect();
+    let kept: f64 = partial.iter().map(|(kept, _)| kept).sum();
+    let lost = |centre: usize| partial.iter().map(|(_, lost)| lost[centre]).sum::<f64>();
+    let least =
+        (0..centres).map(|centre| (centre, lost(centre))).min_by(|a, b| a.1.total_cmp(&b.1));
+    least.map_or((0, f64::INFINITY), |(centre, lost)| (centre, kept + lost))
+}
+
+impl Near {
+    fn unknown() -> Self {
+        Self {
+            first: [f32::INFINITY; BLOCK],
+            first_centre: [0; BLOCK],
+            second: [f32::INFINITY; BLOCK],
+            second_centre: [0; BLOCK],
+        }
+    }
+
+    fn meet_all(&mut self, rows: &Columns, block: usize, points: &[Vec<f32>]) {
+        for (centre, point) in points.iter().enumerate() {
+            let squared = rows.distances(block, point);
+            for (row, squared) in squared.into_iter().enumerate() {
+                self.meet(row, centre as u32, squared);
+            }
+        }
+    }
+
+    /// The centre `victim` is another point now.
+    fn replace(&mut self, rows: &Columns, block: usize, points: &[Vec<f32>], victim: usize) {
+        let squared = rows.distances(block, &points[victim]);
+        let victim = victim as u32;
+        let lost: [bool; BLOCK] = std::array::from_fn(|row| {
+            self.first_centre[row] == victim || self.second_centre[row] == victim
+        });
+        for (row, squared) in squared.into_iter().enumerate().filter(|(row, _)| !lost[*row]) {
+            self.meet(row, victim, squared);
+        }
+        if lost.contains(&true) {
+            let mut again = Self::unknown();
+            again.meet_all(rows, block, points);
+            for row in (0..BLOCK).filter(|row| lost[*row]) {
+                self.first[row] = again.first[row];
+                self.first_centre[row] = again.first_centre[row];
+                self.second[row] = again.second[row];
+                self.second_centre[row] = again.second_centre[row];
+            }
+        }
+    }
+
+    fn meet(&mut self, row: usize, centre: u32, squared: f32) {
+        if squared < self.first[row] {
+            (self.second[row], self.second_centre[row]) = (self.first[row], self.first_centre[row]);
+            (self.first[row], self.first_centre[row]) = (squared, centre);
+        } else if squared < self.second[row] {
+            (self.second[row], self.second_centre[row]) = (squared, centre);
+        }
+    }
+
+    /// Of the distances to the nearest centres.
+    fn sum(&self, rows: &Columns, block: usize) -> f64 {
+        column_blocks::sum(&self.first[..rows.rows_in(block)])
+    }
+}

@@ -1,0 +1,245 @@
+//! k-means: Lloyd's algorithm from several starts.
+//!
+//! Lloyd (1982), *Least squares quantization in PCM*. The rules for stopping
+//! and for empty clusters are scikit-learn's, so that from the same initial
+//! centres both give the same labels. Data are `f32`; labels, sums and inertia
+//! are those of `f64` arithmetic, in an order that does not depend on threads.
+//!
+//! Where there are many rows, a start is made on a sample of them: centres that
+//! have settled there need few passes over all rows.
+
+pub mod bisecting;
+pub(crate) mod column_blocks;
+pub(crate) mod coreset;
+pub mod init;
+pub mod kmedians;
+pub(crate) mod lloyd;
+pub mod local_search;
+pub mod minibatch;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ndarray::Array2;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::stats::{self, Rng};
+use crate::domain::train::clustering::kmeans::lloyd::{Assignment, Sums};
+use crate::domain::train::{Dataset, FitError, Progress, Search};
+
+/// The random stream of the first start; each start has its own.
+const FIRST_START_STREAM: u64 = 16;
+/// Rows of the sample that a start is made on: so many, and so many a cluster.
+const SAMPLE_ROWS: usize = 16_384;
+const SAMPLE_ROWS_PER_CLUSTER: usize = 512;
+
+/// Settings of k-means. What is left out is as the run has it, or its default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kmeans {
+    /// Independent k-means++ starts, of which the one of lowest inertia is kept.
+    /// 1..=1000, 10 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts: Option<usize>,
+    /// Lloyd iterations of one start at most. 1..=10000, 300 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_iterations: Option<usize>,
+    /// As scikit-learn's `tol`. 0..=1, 1e-4 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+}
+
+impl Kmeans {
+    /// This, and `run`'s settings where it has none.
+    pub(crate) fn or(&self, run: &Self) -> Self {
+        Self {
+            starts: self.starts.or(run.starts),
+            max_iterations: self.max_iterations.or(run.max_iterations),
+            tolerance: self.tolerance.or(run.tolerance),
+        }
+    }
+
+    pub(crate) fn starts(&self) -> usize {
+        self.starts.unwrap_or(10)
+    }
+
+    pub(crate) fn max_iterations(&self) -> usize {
+        self.max_iterations.unwrap_or(300)
+    }
+
+    pub(crate) fn tolerance(&self) -> f64 {
+        self.tolerance.unwrap_or(1e-4)
+    }
+}
+
+/// One complete outcome of clustering. Starts compete by whole partitions:
+/// labels, centres and inertia never come from different ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partition {
+    /// One a row: the index of its nearest centre.
+    pub labels: Vec<u32>,
+    /// (`clusters`, `n_columns`)
+    pub centres: Array2<f64>,
+    /// Sum of squared distances of the rows to their centres.
+    pub inertia: f64,
+    /// Lloyd iterations taken.
+    pub iterations: usize,
+}
+
+/// The best partition of several starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestOf {
+    pub partition: Partition,
+    pub search: Search,
+}
+
+/// Runs the starts and keeps the one of lowest inertia, of equal ones the first.
+/// Uses the current rayon pool; the result does not depend on its size.
+pub fn best_of(
+    data: &Dataset,
+    clusters: usize,
+    settings: &Kmeans,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<BestOf, FitError> {
+    let starts = settings.starts();
+    let distinct = data.distinct_rows(clusters);
+    if distinct < clusters {
+        return Err(FitError::TooFewDistinct { distinct, segments: clusters });
+    }
+    let finished = AtomicU64::new(0);
+    let partitions = (0..starts)
+        .into_par_iter()
+        .map(|start| {
+            let mut rng = Rng::new(seed, FIRST_START_STREAM + start as u64);
+            let stop = (settings.max_iterations(), settings.tolerance());
+            let partition = from_own_start(data, clusters, stop, &mut rng, progress)?;
+            let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
+            progress.report("cluster", done, starts as u64);
+            Ok(partition)
+        })
+        .collect::<Result<Vec<_>, FitError>>()?;
+
+    let inertia_by_start: Vec<f64> = partitions.iter().map(|partition| partition.inertia).collect();
+    let (start, partition) = partitions
+        .into_iter()
+        .enumerate()
+        .min_by(|(_, a), (_, b)| a.inertia.total_cmp(&b.inertia))
+        .ok_or(FitError::TooFewDistinct { distinct, segments: clusters })?;
+    let search = Search { iterations: partition.iterations, start, inertia_by_start };
+    Ok(BestOf { partition, search })
+}
+
+/// [`lloyd`] from centres of its own choice; `stop`: its iterations and tolerance.
+fn from_own_start(
+    data: &Dataset,
+    clusters: usize,
+    stop: (usize, f64),
+    rng: &mut Rng,
+    progress: &dyn Progress,
+) -> Result<Partition, FitError> {
+    let sample_rows = sample_rows(clusters);
+    let centres = if data.rows() <= 2 * sample_rows {
+        spread(data, clusters, rng)
+    } else {
+        let mut rows: Vec<usize> = (0..sample_rows).map(|_| rng.below(data.rows())).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let sample = data.select(&rows);
+        let centres = spread(&sample, clusters, rng);
+        lloyd(&sample, centres, stop.0, stop.1, progress)?.centres
+    };
+    lloyd(data, centres, stop.0, stop.1, progress)
+}
+
+/// Rows that are enough to make a start on.
+pub(crate) fn sample_rows(clusters: usize) -> usize {
+    SAMPLE_ROWS.max(SAMPLE_ROWS_PER_CLUSTER * clusters)
+}
+
+/// Rows far from each other, as centres.
+pub(crate) fn spread(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
+    let seeds = init::plus_plus(data, clusters, rng);
+    local_search::improve(data, seeds, rng)
+}
+
+/// Moves `centres` until no label changes, or until the squared movement of
+/// all centres is at most `tolerance` times the mean variance of the columns,
+/// or `max_iterations` times.
+pub fn lloyd(
+    data: &Dataset,
+    mut centres: Array2<f64>,
+    max_iterations: usize,
+    tolerance: f64,
+    progress: &dyn Progress,
+) -> Result<Partition, FitError> {
+    let (mean, variance) = data.column_moments();
+    let enough_movement = tolerance * stats::mean(&variance);
+    let mut assignment = Assignment::new(data, &mean, centres.nrows());
+    let mut iterations = 0;
+    let mut labels_fit_centres = false;
+    while iterations < max_iterations {
+        if progress.should_stop() {
+            return Err(FitError::Stopped);
+        }
+        iterations += 1;
+        let changed = assignment.pass(&centres);
+        let moved = next_centres(data, &centres, &assignment);
+        let movement: f64 = (&moved - &centres).iter().map(|x| x * x).sum();
+        centres = moved;
+        if !changed {
+            labels_fit_centres = true;
+            break;
+        }
+        if movement <= enough_movement {
+            break;
+        }
+    }
+    if !labels_fit_centres {
+        assignment.pass(&centres);
+    }
+    let inertia = inertia(data, &centres, &assignment.labels);
+    Ok(Partition { labels: assignment.labels, centres, inertia, iterations })
+}
+
+fn next_centres(data: &Dataset, centres: &Array2<f64>, assignment: &Assignment<'_>) -> Array2<f64> {
+    if !assignment.sums.counts.contains(&0) {
+        return assignment.sums.centres();
+    }
+    let mut sums = assignment.sums.clone();
+    relocate_empty(data, centres, &assignment.labels, &mut sums);
+    sums.centres()
+}
+
+/// Gives each empty cluster one row: those farthest from their centres, taken
+/// out of the clusters they were in.
+fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &mut Sums) {
+    let empty: Vec<usize> = (0..sums.counts.len()).filter(|c| sums.counts[*c] == 0).collect();
+    let mut farthest: Vec<(f64, usize)> =
+        (0..data.rows()).map(|row| (to_own_centre(data, centres, labels, row), row)).collect();
+    farthest.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (cluster, (distance, row)) in empty.into_iter().zip(farthest) {
+        // All rows sit on their centres: there is nothing to split.
+        if distance <= 0.0 {
+            return;
+        }
+        let from = labels[row] as usize;
+        let row = data.row(row).mapv(f64::from);
+        let mut source = sums.rows.row_mut(from);
+        source -= &row;
+        sums.rows.row_mut(cluster).assign(&row);
+        sums.counts[from] -= 1;
+        sums.counts[cluster] = 1;
+    }
+}
+
+pub(crate) fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
+    let partial = data
+        .map_chunks(|rows| rows.map(|row| to_own_centre(data, centres, labels, row)).sum::<f64>());
+    partial.iter().sum()
+}
+
+/// Squared distance of a row to the centre it is labelled with.
+fn to_own_centre(data: &Dataset, centres: &Array2<f64>, labels: &[u32], row: usize) -> f64 {
+    data.squared_distance(row, centres.row(labels[row] as usize))
+}

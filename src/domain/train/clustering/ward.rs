@@ -1,0 +1,311 @@
+//! Ward's hierarchy: of all pairs of segments the one whose union raises the
+//! sum of squares least is joined, until one is left.
+//!
+//! Ward (1963), *Hierarchical grouping to optimize an objective function*; by
+//! the chain of nearest neighbours (Murtagh 1983), with centres and sizes
+//! in place of a matrix of distances: memory grows with the rows, not with
+//! their square, and leaves may stand for many rows each. Heights are `SciPy`'s.
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::train::clustering::density::minimum_spanning_tree::Parts;
+use crate::domain::train::clustering::kmeans::coreset::Cells;
+use crate::domain::train::{Dataset, FitError, Progress};
+
+/// Segments whose distances are computed side by side.
+const LANES: usize = 16;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ward {
+    /// With more rows than this, k-means cells of rows are joined.
+    pub max_rows: usize,
+    /// How many cells.
+    pub cells: usize,
+}
+
+impl Default for Ward {
+    fn default() -> Self {
+        Self { max_rows: 10_000, cells: 1000 }
+    }
+}
+
+/// Two nodes that became one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Merge {
+    /// Below the number of leaves: a leaf. Leaves + i: what merge i made.
+    pub a: u32,
+    pub b: u32,
+    /// √(2 |A| |B| / (|A| + |B|)) × the distance of the centres.
+    pub height: f64,
+    /// Rows below.
+    pub size: f64,
+}
+
+/// All merges, in the order of their heights: what is within what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    pub leaves: usize,
+    pub merges: Vec<Merge>,
+}
+
+impl Tree {
+    /// One a leaf: its part when the last `parts` − 1 merges are undone, in the order
+    /// of their first leaves. A cut into more parts divides each of these.
+    pub fn cut(&self, parts: usize) -> Vec<u32> {
+        let kept = self.kept(parts);
+        let mut joined = Parts::new(self.leaves + kept);
+        for (node, merge) in self.merges.iter().take(kept).enumerate() {
+            let node = (self.leaves + node) as u32;
+            joined.join(merge.a, node);
+            joined.join(merge.b, node);
+        }
+        let mut numbers = std::collections::HashMap::new();
+        (0..self.leaves as u32)
+            .map(|leaf| {
+                let next = numbers.len() as u32;
+                *numbers.entry(joined.find(leaf)).or_insert(next)
+            })
+            .collect()
+    }
+
+    /// What is above that cut: leaf i of this is the part `names[i]` stands for.
+    #[must_use]
+    pub fn above(&self, parts: usize, names: &[u32]) -> Self {
+        let kept = self.kept(parts);
+        let leaves = self.leaves - kept;
+        let mut node: Vec<u32> = self.cut(parts).iter().map(|part| names[*part as usize]).collect();
+        for (place, merge) in self.merges.iter().enumerate() {
+            let is_above = place.checked_sub(kept).map(|place| (leaves + place) as u32);
+            node.push(is_above.unwrap_or(node[merge.a as usize]));
+        }
+        let merges = self.merges[kept..].iter().map(|merge| Merge {
+            a: node[merge.a as usize],
+            b: node[merge.b as usize],
+            ..*merge
+        });
+        Self { leaves, merges: merges.collect() }
+    }
+
+    /// Merges below a cut into so many parts.
+    fn kept(&self, parts: usize) -> usize {
+        (self.merges.len() + 1).saturating_sub(parts.max(1))
+    }
+}
+
+/// A hierarchy of rows, cut.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hierarchy {
+    /// Its leaves are rows, or cells of rows.
+    pub tree: Tree,
+    /// One a row: its part, as the cut numbers them.
+    pub labels: Vec<u32>,
+}
+
+pub fn fit(
+    data: &Dataset,
+    segments: usize,
+    settings: &Ward,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<Hierarchy, FitError> {
+    let distinct = data.distinct_rows(segments);
+    if distinct < segments {
+        return Err(FitError::TooFewDistinct { distinct, segments });
+    }
+    let cells = if data.rows() <= settings.max_rows {
+        Cells::of_rows(data)
+    } else {
+        Cells::of_kmeans(data, settings.cells.max(segments), seed, progress)?
+    };
+    let tree = ward(&cells.centres, &cells.sizes, progress)?;
+    let parts = tree.cut(segments);
+    let labels = cells.of_row.iter().map(|leaf| parts[*leaf as usize]).collect();
+    Ok(Hierarchy { tree, labels })
+}
+
+/// The hierarchy of `points` (`leaves`, `n_columns`) that stand for `sizes`
+/// rows each.
+pub fn ward(
+    points: &Array2<f64>,
+    sizes: &[f64],
+    progress: &dyn Progress,
+) -> Result<Tree, FitError> {
+    let (leaves, pause) = (points.nrows(), progress.pause());
+    let mut active = Active::new(points, sizes);
+    // Leaves that represent the two sides, the height, and the size.
+    let mut found: Vec<(u32, u32, f64, f64)> = Vec::with_capacity(leaves.saturating_sub(1));
+    let mut chain: Vec<usize> = Vec::new();
+    while found.len() + 1 < leaves {
+        if chain.is_empty() {
+            if progress.should_stop() {
+                return Err(FitError::Stopped);
+            }
+            active.compact();
+            chain.push(active.any());
+        }
+        pause();
+        let last = chain[chain.len() - 1];
+        let before = chain.len().checked_sub(2).map(|place| chain[place]);
+        let (nearest, cost) = active.nearest(last, before);
+        if before == Some(nearest) {
+            chain.truncate(chain.len() - 2);
+            let sides = (active.leaf[last], active.leaf[nearest]);
+            active.join(nearest, last);
+            found.push((sides.0, sides.1, cost.sqrt(), active.sizes[nearest]));
+        } else {
+            chain.push(nearest);
+        }
+    }
+    // The chain finds merges in an order of its own.
+    found.sort_by(|x, y| x.2.total_cmp(&y.2));
+    let mut parts = Parts::new(leaves);
+    let mut node: Vec<u32> = (0..leaves as u32).collect();
+    let merges = found.into_iter().enumerate().map(|(index, (a, b, height, size))| {
+        let sides = [node[parts.find(a) as usize], node[parts.find(b) as usize]];
+        parts.join(a, b);
+        node[parts.find(a) as usize] = (leaves + index) as u32;
+        Merge { a: sides[0].min(sides[1]), b: sides[0].max(sides[1]), height, size }
+    });
+    Ok(Tree { leaves, merges: merges.collect() })
+}
+
+/// What is not joined yet, in slots.
+struct Active {
+    columns: usize,
+    /// [`LANES`] slots after one another, column by column.
+    centres: Vec<[f64; LANES]>,
+    /// Rows; 0 where a slot is empty.
+    sizes: Vec<f64>,
+    /// Any leaf below.
+    leaf: Vec<u32>,
+    count: usize,
+}
+
+impl Active {
+    fn new(points: &Array2<f64>, sizes: &[f64]) -> Self {
+        let mut active = Self {
+            columns: points.ncols(),
+            centres: Vec::new(),
+            sizes: Vec::new(),
+            leaf: Vec::new(),
+            count: 0,
+        };
+        for (leaf, (point, size)) in points.rows().into_iter().zip(sizes).enumerate() {
+            active.push(&point.to_vec(), *size, leaf as u32);
+        }
+        active
+    }
+
+    fn push(&mut self, point: &[f64], size: f64, leaf: u32) {
+        let lane = self.count % LANES;
+        if lane == 0 {
+            // What is empty is nowhere.
+            self.centres.extend(std::iter::repeat_n([f64::INFINITY; LANES], self.columns));
+            self.sizes.extend([0.0; LANES]);
+            self.leaf.extend([u32::MAX; LANES]);
+        }
+        let tile = self.centres.len() - self.columns;
+        for (column, x) in self.centres[tile..].iter_mut().zip(point) {
+            column[lane] = *x;
+        }
+        self.sizes[self.count] = size;
+        self.leaf[self.count] = leaf;
+        self.count += 1;
+    }
+
+    fn centre(&self, slot: usize) -> Vec<f64> {
+        let tile = &self.centres[slot / LANES * self.columns..][..self.columns];
+        tile.iter().map(|column| column[slot % LANES]).collect()
+    }
+
+    fn is_taken(&self, slot: usize) -> bool {
+        self.leaf[slot] != u32::MAX
+    }
+
+    fn any(&self) -> usize {
+        (0..self.leaf.len()).find(|slot| self.is_taken(*slot)).unwrap_or_default()
+    }
+
+    /// Closes the gaps once half of the slots are empty. Slots change their
+    /// numbers, so never within a chain.
+    fn compact(&mut self) {
+        if self.count * 2 > self.leaf.len() {
+            return;
+        }
+        let kept = |slot: &usize| self.is_taken(*slot);
+        let slots: Vec<usize> = (0..self.leaf.len()).filter(kept).collect();
+        let mut dense = Self {
+            columns: self.columns,
+            centres: Vec::new(),
+            sizes: Vec::new(),
+            leaf: Vec::new(),
+            count: 0,
+        };
+        for slot in slots {
+            let centre = self.centre(slot);
+            dense.push(&centre, self.sizes[slot], self.leaf[slot]);
+        }
+        *self = dense;
+    }
+
+    /// The slot that is joined with `from` at least cost, and that cost; of
+    /// equal ones `preferred`, then the first.
+    fn nearest(&self, from: usize, preferred: Option<usize>) -> (usize, f64) {
+        let (point, size) = (self.centre(from), self.sizes[from]);
+        let mut best = (usize::MAX, f64::INFINITY);
+        if let Some(slot) = preferred {
+            best = (slot, self.costs(slot / LANES, &point, size)[slot % LANES]);
+        }
+        for tile in 0..self.sizes.len() / LANES {
+            let costs = self.costs(tile, &point, size);
+            let least = costs.iter().fold(f64::INFINITY, |least, cost| least.min(*cost));
+            // The tile of `from` itself always passes.
+            if least >= best.1 {
+                continue;
+            }
+            for (lane, cost) in costs.into_iter().enumerate() {
+                let slot = tile * LANES + lane;
+                if cost < best.1 && slot != from && self.is_taken(slot) {
+                    best = (slot, cost);
+                }
+            }
+        }
+        best
+    }
+
+    /// 2 |A| |B| / (|A| + |B|) × squared distance, for each slot of a tile.
+    fn costs(&self, tile: usize, point: &[f64], size: f64) -> [f64; LANES] {
+        let mut sums = [0.0; LANES];
+        let columns = &self.centres[tile * self.columns..][..self.columns];
+        for (column, x) in columns.iter().zip(point) {
+            for (sum, value) in sums.iter_mut().zip(column) {
+                *sum += (value - x) * (value - x);
+            }
+        }
+        let sizes = &self.sizes[tile * LANES..][..LANES];
+        for (sum, other) in sums.iter_mut().zip(sizes) {
+            *sum *= 2.0 * size * other / (size + other);
+        }
+        sums
+    }
+
+    /// Moves what is in slot `from` into `into`.
+    fn join(&mut self, into: usize, from: usize) {
+        let total = self.sizes[into] + self.sizes[from];
+        let (share, moved) = (self.sizes[from] / total, self.centre(from));
+        let (tile, lane) = (into / LANES * self.columns, into % LANES);
+        for (column, x) in self.centres[tile..].iter_mut().zip(&moved) {
+            column[lane] += share * (x - column[lane]);
+        }
+        let (tile, lane) = (from / LANES * self.columns, from % LANES);
+        for column in &mut self.centres[tile..][..self.columns] {
+            column[lane] = f64::INFINITY;
+        }
+        self.sizes[into] = total;
+        self.sizes[from] = 0.0;
+        self.leaf[from] = u32::MAX;
+        self.count -= 1;
+    }
+}

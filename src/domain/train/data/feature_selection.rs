@@ -1,0 +1,87 @@
+//! What of the data a run is trained on: which features, which rows, and why.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::fault::{Fault, Faults};
+use crate::domain::feature::{FeatureDef, Value};
+use crate::domain::train::TrainSpec;
+
+/// A feature put in or left out, with the reason for whoever reads the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureChoice {
+    pub feature: Box<str>,
+    pub reason: Box<str>,
+}
+
+/// Which rows are trained on, by one feature. A row where it is missing is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    pub feature: Box<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<f64>,
+    /// For categories.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub one_of: BTreeSet<Box<str>>,
+    pub reason: Box<str>,
+}
+
+impl FeatureChoice {
+    pub(crate) fn check(&self, path: &str, faults: &mut Faults) {
+        reasoned(path, &self.reason, faults);
+    }
+}
+
+impl Filter {
+    pub(crate) fn check(&self, path: &str, faults: &mut Faults) {
+        reasoned(path, &self.reason, faults);
+        let numeric = self.at_least.is_some() || self.at_most.is_some();
+        if numeric != self.one_of.is_empty() {
+            let problem = "needs either `at_least` or `at_most` (or both), or `one_of`";
+            faults.push(Fault::new(path, problem));
+        }
+        if let (Some(least), Some(most)) = (self.at_least, self.at_most)
+            && least > most
+        {
+            let problem = format!("`at_least` is {least}, above `at_most`, which is {most}");
+            faults.push(Fault::new(path, problem));
+        }
+    }
+
+    pub(crate) fn admits(&self, value: &Value) -> bool {
+        match value {
+            Value::Missing => false,
+            Value::Number(number) => {
+                self.one_of.is_empty()
+                    && self.at_least.is_none_or(|least| *number >= least)
+                    && self.at_most.is_none_or(|most| *number <= most)
+            }
+            Value::Category(category) => self.one_of.contains(category),
+        }
+    }
+}
+
+fn reasoned(path: &str, reason: &str, faults: &mut Faults) {
+    if reason.trim().is_empty() {
+        let problem = "must say why; it is kept with the run";
+        faults.push(Fault::new(format!("{path}.reason"), problem));
+    }
+}
+
+/// The definitions to encode by: those not chosen lose their encoding.
+pub(crate) fn encoded(spec: &TrainSpec, defs: &[FeatureDef]) -> Vec<FeatureDef> {
+    let named = |choices: &[FeatureChoice], def: &FeatureDef| {
+        choices.iter().any(|choice| choice.feature == def.name)
+    };
+    let chosen = |def: &FeatureDef| {
+        (spec.include.is_empty() || named(&spec.include, def)) && !named(&spec.exclude, def)
+    };
+    let mut defs = defs.to_vec();
+    defs.iter_mut().filter(|def| !chosen(def)).for_each(|def| def.encoding = None);
+    defs
+}

@@ -1,0 +1,7 @@
+//! Training data: sampling of rows, encoding into a data set, splits, feature selection.
+
+pub mod dataset;
+pub(crate) mod feature_selection;
+pub(crate) mod reservoir;
+pub(crate) mod rows;
+pub mod split;

@@ -1,0 +1,14 @@
+//! What is asked of one row at a time.
+
+use crate::domain::train::Dataset;
+
+/// A row in double precision.
+pub(crate) fn point(data: &Dataset, row: usize) -> Vec<f64> {
+    data.row(row).iter().map(|x| f64::from(*x)).collect()
+}
+
+/// Calls `work` on each row in parallel; results in order of the rows.
+pub(crate) fn map<R: Send>(data: &Dataset, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let chunks = data.map_chunks(|rows| rows.map(&work).collect::<Vec<R>>());
+    chunks.into_iter().flatten().collect()
+}

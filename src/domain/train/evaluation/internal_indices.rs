@@ -1,0 +1,372 @@
+//! How good a partition is, from the rows and their labels alone.
+//!
+//! The values are scikit-learn's. Rows without a segment (noise) are left out
+//! of every score; how many they are is told beside. A score that needs more
+//! segments or rows than there are is `None`, never a number that means
+//! something else.
+
+use ndarray::{Array2, ArrayView1};
+use rayon::prelude::*;
+
+use crate::domain::stats::Rng;
+use crate::domain::train::Dataset;
+use crate::domain::train::evaluation::external_indices::Label;
+
+/// Rows of another segment that are compared at once: eight registers of four.
+const LANES: usize = 32;
+
+/// A mean over rows, with its standard error: how far it may be from that of
+/// all customers there could be.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Estimate {
+    pub value: f64,
+    pub error: f64,
+    /// Rows it is from.
+    pub rows: usize,
+}
+
+/// Mean silhouette (Rousseeuw 1987) over a sample of at most `sample` rows,
+/// drawn by `rng` and compared among themselves; the only row of a segment
+/// scores 0. `None` unless at least two segments and fewer than rows are seen.
+pub fn silhouette(
+    data: &Dataset,
+    labels: &[Label],
+    sample: usize,
+    rng: &mut Rng,
+) -> Option<Estimate> {
+    let mut known: Vec<usize> = (0..labels.len()).filter(|row| labels[*row].is_some()).collect();
+    if known.len() > sample {
+        rng.shuffle(&mut known);
+        known.truncate(sample);
+    }
+    known.sort_unstable_by_key(|row| (labels[*row], *row));
+    let runs = runs(&known, labels);
+    if runs.len() < 2 || runs.len() >= known.len() {
+        return None;
+    }
+    let columns = Columns::gather(data, &known, &runs);
+    let scores: Vec<f64> = (0..known.len())
+        .into_par_iter()
+        .map_init(
+            || vec![0.0; runs.len()],
+            |sums, place| {
+                data.pause();
+                columns.add_distances(data, known[place], sums);
+                one_silhouette(&runs, place, sums)
+            },
+        )
+        .collect();
+    let rows = scores.len();
+    let value = scores.iter().sum::<f64>() / rows as f64;
+    let variance = scores.iter().map(|s| (s - value).powi(2)).sum::<f64>() / (rows - 1) as f64;
+    Some(Estimate { value, error: (variance / rows as f64).sqrt(), rows })
+}
+
+fn one_silhouette(runs: &[Run], place: usize, sums: &[f64]) -> f64 {
+    let own = runs.partition_point(|run| run.end <= place);
+    let size = runs[own].len();
+    if size == 1 {
+        return 0.0;
+    }
+    let inside = sums[own] / (size - 1) as f64;
+    let others = runs.iter().zip(sums).enumerate().filter(|(run, _)| *run != own);
+    let outside =
+        others.map(|(_, (run, sum))| sum / run.len() as f64).fold(f64::INFINITY, f64::min);
+    let larger = inside.max(outside);
+    if larger > 0.0 { (outside - inside) / larger } else { 0.0 }
+}
+
+/// One segment's place among rows sorted by segment.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: usize,
+    end: usize,
+}
+
+impl Run {
+    fn len(self) -> usize {
+        self.end - self.start
+    }
+}
+
+fn runs(sorted: &[usize], labels: &[Label]) -> Vec<Run> {
+    let mut start = 0;
+    sorted
+        .chunk_by(|a, b| labels[*a] == labels[*b])
+        .map(|rows| {
+            let run = Run { start, end: start + rows.len() };
+            start = run.end;
+            run
+        })
+        .collect()
+}
+
+/// Rows column by column in blocks of [`LANES`], each segment from a block of
+/// its own on, so that distances to a whole block are computed side by side.
+struct Columns {
+    /// Block after block; in each, column after column of `LANES` values.
+    values: Vec<f32>,
+    /// Blocks of each segment, and how many rows its last one holds.
+    blocks: Vec<(usize, usize)>,
+}
+
+impl Columns {
+    fn gather(data: &Dataset, rows: &[usize], runs: &[Run]) -> Self {
+        let (mut values, mut blocks) = (Vec::new(), Vec::new());
+        for run in runs {
+            let rows = &rows[run.start..run.end];
+            values.extend(blocks_of(rows, data.columns(), |row, column| data.row(row)[column]));
+            blocks.push((rows.len().div_ceil(LANES), (rows.len() - 1) % LANES + 1));
+        }
+        Self { values, blocks }
+    }
+
+    /// Sets `sums` to the sum of distances from a row to each segment's rows.
+    fn add_distances(&self, data: &Dataset, row: usize, sums: &mut [f64]) {
+        let row = data.row(row);
+        let mut blocks = self.values.chunks_exact(LANES * row.len());
+        for (sum, (count, last)) in sums.iter_mut().zip(&self.blocks) {
+            *sum = 0.0;
+            for (block, values) in blocks.by_ref().take(*count).enumerate() {
+                let mut distances = distances(&row, values);
+                if block + 1 == *count {
+                    distances[*last..].fill(0.0);
+                }
+                *sum += total(distances);
+            }
+        }
+    }
+}
+
+/// Points in blocks of [`LANES`], each block column by column, the last one
+/// filled up with zeros.
+fn blocks_of(points: &[usize], columns: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let mut values = Vec::with_capacity(points.len().next_multiple_of(LANES) * columns);
+    for block in points.chunks(LANES) {
+        for column in 0..columns {
+            values.extend(block.iter().map(|point| value(*point, column)));
+            values.extend(std::iter::repeat_n(0.0, LANES - block.len()));
+        }
+    }
+    values
+}
+
+/// Distance to the nearest of the `present` centroids that is not `own`.
+fn nearest_other(row: &ArrayView1<'_, f32>, blocks: &[f32], present: &[usize], own: usize) -> f64 {
+    let mut nearest = f32::INFINITY;
+    for (block, segments) in blocks.chunks_exact(LANES * row.len()).zip(present.chunks(LANES)) {
+        for (distance, segment) in distances(row, block).iter().zip(segments) {
+            if *segment != own {
+                nearest = nearest.min(*distance);
+            }
+        }
+    }
+    f64::from(nearest)
+}
+
+fn distances(row: &ArrayView1<'_, f32>, block: &[f32]) -> [f32; LANES] {
+    let mut squares = [0.0_f32; LANES];
+    for (x, column) in row.iter().zip(block.as_chunks::<LANES>().0) {
+        for (square, y) in squares.iter_mut().zip(column) {
+            *square += (x - y) * (x - y);
+        }
+    }
+    squares.map(f32::sqrt)
+}
+
+/// Halves added to each other: few roundings, and side by side.
+fn total(mut values: [f32; LANES]) -> f64 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        let (low, high) = values.split_at_mut(width);
+        low.iter_mut().zip(high).for_each(|(a, b)| *a += *b);
+        width /= 2;
+    }
+    f64::from(values[0])
+}
+
+/// What one pass over the rows says about each segment around its centroid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispersion {
+    /// Means of the rows with each label, (`n_segments`, `n_columns`).
+    pub centroids: Array2<f64>,
+    pub sizes: Vec<u64>,
+    /// Rows without a segment.
+    pub noise: u64,
+    /// Sum of the distances of each segment's rows to its centroid.
+    distances: Vec<f64>,
+    /// The same of squared distances.
+    squares: Vec<f64>,
+    /// Sum over rows of 1 − a/b, see [`Self::simplified_silhouette`].
+    simplified: f64,
+}
+
+impl Dispersion {
+    /// Labels are below `segments`.
+    pub fn measure(data: &Dataset, labels: &[Label], segments: usize) -> Self {
+        let (centroids, sizes) = centroids(data, labels, segments);
+        let present: Vec<usize> = (0..segments).filter(|s| sizes[*s] > 0).collect();
+        let blocks = blocks_of(&present, data.columns(), |segment, column| {
+            centroids[[segment, column]] as f32
+        });
+        let partial = data.map_chunks(|rows| {
+            let (mut distances, mut squares) = (vec![0.0; segments], vec![0.0; segments]);
+            let mut simplified = 0.0;
+            for row in rows {
+                let Some(own) = labels[row].map(|label| label as usize) else { continue };
+                let square = data.squared_distance(row, centroids.row(own));
+                squares[own] += square;
+                distances[own] += square.sqrt();
+                let other = nearest_other(&data.row(row), &blocks, &present, own);
+                let larger = square.sqrt().max(other);
+                if sizes[own] > 1 && other.is_finite() && larger > 0.0 {
+                    simplified += (other - square.sqrt()) / larger;
+                }
+            }
+            (distances, squares, simplified)
+        });
+        let mut whole = Self {
+            noise: data.rows() as u64 - sizes.iter().sum::<u64>(),
+            centroids,
+            sizes,
+            distances: vec![0.0; segments],
+            squares: vec![0.0; segments],
+            simplified: 0.0,
+        };
+        for (distances, squares, simplified) in partial {
+            whole.distances.iter_mut().zip(distances).for_each(|(sum, x)| *sum += x);
+            whole.squares.iter_mut().zip(squares).for_each(|(sum, x)| *sum += x);
+            whole.simplified += simplified;
+        }
+        whole
+    }
+
+    /// Segments with rows.
+    pub fn segments(&self) -> usize {
+        self.sizes.iter().filter(|size| **size > 0).count()
+    }
+
+    /// Rows with a segment.
+    pub fn rows(&self) -> u64 {
+        self.sizes.iter().sum()
+    }
+
+    /// Sum of squared distances to the centroid.
+    pub fn inertia(&self) -> f64 {
+        self.squares.iter().sum()
+    }
+
+    /// Sum of squared distances of each segment's rows to its centroid.
+    pub fn squares(&self) -> &[f64] {
+        &self.squares
+    }
+
+    /// Mean over all rows of (b − a) / max(a, b), where a is the distance to
+    /// the row's own centroid and b that to the nearest other (Hruschka, de
+    /// Castro and Campello 2004). `None` with fewer than two segments.
+    pub fn simplified_silhouette(&self) -> Option<f64> {
+        (self.segments() > 1).then(|| self.simplified / self.rows() as f64)
+    }
+
+    /// Davies and Bouldin (1979): the mean over segments of how far it
+    /// overlaps with the one it overlaps with most. Small is good.
+    pub fn davies_bouldin(&self) -> Option<f64> {
+        let present: Vec<usize> = (0..self.sizes.len()).filter(|s| self.sizes[*s] > 0).collect();
+        if present.len() < 2 || present.len() as u64 >= self.rows() {
+            return None;
+        }
+        let spread = |segment: usize| self.distances[segment] / self.sizes[segment] as f64;
+        let overlap = |a: usize, b: usize| {
+            let pairs = self.centroids.row(a).into_iter().zip(self.centroids.row(b));
+            let apart = pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
+            if apart > 0.0 { (spread(a) + spread(b)) / apart } else { 0.0 }
+        };
+        let worst = |a: &usize| {
+            present.iter().filter(|b| *b != a).map(|b| overlap(*a, *b)).fold(0.0, f64::max)
+        };
+        Some(present.iter().map(worst).sum::<f64>() / present.len() as f64)
+    }
+
+    /// Calinski and Harabasz (1974): variance between segments over variance
+    /// within. Large is good; 1 where there is none within, as in scikit-learn.
+    pub fn calinski_harabasz(&self) -> Option<f64> {
+        let (segments, rows) = (self.segments() as f64, self.rows() as f64);
+        if segments < 2.0 || segments >= rows {
+            return None;
+        }
+        let within = self.inertia();
+        if within == 0.0 {
+            return Some(1.0);
+        }
+        Some(self.between() * (rows - segments) / (within * (segments - 1.0)))
+    }
+
+    fn between(&self) -> f64 {
+        let rows = self.rows() as f64;
+        let mut mean = vec![0.0; self.centroids.ncols()];
+        for (centroid, size) in self.centroids.rows().into_iter().zip(&self.sizes) {
+            mean.iter_mut().zip(centroid).for_each(|(m, c)| *m += c * *size as f64 / rows);
+        }
+        let pairs = self.centroids.rows().into_iter().zip(&self.sizes);
+        pairs
+            .map(|(centroid, size)| {
+                let apart = centroid.iter().zip(&mean).map(|(c, m)| (c - m) * (c - m));
+                *size as f64 * apart.sum::<f64>()
+            })
+            .sum()
+    }
+
+    /// The smallest segment's share of all rows, noise among them.
+    pub fn smallest_share(&self) -> f64 {
+        let smallest = self.sizes.iter().copied().filter(|size| *size > 0).min().unwrap_or(0);
+        smallest as f64 / (self.rows() + self.noise).max(1) as f64
+    }
+
+    /// How equal the sizes are: entropy over its largest value, 0..=1; 1 with
+    /// one segment.
+    pub fn balance(&self) -> f64 {
+        let segments = self.segments();
+        if segments < 2 {
+            return 1.0;
+        }
+        let rows = self.rows() as f64;
+        let shares = self.sizes.iter().filter(|s| **s > 0).map(|size| *size as f64 / rows);
+        shares.map(|share| -share * share.ln()).sum::<f64>() / (segments as f64).ln()
+    }
+}
+
+/// Mean of the rows of each segment (0 without rows), and how many they are.
+fn centroids(data: &Dataset, labels: &[Label], segments: usize) -> (Array2<f64>, Vec<u64>) {
+    let partial = data.map_chunks(|rows| {
+        let mut sums = Array2::<f64>::zeros((segments, data.columns()));
+        let mut sizes = vec![0_u64; segments];
+        for row in rows {
+            let Some(own) = labels[row] else { continue };
+            sizes[own as usize] += 1;
+            let mut sum = sums.row_mut(own as usize);
+            sum.iter_mut().zip(data.row(row)).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        (sums, sizes)
+    });
+    let mut centroids = Array2::<f64>::zeros((segments, data.columns()));
+    let mut sizes = vec![0_u64; segments];
+    for (sums, counts) in partial {
+        centroids += &sums;
+        sizes.iter_mut().zip(counts).for_each(|(size, count)| *size += count);
+    }
+    for (mut centroid, size) in centroids.rows_mut().into_iter().zip(&sizes) {
+        centroid /= (*size).max(1) as f64;
+    }
+    (centroids, sizes)
+}
+
+/// Schwarz's criterion (1978), small is good, in scikit-learn's form:
+/// −2 ln L + p ln n.
+pub fn bic(log_likelihood: f64, parameters: usize, rows: u64) -> f64 {
+    parameters as f64 * (rows as f64).ln() - 2.0 * log_likelihood
+}
+
+/// Akaike's criterion (1974), small is good: −2 ln L + 2 p.
+pub fn aic(log_likelihood: f64, parameters: usize) -> f64 {
+    2.0 * parameters as f64 - 2.0 * log_likelihood
+}

@@ -1,0 +1,310 @@
+//! Segments that keep their name: which new segment is which old one.
+//!
+//! A pair that `overlap` finds keeps id and key. Every other new segment is born:
+//! its id follows from what it was trained on and after, its key is the next `sN`
+//! that no model before had.
+//!
+//! What became of everybody is told in lines, see [`Event`].
+
+pub mod hungarian;
+pub mod overlap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::feature::FeatureRow;
+use crate::domain::id::ModelId;
+use crate::domain::model::{Model, SegmentName};
+use crate::domain::train::lineage::overlap::{Overlap, matches};
+use crate::domain::train::{FitError, Trained};
+
+/// A split has at least two parts of this share of the old segment, and a merger
+/// two of this share of the new one; they were, or went, there mostly.
+const PART: f64 = 0.25;
+const MOSTLY: f64 = 0.5;
+/// Fewer that went from one segment to another are not worth a line.
+const PASSED: f64 = 0.1;
+
+/// Whose names go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Predecessor<'a> {
+    pub model: &'a Model,
+    /// Keys `s1` to this one belong to somebody, whatever `model` knows of it: to
+    /// segments of candidates that never went live, say.
+    pub keys_used: u64,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The new segment is the old one.
+    Kept,
+    /// The new segment is none of the old ones.
+    Born,
+    /// None of the new segments is the old one.
+    Died,
+    /// A part of an old segment that fell into parts: a quarter of it or more, and
+    /// most of what the new one is made of. One line a part.
+    Split,
+    /// A part of a new segment that several old ones went into: a quarter of it or
+    /// more, and most of what the old one was. One line a part.
+    Merged,
+    /// Members who went from one to another otherwise: a tenth of either or more.
+    Passed,
+}
+
+impl Event {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Born => "born",
+            Self::Died => "died",
+            Self::Split => "split",
+            Self::Merged => "merged",
+            Self::Passed => "passed",
+        }
+    }
+}
+
+/// A segment by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub id: Box<str>,
+    pub key: Box<str>,
+}
+
+/// One thing that became of a segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub event: Event,
+    /// `None` at a birth.
+    pub old: Option<Named>,
+    /// `None` at a death.
+    pub new: Option<Named>,
+    /// Rows of both; of the one there is, at a birth or a death.
+    pub members: u64,
+    /// `members` of all in the old one; `None` at a birth.
+    pub share_of_old: Option<f64>,
+    /// `members` of all in the new one; `None` at a death.
+    pub share_of_new: Option<f64>,
+}
+
+/// What became of a model's segments in its successor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// `None`: a first model, all of whose segments are born.
+    pub predecessor: Option<ModelId>,
+    /// Whether the predecessor can read the rows at all: it cannot once one of its
+    /// features is gone, and then nothing of it goes on.
+    pub comparable: bool,
+    /// Rows that both put somewhere.
+    pub rows: u64,
+    /// Rows in another segment than before, by id; in one or in none.
+    pub relabelled: u64,
+    /// `relabelled` / `rows`.
+    pub relabelled_share: f64,
+    /// Rows in a segment that kept its name, of all that are in one now.
+    pub matched_share: f64,
+    /// New segments in their order, then old ones in theirs.
+    pub lines: Vec<Line>,
+}
+
+/// Gives the segments of `trained` the names of those of its predecessor that
+/// they are, and says in the report what became of each. `rows` are those that it
+/// was trained on, or all from which they were chosen.
+pub fn inherit(
+    mut trained: Trained,
+    rows: &[FeatureRow],
+    predecessor: Option<Predecessor<'_>>,
+) -> Result<Trained, FitError> {
+    let Some(Predecessor { model: old, keys_used }) = predecessor else {
+        trained.report.lineage = Some(Lineage::first(&trained.model));
+        return Ok(trained);
+    };
+    let new = &trained.model;
+    let overlap = Overlap::measure(old, new, rows);
+    let kept = overlap.as_ref().map_or_else(|| vec![None; new.segments().len()], matches);
+    let mut last_key = old.keys_used().max(keys_used);
+    let names: Vec<SegmentName> = kept
+        .iter()
+        .map(|kept| {
+            if let Some(place) = kept {
+                return SegmentName::of(&old.segments()[*place]);
+            }
+            last_key += 1;
+            let origin = format!("{}/{}", old.id(), new.id());
+            SegmentName::new(&origin, &format!("s{last_key}"))
+        })
+        .collect();
+    trained.bytes = new.renamed(names, old.id(), last_key)?;
+    trained.model = Model::open(&trained.bytes)?;
+    trained.report.lineage = Some(Lineage::of(old, &trained.model, overlap.as_ref()));
+    Ok(trained)
+}
+
+impl Lineage {
+    /// Of a first model.
+    pub fn first(model: &Model) -> Self {
+        Self {
+            predecessor: None,
+            comparable: false,
+            rows: model.reference().rows,
+            relabelled: 0,
+            relabelled_share: 0.0,
+            matched_share: 0.0,
+            lines: model
+                .segments()
+                .iter()
+                .map(|new| born(SegmentName::of(new), new.size))
+                .collect(),
+        }
+    }
+
+    /// `new` has its names already; `overlap` is `None` where `old` cannot read
+    /// the rows.
+    fn of(old: &Model, new: &Model, overlap: Option<&Overlap>) -> Self {
+        let Some(overlap) = overlap else {
+            let died = old.segments().iter().map(|old| died(SegmentName::of(old), old.size));
+            let mut first = Self::first(new);
+            first.lines.extend(died);
+            return Self { predecessor: Some(old.id().clone()), ..first };
+        };
+        let names = |model: &Model| -> Vec<SegmentName> {
+            model.segments().iter().map(SegmentName::of).collect()
+        };
+        Self::told(Some(old.id().clone()), &names(old), &names(new), overlap)
+    }
+
+    /// From the names alone: of one id is the same segment.
+    pub fn told(
+        predecessor: Option<ModelId>,
+        old: &[SegmentName],
+        new: &[SegmentName],
+        overlap: &Overlap,
+    ) -> Self {
+        let flows =
+            Flows { old, new, overlap, of_old: overlap.old_sizes(), of_new: overlap.new_sizes() };
+        let mut lines = Vec::new();
+        for (n, name) in new.iter().enumerate() {
+            match flows.same(n) {
+                Some(o) => lines.push(flows.line(Event::Kept, o, n)),
+                None => lines.push(born(name.clone(), flows.of_new[n])),
+            }
+        }
+        for (o, name) in old.iter().enumerate() {
+            if new.iter().all(|new| new.id != name.id) {
+                lines.push(died(name.clone(), flows.of_old[o]));
+            }
+        }
+        for o in 0..old.len() {
+            for n in 0..new.len() {
+                lines.extend(flows.event(o, n).map(|event| flows.line(event, o, n)));
+            }
+        }
+        let rows: u64 = flows.of_old.iter().sum();
+        let stayed = |n: usize| flows.same(n).map_or(0, |o| overlap.members[o][n]);
+        let in_none = overlap.members[old.len()][new.len()];
+        let relabelled = rows - in_none - (0..new.len()).map(stayed).sum::<u64>();
+        let matched = (0..new.len()).filter(|n| flows.same(*n).is_some()).map(|n| flows.of_new[n]);
+        let assigned: u64 = flows.of_new[..new.len()].iter().sum();
+        Self {
+            predecessor,
+            comparable: true,
+            rows,
+            relabelled,
+            relabelled_share: share(relabelled, rows),
+            matched_share: share(matched.sum(), assigned),
+            lines,
+        }
+    }
+}
+
+struct Flows<'a> {
+    old: &'a [SegmentName],
+    new: &'a [SegmentName],
+    overlap: &'a Overlap,
+    of_old: Vec<u64>,
+    of_new: Vec<u64>,
+}
+
+impl Flows<'_> {
+    /// The old segment whose name the new one has.
+    fn same(&self, n: usize) -> Option<usize> {
+        self.old.iter().position(|old| old.id == self.new[n].id)
+    }
+
+    fn is_part(&self, o: usize, n: usize) -> bool {
+        self.share_of_old(o, n) >= PART && self.share_of_new(o, n) >= MOSTLY
+    }
+
+    fn is_source(&self, o: usize, n: usize) -> bool {
+        self.share_of_new(o, n) >= PART && self.share_of_old(o, n) >= MOSTLY
+    }
+
+    /// Beyond being kept.
+    fn event(&self, o: usize, n: usize) -> Option<Event> {
+        let parts = || (0..self.new.len()).filter(|n| self.is_part(o, *n)).count();
+        let sources = || (0..self.old.len()).filter(|o| self.is_source(*o, n)).count();
+        if self.is_part(o, n) && parts() > 1 {
+            return Some(Event::Split);
+        }
+        if self.is_source(o, n) && sources() > 1 {
+            return Some(Event::Merged);
+        }
+        let share = self.share_of_old(o, n).max(self.share_of_new(o, n));
+        (share >= PASSED && self.same(n) != Some(o)).then_some(Event::Passed)
+    }
+
+    fn share_of_old(&self, o: usize, n: usize) -> f64 {
+        share(self.overlap.members[o][n], self.of_old[o])
+    }
+
+    fn share_of_new(&self, o: usize, n: usize) -> f64 {
+        share(self.overlap.members[o][n], self.of_new[n])
+    }
+
+    fn line(&self, event: Event, o: usize, n: usize) -> Line {
+        Line {
+            event,
+            old: Some(self.old[o].clone().into()),
+            new: Some(self.new[n].clone().into()),
+            members: self.overlap.members[o][n],
+            share_of_old: Some(self.share_of_old(o, n)),
+            share_of_new: Some(self.share_of_new(o, n)),
+        }
+    }
+}
+
+impl From<SegmentName> for Named {
+    fn from(name: SegmentName) -> Self {
+        Self { id: name.id, key: name.key }
+    }
+}
+
+fn born(name: SegmentName, members: u64) -> Line {
+    let new = Some(name.into());
+    Line {
+        event: Event::Born,
+        old: None,
+        new,
+        members,
+        share_of_old: None,
+        share_of_new: Some(1.0),
+    }
+}
+
+fn died(name: SegmentName, members: u64) -> Line {
+    let old = Some(name.into());
+    Line {
+        event: Event::Died,
+        old,
+        new: None,
+        members,
+        share_of_old: Some(1.0),
+        share_of_new: None,
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

@@ -1,0 +1,55 @@
+//! Other axes for the encoded space: y = M (x − centre).
+
+use ndarray::Array2;
+
+use crate::domain::encode::Projection;
+use crate::domain::train::Dataset;
+
+/// A linear map, fitted to rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axes {
+    /// Taken off first: the means of the columns.
+    pub centre: Vec<f64>,
+    /// M, (`n_axes`, `n_columns`).
+    pub matrix: Array2<f64>,
+}
+
+impl Axes {
+    /// As serving has it; with `unit`, of length 1 after that. `None` when it is
+    /// out of range.
+    pub fn projection(&self, unit: bool) -> Option<Projection> {
+        let single = |numbers: &[f64]| numbers.iter().map(|x| *x as f32).collect();
+        Projection::new(
+            single(&self.centre),
+            single(self.matrix.as_standard_layout().as_slice()?),
+            unit,
+        )
+    }
+}
+
+/// Means of the columns and their covariance (divided by n).
+pub(crate) fn covariance(data: &Dataset) -> (Vec<f64>, Array2<f64>) {
+    let (means, _) = data.column_moments();
+    let columns = data.columns();
+    let partial = data.map_chunks(|rows| {
+        let mut sums = Array2::<f64>::zeros((columns, columns));
+        for row in rows {
+            let differences = differences(data, row, &means);
+            for (i, x) in differences.iter().enumerate() {
+                for (sum, y) in sums.row_mut(i).iter_mut().zip(&differences) {
+                    *sum += x * y;
+                }
+            }
+        }
+        sums
+    });
+    let mut sums = Array2::<f64>::zeros((columns, columns));
+    for part in &partial {
+        sums += part;
+    }
+    (means, sums / data.rows().max(1) as f64)
+}
+
+pub(crate) fn differences(data: &Dataset, row: usize, means: &[f64]) -> Vec<f64> {
+    data.row(row).iter().zip(means).map(|(x, mean)| f64::from(*x) - mean).collect()
+}

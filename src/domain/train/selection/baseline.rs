@@ -1,0 +1,85 @@
+//! The baseline: RFM segments from quantiles, which every candidate must beat.
+//!
+//! Customers are scored 1 to 5 by recency, frequency and monetary value, and
+//! named by the same table as the fallback's. *Ties:* all who share a value
+//! share its mid-rank, and their score is the fifth of the customers that this
+//! falls in. So equal customers are never parted, and a feature that is 1 for
+//! most of them gives fewer than five scores rather than arbitrary ones.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::feature::rfm::{RfmRules, SEGMENTS, Scored};
+use crate::domain::feature::{FeatureDef, FeatureRow, Value};
+use crate::domain::stats;
+use crate::domain::train::evaluation::external_indices::Label;
+
+/// Which features are recency, frequency and monetary value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RfmFeatures {
+    pub recency: Box<str>,
+    pub frequency: Box<str>,
+    pub monetary: Box<str>,
+}
+
+/// RFM rules fitted to rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baseline {
+    rules: RfmRules,
+}
+
+impl Baseline {
+    /// Places the cuts at the quintiles of `rows`. `None` where a feature is
+    /// not among `defs` or has no value.
+    pub fn fit(features: &RfmFeatures, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<Self> {
+        let scored = |name: &str| {
+            let index = defs.iter().position(|def| &*def.name == name)?;
+            let numbers = rows.iter().filter_map(|row| match row.0.get(index) {
+                Some(Value::Number(number)) => Some(*number),
+                _ => None,
+            });
+            let cuts = cuts(&stats::sorted(&numbers.collect::<Vec<_>>()))?;
+            Some(Scored { feature: name.into(), index, cuts })
+        };
+        let recency = scored(&features.recency)?;
+        let frequency = scored(&features.frequency)?;
+        let monetary = scored(&features.monetary)?;
+        Some(Self { rules: RfmRules { recency, frequency, monetary } })
+    }
+
+    pub fn rules(&self) -> &RfmRules {
+        &self.rules
+    }
+
+    /// One label a row: the segment's place in [`SEGMENTS`].
+    pub fn labels(&self, rows: &[&FeatureRow]) -> Vec<Label> {
+        rows.iter().map(|row| u32::try_from(self.rules.assess(row).index).ok()).collect()
+    }
+
+    /// Key and rows of each segment that has rows, best first.
+    pub fn sizes(labels: &[Label]) -> Vec<(&'static str, u64)> {
+        let rows = |segment: usize| {
+            labels.iter().flatten().filter(|label| **label as usize == segment).count() as u64
+        };
+        let named = SEGMENTS.iter().enumerate().map(|(index, (key, _))| (*key, rows(index)));
+        named.filter(|(_, rows)| *rows > 0).collect()
+    }
+}
+
+/// For each of four fifths, the largest value whose mid-rank is not above it;
+/// a value equal to a cut is below it. `None` without values.
+fn cuts(ascending: &[f64]) -> Option<[f64; 4]> {
+    let below_all = ascending.first()?.next_down();
+    let mut cuts = [below_all; 4];
+    let mut rank = 0;
+    for equal in ascending.chunk_by(|a, b| a.total_cmp(b).is_eq()) {
+        let middle = (rank as f64 + equal.len() as f64 / 2.0) / ascending.len() as f64;
+        rank += equal.len();
+        for (cut, fifth) in cuts.iter_mut().zip([0.2, 0.4, 0.6, 0.8]) {
+            if middle <= fifth {
+                *cut = equal[0];
+            }
+        }
+    }
+    Some(cuts)
+}

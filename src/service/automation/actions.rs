@@ -1,0 +1,132 @@
+//! What is done about drift, beside telling of it: as the policy says, once an alert.
+//! Nothing is done about drift that rests on the rows of one API key: a key that may only
+//! score must not retrain, freeze or replace the model.
+
+use std::sync::Arc;
+
+use crate::domain::alert::Topic;
+use crate::domain::deployment::policy::Action;
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::automation::probation::{POLICY, Probation};
+use crate::service::drift::Ask;
+use crate::service::models::registry::Change;
+use crate::service::training::{Purpose, Training};
+use crate::store::alerting::AlertRow;
+use crate::store::models::policy;
+use crate::store::models::policy::Done;
+use crate::store::{alerting, models};
+use crate::telemetry::labels::PolicyAction;
+
+#[derive(Debug)]
+pub struct Reactor {
+    pub probation: Probation,
+    pub training: Arc<Training>,
+}
+
+impl Reactor {
+    /// Looks once at everything the policy may act upon.
+    pub async fn run(&self) -> Result<(), ServiceError> {
+        self.probation.run().await?;
+        let db = self.training.db.read();
+        let current = self.probation.policies.current();
+        for alert in alerting::firing(db).await? {
+            if alert.standing.topic != Topic::Drift || alert.rests_on_one_key() {
+                continue;
+            }
+            for action in current.policy.actions.at(alert.standing.severity) {
+                match action {
+                    // Asked whenever a model would go live by itself.
+                    Action::Freeze => {}
+                    Action::Retrain => self.retrain(&alert).await?,
+                    Action::FallBack => self.fall_back(&alert).await?,
+                }
+            }
+        }
+        self.refresh().await
+    }
+
+    async fn retrain(&self, alert: &AlertRow) -> Result<(), ServiceError> {
+        let reason = format!("{} ({})", alert.title, alert.alert_id);
+        let since = Timestamp::from_millis(0);
+        self.train(Done::Retrain, &alert.alert_id, since, reason).await
+    }
+
+    /// Trains when the model is no longer sure of what it says.
+    async fn refresh(&self) -> Result<(), ServiceError> {
+        let policy = &self.probation.policies.current().policy;
+        let lineup = models::lineup(self.training.db.read()).await?;
+        let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
+            return Ok(());
+        };
+        let ask = Ask { model: Some(model.clone()), source: None, hours: None };
+        let drift = &self.probation.drift;
+        let check = drift.check(&ask).await?;
+        // The rows may all be of one caller: stored customers must agree.
+        if !policy.is_worn_out(&check)
+            || !policy.is_worn_out(&drift.sample(&model, None).await?.now)
+        {
+            return Ok(());
+        }
+        let pause = 1000 * i64::from(policy.refresh.cool_down_seconds);
+        let since = self.training.clock.now().plus_millis(-pause);
+        let reason = format!(
+            "the mean confidence is {:.2}, below {} (policy.refresh.confidence)",
+            check.confidence.unwrap_or_default(),
+            policy.refresh.confidence
+        );
+        self.train(Done::Refresh, model.as_str(), since, reason).await
+    }
+
+    async fn train(
+        &self,
+        done: Done,
+        about: &str,
+        since: Timestamp,
+        reason: String,
+    ) -> Result<(), ServiceError> {
+        let now = self.training.clock.now();
+        let purpose = Purpose { what_if: false, reason: Some(reason.clone()) };
+        // Commits together: the run, the news of it, and that it was asked for.
+        let mut tx = self.training.db.begin().await?;
+        if policy::begin(&mut tx, (done, about), since, (now, &reason)).await? {
+            let spec = self.training.default_spec();
+            let run = self.training.enqueue(&mut tx, spec, POLICY, None, purpose).await?;
+            tx.commit().await?;
+            let action = match done {
+                Done::Refresh => PolicyAction::Refresh,
+                _ => PolicyAction::Retrain,
+            };
+            self.training.metrics.policy_actions.add(action, 1);
+            tracing::info!(run = ?run, reason, "training, as the policy says");
+        }
+        Ok(())
+    }
+
+    async fn fall_back(&self, alert: &AlertRow) -> Result<(), ServiceError> {
+        let registry = &self.probation.registry;
+        let now = registry.clock.now();
+        let reason = format!("{} ({})", alert.title, alert.alert_id);
+        // Commits together: the next generation, the stages, the decision, that it was
+        // done, the announcement.
+        let mut tx = registry.db.begin_critical().await?;
+        let done = (Done::FallBack, &*alert.alert_id);
+        let since = Timestamp::from_millis(0);
+        if !policy::begin(&mut tx, done, since, (now, &reason)).await? {
+            return Ok(());
+        }
+        let current = models::lock_lineup(&mut tx).await?;
+        let is_model_live = current.active.is_some();
+        if is_model_live {
+            let change = Change { by: POLICY.into(), reason };
+            registry.put_back(&mut tx, current, None, &change).await?;
+        }
+        tx.commit().await?;
+        if is_model_live {
+            self.training.metrics.policy_actions.add(PolicyAction::FallBack, 1);
+            tracing::warn!(alert = alert.alert_id, "rules answer now, as the policy says");
+            registry.live.refresh().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! Readers of the feed of changes, and how they learn that there is more.
+//!
+//! Postgres is asked for the newest change some times a second, once for all
+//! readers of this process, and only while one of them waits. To announce
+//! changes instead would cost every commit of intake: NOTIFY takes one lock for
+//! the whole server until its transaction is on disk, and commits would queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::service::ServiceError;
+use crate::service::error::Chain;
+use crate::service::limits::fair_share::{FairShare, Share};
+use crate::store::ReadDb;
+use crate::store::customers::changes;
+use crate::store::customers::changes::{Change, Position};
+use crate::store::database::epoch;
+use crate::telemetry::{Metrics, Reading};
+
+/// Between two looks for news: what a reader waits, at most, beyond the commit.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After a failed look: Postgres may be restarting.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Changes looked through at once for those of one segment.
+const SCAN: i64 = 1000;
+const RETRY_AFTER_SECONDS: u64 = 5;
+/// The answer to a cursor of a change that a restore has lost.
+const LOST: &str = "the change of this cursor no longer exists: the database was restored to an \
+    earlier point, or the cursor is of another database. Ask for `after=now`, then take an \
+    export, then go on from the cursor of that answer";
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Oldest,
+    Now,
+    After(Position),
+}
+
+/// The feed of this process.
+#[derive(Debug)]
+pub struct Feed {
+    db: ReadDb,
+    metrics: Arc<Metrics>,
+    /// Shared fairly between keys.
+    places: FairShare<String>,
+    newest: watch::Sender<Position>,
+    /// Somebody began to wait.
+    asked: Notify,
+    /// Where pages are read: to take a thousand rows apart takes milliseconds.
+    reading: Handle,
+    stopped: watch::Receiver<bool>,
+}
+
+/// What there is after a place.
+#[derive(Debug)]
+pub struct Page {
+    pub changes: Vec<Change>,
+    /// Go on from here.
+    pub next: Position,
+    /// There is more already.
+    pub more: bool,
+    /// Changes between the place asked for and the first of these were dropped
+    /// by retention.
+    pub gap: bool,
+}
+
+/// One reader. It holds a page at most, and reads the next when asked.
+#[derive(Debug)]
+pub struct Reader {
+    feed: Arc<Feed>,
+    after: Position,
+    /// It has been given changes, or was at this position before: only then can it have
+    /// missed some.
+    has_begun: bool,
+    segment: Option<String>,
+    limit: usize,
+    _place: Share<String>,
+    _counted: Reading,
+}
+
+impl Feed {
+    /// Reads pages on the threads of `reading`. Readers are told to go once `stopped`
+    /// holds true.
+    pub fn new(
+        db: ReadDb,
+        max_readers: usize,
+        reading: Handle,
+        stopped: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            db,
+            metrics,
+            places: FairShare::new(max_readers),
+            newest: watch::Sender::new(Position::default()),
+            asked: Notify::new(),
+            reading,
+            stopped,
+        }
+    }
+
+    /// A reader, for the key `key_id`, of the changes that enter or leave `segment`, or
+    /// of all.
+    pub async fn reader(
+        self: &Arc<Self>,
+        key_id: &str,
+        start: Start,
+        segment: Option<String>,
+        limit: usize,
+    ) -> Result<Reader, ServiceError> {
+        let place = self
+            .places
+            .try_acquire(key_id.to_owned(), 1)
+            .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
+        let after = match start {
+            Start::Oldest => Position::default(),
+            Start::Now => {
+                let dropped = changes::reach(&self.db).await?.dropped.unwrap_or_default();
+                changes::newest(&self.db).await?.max(dropped)
+            }
+            Start::After(position) => self.surviving(position).await?,
+        };
+        let counted = self.metrics.output.begin_reading();
+        let feed = Arc::clone(self);
+        let has_begun = start != Start::Oldest;
+        Ok(Reader { feed, after, has_begun, segment, limit, _place: place, _counted: counted })
+    }
+
+    /// The position, if every change up to it still exists. A restore to an earlier point
+    /// loses changes that readers may have seen: they cannot simply go on.
+    async fn surviving(&self, position: Position) -> Result<Position, ServiceError> {
+        let is_lost = position > changes::reach(&self.db).await?.end
+            || epoch::lost_after(&self.db, position).await?.is_some();
+        if is_lost {
+            return Err(ServiceError::Gone(LOST.to_owned()));
+        }
+        Ok(position)
+    }
+
+    async fn page(
+        &self,
+        after: Position,
+        end: Position,
+        limit: i64,
+    ) -> Result<Vec<Change>, ServiceError> {
+        let db = self.db.clone();
+        let page = async move { changes::page(&db, after, end, limit).await };
+        let page = AbortOnDropHandle::new(self.reading.spawn(page));
+        Ok(page.await.map_err(ServiceError::internal)??)
+    }
+
+    /// Looks for news for ever, while somebody waits for some.
+    pub async fn look(&self) {
+        loop {
+            if self.newest.receiver_count() == 0 {
+                self.asked.notified().await;
+            }
+            match changes::newest(&self.db).await {
+                Ok(newest) => {
+                    self.newest
+                        .send_if_modified(|known| std::mem::replace(known, newest) != newest);
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "cannot look for changes");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    /// Returns when something comes after `after`, or at `deadline`, or when the
+    /// process stops; whether it was the first.
+    async fn wait(&self, after: Position, deadline: Instant) -> bool {
+        let mut newest = self.newest.subscribe();
+        self.asked.notify_one();
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            known = newest.wait_for(|newest| *newest > after) => known.is_ok(),
+            () = tokio::time::sleep_until(deadline) => false,
+            // An error means that the sender is gone: stop as well.
+            _ = stopped.wait_for(|stop| *stop) => false,
+        }
+    }
+}
+
+impl Reader {
+    /// The next page; waits up to `wait` for there to be something on it.
+    pub async fn next(&mut self, wait: Duration) -> Result<Page, ServiceError> {
+        let deadline = Instant::now() + wait;
+        let mut gap = false;
+        let page = loop {
+            let mut page = self.look_on().await?;
+            gap |= page.gap;
+            page.gap = gap;
+            self.after = page.next;
+            self.has_begun = true;
+            let is_over = wait.is_zero() || self.is_stopping() || Instant::now() >= deadline;
+            if !page.changes.is_empty() || is_over {
+                break page;
+            }
+            if !page.more && !self.feed.wait(self.after, deadline).await {
+                break page;
+            }
+        };
+        self.feed.metrics.output.changes.inc_by(page.changes.len() as u64);
+        Ok(page)
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        *self.feed.stopped.borrow()
+    }
+
+    /// What comes next, without waiting.
+    async fn look_on(&self) -> Result<Page, ServiceError> {
+        let reach = changes::reach(&self.feed.db).await?;
+        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
+        let scan = if self.segment.is_some() { SCAN.max(limit) } else { limit };
+        let found = self.feed.page(self.after, reach.end, scan).await?;
+        let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
+        // Always the position of a change, never merely the end of what can be seen: after
+        // a restore it shows whether its reader has seen changes that were lost.
+        let scanned = found.last().map(|last| last.position);
+        let mut wanted: Vec<Change> = match &self.segment {
+            None => found,
+            Some(segment) => found.into_iter().filter(|change| change.concerns(segment)).collect(),
+        };
+        let cut = wanted.len() > self.limit;
+        wanted.truncate(self.limit);
+        let next = match wanted.last() {
+            Some(last) if cut => last.position,
+            _ => scanned.or(reach.dropped).unwrap_or_default().max(self.after),
+        };
+        Ok(Page {
+            changes: wanted,
+            next,
+            more: cut || is_full,
+            gap: self.has_begun && reach.dropped.is_some_and(|dropped| self.after < dropped),
+        })
+    }
+}
+
+impl Change {
+    /// Whether the customer entered or left `segment`, or got another model in it.
+    fn concerns(&self, segment: &str) -> bool {
+        self.now.segment == segment
+            || self.before.as_ref().is_some_and(|before| before.segment == segment)
+    }
+}

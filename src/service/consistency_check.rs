@@ -1,0 +1,112 @@
+//! Whether stored states are what their events say: some customers, again and
+//! again.
+//!
+//! Training reads the same states that answer online, so a state that is wrong
+//! is wrong everywhere, silently. Here it is counted. Each round reads states
+//! and events as of one instant; intake commits both together, so whatever
+//! differs is a fault and never an event on its way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::id::{CustomerKey, hex};
+use crate::service::ServiceError;
+use crate::service::rebuild::{self, Likeness};
+use crate::service::scoring::deployment::Live;
+use crate::store::customers::StoredState;
+use crate::store::customers::rebuild::{Known, Snapshot};
+use crate::store::{ReadDb, StoreError};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{Mismatch, Uncompared};
+
+/// Customers with more events are passed over: a round must stay a small thing.
+const MAX_EVENTS: u64 = 50_000;
+
+#[derive(Debug)]
+pub struct Sampler {
+    pub db: ReadDb,
+    pub live: Arc<Live>,
+    pub every: Duration,
+    /// Customers a round; 0 takes none.
+    pub customers: usize,
+    pub metrics: Arc<Metrics>,
+}
+
+/// What one round found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SampleResult {
+    pub compared: u64,
+    pub mismatched: u64,
+}
+
+impl Sampler {
+    /// One round.
+    pub async fn run(&self) -> Result<SampleResult, ServiceError> {
+        let mut result = SampleResult::default();
+        let count = i64::try_from(self.customers).unwrap_or(i64::MAX);
+        let mut snapshot = Snapshot::open(&self.db).await?;
+        for stored in snapshot.sample_states(count).await? {
+            if let Some(is_equal) = self.compare(&mut snapshot, &stored).await? {
+                result.compared += 1;
+                result.mismatched += u64::from(!is_equal);
+            }
+        }
+        let (looked_up, stateless) = snapshot.sample_stateless(count).await?;
+        self.metrics.skew.compared.inc_by(looked_up);
+        result.compared += looked_up;
+        for customer in stateless {
+            result.mismatched += 1;
+            self.report(&customer, Mismatch::Missing);
+        }
+        Ok(result)
+    }
+
+    /// Whether the state is what its events say; `None` where they cannot be compared.
+    async fn compare(
+        &self,
+        snapshot: &mut Snapshot,
+        stored: &StoredState,
+    ) -> Result<Option<bool>, StoreError> {
+        let features = &self.live.snapshot().features;
+        let customer = &stored.customer;
+        let skew = &self.metrics.skew;
+        let replayed =
+            rebuild::replay(snapshot, features, customer, Known::default(), MAX_EVENTS).await;
+        let mismatch = match replayed {
+            Ok(replayed) if replayed.is_cut => {
+                skew.uncompared.add(Uncompared::TooManyEvents, 1);
+                return Ok(None);
+            }
+            Ok(replayed) => match rebuild::compare(features, &stored.state, &replayed.state) {
+                _ if replayed.events == 0 => Some(Mismatch::Extra),
+                Likeness::Same => None,
+                Likeness::Differs => Some(Mismatch::Differs),
+                Likeness::Foreign => {
+                    skew.uncompared.add(Uncompared::OtherFeatures, 1);
+                    return Ok(None);
+                }
+            },
+            Err(StoreError::Corrupt { .. }) => Some(Mismatch::Unreadable),
+            Err(error) => return Err(error),
+        };
+        skew.compared.inc();
+        if let Some(mismatch) = mismatch {
+            self.report(customer, mismatch);
+        }
+        Ok(Some(mismatch.is_none()))
+    }
+
+    /// Ids stay out of the log; who may read the table finds the customer by
+    /// the digest (`[skew]` in config/default.toml says how).
+    fn report(&self, customer: &CustomerKey, mismatch: Mismatch) {
+        self.metrics.skew.mismatched.add(mismatch, 1);
+        let digest = hex(&Sha256::digest(customer.as_str())[..8]);
+        tracing::warn!(
+            kind = ?mismatch,
+            customer_sha256 = digest,
+            "a stored state is not what its events say"
+        );
+    }
+}

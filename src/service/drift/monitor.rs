@@ -1,0 +1,359 @@
+//! Checks for drift, again and again, and the alarms that they raise and end.
+//!
+//! One replica checks for all. What alarms remember, the alerts and the messages
+//! about them commit together with the instant of the check, so a check counts once,
+//! whoever is killed at it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::CheckSources;
+use crate::domain::alert::{Bar, Fact, Picture, Topic};
+use crate::domain::drift::{
+    About, Alarm, AlarmRules, Check, Finding, RESTS_ON_FACT, Severity, Source, Step, facts,
+    headline, lasting_facts,
+};
+use crate::domain::id::ModelId;
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::alerts::{Alerts, Found, Voice};
+use crate::service::drift::{Ask, Drift, History, Report, Step as Each};
+use crate::service::scoring::deployment::Live;
+use crate::store::alerting::alarms;
+use crate::store::alerting::alarms::{AlarmRow, Job};
+use crate::store::database::lease::{Held, Lease};
+
+/// A week: what has been so for longer is no news.
+const LOOK_BACK_HOURS: u32 = 168;
+
+#[derive(Debug)]
+pub struct Watcher {
+    pub alerts: Arc<Alerts>,
+    pub drift: Arc<Drift>,
+    pub live: Arc<Live>,
+}
+
+/// What a check of one source has found, by key of the alarm.
+struct Checked {
+    source: Source,
+    report: Report,
+    /// Hour by hour; empty where nothing is found.
+    history: History,
+}
+
+/// What a check does to one alarm.
+struct Change {
+    row: AlarmRow,
+    act: Act,
+}
+
+enum Act {
+    Nothing,
+    Raise(Box<Found>, Voice),
+    Resolve(String),
+    /// It is over, and nothing of it is remembered.
+    Forget(String),
+}
+
+impl Watcher {
+    /// Checks if it is time, and no other replica is at it.
+    pub async fn run(&self) -> Result<(), ServiceError> {
+        let db = &self.alerts.db;
+        let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
+        let now = self.alerts.clock.now();
+        // A check later than now was by a clock that was wrong.
+        let is_due = |last: Option<Timestamp>| {
+            last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
+        };
+        let last = alarms::ran_at(db.read(), Job::Check).await?;
+        self.show(last);
+        if !is_due(last) {
+            return Ok(());
+        }
+        let Some(mut lease) = db.try_lease(Lease::Alerts).await? else { return Ok(()) };
+        let outcome = async {
+            let last = alarms::ran_at(db.read(), Job::Check).await?;
+            if is_due(last) {
+                self.check(&mut lease, last, now).await?;
+            }
+            Ok(())
+        };
+        let outcome = outcome.await;
+        lease.release().await;
+        outcome
+    }
+
+    async fn check(
+        &self,
+        lease: &mut Held,
+        last: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        let model = self.live.snapshot().active.as_ref().map(|model| model.id().clone());
+        let rows = alarms::all(self.alerts.db.read()).await?;
+        let (ours, others): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|row| model.as_ref().is_some_and(|model| row.model == model.as_str()));
+        let mut changes: Vec<Change> =
+            others.into_iter().map(|row| of_another(row, model.as_ref())).collect();
+        if let Some(model) = &model {
+            let mut ours: BTreeMap<String, AlarmRow> =
+                ours.into_iter().map(|row| (row.key.clone(), row)).collect();
+            for source in self.sources() {
+                if let Some(checked) = self.look(model, *source).await? {
+                    changes.extend(self.of_source(&checked, &mut ours, now).await?);
+                }
+            }
+            let is_checked =
+                |row: &AlarmRow| self.sources().iter().any(|source| is_of(&row.key, *source));
+            let others = ours.into_values().filter(|row| !is_checked(row));
+            changes.extend(
+                others
+                    .map(|row| Change { row, act: Act::Forget("it is no longer checked".into()) }),
+            );
+        }
+        changes.sort_by(|a, b| a.row.key.cmp(&b.row.key));
+        lease.check().await?;
+        self.commit(&changes, last, now).await
+    }
+
+    async fn commit(
+        &self,
+        changes: &[Change],
+        last: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        // Commits together: that there was a check, what alarms remember of it, the
+        // alerts, and the messages about them.
+        let mut tx = self.alerts.db.begin().await?;
+        if !alarms::set_ran_at(&mut tx, Job::Check, last, now).await? {
+            // Another replica has checked: this one had lost the lease.
+            return Ok(());
+        }
+        for Change { row, act } in changes {
+            match act {
+                Act::Nothing => {}
+                Act::Raise(found, voice) => self.alerts.raise(&mut tx, found, *voice).await?,
+                Act::Resolve(why) | Act::Forget(why) => {
+                    self.alerts.resolve(&mut tx, &row.key, why).await?;
+                }
+            }
+            let is_idle = row.alarm.is_idle(now, &self.alerts.settings.alarm);
+            if is_idle || matches!(act, Act::Forget(_)) {
+                alarms::forget(&mut tx, &row.key).await?;
+            } else {
+                alarms::put(&mut tx, row, now).await?;
+            }
+        }
+        tx.commit().await?;
+        self.show(Some(now));
+        Ok(())
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        match self.alerts.settings.check_sources {
+            CheckSources::Rows => &[Source::Rows, Source::Customers],
+            CheckSources::Events => &[Source::Events, Source::Customers],
+            CheckSources::Both => &Source::ALL,
+        }
+    }
+
+    fn show(&self, last: Option<Timestamp>) {
+        if let Some(last) = last {
+            self.alerts.metrics.alerts.checked_at(last);
+        }
+    }
+
+    /// `None`: too few rows to tell anything, good or bad.
+    async fn look(&self, model: &ModelId, source: Source) -> Result<Option<Checked>, ServiceError> {
+        let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
+        let report = self.drift.report(&ask).await?;
+        if !report.check.is_enough {
+            return Ok(None);
+        }
+        let history = if report.check.findings.is_empty() {
+            Vec::new()
+        } else {
+            let ask = Ask { hours: Some(LOOK_BACK_HOURS), ..ask };
+            self.drift.history(&ask, Each::Hour).await?.1
+        };
+        Ok(Some(Checked { source, report, history }))
+    }
+
+    /// Every alarm that has found something now, or remembers something.
+    async fn of_source(
+        &self,
+        checked: &Checked,
+        ours: &mut BTreeMap<String, AlarmRow>,
+        now: Timestamp,
+    ) -> Result<Vec<Change>, ServiceError> {
+        let findings = checked.report.check.findings.iter();
+        let found: BTreeMap<String, &Finding> =
+            findings.map(|finding| (key(finding, checked.source), finding)).collect();
+        for key in found.keys() {
+            ours.entry(key.clone()).or_insert_with(|| AlarmRow {
+                key: key.clone(),
+                model: checked.report.model.to_string(),
+                alarm: Alarm::default(),
+            });
+        }
+        let mut changes = Vec::new();
+        for row in ours.values().filter(|row| is_of(&row.key, checked.source)) {
+            let finding = found.get(&row.key).copied();
+            changes.push(self.of_alarm(row.clone(), checked, finding, now).await?);
+        }
+        Ok(changes)
+    }
+
+    async fn of_alarm(
+        &self,
+        mut row: AlarmRow,
+        checked: &Checked,
+        finding: Option<&Finding>,
+        now: Timestamp,
+    ) -> Result<Change, ServiceError> {
+        let rules = self.alerts.settings.alarm;
+        // Detectors tell once of what they have added up over many hours: no further
+        // check has to agree.
+        let is_added_up = finding.is_some_and(|finding| finding.about == About::Stream);
+        let rules = if is_added_up { AlarmRules { findings: 1, ..rules } } else { rules };
+        let step = row.alarm.check(finding.map(severity), now, &rules);
+        let act = match (step, finding) {
+            (Step::Resolve, _) => {
+                let checks = rules.recovery_checks;
+                Act::Resolve(format!("it was not found in the last {checks} checks"))
+            }
+            (Step::Quiet, _) | (_, None) => Act::Nothing,
+            (step, Some(finding)) => {
+                let (severity, voice) = match step {
+                    Step::Reopen(severity) => (severity, Voice::Back),
+                    Step::ReopenAloud(severity) | Step::Tell(severity) => {
+                        (severity, Voice::BackAloud)
+                    }
+                    Step::Fire(severity) => (severity, Voice::Plain),
+                    _ => (severity(finding), Voice::Plain),
+                };
+                let found = self.found(&row.key, checked, finding, severity).await?;
+                Act::Raise(Box::new(found), voice)
+            }
+        };
+        Ok(Change { row, act })
+    }
+
+    async fn found(
+        &self,
+        key: &str,
+        checked: &Checked,
+        finding: &Finding,
+        severity: Severity,
+    ) -> Result<Found, ServiceError> {
+        let (model, source) = (&checked.report.model, checked.source);
+        let mut subject = BTreeMap::from([
+            ("about".to_owned(), finding.about.name().to_owned()),
+            ("source".to_owned(), source.name().to_owned()),
+        ]);
+        let mut picture = None;
+        if let Some(feature) = &finding.feature {
+            subject.insert("feature".into(), feature.to_string());
+        }
+        if let Some(segment) = &finding.segment {
+            subject.insert("segment".into(), segment.key.to_string());
+        }
+        // The picture is of everybody.
+        if let (Some(feature), None) = (&finding.feature, &finding.segment) {
+            let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
+            picture = Some(self.picture(&ask, feature).await?);
+        }
+        let report = &checked.report;
+        let told = match (finding.about, &report.stream) {
+            (About::Stream, Some(stream)) => lasting_facts(stream, report.since),
+            _ => facts(&report.check, finding),
+        };
+        let mut facts: Vec<Fact> =
+            told.into_iter().map(|(name, value)| Fact { name: name.into(), value }).collect();
+        if let (About::Stream, Some(rests_on)) = (finding.about, &finding.rests_on) {
+            facts.push(Fact { name: RESTS_ON_FACT.into(), value: rests_on.text() });
+        }
+        if let Some(since) = since(&checked.history, finding) {
+            facts.push(Fact { name: "Found since".into(), value: since.to_string() });
+        }
+        facts.push(Fact { name: "Compared".into(), value: compared(source).into() });
+        facts.push(Fact { name: "Model".into(), value: model.to_string() });
+        Ok(Found {
+            key: key.to_owned(),
+            topic: Topic::Drift,
+            severity,
+            owner: finding.owner.as_deref().filter(|_| !is_of_one_key(finding)).map(str::to_owned),
+            subject,
+            title: headline(finding),
+            what: finding.what.clone(),
+            advice: finding.advice.clone(),
+            facts,
+            picture,
+        })
+    }
+
+    async fn picture(&self, ask: &Ask, feature: &str) -> Result<Picture, ServiceError> {
+        let drawn = self.drift.picture(ask, feature).await?;
+        let bars: Vec<Bar> = drawn.bars;
+        Ok(Picture { svg: drawn.svg, bars })
+    }
+}
+
+/// The alarms of a model that is live no more are over.
+fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
+    let why = match live {
+        Some(model) => format!("model {} went live", model.short()),
+        None => "no model is live".into(),
+    };
+    Change { row, act: Act::Forget(why) }
+}
+
+/// What is told of together: the same of one feature in one source, and in one segment
+/// where it is within one; and apart from that what one API key among several sends.
+fn key(finding: &Finding, source: Source) -> String {
+    let (mut about, source) = (finding.about.name().to_owned(), source.name());
+    if is_of_one_key(finding) {
+        about.push_str(":one_key");
+    }
+    let feature = finding.feature.as_deref().unwrap_or("-");
+    match &finding.segment {
+        None => format!("drift:{about}:{feature}:{source}"),
+        Some(segment) => format!("drift:{about}:{feature}:{}:{source}", segment.id),
+    }
+}
+
+/// Whether one API key alone shows it, though the rows of the others are enough to.
+fn is_of_one_key(finding: &Finding) -> bool {
+    finding.rests_on.as_ref().is_some_and(|rests_on| rests_on.is_contradicted)
+}
+
+/// How severe it is to be told. What one caller among several sends is no fault of the
+/// feature: operators are told, and no more than that.
+fn severity(finding: &Finding) -> Severity {
+    if is_of_one_key(finding) { Severity::Notice } else { finding.severity }
+}
+
+/// Whether a key is one of this source.
+fn is_of(key: &str, source: Source) -> bool {
+    key.rsplit(':').next() == Some(source.name())
+}
+
+fn compared(source: Source) -> &'static str {
+    match source {
+        Source::Rows => "rows that were sent to be scored",
+        Source::Events => "customers with new events",
+        Source::Customers => "stored customers, each once a day",
+    }
+}
+
+/// The first of the last hours that all show the same, of those with enough rows.
+fn since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
+    let is_same = |one: &Finding| {
+        (one.about, &one.feature, &one.segment)
+            == (finding.about, &finding.feature, &finding.segment)
+    };
+    let shows = |check: &Check| check.findings.iter().any(is_same);
+    let enough = history.iter().rev().filter(|(_, check)| check.is_enough);
+    enough.take_while(|(_, check)| shows(check)).last().map(|(hour, _)| *hour)
+}

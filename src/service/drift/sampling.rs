@@ -1,0 +1,97 @@
+//! Everybody a little at a time. Those who are answered are the busy ones; training
+//! looks at everybody once. So each hour of the day has customers of its own, drawn by
+//! hash: they are scored as they stand, and nobody counts twice in a day, which p-values
+//! rest on.
+//!
+//! The row of the hour is also the mark that it is done, so whichever replica is first
+//! counts it, and a restart counts nothing again.
+
+use crate::domain::drift::{Inside, Layout, Source, Window, Yardstick};
+use crate::domain::feature::CustomerState;
+use crate::domain::model::{Model, Scratch};
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::drift::{Drift, Step};
+use crate::service::scoring::deployment::Lineup;
+use crate::store::customers::{self, StoredState};
+use crate::store::drift as windows;
+
+const HOURS_PER_DAY: u32 = 24;
+
+/// What the customers of one hour count as.
+pub(super) struct Counted {
+    pub(super) window: Window,
+    /// `None` where the model does not know how its segments were.
+    inside: Option<(usize, Inside)>,
+    customers: u64,
+}
+
+impl Drift {
+    /// Counts the customers of this hour, unless that is done; returns how many.
+    pub async fn count_customers(&self) -> Result<u64, ServiceError> {
+        let lineup = self.live.snapshot();
+        let Some(model) = lineup.active.clone() else { return Ok(0) };
+        if self.settings.customers_per_hour == 0 {
+            return Ok(0);
+        }
+        let now = self.clock.now();
+        let hour = Step::Hour.of(now);
+        let (of, layout) = ((model.id(), Source::Customers), Layout::of(&model));
+        if windows::is_counted(self.db.read(), of, layout.width(), hour).await? {
+            return Ok(0);
+        }
+        let class = (class(hour), HOURS_PER_DAY);
+        let limit = i64::from(self.settings.customers_per_hour);
+        let states = customers::of_class(self.db.read(), class, limit).await?;
+        let counted = tokio::task::spawn_blocking({
+            let model = model.clone();
+            move || count((&lineup, &model), &layout, &states, now)
+        });
+        let Counted { window, inside, customers } =
+            counted.await.map_err(ServiceError::internal)?;
+        // Commits together: the counts, with what they are within segments, and (as one
+        // row) that the hour is done.
+        let mut tx = self.db.begin().await?;
+        if !windows::insert(&mut tx, of, hour, &window).await? {
+            return Ok(0);
+        }
+        if let Some((width, inside)) = &inside {
+            windows::insert_within(&mut tx, model.id(), hour, (*width, inside)).await?;
+        }
+        tx.commit().await?;
+        self.metrics.drift.customers.inc_by(customers);
+        Ok(customers)
+    }
+}
+
+/// Which of the day's hours it is.
+fn class(hour: Timestamp) -> u32 {
+    u32::try_from(hour.hour().rem_euclid(i64::from(HOURS_PER_DAY))).unwrap_or_default()
+}
+
+/// States of other features are left out: they are being built anew.
+pub(super) fn count(
+    (lineup, model): (&Lineup, &Model),
+    layout: &Layout,
+    states: &[StoredState],
+    now: Timestamp,
+) -> Counted {
+    let (mut window, mut scratch, mut customers) = (layout.empty(), Scratch::default(), 0);
+    let yardstick = Yardstick::of(model);
+    let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
+    for stored in states {
+        let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
+            continue;
+        };
+        let row = state.row(&lineup.features, now);
+        let score = model.score(&row, &mut scratch);
+        let is_outlier = score.is_outlier(lineup.rules.outlier_alpha);
+        layout.count(&mut window, &row, &score, is_outlier);
+        if let Some((by, inside)) = &mut inside {
+            by.count(inside, model, &score, &scratch);
+        }
+        customers += 1;
+    }
+    let inside = inside.map(|(by, inside)| (by.width(), inside));
+    Counted { window, inside, customers }
+}

@@ -1,0 +1,187 @@
+//! Checks of a database, for `segmentd check database`: after a restore, an upgrade, or
+//! whenever an operator doubts it.
+
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::clock::Clock;
+use crate::service::consistency_check::SampleResult;
+use crate::store::database::inspect::{Epoch, Inspection, SchemaVersions};
+
+/// Clocks of the machine and of the database may differ by so much.
+const CLOCK_TOLERANCE_MILLIS: i64 = 5000;
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub is_problem: bool,
+    /// What was checked, what was found, and what to do about a problem.
+    pub text: String,
+}
+
+/// What the settings need of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    pub connections: i64,
+}
+
+/// What an inspection found.
+#[derive(Debug)]
+pub struct Inspected {
+    pub findings: Vec<Finding>,
+    /// The schema and the change feed are as this program needs them, so that it can be
+    /// started on the database.
+    pub is_usable: bool,
+}
+
+impl Finding {
+    fn ok(text: impl Into<String>) -> Self {
+        Self { is_problem: false, text: text.into() }
+    }
+
+    fn problem(text: impl Into<String>) -> Self {
+        Self { is_problem: true, text: text.into() }
+    }
+}
+
+/// Looks through a database without changing it.
+pub async fn inspect(
+    inspection: &mut Inspection,
+    needs: &Needs,
+    clock: &Clock,
+) -> Result<Inspected, ServiceError> {
+    let mut findings = vec![schema(inspection.schema_versions().await?)];
+    // Other statements need the schema that they were written for.
+    let is_current = findings.iter().all(|finding| !finding.is_problem);
+    let mut is_usable = is_current;
+    if is_current {
+        let epoch = epoch(inspection.epoch().await?);
+        is_usable = !epoch.is_problem;
+        findings.push(epoch);
+        // Until its epoch has begun, positions of the feed mean nothing.
+        if is_usable {
+            findings.push(positions(inspection).await?);
+        }
+        findings.push(sequences(inspection).await?);
+        findings.push(partitions(inspection, clock.now()).await?);
+    }
+    findings.push(clocks(inspection, clock).await?);
+    findings.push(connections(inspection, needs).await?);
+    Ok(Inspected { findings, is_usable })
+}
+
+fn schema(versions: SchemaVersions) -> Finding {
+    let SchemaVersions { stored, needed } = versions;
+    match stored {
+        Some(stored) if stored == needed => Finding::ok(format!("schema: version {stored}")),
+        Some(stored) if stored < needed => Finding::problem(format!(
+            "schema: version {stored}, and this program needs {needed}: run `segmentd migrate`"
+        )),
+        Some(stored) => Finding::problem(format!(
+            "schema: version {stored} was made by a newer segmentd (this one knows {needed}): \
+             run that one"
+        )),
+        None => Finding::problem(
+            "schema: there are no tables of segmentd: restore a backup, or run \
+             `segmentd migrate` for a new database",
+        ),
+    }
+}
+
+fn epoch(epoch: Option<Epoch>) -> Finding {
+    match epoch {
+        Some(Epoch { epoch, begun_at, reason, ended: None }) => {
+            Finding::ok(format!("change feed: epoch {epoch}, begun at {begun_at} ({reason})"))
+        }
+        Some(Epoch { ended: Some(reason), .. }) => Finding::problem(format!(
+            "change feed: {reason}, and no new epoch has begun: run `segmentd migrate`"
+        )),
+        None => Finding::problem("change feed: no epoch has begun: run `segmentd migrate`"),
+    }
+}
+
+async fn positions(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+    let counts = inspection.changes().await?;
+    Ok(match counts.unreachable {
+        0 => Finding::ok(format!("positions: {} changes can be read", counts.changes)),
+        unreachable => Finding::problem(format!(
+            "positions: {unreachable} of {} changes are behind the end of the feed: begin a new \
+             epoch with `segmentd postgres -- psql -c \"select begin_change_epoch('by hand')\"`",
+            counts.changes
+        )),
+    })
+}
+
+async fn sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+    let behind = inspection.sequences_behind().await?;
+    if behind.is_empty() {
+        return Ok(Finding::ok("sequences: every next number is free"));
+    }
+    let behind: Vec<String> = behind
+        .into_iter()
+        .map(|one| {
+            let (next, greatest) = (one.next_value, one.greatest_value);
+            format!("{} is at {next}, {greatest} is stored", one.sequence)
+        })
+        .collect();
+    Ok(Finding::problem(format!(
+        "sequences: {}: restore the backup anew, whole, or advance them with `setval`",
+        behind.join("; ")
+    )))
+}
+
+async fn partitions(inspection: &mut Inspection, now: Timestamp) -> Result<Finding, ServiceError> {
+    let missing = inspection.missing_partitions(now).await?;
+    if missing.is_empty() {
+        return Ok(Finding::ok("partitions: the history has those of this month and the next"));
+    }
+    // Not lost meanwhile: a default partition takes them.
+    Ok(Finding::ok(format!(
+        "partitions: the history has none of {}; the service makes them when it starts",
+        missing.join(" and ")
+    )))
+}
+
+async fn clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Finding, ServiceError> {
+    let before = clock.now().millis();
+    let database = inspection.clock().await?.millis();
+    let after = clock.now().millis();
+    let apart = if database < before { before - database } else { (database - after).max(0) };
+    Ok(if apart <= CLOCK_TOLERANCE_MILLIS {
+        Finding::ok("clock: the database's clock agrees with this machine's")
+    } else {
+        Finding::problem(format!(
+            "clock: the database's clock and this machine's are {} s apart: set both by NTP",
+            apart / 1000
+        ))
+    })
+}
+
+async fn connections(inspection: &mut Inspection, needs: &Needs) -> Result<Finding, ServiceError> {
+    let server = inspection.connections().await?;
+    let free = server.allowed - server.in_use;
+    let needed = needs.connections;
+    let figures = format!(
+        "{} of {} in use; a process of these settings makes up to {needed}",
+        server.in_use, server.allowed
+    );
+    Ok(if free >= needed {
+        Finding::ok(format!("connections: {figures}"))
+    } else {
+        Finding::problem(format!(
+            "connections: {figures}: lower `database.max_connections`, end other sessions, or \
+             raise `max_connections` of Postgres"
+        ))
+    })
+}
+
+/// What a comparison of stored states with their events says.
+pub fn states(result: SampleResult) -> Finding {
+    let SampleResult { compared, mismatched } = result;
+    match mismatched {
+        0 => Finding::ok(format!("states: {compared} compared with their events, all equal")),
+        _ => Finding::problem(format!(
+            "states: {mismatched} of {compared} are not what their events say: run \
+             `segmentd backfill --all`"
+        )),
+    }
+}

@@ -1,0 +1,266 @@
+//! Whether the database answers and its disk has room: for readiness, metrics and alerts,
+//! and to refuse events before Postgres runs out of space.
+//!
+//! Postgres that cannot write its log panics, and cannot recover until there is room
+//! again. So below a floor events are refused; scoring of feature rows goes on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::domain::alert::{Fact, Topic};
+use crate::domain::drift::Severity;
+use crate::service::ServiceError;
+use crate::service::alerts::{Alerts, Found, Voice};
+use crate::service::error::Chain;
+use crate::store::ReadDb;
+use crate::store::database::private::{DiskSpace, disk_space};
+use crate::telemetry::Metrics;
+
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// An answer that takes longer is none.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+const ALERT_KEY: &str = "operations:disk";
+/// A bound that was passed is left only with so much more room, so that nothing flutters.
+const MARGIN_PERCENT: u64 = 110;
+
+/// Bounds of free disk space, in bytes; 0: no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskBounds {
+    /// Less raises an alert.
+    pub warn_free_bytes: u64,
+    /// With less, events are refused.
+    pub min_free_bytes: u64,
+}
+
+/// How much room there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    Enough,
+    Low,
+    /// Events are refused.
+    TooLittle,
+}
+
+/// The state of the database and of its disk, as of the last check.
+#[derive(Debug)]
+pub struct Storage {
+    db: ReadDb,
+    /// On the disk of the private server; `None`: the database is external.
+    directory: Option<PathBuf>,
+    bounds: DiskBounds,
+    alerts: Arc<Alerts>,
+    metrics: Arc<Metrics>,
+    is_up: AtomicBool,
+    free_bytes: AtomicU64,
+    refuses_events: AtomicBool,
+}
+
+impl Storage {
+    pub fn new(
+        db: ReadDb,
+        directory: Option<&Path>,
+        bounds: DiskBounds,
+        alerts: Arc<Alerts>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            db,
+            directory: directory.map(Path::to_owned),
+            bounds,
+            alerts,
+            metrics,
+            is_up: AtomicBool::new(true),
+            free_bytes: AtomicU64::new(u64::MAX),
+            refuses_events: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether Postgres answered the last check.
+    pub fn is_database_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// Whether the disk has room for events.
+    pub fn has_room(&self) -> bool {
+        !self.refuses_events.load(Ordering::Relaxed)
+    }
+
+    /// Fails while the disk has too little room for events.
+    pub fn check_room(&self) -> Result<(), ServiceError> {
+        if self.has_room() {
+            return Ok(());
+        }
+        Err(ServiceError::DiskFull {
+            free_bytes: self.free_bytes.load(Ordering::Relaxed),
+            min_free_bytes: self.bounds.min_free_bytes,
+        })
+    }
+
+    /// Checks every second whether Postgres answers.
+    pub async fn watch_database(&self) {
+        loop {
+            let answered = tokio::time::timeout(PING_TIMEOUT, self.db.ping()).await;
+            let why = match answered {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Chain(&error).to_string()),
+                Err(_) => Some(format!("no answer within {PING_TIMEOUT:?}")),
+            };
+            let was_up = self.is_up.swap(why.is_none(), Ordering::Relaxed);
+            self.metrics.database.up.set(i64::from(why.is_none()));
+            match why {
+                Some(error) if was_up => {
+                    tracing::error!(
+                        error,
+                        "the database does not answer; scoring goes on without it"
+                    );
+                }
+                None if !was_up => tracing::info!("the database answers again"),
+                _ => {}
+            }
+            tokio::time::sleep(CHECK_EVERY).await;
+        }
+    }
+
+    /// Checks the disk every second; returns at once where there is none to check.
+    pub async fn watch_disk(&self) {
+        let Some(directory) = self.directory.clone() else {
+            return std::future::pending().await;
+        };
+        let mut room = Room::Enough;
+        // As of the last alert that was raised or resolved.
+        let mut announced = None;
+        loop {
+            let looked = directory.clone();
+            let space = tokio::task::spawn_blocking(move || disk_space(&looked)).await;
+            match space {
+                Ok(Ok(space)) => {
+                    let before = room;
+                    room = self.take_in(space, before);
+                    if announced != Some(room) {
+                        match self.announce(room, space).await {
+                            Ok(()) => announced = Some(room),
+                            Err(error) => {
+                                tracing::warn!(error = %Chain(&error), "disk space: the alert will be tried again");
+                            }
+                        }
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(directory = %directory.display(), %error, "disk space cannot be read");
+                }
+                Err(error) => tracing::error!(%error, "disk space cannot be read"),
+            }
+            tokio::time::sleep(CHECK_EVERY).await;
+        }
+    }
+
+    /// Shows a measurement and logs what it changes.
+    fn take_in(&self, space: DiskSpace, before: Room) -> Room {
+        let room = self.bounds.room(space.free_bytes, before);
+        self.metrics.database.show_disk(space.free_bytes, space.total_bytes);
+        self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
+        self.refuses_events.store(room == Room::TooLittle, Ordering::Relaxed);
+        let free_bytes = space.free_bytes;
+        if room != before {
+            match room {
+                Room::Enough => tracing::info!(free_bytes, "the disk has room again"),
+                Room::Low => {
+                    let warn_free_bytes = self.bounds.warn_free_bytes;
+                    tracing::warn!(free_bytes, warn_free_bytes, "the disk is running full");
+                }
+                Room::TooLittle => {
+                    let min_free_bytes = self.bounds.min_free_bytes;
+                    tracing::error!(
+                        free_bytes,
+                        min_free_bytes,
+                        "the disk is almost full: events are refused, scoring goes on"
+                    );
+                }
+            }
+        }
+        room
+    }
+
+    async fn announce(&self, room: Room, space: DiskSpace) -> Result<(), ServiceError> {
+        // Commits together: the alert or its end, and the messages about it.
+        let mut tx = self.alerts.db.begin_critical().await?;
+        match room {
+            Room::Enough => self.alerts.resolve(&mut tx, ALERT_KEY, "there is room again").await?,
+            Room::Low | Room::TooLittle => {
+                let found = found(room, space, self.bounds);
+                self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+impl DiskBounds {
+    /// The room that `free_bytes` are, after `before`.
+    pub fn room(self, free_bytes: u64, before: Room) -> Room {
+        let is_below = |bound: u64, room: Room| {
+            let margin = if before >= room { MARGIN_PERCENT } else { 100 };
+            free_bytes < bound / 100 * margin
+        };
+        if is_below(self.min_free_bytes, Room::TooLittle) {
+            Room::TooLittle
+        } else if is_below(self.warn_free_bytes, Room::Low) {
+            Room::Low
+        } else {
+            Room::Enough
+        }
+    }
+}
+
+fn found(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
+    let fact = |name: &str, value: String| Fact { name: name.into(), value };
+    let is_refusing = room == Room::TooLittle;
+    let what = if is_refusing {
+        "The disk of the private Postgres is almost full. Events are refused with 503 until \
+         there is room; scoring of feature rows goes on."
+    } else {
+        "The disk of the private Postgres is running full. Once \
+         database.min_free_bytes is reached, events are refused."
+    };
+    Found {
+        key: ALERT_KEY.into(),
+        topic: Topic::Operations,
+        severity: if is_refusing { Severity::Critical } else { Severity::Warning },
+        owner: None,
+        subject: BTreeMap::from([("volume".to_owned(), "private_postgres".to_owned())]),
+        title: "The database's disk is running full".into(),
+        what: what.into(),
+        advice: "Make room or enlarge the disk. Events, history and failed events are what \
+                 grows; see history.keep_days and failed_events.keep_days."
+            .into(),
+        facts: vec![
+            fact("Free bytes", space.free_bytes.to_string()),
+            fact("Total bytes", space.total_bytes.to_string()),
+            fact("Events are refused below", bounds.min_free_bytes.to_string()),
+        ],
+        picture: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_left_with_a_margin() {
+        let bounds = DiskBounds { warn_free_bytes: 1000, min_free_bytes: 100 };
+        assert_eq!(bounds.room(1000, Room::Enough), Room::Enough);
+        assert_eq!(bounds.room(999, Room::Enough), Room::Low);
+        assert_eq!(bounds.room(1050, Room::Low), Room::Low);
+        assert_eq!(bounds.room(1100, Room::Low), Room::Enough);
+        assert_eq!(bounds.room(99, Room::Low), Room::TooLittle);
+        assert_eq!(bounds.room(105, Room::TooLittle), Room::TooLittle);
+        assert_eq!(bounds.room(105, Room::Low), Room::Low);
+        assert_eq!(bounds.room(110, Room::TooLittle), Room::Low);
+        let unbounded = DiskBounds { warn_free_bytes: 0, min_free_bytes: 0 };
+        assert_eq!(unbounded.room(0, Room::Enough), Room::Enough);
+    }
+}

@@ -1,0 +1,198 @@
+//! Acceptance: checked messages are committed and refused ones kept, with one outcome for
+//! each.
+
+use crate::domain::access::Sender;
+use crate::domain::fault::Faults;
+use crate::domain::time::Timestamp;
+use crate::domain::wire::Message;
+use crate::service::ServiceError;
+use crate::service::failed_events::{Refused, Source};
+use crate::service::ingestion::commit::batch_cache::Known;
+use crate::service::ingestion::commit::{Committed, Failure, separate};
+use crate::service::ingestion::queue::locked_customers;
+use crate::service::ingestion::{Intake, Outcome, Received, WhenFull, arrived, commit};
+use crate::service::limits::resource_user::ResourceUser;
+use crate::store::customers::events::Arrived;
+use crate::telemetry::labels;
+
+impl Intake {
+    /// Counts events and keeps those that are refused; one outcome for each, in
+    /// order. Events of different customers may be committed in different
+    /// transactions: after an error some may be counted, and sending everything
+    /// again is safe.
+    pub async fn accept(
+        &self,
+        received: impl Into<Received>,
+        source: Source<'_>,
+        received_at: Timestamp,
+        when_full: WhenFull,
+    ) -> Result<Vec<Outcome>, ServiceError> {
+        self.check_disk()?;
+        self.clock_check.admit(received_at)?;
+        let Received { items, memory } = received.into();
+        let user = ResourceUser::of_key(source.key_id);
+        match when_full {
+            WhenFull::Refuse => self.quota.take(user, items.len())?,
+            WhenFull::Wait => self.quota.take_waiting(user, items.len()).await,
+        }
+        let sender = source.sender();
+        let mut events = Vec::with_capacity(items.len());
+        let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
+        let mut texts = Vec::new();
+        for item in items {
+            let message = item.map(|mut message| {
+                texts.push(message.raw.take());
+                events.push(arrived(message, received_at, &sender));
+            });
+            refused.push(message.err());
+        }
+        let counted = self.commit(user, events, memory, when_full).await?;
+        let refused_links: Vec<Refused> = counted
+            .iter()
+            .zip(&texts)
+            .filter_map(|(outcome, text)| {
+                let Outcome::Rejected { faults } = outcome else { return None };
+                let text = text.as_deref().unwrap_or_default();
+                Some(Refused::new(faults.clone(), text.as_bytes()))
+            })
+            .collect();
+        // Last, so that what is sent again because of an error is not kept twice.
+        let kept = refused.iter().flatten().chain(&refused_links);
+        self.failed.keep(source, received_at, kept).await?;
+        for refused in refused_links {
+            self.count_rejected(&refused.faults);
+        }
+        let mut counted = counted.into_iter();
+        let outcomes = refused.into_iter().filter_map(|refused| match refused {
+            Some(refused) => Some(self.reject(refused)),
+            None => counted.next(),
+        });
+        Ok(outcomes.collect())
+    }
+
+    /// Counts all of these events, in one transaction, or none. Refused ones are
+    /// not kept: nothing happened, and their sender has them.
+    pub async fn accept_strict(
+        &self,
+        items: Vec<Result<Message, Refused>>,
+        source: Source<'_>,
+        received_at: Timestamp,
+    ) -> Result<Vec<Outcome>, ServiceError> {
+        self.check_disk()?;
+        self.clock_check.admit(received_at)?;
+        let user = ResourceUser::of_key(source.key_id);
+        self.quota.take(user, items.len())?;
+        let most = self.settings.max_batch_events;
+        if items.len() > most {
+            let problem = format!(
+                "are {}; one transaction holds at most {most} (intake.max_batch_events)",
+                items.len()
+            );
+            return Err(ServiceError::Invalid(Faults::one("events", problem)));
+        }
+        if items.iter().any(Result::is_err) {
+            let outcomes: Vec<Outcome> = items
+                .into_iter()
+                .map(|item| match item {
+                    Ok(Message { event, .. }) => {
+                        Outcome::NotCounted { message_id: event.message_id.into() }
+                    }
+                    Err(refused) => self.reject(refused),
+                })
+                .collect();
+            self.count(&outcomes);
+            return Ok(outcomes);
+        }
+        let messages = items.into_iter().flatten();
+        let events: Vec<Arrived> =
+            messages.map(|message| arrived(message, received_at, &Sender::TRUSTED)).collect();
+        let room = self.make_room(user, events.len(), WhenFull::Refuse).await?;
+        let committed = self.commit_strict(&events).await;
+        drop(room);
+        let outcomes: Vec<Outcome> = match committed {
+            Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
+            Err(Failure::Service(error)) => return Err(error),
+            Err(Failure::Links(refused)) => self.refuse_links(events, &refused),
+            Err(Failure::TooManyIds) => {
+                let problem = "have links that concern too many ids for one transaction";
+                return Err(ServiceError::Invalid(Faults::one("events", problem)));
+            }
+        };
+        self.count(&outcomes);
+        Ok(outcomes)
+    }
+
+    /// In one transaction, which waits for no customer that is known to be locked.
+    async fn commit_strict(&self, events: &[Arrived]) -> Result<Committed, Failure> {
+        let aside = &self.core.aside;
+        if aside.concerns(events.iter()) {
+            return Err(ServiceError::Locked.into());
+        }
+        let done = commit::commit(&self.core, &self.strict, events, Known::default()).await;
+        if let Err(Failure::Service(ServiceError::Locked)) = &done {
+            aside.note(locked_customers::locked(&self.strict, events.iter()).await?);
+        }
+        done
+    }
+
+    /// Outcomes of a strict request in which the links at these places are not possible.
+    fn refuse_links(&self, events: Vec<Arrived>, refused: &[usize]) -> Vec<Outcome> {
+        let outcomes = events.into_iter().enumerate().map(|(place, arrived)| {
+            if refused.contains(&place) {
+                let faults = separate::too_connected();
+                self.count_rejected(&faults);
+                Outcome::Rejected { faults }
+            } else {
+                Outcome::NotCounted { message_id: arrived.event.message_id.into() }
+            }
+        });
+        outcomes.collect()
+    }
+
+    pub(crate) fn count(&self, outcomes: &[Outcome]) {
+        let intake = &self.core.metrics.intake;
+        for outcome in outcomes {
+            let label = match outcome {
+                Outcome::Accepted { standing, .. } => {
+                    intake.outliers.inc_by(u64::from(standing.outlier));
+                    labels::Outcome::Accepted
+                }
+                Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
+                Outcome::NotCounted { .. } => labels::Outcome::NotCounted,
+                Outcome::Locked { .. } => labels::Outcome::Locked,
+                // Counted with what was wrong.
+                Outcome::Rejected { .. } => continue,
+            };
+            intake.events.add(label, 1);
+        }
+    }
+
+    fn reject(&self, refused: Refused) -> Outcome {
+        self.count_rejected(&refused.faults);
+        Outcome::Rejected { faults: refused.faults }
+    }
+
+    fn count_rejected(&self, faults: &Faults) {
+        let intake = &self.core.metrics.intake;
+        intake.events.add(labels::Outcome::Rejected, 1);
+        if let Some(first) = faults.0.first() {
+            intake.rejected.add(part(&first.path), 1);
+        }
+    }
+}
+
+/// The part of an event that a fault's path names.
+fn part(path: &str) -> labels::Part {
+    match path.split_once('.').map_or(path, |(field, _)| field) {
+        "event" => labels::Part::Event,
+        "type" => labels::Part::Type,
+        "name" | "category" => labels::Part::Name,
+        "customer_id" | "anonymous_id" | "userId" | "anonymousId" | "previousId" => {
+            labels::Part::CustomerId
+        }
+        "message_id" | "messageId" => labels::Part::MessageId,
+        "timestamp" | "sent_at" | "originalTimestamp" | "sentAt" => labels::Part::Timestamp,
+        "properties" | "traits" => labels::Part::Property,
+        _ => labels::Part::Unknown,
+    }
+}

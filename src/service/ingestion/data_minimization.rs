@@ -1,0 +1,33 @@
+//! Data minimisation: what of an accepted event is stored.
+
+use crate::config::EventNames;
+use crate::domain::event::Event;
+use crate::domain::fault::Faults;
+use crate::domain::wire::Message;
+use crate::service::ingestion::Intake;
+use crate::service::scoring::deployment::Lineup;
+
+impl Intake {
+    /// Removes from a message what no feature reads, and refuses what no feature could
+    /// read. An event whose name is removed counts all the same.
+    pub(crate) fn admit(
+        &self,
+        lineup: &Lineup,
+        Message { event, is_anonymous, link, raw }: Message,
+    ) -> Result<Message, Faults> {
+        let mut event = lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))?;
+        if !event.name.is_empty() && !self.stores_name(lineup, &event) {
+            event.name = Box::default();
+        }
+        Ok(Message { event, is_anonymous, link, raw })
+    }
+
+    fn stores_name(&self, lineup: &Lineup, event: &Event) -> bool {
+        match &self.settings.event_names {
+            EventNames::All => true,
+            EventNames::Declared { also } => {
+                lineup.features.reads_name(event) || also.contains(&event.name)
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Queue between requests and commits: scheduler, shard workers, customers locked elsewhere.
+
+pub(crate) mod locked_customers;
+pub(crate) mod scheduler;
+pub(crate) mod worker;

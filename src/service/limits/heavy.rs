@@ -1,0 +1,151 @@
+//! Bounded concurrency for heavy work on requests: unpacking, parsing and scoring of
+//! large bodies, on a few threads of lower priority.
+//!
+//! One core is left to small requests, which are answered on the async threads. Keys
+//! take turns, so one key's large requests do not delay those of another by more than
+//! the work in progress. Work that nothing waits for any more is not begun, and stops
+//! soon where it has begun.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
+use tokio::sync::oneshot;
+
+use crate::service::ServiceError;
+use crate::service::limits::resource_user::ResourceUser;
+use crate::service::limits::round_robin::RoundRobin;
+
+/// The threads, and the work that waits for them. The threads end when this is dropped.
+#[derive(Debug)]
+pub struct HeavyWork {
+    queue: Arc<Queue>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: RoundRobin<ResourceUser, Job>,
+    is_closed: bool,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// Whether a request has been given up: it timed out, or its sender has left. Long work
+/// asks now and then.
+#[derive(Debug, Clone, Default)]
+pub struct Cancellation(Option<Arc<AtomicBool>>);
+
+impl Cancellation {
+    /// For light work, which is done before anything could give it up.
+    pub const fn never() -> Self {
+        Self(None)
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.0.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}
+
+/// Cancels when it is dropped.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl HeavyWork {
+    /// Starts the threads: one less than there are cores, at least one.
+    pub fn start() -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let work = Self { queue: Arc::default() };
+        for number in 0..cores.saturating_sub(1).max(1) {
+            let queue = Arc::clone(&work.queue);
+            std::thread::Builder::new().name(format!("heavy-{number}")).spawn(move || {
+                lower_priority();
+                queue.serve();
+            })?;
+        }
+        Ok(work)
+    }
+
+    /// Does `work` on one of the threads, when its user's turn has come.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        user: ResourceUser,
+        work: impl FnOnce(&Cancellation) -> T + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let cancellation = Cancellation(Some(Arc::clone(&flag)));
+        let _cancel = CancelOnDrop(flag);
+        let (answer, answered) = oneshot::channel();
+        let job = move || {
+            if !cancellation.is_cancelled() {
+                // Nothing waits for it when the request was given up meanwhile.
+                let _ = answer.send(work(&cancellation));
+            }
+        };
+        self.queue.lock().jobs.push(user, Box::new(job));
+        self.queue.arrived.notify_one();
+        answered.await.map_err(|_| ServiceError::internal("heavy work panicked"))
+    }
+}
+
+impl Drop for HeavyWork {
+    fn drop(&mut self) {
+        self.queue.lock().is_closed = true;
+        self.queue.arrived.notify_all();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(job) = waiting.jobs.pop() {
+                return Some(job);
+            }
+            if waiting.is_closed {
+                return None;
+            }
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn serve(&self) {
+        while let Some(job) = self.next() {
+            // The caller sees that its answer never came.
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!("work on a large request panicked");
+            }
+        }
+    }
+}
+
+/// Below the async threads, above training, which takes what is left (`SCHED_IDLE`).
+pub fn lower_priority() {
+    // 25 of 100 is niceness 10: about a tenth of the weight of other threads.
+    let Ok(below) = ThreadPriorityValue::try_from(25_u8) else { return };
+    let below = ThreadPriority::Crossplatform(below);
+    if let Err(error) = thread_priority::set_current_thread_priority(below) {
+        tracing::debug!(%error, "heavy work keeps its priority");
+    }
+}

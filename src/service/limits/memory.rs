@@ -1,0 +1,154 @@
+//! Memory budget for requests: bytes are reserved before they are allocated.
+//!
+//! Bodies, what they unpack to, parsed events, events in the queue, lines of bulk
+//! uploads and answers are reserved from one [`FairShare`], at the most that they were
+//! measured to take (`tests/alloc_requests.rs`). What does not fit is refused: 429 where the
+//! key's share is exhausted, 503 where the whole budget is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::service::ServiceError;
+use crate::service::limits::fair_share::{FairShare, Share};
+use crate::service::limits::resource_user::ResourceUser;
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::Limit;
+
+/// Memory of one event beside its text: its structures, its place in the queue and in a
+/// commit, its outcome and its verdict as JSON.
+pub const EVENT_BYTES: usize = 4096;
+/// Memory per byte of an event's text, from its parsed form to its commit: ids, names
+/// and properties that are copied, or the text that is kept of a rejected event; their
+/// encoding for the database; the part of the answer that repeats them.
+pub const EVENT_EXPANSION: usize = 7;
+/// Memory per byte of JSON in a `serde_json::Value`: an object of one member takes five
+/// bytes of text and a tree node of more than 600.
+pub const VALUE_EXPANSION: usize = 192;
+
+/// Memory is released within milliseconds, at the end of other requests.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// The part of the process's memory that requests share.
+#[derive(Debug, Clone)]
+pub struct MemoryBudget(Arc<Budget>);
+
+#[derive(Debug)]
+struct Budget {
+    shares: FairShare<ResourceUser>,
+    metrics: Arc<Metrics>,
+}
+
+/// Reserved bytes; given back when this is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    share: Share<ResourceUser>,
+    budget: MemoryBudget,
+}
+
+impl MemoryBudget {
+    pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Budget { shares: FairShare::new(bytes), metrics }))
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.0.shares.capacity()
+    }
+
+    /// Bytes that are reserved now.
+    pub fn used(&self) -> usize {
+        self.0.shares.used()
+    }
+
+    pub fn reserve(&self, user: ResourceUser, bytes: usize) -> Result<Reservation, ServiceError> {
+        match self.0.shares.try_acquire(user, bytes) {
+            Some(share) => Ok(Reservation { share, budget: self.clone() }),
+            None => Err(self.refusal(bytes)),
+        }
+    }
+
+    /// Nothing yet, for a user that reserves step by step.
+    pub fn reserve_nothing(&self, user: ResourceUser) -> Result<Reservation, ServiceError> {
+        self.reserve(user, 0)
+    }
+
+    /// Refused because of one user's share, or because nothing is left for anyone.
+    fn refusal(&self, bytes: usize) -> ServiceError {
+        let free = self.0.shares.capacity().saturating_sub(self.0.shares.used());
+        if bytes > free {
+            self.0.metrics.limits.refusals.add(Limit::Memory, 1);
+            return ServiceError::Overloaded {
+                detail: "the memory for requests is exhausted (limits.buffer_bytes)",
+                retry_after_seconds: RETRY_AFTER_SECONDS,
+            };
+        }
+        self.0.metrics.limits.refusals.add(Limit::MemoryShare, 1);
+        ServiceError::OverLimit {
+            detail: "this key's requests take its whole share of memory (limits.buffer_bytes)"
+                .into(),
+            retry_after_seconds: RETRY_AFTER_SECONDS,
+        }
+    }
+}
+
+impl Reservation {
+    pub fn bytes(&self) -> usize {
+        self.share.amount()
+    }
+
+    /// Reserves more, or changes nothing.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), ServiceError> {
+        if self.share.try_grow(bytes) { Ok(()) } else { Err(self.budget.refusal(bytes)) }
+    }
+
+    pub fn try_grow(&mut self, bytes: usize) -> bool {
+        self.share.try_grow(bytes)
+    }
+
+    /// As [`Self::grow`], but waits for other requests to end, up to `patience`.
+    pub async fn grow_within(
+        &mut self,
+        bytes: usize,
+        patience: Duration,
+    ) -> Result<(), ServiceError> {
+        let grown = tokio::time::timeout(patience, self.share.grow(bytes)).await;
+        grown.map_err(|_| self.budget.refusal(bytes))
+    }
+
+    /// Grows to at least `bytes`.
+    pub fn cover(&mut self, bytes: usize) -> Result<(), ServiceError> {
+        self.grow(bytes.saturating_sub(self.bytes()))
+    }
+
+    /// Moves a part into a reservation of its own, to be given back apart.
+    #[must_use]
+    pub fn split(&mut self, bytes: usize) -> Self {
+        Self { share: self.share.split(bytes), budget: self.budget.clone() }
+    }
+
+    /// Gives back what is above `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.share.shrink(self.bytes().saturating_sub(bytes));
+    }
+
+    /// `content`, with this memory reserved until the last copy of it is dropped.
+    pub fn hold(self, content: impl AsRef<[u8]> + Send + 'static) -> bytes::Bytes {
+        bytes::Bytes::from_owner(Accounted { content, _reservation: self })
+    }
+}
+
+/// Most memory of events whose text has so many bytes, beside that text.
+pub const fn of_events(events: usize, text_bytes: usize) -> usize {
+    events.saturating_mul(EVENT_BYTES).saturating_add(text_bytes.saturating_mul(EVENT_EXPANSION))
+}
+
+/// Bytes and their reservation.
+struct Accounted<C> {
+    content: C,
+    _reservation: Reservation,
+}
+
+impl<C: AsRef<[u8]>> AsRef<[u8]> for Accounted<C> {
+    fn as_ref(&self) -> &[u8] {
+        self.content.as_ref()
+    }
+}

@@ -1,0 +1,100 @@
+//! What is known of a model when it is to answer somebody: its report, what it
+//! would change for customers as they are now, and what shadow has shown.
+
+use std::sync::Arc;
+
+use crate::domain::deployment::lifecycle::{Beside, Evidence};
+use crate::domain::feature::CustomerState;
+use crate::domain::model::{Model, Scratch, UNASSIGNED};
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::scoring::deployment::Lineup;
+use crate::store::customers::StoredState;
+use crate::store::customers::rebuild::Snapshot;
+use crate::store::models::shadow::{Count, Pair};
+use crate::store::models::{ModelRow, shadow};
+use crate::store::{ReadDb, models};
+
+/// Customers whom a new model is tried on: their share in another segment is then
+/// told to about two percent.
+const SAMPLE: i64 = 2000;
+
+/// Gathers the evidence on `model`, which `row` describes, against what is live.
+pub async fn gather(
+    db: &ReadDb,
+    lineup: &Arc<Lineup>,
+    row: &ModelRow,
+    model: &Arc<Model>,
+    now: Timestamp,
+) -> Result<Evidence, ServiceError> {
+    let mut evidence = Evidence::from_report(&row.report, lineup.rules.outlier_alpha);
+    let active = lineup.active.as_ref();
+    let counts = shadow::counts(db, &row.model_id).await?;
+    let beside_active =
+        counts.iter().filter(|(pair, _)| pair.live.as_ref() == active.map(|a| a.id()));
+    evidence.shadow_customers = customers(beside_active.clone());
+    evidence.shadow_agreement = agreement(beside_active);
+    if let Some(active) = active.filter(|active| active.id() != model.id()) {
+        if let Some(row) = models::find(db, active.id()).await? {
+            evidence.active_silhouette =
+                Evidence::from_report(&row.report, lineup.rules.outlier_alpha).silhouette;
+        }
+        if model.feature_set() == lineup.features.id() {
+            let states = Snapshot::open(db).await?.sample_states(SAMPLE).await?;
+            let (lineup, active) = (Arc::clone(lineup), Arc::clone(active));
+            let model = Arc::clone(model);
+            evidence.relabelled = tokio::task::spawn_blocking(move || {
+                relabelled(&lineup, &active, &model, &states, now)
+            })
+            .await
+            .map_err(ServiceError::internal)?;
+        }
+    }
+    Ok(evidence)
+}
+
+/// How many customers these counts are of.
+pub fn customers<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> u64 {
+    counts.map(|(_, count)| count.customers.unsigned_abs()).sum()
+}
+
+/// Share of them in the same segment both times, of those of whom that can be told.
+pub fn agreement<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> Option<f64> {
+    let (mut same, mut told) = (0, 0);
+    for (pair, count) in counts {
+        let Some(is_same) = pair.is_same else { continue };
+        told += count.customers;
+        same += if is_same { count.customers } else { 0 };
+    }
+    share(same, told)
+}
+
+/// `None` of nobody.
+#[expect(clippy::cast_precision_loss, reason = "customers are far fewer than 2^53")]
+pub fn share(part: i64, all: i64) -> Option<f64> {
+    (all > 0).then(|| part as f64 / all as f64)
+}
+
+pub fn relabelled(
+    lineup: &Lineup,
+    active: &Model,
+    model: &Model,
+    states: &[StoredState],
+    now: Timestamp,
+) -> Option<f64> {
+    let beside = Beside::new(active, model);
+    let mut scratch = Scratch::default();
+    let (mut moved, mut told) = (0, 0);
+    for stored in states {
+        let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
+            continue;
+        };
+        let row = state.row(&lineup.features, now);
+        let held = active.score(&row, &mut scratch).segment();
+        let key = held.map_or(UNASSIGNED, |index| &active.segments()[index].key);
+        let is_same = beside.is_same(key, model.score(&row, &mut scratch).segment())?;
+        told += 1;
+        moved += i64::from(!is_same);
+    }
+    share(moved, told)
+}

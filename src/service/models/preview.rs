@@ -1,0 +1,138 @@
+//! What a promotion would do, before it is done: every stored customer scored by
+//! what is live and by another model, and counted. Nothing is written.
+//!
+//! Both follow the rules of `domain::assign`, each from where the customer stood
+//! before it: who is hardly nearer to another segment, or may not move yet, would
+//! stay, and is counted so.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+
+use crate::domain::feature::CustomerState;
+use crate::domain::feature::rfm::SEGMENTS;
+use crate::domain::hysteresis::Before;
+use crate::domain::id::ModelId;
+use crate::domain::model::{Counts, Migration, Model, Place, Scratch};
+use crate::domain::time::Timestamp;
+use crate::service::models::registry;
+use crate::service::models::registry::Registry;
+use crate::service::scoring::deployment::Lineup;
+use crate::service::{ServiceError, rebuild};
+use crate::store::customers::assignments::Held;
+use crate::store::customers::rebuild::Snapshot;
+use crate::store::customers::{self, StoredState};
+
+/// Customers read before they are scored, some milliseconds' work.
+const CHUNK: usize = 512;
+const RETRY_AFTER_SECONDS: u64 = 10;
+
+/// Who would move.
+#[derive(Debug)]
+pub struct Preview {
+    /// `None`: the rule-based fallback is live.
+    pub from: Option<ModelId>,
+    pub to: ModelId,
+    pub as_of: Timestamp,
+    pub migration: Migration,
+}
+
+/// A customer's state, and where it stands.
+type Stored = (StoredState, Option<Held>);
+
+/// What scores on both sides, and at which instant.
+#[derive(Debug)]
+struct Sides {
+    lineup: Arc<Lineup>,
+    model: Model,
+    now: Timestamp,
+}
+
+impl Registry {
+    /// One at a time: each reads every customer.
+    pub async fn preview(&self, model: &ModelId) -> Result<Preview, ServiceError> {
+        let _slot = self
+            .previews
+            .try_acquire()
+            .map_err(|_| ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
+        let model = registry::open(self.db.read(), model).await?;
+        let lineup = self.live.snapshot();
+        if model.feature_set() != lineup.features.id() {
+            return Err(ServiceError::Conflict(format!(
+                "model `{}` was trained on other features than those that are declared now",
+                model.id()
+            )));
+        }
+        let sides = Arc::new(Sides { lineup, model, now: self.clock.now() });
+        let mut counts = sides.counts();
+        // The stream holds one while states are rebuilt on the other.
+        let db = self.db.read().dedicated(2);
+        let mut stream = pin!(customers::stream_standing(&db).try_chunks(CHUNK));
+        while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
+            let scoring = Arc::clone(&sides);
+            let work = move || scoring.count(counts, chunk);
+            let unreadable;
+            (counts, unreadable) =
+                tokio::task::spawn_blocking(work).await.map_err(ServiceError::internal)?;
+            for (stored, held) in unreadable {
+                let mut snapshot = Snapshot::open(&db).await?;
+                let features = &sides.lineup.features;
+                let state = rebuild::state(&mut snapshot, features, &stored.customer).await?;
+                let mut scratch = (Scratch::default(), Scratch::default());
+                sides.add(&mut counts, (&state, held.as_ref()), &mut scratch);
+            }
+        }
+        Ok(Preview {
+            from: sides.lineup.active.as_ref().map(|model| model.id().clone()),
+            to: sides.model.id().clone(),
+            as_of: sides.now,
+            migration: counts.told(),
+        })
+    }
+}
+
+impl Sides {
+    fn counts(&self) -> Counts {
+        let from = match &self.lineup.active {
+            Some(model) => Place::of_model(model),
+            None => SEGMENTS.iter().map(|(key, _)| Place::of_rules(key)).collect(),
+        };
+        Counts::new(from, Place::of_model(&self.model))
+    }
+
+    /// Counts those whose states this feature set can read; gives back the others.
+    fn count(&self, mut counts: Counts, stored: Vec<Stored>) -> (Counts, Vec<Stored>) {
+        let mut scratch = (Scratch::default(), Scratch::default());
+        let mut unreadable = Vec::new();
+        for (stored, held) in stored {
+            match CustomerState::from_bytes(&self.lineup.features, &stored.state) {
+                Ok(state) => self.add(&mut counts, (&state, held.as_ref()), &mut scratch),
+                Err(_) => unreadable.push((stored, held)),
+            }
+        }
+        (counts, unreadable)
+    }
+
+    /// One who stands at `held`.
+    fn add(
+        &self,
+        counts: &mut Counts,
+        (state, held): (&CustomerState, Option<&Held>),
+        scratch: &mut (Scratch, Scratch),
+    ) {
+        let Self { lineup, model, now } = self;
+        let row = state.row(&lineup.features, *now);
+        let verdict = lineup.score(&row, &mut scratch.0);
+        let standing = lineup.stand(&row, &verdict, held, *now, &mut scratch.0);
+        let from = standing.map_or(verdict.index, |standing| standing.segment);
+        let before = lineup.active.as_deref().zip(from).and_then(|(live, from)| {
+            let segment = model.segment_of_id(&live.segments()[from].id)?;
+            let moved = held.filter(|held| *held.segment == *live.segments()[from].key);
+            Some(Before { segment, moved_at: moved.map_or(Some(*now), |held| held.moved_at) })
+        });
+        let score = model.score(&row, &mut scratch.1);
+        let to = lineup.rules.policy.stand((model, &row), &score, before, *now, &mut scratch.1);
+        counts.add(from, to.segment);
+    }
+}

@@ -1,0 +1,71 @@
+//! Automatic promotion in steps: a model that training put in shadow or canary
+//! goes on by itself once it has stayed long enough and the gates let it.
+//!
+//! Every replica looks; the lineup's lock makes one of them take the step.
+
+use std::sync::Arc;
+
+use crate::domain::deployment::lifecycle::{Move, Stage};
+use crate::domain::id::ModelId;
+use crate::service::ServiceError;
+use crate::service::models::registry::{Ask, Change, Registry};
+use crate::store::models;
+use crate::store::models::decisions;
+
+/// What decisions of training begin with, in `decided_by`.
+pub const TRAINING: &str = "training ";
+/// Among so many of the latest decisions the one that was taken last is found.
+const LATEST: i64 = 50;
+
+#[derive(Debug)]
+pub struct Rollout {
+    pub registry: Arc<Registry>,
+}
+
+impl Rollout {
+    /// Takes every step that is due; returns how many.
+    pub async fn run(&self) -> Result<u64, ServiceError> {
+        let life = &self.registry.life;
+        let after_shadow = if life.through_canary { Move::Canary } else { Move::Promote };
+        let mut taken = 0;
+        if self.registry.frozen().await?.is_some() {
+            return Ok(0);
+        }
+        for (stage, is_used, step) in [
+            (Stage::Canary, life.through_canary, Move::Promote),
+            (Stage::Shadow, life.through_shadow, after_shadow),
+        ] {
+            if is_used {
+                for model in models::at_stage(self.registry.db.read(), stage).await? {
+                    taken += u64::from(self.go_on(&model, stage, step).await?);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn go_on(&self, model: &ModelId, stage: Stage, step: Move) -> Result<bool, ServiceError> {
+        let registry = &self.registry;
+        let latest = decisions::of_model(registry.db.read(), model, LATEST).await?;
+        let Some(last) = latest.into_iter().find(|decision| decision.to_stage.is_some()) else {
+            return Ok(false);
+        };
+        let stay = i64::try_from(registry.life.stay.as_millis()).unwrap_or(i64::MAX);
+        // A decision later than now was by a clock that was wrong.
+        let stayed = registry.clock.now().millis() - last.decided_at.millis();
+        let is_due = stayed >= stay || stayed < -stay;
+        let is_ours = last.decided_by.starts_with(TRAINING)
+            && last.to_stage.as_deref() == Some(stage.as_str());
+        if !is_due || !is_ours {
+            return Ok(false);
+        }
+        let ask = Ask { record_refusal: false, ..Ask::to(step) };
+        let change = Change { by: last.decided_by, reason: format!("stayed in {stage}") };
+        match registry.carry_out(model, ask, change).await {
+            Ok(_) => Ok(true),
+            // Another replica was first, or evidence is still to come.
+            Err(ServiceError::Refused { .. } | ServiceError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Stored customers scored again without an event: after the lineup changed,
+//! or because it is time.
+
+pub mod on_deployment_change;
+pub mod on_time;
+
+use crate::domain::feature::CustomerState;
+use crate::domain::model::Scratch;
+use crate::domain::time::Timestamp;
+use crate::service::rebuild;
+use crate::service::scoring::assignment::CUSTOMERS_IN_PLACE;
+use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::history::Decisions;
+use crate::service::scoring::{assignment, history};
+use crate::store::customers::assignments::{Assignment, NewChange};
+use crate::store::customers::{self, Introduction, Locked, NewRow};
+use crate::store::{StoreError, Tx};
+
+/// Scores customers that `tx` has locked, and writes where they stand, with
+/// their history. States that this feature set cannot read are rebuilt from
+/// events.
+pub(crate) async fn rescore(
+    tx: &mut Tx,
+    lineup: &Lineup,
+    locked: &[Locked],
+    now: Timestamp,
+) -> Result<Decisions, StoreError> {
+    let work = || {
+        let mut scratch = Scratch::default();
+        let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
+        for row in locked {
+            match CustomerState::from_bytes(&lineup.features, &row.stored.state) {
+                Ok(state) => scored.push(Scored::new(row, &state, lineup, &mut scratch, now)),
+                Err(_) => unreadable.push(row),
+            }
+        }
+        (scored, unreadable)
+    };
+    let (mut scored, unreadable) =
+        if locked.len() <= CUSTOMERS_IN_PLACE { work() } else { tokio::task::block_in_place(work) };
+    for row in unreadable {
+        let state = rebuild::state(tx, &lineup.features, &row.stored.customer).await?;
+        let rebuilt = Some(state.to_bytes(&lineup.features));
+        let again = Scored::new(row, &state, lineup, &mut Scratch::default(), now);
+        scored.push(Scored { rebuilt, ..again });
+    }
+    let rows: Vec<NewRow<'_>> = scored.iter().map(Scored::row).collect();
+    customers::update(tx, &rows, now).await?;
+    history::record(tx, scored.iter().map(Scored::change).collect()).await
+}
+
+struct Scored<'l> {
+    row: &'l Locked,
+    rebuilt: Option<Vec<u8>>,
+    last_event_at: Option<Timestamp>,
+    assignment: Assignment,
+    recheck_at: Option<Timestamp>,
+}
+
+impl<'l> Scored<'l> {
+    fn new(
+        row: &'l Locked,
+        state: &CustomerState,
+        lineup: &Lineup,
+        scratch: &mut Scratch,
+        now: Timestamp,
+    ) -> Self {
+        let lineup = lineup.of(&row.stored.customer);
+        let stood = (state, row.held.as_ref());
+        let (assignment, recheck_at) = assignment::assign(lineup, None, stood, scratch, now, None);
+        let last_event_at = state.last_event_at();
+        Self { row, rebuilt: None, last_event_at, assignment, recheck_at }
+    }
+
+    fn row(&self) -> NewRow<'_> {
+        NewRow {
+            customer: &self.row.stored.customer,
+            state: self.rebuilt.as_deref(),
+            last_event_at: self.last_event_at,
+            assignment: &self.assignment,
+            recheck_at: self.recheck_at,
+            introduction: &Introduction::Unchanged,
+        }
+    }
+
+    fn change(&self) -> NewChange<'_> {
+        let customer = &self.row.stored.customer;
+        NewChange { customer, now: &self.assignment, before: self.row.held.as_ref() }
+    }
+}

@@ -1,0 +1,87 @@
+//! Time alone: customers without events are scored again when it may have
+//! changed where they stand.
+//!
+//! Whoever scores a customer notes until when that holds; here those are taken
+//! up whose time has come, in order, through an index on that instant. Replicas
+//! share the work without a lease: a customer that one has locked is passed
+//! over by the others, and is due no more once it is let go.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::time::Timestamp;
+use crate::service::ServiceError;
+use crate::service::clock::Clock;
+use crate::service::ingestion::CustomerCache;
+use crate::service::rescoring::rescore;
+use crate::service::scoring::deployment::Live;
+use crate::service::scoring::history::Decisions;
+use crate::store::{Db, customers};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::Objective;
+
+#[derive(Debug)]
+pub struct Rechecker {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub clock: Clock,
+    pub batch_customers: usize,
+    /// Rest between batches, as a multiple of what the last one took.
+    pub pause_ratio: f64,
+    /// Rest once nobody is due any more.
+    pub period: Duration,
+    /// Told of whom this has written.
+    pub cache: Arc<CustomerCache>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Rechecker {
+    /// Works until nobody is due; returns how many were.
+    pub async fn run(&self) -> Result<u64, ServiceError> {
+        let mut done = 0;
+        loop {
+            let started = Instant::now();
+            let customers = self.batch().await?;
+            done += customers as u64;
+            if customers < self.batch_customers {
+                return Ok(done);
+            }
+            let pause = started.elapsed().mul_f64(self.pause_ratio);
+            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+        }
+    }
+
+    async fn batch(&self) -> Result<usize, ServiceError> {
+        let now = self.clock.now();
+        let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
+        // Commits together: where the customers stand now with their history,
+        // when they are due again, and states that had to be rebuilt.
+        let mut tx = self.db.begin().await?;
+        let (due, since) = customers::lock_due(&mut tx, now, limit).await?;
+        let lag = since.map_or(0.0, |since| seconds(since, now));
+        self.metrics.recheck.lag.set(lag);
+        let objectives = &self.metrics.objectives;
+        let is_fresh = lag <= objectives.targets.freshness_seconds;
+        objectives.minute(Objective::Freshness, now, is_fresh);
+        if due.is_empty() {
+            return Ok(0);
+        }
+        // Once locked: nobody else can be writing down a later instant.
+        let now = self.clock.now();
+        let decisions = rescore(&mut tx, &self.live.snapshot(), &due, now).await?;
+        tx.commit().await?;
+        self.cache.forget(due.iter().map(|row| &row.stored.customer));
+        self.count(due.len(), decisions);
+        Ok(due.len())
+    }
+
+    fn count(&self, customers: usize, decisions: Decisions) {
+        decisions.count(&self.metrics.intake.assignments);
+        self.metrics.recheck.customers.inc_by(customers as u64);
+        self.metrics.recheck.moved.inc_by(decisions.moved);
+    }
+}
+
+fn seconds(since: Timestamp, now: Timestamp) -> f64 {
+    Duration::from_millis((now.millis() - since.millis()).unsigned_abs()).as_secs_f64()
+}

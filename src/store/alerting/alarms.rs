@@ -1,0 +1,114 @@
+//! What alarms remember between checks, and whose turn a job is.
+
+use crate::domain::drift::Alarm;
+use crate::domain::time::Timestamp;
+use crate::store::alerting::{from_json, to_json};
+use crate::store::{Db, ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// Work that one replica does for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    Check,
+    KeepAlive,
+    CleanUp,
+    Sources,
+}
+
+impl Job {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::KeepAlive => "keep alive",
+            Self::CleanUp => "clean up",
+            Self::Sources => "sources",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct AlarmRow {
+    pub key: String,
+    /// Of whose findings it is.
+    pub model: String,
+    pub alarm: Alarm,
+}
+
+pub async fn all(db: &ReadDb) -> Result<Vec<AlarmRow>, StoreError> {
+    let rows = sqlx::query!("select key, model_id, state from alarm order by key")
+        .fetch_all(&db.pool)
+        .await?;
+    let rows = rows.into_iter().map(|row| {
+        let alarm = from_json("alarm", row.state)?;
+        Ok(AlarmRow { key: row.key, model: row.model_id, alarm })
+    });
+    rows.collect()
+}
+
+pub async fn put(tx: &mut Tx, row: &AlarmRow, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into alarm (key, model_id, state, checked_at) values ($1, $2, $3, $4)
+         on conflict (key) do update
+         set model_id = excluded.model_id, state = excluded.state,
+             checked_at = excluded.checked_at",
+        row.key,
+        row.model,
+        to_json(&row.alarm)?,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+pub async fn forget(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
+    sqlx::query!("delete from alarm where key = $1", key).execute(&mut *tx.inner).await?;
+    Ok(())
+}
+
+/// When a job was done last.
+pub async fn ran_at(db: &ReadDb, job: Job) -> Result<Option<Timestamp>, StoreError> {
+    let at = sqlx::query_scalar!("select ran_at from alert_job where job = $1", job.name())
+        .fetch_optional(&db.pool)
+        .await?;
+    Ok(at.map(from_sql))
+}
+
+/// Notes that a job was done that was done last at `before`; false when somebody else
+/// has meanwhile.
+pub async fn set_ran_at(
+    tx: &mut Tx,
+    job: Job,
+    before: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let set = sqlx::query!(
+        "insert into alert_job (job, ran_at) values ($1, $2)
+         on conflict (job) do update set ran_at = excluded.ran_at where alert_job.ran_at = $3",
+        job.name(),
+        to_sql(now),
+        before.map(to_sql),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(set.rows_affected() == 1)
+}
+
+/// Takes the turn at a job that was last taken at `before` or earlier, or later than
+/// now, by a clock that was wrong; false when another replica has.
+pub async fn take_turn(
+    db: &Db,
+    job: Job,
+    (before, now): (Timestamp, Timestamp),
+) -> Result<bool, StoreError> {
+    let taken = sqlx::query!(
+        "insert into alert_job (job, ran_at) values ($1, $3)
+         on conflict (job) do update set ran_at = excluded.ran_at
+         where alert_job.ran_at <= $2 or alert_job.ran_at > $3",
+        job.name(),
+        to_sql(before),
+        to_sql(now),
+    )
+    .execute(&db.pool)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}

@@ -1,0 +1,146 @@
+//! Who is told, where, and of what.
+
+use crate::domain::alert::{Route, Target, Topic};
+use crate::domain::time::Timestamp;
+use crate::store::alerting::{from_json, severity, to_json, topic};
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+#[derive(Debug, Clone)]
+pub struct ChannelRow {
+    pub channel_id: String,
+    pub name: String,
+    pub target: Target,
+    pub route: Route,
+    pub created_at: Timestamp,
+    pub disabled: Option<Disabled>,
+}
+
+/// A channel that is sent nothing.
+#[derive(Debug, Clone)]
+pub struct Disabled {
+    pub at: Timestamp,
+    pub why: String,
+}
+
+pub async fn insert(tx: &mut Tx, row: &ChannelRow) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into channel (channel_id, name, target, owners, topics, least_severity,
+                              after_seconds, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        row.channel_id,
+        row.name,
+        to_json(&row.target)?,
+        &row.route.owners,
+        &names(&row.route.topics) as &[&str],
+        row.route.least_severity.name(),
+        i32::try_from(row.route.after_seconds).unwrap_or(i32::MAX),
+        to_sql(row.created_at),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Writes name, target and route anew; false when there is no such channel.
+pub async fn update(tx: &mut Tx, row: &ChannelRow) -> Result<bool, StoreError> {
+    let updated = sqlx::query!(
+        "update channel set name = $2, target = $3, owners = $4, topics = $5,
+                            least_severity = $6, after_seconds = $7
+         where channel_id = $1",
+        row.channel_id,
+        row.name,
+        to_json(&row.target)?,
+        &row.route.owners,
+        &names(&row.route.topics) as &[&str],
+        row.route.least_severity.name(),
+        i32::try_from(row.route.after_seconds).unwrap_or(i32::MAX),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+/// With all that was sent to it; false when there is no such channel.
+pub async fn delete(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
+    let deleted = sqlx::query!("delete from channel where channel_id = $1", channel_id)
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(deleted.rows_affected() == 1)
+}
+
+/// False when it is disabled already, or there is no such channel.
+pub async fn disable(
+    tx: &mut Tx,
+    channel_id: &str,
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let disabled = sqlx::query!(
+        "update channel set disabled_at = $2, disabled_why = $3
+         where channel_id = $1 and disabled_at is null",
+        channel_id,
+        to_sql(now),
+        why,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(disabled.rows_affected() == 1)
+}
+
+/// False when it is not disabled, or there is no such channel.
+pub async fn enable(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
+    let enabled = sqlx::query!(
+        "update channel set disabled_at = null, disabled_why = null
+         where channel_id = $1 and disabled_at is not null",
+        channel_id,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(enabled.rows_affected() == 1)
+}
+
+pub async fn find(db: &ReadDb, channel_id: &str) -> Result<Option<ChannelRow>, StoreError> {
+    Ok(all(db).await?.into_iter().find(|row| row.channel_id == channel_id))
+}
+
+/// Every channel by name: they are few.
+pub async fn all(db: &ReadDb) -> Result<Vec<ChannelRow>, StoreError> {
+    every(&db.pool).await
+}
+
+/// As [`all`], within a transaction.
+pub async fn all_now(tx: &mut Tx) -> Result<Vec<ChannelRow>, StoreError> {
+    every(&mut *tx.inner).await
+}
+
+async fn every(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select channel_id, name, target, owners, topics, least_severity, after_seconds,
+                created_at, disabled_at, disabled_why
+         from channel order by name",
+    )
+    .fetch_all(executor)
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        let topics = row.topics.iter().map(|text| topic(text)).collect::<Result<_, _>>()?;
+        let disabled = row.disabled_at.zip(row.disabled_why);
+        Ok(ChannelRow {
+            channel_id: row.channel_id,
+            name: row.name,
+            target: from_json("target", row.target)?,
+            route: Route {
+                owners: row.owners,
+                topics,
+                least_severity: severity(&row.least_severity)?,
+                after_seconds: u32::try_from(row.after_seconds).unwrap_or_default(),
+            },
+            created_at: from_sql(row.created_at),
+            disabled: disabled.map(|(at, why)| Disabled { at: from_sql(at), why }),
+        })
+    });
+    rows.collect()
+}
+
+fn names(topics: &[Topic]) -> Vec<&'static str> {
+    topics.iter().map(|topic| topic.name()).collect()
+}

@@ -1,0 +1,349 @@
+//! The outbox: what is to be sent, in which order, and what became of it.
+
+use crate::domain::alert::{Notice, Sent, State, Target};
+use crate::domain::time::Timestamp;
+use crate::store::alerting::{from_json, none, severity, to_json};
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// One that this process is to send now.
+#[derive(Debug)]
+pub struct Claimed {
+    pub delivery_id: String,
+    pub channel_id: String,
+    pub channel_name: String,
+    pub target: Target,
+    pub notice: Notice,
+    /// That failed before.
+    pub attempts: u32,
+}
+
+/// Whose claim, and how long it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    pub token: &'a str,
+    pub now: Timestamp,
+    pub until: Timestamp,
+}
+
+/// How one attempt went.
+#[derive(Debug)]
+pub struct Attempt {
+    pub at: Timestamp,
+    pub is_taken: bool,
+    pub status: Option<u16>,
+    pub answer: String,
+    pub took_millis: i64,
+}
+
+/// What becomes of a message after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Delivered,
+    Dead,
+    /// Tried again then.
+    Again(Timestamp),
+}
+
+/// What was sent to a channel of an alert.
+#[derive(Debug)]
+pub struct SentRow {
+    pub alert_id: String,
+    pub channel_id: String,
+    pub sent: Sent,
+}
+
+/// Puts a message into the outbox, unless its channel is gone: behind all that is there
+/// of its channel and key, as the caller has locked the key.
+pub async fn insert(
+    tx: &mut Tx,
+    channel_id: &str,
+    notice: &Notice,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into delivery (delivery_id, channel_id, alert_id, key, notice_state, severity,
+                               notice, state, attempts, next_at, created_at)
+         select $1, channel_id, $3, $4, $5, $6, $7, 'waiting', 0, $8, $8
+         from channel where channel_id = $2 for key share",
+        notice.delivery_id,
+        channel_id,
+        notice.alert_id,
+        notice.key,
+        notice.state.name(),
+        notice.severity.name(),
+        to_json(notice)?,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    tx.announce_alerts().await
+}
+
+/// What was sent, or is about to be, of these alerts: in order.
+pub async fn sent(db: &ReadDb, alerts: &[String]) -> Result<Vec<SentRow>, StoreError> {
+    sent_of(&db.pool, alerts).await
+}
+
+/// As [`sent`], within a transaction.
+pub async fn sent_now(tx: &mut Tx, alert: &str) -> Result<Vec<SentRow>, StoreError> {
+    sent_of(&mut *tx.inner, &[alert.to_owned()]).await
+}
+
+async fn sent_of(
+    executor: impl sqlx::PgExecutor<'_>,
+    alerts: &[String],
+) -> Result<Vec<SentRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select alert_id, channel_id, notice_state, severity, state from delivery
+         where alert_id = any($1) and state <> 'withdrawn' order by place",
+        alerts,
+    )
+    .fetch_all(executor)
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        let sent = Sent {
+            state: notice_state(&row.notice_state)?,
+            severity: severity(&row.severity)?,
+            is_dead: row.state == "dead",
+        };
+        Ok(SentRow { alert_id: row.alert_id, channel_id: row.channel_id, sent })
+    });
+    rows.collect()
+}
+
+/// Takes up to `limit` messages that are due, one a channel, none of the channels in
+/// `busy`; of a channel and key only the first that waits. No delay is as long as 27
+/// hours ([`crate::domain::alert::schedule`]): what is put off for longer, or was written
+/// later than now, was so by a clock that was wrong, and is due.
+pub async fn claim(
+    tx: &mut Tx,
+    claim: Claim<'_>,
+    busy: &[String],
+    limit: i64,
+) -> Result<Vec<Claimed>, StoreError> {
+    let rows = sqlx::query!(
+        "update delivery set claim = $3, claimed_until = $2
+         from (select due.delivery_id, channel.name, channel.target
+               from channel cross join lateral
+                    (select delivery_id, next_at from delivery
+                     where delivery.channel_id = channel.channel_id
+                       and delivery.state = 'waiting'
+                       and (delivery.next_at <= $1 or delivery.created_at > $1
+                            or delivery.next_at > $1 + interval '27 hours')
+                       and (delivery.claimed_until is null or delivery.claimed_until <= $1
+                            or delivery.claimed_until > $1 + interval '27 hours')
+                       and not exists
+                           (select from delivery as earlier
+                            where earlier.channel_id = delivery.channel_id
+                              and earlier.key = delivery.key and earlier.state = 'waiting'
+                              and earlier.place < delivery.place)
+                     order by next_at, place limit 1
+                     for update of delivery skip locked) as due
+               where channel.disabled_at is null and channel.channel_id <> all($4)
+               order by due.next_at limit $5) as due
+         where delivery.delivery_id = due.delivery_id
+         returning delivery.delivery_id, delivery.channel_id, due.name, due.target,
+                   delivery.notice, delivery.attempts",
+        to_sql(claim.now),
+        to_sql(claim.until),
+        claim.token,
+        busy,
+        limit,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        Ok(Claimed {
+            delivery_id: row.delivery_id,
+            channel_id: row.channel_id,
+            channel_name: row.name,
+            target: from_json("target", row.target)?,
+            notice: from_json("notice", row.notice)?,
+            attempts: u32::try_from(row.attempts).unwrap_or_default(),
+        })
+    });
+    rows.collect()
+}
+
+/// Writes an attempt into the log, whoever made it.
+pub async fn log(tx: &mut Tx, delivery_id: &str, attempt: &Attempt) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into delivery_attempt (delivery_id, at, is_taken, status, answer, took_millis)
+         select $1, $2, $3, $4, $5, $6
+         where exists (select from delivery where delivery_id = $1)",
+        delivery_id,
+        to_sql(attempt.at),
+        attempt.is_taken,
+        attempt.status.map(i32::from),
+        attempt.answer,
+        attempt.took_millis,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Gives a message back with what became of it; false when another has it by now,
+/// or it is over.
+pub async fn settle(
+    tx: &mut Tx,
+    delivery_id: &str,
+    token: &str,
+    next: Next,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let (state, next_at) = match next {
+        Next::Delivered => ("delivered", None),
+        Next::Dead => ("dead", None),
+        Next::Again(at) => ("waiting", Some(to_sql(at))),
+    };
+    let settled = sqlx::query!(
+        "update delivery
+         set state = $3, attempts = attempts + 1, next_at = coalesce($4, next_at),
+             finished_at = case when $3 <> 'waiting' then $5::timestamptz end,
+             claim = null, claimed_until = null
+         where delivery_id = $1 and claim = $2 and state = 'waiting'",
+        delivery_id,
+        token,
+        state,
+        next_at,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(settled.rows_affected() == 1)
+}
+
+/// Takes back what waits for a channel, but for the end of what it was told of: that it
+/// hears once it is used again.
+pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u64, StoreError> {
+    let withdrawn = sqlx::query!(
+        "update delivery
+         set state = 'withdrawn', finished_at = $2, claim = null, claimed_until = null
+         where channel_id = $1 and state = 'waiting'
+           and (notice_state = 'firing' or not exists
+                (select from delivery as told
+                 where told.channel_id = $1 and told.alert_id = delivery.alert_id
+                   and told.notice_state = 'firing' and told.state = 'delivered'))",
+        channel_id,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(withdrawn.rows_affected())
+}
+
+/// Sends one again, as the same message, or at once if it waits; its key.
+pub async fn replay(
+    tx: &mut Tx,
+    delivery_id: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, StoreError> {
+    let keys = sqlx::query_scalar!(
+        "update delivery set state = 'waiting', attempts = 0, next_at = $2, finished_at = null
+         where delivery_id = $1 returning key",
+        delivery_id,
+        to_sql(now),
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    tx.announce_alerts().await?;
+    Ok(keys)
+}
+
+/// Sends again what was written within this time and not taken, or all of it, at most
+/// `limit`, oldest first; the key of each.
+pub async fn replay_range(
+    tx: &mut Tx,
+    channel_id: &str,
+    (since, until): (Timestamp, Timestamp),
+    with_delivered: bool,
+    (limit, now): (i64, Timestamp),
+) -> Result<Vec<String>, StoreError> {
+    let keys = sqlx::query_scalar!(
+        "update delivery set state = 'waiting', attempts = 0, next_at = $6, finished_at = null
+         where delivery_id in
+             (select delivery_id from delivery
+              where channel_id = $1 and created_at >= $2 and created_at < $3
+                and (state in ('dead', 'withdrawn') or ($4 and state = 'delivered'))
+              order by place limit $5)
+         returning key",
+        channel_id,
+        to_sql(since),
+        to_sql(until),
+        with_delivered,
+        limit,
+        to_sql(now),
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    tx.announce_alerts().await?;
+    Ok(keys)
+}
+
+/// A channel, and what it was last told of each alert that fires.
+#[derive(Debug)]
+pub struct StillFiring {
+    pub channel_name: String,
+    pub target: Target,
+    pub notices: Vec<Notice>,
+}
+
+/// What fires and has been told to channels of this kind.
+pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, StoreError> {
+    let rows = sqlx::query!(
+        "select distinct on (channel.channel_id, alert.alert_id)
+                channel.channel_id, channel.name, channel.target, delivery.notice
+         from channel
+              join delivery on delivery.channel_id = channel.channel_id
+              join alert on alert.alert_id = delivery.alert_id
+         where channel.disabled_at is null and channel.target ->> 'kind' = $1
+           and alert.resolved_at is null and delivery.notice_state = 'firing'
+           and delivery.state = 'delivered' and delivery.created_at >= alert.fired_at
+         order by channel.channel_id, alert.alert_id, delivery.place desc",
+        kind,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let mut told: Vec<(String, StillFiring)> = Vec::new();
+    for row in rows {
+        let notice = from_json("notice", row.notice)?;
+        match told.last_mut() {
+            Some((channel, last)) if *channel == row.channel_id => last.notices.push(notice),
+            _ => {
+                let target = from_json("target", row.target)?;
+                let first = StillFiring { channel_name: row.name, target, notices: vec![notice] };
+                told.push((row.channel_id, first));
+            }
+        }
+    }
+    Ok(told.into_iter().map(|(_, told)| told).collect())
+}
+
+/// Since when the oldest message waits that is due; `None`: none is.
+pub async fn oldest_waiting(db: &ReadDb) -> Result<Option<Timestamp>, StoreError> {
+    let oldest = sqlx::query_scalar!(
+        "select min(delivery.created_at) from delivery join channel using (channel_id)
+         where delivery.state = 'waiting' and channel.disabled_at is null",
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    Ok(oldest.map(from_sql))
+}
+
+/// Drops what was finished before this.
+pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
+    let dropped = sqlx::query!(
+        "delete from delivery where finished_at < $1
+           and not exists (select from alert where alert.alert_id = delivery.alert_id
+                             and alert.resolved_at is null)",
+        to_sql(before),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(dropped.rows_affected())
+}
+
+pub(crate) fn notice_state(text: &str) -> Result<State, StoreError> {
+    State::parse(text).ok_or_else(|| none("state of a notice", text))
+}

@@ -1,0 +1,108 @@
+//! What was sent to whom, and how each attempt went.
+
+use crate::domain::alert::State;
+use crate::domain::drift::Severity;
+use crate::domain::time::Timestamp;
+use crate::store::alerting::deliveries::{Attempt, notice_state};
+use crate::store::alerting::severity;
+use crate::store::{ReadDb, StoreError, from_sql};
+
+/// One message in the log.
+#[derive(Debug)]
+pub struct DeliveryRow {
+    pub delivery_id: String,
+    pub place: i64,
+    pub channel_id: String,
+    pub channel_name: String,
+    pub alert_id: String,
+    pub key: String,
+    pub notice_state: State,
+    pub severity: Severity,
+    pub state: String,
+    /// `None`: it waits for nothing any more.
+    pub next_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    /// Oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Which of the log.
+#[derive(Debug, Clone, Copy)]
+pub enum Of<'a> {
+    Alert(&'a str),
+    Channel(&'a str),
+    Delivery(&'a str),
+}
+
+/// Newest first, those before the place `before`.
+pub async fn list(
+    db: &ReadDb,
+    of: Of<'_>,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let (alert, channel, delivery) = match of {
+        Of::Alert(id) => (Some(id), None, None),
+        Of::Channel(id) => (None, Some(id), None),
+        Of::Delivery(id) => (None, None, Some(id)),
+    };
+    let rows = sqlx::query!(
+        "select delivery_id, place, channel_id, channel.name, alert_id, key, notice_state,
+                severity, state, next_at, delivery.created_at, finished_at
+         from delivery join channel using (channel_id)
+         where ($1::text is null or alert_id = $1) and ($2::text is null or channel_id = $2)
+           and ($3::text is null or delivery_id = $3) and ($4::bigint is null or place < $4)
+         order by place desc limit $5",
+        alert,
+        channel,
+        delivery,
+        before,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let ids: Vec<String> = rows.iter().map(|row| row.delivery_id.clone()).collect();
+    let mut log = attempts(db, &ids).await?;
+    let rows = rows.into_iter().map(|row| {
+        let attempts = log.extract_if(.., |(of, _)| *of == row.delivery_id);
+        let attempts = attempts.map(|(_, attempt)| attempt).collect();
+        Ok(DeliveryRow {
+            delivery_id: row.delivery_id,
+            place: row.place,
+            channel_id: row.channel_id,
+            channel_name: row.name,
+            alert_id: row.alert_id,
+            key: row.key,
+            notice_state: notice_state(&row.notice_state)?,
+            severity: severity(&row.severity)?,
+            next_at: (row.state == "waiting").then(|| from_sql(row.next_at)),
+            state: row.state,
+            created_at: from_sql(row.created_at),
+            finished_at: row.finished_at.map(from_sql),
+            attempts,
+        })
+    });
+    rows.collect()
+}
+
+async fn attempts(db: &ReadDb, ids: &[String]) -> Result<Vec<(String, Attempt)>, StoreError> {
+    let rows = sqlx::query!(
+        "select delivery_id, at, is_taken, status, answer, took_millis from delivery_attempt
+         where delivery_id = any($1) order by attempt",
+        ids,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let attempts = rows.into_iter().map(|row| {
+        let attempt = Attempt {
+            at: from_sql(row.at),
+            is_taken: row.is_taken,
+            status: row.status.and_then(|status| u16::try_from(status).ok()),
+            answer: row.answer,
+            took_millis: row.took_millis,
+        };
+        (row.delivery_id, attempt)
+    });
+    Ok(attempts.collect())
+}

@@ -1,0 +1,387 @@
+//! Alerts: at most one that fires a key, and all that were.
+
+pub mod alarms;
+pub mod channels;
+pub mod decisions;
+pub mod deliveries;
+pub mod delivery_log;
+pub mod silences;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::domain::alert::{Fact, Picture, Standing, Topic};
+use crate::domain::drift::{RESTS_ON_FACT, Severity};
+use crate::domain::time::Timestamp;
+use crate::store::database::connect::News;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// An alert as it is stored, without its picture.
+#[derive(Debug, Clone)]
+pub struct AlertRow {
+    pub alert_id: String,
+    /// Orders lists.
+    pub place: i64,
+    pub standing: Standing,
+    pub subject: BTreeMap<String, String>,
+    pub title: String,
+    pub what: String,
+    pub advice: String,
+    pub facts: Vec<Fact>,
+    pub has_picture: bool,
+    pub started_at: Timestamp,
+    pub last_seen_at: Timestamp,
+    pub resolved: Option<Resolved>,
+    pub acknowledged: Option<Acknowledged>,
+}
+
+impl AlertRow {
+    /// Whether it rests on what one API key sent: such an alert is told, and nothing is
+    /// done about it without people.
+    pub fn rests_on_one_key(&self) -> bool {
+        self.facts.iter().any(|fact| fact.name == RESTS_ON_FACT)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    pub at: Timestamp,
+    pub why: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Acknowledged {
+    pub at: Timestamp,
+    pub by: String,
+    pub note: String,
+}
+
+/// What of an alert is written again with each sight of it.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    pub title: &'a str,
+    pub what: &'a str,
+    pub advice: &'a str,
+    pub facts: &'a [Fact],
+    pub picture: Option<&'a Picture>,
+}
+
+/// Which alerts; what is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub is_firing: Option<bool>,
+    pub owner: Option<String>,
+    pub topic: Option<Topic>,
+}
+
+/// Keeps everybody else from this key until the transaction ends. So what is told of
+/// a key is ordered as it was committed.
+pub async fn lock_key(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"select pg_advisory_xact_lock(hashtextextended('segmentd alert ' || $1, 0)) as "got!: ()""#,
+        key,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// The last alert of a key, which fires if any does. The caller has locked the key.
+pub async fn latest(tx: &mut Tx, key: &str) -> Result<Option<AlertRow>, StoreError> {
+    let row = sqlx::query_as!(
+        RawAlert,
+        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+                  facts, picture is not null as "has_picture!", started_at, fired_at,
+                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  acknowledged_by, acknowledged_note
+           from alert where key = $1 order by place desc limit 1"#,
+        key,
+    )
+    .fetch_optional(&mut *tx.inner)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub async fn find(db: &ReadDb, alert_id: &str) -> Result<Option<AlertRow>, StoreError> {
+    let row = sqlx::query_as!(
+        RawAlert,
+        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+                  facts, picture is not null as "has_picture!", started_at, fired_at,
+                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  acknowledged_by, acknowledged_note
+           from alert where alert_id = $1"#,
+        alert_id,
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Newest first, those before the place `before`.
+pub async fn list(
+    db: &ReadDb,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<AlertRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawAlert,
+        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+                  facts, picture is not null as "has_picture!", started_at, fired_at,
+                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  acknowledged_by, acknowledged_note
+           from alert
+           where ($1::bigint is null or place < $1)
+             and ($2::boolean is null or (resolved_at is null) = $2)
+             and ($3::text is null or owner = $3)
+             and ($4::text is null or topic = $4)
+           order by place desc limit $5"#,
+        before,
+        filter.is_firing,
+        filter.owner.as_deref(),
+        filter.topic.map(Topic::name),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// All that fire.
+pub async fn firing(db: &ReadDb) -> Result<Vec<AlertRow>, StoreError> {
+    let filter = Filter { is_firing: Some(true), ..Filter::default() };
+    list(db, &filter, None, i64::MAX).await
+}
+
+/// All of this topic that fire, within a transaction, by key.
+pub async fn firing_now(tx: &mut Tx, topic: Topic) -> Result<Vec<AlertRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawAlert,
+        r#"select alert_id, place, key, topic, severity, owner, subject, title, what, advice,
+                  facts, picture is not null as "has_picture!", started_at, fired_at,
+                  last_seen_at, is_untold, resolved_at, resolved_why, acknowledged_at,
+                  acknowledged_by, acknowledged_note
+           from alert where topic = $1 and resolved_at is null order by key"#,
+        topic.name(),
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// A new alert, which fires. The caller has locked the key, and none of it fires.
+pub async fn insert(
+    tx: &mut Tx,
+    alert_id: &str,
+    standing: &Standing,
+    subject: &BTreeMap<String, String>,
+    sight: &Sight<'_>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into alert (alert_id, key, topic, severity, owner, subject, title, what, advice,
+                            facts, picture, started_at, fired_at, last_seen_at, is_untold)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
+        alert_id,
+        standing.key,
+        standing.topic.name(),
+        standing.severity.name(),
+        standing.owner,
+        to_json(subject)?,
+        sight.title,
+        sight.what,
+        sight.advice,
+        to_json(&sight.facts)?,
+        sight.picture.map(to_json).transpose()?,
+        to_sql(standing.fired_at),
+        standing.is_untold,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// What is seen of an alert now: it fires (again), and stands so.
+pub async fn see(
+    tx: &mut Tx,
+    alert_id: &str,
+    standing: &Standing,
+    sight: &Sight<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update alert
+         set severity = $2, fired_at = $3, is_untold = $4, title = $5, what = $6, advice = $7,
+             facts = $8, picture = coalesce($9, picture), last_seen_at = $10,
+             resolved_at = null, resolved_why = null,
+             acknowledged_at = case when $11 then acknowledged_at end,
+             acknowledged_by = case when $11 then acknowledged_by end,
+             acknowledged_note = case when $11 then acknowledged_note end
+         where alert_id = $1",
+        alert_id,
+        standing.severity.name(),
+        to_sql(standing.fired_at),
+        standing.is_untold,
+        sight.title,
+        sight.what,
+        sight.advice,
+        to_json(&sight.facts)?,
+        sight.picture.map(to_json).transpose()?,
+        to_sql(now),
+        standing.is_acknowledged,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+pub async fn resolve(
+    tx: &mut Tx,
+    alert_id: &str,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update alert set resolved_at = $2, resolved_why = $3 where alert_id = $1",
+        alert_id,
+        to_sql(now),
+        why,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+pub async fn acknowledge(
+    tx: &mut Tx,
+    alert_id: &str,
+    acknowledged: &Acknowledged,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update alert set acknowledged_at = $2, acknowledged_by = $3, acknowledged_note = $4
+         where alert_id = $1",
+        alert_id,
+        to_sql(acknowledged.at),
+        acknowledged.by,
+        acknowledged.note,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+pub async fn picture(db: &ReadDb, alert_id: &str) -> Result<Option<Picture>, StoreError> {
+    let found = sqlx::query_scalar!("select picture from alert where alert_id = $1", alert_id)
+        .fetch_optional(&db.pool)
+        .await?;
+    found.flatten().map(|json| from_json("picture", json)).transpose()
+}
+
+/// As [`picture`], within a transaction that may have changed it.
+pub async fn picture_now(tx: &mut Tx, alert_id: &str) -> Result<Option<Picture>, StoreError> {
+    let found = sqlx::query_scalar!("select picture from alert where alert_id = $1", alert_id)
+        .fetch_optional(&mut *tx.inner)
+        .await?;
+    found.flatten().map(|json| from_json("picture", json)).transpose()
+}
+
+/// Drops what was over before this; returns how many.
+pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
+    let dropped = sqlx::query!("delete from alert where resolved_at < $1", to_sql(before))
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(dropped.rows_affected())
+}
+
+impl Tx {
+    /// Tells every replica that there is something to send, once this has committed.
+    pub async fn announce_alerts(&mut self) -> Result<(), StoreError> {
+        self.announce(News::Alerts).await
+    }
+}
+
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<serde_json::Value, StoreError> {
+    serde_json::to_value(value)
+        .map_err(|error| StoreError::Corrupt { what: "value", why: error.to_string() })
+}
+
+pub(crate) fn from_json<T: DeserializeOwned>(
+    what: &'static str,
+    json: serde_json::Value,
+) -> Result<T, StoreError> {
+    serde_json::from_value(json)
+        .map_err(|error| StoreError::Corrupt { what, why: error.to_string() })
+}
+
+pub(crate) fn topic(text: &str) -> Result<Topic, StoreError> {
+    Topic::parse(text).ok_or_else(|| none("topic", text))
+}
+
+pub(crate) fn severity(text: &str) -> Result<Severity, StoreError> {
+    Severity::parse(text).ok_or_else(|| none("severity", text))
+}
+
+pub(crate) fn none(what: &'static str, text: &str) -> StoreError {
+    StoreError::Corrupt { what, why: format!("`{text}` is none") }
+}
+
+struct RawAlert {
+    alert_id: String,
+    place: i64,
+    key: String,
+    topic: String,
+    severity: String,
+    owner: Option<String>,
+    subject: serde_json::Value,
+    title: String,
+    what: String,
+    advice: String,
+    facts: serde_json::Value,
+    has_picture: bool,
+    started_at: chrono::DateTime<chrono::Utc>,
+    fired_at: chrono::DateTime<chrono::Utc>,
+    last_seen_at: chrono::DateTime<chrono::Utc>,
+    is_untold: bool,
+    resolved_at: Option<chrono::DateTime<chrono::Utc>>,
+    resolved_why: Option<String>,
+    acknowledged_at: Option<chrono::DateTime<chrono::Utc>>,
+    acknowledged_by: Option<String>,
+    acknowledged_note: Option<String>,
+}
+
+impl TryFrom<RawAlert> for AlertRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawAlert) -> Result<Self, StoreError> {
+        let resolved = raw.resolved_at.zip(raw.resolved_why);
+        let acknowledged = raw.acknowledged_at.zip(raw.acknowledged_by);
+        Ok(Self {
+            alert_id: raw.alert_id,
+            place: raw.place,
+            standing: Standing {
+                key: raw.key,
+                topic: topic(&raw.topic)?,
+                owner: raw.owner,
+                severity: severity(&raw.severity)?,
+                fired_at: from_sql(raw.fired_at),
+                is_acknowledged: acknowledged.is_some(),
+                is_untold: raw.is_untold,
+            },
+            subject: from_json("subject", raw.subject)?,
+            title: raw.title,
+            what: raw.what,
+            advice: raw.advice,
+            facts: from_json("facts", raw.facts)?,
+            has_picture: raw.has_picture,
+            started_at: from_sql(raw.started_at),
+            last_seen_at: from_sql(raw.last_seen_at),
+            resolved: resolved.map(|(at, why)| Resolved { at: from_sql(at), why }),
+            acknowledged: acknowledged.map(|(at, by)| Acknowledged {
+                at: from_sql(at),
+                by,
+                note: raw.acknowledged_note.unwrap_or_default(),
+            }),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! What is not told for a while.
+
+use crate::domain::alert::{Silence, Topic};
+use crate::domain::time::Timestamp;
+use crate::store::alerting::topic;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+#[derive(Debug, Clone)]
+pub struct SilenceRow {
+    pub silence_id: String,
+    pub silence: Silence,
+    pub created_at: Timestamp,
+    pub created_by: String,
+    pub reason: String,
+}
+
+pub async fn insert(tx: &mut Tx, row: &SilenceRow) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into silence
+             (silence_id, topic, owner, key_prefix, until, created_at, created_by, reason)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        row.silence_id,
+        row.silence.topic.map(Topic::name),
+        row.silence.owner,
+        row.silence.key_prefix,
+        to_sql(row.silence.until),
+        to_sql(row.created_at),
+        row.created_by,
+        row.reason,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Ends one; false when there is none, or it is over.
+pub async fn end(tx: &mut Tx, silence_id: &str, now: Timestamp) -> Result<bool, StoreError> {
+    let ended = sqlx::query!(
+        "update silence set until = $2 where silence_id = $1 and until > $2",
+        silence_id,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+/// Those that hold now, newest first.
+pub async fn in_force(db: &ReadDb, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
+    held(&db.pool, now).await
+}
+
+/// As [`in_force`], within a transaction.
+pub async fn in_force_now(tx: &mut Tx, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
+    held(&mut *tx.inner, now).await
+}
+
+async fn held(
+    executor: impl sqlx::PgExecutor<'_>,
+    now: Timestamp,
+) -> Result<Vec<SilenceRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select silence_id, topic, owner, key_prefix, until, created_at, created_by, reason
+         from silence where until > $1 order by created_at desc, silence_id",
+        to_sql(now),
+    )
+    .fetch_all(executor)
+    .await?;
+    let rows = rows.into_iter().map(|row| {
+        let silence = Silence {
+            topic: row.topic.as_deref().map(topic).transpose()?,
+            owner: row.owner,
+            key_prefix: row.key_prefix,
+            until: from_sql(row.until),
+        };
+        Ok(SilenceRow {
+            silence_id: row.silence_id,
+            silence,
+            created_at: from_sql(row.created_at),
+            created_by: row.created_by,
+            reason: row.reason,
+        })
+    });
+    rows.collect()
+}
+
+/// Drops those that were over before this.
+pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
+    let dropped = sqlx::query!("delete from silence where until < $1", to_sql(before))
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(dropped.rows_affected())
+}

@@ -1,0 +1,64 @@
+//! API keys by the SHA-256 of their secret.
+
+use crate::domain::time::Timestamp;
+use crate::store::database::connect::News;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+#[derive(Debug, Clone)]
+pub struct KeyRow {
+    pub key_id: String,
+    pub name: String,
+    pub secret_hash: Vec<u8>,
+    pub scopes: Vec<String>,
+    pub created_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+pub async fn insert(tx: &mut Tx, key: &KeyRow) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into api_key (key_id, name, secret_hash, scopes, created_at)
+         values ($1, $2, $3, $4, $5)",
+        key.key_id,
+        key.name,
+        key.secret_hash,
+        &key.scopes,
+        to_sql(key.created_at),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    tx.announce(News::Keys).await
+}
+
+/// False when there is no such key, or it was revoked before.
+pub async fn revoke(tx: &mut Tx, key_id: &str, now: Timestamp) -> Result<bool, StoreError> {
+    let revoked = sqlx::query!(
+        "update api_key set revoked_at = $2 where key_id = $1 and revoked_at is null",
+        key_id,
+        to_sql(now)
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    tx.announce(News::Keys).await?;
+    Ok(revoked == 1)
+}
+
+pub async fn list(db: &ReadDb) -> Result<Vec<KeyRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select key_id, name, secret_hash, scopes, created_at, revoked_at
+         from api_key order by created_at, key_id"
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| KeyRow {
+            key_id: row.key_id,
+            name: row.name,
+            secret_hash: row.secret_hash,
+            scopes: row.scopes,
+            created_at: from_sql(row.created_at),
+            revoked_at: row.revoked_at.map(from_sql),
+        })
+        .collect())
+}

@@ -1,0 +1,374 @@
+//! Where each customer stands: the current assignment, and a history of changes.
+//!
+//! The current one lies in the customer's own row and is written with the
+//! state (`store::customers`); here it is read, and its changes are recorded.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::drift::{Apart, Start, Way};
+use crate::domain::id::{CustomerKey, ModelId};
+use crate::domain::time::Timestamp;
+use crate::store::models::model_id;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// A stored score of one customer, by one lineup, at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// `None`: the rule-based fallback answered.
+    pub model: Option<ModelId>,
+    pub segment: String,
+    pub distance: Option<f32>,
+    pub p_value: Option<f64>,
+    pub confidence: Option<f32>,
+    pub outlier: bool,
+    /// Another segment is nearer: the customer was kept in this one.
+    pub held: bool,
+    /// Of the lineup that scored.
+    pub generation: i64,
+    pub assigned_at: Timestamp,
+    /// When the customer came from another segment of a model; `None`: never, or
+    /// before that was written down.
+    pub moved_at: Option<Timestamp>,
+}
+
+impl Assignment {
+    /// What the next one is compared with.
+    pub fn stored(&self) -> Held {
+        Held {
+            generation: self.generation,
+            fallback: self.model.is_none(),
+            segment: self.segment.clone(),
+            moved_at: self.moved_at,
+        }
+    }
+}
+
+/// As much of the assignment before as tells whether a new one is a change, and
+/// may be one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub generation: i64,
+    pub fallback: bool,
+    pub segment: String,
+    pub moved_at: Option<Timestamp>,
+}
+
+impl Held {
+    /// `None` where a customer has not been assigned yet.
+    pub(crate) fn of(
+        generation: Option<i64>,
+        fallback: Option<bool>,
+        segment: Option<String>,
+        moved_at: Option<DateTime<Utc>>,
+    ) -> Option<Self> {
+        let moved_at = moved_at.map(from_sql);
+        Some(Self { generation: generation?, fallback: fallback?, segment: segment?, moved_at })
+    }
+}
+
+/// One line of history to write: a customer's first segment, or another
+/// segment or model than before.
+#[derive(Debug)]
+pub struct NewChange<'a> {
+    pub customer: &'a CustomerKey,
+    pub now: &'a Assignment,
+    pub before: Option<&'a Held>,
+}
+
+/// Adds to the history. The customers' rows must be locked by this transaction.
+pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let columns = Columns::of(changes);
+    sqlx::query!(
+        "insert into assignment_history
+             (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
+              previous_generation, previous_fallback, previous_segment)
+         select unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::bigint[]),
+                unnest($4::boolean[]), unnest($5::text[]), unnest($6::real[]),
+                unnest($7::boolean[]), unnest($8::bigint[]), unnest($9::boolean[]),
+                unnest($10::text[])",
+        &columns.customers as &[&str],
+        &columns.times,
+        &columns.generations,
+        &columns.fallbacks,
+        &columns.segments as &[&str],
+        &columns.distances as &[Option<f32>],
+        &columns.outliers,
+        &columns.old_generations as &[Option<i64>],
+        &columns.old_fallbacks as &[Option<bool>],
+        &columns.old_segments as &[Option<&str>],
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Changes turned into columns: one array a column is what Postgres takes.
+pub(crate) struct Columns<'a> {
+    pub(crate) customers: Vec<&'a str>,
+    pub(crate) times: Vec<DateTime<Utc>>,
+    pub(crate) generations: Vec<i64>,
+    pub(crate) fallbacks: Vec<bool>,
+    pub(crate) segments: Vec<&'a str>,
+    pub(crate) distances: Vec<Option<f32>>,
+    pub(crate) outliers: Vec<bool>,
+    pub(crate) old_generations: Vec<Option<i64>>,
+    pub(crate) old_fallbacks: Vec<Option<bool>>,
+    pub(crate) old_segments: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(changes: &[NewChange<'a>]) -> Self {
+        let now = changes.iter().map(|change| change.now);
+        let before = changes.iter().map(|change| change.before);
+        Self {
+            customers: changes.iter().map(|change| change.customer.as_str()).collect(),
+            times: now.clone().map(|a| to_sql(a.assigned_at)).collect(),
+            generations: now.clone().map(|a| a.generation).collect(),
+            fallbacks: now.clone().map(|a| a.model.is_none()).collect(),
+            segments: now.clone().map(|a| a.segment.as_str()).collect(),
+            distances: now.clone().map(|a| a.distance).collect(),
+            outliers: now.map(|a| a.outlier).collect(),
+            old_generations: before.clone().map(|held| held.map(|h| h.generation)).collect(),
+            old_fallbacks: before.clone().map(|held| held.map(|h| h.fallback)).collect(),
+            old_segments: before.map(|held| held.map(|h| h.segment.as_str())).collect(),
+        }
+    }
+}
+
+/// One line of history to write: an assigned customer is kept under another id
+/// from now on.
+#[derive(Debug)]
+pub struct NewMerge<'a> {
+    pub customer: &'a CustomerKey,
+    pub into: &'a CustomerKey,
+    /// Where that one stands.
+    pub now: &'a Assignment,
+    pub before: &'a Held,
+}
+
+/// Adds to the history. The customers' rows must be locked by this transaction.
+pub async fn record_merges(tx: &mut Tx, merges: &[NewMerge<'_>]) -> Result<(), StoreError> {
+    for merge in merges {
+        sqlx::query!(
+            "insert into assignment_history
+                 (customer_id, merged_into, assigned_at, generation, fallback, segment, distance,
+                  outlier, previous_generation, previous_fallback, previous_segment)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            merge.customer.as_str(),
+            merge.into.as_str(),
+            to_sql(merge.now.assigned_at),
+            merge.now.generation,
+            merge.now.model.is_none(),
+            merge.now.segment,
+            merge.now.distance,
+            merge.now.outlier,
+            merge.before.generation,
+            merge.before.fallback,
+            merge.before.segment,
+        )
+        .execute(&mut *tx.inner)
+        .await?;
+    }
+    Ok(())
+}
+
+pub async fn current(
+    db: &ReadDb,
+    customer: &CustomerKey,
+) -> Result<Option<Assignment>, StoreError> {
+    let row = sqlx::query!(
+        r#"select case when fallback then null else active_model_id end as model_id,
+                  segment as "segment!", distance, p_value, confidence, outlier as "outlier!",
+                  coalesce(held, false) as "held!", generation as "generation!",
+                  assigned_at as "assigned_at!", moved_at
+           from customer join lineup using (generation) where customer_id = $1"#,
+        customer.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    row.map(|row| {
+        Ok(Assignment {
+            model: row.model_id.map(model_id).transpose()?,
+            segment: row.segment,
+            distance: row.distance,
+            p_value: row.p_value,
+            confidence: row.confidence,
+            outlier: row.outlier,
+            held: row.held,
+            generation: row.generation,
+            assigned_at: from_sql(row.assigned_at),
+            moved_at: row.moved_at.map(from_sql),
+        })
+    })
+    .transpose()
+}
+
+/// One line of a customer's history.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub model: Option<ModelId>,
+    pub segment: String,
+    pub distance: Option<f32>,
+    pub outlier: bool,
+    pub generation: i64,
+    pub assigned_at: Timestamp,
+}
+
+/// Changes of one customer, newest first, older than `before`.
+pub async fn history(
+    db: &ReadDb,
+    customer: &CustomerKey,
+    before: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<Change>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select case when fallback then null else active_model_id end as model_id,
+                  segment, distance, outlier, generation, assigned_at
+           from assignment_history left join lineup using (generation)
+           where customer_id = $1 and ($2::timestamptz is null or assigned_at < $2)
+           order by assigned_at desc, change desc limit $3"#,
+        customer.as_str(),
+        before.map(to_sql),
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Change {
+                model: row.model_id.map(model_id).transpose()?,
+                segment: row.segment,
+                distance: row.distance,
+                outlier: row.outlier,
+                generation: row.generation,
+                assigned_at: from_sql(row.assigned_at),
+            })
+        })
+        .collect()
+}
+
+/// How many customers stand in each segment now, and how many of them are
+/// outliers, by one model or the fallback.
+pub async fn sizes(
+    db: &ReadDb,
+    model: Option<&ModelId>,
+) -> Result<Vec<(String, i64, i64)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select segment as "segment!", count(*) as "customers!",
+                  count(*) filter (where outlier) as "outliers!"
+           from customer
+           where case when $1::text is null then fallback
+                      else not fallback and generation = any(array(
+                          select generation from lineup where active_model_id = $1)) end
+           group by segment order by 2 desc, 1"#,
+        model.map(ModelId::as_str),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.segment, row.customers, row.outliers)).collect())
+}
+
+/// How customers with changes in a period (from its beginning on, up to its end) went
+/// between the segments of one model. Those with many changes count once.
+pub async fn ways(
+    db: &ReadDb,
+    model: &ModelId,
+    (since, until): (Timestamp, Timestamp),
+) -> Result<Vec<Way>, StoreError> {
+    let rows = sqlx::query!(
+        r#"with own as materialized (select generation from lineup where active_model_id = $1),
+        change_of as (
+            select customer_id, transaction, change, segment, previous_segment,
+                   merged_into is not null as merges, previous_segment is null as is_first,
+                   fallback or coalesce(previous_fallback, false) as by_rules,
+                   merged_into is null and not fallback
+                       and generation in (select generation from own) as is_own,
+                   not coalesce(previous_fallback, true)
+                       and previous_generation in (select generation from own) as was_own
+            from assignment_history where assigned_at >= $2 and assigned_at < $3
+        ), went as (
+            select (array_agg(case when was_own then previous_segment else segment end
+                        order by transaction, change) filter (where is_own or was_own))[1]
+                        as from_segment,
+                   coalesce((array_agg(was_own order by transaction, change)
+                        filter (where is_own or was_own))[1], false) as stood,
+                   (array_agg(is_first order by transaction, change))[1] as is_new,
+                   (array_agg(case when is_own then segment end
+                        order by transaction desc, change desc))[1] as to_segment,
+                   count(*) filter (where is_own and was_own and segment <> previous_segment)
+                        as moves,
+                   count(*) filter (where not merges and not is_first and by_rules) as by_rules,
+                   count(*) filter (where not merges and not is_first and not by_rules
+                        and not (is_own and was_own)) as by_model,
+                   count(*) filter (where merges) as merges
+            from change_of group by customer_id
+        )
+        select stood, is_new as "is_new!", from_segment, to_segment,
+               count(*) as "customers!", count(*) filter (where moves > 0) as "movers!",
+               sum(moves)::bigint as "moves!", sum(by_rules)::bigint as "by_rules!",
+               sum(by_model)::bigint as "by_model!", sum(merges)::bigint as "merges!"
+        from went group by stood, is_new, from_segment, to_segment"#,
+        model.as_str(),
+        to_sql(since),
+        to_sql(until),
+    )
+    .fetch_all(&db.long)
+    .await?;
+    let count = i64::unsigned_abs;
+    let ways = rows.into_iter().map(|row| Way {
+        start: match (row.stood, row.is_new) {
+            (Some(true), _) => Start::Stood,
+            (_, true) => Start::New,
+            (_, false) => Start::Came,
+        },
+        from: row.from_segment.map(Into::into),
+        to: row.to_segment.map(Into::into),
+        customers: count(row.customers),
+        movers: count(row.movers),
+        moves: count(row.moves),
+        apart: Apart {
+            by_another_model: count(row.by_model),
+            by_rules: count(row.by_rules),
+            merged: count(row.merges),
+        },
+    });
+    Ok(ways.collect())
+}
+
+/// Whether anything is kept of the time before `at`.
+pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select from assignment_history where assigned_at < $1) as "is_there!""#,
+        to_sql(at),
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
+/// Makes the history's partitions of this month and the next.
+pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(r#"select make_history_partitions($1) as "made!: ()""#, to_sql(now))
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(())
+}
+
+/// Keeps everybody else from the history until the transaction ends. To be taken
+/// before months are made or dropped: readers take the table first, then its
+/// months, and so must who would otherwise take a month, then the table.
+pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
+    sqlx::query!("lock table assignment_history in access exclusive mode")
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(())
+}
+
+/// Drops the months of history that ended before `before`; returns how many.
+pub async fn drop_partitions(tx: &mut Tx, before: Timestamp) -> Result<i32, StoreError> {
+    Ok(sqlx::query_scalar!(r#"select drop_history_partitions($1) as "dropped!""#, to_sql(before))
+        .fetch_one(&mut *tx.inner)
+        .await?)
+}

@@ -1,0 +1,242 @@
+//! Accepted events: each once, by its message id.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
+use crate::domain::access::Sender;
+use crate::domain::event::{Event, EventKind, Properties};
+use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::identity::{Link, Told};
+use crate::domain::time::Timestamp;
+use crate::store::customers::assignments::Held;
+use crate::store::customers::customer_key;
+use crate::store::{StoreError, Tx, from_sql, to_sql};
+
+/// An event, what it says about who is who, and when it came.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// With the message id, the identity of the event.
+    pub sender: Sender,
+    pub event: Event,
+    /// The event names its customer by an anonymous id.
+    pub is_anonymous: bool,
+    pub link: Option<Link>,
+    pub received_at: Timestamp,
+}
+
+impl Arrived {
+    /// The identity of the event, in the order of [`EventId`].
+    pub fn id(&self) -> (&str, &str) {
+        (self.event.message_id.as_str(), self.sender.as_str())
+    }
+
+    /// The link that it tells.
+    pub fn told(&self) -> Option<Told> {
+        let Event { timestamp, message_id, .. } = &self.event;
+        let link = self.link.clone()?;
+        let is_public = self.sender.is_public();
+        Some(Told { is_public, at: *timestamp, message_id: message_id.clone(), link })
+    }
+}
+
+/// The identity of an event. Two transactions that insert some of the same events do so
+/// in its order: by message id, then sender, in byte order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventId {
+    pub message_id: String,
+    pub sender: String,
+}
+
+/// A customer with new events.
+#[derive(Debug, Clone)]
+pub struct Addressed {
+    pub customer: CustomerKey,
+    /// Its new events.
+    pub events: Vec<EventId>,
+    /// Of its row, now locked; `None`: a customer never seen before.
+    pub state: Option<Vec<u8>>,
+    /// `None` until first assigned.
+    pub held: Option<Held>,
+    /// When it was to be looked at again.
+    pub recheck_at: Option<Timestamp>,
+    /// The row is a marker (`store::identity`): the customer is kept elsewhere.
+    pub is_merged: bool,
+}
+
+/// Inserts events not there yet, then locks their customers, in one round trip.
+/// Ids are taken in order first, then customers in order, so that two
+/// transactions never wait for each other: `events` must be sorted by id; what comes back is sorted by customer.
+pub async fn insert_and_lock(
+    tx: &mut Tx,
+    arrived: &[&Arrived],
+) -> Result<Vec<Addressed>, StoreError> {
+    let columns = Columns::of(arrived);
+    // Byte order, as Rust sorts: the database's own collation may differ.
+    let rows = sqlx::query!(
+        r#"with inserted as (
+               insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
+                                  properties, sender)
+               select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
+                      unnest($4::text[]), unnest($5::timestamptz[]), unnest($6::timestamptz[]),
+                      unnest($7::jsonb[]), unnest($8::text[])
+               on conflict (message_id, sender) do nothing
+               returning customer_id, message_id, sender
+           ), fresh as (
+               select customer_id, array_agg(message_id) as message_ids,
+                      array_agg(sender) as senders
+               from inserted group by customer_id
+           ), locked as (
+               select customer_id, state, generation, fallback, segment, moved_at, recheck_at,
+                      merged_into
+               from customer
+               where customer_id = any(array(select customer_id from fresh))
+               order by customer_id collate "C" for update
+           )
+           select fresh.customer_id as "customer_id!", fresh.message_ids as "message_ids!",
+                  fresh.senders as "senders!",
+                  locked.state as "state?", locked.generation as "generation?",
+                  locked.fallback as "fallback?", locked.segment as "segment?",
+                  locked.moved_at as "moved_at?", locked.recheck_at as "recheck_at?",
+                  locked.merged_into is not null as "is_merged!"
+           from fresh left join locked on locked.customer_id = fresh.customer_id
+           order by fresh.customer_id collate "C""#,
+        &columns.ids as &[&str],
+        &columns.customers as &[&str],
+        &columns.kinds as &[&str],
+        &columns.names as &[&str],
+        &columns.times,
+        &columns.received,
+        &columns.properties as &[Json<&Properties>],
+        &columns.senders as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Addressed {
+                customer: customer_key(row.customer_id)?,
+                events: event_ids(row.message_ids, row.senders),
+                state: row.state,
+                held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
+                recheck_at: row.recheck_at.map(from_sql),
+                is_merged: row.is_merged,
+            })
+        })
+        .collect()
+}
+
+fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
+    let ids = message_ids.into_iter().zip(senders);
+    ids.map(|(message_id, sender)| EventId { message_id, sender }).collect()
+}
+
+/// Inserts events not there yet, and returns their ids. `events` must be sorted
+/// by id.
+pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, StoreError> {
+    let columns = Columns::of(arrived);
+    Ok(sqlx::query_as!(
+        EventId,
+        "insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
+                            properties, sender)
+         select unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
+                unnest($5::timestamptz[]), unnest($6::timestamptz[]), unnest($7::jsonb[]),
+                unnest($8::text[])
+         on conflict (message_id, sender) do nothing
+         returning message_id, sender",
+        &columns.ids as &[&str],
+        &columns.customers as &[&str],
+        &columns.kinds as &[&str],
+        &columns.names as &[&str],
+        &columns.times,
+        &columns.received,
+        &columns.properties as &[Json<&Properties>],
+        &columns.senders as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?)
+}
+
+/// Events turned into columns: one array a column is what Postgres takes.
+pub(crate) struct Columns<'a> {
+    pub(crate) ids: Vec<&'a str>,
+    pub(crate) customers: Vec<&'a str>,
+    pub(crate) kinds: Vec<&'a str>,
+    pub(crate) names: Vec<&'a str>,
+    pub(crate) times: Vec<DateTime<Utc>>,
+    pub(crate) received: Vec<DateTime<Utc>>,
+    pub(crate) properties: Vec<Json<&'a Properties>>,
+    pub(crate) senders: Vec<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(arrived: &[&'a Arrived]) -> Self {
+        let events = arrived.iter().map(|arrived| &arrived.event);
+        debug_assert!(arrived.is_sorted_by(|a, b| a.id() < b.id()));
+        Self {
+            ids: events.clone().map(|e| e.message_id.as_str()).collect(),
+            customers: events.clone().map(|e| e.customer.as_str()).collect(),
+            kinds: events.clone().map(|e| e.kind.as_str()).collect(),
+            names: events.clone().map(|e| &*e.name).collect(),
+            times: events.clone().map(|e| to_sql(e.timestamp)).collect(),
+            received: arrived.iter().map(|arrived| to_sql(arrived.received_at)).collect(),
+            properties: events.map(|e| Json(&e.properties)).collect(),
+            senders: arrived.iter().map(|arrived| arrived.sender.as_str()).collect(),
+        }
+    }
+}
+
+/// The events that came under these ids, except these `new` ones of this transaction.
+pub async fn of_ids(
+    tx: &mut Tx,
+    ids: &[&CustomerKey],
+    new: &[&Arrived],
+) -> Result<Vec<Event>, StoreError> {
+    let (messages, senders): (Vec<&str>, Vec<&str>) = new.iter().map(|one| one.id()).unzip();
+    let mut events = Vec::new();
+    for id in ids {
+        let rows = sqlx::query_as!(
+            Stored,
+            r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
+               from event
+               where customer_id = $1 and not exists (
+                   select from unnest($2::text[], $3::text[]) as new (message_id, sender)
+                   where new.message_id = event.message_id and new.sender = event.sender)"#,
+            id.as_str(),
+            &messages as &[&str],
+            &senders as &[&str],
+        )
+        .fetch_all(&mut *tx.inner)
+        .await?;
+        let rows = rows.into_iter().map(|row| row.read(id));
+        events.append(&mut rows.collect::<Result<_, _>>()?);
+    }
+    Ok(events)
+}
+
+/// An event as it is stored.
+#[derive(Debug)]
+pub struct Stored {
+    pub(crate) message_id: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) occurred_at: DateTime<Utc>,
+    pub(crate) properties: String,
+}
+
+impl Stored {
+    pub fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
+        let properties = stored(serde_json::from_str(&self.properties))?;
+        Ok(Event {
+            message_id: stored(MessageId::try_from(self.message_id))?,
+            customer: customer.clone(),
+            kind: stored(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
+            name: self.name.into_boxed_str(),
+            timestamp: from_sql(self.occurred_at),
+            properties: stored(Properties::from_json(&properties, usize::MAX))?,
+        })
+    }
+}
+
+fn stored<T, E: std::fmt::Display>(value: Result<T, E>) -> Result<T, StoreError> {
+    value.map_err(|why| StoreError::Corrupt { what: "event", why: why.to_string() })
+}

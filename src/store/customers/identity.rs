@@ -1,0 +1,160 @@
+//! Under which id each customer is kept.
+//!
+//! The row of an id that belongs to another customer is an empty marker that
+//! points to that customer's row. Markers are made and taken away under
+//! `store::links::lock` and their own row's lock; so whoever holds the lock of a
+//! row knows whether it is a marker until the transaction ends.
+
+use std::collections::HashMap;
+
+use crate::domain::access::Sender;
+use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::store::customers::assignments::Held;
+use crate::store::customers::customer_key;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// The row of one id, locked.
+#[derive(Debug)]
+pub struct Row {
+    /// Where its customer is kept; `None`: here.
+    pub merged_into: Option<CustomerKey>,
+    pub state: Vec<u8>,
+    pub held: Option<Held>,
+    /// When it was to be looked at again.
+    pub recheck_at: Option<Timestamp>,
+}
+
+/// An id that is to have a row.
+#[derive(Debug)]
+pub struct NewId<'a> {
+    pub id: &'a CustomerKey,
+    /// The public key whose anonymous id it is.
+    pub introduced_by: Option<&'a Sender>,
+}
+
+/// Where the customers of those ids are kept that have a row, as it is now: a
+/// guess, until the rows are locked.
+pub async fn canonical(
+    tx: &mut Tx,
+    ids: &[&CustomerKey],
+) -> Result<HashMap<CustomerKey, CustomerKey>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"select customer_id, coalesce(merged_into, customer_id) as "canonical!"
+           from customer where customer_id = any($1)"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((customer_key(row.customer_id)?, customer_key(row.canonical)?)))
+        .collect()
+}
+
+/// Locks the rows of those ids that have one, markers too. `ids` must be sorted
+/// and unique: one order for everyone, so no deadlock.
+pub async fn lock(
+    tx: &mut Tx,
+    ids: &[&CustomerKey],
+) -> Result<HashMap<CustomerKey, Row>, StoreError> {
+    debug_assert!(ids.is_sorted_by(|a, b| a < b));
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"select customer_id, merged_into, state, generation, fallback, segment, moved_at,
+                  recheck_at
+           from customer where customer_id = any($1)
+           order by customer_id collate "C" for update"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let merged_into = row.merged_into.map(customer_key).transpose()?;
+            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+            let recheck_at = row.recheck_at.map(from_sql);
+            let id = customer_key(row.customer_id)?;
+            Ok((id, Row { merged_into, state: row.state, held, recheck_at }))
+        })
+        .collect()
+}
+
+/// Makes empty rows, to be written before this transaction ends; returns how
+/// many: fewer than given when another transaction has added some meanwhile.
+/// `ids` must be sorted.
+pub async fn add(tx: &mut Tx, ids: &[NewId<'_>], now: Timestamp) -> Result<u64, StoreError> {
+    let introducers: Vec<Option<&str>> =
+        ids.iter().map(|new| new.introduced_by.map(Sender::as_str)).collect();
+    let ids: Vec<&str> = ids.iter().map(|new| new.id.as_str()).collect();
+    let added = sqlx::query!(
+        "insert into customer (customer_id, state, updated_at, introduced_by)
+         select id, '', $2, introduced_by from unnest($1::text[], $3::text[]) as new (id, introduced_by)
+         on conflict (customer_id) do nothing",
+        &ids as &[&str],
+        to_sql(now),
+        &introducers as &[Option<&str>],
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(added.rows_affected())
+}
+
+/// Empties rows of this transaction, and points each to where its customer is
+/// kept now: nowhere for one that is kept here, whose row is then to be written.
+pub async fn point(
+    tx: &mut Tx,
+    ids: &[(&CustomerKey, Option<&CustomerKey>)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (ids, into): (Vec<&str>, Vec<Option<&str>>) =
+        ids.iter().map(|(id, into)| (id.as_str(), into.map(CustomerKey::as_str))).unzip();
+    sqlx::query!(
+        "update customer set
+             merged_into = new.merged_into, state = '', last_event_at = null, generation = null,
+             fallback = null, segment = null, distance = null, p_value = null, confidence = null,
+             outlier = null, held = null, assigned_at = null, moved_at = null, recheck_at = null,
+             updated_at = $3
+         from unnest($1::text[], $2::text[]) as new (customer_id, merged_into)
+         where customer.customer_id = new.customer_id",
+        &ids as &[&str],
+        &into as &[Option<&str>],
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Removes rows of ids under which nothing has happened.
+pub async fn remove(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<(), StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    sqlx::query!("delete from customer where customer_id = any($1)", &ids as &[&str])
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(())
+}
+
+/// Where the customer of an id is kept; `None` for an id without a row.
+pub async fn find(db: &ReadDb, id: &CustomerKey) -> Result<Option<CustomerKey>, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"select coalesce(merged_into, customer_id) as "canonical!"
+           from customer where customer_id = $1"#,
+        id.as_str(),
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    found.map(customer_key).transpose()
+}
+
+/// The other ids of the customer who is kept under `canonical`, in the
+/// database's order.
+pub async fn others(db: &ReadDb, canonical: &CustomerKey) -> Result<Vec<CustomerKey>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "select customer_id from customer where merged_into = $1 order by customer_id",
+        canonical.as_str(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    ids.into_iter().map(customer_key).collect()
+}

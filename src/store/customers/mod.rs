@@ -1,0 +1,439 @@
+//! Customers: state and current assignment in one row each, written under its lock.
+
+pub mod assignments;
+pub mod backfill;
+pub mod changes;
+pub mod events;
+pub mod export;
+pub mod identity;
+pub mod links;
+pub mod lock_free;
+pub mod public_links;
+pub mod rebuild;
+
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, TryStreamExt};
+
+use crate::domain::access::Sender;
+use crate::domain::id::CustomerKey;
+use crate::domain::time::Timestamp;
+use crate::store::customers::assignments::{Assignment, Held};
+use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// A stored state, still as bytes: only the feature set can read it.
+#[derive(Debug, Clone)]
+pub struct StoredState {
+    pub customer: CustomerKey,
+    pub state: Vec<u8>,
+}
+
+/// A customer's row, locked.
+#[derive(Debug, Clone)]
+pub struct Locked {
+    pub stored: StoredState,
+    /// `None` until first assigned.
+    pub held: Option<Held>,
+}
+
+/// Locks the rows of those customers that exist and are kept under these ids.
+/// `customers` must be sorted and unique: one order for everyone, so no deadlock.
+pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
+    debug_assert!(customers.is_sorted_by(|a, b| a < b));
+    let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
+    // Byte order, as Rust sorts: the database's own collation may differ.
+    let rows = sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, moved_at
+           from customer where customer_id = any($1) and merged_into is null
+           order by customer_id collate "C" for update"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+            Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
+        })
+        .collect()
+}
+
+/// Those of these ids whose row, or the row under which their customer is kept, another
+/// session has locked. Waits for no row.
+pub async fn locked_elsewhere(
+    db: &DedicatedDb,
+    ids: &[&CustomerKey],
+) -> Result<Vec<CustomerKey>, StoreError> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let locked = sqlx::query_scalar!(
+        r#"with asked as materialized (
+               select customer_id, coalesce(merged_into, customer_id) as kept
+               from customer where customer_id = any($1)
+           ), free as materialized (
+               select customer_id from customer
+               where customer_id = any(array(select customer_id from asked
+                                             union select kept from asked))
+               for update skip locked
+           )
+           select customer_id as "customer_id!" from asked
+           where not exists (select from free where free.customer_id = asked.customer_id)
+              or not exists (select from free where free.customer_id = asked.kept)"#,
+        &ids as &[&str],
+    );
+    let locked = db
+        .carry_out(async |connection| locked.fetch_all(connection).await.map_err(StoreError::from));
+    locked.await?.into_iter().map(customer_key).collect()
+}
+
+/// Locks the rows of those customers that exist, are kept under these ids, and are not
+/// locked by another session; by customer, in byte order. Waits for no row, so the order
+/// of locking is free.
+pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
+    let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, moved_at
+           from customer where customer_id = any($1) and merged_into is null
+           for update skip locked"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let mut locked = Vec::with_capacity(rows.len());
+    for row in rows {
+        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, held });
+    }
+    locked.sort_unstable_by(|a, b| a.stored.customer.cmp(&b.stored.customer));
+    Ok(locked)
+}
+
+/// Locks customers that are to be looked at again by `now`, the longest overdue
+/// first, and says since when that one has been. Those that another transaction
+/// has locked are passed over: whoever has them is scoring them. Never waits for
+/// a lock, so the order of locking is free.
+pub async fn lock_due(
+    tx: &mut Tx,
+    now: Timestamp,
+    limit: i64,
+) -> Result<(Vec<Locked>, Option<Timestamp>), StoreError> {
+    let rows = sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, moved_at,
+                  recheck_at as "recheck_at!"
+           from customer where recheck_at <= $1
+           order by recheck_at limit $2 for update skip locked"#,
+        to_sql(now),
+        limit,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let since = rows.iter().map(|row| row.recheck_at).min().map(from_sql);
+    let locked = rows.into_iter().map(|row| {
+        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
+    });
+    Ok((locked.collect::<Result<_, StoreError>>()?, since))
+}
+
+/// What a customer's row is to hold.
+#[derive(Debug)]
+pub struct NewRow<'a> {
+    pub customer: &'a CustomerKey,
+    /// `None`: as it is.
+    pub state: Option<&'a [u8]>,
+    pub last_event_at: Option<Timestamp>,
+    pub assignment: &'a Assignment,
+    /// Until then time alone does not change the assignment; `None`: never. Rows
+    /// in which this stays as it was leave every index alone.
+    pub recheck_at: Option<Timestamp>,
+    pub introduction: &'a Introduction,
+}
+
+/// What events say of how the id of their customer became known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Introduction {
+    /// Nothing: of a trusted sender if the id is new, else as recorded before.
+    #[default]
+    Unchanged,
+    /// One of them names it as a known customer: from now on no public key links from it.
+    Known,
+    /// All of them name it as an anonymous id and come from this public key, which has
+    /// introduced it if it is new.
+    Anonymous(Sender),
+}
+
+impl Introduction {
+    /// As the statements take it: null changes nothing, empty is [`Self::Known`].
+    fn as_sql(&self) -> Option<&str> {
+        match self {
+            Self::Unchanged => None,
+            Self::Known => Some(""),
+            Self::Anonymous(sender) => Some(sender.as_str()),
+        }
+    }
+}
+
+/// Writes customers: those that are new, and those that this transaction has
+/// locked. `added` must be sorted; when another transaction has added one of
+/// them meanwhile, this one is lost.
+pub async fn write(
+    tx: &mut Tx,
+    added: &[NewRow<'_>],
+    known: &[NewRow<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if !added.is_empty() && insert(tx, added, now).await? < added.len() as u64 {
+        return Err(StoreError::Lost("a customer was added by another transaction".into()));
+    }
+    if !known.is_empty() {
+        update(tx, known, now).await?;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
+    let columns = Columns::of(rows);
+    let introducers = columns.introductions.iter().map(|key| key.filter(|key| !key.is_empty()));
+    let introducers: Vec<Option<&str>> = introducers.collect();
+    let inserted = sqlx::query!(
+        "insert into customer (customer_id, state, last_event_at, generation, fallback, segment,
+                               distance, p_value, confidence, outlier, held, assigned_at,
+                               moved_at, recheck_at, updated_at, introduced_by)
+         select unnest($1::text[]), unnest($2::bytea[]), unnest($3::timestamptz[]),
+                unnest($4::bigint[]), unnest($5::boolean[]), unnest($6::text[]),
+                unnest($7::real[]), unnest($8::double precision[]), unnest($9::real[]),
+                unnest($10::boolean[]), unnest($11::boolean[]), unnest($12::timestamptz[]),
+                unnest($13::timestamptz[]), unnest($14::timestamptz[]), $15,
+                unnest($16::text[])
+         on conflict (customer_id) do nothing",
+        &columns.customers as &[&str],
+        &columns.states as &[Option<&[u8]>],
+        &columns.last_event_at as &[Option<DateTime<Utc>>],
+        &columns.generations,
+        &columns.fallbacks,
+        &columns.segments as &[&str],
+        &columns.distances as &[Option<f32>],
+        &columns.p_values as &[Option<f64>],
+        &columns.confidences as &[Option<f32>],
+        &columns.outliers,
+        &columns.held,
+        &columns.assigned_at,
+        &columns.moved_at as &[Option<DateTime<Utc>>],
+        &columns.recheck_at as &[Option<DateTime<Utc>>],
+        to_sql(now),
+        &introducers as &[Option<&str>],
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    Ok(inserted)
+}
+
+/// Writes customers that this transaction has locked.
+pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<(), StoreError> {
+    let columns = Columns::of(rows);
+    sqlx::query!(
+        "update customer set
+             state = coalesce(new.state, customer.state),
+             last_event_at = case when new.state is null then customer.last_event_at
+                                  else new.last_event_at end,
+             generation = new.generation, fallback = new.fallback, segment = new.segment,
+             distance = new.distance, p_value = new.p_value, confidence = new.confidence,
+             outlier = new.outlier, held = new.held, assigned_at = new.assigned_at,
+             moved_at = new.moved_at, recheck_at = new.recheck_at, updated_at = $15,
+             introduced_by = case when new.introduction = '' then null
+                                  else customer.introduced_by end
+         from (select unnest($1::text[]) as customer_id, unnest($2::bytea[]) as state,
+                      unnest($3::timestamptz[]) as last_event_at,
+                      unnest($4::bigint[]) as generation, unnest($5::boolean[]) as fallback,
+                      unnest($6::text[]) as segment, unnest($7::real[]) as distance,
+                      unnest($8::double precision[]) as p_value,
+                      unnest($9::real[]) as confidence, unnest($10::boolean[]) as outlier,
+                      unnest($11::boolean[]) as held, unnest($12::timestamptz[]) as assigned_at,
+                      unnest($13::timestamptz[]) as moved_at,
+                      unnest($14::timestamptz[]) as recheck_at,
+                      unnest($16::text[]) as introduction) new
+         where customer.customer_id = new.customer_id",
+        &columns.customers as &[&str],
+        &columns.states as &[Option<&[u8]>],
+        &columns.last_event_at as &[Option<DateTime<Utc>>],
+        &columns.generations,
+        &columns.fallbacks,
+        &columns.segments as &[&str],
+        &columns.distances as &[Option<f32>],
+        &columns.p_values as &[Option<f64>],
+        &columns.confidences as &[Option<f32>],
+        &columns.outliers,
+        &columns.held,
+        &columns.assigned_at,
+        &columns.moved_at as &[Option<DateTime<Utc>>],
+        &columns.recheck_at as &[Option<DateTime<Utc>>],
+        to_sql(now),
+        &columns.introductions as &[Option<&str>],
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// Rows turned into columns: one array a column is what Postgres takes. They are
+/// unnested side by side in `select`: in `from` each would be stored before it is
+/// read.
+pub(crate) struct Columns<'a> {
+    pub(crate) customers: Vec<&'a str>,
+    pub(crate) states: Vec<Option<&'a [u8]>>,
+    pub(crate) last_event_at: Vec<Option<DateTime<Utc>>>,
+    pub(crate) generations: Vec<i64>,
+    pub(crate) fallbacks: Vec<bool>,
+    pub(crate) segments: Vec<&'a str>,
+    pub(crate) distances: Vec<Option<f32>>,
+    pub(crate) p_values: Vec<Option<f64>>,
+    pub(crate) confidences: Vec<Option<f32>>,
+    pub(crate) outliers: Vec<bool>,
+    pub(crate) held: Vec<bool>,
+    pub(crate) assigned_at: Vec<DateTime<Utc>>,
+    pub(crate) moved_at: Vec<Option<DateTime<Utc>>>,
+    pub(crate) recheck_at: Vec<Option<DateTime<Utc>>>,
+    pub(crate) introductions: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(rows: &[NewRow<'a>]) -> Self {
+        let assigned = rows.iter().map(|row| row.assignment);
+        Self {
+            customers: rows.iter().map(|row| row.customer.as_str()).collect(),
+            states: rows.iter().map(|row| row.state).collect(),
+            last_event_at: rows.iter().map(|row| row.last_event_at.map(to_sql)).collect(),
+            generations: assigned.clone().map(|a| a.generation).collect(),
+            fallbacks: assigned.clone().map(|a| a.model.is_none()).collect(),
+            segments: assigned.clone().map(|a| a.segment.as_str()).collect(),
+            distances: assigned.clone().map(|a| a.distance).collect(),
+            p_values: assigned.clone().map(|a| a.p_value).collect(),
+            confidences: assigned.clone().map(|a| a.confidence).collect(),
+            outliers: assigned.clone().map(|a| a.outlier).collect(),
+            held: assigned.clone().map(|a| a.held).collect(),
+            assigned_at: assigned.clone().map(|a| to_sql(a.assigned_at)).collect(),
+            moved_at: assigned.map(|a| a.moved_at.map(to_sql)).collect(),
+            recheck_at: rows.iter().map(|row| row.recheck_at.map(to_sql)).collect(),
+            introductions: rows.iter().map(|row| row.introduction.as_sql()).collect(),
+        }
+    }
+}
+
+pub async fn state(db: &ReadDb, customer: &CustomerKey) -> Result<Option<Vec<u8>>, StoreError> {
+    let state =
+        sqlx::query_scalar!("select state from customer where customer_id = $1", customer.as_str())
+            .fetch_optional(&db.pool)
+            .await?;
+    Ok(state)
+}
+
+pub async fn count(db: &ReadDb) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from customer where merged_into is null"#
+    )
+    .fetch_one(&db.long)
+    .await?)
+}
+
+/// Every state in one snapshot, by customer id in byte order.
+pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>> + '_ {
+    sqlx::query!(
+        r#"select customer_id, state from customer where merged_into is null
+           order by customer_id collate "C""#
+    )
+    .fetch(&db.long)
+    .map_err(StoreError::from)
+    .and_then(|row| async move { stored_state(row.customer_id, row.state) })
+}
+
+/// States of customers in one of `classes` equal parts of all, drawn by hash: the first
+/// `limit` in its order, and so the same ones again and again.
+pub async fn of_class(
+    db: &ReadDb,
+    (class, classes): (u32, u32),
+    limit: i64,
+) -> Result<Vec<StoredState>, StoreError> {
+    let width = u64::MAX / u64::from(classes.max(1));
+    let first = |class: u32| {
+        let above = width.saturating_mul(u64::from(class));
+        // Hashes are signed: the least one is 2^63 below 0.
+        i64::MIN.saturating_add_unsigned(above)
+    };
+    let last = if class + 1 >= classes { i64::MAX } else { first(class + 1) - 1 };
+    let rows = sqlx::query!(
+        "select customer_id, state from customer
+         where hashtextextended(customer_id, 0) between $1 and $2 and merged_into is null
+         order by hashtextextended(customer_id, 0) limit $3",
+        first(class),
+        last,
+        limit,
+    )
+    .fetch_all(&db.long)
+    .await?;
+    rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
+}
+
+/// As [`stream`], with where the customers stand; `None` until first assigned.
+pub fn stream_standing(
+    db: &ReadDb,
+) -> impl Stream<Item = Result<(StoredState, Option<Held>), StoreError>> + '_ {
+    sqlx::query!(
+        r#"select customer_id, state, generation, fallback, segment, moved_at
+           from customer where merged_into is null order by customer_id collate "C""#
+    )
+    .fetch(&db.long)
+    .map_err(StoreError::from)
+    .and_then(|row| async move {
+        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        Ok((stored_state(row.customer_id, row.state)?, held))
+    })
+}
+
+/// Ids of customers last assigned before `generation`, some of them, in byte order.
+pub async fn assigned_before(
+    db: &ReadDb,
+    generation: i64,
+    limit: i64,
+) -> Result<Vec<CustomerKey>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        r#"select customer_id from (
+               select customer_id from customer where generation < $1 limit $2
+           ) as stale order by customer_id collate "C""#,
+        generation,
+        limit,
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    ids.into_iter().map(customer_key).collect()
+}
+
+pub async fn count_assigned_before(db: &ReadDb, generation: i64) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from customer where generation < $1"#,
+        generation
+    )
+    .fetch_one(&db.pool)
+    .await?)
+}
+
+/// When this customer's newest event happened.
+pub async fn last_event_at(
+    db: &ReadDb,
+    customer: &CustomerKey,
+) -> Result<Option<Timestamp>, StoreError> {
+    let at = sqlx::query_scalar!(
+        "select last_event_at from customer where customer_id = $1",
+        customer.as_str()
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(at.flatten().map(from_sql))
+}
+
+pub(crate) fn stored_state(customer_id: String, state: Vec<u8>) -> Result<StoredState, StoreError> {
+    Ok(StoredState { customer: customer_key(customer_id)?, state })
+}
+
+pub(crate) fn customer_key(id: String) -> Result<CustomerKey, StoreError> {
+    CustomerKey::try_from(id)
+        .map_err(|why| StoreError::Corrupt { what: "customer id", why: why.to_string() })
+}

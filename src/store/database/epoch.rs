@@ -1,0 +1,56 @@
+//! Epochs of the change feed: how its positions survive a restore.
+//!
+//! A position is a transaction number plus the offset of the current epoch (migration
+//! 0024). A new epoch begins on the first connection to a cluster or timeline that is
+//! not the one of the last epoch.
+
+use sqlx::postgres::PgConnection;
+
+use crate::store::customers::changes::Position;
+use crate::store::{ReadDb, StoreError};
+
+/// Begins an epoch if this database has been restored since the last one.
+pub(crate) async fn ensure(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let begun =
+        sqlx::query_scalar!("select ensure_change_epoch()").fetch_one(&mut *connection).await?;
+    if let Some(reason) = begun {
+        tracing::info!(reason, "an epoch of the change feed began");
+    }
+    Ok(())
+}
+
+/// Fails while a restored database has no epoch of its own yet: a reader would take the
+/// positions of the new cluster for those of the old one. The next connection that may
+/// write begins the epoch.
+pub(crate) async fn refuse_ended(connection: &mut PgConnection) -> sqlx::Result<()> {
+    match ended(connection).await? {
+        None => Ok(()),
+        Some(reason) => Err(sqlx::Error::Protocol(format!(
+            "the change feed has no epoch for this database yet ({reason})"
+        ))),
+    }
+}
+
+/// Why another epoch has to begin; `None` while the current one holds.
+pub(crate) async fn ended(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!("select change_epoch_ended()").fetch_one(connection).await
+}
+
+/// The last change that survived the restore that lost the change at `position`; `None`
+/// if no restore lost it.
+pub async fn lost_after(db: &ReadDb, position: Position) -> Result<Option<Position>, StoreError> {
+    let transaction = i64::try_from(position.transaction).unwrap_or(i64::MAX);
+    let row = sqlx::query!(
+        "select last_transaction, last_change from change_epoch
+         where (last_transaction, last_change) < ($1, $2) and first_position > $1
+         order by epoch limit 1",
+        transaction,
+        position.change,
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    Ok(row.map(|row| Position {
+        transaction: row.last_transaction.unsigned_abs(),
+        change: row.last_change,
+    }))
+}

@@ -1,0 +1,173 @@
+//! What a database says of itself, for `segmentd check database`: over one read-only
+//! connection, whatever its schema.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnection;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::config::TimeLimits;
+use crate::domain::time::Timestamp;
+use crate::store::database::connect::connect_options;
+use crate::store::database::time_limits::Purpose;
+use crate::store::database::{epoch, time_limits};
+use crate::store::{StoreError, from_sql, to_sql};
+
+/// A read-only connection.
+#[derive(Debug)]
+pub struct Inspection {
+    connection: PgConnection,
+}
+
+/// Versions of the schema: the stored one, and the one that this program needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaVersions {
+    /// `None`: the database has no tables of segmentd.
+    pub stored: Option<i64>,
+    pub needed: i64,
+}
+
+/// The current epoch of the change feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    pub epoch: i32,
+    pub begun_at: Timestamp,
+    pub reason: String,
+    /// Why it no longer holds; `None` while it does.
+    pub ended: Option<String>,
+}
+
+/// A sequence whose next number is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceBehind {
+    pub sequence: String,
+    pub next_value: i64,
+    pub greatest_value: i64,
+}
+
+/// Changes in the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeCounts {
+    pub changes: i64,
+    /// Behind the end of the feed while no transaction is running: no reader gets them.
+    pub unreachable: i64,
+}
+
+/// Connections of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerConnections {
+    /// For roles that are not superusers.
+    pub allowed: i64,
+    pub in_use: i64,
+}
+
+impl Inspection {
+    pub async fn open(url: &str, limits: &TimeLimits) -> Result<Self, StoreError> {
+        let options = connect_options(url)?.options([("default_transaction_read_only", "on")]);
+        let options = time_limits::apply(limits, options, Purpose::Long);
+        Ok(Self { connection: options.connect().await? })
+    }
+
+    pub async fn close(self) -> Result<(), StoreError> {
+        Ok(self.connection.close().await?)
+    }
+
+    pub async fn schema_versions(&mut self) -> Result<SchemaVersions, StoreError> {
+        let migrator = sqlx::migrate!("./migrations");
+        let needed = migrator.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let exists = sqlx::query_scalar!(
+            r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#
+        )
+        .fetch_one(&mut self.connection)
+        .await?;
+        let stored = if exists { self.stored_version().await? } else { None };
+        Ok(SchemaVersions { stored, needed })
+    }
+
+    async fn stored_version(&mut self) -> Result<Option<i64>, StoreError> {
+        // The table is sqlx's own: no migration makes it, so that its columns cannot be
+        // checked when this is compiled.
+        Ok(sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+            .fetch_one(&mut self.connection)
+            .await?)
+    }
+
+    pub async fn epoch(&mut self) -> Result<Option<Epoch>, StoreError> {
+        let ended = epoch::ended(&mut self.connection).await?;
+        let row = sqlx::query!(
+            "select epoch, begun_at, reason from change_epoch order by epoch desc limit 1"
+        )
+        .fetch_optional(&mut self.connection)
+        .await?;
+        Ok(row.map(|row| Epoch {
+            epoch: row.epoch,
+            begun_at: from_sql(row.begun_at),
+            reason: row.reason,
+            ended,
+        }))
+    }
+
+    pub async fn sequences_behind(&mut self) -> Result<Vec<SequenceBehind>, StoreError> {
+        let rows = sqlx::query_as!(
+            SequenceBehind,
+            r#"select sequence as "sequence!", next_value as "next_value!",
+                      greatest_value as "greatest_value!"
+               from sequences_behind() order by sequence"#
+        )
+        .fetch_all(&mut self.connection)
+        .await?;
+        Ok(rows)
+    }
+
+    pub async fn changes(&mut self) -> Result<ChangeCounts, StoreError> {
+        // A row that is visible was written by a transaction that has ended, so its
+        // position is below the next one of this epoch.
+        Ok(sqlx::query_as!(
+            ChangeCounts,
+            r#"select count(*) as "changes!",
+                      count(*) filter (
+                          where transaction::text::bigint
+                                >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+                                   + change_offset()) as "unreachable!"
+               from assignment_history"#
+        )
+        .fetch_one(&mut self.connection)
+        .await?)
+    }
+
+    /// The months from that of `now` to the next one whose history has no partition.
+    pub async fn missing_partitions(&mut self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        let at: DateTime<Utc> = to_sql(now);
+        Ok(sqlx::query_scalar!(
+            r#"select to_char(month, 'YYYY-MM') as "month!"
+               from (select date_trunc('month', $1::timestamptz at time zone 'UTC')
+                            + make_interval(months => step) as month
+                     from generate_series(0, 1) as step) as months
+               where to_regclass('assignment_history_' || to_char(month, 'YYYY_MM')) is null
+               order by month"#,
+            at,
+        )
+        .fetch_all(&mut self.connection)
+        .await?)
+    }
+
+    /// The server's clock.
+    pub async fn clock(&mut self) -> Result<Timestamp, StoreError> {
+        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+            .fetch_one(&mut self.connection)
+            .await?;
+        Ok(from_sql(now))
+    }
+
+    pub async fn connections(&mut self) -> Result<ServerConnections, StoreError> {
+        Ok(sqlx::query_as!(
+            ServerConnections,
+            r#"select current_setting('max_connections')::bigint
+                      - current_setting('superuser_reserved_connections')::bigint as "allowed!",
+                      (select count(*) from pg_stat_activity
+                       where backend_type = 'client backend'
+                             and pid <> pg_backend_pid()) as "in_use!""#
+        )
+        .fetch_one(&mut self.connection)
+        .await?)
+    }
+}

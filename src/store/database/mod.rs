@@ -1,0 +1,12 @@
+//! Database connections and everything that is not about one table: leases, time limits,
+//! epochs, repair, the private server.
+
+pub mod connect;
+pub mod dedicated;
+pub mod epoch;
+pub mod error;
+pub mod inspect;
+pub mod lease;
+pub mod private;
+pub mod repair;
+pub mod time_limits;

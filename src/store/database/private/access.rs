@@ -1,0 +1,51 @@
+//! Client authentication of the private server: `peer` with a user name map.
+//!
+//! The server asks the kernel which account of the operating system is at the other end
+//! of the socket. Only root and the account that segmentd runs as may be the role
+//! `segmentd`, which is superuser; the account that the server runs as may not, so a fault
+//! in another program of that account reaches no SQL.
+//!
+//! Both files are written at every start, outside of the data directory, and named on the
+//! server's command line: data of an earlier start follows the same rules.
+
+use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::place::Place;
+use crate::store::database::private::{ROLE, accounts, files};
+
+const MAP: &str = "segmentd";
+
+/// Writes `pg_hba.conf` and `pg_ident.conf`; the server settings that name them.
+pub(crate) fn write(place: &Place) -> Result<[String; 2], PrivateError> {
+    let own = accounts::own_name()?;
+    let (rules, map) = (place.beside("hba.conf"), place.beside("ident.conf"));
+    for (path, text) in [(&rules, host_rules()), (&map, user_map(&own))] {
+        files::write_readable(path, &text).map_err(PrivateError::io("writing", path))?;
+    }
+    Ok([format!("hba_file={}", rules.display()), format!("ident_file={}", map.display())])
+}
+
+fn host_rules() -> String {
+    format!("# Written by segmentd at every start.\nlocal all {ROLE} peer map={MAP}\n")
+}
+
+fn user_map(own: &str) -> String {
+    let mut names = vec!["root"];
+    names.extend((own != "root").then_some(own));
+    let line = |name: &str| format!("{MAP} \"{}\" {ROLE}\n", name.replace('"', "\"\""));
+    let lines: String = names.into_iter().map(line).collect();
+    format!("# Written by segmentd at every start.\n{lines}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_the_own_account_are_let_in_and_no_other() {
+        let names = |map: &str| map.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(names(&user_map("root")), [r#"segmentd "root" segmentd"#]);
+        let both = [r#"segmentd "root" segmentd"#, r#"segmentd "app" segmentd"#];
+        assert_eq!(names(&user_map("app")), both);
+        assert_eq!(host_rules().lines().nth(1), Some("local all segmentd peer map=segmentd"));
+    }
+}

@@ -1,0 +1,83 @@
+//! Accounts of the operating system: the one that the server runs as, and the names of
+//! those that may connect to it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::files::Account;
+
+const PASSWD: &str = "/etc/passwd";
+
+/// The account for a server that root starts: `postgres`, else `nobody`.
+pub(crate) fn unprivileged() -> Result<Account, PrivateError> {
+    let accounts = passwd()?;
+    ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| account_in(&accounts, name))
+        .ok_or(PrivateError::NoAccount)
+}
+
+/// The name of this process' account, as the server finds it for a connection.
+pub(crate) fn own_name() -> Result<String, PrivateError> {
+    let uid = rustix::process::geteuid().as_raw();
+    if let Some(name) = name_in(&passwd()?, uid) {
+        return Ok(name);
+    }
+    // Accounts of a directory service are not in the file.
+    let output = Command::new("id").arg("-un").output();
+    let output = output.map_err(PrivateError::io("running", Path::new("id")))?;
+    let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && !name.is_empty() {
+        Ok(name)
+    } else {
+        Err(PrivateError::NoName { uid })
+    }
+}
+
+fn passwd() -> Result<String, PrivateError> {
+    let path = Path::new(PASSWD);
+    fs::read_to_string(path).map_err(PrivateError::io("reading", path))
+}
+
+/// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`); never
+/// root under another name.
+fn account_in(passwd: &str, name: &str) -> Option<Account> {
+    let mut fields = passwd
+        .lines()
+        .map(|line| line.split(':'))
+        .find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?
+        .skip(1);
+    let uid = fields.next()?.parse().ok().filter(|&uid| uid != 0)?;
+    let gid = fields.next()?.parse().ok()?;
+    Some(Account { uid, gid })
+}
+
+/// The first name of `uid`.
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
+        postgres:x:101:104:PostgreSQL administrator,,,:/var/lib/postgresql:/bin/bash\n\
+        toor:x:0:0::/root:/bin/sh\n";
+
+    #[test]
+    fn accounts_are_read_from_passwd() {
+        assert_eq!(account_in(PASSWD, "postgres"), Some(Account { uid: 101, gid: 104 }));
+        assert_eq!(account_in(PASSWD, "nobody"), None);
+        assert_eq!(account_in(PASSWD, "toor"), None);
+        assert_eq!(name_in(PASSWD, 0).as_deref(), Some("root"));
+        assert_eq!(name_in(PASSWD, 101).as_deref(), Some("postgres"));
+        assert_eq!(name_in(PASSWD, 7), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Finding the PostgreSQL server binaries: no two systems keep them in the
+//! same place, and few put them on the search path.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::store::database::private::error::PrivateError;
+
+/// Directories that hold one directory per version, as `(parent, name starts
+/// with, path below)`.
+const VERSIONED: [(&str, &str, &str); 4] = [
+    ("/usr/lib/postgresql", "", "bin"),         // Debian, Ubuntu
+    ("/usr", "pgsql-", "bin"),                  // PostgreSQL's own RPMs
+    ("/opt/homebrew/opt", "postgresql", "bin"), // Homebrew on Apple silicon
+    ("/usr/local/opt", "postgresql", "bin"),    // Homebrew on Intel
+];
+
+/// Asks the search path, as a shell resolves it, and PostgreSQL's own tool.
+const ON_SEARCH_PATH: &str = "command -v initdb && command -v postgres; pg_config --bindir";
+
+/// A directory that holds `initdb` and `postgres` of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binaries {
+    pub(crate) directory: PathBuf,
+    /// Major version, such as 16.
+    pub(crate) major: u32,
+}
+
+impl Binaries {
+    pub(crate) fn initdb(&self) -> PathBuf {
+        self.directory.join("initdb")
+    }
+
+    pub(crate) fn postgres(&self) -> PathBuf {
+        self.directory.join("postgres")
+    }
+}
+
+/// The binaries to use: those of major version `made_by` when data of that
+/// version is there already, else the newest. `configured` is searched alone.
+pub(crate) fn find(
+    configured: Option<&Path>,
+    made_by: Option<(u32, PathBuf)>,
+) -> Result<Binaries, PrivateError> {
+    let directories = match configured {
+        Some(directory) => vec![directory.to_owned()],
+        None => candidates(),
+    };
+    let mut found: Vec<Binaries> = directories.iter().filter_map(|d| look_into(d)).collect();
+    found.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
+    choose(found, made_by).map_err(|error| match (error, configured) {
+        (PrivateError::NotInstalled { .. }, Some(directory)) => {
+            PrivateError::NotInstalled { searched: directory.display().to_string() }
+        }
+        (error, _) => error,
+    })
+}
+
+/// Picks from `found`, newest first.
+fn choose(found: Vec<Binaries>, made_by: Option<(u32, PathBuf)>) -> Result<Binaries, PrivateError> {
+    let Some(newest) = found.first().cloned() else {
+        let parents: Vec<&str> = VERSIONED.iter().map(|(parent, ..)| *parent).collect();
+        let searched = format!("the search path, pg_config, {}", parents.join(", "));
+        return Err(PrivateError::NotInstalled { searched });
+    };
+    let Some((made_by, directory)) = made_by else { return Ok(newest) };
+    let installed: Vec<String> = found.iter().map(|b| b.major.to_string()).collect();
+    found.into_iter().find(|binaries| binaries.major == made_by).ok_or_else(|| {
+        PrivateError::WrongVersion { directory, made_by, installed: installed.join(", ") }
+    })
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    let shell = Command::new("sh").args(["-c", ON_SEARCH_PATH]).stderr(Stdio::null()).output();
+    for line in shell.iter().flat_map(|output| output.stdout.split(|&byte| byte == b'\n')) {
+        // A command's path may be a link out of the directory with the rest.
+        let path = PathBuf::from(String::from_utf8_lossy(line).into_owned());
+        let Ok(real) = path.canonicalize() else { continue };
+        if real.is_dir() {
+            directories.push(real);
+        } else {
+            directories.extend(real.parent().map(Path::to_owned));
+        }
+    }
+    for (parent, prefix, below) in VERSIONED {
+        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+        directories.extend(
+            entries
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+                .map(|entry| entry.path().join(below)),
+        );
+    }
+    directories
+}
+
+/// The binaries in `directory`, when both are there and `postgres` runs.
+fn look_into(directory: &Path) -> Option<Binaries> {
+    let directory = directory.canonicalize().ok()?;
+    if !directory.join("initdb").is_file() {
+        return None;
+    }
+    let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
+    let major = major_version(&String::from_utf8_lossy(&output.stdout))?;
+    Some(Binaries { directory, major })
+}
+
+/// 15 from `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; also from
+/// `17beta1`.
+fn major_version(text: &str) -> Option<u32> {
+    let number = text.split_whitespace().nth(2)?;
+    let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn versions(majors: &[u32]) -> Vec<Binaries> {
+        majors.iter().map(|&major| Binaries { directory: PathBuf::new(), major }).collect()
+    }
+
+    #[test]
+    fn the_version_is_read_from_what_postgres_says() {
+        let debian = "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n";
+        assert_eq!(major_version(debian), Some(15));
+        assert_eq!(major_version("postgres (PostgreSQL) 17beta1"), Some(17));
+        assert_eq!(major_version("not found"), None);
+    }
+
+    #[test]
+    fn existing_data_decides_the_version_else_the_newest() {
+        assert_eq!(choose(versions(&[17, 15]), None).unwrap().major, 17);
+        let data = || Some((15, PathBuf::from("/data")));
+        assert_eq!(choose(versions(&[17, 15]), data()).unwrap().major, 15);
+        let refusal = choose(versions(&[17, 16]), data()).unwrap_err().to_string();
+        assert!(refusal.contains("PostgreSQL 15") && refusal.contains("17, 16"), "{refusal}");
+    }
+
+    #[test]
+    fn a_machine_without_a_server_is_told_what_to_install() {
+        let empty = Path::new("/nonexistent");
+        let refusal = find(Some(empty), None).unwrap_err().to_string();
+        assert!(refusal.contains("/nonexistent") && refusal.contains("apt-get install postgresql"));
+    }
+}

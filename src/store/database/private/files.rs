@@ -1,0 +1,175 @@
+//! Files and directories beside and inside a directory that belongs to another account.
+//!
+//! As root, every path that another account can change is hostile: a symbolic link in it
+//! leads a write of ours to any file of the system. So nothing here follows a link in the
+//! last part of a path (`O_NOFOLLOW`), and owner and kind are checked and changed on open
+//! descriptors, never on names.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+
+use crate::store::database::private::error::PrivateError;
+
+/// A text file of PostgreSQL's that is read here has a few lines.
+const SMALL_BYTES: u64 = 4096;
+
+/// An unprivileged account for the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// Opens a directory; fails on a symbolic link.
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Opens the directory `name` in `parent`; fails on a symbolic link.
+pub(crate) fn open_directory_in(parent: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+/// Creates the directory `path` for its owner alone and gives it to `account`, or to this
+/// process where there is none; one that exists must belong to it already.
+pub(crate) fn give_directory(path: &Path, account: Option<Account>) -> Result<(), PrivateError> {
+    let refuse = || PrivateError::io("creating", path)(io::ErrorKind::InvalidInput.into());
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(refuse)?;
+    let create = || -> io::Result<(OwnedFd, Stat)> {
+        let parent = open_directory(parent)?;
+        match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let directory = open_directory_in(&parent, Path::new(name))?;
+        let found = rustix::fs::fstat(&directory)?;
+        Ok((directory, found))
+    };
+    let (directory, found) = create().map_err(PrivateError::io("creating", path))?;
+    let own = rustix::process::geteuid().as_raw();
+    let owner = account.map_or(own, |account| account.uid);
+    if found.st_uid != owner && found.st_uid != own {
+        return Err(PrivateError::NotOwner { directory: path.to_owned(), owner: found.st_uid });
+    }
+    if found.st_uid == own {
+        // New, or left by a start that was cut short here. The caller's umask may have taken
+        // bits away.
+        let give = || -> io::Result<()> {
+            if let Some(Account { uid, gid }) = account {
+                let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                rustix::fs::fchown(&directory, Some(owner.0), Some(owner.1))?;
+                rustix::fs::fchmod(&directory, Mode::RWXU)?;
+            } else if !Mode::from_raw_mode(found.st_mode).contains(Mode::RWXU) {
+                rustix::fs::fchmod(&directory, Mode::RWXU)?;
+            }
+            Ok(())
+        };
+        give().map_err(PrivateError::io("giving away", path))?;
+    }
+    Ok(())
+}
+
+/// Refuses, as root, a directory that another account can change: its files would be
+/// what that account makes of them.
+pub(crate) fn check_trusted(directory: &Path) -> Result<(), PrivateError> {
+    let inspect = || -> io::Result<Stat> { Ok(rustix::fs::fstat(open_directory(directory)?)?) };
+    let found = inspect().map_err(PrivateError::io("inspecting", directory))?;
+    let mode = Mode::from_raw_mode(found.st_mode);
+    let group_writes = mode.contains(Mode::WGRP) && found.st_gid != 0;
+    let others_write = mode.contains(Mode::WOTH) || group_writes;
+    if found.st_uid == 0 && (mode.contains(Mode::SVTX) || !others_write) {
+        return Ok(());
+    }
+    Err(PrivateError::Untrusted { directory: directory.to_owned(), owner: found.st_uid })
+}
+
+/// Opens a regular file of this account's own, creating it where it is absent, without
+/// changing its content. Fails on a symbolic link, on a file of another account, and on a
+/// file that has a second name.
+pub(crate) fn open_own(path: &Path, append: bool) -> io::Result<File> {
+    let mut flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    flags.set(OFlags::APPEND, append);
+    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
+    let found = rustix::fs::fstat(&file)?;
+    let is_own = found.st_uid == rustix::process::geteuid().as_raw();
+    if !is_own || found.st_nlink != 1 || !FileType::from_raw_mode(found.st_mode).is_file() {
+        let why = "is no regular file of this account's own with a single name";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(File::from(file))
+}
+
+/// Puts `text` into a file of this account's own; every account may read it. A file with
+/// this text already is not written: that works on a full disk too.
+pub(crate) fn write_readable(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = open_own(path, false)?;
+    let mut before = Vec::new();
+    Read::by_ref(&mut file).take(SMALL_BYTES).read_to_end(&mut before)?;
+    if before != text.as_bytes() {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())?;
+    }
+    rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)?;
+    Ok(())
+}
+
+/// The text of a small regular file in `directory`; `None` where there is none. A link
+/// is not followed, and a pipe does not block.
+pub(crate) fn read_small(directory: &OwnedFd, name: &str) -> io::Result<Option<String>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "is no regular file"));
+    }
+    let mut text = String::new();
+    File::from(file).take(SMALL_BYTES).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Whether `name` exists in `directory`, also as a link.
+pub(crate) fn exists_in(directory: &OwnedFd, name: &str) -> io::Result<bool> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn neither_links_nor_second_names_are_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        let by_link = folder.path().join("link");
+        symlink(&victim, &by_link).unwrap();
+        let by_name = folder.path().join("name");
+        std::fs::hard_link(&victim, &by_name).unwrap();
+        for path in [&by_link, &by_name] {
+            assert!(open_own(path, true).is_err());
+            assert!(write_readable(path, "gone").is_err());
+        }
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(give_directory(&by_link, None).is_err());
+        let directory = open_directory(folder.path()).unwrap();
+        assert!(read_small(&directory, "link").is_err());
+        assert_eq!(read_small(&directory, "victim").unwrap().as_deref(), Some("precious"));
+        assert_eq!(read_small(&directory, "absent").unwrap(), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! Where the server's files are, and as which account it runs.
+//!
+//! PostgreSQL refuses to run as root. When segmentd is root, the server gets an
+//! unprivileged account and a directory that this account owns. What segmentd itself
+//! writes (lock, log, rules of access) is beside that directory, never in it:
+//!
+//! ```text
+//! STATE/postgres/            the server's: data/, run/ (the socket)
+//! STATE/postgres.lock        segmentd's
+//! STATE/postgres.log         segmentd's; the server writes through an open descriptor
+//! STATE/postgres.hba.conf    segmentd's; the server reads it
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Seek as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tokio::process::Command;
+use tracing::warn;
+
+use crate::store::database::private::error::PrivateError;
+use crate::store::database::private::files::Account;
+use crate::store::database::private::{PORT, accounts, files};
+
+/// Longest path of a unix socket that every system takes: macOS allows 104
+/// bytes with the closing NUL, Linux 108.
+const SOCKET_PATH_MAX_BYTES: usize = 103;
+/// Where root keeps the data when the account cannot reach the state directory.
+const SYSTEM_DIRECTORY: &str = "/var/lib/segmentd";
+/// How much of the end of the server's log is read…
+const LOG_END_BYTES: u64 = 256 * 1024;
+/// …and quoted when it ends or does not start.
+const QUOTED_BYTES: usize = 4096;
+/// What the server prints for each connection that it refuses while it starts.
+const REFUSALS: [&str; 3] = [
+    "FATAL:  the database system is starting up",
+    "FATAL:  the database system is not yet accepting connections",
+    "DETAIL:  Consistent recovery state has not been yet reached.",
+];
+
+/// The server's directory, locked by this process.
+#[derive(Debug)]
+pub(crate) struct Place {
+    root: PathBuf,
+    /// The server's account; `None` when it is segmentd's own.
+    account: Option<Account>,
+    /// Released by the system when the process ends.
+    _lock: File,
+}
+
+impl Place {
+    /// Creates, checks and locks the server's directory in `state_directory`.
+    pub(crate) fn open(state_directory: &Path) -> Result<Self, PrivateError> {
+        fs::create_dir_all(state_directory)
+            .map_err(PrivateError::io("creating", state_directory))?;
+        let state = state_directory
+            .canonicalize()
+            .map_err(PrivateError::io("resolving", state_directory))?;
+        let (root, account) = if rustix::process::geteuid().is_root() {
+            files::check_trusted(&state)?;
+            for_root(&state)?
+        } else {
+            let root = state.join("postgres");
+            files::give_directory(&root, None)?;
+            (root, None)
+        };
+        let lock = lock(&root)?;
+        Ok(Self { root, account, _lock: lock })
+    }
+
+    /// The directory that belongs to the server's account.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file of segmentd's own beside the server's directory with this ending.
+    pub(crate) fn beside(&self, ending: &str) -> PathBuf {
+        beside(&self.root, ending)
+    }
+
+    /// PostgreSQL's data directory; absent before the first start.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// The server's directory, opened.
+    pub(crate) fn open_root(&self) -> Result<OwnedFd, PrivateError> {
+        files::open_directory(&self.root).map_err(PrivateError::io("opening", &self.root))
+    }
+
+    /// The data directory, opened; `None` where there is none.
+    pub(crate) fn open_data(&self) -> Result<Option<OwnedFd>, PrivateError> {
+        let data = self.data();
+        match files::open_directory_in(&self.open_root()?, Path::new("data")) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(PrivateError::io("opening", &data)(error)),
+        }
+    }
+
+    /// Whom the server's processes belong to.
+    pub(crate) fn server_uid(&self) -> u32 {
+        self.account.map_or(rustix::process::geteuid().as_raw(), |account| account.uid)
+    }
+
+    /// The log of the next start, for both outputs; the log of the start before is kept.
+    pub(crate) fn open_log(&self) -> Result<(File, File), PrivateError> {
+        let path = self.log();
+        match fs::rename(&path, self.beside("log.old")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(PrivateError::io("renaming", &path)(error));
+            }
+            _ => {}
+        }
+        let log = files::open_own(&path, true).map_err(PrivateError::io("creating", &path))?;
+        let copy = log.try_clone().map_err(PrivateError::io("opening", &path))?;
+        Ok((log, copy))
+    }
+
+    /// What the server printed last, without the refusals of those who ask whether it has
+    /// started: in a long recovery these would be all of it.
+    pub(crate) fn end_of_log(&self) -> String {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut log = files::open_own(&self.log(), true)?;
+            let length = log.metadata()?.len();
+            log.seek(std::io::SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+            let mut end = Vec::new();
+            log.take(LOG_END_BYTES).read_to_end(&mut end)?;
+            Ok(end)
+        };
+        last_lines(&String::from_utf8_lossy(&read().unwrap_or_default()))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.beside("log")
+    }
+
+    /// A directory for the socket that only the server's account can enter.
+    ///
+    /// In the place itself where the path is short enough, else in `/tmp`
+    /// under a name made from the place.
+    pub(crate) fn socket_directory(&self) -> Result<String, PrivateError> {
+        let inside = self.root.join("run");
+        let socket = inside.join(format!(".s.PGSQL.{PORT}"));
+        let directory = match inside.to_str() {
+            Some(_) if socket.as_os_str().len() <= SOCKET_PATH_MAX_BYTES => inside,
+            _ => PathBuf::from(format!("/tmp/segmentd-{}", digest(&self.root))),
+        };
+        files::give_directory(&directory, self.account)?;
+        // `/tmp` is open to all: another account may have taken the name.
+        let found =
+            fs::symlink_metadata(&directory).map_err(PrivateError::io("inspecting", &directory))?;
+        if !found.is_dir() || found.uid() != self.server_uid() || found.mode() & 0o077 != 0 {
+            return Err(PrivateError::NotOwner { directory, owner: found.uid() });
+        }
+        Ok(directory.to_string_lossy().into_owned())
+    }
+
+    /// A command that runs `program` as the server's account, from this place,
+    /// with an empty environment: `PGDATA`, `PGPORT` or `LC_MESSAGES` of the
+    /// caller speak of some other server.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(&self.root).stdin(std::process::Stdio::null());
+        if let Some(account) = self.account {
+            // Dropping root this way drops its supplementary groups as well.
+            command.uid(account.uid).gid(account.gid);
+        }
+        command
+    }
+}
+
+/// Root: the server runs as the owner of existing data, else as `postgres` or
+/// `nobody`. Where that account cannot reach `state`, the data goes to a system
+/// directory, and a link in `state` leads there on the next start.
+fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
+    let inside = state.join("postgres");
+    let linked = fs::read_link(&inside).ok();
+    let root = linked.clone().unwrap_or_else(|| inside.clone());
+    if let Some(parent) = root.parent().filter(|_| linked.is_some()) {
+        files::check_trusted(parent)?;
+    }
+    let account = match fs::symlink_metadata(&root) {
+        Ok(found) if found.uid() != 0 => Account { uid: found.uid(), gid: found.gid() },
+        _ => accounts::unprivileged()?,
+    };
+    files::give_directory(&root, Some(account))?;
+    if linked.is_some() || is_reachable(&root, account) {
+        return Ok((root, Some(account)));
+    }
+
+    let system = Path::new(SYSTEM_DIRECTORY);
+    let elsewhere = system.join(digest(state));
+    warn!(
+        state_directory = %state.display(), used_instead = %elsewhere.display(),
+        "the database server's account cannot reach the state directory; its data is kept elsewhere"
+    );
+    if !system.exists() {
+        fs::create_dir_all(system).map_err(PrivateError::io("creating", system))?;
+        // The caller's umask may have taken bits away that the account needs.
+        fs::set_permissions(system, fs::Permissions::from_mode(0o755))
+            .map_err(PrivateError::io("opening up", system))?;
+    }
+    files::check_trusted(system)?;
+    files::give_directory(&elsewhere, Some(account))?;
+    fs::remove_dir(&inside).map_err(PrivateError::io("removing", &inside))?;
+    std::os::unix::fs::symlink(&elsewhere, &inside)
+        .map_err(PrivateError::io("linking", &inside))?;
+    Ok((elsewhere, Some(account)))
+}
+
+fn last_lines(log: &str) -> String {
+    let is_told = |line: &&str| !REFUSALS.iter().any(|refusal| line.ends_with(refusal));
+    let lines: Vec<&str> = log.trim().lines().filter(is_told).collect();
+    let text = lines.join("\n");
+    text[text.ceil_char_boundary(text.len().saturating_sub(QUOTED_BYTES))..].to_owned()
+}
+
+fn beside(root: &Path, ending: &str) -> PathBuf {
+    let mut name = root.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn lock(root: &Path) -> Result<File, PrivateError> {
+    let path = beside(root, "lock");
+    let file = files::open_own(&path, false).map_err(PrivateError::io("opening", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PrivateError::InUse { directory: root.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(PrivateError::io("locking", &path)(error)),
+    }
+}
+
+/// Whether `account` can enter and write `directory`. Tried, not computed:
+/// every parent, access lists and mounts have a say.
+fn is_reachable(directory: &Path, account: Account) -> bool {
+    let mut command = std::process::Command::new("/bin/sh");
+    std::os::unix::process::CommandExt::uid(&mut command, account.uid);
+    std::os::unix::process::CommandExt::gid(&mut command, account.gid);
+    let script = r#"cd "$1" 2>/dev/null && test -w ."#;
+    let tried = command.current_dir("/").args(["-c", script, "sh"]).arg(directory).status();
+    tried.is_ok_and(|status| status.success())
+}
+
+/// A short name for `path`, the same at every start: 64 bits of its SHA-256.
+fn digest(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    let start = digest.iter().take(8).fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
+    format!("{start:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_quoted_and_not_the_refusals() {
+        let refusals = "10:00 [7] FATAL:  the database system is starting up\n".repeat(1000);
+        let log = format!("10:00 [1] LOG:  starting\n{refusals}10:01 [1] PANIC:  no space left\n");
+        assert_eq!(last_lines(&log), "10:00 [1] LOG:  starting\n10:01 [1] PANIC:  no space left");
+        assert_eq!(last_lines(&"é\n".repeat(5000)).len(), QUOTED_BYTES - 1);
+    }
+}

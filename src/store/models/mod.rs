@@ -1,0 +1,359 @@
+//! Sealed models, their stages, and the lineup: what is live.
+
+pub mod decisions;
+pub mod feature_sets;
+pub mod lineage;
+pub mod policy;
+pub mod runs;
+pub mod shadow;
+
+use std::collections::HashMap;
+
+use crate::domain::deployment::lifecycle::Stage;
+use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::time::Timestamp;
+use crate::store::database::connect::News;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+/// A model's row without its artifact.
+#[derive(Debug, Clone)]
+pub struct ModelRow {
+    pub model_id: ModelId,
+    pub feature_set: String,
+    pub stage: String,
+    pub run_id: Option<String>,
+    pub report: serde_json::Value,
+    pub created_at: Timestamp,
+}
+
+/// What is live: the newest row of the lineup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LineupRow {
+    pub generation: i64,
+    pub active: Option<ModelId>,
+    pub previous: Option<ModelId>,
+    pub canary: Option<CanaryRow>,
+    pub changed_at: Timestamp,
+    pub changed_by: String,
+    pub reason: String,
+}
+
+/// Who else answers, and whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CanaryRow {
+    /// Its own; that of everybody else is greater.
+    pub generation: i64,
+    pub model: ModelId,
+    pub share: f64,
+}
+
+/// A trained model on its way in.
+#[derive(Debug)]
+pub struct NewModel<'a> {
+    pub model_id: &'a ModelId,
+    pub feature_set: &'a FeatureSetId,
+    pub artifact: &'a [u8],
+    pub run_id: Option<&'a str>,
+    pub report: &'a serde_json::Value,
+}
+
+/// Registers a candidate. The same bytes again are the same model.
+pub async fn insert(tx: &mut Tx, model: &NewModel<'_>, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into model (model_id, feature_set_id, artifact, stage, run_id, report, created_at)
+         values ($1, $2, $3, 'candidate', $4, $5, $6) on conflict (model_id) do nothing",
+        model.model_id.as_str(),
+        model.feature_set.as_str(),
+        model.artifact,
+        model.run_id,
+        model.report,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+pub async fn artifact(db: &ReadDb, model: &ModelId) -> Result<Option<Vec<u8>>, StoreError> {
+    let bytes =
+        sqlx::query_scalar!("select artifact from model where model_id = $1", model.as_str())
+            .fetch_optional(&db.pool)
+            .await?;
+    Ok(bytes)
+}
+
+pub async fn find(db: &ReadDb, model: &ModelId) -> Result<Option<ModelRow>, StoreError> {
+    let row = sqlx::query_as!(
+        RawModel,
+        "select model_id, feature_set_id, stage, run_id, report, created_at
+         from model where model_id = $1",
+        model.as_str()
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Newest first, older than `before`.
+pub async fn list(
+    db: &ReadDb,
+    before: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<ModelRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawModel,
+        "select model_id, feature_set_id, stage, run_id, report, created_at from model
+         where $1::timestamptz is null or created_at < $1
+         order by created_at desc, model_id limit $2",
+        before.map(to_sql),
+        limit
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// What a model is a version of: enough to choose one.
+#[derive(Debug)]
+pub struct VersionRow {
+    pub model_id: ModelId,
+    pub feature_set: String,
+    pub stage: String,
+}
+
+/// Every model, newest first.
+pub async fn versions(db: &ReadDb) -> Result<Vec<VersionRow>, StoreError> {
+    let rows = sqlx::query!(
+        "select model_id, feature_set_id, stage from model order by created_at desc, model_id"
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let versions = rows.into_iter().map(|row| {
+        Ok(VersionRow {
+            model_id: model_id(row.model_id)?,
+            feature_set: row.feature_set_id,
+            stage: row.stage,
+        })
+    });
+    versions.collect()
+}
+
+pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
+    let row = sqlx::query_as!(
+        RawLineup,
+        r#"select live.generation, live.active_model_id, live.previous_model_id,
+                  live.canary_generation, live.canary_share,
+                  canary.active_model_id as "canary_model_id?",
+                  live.changed_at, live.changed_by, live.reason
+           from lineup as live left join lineup as canary
+                on canary.generation = live.canary_generation
+           order by live.generation desc limit 1"#
+    )
+    .fetch_one(&db.pool)
+    .await?;
+    row.try_into()
+}
+
+/// Which model was live in each of these generations; `None` for the fallback.
+pub async fn live_in(
+    tx: &mut Tx,
+    generations: &[i64],
+) -> Result<HashMap<i64, Option<ModelId>>, StoreError> {
+    let rows = sqlx::query!(
+        "select generation, active_model_id from lineup where generation = any($1)",
+        generations,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((row.generation, row.active_model_id.map(model_id).transpose()?)))
+        .collect()
+}
+
+/// The lineup, with every other change of it kept out until this transaction ends.
+pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
+    sqlx::query!("lock table lineup in share row exclusive mode").execute(&mut *tx.inner).await?;
+    let row = sqlx::query_as!(
+        RawLineup,
+        r#"select live.generation, live.active_model_id, live.previous_model_id,
+                  live.canary_generation, live.canary_share,
+                  canary.active_model_id as "canary_model_id?",
+                  live.changed_at, live.changed_by, live.reason
+           from lineup as live left join lineup as canary
+                on canary.generation = live.canary_generation
+           order by live.generation desc limit 1"#
+    )
+    .fetch_one(&mut *tx.inner)
+    .await?;
+    row.try_into()
+}
+
+/// Writes the next generation, moves the stages, and tells every replica on commit.
+pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreError> {
+    let active = next.active.as_ref().map(ModelId::as_str);
+    let canary = next.canary.as_ref().map(|canary| canary.model.as_str());
+    sqlx::query!(
+        "update model set stage = 'retired'
+         where (stage = 'active' and model_id is distinct from $1)
+            or (stage = 'canary' and model_id is distinct from $2)",
+        active,
+        canary,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    for (stage, model) in [(Stage::Active, active), (Stage::Canary, canary)] {
+        sqlx::query!("update model set stage = $2 where model_id = $1", model, stage.as_str())
+            .execute(&mut *tx.inner)
+            .await?;
+    }
+    if let Some(canary) = &next.canary {
+        sqlx::query!(
+            "insert into lineup (generation, active_model_id, changed_at, changed_by, reason)
+             values ($1, $2, $3, $4, $5)",
+            canary.generation,
+            canary.model.as_str(),
+            to_sql(next.changed_at),
+            next.changed_by,
+            next.reason,
+        )
+        .execute(&mut *tx.inner)
+        .await?;
+    }
+    sqlx::query!(
+        "insert into lineup (generation, active_model_id, previous_model_id, canary_generation,
+                             canary_share, changed_at, changed_by, reason)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        next.generation,
+        active,
+        next.previous.as_ref().map(ModelId::as_str),
+        next.canary.as_ref().map(|canary| canary.generation),
+        next.canary.as_ref().map(|canary| canary.share),
+        to_sql(next.changed_at),
+        next.changed_by,
+        next.reason,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    tx.announce(News::Lineup).await
+}
+
+/// A model's stage, with the lineup locked: then nobody moves it.
+pub async fn stage(tx: &mut Tx, model: &ModelId) -> Result<Option<Stage>, StoreError> {
+    let found = sqlx::query_scalar!("select stage from model where model_id = $1", model.as_str())
+        .fetch_optional(&mut *tx.inner)
+        .await?;
+    found.map(|text| stage_of(&text)).transpose()
+}
+
+/// Moves a model that the lineup does not name, and tells every replica on commit.
+pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update model set stage = $2 where model_id = $1",
+        model.as_str(),
+        stage.as_str(),
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    tx.announce(News::Lineup).await
+}
+
+/// Models at this stage, in order of id.
+pub async fn at_stage(db: &ReadDb, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
+    at_stage_of(&db.pool, stage).await
+}
+
+/// As [`at_stage`], within a transaction: it needs no second connection.
+pub async fn at_stage_now(tx: &mut Tx, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
+    at_stage_of(&mut *tx.inner, stage).await
+}
+
+async fn at_stage_of(
+    executor: impl sqlx::PgExecutor<'_>,
+    stage: Stage,
+) -> Result<Vec<ModelId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "select model_id from model where stage = $1 order by model_id",
+        stage.as_str(),
+    )
+    .fetch_all(executor)
+    .await?;
+    ids.into_iter().map(model_id).collect()
+}
+
+pub(crate) fn stage_of(text: &str) -> Result<Stage, StoreError> {
+    Stage::parse(text)
+        .ok_or_else(|| StoreError::Corrupt { what: "stage", why: format!("`{text}` is none") })
+}
+
+impl Tx {
+    /// Tells every replica, once this transaction has committed.
+    pub async fn announce(&mut self, news: News) -> Result<(), StoreError> {
+        sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}
+
+pub(crate) fn model_id(text: String) -> Result<ModelId, StoreError> {
+    ModelId::try_from(text)
+        .map_err(|why| StoreError::Corrupt { what: "model id", why: why.to_string() })
+}
+
+struct RawModel {
+    model_id: String,
+    feature_set_id: String,
+    stage: String,
+    run_id: Option<String>,
+    report: serde_json::Value,
+    created_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl TryFrom<RawModel> for ModelRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawModel) -> Result<Self, StoreError> {
+        Ok(Self {
+            model_id: model_id(raw.model_id)?,
+            feature_set: raw.feature_set_id,
+            stage: raw.stage,
+            run_id: raw.run_id,
+            report: raw.report,
+            created_at: from_sql(raw.created_at),
+        })
+    }
+}
+
+struct RawLineup {
+    generation: i64,
+    active_model_id: Option<String>,
+    previous_model_id: Option<String>,
+    canary_generation: Option<i64>,
+    canary_share: Option<f64>,
+    canary_model_id: Option<String>,
+    changed_at: chrono::DateTime<chrono::Utc>,
+    changed_by: String,
+    reason: String,
+}
+
+impl TryFrom<RawLineup> for LineupRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawLineup) -> Result<Self, StoreError> {
+        let canary = match (raw.canary_generation, raw.canary_share, raw.canary_model_id) {
+            (Some(generation), Some(share), Some(model)) => {
+                Some(CanaryRow { generation, model: model_id(model)?, share })
+            }
+            _ => None,
+        };
+        Ok(Self {
+            generation: raw.generation,
+            active: raw.active_model_id.map(model_id).transpose()?,
+            previous: raw.previous_model_id.map(model_id).transpose()?,
+            canary,
+            changed_at: from_sql(raw.changed_at),
+            changed_by: raw.changed_by,
+            reason: raw.reason,
+        })
+    }
+}

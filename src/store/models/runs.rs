@@ -1,0 +1,282 @@
+//! Training runs: asked for, claimed once, followed, finished or called off.
+
+use crate::domain::id::{ModelId, RunId};
+use crate::domain::time::Timestamp;
+use crate::store::database::connect::News;
+use crate::store::models::model_id;
+use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+
+#[derive(Debug, Clone)]
+pub struct RunRow {
+    pub run_id: RunId,
+    pub status: String,
+    pub trigger: String,
+    /// Never made live by itself.
+    pub what_if: bool,
+    /// What it is for, in the words of whoever asked.
+    pub reason: Option<String>,
+    pub spec: serde_json::Value,
+    pub stage: String,
+    /// When the stage began; `None` before the first note of one.
+    pub stage_since: Option<Timestamp>,
+    pub done: i64,
+    pub total: i64,
+    pub model: Option<ModelId>,
+    pub report: Option<serde_json::Value>,
+    pub error: Option<String>,
+    pub requested_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A run to be queued.
+#[derive(Debug)]
+pub struct NewRun<'a> {
+    pub run_id: &'a RunId,
+    pub trigger: &'a str,
+    /// The instant of the schedule.
+    pub due_at: Option<Timestamp>,
+    pub what_if: bool,
+    pub reason: Option<&'a str>,
+    pub spec: &'a serde_json::Value,
+}
+
+/// Queues a run; false when one for the same scheduled instant is there already.
+pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bool, StoreError> {
+    let queued = sqlx::query!(
+        "insert into training_run
+             (run_id, status, trigger, due_at, what_if, reason, spec, requested_at)
+         values ($1, 'queued', $2, $3, $4, $5, $6, $7) on conflict (due_at) do nothing",
+        run.run_id.as_str(),
+        run.trigger,
+        run.due_at.map(to_sql),
+        run.what_if,
+        run.reason,
+        run.spec,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    tx.announce(News::Runs).await?;
+    Ok(queued == 1)
+}
+
+/// How the trigger of a run begins that a key has requested.
+pub const KEY_TRIGGER: &str = "key ";
+
+/// Runs that keys have requested and that are not over.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestedRuns {
+    pub all: i64,
+    /// Of one key.
+    pub own: i64,
+}
+
+/// Counts the requested runs that are not over. Until the transaction ends no other one
+/// counts, so that two requests cannot both take the last place.
+pub async fn count_requested(tx: &mut Tx, trigger: &str) -> Result<RequestedRuns, StoreError> {
+    sqlx::query!(
+        r#"select pg_advisory_xact_lock(hashtextextended('segmentd training queue', 0)) as "locked!: ()""#
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    let counted = sqlx::query_as!(
+        RequestedRuns,
+        r#"select count(*) as "all!", count(*) filter (where trigger = $1) as "own!"
+           from training_run
+           where status in ('queued', 'running') and starts_with(trigger, $2)"#,
+        trigger,
+        KEY_TRIGGER,
+    )
+    .fetch_one(&mut *tx.inner)
+    .await?;
+    Ok(counted)
+}
+
+/// Takes the next run: by the schedule or the policy before those that keys have
+/// requested, then the oldest. The caller holds the training lease, so a run that is
+/// still `running` lost its replica: it starts anew, before any other.
+pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreError> {
+    let row = sqlx::query_as!(
+        RawRun,
+        "update training_run set status = 'running', started_at = $1, stage = 'starting',
+                stage_since = null, done = 0, total = 0
+         where run_id = (select run_id from training_run where status in ('queued', 'running')
+                         order by status = 'queued', starts_with(trigger, $2), requested_at,
+                                  run_id
+                         limit 1)
+         returning run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
+                   total, model_id, report, error, requested_at, started_at, finished_at",
+        to_sql(now),
+        KEY_TRIGGER,
+    )
+    .fetch_optional(&mut *tx.inner)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Notes how far a run is; false when it is not to go on: it was called off.
+pub async fn progress(
+    tx: &mut Tx,
+    run: &RunId,
+    (stage, done, total): (&str, i64, i64),
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let noted = sqlx::query!(
+        "update training_run
+         set stage = $2, done = $3, total = $4,
+             stage_since = case when stage = $2 then coalesce(stage_since, $5) else $5 end
+         where run_id = $1 and status = 'running'",
+        run.as_str(),
+        stage,
+        done,
+        total,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    Ok(noted == 1)
+}
+
+/// False when the run was called off: then nothing of it is to be kept.
+pub async fn succeed(
+    tx: &mut Tx,
+    run: &RunId,
+    model: &ModelId,
+    report: &serde_json::Value,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query!(
+        "update training_run set status = 'succeeded', stage = 'finished', model_id = $2,
+                report = $3, finished_at = $4 where run_id = $1 and status <> 'cancelled'",
+        run.as_str(),
+        model.as_str(),
+        report,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    Ok(ended == 1)
+}
+
+/// False when the run was called off before it failed.
+pub async fn fail(
+    tx: &mut Tx,
+    run: &RunId,
+    error: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query!(
+        "update training_run set status = 'failed', error = $2, finished_at = $3
+         where run_id = $1 and status <> 'cancelled'",
+        run.as_str(),
+        error,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    Ok(ended == 1)
+}
+
+/// Calls off a run; false when there is none that is not over. One that is
+/// running hears of it with its next note.
+pub async fn cancel(
+    tx: &mut Tx,
+    run: &RunId,
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let cancelled = sqlx::query!(
+        "update training_run set status = 'cancelled', error = $2, finished_at = $3
+         where run_id = $1 and status in ('queued', 'running')",
+        run.as_str(),
+        why,
+        to_sql(now),
+    )
+    .execute(&mut *tx.inner)
+    .await?
+    .rows_affected();
+    Ok(cancelled == 1)
+}
+
+pub async fn find(db: &ReadDb, run: &RunId) -> Result<Option<RunRow>, StoreError> {
+    let row = sqlx::query_as!(
+        RawRun,
+        "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
+                total, model_id, report, error, requested_at, started_at, finished_at
+         from training_run where run_id = $1",
+        run.as_str()
+    )
+    .fetch_optional(&db.pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Newest first, asked for before `before`.
+pub async fn list(
+    db: &ReadDb,
+    before: Option<Timestamp>,
+    limit: i64,
+) -> Result<Vec<RunRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        RawRun,
+        "select run_id, status, trigger, what_if, reason, spec, stage, stage_since, done,
+                total, model_id, report, error, requested_at, started_at, finished_at
+         from training_run where $1::timestamptz is null or requested_at < $1
+         order by requested_at desc, run_id limit $2",
+        before.map(to_sql),
+        limit
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+struct RawRun {
+    run_id: String,
+    status: String,
+    trigger: String,
+    what_if: bool,
+    reason: Option<String>,
+    spec: serde_json::Value,
+    stage: String,
+    stage_since: Option<chrono::DateTime<chrono::Utc>>,
+    done: i64,
+    total: i64,
+    model_id: Option<String>,
+    report: Option<serde_json::Value>,
+    error: Option<String>,
+    requested_at: chrono::DateTime<chrono::Utc>,
+    started_at: Option<chrono::DateTime<chrono::Utc>>,
+    finished_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl TryFrom<RawRun> for RunRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawRun) -> Result<Self, StoreError> {
+        Ok(Self {
+            run_id: RunId::try_from(raw.run_id)
+                .map_err(|why| StoreError::Corrupt { what: "run id", why: why.to_string() })?,
+            status: raw.status,
+            trigger: raw.trigger,
+            what_if: raw.what_if,
+            reason: raw.reason,
+            spec: raw.spec,
+            stage: raw.stage,
+            stage_since: raw.stage_since.map(from_sql),
+            done: raw.done,
+            total: raw.total,
+            model: raw.model_id.map(model_id).transpose()?,
+            report: raw.report,
+            error: raw.error,
+            requested_at: from_sql(raw.requested_at),
+            started_at: raw.started_at.map(from_sql),
+            finished_at: raw.finished_at.map(from_sql),
+        })
+    }
+}

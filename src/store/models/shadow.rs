@@ -1,0 +1,121 @@
+//! Shadows beside what answers: who is to be compared, and what was counted.
+
+use crate::domain::id::{CustomerKey, ModelId};
+use crate::domain::time::Timestamp;
+use crate::store::customers::assignments::Held;
+use crate::store::{ReadDb, StoreError, Tx, from_sql};
+
+/// A customer as last answered: the state is the one that was scored.
+#[derive(Debug)]
+pub struct Answered {
+    pub state: Vec<u8>,
+    pub held: Held,
+    pub outlier: bool,
+    pub assigned_at: Timestamp,
+}
+
+/// Those of these customers who are kept under these ids.
+pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answered>, StoreError> {
+    let ids: Vec<&str> = customers.iter().map(CustomerKey::as_str).collect();
+    let rows = sqlx::query!(
+        r#"select state, generation, fallback, segment, moved_at, outlier as "outlier!",
+                  assigned_at as "assigned_at!"
+           from customer
+           where customer_id = any($1) and merged_into is null and generation is not null"#,
+        &ids as &[&str],
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let answered = rows.into_iter().filter_map(|row| {
+        Some(Answered {
+            state: row.state,
+            held: Held::of(row.generation, row.fallback, row.segment, row.moved_at)?,
+            outlier: row.outlier,
+            assigned_at: from_sql(row.assigned_at),
+        })
+    });
+    Ok(answered.collect())
+}
+
+/// Which answers stood beside each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pair {
+    pub shadow: ModelId,
+    /// `None`: the fallback answered.
+    pub live: Option<ModelId>,
+    pub live_segment: Box<str>,
+    pub shadow_segment: Box<str>,
+    /// Whether both are one segment; `None` where the models have none in common.
+    pub is_same: Option<bool>,
+}
+
+/// How often they did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    pub customers: i64,
+    pub live_outliers: i64,
+    pub shadow_outliers: i64,
+}
+
+/// Adds to what any replica has counted. In one order, so that two never wait for
+/// each other in a circle.
+pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError> {
+    let live = |pair: &Pair| pair.live.as_ref().map_or("", ModelId::as_str).to_owned();
+    let mut counts: Vec<&(Pair, Count)> = counts.iter().collect();
+    counts.sort_by_cached_key(|(pair, _)| {
+        (pair.shadow.clone(), live(pair), pair.live_segment.clone(), pair.shadow_segment.clone())
+    });
+    for (pair, count) in counts {
+        sqlx::query!(
+            "insert into shadow_count as held
+                 (shadow_model_id, live_model_id, live_segment, shadow_segment, is_same,
+                  customers, live_outliers, shadow_outliers)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)
+             on conflict (shadow_model_id, live_model_id, live_segment, shadow_segment)
+             do update set customers = held.customers + excluded.customers,
+                           live_outliers = held.live_outliers + excluded.live_outliers,
+                           shadow_outliers = held.shadow_outliers + excluded.shadow_outliers",
+            pair.shadow.as_str(),
+            live(pair),
+            &*pair.live_segment,
+            &*pair.shadow_segment,
+            pair.is_same,
+            count.customers,
+            count.live_outliers,
+            count.shadow_outliers,
+        )
+        .execute(&mut *tx.inner)
+        .await?;
+    }
+    Ok(())
+}
+
+/// What was counted of one shadow, most frequent first.
+pub async fn counts(db: &ReadDb, shadow: &ModelId) -> Result<Vec<(Pair, Count)>, StoreError> {
+    let rows = sqlx::query!(
+        "select live_model_id, live_segment, shadow_segment, is_same, customers, live_outliers,
+                shadow_outliers
+         from shadow_count where shadow_model_id = $1
+         order by live_model_id, customers desc, live_segment, shadow_segment",
+        shadow.as_str(),
+    )
+    .fetch_all(&db.pool)
+    .await?;
+    let counted = rows.into_iter().map(|row| {
+        let live = Some(row.live_model_id).filter(|id| !id.is_empty());
+        let pair = Pair {
+            shadow: shadow.clone(),
+            live: live.map(crate::store::models::model_id).transpose()?,
+            live_segment: row.live_segment.into(),
+            shadow_segment: row.shadow_segment.into(),
+            is_same: row.is_same,
+        };
+        let count = Count {
+            customers: row.customers,
+            live_outliers: row.live_outliers,
+            shadow_outliers: row.shadow_outliers,
+        };
+        Ok((pair, count))
+    });
+    counted.collect()
+}

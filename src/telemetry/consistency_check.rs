@@ -1,0 +1,38 @@
+//! Stored states beside a replay of their events.
+
+use prometheus::{IntCounter, Registry};
+
+use crate::telemetry::Counters;
+use crate::telemetry::labels::{Mismatch, Uncompared};
+
+/// What sampling found. Nothing but zero mismatches is right.
+#[derive(Debug)]
+pub struct Skew {
+    pub compared: IntCounter,
+    pub mismatched: Counters<Mismatch>,
+    pub uncompared: Counters<Uncompared>,
+}
+
+impl Skew {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            compared: super::counter(
+                registry,
+                "segmentd_skew_compared_total",
+                "Sampled customers whose stored state was compared with their events.",
+            )?,
+            mismatched: Counters::new(
+                registry,
+                "segmentd_skew_mismatched_total",
+                "Sampled customers whose stored state is not what their events say. Anything \
+                 but 0 is a fault; `segmentd backfill --all` repairs it.",
+            )?,
+            uncompared: Counters::new(
+                registry,
+                "segmentd_skew_uncompared_total",
+                "Sampled customers that could not be compared. While `other_features` grows, \
+                 `segmentd backfill` is due.",
+            )?,
+        })
+    }
+}

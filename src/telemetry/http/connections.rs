@@ -1,0 +1,71 @@
+//! Client connections, by listener.
+
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::telemetry::Counters;
+use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, Labels as _, ListenerName};
+
+/// Connections of clients to the listeners of this process.
+#[derive(Debug)]
+pub struct Connections {
+    open: IntGaugeVec,
+    limit: IntGaugeVec,
+    /// New connections that were closed at once.
+    pub refused: Counters<(ListenerName, ConnectionRefusal)>,
+    /// Connections that this process closed, and not its client.
+    pub closed: Counters<(ListenerName, ConnectionClosure)>,
+}
+
+/// An open connection, counted until the value is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(IntGauge);
+
+impl Connections {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            open: gauges(registry, "segmentd_connections", "Open connections of clients.")?,
+            limit: gauges(
+                registry,
+                "segmentd_connections_limit",
+                "Most connections that a listener keeps open.",
+            )?,
+            refused: Counters::new(
+                registry,
+                "segmentd_connections_refused_total",
+                "New connections that were closed at once because of a limit.",
+            )?,
+            closed: Counters::new(
+                registry,
+                "segmentd_connections_closed_total",
+                "Connections closed because of a timeout, or to make room for a new one.",
+            )?,
+        })
+    }
+
+    pub fn open(&self, listener: ListenerName) -> OpenConnection {
+        let gauge = self.open.with_label_values(&listener.values());
+        gauge.inc();
+        OpenConnection(gauge)
+    }
+
+    pub fn set_limit(&self, listener: ListenerName, connections: usize) {
+        let connections = i64::try_from(connections).unwrap_or(i64::MAX);
+        self.limit.with_label_values(&listener.values()).set(connections);
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// One gauge for each listener, exported from the start.
+fn gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    let family = IntGaugeVec::new(Opts::new(name, help), &ListenerName::names())?;
+    let family = crate::telemetry::register(registry, family)?;
+    for listener in ListenerName::all() {
+        family.get_metric_with_label_values(&listener.values())?;
+    }
+    Ok(family)
+}

@@ -1,0 +1,77 @@
+//! Bounded resources: the memory budget, and what was refused because of a limit.
+
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::telemetry::Counters;
+use crate::telemetry::labels::Limit;
+
+/// The memory budget and its limits.
+#[derive(Debug)]
+pub struct RequestLimits {
+    /// Requests, lines or runs that were refused, by the limit.
+    pub refusals: Counters<Limit>,
+    pub budget: MemoryParts,
+    /// Reserved for requests.
+    pub requests_used_bytes: IntGauge,
+    /// Held by the customer cache.
+    pub cache_used_bytes: IntGauge,
+}
+
+/// The budget, part by part.
+#[derive(Debug)]
+pub struct MemoryParts {
+    pub requests_bytes: IntGauge,
+    pub cache_bytes: IntGauge,
+    /// For models, connections and the runtime.
+    pub rest_bytes: IntGauge,
+}
+
+const REQUESTS: &str = "requests";
+const CACHE: &str = "customer_cache";
+const REST: &str = "rest";
+
+impl RequestLimits {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let budget = by_part(
+            registry,
+            "segmentd_memory_budget_bytes",
+            "Parts of the memory budget of the process.",
+        )?;
+        let used = by_part(
+            registry,
+            "segmentd_memory_budget_used_bytes",
+            "Memory that is reserved or held, by part of the budget.",
+        )?;
+        Ok(Self {
+            refusals: Counters::new(
+                registry,
+                "segmentd_limit_refusals_total",
+                "Times that a limit refused a request or part of one.",
+            )?,
+            budget: MemoryParts {
+                requests_bytes: budget.get_metric_with_label_values(&[REQUESTS])?,
+                cache_bytes: budget.get_metric_with_label_values(&[CACHE])?,
+                rest_bytes: budget.get_metric_with_label_values(&[REST])?,
+            },
+            requests_used_bytes: used.get_metric_with_label_values(&[REQUESTS])?,
+            cache_used_bytes: used.get_metric_with_label_values(&[CACHE])?,
+        })
+    }
+
+    /// Exports the planned size of each part.
+    pub fn plan(&self, memory_bytes: usize, requests_bytes: usize, cache_bytes: usize) {
+        let rest = memory_bytes.saturating_sub(requests_bytes).saturating_sub(cache_bytes);
+        self.budget.requests_bytes.set(gauge_value(requests_bytes));
+        self.budget.cache_bytes.set(gauge_value(cache_bytes));
+        self.budget.rest_bytes.set(gauge_value(rest));
+    }
+}
+
+fn by_part(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    crate::telemetry::register(registry, IntGaugeVec::new(Opts::new(name, help), &["part"])?)
+}
+
+/// A number of bytes as a gauge takes it.
+pub(crate) fn gauge_value(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,150 @@
+//! Requests to the API.
+
+pub(crate) mod connections;
+pub(crate) mod limits;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+use super::labels::{BodyTimeout, Objective, RequestClass, ShedReason};
+use super::{Counters, Objectives};
+
+/// From 0.1 ms, where a stateless score lies, to the time limit of a request;
+/// three or four to a decade keep a quantile within a factor of 2.5. Fractional
+/// seconds: whole milliseconds would read every score as zero.
+const SECONDS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0, 30.0,
+];
+
+/// A server's failure, from this status on.
+const FAILURE: u16 = 500;
+/// Status codes are three digits, from 100.
+const FIRST_STATUS: u16 = 100;
+const STATUSES: usize = 500;
+
+/// Requests, all routes together.
+#[derive(Debug)]
+pub struct Http {
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    in_flight: IntGauge,
+    objectives: Arc<Objectives>,
+    /// Requests answered 503 before their work began.
+    pub shed: Counters<(RequestClass, ShedReason)>,
+    /// Requests answered 408 because their body did not arrive.
+    pub body_timeouts: Counters<BodyTimeout>,
+}
+
+impl Http {
+    pub(crate) fn new(
+        registry: &Registry,
+        objectives: &Arc<Objectives>,
+    ) -> prometheus::Result<Self> {
+        let requests = IntCounterVec::new(
+            Opts::new("segmentd_http_requests_total", "Requests answered."),
+            &["route", "method", "status"],
+        )?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "segmentd_http_request_duration_seconds",
+                "Time from the request's head to the answer's head.",
+            )
+            .buckets(SECONDS.to_vec()),
+            &["route"],
+        )?;
+        Ok(Self {
+            requests: crate::telemetry::register(registry, requests)?,
+            seconds: crate::telemetry::register(registry, seconds)?,
+            in_flight: crate::telemetry::gauge(
+                registry,
+                "segmentd_http_requests_in_flight",
+                "Requests in progress, responses that are still being sent included.",
+            )?,
+            objectives: Arc::clone(objectives),
+            shed: Counters::new(
+                registry,
+                "segmentd_http_requests_shed_total",
+                "Requests refused because too many of their class were in progress.",
+            )?,
+            body_timeouts: Counters::new(
+                registry,
+                "segmentd_http_body_timeouts_total",
+                "Requests answered 408 because their body came too slowly.",
+            )?,
+        })
+    }
+
+    /// The metrics of one route: its path as declared (`/v1/customers/{id}`)
+    /// and method. Resolved when the router is built, not per request.
+    pub fn route(&self, path: &str, method: &str) -> prometheus::Result<Route> {
+        Ok(Route {
+            labels: [path.to_owned(), method.to_owned()],
+            requests: self.requests.clone(),
+            by_status: (0..STATUSES).map(|_| OnceLock::new()).collect(),
+            seconds: self.seconds.get_metric_with_label_values(&[path])?,
+            objectives: Arc::clone(&self.objectives),
+            // Not what nobody declared: it is answered 404, whoever asks.
+            is_promised: path.starts_with('/'),
+            scores: path == "/v1/score" || path.ends_with("/infer"),
+        })
+    }
+
+    /// Counts a request as in progress until the value is dropped.
+    pub fn begin(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+}
+
+/// A request in progress.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The metrics of one route.
+#[derive(Debug)]
+pub struct Route {
+    labels: [String; 2],
+    requests: IntCounterVec,
+    /// By status code less [`FIRST_STATUS`]. A status is looked up once, when
+    /// it is first seen: which ones a route can answer is not known here.
+    by_status: Box<[OnceLock<IntCounter>]>,
+    seconds: Histogram,
+    objectives: Arc<Objectives>,
+    is_promised: bool,
+    scores: bool,
+}
+
+impl Route {
+    /// Notes an answer.
+    pub fn observe(&self, status: u16, elapsed: Duration) {
+        self.seconds.observe(elapsed.as_secs_f64());
+        let answered = status < FAILURE;
+        if self.is_promised {
+            self.objectives.request(Objective::Availability, answered);
+        }
+        if self.scores {
+            let is_quick = elapsed.as_secs_f64() <= self.objectives.targets.latency_seconds;
+            self.objectives.request(Objective::Latency, answered && is_quick);
+        }
+        let index = usize::from(status.saturating_sub(FIRST_STATUS));
+        if let Some(counter) = self.by_status.get(index) {
+            counter.get_or_init(|| self.counter(status)).inc();
+        }
+    }
+
+    fn counter(&self, status: u16) -> IntCounter {
+        let [path, method] = &self.labels;
+        self.requests.with_label_values(&[path.as_str(), method, &status.to_string()])
+    }
+}

@@ -1,0 +1,57 @@
+//! Whether Postgres answers, how often the private server was restarted, and how much
+//! room its disk has.
+
+use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
+
+/// The one volume that is watched.
+const VOLUME: &str = "private_postgres";
+
+#[derive(Debug)]
+pub struct Database {
+    /// 1 while Postgres answers.
+    pub up: IntGauge,
+    /// Starts of the private server after it ended by itself.
+    pub restarts: IntCounter,
+    free_bytes: GaugeVec,
+    free_ratio: GaugeVec,
+}
+
+impl Database {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let vector = |name: &str, help: &str| -> prometheus::Result<GaugeVec> {
+            crate::telemetry::register(registry, GaugeVec::new(Opts::new(name, help), &["volume"])?)
+        };
+        let up = crate::telemetry::gauge(
+            registry,
+            "segmentd_database_up",
+            "1 while Postgres answers, 0 while it does not; checked every second.",
+        )?;
+        // The process has connected and migrated before it serves.
+        up.set(1);
+        Ok(Self {
+            up,
+            restarts: crate::telemetry::counter(
+                registry,
+                "segmentd_private_postgres_restarts_total",
+                "Attempts to start the private Postgres again after it ended by itself.",
+            )?,
+            free_bytes: vector(
+                "segmentd_disk_free_bytes",
+                "Bytes free for unprivileged accounts on the disk of the private Postgres; \
+                 absent with an external database.",
+            )?,
+            free_ratio: vector(
+                "segmentd_disk_free_ratio",
+                "Free share of the disk of the private Postgres, from 0 to 1; absent with an \
+                 external database.",
+            )?,
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a disk has far fewer than 2^53 bytes")]
+    pub fn show_disk(&self, free_bytes: u64, total_bytes: u64) {
+        let of = |vector: &GaugeVec| -> Gauge { vector.with_label_values(&[VOLUME]) };
+        of(&self.free_bytes).set(free_bytes as f64);
+        of(&self.free_ratio).set(free_bytes as f64 / total_bytes.max(1) as f64);
+    }
+}
