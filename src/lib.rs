@@ -1,119 +1,166 @@
-//! segmentd: which segment a customer is in, the moment an event arrives.
+//! segmentd: online customer segmentation. Events go in over HTTP; the response says which
+//! learned segment the customer is in now and whether the behaviour is unusual.
 //!
-//! An event goes in over HTTP. In one transaction it is stored once, folded
-//! into its customer's state, and the customer's features are scored against
-//! the live model; the answer carries the score. Models are trained from the
-//! same states by the same code, sealed as one document named by its SHA-256,
-//! and swapped in while requests flow.
+//! This page is the map: the words, the levels, the data, the flows, and where a change
+//! goes. A test checks that every file that it names exists.
 //!
-//! # Bounded resources
+//! # Glossary
 //!
-//! What a request takes is bounded before it is made, and shared between keys
-//! ([`service::fair_share`]): memory ([`service::memory`]: bodies, what they unpack to and
-//! are parsed into, queued events, answers), the queue of intake, the threads for large
-//! bodies ([`service::heavy`], one less than there are cores, where keys take turns), a
-//! quota of events per second ([`service::event_quota`]), and training runs. Arrays are
-//! bounded while they are parsed (`domain::wire::bounded`).
+//! One word per concept, in code, API, settings and metrics.
+//!
+//! | term | meaning |
+//! |---|---|
+//! | event | one behavioural fact about a customer, in the field names of the Segment tracking spec |
+//! | ingestion | accepting, deduplicating, committing and scoring events |
+//! | feature | a declared number or category about one customer, computed from events; all declarations together are the feature set, versioned by hash |
+//! | feature row | the values of all features for one customer at one instant; a missing value is explicit |
+//! | customer state | the compact aggregate per customer from which feature rows are computed; independent of the order of arrival |
+//! | encoder | fitted imputation, transformation, scaling and one-hot encoding: feature row to `f32` vector |
+//! | prototype | a vector that represents a segment or a part of it; a centroid for k-means |
+//! | segment | a group of customers with a stable id and a lineage over trainings |
+//! | model | an immutable artifact, addressed by its SHA-256: feature set, encoder, prototypes, outlier reference, drift baseline, self-test |
+//! | deployment | the models that serve now: active, fallback, canary, shadow; numbered by a generation |
+//! | score | the answer for one row: segment, distance, confidence, outlier p-value and flag, model |
+//! | assignment | the stored score of one customer; the previous assignment matters for hysteresis |
+//! | rescoring | scoring stored customers again, because time passed or the deployment changed |
+//! | training run, candidate, leaderboard, gate | one training; one fitted model in it; their ranking; a condition that a model must meet before it serves |
+//! | drift baseline, window, finding, alarm, detector | distribution at training; counts to compare; a significant and relevant difference; a debounced finding; a sequential test |
+//! | alert, notification, channel, delivery | what an owner must know; its message; where it goes; one chain of attempts |
+//! | principal, API key, scope | authenticated caller; credential; what it may do |
 //!
 //! # Levels
 //!
-//! A folder imports only from smaller levels; equal levels never see each
-//! other. `tests/pure/tidy.rs` holds this.
+//! A folder imports only from smaller levels; equal levels do not import each other
+//! (`tests/pure/tidy.rs`). No files import each other in circles (`tests/pure/circles.rs`).
 //!
-//! | level | folder | what |
+//! | level | folder | content |
 //! |---|---|---|
 //! | 7 | `main.rs` | the process |
 //! | 6 | [`cli`] | commands |
 //! | 5 | [`app`] | wiring: builds everything once, starts and drains it |
 //! | 4 | [`api`] | JSON over HTTP |
 //! | 3 | [`service`] | use cases and background work |
-//! | 2 | [`store`], [`outbound`] | Postgres, the only SQL; other people's servers |
+//! | 2 | [`store`], [`outbound`] | Postgres, the only SQL; requests to other servers |
 //! | 1 | [`config`], [`telemetry`] | settings; metrics and logs |
-//! | 0 | [`domain`] | what segments are: pure, no I/O, no clock |
+//! | 0 | [`domain`] | segmentation itself: pure, no I/O, no clock |
 //!
-//! One noun has the same name in every level: events are `domain::event`,
-//! `store::events`, `service::intake`, `api::events`.
+//! # Data
+//!
+//! | table | content | written by |
+//! |---|---|---|
+//! | `event` | accepted events | `store/customers/lock_free.rs`, `store/customers/events.rs` |
+//! | `customer` | state, assignment and identity of each customer | `store/customers/mod.rs`, `store/customers/lock_free.rs`, `store/customers/identity.rs` |
+//! | `assignment_history` | changes of assignment, partitioned by month | `store/customers/assignments.rs`, `store/customers/lock_free.rs` |
+//! | `customer_link` | which ids belong to one customer | `store/customers/links.rs`, `store/customers/public_links.rs` |
+//! | `failed_event` | rejected events with their reason | `store/failed_events.rs` |
+//! | `event_source`, `event_source_hour` | counts of events by key and endpoint | `store/sources.rs` |
+//! | `model`, `lineup` | artifacts; deployments by generation | `store/models/mod.rs` |
+//! | `model_decision`, `segment_lineage` | steps of the life cycle; what became of each segment | `store/models/decisions.rs`, `store/models/lineage.rs` |
+//! | `training_run`, `feature_set` | runs and their reports; feature sets by hash | `store/models/runs.rs`, `store/models/feature_sets.rs` |
+//! | `shadow_count`, `policy`, `policy_action` | agreement of shadow models; automatic policy and its actions | `store/models/shadow.rs`, `store/models/policy.rs` |
+//! | `drift_window`, `drift_within` | counts by model and hour | `store/drift.rs` |
+//! | `alert`, `alarm`, `alert_decision`, `silence` | alerts and their state | `store/alerting/mod.rs`, `store/alerting/alarms.rs`, `store/alerting/decisions.rs`, `store/alerting/silences.rs` |
+//! | `channel`, `delivery`, `delivery_attempt` | transactional outbox of notifications | `store/alerting/channels.rs`, `store/alerting/deliveries.rs` |
+//! | `api_key` | hashed keys and their scopes | `store/api_keys.rs` |
+//! | `change_epoch`, `backfill_range` | positions of the change feed across restores; progress of a backfill | `store/database/epoch.rs`, `store/customers/backfill.rs` |
 //!
 //! # Flows
 //!
-//! **A request.** `app::serve` accepts the connection, within limits by listener and by
-//! address, and closes those that send nothing. `api::gate` authenticates by the head,
-//! takes a share of the capacity of the request's class for its key
-//! (`service::fair_share`), and only then calls the handler, which reads the body within
-//! a deadline and a minimum rate (`api::body`). The share is given back when the
-//! response has been sent. Where a key may be inside the body (`api::segment`), the body
-//! is read from a small capacity of its own.
+//! **Request.**
+//! 1. `app/serve/mod.rs` accepts the connection within limits per listener and address, and
+//!    closes connections that send nothing.
+//! 2. `api/request_layer/mod.rs` authenticates by the headers and acquires a share of the
+//!    capacity of the request's class for its key (`service/limits/fair_share.rs`).
+//! 3. `api/request/body.rs` reads the body within a deadline and a minimum rate, from the
+//!    memory budget (`service/limits/memory.rs`).
+//! 4. Large bodies are parsed on threads of lower priority (`service/limits/heavy.rs`).
 //!
-//! **An event.** `api::events` or `api::segment` → `domain::wire` →
-//! `service::intake`: the shard of its customer gathers what comes while its
-//! last commit is on its way, a queue for each key (`service::round_robin`). A worker, on a thread and a connection of its own so
-//! that it waits for no request, makes one transaction of it: customers written
-//! lately are known (`service::intake::cache`), the others are read;
-//! `domain::feature` folds, the [`service::live::Lineup`] scores. For a request of one
-//! event its own thread does so while it waits (`service::intake::ahead`). One statement
-//! (`store::optimistic`) inserts the new events, writes each row that is still what
-//! was known, all or none, and records who moved, for `api::changes` to tell. Where
-//! somebody else was in the way, `store::events` inserts and locks the customers
-//! first, in key order. The answer is given once the commit is on disk. What is
-//! rejected is kept by `service::failed`.
+//! **Event to stored assignment.**
+//! 1. `api/events/mod.rs`, `api/events/bulk.rs` or `api/events/segment.rs` parse the body
+//!    (`domain/wire`).
+//! 2. `service/ingestion/accept.rs` checks messages; rejected ones go to
+//!    `service/failed_events.rs`.
+//! 3. `service/ingestion/queue/scheduler.rs` queues events by the shard of their customer and
+//!    by key; `service/ingestion/queue/worker.rs` takes a batch.
+//! 4. `service/ingestion/commit/mod.rs` takes customers from the cache
+//!    (`service/ingestion/commit/cache.rs`) or the database.
+//! 5. `service/ingestion/commit/fold.rs` folds the events into the states and scores them by
+//!    the current deployment (`service/scoring/deployment.rs`).
+//! 6. `store/customers/lock_free.rs` writes everything in one statement with optimistic
+//!    concurrency control; after conflicts `store/customers/events.rs` locks first.
+//! 7. The answer is sent after the commit is on disk.
 //!
-//! **Somebody logs in.** An event may carry a link: two ids are one customer.
-//! What it says is recorded by `store::links`; [`domain::identity`] tells from all
-//! links which ids are one; `service::intake` then keeps the customer's state under
-//! the last of the chain, and the rows of the other ids point there
-//! (`store::identity`). `DELETE …/links/{from}` goes the same way back.
-//! A public key, as it stands in web pages, links only what it introduced
-//! (`service::intake::public`), and its message ids are a namespace of their own
-//! ([`domain::access::Sender`]).
+//! **Identity.** An event can link two ids of one customer.
+//! 1. `service/ingestion/links/mod.rs` decides which links are new.
+//! 2. `service/ingestion/commit/linking.rs` merges the states under the surviving id
+//!    ([`domain::identity`]); other ids refer to it (`store/customers/identity.rs`).
+//! 3. Public keys link only ids that they introduced (`service/ingestion/links/public_keys.rs`).
 //!
-//! **A retrain.** `service::training` takes the lease, reads every state as of
-//! one instant, and calls `domain::train` on threads of its own at the lowest
-//! priority; `domain::train::lineage` gives its segments the names that they have
-//! in the live model. The sealed model is registered, promoted by
-//! `service::registry` (one row of the lineup, one NOTIFY), opened and self-tested
-//! by `service::live` on every replica, and published with one pointer swap.
-//! `service::reassign` then scores every stored customer again. Gates
-//! ([`domain::lifecycle`]) may refuse it. On its way a model may stand in shadow
-//! (`service::shadow` scores what was committed, and answers nobody) or in canary:
-//! a lineup within the lineup, with a generation of its own, for some customers.
+//! **Feature row to score.**
+//! 1. `api/score/mod.rs` reads the body straight into feature rows (`domain/wire/rows.rs`).
+//! 2. `service/scoring/deployment.rs` scores them by the model (`domain/model/artifact.rs`,
+//!    kernel in `domain/model/kernel/mod.rs`). No database is involved.
+//! 3. `api/inference/mod.rs` does the same for tensors.
 //!
-//! **Time.** Windows move and recency grows without events. Whoever scores a
-//! stored customer also notes until when that holds (`domain::recheck`, in the
-//! customer's row), and `service::recheck` scores again those whose time has
-//! come: by the same code, into the same history.
+//! **Training run to deployment.**
+//! 1. `service/training/run.rs` acquires the lease; `service/training/snapshot.rs` reads all
+//!    states as of one instant.
+//! 2. `service/training/fit.rs` calls `domain/train/run.rs` on idle-priority threads.
+//! 3. `domain/train/selection/candidates.rs` fits candidates
+//!    (`domain/train/clustering/algorithm.rs`), `domain/train/selection/leaderboard.rs` ranks
+//!    them, `domain/train/assembly/finish.rs` assembles the model,
+//!    `domain/train/lineage/mod.rs` keeps segment ids.
+//! 4. `service/models/registry.rs` registers the model, checks gates
+//!    ([`domain::deployment::lifecycle`]) and publishes a new generation.
+//! 5. Every replica opens and self-tests it, and swaps one pointer
+//!    (`service/scoring/deployment.rs`).
+//! 6. `service/rescoring/on_deployment_change.rs` scores stored customers again.
 //!
-//! **Drift.** What is answered is counted on the bins that the model was trained on
-//! (`service::observe`), and written down by the hour (`service::drift`,
-//! `store::drift`), where replicas add up; stored customers are drawn by the hour, each
-//! once a day, and looked at within their segments too. `domain::drift` tells what is
-//! certain and matters from what chance explains, and whose it is; its detectors add up
-//! hour by hour what is too small for that, and lasts; who moves between segments it
-//! tells from the history of assignments. Who sends events is counted too
-//! (`service::sources`): [`domain::volume`] tells who has gone quiet or sends unlike
-//! other weeks.
+//! **Time.** Each assignment has an instant until which time alone cannot change it
+//! ([`domain::recheck`]); `service/rescoring/on_time.rs` rescores customers after it.
 //!
-//! **An alert.** `service::watch` checks for drift by the hour, and
-//! [`domain::drift::Alarm`] tells what comes back from what comes once. Whoever finds
-//! something calls `service::alerts` in its own transaction, which writes the alert and
-//! a message to each channel that is to hear of it ([`domain::alert`]). The deliverer
-//! claims what is due, [`outbound`] sends it, and a second transaction writes down what
-//! came of it: at least once, and in order by channel and key.
+//! **Drift finding to delivery.**
+//! 1. `service/scoring/observations.rs` counts every score on the bins of training;
+//!    `service/drift/sampling.rs` counts stored customers.
+//! 2. `service/drift/mod.rs` writes windows by the hour; `service/drift/monitor.rs` checks them.
+//! 3. `domain/drift/check.rs` tests every feature; `domain/drift/alarm.rs` debounces findings.
+//! 4. `service/alerts/mod.rs` writes the alert and one notification per channel in the same
+//!    transaction.
+//! 5. `service/alerts/deliver.rs` claims what is due; `outbound/mod.rs` sends it; the result is
+//!    recorded.
 //!
-//! **A policy.** [`domain::policy`] is what is done about it without anybody:
-//! `service::probation` takes back a model that has just gone live and answers badly
-//! ([`domain::probation`]), `service::react` trains or falls back while drift is told,
-//! and `service::registry` asks `service::policy` whether promotion is frozen. People
-//! change it while it runs; each version and each deed is kept.
+//! **Automatic policy.** `service/automation/probation.rs` returns to the previous model when
+//! a new one answers badly; `service/automation/actions.rs` trains, freezes or falls back while
+//! drift alerts fire ([`domain::deployment::policy`]).
 //!
-//! **The database ends.** With a private server, `app::supervise` waits on its process
-//! and starts it again with back-off ([`store::private`]); pools connect again by
-//! themselves. `service::storage` checks every second whether Postgres answers and its
-//! disk has room: `/readyz` and the metrics show it, and events are refused before the
-//! disk is full. Scoring of feature rows needs none of it.
+//! **Database failure.** `app/supervise.rs` restarts the private server with back-off;
+//! `service/health/storage.rs` watches the connection and the disk. Scoring of feature rows
+//! continues.
 //!
-//! **A score.** `api::score` → `domain::wire::rows` reads the body straight
-//! into feature rows → the lineup scores them. No database on the path.
-//! `api::inference` does the same for tensors, by `domain::wire::inference`.
+//! # Background tasks
+//!
+//! Started in `app/tasks.rs`: database and disk checks, change feed, clock check, month
+//! partitions, clean-up of failed events, notifications of the database, deployment poll, key
+//! refresh, rollout, training queue and schedule, both rescorings, policy, alerts, consistency
+//! check. Workers with threads of their own: ingestion shards, exports, shadow scoring, drift
+//! counts, event sources, deliveries.
+//!
+//! # Where a change goes
+//!
+//! | to add | touch |
+//! |---|---|
+//! | a feature fold | `domain/feature/source.rs`, `domain/feature/fold.rs`, `domain/feature/slot.rs`, `config/features.retail.toml` |
+//! | a clustering algorithm | a file in `domain/train/clustering`, `domain/train/clustering/algorithm.rs`, `api/openapi` |
+//! | a drift test | a file in `domain/drift/statistics`, `domain/drift/figures.rs`, `domain/drift/check.rs`, `domain/drift/finding.rs` |
+//! | an outlier rule | `domain/model/outlier.rs`, `domain/model/conformal.rs`, `domain/train/assembly/outlier_reference.rs` |
+//! | an alert channel | `domain/alert/target.rs`, a file in `outbound`, `outbound/mod.rs`, `api/openapi/alerting.rs` |
+//! | an endpoint | a file in `api`, its route in `api/mod.rs`, `api/openapi/operations.rs` |
+//! | an API scope | `domain/access.rs`, `api/request/mod.rs`, `cli/keys.rs` |
+//! | a limit per key | `service/limits`, `api/request_layer/mod.rs`, `config/http.rs` |
+//! | an export format | a file in `service/export`, `service/export/encode.rs`, `telemetry/labels.rs` |
+//! | a setting | `config/default.toml`, its section in `config` |
+//! | a metric | its area in `telemetry` |
+//! | a column of `customer` | a migration, `store/customers/mod.rs`, `store/customers/lock_free.rs`, `service/ingestion/commit/fold.rs` |
 pub mod domain;
 
 pub mod config;
