@@ -36,7 +36,7 @@ async fn send(app: &TestApp, path: &str, body: Vec<u8>, is_packed: bool) -> (u16
     let mut request = reqwest::Client::new()
         .post(format!("{}{path}", app.url))
         .bearer_auth(&app.key)
-        .timeout(Duration::from_secs(180))
+        .timeout(Duration::from_mins(3))
         .body(body);
     if is_packed {
         request = request.header("content-encoding", "gzip");
