@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiState, Handles, Readiness};
 use crate::api::{self, Gate};
-use crate::app::threads::OwnThread;
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::deliver::Deliverer;
@@ -90,8 +89,7 @@ impl App {
         let (intake, intake_workers) =
             parts::intake(&config, &registry, &clock_check, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
-        let reading = OwnThread::start_below("reading").context("a thread to read with")?;
-        let feed = parts::feed(&config, db, reading.handle(), stopped, &metrics);
+        let (feed, reading) = parts::feed(&config, db, stopped, &metrics)?;
         let heavy = Arc::new(HeavyWork::start().context("threads for heavy work")?);
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
         let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::request::slow_reads::SlowReads;
 use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
 use crate::api::{Capacities, Limits};
 use crate::app::Database;
+use crate::app::threads::OwnThread;
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
@@ -215,18 +215,14 @@ pub(super) fn exports(
 pub(super) fn feed(
     config: &Config,
     db: &Db,
-    reading: &Handle,
     stopped: watch::Receiver<bool>,
     metrics: &Arc<Metrics>,
-) -> Arc<Feed> {
+) -> anyhow::Result<(Arc<Feed>, OwnThread)> {
     let max_readers = config.changes.max_readers;
-    Arc::new(Feed::new(
-        db.read().clone(),
-        max_readers,
-        reading.clone(),
-        stopped,
-        Arc::clone(metrics),
-    ))
+    let reading = OwnThread::start_below("reading").context("a thread to read with")?;
+    let (db, handle) = (db.read().clone(), reading.handle().clone());
+    let feed = Feed::new(db, max_readers, handle, stopped, Arc::clone(metrics));
+    Ok((Arc::new(feed), reading))
 }
 
 pub(super) fn limits(config: &Config) -> Limits {

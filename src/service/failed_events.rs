@@ -88,7 +88,7 @@ impl Refused {
     }
 
     /// In the form in which it is stored: text, without keys.
-    fn stored(&self) -> NewFailed {
+    pub fn stored(&self) -> NewFailed {
         let text = String::from_utf8_lossy(&self.raw);
         // Replaced, it might be let in some day as what it never was.
         let is_text = matches!(text, Cow::Borrowed(_)) && !self.raw.contains(&0);

@@ -36,7 +36,7 @@ async fn send(app: &TestApp, path: &str, body: Vec<u8>, is_packed: bool) -> (u16
     let mut request = reqwest::Client::new()
         .post(format!("{}{path}", app.url))
         .bearer_auth(&app.key)
-        .timeout(Duration::from_secs(20))
+        .timeout(Duration::from_mins(3))
         .body(body);
     if is_packed {
         request = request.header("content-encoding", "gzip");
@@ -97,7 +97,8 @@ async fn an_answer_names_a_bounded_number_of_faults() {
 /// Tensors make several faults each, and documents take almost 200 times their size.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_bodies_are_bounded_too() {
-    let app = TestApp::start().await;
+    // Heavy work has a low priority: on a busy machine four megabytes take half a minute.
+    let app = TestApp::start_with(&[("http.request_timeout_seconds", "120")]).await;
     app.post("/v1/events/bulk", crate::support::ndjson(&orders(150, 5))).await;
     app.train().await;
     let body = format!("{{\"inputs\":{}}}", many("{}", 1_300_000));

@@ -79,7 +79,8 @@ async fn states_are_rebuilt_while_events_come() {
     first.post("/v1/events/bulk", ndjson(&before)).await;
     let before_count = before.len();
 
-    // With a feature more; new events meanwhile, of old and new customers.
+    // With a feature more; new events meanwhile, of old and new customers. The first 150
+    // send none, so that the backfill finds work however late it starts.
     let setting = with_feature(files.path(), "orders_ever");
     let app = first.replica_with(&[NO_RECHECK, ("features.file", &setting)]).await;
     let file = format!("features.file={setting}");
@@ -88,7 +89,7 @@ async fn states_are_rebuilt_while_events_come() {
         .map(|n| {
             json!({
                 "type": "track", "name": "Order Completed", "message_id": format!("more-{n}"),
-                "customer_id": format!("c{:04}", n % 330), "properties": { "sales_value": 2.5 },
+                "customer_id": format!("c{:04}", 150 + n % 180), "properties": { "sales_value": 2.5 },
             })
         })
         .collect();
