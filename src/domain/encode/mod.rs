@@ -1,10 +1,9 @@
-//! Encoders: raw feature rows become vectors of `f32`, the same way in training
-//! and in serving.
+//! Encoders: map a raw feature row to an `f32` vector, by the same code in training and serving.
 //!
-//! An encoder is fitted once on training rows and frozen. Each declared number
-//! is imputed, winsorised, transformed and scaled; each declared category
-//! becomes one column a value. Features without an encoding are skipped. A model
-//! may put the vector through a `projection` afterwards.
+//! An encoder is fitted once on the training rows and is immutable afterwards. Each declared
+//! number is imputed, winsorised, transformed and scaled. Each declared category becomes one
+//! column per value (one-hot encoding). Features without an encoding are skipped. A model may
+//! apply a `projection` to the vector afterwards.
 
 mod number;
 mod onehot;
@@ -21,14 +20,14 @@ use onehot::OneHotCode;
 
 pub use projection::Projection;
 
-/// The widest vector an encoder may make.
+/// Upper limit of the columns of an encoded vector.
 pub const MAX_COLUMNS: usize = 1024;
 
-/// Encoded values stay within ± this, so that the sum of [`MAX_COLUMNS`]
-/// squares is far inside `f32`.
+/// Bound of encoded values (±): the sum of [`MAX_COLUMNS`] squares stays far inside the range
+/// of `f32`.
 pub const MAX_ENCODED: f32 = 1e15;
 
-/// Why an encoder cannot be fitted; names the feature and what would be right.
+/// Error of fitting an encoder; names the feature and the correction.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FitError {
     #[error("there are no rows to fit the encoder on")]
@@ -53,32 +52,32 @@ pub enum FitError {
     TooWide(usize),
 }
 
-/// One number of the encoded vector.
+/// A column of the encoded vector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// Index of the feature among the definitions the encoder was fitted on.
+    /// Index of the feature among the definitions that the encoder was fitted with.
     pub feature: usize,
-    /// `spend`, `spend (missing)`, `channel=web`, `channel (other)`.
+    /// Display name, for example `spend`, `spend (missing)`, `channel=web`, `channel (other)`.
     pub name: Box<str>,
     pub role: Role,
 }
 
-/// What a column says about its feature.
+/// Meaning of a column with respect to its feature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The number itself, transformed and scaled.
+    /// The number, transformed and scaled.
     Value,
-    /// 1 where the number was missing.
+    /// Missing flag: 1 where the number is missing.
     Missing,
-    /// The feature is in this category.
+    /// Indicator of this category.
     Category(Box<str>),
-    /// The feature is in a rare category or one never seen in training.
+    /// Indicator of rare categories and of categories not seen in training.
     Other,
 }
 
-/// Where a number stands in the encoded vector.
+/// Position of a numeric feature in the encoded vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::domain) struct NumberColumn {
     pub(in crate::domain) feature: usize,
@@ -92,8 +91,8 @@ pub(in crate::domain) struct NumberColumn {
 pub struct Encoder {
     codes: Vec<Code>,
     columns: Vec<Column>,
-    /// The vector of a row without values: where every encoding starts, so that
-    /// a missing value costs nothing.
+    /// Vector of a row without values: every encoding starts from a copy of it, so a missing
+    /// value costs nothing.
     #[serde(skip)]
     blank: Vec<f32>,
 }
@@ -108,12 +107,12 @@ struct Stored {
 impl From<Stored> for Encoder {
     fn from(Stored { codes, columns }: Stored) -> Self {
         let width = codes.iter().map(|code| code.width().min(MAX_COLUMNS + 1)).sum();
-        // One that is too wide is refused by `check`; it is not to be made.
+        // `check` refuses an encoder that is too wide; do not allocate for one.
         let mut blank = if width <= MAX_COLUMNS { vec![0.0; width] } else { Vec::new() };
         let mut rest = &mut *blank;
         for code in &codes {
             let Some((mine, after)) = rest.split_at_mut_checked(code.width()) else { break };
-            // What is not sound is refused by `check` too; nor can it be worked with.
+            // `check` refuses unsound parameters too, and encoding with them could panic.
             if code.is_sound() {
                 code.encode(None, mine);
             }
@@ -123,7 +122,7 @@ impl From<Stored> for Encoder {
     }
 }
 
-/// One feature's part of the vector.
+/// Fitted encoding of one feature: its slice of the vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Code {
@@ -132,15 +131,16 @@ enum Code {
 }
 
 impl Encoder {
-    /// Fits every feature of `defs` that has an encoding on `rows`, and leaves
-    /// out those without a value in any row: there is nothing to impute from.
-    /// Features are independent of each other and are fitted in parallel in the current
-    /// rayon pool; the result does not depend on its size.
+    /// Fits every feature of `defs` that has an encoding on `rows`.
+    ///
+    /// A feature without a value in any row is left out: imputation has no source. Features are
+    /// independent and are fitted in parallel in the current rayon pool; the result does not
+    /// depend on the size of the pool.
     pub fn fit(defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<Self, FitError> {
         Self::fit_some(defs, &rows.iter().collect::<Vec<_>>())
     }
 
-    /// [`Self::fit`] on chosen rows, without copying them.
+    /// [`Self::fit`] on selected rows, without copying them.
     pub(in crate::domain) fn fit_some(
         defs: &[FeatureDef],
         rows: &[&FeatureRow],
@@ -175,7 +175,7 @@ impl Encoder {
         Ok(Stored { codes, columns }.into())
     }
 
-    /// Numbers in an encoded vector.
+    /// Length of an encoded vector.
     pub fn width(&self) -> usize {
         self.columns.len()
     }
@@ -184,9 +184,10 @@ impl Encoder {
         &self.columns
     }
 
-    /// Writes the vector of `row` into `out`, [`Self::width`] long. Never
-    /// allocates. Every number written is finite and within ±[`MAX_ENCODED`].
-    /// A value of the wrong kind, or beyond the row's end, counts as missing.
+    /// Writes the vector of `row` into `out`, which is [`Self::width`] long.
+    ///
+    /// Never allocates. Every number written is finite and within ±[`MAX_ENCODED`]. A value of
+    /// the wrong kind, or beyond the end of the row, counts as missing.
     pub fn encode(&self, row: &FeatureRow, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.width());
         out.copy_from_slice(&self.blank);
@@ -201,12 +202,12 @@ impl Encoder {
         }
     }
 
-    /// The features that are read.
+    /// Indices of the features that the encoder reads.
     pub(in crate::domain) fn features(&self) -> impl Iterator<Item = usize> {
         self.codes.iter().map(Code::feature)
     }
 
-    /// The columns that hold numbers themselves.
+    /// The columns with transformed numbers, without missing flags.
     pub(in crate::domain) fn numbers(&self) -> impl Iterator<Item = NumberColumn> {
         let mut next = 0;
         self.codes.iter().enumerate().filter_map(move |(code, coded)| {
@@ -220,8 +221,7 @@ impl Encoder {
         })
     }
 
-    /// What [`Self::encode`] writes into a column for a number. Never falls, or
-    /// never rises, as the number grows.
+    /// The column value that [`Self::encode`] writes for a number. Monotone in the number.
     pub(in crate::domain) fn encode_number(&self, at: NumberColumn, number: f64) -> f32 {
         match self.codes.get(at.code) {
             Some(Code::Number(coded)) => coded.column(number),
@@ -229,8 +229,8 @@ impl Encoder {
         }
     }
 
-    /// By how much of its own unit a number changes where its column changes by 1, as
-    /// long as it is not clipped; `None` where that depends on the number.
+    /// Change of a number, in its own unit, that changes its column by 1 while the number is not
+    /// clipped; `None` when the transform makes that depend on the number.
     pub(in crate::domain) fn own_unit(&self, at: NumberColumn) -> Option<f64> {
         match self.codes.get(at.code) {
             Some(Code::Number(coded)) => coded.own_unit(),
@@ -238,8 +238,7 @@ impl Encoder {
         }
     }
 
-    /// What stands in the column of a category for those who are in it; `None` for a
-    /// feature without categories.
+    /// Column value of a row's category; `None` for a feature without categories.
     pub(in crate::domain) fn category_weight(&self, feature: usize) -> Option<f64> {
         self.codes.iter().find_map(|code| match code {
             Code::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
@@ -247,7 +246,7 @@ impl Encoder {
         })
     }
 
-    /// What is wrong with an encoder read from outside, for `defs`.
+    /// Validates a deserialised encoder against `defs`; the error says what is wrong.
     pub(in crate::domain) fn check(&self, defs: &[FeatureDef]) -> Result<(), &'static str> {
         if self.columns.is_empty() || self.columns.len() > MAX_COLUMNS {
             return Err("the encoder has no columns or too many");

@@ -7,7 +7,7 @@ use crate::domain::encode::{FitError, MAX_ENCODED, Role};
 use crate::domain::feature::{Missing, Scale, Transform, Value};
 use crate::domain::stats;
 
-/// The declared steps: the fields of `Encoding::Number`.
+/// Declared steps of a numeric encoding: the fields of `Encoding::Number`.
 #[derive(Clone, Copy)]
 pub(super) struct Recipe {
     pub(super) missing: Missing,
@@ -18,26 +18,26 @@ pub(super) struct Recipe {
     pub(super) weight: f64,
 }
 
-/// A fitted numeric feature: one column, or two with the missing flag.
+/// Fitted encoding of a numeric feature: one column, or two with the missing flag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NumberCode {
     pub(super) feature: usize,
-    /// Stands in for a missing value, in the feature's unit.
+    /// Imputed value for a missing number, in the feature's unit.
     fill: f64,
     missing_flag: bool,
-    /// Values are clipped to this range, in the feature's unit.
+    /// Winsorisation bounds, in the feature's unit.
     clip: Option<(f64, f64)>,
     transform: Fitted,
-    /// Taken off, then divided by, after the transform.
+    /// Subtracted after the transform; `spread` then divides the result.
     centre: f64,
     spread: f64,
     weight: f64,
 }
 
 impl NumberCode {
-    /// Each step is fitted on the output of the step before it, as in a
-    /// scikit-learn pipeline. A column without spread is centred and divided by 1.
+    /// Fits each step on the output of the step before it, as a scikit-learn pipeline does. A
+    /// column without spread is centred and divided by 1.
     pub(super) fn fit<'a>(
         feature: usize,
         name: &str,
@@ -106,7 +106,7 @@ impl NumberCode {
         }
     }
 
-    /// The column of this number. Every step is monotone.
+    /// Column value of this number. Every step is monotone.
     pub(super) fn column(&self, mut x: f64) -> f32 {
         if let Some((low, high)) = self.clip {
             x = x.clamp(low, high);
@@ -114,7 +114,7 @@ impl NumberCode {
         bounded((self.transform.apply(x) - self.centre) / self.spread * self.weight)
     }
 
-    /// By how much a number changes where its column changes by 1.
+    /// Change of the number that changes its column by 1; `None` after a transform.
     pub(super) fn own_unit(&self) -> Option<f64> {
         let unit = self.spread / self.weight;
         (self.transform == Fitted::None && unit.is_finite()).then_some(unit)
@@ -129,7 +129,7 @@ impl NumberCode {
     }
 }
 
-/// The observed number; anything else is missing.
+/// The finite number; any other value counts as missing.
 fn number(value: Option<&Value>) -> Option<f64> {
     match value {
         Some(Value::Number(x)) if x.is_finite() => Some(*x),
@@ -138,7 +138,7 @@ fn number(value: Option<&Value>) -> Option<f64> {
 }
 
 fn bounded(x: f64) -> f32 {
-    // Infinity times a weight of zero.
+    // NaN comes from infinity times a weight of zero.
     if x.is_nan() { 0.0 } else { (x as f32).clamp(-MAX_ENCODED, MAX_ENCODED) }
 }
 
@@ -148,7 +148,8 @@ fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
         Scale::Standard => {
             let mean = stats::mean(column);
             let variance = stats::variance(column, mean);
-            // The variance that rounding alone can leave in a constant column.
+            // Upper bound of the variance that rounding alone leaves in a constant column: the
+            // test of scikit-learn's `StandardScaler`.
             let n = column.len() as f64;
             let rounding = n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
             let is_constant = variance.is_finite() && variance <= rounding;
@@ -167,7 +168,7 @@ fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
     }
 }
 
-/// A spread that is only rounding error becomes 1.
+/// Replaces a spread that is only rounding error by 1.
 fn or_one(spread: f64) -> f64 {
     if spread < 10.0 * f64::EPSILON { 1.0 } else { spread }
 }

@@ -1,15 +1,15 @@
-//! The minimum of a function of one variable.
+//! One-dimensional minimisation by Brent's method.
 
-/// 2 minus the golden ratio: where golden section cuts the larger part.
+/// 2 minus the golden ratio: where golden-section search divides the larger part.
 const GOLDEN: f64 = 0.381_966_011_250_105_1;
 const MAX_EVALUATIONS: usize = 500;
 
-/// Where `f` is smallest on [`low`, `high`], to about `tolerance`.
+/// Minimiser of `f` on [`low`, `high`], to about `tolerance`.
 ///
-/// Brent (1973), *Algorithms for Minimization without Derivatives*, chapter 5:
-/// a parabola through the three best points where that is safe, golden section
-/// elsewhere. `f` should have one minimum in the interval; with several, one of
-/// them is found.
+/// Brent (1973), *Algorithms for Minimization without Derivatives*, chapter 5. A step goes to
+/// the vertex of the parabola through the three best points where that is safe, otherwise it
+/// is a golden-section step. `f` should have one minimum in the interval; with several, the
+/// search returns one of them.
 pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f64 {
     let (mut low, mut high) = (low, high);
     let mut best = Point::at(&f, low + GOLDEN * (high - low));
@@ -73,14 +73,14 @@ impl Point {
         Self { x, y: f(x) }
     }
 
-    /// Whether both are one and the same point, to the last bit.
+    /// Whether both points have the same `x`, bit for bit.
     fn is(self, other: Self) -> bool {
         self.x.total_cmp(&other.x).is_eq()
     }
 }
 
-/// From `best` to the lowest point of the parabola through all three; `None`
-/// where they lie on a line.
+/// Step from `best` to the vertex of the parabola through the three points; `None` when they
+/// lie on one line.
 fn parabola_step(best: Point, second: Point, third: Point) -> Option<f64> {
     let r = (best.x - second.x) * (best.y - third.y);
     let q = (best.x - third.x) * (best.y - second.y);

@@ -1,8 +1,8 @@
-//! Small symmetric matrices: their axes, and the factor of positive ones.
+//! Dense linear algebra for small symmetric matrices: eigenvectors and Cholesky factor.
 
 use ndarray::Array2;
 
-/// Sweeps of rotations at most; ten are plenty for any matrix.
+/// Upper limit of Jacobi sweeps; in practice ten are enough.
 const MAX_SWEEPS: usize = 60;
 
 /// Eigenvalues in descending order, and their unit eigenvectors as rows.
@@ -12,10 +12,11 @@ pub struct Eigen {
     pub vectors: Array2<f64>,
 }
 
-/// Jacobi's method: rotations in planes until nothing is left off the
-/// diagonal. Exact to rounding for every symmetric matrix, and fast enough for
-/// some hundreds of columns. Each vector's sign is such that its largest
-/// component (of equal ones the first) is positive.
+/// Eigendecomposition by the cyclic Jacobi method (Golub and Van Loan, section 8.5).
+///
+/// Plane rotations reduce the off-diagonal entries to rounding error. Accurate for every
+/// symmetric matrix, and fast enough for some hundreds of columns. The sign of each vector
+/// makes its largest component positive (of equal components the first).
 pub fn eigen(matrix: &Array2<f64>) -> Eigen {
     let n = matrix.nrows();
     let mut a = matrix.clone();
@@ -47,7 +48,7 @@ pub fn eigen(matrix: &Array2<f64>) -> Eigen {
     Eigen { values, vectors }
 }
 
-/// The rotation in the plane of `p` and `q` that makes a[p, q] zero.
+/// Applies the rotation in the plane of `p` and `q` that makes a[p, q] zero.
 fn rotate(a: &mut Array2<f64>, vectors: &mut Array2<f64>, p: usize, q: usize) {
     let off = a[[p, q]];
     if off == 0.0 {
@@ -73,7 +74,7 @@ fn turn_rows(rows: &mut Array2<f64>, (p, q): (usize, usize), (cosine, sine): (f6
     }
 }
 
-/// The lower triangle L with L Lᵀ = `matrix` (Cholesky); `None` unless it is
+/// Cholesky factor: the lower triangular L with L Lᵀ = `matrix`; `None` unless the matrix is
 /// positive definite.
 pub fn cholesky(matrix: &Array2<f64>) -> Option<Array2<f64>> {
     let n = matrix.nrows();
@@ -84,7 +85,7 @@ pub fn cholesky(matrix: &Array2<f64>) -> Option<Array2<f64>> {
             let rest = matrix[[i, j]] - known;
             factor[[i, j]] = if i == j { rest.sqrt() } else { rest / factor[[j, j]] };
         }
-        // NaN is not greater either.
+        // A comparison with NaN is not `Greater` either, so NaN is refused here.
         if factor[[i, i]].partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
             return None;
         }
@@ -92,7 +93,7 @@ pub fn cholesky(matrix: &Array2<f64>) -> Option<Array2<f64>> {
     Some(factor)
 }
 
-/// The inverse of a lower triangle with a positive diagonal.
+/// Inverse of a lower triangular matrix with a positive diagonal.
 pub fn inverse_of_lower(factor: &Array2<f64>) -> Array2<f64> {
     let n = factor.nrows();
     let mut inverse = Array2::<f64>::zeros((n, n));
