@@ -276,7 +276,7 @@ fn a_gate_that_nobody_passes_refuses_the_run_with_figures() {
     let refused = train(TrainSpec { gates, ..spec(4) }, &shop_features(), &shoppers(400, 1));
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("kmeans 4: refused: smallest_share is 0."), "{said}");
-    assert!(said.contains("asked is 0.4"), "{said}");
+    assert!(said.contains("required is 0.4"), "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One run, from rows to a sealed model.
+//! One training run, from rows to a sealed model.
 
 use crate::domain::encode::Encoder;
 use crate::domain::feature::{FeatureDef, FeatureRow};
@@ -18,12 +18,11 @@ use crate::domain::train::{
     CheckedSpec, Dataset, FitError, Progress, SPLIT_STREAM, Search, TrainSpec, Trained,
 };
 
-/// Chooses and splits `rows`, fits the encoder, lets candidates compete, fits
-/// the winner again to all rows but the held-out ones, calibrates, describes
-/// and seals.
+/// Trains a model: samples and splits `rows`, fits the encoder, compares candidates, fits the
+/// winner again on all rows except the held-out ones, calibrates, describes and seals.
 ///
-/// `rows` are in canonical order, each with one value for every one of `defs`;
-/// `as_of` is the instant they describe.
+/// `rows` are in canonical order, each with one value for each of `defs`; `as_of` is the
+/// instant that they describe.
 pub fn train(
     spec: &CheckedSpec,
     feature_set: &FeatureSetId,
@@ -49,8 +48,8 @@ pub fn train(
     prepared.finish(settings, of, as_of, (&found, outcome.search), chosen.leaderboard, progress)
 }
 
-/// [`train`] by one algorithm that has no competitors; it is given the fitted
-/// rows, encoded.
+/// [`train`] with one given algorithm and no leaderboard; the algorithm receives the encoded
+/// fitted rows.
 pub fn train_by(
     spec: &CheckedSpec,
     (feature_set, defs): (&FeatureSetId, &[FeatureDef]),
@@ -66,13 +65,13 @@ pub fn train_by(
     prepared.finish(settings, (feature_set, defs), as_of, (&found, None), alone, progress)
 }
 
-/// The rows trained on, split and encoded.
+/// The training rows, split and encoded.
 struct Prepared {
     rows: Vec<FeatureRow>,
     split: Split,
     encoder: Encoder,
     encoded: Dataset,
-    /// As the encoder was fitted by them.
+    /// The definitions that the encoder was fitted with.
     chosen: Vec<FeatureDef>,
 }
 
@@ -84,12 +83,14 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<Self, FitError> {
         settings.check_features(defs).map_err(FitError::Spec)?;
+        // Checked before and after sampling: filters may leave too few rows.
         check_rows(settings, defs, rows)?;
         progress.report("encode", 0, 1);
         let rows = reservoir::rows(settings, defs, rows);
         check_rows(settings, defs, &rows)?;
         let mut rng = Rng::new(settings.seed, SPLIT_STREAM);
         let split = Split::draw(&rows, settings.holdout_share, settings.validation_share, &mut rng);
+        // The encoder sees the fitted rows only: held-out rows must stay unseen for calibration.
         let fitted: Vec<&FeatureRow> = split.fitted.iter().map(|row| &rows[*row]).collect();
         let chosen = feature_selection::encoded(settings, defs);
         let encoder = Encoder::fit_some(&chosen, &fitted)?;
@@ -102,7 +103,7 @@ impl Prepared {
         self.encoded.select(&self.split.fitted)
     }
 
-    /// The candidates in order, each fitted to the rows for training alone.
+    /// Fits and ranks the candidates, on the rows for training only.
     fn choose(
         &self,
         settings: &TrainSpec,
@@ -119,6 +120,8 @@ impl Prepared {
                 Some(Slices::by(name, index, &raw))
             })
             .collect();
+        // Candidates are compared in a projection fitted to the rows for training only, so the
+        // validation rows do not influence it.
         let train = self.encoded.select(&self.split.train);
         let validation = self.encoded.select(&self.split.validation);
         let projection = metric_space::fit(settings, &train)?;
@@ -166,6 +169,7 @@ impl Prepared {
             leaderboard,
         };
         let mut trained = finish::finish(given, encoder, &encoded, &split, found, progress)?;
+        // Deselected features have no encoding on purpose: they are not reported as left out.
         let excluded = |name: &str| chosen.iter().any(|d| &*d.name == name && d.encoding.is_none());
         trained.report.left_out.retain(|name| !excluded(name));
         progress.report("finish", 1, 1);

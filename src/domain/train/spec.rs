@@ -1,7 +1,7 @@
-//! What to train: the settings of one run, checked before anything starts.
+//! Training spec: the settings of one run, validated before the run starts.
 //!
-//! Everything that came after the first models has a default, so that a spec
-//! stored by an older run stays readable and means what it meant.
+//! Every field added after the first release of the format has a default, so the stored spec
+//! of an older run stays readable and keeps its meaning.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,55 +16,53 @@ use crate::domain::train::projection::metric_space::Distance;
 use crate::domain::train::selection::baseline::RfmFeatures;
 use crate::domain::train::selection::leaderboard::{Gates, Weights};
 
-/// Settings of one training run. Only the checked kind can train.
+/// Settings of one training run. Only a [`CheckedSpec`] can train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSpec {
-    /// Segments to find, 1..=256: a number, or a range to choose from.
+    /// Number of segments, 1..=256: a number, or a range to select from.
     pub segments: Segments,
-    /// Which algorithms compete; those that find the number of segments themselves
-    /// are tried once. Empty: k-means alone.
+    /// Algorithms to compare; one that finds the number of segments itself is tried once.
+    /// Empty: k-means only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub algorithms: Vec<Algorithm>,
     pub distance: Distance,
-    /// Rows are compared along the principal components that keep this share of
-    /// their variance, above 0 and at most 1. `None`: by the encoded columns.
+    /// Explained variance ratio of the principal components in which rows are compared, above
+    /// 0 and at most 1. `None`: rows are compared in the encoded columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub components: Option<f64>,
-    /// Independent starts of k-means; the one of lowest inertia wins. 1..=1000.
+    /// Independent k-means starts; the one with the lowest inertia wins. 1..=1000.
     pub starts: usize,
-    /// Lloyd iterations of one start at most, 1..=10000.
+    /// Upper limit of the Lloyd iterations of one start, 1..=10000.
     pub max_iterations: usize,
-    /// A start has converged once the squared movement of all centres is at
-    /// most this share of the mean variance of the columns. 0..=1.
+    /// Convergence criterion of a start: the squared movement of all centres is at most this
+    /// share of the mean variance of the columns. 0..=1.
     pub tolerance: f64,
     pub seed: u64,
-    /// Share of rows kept from the clustering to calibrate outlier limits on,
-    /// 0.05..=0.5.
+    /// Share of rows excluded from clustering, to calibrate outlier limits on (split conformal
+    /// calibration). 0.05..=0.5.
     pub holdout_share: f64,
-    /// Share of the other rows that candidates are compared on and not fitted
-    /// to, 0..=0.5.
+    /// Share of the other rows on which candidates are compared but not fitted, 0..=0.5.
     pub validation_share: f64,
-    /// With fewer rows than this no model is trained: at least 20, and at
-    /// least two a segment.
+    /// Minimum number of rows to train a model: at least 20, and at least two per segment.
     pub minimum_rows: usize,
-    /// The only features to cluster by; empty: all that have an encoding.
+    /// The only features to cluster by; empty: all features with an encoding.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<FeatureChoice>,
-    /// Features that have an encoding and are yet not clustered by.
+    /// Features with an encoding that are excluded from clustering.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<FeatureChoice>,
-    /// Rows that meet all of these are trained on.
+    /// Conditions that a row must meet to be used for training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,
-    /// Of more rows than this, as many are drawn by the seed. At least 20.
+    /// Maximum number of training rows; more rows are sampled by the seed. At least 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,
-    /// Features whose values part the rows into slices that should be
-    /// segmented alike: a country, a channel, a month.
+    /// Features whose values divide the rows into slices that should give similar segments,
+    /// for example a country, a channel or a month.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Box<str>>,
-    /// What the RFM baseline is scored by; without it there is none.
+    /// Features of the RFM baseline; `None`: no baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<RfmFeatures>,
     pub stability: Trials,
@@ -72,7 +70,7 @@ pub struct TrainSpec {
     pub weights: Weights,
 }
 
-/// How many segments to find.
+/// Number of segments to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a number of segments, or a range: {\"from\": 4, \"to\": 8}")]
 pub enum Segments {
@@ -80,7 +78,7 @@ pub enum Segments {
     Within(SegmentRange),
 }
 
-/// Both ends are tried.
+/// Inclusive range of segment numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentRange {
@@ -138,7 +136,7 @@ impl Default for TrainSpec {
     }
 }
 
-/// A spec in which every setting is within its range.
+/// A spec with every setting in its range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckedSpec(TrainSpec);
 
@@ -149,7 +147,7 @@ impl CheckedSpec {
 }
 
 impl TrainSpec {
-    /// What competes, with all its settings.
+    /// The algorithms to compare, with all their settings.
     pub fn competitors(&self) -> Vec<Algorithm> {
         let run = Kmeans {
             starts: Some(self.starts),
@@ -166,7 +164,7 @@ impl TrainSpec {
         self.algorithms.iter().map(complete).collect()
     }
 
-    /// Every setting that is out of range, at once.
+    /// Validates all settings; the error lists every setting out of range.
     pub fn check(self) -> Result<CheckedSpec, Faults> {
         let mut faults = Faults::default();
         self.check_segments(&mut faults);
@@ -237,8 +235,8 @@ impl TrainSpec {
         }
     }
 
-    /// Every feature named that is not among `defs`, or cannot be what it is
-    /// named for, at once.
+    /// Validates the features that the spec names; the error lists every feature that is not
+    /// in `defs`, and every included or excluded feature without an encoding.
     pub fn check_features(&self, defs: &[FeatureDef]) -> Result<(), Faults> {
         let mut faults = Faults::default();
         let mut named = |path: String, name: &str, encoded: bool| {
@@ -246,7 +244,7 @@ impl TrainSpec {
             let problem = match def {
                 None => format!("`{name}` is not a feature of this set"),
                 Some(def) if encoded && def.encoding.is_none() => {
-                    format!("`{name}` has no encoding, so that no model uses it")
+                    format!("`{name}` has no encoding, so no model uses it")
                 }
                 Some(_) => return,
             };
@@ -272,8 +270,7 @@ impl TrainSpec {
     }
 }
 
-/// Notes a fault unless `value` is within `range`; nothing is within a range
-/// from above.
+/// Adds a fault unless `value` is within `range`. NaN is in no range.
 pub(super) fn within<T: PartialOrd + std::fmt::Display + Copy>(
     faults: &mut Faults,
     path: &str,

@@ -1,4 +1,4 @@
-//! What of the data a run is trained on: which features, which rows, and why.
+//! Selection of features and rows for a training run, with reasons.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureDef, Value};
 use crate::domain::train::TrainSpec;
 
-/// A feature put in or left out, with the reason for whoever reads the run.
+/// An included or excluded feature, with the reason shown to readers of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureChoice {
@@ -16,7 +16,7 @@ pub struct FeatureChoice {
     pub reason: Box<str>,
 }
 
-/// Which rows are trained on, by one feature. A row where it is missing is not.
+/// Row filter on one feature. A row without a value for it does not pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -25,7 +25,7 @@ pub struct Filter {
     pub at_least: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
-    /// For categories.
+    /// For categorical features.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub one_of: BTreeSet<Box<str>>,
     pub reason: Box<str>,
@@ -68,12 +68,12 @@ impl Filter {
 
 fn reasoned(path: &str, reason: &str, faults: &mut Faults) {
     if reason.trim().is_empty() {
-        let problem = "must say why; it is kept with the run";
+        let problem = "must not be empty; it is stored with the run";
         faults.push(Fault::new(format!("{path}.reason"), problem));
     }
 }
 
-/// The definitions to encode by: those not chosen lose their encoding.
+/// The definitions for encoding: deselected features lose their encoding.
 pub(crate) fn encoded(spec: &TrainSpec, defs: &[FeatureDef]) -> Vec<FeatureDef> {
     let named = |choices: &[FeatureChoice], def: &FeatureDef| {
         choices.iter().any(|choice| choice.feature == def.name)

@@ -1,4 +1,4 @@
-//! Training data: sampling of rows, encoding into a data set, splits, feature selection.
+//! Training data: sampling, encoding, splits, feature selection.
 
 pub mod dataset;
 pub(crate) mod feature_selection;

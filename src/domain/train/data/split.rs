@@ -1,10 +1,10 @@
-//! Which rows a run learns from, chooses by and calibrates on.
+//! Stratified split of the rows into training, validation and held-out parts.
 //!
-//! Rows are first put in an order in which neighbours are alike: halved at the
-//! median of one feature after another, as a k-d tree is (Bentley 1975). Then
-//! one row is drawn from each of as many equal runs of that order as rows are
-//! wanted. So each part holds its exact number of rows, and the features are
-//! distributed in it nearly as in all; how nearly is measured and reported.
+//! Rows are first sorted so that neighbours are similar: divided at the median of one feature
+//! after another, as in a k-d tree (Bentley 1975). This order is cut into equal runs, one per
+//! row to draw, and one row of each run is drawn at random (stratified sampling). Each part
+//! has its exact size, and its feature distributions are close to those of all rows; the
+//! remaining difference is measured and reported.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -15,22 +15,22 @@ use serde::Serialize;
 use crate::domain::feature::{FeatureDef, FeatureRow, Value};
 use crate::domain::stats::{self, Rng};
 
-/// Row indices, ascending. Every row is either fitted or held out.
+/// Row indices in ascending order. Every row is either fitted or held out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// What the final model is fitted to: the next two together.
+    /// Rows for the final fit: `train` and `validation` together.
     pub fitted: Vec<usize>,
-    /// Candidates are fitted to these.
+    /// Rows that candidates are fitted to.
     pub train: Vec<usize>,
-    /// Candidates are compared on these.
+    /// Rows that candidates are compared on.
     pub validation: Vec<usize>,
-    /// Only the calibration and the report see these.
+    /// Rows for the calibration and the report only.
     pub held_out: Vec<usize>,
 }
 
 impl Split {
-    /// Draws `held_out` of all rows and `validation` of the others, shares of 1,
-    /// rounded.
+    /// Draws the share `held_out` of all rows, then the share `validation` of the rest; both
+    /// counts are rounded.
     pub fn draw(rows: &[FeatureRow], held_out: f64, validation: f64, rng: &mut Rng) -> Self {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         let wanted = |rows: usize, share: f64| (rows as f64 * share).round() as usize;
@@ -52,8 +52,8 @@ impl Split {
         }
     }
 
-    /// How far the held-out rows are from all others, and the validation rows
-    /// from those trained on, feature by feature.
+    /// Compares, feature by feature, the held-out rows with all others, and the validation
+    /// rows with the rows for training.
     pub fn check(&self, defs: &[FeatureDef], rows: &[FeatureRow]) -> SplitCheck {
         let features: Vec<FeatureCheck> = defs
             .par_iter()
@@ -84,10 +84,11 @@ impl Split {
     }
 }
 
-/// Sorts `order` so that rows near each other in it are alike.
+/// Sorts `order` as the leaves of a k-d tree, so that neighbouring rows are similar.
 fn arrange(rows: &[FeatureRow], order: &mut [usize], depth: usize, enough: usize) {
     let width = rows.first().map_or(0, |row| row.0.len());
     if order.len() <= enough || width == 0 {
+        // Within a run only the random draw matters; ascending order makes it reproducible.
         order.sort_unstable();
         return;
     }
@@ -100,7 +101,7 @@ fn arrange(rows: &[FeatureRow], order: &mut [usize], depth: usize, enough: usize
     arrange(rows, high, depth + 1, enough);
 }
 
-/// Missing first, then numbers, then categories by name.
+/// Total order of values: missing, then numbers, then categories by name.
 fn by_value(a: &Value, b: &Value) -> Ordering {
     let kind = |value: &Value| match value {
         Value::Missing => 0,
@@ -114,10 +115,12 @@ fn by_value(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-/// Draws one of each of `count` runs of `order`; the drawn and the others.
+/// Divides `order` into `count` runs and draws one row of each; returns the drawn rows and
+/// the others.
 fn one_of_each_run(order: &[usize], count: usize, rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
     let (mut drawn, mut others) = (Vec::with_capacity(count), Vec::with_capacity(order.len()));
     for run in 0..count {
+        // Rounded borders: run lengths differ by at most one.
         let place = |run: usize| run * order.len() / count;
         let rows = &order[place(run)..place(run + 1)];
         let chosen = rng.below(rows.len());
@@ -131,34 +134,34 @@ fn one_of_each_run(order: &[usize], count: usize, rng: &mut Rng) -> (Vec<usize>,
     (drawn, others)
 }
 
-/// How alike the parts of a split are.
+/// Similarity of the parts of a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SplitCheck {
     pub train: u64,
     pub validation: u64,
     pub held_out: u64,
-    /// The largest of all; `None` without a number in any feature.
+    /// Largest value over all features; `None` without a numeric feature.
     pub largest_mean_difference: Option<f64>,
     pub largest_ks: Option<f64>,
     pub features: Vec<FeatureCheck>,
 }
 
-/// One feature in one part, beside the rows the part was drawn from.
+/// Comparison of one feature in one part with the rows that the part was drawn from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeatureCheck {
     pub feature: Box<str>,
-    /// `held_out` beside all others, or `validation` beside `train`.
+    /// `held_out`, compared with all other rows, or `validation`, compared with `train`.
     pub part: &'static str,
-    /// Difference of the means over the root mean of both variances; below 0.1
-    /// is the custom for "balanced". `None` for categories.
+    /// Standardised mean difference: difference of the means over the root of the mean
+    /// variance. Below 0.1 counts as balanced by convention. `None` for categories.
     pub mean_difference: Option<f64>,
-    /// Largest difference of the two distributions: Kolmogorov and Smirnov's
-    /// for numbers, of any category's share for categories.
+    /// Largest difference of the distributions: the two-sample Kolmogorov-Smirnov statistic
+    /// for numbers, the largest difference of a category share for categories.
     pub ks: f64,
 }
 
 impl FeatureCheck {
-    /// `None` where one side has no value at all.
+    /// `None` if one side has no value.
     fn compare(
         feature: &str,
         part: &'static str,
@@ -192,7 +195,8 @@ impl FeatureCheck {
     }
 }
 
-/// Of ascending numbers; 0 where neither side varies and both means are equal.
+/// Standardised mean difference of two ascending samples; 0 when the means are equal, also
+/// without variance.
 fn mean_difference(a: &[f64], b: &[f64]) -> f64 {
     let (mean_a, mean_b) = (stats::mean(a), stats::mean(b));
     let apart = (mean_a - mean_b).abs();
@@ -200,7 +204,7 @@ fn mean_difference(a: &[f64], b: &[f64]) -> f64 {
     if apart == 0.0 { 0.0 } else { (apart / spread).min(f64::MAX) }
 }
 
-/// The statistic of Kolmogorov and Smirnov for two ascending samples.
+/// Two-sample Kolmogorov-Smirnov statistic of ascending samples.
 fn largest_gap(a: &[f64], b: &[f64]) -> f64 {
     let (mut i, mut j, mut largest) = (0, 0, 0.0_f64);
     while i < a.len() && j < b.len() {

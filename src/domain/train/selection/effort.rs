@@ -40,10 +40,10 @@ impl Effort {
         if self.fits() <= most {
             return Ok(());
         }
-        let limit = format!("at most {most} are allowed in all (training.max_fits)");
+        let limit = format!("at most {most} are allowed in total (training.max_fits)");
         if self.candidates >= self.trials || self.candidates > most {
             let problem = format!(
-                "algorithms, numbers of segments and starts ask for {} fits; {limit}",
+                "algorithms, numbers of segments and starts require {} fits; {limit}",
                 self.candidates
             );
             for path in ["algorithms", "segments", "starts"] {
@@ -52,7 +52,7 @@ impl Effort {
         }
         if self.trials > self.candidates || self.trials > most {
             let problem = format!(
-                "bootstraps, seeds and slices of {SHORTLIST} candidates ask for {} fits; {limit}",
+                "bootstraps, seeds and slices of {SHORTLIST} candidates require {} fits; {limit}",
                 self.trials
             );
             for path in ["stability.bootstraps", "stability.seeds", "slices"] {

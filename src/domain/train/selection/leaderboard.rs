@@ -214,7 +214,7 @@ impl Entry {
     fn refusals(&self) -> Vec<String> {
         let failed = self.gates.iter().filter(|gate| !gate.passed);
         failed
-            .map(|gate| format!("{} is {:.3}, asked is {}", gate.gate, gate.found, gate.asked))
+            .map(|gate| format!("{} is {:.3}, required is {}", gate.gate, gate.found, gate.asked))
             .collect()
     }
 }
