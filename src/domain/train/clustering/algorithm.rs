@@ -1,4 +1,4 @@
-//! Every way to find segments, by the name that users know it by.
+//! The clustering algorithms, by their public names.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
@@ -20,8 +20,8 @@ use crate::domain::train::clustering::{
 };
 use crate::domain::train::{Clusters, Dataset, FitError, Progress, Search};
 
-/// An algorithm with its settings. Written as `"ward"`, or with settings as
-/// `{"name": "ward", "max_rows": 5000}`; what is not named has its default.
+/// A clustering algorithm with its settings. Serialised as `"ward"`, or with settings as
+/// `{"name": "ward", "max_rows": 5000}`; omitted settings have their defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Algorithm {
@@ -36,35 +36,35 @@ pub enum Algorithm {
     Hdbscan(Hdbscan),
 }
 
-/// What an algorithm found.
+/// Result of a clustering algorithm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub clusters: Clusters,
-    /// Share of the rows whose served segment is the algorithm's own: 1 where
-    /// the served form is exact.
+    /// Share of rows with the same served segment as the algorithm's own label; 1 where the
+    /// served form is exact.
     pub fidelity: f64,
-    /// Of a mixture.
+    /// For a mixture.
     pub likelihood: Option<Likelihood>,
-    /// Of a hierarchy: how the clusters join into fewer and fewer.
+    /// For a hierarchy: the merges above the cut.
     pub tree: Option<Tree>,
-    /// Of k-means.
+    /// For k-means.
     pub search: Option<Search>,
 }
 
-/// How well a mixture explains the rows, and at what price.
+/// Goodness of fit of a mixture, with information criteria.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Likelihood {
-    /// ln of the density of all rows.
+    /// Natural logarithm of the density of all rows.
     pub log_likelihood: f64,
     pub parameters: usize,
-    /// Schwarz' criterion; less is better.
+    /// Bayesian information criterion (Schwarz 1978); less is better.
     pub bic: f64,
-    /// Akaike's criterion; less is better.
+    /// Akaike information criterion (Akaike 1974); less is better.
     pub aic: f64,
 }
 
 impl Algorithm {
-    /// All with their defaults.
+    /// All algorithms with default settings.
     pub fn all() -> [Self; 8] {
         [
             Self::Kmeans(Kmeans::default()),
@@ -91,12 +91,12 @@ impl Algorithm {
         }
     }
 
-    /// Whether it finds the number of segments itself, and heeds no other.
+    /// Whether the algorithm finds the number of segments itself and ignores the requested one.
     pub fn finds_number(&self) -> bool {
         matches!(self, Self::Dbscan(_) | Self::Hdbscan(_))
     }
 
-    /// Runs of which one fit is made: random starts, or the runs of a consensus.
+    /// Clusterings that one fit computes: random starts, or the runs of a consensus.
     pub fn starts(&self) -> usize {
         match self {
             Self::Kmeans(it) => it.starts(),
@@ -107,7 +107,7 @@ impl Algorithm {
         }
     }
 
-    /// With no more random starts than these, to be run many times over.
+    /// The same algorithm with at most `starts` random starts, for repeated fits.
     #[must_use]
     pub(crate) fn with_at_most(self, starts: usize) -> Self {
         match self {
@@ -122,7 +122,7 @@ impl Algorithm {
         }
     }
 
-    /// Notes every setting that is out of range; `path` is where it is written.
+    /// Adds a fault for every setting out of range; `path` is the position in the spec.
     pub fn check(&self, path: &str, faults: &mut Faults) {
         let mut check = Check { path, faults };
         match self {
@@ -167,10 +167,10 @@ impl Algorithm {
         }
     }
 
-    /// `segments` segments of the rows, or as many as it finds. Uses the
-    /// current rayon pool; the result does not depend on its size.
+    /// Divides the rows into `segments` segments, or into the number that the algorithm finds.
     ///
-    /// A row with NaN or infinity is refused here, for all algorithms.
+    /// Uses the current rayon pool; the result does not depend on its size. Rows with NaN or
+    /// infinity are refused, for all algorithms.
     pub fn fit(
         &self,
         data: &Dataset,
@@ -181,7 +181,7 @@ impl Algorithm {
         Ok(self.find(data, segments, seed, progress)?.clusters)
     }
 
-    /// As [`Self::fit`], with everything else there is to know.
+    /// As [`Self::fit`], with fidelity and diagnostics.
     pub fn find(
         &self,
         data: &Dataset,
@@ -215,6 +215,7 @@ impl Algorithm {
             Self::Ward(it) => {
                 let found = ward::fit(data, segments, it, seed, progress)?;
                 let outcome = covered(&all_in(&found.labels))?;
+                // The clusters are numbered by their first rows, the parts of the cut are not.
                 let mut names = vec![0; segments];
                 for (part, cluster) in
                     found.labels.iter().zip(sample::numbered(&all_in(&found.labels)))
@@ -238,7 +239,7 @@ impl Outcome {
 
 impl<'de> Deserialize<'de> for Algorithm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// The long form.
+        /// The long form of the serialisation.
         #[derive(Deserialize)]
         #[serde(tag = "name", rename_all = "snake_case")]
         enum Written {
@@ -294,7 +295,7 @@ impl Check<'_> {
     }
 
     fn number(&mut self, name: &str, value: f64, least: f64, most: f64) {
-        // NaN is within no range.
+        // NaN is in no range.
         if !(least..=most).contains(&value) {
             self.add(name, format!("must be from {least:e} to {most:e}, is {value}"));
         }

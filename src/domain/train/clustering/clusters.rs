@@ -1,10 +1,10 @@
-//! What every algorithm ends in: prototypes that one kernel can serve.
+//! Common result of all algorithms: prototypes that one kernel can serve.
 //!
-//! A row belongs to the segment of the prototype that is nearest by
-//! Σ wⱼ (xⱼ − pⱼ)² + offset, or by Σ wⱼ |xⱼ − pⱼ| + offset. k-means has one prototype a segment, all weights 1
-//! and no offset; a diagonal mixture has the inverse variances as weights and
-//! −2 ln(share) + Σ ln(variance) as offset, which is its own most likely
-//! component, exactly; density-based segments have several prototypes each.
+//! A row belongs to the segment of the prototype with the smallest Σ wⱼ (xⱼ − pⱼ)² + offset, or
+//! Σ wⱼ |xⱼ − pⱼ| + offset (a power diagram; Aurenhammer 1987). k-means has one prototype per
+//! segment, weights 1 and no offset. A diagonal Gaussian mixture has the inverse variances as
+//! weights and −2 ln(share) + Σ ln(variance) as offset, which gives its most likely component
+//! exactly. Density-based segments have several prototypes each.
 
 use ndarray::Array2;
 
@@ -12,21 +12,21 @@ use crate::domain::model::Metric;
 use crate::domain::train::Dataset;
 use crate::domain::train::clustering::kmeans::Partition;
 
-/// One complete outcome of one algorithm, in the encoded space.
+/// Clusters found by one algorithm, in the encoded space.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clusters {
-    /// One a row: its segment as the algorithm has it; `None` is noise.
+    /// Segment of each row according to the algorithm; `None` is noise.
     pub labels: Vec<Option<u32>>,
     /// (`n_prototypes`, `n_columns`)
     pub prototypes: Array2<f64>,
-    /// One a prototype: the segment it stands for. Every segment has one.
+    /// Segment of each prototype. Every segment has at least one.
     pub segment_of: Vec<u32>,
     /// (`n_segments`, `n_columns`), positive; `None`: all 1.
     pub weights: Option<Array2<f64>>,
-    /// One a prototype; `None`: all 0.
+    /// One per prototype; `None`: all 0.
     pub offsets: Option<Vec<f64>>,
-    /// One a segment: rows farther from its nearest prototype than this
-    /// (by the metric, weighted) are noise. `None`: nobody is.
+    /// Radius of each segment: a row farther from its nearest prototype (by the weighted
+    /// metric) is noise. `None`: no row is noise.
     pub reach: Option<Vec<f64>>,
     pub metric: Metric,
 }
@@ -36,8 +36,8 @@ impl Clusters {
         self.segment_of.iter().max().map_or(0, |last| *last as usize + 1)
     }
 
-    /// Each row's segment by the rule above, as serving has it; of equally near
-    /// prototypes the first. In parallel in the current rayon pool.
+    /// Segment of each row by the rule above, as in serving; of equally near prototypes the
+    /// first. In parallel in the current rayon pool.
     pub fn place(&self, data: &Dataset) -> Vec<Option<u32>> {
         data.map_rows(|row| {
             let row = data.row(row);
@@ -61,6 +61,7 @@ impl Clusters {
                 }
             }
             let (_, sum, segment) = nearest;
+            // The radius limits the distance, not the score: offsets are left out.
             let distance = match self.metric {
                 Metric::Euclidean => sum.sqrt(),
                 Metric::Manhattan => sum,

@@ -1,13 +1,11 @@
-//! From any labelling of the rows to a few prototypes that reproduce it.
+//! Prototype approximation: a few prototypes that reproduce any labelling of the rows.
 //!
-//! Serving knows nearest prototypes only; a hierarchy, a density or a full
-//! covariance draws other borders. Each segment gets the k-means centres of its
-//! own rows, more of them wherever the served label is not yet the given one,
-//! until enough rows agree or there are as many prototypes as are allowed. Noise
-//! is what lies beyond a segment's reach, the distance that tells best between its
-//! own rows and the noise that is nearest to it. How many rows agree is
-//! measured on all of them and returned: the served form is an approximation,
-//! and says how good a one.
+//! Serving computes nearest prototypes only; the borders of a hierarchy, a density or a full
+//! covariance have other shapes. Each segment gets the k-means centres of its own rows. Segments
+//! with wrong served labels get more prototypes, until enough rows agree or the maximum number
+//! of prototypes is reached. Noise is every row beyond the radius of its nearest segment; the
+//! radius separates the segment's rows best from the noise nearest to it. The agreement is
+//! measured on all rows and returned as fidelity.
 
 use ndarray::{Array2, Axis, concatenate};
 use rayon::prelude::*;
@@ -20,25 +18,25 @@ use crate::domain::train::clustering::kmeans::init;
 use crate::domain::train::data::rows;
 use crate::domain::train::{Clusters, Dataset, FitError, Progress};
 
-/// Random streams: of the sample, and of the k-means of each round and segment.
+/// Random streams of the sample, and of the k-means of each round and segment.
 const SAMPLE_STREAM: u64 = 7 << 32;
 const KMEANS_STREAM: u64 = 8 << 32;
-/// Prototypes are found with about so many rows, of each segment this many or all.
+/// Approximate size of the sample, and the minimum number of rows per segment (or all).
 const SAMPLE_ROWS: usize = 20_000;
 const LEAST_OF_SEGMENT: usize = 100;
 const ITERATIONS: usize = 30;
 const TOLERANCE: f64 = 1e-4;
-/// More prototypes must bring this share of the rows to be kept, and after so
-/// many rounds that do not no more are tried.
+/// A round is accepted if it improves the agreement by this share of the rows; the search ends
+/// after this number of rejected rounds in a row.
 const GAIN: f64 = 0.002;
 const PATIENCE: usize = 2;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cover {
-    /// Enough rows agree, 0..=1.
+    /// Share of rows whose labels must agree, 0..=1.
     pub agreement: f64,
-    /// Over all segments; at least one each.
+    /// Total over all segments; at least one each.
     pub max_prototypes: usize,
 }
 
@@ -52,11 +50,11 @@ impl Default for Cover {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Covered {
     pub clusters: Clusters,
-    /// Share of the rows whose served label, noise included, is the given one.
+    /// Share of rows whose served label, noise included, equals the given label.
     pub fidelity: f64,
 }
 
-/// `labels` has one a row; every segment from 0 to its largest has a row.
+/// Approximates `labels` by prototypes. Every segment from 0 to the largest label has a row.
 pub fn cover(
     data: &Dataset,
     labels: &[Option<u32>],
@@ -84,6 +82,7 @@ pub fn cover(
         let served = Served::new(&sample, &wanted, &centres)?;
         let errors = served.errors(&sample, &wanted, segments);
         let agreeing = wanted.len() - errors.iter().sum::<usize>() / 2;
+        // The first round always counts: `least` is 0 until a result exists.
         let least = best.as_ref().map_or(0, |(most, _)| most + gain);
         if agreeing >= least {
             best = Some((agreeing, served));
@@ -100,6 +99,7 @@ pub fn cover(
             break;
         }
         for segment in grown {
+            // One stream per round and segment: the order of segments in a round has no influence.
             let stream = KMEANS_STREAM + (round * segments + segment) as u64;
             let mut rng = Rng::new(seed, stream);
             let own = &rows_of[segment];
@@ -124,8 +124,8 @@ pub fn cover(
     })
 }
 
-/// Rows in their order: of each segment, and of the noise, the same share, but
-/// of the small ones more.
+/// Stratified sample in row order: the same share of each segment and of the noise, but at
+/// least [`LEAST_OF_SEGMENT`] rows of each.
 fn stratified(labels: &[Option<u32>], segments: usize, rng: &mut Rng) -> Vec<usize> {
     let mut groups: Vec<Vec<usize>> = vec![Vec::new(); segments + 1];
     for (row, label) in labels.iter().enumerate() {
@@ -147,8 +147,8 @@ fn mean(data: &Dataset) -> Array2<f64> {
     Array2::from_shape_fn((1, means.len()), |(_, column)| means[column])
 }
 
-/// Doubles the prototypes of the segments with the largest share of errors,
-/// while there are some to give; returns which.
+/// Doubles the prototypes of the segments with too many errors, those with the largest error
+/// share first, within `max_prototypes`; returns the segments that grew.
 fn grow(
     counts: &mut [usize],
     errors: &[usize],
@@ -162,6 +162,7 @@ fn grow(
     order.sort_by(|a, b| share(*b).total_cmp(&share(*a)).then(a.cmp(b)));
     let mut left = settings.max_prototypes.saturating_sub(counts.iter().sum());
     order.retain(|segment| {
+        // More prototypes than distinct rows would leave empty clusters.
         let more = rows_of[*segment].distinct_rows(2 * counts[*segment]) - counts[*segment];
         let more = more.min(left);
         left -= more;
@@ -171,7 +172,7 @@ fn grow(
     order
 }
 
-/// Prototypes of all segments, as they serve.
+/// Prototypes of all segments, in their served form.
 struct Served {
     prototypes: Array2<f64>,
     segment_of: Vec<u32>,
@@ -185,7 +186,7 @@ impl Served {
         centres: &[Array2<f64>],
     ) -> Result<Self, FitError> {
         let views: Vec<_> = centres.iter().map(|centres| centres.view()).collect();
-        // Only without any segment is there nothing to put together.
+        // Fails only without any segment.
         let prototypes =
             concatenate(Axis(0), &views).map_err(|_| FitError::AllNoise { rows: wanted.len() })?;
         let segment_of = centres
@@ -201,8 +202,7 @@ impl Served {
         Ok(served)
     }
 
-    /// The segment of the nearest prototype, of equally near ones the first,
-    /// and how far it is.
+    /// Segment of the nearest prototype (of equally near ones the first), and its distance.
     fn nearest(&self, data: &Dataset, row: usize) -> (usize, f64) {
         let point = rows::point(data, row);
         let mut best = (0, f64::INFINITY);
@@ -222,8 +222,9 @@ impl Served {
         is_near.then_some(segment as u32)
     }
 
-    /// Of each segment: rows that it has and should not, or has not and should.
-    /// Every wrong row counts twice in all, noise in the segment nearest to it.
+    /// Errors per segment: rows served by it that belong elsewhere, and rows that belong to it but
+    /// are served elsewhere. Each wrong row counts twice in total; noise counts for the segment
+    /// nearest to it.
     fn errors(&self, data: &Dataset, wanted: &[Option<u32>], segments: usize) -> Vec<usize> {
         let labels = rows::map(data, |row| (self.nearest(data, row).0, self.label(data, row)));
         let mut errors = vec![0; segments];
@@ -237,8 +238,8 @@ impl Served {
     }
 }
 
-/// For each segment the distance, up to which its rows are its own, that leaves
-/// the fewest on the wrong side. Never beyond the farthest row of its own.
+/// Radius of each segment with the fewest misclassified rows: members outside plus noise
+/// inside. Never beyond the farthest member.
 fn reaches(near: &[(usize, f64)], wanted: &[Option<u32>], segments: usize) -> Vec<f64> {
     let mut rows: Vec<Vec<(f64, bool)>> = vec![Vec::new(); segments];
     for ((segment, distance), wanted) in near.iter().zip(wanted) {
@@ -246,10 +247,13 @@ fn reaches(near: &[(usize, f64)], wanted: &[Option<u32>], segments: usize) -> Ve
     }
     rows.into_par_iter()
         .map(|mut rows| {
+            // Of equal distances members come first, so a radius at that distance includes them.
             rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
             let (mut gained, mut best) = (0_i64, (0, 0.0));
             for (distance, is_member) in rows {
                 gained += if is_member { 1 } else { -1 };
+                // `gained` is members minus noise within `distance`; its maximum has the
+                // fewest errors.
                 if is_member && gained >= best.0 {
                     best = (gained, distance);
                 }

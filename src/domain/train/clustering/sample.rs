@@ -1,19 +1,19 @@
-//! Clustering a sample when there are more rows than an algorithm can take.
+//! Clustering of a sample, when there are more rows than an algorithm can process.
 
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::density::kd_tree::{Closest, Tree};
 use crate::domain::train::data::rows;
 use crate::domain::train::{Dataset, FitError};
 
-/// The random stream of the sample.
+/// Random stream of the sample.
 const STREAM: u64 = 2 << 32;
 
-/// One a row: its segment; `None` is noise. Segments are numbered in the order
-/// of their first rows.
+/// Segment of each row; `None` is noise. Segments are numbered in the order of their first
+/// rows.
 pub type Labels = Vec<Option<u32>>;
 
-/// Labels at most `max_rows` rows with `cluster`, which is told their share of
-/// all; the others go where their nearest sampled row is.
+/// Clusters at most `max_rows` rows with `cluster`, which also receives the sampled share.
+/// Each other row gets the label of its nearest sampled row.
 pub(crate) fn label(
     data: &Dataset,
     max_rows: usize,
@@ -34,7 +34,7 @@ pub(crate) fn label(
     Ok(numbered(&spread))
 }
 
-/// `count` of `rows` rows, in their order.
+/// Draws `count` of `rows` row indices, in ascending order.
 pub(crate) fn draw(rows: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows).collect();
     rng.shuffle(&mut order);
@@ -43,7 +43,7 @@ pub(crate) fn draw(rows: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
     order
 }
 
-/// The same segments, numbered in the order of their first rows.
+/// Renumbers the segments in the order of their first rows.
 pub(crate) fn numbered(labels: &[Option<u32>]) -> Labels {
     let mut numbers = std::collections::HashMap::new();
     let mut number = |label| {

@@ -1,10 +1,10 @@
-//! Ward's hierarchy: of all pairs of segments the one whose union raises the
-//! sum of squares least is joined, until one is left.
+//! Ward's hierarchical clustering: repeatedly merges the pair of clusters that raises the sum
+//! of squares least, until one is left.
 //!
-//! Ward (1963), *Hierarchical grouping to optimize an objective function*; by
-//! the chain of nearest neighbours (Murtagh 1983), with centres and sizes
-//! in place of a matrix of distances: memory grows with the rows, not with
-//! their square, and leaves may stand for many rows each. Heights are `SciPy`'s.
+//! Ward (1963), *Hierarchical grouping to optimize an objective function*, by the
+//! nearest-neighbour chain algorithm (Murtagh 1983). Centres and sizes replace the distance
+//! matrix: memory grows with the rows, not with their square, and a leaf can represent many
+//! rows. Heights equal those of `SciPy`.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -13,15 +13,15 @@ use crate::domain::train::clustering::density::minimum_spanning_tree::Parts;
 use crate::domain::train::clustering::kmeans::coreset::Cells;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// Segments whose distances are computed side by side.
+/// Clusters whose distances are computed side by side.
 const LANES: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ward {
-    /// With more rows than this, k-means cells of rows are joined.
+    /// With more rows, k-means cells of rows are merged instead of rows.
     pub max_rows: usize,
-    /// How many cells.
+    /// Number of cells.
     pub cells: usize,
 }
 
@@ -31,19 +31,20 @@ impl Default for Ward {
     }
 }
 
-/// Two nodes that became one.
+/// A merge of two nodes of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Merge {
-    /// Below the number of leaves: a leaf. Leaves + i: what merge i made.
+    /// A node below the number of leaves is a leaf; number of leaves + i is the result of
+    /// merge i.
     pub a: u32,
     pub b: u32,
     /// √(2 |A| |B| / (|A| + |B|)) × the distance of the centres.
     pub height: f64,
-    /// Rows below.
+    /// Rows below the merged node.
     pub size: f64,
 }
 
-/// All merges, in the order of their heights: what is within what.
+/// Dendrogram: all merges in ascending order of height.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tree {
     pub leaves: usize,
@@ -51,8 +52,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// One a leaf: its part when the last `parts` − 1 merges are undone, in the order
-    /// of their first leaves. A cut into more parts divides each of these.
+    /// Part of each leaf when the last `parts` − 1 merges are undone. Parts are numbered in
+    /// the order of their first leaves. A cut into more parts subdivides these parts.
     pub fn cut(&self, parts: usize) -> Vec<u32> {
         let kept = self.kept(parts);
         let mut joined = Parts::new(self.leaves + kept);
@@ -70,7 +71,7 @@ impl Tree {
             .collect()
     }
 
-    /// What is above that cut: leaf i of this is the part `names[i]` stands for.
+    /// The tree above that cut: its leaf i is the part that `names[i]` numbers.
     #[must_use]
     pub fn above(&self, parts: usize, names: &[u32]) -> Self {
         let kept = self.kept(parts);
@@ -88,18 +89,18 @@ impl Tree {
         Self { leaves, merges: merges.collect() }
     }
 
-    /// Merges below a cut into so many parts.
+    /// Number of merges below a cut into `parts` parts.
     fn kept(&self, parts: usize) -> usize {
         (self.merges.len() + 1).saturating_sub(parts.max(1))
     }
 }
 
-/// A hierarchy of rows, cut.
+/// A hierarchy of rows and one cut through it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hierarchy {
-    /// Its leaves are rows, or cells of rows.
+    /// The leaves are rows, or cells of rows.
     pub tree: Tree,
-    /// One a row: its part, as the cut numbers them.
+    /// Part of each row, numbered as in the cut.
     pub labels: Vec<u32>,
 }
 
@@ -125,8 +126,7 @@ pub fn fit(
     Ok(Hierarchy { tree, labels })
 }
 
-/// The hierarchy of `points` (`leaves`, `n_columns`) that stand for `sizes`
-/// rows each.
+/// Dendrogram of `points` (`leaves`, `n_columns`); each point represents `sizes` rows.
 pub fn ward(
     points: &Array2<f64>,
     sizes: &[f64],
@@ -134,7 +134,7 @@ pub fn ward(
 ) -> Result<Tree, FitError> {
     let (leaves, pause) = (points.nrows(), progress.pause());
     let mut active = Active::new(points, sizes);
-    // Leaves that represent the two sides, the height, and the size.
+    // One leaf of each side, the height, and the size of the union.
     let mut found: Vec<(u32, u32, f64, f64)> = Vec::with_capacity(leaves.saturating_sub(1));
     let mut chain: Vec<usize> = Vec::new();
     while found.len() + 1 < leaves {
@@ -149,6 +149,8 @@ pub fn ward(
         let last = chain[chain.len() - 1];
         let before = chain.len().checked_sub(2).map(|place| chain[place]);
         let (nearest, cost) = active.nearest(last, before);
+        // Mutual nearest neighbours: Ward's cost is reducible, so merging them now gives the same
+        // tree as always merging the cheapest pair.
         if before == Some(nearest) {
             chain.truncate(chain.len() - 2);
             let sides = (active.leaf[last], active.leaf[nearest]);
@@ -158,7 +160,7 @@ pub fn ward(
             chain.push(nearest);
         }
     }
-    // The chain finds merges in an order of its own.
+    // The chain finds the merges out of order; the tree lists them by height.
     found.sort_by(|x, y| x.2.total_cmp(&y.2));
     let mut parts = Parts::new(leaves);
     let mut node: Vec<u32> = (0..leaves as u32).collect();
@@ -171,14 +173,14 @@ pub fn ward(
     Ok(Tree { leaves, merges: merges.collect() })
 }
 
-/// What is not joined yet, in slots.
+/// Clusters not merged yet, in slots.
 struct Active {
     columns: usize,
-    /// [`LANES`] slots after one another, column by column.
+    /// Tiles of [`LANES`] slots, each tile column by column.
     centres: Vec<[f64; LANES]>,
-    /// Rows; 0 where a slot is empty.
+    /// Rows; 0 in an empty slot.
     sizes: Vec<f64>,
-    /// Any leaf below.
+    /// Any leaf of the cluster.
     leaf: Vec<u32>,
     count: usize,
 }
@@ -201,7 +203,8 @@ impl Active {
     fn push(&mut self, point: &[f64], size: f64, leaf: u32) {
         let lane = self.count % LANES;
         if lane == 0 {
-            // What is empty is nowhere.
+            // The cost of an empty slot is infinity times 0: NaN, which is never less than any
+            // cost.
             self.centres.extend(std::iter::repeat_n([f64::INFINITY; LANES], self.columns));
             self.sizes.extend([0.0; LANES]);
             self.leaf.extend([u32::MAX; LANES]);
@@ -228,8 +231,8 @@ impl Active {
         (0..self.leaf.len()).find(|slot| self.is_taken(*slot)).unwrap_or_default()
     }
 
-    /// Closes the gaps once half of the slots are empty. Slots change their
-    /// numbers, so never within a chain.
+    /// Closes the gaps once half of the slots are empty. Slot numbers change, so it must not run
+    /// while a chain refers to slots.
     fn compact(&mut self) {
         if self.count * 2 > self.leaf.len() {
             return;
@@ -250,8 +253,8 @@ impl Active {
         *self = dense;
     }
 
-    /// The slot that is joined with `from` at least cost, and that cost; of
-    /// equal ones `preferred`, then the first.
+    /// The slot with the cheapest merge with `from`, and its cost; of equal costs `preferred`,
+    /// then the first.
     fn nearest(&self, from: usize, preferred: Option<usize>) -> (usize, f64) {
         let (point, size) = (self.centre(from), self.sizes[from]);
         let mut best = (usize::MAX, f64::INFINITY);
@@ -261,7 +264,7 @@ impl Active {
         for tile in 0..self.sizes.len() / LANES {
             let costs = self.costs(tile, &point, size);
             let least = costs.iter().fold(f64::INFINITY, |least, cost| least.min(*cost));
-            // The tile of `from` itself always passes.
+            // The tile of `from` passes even without a better slot: its own cost is 0.
             if least >= best.1 {
                 continue;
             }
@@ -291,7 +294,7 @@ impl Active {
         sums
     }
 
-    /// Moves what is in slot `from` into `into`.
+    /// Merges the cluster in slot `from` into slot `into`.
     fn join(&mut self, into: usize, from: usize) {
         let total = self.sizes[into] + self.sizes[from];
         let (share, moved) = (self.sizes[from] / total, self.centre(from));

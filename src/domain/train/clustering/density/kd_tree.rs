@@ -1,46 +1,46 @@
-//! Who is near whom: a k-d tree over the rows.
+//! k-d tree for nearest-neighbour and radius searches over the rows.
 //!
-//! Bentley (1975), *Multidimensional binary search trees used for associative
-//! searching*. Leaves hold sixteen rows, column by column, so that the distances to
-//! all of them are computed side by side. Distances are squared and `f64`.
+//! Bentley (1975), *Multidimensional binary search trees used for associative searching*. Each
+//! leaf contains sixteen rows, column by column, so that all their distances are computed side
+//! by side. Distances are squared and `f64`.
 
 use crate::domain::train::{Dataset, Pause};
 
 pub(crate) const LEAF: usize = 16;
 
-/// The rows in the order of the leaves: place 16 i + j is row j of leaf i.
+/// The tree, with the rows in leaf order: place 16 i + j is row j of leaf i.
 pub(crate) struct Tree {
     columns: usize,
     /// The row at each place.
     pub(crate) rows: Vec<u32>,
-    /// Of the rows: once a search.
+    /// Pause of the dataset, called once per search.
     pause: Pause,
-    /// Leaf after leaf, column after column, [`LEAF`] values.
+    /// Leaf by leaf, column by column: [`LEAF`] values each.
     values: Vec<[f64; LEAF]>,
-    /// The root first; children after their parents.
+    /// The root first; every node comes before its children.
     pub(crate) nodes: Vec<Node>,
-    /// Lowest and highest value of each column, node after node.
+    /// Minimum and maximum of each column, node by node (bounding boxes).
     bounds: Vec<(f64, f64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
-    /// Its places.
+    /// Range of places, `first..end`.
     pub(crate) first: usize,
     pub(crate) end: usize,
-    /// The nodes of its halves; `None` for a leaf.
+    /// The two child nodes; `None` for a leaf.
     pub(crate) halves: Option<(usize, usize)>,
 }
 
-/// What a search looks for.
+/// Collector of the rows that a search is for.
 pub(crate) trait Wanted {
-    /// Nothing at this squared distance or beyond is of interest.
+    /// Squared distance at and beyond which no row is of interest.
     fn limit(&self) -> f64;
-    /// Whether no row of the node is of interest.
+    /// Whether the search can skip the node.
     fn passes_by(&self, _node: usize) -> bool {
         false
     }
-    /// A row nearer than the limit.
+    /// Receives a row nearer than the limit.
     fn meet(&mut self, place: usize, squared: f64);
 }
 
@@ -60,7 +60,7 @@ impl Tree {
         for leaf in tree.rows.chunks(LEAF) {
             for column in 0..tree.columns {
                 let value = |place: usize| {
-                    // A place without a row is nowhere.
+                    // A place without a row is infinitely far away.
                     leaf.get(place)
                         .map_or(f64::INFINITY, |row| f64::from(data.row(*row as usize)[column]))
                 };
@@ -70,7 +70,8 @@ impl Tree {
         tree
     }
 
-    /// Splits the widest column at whole leaves, half of them on each side.
+    /// Builds a subtree: splits the widest column at a leaf border, half of the leaves on each
+    /// side.
     fn grow(&mut self, data: &Dataset, first: usize, end: usize) -> usize {
         let node = self.nodes.len();
         let bounds: Vec<(f64, f64)> = (0..self.columns)
@@ -110,7 +111,7 @@ impl Tree {
         }
     }
 
-    /// Shows `wanted` every row of interest around `point`, nearer nodes first.
+    /// Passes every row of interest around `point` to `wanted`, nearer nodes first.
     pub(crate) fn search(&self, point: &[f64], wanted: &mut impl Wanted) {
         (self.pause)();
         if !self.nodes.is_empty() {
@@ -132,6 +133,7 @@ impl Tree {
             }
             return;
         };
+        // The nearer half first: it tightens the limit before the farther half is tested.
         let (to_lower, to_upper) = (self.to_node(lower, point), self.to_node(upper, point));
         let mut halves = [(lower, to_lower), (upper, to_upper)];
         if to_upper < to_lower {
@@ -163,11 +165,11 @@ impl Tree {
     }
 }
 
-/// The `k` nearest rows: how far the last of them is.
+/// Collector of the `k` nearest rows, for the distance of the last of them.
 pub(crate) struct Nearest {
     k: usize,
-    /// Squared distances, the largest first. Bits of floats that are not
-    /// negative are in the order of the floats.
+    /// Max-heap of squared distances, as bits: the bits of non-negative floats sort like the
+    /// floats.
     found: std::collections::BinaryHeap<u64>,
 }
 
@@ -176,7 +178,7 @@ impl Nearest {
         Self { k, found: std::collections::BinaryHeap::with_capacity(k + 1) }
     }
 
-    /// The squared distance of the last; forgets all.
+    /// Returns the squared distance of the last row and clears the collector.
     pub(crate) fn take(&mut self) -> f64 {
         let last = self.found.peek().map_or(0.0, |bits| f64::from_bits(*bits));
         self.found.clear();
@@ -200,7 +202,7 @@ impl Wanted for Nearest {
     }
 }
 
-/// Everything within a squared distance, the rim included.
+/// Collector of all rows up to a squared distance, inclusive.
 pub(crate) struct Within<'a> {
     pub(crate) squared: f64,
     pub(crate) places: &'a mut Vec<usize>,
@@ -208,6 +210,7 @@ pub(crate) struct Within<'a> {
 
 impl Wanted for Within<'_> {
     fn limit(&self) -> f64 {
+        // The limit is exclusive; the next float makes the radius inclusive.
         self.squared.next_up()
     }
 
@@ -216,7 +219,7 @@ impl Wanted for Within<'_> {
     }
 }
 
-/// The nearest row; of equally near ones that with the lowest number.
+/// Collector of the nearest row; of equally near rows the one with the lowest number.
 pub(crate) struct Closest<'a> {
     pub(crate) tree: &'a Tree,
     pub(crate) squared: f64,
@@ -225,6 +228,7 @@ pub(crate) struct Closest<'a> {
 
 impl Wanted for Closest<'_> {
     fn limit(&self) -> f64 {
+        // Equally near rows must still be offered: the lowest row number decides among them.
         self.squared.next_up()
     }
 

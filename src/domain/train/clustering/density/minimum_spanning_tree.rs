@@ -1,10 +1,9 @@
-//! The minimum spanning tree of mutual reachability, by Borůvka's method.
+//! Minimum spanning tree under mutual reachability distance, by Borůvka's algorithm (1926).
 //!
-//! Two rows are as far apart as the largest of their distance and their two core
-//! distances (Campello, Moulavi and Sander 2013). Each round joins every part of
-//! the forest to its nearest other part. A row's nearest row outside its part
-//! stays so until that row joins the part itself, so most rows are looked up
-//! a few times only.
+//! The mutual reachability distance of two rows is the maximum of their distance and their two
+//! core distances (Campello, Moulavi and Sander 2013). Each round joins every part of the forest
+//! to its nearest other part. The nearest row outside a row's part remains the nearest until its
+//! own part joins, so most rows are searched only a few times.
 
 use ndarray::Array1;
 use rayon::prelude::*;
@@ -12,10 +11,10 @@ use rayon::prelude::*;
 use crate::domain::train::clustering::density::kd_tree::{Nearest, Tree, Wanted};
 use crate::domain::train::{FitError, Progress};
 
-/// Rows that one task looks up; fixed, so that no result depends on threads.
+/// Rows per task; fixed, so that the result does not depend on the number of threads.
 const TASK_ROWS: usize = 256;
 
-/// Two places of the tree and the square of their mutual reachability.
+/// An edge between two places of the tree, with the squared mutual reachability distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Edge {
     pub(crate) a: u32,
@@ -23,7 +22,7 @@ pub(crate) struct Edge {
     pub(crate) squared: f64,
 }
 
-/// Which part each place belongs to: union by size, paths halved.
+/// Union-find (disjoint sets) over places: union by size, path halving.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     parent: Vec<u32>,
@@ -44,7 +43,7 @@ impl Parts {
         place as u32
     }
 
-    /// Whether they were apart.
+    /// Unites the parts of `a` and `b`; returns whether they were separate.
     pub(crate) fn join(&mut self, a: u32, b: u32) -> bool {
         let (a, b) = (self.find(a), self.find(b));
         if a == b {
@@ -58,8 +57,8 @@ impl Parts {
     }
 }
 
-/// The squared distance from each place to its `samples`th nearest, itself
-/// included.
+/// Squared core distance of each place: the distance to its nearest row number `samples`,
+/// itself included.
 pub(crate) fn core_distances(tree: &Tree, columns: usize, samples: usize) -> Vec<f64> {
     let mut cores = vec![0.0; tree.rows.len()];
     cores.par_chunks_mut(TASK_ROWS).enumerate().for_each(|(task, cores)| {
@@ -74,7 +73,7 @@ pub(crate) fn core_distances(tree: &Tree, columns: usize, samples: usize) -> Vec
     cores
 }
 
-/// One less edge than there are places.
+/// Edges of the minimum spanning tree: one less than there are places.
 pub(crate) fn spanning_tree(
     tree: &Tree,
     columns: usize,
@@ -85,8 +84,8 @@ pub(crate) fn spanning_tree(
     let mut parts = Parts::new(count);
     let mut edges = Vec::with_capacity(count.saturating_sub(1));
     let least_core = least_of_nodes(tree, cores);
-    // The nearest place in another part, as far as it is known: at `least` or
-    // farther; exactly there if `other` is (still) in another part.
+    // The nearest place in another part, as far as known: its distance is at least `least`,
+    // and equals it while `other` is in another part.
     let mut least = cores.to_vec();
     let mut other = vec![u32::MAX; count];
     while edges.len() + 1 < count {
@@ -99,17 +98,19 @@ pub(crate) fn spanning_tree(
         let is_known = |place: usize, other: &[u32]| {
             other[place] != u32::MAX && part_of[other[place] as usize] != part_of[place]
         };
+        // Upper bound for each part: the best edge that is still valid from earlier rounds.
         let mut bound = vec![f64::INFINITY; count];
         for place in (0..count).filter(|place| is_known(*place, &other)) {
             let bound = &mut bound[part_of[place] as usize];
             *bound = bound.min(least[place]);
         }
         let look = Look { cores, least_core: &least_core, part_of, part_of_node: &part_of_node };
+        // A snapshot: tasks write `other` while all of them read the state before the round.
         let known = other.clone();
         least.par_chunks_mut(TASK_ROWS).zip(other.par_chunks_mut(TASK_ROWS)).enumerate().for_each(
             |(task, (least, other))| {
                 let mut point = vec![0.0; columns];
-                // Of the part the last row was in: neighbours are often of one part.
+                // Bound of the part of the previous row: neighbouring places are often in one part.
                 let mut tight = (u32::MAX, f64::INFINITY);
                 for offset in 0..least.len() {
                     let place = task * TASK_ROWS + offset;
@@ -117,6 +118,8 @@ pub(crate) fn spanning_tree(
                     if tight.0 != part {
                         tight = (part, bound[part as usize]);
                     }
+                    // Skips rows with a valid nearest place, and rows that cannot improve the
+                    // bound of their part.
                     if is_known(place, &known) || least[offset] >= tight.1 {
                         continue;
                     }
@@ -147,11 +150,12 @@ pub(crate) fn spanning_tree(
         let before = edges.len();
         for place in chosen.into_iter().filter(|place| *place != u32::MAX) {
             let (a, b) = (place, other[place as usize]);
-            // Equal distances may have joined these parts in this very round.
+            // Ties: an earlier edge of this round may already have joined the two parts.
             if parts.join(a, b) {
                 edges.push(Edge { a, b, squared: least[place as usize] });
             }
         }
+        // No part found another one, for example when distances are NaN: end instead of looping.
         if edges.len() == before {
             break;
         }
@@ -162,14 +166,14 @@ pub(crate) fn spanning_tree(
 
 struct Look<'a> {
     cores: &'a [f64],
-    /// The least core distance within each node.
+    /// Minimum core distance within each node.
     least_core: &'a [f64],
     part_of: &'a [u32],
-    /// The part that all of a node belongs to; `u32::MAX` if there are several.
+    /// The part that all places of a node belong to; `u32::MAX` if there are several.
     part_of_node: &'a [u32],
 }
 
-/// The search for the nearest place of another part.
+/// Search for the nearest place in another part.
 struct Foreign<'a> {
     look: &'a Look<'a>,
     part: u32,
@@ -180,7 +184,7 @@ struct Foreign<'a> {
 
 impl Wanted for Foreign<'_> {
     fn limit(&self) -> f64 {
-        // Nothing is nearer than the row's own core distance.
+        // Mutual reachability is never below the row's own core distance.
         if self.best <= self.core { 0.0 } else { self.best }
     }
 
@@ -199,7 +203,8 @@ impl Wanted for Foreign<'_> {
     }
 }
 
-/// Children come after their parents, so one pass from the end is enough.
+/// Minimum core distance per node. Children come after their parents, so one reverse pass is
+/// enough.
 fn least_of_nodes(tree: &Tree, cores: &[f64]) -> Vec<f64> {
     let mut least = vec![f64::INFINITY; tree.nodes.len()];
     for (index, node) in tree.nodes.iter().enumerate().rev() {

@@ -1,15 +1,15 @@
-//! Density-based segments: DBSCAN and HDBSCAN. Rows in thin places are noise.
+//! Density-based clustering: DBSCAN and HDBSCAN. Rows in sparse regions are noise.
 //!
-//! Ester, Kriegel, Sander and Xu (1996), *A density-based algorithm for
-//! discovering clusters*; Campello, Moulavi and Sander (2013), *Density-based
-//! clustering based on hierarchical density estimates*.
+//! Ester, Kriegel, Sander and Xu (1996), *A density-based algorithm for discovering clusters*;
+//! Campello, Moulavi and Sander (2013), *Density-based clustering based on hierarchical density
+//! estimates*.
 //!
-//! Ties. A row with a large core distance is equally far from several rows, so
-//! ties are the rule in HDBSCAN. What joins at the same distance joins at once
-//! here, as the definition has it; elsewhere (scikit-learn, hdbscan) it joins two
-//! at a time in an order that nothing fixes, and a few rows at the rim of a
-//! segment may be noise in one and not in the other. DBSCAN gives a rim row to the
-//! lowest-numbered segment with a core row near it, as scikit-learn does.
+//! Ties. A row with a large core distance is equally far from several rows, so ties are the
+//! rule in HDBSCAN. Here all rows that join at the same distance join at once, as the
+//! definition says. scikit-learn and hdbscan join them two at a time in an unspecified order, so
+//! a few border rows of a segment may be noise in one implementation only. DBSCAN assigns a
+//! border row to the lowest-numbered segment with a core row in its neighbourhood, as
+//! scikit-learn does.
 
 pub(crate) mod kd_tree;
 pub(crate) mod minimum_spanning_tree;
@@ -23,21 +23,21 @@ use crate::domain::train::clustering::sample;
 use crate::domain::train::clustering::sample::Labels;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// Rows whose neighbours are held at a time.
+/// Rows whose neighbour lists are in memory at a time.
 const BATCH_ROWS: usize = 4096;
-/// Stands for a distance of zero, of which there is no inverse.
+/// Replaces a distance of zero, which has no inverse.
 const LEAST_DISTANCE: f64 = 1e-150;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hdbscan {
-    /// A segment has at least so many rows.
+    /// Minimum number of rows in a segment.
     pub min_cluster_size: usize,
-    /// The core distance is that to the so-manieth nearest row, itself
-    /// included; `None`: as `min_cluster_size`.
+    /// The core distance is the distance to the nearest row number `min_samples`, the row
+    /// itself included; `None`: as `min_cluster_size`.
     pub min_samples: Option<usize>,
-    /// Of more rows a sample of so many is clustered, with both sizes reduced
-    /// in proportion; the others go where their nearest sampled row is.
+    /// Maximum number of rows to cluster: of more rows a sample is clustered, with both sizes
+    /// scaled down. Each other row gets the label of its nearest sampled row.
     pub max_rows: usize,
 }
 
@@ -50,13 +50,13 @@ impl Default for Hdbscan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dbscan {
-    /// How near is near, in the encoded space; `None`: where the curve of
-    /// sorted core distances bends.
+    /// Radius of a neighbourhood in the encoded space; `None`: the knee of the sorted core
+    /// distances.
     pub eps: Option<f64>,
-    /// A core row has so many rows near, itself included.
+    /// A core row has at least this number of rows in its neighbourhood, itself included.
     pub min_samples: usize,
-    /// Of more rows a sample of so many is clustered; the others go where
-    /// their nearest sampled row is.
+    /// Maximum number of rows to cluster: of more rows a sample is clustered, and each other
+    /// row gets the label of its nearest sampled row.
     pub max_rows: usize,
 }
 
@@ -73,6 +73,8 @@ pub fn hdbscan(
     progress: &dyn Progress,
 ) -> Result<Labels, FitError> {
     sample::label(data, settings.max_rows, seed, |data, share| {
+        // A sample is thinner by `share`: both counts shrink with it, so that the same regions
+        // stay dense.
         let reduced = |size: usize| ((size as f64 * share).round() as usize).max(2);
         let least = reduced(settings.min_cluster_size);
         let samples = settings
@@ -100,7 +102,7 @@ pub fn dbscan(
         let is_core: Vec<bool> =
             cores.iter().map(|core| samples <= data.rows() && *core <= eps * eps).collect();
         let mut parts = Parts::new(data.rows());
-        // Of a rim row: core rows near it.
+        // Border rows, with the core rows in their neighbourhood.
         let mut rims: Vec<(u32, Vec<u32>)> = Vec::new();
         let places: Vec<usize> = (0..data.rows()).collect();
         for batch in places.chunks(BATCH_ROWS) {
@@ -123,6 +125,7 @@ pub fn dbscan(
             for (place, near) in batch.iter().zip(near) {
                 if is_core[*place] {
                     for near in &near {
+                        // Whether the parts were separate does not matter here.
                         _ = parts.join(*place as u32, *near);
                     }
                 } else if !near.is_empty() {
@@ -130,7 +133,8 @@ pub fn dbscan(
                 }
             }
         }
-        // The first core row of each part decides its number.
+        // The order of the parts is that of the lowest row number among their core rows: places
+        // follow the k-d tree, not the rows.
         let mut labels: Vec<Option<u32>> = (0..data.rows())
             .map(|place| is_core[place].then(|| parts.find(place as u32)))
             .collect();
@@ -153,8 +157,8 @@ pub fn dbscan(
     })
 }
 
-/// The distance at which the sorted core distances bend most: farthest below
-/// the chord from the first to the last (Satopää and others 2011, *Finding a
+/// Default neighbourhood radius: the knee of the sorted core distances, which is the point
+/// farthest below the chord from the first to the last (Satopää et al. 2011, *Finding a
 /// "kneedle" in a haystack*).
 fn bend(cores: &[f64]) -> f64 {
     let mut ascending: Vec<f64> = cores.iter().map(|core| core.sqrt()).collect();
@@ -168,7 +172,7 @@ fn bend(cores: &[f64]) -> f64 {
     best.map_or(0.0, |place| ascending[place])
 }
 
-/// Labels of places as labels of rows.
+/// Converts labels of places in the k-d tree to labels of rows.
 fn in_row_order(tree: &Tree, of_places: &[Option<u32>]) -> Labels {
     let mut of_rows = vec![None; of_places.len()];
     for (row, label) in tree.rows.iter().zip(of_places) {
@@ -177,15 +181,15 @@ fn in_row_order(tree: &Tree, of_places: &[Option<u32>]) -> Labels {
     of_rows
 }
 
-/// How places join as the distance grows. Nodes below `leaves` are places; the
-/// others come in the order of their heights, the root last.
+/// Single-linkage dendrogram of places. Nodes below `leaves` are places; the others come in
+/// ascending order of height, the root last.
 struct Dendrogram {
     leaves: usize,
-    /// Of node `leaves` + i.
+    /// Children of node `leaves` + i.
     children: Vec<Vec<u32>>,
-    /// The distance at which it comes to be.
+    /// Distance at which node `leaves` + i forms.
     heights: Vec<f64>,
-    /// Of every node, in places.
+    /// Places below each node.
     sizes: Vec<usize>,
 }
 
@@ -197,11 +201,12 @@ impl Dendrogram {
         let mut tree =
             Self { leaves, children: Vec::new(), heights: Vec::new(), sizes: vec![1; leaves] };
         let mut parts = Parts::new(leaves);
-        // Of a part, by its root: its node, and the nodes that join in it now.
+        // Per part, indexed by its root: its node, and the nodes that join in it at this height.
         let mut node: Vec<u32> = (0..leaves as u32).collect();
         let mut joining: Vec<Vec<u32>> = vec![Vec::new(); leaves];
         for equal in edges.chunk_by(|x, y| x.squared.total_cmp(&y.squared).is_eq()) {
             for edge in equal {
+                // First pass: collect the nodes that join at this height, over all its edges.
                 let (a, b) = (parts.find(edge.a), parts.find(edge.b));
                 let mut all = Vec::new();
                 for part in [a as usize, b as usize] {
@@ -214,6 +219,7 @@ impl Dendrogram {
                 parts.join(a, b);
                 joining[parts.find(a) as usize] = all;
             }
+            // Second pass: one new node per group of joined nodes, at the first edge of it.
             for edge in equal {
                 let part = parts.find(edge.a) as usize;
                 let children = std::mem::take(&mut joining[part]);
@@ -230,19 +236,19 @@ impl Dendrogram {
     }
 }
 
-/// The dendrogram without splits that leave fewer rows than a segment has.
+/// Condensed tree: the dendrogram without splits into parts smaller than a segment.
 struct Condensed {
-    /// The root first; parts after what they are part of.
+    /// The root first; every cluster comes after its parent.
     clusters: Vec<Cluster>,
-    /// One a place: the last cluster it is in.
+    /// For each place, the last cluster that contains it.
     last: Vec<u32>,
 }
 
 struct Cluster {
     parent: Option<usize>,
-    /// Inverse of the distance at which it splits off.
+    /// Inverse of the distance at which the cluster splits off.
     birth: f64,
-    /// Σ over its places of how long each stays, in inverse distances.
+    /// Σ over its places of their lifetime in the cluster, in inverse distances.
     stability: f64,
 }
 
@@ -261,6 +267,8 @@ impl Condensed {
                 .filter(|child| tree.sizes[*child] >= least)
                 .collect();
             let stay = inverse - condensed.clusters[cluster].birth;
+            // One large child: the cluster goes on and loses its small children as noise.
+            // Otherwise it ends here, and each large child starts a cluster.
             let leaving = if let [only] = large[..] {
                 open.push((only, cluster));
                 tree.sizes[node] - tree.sizes[only]
@@ -283,7 +291,7 @@ impl Condensed {
         condensed
     }
 
-    /// All places of `node` have `cluster` as their last.
+    /// Sets `cluster` as the last cluster of all places below `node`.
     fn leave(&mut self, tree: &Dendrogram, node: usize, cluster: usize) {
         let mut open = vec![node];
         while let Some(node) = open.pop() {
@@ -296,13 +304,14 @@ impl Condensed {
         }
     }
 
-    /// Excess of mass: of all ways to choose clusters, none within another,
-    /// that of the greatest stability; never the whole.
+    /// Excess of mass: selects the non-overlapping clusters with the largest total stability;
+    /// never the root.
     fn labels(&self) -> Labels {
         let count = self.clusters.len();
-        // The best that each cluster's parts reach.
+        // Best total stability within each cluster's descendants.
         let mut parts = vec![0.0; count];
         let mut is_chosen = vec![false; count];
+        // In reverse order every cluster comes after its descendants.
         for (index, cluster) in self.clusters.iter().enumerate().skip(1).rev() {
             is_chosen[index] = cluster.stability >= parts[index];
             if let Some(parent) = cluster.parent {
