@@ -1,10 +1,8 @@
-//! The Gaussian components of a mixture, and the one pass over the rows that
-//! each step of EM is.
+//! Expectation and maximisation steps of a Gaussian mixture, as one pass over the rows.
 //!
-//! Rows are taken in blocks, column by column, so that the inner loops run over
-//! neighbouring numbers and become vector instructions. Every sum is taken
-//! about the component's mean of the step before: differences are small, and
-//! nothing is lost to cancellation.
+//! Rows are processed in blocks, column by column, so the inner loops run over adjacent numbers
+//! and compile to vector instructions. Every sum is taken about the component's mean of the
+//! previous step: differences are small, and no digits are lost to cancellation.
 
 use std::ops::Range;
 
@@ -13,40 +11,40 @@ use ndarray::{Array1, Array2};
 use crate::domain::stats::symmetric;
 use crate::domain::train::Dataset;
 
-/// Rows of a block, and how many of them a density is computed for at a time.
+/// Rows of a block, and rows for which a density is computed at a time.
 const BLOCK: usize = 64;
 const LANES: usize = 16;
-/// Sums of products kept side by side, added in a fixed order.
+/// Sums of products computed side by side and added in a fixed order.
 const SUMS: usize = 8;
 
 /// ln 2π
 const LN_TAU: f64 = 1.837_877_066_409_345_3;
 
-/// What each component's spread is.
+/// Covariances of the components.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spread {
     /// Variances, (`components`, `n_columns`).
     Diagonal(Array2<f64>),
-    /// One covariance matrix a component.
+    /// One covariance matrix per component.
     Full(Vec<Array2<f64>>),
 }
 
-/// A Gaussian mixture.
+/// Parameters of a Gaussian mixture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
-    /// Of each component; they add up to 1.
+    /// Mixing weight of each component; they add up to 1.
     pub shares: Vec<f64>,
     /// (`components`, `n_columns`)
     pub means: Array2<f64>,
     pub spread: Spread,
 }
 
-/// How likely components are to have made the rows, and what follows from that
-/// for the next step. All sums are about the means of this one.
+/// Sufficient statistics of a step: sums weighted by the responsibilities r, about the means of
+/// the mixture that they were computed with.
 pub(crate) struct Sums {
-    /// ln of the density of all rows.
+    /// Natural logarithm of the density of all rows.
     pub(crate) log_likelihood: f64,
-    /// Rows of each component.
+    /// Expected number of rows of each component.
     pub(crate) counts: Vec<f64>,
     /// Σ r (x − mean), (`components`, `n_columns`)
     pub(crate) firsts: Array2<f64>,
@@ -77,10 +75,10 @@ impl Sums {
         self.seconds += &other.seconds;
     }
 
-    /// The mixture that is most likely given these sums; `floor` is added to
-    /// each variance. A component without rows stays where it is.
+    /// Maximisation step: the most likely mixture given these sums; `floor` is added to each
+    /// variance. A component without rows does not move.
     pub(crate) fn maximise(&self, before: &Mixture, floor: f64) -> Mixture {
-        // As scikit-learn has it: never a division by zero.
+        // As in scikit-learn: never divides by zero.
         let counts: Array1<f64> =
             self.counts.iter().map(|count| count + 10.0 * f64::EPSILON).collect();
         let shift = &self.firsts / &counts.view().insert_axis(ndarray::Axis(1));
@@ -111,13 +109,13 @@ impl Sums {
     }
 }
 
-/// A mixture made ready to be evaluated.
+/// A mixture prepared for evaluation.
 pub(crate) struct Density<'a> {
     mixture: &'a Mixture,
-    /// ln of share and normalisation, one a component.
+    /// Logarithm of share and normalisation of each component.
     constants: Vec<f64>,
-    /// Inverse variances, or the inverses of the Cholesky factors, their lower
-    /// triangles row by row; (`components`, …).
+    /// Inverse variances, or the inverses of the Cholesky factors with their lower triangles row
+    /// by row; (`components`, …).
     scales: Array2<f64>,
 }
 
@@ -170,7 +168,7 @@ impl<'a> Density<'a> {
         }
     }
 
-    /// What `rows` add to the sums.
+    /// Expectation step: the statistics of `rows`.
     pub(crate) fn gather(&self, data: &Dataset, rows: Range<usize>) -> Sums {
         let mut sums = Sums::zero(self.mixture);
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
@@ -180,6 +178,7 @@ impl<'a> Density<'a> {
             let count = block.load(data, first..(first + BLOCK).min(rows.end));
             self.evaluate(&block, &mut logs);
             sums.log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
+            // Lanes past the last row contain old values: they must not count.
             for responsibilities in &mut logs {
                 responsibilities[count..].fill(0.0);
             }
@@ -188,8 +187,8 @@ impl<'a> Density<'a> {
         sums
     }
 
-    /// The component each of `rows` most likely comes from, of equal ones the
-    /// first, and ln of the density of all of them.
+    /// Most likely component of each of `rows`, of equal ones the first, and the log-likelihood
+    /// of all of them.
     pub(crate) fn label(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
         let mut labels = Vec::with_capacity(rows.len());
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
@@ -209,11 +208,11 @@ impl<'a> Density<'a> {
         (labels, log_likelihood)
     }
 
-    /// Adds the rows of `block`, each to each component by its responsibility.
+    /// Adds the rows of `block` to each component, weighted by responsibility.
     fn add(&self, block: &mut Block, responsibilities: &[[f64; BLOCK]], sums: &mut Sums) {
         for (component, shares) in responsibilities.iter().enumerate() {
             let count = product(shares, &[1.0; BLOCK]);
-            // Nothing to add: most components have no part in most blocks.
+            // Most components have no weight in most blocks.
             if count == 0.0 {
                 continue;
             }
@@ -239,8 +238,7 @@ impl<'a> Density<'a> {
     }
 }
 
-/// What a partition into `labels` alone says about its components, as the sums
-/// of a step in which each row is in one component.
+/// Statistics of a hard partition: each row belongs to the component of its label.
 pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
     let partial = data.map_chunks(|rows| {
         let mut sums = Sums::zero(about);
@@ -273,10 +271,10 @@ pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
     sums
 }
 
-/// Some rows, column by column.
+/// A block of rows, column by column.
 struct Block {
     values: Vec<[f64; BLOCK]>,
-    /// `values` less a mean.
+    /// `values` minus a mean.
     differences: Vec<[f64; BLOCK]>,
 }
 
@@ -286,7 +284,7 @@ impl Block {
         Self { values: empty.clone(), differences: empty }
     }
 
-    /// Returns how many rows there are; beyond them old values remain.
+    /// Loads `rows`; returns their number. Lanes beyond it retain old values.
     fn load(&mut self, data: &Dataset, rows: Range<usize>) -> usize {
         let count = rows.len();
         for (place, row) in rows.enumerate() {
@@ -310,7 +308,7 @@ impl Block {
         &self.values[column].as_chunks().0[tile]
     }
 
-    /// Σ (x − mean)² × scale
+    /// Squared distance in units of the variances: Σ (x − mean)² × scale, per lane.
     fn weighted(&self, tile: usize, mean: &[f64], scales: &[f64]) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         for (column, (mean, scale)) in mean.iter().zip(scales).enumerate() {
@@ -321,7 +319,7 @@ impl Block {
         sums
     }
 
-    /// |L (x − mean)|², L being a lower triangle, row by row.
+    /// Squared Mahalanobis distance |L (x − mean)|² per lane; L is lower triangular, row by row.
     fn turned(&self, tile: usize, mean: &[f64], mut triangle: &[f64]) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         for i in 0..mean.len() {
@@ -341,9 +339,10 @@ impl Block {
     }
 }
 
-/// Makes logarithms of densities responsibilities that add up to 1 for each
-/// row; returns ln of each row's density.
+/// Turns log densities into responsibilities, which add up to 1 per row (log-sum-exp); returns
+/// the log density of each row.
 fn normalise(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
+    // The largest exponent becomes 0: no overflow, and at least one term of 1.
     let mut most = [f64::NEG_INFINITY; BLOCK];
     for component in &*logs {
         for (most, log) in most.iter_mut().zip(component) {

@@ -1,10 +1,10 @@
-//! Gaussian mixtures by expectation and maximisation.
+//! Gaussian mixture models by expectation maximisation (EM).
 //!
-//! Dempster, Laird and Rubin (1977), *Maximum likelihood from incomplete data
-//! via the EM algorithm*. Start (one k-means), covariance floor and stopping rule are
-//! scikit-learn's, so that from the same initial parameters both end with the
-//! same mixture. A diagonal mixture is served as it is, by weights and offsets;
-//! of a full one the served form is an approximation (`cover`).
+//! Dempster, Laird and Rubin (1977), *Maximum likelihood from incomplete data via the EM
+//! algorithm*. Start (one k-means), covariance floor and stopping rule are those of scikit-learn:
+//! from the same initial parameters both converge to the same mixture. A diagonal mixture is
+//! served exactly, by weights and offsets. The served form of a full mixture is a prototype
+//! approximation (`cover`).
 
 pub mod em;
 
@@ -19,12 +19,12 @@ use crate::domain::train::clustering::prototype_approximation::Cover;
 use crate::domain::train::clustering::{kmeans, sample};
 use crate::domain::train::{Clusters, Dataset, FitError, Progress};
 
-/// The random stream of the start.
+/// Random stream of the start.
 const START_STREAM: u64 = 1 << 32;
-/// As scikit-learn's k-means, which starts its mixtures.
+/// Limits of the k-means start, as in scikit-learn.
 const START_ITERATIONS: usize = 300;
 const START_TOLERANCE: f64 = 1e-4;
-/// Rows that are enough to start on: so many, and so many a component.
+/// Minimum size of the sample for the start, in total and per component.
 const START_ROWS: usize = 16_384;
 const START_ROWS_PER_COMPONENT: usize = 512;
 
@@ -42,12 +42,12 @@ pub enum Covariance {
 #[serde(deny_unknown_fields, default)]
 pub struct Gmm {
     pub covariance: Covariance,
-    /// Added to every variance.
+    /// Regularisation: added to every variance.
     pub floor: f64,
-    /// EM has converged once the mean log-likelihood of a row changes by less.
+    /// Convergence criterion: the mean log-likelihood per row changes by less.
     pub tolerance: f64,
     pub max_iterations: usize,
-    /// How full covariances are served.
+    /// Prototype approximation of full covariances.
     pub cover: Cover,
 }
 
@@ -63,22 +63,22 @@ impl Default for Gmm {
     }
 }
 
-/// Where EM ended.
+/// Result of EM.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fitted {
     pub mixture: Mixture,
-    /// One a row: the component it most likely comes from.
+    /// Most likely component of each row.
     pub labels: Vec<u32>,
-    /// ln of the density of all rows.
+    /// Natural logarithm of the density of all rows.
     pub log_likelihood: f64,
-    /// The mean log-likelihood of a row before each step; it never falls but by
-    /// what the floor costs.
+    /// Mean log-likelihood per row before each step; it never falls, except by the effect of
+    /// the floor.
     pub course: Vec<f64>,
     pub converged: bool,
 }
 
 impl Fitted {
-    /// Free parameters, as information criteria count them.
+    /// Number of free parameters, for information criteria.
     pub fn parameters(&self) -> usize {
         let (components, columns) = self.mixture.means.dim();
         let spread = match self.mixture.spread {
@@ -88,9 +88,8 @@ impl Fitted {
         components * (columns + spread) + components - 1
     }
 
-    /// What serves a diagonal mixture exactly: twice the negative logarithm of
-    /// share × density, less what is the same for all. Components in which no
-    /// row is are left out.
+    /// Exact served form of a diagonal mixture: −2 ln(share × density), without the terms common
+    /// to all components. Components without rows are left out.
     pub fn serve_diagonal(&self, variances: &Array2<f64>) -> Clusters {
         let components = self.mixture.shares.len();
         let mut is_used = vec![false; components];
@@ -116,8 +115,8 @@ impl Fitted {
     }
 }
 
-/// A mixture of `components`, from one k-means. Uses the current rayon pool;
-/// the result does not depend on its size.
+/// Fits a mixture with `components`, from one k-means start. Uses the current rayon pool; the
+/// result does not depend on its size.
 pub fn fit(
     data: &Dataset,
     components: usize,
@@ -142,8 +141,8 @@ pub fn fit(
     improve(data, first, settings, progress)
 }
 
-/// One k-means; where there are many rows, a sample of them is clustered first,
-/// so that few passes over all of them are left.
+/// One k-means run; with many rows a sample is clustered first, so that few passes over all rows
+/// remain.
 fn start(
     data: &Dataset,
     components: usize,
@@ -166,7 +165,7 @@ fn start(
     lloyd(data, centres)
 }
 
-/// EM from `mixture` on.
+/// Runs EM from `mixture` to convergence.
 pub fn improve(
     data: &Dataset,
     mut mixture: Mixture,

@@ -1,8 +1,7 @@
-//! Bisecting k-means: the segment of the largest sum of squares is split in two
-//! until there are enough.
+//! Bisecting k-means: repeatedly splits the segment with the largest sum of squares in two.
 //!
-//! Steinbach, Karypis and Kumar (2000), *A comparison of document clustering
-//! techniques*, with scikit-learn's choice of what to split.
+//! Steinbach, Karypis and Kumar (2000), *A comparison of document clustering techniques*, with
+//! scikit-learn's criterion for the segment to split.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +10,7 @@ use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::init;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// The random stream of the first split; each has its own.
+/// Random stream of the first split; each split has its own.
 const FIRST_STREAM: u64 = 4 << 32;
 const MAX_ITERATIONS: usize = 300;
 const TOLERANCE: f64 = 1e-4;
@@ -19,7 +18,7 @@ const TOLERANCE: f64 = 1e-4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bisecting {
-    /// Starts of each split; the one of least inertia is kept.
+    /// Starts of each split; the one with the lowest inertia wins.
     pub starts: usize,
 }
 
@@ -29,13 +28,13 @@ impl Default for Bisecting {
     }
 }
 
-/// A segment on the way.
+/// A segment before the last split.
 struct Part {
     rows: Vec<usize>,
     inertia: f64,
 }
 
-/// One a row: its segment.
+/// Segment of each row.
 pub fn fit(
     data: &Dataset,
     segments: usize,
@@ -52,11 +51,12 @@ pub fn fit(
     while parts.len() < segments {
         progress.report("cluster", parts.len() as u64, segments as u64);
         let largest = (0..parts.len()).rev().max_by(|a, b| {
-            // One row only, however rounding has it, is never split.
+            // A segment of one row is never split, even if rounding gives it an inertia.
             let size = |part: usize| (parts[part].rows.len() > 1, parts[part].inertia);
             size(*a).0.cmp(&size(*b).0).then(size(*a).1.total_cmp(&size(*b).1))
         });
         let part = parts.swap_remove(largest.unwrap_or_default());
+        // `parts` has lost the part to split, so its length numbers the splits from 0.
         let split = FIRST_STREAM + parts.len() as u64 * settings.starts as u64;
         parts.extend(halves(data, &part, settings.starts, (seed, split), progress)?);
     }
@@ -93,7 +93,7 @@ fn halves(
     }))
 }
 
-/// About the mean.
+/// Sum of squared distances to the mean.
 fn inertia(data: &Dataset) -> f64 {
     data.column_moments().1.iter().sum::<f64>() * data.rows() as f64
 }

@@ -1,24 +1,23 @@
-//! Rows turned into columns, block by block: the squared distances of many rows
-//! to one point, which is what choosing initial centres asks for over and over.
+//! Column-major blocks of rows, for squared distances of many rows to one point.
 //!
-//! Each row's sum runs over its columns in their order, whatever the width of
-//! the vector unit: the same numbers on every machine. They are direct sums in
-//! `f32`, which is plenty to draw by.
+//! The choice of initial centres computes such distances repeatedly. Each row's sum runs over its
+//! columns in order, for any width of the vector unit: the same numbers on every machine. Sums
+//! are `f32`, which is precise enough for random draws.
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::domain::train::{Dataset, Pause};
 
-/// Rows of a block: whole registers of every vector unit, and few enough for
-/// their sums to stay in registers.
+/// Rows of a block: whole registers of every vector unit, and few enough that their sums remain in
+/// registers.
 pub(crate) const BLOCK: usize = 32;
-/// Blocks that are worth a thread's while.
+/// Blocks per parallel task.
 pub(crate) const BLOCKS_A_PIECE: usize = 32;
 
-/// One number a row of a block.
+/// One number for each row of a block.
 pub(crate) type OfBlock = [f32; BLOCK];
 
-/// A copy of a data set, column by column within blocks of rows.
+/// Copy of a dataset, column by column within blocks of rows.
 #[derive(Debug)]
 pub(crate) struct Columns {
     arch: Arch,
@@ -48,7 +47,7 @@ impl Columns {
         self.rows.div_ceil(BLOCK)
     }
 
-    /// Rows in a block; only the last may have fewer than [`BLOCK`].
+    /// Number of rows in a block; only the last may have fewer than [`BLOCK`].
     pub(crate) fn rows_in(&self, block: usize) -> usize {
         BLOCK.min(self.rows - block * BLOCK)
     }
@@ -66,8 +65,8 @@ impl Columns {
         squared
     }
 
-    /// Calls `work` with each block's number and its item of `states`, in
-    /// parallel; results in order.
+    /// Calls `work` with each block number and its item of `states`, in parallel; results are in
+    /// block order.
     pub(crate) fn map<T: Send, R: Send>(
         &self,
         states: &mut [T],
@@ -102,7 +101,7 @@ impl WithSimd for Distances<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Four registers at a time: independent sums hide each other's latency.
+        // Four registers at a time: independent sums hide the latency of the additions.
         const ABREAST: usize = 4;
         let (sums, _) = S::as_mut_simd_f32s(self.squared);
         let (quads, rest) = sums.as_chunks_mut::<ABREAST>();
@@ -131,7 +130,7 @@ impl WithSimd for Distances<'_> {
     }
 }
 
-/// The sum in double precision, in an order of its own.
+/// Sum in double precision, in the order of the values.
 pub(crate) fn sum(values: &[f32]) -> f64 {
     values.iter().map(|x| f64::from(*x)).sum()
 }

@@ -1,10 +1,9 @@
-//! Where k-means starts: k-means++ with greedy local trials.
+//! k-means++ initialisation with greedy local trials.
 //!
-//! Each centre after the first is drawn with probability proportional to its
-//! squared distance from the centres so far (Arthur and Vassilvitskii 2007,
-//! *k-means++: the advantages of careful seeding*); of 2 + ⌊ln k⌋ such draws
-//! the one that lowers the total most is kept, the greedy variant named in
-//! their conclusion.
+//! Each centre after the first is drawn with probability proportional to its squared distance from
+//! the previous centres (Arthur and Vassilvitskii 2007, *k-means++: the advantages of careful
+//! seeding*). Of 2 + ⌊ln k⌋ such draws the one that lowers the total most is used: the greedy
+//! variant named in the conclusion of the paper.
 
 use ndarray::Array2;
 
@@ -13,7 +12,7 @@ use crate::domain::train::Dataset;
 use crate::domain::train::clustering::kmeans::column_blocks;
 use crate::domain::train::clustering::kmeans::column_blocks::{BLOCK, Columns, OfBlock};
 
-/// `clusters` rows of `data` as initial centres, (`clusters`, `n_columns`).
+/// Draws `clusters` rows of `data` as initial centres, (`clusters`, `n_columns`).
 pub fn plus_plus(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
     let rows = Columns::of(data);
     let trials = 2 + (clusters.max(1) as f64).ln().floor() as usize;
@@ -32,11 +31,11 @@ pub fn plus_plus(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> 
     })
 }
 
-/// The squared distance of each row to the nearest centre so far.
+/// Squared distance of each row to the nearest of the centres so far.
 struct Nearest {
     /// Infinite before the first centre; zero past the last row.
     squared: Vec<OfBlock>,
-    /// Of each block.
+    /// Sum of each block.
     sums: Vec<f64>,
 }
 
@@ -49,7 +48,7 @@ impl Nearest {
         Self { squared, sums: vec![] }
     }
 
-    /// A row, in proportion to its squared distance: its block, then itself.
+    /// Draws a row in proportion to its squared distance: first the block, then the row.
     fn draw(&self, rows: &Columns, rng: &mut Rng) -> usize {
         let block = rng.weighted(&self.sums, self.sums.iter().sum());
         let within = &self.squared[block][..rows.rows_in(block)];
@@ -57,7 +56,7 @@ impl Nearest {
         block * BLOCK + rng.weighted(&weights, weights.iter().sum())
     }
 
-    /// The candidate that would leave the smallest total, of equal ones the first.
+    /// The candidate with the smallest resulting total, of equal ones the first.
     fn best_of(&mut self, rows: &Columns, candidates: &[usize]) -> usize {
         let points: Vec<Vec<f32>> = candidates.iter().map(|row| rows.point(*row)).collect();
         let lowered = rows.map(&mut self.squared, |block, squared| {
@@ -71,7 +70,7 @@ impl Nearest {
         totals.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |(_, row)| row)
     }
 
-    /// Makes a row a centre.
+    /// Adds a row as a centre.
     fn lower(&mut self, rows: &Columns, chosen: usize) {
         let point = rows.point(chosen);
         self.sums = rows.map(&mut self.squared, |block, squared| {

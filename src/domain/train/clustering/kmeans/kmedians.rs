@@ -1,9 +1,8 @@
-//! k-medians: the least sum of Manhattan distances.
+//! k-medians: minimises the sum of Manhattan distances; less sensitive to outliers than k-means.
 //!
-//! Bradley, Mangasarian and Street (1997), *Clustering via concave minimization*:
-//! rows go to the nearest centre, centres to the median of each column of their
-//! rows, in turn. Starts are drawn as for k-means++, by distance instead of
-//! its square. Far less moved by extreme rows than k-means.
+//! Bradley, Mangasarian and Street (1997), *Clustering via concave minimization*: alternately
+//! assigns rows to their nearest centre and moves each centre to the column medians of its rows.
+//! Starts are drawn as in k-means++, by distance instead of squared distance.
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -14,7 +13,7 @@ use crate::domain::stats::Rng;
 use crate::domain::train::data::rows;
 use crate::domain::train::{Clusters, Dataset, FitError, Progress};
 
-/// The random stream of the first start; each has its own.
+/// Random stream of the first start; each start has its own.
 const FIRST_STREAM: u64 = 6 << 32;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,17 +29,17 @@ impl Default for Medians {
     }
 }
 
-/// Where one start ended.
+/// Result of one start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fitted {
     pub labels: Vec<u32>,
     /// (`clusters`, `n_columns`)
     pub centres: Array2<f64>,
-    /// The sum of Manhattan distances of the rows to their centres.
+    /// Sum of Manhattan distances of the rows to their centres.
     pub cost: f64,
 }
 
-/// To be served by Manhattan distance.
+/// Fits k-medians; the result is served by Manhattan distance.
 pub fn fit(
     data: &Dataset,
     segments: usize,
@@ -73,7 +72,7 @@ pub fn fit(
     })
 }
 
-/// Moves `centres` until no label changes.
+/// Alternates assignment and medians until no label changes, or `max_iterations` times.
 pub fn improve(
     data: &Dataset,
     mut centres: Array2<f64>,
@@ -116,7 +115,7 @@ fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
     })
 }
 
-/// One a row: its nearest centre, of equally near ones the first, and how far.
+/// Nearest centre of each row, of equally near ones the first, with its distance.
 fn nearest(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
     rows::map(data, |row| {
         let mut best = (0, f64::INFINITY);
@@ -134,8 +133,7 @@ fn manhattan<'a>(data: &Dataset, row: usize, point: impl IntoIterator<Item = &'a
     data.row(row).iter().zip(point).map(|(x, p)| (f64::from(*x) - p).abs()).sum()
 }
 
-/// Gives each cluster without rows the row that is farthest from its centre,
-/// out of a cluster that has others.
+/// Gives each empty cluster the row farthest from its centre, out of a cluster with other rows.
 fn fill_empty(near: &mut [(u32, f64)], clusters: usize) {
     let mut counts = vec![0_usize; clusters];
     for (label, _) in near.iter() {
@@ -157,7 +155,7 @@ fn fill_empty(near: &mut [(u32, f64)], clusters: usize) {
     }
 }
 
-/// Of an even number of values the mean of the two in the middle.
+/// Column medians of each cluster; for an even number of values the mean of the middle two.
 fn medians(data: &Dataset, near: &[(u32, f64)], before: &Array2<f64>) -> Array2<f64> {
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); before.nrows()];
     near.iter().enumerate().for_each(|(row, (label, _))| rows[*label as usize].push(row));

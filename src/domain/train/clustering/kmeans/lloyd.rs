@@ -1,13 +1,11 @@
-//! One pass of Lloyd's algorithm: each row to its nearest centre, and the sums
-//! that move the centres.
+//! One pass of Lloyd's algorithm: assigns each row to its nearest centre and updates the sums.
 //!
-//! Most rows stay where they are, so each keeps bounds on its distance to its
-//! own centre (from above) and to all others (from below), widened by how far
-//! centres move, and is looked at again only when they overlap: Hamerly (2010),
-//! *Making k-means even faster*. Sums change by the rows that changed cluster.
-//! Bounds and candidates are `f32` with their errors counted in; what they
-//! cannot tell apart is decided in `f64`, so labels are exactly those of
-//! comparing every distance.
+//! Most rows retain their label. Each row therefore has an upper bound on the distance to its own
+//! centre and a lower bound on the distance to all others. Both are widened by the movement of
+//! the centres, and the row is compared again only when they overlap: Hamerly (2010), *Making
+//! k-means even faster*. Sums change only by the rows that changed cluster. Bounds and candidates
+//! are `f32` with their rounding errors included; rows within the error are decided in `f64`, so
+//! labels are exactly those of comparing every distance.
 #![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
 use ndarray::{Array2, ArrayView1};
@@ -17,25 +15,25 @@ use rayon::prelude::*;
 use crate::domain::model::{Found, MAX_BLOCK, Tiles, Visit};
 use crate::domain::train::Dataset;
 
-/// Makes up for the rounding of one or two `f32` operations.
+/// Factors that cover the rounding of one or two `f32` operations, upwards and downwards.
 const UP: f32 = 1.0 + 4.0 * f32::EPSILON;
 const DOWN: f32 = 1.0 - 4.0 * f32::EPSILON;
-/// The label of a row that has none yet.
+/// Label of a row that is not assigned yet.
 const UNKNOWN: u32 = u32::MAX;
 
-/// Which row is where, and what is known about it.
+/// Labels of all rows, with the bounds that avoid comparisons.
 #[derive(Debug)]
 pub(crate) struct Assignment<'a> {
     data: &'a Dataset,
-    /// Near the middle of the rows.
+    /// Origin of the `f32` candidates: the mean of the rows.
     origin: Vec<f32>,
     pub(crate) labels: Vec<u32>,
-    /// One a row: its own centre is at most this far.
+    /// For each row: upper bound of the distance to its own centre.
     upper: Vec<f32>,
-    /// One a row: every other centre is at least this far.
+    /// For each row: lower bound of the distance to every other centre.
     lower: Vec<f32>,
     pub(crate) sums: Sums,
-    /// The centres of the last pass.
+    /// Centres of the previous pass.
     centres: Option<Array2<f64>>,
 }
 
@@ -60,8 +58,8 @@ impl<'a> Assignment<'a> {
         }
     }
 
-    /// Labels each row with its nearest centre, of equally near ones the first;
-    /// tells whether any label changed.
+    /// Labels each row with its nearest centre, of equally near ones the first; returns whether
+    /// any label changed.
     pub(crate) fn pass(&mut self, centres: &Array2<f64>) -> bool {
         let length = self.data.chunk_rows();
         let gaps = self.centres.as_ref().map(|before| Gaps::between(before, centres));
@@ -78,6 +76,7 @@ impl<'a> Assignment<'a> {
             .enumerate()
             .map(|(chunk, ((labels, upper), lower))| {
                 self.data.pause();
+                // Without a previous pass there are no bounds: every row is open.
                 let open = match &gaps {
                     Some(gaps) => gaps.overlapping(labels, upper, lower),
                     None => (0..labels.len() as u32).collect(),
@@ -97,6 +96,7 @@ impl<'a> Assignment<'a> {
                 tiles.scan(open.len(), visit).change
             })
             .collect();
+        // Changes are added in chunk order, so the sums do not depend on the threads.
         for change in changes.iter().flatten() {
             self.sums.add(change);
         }
@@ -128,8 +128,8 @@ impl Sums {
         self.counts[cluster] += sign as i64;
     }
 
-    /// The mean of each cluster; a cluster that is empty goes where the
-    /// largest one is.
+    /// Mean of each cluster; an empty cluster gets the mean of the largest one, as in
+    /// scikit-learn.
     pub(crate) fn centres(&self) -> Array2<f64> {
         let mut centres = Array2::zeros(self.rows.dim());
         let largest = (0..self.counts.len()).rev().max_by_key(|c| self.counts[*c]).unwrap_or(0);
@@ -142,11 +142,12 @@ impl Sums {
     }
 }
 
-/// How the moves of the centres widen the bounds.
+/// Movement of the centres, which widens the bounds.
 struct Gaps {
-    /// One a centre: how far it moved, and how far the others moved at most.
+    /// For each centre: its movement, and the largest movement of all others.
     moved: Vec<(f32, f32)>,
-    /// One a centre: no other is nearer to a row within this distance.
+    /// For each centre: half the distance to the nearest other centre. No other centre is
+    /// nearer to a row within this distance (triangle inequality).
     safe: Vec<f32>,
 }
 
@@ -173,7 +174,7 @@ impl Gaps {
         }
     }
 
-    /// Widens all bounds; the rows that may be nearer to another centre now.
+    /// Widens all bounds; returns the rows that may be nearer to another centre now.
     fn overlapping(&self, labels: &[u32], upper: &mut [f32], lower: &mut [f32]) -> Vec<u32> {
         let mut open = vec![0; labels.len()];
         let mut count = 0;
@@ -182,8 +183,9 @@ impl Gaps {
             let (own, others) = self.moved[*label as usize];
             *upper = (*upper + own) * UP;
             *lower = (*lower - others).max(0.0) * DOWN;
+            // Branch-free compaction: always written, and overwritten unless the row is open.
             open[count] = row as u32;
-            // What is no number is never apart.
+            // Any comparison with NaN is false, so such a row is open.
             let apart = *upper < lower.max(self.safe[*label as usize]);
             count += usize::from(!apart);
         }
@@ -196,19 +198,19 @@ fn distance(a: &ArrayView1<'_, f64>, b: &ArrayView1<'_, f64>) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
 }
 
-/// Looks at the open rows of one chunk.
+/// Visitor that reassigns the open rows of one chunk.
 struct Reassign<'a> {
     data: &'a Dataset,
     tiles: &'a Tiles,
     centres: &'a [f64],
     clusters: usize,
     first_row: usize,
-    /// Counted from `first_row`.
+    /// Row numbers relative to `first_row`.
     open: &'a [u32],
     labels: &'a mut [u32],
     upper: &'a mut [f32],
     lower: &'a mut [f32],
-    /// What the changed labels do to the sums.
+    /// Change of the sums by the changed labels.
     change: Option<Sums>,
 }
 
@@ -222,11 +224,13 @@ impl Visit<2> for Reassign<'_> {
     fn found<S: Simd>(&mut self, _simd: S, first: usize, rows: usize, found: &Found<2>) {
         let [best, second] = &found.scores;
         let norms = &found.norms;
+        // |x − p|² = |x|² − 2 score, and a score may be off by `doubt`.
         let bound = |at: usize, score: f32, doubt: f32| {
             (norms[at] - 2.0 * score + 2.0 * doubt).max(0.0).sqrt()
         };
         let (mut doubts, mut upper, mut lower) =
             ([0.0; MAX_BLOCK], [0.0; MAX_BLOCK], [0.0; MAX_BLOCK]);
+        // All lanes are computed, also those past `rows`: a fixed count becomes vector code.
         for at in 0..MAX_BLOCK {
             doubts[at] = self.tiles.doubt(norms[at], best[at], second[at]);
             upper[at] = bound(at, best[at], doubts[at]) * UP;
@@ -235,6 +239,8 @@ impl Visit<2> for Reassign<'_> {
         for at in 0..rows {
             let row = self.open[first + at] as usize;
             let mut label = self.tiles.index(best[at]);
+            // A gap above the doubt is conclusive. Otherwise, or for the filling points of the last
+            // tile, exact distances decide.
             if best[at] - second[at] > doubts[at] && label < self.clusters {
                 self.upper[row] = upper[at];
                 self.lower[row] = lower[at];
@@ -266,7 +272,7 @@ impl Reassign<'_> {
     }
 }
 
-/// Squared distances in double precision.
+/// Nearest and second-nearest centre by squared distances in double precision.
 struct Exact {
     label: usize,
     nearest: f64,

@@ -1,10 +1,9 @@
-//! Better starting centres by swaps: local search after k-means++.
+//! Local search for better initial centres, after k-means++.
 //!
-//! A row is drawn in proportion to its squared distance from the centres, and
-//! takes the place of whichever centre is missed least, if the total falls:
-//! Lattanzi and Sohler (2019), *A better k-means++ algorithm via local search*.
-//! This repairs the usual fault of a start, two centres in one group and one
-//! between two others, which Lloyd's iterations cannot.
+//! A row is drawn in proportion to its squared distance from the centres. It replaces the centre
+//! whose removal costs least, if the total falls: Lattanzi and Sohler (2019), *A better k-means++
+//! algorithm via local search*. This repairs the usual fault of a start, two centres in one group
+//! and one between two others, which Lloyd's iterations cannot repair.
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -16,10 +15,10 @@ use crate::domain::train::clustering::kmeans::column_blocks::{
     BLOCK, BLOCKS_A_PIECE, Columns, OfBlock,
 };
 
-/// Swaps tried, for each centre.
+/// Number of attempted swaps per centre.
 const TRIES_PER_CENTRE: usize = 2;
 
-/// The two centres nearest to each row of a block, with squared distances.
+/// The two nearest centres of each row of a block, with squared distances.
 #[derive(Clone)]
 struct Near {
     first: OfBlock,
@@ -28,8 +27,8 @@ struct Near {
     second_centre: [u32; BLOCK],
 }
 
-/// Replaces centres by rows while that lowers the sum of squared distances to
-/// the nearest centre; (`clusters`, `n_columns`) in and out.
+/// Replaces centres by rows while that lowers the sum of squared distances to the nearest centre;
+/// (`clusters`, `n_columns`) in and out.
 pub fn improve(data: &Dataset, centres: Array2<f64>, rng: &mut Rng) -> Array2<f64> {
     if centres.nrows() < 2 {
         return centres;
@@ -62,10 +61,10 @@ pub fn improve(data: &Dataset, centres: Array2<f64>, rng: &mut Rng) -> Array2<f6
     Array2::from_shape_fn(centres.dim(), |(centre, column)| f64::from(points[centre][column]))
 }
 
-/// The centre to give up for `candidate`, and the total after that.
+/// The cheapest centre to replace by `candidate`, and the total after the swap.
 fn best_swap(rows: &Columns, near: &[Near], candidate: &[f32], centres: usize) -> (usize, f64) {
-    // Without giving up any centre each row costs `kept`; giving up its own
-    // centre costs it `lost` more.
+    // `kept` is the cost with all centres and the candidate; `lost` is the additional cost of
+    // removing one centre, which falls on its own rows only.
     let piece = |(piece, near): (usize, &[Near])| {
         rows.pause();
         let (mut kept, mut lost) = (0.0, vec![0.0; centres]);
@@ -108,10 +107,12 @@ impl Near {
         }
     }
 
-    /// The centre `victim` is another point now.
+    /// Updates the block after `points[victim]` was replaced by another point.
     fn replace(&mut self, rows: &Columns, block: usize, points: &[Vec<f32>], victim: usize) {
         let squared = rows.distances(block, &points[victim]);
         let victim = victim as u32;
+        // A row with other nearest centres only compares with the new point. A row that had the
+        // victim among its two must search all centres again.
         let lost: [bool; BLOCK] = std::array::from_fn(|row| {
             self.first_centre[row] == victim || self.second_centre[row] == victim
         });
@@ -139,7 +140,7 @@ impl Near {
         }
     }
 
-    /// Of the distances to the nearest centres.
+    /// Sum of the squared distances to the nearest centres.
     fn sum(&self, rows: &Columns, block: usize) -> f64 {
         column_blocks::sum(&self.first[..rows.rows_in(block)])
     }
