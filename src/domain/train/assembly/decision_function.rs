@@ -1,5 +1,5 @@
-//! From an algorithm's clusters to the form that serves them: numbers in `f32`,
-//! the largest segment first.
+//! Conversion of clusters to the served decision function: `f32` numbers, segments in descending
+//! order of size.
 
 use ndarray::Array2;
 
@@ -8,40 +8,41 @@ use crate::domain::model::{Form, MAX_SEGMENTS, Near, Prototypes};
 use crate::domain::train::clustering::ward::{Merge, Tree};
 use crate::domain::train::{Clusters, Dataset, FitError};
 
-/// What an algorithm found, and how it looked at the rows.
+/// Result of a clustering, with the projection it was computed in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     pub clusters: Clusters,
-    /// Through which it saw the encoded rows; the clusters are in its image.
+    /// Projection of the encoded rows; the clusters are in its image.
     pub projection: Option<Projection>,
-    /// By name; `None`: none of ours.
+    /// Name of the algorithm; `None`: an algorithm outside this crate.
     pub algorithm: Option<Box<str>>,
-    /// Of a hierarchy: how the clusters join.
+    /// For a hierarchy: the merges of the clusters.
     pub tree: Option<Tree>,
 }
 
 impl Found {
-    /// Clusters of the encoded rows themselves, by whomever.
+    /// Clusters of the encoded rows themselves, by any algorithm.
     pub fn plain(clusters: Clusters) -> Self {
         Self { clusters, projection: None, algorithm: None, tree: None }
     }
 }
 
-/// A form with its segments in their final order, and where every row falls.
+/// Decision function with segments in final order, and the placement of every row.
 pub(crate) struct Shape {
     pub(crate) form: Form,
     pub(crate) placed: Vec<Near>,
     /// Rows in each segment.
     pub(crate) sizes: Vec<u64>,
-    /// Of a hierarchy: which segments join.
+    /// For a hierarchy: the merges of the segments.
     pub(crate) joins: Vec<Merge>,
 }
 
 impl Shape {
-    /// `points` are the rows as the algorithm saw them.
+    /// Converts `found`; `points` are the rows in its metric space.
     pub(crate) fn of(found: &Found, points: &Dataset) -> Result<Self, FitError> {
         let unordered = form(found)?;
         let segments = found.clusters.segments();
+        // The order needs the sizes as served, which may differ from the algorithm's own.
         let order = by_size(&unordered, &sizes(&place(points, &unordered), segments));
         let form = reordered(&unordered, &order);
         let placed = place(points, &form);
@@ -54,7 +55,7 @@ impl Shape {
     }
 }
 
-/// The rows through `projection`, by the code that serves.
+/// Projects the rows, with the code that serves.
 pub(crate) fn project(encoded: &Dataset, projection: &Projection) -> Dataset {
     let width = projection.width(encoded.columns());
     let images = encoded.map_chunks(|rows| {
@@ -70,7 +71,7 @@ pub(crate) fn project(encoded: &Dataset, projection: &Projection) -> Dataset {
     encoded.like(Array2::from_shape_vec(shape, images.concat()).unwrap_or_default())
 }
 
-/// Rows in each segment; those in none are in no count.
+/// Number of rows in each segment; unassigned rows do not count.
 pub(crate) fn sizes<'a>(placed: impl IntoIterator<Item = &'a Near>, segments: usize) -> Vec<u64> {
     let mut sizes = vec![0; segments];
     for near in placed.into_iter().filter(|near| near.reached) {
@@ -79,8 +80,8 @@ pub(crate) fn sizes<'a>(placed: impl IntoIterator<Item = &'a Near>, segments: us
     sizes
 }
 
-/// The clusters in single precision, in their own order. Offsets are moved so
-/// that the least is 0, which changes no comparison.
+/// The clusters in single precision, in their own order. Offsets are shifted so that the smallest
+/// is 0, which changes no comparison and leaves more digits.
 fn form(found: &Found) -> Result<Form, FitError> {
     let clusters = &found.clusters;
     let segments = clusters.segments();
@@ -107,8 +108,8 @@ fn form(found: &Found) -> Result<Form, FitError> {
     })
 }
 
-/// Old places of the segments: the largest first; of equally large ones the one
-/// whose first prototype has the smaller numbers, compared from the left.
+/// Old positions of the segments in descending order of size; equal sizes are ordered by the
+/// numbers of their first prototype, compared from the left.
 fn by_size(form: &Form, sizes: &[u64]) -> Vec<usize> {
     let first = |segment: usize| {
         let mut rows = form.prototypes().rows().enumerate();
@@ -125,7 +126,7 @@ fn by_size(form: &Form, sizes: &[u64]) -> Vec<usize> {
     order
 }
 
-/// The joins of a hierarchy, with its clusters in this order.
+/// The merges of a hierarchy, with its clusters in this order.
 fn joins(tree: &Tree, order: &[usize]) -> Vec<Merge> {
     let mut place = vec![0; order.len()];
     for (new, old) in order.iter().enumerate() {
@@ -135,8 +136,8 @@ fn joins(tree: &Tree, order: &[usize]) -> Vec<Merge> {
     tree.merges.iter().map(|join| Merge { a: at(join.a), b: at(join.b), ..*join }).collect()
 }
 
-/// The form with the segments, and with them their prototypes, in this order;
-/// written the shortest way.
+/// The decision function with segments and their prototypes in this order. Default values are
+/// stored as empty lists.
 fn reordered(form: &Form, order: &[usize]) -> Form {
     let width = form.prototypes().width();
     let mut place = vec![0; order.len()];
@@ -169,7 +170,7 @@ fn reordered(form: &Form, order: &[usize]) -> Form {
     }
 }
 
-/// Where every row falls, as serving finds it.
+/// Nearest segments of every row, computed as in serving.
 fn place(points: &Dataset, form: &Form) -> Vec<Near> {
     points.map_chunks(|rows| form.two_nearest_of_each(points.numbers_of(rows))).concat()
 }

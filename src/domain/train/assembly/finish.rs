@@ -1,5 +1,5 @@
-//! From clusters, of whatever algorithm, to a sealed model: limits, names,
-//! descriptions, reference.
+//! Last stage of training: from clusters to a sealed model with limits, names, descriptions and
+//! reference statistics.
 
 use std::borrow::Cow;
 
@@ -25,13 +25,13 @@ use crate::domain::train::{
     Trained,
 };
 
-/// About this many self-test rows, and at least one a segment.
+/// Approximate number of self-test rows; at least one per segment.
 const SELF_TEST_ROWS: usize = 16;
-/// Made-up rows tried for each one kept.
+/// Synthetic rows generated for each self-test row.
 const SELF_TEST_TRIES: usize = 8;
 const CHECKED_ALPHAS: [f64; 3] = [0.005, 0.01, 0.05];
 
-/// What `train` was given.
+/// Inputs of the training run.
 pub(crate) struct Given<'a> {
     pub(crate) settings: &'a TrainSpec,
     pub(crate) feature_set: &'a FeatureSetId,
@@ -60,6 +60,7 @@ pub(crate) fn finish(
     let names = first_names(&given, &rows_digest, &spec, sizes.len());
 
     let fitted = Fitted::measure(&form, &placed, split, sizes.len());
+    // Distances are calibrated on rows that no fit has seen (split conformal calibration).
     let distance = |row: &usize| (placed[*row].segment, form.distance(placed[*row].power));
     let held_out: Vec<(usize, f32)> = split.held_out.iter().map(distance).collect();
     let limits = Limits::calibrate(
@@ -139,8 +140,8 @@ pub(crate) fn finish(
     Ok(Trained { bytes, model, report })
 }
 
-/// Of a first model: keys s1, s2 … from the largest on, and ids that follow from
-/// what was trained on and how.
+/// Names for a first model: keys s1, s2 … in descending order of size, and ids derived from the
+/// training data and the spec.
 fn first_names(
     given: &Given<'_>,
     rows_digest: &str,
@@ -157,12 +158,12 @@ fn left_out(defs: &[FeatureDef], encoder: &Encoder) -> Vec<Box<str>> {
     unused.map(|(_, def)| def.name.clone()).collect()
 }
 
-/// What the fitted rows say about each segment.
+/// Statistics of the fitted rows in each segment.
 struct Fitted {
-    /// Rows nearest to each segment.
+    /// Number of rows nearest to each segment.
     nearest: Vec<u64>,
-    /// Root mean square distance to the prototype; that over all rows for a
-    /// segment whose rows all sit on the prototype, 1 when all rows do.
+    /// Root mean square distance to the prototype. A segment with all rows at the prototype has
+    /// the value over all rows; 1 if all rows are at their prototypes.
     scales: Vec<f32>,
     inertia: f64,
     silhouette: Option<f64>,
@@ -204,7 +205,7 @@ impl Fitted {
         Self { nearest, scales, inertia, silhouette }
     }
 
-    /// Held-out rows to expect in each segment.
+    /// Expected number of held-out rows in each segment.
     fn expected(&self, holdout_share: f64) -> Vec<f64> {
         let ratio = holdout_share / (1.0 - holdout_share);
         self.nearest.iter().map(|rows| *rows as f64 * ratio).collect()
@@ -229,7 +230,7 @@ fn check_outliers(oddities: &[f32]) -> Vec<OutlierCheck> {
         .collect()
 }
 
-/// How each segment differs from everybody.
+/// Features in which each segment differs most from all rows.
 fn stand_out(
     encoder: &Encoder,
     within: &[Within],
@@ -269,10 +270,12 @@ fn describe(
         .collect()
 }
 
-/// Made-up rows: each value is drawn on its own from the rows of one segment,
-/// so that no customer's row is in the document, and sensitive values are left
-/// out. The rows kept are those farthest from a border between segments, where
-/// another machine's rounding cannot change the answer.
+/// Self-test rows with their expected scores.
+///
+/// Rows are synthetic: each value is drawn independently from the rows of one segment, so the
+/// document contains no customer's row, and sensitive values are left out. Of several candidates
+/// the rows farthest from a border between segments are used: another machine's rounding cannot
+/// change their answer.
 fn self_test(given: &Given<'_>, document: &Document, placed: &[Near]) -> Vec<SelfTest> {
     let segments = document.segments.len();
     let per_segment = (SELF_TEST_ROWS / segments).max(1);
@@ -312,8 +315,8 @@ fn mixed_row(given: &Given<'_>, rows: &[usize], rng: &mut Rng) -> FeatureRow {
     FeatureRow(given.defs.iter().enumerate().map(&mut value).collect())
 }
 
-/// SHA-256 over all values in order, each with a byte for its kind, texts with
-/// their length in front.
+/// SHA-256 over all values in order. Each value starts with a byte for its kind; texts start with
+/// their length, so that no two row sets share an encoding.
 fn digest(rows: &[FeatureRow]) -> String {
     let mut hash = Sha256::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! The outlier reference: what is rare and what is common among the fitted rows.
+//! Outlier reference: rare and common regions of the fitted rows.
 
 use crate::domain::model::outlier::{BINS, Oddity, bin};
 use crate::domain::model::{Prototypes, Ranks};
@@ -7,21 +7,20 @@ use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::Kmeans;
 use crate::domain::train::{Dataset, FitError, Pause, Progress};
 
-/// A column's bins reach so many standard deviations to both sides of its mean.
+/// Range of a column's bins: this number of standard deviations to each side of the mean.
 const REACH: f64 = 4.0;
 const CELLS: usize = 8;
-/// The rarest cells that together hold at most this share of the rows are not
-/// common.
+/// Cumulative share of the rarest cells, which do not count as common.
 const RARE_SHARE: f64 = 0.2;
-/// So many rows say where customers are common.
+/// Sample size and iterations of the k-means that finds the common cells.
 const CELL_ROWS: usize = 50_000;
 const CELL_ITERATIONS: usize = 20;
-/// Its own starts, beside those that look for segments.
+/// Seed offset: its k-means starts differ from those of the segment search.
 const SEED: u64 = 0x6f64_6469_7479;
-/// Both parts are measured by how far this share of the rows is from the median.
+/// Quantile whose distance from the median is the unit of both parts of the measure.
 const TAIL: f64 = 0.9;
 
-/// Fits on `fitted` and ranks `held_out`, both encoded.
+/// Fits the reference on `fitted`, and ranks `held_out` by it; both are encoded.
 pub(crate) fn fit(
     fitted: &Dataset,
     held_out: &Dataset,
@@ -34,7 +33,7 @@ pub(crate) fn fit(
         .map(|variance| if *variance > 0.0 { variance.sqrt() } else { 1.0 })
         .collect();
     let lows = mean.iter().zip(&spread).map(|(mean, spread)| (mean - REACH * spread) as f32);
-    // Not so narrow that a bin is beyond what `f32` tells apart, nor infinitely so.
+    // The limit keeps bins wide enough for `f32` to tell their borders apart, and finite.
     let per_unit =
         spread.iter().map(|spread| (BINS as f64 / (2.0 * REACH * spread)).min(1e12) as f32);
     let mut oddity = Oddity {
@@ -51,8 +50,8 @@ pub(crate) fn fit(
     Ok(oddity)
 }
 
-/// −ln of each bin's share of the rows, each bin sharing a little with its
-/// neighbours and none empty: the mean over the columns is the sum of these.
+/// Surprise −ln p of each bin, smoothed over its neighbours and never infinite, divided by the
+/// number of columns: the mean over the columns is the sum of these.
 fn surprise(fitted: &Dataset, oddity: &Oddity) -> Vec<f32> {
     let columns = fitted.columns();
     let chunks = fitted.map_chunks(|rows| {
@@ -70,6 +69,7 @@ fn surprise(fitted: &Dataset, oddity: &Oddity) -> Vec<f32> {
             *count += f64::from(more);
         }
     }
+    // Laplace smoothing: one row is added to each bin.
     let all = (fitted.rows() + BINS) as f64;
     let share = |bins: &[f64], place: usize| {
         let (before, after) = (bins[place.saturating_sub(1)], bins[(place + 1).min(BINS - 1)]);
@@ -82,7 +82,7 @@ fn surprise(fitted: &Dataset, oddity: &Oddity) -> Vec<f32> {
         .collect()
 }
 
-/// The cells of a k-means without the rarest.
+/// Centres of the k-means cells, without the rarest cells.
 fn common_cells(
     fitted: &Dataset,
     seed: u64,
@@ -111,14 +111,14 @@ fn common_cells(
         .ok_or(FitError::EmptySegment { segment: 0, segments: counts.len() })
 }
 
-/// Brings both parts to one scale, so that neither drowns the other.
+/// Brings both parts of the measure to the same scale, so that neither dominates.
 fn scale(fitted: &Dataset, oddity: &mut Oddity) {
     let per_spread = |measure: fn(&Oddity, &[f32]) -> f32, oddity: &Oddity| {
         let values: Vec<f64> =
             measured(fitted, |vector| measure(oddity, vector)).into_iter().map(f64::from).collect();
         let ascending = stats::sorted(&values);
         let spread = stats::quantile(&ascending, TAIL) - stats::quantile(&ascending, 0.5);
-        // Without spread any unit will do.
+        // Without spread the unit is arbitrary.
         if spread > 1e-9 { (1.0 / spread) as f32 } else { 1.0 }
     };
     let per_surprise = per_spread(Oddity::measure, oddity);
@@ -129,12 +129,13 @@ fn scale(fitted: &Dataset, oddity: &mut Oddity) {
     oddity.per_distance = per_distance;
 }
 
-/// What `measure` says of each row.
+/// Value of `measure` for each row.
 pub(crate) fn measured(data: &Dataset, measure: impl Fn(&[f32]) -> f32 + Sync + Send) -> Vec<f32> {
     data.map_rows(|row| data.row(row).to_slice().map_or(0.0, &measure))
 }
 
-/// The cells are no stage of a run, but a run may end while they are sought.
+/// Progress adapter that suppresses reports, as this k-means is not a stage, and passes on
+/// cancellation.
 struct Unseen<'a>(&'a dyn Progress);
 
 impl Progress for Unseen<'_> {

@@ -1,4 +1,4 @@
-//! Typical raw values of each segment, beside those of everybody.
+//! Segment profiles: typical raw values in each segment and over all rows.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::model::{Profile, Typical};
 use crate::domain::stats;
 
-/// One list of profiles a segment: every feature that is not sensitive, in
-/// order. `segment_of` has one entry a row; `None` is a row in no segment.
+/// Profiles of each segment, for every feature that is not sensitive, in feature order.
+/// `segment_of` has one entry per row; `None` is a row in no segment.
 pub(crate) fn all(
     features: &[FeatureDef],
     rows: &[FeatureRow],

@@ -1,14 +1,13 @@
-//! How the rows of each segment lie in it, to tell later whether that has changed.
+//! Moments of each segment's rows: the reference for within-segment drift detection.
 
 use crate::domain::model::{Form, Near, Within};
 use crate::domain::train::Dataset;
 
-/// A spread below this share of how far rows are from everybody's mean is what
-/// rounding leaves where all rows are alike, squared.
+/// Relative limit of a variance that is only rounding error of a constant column.
 const ROUNDING: f64 = 1e-10;
 
-/// Sums of one segment, of each column and last of the distance: of how far rows are
-/// from a centre, and of the squares.
+/// First and second sums of one segment, relative to a common centre: one entry per column, the
+/// last for the distance.
 #[derive(Clone)]
 struct Sums {
     rows: f64,
@@ -16,8 +15,8 @@ struct Sums {
     second: Vec<f64>,
 }
 
-/// Of the rows that score into each of so many segments, in one pass. `centre` is
-/// everybody's mean: sums around it keep their digits.
+/// Measures the rows of each segment in one pass. `centre` is the mean of all rows: sums
+/// relative to it lose no digits.
 pub(crate) fn measure(
     encoded: &Dataset,
     centre: &[f64],

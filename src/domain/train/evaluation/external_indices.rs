@@ -1,14 +1,14 @@
-//! How far two labellings of the same rows agree.
+//! External indices: agreement of two labellings of the same rows.
 //!
-//! A row without a label (noise) counts as one of a group of its own, as −1
-//! does in scikit-learn, whose values these equal.
+//! All rows without a label (noise) count as one group of their own, as label −1 does in
+//! scikit-learn; the values equal those of scikit-learn.
 
 use std::collections::BTreeMap;
 
-/// A row's segment; `None` is noise.
+/// Segment of a row; `None` is noise.
 pub type Label = Option<u32>;
 
-/// How many rows carry each pair of labels.
+/// Contingency table of two labellings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contingency {
     /// (label of the first, label of the second) → rows.
@@ -19,7 +19,7 @@ pub struct Contingency {
 }
 
 impl Contingency {
-    /// Labels in pairs, row by row; the longer labelling is cut.
+    /// Counts pairs of labels, row by row; the longer labelling is truncated.
     pub fn new(first: &[Label], second: &[Label]) -> Self {
         let mut pairs: BTreeMap<(Label, Label), u64> = BTreeMap::new();
         for pair in first.iter().copied().zip(second.iter().copied()) {
@@ -34,8 +34,8 @@ impl Contingency {
         table
     }
 
-    /// The Rand index of Hubert and Arabie (1985), adjusted so that chance is
-    /// 0 and equal partitions are 1. At most one row: 1.
+    /// Adjusted Rand index (Hubert and Arabie 1985): 0 by chance, 1 for equal partitions; 1 for
+    /// at most one row.
     pub fn adjusted_rand(&self) -> f64 {
         let squares = |counts: &mut dyn Iterator<Item = u64>| -> f64 {
             counts.map(|count| count as f64 * count as f64).sum()
@@ -44,7 +44,7 @@ impl Contingency {
         let both = squares(&mut self.pairs.values().copied());
         let in_first = squares(&mut self.first.values().copied());
         let in_second = squares(&mut self.second.values().copied());
-        // Ordered pairs of rows: together in both, in one only, in neither.
+        // Ordered pairs of rows: together in both labellings, in one only, in neither.
         let together = both - rows;
         let only_first = in_first - both;
         let only_second = in_second - both;
@@ -67,33 +67,32 @@ impl Contingency {
         self.pairs.iter().map(part).sum::<f64>().max(0.0)
     }
 
-    /// Mutual information over the arithmetic mean of both entropies, 0..=1;
-    /// 1 where neither labelling tells rows apart.
+    /// Mutual information divided by the arithmetic mean of both entropies, 0..=1; 1 if neither
+    /// labelling separates any rows.
     pub fn normalised_mutual_information(&self) -> f64 {
         let mean = f64::midpoint(self.entropy(&self.first), self.entropy(&self.second));
         if mean > 0.0 { (self.mutual_information() / mean).min(1.0) } else { 1.0 }
     }
 
-    /// Whether each group of the second holds rows of one group of the first,
-    /// 0..=1 (Rosenberg and Hirschberg 2007).
+    /// Homogeneity, 0..=1: each group of the second has rows of one group of the first
+    /// (Rosenberg and Hirschberg 2007).
     pub fn homogeneity(&self) -> f64 {
         self.explained(&self.first)
     }
 
-    /// Whether the rows of each group of the first are in one group of the
-    /// second, 0..=1.
+    /// Completeness, 0..=1: the rows of each group of the first are in one group of the second.
     pub fn completeness(&self) -> f64 {
         self.explained(&self.second)
     }
 
-    /// The harmonic mean of homogeneity and completeness.
+    /// V-measure: the harmonic mean of homogeneity and completeness.
     pub fn v_measure(&self) -> f64 {
         let (homogeneity, completeness) = (self.homogeneity(), self.completeness());
         let sum = homogeneity + completeness;
         if sum > 0.0 { 2.0 * homogeneity * completeness / sum } else { 0.0 }
     }
 
-    /// |A ∩ B| / |A ∪ B| of a group of the first and one of the second.
+    /// Jaccard index |A ∩ B| / |A ∪ B| of a group of the first and a group of the second.
     pub fn jaccard(&self, first: Label, second: Label) -> f64 {
         let both = self.pairs.get(&(first, second)).copied().unwrap_or(0);
         let count = |groups: &BTreeMap<Label, u64>, label| groups.get(label).copied().unwrap_or(0);
@@ -101,8 +100,8 @@ impl Contingency {
         if either == 0 { 0.0 } else { both as f64 / either as f64 }
     }
 
-    /// The Jaccard similarity of a group of the first and the group of the
-    /// second most like it, noise left aside.
+    /// Largest Jaccard index of a group of the first with any group of the second, noise
+    /// excluded.
     pub fn best_jaccard(&self, first: u32) -> f64 {
         let others = self.second.keys().filter(|label| label.is_some());
         others.map(|second| self.jaccard(Some(first), *second)).fold(0.0, f64::max)

@@ -1,10 +1,9 @@
-//! Whether a partition would be found again: on other customers, from another
-//! seed, within a country, and with features that are slightly off.
+//! Stability of a partition: bootstrap, other seeds, slices of the rows, and noise on features.
 //!
-//! Each segment's bootstrap Jaccard is Hennig's (2007, *Cluster-wise assessment
-//! of cluster stability*): the algorithm is run again on rows drawn with
-//! replacement, and the segment is compared with the new segment most like it,
-//! over the rows drawn. The limits of the reading are those of his R package.
+//! The bootstrap Jaccard index of a segment follows Hennig (2007, *Cluster-wise assessment of
+//! cluster stability*). The algorithm runs again on rows drawn with replacement, and the segment
+//! is compared with the most similar new segment, over the rows drawn. The limits of the reading
+//! are those of Hennig's R package `fpc`.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +16,18 @@ use crate::domain::stats::Rng;
 use crate::domain::train::evaluation::external_indices::{Contingency, Label, adjusted_rand};
 use crate::domain::train::{Clusters, Dataset, FitError};
 
-/// How much is tried.
+/// Number and kind of stability trials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trials {
-    /// Runs on rows drawn with replacement, 0..=1000.
+    /// Runs on rows drawn with replacement (bootstrap), 0..=1000.
     pub bootstraps: usize,
     /// Runs from other seeds, 0..=100.
     pub seeds: usize,
-    /// Standard deviation of the noise on each encoded column, as a share of
-    /// the column's own. 0..=1; 0: not tried.
+    /// Standard deviation of the noise on each encoded column, as a share of the standard
+    /// deviation of the column. 0..=1; 0: no such trial.
     pub noise: f64,
-    /// Of more rows than this, a sample is drawn for all of it. At least 100.
+    /// Maximum number of rows for all trials; more rows are sampled. At least 100.
     pub rows: usize,
 }
 
@@ -38,7 +37,7 @@ impl Default for Trials {
     }
 }
 
-/// Rows by the value of one feature, to be clustered apart.
+/// Row sets for separate clusterings, by the values of one feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slices {
     pub feature: Box<str>,
@@ -46,13 +45,13 @@ pub struct Slices {
     pub rows: BTreeMap<Box<str>, Vec<usize>>,
 }
 
-/// Slices looked at, the largest first.
+/// Maximum number of slices per feature; the largest are used.
 pub(crate) const MAX_SLICES: usize = 12;
-/// A slice with fewer rows for each segment says nothing.
+/// Minimum number of rows per segment in a slice; smaller slices are not informative.
 const SLICE_ROWS_PER_SEGMENT: usize = 20;
 
 impl Slices {
-    /// Numbers are slices too: a month, a store.
+    /// Groups rows by a feature. Numbers are values too, for example a month or a store.
     pub fn by(feature: &str, index: usize, rows: &[&FeatureRow]) -> Self {
         let mut slices: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
         for (place, row) in rows.iter().enumerate() {
@@ -66,8 +65,7 @@ impl Slices {
         Self { feature: feature.into(), rows: slices }
     }
 
-    /// The largest with at least `least` rows, of equally large ones the first
-    /// by name.
+    /// The largest slices with at least `least` rows; of equally large ones the first by name.
     fn largest(&self, least: usize) -> Vec<(&str, &[usize])> {
         let mut found: Vec<(&str, &[usize])> =
             self.rows.iter().map(|(name, rows)| (&**name, &rows[..])).collect();
@@ -80,34 +78,34 @@ impl Slices {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stability {
-    /// One a segment, in the candidate's order; empty when not tried.
+    /// One entry per segment, in the candidate's order; empty without bootstraps.
     pub segments: Vec<SegmentStability>,
-    /// Mean of the segments'; `None` when not tried.
+    /// Mean over the segments; `None` without bootstraps.
     pub mean_jaccard: Option<f64>,
-    /// Adjusted Rand index with runs from other seeds.
+    /// Adjusted Rand index of runs from other seeds.
     pub seeds: Option<Agreement>,
     pub slices: Vec<SliceAgreement>,
-    /// Share of rows that stay where they are under noise.
+    /// Share of rows that retain their segment under noise.
     pub kept_under_noise: Option<f64>,
-    /// Rows all this was tried on.
+    /// Rows used in the trials.
     pub rows: usize,
 }
 
-/// How well one segment is found again.
+/// Stability of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SegmentStability {
-    /// Mean bootstrap Jaccard similarity, 0..=1.
+    /// Mean bootstrap Jaccard index, 0..=1.
     pub jaccard: f64,
     pub reading: Reading,
 }
 
-/// What a mean bootstrap Jaccard says.
+/// Interpretation of a mean bootstrap Jaccard index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reading {
-    /// Below 0.60: not to be trusted.
+    /// Below 0.60: not reliable.
     Unstable,
-    /// Below 0.75: something is there, but not just these customers.
+    /// Below 0.75: a pattern exists, but its members are uncertain.
     Doubtful,
     /// Below 0.85.
     Stable,
@@ -138,8 +136,8 @@ impl Agreement {
     }
 }
 
-/// Adjusted Rand index of a slice clustered apart with the same rows clustered
-/// among all.
+/// Adjusted Rand index of a slice clustered separately, compared with the same rows in the
+/// clustering of all rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SliceAgreement {
     pub feature: Box<str>,
@@ -151,13 +149,13 @@ pub struct SliceAgreement {
 /// Runs the candidate's algorithm again, on other rows or from another seed.
 pub type Refit<'a> = dyn Fn(&Dataset, u64) -> Result<Clusters, FitError> + Sync + 'a;
 
-/// A candidate, and how to make it again.
+/// A candidate, with the function that fits it again.
 pub struct Subject<'a> {
     pub data: &'a Dataset,
     pub clusters: &'a Clusters,
     pub slices: &'a [Slices],
     pub refit: &'a Refit<'a>,
-    /// The seed it was made from.
+    /// Seed of the candidate.
     pub seed: u64,
 }
 
@@ -168,8 +166,7 @@ impl std::fmt::Debug for Subject<'_> {
 }
 
 impl Subject<'_> {
-    /// Tries everything asked for; random choices are from streams of `seed`
-    /// from `first_stream` on.
+    /// Runs all requested trials, with random streams of `seed` from `first_stream` on.
     pub fn measure(
         &self,
         trials: &Trials,
@@ -200,7 +197,7 @@ impl Subject<'_> {
         })
     }
 
-    /// Mean bootstrap Jaccard of each segment; empty without bootstraps.
+    /// Mean bootstrap Jaccard index of each segment; empty without bootstraps.
     fn bootstrap(
         &self,
         rows: &[usize],
@@ -214,9 +211,11 @@ impl Subject<'_> {
             let mut drawn: Vec<usize> =
                 (0..rows.len()).map(|_| rows[rng.below(rows.len())]).collect();
             drawn.sort_unstable();
+            // A sample that cannot be clustered counts as a segment not found.
             let Some(found) = self.again(&drawn, self.seed)? else {
                 return Ok(vec![0.0; segments]);
             };
+            // Rows drawn several times count once, as in Hennig's definition.
             let (mut before, mut after) = (Vec::new(), Vec::new());
             for (place, row) in drawn.iter().enumerate() {
                 if place == 0 || drawn[place - 1] != *row {
@@ -266,7 +265,8 @@ impl Subject<'_> {
         Ok(found)
     }
 
-    /// Uniform noise: its width is √12 times its standard deviation.
+    /// Share of rows with the same segment under uniform noise, whose width is √12 times its
+    /// standard deviation.
     fn under_noise(&self, rows: &[usize], share: f64, rng: &mut Rng) -> f64 {
         let still = self.data.select(rows);
         let (_, variance) = self.data.column_moments();
@@ -285,7 +285,7 @@ impl Subject<'_> {
         rows.iter().map(|row| self.clusters.labels[*row]).collect()
     }
 
-    /// `None`: these rows cannot be clustered so.
+    /// Clusters `rows` again; `None` if the algorithm cannot cluster them.
     fn again(&self, rows: &[usize], seed: u64) -> Result<Option<Clusters>, FitError> {
         match (self.refit)(&self.data.select(rows), seed) {
             Ok(clusters) => Ok(Some(clusters)),

@@ -1,14 +1,13 @@
-//! Which new segment is which old one, by who is in both.
+//! Matching of new and old segments by their common members.
 //!
-//! The same rows are put into their segments by both models. Two segments can be
-//! the same only if they share at least a third of all who are in either (their
-//! Jaccard index); among these the pairs are chosen together, so that the sum of
-//! the indices is greatest; of equally good choices the one whose members are
-//! nearer to the old prototypes.
+//! Both models score the same rows. Two segments can be the same only if they share at least a
+//! third of all rows in either (Jaccard index). Among these pairs the assignment with the largest
+//! sum of indices is chosen; of equally good assignments the one with the new members nearer to
+//! the old prototypes.
 //!
-//! A third: of two equally large segments that share half of each, or of one that
-//! is cut in three equal parts, one still goes on. Below that the name would go on
-//! with so few that they would be surprised by it.
+//! Reason for a third: two equally large segments that share half of each have index 1/3, and so
+//! does a segment divided in three equal parts with each part; there one still inherits the name.
+//! Below it the name would go to a segment with few of its former members.
 
 use rayon::prelude::*;
 
@@ -16,29 +15,28 @@ use crate::domain::feature::{FeatureDef, FeatureRow, Value};
 use crate::domain::model::{Model, Scratch};
 use crate::domain::train::lineage::hungarian;
 
-/// Of the members of either, at least one in so many must be shared for two
-/// segments to be the same.
+/// Two segments match only if at least one in this number of rows in either is in both.
 const ONE_IN: u64 = 3;
-/// Indices and distances are rounded to these parts before they are compared:
-/// 256 pairs fit into a whole number, and rounding errors decide nothing.
+/// Resolution of indices and distances, which are rounded before comparison: 256 pairs fit into an
+/// integer, and rounding errors decide nothing.
 const INDEX_PARTS: f64 = (1_u64 << 22) as f64;
 const DISTANCE_PARTS: f64 = (1_u64 << 21) as f64;
 const DISTANCE_BITS: u32 = 30;
-/// As with the pieces of `Dataset`, the order of additions depends on the data alone.
+/// As in `Dataset`, the order of additions depends on the data alone.
 const MIN_CHUNK_ROWS: usize = 1024;
 const MAX_CHUNKS: usize = 64;
 
-/// Where the same rows are, before and after.
+/// Contingency table of the old and new segments on the same rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overlap {
-    /// `members[old][new]`; the last of either are those in no segment.
+    /// `members[old][new]`; the last index of either is "no segment".
     pub members: Vec<Vec<u64>>,
-    /// `distances[old][new]`: from the mean of the new one's members to the nearest
-    /// prototype of the old one.
+    /// `distances[old][new]`: from the mean of the new segment's members to the nearest prototype
+    /// of the old segment.
     pub distances: Vec<Vec<f64>>,
 }
 
-/// The old segment that each new one is.
+/// Matches each new segment with an old segment, or `None`.
 pub fn matches(overlap: &Overlap) -> Vec<Option<usize>> {
     let (old, new) = (overlap.old_segments(), overlap.new_segments());
     let (old_sizes, new_sizes) = (overlap.old_sizes(), overlap.new_sizes());
@@ -59,6 +57,7 @@ pub fn matches(overlap: &Overlap) -> Vec<Option<usize>> {
         let index = (index * INDEX_PARTS).round() as i64;
         let nearness = overlap.distances[o][n] / farthest;
         let nearness = if nearness.is_finite() { nearness } else { 0.0 };
+        // The index occupies the high bits, so distances only decide between equal indices.
         (nearness * DISTANCE_PARTS).round() as i64 - (index << DISTANCE_BITS)
     };
     let costs: Vec<Vec<i64>> = (0..new).map(|n| (0..old).map(|o| cost(o, n)).collect()).collect();
@@ -67,7 +66,7 @@ pub fn matches(overlap: &Overlap) -> Vec<Option<usize>> {
 }
 
 impl Overlap {
-    /// `None` where `old` reads a feature that `new` does not have.
+    /// `None` if `old` reads a feature that `new` does not have.
     pub(crate) fn measure(old: &Model, new: &Model, rows: &[FeatureRow]) -> Option<Self> {
         let reading = Reading::of(old, new.features())?;
         let chunk = rows.len().div_ceil(MAX_CHUNKS).max(MIN_CHUNK_ROWS);
@@ -98,9 +97,9 @@ impl Overlap {
     }
 }
 
-/// How a model reads rows of a set that is not its own: features by name.
+/// Adapter for scoring rows of another feature set: matches features by name.
 struct Reading {
-    /// Where each of its features is; `None` for those it has no use for.
+    /// Position of each feature; `None` for a feature without one.
     places: Vec<Option<usize>>,
 }
 
@@ -118,7 +117,7 @@ impl Reading {
     }
 }
 
-/// Counts, and sums of the vectors that the old model tells segments apart in.
+/// Member counts, and sums of the members' vectors in the old model's metric space.
 struct Sums {
     members: Vec<Vec<u64>>,
     vectors: Vec<Vec<f64>>,

@@ -1,22 +1,22 @@
-//! Other axes for the encoded space: y = M (x − centre).
+//! Linear maps of the encoded space: y = M (x − centre).
 
 use ndarray::Array2;
 
 use crate::domain::encode::Projection;
 use crate::domain::train::Dataset;
 
-/// A linear map, fitted to rows.
+/// A linear map fitted to rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axes {
-    /// Taken off first: the means of the columns.
+    /// Subtracted first: the means of the columns.
     pub centre: Vec<f64>,
     /// M, (`n_axes`, `n_columns`).
     pub matrix: Array2<f64>,
 }
 
 impl Axes {
-    /// As serving has it; with `unit`, of length 1 after that. `None` when it is
-    /// out of range.
+    /// The map in single precision, as serving uses it; `unit` adds normalisation to unit length.
+    /// `None` when a number is out of range.
     pub fn projection(&self, unit: bool) -> Option<Projection> {
         let single = |numbers: &[f64]| numbers.iter().map(|x| *x as f32).collect();
         Projection::new(
@@ -27,7 +27,7 @@ impl Axes {
     }
 }
 
-/// Means of the columns and their covariance (divided by n).
+/// Column means and covariance matrix (divided by n).
 pub(crate) fn covariance(data: &Dataset) -> (Vec<f64>, Array2<f64>) {
     let (means, _) = data.column_moments();
     let columns = data.columns();

@@ -1,4 +1,4 @@
-//! By what rows are compared: the distance, and the axes that it is taken along.
+//! Metric space of the comparison of rows: the distance, and the projection before it.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,22 +8,21 @@ use crate::domain::train::projection::axes::Axes;
 use crate::domain::train::projection::{pca, whitening};
 use crate::domain::train::{Dataset, FitError, TrainSpec};
 
-/// Which distance of the encoded features makes customers alike. (Manhattan's is
-/// that of k-medians, whatever this says.)
+/// Distance measure between encoded rows. (k-medians always uses the Manhattan distance.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distance {
     #[default]
     Euclidean,
-    /// By the angle alone: Euclidean between vectors of length 1, whose square is
+    /// Depends on the angle only: the squared Euclidean distance of vectors of unit length is
     /// twice the cosine distance.
     Cosine,
-    /// Columns that tell the same are not counted twice: Euclidean between
-    /// whitened vectors.
+    /// Correlated columns do not count twice: the Euclidean distance between whitened
+    /// vectors.
     Mahalanobis,
 }
 
-/// What takes encoded rows to where they are compared; `None`: they stay.
+/// Fits the projection for the metric space of `spec`; `None`: the encoded space itself.
 pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projection>, FitError> {
     let components = spec.components.map(|variance| pca::fit(encoded, variance).axes);
     let unit = spec.distance == Distance::Cosine;
@@ -33,7 +32,7 @@ pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projecti
         (None, Distance::Mahalanobis) => whitening::fit(encoded).axes,
         (Some(components), Distance::Mahalanobis) => {
             let along = components.projection(false).ok_or(FitError::Axes)?;
-            // The components are centred already.
+            // The projected rows have mean zero, so the whitening needs no centre of its own.
             let white = whitening::fit(&decision_function::project(encoded, &along)).axes;
             Axes { centre: components.centre, matrix: white.matrix.dot(&components.matrix) }
         }
@@ -42,7 +41,7 @@ pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projecti
     axes.projection(unit).ok_or(FitError::Axes).map(Some)
 }
 
-/// The rows as `projection` shows them.
+/// Applies `projection` to the rows.
 pub(crate) fn through(projection: Option<&Projection>, encoded: Dataset) -> Dataset {
     match projection {
         None => encoded,

@@ -1,7 +1,7 @@
-//! Principal components: the few axes along which the rows differ most.
+//! Principal component analysis: the axes with the largest variance of the rows.
 //!
-//! Axes, their order and how many are kept are scikit-learn's. The sign of an
-//! axis says nothing; it is such that the largest component is positive.
+//! Axes, their order and the number retained are those of scikit-learn. The sign of an axis is
+//! arbitrary; here its largest component is positive.
 
 use ndarray::Axis;
 
@@ -16,16 +16,16 @@ pub struct Components {
     pub axes: Axes,
     /// Sample variance (divided by n − 1) along each axis.
     pub variances: Vec<f64>,
-    /// Share of the total variance along each axis.
+    /// Explained variance ratio of each axis.
     pub shares: Vec<f64>,
 }
 
-/// As many components as it takes to keep more than the share `variance` of
-/// the total, at least one; all of them when it is 1.
+/// The fewest components that explain more than the share `variance` of the total variance, at
+/// least one; all of them when it is 1.
 pub fn fit(data: &Dataset, variance: f64) -> Components {
     let (centre, covariance) = axes::covariance(data);
     let eigen = symmetric::eigen(&covariance);
-    // Rounding can put what is zero below it.
+    // Rounding can make a zero eigenvalue negative.
     let values: Vec<f64> = eigen.values.iter().map(|value| value.max(0.0)).collect();
     let total: f64 = values.iter().sum();
     let shares: Vec<f64> =

@@ -1,10 +1,9 @@
-//! Candidates: each number of segments with each algorithm, fitted to the same
-//! rows, measured alike and put in order.
+//! Candidates: each algorithm with each number of segments, fitted to the same rows, evaluated and
+//! ranked.
 //!
-//! A wide range of segment numbers is tried in steps that grow by a seventh,
-//! then every number between the best one's neighbours. The candidates ahead
-//! so far are then tried for stability, which takes most of the time, and
-//! ordered again.
+//! A wide range of segment numbers is searched coarse to fine: steps that grow by a seventh, then
+//! every number between the neighbours of the best one. The stability of the best candidates,
+//! which takes most of the time, is measured last, and the candidates are ranked again.
 
 use std::collections::BTreeMap;
 
@@ -20,32 +19,32 @@ use crate::domain::train::selection::leaderboard::{
 use crate::domain::train::spec::{Segments, TrainSpec};
 use crate::domain::train::{Clusters, Dataset, FitError, Pause, Progress};
 
-/// Rows that the silhouette is sampled from: its error is then about 0.003.
+/// Sample size of the silhouette: its standard error is then about 0.003.
 const SILHOUETTE_ROWS: usize = 10_000;
 const SILHOUETTE_STREAM: u64 = 3;
-/// Candidates tried for stability.
+/// Number of candidates with stability trials.
 pub(crate) const SHORTLIST: usize = 5;
-/// The trials of each number of segments draw from streams of their own.
+/// The trials of each number of segments use their own range of random streams.
 const FIRST_TRIAL_STREAM: u64 = 1 << 32;
 const TRIAL_STREAMS: u64 = 1 << 12;
-/// Starts of each run that only checks stability.
+/// Starts of each stability trial.
 const TRIAL_STARTS: usize = 2;
-/// How much a longer step of the range grows.
+/// Growth factor of the steps.
 const STEP: f64 = 8.0 / 7.0;
 
-/// What candidates are fitted to and compared on.
+/// Data of the comparison: the rows that candidates are fitted to and evaluated on.
 #[derive(Debug)]
 pub struct Field<'a> {
     pub train: &'a Dataset,
     /// May be empty.
     pub validation: &'a Dataset,
-    /// Of the rows of `train`.
+    /// Slices of the rows of `train`.
     pub slices: &'a [Slices],
     pub baseline: Option<BaselineEntry>,
 }
 
 impl Field<'_> {
-    /// Figures of labels for the rows of `train`, and for those of `validation`.
+    /// Figures of a partition, from labels for the rows of `train` and of `validation`.
     pub fn figures(&self, seed: u64, train: &[Label], validation: &[Label]) -> Figures {
         let segments =
             |labels: &[Label]| labels.iter().flatten().max().map_or(0, |last| *last as usize + 1);
@@ -58,7 +57,7 @@ impl Field<'_> {
     }
 }
 
-/// A candidate: its algorithm's place in the list, and its segments.
+/// Identity of a candidate: position of its algorithm in the list, and number of segments.
 type Key = (usize, usize);
 
 struct Tried {
@@ -66,18 +65,18 @@ struct Tried {
     clusters: Clusters,
 }
 
-/// What is to be fitted again, to more rows.
+/// The winner, to be fitted again to more rows.
 #[derive(Debug)]
 pub struct Chosen {
     pub leaderboard: Leaderboard,
-    /// Those of the first on the leaderboard.
+    /// Algorithm and number of segments of the winner.
     pub algorithm: Algorithm,
     pub segments: usize,
-    /// Of the rows of `train`.
+    /// Clusters of the rows of `train`.
     pub clusters: Clusters,
 }
 
-/// Fits, measures and orders candidates; the first has passed every gate.
+/// Fits, evaluates and ranks the candidates; the winner has passed every gate.
 pub fn compete(
     field: Field<'_>,
     spec: &TrainSpec,
@@ -96,6 +95,8 @@ pub fn compete(
             let algorithm = &algorithms[listed];
             match attempt(&field, spec, algorithm, (listed, segments), progress) {
                 Ok(candidate) => drop(tried.insert(key(&candidate.entry), candidate)),
+                // One failed candidate does not end the run. If all fail, the run reports the
+                // first error.
                 Err(error) if error.is_of_one_candidate() => {
                     failed.push(Failed {
                         algorithm: algorithm.name().into(),
@@ -109,6 +110,7 @@ pub fn compete(
             }
             done += 1;
         }
+        // The second round runs once: it fills the gaps around the best candidate.
         if !refined {
             refined = true;
             waiting = between_neighbours(&algorithms, &tried, spec);
@@ -163,7 +165,7 @@ fn attempt(
         return Err(FitError::TooManySegments { found: clusters.segments() });
     }
     if found.fidelity < 1.0 {
-        // Judged by what would be served.
+        // The partition as served is evaluated, not the algorithm's own.
         clusters.labels = clusters.place(field.train);
     }
     let beside = clusters.place(field.validation);
@@ -178,7 +180,7 @@ fn attempt(
     Ok(Tried { entry, clusters })
 }
 
-/// Tries the candidates that are ahead so far.
+/// Measures the stability of the best candidates.
 fn try_stability(
     field: &Field<'_>,
     spec: &TrainSpec,
@@ -221,7 +223,7 @@ fn first_candidates(algorithms: &[Algorithm], segments: Segments) -> Vec<Key> {
     algorithms.iter().enumerate().flat_map(of).collect()
 }
 
-/// The numbers of segments tried first: all of a narrow range, and its ends.
+/// Numbers of segments for the first round: all of a narrow range, and always both ends.
 fn ladder(segments: Segments) -> Vec<usize> {
     let mut steps = vec![segments.fewest()];
     while let Some(last) = steps.last().copied().filter(|last| *last < segments.most()) {
@@ -231,8 +233,7 @@ fn ladder(segments: Segments) -> Vec<usize> {
     steps
 }
 
-/// Those between the best candidate so far and the ones of its algorithm that were
-/// tried next to it.
+/// Candidates between the best one and its neighbours with the same algorithm.
 fn between_neighbours(
     algorithms: &[Algorithm],
     tried: &BTreeMap<Key, Tried>,
@@ -250,7 +251,7 @@ fn between_neighbours(
     between.filter(|candidate| !tried.contains_key(candidate)).collect()
 }
 
-/// Passes on whether to stop, and says nothing.
+/// Progress adapter that suppresses reports and passes on the rest.
 struct Inside<'a>(&'a dyn Progress);
 
 impl Progress for Inside<'_> {

@@ -1,4 +1,4 @@
-//! How much work a training spec asks for, before anything is computed.
+//! Upper bound of the work of a training spec, computed before the run.
 
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::train::clustering::algorithm::Algorithm;
@@ -6,12 +6,12 @@ use crate::domain::train::evaluation::stability::MAX_SLICES;
 use crate::domain::train::selection::candidates::SHORTLIST;
 use crate::domain::train::spec::TrainSpec;
 
-/// Fits of a clustering that a run takes at most.
+/// Maximum number of clusterings that a run computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// Of candidates: each algorithm with each number of segments, each from every start.
+    /// For the candidates: each algorithm with each number of segments, from each start.
     pub candidates: usize,
-    /// To try how stable the best candidates are.
+    /// For the stability trials of the best candidates.
     pub trials: usize,
 }
 
@@ -34,7 +34,7 @@ impl Effort {
         self.candidates.saturating_add(self.trials)
     }
 
-    /// More fits than `most` are a fault of the settings that ask for most of them.
+    /// Refuses more than `most` fits; the faults name the settings that cause most of them.
     pub fn check(self, most: usize) -> Result<(), Faults> {
         let mut faults = Faults::default();
         if self.fits() <= most {

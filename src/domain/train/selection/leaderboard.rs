@@ -1,14 +1,12 @@
-//! Which candidate is kept, and why each stands where it does.
+//! Leaderboard: ranking of the candidates, with reasons.
 //!
-//! *Gates first*: a candidate that fails one cannot win, whatever its scores.
-//! *Then by silhouette*, the index that found the true number of groups most
-//! often in the comparison of Arbelaitz et al. (2013, *An extensive comparative
-//! study of cluster validity indices*). *Then by consensus*: candidates within
-//! one standard error of the best silhouette count as equally good by it (the
-//! one-standard-error rule of Breiman et al. 1984), and are ordered by stability,
-//! Davies-Bouldin and Calinski-Harabasz together: each criterion orders them,
-//! and their weighted mean places decide (Borda's count). What is still equal
-//! goes to fewer segments, then to the one listed first.
+//! *Gates first*: a candidate that fails a gate cannot win. *Then the silhouette*, the index that
+//! found the true number of groups most often in the comparison of Arbelaitz et al. (2013, *An
+//! extensive comparative study of cluster validity indices*). *Then a vote*: candidates within one
+//! standard error of the best silhouette count as equal (the one-standard-error rule of Breiman
+//! et al. 1984). Stability, Davies-Bouldin and Calinski-Harabasz each rank them, and the weighted
+//! mean rank decides (Borda count). Remaining ties go to fewer segments, then to the algorithm
+//! listed first.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,17 +16,17 @@ use crate::domain::train::evaluation::internal_indices::{Dispersion, Estimate};
 use crate::domain::train::evaluation::stability::Stability;
 use crate::domain::train::spec::within;
 
-/// What a candidate must reach. `None`: not asked for.
+/// Conditions that a candidate must meet. `None`: no condition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gates {
-    /// Share of the rows in the smallest segment at least, 0..=1.
+    /// Minimum share of the rows in the smallest segment, 0..=1.
     pub smallest_share: Option<f64>,
-    /// Mean bootstrap Jaccard similarity of the segments at least, 0..=1.
+    /// Minimum of the mean bootstrap Jaccard index of the segments, 0..=1.
     pub mean_jaccard: Option<f64>,
-    /// Mean silhouette at least, -1..=1.
+    /// Minimum of the mean silhouette, -1..=1.
     pub silhouette: Option<f64>,
-    /// Share of the rows without a segment at most, 0..=1.
+    /// Maximum share of the rows without a segment, 0..=1.
     pub noise_share: Option<f64>,
 }
 
@@ -61,8 +59,8 @@ impl Gates {
     }
 }
 
-/// How much each criterion counts among equally good silhouettes. Not
-/// negative; 0 leaves one out.
+/// Weight of each criterion among candidates with equal silhouettes. Not negative; 0 disables a
+/// criterion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Weights {
@@ -85,14 +83,14 @@ impl Weights {
     }
 }
 
-/// What was measured of one partition.
+/// Evaluation figures of one partition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
-    /// Segments with rows.
+    /// Number of segments with rows.
     pub segments: usize,
-    /// Sampled from the rows it was fitted to.
+    /// From a sample of the rows for training.
     pub silhouette: Option<Estimate>,
-    /// By centroids, over all of these rows.
+    /// By centroids, over all rows for training.
     pub simplified_silhouette: Option<f64>,
     /// By centroids, over the validation rows.
     pub validation_silhouette: Option<f64>,
@@ -101,10 +99,10 @@ pub struct Figures {
     pub calinski_harabasz: Option<f64>,
     pub inertia: f64,
     pub smallest_share: f64,
-    /// How equal the sizes are, 0..=1.
+    /// Balance of the sizes, 0..=1.
     pub balance: f64,
     pub noise_share: f64,
-    /// `None`: not tried, as others were ahead.
+    /// `None`: not measured, because other candidates were ahead.
     pub stability: Option<Stability>,
 }
 
@@ -138,18 +136,17 @@ impl Figures {
     }
 }
 
-/// What a candidate took. Told beside the results and never sealed with them:
-/// it is another on every machine.
+/// Resources used by a candidate. Reported beside the results and never sealed into a model, as
+/// it differs between machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Cost {
     pub seconds: f64,
-    /// Most memory the process held meanwhile; `None` where the system does
-    /// not say.
+    /// Peak memory of the process meanwhile; `None` if the system does not report it.
     pub peak_bytes: Option<u64>,
 }
 
 impl Cost {
-    /// Of both, one after the other.
+    /// Cost of both, one after the other.
     #[must_use]
     pub fn and(self, then: Self) -> Self {
         Self {
@@ -159,7 +156,7 @@ impl Cost {
     }
 }
 
-/// One gate and what was found.
+/// Result of one gate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateOutcome {
     pub gate: &'static str,
@@ -172,26 +169,26 @@ pub struct GateOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Entry {
     pub algorithm: Box<str>,
-    /// Its place in the spec's `algorithms`, from 0.
+    /// Position in the spec's `algorithms`, from 0.
     pub listed: usize,
-    /// Segments asked for, or found where the algorithm finds their number.
+    /// Number of segments requested, or found if the algorithm determines it.
     pub segments: usize,
     pub figures: Figures,
-    /// Of a mixture: how well it explains the rows, and at what price.
+    /// For a mixture: goodness of fit and information criteria.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<Likelihood>,
-    /// Share of the rows that serving puts where the algorithm had them.
+    /// Share of rows that serving places as the algorithm did.
     pub fidelity: f64,
     pub gates: Vec<GateOutcome>,
-    /// What it has more than the baseline; `None` without one.
+    /// Difference from the baseline; `None` without one.
     pub over_baseline: Option<Margin>,
-    /// Why it stands where it does, in words.
+    /// Reason for the rank, in words.
     pub reason: String,
     pub cost: Cost,
 }
 
 impl Entry {
-    /// Of the algorithm listed first, served exactly.
+    /// Entry of the algorithm listed first, with an exact served form.
     pub fn new(algorithm: &str, segments: usize, figures: Figures, cost: Cost) -> Self {
         Self {
             algorithm: algorithm.into(),
@@ -219,7 +216,7 @@ impl Entry {
     }
 }
 
-/// A candidate's figures less the baseline's, all so that more is better.
+/// Figures of a candidate minus those of the baseline, with signs such that more is better.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Margin {
     pub silhouette: Option<f64>,
@@ -227,31 +224,31 @@ pub struct Margin {
     pub calinski_harabasz: Option<f64>,
 }
 
-/// The RFM segmentation that candidates are compared with.
+/// The RFM segmentation used as baseline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BaselineEntry {
-    /// Key and rows of each segment.
+    /// Key and number of rows of each segment.
     pub segments: Vec<(&'static str, u64)>,
     pub figures: Figures,
 }
 
-/// Every candidate, best first; those refused by a gate last. Empty where an
-/// algorithm had no competitors.
+/// All candidates, best first, those refused by a gate last. Empty for an algorithm without
+/// competitors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Leaderboard {
     pub baseline: Option<BaselineEntry>,
     pub entries: Vec<Entry>,
-    /// Those that came to nothing on these rows.
+    /// Candidates that could not be fitted to these rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failed>,
 }
 
-/// A candidate without segments to show.
+/// A candidate without clusters.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failed {
     pub algorithm: Box<str>,
     pub listed: usize,
-    /// Segments asked for; `None`: the algorithm finds their number.
+    /// Number of segments requested; `None` if the algorithm determines it.
     pub segments: Option<usize>,
     pub reason: String,
 }
@@ -262,7 +259,7 @@ impl Leaderboard {
         self.entries.first().filter(|entry| entry.passed())
     }
 
-    /// What each candidate was refused for, in words.
+    /// The refused candidates with their reasons, in words.
     pub fn refusals(&self) -> String {
         let refused = self.entries.iter().filter(|entry| !entry.passed());
         let said = refused.map(|e| format!("{} {}: {}", e.algorithm, e.segments, e.reason));
@@ -270,7 +267,7 @@ impl Leaderboard {
     }
 }
 
-/// Orders `entries`, and gives each its gates, margin and reason.
+/// Ranks `entries`, and fills in their gates, margins and reasons.
 pub fn rank(
     mut entries: Vec<Entry>,
     baseline: Option<BaselineEntry>,
@@ -293,6 +290,7 @@ pub fn rank(
     refused.sort_by(by_silhouette);
 
     let best = passed.first().and_then(|entry| entry.figures.silhouette);
+    // One-standard-error rule: lower silhouettes down to here count as equal to the best.
     let enough = best.map_or(-1.0, |best| best.value - best.error);
     let tied = passed.iter().take_while(|e| e.figures.by_silhouette() >= enough).count();
     let points = consensus(&passed[..tied], weights);
@@ -379,11 +377,11 @@ fn margin(figures: &Figures, baseline: &Figures) -> Margin {
     }
 }
 
-/// More is better.
+/// Criterion of the vote; more is better.
 type Criterion = dyn Fn(&Figures) -> Option<f64>;
 
-/// Weighted mean, over the criteria, of the share of the others that an entry
-/// is ahead of (one that is equal counts half), 0..=1.
+/// Borda score of each entry, 0..=1: the weighted mean, over the criteria, of the share of other
+/// entries that it is ahead of. Ties count half.
 fn consensus(entries: &[Entry], weights: &Weights) -> Vec<f64> {
     let criteria: [(f64, &Criterion); 3] = [
         (weights.stability, &|f: &Figures| f.jaccard()),
@@ -400,7 +398,7 @@ fn consensus(entries: &[Entry], weights: &Weights) -> Vec<f64> {
                 Some(std::cmp::Ordering::Equal) => 0.5,
                 _ => 0.0,
             };
-            // It is equal to itself.
+            // Minus the tie with itself.
             (entries.iter().map(share).sum::<f64>() - 0.5) / others
         };
         let weighted = criteria.iter().map(|(weight, value)| weight * ahead(value)).sum::<f64>();

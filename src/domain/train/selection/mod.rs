@@ -1,4 +1,4 @@
-//! Selection among candidates: leaderboard, gates, the baseline, the effort of a search.
+//! Model selection: candidates, gates, leaderboard, baseline, and the cost of a search.
 
 pub mod baseline;
 pub mod candidates;
