@@ -246,7 +246,7 @@ impl Encoder {
         })
     }
 
-    /// Validates a deserialised encoder against `defs`; the error says what is wrong.
+    /// Validates a deserialised encoder against `defs`; the error names the defect.
     pub(in crate::domain) fn check(&self, defs: &[FeatureDef]) -> Result<(), &'static str> {
         if self.columns.is_empty() || self.columns.len() > MAX_COLUMNS {
             return Err("the encoder has no columns or too many");

@@ -74,7 +74,7 @@ impl Projection {
         self.unit
     }
 
-    /// Validates a deserialised projection for `columns`; the error says what is wrong.
+    /// Validates a deserialised projection for `columns`; the error names the defect.
     pub(in crate::domain) fn check(&self, columns: usize) -> Result<(), &'static str> {
         let whole = if self.matrix.is_empty() {
             self.centre.is_empty() && self.unit

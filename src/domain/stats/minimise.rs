@@ -9,7 +9,7 @@ const MAX_EVALUATIONS: usize = 500;
 /// Brent (1973), *Algorithms for Minimization without Derivatives*, chapter 5. A step goes to
 /// the vertex of the parabola through the three best points where that is safe, otherwise it
 /// is a golden-section step. `f` should have one minimum in the interval; with several, the
-/// search returns one of them.
+/// search returns any one.
 pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f64 {
     let (mut low, mut high) = (low, high);
     let mut best = Point::at(&f, low + GOLDEN * (high - low));

@@ -170,7 +170,7 @@ pub struct TrainReport {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct OutlierCheck {
     pub alpha: f64,
-    /// Rows tested; about `alpha` of them should be flagged.
+    /// Rows tested; the expected share of flagged rows is `alpha`.
     pub rows: u64,
     pub flagged: u64,
 }

@@ -58,7 +58,7 @@ pub struct TrainSpec {
     /// Maximum number of training rows; more rows are sampled by the seed. At least 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,
-    /// Features whose values divide the rows into slices that should give similar segments,
+    /// Features that divide the rows into slices, which should give similar segments:
     /// for example a country, a channel or a month.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Box<str>>,

@@ -17,7 +17,7 @@ const CELL_ROWS: usize = 50_000;
 const CELL_ITERATIONS: usize = 20;
 /// Seed offset: its k-means starts differ from those of the segment search.
 const SEED: u64 = 0x6f64_6469_7479;
-/// Quantile whose distance from the median is the unit of both parts of the measure.
+/// The distance of this quantile from the median is the unit of both parts of the measure.
 const TAIL: f64 = 0.9;
 
 /// Fits the reference on `fitted`, and ranks `held_out` by it; both are encoded.
@@ -33,7 +33,7 @@ pub(crate) fn fit(
         .map(|variance| if *variance > 0.0 { variance.sqrt() } else { 1.0 })
         .collect();
     let lows = mean.iter().zip(&spread).map(|(mean, spread)| (mean - REACH * spread) as f32);
-    // The limit keeps bins wide enough for `f32` to tell their borders apart, and finite.
+    // The limit keeps bins finite, and wide enough for `f32` to distinguish their borders.
     let per_unit =
         spread.iter().map(|spread| (BINS as f64 / (2.0 * REACH * spread)).min(1e12) as f32);
     let mut oddity = Oddity {

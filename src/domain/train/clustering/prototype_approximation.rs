@@ -34,7 +34,7 @@ const PATIENCE: usize = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cover {
-    /// Share of rows whose labels must agree, 0..=1.
+    /// Required share of rows with the given label, 0..=1.
     pub agreement: f64,
     /// Total over all segments; at least one each.
     pub max_prototypes: usize,
@@ -50,7 +50,7 @@ impl Default for Cover {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Covered {
     pub clusters: Clusters,
-    /// Share of rows whose served label, noise included, equals the given label.
+    /// Share of rows with a served label, noise included, equal to the given label.
     pub fidelity: f64,
 }
 

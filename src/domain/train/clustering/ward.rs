@@ -13,7 +13,7 @@ use crate::domain::train::clustering::density::minimum_spanning_tree::Parts;
 use crate::domain::train::clustering::kmeans::coreset::Cells;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// Clusters whose distances are computed side by side.
+/// Number of clusters compared side by side.
 const LANES: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

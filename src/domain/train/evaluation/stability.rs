@@ -265,8 +265,8 @@ impl Subject<'_> {
         Ok(found)
     }
 
-    /// Share of rows with the same segment under uniform noise, whose width is √12 times its
-    /// standard deviation.
+    /// Share of rows with the same segment under uniform noise. The width of the noise is √12
+    /// times its standard deviation.
     fn under_noise(&self, rows: &[usize], share: f64, rng: &mut Rng) -> f64 {
         let still = self.data.select(rows);
         let (_, variance) = self.data.column_moments();

@@ -24,7 +24,7 @@ const MOSTLY: f64 = 0.5;
 /// Minimum share for a flow of members to be recorded.
 const PASSED: f64 = 0.1;
 
-/// Model whose segment names are inherited.
+/// Source of inherited segment names: the model before.
 #[derive(Debug, Clone, Copy)]
 pub struct Predecessor<'a> {
     pub model: &'a Model,
@@ -92,14 +92,14 @@ pub struct Line {
 /// Changes of all segments from a model to its successor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
-    /// `None` for a first model, whose segments are all born.
+    /// `None` for a first model: all its segments are born.
     pub predecessor: Option<ModelId>,
     /// Whether the predecessor can score the rows. It cannot when one of its features no longer
     /// exists; then no segment is inherited.
     pub comparable: bool,
     /// Rows scored by both models.
     pub rows: u64,
-    /// Rows whose segment id changed, including to and from no segment.
+    /// Rows with a changed segment id, including changes to and from no segment.
     pub relabelled: u64,
     /// `relabelled` / `rows`.
     pub relabelled_share: f64,

@@ -21,7 +21,7 @@ pub struct Components {
 }
 
 /// The fewest components that explain more than the share `variance` of the total variance, at
-/// least one; all of them when it is 1.
+/// least one; all components when it is 1.
 pub fn fit(data: &Dataset, variance: f64) -> Components {
     let (centre, covariance) = axes::covariance(data);
     let eigen = symmetric::eigen(&covariance);

@@ -3,7 +3,7 @@
 //! Customers are scored 1 to 5 by recency, frequency and monetary value, and named by the same
 //! table as the rule-based fallback. *Ties:* equal values share their mid-rank, and the fifth that
 //! contains it is their score. Equal customers are thus never separated, and a feature that is 1
-//! for most of them gives fewer than five scores instead of arbitrary ones.
+//! for most customers gives fewer than five scores instead of arbitrary ones.
 
 use serde::{Deserialize, Serialize};
 

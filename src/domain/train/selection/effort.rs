@@ -34,7 +34,7 @@ impl Effort {
         self.candidates.saturating_add(self.trials)
     }
 
-    /// Refuses more than `most` fits; the faults name the settings that cause most of them.
+    /// Refuses more than `most` fits; the faults name the settings with the largest share.
     pub fn check(self, most: usize) -> Result<(), Faults> {
         let mut faults = Faults::default();
         if self.fits() <= most {

@@ -165,7 +165,7 @@ impl Tree {
     }
 }
 
-/// Collector of the `k` nearest rows, for the distance of the last of them.
+/// Collector of the `k` nearest rows, for the distance of row number `k`.
 pub(crate) struct Nearest {
     k: usize,
     /// Max-heap of squared distances, as bits: the bits of non-negative floats sort like the

@@ -105,7 +105,7 @@ pub(crate) fn spanning_tree(
             *bound = bound.min(least[place]);
         }
         let look = Look { cores, least_core: &least_core, part_of, part_of_node: &part_of_node };
-        // A snapshot: tasks write `other` while all of them read the state before the round.
+        // A snapshot: each task writes its part of `other` and reads the state before the round.
         let known = other.clone();
         least.par_chunks_mut(TASK_ROWS).zip(other.par_chunks_mut(TASK_ROWS)).enumerate().for_each(
             |(task, (least, other))| {

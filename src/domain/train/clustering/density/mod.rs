@@ -23,7 +23,7 @@ use crate::domain::train::clustering::sample;
 use crate::domain::train::clustering::sample::Labels;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// Rows whose neighbour lists are in memory at a time.
+/// Number of neighbour lists in memory at a time.
 const BATCH_ROWS: usize = 4096;
 /// Replaces a distance of zero, which has no inverse.
 const LEAST_DISTANCE: f64 = 1e-150;

@@ -187,8 +187,8 @@ impl<'a> Density<'a> {
         sums
     }
 
-    /// Most likely component of each of `rows`, of equal ones the first, and the log-likelihood
-    /// of all of them.
+    /// Most likely component of each of `rows`, of equal ones the first, and the total
+    /// log-likelihood.
     pub(crate) fn label(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
         let mut labels = Vec::with_capacity(rows.len());
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];

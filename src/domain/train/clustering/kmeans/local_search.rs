@@ -1,7 +1,7 @@
 //! Local search for better initial centres, after k-means++.
 //!
 //! A row is drawn in proportion to its squared distance from the centres. It replaces the centre
-//! whose removal costs least, if the total falls: Lattanzi and Sohler (2019), *A better k-means++
+//! with the cheapest removal, if the total falls: Lattanzi and Sohler (2019), *A better k-means++
 //! algorithm via local search*. This repairs the usual fault of a start, two centres in one group
 //! and one between two others, which Lloyd's iterations cannot repair.
 
