@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::{Encoding, FeatureDef, FeatureRow, Sensitivity, Value};
 
-use number::NumberCode;
-use onehot::OneHotCode;
+use number::NumericEncoding;
+use onehot::OneHotEncoding;
 
 pub use projection::Projection;
 
@@ -87,9 +87,9 @@ pub(in crate::domain) struct NumberColumn {
 
 /// A fitted encoder; immutable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Stored")]
+#[serde(from = "StoredEncoder")]
 pub struct Encoder {
-    codes: Vec<Code>,
+    codes: Vec<FeatureEncoding>,
     columns: Vec<Column>,
     /// Vector of a row without values: every encoding starts from a copy of it, so a missing
     /// value costs nothing.
@@ -99,13 +99,13 @@ pub struct Encoder {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
-    codes: Vec<Code>,
+struct StoredEncoder {
+    codes: Vec<FeatureEncoding>,
     columns: Vec<Column>,
 }
 
-impl From<Stored> for Encoder {
-    fn from(Stored { codes, columns }: Stored) -> Self {
+impl From<StoredEncoder> for Encoder {
+    fn from(StoredEncoder { codes, columns }: StoredEncoder) -> Self {
         let width = codes.iter().map(|code| code.width().min(MAX_COLUMNS + 1)).sum();
         // `check` refuses an encoder that is too wide; do not allocate for one.
         let mut blank = if width <= MAX_COLUMNS { vec![0.0; width] } else { Vec::new() };
@@ -125,9 +125,9 @@ impl From<Stored> for Encoder {
 /// Fitted encoding of one feature: its slice of the vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Code {
-    Number(NumberCode),
-    OneHot(OneHotCode),
+enum FeatureEncoding {
+    Number(NumericEncoding),
+    OneHot(OneHotEncoding),
 }
 
 impl Encoder {
@@ -148,11 +148,11 @@ impl Encoder {
         if rows.is_empty() {
             return Err(FitError::NoRows);
         }
-        let fitted: Vec<Result<Code, FitError>> = defs
+        let fitted: Vec<Result<FeatureEncoding, FitError>> = defs
             .par_iter()
             .enumerate()
             .filter_map(|(feature, def)| {
-                def.encoding.map(|encoding| fit_one(feature, def, encoding, rows))
+                def.encoding.map(|encoding| fit_feature(feature, def, encoding, rows))
             })
             .collect();
         let mut codes = Vec::with_capacity(fitted.len());
@@ -172,7 +172,7 @@ impl Encoder {
         if columns.len() > MAX_COLUMNS {
             return Err(FitError::TooWide(columns.len()));
         }
-        Ok(Stored { codes, columns }.into())
+        Ok(StoredEncoder { codes, columns }.into())
     }
 
     /// Length of an encoded vector.
@@ -204,7 +204,7 @@ impl Encoder {
 
     /// Indices of the features that the encoder reads.
     pub(in crate::domain) fn features(&self) -> impl Iterator<Item = usize> {
-        self.codes.iter().map(Code::feature)
+        self.codes.iter().map(FeatureEncoding::feature)
     }
 
     /// The columns with transformed numbers, without missing flags.
@@ -213,7 +213,7 @@ impl Encoder {
         self.codes.iter().enumerate().filter_map(move |(code, coded)| {
             let column = next;
             next += coded.width();
-            matches!(coded, Code::Number(_)).then_some(NumberColumn {
+            matches!(coded, FeatureEncoding::Number(_)).then_some(NumberColumn {
                 feature: coded.feature(),
                 column,
                 code,
@@ -224,7 +224,7 @@ impl Encoder {
     /// The column value that [`Self::encode`] writes for a number. Monotone in the number.
     pub(in crate::domain) fn encode_number(&self, at: NumberColumn, number: f64) -> f32 {
         match self.codes.get(at.code) {
-            Some(Code::Number(coded)) => coded.column(number),
+            Some(FeatureEncoding::Number(coded)) => coded.column(number),
             _ => 0.0,
         }
     }
@@ -233,7 +233,7 @@ impl Encoder {
     /// clipped; `None` when the transform makes that depend on the number.
     pub(in crate::domain) fn own_unit(&self, at: NumberColumn) -> Option<f64> {
         match self.codes.get(at.code) {
-            Some(Code::Number(coded)) => coded.own_unit(),
+            Some(FeatureEncoding::Number(coded)) => coded.own_unit(),
             _ => None,
         }
     }
@@ -241,7 +241,7 @@ impl Encoder {
     /// Column value of a row's category; `None` for a feature without categories.
     pub(in crate::domain) fn category_weight(&self, feature: usize) -> Option<f64> {
         self.codes.iter().find_map(|code| match code {
-            Code::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
+            FeatureEncoding::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
             _ => None,
         })
     }
@@ -271,7 +271,7 @@ impl Encoder {
     }
 }
 
-impl Code {
+impl FeatureEncoding {
     fn feature(&self) -> usize {
         match self {
             Self::Number(number) => number.feature,
@@ -321,12 +321,12 @@ impl Code {
     }
 }
 
-fn fit_one(
+fn fit_feature(
     feature: usize,
     def: &FeatureDef,
     encoding: Encoding,
     rows: &[&FeatureRow],
-) -> Result<Code, FitError> {
+) -> Result<FeatureEncoding, FitError> {
     if def.sensitivity == Sensitivity::Sensitive {
         return Err(FitError::Sensitive(def.name.clone()));
     }
@@ -334,15 +334,15 @@ fn fit_one(
     match encoding {
         Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight } => {
             let recipe =
-                number::Recipe { missing, missing_flag, winsorise, transform, scale, weight };
-            NumberCode::fit(feature, &def.name, recipe, values).map(Code::Number)
+                number::NumericSteps { missing, missing_flag, winsorise, transform, scale, weight };
+            NumericEncoding::fit(feature, &def.name, recipe, values).map(FeatureEncoding::Number)
         }
         Encoding::OneHot { floor, weight } => {
-            let onehot = OneHotCode::fit(feature, floor, weight, values);
+            let onehot = OneHotEncoding::fit(feature, floor, weight, values);
             if onehot.width() > MAX_COLUMNS {
                 return Err(FitError::TooWide(onehot.width()));
             }
-            Ok(Code::OneHot(onehot))
+            Ok(FeatureEncoding::OneHot(onehot))
         }
     }
 }

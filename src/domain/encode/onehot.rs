@@ -10,14 +10,14 @@ use crate::domain::feature::Value;
 /// Fitted one-hot encoding; a missing value is all zeros.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OneHotCode {
+pub(super) struct OneHotEncoding {
     pub(super) feature: usize,
     /// In ascending order; the index of a category is its column. The last column is "other".
     categories: Vec<Box<str>>,
     weight: f64,
 }
 
-impl OneHotCode {
+impl OneHotEncoding {
     /// Keeps the categories that at least the share `floor` of all rows has.
     pub(super) fn fit<'a>(
         feature: usize,

@@ -48,7 +48,8 @@ impl Projection {
             out.copy_from_slice(vector);
         } else {
             for (y, row) in out.iter_mut().zip(self.rows()) {
-                *y = product(row, vector, &self.centre).clamp(-MAX_ENCODED, MAX_ENCODED);
+                *y =
+                    centred_dot_product(row, vector, &self.centre).clamp(-MAX_ENCODED, MAX_ENCODED);
             }
         }
         if self.unit {
@@ -93,7 +94,7 @@ impl Projection {
     }
 }
 
-fn product(row: &[f32], x: &[f32], centre: &[f32]) -> f32 {
+fn centred_dot_product(row: &[f32], x: &[f32], centre: &[f32]) -> f32 {
     let mut sums = [0.0_f32; LANES];
     let lanes = (row.chunks_exact(LANES), x.chunks_exact(LANES), centre.chunks_exact(LANES));
     let rest = lanes.0.remainder().iter().zip(lanes.1.remainder()).zip(lanes.2.remainder());

@@ -51,35 +51,33 @@ pub fn kolmogorov_above(x: f64) -> f64 {
     }
     // Two series for the same function; each converges within a few terms on its side of 1.
     let above = if x < 1.0 {
-        let odd = |k: f64| (-(k * PI / x).powi(2) / 8.0).exp();
-        1.0 - TAU.sqrt() / x * [1.0, 3.0, 5.0, 7.0].map(odd).iter().sum::<f64>()
+        let terms = [1.0, 3.0, 5.0, 7.0].map(|odd| small_x_term(odd, x));
+        1.0 - TAU.sqrt() / x * terms.iter().sum::<f64>()
     } else {
-        let term = |k: f64| (-2.0 * (k * x).powi(2)).exp();
-        2.0 * (term(1.0) - term(2.0) + term(3.0) - term(4.0))
+        2.0 * (large_x_term(1.0, x) - large_x_term(2.0, x) + large_x_term(3.0, x)
+            - large_x_term(4.0, x))
     };
     above.clamp(0.0, 1.0)
+}
+
+fn small_x_term(k: f64, x: f64) -> f64 {
+    (-(k * PI / x).powi(2) / 8.0).exp()
+}
+
+fn large_x_term(k: f64, x: f64) -> f64 {
+    (-2.0 * (k * x).powi(2)).exp()
 }
 
 /// P(X ≥ `drawn`) for a hypergeometric distribution: `draws` rows are taken out of `rows`,
 /// `marked` of all rows are marked, and X counts the marked rows among the draws.
 pub fn hypergeometric_above(drawn: f64, rows: f64, marked: f64, draws: f64) -> f64 {
-    let (least, most) = ((marked + draws - rows).max(0.0), marked.min(draws));
-    let probability = |x: f64| {
-        (ln_choose(marked, x) + ln_choose(rows - marked, draws - x) - ln_choose(rows, draws)).exp()
-    };
-    // Ratio of the probabilities of x + 1 and x.
-    let ratio =
-        |x: f64| (marked - x) * (draws - x) / ((x + 1.0) * (rows - marked - draws + x + 1.0));
-    above(drawn, (least, most), draws * marked / rows, probability, ratio)
+    upper_tail(drawn, &Hypergeometric { rows, marked, draws })
 }
 
 /// P(X ≥ `found`) for a beta-binomial distribution: X counts successes among `draws`, with a
 /// success probability from Beta(`a`, `b`).
 pub fn beta_binomial_above(found: f64, draws: f64, a: f64, b: f64) -> f64 {
-    let probability =
-        |x: f64| (ln_choose(draws, x) + ln_beta(a + x, b + draws - x) - ln_beta(a, b)).exp();
-    let ratio = |x: f64| (draws - x) * (a + x) / ((x + 1.0) * (b + draws - x - 1.0));
-    above(found, (0.0, draws), draws * a / (a + b), probability, ratio)
+    upper_tail(found, &BetaBinomial { draws, a, b })
 }
 
 /// P(X ≤ `x`) for a negative binomial distribution with mean `mean` and variance
@@ -93,34 +91,104 @@ pub fn negative_binomial_above(x: f64, mean: f64, size: f64) -> f64 {
     if x <= 0.0 { 1.0 } else { beta_reg(x.ceil(), size, mean / (size + mean)) }
 }
 
-/// Sum of the probabilities from `x` on, for a distribution with one peak near `mean`.
+/// A distribution of counts with one peak near its mean.
+trait CountDistribution {
+    /// Smallest possible count.
+    fn least(&self) -> f64;
+    /// Largest possible count.
+    fn most(&self) -> f64;
+    fn mean(&self) -> f64;
+    fn probability(&self, x: f64) -> f64;
+    /// Ratio of the probabilities of x + 1 and x.
+    fn ratio(&self, x: f64) -> f64;
+}
+
+struct Hypergeometric {
+    rows: f64,
+    marked: f64,
+    draws: f64,
+}
+
+impl CountDistribution for Hypergeometric {
+    fn least(&self) -> f64 {
+        (self.marked + self.draws - self.rows).max(0.0)
+    }
+
+    fn most(&self) -> f64 {
+        self.marked.min(self.draws)
+    }
+
+    fn mean(&self) -> f64 {
+        self.draws * self.marked / self.rows
+    }
+
+    fn probability(&self, x: f64) -> f64 {
+        let Self { rows, marked, draws } = *self;
+        (ln_choose(marked, x) + ln_choose(rows - marked, draws - x) - ln_choose(rows, draws)).exp()
+    }
+
+    fn ratio(&self, x: f64) -> f64 {
+        let Self { rows, marked, draws } = *self;
+        (marked - x) * (draws - x) / ((x + 1.0) * (rows - marked - draws + x + 1.0))
+    }
+}
+
+struct BetaBinomial {
+    draws: f64,
+    a: f64,
+    b: f64,
+}
+
+impl CountDistribution for BetaBinomial {
+    fn least(&self) -> f64 {
+        0.0
+    }
+
+    fn most(&self) -> f64 {
+        self.draws
+    }
+
+    fn mean(&self) -> f64 {
+        self.draws * self.a / (self.a + self.b)
+    }
+
+    fn probability(&self, x: f64) -> f64 {
+        let Self { draws, a, b } = *self;
+        (ln_choose(draws, x) + ln_beta(a + x, b + draws - x) - ln_beta(a, b)).exp()
+    }
+
+    fn ratio(&self, x: f64) -> f64 {
+        let Self { draws, a, b } = *self;
+        (draws - x) * (a + x) / ((x + 1.0) * (b + draws - x - 1.0))
+    }
+}
+
+/// P(X ≥ `x`).
 ///
-/// Sums the tail on the side of `x` away from the peak: its terms fall fast, and a small
-/// p-value keeps its relative precision.
-fn above(
-    x: f64,
-    (least, most): (f64, f64),
-    mean: f64,
-    probability: impl Fn(f64) -> f64,
-    ratio: impl Fn(f64) -> f64,
-) -> f64 {
+/// Sums the tail on the side of `x` away from the peak: its terms fall fast, and a small p-value
+/// keeps its relative precision.
+fn upper_tail(x: f64, counts: &impl CountDistribution) -> f64 {
+    let (least, most) = (counts.least(), counts.most());
     if x <= least {
         return 1.0;
     }
     if x > most {
         return 0.0;
     }
-    let sum = if x > mean {
-        tail(x, most, 1.0, probability(x), ratio)
+    let sum = if x > counts.mean() {
+        sum_terms(x, most, 1.0, counts.probability(x), |x| counts.ratio(x))
     } else {
-        1.0 - tail(x - 1.0, least, -1.0, probability(x - 1.0), |x| 1.0 / ratio(x - 1.0))
+        let below = counts.probability(x - 1.0);
+        1.0 - sum_terms(x - 1.0, least, -1.0, below, |x| 1.0 / counts.ratio(x - 1.0))
     };
     sum.clamp(0.0, 1.0)
 }
 
-fn tail(from: f64, to: f64, step: f64, first: f64, ratio: impl Fn(f64) -> f64) -> f64 {
+/// Sum of the terms between `from` and `to`, each computed from the one before it by `ratio`.
+fn sum_terms(from: f64, to: f64, step: f64, first: f64, ratio: impl Fn(f64) -> f64) -> f64 {
     let (mut x, mut term, mut sum) = (from, first, first);
     for _ in 0..MAX_TERMS {
+        // Further terms would not change the sum in double precision.
         if (to - x) * step <= 0.0 || term <= sum * f64::EPSILON / 16.0 {
             break;
         }

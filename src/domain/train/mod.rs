@@ -10,6 +10,7 @@ pub mod data;
 pub mod evaluation;
 pub mod lineage;
 pub mod projection;
+mod range_check;
 mod run;
 pub mod selection;
 mod spec;
@@ -20,8 +21,8 @@ use serde::Serialize;
 use crate::domain::encode;
 use crate::domain::fault::Faults;
 use crate::domain::model::{ArtifactError, MAX_SEGMENTS, Model};
-use crate::domain::train::clustering::ward::Merge;
-use crate::domain::train::data::split::SplitCheck;
+use crate::domain::train::clustering::ward::DendrogramMerge;
+use crate::domain::train::data::split::SplitBalance;
 use crate::domain::train::selection::leaderboard::{Cost, Leaderboard};
 
 pub use assembly::decision_function::Found;
@@ -29,8 +30,9 @@ pub use clustering::algorithm::Algorithm;
 pub use clustering::clusters::Clusters;
 pub use data::dataset::{Dataset, Pause};
 pub use data::feature_selection::{FeatureChoice, Filter};
+pub use data::prepared_rows::TrainingData;
 pub use data::reservoir::{DataReport, Gather};
-pub use projection::metric_space::Distance;
+pub use projection::distance::Distance;
 pub use run::{train, train_by};
 pub use selection::effort::Effort;
 pub use spec::{CheckedSpec, SegmentRange, Segments, TrainSpec};
@@ -56,6 +58,25 @@ pub trait Progress: Sync {
     /// Cost since the previous call; zero in the default, which does not measure.
     fn cost(&self) -> Cost {
         Cost::default()
+    }
+}
+
+/// Progress adapter that suppresses reports and passes on the rest, for work within a stage.
+pub(crate) struct QuietProgress<'a>(pub(crate) &'a dyn Progress);
+
+impl Progress for QuietProgress<'_> {
+    fn report(&self, _: &'static str, _: u64, _: u64) {}
+
+    fn should_stop(&self) -> bool {
+        self.0.should_stop()
+    }
+
+    fn pause(&self) -> Pause {
+        self.0.pause()
+    }
+
+    fn cost(&self) -> Cost {
+        self.0.cost()
     }
 }
 
@@ -144,21 +165,21 @@ pub struct TrainReport {
     /// For a hierarchical clustering: the merges that lead to fewer segments, in order. Node 0
     /// is the first segment; number of segments + i is the result of merge i.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub joins: Vec<Merge>,
+    pub joins: Vec<DendrogramMerge>,
     /// Rows in no segment.
     pub unassigned: u64,
     /// Sum of squared distances of the fitted rows to their prototypes.
     pub inertia: f64,
     /// For k-means only.
     #[serde(flatten)]
-    pub search: Option<Search>,
+    pub search: Option<KmeansDiagnostics>,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
     /// Calibration check of the outlier flag: p-values of one half of the held-out rows,
     /// computed from the other half.
-    pub outliers: Vec<OutlierCheck>,
+    pub outliers: Vec<OutlierCalibration>,
     /// Similarity of the fitted, validation and held-out rows.
-    pub split: SplitCheck,
+    pub split: SplitBalance,
     /// All candidates with their figures and the reason for their rank.
     pub leaderboard: Leaderboard,
     /// Segments that retained their ids: see [`lineage::inherit`].
@@ -168,7 +189,7 @@ pub struct TrainReport {
 
 /// Share of rows flagged at a significance level, on rows that the calibration did not use.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct OutlierCheck {
+pub struct OutlierCalibration {
     pub alpha: f64,
     /// Rows tested; the expected share of flagged rows is `alpha`.
     pub rows: u64,
@@ -177,7 +198,7 @@ pub struct OutlierCheck {
 
 /// Diagnostics of the k-means starts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Search {
+pub struct KmeansDiagnostics {
     /// Iterations of the best start.
     pub iterations: usize,
     /// Index of the best start, from 0.

@@ -12,9 +12,10 @@ use crate::domain::train::clustering::algorithm::Algorithm;
 use crate::domain::train::clustering::kmeans::Kmeans;
 use crate::domain::train::data::feature_selection::{FeatureChoice, Filter};
 use crate::domain::train::evaluation::stability::Trials;
-use crate::domain::train::projection::metric_space::Distance;
+use crate::domain::train::projection::distance::Distance;
+use crate::domain::train::range_check::check_range;
 use crate::domain::train::selection::baseline::RfmFeatures;
-use crate::domain::train::selection::leaderboard::{Gates, Weights};
+use crate::domain::train::selection::criteria::{Gates, Weights};
 
 /// Settings of one training run. Only a [`CheckedSpec`] can train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,6 +88,7 @@ pub struct SegmentRange {
 }
 
 impl Segments {
+    /// Smallest number of segments tried.
     pub fn fewest(self) -> usize {
         match self {
             Self::Exactly(segments) => segments,
@@ -94,6 +96,7 @@ impl Segments {
         }
     }
 
+    /// Largest number of segments tried.
     pub fn most(self) -> usize {
         match self {
             Self::Exactly(segments) => segments,
@@ -157,11 +160,13 @@ impl TrainSpec {
         if self.algorithms.is_empty() {
             return vec![Algorithm::Kmeans(run)];
         }
-        let complete = |listed: &Algorithm| match listed {
-            Algorithm::Kmeans(own) => Algorithm::Kmeans(own.or(&run)),
-            other => other.clone(),
-        };
-        self.algorithms.iter().map(complete).collect()
+        let mut competitors = self.algorithms.clone();
+        for algorithm in &mut competitors {
+            if let Algorithm::Kmeans(own) = algorithm {
+                *own = own.with_defaults_from(&run);
+            }
+        }
+        competitors
     }
 
     /// Validates all settings; the error lists every setting out of range.
@@ -177,11 +182,11 @@ impl TrainSpec {
             let problem = format!("must be above 0 and at most 1, is {share}");
             faults.push(Fault::new("components", problem));
         }
-        within(&mut faults, "starts", self.starts, 1..=1000);
-        within(&mut faults, "max_iterations", self.max_iterations, 1..=10_000);
-        within(&mut faults, "tolerance", self.tolerance, 0.0..=1.0);
-        within(&mut faults, "holdout_share", self.holdout_share, 0.05..=0.5);
-        within(&mut faults, "validation_share", self.validation_share, 0.0..=0.5);
+        check_range(&mut faults, "starts", self.starts, 1..=1000);
+        check_range(&mut faults, "max_iterations", self.max_iterations, 1..=10_000);
+        check_range(&mut faults, "tolerance", self.tolerance, 0.0..=1.0);
+        check_range(&mut faults, "holdout_share", self.holdout_share, 0.05..=0.5);
+        check_range(&mut faults, "validation_share", self.validation_share, 0.0..=0.5);
         let fewest = self.segments.most().saturating_mul(2).max(20);
         if self.minimum_rows < fewest {
             let problem = format!(
@@ -199,10 +204,10 @@ impl TrainSpec {
             faults.push(Fault::new("sample", problem));
         }
         self.check_choices(&mut faults);
-        within(&mut faults, "stability.bootstraps", self.stability.bootstraps, 0..=1000);
-        within(&mut faults, "stability.seeds", self.stability.seeds, 0..=100);
-        within(&mut faults, "stability.noise", self.stability.noise, 0.0..=1.0);
-        within(&mut faults, "stability.rows", self.stability.rows, 100..=usize::MAX);
+        check_range(&mut faults, "stability.bootstraps", self.stability.bootstraps, 0..=1000);
+        check_range(&mut faults, "stability.seeds", self.stability.seeds, 0..=100);
+        check_range(&mut faults, "stability.noise", self.stability.noise, 0.0..=1.0);
+        check_range(&mut faults, "stability.rows", self.stability.rows, 100..=usize::MAX);
         self.gates.check(&mut faults, self.stability.bootstraps);
         self.weights.check(&mut faults);
         faults.or(CheckedSpec(self))
@@ -210,10 +215,12 @@ impl TrainSpec {
 
     fn check_segments(&self, faults: &mut Faults) {
         match self.segments {
-            Segments::Exactly(segments) => within(faults, "segments", segments, 1..=MAX_SEGMENTS),
+            Segments::Exactly(segments) => {
+                check_range(faults, "segments", segments, 1..=MAX_SEGMENTS)
+            }
             Segments::Within(range) => {
-                within(faults, "segments.from", range.from, 1..=MAX_SEGMENTS);
-                within(faults, "segments.to", range.to, range.from..=MAX_SEGMENTS);
+                check_range(faults, "segments.from", range.from, 1..=MAX_SEGMENTS);
+                check_range(faults, "segments.to", range.to, range.from..=MAX_SEGMENTS);
             }
         }
     }
@@ -239,46 +246,42 @@ impl TrainSpec {
     /// in `defs`, and every included or excluded feature without an encoding.
     pub fn check_features(&self, defs: &[FeatureDef]) -> Result<(), Faults> {
         let mut faults = Faults::default();
-        let mut named = |path: String, name: &str, encoded: bool| {
-            let def = defs.iter().find(|def| &*def.name == name);
-            let problem = match def {
-                None => format!("`{name}` is not a feature of this set"),
-                Some(def) if encoded && def.encoding.is_none() => {
-                    format!("`{name}` has no encoding, so no model uses it")
-                }
-                Some(_) => return,
-            };
-            faults.push(Fault::new(path, problem));
-        };
         for (list, choices) in [("include", &self.include), ("exclude", &self.exclude)] {
             for (place, choice) in choices.iter().enumerate() {
-                named(format!("{list}[{place}].feature"), &choice.feature, true);
+                let (path, name) = (format!("{list}[{place}].feature"), &*choice.feature);
+                if let Some(def) = find_feature(defs, &path, name, &mut faults)
+                    && def.encoding.is_none()
+                {
+                    let problem = format!("`{name}` has no encoding, so no model uses it");
+                    faults.push(Fault::new(path, problem));
+                }
             }
         }
         for (place, filter) in self.filters.iter().enumerate() {
-            named(format!("filters[{place}].feature"), &filter.feature, false);
+            find_feature(defs, &format!("filters[{place}].feature"), &filter.feature, &mut faults);
         }
         for (place, slice) in self.slices.iter().enumerate() {
-            named(format!("slices[{place}]"), slice, false);
+            find_feature(defs, &format!("slices[{place}]"), slice, &mut faults);
         }
         if let Some(rfm) = &self.baseline {
-            named("baseline.recency".into(), &rfm.recency, false);
-            named("baseline.frequency".into(), &rfm.frequency, false);
-            named("baseline.monetary".into(), &rfm.monetary, false);
+            find_feature(defs, "baseline.recency", &rfm.recency, &mut faults);
+            find_feature(defs, "baseline.frequency", &rfm.frequency, &mut faults);
+            find_feature(defs, "baseline.monetary", &rfm.monetary, &mut faults);
         }
         faults.or(())
     }
 }
 
-/// Adds a fault unless `value` is within `range`. NaN is in no range.
-pub(super) fn within<T: PartialOrd + std::fmt::Display + Copy>(
-    faults: &mut Faults,
+/// The feature `name`; adds a fault if it does not exist.
+fn find_feature<'a>(
+    defs: &'a [FeatureDef],
     path: &str,
-    value: T,
-    range: std::ops::RangeInclusive<T>,
-) {
-    if !range.contains(&value) {
-        let (from, to) = range.into_inner();
-        faults.push(Fault::new(path, format!("must be from {from} to {to}, is {value}")));
+    name: &str,
+    faults: &mut Faults,
+) -> Option<&'a FeatureDef> {
+    let found = defs.iter().find(|def| &*def.name == name);
+    if found.is_none() {
+        faults.push(Fault::new(path, format!("`{name}` is not a feature of this set")));
     }
+    found
 }

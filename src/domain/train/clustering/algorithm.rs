@@ -6,19 +6,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::model::MAX_PROTOTYPES;
-use crate::domain::train::clustering::consensus::Consensus;
+use crate::domain::train::clustering::consensus::ConsensusSettings;
 use crate::domain::train::clustering::density::{Dbscan, Hdbscan};
 use crate::domain::train::clustering::gaussian_mixture::Gmm;
 use crate::domain::train::clustering::gaussian_mixture::em::Spread;
 use crate::domain::train::clustering::kmeans::bisecting::Bisecting;
 use crate::domain::train::clustering::kmeans::kmedians::Medians;
 use crate::domain::train::clustering::kmeans::{Kmeans, bisecting, kmedians};
-use crate::domain::train::clustering::prototype_approximation::Cover;
-use crate::domain::train::clustering::ward::{Tree, Ward};
+use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
+use crate::domain::train::clustering::ward::{MergeTree, Ward};
 use crate::domain::train::clustering::{
     consensus, density, gaussian_mixture, kmeans, prototype_approximation, sample, ward,
 };
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, Search};
+use crate::domain::train::evaluation::internal_indices;
+use crate::domain::train::{Clusters, Dataset, FitError, KmeansDiagnostics, Progress};
 
 /// A clustering algorithm with its settings. Serialised as `"ward"`, or with settings as
 /// `{"name": "ward", "max_rows": 5000}`; omitted settings have their defaults.
@@ -31,29 +32,29 @@ pub enum Algorithm {
     Kmedians(Medians),
     GaussianMixture(Gmm),
     Ward(Ward),
-    Consensus(Consensus),
+    Consensus(ConsensusSettings),
     Dbscan(Dbscan),
     Hdbscan(Hdbscan),
 }
 
 /// Result of a clustering algorithm.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct ClusteringOutcome {
     pub clusters: Clusters,
     /// Share of rows with the same served segment as the algorithm's own label; 1 where the
     /// served form is exact.
     pub fidelity: f64,
     /// For a mixture.
-    pub likelihood: Option<Likelihood>,
+    pub likelihood: Option<MixtureLikelihood>,
     /// For a hierarchy: the merges above the cut.
-    pub tree: Option<Tree>,
+    pub tree: Option<MergeTree>,
     /// For k-means.
-    pub search: Option<Search>,
+    pub search: Option<KmeansDiagnostics>,
 }
 
 /// Goodness of fit of a mixture, with information criteria.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Likelihood {
+pub struct MixtureLikelihood {
     /// Natural logarithm of the density of all rows.
     pub log_likelihood: f64,
     pub parameters: usize,
@@ -72,12 +73,13 @@ impl Algorithm {
             Self::Kmedians(Medians::default()),
             Self::GaussianMixture(Gmm::default()),
             Self::Ward(Ward::default()),
-            Self::Consensus(Consensus::default()),
+            Self::Consensus(ConsensusSettings::default()),
             Self::Dbscan(Dbscan::default()),
             Self::Hdbscan(Hdbscan::default()),
         ]
     }
 
+    /// Public name, as in the serialised form.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kmeans(_) => "kmeans",
@@ -124,7 +126,7 @@ impl Algorithm {
 
     /// Adds a fault for every setting out of range; `path` is the position in the spec.
     pub fn check(&self, path: &str, faults: &mut Faults) {
-        let mut check = Check { path, faults };
+        let mut check = SettingsCheck { path, faults };
         match self {
             Self::Kmeans(it) => {
                 check.count("starts", it.starts(), 1, 1000);
@@ -188,50 +190,79 @@ impl Algorithm {
         segments: usize,
         seed: u64,
         progress: &dyn Progress,
-    ) -> Result<Outcome, FitError> {
+    ) -> Result<ClusteringOutcome, FitError> {
         refuse_not_finite(data)?;
-        let covered = |labels: &[Option<u32>]| {
-            let labels = sample::numbered(labels);
-            if labels.iter().all(Option::is_none) {
-                return Err(FitError::AllNoise { rows: data.rows() });
-            }
-            let covered =
-                prototype_approximation::cover(data, &labels, &Cover::default(), seed, progress)?;
-            Ok(Outcome { fidelity: covered.fidelity, ..Outcome::exact(covered.clusters) })
-        };
         match self {
             Self::Kmeans(it) => {
                 let best = kmeans::best_of(data, segments, it, seed, progress)?;
-                let found = Outcome::exact(best.partition.into());
-                Ok(Outcome { search: Some(best.search), ..found })
+                let found = ClusteringOutcome::exact(best.partition.into());
+                Ok(ClusteringOutcome { search: Some(best.search), ..found })
             }
             Self::Kmedians(it) => {
-                kmedians::fit(data, segments, it, seed, progress).map(Outcome::exact)
+                kmedians::fit(data, segments, it, seed, progress).map(ClusteringOutcome::exact)
             }
             Self::BisectingKmeans(it) => {
-                covered(&all_in(&bisecting::fit(data, segments, it, seed, progress)?))
+                let labels = bisecting::fit(data, segments, it, seed, progress)?;
+                approximate(
+                    data,
+                    &all_assigned(&labels),
+                    &ApproximationSettings::default(),
+                    seed,
+                    progress,
+                )
             }
-            Self::GaussianMixture(it) => mixture(data, segments, it, seed, progress),
+            Self::GaussianMixture(it) => fit_mixture(data, segments, it, seed, progress),
             Self::Ward(it) => {
                 let found = ward::fit(data, segments, it, seed, progress)?;
-                let outcome = covered(&all_in(&found.labels))?;
+                let labels = all_assigned(&found.labels);
+                let outcome =
+                    approximate(data, &labels, &ApproximationSettings::default(), seed, progress)?;
                 // The clusters are numbered by their first rows, the parts of the cut are not.
                 let mut names = vec![0; segments];
-                for (part, cluster) in
-                    found.labels.iter().zip(sample::numbered(&all_in(&found.labels)))
-                {
+                for (part, cluster) in found.labels.iter().zip(sample::renumbered(&labels)) {
                     names[*part as usize] = cluster.unwrap_or_default();
                 }
-                Ok(Outcome { tree: Some(found.tree.above(segments, &names)), ..outcome })
+                Ok(ClusteringOutcome {
+                    tree: Some(found.tree.above_cut(segments, &names)),
+                    ..outcome
+                })
             }
-            Self::Consensus(it) => covered(&consensus::fit(data, segments, it, seed, progress)?),
-            Self::Dbscan(it) => covered(&density::dbscan(data, it, seed, progress)?),
-            Self::Hdbscan(it) => covered(&density::hdbscan(data, it, seed, progress)?),
+            Self::Consensus(it) => {
+                let labels = consensus::fit(data, segments, it, seed, progress)?;
+                approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
+            }
+            Self::Dbscan(it) => {
+                let labels = density::dbscan(data, it, seed, progress)?;
+                approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
+            }
+            Self::Hdbscan(it) => {
+                let labels = density::hdbscan(data, it, seed, progress)?;
+                approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
+            }
         }
     }
 }
 
-impl Outcome {
+/// Served form of a labelling, by prototypes.
+fn approximate(
+    data: &Dataset,
+    labels: &[Option<u32>],
+    settings: &ApproximationSettings,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<ClusteringOutcome, FitError> {
+    let labels = sample::renumbered(labels);
+    if labels.iter().all(Option::is_none) {
+        return Err(FitError::AllNoise { rows: data.rows() });
+    }
+    let covered = prototype_approximation::approximate(data, &labels, settings, seed, progress)?;
+    Ok(ClusteringOutcome {
+        fidelity: covered.fidelity,
+        ..ClusteringOutcome::exact(covered.clusters)
+    })
+}
+
+impl ClusteringOutcome {
     fn exact(clusters: Clusters) -> Self {
         Self { clusters, fidelity: 1.0, likelihood: None, tree: None, search: None }
     }
@@ -242,52 +273,54 @@ impl<'de> Deserialize<'de> for Algorithm {
         /// The long form of the serialisation.
         #[derive(Deserialize)]
         #[serde(tag = "name", rename_all = "snake_case")]
-        enum Written {
+        enum TaggedAlgorithm {
             Kmeans(Kmeans),
             BisectingKmeans(Bisecting),
             Kmedians(Medians),
             GaussianMixture(Gmm),
             Ward(Ward),
-            Consensus(Consensus),
+            Consensus(ConsensusSettings),
             Dbscan(Dbscan),
             Hdbscan(Hdbscan),
         }
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Written;
+        struct NameOrSettings;
+        impl<'de> Visitor<'de> for NameOrSettings {
+            type Value = TaggedAlgorithm;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("the name of an algorithm, or {\"name\": …} with its settings")
             }
 
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Written, E> {
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<TaggedAlgorithm, E> {
                 let only_name = std::iter::once(("name", name.to_owned()));
-                Written::deserialize(de::value::MapDeserializer::new(only_name).into_deserializer())
+                TaggedAlgorithm::deserialize(
+                    de::value::MapDeserializer::new(only_name).into_deserializer(),
+                )
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-                Written::deserialize(MapAccessDeserializer::new(map))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TaggedAlgorithm, A::Error> {
+                TaggedAlgorithm::deserialize(MapAccessDeserializer::new(map))
             }
         }
-        Ok(match deserializer.deserialize_any(Either)? {
-            Written::Kmeans(it) => Self::Kmeans(it),
-            Written::BisectingKmeans(it) => Self::BisectingKmeans(it),
-            Written::Kmedians(it) => Self::Kmedians(it),
-            Written::GaussianMixture(it) => Self::GaussianMixture(it),
-            Written::Ward(it) => Self::Ward(it),
-            Written::Consensus(it) => Self::Consensus(it),
-            Written::Dbscan(it) => Self::Dbscan(it),
-            Written::Hdbscan(it) => Self::Hdbscan(it),
+        Ok(match deserializer.deserialize_any(NameOrSettings)? {
+            TaggedAlgorithm::Kmeans(it) => Self::Kmeans(it),
+            TaggedAlgorithm::BisectingKmeans(it) => Self::BisectingKmeans(it),
+            TaggedAlgorithm::Kmedians(it) => Self::Kmedians(it),
+            TaggedAlgorithm::GaussianMixture(it) => Self::GaussianMixture(it),
+            TaggedAlgorithm::Ward(it) => Self::Ward(it),
+            TaggedAlgorithm::Consensus(it) => Self::Consensus(it),
+            TaggedAlgorithm::Dbscan(it) => Self::Dbscan(it),
+            TaggedAlgorithm::Hdbscan(it) => Self::Hdbscan(it),
         })
     }
 }
 
-struct Check<'a> {
+struct SettingsCheck<'a> {
     path: &'a str,
     faults: &'a mut Faults,
 }
 
-impl Check<'_> {
+impl SettingsCheck<'_> {
     fn count(&mut self, name: &str, value: usize, least: usize, most: usize) {
         if !(least..=most).contains(&value) {
             self.add(name, format!("must be from {least} to {most}, is {value}"));
@@ -301,7 +334,7 @@ impl Check<'_> {
         }
     }
 
-    fn cover(&mut self, cover: &Cover) {
+    fn cover(&mut self, cover: &ApproximationSettings) {
         self.number("cover.agreement", cover.agreement, 0.0, 1.0);
         self.count("cover.max_prototypes", cover.max_prototypes, 1, MAX_PROTOTYPES);
     }
@@ -319,34 +352,30 @@ fn refuse_not_finite(data: &Dataset) -> Result<(), FitError> {
     found.map_or(Ok(()), Err)
 }
 
-fn all_in(labels: &[u32]) -> Vec<Option<u32>> {
+fn all_assigned(labels: &[u32]) -> Vec<Option<u32>> {
     labels.iter().copied().map(Some).collect()
 }
 
-fn mixture(
+fn fit_mixture(
     data: &Dataset,
     segments: usize,
     settings: &Gmm,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Outcome, FitError> {
+) -> Result<ClusteringOutcome, FitError> {
     let found = gaussian_mixture::fit(data, segments, settings, seed, progress)?;
-    let parameters = found.parameters();
-    let (price, deviance) = (parameters as f64, -2.0 * found.log_likelihood);
-    let likelihood = Some(Likelihood {
-        log_likelihood: found.log_likelihood,
+    let (log_likelihood, parameters) = (found.log_likelihood, found.parameters());
+    let likelihood = Some(MixtureLikelihood {
+        log_likelihood,
         parameters,
-        bic: deviance + price * (data.rows() as f64).ln(),
-        aic: deviance + 2.0 * price,
+        bic: internal_indices::bic(log_likelihood, parameters, data.rows() as u64),
+        aic: internal_indices::aic(log_likelihood, parameters),
     });
     let outcome = match &found.mixture.spread {
-        Spread::Diagonal(variances) => Outcome::exact(found.serve_diagonal(variances)),
+        Spread::Diagonal(variances) => ClusteringOutcome::exact(found.serve_diagonal(variances)),
         Spread::Full(_) => {
-            let labels = sample::numbered(&all_in(&found.labels));
-            let covered =
-                prototype_approximation::cover(data, &labels, &settings.cover, seed, progress)?;
-            Outcome { fidelity: covered.fidelity, ..Outcome::exact(covered.clusters) }
+            approximate(data, &all_assigned(&found.labels), &settings.cover, seed, progress)?
         }
     };
-    Ok(Outcome { likelihood, ..outcome })
+    Ok(ClusteringOutcome { likelihood, ..outcome })
 }

@@ -32,6 +32,7 @@ pub struct Clusters {
 }
 
 impl Clusters {
+    /// Number of segments.
     pub fn segments(&self) -> usize {
         self.segment_of.iter().max().map_or(0, |last| *last as usize + 1)
     }
@@ -44,18 +45,15 @@ impl Clusters {
             let mut nearest = (f64::INFINITY, f64::INFINITY, 0);
             for (index, prototype) in self.prototypes.rows().into_iter().enumerate() {
                 let segment = self.segment_of[index] as usize;
-                let power = |(x, p): (&f32, &f64)| match self.metric {
-                    Metric::Euclidean => (f64::from(*x) - p) * (f64::from(*x) - p),
-                    Metric::Manhattan => (f64::from(*x) - p).abs(),
-                };
-                let pairs = row.iter().zip(prototype);
+                let terms = row.iter().zip(prototype).map(|(x, p)| self.term(*x, *p));
                 let sum: f64 = match &self.weights {
-                    None => pairs.map(power).sum(),
+                    None => terms.sum(),
                     Some(weights) => {
-                        pairs.zip(weights.row(segment)).map(|(pair, w)| w * power(pair)).sum()
+                        terms.zip(weights.row(segment)).map(|(term, weight)| weight * term).sum()
                     }
                 };
                 let rank = sum + self.offsets.as_ref().map_or(0.0, |offsets| offsets[index]);
+                // Strict comparison: ties go to the first prototype, as in the kernel.
                 if rank < nearest.0 {
                     nearest = (rank, sum, segment);
                 }
@@ -66,9 +64,18 @@ impl Clusters {
                 Metric::Euclidean => sum.sqrt(),
                 Metric::Manhattan => sum,
             };
-            let within = |reach: &Vec<f64>| distance <= reach[segment];
-            self.reach.as_ref().is_none_or(within).then_some(segment as u32)
+            let is_within = self.reach.as_ref().is_none_or(|reach| distance <= reach[segment]);
+            is_within.then_some(segment as u32)
         })
+    }
+
+    /// Term of the distance sum for one column, unweighted.
+    fn term(&self, x: f32, p: f64) -> f64 {
+        let difference = f64::from(x) - p;
+        match self.metric {
+            Metric::Euclidean => difference * difference,
+            Metric::Manhattan => difference.abs(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans::init;
-use crate::domain::train::clustering::sample::Labels;
+use crate::domain::train::clustering::sample::RowLabels;
 use crate::domain::train::clustering::{kmeans, sample};
 use crate::domain::train::{Dataset, FitError, Progress};
 
@@ -23,16 +23,17 @@ const TOLERANCE: f64 = 1e-4;
 /// Starts of the k-means on the indicators.
 const STARTS: u64 = 5;
 
+/// Settings of consensus clustering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Consensus {
+pub struct ConsensusSettings {
     pub runs: usize,
     /// Maximum number of rows to cluster: of more rows a sample is clustered, and each other
     /// row gets the label of its nearest sampled row.
     pub max_rows: usize,
 }
 
-impl Default for Consensus {
+impl Default for ConsensusSettings {
     fn default() -> Self {
         Self { runs: 20, max_rows: 5000 }
     }
@@ -42,11 +43,11 @@ impl Default for Consensus {
 pub fn fit(
     data: &Dataset,
     segments: usize,
-    settings: &Consensus,
+    settings: &ConsensusSettings,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Labels, FitError> {
-    sample::label(data, settings.max_rows, seed, |data, _| {
+) -> Result<RowLabels, FitError> {
+    sample::cluster_sample(data, settings.max_rows, seed, |data, _| {
         let distinct = data.distinct_rows(2 * segments);
         if distinct < segments {
             return Err(FitError::TooFewDistinct { distinct, segments });
@@ -66,7 +67,7 @@ pub fn fit(
         }
         let columns = indicators.first().map_or(0, Vec::len);
         let matrix = Array2::from_shape_vec((data.rows(), columns), indicators.concat());
-        let votes = data.like(matrix.unwrap_or_default());
+        let votes = data.with_matrix(matrix.unwrap_or_default());
         // The runs may separate fewer groups of rows than the segments requested.
         let distinct = votes.distinct_rows(segments);
         if distinct < segments {

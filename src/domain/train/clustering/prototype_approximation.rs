@@ -23,24 +23,25 @@ const SAMPLE_STREAM: u64 = 7 << 32;
 const KMEANS_STREAM: u64 = 8 << 32;
 /// Approximate size of the sample, and the minimum number of rows per segment (or all).
 const SAMPLE_ROWS: usize = 20_000;
-const LEAST_OF_SEGMENT: usize = 100;
+const MIN_SEGMENT_ROWS: usize = 100;
 const ITERATIONS: usize = 30;
 const TOLERANCE: f64 = 1e-4;
 /// A round is accepted if it improves the agreement by this share of the rows; the search ends
 /// after this number of rejected rounds in a row.
-const GAIN: f64 = 0.002;
+const MIN_GAIN: f64 = 0.002;
 const PATIENCE: usize = 2;
 
+/// Settings of the approximation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Cover {
+pub struct ApproximationSettings {
     /// Required share of rows with the given label, 0..=1.
     pub agreement: f64,
     /// Total over all segments; at least one each.
     pub max_prototypes: usize,
 }
 
-impl Default for Cover {
+impl Default for ApproximationSettings {
     fn default() -> Self {
         Self { agreement: 0.99, max_prototypes: 512 }
     }
@@ -48,22 +49,22 @@ impl Default for Cover {
 
 /// The served form of a labelling.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Covered {
+pub struct PrototypeApproximation {
     pub clusters: Clusters,
     /// Share of rows with a served label, noise included, equal to the given label.
     pub fidelity: f64,
 }
 
 /// Approximates `labels` by prototypes. Every segment from 0 to the largest label has a row.
-pub fn cover(
+pub fn approximate(
     data: &Dataset,
     labels: &[Option<u32>],
-    settings: &Cover,
+    settings: &ApproximationSettings,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Covered, FitError> {
+) -> Result<PrototypeApproximation, FitError> {
     let segments = labels.iter().flatten().max().map_or(0, |last| *last as usize + 1);
-    let chosen = stratified(labels, segments, &mut Rng::new(seed, SAMPLE_STREAM));
+    let chosen = stratified_sample(labels, segments, &mut Rng::new(seed, SAMPLE_STREAM));
     let sample = data.select(&chosen);
     let wanted: Vec<Option<u32>> = chosen.iter().map(|row| labels[*row]).collect();
     let rows_of: Vec<Dataset> = (0..segments as u32)
@@ -74,13 +75,14 @@ pub fn cover(
         .collect();
 
     let mut counts = vec![1; segments];
-    let mut centres: Vec<Array2<f64>> = rows_of.iter().map(mean).collect();
-    let gain = (GAIN * wanted.len() as f64).ceil() as usize;
+    let mut centres: Vec<Array2<f64>> = rows_of.iter().map(mean_centre).collect();
+    let gain = (MIN_GAIN * wanted.len() as f64).ceil() as usize;
     let mut stalled = 0;
-    let mut best: Option<(usize, Served)> = None;
+    let mut best: Option<(usize, ServedPrototypes)> = None;
     for round in 0.. {
-        let served = Served::new(&sample, &wanted, &centres)?;
-        let errors = served.errors(&sample, &wanted, segments);
+        let served = ServedPrototypes::new(&sample, &wanted, &centres)?;
+        let errors = served.count_errors(&sample, &wanted, segments);
+        // `errors` counts each wrong row twice.
         let agreeing = wanted.len() - errors.iter().sum::<usize>() / 2;
         // The first round always counts: `least` is 0 until a result exists.
         let least = best.as_ref().map_or(0, |(most, _)| most + gain);
@@ -94,7 +96,7 @@ pub fn cover(
         if is_enough || stalled == PATIENCE {
             break;
         }
-        let grown = grow(&mut counts, &errors, &rows_of, settings);
+        let grown = add_prototypes(&mut counts, &errors, &rows_of, settings);
         if grown.is_empty() {
             break;
         }
@@ -108,9 +110,10 @@ pub fn cover(
         }
     }
     let served = best.map(|(_, served)| served).ok_or(FitError::Stopped)?;
+    // Fidelity is measured on all rows, not on the sample that the prototypes were fitted to.
     let agreeing = rows::map(data, |row| served.label(data, row) == labels[row]);
     let agreeing = agreeing.into_iter().filter(|agrees| *agrees).count();
-    Ok(Covered {
+    Ok(PrototypeApproximation {
         clusters: Clusters {
             labels: labels.to_vec(),
             prototypes: served.prototypes,
@@ -125,8 +128,8 @@ pub fn cover(
 }
 
 /// Stratified sample in row order: the same share of each segment and of the noise, but at
-/// least [`LEAST_OF_SEGMENT`] rows of each.
-fn stratified(labels: &[Option<u32>], segments: usize, rng: &mut Rng) -> Vec<usize> {
+/// least [`MIN_SEGMENT_ROWS`] rows of each.
+fn stratified_sample(labels: &[Option<u32>], segments: usize, rng: &mut Rng) -> Vec<usize> {
     let mut groups: Vec<Vec<usize>> = vec![Vec::new(); segments + 1];
     for (row, label) in labels.iter().enumerate() {
         groups[label.map_or(segments, |label| label as usize)].push(row);
@@ -135,31 +138,35 @@ fn stratified(labels: &[Option<u32>], segments: usize, rng: &mut Rng) -> Vec<usi
     let mut chosen: Vec<usize> = Vec::new();
     for mut group in groups {
         rng.shuffle(&mut group);
-        let kept = ((group.len() as f64 * share).ceil() as usize).max(LEAST_OF_SEGMENT);
+        let kept = ((group.len() as f64 * share).ceil() as usize).max(MIN_SEGMENT_ROWS);
         chosen.extend(group.into_iter().take(kept));
     }
     chosen.sort_unstable();
     chosen
 }
 
-fn mean(data: &Dataset) -> Array2<f64> {
+fn mean_centre(data: &Dataset) -> Array2<f64> {
     let means = data.column_moments().0;
     Array2::from_shape_fn((1, means.len()), |(_, column)| means[column])
 }
 
 /// Doubles the prototypes of the segments with too many errors, those with the largest error
 /// share first, within `max_prototypes`; returns the segments that grew.
-fn grow(
+fn add_prototypes(
     counts: &mut [usize],
     errors: &[usize],
     rows_of: &[Dataset],
-    settings: &Cover,
+    settings: &ApproximationSettings,
 ) -> Vec<usize> {
-    let allowed = |segment: usize| (1.0 - settings.agreement) * rows_of[segment].rows() as f64;
-    let mut order: Vec<usize> =
-        (0..counts.len()).filter(|segment| errors[*segment] as f64 > allowed(*segment)).collect();
-    let share = |segment: usize| errors[segment] as f64 / rows_of[segment].rows().max(1) as f64;
-    order.sort_by(|a, b| share(*b).total_cmp(&share(*a)).then(a.cmp(b)));
+    let mut candidates: Vec<(f64, usize)> = Vec::new();
+    for (segment, rows) in rows_of.iter().enumerate() {
+        let errors = errors[segment] as f64;
+        if errors > (1.0 - settings.agreement) * rows.rows() as f64 {
+            candidates.push((errors / rows.rows().max(1) as f64, segment));
+        }
+    }
+    candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let mut order: Vec<usize> = candidates.into_iter().map(|(_, segment)| segment).collect();
     let mut left = settings.max_prototypes.saturating_sub(counts.iter().sum());
     order.retain(|segment| {
         // More prototypes than distinct rows would leave empty clusters.
@@ -173,13 +180,13 @@ fn grow(
 }
 
 /// Prototypes of all segments, in their served form.
-struct Served {
+struct ServedPrototypes {
     prototypes: Array2<f64>,
     segment_of: Vec<u32>,
     reach: Option<Vec<f64>>,
 }
 
-impl Served {
+impl ServedPrototypes {
     fn new(
         sample: &Dataset,
         wanted: &[Option<u32>],
@@ -197,7 +204,7 @@ impl Served {
         let mut served = Self { prototypes, segment_of, reach: None };
         if wanted.contains(&None) {
             let near = rows::map(sample, |row| served.nearest(sample, row));
-            served.reach = Some(reaches(&near, wanted, centres.len()));
+            served.reach = Some(fit_radii(&near, wanted, centres.len()));
         }
         Ok(served)
     }
@@ -225,7 +232,7 @@ impl Served {
     /// Errors per segment: rows served by it that belong elsewhere, and rows that belong to it but
     /// are served elsewhere. Each wrong row counts twice in total; noise counts for the segment
     /// nearest to it.
-    fn errors(&self, data: &Dataset, wanted: &[Option<u32>], segments: usize) -> Vec<usize> {
+    fn count_errors(&self, data: &Dataset, wanted: &[Option<u32>], segments: usize) -> Vec<usize> {
         let labels = rows::map(data, |row| (self.nearest(data, row).0, self.label(data, row)));
         let mut errors = vec![0; segments];
         for ((nearest, label), wanted) in labels.into_iter().zip(wanted) {
@@ -240,7 +247,7 @@ impl Served {
 
 /// Radius of each segment with the fewest misclassified rows: members outside plus noise
 /// inside. Never beyond the farthest member.
-fn reaches(near: &[(usize, f64)], wanted: &[Option<u32>], segments: usize) -> Vec<f64> {
+fn fit_radii(near: &[(usize, f64)], wanted: &[Option<u32>], segments: usize) -> Vec<f64> {
     let mut rows: Vec<Vec<(f64, bool)>> = vec![Vec::new(); segments];
     for ((segment, distance), wanted) in near.iter().zip(wanted) {
         rows[*segment].push((*distance, wanted.is_some()));

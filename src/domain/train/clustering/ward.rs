@@ -9,13 +9,14 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::train::clustering::density::minimum_spanning_tree::Parts;
-use crate::domain::train::clustering::kmeans::coreset::Cells;
+use crate::domain::train::clustering::density::minimum_spanning_tree::UnionFind;
+use crate::domain::train::clustering::kmeans::coreset::CoresetCells;
 use crate::domain::train::{Dataset, FitError, Progress};
 
 /// Number of clusters compared side by side.
 const LANES: usize = 16;
 
+/// Settings of Ward's clustering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ward {
@@ -33,7 +34,7 @@ impl Default for Ward {
 
 /// A merge of two nodes of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Merge {
+pub struct DendrogramMerge {
     /// A node below the number of leaves is a leaf; number of leaves + i is the result of
     /// merge i.
     pub a: u32,
@@ -46,21 +47,22 @@ pub struct Merge {
 
 /// Dendrogram: all merges in ascending order of height.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tree {
+pub struct MergeTree {
     pub leaves: usize,
-    pub merges: Vec<Merge>,
+    pub merges: Vec<DendrogramMerge>,
 }
 
-impl Tree {
+impl MergeTree {
     /// Part of each leaf when the last `parts` − 1 merges are undone. Parts are numbered in
     /// the order of their first leaves. A cut into more parts subdivides these parts.
     pub fn cut(&self, parts: usize) -> Vec<u32> {
-        let kept = self.kept(parts);
-        let mut joined = Parts::new(self.leaves + kept);
+        let kept = self.merges_below(parts);
+        let mut joined = UnionFind::new(self.leaves + kept);
+        // Heights ascend, so the first merges are those below the cut.
         for (node, merge) in self.merges.iter().take(kept).enumerate() {
             let node = (self.leaves + node) as u32;
-            joined.join(merge.a, node);
-            joined.join(merge.b, node);
+            joined.unite(merge.a, node);
+            joined.unite(merge.b, node);
         }
         let mut numbers = std::collections::HashMap::new();
         (0..self.leaves as u32)
@@ -73,15 +75,16 @@ impl Tree {
 
     /// The tree above that cut: its leaf i is the part that `names[i]` numbers.
     #[must_use]
-    pub fn above(&self, parts: usize, names: &[u32]) -> Self {
-        let kept = self.kept(parts);
+    pub fn above_cut(&self, parts: usize, names: &[u32]) -> Self {
+        let kept = self.merges_below(parts);
         let leaves = self.leaves - kept;
         let mut node: Vec<u32> = self.cut(parts).iter().map(|part| names[*part as usize]).collect();
         for (place, merge) in self.merges.iter().enumerate() {
+            // Merges above the cut are numbered anew; those below become their part.
             let is_above = place.checked_sub(kept).map(|place| (leaves + place) as u32);
             node.push(is_above.unwrap_or(node[merge.a as usize]));
         }
-        let merges = self.merges[kept..].iter().map(|merge| Merge {
+        let merges = self.merges[kept..].iter().map(|merge| DendrogramMerge {
             a: node[merge.a as usize],
             b: node[merge.b as usize],
             ..*merge
@@ -90,40 +93,41 @@ impl Tree {
     }
 
     /// Number of merges below a cut into `parts` parts.
-    fn kept(&self, parts: usize) -> usize {
+    fn merges_below(&self, parts: usize) -> usize {
         (self.merges.len() + 1).saturating_sub(parts.max(1))
     }
 }
 
 /// A hierarchy of rows and one cut through it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Hierarchy {
+pub struct RowHierarchy {
     /// The leaves are rows, or cells of rows.
-    pub tree: Tree,
+    pub tree: MergeTree,
     /// Part of each row, numbered as in the cut.
     pub labels: Vec<u32>,
 }
 
+/// Builds the hierarchy of the rows and cuts it into `segments` parts.
 pub fn fit(
     data: &Dataset,
     segments: usize,
     settings: &Ward,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Hierarchy, FitError> {
+) -> Result<RowHierarchy, FitError> {
     let distinct = data.distinct_rows(segments);
     if distinct < segments {
         return Err(FitError::TooFewDistinct { distinct, segments });
     }
     let cells = if data.rows() <= settings.max_rows {
-        Cells::of_rows(data)
+        CoresetCells::from_rows(data)
     } else {
-        Cells::of_kmeans(data, settings.cells.max(segments), seed, progress)?
+        CoresetCells::from_kmeans(data, settings.cells.max(segments), seed, progress)?
     };
     let tree = ward(&cells.centres, &cells.sizes, progress)?;
     let parts = tree.cut(segments);
     let labels = cells.of_row.iter().map(|leaf| parts[*leaf as usize]).collect();
-    Ok(Hierarchy { tree, labels })
+    Ok(RowHierarchy { tree, labels })
 }
 
 /// Dendrogram of `points` (`leaves`, `n_columns`); each point represents `sizes` rows.
@@ -131,9 +135,9 @@ pub fn ward(
     points: &Array2<f64>,
     sizes: &[f64],
     progress: &dyn Progress,
-) -> Result<Tree, FitError> {
+) -> Result<MergeTree, FitError> {
     let (leaves, pause) = (points.nrows(), progress.pause());
-    let mut active = Active::new(points, sizes);
+    let mut active = ActiveClusters::new(points, sizes);
     // One leaf of each side, the height, and the size of the union.
     let mut found: Vec<(u32, u32, f64, f64)> = Vec::with_capacity(leaves.saturating_sub(1));
     let mut chain: Vec<usize> = Vec::new();
@@ -143,7 +147,7 @@ pub fn ward(
                 return Err(FitError::Stopped);
             }
             active.compact();
-            chain.push(active.any());
+            chain.push(active.first_taken());
         }
         pause();
         let last = chain[chain.len() - 1];
@@ -154,7 +158,7 @@ pub fn ward(
         if before == Some(nearest) {
             chain.truncate(chain.len() - 2);
             let sides = (active.leaf[last], active.leaf[nearest]);
-            active.join(nearest, last);
+            active.merge(nearest, last);
             found.push((sides.0, sides.1, cost.sqrt(), active.sizes[nearest]));
         } else {
             chain.push(nearest);
@@ -162,19 +166,20 @@ pub fn ward(
     }
     // The chain finds the merges out of order; the tree lists them by height.
     found.sort_by(|x, y| x.2.total_cmp(&y.2));
-    let mut parts = Parts::new(leaves);
+    let mut parts = UnionFind::new(leaves);
+    // Node numbers follow the sorted order: each union remembers its latest node.
     let mut node: Vec<u32> = (0..leaves as u32).collect();
     let merges = found.into_iter().enumerate().map(|(index, (a, b, height, size))| {
         let sides = [node[parts.find(a) as usize], node[parts.find(b) as usize]];
-        parts.join(a, b);
+        parts.unite(a, b);
         node[parts.find(a) as usize] = (leaves + index) as u32;
-        Merge { a: sides[0].min(sides[1]), b: sides[0].max(sides[1]), height, size }
+        DendrogramMerge { a: sides[0].min(sides[1]), b: sides[0].max(sides[1]), height, size }
     });
-    Ok(Tree { leaves, merges: merges.collect() })
+    Ok(MergeTree { leaves, merges: merges.collect() })
 }
 
 /// Clusters not merged yet, in slots.
-struct Active {
+struct ActiveClusters {
     columns: usize,
     /// Tiles of [`LANES`] slots, each tile column by column.
     centres: Vec<[f64; LANES]>,
@@ -185,19 +190,17 @@ struct Active {
     count: usize,
 }
 
-impl Active {
+impl ActiveClusters {
     fn new(points: &Array2<f64>, sizes: &[f64]) -> Self {
-        let mut active = Self {
-            columns: points.ncols(),
-            centres: Vec::new(),
-            sizes: Vec::new(),
-            leaf: Vec::new(),
-            count: 0,
-        };
+        let mut active = Self::empty(points.ncols());
         for (leaf, (point, size)) in points.rows().into_iter().zip(sizes).enumerate() {
             active.push(&point.to_vec(), *size, leaf as u32);
         }
         active
+    }
+
+    fn empty(columns: usize) -> Self {
+        Self { columns, centres: Vec::new(), sizes: Vec::new(), leaf: Vec::new(), count: 0 }
     }
 
     fn push(&mut self, point: &[f64], size: f64, leaf: u32) {
@@ -227,7 +230,7 @@ impl Active {
         self.leaf[slot] != u32::MAX
     }
 
-    fn any(&self) -> usize {
+    fn first_taken(&self) -> usize {
         (0..self.leaf.len()).find(|slot| self.is_taken(*slot)).unwrap_or_default()
     }
 
@@ -237,16 +240,8 @@ impl Active {
         if self.count * 2 > self.leaf.len() {
             return;
         }
-        let kept = |slot: &usize| self.is_taken(*slot);
-        let slots: Vec<usize> = (0..self.leaf.len()).filter(kept).collect();
-        let mut dense = Self {
-            columns: self.columns,
-            centres: Vec::new(),
-            sizes: Vec::new(),
-            leaf: Vec::new(),
-            count: 0,
-        };
-        for slot in slots {
+        let mut dense = Self::empty(self.columns);
+        for slot in (0..self.leaf.len()).filter(|slot| self.is_taken(*slot)) {
             let centre = self.centre(slot);
             dense.push(&centre, self.sizes[slot], self.leaf[slot]);
         }
@@ -259,10 +254,10 @@ impl Active {
         let (point, size) = (self.centre(from), self.sizes[from]);
         let mut best = (usize::MAX, f64::INFINITY);
         if let Some(slot) = preferred {
-            best = (slot, self.costs(slot / LANES, &point, size)[slot % LANES]);
+            best = (slot, self.merge_costs(slot / LANES, &point, size)[slot % LANES]);
         }
         for tile in 0..self.sizes.len() / LANES {
-            let costs = self.costs(tile, &point, size);
+            let costs = self.merge_costs(tile, &point, size);
             let least = costs.iter().fold(f64::INFINITY, |least, cost| least.min(*cost));
             // The tile of `from` passes even without a better slot: its own cost is 0.
             if least >= best.1 {
@@ -279,7 +274,7 @@ impl Active {
     }
 
     /// 2 |A| |B| / (|A| + |B|) × squared distance, for each slot of a tile.
-    fn costs(&self, tile: usize, point: &[f64], size: f64) -> [f64; LANES] {
+    fn merge_costs(&self, tile: usize, point: &[f64], size: f64) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         let columns = &self.centres[tile * self.columns..][..self.columns];
         for (column, x) in columns.iter().zip(point) {
@@ -295,7 +290,7 @@ impl Active {
     }
 
     /// Merges the cluster in slot `from` into slot `into`.
-    fn join(&mut self, into: usize, from: usize) {
+    fn merge(&mut self, into: usize, from: usize) {
         let total = self.sizes[into] + self.sizes[from];
         let (share, moved) = (self.sizes[from] / total, self.centre(from));
         let (tile, lane) = (into / LANES * self.columns, into % LANES);

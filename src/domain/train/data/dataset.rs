@@ -45,12 +45,12 @@ impl Dataset {
     }
 
     /// A dataset of other numbers with the same pause.
-    pub(crate) fn like(&self, matrix: Array2<f32>) -> Self {
+    pub(crate) fn with_matrix(&self, matrix: Array2<f32>) -> Self {
         Self::new(matrix).with_pause(self.pause)
     }
 
     /// The pause of this dataset.
-    pub(crate) fn pauses(&self) -> Pause {
+    pub(crate) fn pause_function(&self) -> Pause {
         self.pause
     }
 
@@ -73,7 +73,7 @@ impl Dataset {
 
     /// A copy of the selected rows.
     pub(crate) fn select(&self, rows: &[usize]) -> Self {
-        self.like(self.matrix.select(ndarray::Axis(0), rows))
+        self.with_matrix(self.matrix.select(ndarray::Axis(0), rows))
     }
 
     pub fn rows(&self) -> usize {
@@ -95,12 +95,12 @@ impl Dataset {
     }
 
     /// The numbers of one row.
-    pub(crate) fn numbers(&self, row: usize) -> &[f32] {
-        self.numbers_of(row..row + 1)
+    pub(crate) fn row_values(&self, row: usize) -> &[f32] {
+        self.rows_values(row..row + 1)
     }
 
     /// The numbers of consecutive rows, row by row.
-    pub(crate) fn numbers_of(&self, rows: Range<usize>) -> &[f32] {
+    pub(crate) fn rows_values(&self, rows: Range<usize>) -> &[f32] {
         &self.values()[rows.start * self.columns()..rows.end * self.columns()]
     }
 
@@ -110,7 +110,7 @@ impl Dataset {
         row: usize,
         point: impl IntoIterator<Item = &'a f64>,
     ) -> f64 {
-        let pairs = self.numbers(row).iter().zip(point);
+        let pairs = self.row_values(row).iter().zip(point);
         pairs.map(|(x, p)| (f64::from(*x) - p) * (f64::from(*x) - p)).sum()
     }
 
@@ -133,6 +133,7 @@ impl Dataset {
         rows.inspect(|_| self.pause()).map(work).collect()
     }
 
+    /// Rows per chunk.
     pub(crate) fn chunk_rows(&self) -> usize {
         self.rows().div_ceil(MAX_CHUNKS).max(MIN_CHUNK_ROWS)
     }
@@ -150,15 +151,16 @@ impl Dataset {
         let partial = self.map_chunks(|rows| {
             let mut sums = vec![0.0; self.columns()];
             for row in rows {
-                for (column, (sum, x)) in sums.iter_mut().zip(self.numbers(row)).enumerate() {
+                for (column, (sum, x)) in sums.iter_mut().zip(self.row_values(row)).enumerate() {
                     *sum += of(column, f64::from(*x));
                 }
             }
             sums
         });
         let per_row = 1.0 / self.rows().max(1) as f64;
-        let total = |column| partial.iter().map(|sums| sums[column]).sum::<f64>();
-        (0..self.columns()).map(|column| total(column) * per_row).collect()
+        (0..self.columns())
+            .map(|column| partial.iter().map(|sums| sums[column]).sum::<f64>() * per_row)
+            .collect()
     }
 
     /// Number of distinct rows; counting stops at `enough`.

@@ -43,10 +43,14 @@ impl Gather {
     /// A filter on a feature that is not in `defs` admits every row; the check of the spec
     /// refuses such a filter.
     pub fn new(spec: &TrainSpec, defs: &[FeatureDef]) -> Self {
-        let index = |name: &str| defs.iter().position(|def| &*def.name == name);
-        let with_index = |filter: &Filter| Some((index(&filter.feature)?, filter.clone()));
+        let mut filters = Vec::new();
+        for filter in &spec.filters {
+            if let Some(index) = defs.iter().position(|def| def.name == filter.feature) {
+                filters.push((index, filter.clone()));
+            }
+        }
         Self {
-            filters: spec.filters.iter().filter_map(with_index).collect(),
+            filters,
             most: spec.sample.unwrap_or(usize::MAX),
             seed: spec.seed,
             rng: Rng::new(spec.seed, SAMPLE_STREAM),
@@ -56,9 +60,10 @@ impl Gather {
         }
     }
 
+    /// Offers the next row to the sample.
     pub fn add(&mut self, row: FeatureRow) {
-        if let Some(place) = self.place_of(&row) {
-            self.put(place, row);
+        if let Some(place) = self.sample_index(&row) {
+            self.store(place, row);
         }
     }
 
@@ -76,12 +81,13 @@ impl Gather {
     }
 
     /// Index in the sample for a row, or `None` if the row is not sampled.
-    fn place_of(&mut self, row: &FeatureRow) -> Option<usize> {
+    fn sample_index(&mut self, row: &FeatureRow) -> Option<usize> {
         self.seen += 1;
-        let meets = |(index, filter): &(usize, Filter)| {
-            row.0.get(*index).is_some_and(|value| filter.admits(value))
-        };
-        if !self.filters.iter().all(meets) {
+        let is_admitted = self
+            .filters
+            .iter()
+            .all(|(index, filter)| row.0.get(*index).is_some_and(|value| filter.admits(value)));
+        if !is_admitted {
             return None;
         }
         self.admitted += 1;
@@ -93,7 +99,7 @@ impl Gather {
         (place < self.most).then_some(place)
     }
 
-    fn put(&mut self, place: usize, row: FeatureRow) {
+    fn store(&mut self, place: usize, row: FeatureRow) {
         let kept = (self.admitted - 1, row);
         match self.kept.get_mut(place) {
             Some(former) => *former = kept,
@@ -104,11 +110,15 @@ impl Gather {
 
 /// Applies the filters and the sample size of `spec` to `rows`, in their order. Rows that came
 /// from a [`Gather`] with the same spec pass unchanged.
-pub(crate) fn rows(spec: &TrainSpec, defs: &[FeatureDef], rows: &[FeatureRow]) -> Vec<FeatureRow> {
+pub(crate) fn filter_and_sample(
+    spec: &TrainSpec,
+    defs: &[FeatureDef],
+    rows: &[FeatureRow],
+) -> Vec<FeatureRow> {
     let mut gather = Gather::new(spec, defs);
     for row in rows {
-        if let Some(place) = gather.place_of(row) {
-            gather.put(place, row.clone());
+        if let Some(place) = gather.sample_index(row) {
+            gather.store(place, row.clone());
         }
     }
     gather.finish().0

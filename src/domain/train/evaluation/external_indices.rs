@@ -37,13 +37,10 @@ impl Contingency {
     /// Adjusted Rand index (Hubert and Arabie 1985): 0 by chance, 1 for equal partitions; 1 for
     /// at most one row.
     pub fn adjusted_rand(&self) -> f64 {
-        let squares = |counts: &mut dyn Iterator<Item = u64>| -> f64 {
-            counts.map(|count| count as f64 * count as f64).sum()
-        };
         let rows = self.rows as f64;
-        let both = squares(&mut self.pairs.values().copied());
-        let in_first = squares(&mut self.first.values().copied());
-        let in_second = squares(&mut self.second.values().copied());
+        let both = sum_of_squares(self.pairs.values());
+        let in_first = sum_of_squares(self.first.values());
+        let in_second = sum_of_squares(self.second.values());
         // Ordered pairs of rows: together in both labellings, in one only, in neither.
         let together = both - rows;
         let only_first = in_first - both;
@@ -60,11 +57,13 @@ impl Contingency {
     /// Mutual information, in nats.
     pub fn mutual_information(&self) -> f64 {
         let rows = self.rows as f64;
-        let part = |((a, b), both): (&(Label, Label), &u64)| {
+        let mut sum = 0.0;
+        for ((a, b), both) in &self.pairs {
             let (both, a, b) = (*both as f64, self.first[a] as f64, self.second[b] as f64);
-            both / rows * (both * rows / (a * b)).ln()
-        };
-        self.pairs.iter().map(part).sum::<f64>().max(0.0)
+            sum += both / rows * (both * rows / (a * b)).ln();
+        }
+        // Rounding can make the information of independent labellings negative.
+        f64::max(sum, 0.0)
     }
 
     /// Mutual information divided by the arithmetic mean of both entropies, 0..=1; 1 if neither
@@ -77,12 +76,12 @@ impl Contingency {
     /// Homogeneity, 0..=1: each group of the second has rows of one group of the first
     /// (Rosenberg and Hirschberg 2007).
     pub fn homogeneity(&self) -> f64 {
-        self.explained(&self.first)
+        self.explained_share(&self.first)
     }
 
     /// Completeness, 0..=1: the rows of each group of the first are in one group of the second.
     pub fn completeness(&self) -> f64 {
-        self.explained(&self.second)
+        self.explained_share(&self.second)
     }
 
     /// V-measure: the harmonic mean of homogeneity and completeness.
@@ -95,8 +94,9 @@ impl Contingency {
     /// Jaccard index |A ∩ B| / |A ∪ B| of a group of the first and a group of the second.
     pub fn jaccard(&self, first: Label, second: Label) -> f64 {
         let both = self.pairs.get(&(first, second)).copied().unwrap_or(0);
-        let count = |groups: &BTreeMap<Label, u64>, label| groups.get(label).copied().unwrap_or(0);
-        let either = count(&self.first, &first) + count(&self.second, &second) - both;
+        let in_first = self.first.get(&first).copied().unwrap_or(0);
+        let in_second = self.second.get(&second).copied().unwrap_or(0);
+        let either = in_first + in_second - both;
         if either == 0 { 0.0 } else { both as f64 / either as f64 }
     }
 
@@ -107,19 +107,23 @@ impl Contingency {
         others.map(|second| self.jaccard(Some(first), *second)).fold(0.0, f64::max)
     }
 
-    fn explained(&self, groups: &BTreeMap<Label, u64>) -> f64 {
+    fn explained_share(&self, groups: &BTreeMap<Label, u64>) -> f64 {
         let entropy = self.entropy(groups);
         if entropy > 0.0 { (self.mutual_information() / entropy).min(1.0) } else { 1.0 }
     }
 
     fn entropy(&self, groups: &BTreeMap<Label, u64>) -> f64 {
-        let rows = self.rows as f64;
-        let part = |count: &u64| {
-            let share = *count as f64 / rows;
-            -share * share.ln()
-        };
-        groups.values().map(part).sum::<f64>().max(0.0)
+        let mut sum = 0.0;
+        for count in groups.values() {
+            let share = *count as f64 / self.rows as f64;
+            sum += -share * share.ln();
+        }
+        f64::max(sum, 0.0)
     }
+}
+
+fn sum_of_squares<'a>(counts: impl Iterator<Item = &'a u64>) -> f64 {
+    counts.map(|count| *count as f64 * *count as f64).sum()
 }
 
 /// [`Contingency::adjusted_rand`] of two labellings.

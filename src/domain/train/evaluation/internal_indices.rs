@@ -39,19 +39,19 @@ pub fn silhouette(
     }
     // Sorted by segment: the distances to one segment then add up over adjacent blocks.
     known.sort_unstable_by_key(|row| (labels[*row], *row));
-    let runs = runs(&known, labels);
+    let runs = segment_runs(&known, labels);
     if runs.len() < 2 || runs.len() >= known.len() {
         return None;
     }
-    let columns = Columns::gather(data, &known, &runs);
+    let columns = SegmentBlocks::from_rows(data, &known, &runs);
     let scores: Vec<f64> = (0..known.len())
         .into_par_iter()
         .map_init(
             || vec![0.0; runs.len()],
             |sums, place| {
                 data.pause();
-                columns.add_distances(data, known[place], sums);
-                one_silhouette(&runs, place, sums)
+                columns.sum_distances(data, known[place], sums);
+                row_silhouette(&runs, place, sums)
             },
         )
         .collect();
@@ -61,7 +61,7 @@ pub fn silhouette(
     Some(Estimate { value, error: (variance / rows as f64).sqrt(), rows })
 }
 
-fn one_silhouette(runs: &[Run], place: usize, sums: &[f64]) -> f64 {
+fn row_silhouette(runs: &[SegmentRun], place: usize, sums: &[f64]) -> f64 {
     let own = runs.partition_point(|run| run.end <= place);
     let size = runs[own].len();
     if size == 1 {
@@ -77,23 +77,23 @@ fn one_silhouette(runs: &[Run], place: usize, sums: &[f64]) -> f64 {
 
 /// Range of one segment among rows sorted by segment.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct SegmentRun {
     start: usize,
     end: usize,
 }
 
-impl Run {
+impl SegmentRun {
     fn len(self) -> usize {
         self.end - self.start
     }
 }
 
-fn runs(sorted: &[usize], labels: &[Label]) -> Vec<Run> {
+fn segment_runs(sorted: &[usize], labels: &[Label]) -> Vec<SegmentRun> {
     let mut start = 0;
     sorted
         .chunk_by(|a, b| labels[*a] == labels[*b])
         .map(|rows| {
-            let run = Run { start, end: start + rows.len() };
+            let run = SegmentRun { start, end: start + rows.len() };
             start = run.end;
             run
         })
@@ -102,26 +102,26 @@ fn runs(sorted: &[usize], labels: &[Label]) -> Vec<Run> {
 
 /// Rows in column-major blocks of [`LANES`]. Each segment starts a new block, so distances to a
 /// whole block are computed side by side and belong to one segment.
-struct Columns {
+struct SegmentBlocks {
     /// Block by block; in each, column by column of `LANES` values.
     values: Vec<f32>,
     /// Number of blocks of each segment, and rows in its last block.
     blocks: Vec<(usize, usize)>,
 }
 
-impl Columns {
-    fn gather(data: &Dataset, rows: &[usize], runs: &[Run]) -> Self {
+impl SegmentBlocks {
+    fn from_rows(data: &Dataset, rows: &[usize], runs: &[SegmentRun]) -> Self {
         let (mut values, mut blocks) = (Vec::new(), Vec::new());
         for run in runs {
             let rows = &rows[run.start..run.end];
-            values.extend(blocks_of(rows, data.columns(), |row, column| data.row(row)[column]));
+            values.extend(fill_blocks(rows, data.columns(), |row, column| data.row(row)[column]));
             blocks.push((rows.len().div_ceil(LANES), (rows.len() - 1) % LANES + 1));
         }
         Self { values, blocks }
     }
 
     /// Sets `sums` to the sum of distances from a row to each segment's rows.
-    fn add_distances(&self, data: &Dataset, row: usize, sums: &mut [f64]) {
+    fn sum_distances(&self, data: &Dataset, row: usize, sums: &mut [f64]) {
         let row = data.row(row);
         let mut blocks = self.values.chunks_exact(LANES * row.len());
         for (sum, (count, last)) in sums.iter_mut().zip(&self.blocks) {
@@ -132,14 +132,14 @@ impl Columns {
                 if block + 1 == *count {
                     distances[*last..].fill(0.0);
                 }
-                *sum += total(distances);
+                *sum += pairwise_sum(distances);
             }
         }
     }
 }
 
 /// Points in column-major blocks of [`LANES`]; the last block is filled up with zeros.
-fn blocks_of(points: &[usize], columns: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+fn fill_blocks(points: &[usize], columns: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
     let mut values = Vec::with_capacity(points.len().next_multiple_of(LANES) * columns);
     for block in points.chunks(LANES) {
         for column in 0..columns {
@@ -174,7 +174,7 @@ fn distances(row: &ArrayView1<'_, f32>, block: &[f32]) -> [f32; LANES] {
 }
 
 /// Pairwise summation: halves are added to each other, with few roundings and in vector code.
-fn total(mut values: [f32; LANES]) -> f64 {
+fn pairwise_sum(mut values: [f32; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
         let (low, high) = values.split_at_mut(width);
@@ -205,7 +205,8 @@ impl Dispersion {
     pub fn measure(data: &Dataset, labels: &[Label], segments: usize) -> Self {
         let (centroids, sizes) = centroids(data, labels, segments);
         let present: Vec<usize> = (0..segments).filter(|s| sizes[*s] > 0).collect();
-        let blocks = blocks_of(&present, data.columns(), |segment, column| {
+        // Other centroids are compared in `f32`, in blocks; the own distance is exact.
+        let blocks = fill_blocks(&present, data.columns(), |segment, column| {
             centroids[[segment, column]] as f32
         });
         let partial = data.map_chunks(|rows| {
@@ -275,16 +276,22 @@ impl Dispersion {
         if present.len() < 2 || present.len() as u64 >= self.rows() {
             return None;
         }
-        let spread = |segment: usize| self.distances[segment] / self.sizes[segment] as f64;
-        let overlap = |a: usize, b: usize| {
-            let pairs = self.centroids.row(a).into_iter().zip(self.centroids.row(b));
-            let apart = pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
-            if apart > 0.0 { (spread(a) + spread(b)) / apart } else { 0.0 }
-        };
-        let worst = |a: &usize| {
-            present.iter().filter(|b| *b != a).map(|b| overlap(*a, *b)).fold(0.0, f64::max)
-        };
-        Some(present.iter().map(worst).sum::<f64>() / present.len() as f64)
+        let mut sum = 0.0;
+        for a in &present {
+            let others = present.iter().filter(|b| *b != a);
+            sum += others.map(|b| self.segment_overlap(*a, *b)).fold(0.0, f64::max);
+        }
+        Some(sum / present.len() as f64)
+    }
+
+    /// Mean distances to the centroids of both segments, relative to the distance of the
+    /// centroids.
+    fn segment_overlap(&self, a: usize, b: usize) -> f64 {
+        let pairs = self.centroids.row(a).into_iter().zip(self.centroids.row(b));
+        let between = pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
+        let spread_a = self.distances[a] / self.sizes[a] as f64;
+        let spread_b = self.distances[b] / self.sizes[b] as f64;
+        if between > 0.0 { (spread_a + spread_b) / between } else { 0.0 }
     }
 
     /// Calinski-Harabasz index (1974): variance between segments divided by variance within.
@@ -298,10 +305,11 @@ impl Dispersion {
         if within == 0.0 {
             return Some(1.0);
         }
-        Some(self.between() * (rows - segments) / (within * (segments - 1.0)))
+        Some(self.between_dispersion() * (rows - segments) / (within * (segments - 1.0)))
     }
 
-    fn between(&self) -> f64 {
+    /// Sum over segments of size × squared distance of the centroid to the mean of all rows.
+    fn between_dispersion(&self) -> f64 {
         let rows = self.rows() as f64;
         let mut mean = vec![0.0; self.centroids.ncols()];
         for (centroid, size) in self.centroids.rows().into_iter().zip(&self.sizes) {

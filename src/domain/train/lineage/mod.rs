@@ -17,12 +17,13 @@ use crate::domain::model::{Model, SegmentName};
 use crate::domain::train::lineage::overlap::{Overlap, matches};
 use crate::domain::train::{FitError, Trained};
 
-/// Limits of a split and of a merge. A part of a split has at least `PART` of the old segment, and
-/// those rows are at least `MOSTLY` of the new one. For a part of a merge, the other way round.
-const PART: f64 = 0.25;
-const MOSTLY: f64 = 0.5;
+/// Limits of a split and of a merge. A part of a split has at least `PART_SHARE` of the old
+/// segment, and those rows are at least `MAJORITY_SHARE` of the new one. For a part of a merge, the
+/// other way round.
+const PART_SHARE: f64 = 0.25;
+const MAJORITY_SHARE: f64 = 0.5;
 /// Minimum share for a flow of members to be recorded.
-const PASSED: f64 = 0.1;
+const FLOW_SHARE: f64 = 0.1;
 
 /// Source of inherited segment names: the model before.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +55,7 @@ pub enum Event {
 }
 
 impl Event {
+    /// Name in the database and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kept => "kept",
@@ -75,7 +77,7 @@ pub struct Named {
 
 /// One change of a segment between two models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct LineageLine {
     pub event: Event,
     /// `None` for a birth.
     pub old: Option<Named>,
@@ -106,7 +108,7 @@ pub struct Lineage {
     /// Share of the assigned rows that are in a segment with an inherited id.
     pub matched_share: f64,
     /// New segments in their order, then the deaths, then splits, merges and flows.
-    pub lines: Vec<Line>,
+    pub lines: Vec<LineageLine>,
 }
 
 /// Gives matched segments of `trained` the names of the predecessor's segments, and adds the
@@ -136,6 +138,7 @@ pub fn inherit(
             SegmentName::new(&origin, &format!("s{last_key}"))
         })
         .collect();
+    // Names are part of the document, so it is sealed and opened again: the model id changes.
     trained.bytes = new.renamed(names, old.id(), last_key)?;
     trained.model = Model::open(&trained.bytes)?;
     trained.report.lineage = Some(Lineage::of(old, &trained.model, overlap.as_ref()));
@@ -155,7 +158,7 @@ impl Lineage {
             lines: model
                 .segments()
                 .iter()
-                .map(|new| born(SegmentName::of(new), new.size))
+                .map(|new| birth_line(SegmentName::of(new), new.size))
                 .collect(),
         }
     }
@@ -164,15 +167,14 @@ impl Lineage {
     /// the rows.
     fn of(old: &Model, new: &Model, overlap: Option<&Overlap>) -> Self {
         let Some(overlap) = overlap else {
-            let died = old.segments().iter().map(|old| died(SegmentName::of(old), old.size));
+            let died = old.segments().iter().map(|old| death_line(SegmentName::of(old), old.size));
             let mut first = Self::first(new);
             first.lines.extend(died);
             return Self { predecessor: Some(old.id().clone()), ..first };
         };
-        let names = |model: &Model| -> Vec<SegmentName> {
-            model.segments().iter().map(SegmentName::of).collect()
-        };
-        Self::told(Some(old.id().clone()), &names(old), &names(new), overlap)
+        let old_names: Vec<SegmentName> = old.segments().iter().map(SegmentName::of).collect();
+        let new_names: Vec<SegmentName> = new.segments().iter().map(SegmentName::of).collect();
+        Self::told(Some(old.id().clone()), &old_names, &new_names, overlap)
     }
 
     /// Lineage from the names: equal ids are the same segment.
@@ -182,45 +184,55 @@ impl Lineage {
         new: &[SegmentName],
         overlap: &Overlap,
     ) -> Self {
-        let flows =
-            Flows { old, new, overlap, of_old: overlap.old_sizes(), of_new: overlap.new_sizes() };
+        let flows = MemberFlows {
+            old,
+            new,
+            overlap,
+            of_old: overlap.old_sizes(),
+            of_new: overlap.new_sizes(),
+        };
         let mut lines = Vec::new();
         for (n, name) in new.iter().enumerate() {
-            match flows.same(n) {
-                Some(o) => lines.push(flows.line(Event::Kept, o, n)),
-                None => lines.push(born(name.clone(), flows.of_new[n])),
+            match flows.inherited_from(n) {
+                Some(o) => lines.push(flows.flow_line(Event::Kept, o, n)),
+                None => lines.push(birth_line(name.clone(), flows.of_new[n])),
             }
         }
         for (o, name) in old.iter().enumerate() {
             if new.iter().all(|new| new.id != name.id) {
-                lines.push(died(name.clone(), flows.of_old[o]));
+                lines.push(death_line(name.clone(), flows.of_old[o]));
             }
         }
         for o in 0..old.len() {
             for n in 0..new.len() {
-                lines.extend(flows.event(o, n).map(|event| flows.line(event, o, n)));
+                lines.extend(flows.flow_event(o, n).map(|event| flows.flow_line(event, o, n)));
             }
         }
         let rows: u64 = flows.of_old.iter().sum();
-        let stayed = |n: usize| flows.same(n).map_or(0, |o| overlap.members[o][n]);
         // Unassigned before and after is no change.
-        let in_none = overlap.members[old.len()][new.len()];
-        let relabelled = rows - in_none - (0..new.len()).map(stayed).sum::<u64>();
-        let matched = (0..new.len()).filter(|n| flows.same(*n).is_some()).map(|n| flows.of_new[n]);
+        let mut unchanged = overlap.members[old.len()][new.len()];
+        let mut matched = 0;
+        for n in 0..new.len() {
+            if let Some(o) = flows.inherited_from(n) {
+                unchanged += overlap.members[o][n];
+                matched += flows.of_new[n];
+            }
+        }
+        let relabelled = rows - unchanged;
         let assigned: u64 = flows.of_new[..new.len()].iter().sum();
         Self {
             predecessor,
             comparable: true,
             rows,
             relabelled,
-            relabelled_share: share(relabelled, rows),
-            matched_share: share(matched.sum(), assigned),
+            relabelled_share: share_of(relabelled, rows),
+            matched_share: share_of(matched, assigned),
             lines,
         }
     }
 }
 
-struct Flows<'a> {
+struct MemberFlows<'a> {
     old: &'a [SegmentName],
     new: &'a [SegmentName],
     overlap: &'a Overlap,
@@ -228,44 +240,43 @@ struct Flows<'a> {
     of_new: Vec<u64>,
 }
 
-impl Flows<'_> {
+impl MemberFlows<'_> {
     /// The old segment with the same id as the new one.
-    fn same(&self, n: usize) -> Option<usize> {
+    fn inherited_from(&self, n: usize) -> Option<usize> {
         self.old.iter().position(|old| old.id == self.new[n].id)
     }
 
     fn is_part(&self, o: usize, n: usize) -> bool {
-        self.share_of_old(o, n) >= PART && self.share_of_new(o, n) >= MOSTLY
+        self.share_of_old(o, n) >= PART_SHARE && self.share_of_new(o, n) >= MAJORITY_SHARE
     }
 
     fn is_source(&self, o: usize, n: usize) -> bool {
-        self.share_of_new(o, n) >= PART && self.share_of_old(o, n) >= MOSTLY
+        self.share_of_new(o, n) >= PART_SHARE && self.share_of_old(o, n) >= MAJORITY_SHARE
     }
 
     /// Event of a flow, other than an inherited id.
-    fn event(&self, o: usize, n: usize) -> Option<Event> {
-        let parts = || (0..self.new.len()).filter(|n| self.is_part(o, *n)).count();
-        let sources = || (0..self.old.len()).filter(|o| self.is_source(*o, n)).count();
-        if self.is_part(o, n) && parts() > 1 {
+    fn flow_event(&self, o: usize, n: usize) -> Option<Event> {
+        if self.is_part(o, n) && (0..self.new.len()).filter(|n| self.is_part(o, *n)).count() > 1 {
             return Some(Event::Split);
         }
-        if self.is_source(o, n) && sources() > 1 {
+        if self.is_source(o, n) && (0..self.old.len()).filter(|o| self.is_source(*o, n)).count() > 1
+        {
             return Some(Event::Merged);
         }
         let share = self.share_of_old(o, n).max(self.share_of_new(o, n));
-        (share >= PASSED && self.same(n) != Some(o)).then_some(Event::Passed)
+        (share >= FLOW_SHARE && self.inherited_from(n) != Some(o)).then_some(Event::Passed)
     }
 
     fn share_of_old(&self, o: usize, n: usize) -> f64 {
-        share(self.overlap.members[o][n], self.of_old[o])
+        share_of(self.overlap.members[o][n], self.of_old[o])
     }
 
     fn share_of_new(&self, o: usize, n: usize) -> f64 {
-        share(self.overlap.members[o][n], self.of_new[n])
+        share_of(self.overlap.members[o][n], self.of_new[n])
     }
 
-    fn line(&self, event: Event, o: usize, n: usize) -> Line {
-        Line {
+    fn flow_line(&self, event: Event, o: usize, n: usize) -> LineageLine {
+        LineageLine {
             event,
             old: Some(self.old[o].clone().into()),
             new: Some(self.new[n].clone().into()),
@@ -282,9 +293,9 @@ impl From<SegmentName> for Named {
     }
 }
 
-fn born(name: SegmentName, members: u64) -> Line {
+fn birth_line(name: SegmentName, members: u64) -> LineageLine {
     let new = Some(name.into());
-    Line {
+    LineageLine {
         event: Event::Born,
         old: None,
         new,
@@ -294,9 +305,9 @@ fn born(name: SegmentName, members: u64) -> Line {
     }
 }
 
-fn died(name: SegmentName, members: u64) -> Line {
+fn death_line(name: SegmentName, members: u64) -> LineageLine {
     let old = Some(name.into());
-    Line {
+    LineageLine {
         event: Event::Died,
         old,
         new: None,
@@ -306,6 +317,6 @@ fn died(name: SegmentName, members: u64) -> Line {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
+fn share_of(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

@@ -1,26 +1,11 @@
 //! Metric space of the comparison of rows: the distance, and the projection before it.
 
-use serde::{Deserialize, Serialize};
-
 use crate::domain::encode::Projection;
 use crate::domain::train::assembly::decision_function;
-use crate::domain::train::projection::axes::Axes;
+use crate::domain::train::projection::axes::LinearMap;
+use crate::domain::train::projection::distance::Distance;
 use crate::domain::train::projection::{pca, whitening};
 use crate::domain::train::{Dataset, FitError, TrainSpec};
-
-/// Distance measure between encoded rows. (k-medians always uses the Manhattan distance.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Distance {
-    #[default]
-    Euclidean,
-    /// Depends on the angle only: the squared Euclidean distance of vectors of unit length is
-    /// twice the cosine distance.
-    Cosine,
-    /// Correlated columns do not count twice: the Euclidean distance between whitened
-    /// vectors.
-    Mahalanobis,
-}
 
 /// Fits the projection for the metric space of `spec`; `None`: the encoded space itself.
 pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projection>, FitError> {
@@ -34,7 +19,7 @@ pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projecti
             let along = components.projection(false).ok_or(FitError::Axes)?;
             // The projected rows have mean zero, so the whitening needs no centre of its own.
             let white = whitening::fit(&decision_function::project(encoded, &along)).axes;
-            Axes { centre: components.centre, matrix: white.matrix.dot(&components.matrix) }
+            LinearMap { centre: components.centre, matrix: white.matrix.dot(&components.matrix) }
         }
         (Some(components), _) => components,
     };
@@ -42,7 +27,7 @@ pub(crate) fn fit(spec: &TrainSpec, encoded: &Dataset) -> Result<Option<Projecti
 }
 
 /// Applies `projection` to the rows.
-pub(crate) fn through(projection: Option<&Projection>, encoded: Dataset) -> Dataset {
+pub(crate) fn apply_projection(projection: Option<&Projection>, encoded: Dataset) -> Dataset {
     match projection {
         None => encoded,
         Some(projection) => decision_function::project(&encoded, projection),

@@ -31,18 +31,9 @@ impl Baseline {
     /// Sets the cuts at the quintiles of `rows`. `None` if a feature is not in `defs` or has no
     /// value.
     pub fn fit(features: &RfmFeatures, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<Self> {
-        let scored = |name: &str| {
-            let index = defs.iter().position(|def| &*def.name == name)?;
-            let numbers = rows.iter().filter_map(|row| match row.0.get(index) {
-                Some(Value::Number(number)) => Some(*number),
-                _ => None,
-            });
-            let cuts = cuts(&stats::sorted(&numbers.collect::<Vec<_>>()))?;
-            Some(Scored { feature: name.into(), index, cuts })
-        };
-        let recency = scored(&features.recency)?;
-        let frequency = scored(&features.frequency)?;
-        let monetary = scored(&features.monetary)?;
+        let recency = fit_feature(&features.recency, defs, rows)?;
+        let frequency = fit_feature(&features.frequency, defs, rows)?;
+        let monetary = fit_feature(&features.monetary, defs, rows)?;
         Some(Self { rules: RfmRules { recency, frequency, monetary } })
     }
 
@@ -57,17 +48,34 @@ impl Baseline {
 
     /// Key and number of rows of each segment with rows, best first.
     pub fn sizes(labels: &[Label]) -> Vec<(&'static str, u64)> {
-        let rows = |segment: usize| {
-            labels.iter().flatten().filter(|label| **label as usize == segment).count() as u64
-        };
-        let named = SEGMENTS.iter().enumerate().map(|(index, (key, _))| (*key, rows(index)));
-        named.filter(|(_, rows)| *rows > 0).collect()
+        let mut sizes = [0_u64; SEGMENTS.len()];
+        for label in labels.iter().flatten() {
+            if let Some(size) = sizes.get_mut(*label as usize) {
+                *size += 1;
+            }
+        }
+        let keys = SEGMENTS.iter().map(|(key, _)| *key);
+        keys.zip(sizes).filter(|(_, rows)| *rows > 0).collect()
     }
+}
+
+/// Score of one feature, with cuts at the quintiles of its values.
+fn fit_feature(name: &str, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<Scored> {
+    let index = defs.iter().position(|def| &*def.name == name)?;
+    let mut numbers = Vec::new();
+    for row in rows {
+        if let Some(Value::Number(number)) = row.0.get(index) {
+            numbers.push(*number);
+        }
+    }
+    let cuts = cuts(&stats::sorted(&numbers))?;
+    Some(Scored { feature: name.into(), index, cuts })
 }
 
 /// For each of four fifths, the largest value with a mid-rank not above it; a value equal to a
 /// cut is below it. `None` without values.
 fn cuts(ascending: &[f64]) -> Option<[f64; 4]> {
+    // A cut below every value, for fifths without any mid-rank.
     let below_all = ascending.first()?.next_down();
     let mut cuts = [below_all; 4];
     let mut rank = 0;

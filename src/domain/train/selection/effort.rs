@@ -1,7 +1,6 @@
 //! Upper bound of the work of a training spec, computed before the run.
 
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::train::clustering::algorithm::Algorithm;
 use crate::domain::train::evaluation::stability::MAX_SLICES;
 use crate::domain::train::selection::candidates::SHORTLIST;
 use crate::domain::train::spec::TrainSpec;
@@ -16,20 +15,22 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// Upper bound for `spec`.
     pub fn of(spec: &TrainSpec) -> Self {
         let numbers = spec.segments.most().saturating_sub(spec.segments.fewest()) + 1;
-        let competitors = spec.competitors();
-        let starts = |algorithm: &Algorithm| {
+        // Saturating: an overflow must not turn a huge request into a small one.
+        let mut candidates = 0_usize;
+        for algorithm in spec.competitors() {
             let numbers = if algorithm.finds_number() { 1 } else { numbers };
-            numbers.saturating_mul(algorithm.starts())
-        };
-        let candidates = competitors.iter().map(starts).fold(0, usize::saturating_add);
+            candidates = candidates.saturating_add(numbers.saturating_mul(algorithm.starts()));
+        }
         let stability = &spec.stability;
         let slices = spec.slices.len().saturating_mul(MAX_SLICES);
         let trials = stability.bootstraps.saturating_add(stability.seeds).saturating_add(slices);
         Self { candidates, trials: trials.saturating_mul(SHORTLIST) }
     }
 
+    /// Total number of fits.
     pub fn fits(self) -> usize {
         self.candidates.saturating_add(self.trials)
     }

@@ -8,80 +8,14 @@
 //! mean rank decides (Borda count). Remaining ties go to fewer segments, then to the algorithm
 //! listed first.
 
-use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::train::clustering::algorithm::Likelihood;
+use serde::Serialize;
+
+use crate::domain::train::clustering::algorithm::MixtureLikelihood;
 use crate::domain::train::evaluation::internal_indices::{Dispersion, Estimate};
 use crate::domain::train::evaluation::stability::Stability;
-use crate::domain::train::spec::within;
-
-/// Conditions that a candidate must meet. `None`: no condition.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Gates {
-    /// Minimum share of the rows in the smallest segment, 0..=1.
-    pub smallest_share: Option<f64>,
-    /// Minimum of the mean bootstrap Jaccard index of the segments, 0..=1.
-    pub mean_jaccard: Option<f64>,
-    /// Minimum of the mean silhouette, -1..=1.
-    pub silhouette: Option<f64>,
-    /// Maximum share of the rows without a segment, 0..=1.
-    pub noise_share: Option<f64>,
-}
-
-impl Default for Gates {
-    fn default() -> Self {
-        Self {
-            smallest_share: Some(0.005),
-            mean_jaccard: None,
-            silhouette: None,
-            noise_share: Some(0.5),
-        }
-    }
-}
-
-impl Gates {
-    pub(crate) fn check(&self, faults: &mut Faults, bootstraps: usize) {
-        let mut share = |path: &str, value: Option<f64>, least: f64| {
-            if let Some(value) = value {
-                within(faults, path, value, least..=1.0);
-            }
-        };
-        share("gates.smallest_share", self.smallest_share, 0.0);
-        share("gates.mean_jaccard", self.mean_jaccard, 0.0);
-        share("gates.silhouette", self.silhouette, -1.0);
-        share("gates.noise_share", self.noise_share, 0.0);
-        if self.mean_jaccard.is_some() && bootstraps == 0 {
-            let problem = "is measured by bootstraps: `stability.bootstraps` must be above 0";
-            faults.push(Fault::new("gates.mean_jaccard", problem));
-        }
-    }
-}
-
-/// Weight of each criterion among candidates with equal silhouettes. Not negative; 0 disables a
-/// criterion.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Weights {
-    pub stability: f64,
-    pub davies_bouldin: f64,
-    pub calinski_harabasz: f64,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { stability: 2.0, davies_bouldin: 1.0, calinski_harabasz: 1.0 }
-    }
-}
-
-impl Weights {
-    pub(crate) fn check(&self, faults: &mut Faults) {
-        within(faults, "weights.stability", self.stability, 0.0..=1000.0);
-        within(faults, "weights.davies_bouldin", self.davies_bouldin, 0.0..=1000.0);
-        within(faults, "weights.calinski_harabasz", self.calinski_harabasz, 0.0..=1000.0);
-    }
-}
+use crate::domain::train::selection::criteria::{Gates, Weights};
 
 /// Evaluation figures of one partition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -176,12 +110,12 @@ pub struct Entry {
     pub figures: Figures,
     /// For a mixture: goodness of fit and information criteria.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub likelihood: Option<Likelihood>,
+    pub likelihood: Option<MixtureLikelihood>,
     /// Share of rows that serving places as the algorithm did.
     pub fidelity: f64,
     pub gates: Vec<GateOutcome>,
     /// Difference from the baseline; `None` without one.
-    pub over_baseline: Option<Margin>,
+    pub over_baseline: Option<BaselineMargin>,
     /// Reason for the rank, in words.
     pub reason: String,
     pub cost: Cost,
@@ -204,6 +138,7 @@ impl Entry {
         }
     }
 
+    /// Whether the candidate passes every gate.
     pub fn passed(&self) -> bool {
         self.gates.iter().all(|gate| gate.passed)
     }
@@ -218,7 +153,7 @@ impl Entry {
 
 /// Figures of a candidate minus those of the baseline, with signs such that more is better.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Margin {
+pub struct BaselineMargin {
     pub silhouette: Option<f64>,
     pub davies_bouldin: Option<f64>,
     pub calinski_harabasz: Option<f64>,
@@ -240,12 +175,12 @@ pub struct Leaderboard {
     pub entries: Vec<Entry>,
     /// Candidates that could not be fitted to these rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub failed: Vec<Failed>,
+    pub failed: Vec<FailedCandidate>,
 }
 
 /// A candidate without clusters.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Failed {
+pub struct FailedCandidate {
     pub algorithm: Box<str>,
     pub listed: usize,
     /// Number of segments requested; `None` if the algorithm determines it.
@@ -275,40 +210,38 @@ pub fn rank(
     weights: &Weights,
 ) -> Leaderboard {
     for entry in &mut entries {
-        entry.gates = outcomes(&entry.figures, gates);
-        entry.over_baseline = baseline.as_ref().map(|b| margin(&entry.figures, &b.figures));
+        entry.gates = gate_outcomes(&entry.figures, gates);
+        entry.over_baseline =
+            baseline.as_ref().map(|b| baseline_margin(&entry.figures, &b.figures));
     }
     let (mut passed, mut refused): (Vec<Entry>, Vec<Entry>) =
         entries.into_iter().partition(Entry::passed);
-    let by_silhouette = |a: &Entry, b: &Entry| {
-        b.figures
-            .by_silhouette()
-            .total_cmp(&a.figures.by_silhouette())
-            .then(a.segments.cmp(&b.segments))
-    };
     passed.sort_by(by_silhouette);
     refused.sort_by(by_silhouette);
 
     let best = passed.first().and_then(|entry| entry.figures.silhouette);
     // One-standard-error rule: lower silhouettes down to here count as equal to the best.
     let enough = best.map_or(-1.0, |best| best.value - best.error);
+    // `passed` is sorted by silhouette, so the tied candidates come first.
     let tied = passed.iter().take_while(|e| e.figures.by_silhouette() >= enough).count();
-    let points = consensus(&passed[..tied], weights);
+    let points = borda_scores(&passed[..tied], weights);
     let mut order: Vec<usize> = (0..tied).collect();
     order.sort_by(|a, b| {
         points[*b].total_cmp(&points[*a]).then(passed[*a].segments.cmp(&passed[*b].segments))
     });
-    let winner_reason = order.first().map(|first| why_first(&passed, *first, tied, points[*first]));
+    let winner_reason =
+        order.first().map(|first| first_place_reason(&passed, *first, tied, points[*first]));
+    // `points` are in this order: the reasons are written before the candidates are moved.
     for (place, entry) in passed.iter_mut().enumerate() {
         entry.reason = match points.get(place) {
             Some(points) => format!(
-                "silhouette {} is within one standard error of the best; the other criteria \
-                 together give it {points:.2} of 1",
-                silhouette(&entry.figures),
+                "silhouette {} is within one standard error of the best; combined score of the \
+                 other criteria: {points:.2} of 1",
+                format_silhouette(&entry.figures),
             ),
             None => format!(
                 "silhouette {} is more than one standard error below the best, {}",
-                silhouette(&entry.figures),
+                format_silhouette(&entry.figures),
                 best.map_or_else(|| "unknown".into(), |best| format!("{:.3}", best.value)),
             ),
         };
@@ -326,83 +259,107 @@ pub fn rank(
     Leaderboard { baseline, entries, failed: vec![] }
 }
 
-fn why_first(passed: &[Entry], first: usize, tied: usize, points: f64) -> String {
-    let silhouette = silhouette(&passed[first].figures);
+/// Descending order of the silhouette, then ascending number of segments.
+fn by_silhouette(a: &Entry, b: &Entry) -> Ordering {
+    let (silhouette_a, silhouette_b) = (a.figures.by_silhouette(), b.figures.by_silhouette());
+    silhouette_b.total_cmp(&silhouette_a).then(a.segments.cmp(&b.segments))
+}
+
+fn first_place_reason(passed: &[Entry], first: usize, tied: usize, points: f64) -> String {
+    let silhouette = format_silhouette(&passed[first].figures);
     match (passed.len(), tied) {
         (1, _) => {
             format!("first: the only candidate that passes the gates; silhouette {silhouette}")
         }
-        (_, 1) => format!(
-            "first: silhouette {silhouette}, and no other is within one standard error of it"
-        ),
+        (_, 1) => {
+            format!("first: silhouette {silhouette}; no other is within one standard error of it")
+        }
         _ => format!(
-            "first: silhouette {silhouette}; of the {tied} candidates within one standard error \
-             of the best, stability, Davies-Bouldin and Calinski-Harabasz together put it ahead \
-             ({points:.2} of 1)"
+            "first: silhouette {silhouette}; best combined score ({points:.2} of 1) of stability, \
+             Davies-Bouldin and Calinski-Harabasz among the {tied} candidates within one standard \
+             error"
         ),
     }
 }
 
-fn silhouette(figures: &Figures) -> String {
+fn format_silhouette(figures: &Figures) -> String {
     figures.silhouette.map_or_else(
         || "unknown".into(),
         |estimate| format!("{:.3} ± {:.3}", estimate.value, estimate.error),
     )
 }
 
-fn outcomes(figures: &Figures, gates: &Gates) -> Vec<GateOutcome> {
-    let least = |gate, asked: Option<f64>, found: Option<f64>| {
-        let (asked, found) = (asked?, found?);
-        Some(GateOutcome { gate, asked, found, passed: found >= asked })
-    };
-    let most = |gate, asked: Option<f64>, found: f64| {
-        Some(GateOutcome { gate, asked: asked?, found, passed: found <= asked? })
-    };
-    let all = [
-        least("smallest_share", gates.smallest_share, Some(figures.smallest_share)),
-        least("mean_jaccard", gates.mean_jaccard, figures.jaccard()),
-        least("silhouette", gates.silhouette, figures.silhouette.map(|s| s.value)),
-        most("noise_share", gates.noise_share, figures.noise_share),
+/// Results of the gates in use. A gate without a measured value is left out.
+fn gate_outcomes(figures: &Figures, gates: &Gates) -> Vec<GateOutcome> {
+    let minimums = [
+        ("smallest_share", gates.smallest_share, Some(figures.smallest_share)),
+        ("mean_jaccard", gates.mean_jaccard, figures.jaccard()),
+        ("silhouette", gates.silhouette, figures.silhouette.map(|estimate| estimate.value)),
     ];
-    all.into_iter().flatten().collect()
+    let mut outcomes = Vec::new();
+    for (gate, asked, found) in minimums {
+        if let (Some(asked), Some(found)) = (asked, found) {
+            outcomes.push(GateOutcome { gate, asked, found, passed: found >= asked });
+        }
+    }
+    if let Some(asked) = gates.noise_share {
+        let found = figures.noise_share;
+        outcomes.push(GateOutcome { gate: "noise_share", asked, found, passed: found <= asked });
+    }
+    outcomes
 }
 
-fn margin(figures: &Figures, baseline: &Figures) -> Margin {
-    let more = |a: Option<f64>, b: Option<f64>| Some(a? - b?);
-    let value = |figures: &Figures| figures.silhouette.map(|s| s.value);
-    Margin {
-        silhouette: more(value(figures), value(baseline)),
-        davies_bouldin: more(baseline.davies_bouldin, figures.davies_bouldin),
-        calinski_harabasz: more(figures.calinski_harabasz, baseline.calinski_harabasz),
+fn baseline_margin(figures: &Figures, baseline: &Figures) -> BaselineMargin {
+    let silhouette = figures.silhouette.map(|estimate| estimate.value);
+    let of_baseline = baseline.silhouette.map(|estimate| estimate.value);
+    BaselineMargin {
+        silhouette: difference(silhouette, of_baseline),
+        davies_bouldin: difference(baseline.davies_bouldin, figures.davies_bouldin),
+        calinski_harabasz: difference(figures.calinski_harabasz, baseline.calinski_harabasz),
     }
 }
 
-/// Criterion of the vote; more is better.
-type Criterion = dyn Fn(&Figures) -> Option<f64>;
+fn difference(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    Some(a? - b?)
+}
 
 /// Borda score of each entry, 0..=1: the weighted mean, over the criteria, of the share of other
 /// entries that it is ahead of. Ties count half.
-fn consensus(entries: &[Entry], weights: &Weights) -> Vec<f64> {
-    let criteria: [(f64, &Criterion); 3] = [
-        (weights.stability, &|f: &Figures| f.jaccard()),
-        (weights.davies_bouldin, &|f: &Figures| f.davies_bouldin.map(|x| -x)),
-        (weights.calinski_harabasz, &|f: &Figures| f.calinski_harabasz),
+fn borda_scores(entries: &[Entry], weights: &Weights) -> Vec<f64> {
+    let mut weighted = vec![0.0; entries.len()];
+    let criteria: [(f64, RankingCriterion); 3] = [
+        (weights.stability, |figures| figures.jaccard()),
+        (weights.davies_bouldin, |figures| figures.davies_bouldin.map(|index| -index)),
+        (weights.calinski_harabasz, |figures| figures.calinski_harabasz),
     ];
     let total: f64 = criteria.iter().map(|(weight, _)| weight).sum();
-    let others = entries.len().saturating_sub(1).max(1) as f64;
-    let points = |entry: &Entry| {
-        let ahead = |value: &Criterion| {
-            let own = value(&entry.figures);
-            let share = |other: &Entry| match value(&other.figures).partial_cmp(&own) {
-                Some(std::cmp::Ordering::Less) => 1.0,
-                Some(std::cmp::Ordering::Equal) => 0.5,
-                _ => 0.0,
-            };
-            // Minus the tie with itself.
-            (entries.iter().map(share).sum::<f64>() - 0.5) / others
+    for (weight, criterion) in criteria {
+        let values: Vec<Option<f64>> =
+            entries.iter().map(|entry| criterion(&entry.figures)).collect();
+        for (sum, own) in weighted.iter_mut().zip(&values) {
+            *sum += weight * share_ahead(*own, &values);
+        }
+    }
+    if total > 0.0 {
+        weighted.iter_mut().for_each(|sum| *sum /= total);
+    }
+    weighted
+}
+
+/// Criterion of the vote; more is better.
+type RankingCriterion = fn(&Figures) -> Option<f64>;
+
+/// Share of the other values that `own`, one of `values`, is ahead of. Ties count half.
+fn share_ahead(own: Option<f64>, values: &[Option<f64>]) -> f64 {
+    let others = values.len().saturating_sub(1).max(1) as f64;
+    let mut ahead = 0.0;
+    for value in values {
+        ahead += match value.partial_cmp(&own) {
+            Some(Ordering::Less) => 1.0,
+            Some(Ordering::Equal) => 0.5,
+            _ => 0.0,
         };
-        let weighted = criteria.iter().map(|(weight, value)| weight * ahead(value)).sum::<f64>();
-        if total > 0.0 { weighted / total } else { 0.0 }
-    };
-    entries.iter().map(points).collect()
+    }
+    // Minus the tie with itself.
+    (ahead - 0.5) / others
 }

@@ -2,5 +2,6 @@
 
 pub mod baseline;
 pub mod candidates;
+pub mod criteria;
 pub(crate) mod effort;
 pub mod leaderboard;

@@ -41,7 +41,7 @@ pub struct Mixture {
 
 /// Sufficient statistics of a step: sums weighted by the responsibilities r, about the means of
 /// the mixture that they were computed with.
-pub(crate) struct Sums {
+pub(crate) struct SufficientStatistics {
     /// Natural logarithm of the density of all rows.
     pub(crate) log_likelihood: f64,
     /// Expected number of rows of each component.
@@ -53,7 +53,7 @@ pub(crate) struct Sums {
     pub(crate) seconds: Array2<f64>,
 }
 
-impl Sums {
+impl SufficientStatistics {
     pub(crate) fn zero(mixture: &Mixture) -> Self {
         let (components, columns) = mixture.means.dim();
         let products = match mixture.spread {
@@ -81,6 +81,8 @@ impl Sums {
         // As in scikit-learn: never divides by zero.
         let counts: Array1<f64> =
             self.counts.iter().map(|count| count + 10.0 * f64::EPSILON).collect();
+        // The sums are about the old means: the covariance is the mean product minus the product
+        // of the shifts.
         let shift = &self.firsts / &counts.view().insert_axis(ndarray::Axis(1));
         let seconds = &self.seconds / &counts.view().insert_axis(ndarray::Axis(1));
         let spread = match before.spread {
@@ -89,15 +91,16 @@ impl Sums {
                 Spread::Diagonal(variances.mapv(|variance| variance.max(0.0) + floor))
             }
             Spread::Full(_) => {
-                let covariance = |component: usize| {
-                    let (packed, shift) = (seconds.row(component), shift.row(component));
-                    Array2::from_shape_fn((shift.len(), shift.len()), |(i, j)| {
+                let mut covariances = Vec::with_capacity(counts.len());
+                for (packed, shift) in seconds.rows().into_iter().zip(shift.rows()) {
+                    let shape = (shift.len(), shift.len());
+                    covariances.push(Array2::from_shape_fn(shape, |(i, j)| {
                         let (low, high) = (i.min(j), i.max(j));
                         packed[high * (high + 1) / 2 + low] - shift[i] * shift[j]
                             + if i == j { floor } else { 0.0 }
-                    })
-                };
-                Spread::Full((0..counts.len()).map(covariance).collect())
+                    }));
+                }
+                Spread::Full(covariances)
             }
         };
         let total = counts.sum();
@@ -110,7 +113,7 @@ impl Sums {
 }
 
 /// A mixture prepared for evaluation.
-pub(crate) struct Density<'a> {
+pub(crate) struct MixtureDensity<'a> {
     mixture: &'a Mixture,
     /// Logarithm of share and normalisation of each component.
     constants: Vec<f64>,
@@ -119,9 +122,9 @@ pub(crate) struct Density<'a> {
     scales: Array2<f64>,
 }
 
-impl<'a> Density<'a> {
+impl<'a> MixtureDensity<'a> {
     /// `None` when a covariance is not positive definite.
-    pub(crate) fn of(mixture: &'a Mixture) -> Option<Self> {
+    pub(crate) fn prepare(mixture: &'a Mixture) -> Option<Self> {
         let (components, columns) = mixture.means.dim();
         let mut constants: Vec<f64> =
             mixture.shares.iter().map(|share| share.ln() - 0.5 * columns as f64 * LN_TAU).collect();
@@ -135,7 +138,9 @@ impl<'a> Density<'a> {
             Spread::Full(covariances) => {
                 let mut packed = Vec::with_capacity(components * columns * (columns + 1) / 2);
                 for (constant, covariance) in constants.iter_mut().zip(covariances) {
-                    let inverse = symmetric::inverse_of_lower(&symmetric::cholesky(covariance)?);
+                    let inverse = symmetric::invert_lower_triangular(&symmetric::cholesky_factor(
+                        covariance,
+                    )?);
                     *constant += inverse.diag().iter().map(|scale| scale.ln()).sum::<f64>();
                     packed.extend(
                         (0..columns)
@@ -151,15 +156,16 @@ impl<'a> Density<'a> {
     }
 
     /// ln(share × density) of each component for the rows of `block`.
-    fn evaluate(&self, block: &Block, logs: &mut [[f64; BLOCK]]) {
+    fn log_densities(&self, block: &RowBlock, logs: &mut [[f64; BLOCK]]) {
         for (component, logs) in logs.iter_mut().enumerate() {
             let mean = self.mixture.means.row(component);
             let scales = self.scales.row(component);
             let (Some(mean), Some(scales)) = (mean.as_slice(), scales.as_slice()) else { continue };
+            // One tile at a time: its sums stay in registers over all columns.
             for (tile, logs) in logs.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let distances = match self.mixture.spread {
-                    Spread::Diagonal(_) => block.weighted(tile, mean, scales),
-                    Spread::Full(_) => block.turned(tile, mean, scales),
+                    Spread::Diagonal(_) => block.scaled_squares(tile, mean, scales),
+                    Spread::Full(_) => block.mahalanobis(tile, mean, scales),
                 };
                 for (log, distance) in logs.iter_mut().zip(distances) {
                     *log = self.constants[component] - 0.5 * distance;
@@ -169,15 +175,15 @@ impl<'a> Density<'a> {
     }
 
     /// Expectation step: the statistics of `rows`.
-    pub(crate) fn gather(&self, data: &Dataset, rows: Range<usize>) -> Sums {
-        let mut sums = Sums::zero(self.mixture);
+    pub(crate) fn accumulate(&self, data: &Dataset, rows: Range<usize>) -> SufficientStatistics {
+        let mut sums = SufficientStatistics::zero(self.mixture);
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
-        let mut block = Block::new(data.columns());
+        let mut block = RowBlock::new(data.columns());
         for first in rows.clone().step_by(BLOCK) {
             data.pause();
             let count = block.load(data, first..(first + BLOCK).min(rows.end));
-            self.evaluate(&block, &mut logs);
-            sums.log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
+            self.log_densities(&block, &mut logs);
+            sums.log_likelihood += to_responsibilities(&mut logs)[..count].iter().sum::<f64>();
             // Lanes past the last row contain old values: they must not count.
             for responsibilities in &mut logs {
                 responsibilities[count..].fill(0.0);
@@ -189,48 +195,54 @@ impl<'a> Density<'a> {
 
     /// Most likely component of each of `rows`, of equal ones the first, and the total
     /// log-likelihood.
-    pub(crate) fn label(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
+    pub(crate) fn label_rows(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
         let mut labels = Vec::with_capacity(rows.len());
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
-        let mut block = Block::new(data.columns());
+        let mut block = RowBlock::new(data.columns());
         let mut log_likelihood = 0.0;
         for first in rows.clone().step_by(BLOCK) {
             data.pause();
             let count = block.load(data, first..(first + BLOCK).min(rows.end));
-            self.evaluate(&block, &mut logs);
+            self.log_densities(&block, &mut logs);
             labels.extend((0..count).map(|row| {
                 let best =
+                    // Reversed, because `max_by` returns the last maximum: ties go to the first.
                     logs.iter().enumerate().rev().max_by(|a, b| a.1[row].total_cmp(&b.1[row]));
                 best.map_or(0, |(component, _)| component as u32)
             }));
-            log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
+            log_likelihood += to_responsibilities(&mut logs)[..count].iter().sum::<f64>();
         }
         (labels, log_likelihood)
     }
 
     /// Adds the rows of `block` to each component, weighted by responsibility.
-    fn add(&self, block: &mut Block, responsibilities: &[[f64; BLOCK]], sums: &mut Sums) {
+    fn add(
+        &self,
+        block: &mut RowBlock,
+        responsibilities: &[[f64; BLOCK]],
+        sums: &mut SufficientStatistics,
+    ) {
         for (component, shares) in responsibilities.iter().enumerate() {
-            let count = product(shares, &[1.0; BLOCK]);
+            let count = dot_product(shares, &[1.0; BLOCK]);
             // Most components have no weight in most blocks.
             if count == 0.0 {
                 continue;
             }
             sums.counts[component] += count;
-            block.centre(self.mixture.means.row(component).as_slice().unwrap_or_default());
+            block.subtract_mean(self.mixture.means.row(component).as_slice().unwrap_or_default());
             let (mut firsts, mut seconds) =
                 (sums.firsts.row_mut(component), sums.seconds.row_mut(component));
             let mut place = 0;
             for (i, differences) in block.differences.iter().enumerate() {
                 let shared: [f64; BLOCK] =
                     std::array::from_fn(|row| shares[row] * differences[row]);
-                firsts[i] += product(shares, differences);
+                firsts[i] += dot_product(shares, differences);
                 let partners = match self.mixture.spread {
                     Spread::Diagonal(_) => i..i + 1,
                     Spread::Full(_) => 0..i + 1,
                 };
                 for other in &block.differences[partners] {
-                    seconds[place] += product(&shared, other);
+                    seconds[place] += dot_product(&shared, other);
                     place += 1;
                 }
             }
@@ -239,9 +251,13 @@ impl<'a> Density<'a> {
 }
 
 /// Statistics of a hard partition: each row belongs to the component of its label.
-pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
+pub(crate) fn statistics_of_partition(
+    data: &Dataset,
+    labels: &[u32],
+    about: &Mixture,
+) -> SufficientStatistics {
     let partial = data.map_chunks(|rows| {
-        let mut sums = Sums::zero(about);
+        let mut sums = SufficientStatistics::zero(about);
         for row in rows {
             let component = labels[row] as usize;
             let mean = about.means.row(component);
@@ -264,7 +280,7 @@ pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
         }
         sums
     });
-    let mut sums = Sums::zero(about);
+    let mut sums = SufficientStatistics::zero(about);
     for part in &partial {
         sums.add(part);
     }
@@ -272,13 +288,13 @@ pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
 }
 
 /// A block of rows, column by column.
-struct Block {
+struct RowBlock {
     values: Vec<[f64; BLOCK]>,
     /// `values` minus a mean.
     differences: Vec<[f64; BLOCK]>,
 }
 
-impl Block {
+impl RowBlock {
     fn new(columns: usize) -> Self {
         let empty = vec![[0.0; BLOCK]; columns];
         Self { values: empty.clone(), differences: empty }
@@ -295,7 +311,7 @@ impl Block {
         count
     }
 
-    fn centre(&mut self, mean: &[f64]) {
+    fn subtract_mean(&mut self, mean: &[f64]) {
         for ((differences, values), mean) in self.differences.iter_mut().zip(&self.values).zip(mean)
         {
             for (difference, x) in differences.iter_mut().zip(values) {
@@ -309,7 +325,7 @@ impl Block {
     }
 
     /// Squared distance in units of the variances: Σ (x − mean)² × scale, per lane.
-    fn weighted(&self, tile: usize, mean: &[f64], scales: &[f64]) -> [f64; LANES] {
+    fn scaled_squares(&self, tile: usize, mean: &[f64], scales: &[f64]) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         for (column, (mean, scale)) in mean.iter().zip(scales).enumerate() {
             for (sum, x) in sums.iter_mut().zip(self.tile(column, tile)) {
@@ -320,7 +336,7 @@ impl Block {
     }
 
     /// Squared Mahalanobis distance |L (x − mean)|² per lane; L is lower triangular, row by row.
-    fn turned(&self, tile: usize, mean: &[f64], mut triangle: &[f64]) -> [f64; LANES] {
+    fn mahalanobis(&self, tile: usize, mean: &[f64], mut triangle: &[f64]) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         for i in 0..mean.len() {
             let (row, rest) = triangle.split_at(i + 1);
@@ -341,7 +357,7 @@ impl Block {
 
 /// Turns log densities into responsibilities, which add up to 1 per row (log-sum-exp); returns
 /// the log density of each row.
-fn normalise(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
+fn to_responsibilities(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
     // The largest exponent becomes 0: no overflow, and at least one term of 1.
     let mut most = [f64::NEG_INFINITY; BLOCK];
     for component in &*logs {
@@ -364,8 +380,9 @@ fn normalise(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
     std::array::from_fn(|row| most[row] + totals[row].ln())
 }
 
-fn product(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {
+fn dot_product(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {
     let mut sums = [0.0; SUMS];
+    // Independent sums do not wait for each other; the fixed order keeps results equal.
     for (a, b) in a.as_chunks::<SUMS>().0.iter().zip(b.as_chunks::<SUMS>().0) {
         for lane in 0..SUMS {
             sums[lane] += a[lane] * b[lane];

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::model::Metric;
 use crate::domain::stats::Rng;
-use crate::domain::train::clustering::gaussian_mixture::em::{Density, Mixture, Spread, Sums};
-use crate::domain::train::clustering::kmeans::{init, local_search};
-use crate::domain::train::clustering::prototype_approximation::Cover;
+use crate::domain::train::clustering::gaussian_mixture::em::{
+    Mixture, MixtureDensity, Spread, SufficientStatistics,
+};
+use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
 use crate::domain::train::clustering::{kmeans, sample};
 use crate::domain::train::{Clusters, Dataset, FitError, Progress};
 
@@ -28,6 +29,7 @@ const START_TOLERANCE: f64 = 1e-4;
 const START_ROWS: usize = 16_384;
 const START_ROWS_PER_COMPONENT: usize = 512;
 
+/// Covariance type of the components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Covariance {
@@ -38,6 +40,7 @@ pub enum Covariance {
     Full,
 }
 
+/// Settings of a Gaussian mixture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gmm {
@@ -48,7 +51,7 @@ pub struct Gmm {
     pub tolerance: f64,
     pub max_iterations: usize,
     /// Prototype approximation of full covariances.
-    pub cover: Cover,
+    pub cover: ApproximationSettings,
 }
 
 impl Default for Gmm {
@@ -58,14 +61,14 @@ impl Default for Gmm {
             floor: 1e-6,
             tolerance: 1e-3,
             max_iterations: 100,
-            cover: Cover::default(),
+            cover: ApproximationSettings::default(),
         }
     }
 }
 
 /// Result of EM.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fitted {
+pub struct MixtureFit {
     pub mixture: Mixture,
     /// Most likely component of each row.
     pub labels: Vec<u32>,
@@ -77,7 +80,7 @@ pub struct Fitted {
     pub converged: bool,
 }
 
-impl Fitted {
+impl MixtureFit {
     /// Number of free parameters, for information criteria.
     pub fn parameters(&self) -> usize {
         let (components, columns) = self.mixture.means.dim();
@@ -96,19 +99,22 @@ impl Fitted {
         for label in &self.labels {
             is_used[*label as usize] = true;
         }
+        // A segment needs rows, so components without any are dropped.
         let used: Vec<usize> = (0..components).filter(|c| is_used[*c]).collect();
-        let place = |label: u32| used.partition_point(|c| *c < label as usize) as u32;
-        let offset = |c: &usize| {
-            variances.row(*c).iter().map(|variance| variance.ln()).sum::<f64>()
-                - 2.0 * self.mixture.shares[*c].ln()
-        };
+        let mut number = vec![0; components];
+        let mut offsets = Vec::with_capacity(used.len());
+        for (new, component) in used.iter().enumerate() {
+            number[*component] = new as u32;
+            let ln_determinant: f64 = variances.row(*component).iter().map(|v| v.ln()).sum();
+            offsets.push(ln_determinant - 2.0 * self.mixture.shares[*component].ln());
+        }
         let rows = ndarray::Axis(0);
         Clusters {
-            labels: self.labels.iter().map(|label| Some(place(*label))).collect(),
+            labels: self.labels.iter().map(|label| Some(number[*label as usize])).collect(),
             prototypes: self.mixture.means.select(rows, &used),
             segment_of: (0..used.len() as u32).collect(),
             weights: Some(variances.select(rows, &used).mapv(f64::recip)),
-            offsets: Some(used.iter().map(offset).collect()),
+            offsets: Some(offsets),
             reach: None,
             metric: Metric::Euclidean,
         }
@@ -123,12 +129,12 @@ pub fn fit(
     settings: &Gmm,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Fitted, FitError> {
+) -> Result<MixtureFit, FitError> {
     let distinct = data.distinct_rows(components);
     if distinct < components {
         return Err(FitError::TooFewDistinct { distinct, segments: components });
     }
-    let start = start(data, components, &mut Rng::new(seed, START_STREAM), progress)?;
+    let start = start_partition(data, components, &mut Rng::new(seed, START_STREAM), progress)?;
     let shape = Mixture {
         shares: vec![0.0; components],
         spread: match settings.covariance {
@@ -137,32 +143,29 @@ pub fn fit(
         },
         means: start.centres,
     };
-    let first = em::sums_of(data, &start.labels, &shape).maximise(&shape, settings.floor);
+    let first =
+        em::statistics_of_partition(data, &start.labels, &shape).maximise(&shape, settings.floor);
     improve(data, first, settings, progress)
 }
 
 /// One k-means run; with many rows a sample is clustered first, so that few passes over all rows
 /// remain.
-fn start(
+fn start_partition(
     data: &Dataset,
     components: usize,
     rng: &mut Rng,
     progress: &dyn Progress,
 ) -> Result<kmeans::Partition, FitError> {
-    let lloyd = |data: &Dataset, centres| {
-        kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
-    };
-    let spread = |data: &Dataset, rng: &mut Rng| {
-        let seeds = init::plus_plus(data, components, rng);
-        local_search::improve(data, seeds, rng)
-    };
     let sample_rows = START_ROWS.max(START_ROWS_PER_COMPONENT * components);
-    if data.rows() <= 2 * sample_rows {
-        return lloyd(data, spread(data, rng));
-    }
-    let sample = data.select(&sample::draw(data.rows(), sample_rows, rng));
-    let centres = lloyd(&sample, spread(&sample, rng))?.centres;
-    lloyd(data, centres)
+    let centres = if data.rows() <= 2 * sample_rows {
+        kmeans::initial_centres(data, components, rng)
+    } else {
+        // Centres that converged on the sample need few iterations on all rows.
+        let sample = data.select(&sample::draw(data.rows(), sample_rows, rng));
+        let centres = kmeans::initial_centres(&sample, components, rng);
+        kmeans::lloyd(&sample, centres, START_ITERATIONS, START_TOLERANCE, progress)?.centres
+    };
+    kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
 }
 
 /// Runs EM from `mixture` to convergence.
@@ -171,7 +174,7 @@ pub fn improve(
     mut mixture: Mixture,
     settings: &Gmm,
     progress: &dyn Progress,
-) -> Result<Fitted, FitError> {
+) -> Result<MixtureFit, FitError> {
     let per_row = 1.0 / data.rows().max(1) as f64;
     let mut course: Vec<f64> = Vec::new();
     let mut converged = false;
@@ -179,10 +182,10 @@ pub fn improve(
         if progress.should_stop() {
             return Err(FitError::Stopped);
         }
-        let density =
-            Density::of(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
-        let partial = data.map_chunks(|rows| density.gather(data, rows));
-        let mut sums = Sums::zero(&mixture);
+        let density = MixtureDensity::prepare(&mixture)
+            .ok_or(FitError::Degenerate { floor: settings.floor })?;
+        let partial = data.map_chunks(|rows| density.accumulate(data, rows));
+        let mut sums = SufficientStatistics::zero(&mixture);
         for part in &partial {
             sums.add(part);
         }
@@ -193,9 +196,11 @@ pub fn improve(
         course.push(reached);
         progress.report("cluster", course.len() as u64, settings.max_iterations as u64);
     }
-    let density = Density::of(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
-    let parts = data.map_chunks(|rows| density.label(data, rows));
+    let density =
+        MixtureDensity::prepare(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
+    // Labels and likelihood must belong to the final mixture, which no pass has evaluated yet.
+    let parts = data.map_chunks(|rows| density.label_rows(data, rows));
     let log_likelihood = parts.iter().map(|(_, logs)| logs).sum();
     let labels = parts.into_iter().flat_map(|(labels, _)| labels).collect();
-    Ok(Fitted { mixture, labels, log_likelihood, course, converged })
+    Ok(MixtureFit { mixture, labels, log_likelihood, course, converged })
 }

@@ -15,6 +15,7 @@ const FIRST_STREAM: u64 = 4 << 32;
 const MAX_ITERATIONS: usize = 300;
 const TOLERANCE: f64 = 1e-4;
 
+/// Settings of bisecting k-means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bisecting {
@@ -29,7 +30,7 @@ impl Default for Bisecting {
 }
 
 /// A segment before the last split.
-struct Part {
+struct RowPart {
     rows: Vec<usize>,
     inertia: f64,
 }
@@ -47,18 +48,24 @@ pub fn fit(
         return Err(FitError::TooFewDistinct { distinct, segments });
     }
     let all: Vec<usize> = (0..data.rows()).collect();
-    let mut parts = vec![Part { inertia: inertia(data), rows: all }];
+    let mut parts = vec![RowPart { inertia: inertia(data), rows: all }];
     while parts.len() < segments {
         progress.report("cluster", parts.len() as u64, segments as u64);
         let largest = (0..parts.len()).rev().max_by(|a, b| {
+            let (a, b) = (&parts[*a], &parts[*b]);
             // A segment of one row is never split, even if rounding gives it an inertia.
-            let size = |part: usize| (parts[part].rows.len() > 1, parts[part].inertia);
-            size(*a).0.cmp(&size(*b).0).then(size(*a).1.total_cmp(&size(*b).1))
+            (a.rows.len() > 1).cmp(&(b.rows.len() > 1)).then(a.inertia.total_cmp(&b.inertia))
         });
         let part = parts.swap_remove(largest.unwrap_or_default());
         // `parts` has lost the part to split, so its length numbers the splits from 0.
-        let split = FIRST_STREAM + parts.len() as u64 * settings.starts as u64;
-        parts.extend(halves(data, &part, settings.starts, (seed, split), progress)?);
+        let first_stream = FIRST_STREAM + parts.len() as u64 * settings.starts as u64;
+        let streams = first_stream..first_stream + settings.starts as u64;
+        parts.extend(split_in_two(
+            data,
+            &part,
+            streams.map(|stream| Rng::new(seed, stream)),
+            progress,
+        )?);
     }
     let mut labels = vec![0; data.rows()];
     for (label, part) in parts.iter().enumerate() {
@@ -69,17 +76,17 @@ pub fn fit(
     Ok(labels)
 }
 
-fn halves(
+/// Splits `part` by 2-means, with one start per random stream.
+fn split_in_two(
     data: &Dataset,
-    part: &Part,
-    starts: usize,
-    (seed, stream): (u64, u64),
+    part: &RowPart,
+    streams: impl Iterator<Item = Rng>,
     progress: &dyn Progress,
-) -> Result<[Part; 2], FitError> {
+) -> Result<[RowPart; 2], FitError> {
     let own = data.select(&part.rows);
     let mut best: Option<kmeans::Partition> = None;
-    for start in 0..starts as u64 {
-        let centres = init::plus_plus(&own, 2, &mut Rng::new(seed, stream + start));
+    for mut rng in streams {
+        let centres = init::plus_plus(&own, 2, &mut rng);
         let found = kmeans::lloyd(&own, centres, MAX_ITERATIONS, TOLERANCE, progress)?;
         if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
             best = Some(found);
@@ -89,7 +96,7 @@ fn halves(
     Ok([0, 1].map(|half| {
         let places: Vec<usize> = (0..labels.len()).filter(|row| labels[*row] == half).collect();
         let rows = places.iter().map(|place| part.rows[*place]).collect();
-        Part { rows, inertia: inertia(&own.select(&places)) }
+        RowPart { rows, inertia: inertia(&own.select(&places)) }
     }))
 }
 

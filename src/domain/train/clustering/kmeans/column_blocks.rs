@@ -15,21 +15,21 @@ pub(crate) const BLOCK: usize = 32;
 pub(crate) const BLOCKS_A_PIECE: usize = 32;
 
 /// One number for each row of a block.
-pub(crate) type OfBlock = [f32; BLOCK];
+pub(crate) type BlockValues = [f32; BLOCK];
 
 /// Copy of a dataset, column by column within blocks of rows.
 #[derive(Debug)]
-pub(crate) struct Columns {
+pub(crate) struct ColumnBlocks {
     arch: Arch,
     rows: usize,
     width: usize,
     pause: Pause,
     /// Block by block, column by column; zero past the last row.
-    values: Vec<OfBlock>,
+    values: Vec<BlockValues>,
 }
 
-impl Columns {
-    pub(crate) fn of(data: &Dataset) -> Self {
+impl ColumnBlocks {
+    pub(crate) fn from_dataset(data: &Dataset) -> Self {
         let width = data.columns();
         let mut values = vec![[0.0; BLOCK]; data.rows().div_ceil(BLOCK) * width];
         let blocks = values.par_chunks_mut(width.max(1));
@@ -40,7 +40,7 @@ impl Columns {
                 }
             }
         });
-        Self { arch: Arch::new(), rows: data.rows(), width, pause: data.pauses(), values }
+        Self { arch: Arch::new(), rows: data.rows(), width, pause: data.pause_function(), values }
     }
 
     pub(crate) fn blocks(&self) -> usize {
@@ -58,10 +58,10 @@ impl Columns {
     }
 
     /// Squared distances of the rows of a block to `point`.
-    pub(crate) fn distances(&self, block: usize, point: &[f32]) -> OfBlock {
+    pub(crate) fn distances(&self, block: usize, point: &[f32]) -> BlockValues {
         let columns = &self.values[block * self.width..][..self.width];
         let mut squared = [0.0; BLOCK];
-        self.arch.dispatch(Distances { columns, point, squared: &mut squared });
+        self.arch.dispatch(BlockDistances { columns, point, squared: &mut squared });
         squared
     }
 
@@ -90,13 +90,13 @@ impl Columns {
     }
 }
 
-struct Distances<'a> {
-    columns: &'a [OfBlock],
+struct BlockDistances<'a> {
+    columns: &'a [BlockValues],
     point: &'a [f32],
-    squared: &'a mut OfBlock,
+    squared: &'a mut BlockValues,
 }
 
-impl WithSimd for Distances<'_> {
+impl WithSimd for BlockDistances<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -119,6 +119,7 @@ impl WithSimd for Distances<'_> {
             }
             *sums = kept;
         }
+        // Registers that do not fill a group of four.
         let done = quads.len() * ABREAST;
         for (place, sum) in rest.iter_mut().enumerate() {
             for (column, p) in self.columns.iter().zip(self.point) {

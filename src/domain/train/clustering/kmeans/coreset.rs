@@ -12,7 +12,8 @@ const STREAM: u64 = 3 << 32;
 const ROWS_PER_CELL: usize = 16;
 const ITERATIONS: usize = 10;
 
-pub(crate) struct Cells {
+/// Cells of similar rows, each represented by its mean.
+pub(crate) struct CoresetCells {
     /// (`cells`, `n_columns`): the means of their rows.
     pub(crate) centres: Array2<f64>,
     /// Number of rows in each cell, at least one.
@@ -21,9 +22,9 @@ pub(crate) struct Cells {
     pub(crate) of_row: Vec<u32>,
 }
 
-impl Cells {
+impl CoresetCells {
     /// One cell per row.
-    pub(crate) fn of_rows(data: &Dataset) -> Self {
+    pub(crate) fn from_rows(data: &Dataset) -> Self {
         let shape = (data.rows(), data.columns());
         Self {
             centres: Array2::from_shape_fn(shape, |(row, column)| f64::from(data.row(row)[column])),
@@ -34,7 +35,7 @@ impl Cells {
 
     /// At most `count` k-means cells. The start is a uniform sample, so cells are dense where rows
     /// are dense.
-    pub(crate) fn of_kmeans(
+    pub(crate) fn from_kmeans(
         data: &Dataset,
         count: usize,
         seed: u64,
@@ -61,12 +62,15 @@ impl Cells {
             sum.iter_mut().zip(data.row(row)).for_each(|(sum, x)| *sum += f64::from(*x));
         }
         let used: Vec<usize> = (0..starts).filter(|cell| sizes[*cell] > 0.0).collect();
-        let place = |cell: u32| used.partition_point(|used| *used < cell as usize) as u32;
-        let centre =
-            |(cell, column): (usize, usize)| sums[[used[cell], column]] / sizes[used[cell]];
+        let mut number = vec![0; starts];
+        for (new, old) in used.iter().enumerate() {
+            number[*old] = new as u32;
+        }
         Ok(Self {
-            centres: Array2::from_shape_fn((used.len(), data.columns()), centre),
-            of_row: found.labels.iter().map(|cell| place(*cell)).collect(),
+            centres: Array2::from_shape_fn((used.len(), data.columns()), |(cell, column)| {
+                sums[[used[cell], column]] / sizes[used[cell]]
+            }),
+            of_row: found.labels.iter().map(|cell| number[*cell as usize]).collect(),
             sizes: used.iter().map(|cell| sizes[*cell]).collect(),
         })
     }

@@ -11,7 +11,7 @@ use ndarray::Array2;
 
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans;
-use crate::domain::train::clustering::kmeans::lloyd::Assignment;
+use crate::domain::train::clustering::kmeans::lloyd::LloydAssignment;
 use crate::domain::train::{Dataset, FitError, Progress};
 
 /// Random streams, distinct from those of the k-means starts.
@@ -49,7 +49,7 @@ pub fn fit(
     progress: &dyn Progress,
 ) -> Result<Streamed, FitError> {
     let mut batches = batches.into_iter();
-    let mut centres = start(&mut batches, clusters, seed, progress)?;
+    let mut centres = start_centres(&mut batches, clusters, seed, progress)?;
     let mut starved = Rng::new(seed, STARVED_STREAM);
     let mut later = (0_u64, 0.0);
     for batch in batches {
@@ -57,7 +57,10 @@ pub fn fit(
             return Err(FitError::Stopped);
         }
         if batch.rows() > 0 {
-            later = (later.0 + batch.rows() as u64, later.1 + centres.meet(&batch, &mut starved));
+            later = (
+                later.0 + batch.rows() as u64,
+                later.1 + centres.absorb_batch(&batch, &mut starved),
+            );
             progress.report("cluster", centres.rows, centres.rows);
         }
     }
@@ -66,12 +69,12 @@ pub fn fit(
 }
 
 /// k-means on the first rows.
-fn start(
+fn start_centres(
     batches: &mut impl Iterator<Item = Dataset>,
     clusters: usize,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Centres, FitError> {
+) -> Result<MovingCentres, FitError> {
     let enough = kmeans::sample_rows(clusters);
     let (mut values, mut rows, mut width) = (Vec::new(), 0, 0);
     while rows < enough {
@@ -86,7 +89,7 @@ fn start(
     if distinct < clusters {
         return Err(FitError::TooFewDistinct { distinct, segments: clusters });
     }
-    let seeds = kmeans::spread(&first, clusters, &mut Rng::new(seed, START_STREAM));
+    let seeds = kmeans::initial_centres(&first, clusters, &mut Rng::new(seed, START_STREAM));
     let settled = kmeans::lloyd(&first, seeds, START_ITERATIONS, START_TOLERANCE, progress)?;
     let mut counts = vec![0_u64; clusters];
     for label in &settled.labels {
@@ -94,10 +97,10 @@ fn start(
     }
     let spread = settled.inertia / rows as f64;
     let recent = counts.iter().map(|count| *count as f64).collect();
-    Ok(Centres { places: settled.centres, counts, recent, rows: rows as u64, spread })
+    Ok(MovingCentres { places: settled.centres, counts, recent, rows: rows as u64, spread })
 }
 
-struct Centres {
+struct MovingCentres {
     places: Array2<f64>,
     counts: Vec<u64>,
     /// Exponentially decayed row count of each centre.
@@ -108,13 +111,13 @@ struct Centres {
     spread: f64,
 }
 
-impl Centres {
+impl MovingCentres {
     /// Moves the centres towards a batch; returns its sum of squared distances.
-    fn meet(&mut self, batch: &Dataset, rng: &mut Rng) -> f64 {
+    fn absorb_batch(&mut self, batch: &Dataset, rng: &mut Rng) -> f64 {
         let clusters = self.counts.len();
         let (mean, _) = batch.column_moments();
-        let mut assignment = Assignment::new(batch, &mean, clusters);
-        assignment.pass(&self.places);
+        let mut assignment = LloydAssignment::new(batch, &mean, clusters);
+        assignment.reassign(&self.places);
         let inertia = kmeans::inertia(batch, &self.places, &assignment.labels);
         for (centre, mut place) in self.places.rows_mut().into_iter().enumerate() {
             let new = assignment.sums.counts[centre];
@@ -123,18 +126,19 @@ impl Centres {
                 continue;
             }
             self.counts[centre] += new.unsigned_abs();
+            // Running mean: with this rate the centre is the mean of all its rows.
             let rate = 1.0 / self.counts[centre] as f64;
             for (x, sum) in place.iter_mut().zip(assignment.sums.rows.row(centre)) {
                 *x += (sum - new as f64 * *x) * rate;
             }
         }
         self.rows += batch.rows() as u64;
-        self.feed_starved(batch, &assignment.labels, rng);
+        self.relocate_starved(batch, &assignment.labels, rng);
         inertia
     }
 
     /// Moves starved centres to rows of `batch` that are far from the other centres.
-    fn feed_starved(&mut self, batch: &Dataset, labels: &[u32], rng: &mut Rng) {
+    fn relocate_starved(&mut self, batch: &Dataset, labels: &[u32], rng: &mut Rng) {
         let clusters = self.counts.len();
         let mean = self.recent.iter().sum::<f64>() / clusters as f64;
         let starved: Vec<usize> =

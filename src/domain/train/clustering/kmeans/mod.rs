@@ -24,8 +24,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::{self, Rng};
-use crate::domain::train::clustering::kmeans::lloyd::{Assignment, Sums};
-use crate::domain::train::{Dataset, FitError, Progress, Search};
+use crate::domain::train::clustering::kmeans::lloyd::{ClusterSums, LloydAssignment};
+use crate::domain::train::{Dataset, FitError, KmeansDiagnostics, Progress};
 
 /// Random stream of the first start; each start has its own.
 const FIRST_START_STREAM: u64 = 16;
@@ -51,7 +51,7 @@ pub struct Kmeans {
 
 impl Kmeans {
     /// These settings, completed by those of `run`.
-    pub(crate) fn or(&self, run: &Self) -> Self {
+    pub(crate) fn with_defaults_from(&self, run: &Self) -> Self {
         Self {
             starts: self.starts.or(run.starts),
             max_iterations: self.max_iterations.or(run.max_iterations),
@@ -88,9 +88,9 @@ pub struct Partition {
 
 /// Best partition of several starts, with diagnostics.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BestOf {
+pub struct BestStart {
     pub partition: Partition,
-    pub search: Search,
+    pub search: KmeansDiagnostics,
 }
 
 /// Runs all starts and returns the one with the lowest inertia, of equal ones the first. Uses the
@@ -101,7 +101,7 @@ pub fn best_of(
     settings: &Kmeans,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<BestOf, FitError> {
+) -> Result<BestStart, FitError> {
     let starts = settings.starts();
     let distinct = data.distinct_rows(clusters);
     if distinct < clusters {
@@ -113,7 +113,7 @@ pub fn best_of(
         .map(|start| {
             let mut rng = Rng::new(seed, FIRST_START_STREAM + start as u64);
             let stop = (settings.max_iterations(), settings.tolerance());
-            let partition = from_own_start(data, clusters, stop, &mut rng, progress)?;
+            let partition = run_start(data, clusters, stop, &mut rng, progress)?;
             let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
             progress.report("cluster", done, starts as u64);
             Ok(partition)
@@ -124,14 +124,15 @@ pub fn best_of(
     let (start, partition) = partitions
         .into_iter()
         .enumerate()
+        // Of equal inertias `min_by` returns the first start.
         .min_by(|(_, a), (_, b)| a.inertia.total_cmp(&b.inertia))
         .ok_or(FitError::TooFewDistinct { distinct, segments: clusters })?;
-    let search = Search { iterations: partition.iterations, start, inertia_by_start };
-    Ok(BestOf { partition, search })
+    let search = KmeansDiagnostics { iterations: partition.iterations, start, inertia_by_start };
+    Ok(BestStart { partition, search })
 }
 
 /// Runs one start: k-means++ with local search, then [`lloyd`]; `stop` is (iterations, tolerance).
-fn from_own_start(
+fn run_start(
     data: &Dataset,
     clusters: usize,
     stop: (usize, f64),
@@ -140,14 +141,14 @@ fn from_own_start(
 ) -> Result<Partition, FitError> {
     let sample_rows = sample_rows(clusters);
     let centres = if data.rows() <= 2 * sample_rows {
-        spread(data, clusters, rng)
+        initial_centres(data, clusters, rng)
     } else {
         // Drawn with replacement: no list of all rows is shuffled for a small sample.
         let mut rows: Vec<usize> = (0..sample_rows).map(|_| rng.below(data.rows())).collect();
         rows.sort_unstable();
         rows.dedup();
         let sample = data.select(&rows);
-        let centres = spread(&sample, clusters, rng);
+        let centres = initial_centres(&sample, clusters, rng);
         lloyd(&sample, centres, stop.0, stop.1, progress)?.centres
     };
     lloyd(data, centres, stop.0, stop.1, progress)
@@ -159,7 +160,7 @@ pub(crate) fn sample_rows(clusters: usize) -> usize {
 }
 
 /// Initial centres: k-means++ improved by local search.
-pub(crate) fn spread(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
+pub(crate) fn initial_centres(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
     let seeds = init::plus_plus(data, clusters, rng);
     local_search::improve(data, seeds, rng)
 }
@@ -177,7 +178,7 @@ pub fn lloyd(
 ) -> Result<Partition, FitError> {
     let (mean, variance) = data.column_moments();
     let enough_movement = tolerance * stats::mean(&variance);
-    let mut assignment = Assignment::new(data, &mean, centres.nrows());
+    let mut assignment = LloydAssignment::new(data, &mean, centres.nrows());
     let mut iterations = 0;
     let mut labels_fit_centres = false;
     while iterations < max_iterations {
@@ -185,11 +186,12 @@ pub fn lloyd(
             return Err(FitError::Stopped);
         }
         iterations += 1;
-        let changed = assignment.pass(&centres);
+        let changed = assignment.reassign(&centres);
         let moved = next_centres(data, &centres, &assignment);
         let movement: f64 = (&moved - &centres).iter().map(|x| x * x).sum();
         centres = moved;
         if !changed {
+            // The centres are the means of these labels already.
             labels_fit_centres = true;
             break;
         }
@@ -199,13 +201,17 @@ pub fn lloyd(
     }
     // The centres moved after the last pass; labels must belong to the final centres.
     if !labels_fit_centres {
-        assignment.pass(&centres);
+        assignment.reassign(&centres);
     }
     let inertia = inertia(data, &centres, &assignment.labels);
     Ok(Partition { labels: assignment.labels, centres, inertia, iterations })
 }
 
-fn next_centres(data: &Dataset, centres: &Array2<f64>, assignment: &Assignment<'_>) -> Array2<f64> {
+fn next_centres(
+    data: &Dataset,
+    centres: &Array2<f64>,
+    assignment: &LloydAssignment<'_>,
+) -> Array2<f64> {
     if !assignment.sums.counts.contains(&0) {
         return assignment.sums.centres();
     }
@@ -216,10 +222,11 @@ fn next_centres(data: &Dataset, centres: &Array2<f64>, assignment: &Assignment<'
 
 /// Gives each empty cluster one row, as scikit-learn does: the rows farthest from their centres,
 /// taken out of their clusters.
-fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &mut Sums) {
+fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &mut ClusterSums) {
     let empty: Vec<usize> = (0..sums.counts.len()).filter(|c| sums.counts[*c] == 0).collect();
-    let mut farthest: Vec<(f64, usize)> =
-        (0..data.rows()).map(|row| (to_own_centre(data, centres, labels, row), row)).collect();
+    let mut farthest: Vec<(f64, usize)> = (0..data.rows())
+        .map(|row| (squared_distance_to_own(data, centres, labels, row), row))
+        .collect();
     farthest.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     for (cluster, (distance, row)) in empty.into_iter().zip(farthest) {
         // All rows are at their centres: there is nothing to divide.
@@ -236,13 +243,20 @@ fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &
     }
 }
 
+/// Sum of squared distances of the rows to the centres of their labels.
 pub(crate) fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
-    let partial = data
-        .map_chunks(|rows| rows.map(|row| to_own_centre(data, centres, labels, row)).sum::<f64>());
+    let partial = data.map_chunks(|rows| {
+        rows.map(|row| squared_distance_to_own(data, centres, labels, row)).sum::<f64>()
+    });
     partial.iter().sum()
 }
 
 /// Squared distance of a row to the centre of its label.
-fn to_own_centre(data: &Dataset, centres: &Array2<f64>, labels: &[u32], row: usize) -> f64 {
+fn squared_distance_to_own(
+    data: &Dataset,
+    centres: &Array2<f64>,
+    labels: &[u32],
+    row: usize,
+) -> f64 {
     data.squared_distance(row, centres.row(labels[row] as usize))
 }
