@@ -216,7 +216,7 @@ impl TrainSpec {
     fn check_segments(&self, faults: &mut Faults) {
         match self.segments {
             Segments::Exactly(segments) => {
-                check_range(faults, "segments", segments, 1..=MAX_SEGMENTS)
+                check_range(faults, "segments", segments, 1..=MAX_SEGMENTS);
             }
             Segments::Within(range) => {
                 check_range(faults, "segments.from", range.from, 1..=MAX_SEGMENTS);

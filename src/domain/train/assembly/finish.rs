@@ -67,11 +67,7 @@ pub(crate) fn finish(
 
     let fitted = FittedStatistics::measure(&shape, &split);
     // Distances are calibrated on rows that no fit has seen (split conformal calibration).
-    let mut held_out_distances = Vec::with_capacity(split.held_out.len());
-    for row in &split.held_out {
-        let near = &shape.placed[*row];
-        held_out_distances.push((near.segment, shape.form.distance(near.power)));
-    }
+    let held_out_distances = distances_of(&shape, &split.held_out);
     let limits = Limits::calibrate(
         fitted.scales.clone(),
         &fitted.expected_held_out(settings.holdout_share),
@@ -90,17 +86,14 @@ pub(crate) fn finish(
     let standouts = find_standouts(&encoder, &within, &mean, &variance);
     let segments = describe_segments(&data, &shape, standouts, names);
     let OrderedForm { form, placed, sizes, joins } = shape;
+    let distances: Vec<f64> =
+        held_out_distances.iter().map(|(_, distance)| f64::from(*distance)).collect();
     let reference = Reference {
         rows,
         features: FeatureReference::of_all(data.defs, data.rows),
         segments: sizes.clone(),
         unassigned,
-        distances: NumberBins::deciles(
-            &held_out_distances
-                .iter()
-                .map(|(_, distance)| f64::from(*distance))
-                .collect::<Vec<_>>(),
-        ),
+        distances: NumberBins::deciles(&distances),
         within,
     };
     let mut document = Document {
@@ -155,6 +148,16 @@ pub(crate) fn finish(
     };
     progress.report("finish", 1, 1);
     Ok(Trained { bytes, model, report })
+}
+
+/// Segment and distance of the selected rows.
+fn distances_of(shape: &OrderedForm, rows: &[usize]) -> Vec<(usize, f32)> {
+    let mut distances = Vec::with_capacity(rows.len());
+    for row in rows {
+        let near = &shape.placed[*row];
+        distances.push((near.segment, shape.form.distance(near.power)));
+    }
+    distances
 }
 
 /// Names for a first model: keys s1, s2 … in descending order of size, and ids derived from the

@@ -328,7 +328,7 @@ fn difference(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 fn borda_scores(entries: &[Entry], weights: &Weights) -> Vec<f64> {
     let mut weighted = vec![0.0; entries.len()];
     let criteria: [(f64, RankingCriterion); 3] = [
-        (weights.stability, |figures| figures.jaccard()),
+        (weights.stability, Figures::jaccard),
         (weights.davies_bouldin, |figures| figures.davies_bouldin.map(|index| -index)),
         (weights.calinski_harabasz, |figures| figures.calinski_harabasz),
     ];
@@ -341,7 +341,9 @@ fn borda_scores(entries: &[Entry], weights: &Weights) -> Vec<f64> {
         }
     }
     if total > 0.0 {
-        weighted.iter_mut().for_each(|sum| *sum /= total);
+        for sum in &mut weighted {
+            *sum /= total;
+        }
     }
     weighted
 }
