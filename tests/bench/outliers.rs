@@ -207,7 +207,8 @@ fn model(rows: &[Vec<f64>], segments: usize, seed: u64) -> Model {
         .unwrap();
     let set = FeatureSetId::of(b"outliers");
     let as_of = Timestamp::from_millis(0);
-    train::train(&spec, &set, &features, &rows, as_of, &Quiet).unwrap().model
+    let data = train::TrainingData { feature_set: &set, defs: &features, rows: &rows, as_of };
+    train::train(&spec, &data, &Quiet).unwrap().model
 }
 
 fn feature_row(row: &[f64]) -> FeatureRow {

@@ -23,7 +23,7 @@ use ndarray::Array2;
 use segmentd::domain::stats::Rng;
 use segmentd::domain::train::evaluation::external_indices::{Label, adjusted_rand};
 use segmentd::domain::train::selection::candidates::{Field, compete};
-use segmentd::domain::train::selection::leaderboard::Gates;
+use segmentd::domain::train::selection::criteria::Gates;
 use segmentd::domain::train::{Algorithm, Dataset, Progress, SegmentRange, Segments, TrainSpec};
 
 use crate::Figure;

@@ -30,9 +30,9 @@ impl Progress for Quiet {
 fn trained(app: &TestApp, rows: &[FeatureRow]) -> Trained {
     let set = &app.app.live.snapshot().features;
     let spec = TrainSpec { segments: 2.into(), minimum_rows: 200, ..TrainSpec::default() };
-    let of = (set.id(), set.features());
-    let as_of = Timestamp::from_millis(0);
-    train::train_by(&spec.check().unwrap(), of, rows, as_of, &Quiet, |fitted| {
+    let (feature_set, defs) = (set.id(), set.features());
+    let data = train::TrainingData { feature_set, defs, rows, as_of: Timestamp::from_millis(0) };
+    train::train_by(&spec.check().unwrap(), &data, &Quiet, |fitted| {
         let prototypes = [0, fitted.rows() - 1].map(|row| fitted.row(row).mapv(f64::from));
         let apart = (&prototypes[0] - &prototypes[1]).mapv(|x| x * x).sum().sqrt();
         assert!(apart > 0.0);

@@ -3,7 +3,7 @@
 use segmentd::domain::feature::{FeatureDef, FeatureRow, Scale, Transform, Value};
 use segmentd::domain::model::Metric;
 use segmentd::domain::stats::Rng;
-use segmentd::domain::train::selection::leaderboard::Gates;
+use segmentd::domain::train::selection::criteria::Gates;
 use segmentd::domain::train::{Algorithm, Distance, FitError, TrainSpec, Trained};
 
 use crate::algorithms::named;

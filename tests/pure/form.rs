@@ -32,7 +32,10 @@ pub(crate) fn trained(rows: &[Vec<f32>], found: Found) -> Result<Trained, FitErr
     let features = plain_features(rows[0].len());
     let spec = spec(2).check().unwrap();
     let set = feature_set();
-    train::train_by(&spec, (&set, &features), &feature_rows(rows), AS_OF, &Quiet, |_| Ok(found))
+    let rows = feature_rows(rows);
+    let data =
+        train::TrainingData { feature_set: &set, defs: &features, rows: &rows, as_of: AS_OF };
+    train::train_by(&spec, &data, &Quiet, |_| Ok(found))
 }
 
 /// Which of a form's parts a case has.

@@ -270,7 +270,8 @@ fn other_features_are_matched_by_name_or_not_at_all() {
         rows.iter().map(|row| FeatureRow(row.0.iter().rev().cloned().collect())).collect();
     let other = FeatureSetId::of(b"the same in another order");
     let again = |defs: &[_], rows: &[_]| {
-        train::train(&spec(4).check().unwrap(), &other, defs, rows, AS_OF, &Quiet).unwrap()
+        let data = train::TrainingData { feature_set: &other, defs, rows, as_of: AS_OF };
+        train::train(&spec(4).check().unwrap(), &data, &Quiet).unwrap()
     };
     let next = succeed(again(&features, &turned), &turned, &first);
     let told = next.report.lineage.as_ref().unwrap();
@@ -316,7 +317,9 @@ fn real_months_keep_their_segments() {
             .filter(|row| row.0.iter().any(|value| matches!(value, Value::Number(_))))
             .collect();
         let spec = spec(5).check().unwrap();
-        let trained = train::train(&spec, set.id(), set.features(), &rows, now, &Quiet).unwrap();
+        let (feature_set, defs) = (set.id(), set.features());
+        let data = train::TrainingData { feature_set, defs, rows: &rows, as_of: now };
+        let trained = train::train(&spec, &data, &Quiet).unwrap();
         (trained, rows)
     };
     let (first, _) = month(7);

@@ -121,7 +121,8 @@ pub(crate) fn train(
     defs: &[FeatureDef],
     rows: &[FeatureRow],
 ) -> Result<Trained, FitError> {
-    train::train(&spec.check().unwrap(), &feature_set(), defs, rows, AS_OF, &Quiet)
+    let data = train::TrainingData { feature_set: &feature_set(), defs, rows, as_of: AS_OF };
+    train::train(&spec.check().unwrap(), &data, &Quiet)
 }
 
 /// Four segments of 2,000 shoppers.

@@ -144,16 +144,15 @@ fn model(
     let spec = TrainSpec { starts: 1, minimum_rows: 20, seed: 0, ..spec(segments) };
     let as_of = Timestamp::from_millis(START);
     let spec = spec.check().unwrap();
+    let (feature_set, defs) = (set.id(), set.features());
+    let data = train::TrainingData { feature_set, defs, rows: &rows, as_of };
     let trained = match form {
-        None => train::train(&spec, set.id(), set.features(), &rows, as_of, &Quiet),
-        Some(parts) => {
-            let of = (set.id(), set.features());
-            train::train_by(&spec, of, &rows, as_of, &Quiet, |fitted| {
-                let points: Vec<Vec<f32>> =
-                    (0..fitted.rows()).map(|row| fitted.row(row).to_vec()).collect();
-                Ok(found(parts, &points, rng))
-            })
-        }
+        None => train::train(&spec, &data, &Quiet),
+        Some(parts) => train::train_by(&spec, &data, &Quiet, |fitted| {
+            let points: Vec<Vec<f32>> =
+                (0..fitted.rows()).map(|row| fitted.row(row).to_vec()).collect();
+            Ok(found(parts, &points, rng))
+        }),
     };
     trained.ok().map(|trained| trained.model)
 }

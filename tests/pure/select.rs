@@ -4,9 +4,8 @@ use segmentd::domain::feature::{FeatureRow, Value};
 use segmentd::domain::train::evaluation::internal_indices::Estimate;
 use segmentd::domain::train::evaluation::stability::{Reading, Stability};
 use segmentd::domain::train::selection::baseline::{Baseline, RfmFeatures};
-use segmentd::domain::train::selection::leaderboard::{
-    Cost, Entry, Figures, Gates, Leaderboard, Weights, rank,
-};
+use segmentd::domain::train::selection::criteria::{Gates, Weights};
+use segmentd::domain::train::selection::leaderboard::{Cost, Entry, Figures, Leaderboard, rank};
 
 use crate::model_support::def;
 
@@ -56,7 +55,7 @@ fn among_equals_the_consensus_decides() {
     let entries = vec![entry(5, 0.500, 1.0, 0.70), entry(4, 0.495, 0.9, 0.90)];
     let board = ranked(entries, &Gates::default());
     assert_eq!(order(&board), [4, 5]);
-    assert!(board.entries[0].reason.contains("put it ahead"), "{}", board.entries[0].reason);
+    assert!(board.entries[0].reason.contains("best combined score"), "{}", board.entries[0].reason);
     // Of full equals, the fewer segments.
     let entries = vec![entry(7, 0.5, 1.0, 0.8), entry(6, 0.5, 1.0, 0.8)];
     assert_eq!(order(&ranked(entries, &Gates::default())), [6, 7]);
@@ -68,7 +67,7 @@ fn a_failed_gate_puts_the_best_last_and_says_why() {
     let entries = vec![entry(5, 0.9, 0.1, 0.7), entry(3, 0.2, 1.0, 0.8)];
     let board = ranked(entries, &gates);
     assert_eq!(order(&board), [3, 5]);
-    assert_eq!(board.entries[1].reason, "refused: mean_jaccard is 0.700, asked is 0.75");
+    assert_eq!(board.entries[1].reason, "refused: mean_jaccard is 0.700, required is 0.75");
     assert!(board.winner().is_some_and(|winner| winner.segments == 3));
     let nobody = ranked(vec![entry(5, 0.9, 0.1, 0.7)], &gates);
     assert!(nobody.winner().is_none());

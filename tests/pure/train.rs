@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Scale, Transform, Value};
 use segmentd::domain::model::Model;
 use segmentd::domain::train::selection::baseline::RfmFeatures;
-use segmentd::domain::train::selection::leaderboard::{Gates, Weights};
+use segmentd::domain::train::selection::criteria::{Gates, Weights};
 use segmentd::domain::train::{
     self, FeatureChoice, Filter, FitError, Progress, SegmentRange, Segments, TrainSpec,
 };
@@ -71,7 +71,9 @@ fn the_demo_trains_into_segments_with_plain_labels() {
     let set = FeatureSet::parse(RETAIL).unwrap();
     let spec = spec(5).check().unwrap();
     let rows = retail_rows(&set);
-    let trained = train::train(&spec, set.id(), set.features(), &rows, AS_OF, &Quiet).unwrap();
+    let (feature_set, defs) = (set.id(), set.features());
+    let data = train::TrainingData { feature_set, defs, rows: &rows, as_of: AS_OF };
+    let trained = train::train(&spec, &data, &Quiet).unwrap();
     let segments = trained.model.segments();
     let labels: Vec<&str> = segments.iter().map(|s| &*s.label).collect();
     assert_eq!(labels, DEMO_LABELS);
@@ -156,9 +158,10 @@ impl Progress for StopAt {
 fn a_run_stops_when_asked_and_reports_its_stages() {
     let rows = shoppers(400, 1);
     let checked = spec(4).check().unwrap();
-    let run = |progress: &StopAt| {
-        train::train(&checked, &feature_set(), &shop_features(), &rows, AS_OF, progress)
-    };
+    let (feature_set, defs) = (feature_set(), shop_features());
+    let data =
+        train::TrainingData { feature_set: &feature_set, defs: &defs, rows: &rows, as_of: AS_OF };
+    let run = |progress: &StopAt| train::train(&checked, &data, progress);
     for question in [0, 3] {
         assert!(matches!(run(&StopAt::new(question)), Err(FitError::Stopped)));
     }
@@ -172,8 +175,7 @@ fn a_run_stops_when_asked_and_reports_its_stages() {
     );
     assert_eq!(reports[reports.len() - 1], ("finish", 1, 1));
     // Being watched changes nothing.
-    let unwatched =
-        train::train(&checked, &feature_set(), &shop_features(), &rows, AS_OF, &Quiet).unwrap();
+    let unwatched = train::train(&checked, &data, &Quiet).unwrap();
     assert_eq!(trained.bytes, unwatched.bytes);
 }
 
@@ -276,7 +278,7 @@ fn a_gate_that_nobody_passes_refuses_the_run_with_figures() {
     let refused = train(TrainSpec { gates, ..spec(4) }, &shop_features(), &shoppers(400, 1));
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("kmeans 4: refused: smallest_share is 0."), "{said}");
-    assert!(said.contains("asked is 0.4"), "{said}");
+    assert!(said.contains("required is 0.4"), "{said}");
 }
 
 #[test]

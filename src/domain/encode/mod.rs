@@ -1,10 +1,9 @@
-//! Encoders: raw feature rows become vectors of `f32`, the same way in training
-//! and in serving.
+//! Encoders: map a raw feature row to an `f32` vector, by the same code in training and serving.
 //!
-//! An encoder is fitted once on training rows and frozen. Each declared number
-//! is imputed, winsorised, transformed and scaled; each declared category
-//! becomes one column a value. Features without an encoding are skipped. A model
-//! may put the vector through a `projection` afterwards.
+//! An encoder is fitted once on the training rows and is immutable afterwards. Each declared
+//! number is imputed, winsorised, transformed and scaled. Each declared category becomes one
+//! column per value (one-hot encoding). Features without an encoding are skipped. A model may
+//! apply a `projection` to the vector afterwards.
 
 mod number;
 mod onehot;
@@ -16,19 +15,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::{Encoding, FeatureDef, FeatureRow, Sensitivity, Value};
 
-use number::NumberCode;
-use onehot::OneHotCode;
+use number::NumericEncoding;
+use onehot::OneHotEncoding;
 
 pub use projection::Projection;
 
-/// The widest vector an encoder may make.
+/// Upper limit of the columns of an encoded vector.
 pub const MAX_COLUMNS: usize = 1024;
 
-/// Encoded values stay within ± this, so that the sum of [`MAX_COLUMNS`]
-/// squares is far inside `f32`.
+/// Bound of encoded values (±): the sum of [`MAX_COLUMNS`] squares stays far inside the range
+/// of `f32`.
 pub const MAX_ENCODED: f32 = 1e15;
 
-/// Why an encoder cannot be fitted; names the feature and what would be right.
+/// Error of fitting an encoder; names the feature and the correction.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FitError {
     #[error("there are no rows to fit the encoder on")]
@@ -53,32 +52,32 @@ pub enum FitError {
     TooWide(usize),
 }
 
-/// One number of the encoded vector.
+/// A column of the encoded vector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// Index of the feature among the definitions the encoder was fitted on.
+    /// Index of the feature among the definitions that the encoder was fitted with.
     pub feature: usize,
-    /// `spend`, `spend (missing)`, `channel=web`, `channel (other)`.
+    /// Display name, for example `spend`, `spend (missing)`, `channel=web`, `channel (other)`.
     pub name: Box<str>,
     pub role: Role,
 }
 
-/// What a column says about its feature.
+/// Meaning of a column with respect to its feature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The number itself, transformed and scaled.
+    /// The number, transformed and scaled.
     Value,
-    /// 1 where the number was missing.
+    /// Missing flag: 1 where the number is missing.
     Missing,
-    /// The feature is in this category.
+    /// Indicator of this category.
     Category(Box<str>),
-    /// The feature is in a rare category or one never seen in training.
+    /// Indicator of rare categories and of categories not seen in training.
     Other,
 }
 
-/// Where a number stands in the encoded vector.
+/// Position of a numeric feature in the encoded vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::domain) struct NumberColumn {
     pub(in crate::domain) feature: usize,
@@ -88,32 +87,32 @@ pub(in crate::domain) struct NumberColumn {
 
 /// A fitted encoder; immutable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Stored")]
+#[serde(from = "StoredEncoder")]
 pub struct Encoder {
-    codes: Vec<Code>,
+    codes: Vec<FeatureEncoding>,
     columns: Vec<Column>,
-    /// The vector of a row without values: where every encoding starts, so that
-    /// a missing value costs nothing.
+    /// Vector of a row without values: every encoding starts from a copy of it, so a missing
+    /// value costs nothing.
     #[serde(skip)]
     blank: Vec<f32>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
-    codes: Vec<Code>,
+struct StoredEncoder {
+    codes: Vec<FeatureEncoding>,
     columns: Vec<Column>,
 }
 
-impl From<Stored> for Encoder {
-    fn from(Stored { codes, columns }: Stored) -> Self {
+impl From<StoredEncoder> for Encoder {
+    fn from(StoredEncoder { codes, columns }: StoredEncoder) -> Self {
         let width = codes.iter().map(|code| code.width().min(MAX_COLUMNS + 1)).sum();
-        // One that is too wide is refused by `check`; it is not to be made.
+        // `check` refuses an encoder that is too wide; do not allocate for one.
         let mut blank = if width <= MAX_COLUMNS { vec![0.0; width] } else { Vec::new() };
         let mut rest = &mut *blank;
         for code in &codes {
             let Some((mine, after)) = rest.split_at_mut_checked(code.width()) else { break };
-            // What is not sound is refused by `check` too; nor can it be worked with.
+            // `check` refuses unsound parameters too, and encoding with them could panic.
             if code.is_sound() {
                 code.encode(None, mine);
             }
@@ -123,24 +122,25 @@ impl From<Stored> for Encoder {
     }
 }
 
-/// One feature's part of the vector.
+/// Fitted encoding of one feature: its slice of the vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Code {
-    Number(NumberCode),
-    OneHot(OneHotCode),
+enum FeatureEncoding {
+    Number(NumericEncoding),
+    OneHot(OneHotEncoding),
 }
 
 impl Encoder {
-    /// Fits every feature of `defs` that has an encoding on `rows`, and leaves
-    /// out those without a value in any row: there is nothing to impute from.
-    /// Features are independent of each other and are fitted in parallel in the current
-    /// rayon pool; the result does not depend on its size.
+    /// Fits every feature of `defs` that has an encoding on `rows`.
+    ///
+    /// A feature without a value in any row is left out: imputation has no source. Features are
+    /// independent and are fitted in parallel in the current rayon pool; the result does not
+    /// depend on the size of the pool.
     pub fn fit(defs: &[FeatureDef], rows: &[FeatureRow]) -> Result<Self, FitError> {
         Self::fit_some(defs, &rows.iter().collect::<Vec<_>>())
     }
 
-    /// [`Self::fit`] on chosen rows, without copying them.
+    /// [`Self::fit`] on selected rows, without copying them.
     pub(in crate::domain) fn fit_some(
         defs: &[FeatureDef],
         rows: &[&FeatureRow],
@@ -148,11 +148,11 @@ impl Encoder {
         if rows.is_empty() {
             return Err(FitError::NoRows);
         }
-        let fitted: Vec<Result<Code, FitError>> = defs
+        let fitted: Vec<Result<FeatureEncoding, FitError>> = defs
             .par_iter()
             .enumerate()
             .filter_map(|(feature, def)| {
-                def.encoding.map(|encoding| fit_one(feature, def, encoding, rows))
+                def.encoding.map(|encoding| fit_feature(feature, def, encoding, rows))
             })
             .collect();
         let mut codes = Vec::with_capacity(fitted.len());
@@ -172,10 +172,10 @@ impl Encoder {
         if columns.len() > MAX_COLUMNS {
             return Err(FitError::TooWide(columns.len()));
         }
-        Ok(Stored { codes, columns }.into())
+        Ok(StoredEncoder { codes, columns }.into())
     }
 
-    /// Numbers in an encoded vector.
+    /// Length of an encoded vector.
     pub fn width(&self) -> usize {
         self.columns.len()
     }
@@ -184,9 +184,10 @@ impl Encoder {
         &self.columns
     }
 
-    /// Writes the vector of `row` into `out`, [`Self::width`] long. Never
-    /// allocates. Every number written is finite and within ±[`MAX_ENCODED`].
-    /// A value of the wrong kind, or beyond the row's end, counts as missing.
+    /// Writes the vector of `row` into `out`, which is [`Self::width`] long.
+    ///
+    /// Never allocates. Every number written is finite and within ±[`MAX_ENCODED`]. A value of
+    /// the wrong kind, or beyond the end of the row, counts as missing.
     pub fn encode(&self, row: &FeatureRow, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.width());
         out.copy_from_slice(&self.blank);
@@ -201,18 +202,18 @@ impl Encoder {
         }
     }
 
-    /// The features that are read.
+    /// Indices of the features that the encoder reads.
     pub(in crate::domain) fn features(&self) -> impl Iterator<Item = usize> {
-        self.codes.iter().map(Code::feature)
+        self.codes.iter().map(FeatureEncoding::feature)
     }
 
-    /// The columns that hold numbers themselves.
+    /// The columns with transformed numbers, without missing flags.
     pub(in crate::domain) fn numbers(&self) -> impl Iterator<Item = NumberColumn> {
         let mut next = 0;
         self.codes.iter().enumerate().filter_map(move |(code, coded)| {
             let column = next;
             next += coded.width();
-            matches!(coded, Code::Number(_)).then_some(NumberColumn {
+            matches!(coded, FeatureEncoding::Number(_)).then_some(NumberColumn {
                 feature: coded.feature(),
                 column,
                 code,
@@ -220,34 +221,32 @@ impl Encoder {
         })
     }
 
-    /// What [`Self::encode`] writes into a column for a number. Never falls, or
-    /// never rises, as the number grows.
+    /// The column value that [`Self::encode`] writes for a number. Monotone in the number.
     pub(in crate::domain) fn encode_number(&self, at: NumberColumn, number: f64) -> f32 {
         match self.codes.get(at.code) {
-            Some(Code::Number(coded)) => coded.column(number),
+            Some(FeatureEncoding::Number(coded)) => coded.column(number),
             _ => 0.0,
         }
     }
 
-    /// By how much of its own unit a number changes where its column changes by 1, as
-    /// long as it is not clipped; `None` where that depends on the number.
+    /// Change of a number, in its own unit, that changes its column by 1 while the number is not
+    /// clipped; `None` when the transform makes that depend on the number.
     pub(in crate::domain) fn own_unit(&self, at: NumberColumn) -> Option<f64> {
         match self.codes.get(at.code) {
-            Some(Code::Number(coded)) => coded.own_unit(),
+            Some(FeatureEncoding::Number(coded)) => coded.own_unit(),
             _ => None,
         }
     }
 
-    /// What stands in the column of a category for those who are in it; `None` for a
-    /// feature without categories.
+    /// Column value of a row's category; `None` for a feature without categories.
     pub(in crate::domain) fn category_weight(&self, feature: usize) -> Option<f64> {
         self.codes.iter().find_map(|code| match code {
-            Code::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
+            FeatureEncoding::OneHot(coded) if coded.feature == feature => Some(coded.weight()),
             _ => None,
         })
     }
 
-    /// What is wrong with an encoder read from outside, for `defs`.
+    /// Validates a deserialised encoder against `defs`; the error names the defect.
     pub(in crate::domain) fn check(&self, defs: &[FeatureDef]) -> Result<(), &'static str> {
         if self.columns.is_empty() || self.columns.len() > MAX_COLUMNS {
             return Err("the encoder has no columns or too many");
@@ -272,7 +271,7 @@ impl Encoder {
     }
 }
 
-impl Code {
+impl FeatureEncoding {
     fn feature(&self) -> usize {
         match self {
             Self::Number(number) => number.feature,
@@ -322,12 +321,12 @@ impl Code {
     }
 }
 
-fn fit_one(
+fn fit_feature(
     feature: usize,
     def: &FeatureDef,
     encoding: Encoding,
     rows: &[&FeatureRow],
-) -> Result<Code, FitError> {
+) -> Result<FeatureEncoding, FitError> {
     if def.sensitivity == Sensitivity::Sensitive {
         return Err(FitError::Sensitive(def.name.clone()));
     }
@@ -335,15 +334,15 @@ fn fit_one(
     match encoding {
         Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight } => {
             let recipe =
-                number::Recipe { missing, missing_flag, winsorise, transform, scale, weight };
-            NumberCode::fit(feature, &def.name, recipe, values).map(Code::Number)
+                number::NumericSteps { missing, missing_flag, winsorise, transform, scale, weight };
+            NumericEncoding::fit(feature, &def.name, recipe, values).map(FeatureEncoding::Number)
         }
         Encoding::OneHot { floor, weight } => {
-            let onehot = OneHotCode::fit(feature, floor, weight, values);
+            let onehot = OneHotEncoding::fit(feature, floor, weight, values);
             if onehot.width() > MAX_COLUMNS {
                 return Err(FitError::TooWide(onehot.width()));
             }
-            Ok(Code::OneHot(onehot))
+            Ok(FeatureEncoding::OneHot(onehot))
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::encode::transform::Fitted;
+use crate::domain::encode::transform::FittedTransform;
 use crate::domain::encode::{FitError, MAX_ENCODED, Role};
 use crate::domain::feature::{Missing, Scale, Transform, Value};
 use crate::domain::stats;
 
-/// The declared steps: the fields of `Encoding::Number`.
+/// Declared steps of a numeric encoding: the fields of `Encoding::Number`.
 #[derive(Clone, Copy)]
-pub(super) struct Recipe {
+pub(super) struct NumericSteps {
     pub(super) missing: Missing,
     pub(super) missing_flag: bool,
     pub(super) winsorise: Option<(f64, f64)>,
@@ -18,33 +18,33 @@ pub(super) struct Recipe {
     pub(super) weight: f64,
 }
 
-/// A fitted numeric feature: one column, or two with the missing flag.
+/// Fitted encoding of a numeric feature: one column, or two with the missing flag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NumberCode {
+pub(super) struct NumericEncoding {
     pub(super) feature: usize,
-    /// Stands in for a missing value, in the feature's unit.
+    /// Imputed value for a missing number, in the feature's unit.
     fill: f64,
     missing_flag: bool,
-    /// Values are clipped to this range, in the feature's unit.
+    /// Winsorisation bounds, in the feature's unit.
     clip: Option<(f64, f64)>,
-    transform: Fitted,
-    /// Taken off, then divided by, after the transform.
+    transform: FittedTransform,
+    /// Subtracted after the transform; `spread` then divides the result.
     centre: f64,
     spread: f64,
     weight: f64,
 }
 
-impl NumberCode {
-    /// Each step is fitted on the output of the step before it, as in a
-    /// scikit-learn pipeline. A column without spread is centred and divided by 1.
+impl NumericEncoding {
+    /// Fits each step on the output of the step before it, as a scikit-learn pipeline does. A
+    /// column without spread is centred and divided by 1.
     pub(super) fn fit<'a>(
         feature: usize,
         name: &str,
-        recipe: Recipe,
+        recipe: NumericSteps,
         values: impl Iterator<Item = Option<&'a Value>>,
     ) -> Result<Self, FitError> {
-        let observed_or_none: Vec<Option<f64>> = values.map(number).collect();
+        let observed_or_none: Vec<Option<f64>> = values.map(observed_number).collect();
         let observed: Vec<f64> = observed_or_none.iter().copied().flatten().collect();
         let fill = match recipe.missing {
             Missing::Constant(constant) => constant,
@@ -68,7 +68,7 @@ impl NumberCode {
         if recipe.transform == Transform::Log1p && column.iter().any(|x| *x < 0.0) {
             return Err(FitError::BelowZero(name.into()));
         }
-        let transform = Fitted::fit(recipe.transform, &column);
+        let transform = FittedTransform::fit(recipe.transform, &column);
         for x in &mut column {
             *x = transform.apply(*x);
         }
@@ -97,7 +97,7 @@ impl NumberCode {
     }
 
     pub(super) fn encode(&self, value: Option<&Value>, out: &mut [f32]) {
-        let observed = number(value);
+        let observed = observed_number(value);
         if let Some(first) = out.first_mut() {
             *first = self.column(observed.unwrap_or(self.fill));
         }
@@ -106,18 +106,18 @@ impl NumberCode {
         }
     }
 
-    /// The column of this number. Every step is monotone.
+    /// Column value of this number. Every step is monotone.
     pub(super) fn column(&self, mut x: f64) -> f32 {
         if let Some((low, high)) = self.clip {
             x = x.clamp(low, high);
         }
-        bounded((self.transform.apply(x) - self.centre) / self.spread * self.weight)
+        clamp_encoded((self.transform.apply(x) - self.centre) / self.spread * self.weight)
     }
 
-    /// By how much a number changes where its column changes by 1.
+    /// Change of the number that changes its column by 1; `None` after a transform.
     pub(super) fn own_unit(&self) -> Option<f64> {
         let unit = self.spread / self.weight;
-        (self.transform == Fitted::None && unit.is_finite()).then_some(unit)
+        (self.transform == FittedTransform::None && unit.is_finite()).then_some(unit)
     }
 
     pub(super) fn is_sound(&self) -> bool {
@@ -129,16 +129,16 @@ impl NumberCode {
     }
 }
 
-/// The observed number; anything else is missing.
-fn number(value: Option<&Value>) -> Option<f64> {
+/// The finite number; any other value counts as missing.
+fn observed_number(value: Option<&Value>) -> Option<f64> {
     match value {
         Some(Value::Number(x)) if x.is_finite() => Some(*x),
         _ => None,
     }
 }
 
-fn bounded(x: f64) -> f32 {
-    // Infinity times a weight of zero.
+fn clamp_encoded(x: f64) -> f32 {
+    // NaN comes from infinity times a weight of zero.
     if x.is_nan() { 0.0 } else { (x as f32).clamp(-MAX_ENCODED, MAX_ENCODED) }
 }
 
@@ -148,7 +148,8 @@ fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
         Scale::Standard => {
             let mean = stats::mean(column);
             let variance = stats::variance(column, mean);
-            // The variance that rounding alone can leave in a constant column.
+            // Upper bound of the variance that rounding alone leaves in a constant column: the
+            // test of scikit-learn's `StandardScaler`.
             let n = column.len() as f64;
             let rounding = n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
             let is_constant = variance.is_finite() && variance <= rounding;
@@ -156,18 +157,18 @@ fn centre_and_spread(scale: Scale, column: &[f64]) -> (f64, f64) {
         }
         Scale::Robust => {
             let ascending = stats::sorted(column);
-            let quartile = |share| stats::quantile(&ascending, share);
-            (quartile(0.5), or_one(quartile(0.75) - quartile(0.25)))
+            let quartiles = [0.25, 0.5, 0.75].map(|share| stats::quantile(&ascending, share));
+            (quartiles[1], spread_or_one(quartiles[2] - quartiles[0]))
         }
         Scale::MinMax => {
             let low = column.iter().copied().fold(f64::INFINITY, f64::min);
             let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            (low, or_one(high - low))
+            (low, spread_or_one(high - low))
         }
     }
 }
 
-/// A spread that is only rounding error becomes 1.
-fn or_one(spread: f64) -> f64 {
+/// Replaces a spread that is only rounding error by 1.
+fn spread_or_one(spread: f64) -> f64 {
     if spread < 10.0 * f64::EPSILON { 1.0 } else { spread }
 }

@@ -1,4 +1,4 @@
-//! One categorical feature: one column a category, one for all the others.
+//! One-hot encoding of a categorical feature: one column per category, and one for the rest.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use crate::domain::encode::{MAX_COLUMNS, MAX_ENCODED, Role};
 use crate::domain::feature::Value;
 
-/// A fitted categorical feature; missing is all zeros.
+/// Fitted one-hot encoding; a missing value is all zeros.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OneHotCode {
+pub(super) struct OneHotEncoding {
     pub(super) feature: usize,
-    /// Ascending; a category's place is its column. The last column is "other".
+    /// In ascending order; the index of a category is its column. The last column is "other".
     categories: Vec<Box<str>>,
     weight: f64,
 }
 
-impl OneHotCode {
-    /// Keeps the categories found in at least the share `floor` of all rows.
+impl OneHotEncoding {
+    /// Keeps the categories that at least the share `floor` of all rows has.
     pub(super) fn fit<'a>(
         feature: usize,
         floor: f64,
@@ -63,7 +63,7 @@ impl OneHotCode {
         }
     }
 
-    /// What stands in the column of a row's category.
+    /// Column value of a row's category.
     pub(super) fn weight(&self) -> f64 {
         f64::from(self.weight as f32)
     }

@@ -1,55 +1,55 @@
-//! The last steps of an encoding, where a model has them: other axes (principal
-//! components, whitened columns) and unit length, which makes the Euclidean
-//! distance one of angles.
+//! Optional last steps of an encoding: a linear map (principal components, whitening) and
+//! normalisation to unit length, which turns the Euclidean distance into one of angles.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::{MAX_COLUMNS, MAX_ENCODED};
 
-/// Partial sums kept side by side, added in a fixed order.
+/// Partial sums computed side by side and added in a fixed order.
 const LANES: usize = 8;
-/// So that no sum of products leaves the range of `f32`.
+/// Bound of the matrix entries, so that no sum of products overflows `f32`.
 const MAX_ENTRY: f32 = 1e9;
 
-/// y = M (x − centre), then y / |y| where asked for.
+/// The map y = M (x − centre), then y / |y| where normalisation is on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Projection {
-    /// Taken off first, one a column of the encoder.
+    /// Subtracted first: one number per column of the encoder.
     centre: Vec<f32>,
-    /// M row by row, each as long as `centre`; empty: x stays as it is.
+    /// M, row by row, each row as long as `centre`; empty: the identity map.
     matrix: Vec<f32>,
-    /// Brings every vector but 0 to length 1.
+    /// Scales every vector except 0 to length 1.
     unit: bool,
 }
 
 impl Projection {
-    /// `None` unless `matrix` is a whole number, at least one, of rows as long
-    /// as `centre`, in range.
+    /// Checked constructor: `None` unless `matrix` consists of one or more whole rows as long as
+    /// `centre`, with all entries in range.
     pub fn new(centre: Vec<f32>, matrix: Vec<f32>, unit: bool) -> Option<Self> {
         let projection = Self { centre, matrix, unit };
         (!projection.matrix.is_empty() && projection.check(projection.centre.len()).is_ok())
             .then_some(projection)
     }
 
-    /// Unit length alone.
+    /// Normalisation to unit length only.
     pub fn unit() -> Self {
         Self { centre: Vec::new(), matrix: Vec::new(), unit: true }
     }
 
-    /// Numbers in the vector that is made of one with `columns`.
+    /// Length of the image of a vector with `columns` numbers.
     pub fn width(&self, columns: usize) -> usize {
         if self.matrix.is_empty() { columns } else { self.matrix.len() / self.centre.len().max(1) }
     }
 
-    /// Writes the image of `vector` into `out`, [`Self::width`] long. Never
-    /// allocates; every number written is within ±[`MAX_ENCODED`].
+    /// Writes the image of `vector` into `out`, which is [`Self::width`] long. Never allocates;
+    /// every number written is within ±[`MAX_ENCODED`].
     pub fn apply(&self, vector: &[f32], out: &mut [f32]) {
         if self.matrix.is_empty() {
             out.copy_from_slice(vector);
         } else {
             for (y, row) in out.iter_mut().zip(self.rows()) {
-                *y = product(row, vector, &self.centre).clamp(-MAX_ENCODED, MAX_ENCODED);
+                *y =
+                    centred_dot_product(row, vector, &self.centre).clamp(-MAX_ENCODED, MAX_ENCODED);
             }
         }
         if self.unit {
@@ -66,7 +66,7 @@ impl Projection {
         &self.centre
     }
 
-    /// Rows of the matrix; none where x stays as it is.
+    /// Rows of the matrix; none for the identity map.
     pub(in crate::domain) fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.matrix.chunks_exact(self.centre.len().max(1))
     }
@@ -75,7 +75,7 @@ impl Projection {
         self.unit
     }
 
-    /// What is wrong with a projection read from outside, for so many columns.
+    /// Validates a deserialised projection for `columns`; the error names the defect.
     pub(in crate::domain) fn check(&self, columns: usize) -> Result<(), &'static str> {
         let whole = if self.matrix.is_empty() {
             self.centre.is_empty() && self.unit
@@ -87,14 +87,14 @@ impl Projection {
         if !whole {
             return Err("the projection does not fit the encoder");
         }
-        // NaN compares false.
+        // NaN fails both comparisons.
         let within = self.centre.iter().all(|x| x.abs() <= MAX_ENCODED)
             && self.matrix.iter().all(|x| x.abs() <= MAX_ENTRY);
         if within { Ok(()) } else { Err("the projection is out of range") }
     }
 }
 
-fn product(row: &[f32], x: &[f32], centre: &[f32]) -> f32 {
+fn centred_dot_product(row: &[f32], x: &[f32], centre: &[f32]) -> f32 {
     let mut sums = [0.0_f32; LANES];
     let lanes = (row.chunks_exact(LANES), x.chunks_exact(LANES), centre.chunks_exact(LANES));
     let rest = lanes.0.remainder().iter().zip(lanes.1.remainder()).zip(lanes.2.remainder());

@@ -1,20 +1,21 @@
-//! Transforms that bring a skewed number closer to a bell shape.
+//! Transforms that make the distribution of a skewed number more symmetric.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::Transform;
 use crate::domain::stats::{self, minimise};
 
-/// A transform with its parameters.
+/// A transform with its fitted parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Fitted {
+pub(super) enum FittedTransform {
     None,
     Log1p,
     YeoJohnson { lambda: f64 },
 }
 
-impl Fitted {
+impl FittedTransform {
+    /// Fits the parameters of `transform` to a column.
     pub(super) fn fit(transform: Transform, column: &[f64]) -> Self {
         match transform {
             Transform::None => Self::None,
@@ -39,19 +40,19 @@ impl Fitted {
     }
 }
 
-/// Yeo and Johnson (2000), *A new family of power transformations to improve
+/// Power transform of Yeo and Johnson (2000), *A new family of power transformations to improve
 /// normality or symmetry*, equation 2.1.
 fn yeo_johnson(x: f64, lambda: f64) -> f64 {
-    if x >= 0.0 { power(x, lambda) } else { -power(-x, 2.0 - lambda) }
+    if x >= 0.0 { shifted_box_cox(x, lambda) } else { -shifted_box_cox(-x, 2.0 - lambda) }
 }
 
 /// ((1 + x)^p - 1) / p for x ≥ 0, with its limit ln(1 + x) at p = 0.
-fn power(x: f64, p: f64) -> f64 {
+fn shifted_box_cox(x: f64, p: f64) -> f64 {
     if p.abs() < f64::EPSILON { x.ln_1p() } else { (p * x.ln_1p()).exp_m1() / p }
 }
 
-/// The lambda of highest profile likelihood (Yeo and Johnson 2000, section 3);
-/// 1, which changes nothing, for a constant column.
+/// Maximum-likelihood estimate of lambda (Yeo and Johnson 2000, section 3); 1, the identity,
+/// for a constant column.
 fn most_likely_lambda(column: &[f64]) -> f64 {
     let largest = column.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
     let first = column.first().copied().unwrap_or_default();
@@ -59,21 +60,22 @@ fn most_likely_lambda(column: &[f64]) -> f64 {
         return 1.0;
     }
     let signed_logs: f64 = column.iter().map(|x| x.abs().ln_1p().copysign(*x)).sum();
-    let minus_log_likelihood = |lambda: f64| {
-        let transformed: Vec<f64> = column.iter().map(|x| yeo_johnson(*x, lambda)).collect();
-        let variance = stats::variance(&transformed, stats::mean(&transformed));
-        let log_likelihood =
-            -0.5 * column.len() as f64 * variance.ln() + (lambda - 1.0) * signed_logs;
-        // No variance left, or more than can be held: as unlikely as can be.
-        if log_likelihood.is_finite() { -log_likelihood } else { f64::INFINITY }
-    };
-    // Beyond this the variance of the transformed values leaves the range of f64,
-    // with room for values 20 times the largest seen.
+    // Beyond this bound the variance of the transformed values overflows f64. It leaves
+    // a margin for values 20 times the largest seen.
     let reach = 0.5 * (f64::MAX.ln() + f64::EPSILON.ln()) / (20.0 * largest).ln_1p();
     let (low, high) = match (column.iter().any(|x| *x < 0.0), column.iter().any(|x| *x >= 0.0)) {
         (false, _) => (-reach, reach),
         (true, false) => (2.0 - reach, 2.0 + reach),
         (true, true) => ((2.0 - reach).min(0.0), reach.max(2.0)),
     };
-    minimise::bounded(minus_log_likelihood, low, high, 1e-9)
+    minimise::bounded(|lambda| minus_log_likelihood(column, signed_logs, lambda), low, high, 1e-9)
+}
+
+/// Negative profile log-likelihood of `lambda`; `signed_logs` is the sum of sign(x) ln(1 + |x|).
+fn minus_log_likelihood(column: &[f64], signed_logs: f64, lambda: f64) -> f64 {
+    let transformed: Vec<f64> = column.iter().map(|x| yeo_johnson(*x, lambda)).collect();
+    let variance = stats::variance(&transformed, stats::mean(&transformed));
+    let log_likelihood = -0.5 * column.len() as f64 * variance.ln() + (lambda - 1.0) * signed_logs;
+    // The variance is zero or overflows: the least likely lambda.
+    if log_likelihood.is_finite() { -log_likelihood } else { f64::INFINITY }
 }

@@ -16,7 +16,7 @@ pub fn variance(values: &[f64], mean: f64) -> f64 {
     values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / values.len() as f64
 }
 
-/// The column in ascending order.
+/// A copy of the column in ascending order.
 pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut ordered = values.to_vec();
     ordered.sort_unstable_by(f64::total_cmp);

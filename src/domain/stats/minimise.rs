@@ -1,18 +1,18 @@
-//! The minimum of a function of one variable.
+//! One-dimensional minimisation by Brent's method.
 
-/// 2 minus the golden ratio: where golden section cuts the larger part.
+/// 2 minus the golden ratio: where golden-section search divides the larger part.
 const GOLDEN: f64 = 0.381_966_011_250_105_1;
 const MAX_EVALUATIONS: usize = 500;
 
-/// Where `f` is smallest on [`low`, `high`], to about `tolerance`.
+/// Minimiser of `f` on [`low`, `high`], to about `tolerance`.
 ///
-/// Brent (1973), *Algorithms for Minimization without Derivatives*, chapter 5:
-/// a parabola through the three best points where that is safe, golden section
-/// elsewhere. `f` should have one minimum in the interval; with several, one of
-/// them is found.
+/// Brent (1973), *Algorithms for Minimization without Derivatives*, chapter 5. A step goes to
+/// the vertex of the parabola through the three best points where that is safe, otherwise it
+/// is a golden-section step. `f` should have one minimum in the interval; with several, the
+/// search returns any one.
 pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f64 {
     let (mut low, mut high) = (low, high);
-    let mut best = Point::at(&f, low + GOLDEN * (high - low));
+    let mut best = EvaluatedPoint::at(&f, low + GOLDEN * (high - low));
     let (mut second, mut third) = (best, best);
     let (mut step, mut step_before) = (0.0_f64, 0.0_f64);
 
@@ -37,7 +37,7 @@ pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f
             step = GOLDEN * step_before;
         }
         let moved = if step.abs() >= near { step } else { near.copysign(step) };
-        let new = Point::at(&f, best.x + moved);
+        let new = EvaluatedPoint::at(&f, best.x + moved);
 
         if new.y <= best.y {
             if new.x >= best.x {
@@ -52,9 +52,9 @@ pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f
             } else {
                 high = new.x;
             }
-            if new.y <= second.y || second.is(best) {
+            if new.y <= second.y || second.has_same_x(best) {
                 (third, second) = (second, new);
-            } else if new.y <= third.y || third.is(best) || third.is(second) {
+            } else if new.y <= third.y || third.has_same_x(best) || third.has_same_x(second) {
                 third = new;
             }
         }
@@ -63,25 +63,29 @@ pub fn bounded(f: impl Fn(f64) -> f64, low: f64, high: f64, tolerance: f64) -> f
 }
 
 #[derive(Clone, Copy)]
-struct Point {
+struct EvaluatedPoint {
     x: f64,
     y: f64,
 }
 
-impl Point {
+impl EvaluatedPoint {
     fn at(f: impl Fn(f64) -> f64, x: f64) -> Self {
         Self { x, y: f(x) }
     }
 
-    /// Whether both are one and the same point, to the last bit.
-    fn is(self, other: Self) -> bool {
+    /// Whether both points have the same `x`, bit for bit.
+    fn has_same_x(self, other: Self) -> bool {
         self.x.total_cmp(&other.x).is_eq()
     }
 }
 
-/// From `best` to the lowest point of the parabola through all three; `None`
-/// where they lie on a line.
-fn parabola_step(best: Point, second: Point, third: Point) -> Option<f64> {
+/// Step from `best` to the vertex of the parabola through the three points; `None` when they
+/// lie on one line.
+fn parabola_step(
+    best: EvaluatedPoint,
+    second: EvaluatedPoint,
+    third: EvaluatedPoint,
+) -> Option<f64> {
     let r = (best.x - second.x) * (best.y - third.y);
     let q = (best.x - third.x) * (best.y - second.y);
     let numerator = (best.x - third.x) * q - (best.x - second.x) * r;

@@ -1,4 +1,4 @@
-//! Numerical ground shared by encoders, training and drift.
+//! Numerical building blocks shared by encoders, training and drift detection.
 
 pub mod describe;
 pub mod minimise;

@@ -1,4 +1,4 @@
-//! The tails of distributions that p-values are read from.
+//! Tail probabilities of distributions, from which p-values are computed.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI, TAU};
 
@@ -7,117 +7,188 @@ use statrs::function::erf::erfc;
 use statrs::function::gamma;
 pub use statrs::function::gamma::ln_gamma;
 
-/// No sum of a tail needs more terms, short of counts that no service has.
+/// Upper limit of the terms summed for one tail; realistic counts stay far below it.
 const MAX_TERMS: usize = 10_000_000;
 
-/// The upper regularised incomplete gamma function Q(a, x), for `a` above 0.
+/// Upper regularised incomplete gamma function Q(a, x), for `a` above 0.
 pub fn gamma_above(a: f64, x: f64) -> f64 {
     if x <= 0.0 { 1.0 } else { gamma::gamma_ur(a, x) }
 }
 
-/// P(X ≥ `x`) where X is chi-square distributed.
+/// P(X ≥ `x`) for a chi-square distribution.
 pub fn chi_square_above(x: f64, degrees: f64) -> f64 {
     gamma_above(degrees / 2.0, x / 2.0)
 }
 
-/// P(X ≤ `x`) where X is standard normal.
+/// P(X ≤ `x`) for the standard normal distribution.
 pub fn normal_below(x: f64) -> f64 {
     erfc(-x * FRAC_1_SQRT_2) / 2.0
 }
 
-/// ln P(|X| ≥ |`x`|) of the same, however far out.
+/// ln P(|X| ≥ |`x`|) for the standard normal distribution, also where the tail itself
+/// underflows.
 pub fn ln_normal_beyond(x: f64) -> f64 {
     let x = x.abs() * FRAC_1_SQRT_2;
     if x < 20.0 {
         return erfc(x).ln();
     }
-    // The asymptotic series, beyond where the tail itself is too small for a float.
+    // Asymptotic series (Abramowitz and Stegun 7.1.23): the tail itself underflows here.
     let by_square = 1.0 / (2.0 * x * x);
     let series = by_square * (-1.0 + 3.0 * by_square * (1.0 - 5.0 * by_square));
     -x * x - (x * PI.sqrt()).ln() + series.ln_1p()
 }
 
-/// P(|T| ≥ |`t`|) where T has Student's distribution.
+/// P(|T| ≥ |`t`|) for Student's t distribution.
 pub fn student_beyond(t: f64, degrees: f64) -> f64 {
     beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t * t)).clamp(0.0, 1.0)
 }
 
-/// P(√n D ≥ `x`) for many rows, D being the greatest distance between a
-/// distribution function and its sample's (Kolmogorov 1933).
+/// P(√n D ≥ `x`) for large n: the limit distribution of Kolmogorov (1933). D is the largest
+/// distance between a distribution function and the empirical one of n rows.
 pub fn kolmogorov_above(x: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
     }
-    // Two series of one function; each converges at once on its side.
+    // Two series for the same function; each converges within a few terms on its side of 1.
     let above = if x < 1.0 {
-        let odd = |k: f64| (-(k * PI / x).powi(2) / 8.0).exp();
-        1.0 - TAU.sqrt() / x * [1.0, 3.0, 5.0, 7.0].map(odd).iter().sum::<f64>()
+        let terms = [1.0, 3.0, 5.0, 7.0].map(|odd| small_x_term(odd, x));
+        1.0 - TAU.sqrt() / x * terms.iter().sum::<f64>()
     } else {
-        let term = |k: f64| (-2.0 * (k * x).powi(2)).exp();
-        2.0 * (term(1.0) - term(2.0) + term(3.0) - term(4.0))
+        2.0 * (large_x_term(1.0, x) - large_x_term(2.0, x) + large_x_term(3.0, x)
+            - large_x_term(4.0, x))
     };
     above.clamp(0.0, 1.0)
 }
 
-/// P(X ≥ `drawn`): `draws` rows are taken out of `rows`, of which `marked` are
-/// marked, and X are those marked among them (hypergeometric).
+fn small_x_term(k: f64, x: f64) -> f64 {
+    (-(k * PI / x).powi(2) / 8.0).exp()
+}
+
+fn large_x_term(k: f64, x: f64) -> f64 {
+    (-2.0 * (k * x).powi(2)).exp()
+}
+
+/// P(X ≥ `drawn`) for a hypergeometric distribution: `draws` rows are taken out of `rows`,
+/// `marked` of all rows are marked, and X counts the marked rows among the draws.
 pub fn hypergeometric_above(drawn: f64, rows: f64, marked: f64, draws: f64) -> f64 {
-    let (least, most) = ((marked + draws - rows).max(0.0), marked.min(draws));
-    let probability = |x: f64| {
-        (ln_choose(marked, x) + ln_choose(rows - marked, draws - x) - ln_choose(rows, draws)).exp()
-    };
-    // From x to x + 1.
-    let ratio =
-        |x: f64| (marked - x) * (draws - x) / ((x + 1.0) * (rows - marked - draws + x + 1.0));
-    above(drawn, (least, most), draws * marked / rows, probability, ratio)
+    upper_tail(drawn, &Hypergeometric { rows, marked, draws })
 }
 
-/// P(X ≥ `found`): X of `draws` come true, each with one probability that is
-/// itself drawn, from Beta(`a`, `b`) (beta-binomial).
+/// P(X ≥ `found`) for a beta-binomial distribution: X counts successes among `draws`, with a
+/// success probability from Beta(`a`, `b`).
 pub fn beta_binomial_above(found: f64, draws: f64, a: f64, b: f64) -> f64 {
-    let probability =
-        |x: f64| (ln_choose(draws, x) + ln_beta(a + x, b + draws - x) - ln_beta(a, b)).exp();
-    let ratio = |x: f64| (draws - x) * (a + x) / ((x + 1.0) * (b + draws - x - 1.0));
-    above(found, (0.0, draws), draws * a / (a + b), probability, ratio)
+    upper_tail(found, &BetaBinomial { draws, a, b })
 }
 
-/// P(X ≤ `x`) of a negative binomial count with this mean and a variance of
-/// mean + mean² / `size`; both above 0.
+/// P(X ≤ `x`) for a negative binomial distribution with mean `mean` and variance
+/// mean + mean² / `size`; both parameters are above 0.
 pub fn negative_binomial_below(x: f64, mean: f64, size: f64) -> f64 {
     if x < 0.0 { 0.0 } else { beta_reg(size, x.floor() + 1.0, size / (size + mean)) }
 }
 
-/// P(X ≥ `x`) of the same.
+/// P(X ≥ `x`) for the same negative binomial distribution.
 pub fn negative_binomial_above(x: f64, mean: f64, size: f64) -> f64 {
     if x <= 0.0 { 1.0 } else { beta_reg(x.ceil(), size, mean / (size + mean)) }
 }
 
-/// The sum of probabilities from `x` on, of a distribution with one peak near
-/// `mean`: summed on the side of `x` that is away from it.
-fn above(
-    x: f64,
-    (least, most): (f64, f64),
-    mean: f64,
-    probability: impl Fn(f64) -> f64,
-    ratio: impl Fn(f64) -> f64,
-) -> f64 {
+/// A distribution of counts with one peak near its mean.
+trait CountDistribution {
+    /// Smallest possible count.
+    fn least(&self) -> f64;
+    /// Largest possible count.
+    fn most(&self) -> f64;
+    fn mean(&self) -> f64;
+    fn probability(&self, x: f64) -> f64;
+    /// Ratio of the probabilities of x + 1 and x.
+    fn ratio(&self, x: f64) -> f64;
+}
+
+struct Hypergeometric {
+    rows: f64,
+    marked: f64,
+    draws: f64,
+}
+
+impl CountDistribution for Hypergeometric {
+    fn least(&self) -> f64 {
+        (self.marked + self.draws - self.rows).max(0.0)
+    }
+
+    fn most(&self) -> f64 {
+        self.marked.min(self.draws)
+    }
+
+    fn mean(&self) -> f64 {
+        self.draws * self.marked / self.rows
+    }
+
+    fn probability(&self, x: f64) -> f64 {
+        let Self { rows, marked, draws } = *self;
+        (ln_choose(marked, x) + ln_choose(rows - marked, draws - x) - ln_choose(rows, draws)).exp()
+    }
+
+    fn ratio(&self, x: f64) -> f64 {
+        let Self { rows, marked, draws } = *self;
+        (marked - x) * (draws - x) / ((x + 1.0) * (rows - marked - draws + x + 1.0))
+    }
+}
+
+struct BetaBinomial {
+    draws: f64,
+    a: f64,
+    b: f64,
+}
+
+impl CountDistribution for BetaBinomial {
+    fn least(&self) -> f64 {
+        0.0
+    }
+
+    fn most(&self) -> f64 {
+        self.draws
+    }
+
+    fn mean(&self) -> f64 {
+        self.draws * self.a / (self.a + self.b)
+    }
+
+    fn probability(&self, x: f64) -> f64 {
+        let Self { draws, a, b } = *self;
+        (ln_choose(draws, x) + ln_beta(a + x, b + draws - x) - ln_beta(a, b)).exp()
+    }
+
+    fn ratio(&self, x: f64) -> f64 {
+        let Self { draws, a, b } = *self;
+        (draws - x) * (a + x) / ((x + 1.0) * (b + draws - x - 1.0))
+    }
+}
+
+/// P(X ≥ `x`).
+///
+/// Sums the tail on the side of `x` away from the peak: its terms fall fast, and a small p-value
+/// keeps its relative precision.
+fn upper_tail(x: f64, counts: &impl CountDistribution) -> f64 {
+    let (least, most) = (counts.least(), counts.most());
     if x <= least {
         return 1.0;
     }
     if x > most {
         return 0.0;
     }
-    let sum = if x > mean {
-        tail(x, most, 1.0, probability(x), ratio)
+    let sum = if x > counts.mean() {
+        sum_terms(x, most, 1.0, counts.probability(x), |x| counts.ratio(x))
     } else {
-        1.0 - tail(x - 1.0, least, -1.0, probability(x - 1.0), |x| 1.0 / ratio(x - 1.0))
+        let below = counts.probability(x - 1.0);
+        1.0 - sum_terms(x - 1.0, least, -1.0, below, |x| 1.0 / counts.ratio(x - 1.0))
     };
     sum.clamp(0.0, 1.0)
 }
 
-fn tail(from: f64, to: f64, step: f64, first: f64, ratio: impl Fn(f64) -> f64) -> f64 {
+/// Sum of the terms between `from` and `to`, each computed from the one before it by `ratio`.
+fn sum_terms(from: f64, to: f64, step: f64, first: f64, ratio: impl Fn(f64) -> f64) -> f64 {
     let (mut x, mut term, mut sum) = (from, first, first);
     for _ in 0..MAX_TERMS {
+        // Further terms would not change the sum in double precision.
         if (to - x) * step <= 0.0 || term <= sum * f64::EPSILON / 16.0 {
             break;
         }

@@ -1,22 +1,23 @@
-//! Small symmetric matrices: their axes, and the factor of positive ones.
+//! Dense linear algebra for small symmetric matrices: eigenvectors and Cholesky factor.
 
 use ndarray::Array2;
 
-/// Sweeps of rotations at most; ten are plenty for any matrix.
+/// Upper limit of Jacobi sweeps; in practice ten are enough.
 const MAX_SWEEPS: usize = 60;
 
 /// Eigenvalues in descending order, and their unit eigenvectors as rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Eigen {
+pub struct Eigendecomposition {
     pub values: Vec<f64>,
     pub vectors: Array2<f64>,
 }
 
-/// Jacobi's method: rotations in planes until nothing is left off the
-/// diagonal. Exact to rounding for every symmetric matrix, and fast enough for
-/// some hundreds of columns. Each vector's sign is such that its largest
-/// component (of equal ones the first) is positive.
-pub fn eigen(matrix: &Array2<f64>) -> Eigen {
+/// Eigendecomposition by the cyclic Jacobi method (Golub and Van Loan, section 8.5).
+///
+/// Plane rotations reduce the off-diagonal entries to rounding error. Accurate for every
+/// symmetric matrix, and fast enough for some hundreds of columns. The sign of each vector
+/// makes its largest component positive (of equal components the first).
+pub fn eigendecomposition(matrix: &Array2<f64>) -> Eigendecomposition {
     let n = matrix.nrows();
     let mut a = matrix.clone();
     let mut vectors = Array2::<f64>::eye(n);
@@ -44,10 +45,10 @@ pub fn eigen(matrix: &Array2<f64>) -> Eigen {
             vector.mapv_inplace(|x| -x);
         }
     }
-    Eigen { values, vectors }
+    Eigendecomposition { values, vectors }
 }
 
-/// The rotation in the plane of `p` and `q` that makes a[p, q] zero.
+/// Applies the rotation in the plane of `p` and `q` that makes a[p, q] zero.
 fn rotate(a: &mut Array2<f64>, vectors: &mut Array2<f64>, p: usize, q: usize) {
     let off = a[[p, q]];
     if off == 0.0 {
@@ -56,26 +57,38 @@ fn rotate(a: &mut Array2<f64>, vectors: &mut Array2<f64>, p: usize, q: usize) {
     let theta = (a[[q, q]] - a[[p, p]]) / (2.0 * off);
     let tangent = theta.signum() / (theta.abs() + theta.hypot(1.0));
     let cosine = 1.0 / tangent.hypot(1.0);
-    let turn = (cosine, tangent * cosine);
-    turn_rows(a, (p, q), turn);
+    let rotation = PlaneRotation { p, q, cosine, sine: tangent * cosine };
+    // The matrix becomes R A Rᵀ: its rows are rotated, then its columns as rows of the transpose.
+    rotation.rotate_rows(a);
     a.swap_axes(0, 1);
-    turn_rows(a, (p, q), turn);
+    rotation.rotate_rows(a);
     a.swap_axes(0, 1);
     (a[[p, q]], a[[q, p]]) = (0.0, 0.0);
-    turn_rows(vectors, (p, q), turn);
+    rotation.rotate_rows(vectors);
 }
 
-fn turn_rows(rows: &mut Array2<f64>, (p, q): (usize, usize), (cosine, sine): (f64, f64)) {
-    for column in 0..rows.ncols() {
-        let (x, y) = (rows[[p, column]], rows[[q, column]]);
-        rows[[p, column]] = cosine * x - sine * y;
-        rows[[q, column]] = sine * x + cosine * y;
+/// Givens rotation in the plane of the axes `p` and `q`.
+struct PlaneRotation {
+    p: usize,
+    q: usize,
+    cosine: f64,
+    sine: f64,
+}
+
+impl PlaneRotation {
+    fn rotate_rows(&self, matrix: &mut Array2<f64>) {
+        let Self { p, q, cosine, sine } = *self;
+        for column in 0..matrix.ncols() {
+            let (x, y) = (matrix[[p, column]], matrix[[q, column]]);
+            matrix[[p, column]] = cosine * x - sine * y;
+            matrix[[q, column]] = sine * x + cosine * y;
+        }
     }
 }
 
-/// The lower triangle L with L Lᵀ = `matrix` (Cholesky); `None` unless it is
+/// Cholesky factor: the lower triangular L with L Lᵀ = `matrix`; `None` unless the matrix is
 /// positive definite.
-pub fn cholesky(matrix: &Array2<f64>) -> Option<Array2<f64>> {
+pub fn cholesky_factor(matrix: &Array2<f64>) -> Option<Array2<f64>> {
     let n = matrix.nrows();
     let mut factor = Array2::<f64>::zeros((n, n));
     for i in 0..n {
@@ -84,7 +97,7 @@ pub fn cholesky(matrix: &Array2<f64>) -> Option<Array2<f64>> {
             let rest = matrix[[i, j]] - known;
             factor[[i, j]] = if i == j { rest.sqrt() } else { rest / factor[[j, j]] };
         }
-        // NaN is not greater either.
+        // A comparison with NaN is not `Greater` either, so NaN is refused here.
         if factor[[i, i]].partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
             return None;
         }
@@ -92,8 +105,8 @@ pub fn cholesky(matrix: &Array2<f64>) -> Option<Array2<f64>> {
     Some(factor)
 }
 
-/// The inverse of a lower triangle with a positive diagonal.
-pub fn inverse_of_lower(factor: &Array2<f64>) -> Array2<f64> {
+/// Inverse of a lower triangular matrix with a positive diagonal.
+pub fn invert_lower_triangular(factor: &Array2<f64>) -> Array2<f64> {
     let n = factor.nrows();
     let mut inverse = Array2::<f64>::zeros((n, n));
     for column in 0..n {

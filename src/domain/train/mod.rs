@@ -1,8 +1,8 @@
-//! Training: feature rows in, a sealed model out.
+//! Training: from feature rows to a sealed model.
 //!
-//! *Architecture invariant:* the same rows, spec and code give the same bytes,
-//! whatever the number of threads. Rows come in canonical order (by customer
-//! id); work runs in the rayon pool the caller has installed.
+//! *Architecture invariant:* the same rows, spec and code give the same bytes, for any number
+//! of threads. Rows come in canonical order (by customer id). Parallel work runs in the rayon
+//! pool that the caller has installed.
 
 pub(crate) mod assembly;
 pub mod clustering;
@@ -10,6 +10,7 @@ pub mod data;
 pub mod evaluation;
 pub mod lineage;
 pub mod projection;
+mod range_check;
 mod run;
 pub mod selection;
 mod spec;
@@ -20,8 +21,8 @@ use serde::Serialize;
 use crate::domain::encode;
 use crate::domain::fault::Faults;
 use crate::domain::model::{ArtifactError, MAX_SEGMENTS, Model};
-use crate::domain::train::clustering::ward::Merge;
-use crate::domain::train::data::split::SplitCheck;
+use crate::domain::train::clustering::ward::DendrogramMerge;
+use crate::domain::train::data::split::SplitBalance;
 use crate::domain::train::selection::leaderboard::{Cost, Leaderboard};
 
 pub use assembly::decision_function::Found;
@@ -29,46 +30,67 @@ pub use clustering::algorithm::Algorithm;
 pub use clustering::clusters::Clusters;
 pub use data::dataset::{Dataset, Pause};
 pub use data::feature_selection::{FeatureChoice, Filter};
+pub use data::prepared_rows::TrainingData;
 pub use data::reservoir::{DataReport, Gather};
-pub use projection::metric_space::Distance;
+pub use projection::distance::Distance;
 pub use run::{train, train_by};
 pub use selection::effort::Effort;
 pub use spec::{CheckedSpec, SegmentRange, Segments, TrainSpec};
 
-/// Random streams of one seed. The silhouette's sample takes 3, the starts of
-/// k-means those from 16 on, trials of stability those from 2³² on.
+/// Random streams of one seed. Other modules use further streams: 3 for the silhouette sample,
+/// from 16 on for the k-means starts, from 2³² on for stability trials.
 const SPLIT_STREAM: u64 = 0;
 const SELF_TEST_STREAM: u64 = 1;
 const SAMPLE_STREAM: u64 = 2;
 
-/// Watches a run and may end it. Called from any thread.
+/// Progress observer with cooperative cancellation. Called from any thread.
 pub trait Progress: Sync {
-    /// `done` of `total` steps of a stage are over. The stages, after whoever gathers
-    /// the rows had theirs, are `encode`, `baseline`, `candidates`, `stability`, `cluster` and `finish`.
+    /// Reports that `done` of `total` steps of a stage are finished. After the stages of the
+    /// caller that loads the rows, the stages are `encode`, `baseline`, `candidates`,
+    /// `stability`, `cluster` and `finish`.
     fn report(&self, stage: &'static str, done: u64, total: u64);
-    /// Asked between steps; `true` ends the run with [`FitError::Stopped`].
+    /// Cancellation flag, polled between steps; `true` ends the run with [`FitError::Stopped`].
     fn should_stop(&self) -> bool;
-    /// How a thread that works pauses now and then; not at all where nobody minds.
+    /// Function that working threads call to yield the processor; the default does nothing.
     fn pause(&self) -> Pause {
         data::dataset::no_pause
     }
-    /// What was taken since this was last asked; nothing where nobody measures.
+    /// Cost since the previous call; zero in the default, which does not measure.
     fn cost(&self) -> Cost {
         Cost::default()
     }
 }
 
-/// Why nothing was trained; says what would be right.
+/// Progress adapter that suppresses reports and passes on the rest, for work within a stage.
+pub(crate) struct QuietProgress<'a>(pub(crate) &'a dyn Progress);
+
+impl Progress for QuietProgress<'_> {
+    fn report(&self, _: &'static str, _: u64, _: u64) {}
+
+    fn should_stop(&self) -> bool {
+        self.0.should_stop()
+    }
+
+    fn pause(&self) -> Pause {
+        self.0.pause()
+    }
+
+    fn cost(&self) -> Cost {
+        self.0.cost()
+    }
+}
+
+/// Error of a training run; the message says what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
     #[error("there are {rows} rows; training needs at least {minimum} (`minimum_rows`)")]
     TooFewRows { rows: usize, minimum: usize },
     #[error(
-        "{segments} segments need as many different rows, but there are {distinct}: ask for \
-         at most {distinct} segments"
+        "{segments} segments need at least {segments} distinct rows, but there are {distinct}: \
+         request at most {distinct} segments"
     )]
     TooFewDistinct { distinct: usize, segments: usize },
-    #[error("segment {segment} of {segments} is left without rows: ask for fewer segments")]
+    #[error("segment {segment} of {segments} has no rows: request fewer segments")]
     EmptySegment { segment: usize, segments: usize },
     #[error("row {row} has {found} values, the feature set has {expected}")]
     RowLength { row: usize, found: usize, expected: usize },
@@ -76,33 +98,33 @@ pub enum FitError {
     Spec(Faults),
     #[error("no candidate passes the gates: {refusals}")]
     NoneQualifies { refusals: String },
-    #[error("row {row} is not finite in column {column} of its encoding")]
+    #[error("the encoding of row {row} is not finite in column {column}")]
     NotFinite { row: usize, column: usize },
     #[error(
-        "a covariance has no inverse: raise the mixture's `floor`, which is {floor}, or ask for \
-         fewer segments"
+        "a covariance matrix is not positive definite: raise the mixture's `floor`, which is \
+         {floor}, or request fewer segments"
     )]
     Degenerate { floor: f64 },
     #[error(
-        "all {rows} rows are noise: nowhere are they dense enough for a segment; lower \
+        "all {rows} rows are noise: no region is dense enough for a segment; lower \
          `min_cluster_size` or `min_samples`, or raise `eps`"
     )]
     AllNoise { rows: usize },
-    #[error("it finds {found} segments, a model has {MAX_SEGMENTS} at most")]
+    #[error("the algorithm found {found} segments; a model has at most {MAX_SEGMENTS}")]
     TooManySegments { found: usize },
-    #[error("the encoded columns differ too little, or too much, to take other axes of them")]
+    #[error("the encoded columns vary too little, or too much, to compute a projection")]
     Axes,
-    #[error("training was stopped before it was finished")]
+    #[error("training was stopped before it finished")]
     Stopped,
     #[error(transparent)]
     Encoder(#[from] encode::FitError),
-    #[error("the trained model does not pass its own checks: {0}")]
+    #[error("the trained model fails its own checks: {0}")]
     Artifact(#[from] ArtifactError),
 }
 
 impl FitError {
-    /// Whether another algorithm, or another number of segments, may do with these
-    /// rows.
+    /// Whether the error concerns one candidate only: another algorithm, or another number of
+    /// segments, may succeed with the same rows.
     pub fn is_of_one_candidate(&self) -> bool {
         matches!(
             self,
@@ -115,72 +137,72 @@ impl FitError {
     }
 }
 
-/// A finished run.
+/// Result of a training run.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// The sealed document; the model's id is its address.
+    /// The sealed document; the model id is its content address.
     pub bytes: Vec<u8>,
-    /// What opening `bytes` gives.
+    /// The model that `bytes` decode to.
     pub model: Model,
     pub report: TrainReport,
 }
 
-/// The figures of one run, for people and for gates.
+/// Figures of one training run, for people and for gates.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainReport {
-    /// Rows given = fitted + held out.
+    /// Input rows: fitted rows and held-out rows.
     pub rows: u64,
     pub fitted_rows: u64,
     pub held_out_rows: u64,
     /// Width of the encoded vector.
     pub columns: usize,
-    /// Along how many axes rows are compared: the columns, or the components kept.
+    /// Dimensions in which rows are compared: the columns, or the retained components.
     pub axes: usize,
-    /// Features with an encoding that had no value in any fitted row.
+    /// Features with an encoding but without a value in any fitted row.
     pub left_out: Vec<Box<str>>,
-    /// Rows in each segment, in the order of the segments.
+    /// Rows in each segment, in segment order.
     pub sizes: Vec<u64>,
-    /// Of a hierarchy: which segments join first when there are to be fewer. 0 is the
-    /// first segment; their number + i is what join i made.
+    /// For a hierarchical clustering: the merges that lead to fewer segments, in order. Node 0
+    /// is the first segment; number of segments + i is the result of merge i.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub joins: Vec<Merge>,
-    /// Rows in none.
+    pub joins: Vec<DendrogramMerge>,
+    /// Rows in no segment.
     pub unassigned: u64,
     /// Sum of squared distances of the fitted rows to their prototypes.
     pub inertia: f64,
-    /// Of k-means.
+    /// For k-means only.
     #[serde(flatten)]
-    pub search: Option<Search>,
+    pub search: Option<KmeansDiagnostics>,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
-    /// One half of the held-out rows, how far they are from everything judged by
-    /// the other half.
-    pub outliers: Vec<OutlierCheck>,
-    /// How alike the fitted, the validation and the held-out rows are.
-    pub split: SplitCheck,
-    /// Every candidate with its figures and the reason for its place.
+    /// Calibration check of the outlier flag: p-values of one half of the held-out rows,
+    /// computed from the other half.
+    pub outliers: Vec<OutlierCalibration>,
+    /// Similarity of the fitted, validation and held-out rows.
+    pub split: SplitBalance,
+    /// All candidates with their figures and the reason for their rank.
     pub leaderboard: Leaderboard,
-    /// Which segments kept their names: see [`lineage::inherit`].
+    /// Segments that retained their ids: see [`lineage::inherit`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lineage: Option<lineage::Lineage>,
 }
 
-/// How many rows that a limit has not seen lie beyond it.
+/// Share of rows flagged at a significance level, on rows that the calibration did not use.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct OutlierCheck {
+pub struct OutlierCalibration {
     pub alpha: f64,
-    /// Rows judged; about `alpha` of them should be flagged.
+    /// Rows tested; the expected share of flagged rows is `alpha`.
     pub rows: u64,
     pub flagged: u64,
 }
 
-/// How k-means came by its clusters.
+/// Diagnostics of the k-means starts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Search {
-    /// Iterations of the winning start.
+pub struct KmeansDiagnostics {
+    /// Iterations of the best start.
     pub iterations: usize,
-    /// The start that won, counted from 0.
+    /// Index of the best start, from 0.
     pub start: usize,
-    /// The inertia each start ended with.
+    /// Final inertia of each start.
     pub inertia_by_start: Vec<f64>,
 }

@@ -1,7 +1,7 @@
-//! What to train: the settings of one run, checked before anything starts.
+//! Training spec: the settings of one run, validated before the run starts.
 //!
-//! Everything that came after the first models has a default, so that a spec
-//! stored by an older run stays readable and means what it meant.
+//! Every field added after the first release of the format has a default, so the stored spec
+//! of an older run stays readable and keeps its meaning.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,59 +12,58 @@ use crate::domain::train::clustering::algorithm::Algorithm;
 use crate::domain::train::clustering::kmeans::Kmeans;
 use crate::domain::train::data::feature_selection::{FeatureChoice, Filter};
 use crate::domain::train::evaluation::stability::Trials;
-use crate::domain::train::projection::metric_space::Distance;
+use crate::domain::train::projection::distance::Distance;
+use crate::domain::train::range_check::check_range;
 use crate::domain::train::selection::baseline::RfmFeatures;
-use crate::domain::train::selection::leaderboard::{Gates, Weights};
+use crate::domain::train::selection::criteria::{Gates, Weights};
 
-/// Settings of one training run. Only the checked kind can train.
+/// Settings of one training run. Only a [`CheckedSpec`] can train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSpec {
-    /// Segments to find, 1..=256: a number, or a range to choose from.
+    /// Number of segments, 1..=256: a number, or a range to select from.
     pub segments: Segments,
-    /// Which algorithms compete; those that find the number of segments themselves
-    /// are tried once. Empty: k-means alone.
+    /// Algorithms to compare; one that finds the number of segments itself is tried once.
+    /// Empty: k-means only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub algorithms: Vec<Algorithm>,
     pub distance: Distance,
-    /// Rows are compared along the principal components that keep this share of
-    /// their variance, above 0 and at most 1. `None`: by the encoded columns.
+    /// Explained variance ratio of the principal components in which rows are compared, above
+    /// 0 and at most 1. `None`: rows are compared in the encoded columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub components: Option<f64>,
-    /// Independent starts of k-means; the one of lowest inertia wins. 1..=1000.
+    /// Independent k-means starts; the one with the lowest inertia wins. 1..=1000.
     pub starts: usize,
-    /// Lloyd iterations of one start at most, 1..=10000.
+    /// Upper limit of the Lloyd iterations of one start, 1..=10000.
     pub max_iterations: usize,
-    /// A start has converged once the squared movement of all centres is at
-    /// most this share of the mean variance of the columns. 0..=1.
+    /// Convergence criterion of a start: the squared movement of all centres is at most this
+    /// share of the mean variance of the columns. 0..=1.
     pub tolerance: f64,
     pub seed: u64,
-    /// Share of rows kept from the clustering to calibrate outlier limits on,
-    /// 0.05..=0.5.
+    /// Share of rows excluded from clustering, to calibrate outlier limits on (split conformal
+    /// calibration). 0.05..=0.5.
     pub holdout_share: f64,
-    /// Share of the other rows that candidates are compared on and not fitted
-    /// to, 0..=0.5.
+    /// Share of the other rows on which candidates are compared but not fitted, 0..=0.5.
     pub validation_share: f64,
-    /// With fewer rows than this no model is trained: at least 20, and at
-    /// least two a segment.
+    /// Minimum number of rows to train a model: at least 20, and at least two per segment.
     pub minimum_rows: usize,
-    /// The only features to cluster by; empty: all that have an encoding.
+    /// The only features to cluster by; empty: all features with an encoding.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<FeatureChoice>,
-    /// Features that have an encoding and are yet not clustered by.
+    /// Features with an encoding that are excluded from clustering.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<FeatureChoice>,
-    /// Rows that meet all of these are trained on.
+    /// Conditions that a row must meet to be used for training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<Filter>,
-    /// Of more rows than this, as many are drawn by the seed. At least 20.
+    /// Maximum number of training rows; more rows are sampled by the seed. At least 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<usize>,
-    /// Features whose values part the rows into slices that should be
-    /// segmented alike: a country, a channel, a month.
+    /// Features that divide the rows into slices, which should give similar segments:
+    /// for example a country, a channel or a month.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Box<str>>,
-    /// What the RFM baseline is scored by; without it there is none.
+    /// Features of the RFM baseline; `None`: no baseline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<RfmFeatures>,
     pub stability: Trials,
@@ -72,7 +71,7 @@ pub struct TrainSpec {
     pub weights: Weights,
 }
 
-/// How many segments to find.
+/// Number of segments to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a number of segments, or a range: {\"from\": 4, \"to\": 8}")]
 pub enum Segments {
@@ -80,7 +79,7 @@ pub enum Segments {
     Within(SegmentRange),
 }
 
-/// Both ends are tried.
+/// Inclusive range of segment numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentRange {
@@ -89,6 +88,7 @@ pub struct SegmentRange {
 }
 
 impl Segments {
+    /// Smallest number of segments tried.
     pub fn fewest(self) -> usize {
         match self {
             Self::Exactly(segments) => segments,
@@ -96,6 +96,7 @@ impl Segments {
         }
     }
 
+    /// Largest number of segments tried.
     pub fn most(self) -> usize {
         match self {
             Self::Exactly(segments) => segments,
@@ -138,7 +139,7 @@ impl Default for TrainSpec {
     }
 }
 
-/// A spec in which every setting is within its range.
+/// A spec with every setting in its range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckedSpec(TrainSpec);
 
@@ -149,7 +150,7 @@ impl CheckedSpec {
 }
 
 impl TrainSpec {
-    /// What competes, with all its settings.
+    /// The algorithms to compare, with all their settings.
     pub fn competitors(&self) -> Vec<Algorithm> {
         let run = Kmeans {
             starts: Some(self.starts),
@@ -159,14 +160,16 @@ impl TrainSpec {
         if self.algorithms.is_empty() {
             return vec![Algorithm::Kmeans(run)];
         }
-        let complete = |listed: &Algorithm| match listed {
-            Algorithm::Kmeans(own) => Algorithm::Kmeans(own.or(&run)),
-            other => other.clone(),
-        };
-        self.algorithms.iter().map(complete).collect()
+        let mut competitors = self.algorithms.clone();
+        for algorithm in &mut competitors {
+            if let Algorithm::Kmeans(own) = algorithm {
+                *own = own.with_defaults_from(&run);
+            }
+        }
+        competitors
     }
 
-    /// Every setting that is out of range, at once.
+    /// Validates all settings; the error lists every setting out of range.
     pub fn check(self) -> Result<CheckedSpec, Faults> {
         let mut faults = Faults::default();
         self.check_segments(&mut faults);
@@ -179,11 +182,11 @@ impl TrainSpec {
             let problem = format!("must be above 0 and at most 1, is {share}");
             faults.push(Fault::new("components", problem));
         }
-        within(&mut faults, "starts", self.starts, 1..=1000);
-        within(&mut faults, "max_iterations", self.max_iterations, 1..=10_000);
-        within(&mut faults, "tolerance", self.tolerance, 0.0..=1.0);
-        within(&mut faults, "holdout_share", self.holdout_share, 0.05..=0.5);
-        within(&mut faults, "validation_share", self.validation_share, 0.0..=0.5);
+        check_range(&mut faults, "starts", self.starts, 1..=1000);
+        check_range(&mut faults, "max_iterations", self.max_iterations, 1..=10_000);
+        check_range(&mut faults, "tolerance", self.tolerance, 0.0..=1.0);
+        check_range(&mut faults, "holdout_share", self.holdout_share, 0.05..=0.5);
+        check_range(&mut faults, "validation_share", self.validation_share, 0.0..=0.5);
         let fewest = self.segments.most().saturating_mul(2).max(20);
         if self.minimum_rows < fewest {
             let problem = format!(
@@ -201,10 +204,10 @@ impl TrainSpec {
             faults.push(Fault::new("sample", problem));
         }
         self.check_choices(&mut faults);
-        within(&mut faults, "stability.bootstraps", self.stability.bootstraps, 0..=1000);
-        within(&mut faults, "stability.seeds", self.stability.seeds, 0..=100);
-        within(&mut faults, "stability.noise", self.stability.noise, 0.0..=1.0);
-        within(&mut faults, "stability.rows", self.stability.rows, 100..=usize::MAX);
+        check_range(&mut faults, "stability.bootstraps", self.stability.bootstraps, 0..=1000);
+        check_range(&mut faults, "stability.seeds", self.stability.seeds, 0..=100);
+        check_range(&mut faults, "stability.noise", self.stability.noise, 0.0..=1.0);
+        check_range(&mut faults, "stability.rows", self.stability.rows, 100..=usize::MAX);
         self.gates.check(&mut faults, self.stability.bootstraps);
         self.weights.check(&mut faults);
         faults.or(CheckedSpec(self))
@@ -212,10 +215,12 @@ impl TrainSpec {
 
     fn check_segments(&self, faults: &mut Faults) {
         match self.segments {
-            Segments::Exactly(segments) => within(faults, "segments", segments, 1..=MAX_SEGMENTS),
+            Segments::Exactly(segments) => {
+                check_range(faults, "segments", segments, 1..=MAX_SEGMENTS);
+            }
             Segments::Within(range) => {
-                within(faults, "segments.from", range.from, 1..=MAX_SEGMENTS);
-                within(faults, "segments.to", range.to, range.from..=MAX_SEGMENTS);
+                check_range(faults, "segments.from", range.from, 1..=MAX_SEGMENTS);
+                check_range(faults, "segments.to", range.to, range.from..=MAX_SEGMENTS);
             }
         }
     }
@@ -237,51 +242,46 @@ impl TrainSpec {
         }
     }
 
-    /// Every feature named that is not among `defs`, or cannot be what it is
-    /// named for, at once.
+    /// Validates the features that the spec names; the error lists every feature that is not
+    /// in `defs`, and every included or excluded feature without an encoding.
     pub fn check_features(&self, defs: &[FeatureDef]) -> Result<(), Faults> {
         let mut faults = Faults::default();
-        let mut named = |path: String, name: &str, encoded: bool| {
-            let def = defs.iter().find(|def| &*def.name == name);
-            let problem = match def {
-                None => format!("`{name}` is not a feature of this set"),
-                Some(def) if encoded && def.encoding.is_none() => {
-                    format!("`{name}` has no encoding, so that no model uses it")
-                }
-                Some(_) => return,
-            };
-            faults.push(Fault::new(path, problem));
-        };
         for (list, choices) in [("include", &self.include), ("exclude", &self.exclude)] {
             for (place, choice) in choices.iter().enumerate() {
-                named(format!("{list}[{place}].feature"), &choice.feature, true);
+                let (path, name) = (format!("{list}[{place}].feature"), &*choice.feature);
+                if let Some(def) = find_feature(defs, &path, name, &mut faults)
+                    && def.encoding.is_none()
+                {
+                    let problem = format!("`{name}` has no encoding, so no model uses it");
+                    faults.push(Fault::new(path, problem));
+                }
             }
         }
         for (place, filter) in self.filters.iter().enumerate() {
-            named(format!("filters[{place}].feature"), &filter.feature, false);
+            find_feature(defs, &format!("filters[{place}].feature"), &filter.feature, &mut faults);
         }
         for (place, slice) in self.slices.iter().enumerate() {
-            named(format!("slices[{place}]"), slice, false);
+            find_feature(defs, &format!("slices[{place}]"), slice, &mut faults);
         }
         if let Some(rfm) = &self.baseline {
-            named("baseline.recency".into(), &rfm.recency, false);
-            named("baseline.frequency".into(), &rfm.frequency, false);
-            named("baseline.monetary".into(), &rfm.monetary, false);
+            find_feature(defs, "baseline.recency", &rfm.recency, &mut faults);
+            find_feature(defs, "baseline.frequency", &rfm.frequency, &mut faults);
+            find_feature(defs, "baseline.monetary", &rfm.monetary, &mut faults);
         }
         faults.or(())
     }
 }
 
-/// Notes a fault unless `value` is within `range`; nothing is within a range
-/// from above.
-pub(super) fn within<T: PartialOrd + std::fmt::Display + Copy>(
-    faults: &mut Faults,
+/// The feature `name`; adds a fault if it does not exist.
+fn find_feature<'a>(
+    defs: &'a [FeatureDef],
     path: &str,
-    value: T,
-    range: std::ops::RangeInclusive<T>,
-) {
-    if !range.contains(&value) {
-        let (from, to) = range.into_inner();
-        faults.push(Fault::new(path, format!("must be from {from} to {to}, is {value}")));
+    name: &str,
+    faults: &mut Faults,
+) -> Option<&'a FeatureDef> {
+    let found = defs.iter().find(|def| &*def.name == name);
+    if found.is_none() {
+        faults.push(Fault::new(path, format!("`{name}` is not a feature of this set")));
     }
+    found
 }

@@ -1,4 +1,4 @@
-//! A spec as people write one: only what differs from the configured one.
+//! Partial training spec: only the settings that differ from the configured spec.
 
 use serde_json::{Map, Value};
 
@@ -6,15 +6,17 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::train::TrainSpec;
 
 impl TrainSpec {
-    /// This spec with some settings replaced. Every one that does not exist or
-    /// is not of its kind is refused, at once; ranges are [`TrainSpec::check`]'s.
+    /// This spec with some settings replaced. The error lists every unknown setting and every
+    /// setting of the wrong type; ranges are checked by [`TrainSpec::check`].
     pub fn over(self, changes: Map<String, Value>) -> Result<Self, Faults> {
         let Ok(Value::Object(mut whole)) = serde_json::to_value(&self) else {
-            return Err(Faults::one("spec", "the configured one is not an object"));
+            return Err(Faults::one("spec", "the configured training spec is not a JSON object"));
         };
         let mut faults = Faults::default();
         for (name, value) in changes {
             let before = whole.insert(name.clone(), value);
+            // Each change is tried alone on a valid spec, and undone when it fails, so one bad
+            // setting does not hide the faults of the others.
             if let Err(error) = serde_json::from_value::<Self>(Value::Object(whole.clone())) {
                 faults.push(Fault::new(name.clone(), error.to_string()));
                 match before {

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::domain::feature::{FeatureRow, FeatureSet};
 use crate::domain::time::Timestamp;
 use crate::domain::train::selection::leaderboard::Cost;
-use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, lineage};
+use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, TrainingData, lineage};
 use crate::service::ServiceError;
 use crate::service::training::predecessor::Before;
 
@@ -73,8 +73,13 @@ pub async fn fit(
 impl Job {
     fn train(&self, progress: &dyn Progress) -> Result<Trained, FitError> {
         let Self { spec, features, rows, as_of, before } = self;
-        let (set, defs) = (features.id(), features.features());
-        let trained = train::train(spec, set, defs, rows, *as_of, progress)?;
+        let data = TrainingData {
+            feature_set: features.id(),
+            defs: features.features(),
+            rows,
+            as_of: *as_of,
+        };
+        let trained = train::train(spec, &data, progress)?;
         lineage::inherit(trained, rows, before.as_ref().map(Before::as_predecessor))
     }
 }

@@ -1,60 +1,64 @@
-//! From an algorithm's clusters to the form that serves them: numbers in `f32`,
-//! the largest segment first.
+//! Conversion of clusters to the served decision function: `f32` numbers, segments in descending
+//! order of size.
+
+use std::cmp::Ordering;
 
 use ndarray::Array2;
 
 use crate::domain::encode::Projection;
 use crate::domain::model::{Form, MAX_SEGMENTS, Near, Prototypes};
-use crate::domain::train::clustering::ward::{Merge, Tree};
+use crate::domain::train::clustering::ward::{DendrogramMerge, MergeTree};
 use crate::domain::train::{Clusters, Dataset, FitError};
 
-/// What an algorithm found, and how it looked at the rows.
+/// Result of a clustering, with the projection it was computed in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     pub clusters: Clusters,
-    /// Through which it saw the encoded rows; the clusters are in its image.
+    /// Projection of the encoded rows; the clusters are in its image.
     pub projection: Option<Projection>,
-    /// By name; `None`: none of ours.
+    /// Name of the algorithm; `None`: an algorithm outside this crate.
     pub algorithm: Option<Box<str>>,
-    /// Of a hierarchy: how the clusters join.
-    pub tree: Option<Tree>,
+    /// For a hierarchy: the merges of the clusters.
+    pub tree: Option<MergeTree>,
 }
 
 impl Found {
-    /// Clusters of the encoded rows themselves, by whomever.
+    /// Clusters of the encoded rows themselves, by any algorithm.
     pub fn plain(clusters: Clusters) -> Self {
         Self { clusters, projection: None, algorithm: None, tree: None }
     }
 }
 
-/// A form with its segments in their final order, and where every row falls.
-pub(crate) struct Shape {
+/// Decision function with segments in final order, and the placement of every row.
+pub(crate) struct OrderedForm {
     pub(crate) form: Form,
     pub(crate) placed: Vec<Near>,
     /// Rows in each segment.
     pub(crate) sizes: Vec<u64>,
-    /// Of a hierarchy: which segments join.
-    pub(crate) joins: Vec<Merge>,
+    /// For a hierarchy: the merges of the segments.
+    pub(crate) joins: Vec<DendrogramMerge>,
 }
 
-impl Shape {
-    /// `points` are the rows as the algorithm saw them.
-    pub(crate) fn of(found: &Found, points: &Dataset) -> Result<Self, FitError> {
-        let unordered = form(found)?;
+impl OrderedForm {
+    /// Converts `found`; `points` are the rows in its metric space.
+    pub(crate) fn from_found(found: &Found, points: &Dataset) -> Result<Self, FitError> {
+        let unordered = unordered_form(found)?;
         let segments = found.clusters.segments();
-        let order = by_size(&unordered, &sizes(&place(points, &unordered), segments));
-        let form = reordered(&unordered, &order);
-        let placed = place(points, &form);
-        let sizes = sizes(&placed, segments);
+        // The order needs the sizes as served, which may differ from the algorithm's own.
+        let order =
+            order_by_size(&unordered, &count_rows(&place_rows(points, &unordered), segments));
+        let form = reorder_form(&unordered, &order);
+        let placed = place_rows(points, &form);
+        let sizes = count_rows(&placed, segments);
         if let Some(segment) = sizes.iter().position(|size| *size == 0) {
             return Err(FitError::EmptySegment { segment, segments });
         }
-        let joins = found.tree.as_ref().map_or_else(Vec::new, |tree| joins(tree, &order));
+        let joins = found.tree.as_ref().map_or_else(Vec::new, |tree| reorder_merges(tree, &order));
         Ok(Self { form, placed, sizes, joins })
     }
 }
 
-/// The rows through `projection`, by the code that serves.
+/// Projects the rows, with the code that serves.
 pub(crate) fn project(encoded: &Dataset, projection: &Projection) -> Dataset {
     let width = projection.width(encoded.columns());
     let images = encoded.map_chunks(|rows| {
@@ -67,11 +71,14 @@ pub(crate) fn project(encoded: &Dataset, projection: &Projection) -> Dataset {
         images
     });
     let shape = (encoded.rows(), width);
-    encoded.like(Array2::from_shape_vec(shape, images.concat()).unwrap_or_default())
+    encoded.with_matrix(Array2::from_shape_vec(shape, images.concat()).unwrap_or_default())
 }
 
-/// Rows in each segment; those in none are in no count.
-pub(crate) fn sizes<'a>(placed: impl IntoIterator<Item = &'a Near>, segments: usize) -> Vec<u64> {
+/// Number of rows in each segment; unassigned rows do not count.
+pub(crate) fn count_rows<'a>(
+    placed: impl IntoIterator<Item = &'a Near>,
+    segments: usize,
+) -> Vec<u64> {
     let mut sizes = vec![0; segments];
     for near in placed.into_iter().filter(|near| near.reached) {
         sizes[near.segment] += 1;
@@ -79,65 +86,80 @@ pub(crate) fn sizes<'a>(placed: impl IntoIterator<Item = &'a Near>, segments: us
     sizes
 }
 
-/// The clusters in single precision, in their own order. Offsets are moved so
-/// that the least is 0, which changes no comparison.
-fn form(found: &Found) -> Result<Form, FitError> {
+/// The clusters in single precision, in their own order. Offsets are shifted so that the smallest
+/// is 0, which changes no comparison and leaves more digits.
+fn unordered_form(found: &Found) -> Result<Form, FitError> {
     let clusters = &found.clusters;
     let segments = clusters.segments();
-    let narrow = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x as f32).collect();
-    let values: Vec<f32> = narrow(&mut clusters.prototypes.iter().copied());
+    let values = single_precision(clusters.prototypes.iter());
     let prototypes = Prototypes::new(clusters.prototypes.ncols(), values)
         .filter(|_| (1..=MAX_SEGMENTS).contains(&segments))
         .ok_or(FitError::EmptySegment { segment: 0, segments })?;
-    let least = |offsets: &[f64]| offsets.iter().copied().fold(f64::INFINITY, f64::min);
+    let offsets = clusters.offsets.as_deref().unwrap_or_default();
+    let least = offsets.iter().copied().fold(f64::INFINITY, f64::min);
     Ok(Form {
         prototypes,
         segment_of: clusters.segment_of.iter().map(|segment| *segment as usize).collect(),
-        weights: clusters
-            .weights
-            .as_ref()
-            .map(|w| narrow(&mut w.iter().copied()))
-            .unwrap_or_default(),
-        offsets: clusters.offsets.as_ref().map_or_else(Vec::new, |offsets| {
-            let least = least(offsets);
-            narrow(&mut offsets.iter().map(|offset| offset - least))
-        }),
-        reach: clusters.reach.as_ref().map(|r| narrow(&mut r.iter().copied())).unwrap_or_default(),
+        weights: single_precision(clusters.weights.iter().flatten()),
+        offsets: offsets.iter().map(|offset| (offset - least) as f32).collect(),
+        reach: single_precision(clusters.reach.iter().flatten()),
         metric: clusters.metric,
     })
 }
 
-/// Old places of the segments: the largest first; of equally large ones the one
-/// whose first prototype has the smaller numbers, compared from the left.
-fn by_size(form: &Form, sizes: &[u64]) -> Vec<usize> {
-    let first = |segment: usize| {
-        let mut rows = form.prototypes().rows().enumerate();
-        rows.find(|(prototype, _)| form.segment_of(*prototype) == segment).map(|(_, row)| row)
-    };
+fn single_precision<'a>(values: impl Iterator<Item = &'a f64>) -> Vec<f32> {
+    values.map(|x| *x as f32).collect()
+}
+
+/// Old positions of the segments in descending order of size; equal sizes are ordered by the
+/// numbers of their first prototype, compared from the left.
+fn order_by_size(form: &Form, sizes: &[u64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by(|a, b| {
-        let by_numbers = || {
-            let pairs = first(*a).into_iter().flatten().zip(first(*b).into_iter().flatten());
-            pairs.map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne()).unwrap_or(a.cmp(b))
-        };
-        sizes[*b].cmp(&sizes[*a]).then_with(by_numbers)
+        sizes[*b].cmp(&sizes[*a]).then_with(|| by_first_prototype(form, *a, *b)).then(a.cmp(b))
     });
     order
 }
 
-/// The joins of a hierarchy, with its clusters in this order.
-fn joins(tree: &Tree, order: &[usize]) -> Vec<Merge> {
+/// Lexicographic order of the first prototypes of two segments.
+fn by_first_prototype(form: &Form, a: usize, b: usize) -> Ordering {
+    for (x, y) in first_prototype(form, a).iter().zip(first_prototype(form, b)) {
+        let order = x.total_cmp(y);
+        if order.is_ne() {
+            return order;
+        }
+    }
+    Ordering::Equal
+}
+
+fn first_prototype(form: &Form, segment: usize) -> &[f32] {
+    for (prototype, row) in form.prototypes().rows().enumerate() {
+        if form.segment_of(prototype) == segment {
+            return row;
+        }
+    }
+    &[]
+}
+
+/// The merges of a hierarchy, with its clusters in this order.
+fn reorder_merges(tree: &MergeTree, order: &[usize]) -> Vec<DendrogramMerge> {
     let mut place = vec![0; order.len()];
     for (new, old) in order.iter().enumerate() {
         place[*old] = new as u32;
     }
-    let at = |node: u32| place.get(node as usize).copied().unwrap_or(node);
-    tree.merges.iter().map(|join| Merge { a: at(join.a), b: at(join.b), ..*join }).collect()
+    let mut merges = tree.merges.clone();
+    for node in merges.iter_mut().flat_map(|merge| [&mut merge.a, &mut merge.b]) {
+        // Nodes beyond the leaves are merges: their numbers do not change.
+        if let Some(leaf) = place.get(*node as usize) {
+            *node = *leaf;
+        }
+    }
+    merges
 }
 
-/// The form with the segments, and with them their prototypes, in this order;
-/// written the shortest way.
-fn reordered(form: &Form, order: &[usize]) -> Form {
+/// The decision function with segments and their prototypes in this order. Default values are
+/// stored as empty lists.
+fn reorder_form(form: &Form, order: &[usize]) -> Form {
     let width = form.prototypes().width();
     let mut place = vec![0; order.len()];
     for (new, old) in order.iter().enumerate() {
@@ -152,24 +174,27 @@ fn reordered(form: &Form, order: &[usize]) -> Form {
         prototypes.iter().map(|prototype| place[form.segment_of(*prototype)]).collect();
     let is_one_each =
         segment_of.iter().enumerate().all(|(prototype, segment)| prototype == *segment);
-    let of_segments = |values: &[f32], length: usize| -> Vec<f32> {
-        order
-            .iter()
-            .flat_map(|old| values.get(old * length..(old + 1) * length).unwrap_or_default())
-            .copied()
-            .collect()
-    };
     Form {
         prototypes: Prototypes::new(width, values).unwrap_or_else(|| form.prototypes().clone()),
         segment_of: if is_one_each { Vec::new() } else { segment_of },
-        weights: of_segments(&form.weights, width),
+        weights: reorder_values(&form.weights, order, width),
         offsets: prototypes.iter().filter_map(|old| form.offsets.get(*old)).copied().collect(),
-        reach: of_segments(&form.reach, 1),
+        reach: reorder_values(&form.reach, order, 1),
         metric: form.metric,
     }
 }
 
-/// Where every row falls, as serving finds it.
-fn place(points: &Dataset, form: &Form) -> Vec<Near> {
-    points.map_chunks(|rows| form.two_nearest_of_each(points.numbers_of(rows))).concat()
+/// `values` with `length` numbers per segment, in the new order; an empty list stays empty.
+fn reorder_values(values: &[f32], order: &[usize], length: usize) -> Vec<f32> {
+    let mut reordered = Vec::with_capacity(values.len());
+    for old in order {
+        let of_segment = values.get(old * length..(old + 1) * length);
+        reordered.extend_from_slice(of_segment.unwrap_or_default());
+    }
+    reordered
+}
+
+/// Nearest segments of every row, computed as in serving.
+fn place_rows(points: &Dataset, form: &Form) -> Vec<Near> {
+    points.map_chunks(|rows| form.two_nearest_of_each(points.rows_values(rows))).concat()
 }

@@ -1,5 +1,5 @@
-//! From clusters, of whatever algorithm, to a sealed model: limits, names,
-//! descriptions, reference.
+//! Last stage of training: from clusters to a sealed model with limits, names, descriptions and
+//! reference statistics.
 
 use std::borrow::Cow;
 
@@ -7,104 +7,112 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::encode::Encoder;
 use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
-use crate::domain::id::{FeatureSetId, hex};
+use crate::domain::id::hex;
 use crate::domain::model::{
-    self, Document, FeatureReference, Form, Limits, Metric, Model, Near, NumberBins, Provenance,
-    Ranks, Reference, Scratch, Segment, SegmentName, SelfTest, Standout, Within,
+    self, Document, FeatureReference, Limits, Metric, Model, Near, NumberBins, Provenance, Ranks,
+    Reference, Scratch, Segment, SegmentName, SelfTest, Standout, Within,
 };
 use crate::domain::stats::Rng;
-use crate::domain::time::Timestamp;
-use crate::domain::train::assembly::decision_function::{Found, Shape};
+use crate::domain::train::assembly::decision_function::{Found, OrderedForm};
 use crate::domain::train::assembly::{
     decision_function, outlier_reference, profile, segment_moments,
 };
-use crate::domain::train::data::split::{Split, SplitCheck};
+use crate::domain::train::data::prepared_rows::{PreparedRows, TrainingData};
+use crate::domain::train::data::split::Split;
 use crate::domain::train::selection::leaderboard::Leaderboard;
 use crate::domain::train::{
-    Dataset, FitError, OutlierCheck, Progress, SELF_TEST_STREAM, Search, TrainReport, TrainSpec,
-    Trained,
+    FitError, KmeansDiagnostics, OutlierCalibration, Progress, SELF_TEST_STREAM, TrainReport,
+    TrainSpec, Trained,
 };
 
-/// About this many self-test rows, and at least one a segment.
+/// Approximate number of self-test rows; at least one per segment.
 const SELF_TEST_ROWS: usize = 16;
-/// Made-up rows tried for each one kept.
+/// Synthetic rows generated for each self-test row.
 const SELF_TEST_TRIES: usize = 8;
 const CHECKED_ALPHAS: [f64; 3] = [0.005, 0.01, 0.05];
 
-/// What `train` was given.
-pub(crate) struct Given<'a> {
-    pub(crate) settings: &'a TrainSpec,
-    pub(crate) feature_set: &'a FeatureSetId,
-    pub(crate) defs: &'a [FeatureDef],
-    pub(crate) rows: &'a [FeatureRow],
-    pub(crate) as_of: Timestamp,
-    pub(crate) split_check: SplitCheck,
+/// Result of the search for clusters, with its diagnostics.
+pub(crate) struct ClusterSearch {
+    pub(crate) found: Found,
+    /// For k-means.
+    pub(crate) kmeans: Option<KmeansDiagnostics>,
     pub(crate) leaderboard: Leaderboard,
 }
 
+/// Builds the model from `search` on the `prepared` rows, seals it and writes the report.
 pub(crate) fn finish(
-    given: Given<'_>,
-    encoder: Encoder,
-    encoded: &Dataset,
-    split: &Split,
-    (found, search): (&Found, Option<Search>),
+    settings: &TrainSpec,
+    data: &TrainingData<'_>,
+    prepared: PreparedRows,
+    search: ClusterSearch,
     progress: &dyn Progress,
 ) -> Result<Trained, FitError> {
+    if progress.should_stop() {
+        return Err(FitError::Stopped);
+    }
+    progress.report("finish", 0, 1);
+    let PreparedRows { rows: sampled, split, encoder, encoded, selected } = prepared;
+    // From here on the data are the sampled rows.
+    let data = TrainingData { rows: &sampled, ..*data };
+    let split_check = split.check(data.defs, data.rows);
+    let ClusterSearch { found, kmeans, leaderboard } = search;
     let points = match &found.projection {
-        None => Cow::Borrowed(encoded),
-        Some(projection) => Cow::Owned(decision_function::project(encoded, projection)),
+        None => Cow::Borrowed(&encoded),
+        Some(projection) => Cow::Owned(decision_function::project(&encoded, projection)),
     };
-    let Shape { form, placed, sizes, joins } = Shape::of(found, &points)?;
-    let rows_digest = digest(given.rows);
-    let spec = serde_json::to_value(given.settings).map_err(model::ArtifactError::from)?;
-    let names = first_names(&given, &rows_digest, &spec, sizes.len());
+    let shape = OrderedForm::from_found(&found, &points)?;
+    let rows_digest = digest_rows(data.rows);
+    let spec = serde_json::to_value(settings).map_err(model::ArtifactError::from)?;
+    let names = first_names(&data, &rows_digest, &spec, shape.sizes.len());
 
-    let fitted = Fitted::measure(&form, &placed, split, sizes.len());
-    let distance = |row: &usize| (placed[*row].segment, form.distance(placed[*row].power));
-    let held_out: Vec<(usize, f32)> = split.held_out.iter().map(distance).collect();
+    let fitted = FittedStatistics::measure(&shape, &split);
+    // Distances are calibrated on rows that no fit has seen (split conformal calibration).
+    let held_out_distances = distances_of(&shape, &split.held_out);
     let limits = Limits::calibrate(
         fitted.scales.clone(),
-        &fitted.expected(given.settings.holdout_share),
-        &held_out,
+        &fitted.expected_held_out(settings.holdout_share),
+        &held_out_distances,
     );
-    let kept = encoded.select(&split.held_out);
+    let held_out = encoded.select(&split.held_out);
     let fitted_rows = encoded.select(&split.fitted);
-    let oddity = outlier_reference::fit(&fitted_rows, &kept, given.settings.seed, progress)?;
-    let outliers =
-        check_outliers(&outlier_reference::measured(&kept, |vector| oddity.measure(vector)));
-    let rows = given.rows.len() as u64;
-    let unassigned = rows - sizes.iter().sum::<u64>();
+    let outlier_measure = outlier_reference::fit(&fitted_rows, &held_out, settings.seed, progress)?;
+    let measures =
+        outlier_reference::measure_rows(&held_out, |vector| outlier_measure.measure(vector));
+    let outliers = check_outliers(&measures);
+    let rows = data.rows.len() as u64;
+    let unassigned = rows - shape.sizes.iter().sum::<u64>();
     let (mean, variance) = encoded.column_moments();
-    let within = segment_moments::measure(encoded, &mean, (&form, &placed), sizes.len());
-    let standouts = stand_out(&encoder, &within, (&mean, &variance));
-    let segments = describe(&given, &placed, &sizes, standouts, names);
+    let within = segment_moments::measure(&encoded, &mean, &shape);
+    let standouts = find_standouts(&encoder, &within, &mean, &variance);
+    let segments = describe_segments(&data, &shape, standouts, names);
+    let OrderedForm { form, placed, sizes, joins } = shape;
+    let distances: Vec<f64> =
+        held_out_distances.iter().map(|(_, distance)| f64::from(*distance)).collect();
     let reference = Reference {
         rows,
-        features: FeatureReference::of_all(given.defs, given.rows),
+        features: FeatureReference::of_all(data.defs, data.rows),
         segments: sizes.clone(),
         unassigned,
-        distances: NumberBins::deciles(
-            &held_out.iter().map(|(_, distance)| f64::from(*distance)).collect::<Vec<_>>(),
-        ),
+        distances: NumberBins::deciles(&distances),
         within,
     };
     let mut document = Document {
         format: model::FORMAT,
-        feature_set: given.feature_set.clone(),
-        features: given.defs.to_vec(),
+        feature_set: data.feature_set.clone(),
+        features: data.defs.to_vec(),
         segments,
         encoder,
         projection: found.projection.clone(),
         form,
         limits,
-        oddity: Some(oddity),
+        oddity: Some(outlier_measure),
         reference,
         provenance: Provenance {
             code_version: env!("CARGO_PKG_VERSION").into(),
             spec,
             algorithm: found.algorithm.clone(),
-            seed: given.settings.seed,
-            as_of: given.as_of,
+            seed: settings.seed,
+            as_of: data.as_of,
             rows,
             rows_digest: rows_digest.into(),
             inertia: fitted.inertia,
@@ -114,9 +122,11 @@ pub(crate) fn finish(
         },
         self_test: vec![],
     };
-    document.self_test = self_test(&given, &document, &placed);
+    // Scored by the document itself, so it must be complete up to here.
+    document.self_test = make_self_test(settings.seed, &data, &document, &placed);
 
     let bytes = document.seal()?;
+    // Opening runs all checks and the self-test: a model that fails them is never returned.
     let model = Model::open(&bytes)?;
     let report = TrainReport {
         rows,
@@ -124,52 +134,71 @@ pub(crate) fn finish(
         held_out_rows: split.held_out.len() as u64,
         columns: encoded.columns(),
         axes: points.columns(),
-        left_out: left_out(given.defs, model.encoder()),
+        left_out: features_left_out(&selected, model.encoder()),
         sizes,
         joins,
         unassigned,
         inertia: fitted.inertia,
-        search,
+        search: kmeans,
         silhouette: fitted.silhouette,
         outliers,
-        split: given.split_check,
-        leaderboard: given.leaderboard,
+        split: split_check,
+        leaderboard,
         lineage: None,
     };
+    progress.report("finish", 1, 1);
     Ok(Trained { bytes, model, report })
 }
 
-/// Of a first model: keys s1, s2 … from the largest on, and ids that follow from
-/// what was trained on and how.
+/// Segment and distance of the selected rows.
+fn distances_of(shape: &OrderedForm, rows: &[usize]) -> Vec<(usize, f32)> {
+    let mut distances = Vec::with_capacity(rows.len());
+    for row in rows {
+        let near = &shape.placed[*row];
+        distances.push((near.segment, shape.form.distance(near.power)));
+    }
+    distances
+}
+
+/// Names for a first model: keys s1, s2 … in descending order of size, and ids derived from the
+/// training data and the spec.
 fn first_names(
-    given: &Given<'_>,
+    data: &TrainingData<'_>,
     rows_digest: &str,
     spec: &serde_json::Value,
     segments: usize,
 ) -> Vec<SegmentName> {
-    let origin = format!("{}/{rows_digest}/{}/{spec}", given.feature_set, given.as_of.millis());
+    let origin = format!("{}/{rows_digest}/{}/{spec}", data.feature_set, data.as_of.millis());
     (1..=segments).map(|place| SegmentName::new(&origin, &format!("s{place}"))).collect()
 }
 
-fn left_out(defs: &[FeatureDef], encoder: &Encoder) -> Vec<Box<str>> {
-    let encoded = |feature: usize| encoder.columns().iter().any(|c| c.feature == feature);
-    let unused = defs.iter().enumerate().filter(|(i, def)| def.encoding.is_some() && !encoded(*i));
-    unused.map(|(_, def)| def.name.clone()).collect()
+/// Selected features without a column: they had no value in any fitted row.
+fn features_left_out(selected: &[FeatureDef], encoder: &Encoder) -> Vec<Box<str>> {
+    let mut names = Vec::new();
+    for (feature, def) in selected.iter().enumerate() {
+        let is_encoded = encoder.columns().iter().any(|column| column.feature == feature);
+        if def.encoding.is_some() && !is_encoded {
+            names.push(def.name.clone());
+        }
+    }
+    names
 }
 
-/// What the fitted rows say about each segment.
-struct Fitted {
-    /// Rows nearest to each segment.
+/// Statistics of the fitted rows in each segment.
+struct FittedStatistics {
+    /// Number of rows nearest to each segment.
     nearest: Vec<u64>,
-    /// Root mean square distance to the prototype; that over all rows for a
-    /// segment whose rows all sit on the prototype, 1 when all rows do.
+    /// Root mean square distance to the prototype. A segment with all rows at the prototype has
+    /// the value over all rows; 1 if all rows are at their prototypes.
     scales: Vec<f32>,
     inertia: f64,
     silhouette: Option<f64>,
 }
 
-impl Fitted {
-    fn measure(form: &Form, placed: &[Near], split: &Split, segments: usize) -> Self {
+impl FittedStatistics {
+    fn measure(shape: &OrderedForm, split: &Split) -> Self {
+        let OrderedForm { form, placed, sizes, .. } = shape;
+        let segments = sizes.len();
         let mut nearest = vec![0; segments];
         let mut squares = vec![0.0_f64; segments];
         let (mut inertia, mut silhouettes, mut assigned) = (0.0, 0.0, 0_u64);
@@ -178,114 +207,128 @@ impl Fitted {
             let power = f64::from(near.power);
             nearest[near.segment] += 1;
             squares[near.segment] += match form.metric() {
+                // A Euclidean power is a squared distance already, a Manhattan power is a distance.
                 Metric::Euclidean => power,
                 Metric::Manhattan => power * power,
             };
+            // Rows outside the radius count for the scale, not for the quality of the segments.
             if near.reached {
                 assigned += 1;
                 inertia += power;
                 if near.runner_up_power > 0.0 {
-                    let distance = |power| f64::from(form.distance(power));
-                    silhouettes += 1.0 - distance(near.power) / distance(near.runner_up_power);
+                    let distance = f64::from(form.distance(near.power));
+                    let runner_up = f64::from(form.distance(near.runner_up_power));
+                    silhouettes += 1.0 - distance / runner_up;
                 }
             }
         }
         let rows = split.fitted.len() as f64;
         let overall = squares.iter().sum::<f64>() / rows;
-        let overall = positive(overall.sqrt() as f32).unwrap_or(1.0);
+        let overall = positive_finite(overall.sqrt() as f32).unwrap_or(1.0);
         let scales = squares
             .iter()
             .zip(&nearest)
             .map(|(sum, size)| {
-                positive((sum / (*size).max(1) as f64).sqrt() as f32).unwrap_or(overall)
+                positive_finite((sum / (*size).max(1) as f64).sqrt() as f32).unwrap_or(overall)
             })
             .collect();
         let silhouette = (segments > 1).then(|| silhouettes / assigned.max(1) as f64);
         Self { nearest, scales, inertia, silhouette }
     }
 
-    /// Held-out rows to expect in each segment.
-    fn expected(&self, holdout_share: f64) -> Vec<f64> {
+    /// Expected number of held-out rows in each segment.
+    fn expected_held_out(&self, holdout_share: f64) -> Vec<f64> {
         let ratio = holdout_share / (1.0 - holdout_share);
         self.nearest.iter().map(|rows| *rows as f64 * ratio).collect()
     }
 }
 
-fn positive(x: f32) -> Option<f32> {
+fn positive_finite(x: f32) -> Option<f32> {
     (x > 0.0 && x.is_finite()).then_some(x)
 }
 
-fn check_outliers(oddities: &[f32]) -> Vec<OutlierCheck> {
-    let (calibrating, judged) = oddities.split_at(oddities.len() / 2);
+/// Shares of flagged rows in the second half, by p-values calibrated on the first half.
+fn check_outliers(measures: &[f32]) -> Vec<OutlierCalibration> {
+    let (calibrating, tested) = measures.split_at(measures.len() / 2);
     let ranks = Ranks::of(calibrating.to_vec());
-    CHECKED_ALPHAS
+    let mut checks = Vec::with_capacity(CHECKED_ALPHAS.len());
+    for alpha in CHECKED_ALPHAS {
+        let flagged = tested.iter().filter(|measure| ranks.p_value(**measure) <= alpha).count();
+        checks.push(OutlierCalibration {
+            alpha,
+            rows: tested.len() as u64,
+            flagged: flagged as u64,
+        });
+    }
+    checks
+}
+
+/// Features in which each segment differs most from all rows.
+fn find_standouts(
+    encoder: &Encoder,
+    within: &[Within],
+    mean: &[f64],
+    variance: &[f64],
+) -> Vec<Vec<Standout>> {
+    let deviation: Vec<f64> = variance.iter().map(|variance| variance.sqrt()).collect();
+    within
         .iter()
-        .map(|alpha| OutlierCheck {
-            alpha: *alpha,
-            rows: judged.len() as u64,
-            flagged: judged.iter().filter(|oddity| ranks.p_value(**oddity) <= *alpha).count()
-                as u64,
-        })
+        .map(|here| model::standouts(encoder.columns(), &here.means, mean, &deviation))
         .collect()
 }
 
-/// How each segment differs from everybody.
-fn stand_out(
-    encoder: &Encoder,
-    within: &[Within],
-    (mean, variance): (&[f64], &[f64]),
-) -> Vec<Vec<Standout>> {
-    let deviation: Vec<f64> = variance.iter().map(|variance| variance.sqrt()).collect();
-    let of = |here: &Within| model::standouts(encoder.columns(), &here.means, mean, &deviation);
-    within.iter().map(of).collect()
-}
-
-fn describe(
-    given: &Given<'_>,
-    placed: &[Near],
-    sizes: &[u64],
+fn describe_segments(
+    data: &TrainingData<'_>,
+    shape: &OrderedForm,
     standouts: Vec<Vec<Standout>>,
     names: Vec<SegmentName>,
 ) -> Vec<Segment> {
-    let labels = model::labels(given.defs, &standouts, &names);
+    let labels = model::labels(data.defs, &standouts, &names);
     let segment_of: Vec<Option<usize>> =
-        placed.iter().map(|near| near.reached.then_some(near.segment)).collect();
-    let profiles = profile::all(given.defs, given.rows, &segment_of, sizes.len());
+        shape.placed.iter().map(|near| near.reached.then_some(near.segment)).collect();
+    let profiles = profile::segment_profiles(data.defs, data.rows, &segment_of, shape.sizes.len());
     names
         .into_iter()
         .zip(labels)
         .zip(standouts)
         .zip(profiles)
-        .zip(sizes)
+        .zip(&shape.sizes)
         .map(|((((name, label), standouts), profile), size)| Segment {
             id: name.id,
             key: name.key,
             label,
             size: *size,
-            share: *size as f64 / given.rows.len() as f64,
+            share: *size as f64 / data.rows.len() as f64,
             profile,
             standouts,
         })
         .collect()
 }
 
-/// Made-up rows: each value is drawn on its own from the rows of one segment,
-/// so that no customer's row is in the document, and sensitive values are left
-/// out. The rows kept are those farthest from a border between segments, where
-/// another machine's rounding cannot change the answer.
-fn self_test(given: &Given<'_>, document: &Document, placed: &[Near]) -> Vec<SelfTest> {
+/// Self-test rows with their expected scores.
+///
+/// Rows are synthetic: each value is drawn independently from the rows of one segment, so the
+/// document contains no customer's row, and sensitive values are left out. Of several candidates
+/// the rows farthest from a border between segments are used: another machine's rounding cannot
+/// change their answer.
+fn make_self_test(
+    seed: u64,
+    data: &TrainingData<'_>,
+    document: &Document,
+    placed: &[Near],
+) -> Vec<SelfTest> {
     let segments = document.segments.len();
     let per_segment = (SELF_TEST_ROWS / segments).max(1);
     let mut members = vec![Vec::new(); segments];
     for (row, near) in placed.iter().enumerate() {
         members[near.segment].push(row);
     }
-    let mut rng = Rng::new(given.settings.seed, SELF_TEST_STREAM);
+    let mut rng = Rng::new(seed, SELF_TEST_STREAM);
     let mut scratch = Scratch::default();
     let mut candidates = vec![Vec::new(); segments];
     for rows in &members {
         for _ in 0..per_segment * SELF_TEST_TRIES {
-            let mixed = mixed_row(given, rows, &mut rng);
+            let mixed = mixed_row(data, rows, &mut rng);
             let score = document.score(&mixed, &mut scratch);
             candidates[score.nearest].push((score, mixed));
         }
@@ -301,20 +344,22 @@ fn self_test(given: &Given<'_>, document: &Document, placed: &[Near]) -> Vec<Sel
         .collect()
 }
 
-fn mixed_row(given: &Given<'_>, rows: &[usize], rng: &mut Rng) -> FeatureRow {
-    let mut value = |(feature, def): (usize, &FeatureDef)| {
-        let drawn = rows.get(rng.below(rows.len())).and_then(|row| given.rows[*row].0.get(feature));
-        match drawn {
+fn mixed_row(data: &TrainingData<'_>, rows: &[usize], rng: &mut Rng) -> FeatureRow {
+    let mut values = Vec::with_capacity(data.defs.len());
+    for (feature, def) in data.defs.iter().enumerate() {
+        // Drawn for sensitive features too, so that all others do not depend on them.
+        let drawn = rows.get(rng.below(rows.len())).and_then(|row| data.rows[*row].0.get(feature));
+        values.push(match drawn {
             Some(value) if def.sensitivity != Sensitivity::Sensitive => value.clone(),
             _ => Value::Missing,
-        }
-    };
-    FeatureRow(given.defs.iter().enumerate().map(&mut value).collect())
+        });
+    }
+    FeatureRow(values)
 }
 
-/// SHA-256 over all values in order, each with a byte for its kind, texts with
-/// their length in front.
-fn digest(rows: &[FeatureRow]) -> String {
+/// SHA-256 over all values in order. Each value starts with a byte for its kind; texts start with
+/// their length, so that no two row sets share an encoding.
+fn digest_rows(rows: &[FeatureRow]) -> String {
     let mut hash = Sha256::new();
     for row in rows {
         hash.update((row.0.len() as u64).to_le_bytes());

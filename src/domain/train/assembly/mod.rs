@@ -1,4 +1,4 @@
-//! Assembly of a model from the chosen clustering: decision function, outlier reference,
+//! Assembly of a model from the selected clustering: decision function, outlier reference,
 //! segment statistics, profiles.
 
 pub(crate) mod decision_function;

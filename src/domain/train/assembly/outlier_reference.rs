@@ -1,27 +1,26 @@
-//! The outlier reference: what is rare and what is common among the fitted rows.
+//! Outlier reference: rare and common regions of the fitted rows.
 
 use crate::domain::model::outlier::{BINS, Oddity, bin};
 use crate::domain::model::{Prototypes, Ranks};
 use crate::domain::stats;
 use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::Kmeans;
-use crate::domain::train::{Dataset, FitError, Pause, Progress};
+use crate::domain::train::{Dataset, FitError, Progress, QuietProgress};
 
-/// A column's bins reach so many standard deviations to both sides of its mean.
-const REACH: f64 = 4.0;
-const CELLS: usize = 8;
-/// The rarest cells that together hold at most this share of the rows are not
-/// common.
+/// Range of a column's bins: this number of standard deviations to each side of the mean.
+const BIN_RANGE_DEVIATIONS: f64 = 4.0;
+const MAX_CELLS: usize = 8;
+/// Cumulative share of the rarest cells, which do not count as common.
 const RARE_SHARE: f64 = 0.2;
-/// So many rows say where customers are common.
+/// Sample size and iterations of the k-means that finds the common cells.
 const CELL_ROWS: usize = 50_000;
 const CELL_ITERATIONS: usize = 20;
-/// Its own starts, beside those that look for segments.
-const SEED: u64 = 0x6f64_6469_7479;
-/// Both parts are measured by how far this share of the rows is from the median.
-const TAIL: f64 = 0.9;
+/// Seed offset: its k-means starts differ from those of the segment search.
+const SEED_OFFSET: u64 = 0x6f64_6469_7479;
+/// The distance of this quantile from the median is the unit of both parts of the measure.
+const TAIL_QUANTILE: f64 = 0.9;
 
-/// Fits on `fitted` and ranks `held_out`, both encoded.
+/// Fits the reference on `fitted`, and ranks `held_out` by it; both are encoded.
 pub(crate) fn fit(
     fitted: &Dataset,
     held_out: &Dataset,
@@ -33,11 +32,15 @@ pub(crate) fn fit(
         .iter()
         .map(|variance| if *variance > 0.0 { variance.sqrt() } else { 1.0 })
         .collect();
-    let lows = mean.iter().zip(&spread).map(|(mean, spread)| (mean - REACH * spread) as f32);
-    // Not so narrow that a bin is beyond what `f32` tells apart, nor infinitely so.
-    let per_unit =
-        spread.iter().map(|spread| (BINS as f64 / (2.0 * REACH * spread)).min(1e12) as f32);
-    let mut oddity = Oddity {
+    let lows = mean
+        .iter()
+        .zip(&spread)
+        .map(|(mean, spread)| (mean - BIN_RANGE_DEVIATIONS * spread) as f32);
+    // The limit keeps bins finite, and wide enough for `f32` to distinguish their borders.
+    let per_unit = spread
+        .iter()
+        .map(|spread| (BINS as f64 / (2.0 * BIN_RANGE_DEVIATIONS * spread)).min(1e12) as f32);
+    let mut reference = Oddity {
         lows: lows.collect(),
         per_unit: per_unit.collect(),
         surprise: Vec::new(),
@@ -45,21 +48,22 @@ pub(crate) fn fit(
         per_distance: 0.0,
         ranks: Ranks::of(Vec::new()),
     };
-    oddity.surprise = surprise(fitted, &oddity);
-    scale(fitted, &mut oddity);
-    oddity.ranks = Ranks::of(measured(held_out, |vector| oddity.measure(vector)));
-    Ok(oddity)
+    reference.surprise = bin_surprise(fitted, &reference);
+    equalise_scales(fitted, &mut reference);
+    reference.ranks = Ranks::of(measure_rows(held_out, |vector| reference.measure(vector)));
+    Ok(reference)
 }
 
-/// −ln of each bin's share of the rows, each bin sharing a little with its
-/// neighbours and none empty: the mean over the columns is the sum of these.
-fn surprise(fitted: &Dataset, oddity: &Oddity) -> Vec<f32> {
+/// Surprise −ln p of each bin, smoothed over its neighbours and never infinite, divided by the
+/// number of columns: the mean over the columns is the sum of these.
+fn bin_surprise(fitted: &Dataset, reference: &Oddity) -> Vec<f32> {
     let columns = fitted.columns();
     let chunks = fitted.map_chunks(|rows| {
         let mut counts = vec![0_u32; columns * BINS];
         for row in rows {
             for (column, x) in fitted.row(row).iter().enumerate() {
-                counts[column * BINS + bin(*x, oddity.lows[column], oddity.per_unit[column])] += 1;
+                counts[column * BINS
+                    + bin(*x, reference.lows[column], reference.per_unit[column])] += 1;
             }
         }
         counts
@@ -70,19 +74,20 @@ fn surprise(fitted: &Dataset, oddity: &Oddity) -> Vec<f32> {
             *count += f64::from(more);
         }
     }
+    // Laplace smoothing: one row is added to each bin.
     let all = (fitted.rows() + BINS) as f64;
-    let share = |bins: &[f64], place: usize| {
-        let (before, after) = (bins[place.saturating_sub(1)], bins[(place + 1).min(BINS - 1)]);
-        (0.25 * before + 0.5 * bins[place] + 0.25 * after + 1.0) / all
-    };
-    counts
-        .chunks_exact(BINS)
-        .flat_map(|bins| (0..BINS).map(|place| -share(bins, place).ln() / columns as f64))
-        .map(|surprise| surprise as f32)
-        .collect()
+    let mut surprise = Vec::with_capacity(counts.len());
+    for bins in counts.chunks_exact(BINS) {
+        for bin in 0..BINS {
+            let (before, after) = (bins[bin.saturating_sub(1)], bins[(bin + 1).min(BINS - 1)]);
+            let share = (0.25 * before + 0.5 * bins[bin] + 0.25 * after + 1.0) / all;
+            surprise.push((-share.ln() / columns as f64) as f32);
+        }
+    }
+    surprise
 }
 
-/// The cells of a k-means without the rarest.
+/// Centres of the k-means cells, without the rarest cells.
 fn common_cells(
     fitted: &Dataset,
     seed: u64,
@@ -92,59 +97,52 @@ fn common_cells(
     let some = fitted.select(&(0..fitted.rows()).step_by(step).collect::<Vec<_>>());
     let settings =
         Kmeans { starts: Some(1), max_iterations: Some(CELL_ITERATIONS), tolerance: None };
-    let cells = some.distinct_rows(CELLS);
-    let progress = Unseen(progress);
-    let partition = kmeans::best_of(&some, cells, &settings, seed ^ SEED, &progress)?.partition;
+    let cells = some.distinct_rows(MAX_CELLS);
+    // This k-means is not a stage of the run.
+    let progress = QuietProgress(progress);
+    let partition =
+        kmeans::best_of(&some, cells, &settings, seed ^ SEED_OFFSET, &progress)?.partition;
     let mut counts = vec![0_usize; partition.centres.nrows()];
     for label in &partition.labels {
         counts[*label as usize] += 1;
     }
     let mut rarest: Vec<usize> = (0..counts.len()).collect();
     rarest.sort_by_key(|cell| counts[*cell]);
-    let mut held = 0;
+    // In ascending order of size, cells are dropped until their total exceeds the rare share.
+    let mut total = 0;
     rarest.retain(|cell| {
-        held += counts[*cell];
-        held as f64 > RARE_SHARE * some.rows() as f64
+        total += counts[*cell];
+        total as f64 > RARE_SHARE * some.rows() as f64
     });
     let values = rarest.iter().flat_map(|cell| partition.centres.row(*cell).to_vec());
     Prototypes::new(some.columns(), values.map(|x| x as f32).collect())
         .ok_or(FitError::EmptySegment { segment: 0, segments: counts.len() })
 }
 
-/// Brings both parts to one scale, so that neither drowns the other.
-fn scale(fitted: &Dataset, oddity: &mut Oddity) {
-    let per_spread = |measure: fn(&Oddity, &[f32]) -> f32, oddity: &Oddity| {
-        let values: Vec<f64> =
-            measured(fitted, |vector| measure(oddity, vector)).into_iter().map(f64::from).collect();
-        let ascending = stats::sorted(&values);
-        let spread = stats::quantile(&ascending, TAIL) - stats::quantile(&ascending, 0.5);
-        // Without spread any unit will do.
-        if spread > 1e-9 { (1.0 / spread) as f32 } else { 1.0 }
-    };
-    let per_surprise = per_spread(Oddity::measure, oddity);
-    let per_distance = per_spread(Oddity::distance, oddity);
-    for surprise in &mut oddity.surprise {
+/// Brings both parts of the measure to the same scale, so that neither dominates.
+fn equalise_scales(fitted: &Dataset, reference: &mut Oddity) {
+    // `per_distance` is 0 so far, so that the measure consists of the surprise alone.
+    let per_surprise = per_spread(&measure_rows(fitted, |vector| reference.measure(vector)));
+    let per_distance = per_spread(&measure_rows(fitted, |vector| reference.distance(vector)));
+    for surprise in &mut reference.surprise {
         *surprise = (*surprise * per_surprise).min(1e6);
     }
-    oddity.per_distance = per_distance;
+    reference.per_distance = per_distance;
 }
 
-/// What `measure` says of each row.
-pub(crate) fn measured(data: &Dataset, measure: impl Fn(&[f32]) -> f32 + Sync + Send) -> Vec<f32> {
+/// Inverse of the distance between the median and the quantile [`TAIL_QUANTILE`].
+fn per_spread(values: &[f32]) -> f32 {
+    let values: Vec<f64> = values.iter().copied().map(f64::from).collect();
+    let ascending = stats::sorted(&values);
+    let spread = stats::quantile(&ascending, TAIL_QUANTILE) - stats::quantile(&ascending, 0.5);
+    // Without spread the unit is arbitrary.
+    if spread > 1e-9 { (1.0 / spread) as f32 } else { 1.0 }
+}
+
+/// Value of `measure` for each row.
+pub(crate) fn measure_rows(
+    data: &Dataset,
+    measure: impl Fn(&[f32]) -> f32 + Sync + Send,
+) -> Vec<f32> {
     data.map_rows(|row| data.row(row).to_slice().map_or(0.0, &measure))
-}
-
-/// The cells are no stage of a run, but a run may end while they are sought.
-struct Unseen<'a>(&'a dyn Progress);
-
-impl Progress for Unseen<'_> {
-    fn report(&self, _: &'static str, _: u64, _: u64) {}
-
-    fn should_stop(&self) -> bool {
-        self.0.should_stop()
-    }
-
-    fn pause(&self) -> Pause {
-        self.0.pause()
-    }
 }

@@ -1,4 +1,4 @@
-//! Typical raw values of each segment, beside those of everybody.
+//! Segment profiles: typical raw values in each segment and over all rows.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::model::{Profile, Typical};
 use crate::domain::stats;
 
-/// One list of profiles a segment: every feature that is not sensitive, in
-/// order. `segment_of` has one entry a row; `None` is a row in no segment.
-pub(crate) fn all(
+/// Profiles of each segment, for every feature that is not sensitive, in feature order.
+/// `segment_of` has one entry per row; `None` is a row in no segment.
+pub(crate) fn segment_profiles(
     features: &[FeatureDef],
     rows: &[FeatureRow],
     segment_of: &[Option<usize>],
@@ -22,17 +22,18 @@ pub(crate) fn all(
     let by_feature: Vec<Vec<Profile>> = shown
         .par_iter()
         .map(|feature| {
+            // The last list is for rows in no segment; they count for the totals.
             let mut values = vec![Vec::new(); segments + 1];
             for (row, segment) in rows.iter().zip(segment_of) {
                 values[segment.unwrap_or(segments)]
                     .push(row.0.get(*feature).unwrap_or(&Value::Missing));
             }
-            let everybody = typical(&values.concat());
+            let everybody = typical_value(&values.concat());
             values
                 .iter()
                 .map(|here| Profile {
                     feature: *feature,
-                    here: typical(here),
+                    here: typical_value(here),
                     everybody: everybody.clone(),
                 })
                 .collect()
@@ -43,7 +44,7 @@ pub(crate) fn all(
         .collect()
 }
 
-fn typical(values: &[&Value]) -> Typical {
+fn typical_value(values: &[&Value]) -> Typical {
     let mut numbers = Vec::new();
     let mut categories: BTreeMap<&str, usize> = BTreeMap::new();
     for value in values {

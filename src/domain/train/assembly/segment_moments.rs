@@ -1,48 +1,43 @@
-//! How the rows of each segment lie in it, to tell later whether that has changed.
+//! Moments of each segment's rows: the reference for within-segment drift detection.
 
-use crate::domain::model::{Form, Near, Within};
+use crate::domain::model::Within;
 use crate::domain::train::Dataset;
+use crate::domain::train::assembly::decision_function::OrderedForm;
 
-/// A spread below this share of how far rows are from everybody's mean is what
-/// rounding leaves where all rows are alike, squared.
-const ROUNDING: f64 = 1e-10;
+/// Relative limit of a variance that is only rounding error of a constant column.
+const ROUNDING_SHARE: f64 = 1e-10;
 
-/// Sums of one segment, of each column and last of the distance: of how far rows are
-/// from a centre, and of the squares.
+/// First and second sums of one segment, relative to a common centre: one entry per column, the
+/// last for the distance.
 #[derive(Clone)]
-struct Sums {
+struct SegmentSums {
     rows: f64,
     first: Vec<f64>,
     second: Vec<f64>,
 }
 
-/// Of the rows that score into each of so many segments, in one pass. `centre` is
-/// everybody's mean: sums around it keep their digits.
-pub(crate) fn measure(
-    encoded: &Dataset,
-    centre: &[f64],
-    (form, placed): (&Form, &[Near]),
-    segments: usize,
-) -> Vec<Within> {
-    let empty = || vec![Sums::new(encoded.columns()); segments];
+/// Measures the rows of each segment in one pass. `centre` is the mean of all rows: sums
+/// relative to it lose no digits.
+pub(crate) fn measure(encoded: &Dataset, centre: &[f64], shape: &OrderedForm) -> Vec<Within> {
+    let empty = vec![SegmentSums::new(encoded.columns()); shape.sizes.len()];
     let chunks = encoded.map_chunks(|rows| {
-        let mut sums = empty();
-        for row in rows.filter(|row| placed[*row].reached) {
-            let near = &placed[row];
-            let distance = f64::from(form.distance(near.power));
-            let away = encoded.numbers(row).iter().zip(centre).map(|(x, c)| f64::from(*x) - c);
+        let mut sums = empty.clone();
+        for row in rows.filter(|row| shape.placed[*row].reached) {
+            let near = &shape.placed[row];
+            let distance = f64::from(shape.form.distance(near.power));
+            let away = encoded.row_values(row).iter().zip(centre).map(|(x, c)| f64::from(*x) - c);
             sums[near.segment].add(away.chain([distance]));
         }
         sums
     });
-    let mut all = empty();
+    let mut all = empty;
     for chunk in chunks {
         all.iter_mut().zip(&chunk).for_each(|(sums, part)| sums.merge(part));
     }
     all.iter().map(|sums| sums.within(centre)).collect()
 }
 
-impl Sums {
+impl SegmentSums {
     fn new(columns: usize) -> Self {
         Self { rows: 0.0, first: vec![0.0; columns + 1], second: vec![0.0; columns + 1] }
     }
@@ -63,18 +58,21 @@ impl Sums {
 
     fn within(&self, centre: &[f64]) -> Within {
         let rows = self.rows.max(1.0);
-        let deviation = |first: f64, second: f64| {
-            let around_mean = second - first * first / rows;
-            let is_spread = around_mean > ROUNDING * second;
-            if is_spread { (around_mean / (rows - 1.0).max(1.0)).sqrt() } else { 0.0 }
-        };
         let mut means: Vec<f64> = self.first.iter().map(|first| first / rows).collect();
         means.iter_mut().zip(centre).for_each(|(mean, centre)| *mean += centre);
         let pairs = self.first.iter().zip(&self.second);
         let mut deviations: Vec<f64> =
-            pairs.map(|(first, second)| deviation(*first, *second)).collect();
+            pairs.map(|(first, second)| deviation(rows, *first, *second)).collect();
+        // The last entry of each list is the distance.
         let distance_mean = means.pop().unwrap_or_default();
         let distance_deviation = deviations.pop().unwrap_or_default();
         Within { means, deviations, distance_mean, distance_deviation }
     }
+}
+
+/// Sample standard deviation from the first and second sum about a common centre.
+fn deviation(rows: f64, first: f64, second: f64) -> f64 {
+    let about_mean = second - first * first / rows;
+    let is_spread = about_mean > ROUNDING_SHARE * second;
+    if is_spread { (about_mean / (rows - 1.0).max(1.0)).sqrt() } else { 0.0 }
 }

@@ -1,4 +1,4 @@
-//! Every way to find segments, by the name that users know it by.
+//! The clustering algorithms, by their public names.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
@@ -6,22 +6,23 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::model::MAX_PROTOTYPES;
-use crate::domain::train::clustering::consensus::Consensus;
+use crate::domain::train::clustering::consensus::ConsensusSettings;
 use crate::domain::train::clustering::density::{Dbscan, Hdbscan};
 use crate::domain::train::clustering::gaussian_mixture::Gmm;
 use crate::domain::train::clustering::gaussian_mixture::em::Spread;
 use crate::domain::train::clustering::kmeans::bisecting::Bisecting;
 use crate::domain::train::clustering::kmeans::kmedians::Medians;
 use crate::domain::train::clustering::kmeans::{Kmeans, bisecting, kmedians};
-use crate::domain::train::clustering::prototype_approximation::Cover;
-use crate::domain::train::clustering::ward::{Tree, Ward};
+use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
+use crate::domain::train::clustering::ward::{MergeTree, Ward};
 use crate::domain::train::clustering::{
     consensus, density, gaussian_mixture, kmeans, prototype_approximation, sample, ward,
 };
-use crate::domain::train::{Clusters, Dataset, FitError, Progress, Search};
+use crate::domain::train::evaluation::internal_indices;
+use crate::domain::train::{Clusters, Dataset, FitError, KmeansDiagnostics, Progress};
 
-/// An algorithm with its settings. Written as `"ward"`, or with settings as
-/// `{"name": "ward", "max_rows": 5000}`; what is not named has its default.
+/// A clustering algorithm with its settings. Serialised as `"ward"`, or with settings as
+/// `{"name": "ward", "max_rows": 5000}`; omitted settings have their defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum Algorithm {
@@ -31,40 +32,40 @@ pub enum Algorithm {
     Kmedians(Medians),
     GaussianMixture(Gmm),
     Ward(Ward),
-    Consensus(Consensus),
+    Consensus(ConsensusSettings),
     Dbscan(Dbscan),
     Hdbscan(Hdbscan),
 }
 
-/// What an algorithm found.
+/// Result of a clustering algorithm.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct ClusteringOutcome {
     pub clusters: Clusters,
-    /// Share of the rows whose served segment is the algorithm's own: 1 where
-    /// the served form is exact.
+    /// Share of rows with the same served segment as the algorithm's own label; 1 where the
+    /// served form is exact.
     pub fidelity: f64,
-    /// Of a mixture.
-    pub likelihood: Option<Likelihood>,
-    /// Of a hierarchy: how the clusters join into fewer and fewer.
-    pub tree: Option<Tree>,
-    /// Of k-means.
-    pub search: Option<Search>,
+    /// For a mixture.
+    pub likelihood: Option<MixtureLikelihood>,
+    /// For a hierarchy: the merges above the cut.
+    pub tree: Option<MergeTree>,
+    /// For k-means.
+    pub search: Option<KmeansDiagnostics>,
 }
 
-/// How well a mixture explains the rows, and at what price.
+/// Goodness of fit of a mixture, with information criteria.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Likelihood {
-    /// ln of the density of all rows.
+pub struct MixtureLikelihood {
+    /// Natural logarithm of the density of all rows.
     pub log_likelihood: f64,
     pub parameters: usize,
-    /// Schwarz' criterion; less is better.
+    /// Bayesian information criterion (Schwarz 1978); less is better.
     pub bic: f64,
-    /// Akaike's criterion; less is better.
+    /// Akaike information criterion (Akaike 1974); less is better.
     pub aic: f64,
 }
 
 impl Algorithm {
-    /// All with their defaults.
+    /// All algorithms with default settings.
     pub fn all() -> [Self; 8] {
         [
             Self::Kmeans(Kmeans::default()),
@@ -72,12 +73,13 @@ impl Algorithm {
             Self::Kmedians(Medians::default()),
             Self::GaussianMixture(Gmm::default()),
             Self::Ward(Ward::default()),
-            Self::Consensus(Consensus::default()),
+            Self::Consensus(ConsensusSettings::default()),
             Self::Dbscan(Dbscan::default()),
             Self::Hdbscan(Hdbscan::default()),
         ]
     }
 
+    /// Public name, as in the serialised form.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Kmeans(_) => "kmeans",
@@ -91,12 +93,12 @@ impl Algorithm {
         }
     }
 
-    /// Whether it finds the number of segments itself, and heeds no other.
+    /// Whether the algorithm finds the number of segments itself and ignores the requested one.
     pub fn finds_number(&self) -> bool {
         matches!(self, Self::Dbscan(_) | Self::Hdbscan(_))
     }
 
-    /// Runs of which one fit is made: random starts, or the runs of a consensus.
+    /// Clusterings that one fit computes: random starts, or the runs of a consensus.
     pub fn starts(&self) -> usize {
         match self {
             Self::Kmeans(it) => it.starts(),
@@ -107,7 +109,7 @@ impl Algorithm {
         }
     }
 
-    /// With no more random starts than these, to be run many times over.
+    /// The same algorithm with at most `starts` random starts, for repeated fits.
     #[must_use]
     pub(crate) fn with_at_most(self, starts: usize) -> Self {
         match self {
@@ -122,9 +124,9 @@ impl Algorithm {
         }
     }
 
-    /// Notes every setting that is out of range; `path` is where it is written.
+    /// Adds a fault for every setting out of range; `path` is the position in the spec.
     pub fn check(&self, path: &str, faults: &mut Faults) {
-        let mut check = Check { path, faults };
+        let mut check = SettingsCheck { path, faults };
         match self {
             Self::Kmeans(it) => {
                 check.count("starts", it.starts(), 1, 1000);
@@ -167,10 +169,10 @@ impl Algorithm {
         }
     }
 
-    /// `segments` segments of the rows, or as many as it finds. Uses the
-    /// current rayon pool; the result does not depend on its size.
+    /// Divides the rows into `segments` segments, or into the number that the algorithm finds.
     ///
-    /// A row with NaN or infinity is refused here, for all algorithms.
+    /// Uses the current rayon pool; the result does not depend on its size. Rows with NaN or
+    /// infinity are refused, for all algorithms.
     pub fn fit(
         &self,
         data: &Dataset,
@@ -181,56 +183,86 @@ impl Algorithm {
         Ok(self.find(data, segments, seed, progress)?.clusters)
     }
 
-    /// As [`Self::fit`], with everything else there is to know.
+    /// As [`Self::fit`], with fidelity and diagnostics.
     pub fn find(
         &self,
         data: &Dataset,
         segments: usize,
         seed: u64,
         progress: &dyn Progress,
-    ) -> Result<Outcome, FitError> {
+    ) -> Result<ClusteringOutcome, FitError> {
         refuse_not_finite(data)?;
-        let covered = |labels: &[Option<u32>]| {
-            let labels = sample::numbered(labels);
-            if labels.iter().all(Option::is_none) {
-                return Err(FitError::AllNoise { rows: data.rows() });
-            }
-            let covered =
-                prototype_approximation::cover(data, &labels, &Cover::default(), seed, progress)?;
-            Ok(Outcome { fidelity: covered.fidelity, ..Outcome::exact(covered.clusters) })
-        };
         match self {
             Self::Kmeans(it) => {
                 let best = kmeans::best_of(data, segments, it, seed, progress)?;
-                let found = Outcome::exact(best.partition.into());
-                Ok(Outcome { search: Some(best.search), ..found })
+                let found = ClusteringOutcome::exact(best.partition.into());
+                Ok(ClusteringOutcome { search: Some(best.search), ..found })
             }
             Self::Kmedians(it) => {
-                kmedians::fit(data, segments, it, seed, progress).map(Outcome::exact)
+                kmedians::fit(data, segments, it, seed, progress).map(ClusteringOutcome::exact)
             }
             Self::BisectingKmeans(it) => {
-                covered(&all_in(&bisecting::fit(data, segments, it, seed, progress)?))
+                let labels = bisecting::fit(data, segments, it, seed, progress)?;
+                approximate(
+                    data,
+                    &all_assigned(&labels),
+                    &ApproximationSettings::default(),
+                    seed,
+                    progress,
+                )
             }
-            Self::GaussianMixture(it) => mixture(data, segments, it, seed, progress),
+            Self::GaussianMixture(it) => fit_mixture(data, segments, it, seed, progress),
             Self::Ward(it) => {
                 let found = ward::fit(data, segments, it, seed, progress)?;
-                let outcome = covered(&all_in(&found.labels))?;
+                let labels = all_assigned(&found.labels);
+                let outcome =
+                    approximate(data, &labels, &ApproximationSettings::default(), seed, progress)?;
+                // The clusters are numbered by their first rows, the parts of the cut are not.
                 let mut names = vec![0; segments];
-                for (part, cluster) in
-                    found.labels.iter().zip(sample::numbered(&all_in(&found.labels)))
-                {
+                for (part, cluster) in found.labels.iter().zip(sample::renumbered(&labels)) {
                     names[*part as usize] = cluster.unwrap_or_default();
                 }
-                Ok(Outcome { tree: Some(found.tree.above(segments, &names)), ..outcome })
+                Ok(ClusteringOutcome {
+                    tree: Some(found.tree.above_cut(segments, &names)),
+                    ..outcome
+                })
             }
-            Self::Consensus(it) => covered(&consensus::fit(data, segments, it, seed, progress)?),
-            Self::Dbscan(it) => covered(&density::dbscan(data, it, seed, progress)?),
-            Self::Hdbscan(it) => covered(&density::hdbscan(data, it, seed, progress)?),
+            Self::Consensus(it) => {
+                let labels = consensus::fit(data, segments, it, seed, progress)?;
+                approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
+            }
+            Self::Dbscan(it) => {
+                let labels = density::dbscan(data, it, seed, progress)?;
+                approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
+            }
+            Self::Hdbscan(it) => {
+                let labels = density::hdbscan(data, it, seed, progress)?;
+                approximate(data, &labels, &ApproximationSettings::default(), seed, progress)
+            }
         }
     }
 }
 
-impl Outcome {
+/// Served form of a labelling, by prototypes.
+fn approximate(
+    data: &Dataset,
+    labels: &[Option<u32>],
+    settings: &ApproximationSettings,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<ClusteringOutcome, FitError> {
+    let labels = sample::renumbered(labels);
+    if labels.iter().all(Option::is_none) {
+        return Err(FitError::AllNoise { rows: data.rows() });
+    }
+    let covered = prototype_approximation::approximate(data, &labels, settings, seed, progress)?;
+    Ok(ClusteringOutcome {
+        fidelity: covered.fidelity,
+        ..ClusteringOutcome::exact(covered.clusters)
+    })
+}
+
+impl ClusteringOutcome {
     fn exact(clusters: Clusters) -> Self {
         Self { clusters, fidelity: 1.0, likelihood: None, tree: None, search: None }
     }
@@ -238,55 +270,57 @@ impl Outcome {
 
 impl<'de> Deserialize<'de> for Algorithm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// The long form.
+        /// The long form of the serialisation.
         #[derive(Deserialize)]
         #[serde(tag = "name", rename_all = "snake_case")]
-        enum Written {
+        enum TaggedAlgorithm {
             Kmeans(Kmeans),
             BisectingKmeans(Bisecting),
             Kmedians(Medians),
             GaussianMixture(Gmm),
             Ward(Ward),
-            Consensus(Consensus),
+            Consensus(ConsensusSettings),
             Dbscan(Dbscan),
             Hdbscan(Hdbscan),
         }
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Written;
+        struct NameOrSettings;
+        impl<'de> Visitor<'de> for NameOrSettings {
+            type Value = TaggedAlgorithm;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("the name of an algorithm, or {\"name\": …} with its settings")
             }
 
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Written, E> {
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<TaggedAlgorithm, E> {
                 let only_name = std::iter::once(("name", name.to_owned()));
-                Written::deserialize(de::value::MapDeserializer::new(only_name).into_deserializer())
+                TaggedAlgorithm::deserialize(
+                    de::value::MapDeserializer::new(only_name).into_deserializer(),
+                )
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-                Written::deserialize(MapAccessDeserializer::new(map))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TaggedAlgorithm, A::Error> {
+                TaggedAlgorithm::deserialize(MapAccessDeserializer::new(map))
             }
         }
-        Ok(match deserializer.deserialize_any(Either)? {
-            Written::Kmeans(it) => Self::Kmeans(it),
-            Written::BisectingKmeans(it) => Self::BisectingKmeans(it),
-            Written::Kmedians(it) => Self::Kmedians(it),
-            Written::GaussianMixture(it) => Self::GaussianMixture(it),
-            Written::Ward(it) => Self::Ward(it),
-            Written::Consensus(it) => Self::Consensus(it),
-            Written::Dbscan(it) => Self::Dbscan(it),
-            Written::Hdbscan(it) => Self::Hdbscan(it),
+        Ok(match deserializer.deserialize_any(NameOrSettings)? {
+            TaggedAlgorithm::Kmeans(it) => Self::Kmeans(it),
+            TaggedAlgorithm::BisectingKmeans(it) => Self::BisectingKmeans(it),
+            TaggedAlgorithm::Kmedians(it) => Self::Kmedians(it),
+            TaggedAlgorithm::GaussianMixture(it) => Self::GaussianMixture(it),
+            TaggedAlgorithm::Ward(it) => Self::Ward(it),
+            TaggedAlgorithm::Consensus(it) => Self::Consensus(it),
+            TaggedAlgorithm::Dbscan(it) => Self::Dbscan(it),
+            TaggedAlgorithm::Hdbscan(it) => Self::Hdbscan(it),
         })
     }
 }
 
-struct Check<'a> {
+struct SettingsCheck<'a> {
     path: &'a str,
     faults: &'a mut Faults,
 }
 
-impl Check<'_> {
+impl SettingsCheck<'_> {
     fn count(&mut self, name: &str, value: usize, least: usize, most: usize) {
         if !(least..=most).contains(&value) {
             self.add(name, format!("must be from {least} to {most}, is {value}"));
@@ -294,13 +328,13 @@ impl Check<'_> {
     }
 
     fn number(&mut self, name: &str, value: f64, least: f64, most: f64) {
-        // NaN is within no range.
+        // NaN is in no range.
         if !(least..=most).contains(&value) {
             self.add(name, format!("must be from {least:e} to {most:e}, is {value}"));
         }
     }
 
-    fn cover(&mut self, cover: &Cover) {
+    fn cover(&mut self, cover: &ApproximationSettings) {
         self.number("cover.agreement", cover.agreement, 0.0, 1.0);
         self.count("cover.max_prototypes", cover.max_prototypes, 1, MAX_PROTOTYPES);
     }
@@ -318,34 +352,30 @@ fn refuse_not_finite(data: &Dataset) -> Result<(), FitError> {
     found.map_or(Ok(()), Err)
 }
 
-fn all_in(labels: &[u32]) -> Vec<Option<u32>> {
+fn all_assigned(labels: &[u32]) -> Vec<Option<u32>> {
     labels.iter().copied().map(Some).collect()
 }
 
-fn mixture(
+fn fit_mixture(
     data: &Dataset,
     segments: usize,
     settings: &Gmm,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Outcome, FitError> {
+) -> Result<ClusteringOutcome, FitError> {
     let found = gaussian_mixture::fit(data, segments, settings, seed, progress)?;
-    let parameters = found.parameters();
-    let (price, deviance) = (parameters as f64, -2.0 * found.log_likelihood);
-    let likelihood = Some(Likelihood {
-        log_likelihood: found.log_likelihood,
+    let (log_likelihood, parameters) = (found.log_likelihood, found.parameters());
+    let likelihood = Some(MixtureLikelihood {
+        log_likelihood,
         parameters,
-        bic: deviance + price * (data.rows() as f64).ln(),
-        aic: deviance + 2.0 * price,
+        bic: internal_indices::bic(log_likelihood, parameters, data.rows() as u64),
+        aic: internal_indices::aic(log_likelihood, parameters),
     });
     let outcome = match &found.mixture.spread {
-        Spread::Diagonal(variances) => Outcome::exact(found.serve_diagonal(variances)),
+        Spread::Diagonal(variances) => ClusteringOutcome::exact(found.serve_diagonal(variances)),
         Spread::Full(_) => {
-            let labels = sample::numbered(&all_in(&found.labels));
-            let covered =
-                prototype_approximation::cover(data, &labels, &settings.cover, seed, progress)?;
-            Outcome { fidelity: covered.fidelity, ..Outcome::exact(covered.clusters) }
+            approximate(data, &all_assigned(&found.labels), &settings.cover, seed, progress)?
         }
     };
-    Ok(Outcome { likelihood, ..outcome })
+    Ok(ClusteringOutcome { likelihood, ..outcome })
 }

@@ -1,53 +1,53 @@
-//! What several runs of k-means agree on.
+//! Consensus clustering of several k-means runs (cluster ensemble).
 //!
-//! The runs differ in their number of clusters, k to 2k, and in their starts.
-//! Rows are then compared by the clusters they were in: each run is one column of
-//! indicators a cluster, in which rows are as far apart as the number of runs
-//! that part them, and k-means there maximises what the result and the runs
-//! have in common (quadratic mutual information): Topchy, Jain and Punch (2005),
-//! *Clustering ensembles: models of consensus and weak partitions*. Segments that one
-//! run cuts in two and another does not come out whole, of any shape.
+//! The runs differ in their starts and in their number of clusters, k to 2k. Each run becomes
+//! one indicator column per cluster, so the squared distance of two rows grows with the number
+//! of runs that separate them. k-means in this space maximises the quadratic mutual information
+//! between the result and the runs: Topchy, Jain and Punch (2005), *Clustering ensembles:
+//! models of consensus and weak partitions*. A segment of any shape that some runs divide and
+//! others do not comes out whole.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans::init;
-use crate::domain::train::clustering::sample::Labels;
+use crate::domain::train::clustering::sample::RowLabels;
 use crate::domain::train::clustering::{kmeans, sample};
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// The random stream of the first run; each has its own.
+/// Random stream of the first run; each run has its own.
 const FIRST_STREAM: u64 = 5 << 32;
 const MAX_ITERATIONS: usize = 100;
 const TOLERANCE: f64 = 1e-4;
-/// Starts of the k-means among the indicators.
+/// Starts of the k-means on the indicators.
 const STARTS: u64 = 5;
 
+/// Settings of consensus clustering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Consensus {
+pub struct ConsensusSettings {
     pub runs: usize,
-    /// Of more rows a sample of so many is clustered; the others go where
-    /// their nearest sampled row is.
+    /// Maximum number of rows to cluster: of more rows a sample is clustered, and each other
+    /// row gets the label of its nearest sampled row.
     pub max_rows: usize,
 }
 
-impl Default for Consensus {
+impl Default for ConsensusSettings {
     fn default() -> Self {
         Self { runs: 20, max_rows: 5000 }
     }
 }
 
-/// One a row: its segment.
+/// Segment of each row.
 pub fn fit(
     data: &Dataset,
     segments: usize,
-    settings: &Consensus,
+    settings: &ConsensusSettings,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Labels, FitError> {
-    sample::label(data, settings.max_rows, seed, |data, _| {
+) -> Result<RowLabels, FitError> {
+    sample::cluster_sample(data, settings.max_rows, seed, |data, _| {
         let distinct = data.distinct_rows(2 * segments);
         if distinct < segments {
             return Err(FitError::TooFewDistinct { distinct, segments });
@@ -55,6 +55,7 @@ pub fn fit(
         let mut indicators: Vec<Vec<f32>> = vec![Vec::new(); data.rows()];
         for run in 0..settings.runs {
             let mut rng = Rng::new(seed, FIRST_STREAM + run as u64);
+            // Uniform in k..=2k: the ensemble mixes resolutions.
             let clusters = (segments + rng.below(segments + 1)).min(distinct);
             let labels = cluster(data, clusters, &mut rng, progress)?.labels;
             for (row, label) in indicators.iter_mut().zip(labels) {
@@ -66,8 +67,8 @@ pub fn fit(
         }
         let columns = indicators.first().map_or(0, Vec::len);
         let matrix = Array2::from_shape_vec((data.rows(), columns), indicators.concat());
-        let votes = data.like(matrix.unwrap_or_default());
-        // Runs may part fewer groups of rows than there are segments to find.
+        let votes = data.with_matrix(matrix.unwrap_or_default());
+        // The runs may separate fewer groups of rows than the segments requested.
         let distinct = votes.distinct_rows(segments);
         if distinct < segments {
             return Err(FitError::TooFewDistinct { distinct, segments });

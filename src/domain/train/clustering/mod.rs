@@ -1,4 +1,4 @@
-//! Clustering algorithms, from encoded rows to clusters that one kernel can serve.
+//! Clustering algorithms: from encoded rows to clusters that one scoring kernel can serve.
 
 pub mod algorithm;
 pub mod clusters;

@@ -1,40 +1,41 @@
-//! Clustering a sample when there are more rows than an algorithm can take.
+//! Clustering of a sample, when there are more rows than an algorithm can process.
 
 use crate::domain::stats::Rng;
-use crate::domain::train::clustering::density::kd_tree::{Closest, Tree};
+use crate::domain::train::clustering::density::kd_tree::{KdTree, NearestRow};
 use crate::domain::train::data::rows;
 use crate::domain::train::{Dataset, FitError};
 
-/// The random stream of the sample.
+/// Random stream of the sample.
 const STREAM: u64 = 2 << 32;
 
-/// One a row: its segment; `None` is noise. Segments are numbered in the order
-/// of their first rows.
-pub type Labels = Vec<Option<u32>>;
+/// Segment of each row; `None` is noise. Segments are numbered in the order of their first
+/// rows.
+pub type RowLabels = Vec<Option<u32>>;
 
-/// Labels at most `max_rows` rows with `cluster`, which is told their share of
-/// all; the others go where their nearest sampled row is.
-pub(crate) fn label(
+/// Clusters at most `max_rows` rows with `cluster`, which also receives the sampled share.
+/// Each other row gets the label of its nearest sampled row.
+pub(crate) fn cluster_sample(
     data: &Dataset,
     max_rows: usize,
     seed: u64,
-    cluster: impl FnOnce(&Dataset, f64) -> Result<Labels, FitError>,
-) -> Result<Labels, FitError> {
+    cluster: impl FnOnce(&Dataset, f64) -> Result<RowLabels, FitError>,
+) -> Result<RowLabels, FitError> {
     if data.rows() <= max_rows {
-        return Ok(numbered(&cluster(data, 1.0)?));
+        return Ok(renumbered(&cluster(data, 1.0)?));
     }
     let sample = data.select(&draw(data.rows(), max_rows, &mut Rng::new(seed, STREAM)));
+    // The share lets density-based algorithms scale their size limits.
     let labels = cluster(&sample, max_rows as f64 / data.rows() as f64)?;
-    let tree = Tree::new(&sample);
+    let tree = KdTree::new(&sample);
     let spread = rows::map(data, |row| {
-        let mut closest = Closest { tree: &tree, squared: f64::MAX, row: u32::MAX };
+        let mut closest = NearestRow { tree: &tree, squared: f64::MAX, row: u32::MAX };
         tree.search(&rows::point(data, row), &mut closest);
         labels.get(closest.row as usize).copied().flatten()
     });
-    Ok(numbered(&spread))
+    Ok(renumbered(&spread))
 }
 
-/// `count` of `rows` rows, in their order.
+/// Draws `count` of `rows` row indices, in ascending order.
 pub(crate) fn draw(rows: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows).collect();
     rng.shuffle(&mut order);
@@ -43,12 +44,15 @@ pub(crate) fn draw(rows: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
     order
 }
 
-/// The same segments, numbered in the order of their first rows.
-pub(crate) fn numbered(labels: &[Option<u32>]) -> Labels {
+/// Renumbers the segments in the order of their first rows.
+pub(crate) fn renumbered(labels: &[Option<u32>]) -> RowLabels {
     let mut numbers = std::collections::HashMap::new();
-    let mut number = |label| {
-        let next = numbers.len() as u32;
-        *numbers.entry(label).or_insert(next)
-    };
-    labels.iter().map(|label| label.map(&mut number)).collect()
+    let mut numbered = Vec::with_capacity(labels.len());
+    for label in labels {
+        numbered.push(label.map(|label| {
+            let next = numbers.len() as u32;
+            *numbers.entry(label).or_insert(next)
+        }));
+    }
+    numbered
 }

@@ -1,27 +1,28 @@
-//! Ward's hierarchy: of all pairs of segments the one whose union raises the
-//! sum of squares least is joined, until one is left.
+//! Ward's hierarchical clustering: repeatedly merges the pair of clusters that raises the sum
+//! of squares least, until one is left.
 //!
-//! Ward (1963), *Hierarchical grouping to optimize an objective function*; by
-//! the chain of nearest neighbours (Murtagh 1983), with centres and sizes
-//! in place of a matrix of distances: memory grows with the rows, not with
-//! their square, and leaves may stand for many rows each. Heights are `SciPy`'s.
+//! Ward (1963), *Hierarchical grouping to optimize an objective function*, by the
+//! nearest-neighbour chain algorithm (Murtagh 1983). Centres and sizes replace the distance
+//! matrix: memory grows with the rows, not with their square, and a leaf can represent many
+//! rows. Heights equal those of `SciPy`.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::train::clustering::density::minimum_spanning_tree::Parts;
-use crate::domain::train::clustering::kmeans::coreset::Cells;
+use crate::domain::train::clustering::density::minimum_spanning_tree::UnionFind;
+use crate::domain::train::clustering::kmeans::coreset::CoresetCells;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// Segments whose distances are computed side by side.
+/// Number of clusters compared side by side.
 const LANES: usize = 16;
 
+/// Settings of Ward's clustering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ward {
-    /// With more rows than this, k-means cells of rows are joined.
+    /// With more rows, k-means cells of rows are merged instead of rows.
     pub max_rows: usize,
-    /// How many cells.
+    /// Number of cells.
     pub cells: usize,
 }
 
@@ -31,35 +32,37 @@ impl Default for Ward {
     }
 }
 
-/// Two nodes that became one.
+/// A merge of two nodes of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Merge {
-    /// Below the number of leaves: a leaf. Leaves + i: what merge i made.
+pub struct DendrogramMerge {
+    /// A node below the number of leaves is a leaf; number of leaves + i is the result of
+    /// merge i.
     pub a: u32,
     pub b: u32,
     /// √(2 |A| |B| / (|A| + |B|)) × the distance of the centres.
     pub height: f64,
-    /// Rows below.
+    /// Rows below the merged node.
     pub size: f64,
 }
 
-/// All merges, in the order of their heights: what is within what.
+/// Dendrogram: all merges in ascending order of height.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tree {
+pub struct MergeTree {
     pub leaves: usize,
-    pub merges: Vec<Merge>,
+    pub merges: Vec<DendrogramMerge>,
 }
 
-impl Tree {
-    /// One a leaf: its part when the last `parts` − 1 merges are undone, in the order
-    /// of their first leaves. A cut into more parts divides each of these.
+impl MergeTree {
+    /// Part of each leaf when the last `parts` − 1 merges are undone. Parts are numbered in
+    /// the order of their first leaves. A cut into more parts subdivides these parts.
     pub fn cut(&self, parts: usize) -> Vec<u32> {
-        let kept = self.kept(parts);
-        let mut joined = Parts::new(self.leaves + kept);
+        let kept = self.merges_below(parts);
+        let mut joined = UnionFind::new(self.leaves + kept);
+        // Heights ascend, so the first merges are those below the cut.
         for (node, merge) in self.merges.iter().take(kept).enumerate() {
             let node = (self.leaves + node) as u32;
-            joined.join(merge.a, node);
-            joined.join(merge.b, node);
+            joined.unite(merge.a, node);
+            joined.unite(merge.b, node);
         }
         let mut numbers = std::collections::HashMap::new();
         (0..self.leaves as u32)
@@ -70,17 +73,18 @@ impl Tree {
             .collect()
     }
 
-    /// What is above that cut: leaf i of this is the part `names[i]` stands for.
+    /// The tree above that cut: its leaf i is the part that `names[i]` numbers.
     #[must_use]
-    pub fn above(&self, parts: usize, names: &[u32]) -> Self {
-        let kept = self.kept(parts);
+    pub fn above_cut(&self, parts: usize, names: &[u32]) -> Self {
+        let kept = self.merges_below(parts);
         let leaves = self.leaves - kept;
         let mut node: Vec<u32> = self.cut(parts).iter().map(|part| names[*part as usize]).collect();
         for (place, merge) in self.merges.iter().enumerate() {
+            // Merges above the cut are numbered anew; those below become their part.
             let is_above = place.checked_sub(kept).map(|place| (leaves + place) as u32);
             node.push(is_above.unwrap_or(node[merge.a as usize]));
         }
-        let merges = self.merges[kept..].iter().map(|merge| Merge {
+        let merges = self.merges[kept..].iter().map(|merge| DendrogramMerge {
             a: node[merge.a as usize],
             b: node[merge.b as usize],
             ..*merge
@@ -88,53 +92,53 @@ impl Tree {
         Self { leaves, merges: merges.collect() }
     }
 
-    /// Merges below a cut into so many parts.
-    fn kept(&self, parts: usize) -> usize {
+    /// Number of merges below a cut into `parts` parts.
+    fn merges_below(&self, parts: usize) -> usize {
         (self.merges.len() + 1).saturating_sub(parts.max(1))
     }
 }
 
-/// A hierarchy of rows, cut.
+/// A hierarchy of rows and one cut through it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Hierarchy {
-    /// Its leaves are rows, or cells of rows.
-    pub tree: Tree,
-    /// One a row: its part, as the cut numbers them.
+pub struct RowHierarchy {
+    /// The leaves are rows, or cells of rows.
+    pub tree: MergeTree,
+    /// Part of each row, numbered as in the cut.
     pub labels: Vec<u32>,
 }
 
+/// Builds the hierarchy of the rows and cuts it into `segments` parts.
 pub fn fit(
     data: &Dataset,
     segments: usize,
     settings: &Ward,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Hierarchy, FitError> {
+) -> Result<RowHierarchy, FitError> {
     let distinct = data.distinct_rows(segments);
     if distinct < segments {
         return Err(FitError::TooFewDistinct { distinct, segments });
     }
     let cells = if data.rows() <= settings.max_rows {
-        Cells::of_rows(data)
+        CoresetCells::from_rows(data)
     } else {
-        Cells::of_kmeans(data, settings.cells.max(segments), seed, progress)?
+        CoresetCells::from_kmeans(data, settings.cells.max(segments), seed, progress)?
     };
     let tree = ward(&cells.centres, &cells.sizes, progress)?;
     let parts = tree.cut(segments);
     let labels = cells.of_row.iter().map(|leaf| parts[*leaf as usize]).collect();
-    Ok(Hierarchy { tree, labels })
+    Ok(RowHierarchy { tree, labels })
 }
 
-/// The hierarchy of `points` (`leaves`, `n_columns`) that stand for `sizes`
-/// rows each.
+/// Dendrogram of `points` (`leaves`, `n_columns`); each point represents `sizes` rows.
 pub fn ward(
     points: &Array2<f64>,
     sizes: &[f64],
     progress: &dyn Progress,
-) -> Result<Tree, FitError> {
+) -> Result<MergeTree, FitError> {
     let (leaves, pause) = (points.nrows(), progress.pause());
-    let mut active = Active::new(points, sizes);
-    // Leaves that represent the two sides, the height, and the size.
+    let mut active = ActiveClusters::new(points, sizes);
+    // One leaf of each side, the height, and the size of the union.
     let mut found: Vec<(u32, u32, f64, f64)> = Vec::with_capacity(leaves.saturating_sub(1));
     let mut chain: Vec<usize> = Vec::new();
     while found.len() + 1 < leaves {
@@ -143,65 +147,67 @@ pub fn ward(
                 return Err(FitError::Stopped);
             }
             active.compact();
-            chain.push(active.any());
+            chain.push(active.first_taken());
         }
         pause();
         let last = chain[chain.len() - 1];
         let before = chain.len().checked_sub(2).map(|place| chain[place]);
         let (nearest, cost) = active.nearest(last, before);
+        // Mutual nearest neighbours: Ward's cost is reducible, so merging them now gives the same
+        // tree as always merging the cheapest pair.
         if before == Some(nearest) {
             chain.truncate(chain.len() - 2);
             let sides = (active.leaf[last], active.leaf[nearest]);
-            active.join(nearest, last);
+            active.merge(nearest, last);
             found.push((sides.0, sides.1, cost.sqrt(), active.sizes[nearest]));
         } else {
             chain.push(nearest);
         }
     }
-    // The chain finds merges in an order of its own.
+    // The chain finds the merges out of order; the tree lists them by height.
     found.sort_by(|x, y| x.2.total_cmp(&y.2));
-    let mut parts = Parts::new(leaves);
+    let mut parts = UnionFind::new(leaves);
+    // Node numbers follow the sorted order: each union remembers its latest node.
     let mut node: Vec<u32> = (0..leaves as u32).collect();
     let merges = found.into_iter().enumerate().map(|(index, (a, b, height, size))| {
         let sides = [node[parts.find(a) as usize], node[parts.find(b) as usize]];
-        parts.join(a, b);
+        parts.unite(a, b);
         node[parts.find(a) as usize] = (leaves + index) as u32;
-        Merge { a: sides[0].min(sides[1]), b: sides[0].max(sides[1]), height, size }
+        DendrogramMerge { a: sides[0].min(sides[1]), b: sides[0].max(sides[1]), height, size }
     });
-    Ok(Tree { leaves, merges: merges.collect() })
+    Ok(MergeTree { leaves, merges: merges.collect() })
 }
 
-/// What is not joined yet, in slots.
-struct Active {
+/// Clusters not merged yet, in slots.
+struct ActiveClusters {
     columns: usize,
-    /// [`LANES`] slots after one another, column by column.
+    /// Tiles of [`LANES`] slots, each tile column by column.
     centres: Vec<[f64; LANES]>,
-    /// Rows; 0 where a slot is empty.
+    /// Rows; 0 in an empty slot.
     sizes: Vec<f64>,
-    /// Any leaf below.
+    /// Any leaf of the cluster.
     leaf: Vec<u32>,
     count: usize,
 }
 
-impl Active {
+impl ActiveClusters {
     fn new(points: &Array2<f64>, sizes: &[f64]) -> Self {
-        let mut active = Self {
-            columns: points.ncols(),
-            centres: Vec::new(),
-            sizes: Vec::new(),
-            leaf: Vec::new(),
-            count: 0,
-        };
+        let mut active = Self::empty(points.ncols());
         for (leaf, (point, size)) in points.rows().into_iter().zip(sizes).enumerate() {
             active.push(&point.to_vec(), *size, leaf as u32);
         }
         active
     }
 
+    fn empty(columns: usize) -> Self {
+        Self { columns, centres: Vec::new(), sizes: Vec::new(), leaf: Vec::new(), count: 0 }
+    }
+
     fn push(&mut self, point: &[f64], size: f64, leaf: u32) {
         let lane = self.count % LANES;
         if lane == 0 {
-            // What is empty is nowhere.
+            // The cost of an empty slot is infinity times 0: NaN, which is never less than any
+            // cost.
             self.centres.extend(std::iter::repeat_n([f64::INFINITY; LANES], self.columns));
             self.sizes.extend([0.0; LANES]);
             self.leaf.extend([u32::MAX; LANES]);
@@ -224,44 +230,36 @@ impl Active {
         self.leaf[slot] != u32::MAX
     }
 
-    fn any(&self) -> usize {
+    fn first_taken(&self) -> usize {
         (0..self.leaf.len()).find(|slot| self.is_taken(*slot)).unwrap_or_default()
     }
 
-    /// Closes the gaps once half of the slots are empty. Slots change their
-    /// numbers, so never within a chain.
+    /// Closes the gaps once half of the slots are empty. Slot numbers change, so it must not run
+    /// while a chain refers to slots.
     fn compact(&mut self) {
         if self.count * 2 > self.leaf.len() {
             return;
         }
-        let kept = |slot: &usize| self.is_taken(*slot);
-        let slots: Vec<usize> = (0..self.leaf.len()).filter(kept).collect();
-        let mut dense = Self {
-            columns: self.columns,
-            centres: Vec::new(),
-            sizes: Vec::new(),
-            leaf: Vec::new(),
-            count: 0,
-        };
-        for slot in slots {
+        let mut dense = Self::empty(self.columns);
+        for slot in (0..self.leaf.len()).filter(|slot| self.is_taken(*slot)) {
             let centre = self.centre(slot);
             dense.push(&centre, self.sizes[slot], self.leaf[slot]);
         }
         *self = dense;
     }
 
-    /// The slot that is joined with `from` at least cost, and that cost; of
-    /// equal ones `preferred`, then the first.
+    /// The slot with the cheapest merge with `from`, and its cost; of equal costs `preferred`,
+    /// then the first.
     fn nearest(&self, from: usize, preferred: Option<usize>) -> (usize, f64) {
         let (point, size) = (self.centre(from), self.sizes[from]);
         let mut best = (usize::MAX, f64::INFINITY);
         if let Some(slot) = preferred {
-            best = (slot, self.costs(slot / LANES, &point, size)[slot % LANES]);
+            best = (slot, self.merge_costs(slot / LANES, &point, size)[slot % LANES]);
         }
         for tile in 0..self.sizes.len() / LANES {
-            let costs = self.costs(tile, &point, size);
+            let costs = self.merge_costs(tile, &point, size);
             let least = costs.iter().fold(f64::INFINITY, |least, cost| least.min(*cost));
-            // The tile of `from` itself always passes.
+            // The tile of `from` passes even without a better slot: its own cost is 0.
             if least >= best.1 {
                 continue;
             }
@@ -276,7 +274,7 @@ impl Active {
     }
 
     /// 2 |A| |B| / (|A| + |B|) × squared distance, for each slot of a tile.
-    fn costs(&self, tile: usize, point: &[f64], size: f64) -> [f64; LANES] {
+    fn merge_costs(&self, tile: usize, point: &[f64], size: f64) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         let columns = &self.centres[tile * self.columns..][..self.columns];
         for (column, x) in columns.iter().zip(point) {
@@ -291,8 +289,8 @@ impl Active {
         sums
     }
 
-    /// Moves what is in slot `from` into `into`.
-    fn join(&mut self, into: usize, from: usize) {
+    /// Merges the cluster in slot `from` into slot `into`.
+    fn merge(&mut self, into: usize, from: usize) {
         let total = self.sizes[into] + self.sizes[from];
         let (share, moved) = (self.sizes[from] / total, self.centre(from));
         let (tile, lane) = (into / LANES * self.columns, into % LANES);

@@ -1,4 +1,4 @@
-//! Encoded rows, and how work on them is cut into pieces.
+//! Encoded rows, and the deterministic chunks in which they are processed.
 
 use std::ops::Range;
 
@@ -8,29 +8,28 @@ use rayon::prelude::*;
 use crate::domain::encode::Encoder;
 use crate::domain::feature::FeatureRow;
 
-/// Pieces are at least this long, and there are at most [`MAX_CHUNKS`]. Both
-/// depend on the data alone: partial results are added in the order of pieces,
-/// so sums do not depend on the number of threads.
+/// Minimum length and maximum number of chunks. Chunk borders depend on the data alone, and
+/// partial results are added in chunk order, so sums do not depend on the number of threads.
 const MIN_CHUNK_ROWS: usize = 1024;
 const MAX_CHUNKS: usize = 64;
 
-/// Encoded rows, (`n_rows`, `n_columns`), row by row in memory: the very
-/// numbers that serving computes.
+/// Matrix of encoded rows, (`n_rows`, `n_columns`), row-major: the same numbers that serving
+/// computes.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     matrix: Array2<f32>,
     pause: Pause,
 }
 
-/// Called between pieces of work of well under a millisecond, by the thread that
-/// works: it may sleep for a moment, so that the processor is somebody else's.
+/// Function called by working threads between pieces of work of well under a millisecond. It
+/// may sleep for a moment, so that threads serving requests get the processor.
 pub type Pause = fn();
 
-/// Works on without one.
+/// A pause that does nothing.
 pub fn no_pause() {}
 
 impl Dataset {
-    /// Takes the matrix, laid out row by row if it is not yet.
+    /// Takes the matrix; copies it to row-major layout if needed.
     pub fn new(matrix: Array2<f32>) -> Self {
         if matrix.is_standard_layout() {
             return Self { matrix, pause: no_pause };
@@ -38,20 +37,20 @@ impl Dataset {
         Self { matrix: matrix.as_standard_layout().into_owned(), pause: no_pause }
     }
 
-    /// Who works on these rows, and on any that are made of them, pauses so.
+    /// Sets the pause for work on these rows and on all datasets derived from them.
     #[must_use]
     pub fn with_pause(mut self, pause: Pause) -> Self {
         self.pause = pause;
         self
     }
 
-    /// Other numbers, worked on in the same way.
-    pub(crate) fn like(&self, matrix: Array2<f32>) -> Self {
+    /// A dataset of other numbers with the same pause.
+    pub(crate) fn with_matrix(&self, matrix: Array2<f32>) -> Self {
         Self::new(matrix).with_pause(self.pause)
     }
 
-    /// How who works on these rows pauses.
-    pub(crate) fn pauses(&self) -> Pause {
+    /// The pause of this dataset.
+    pub(crate) fn pause_function(&self) -> Pause {
         self.pause
     }
 
@@ -72,9 +71,9 @@ impl Dataset {
         Self { matrix, pause }
     }
 
-    /// A copy of some rows.
+    /// A copy of the selected rows.
     pub(crate) fn select(&self, rows: &[usize]) -> Self {
-        self.like(self.matrix.select(ndarray::Axis(0), rows))
+        self.with_matrix(self.matrix.select(ndarray::Axis(0), rows))
     }
 
     pub fn rows(&self) -> usize {
@@ -95,28 +94,27 @@ impl Dataset {
         self.matrix.as_slice().unwrap_or_default()
     }
 
-    /// A row's numbers.
-    pub(crate) fn numbers(&self, row: usize) -> &[f32] {
-        self.numbers_of(row..row + 1)
+    /// The numbers of one row.
+    pub(crate) fn row_values(&self, row: usize) -> &[f32] {
+        self.rows_values(row..row + 1)
     }
 
-    /// The numbers of several rows, row by row.
-    pub(crate) fn numbers_of(&self, rows: Range<usize>) -> &[f32] {
+    /// The numbers of consecutive rows, row by row.
+    pub(crate) fn rows_values(&self, rows: Range<usize>) -> &[f32] {
         &self.values()[rows.start * self.columns()..rows.end * self.columns()]
     }
 
-    /// Sum of squared differences of a row and `point`.
+    /// Squared Euclidean distance between a row and `point`.
     pub(crate) fn squared_distance<'a>(
         &self,
         row: usize,
         point: impl IntoIterator<Item = &'a f64>,
     ) -> f64 {
-        let pairs = self.numbers(row).iter().zip(point);
+        let pairs = self.row_values(row).iter().zip(point);
         pairs.map(|(x, p)| (f64::from(*x) - p) * (f64::from(*x) - p)).sum()
     }
 
-    /// Calls `work` on each piece of the rows in parallel; results in order of
-    /// the pieces.
+    /// Calls `work` on each chunk of rows in parallel; results are in chunk order.
     pub(crate) fn map_chunks<R: Send>(&self, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
         let length = self.chunk_rows();
         let count = self.rows().div_ceil(length);
@@ -129,44 +127,47 @@ impl Dataset {
             .collect()
     }
 
-    /// Calls `work` on each row in parallel; results in order of the rows.
+    /// Calls `work` on each row in parallel; results are in row order.
     pub(crate) fn map_rows<R: Send>(&self, work: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
         let rows = (0..self.rows()).into_par_iter();
         rows.inspect(|_| self.pause()).map(work).collect()
     }
 
+    /// Rows per chunk.
     pub(crate) fn chunk_rows(&self) -> usize {
         self.rows().div_ceil(MAX_CHUNKS).max(MIN_CHUNK_ROWS)
     }
 
     /// Mean and population variance of each column.
     pub(crate) fn column_moments(&self) -> (Vec<f64>, Vec<f64>) {
+        // Two passes: the difference of two large sums would lose the digits of a small variance.
         let mean = self.column_means(|_, x| x);
         let variance = self.column_means(|column, x| (x - mean[column]) * (x - mean[column]));
         (mean, variance)
     }
 
-    /// The mean over all rows of `of(column, number)`, for each column.
+    /// Mean over all rows of `of(column, number)`, for each column.
     fn column_means(&self, of: impl Fn(usize, f64) -> f64 + Sync) -> Vec<f64> {
         let partial = self.map_chunks(|rows| {
             let mut sums = vec![0.0; self.columns()];
             for row in rows {
-                for (column, (sum, x)) in sums.iter_mut().zip(self.numbers(row)).enumerate() {
+                for (column, (sum, x)) in sums.iter_mut().zip(self.row_values(row)).enumerate() {
                     *sum += of(column, f64::from(*x));
                 }
             }
             sums
         });
         let per_row = 1.0 / self.rows().max(1) as f64;
-        let total = |column| partial.iter().map(|sums| sums[column]).sum::<f64>();
-        (0..self.columns()).map(|column| total(column) * per_row).collect()
+        (0..self.columns())
+            .map(|column| partial.iter().map(|sums| sums[column]).sum::<f64>() * per_row)
+            .collect()
     }
 
-    /// Distinct rows, counted up to `enough` only.
+    /// Number of distinct rows; counting stops at `enough`.
     pub(crate) fn distinct_rows(&self, enough: usize) -> usize {
         let mut seen = std::collections::HashSet::new();
         for row in self.matrix.rows() {
-            // Adding zero makes -0 equal 0.
+            // Adding zero turns -0 into 0, so both count as equal.
             seen.insert(row.iter().map(|x| (x + 0.0).to_bits()).collect::<Vec<_>>());
             if seen.len() >= enough {
                 break;

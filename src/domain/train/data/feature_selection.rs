@@ -1,4 +1,4 @@
-//! What of the data a run is trained on: which features, which rows, and why.
+//! Selection of features and rows for a training run, with reasons.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureDef, Value};
-use crate::domain::train::TrainSpec;
 
-/// A feature put in or left out, with the reason for whoever reads the run.
+/// An included or excluded feature, with the reason shown to readers of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureChoice {
@@ -16,7 +15,7 @@ pub struct FeatureChoice {
     pub reason: Box<str>,
 }
 
-/// Which rows are trained on, by one feature. A row where it is missing is not.
+/// Row filter on one feature. A row without a value for it does not pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -25,7 +24,7 @@ pub struct Filter {
     pub at_least: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
-    /// For categories.
+    /// For categorical features.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub one_of: BTreeSet<Box<str>>,
     pub reason: Box<str>,
@@ -33,13 +32,13 @@ pub struct Filter {
 
 impl FeatureChoice {
     pub(crate) fn check(&self, path: &str, faults: &mut Faults) {
-        reasoned(path, &self.reason, faults);
+        check_reason(path, &self.reason, faults);
     }
 }
 
 impl Filter {
     pub(crate) fn check(&self, path: &str, faults: &mut Faults) {
-        reasoned(path, &self.reason, faults);
+        check_reason(path, &self.reason, faults);
         let numeric = self.at_least.is_some() || self.at_most.is_some();
         if numeric != self.one_of.is_empty() {
             let problem = "needs either `at_least` or `at_most` (or both), or `one_of`";
@@ -53,6 +52,7 @@ impl Filter {
         }
     }
 
+    /// Whether a row with this value passes the filter.
     pub(crate) fn admits(&self, value: &Value) -> bool {
         match value {
             Value::Missing => false,
@@ -66,22 +66,29 @@ impl Filter {
     }
 }
 
-fn reasoned(path: &str, reason: &str, faults: &mut Faults) {
+fn check_reason(path: &str, reason: &str, faults: &mut Faults) {
     if reason.trim().is_empty() {
-        let problem = "must say why; it is kept with the run";
+        let problem = "must not be empty; it is stored with the run";
         faults.push(Fault::new(format!("{path}.reason"), problem));
     }
 }
 
-/// The definitions to encode by: those not chosen lose their encoding.
-pub(crate) fn encoded(spec: &TrainSpec, defs: &[FeatureDef]) -> Vec<FeatureDef> {
-    let named = |choices: &[FeatureChoice], def: &FeatureDef| {
-        choices.iter().any(|choice| choice.feature == def.name)
-    };
-    let chosen = |def: &FeatureDef| {
-        (spec.include.is_empty() || named(&spec.include, def)) && !named(&spec.exclude, def)
-    };
+/// The definitions for encoding: deselected features lose their encoding.
+pub(crate) fn selected(
+    defs: &[FeatureDef],
+    include: &[FeatureChoice],
+    exclude: &[FeatureChoice],
+) -> Vec<FeatureDef> {
     let mut defs = defs.to_vec();
-    defs.iter_mut().filter(|def| !chosen(def)).for_each(|def| def.encoding = None);
+    for def in &mut defs {
+        let is_included = include.is_empty() || is_named(include, def);
+        if !is_included || is_named(exclude, def) {
+            def.encoding = None;
+        }
+    }
     defs
+}
+
+fn is_named(choices: &[FeatureChoice], def: &FeatureDef) -> bool {
+    choices.iter().any(|choice| choice.feature == def.name)
 }

@@ -1,7 +1,8 @@
-//! Training data: sampling of rows, encoding into a data set, splits, feature selection.
+//! Training data: sampling, encoding, splits, feature selection.
 
 pub mod dataset;
 pub(crate) mod feature_selection;
+pub(crate) mod prepared_rows;
 pub(crate) mod reservoir;
 pub(crate) mod rows;
 pub mod split;

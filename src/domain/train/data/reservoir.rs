@@ -1,9 +1,9 @@
-//! Rows as they come, and no more of them held than are trained on: a run over
-//! any number of customers fits into the memory of its sample.
+//! Reservoir sampling of feature rows: memory is bounded by the sample, for any number of
+//! customers.
 //!
-//! A reservoir (Vitter's algorithm R) draws each admitted row with the same
-//! chance without knowing how many will come; which ones depends on the seed
-//! and the order of the rows alone.
+//! Algorithm R (Vitter 1985, *Random sampling with a reservoir*) selects each admitted row with
+//! equal probability, without knowing how many rows follow. The sample depends only on the
+//! seed and on the order of the rows.
 
 use serde::Serialize;
 
@@ -12,41 +12,45 @@ use crate::domain::stats::Rng;
 use crate::domain::train::data::feature_selection::Filter;
 use crate::domain::train::{SAMPLE_STREAM, TrainSpec};
 
-/// The rows of one run, offered in canonical order.
+/// Reservoir for the rows of one run, offered in canonical order.
 #[derive(Debug)]
 pub struct Gather {
-    /// With the feature that each reads.
+    /// Each filter with the index of its feature.
     filters: Vec<(usize, Filter)>,
     most: usize,
     seed: u64,
     rng: Rng,
     seen: u64,
     admitted: usize,
-    /// With the place that each had among those admitted.
+    /// The sample; each row with its position among the admitted rows.
     kept: Vec<(usize, FeatureRow)>,
 }
 
-/// What became of the rows that there were.
+/// Row counts of the filters and the sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DataReport {
     pub seen: u64,
-    /// Met every filter.
+    /// Rows that passed every filter.
     pub admitted: u64,
-    /// Trained on.
+    /// Rows used for training.
     pub kept: u64,
-    /// Whether fewer were kept than admitted: drawn by the seed.
+    /// Whether fewer rows were sampled than admitted.
     pub sampled: bool,
     pub seed: u64,
 }
 
 impl Gather {
-    /// A filter whose feature is not among `defs` admits everything: such a spec
-    /// does not pass its check.
+    /// A filter on a feature that is not in `defs` admits every row; the check of the spec
+    /// refuses such a filter.
     pub fn new(spec: &TrainSpec, defs: &[FeatureDef]) -> Self {
-        let index = |name: &str| defs.iter().position(|def| &*def.name == name);
-        let with_index = |filter: &Filter| Some((index(&filter.feature)?, filter.clone()));
+        let mut filters = Vec::new();
+        for filter in &spec.filters {
+            if let Some(index) = defs.iter().position(|def| def.name == filter.feature) {
+                filters.push((index, filter.clone()));
+            }
+        }
         Self {
-            filters: spec.filters.iter().filter_map(with_index).collect(),
+            filters,
             most: spec.sample.unwrap_or(usize::MAX),
             seed: spec.seed,
             rng: Rng::new(spec.seed, SAMPLE_STREAM),
@@ -56,13 +60,14 @@ impl Gather {
         }
     }
 
+    /// Offers the next row to the sample.
     pub fn add(&mut self, row: FeatureRow) {
-        if let Some(place) = self.place_of(&row) {
-            self.put(place, row);
+        if let Some(place) = self.sample_index(&row) {
+            self.store(place, row);
         }
     }
 
-    /// The rows in their order.
+    /// The sampled rows in their original order, and the counts.
     pub fn finish(mut self) -> (Vec<FeatureRow>, DataReport) {
         self.kept.sort_unstable_by_key(|(position, _)| *position);
         let report = DataReport {
@@ -75,24 +80,26 @@ impl Gather {
         (self.kept.into_iter().map(|(_, row)| row).collect(), report)
     }
 
-    /// Where a row is put among those kept, if it is.
-    fn place_of(&mut self, row: &FeatureRow) -> Option<usize> {
+    /// Index in the sample for a row, or `None` if the row is not sampled.
+    fn sample_index(&mut self, row: &FeatureRow) -> Option<usize> {
         self.seen += 1;
-        let meets = |(index, filter): &(usize, Filter)| {
-            row.0.get(*index).is_some_and(|value| filter.admits(value))
-        };
-        if !self.filters.iter().all(meets) {
+        let is_admitted = self
+            .filters
+            .iter()
+            .all(|(index, filter)| row.0.get(*index).is_some_and(|value| filter.admits(value)));
+        if !is_admitted {
             return None;
         }
         self.admitted += 1;
         if self.admitted <= self.most {
             return Some(self.kept.len());
         }
+        // Row number n replaces a sampled row with probability `most` / n.
         let place = self.rng.below(self.admitted);
         (place < self.most).then_some(place)
     }
 
-    fn put(&mut self, place: usize, row: FeatureRow) {
+    fn store(&mut self, place: usize, row: FeatureRow) {
         let kept = (self.admitted - 1, row);
         match self.kept.get_mut(place) {
             Some(former) => *former = kept,
@@ -101,13 +108,17 @@ impl Gather {
     }
 }
 
-/// The rows that meet every filter, and of these a sample of the size asked for;
-/// in their order. Those of a [`Gather`] of the same spec stay as they are.
-pub(crate) fn rows(spec: &TrainSpec, defs: &[FeatureDef], rows: &[FeatureRow]) -> Vec<FeatureRow> {
+/// Applies the filters and the sample size of `spec` to `rows`, in their order. Rows that came
+/// from a [`Gather`] with the same spec pass unchanged.
+pub(crate) fn filter_and_sample(
+    spec: &TrainSpec,
+    defs: &[FeatureDef],
+    rows: &[FeatureRow],
+) -> Vec<FeatureRow> {
     let mut gather = Gather::new(spec, defs);
     for row in rows {
-        if let Some(place) = gather.place_of(row) {
-            gather.put(place, row.clone());
+        if let Some(place) = gather.sample_index(row) {
+            gather.store(place, row.clone());
         }
     }
     gather.finish().0

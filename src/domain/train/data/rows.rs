@@ -1,4 +1,4 @@
-//! What is asked of one row at a time.
+//! Row-wise operations on a dataset.
 
 use crate::domain::train::Dataset;
 
@@ -7,7 +7,7 @@ pub(crate) fn point(data: &Dataset, row: usize) -> Vec<f64> {
     data.row(row).iter().map(|x| f64::from(*x)).collect()
 }
 
-/// Calls `work` on each row in parallel; results in order of the rows.
+/// Calls `work` on each row, in parallel over chunks; results are in row order.
 pub(crate) fn map<R: Send>(data: &Dataset, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
     let chunks = data.map_chunks(|rows| rows.map(&work).collect::<Vec<R>>());
     chunks.into_iter().flatten().collect()

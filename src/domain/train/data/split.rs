@@ -1,10 +1,10 @@
-//! Which rows a run learns from, chooses by and calibrates on.
+//! Stratified split of the rows into training, validation and held-out parts.
 //!
-//! Rows are first put in an order in which neighbours are alike: halved at the
-//! median of one feature after another, as a k-d tree is (Bentley 1975). Then
-//! one row is drawn from each of as many equal runs of that order as rows are
-//! wanted. So each part holds its exact number of rows, and the features are
-//! distributed in it nearly as in all; how nearly is measured and reported.
+//! Rows are first sorted so that neighbours are similar: divided at the median of one feature
+//! after another, as in a k-d tree (Bentley 1975). This order is cut into equal runs, one per
+//! row to draw, and one row of each run is drawn at random (stratified sampling). Each part
+//! has its exact size, and its feature distributions are close to those of all rows; the
+//! remaining difference is measured and reported.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -15,111 +15,126 @@ use serde::Serialize;
 use crate::domain::feature::{FeatureDef, FeatureRow, Value};
 use crate::domain::stats::{self, Rng};
 
-/// Row indices, ascending. Every row is either fitted or held out.
+/// Row indices in ascending order. Every row is either fitted or held out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// What the final model is fitted to: the next two together.
+    /// Rows for the final fit: `train` and `validation` together.
     pub fitted: Vec<usize>,
-    /// Candidates are fitted to these.
+    /// Rows that candidates are fitted to.
     pub train: Vec<usize>,
-    /// Candidates are compared on these.
+    /// Rows that candidates are compared on.
     pub validation: Vec<usize>,
-    /// Only the calibration and the report see these.
+    /// Rows for the calibration and the report only.
     pub held_out: Vec<usize>,
 }
 
 impl Split {
-    /// Draws `held_out` of all rows and `validation` of the others, shares of 1,
-    /// rounded.
+    /// Draws the share `held_out` of all rows, then the share `validation` of the rest; both
+    /// counts are rounded.
     pub fn draw(rows: &[FeatureRow], held_out: f64, validation: f64, rng: &mut Rng) -> Self {
+        // One order serves both draws: what remains after the first is still sorted.
         let mut order: Vec<usize> = (0..rows.len()).collect();
-        let wanted = |rows: usize, share: f64| (rows as f64 * share).round() as usize;
-        let count = wanted(rows.len(), held_out);
+        let count = rounded_share(rows.len(), held_out);
         let run = rows.len() / count.max(1);
-        arrange(rows, &mut order, 0, run.max(1));
-        let (held_out, order) = one_of_each_run(&order, count, rng);
-        let count = wanted(order.len(), validation);
-        let (validation, train) = one_of_each_run(&order, count, rng);
-        let ascending = |mut rows: Vec<usize>| {
-            rows.sort_unstable();
-            rows
-        };
-        Self {
-            fitted: ascending([&train[..], &validation].concat()),
-            train: ascending(train),
-            validation: ascending(validation),
-            held_out: ascending(held_out),
+        sort_by_similarity(rows, &mut order, 0, run.max(1));
+        let (mut held_out, order) = draw_one_of_each_run(&order, count, rng);
+        let count = rounded_share(order.len(), validation);
+        let (mut validation, mut train) = draw_one_of_each_run(&order, count, rng);
+        let mut fitted = [&train[..], &validation].concat();
+        for part in [&mut fitted, &mut train, &mut validation, &mut held_out] {
+            part.sort_unstable();
         }
+        Self { fitted, train, validation, held_out }
     }
 
-    /// How far the held-out rows are from all others, and the validation rows
-    /// from those trained on, feature by feature.
-    pub fn check(&self, defs: &[FeatureDef], rows: &[FeatureRow]) -> SplitCheck {
-        let features: Vec<FeatureCheck> = defs
+    /// Compares, feature by feature, the held-out rows with all others, and the validation
+    /// rows with the rows for training.
+    pub fn check(&self, defs: &[FeatureDef], rows: &[FeatureRow]) -> SplitBalance {
+        let features: Vec<FeatureBalance> = defs
             .par_iter()
             .enumerate()
             .flat_map_iter(|(index, def)| {
-                let beside = |name, part: &[usize], rest: &[usize]| {
-                    let values = |rows_of: &[usize]| -> Vec<&Value> {
-                        rows_of.iter().filter_map(|row| rows[*row].0.get(index)).collect()
-                    };
-                    FeatureCheck::compare(&def.name, name, &values(part), &values(rest))
-                };
-                let held_out = beside("held_out", &self.held_out, &self.fitted);
-                let validation = beside("validation", &self.validation, &self.train);
+                let held_out = FeatureBalance::compare(
+                    &def.name,
+                    "held_out",
+                    &values_at(rows, &self.held_out, index),
+                    &values_at(rows, &self.fitted, index),
+                );
+                let validation = FeatureBalance::compare(
+                    &def.name,
+                    "validation",
+                    &values_at(rows, &self.validation, index),
+                    &values_at(rows, &self.train, index),
+                );
                 [held_out, validation].into_iter().flatten()
             })
             .collect();
-        let largest = |values: &mut dyn Iterator<Item = f64>| values.reduce(f64::max);
-        SplitCheck {
+        SplitBalance {
             train: self.train.len() as u64,
             validation: self.validation.len() as u64,
             held_out: self.held_out.len() as u64,
-            largest_mean_difference: largest(
-                &mut features.iter().filter_map(|f| f.mean_difference),
-            ),
-            largest_ks: largest(&mut features.iter().map(|f| f.ks)),
+            largest_mean_difference: features
+                .iter()
+                .filter_map(|feature| feature.mean_difference)
+                .reduce(f64::max),
+            largest_ks: features.iter().map(|feature| feature.ks).reduce(f64::max),
             features,
         }
     }
 }
 
-/// Sorts `order` so that rows near each other in it are alike.
-fn arrange(rows: &[FeatureRow], order: &mut [usize], depth: usize, enough: usize) {
+fn rounded_share(rows: usize, share: f64) -> usize {
+    (rows as f64 * share).round() as usize
+}
+
+/// Values of one feature in the selected rows.
+fn values_at<'a>(rows: &'a [FeatureRow], selected: &[usize], feature: usize) -> Vec<&'a Value> {
+    selected.iter().filter_map(|row| rows[*row].0.get(feature)).collect()
+}
+
+/// Sorts `order` as the leaves of a k-d tree, so that neighbouring rows are similar.
+fn sort_by_similarity(rows: &[FeatureRow], order: &mut [usize], depth: usize, enough: usize) {
     let width = rows.first().map_or(0, |row| row.0.len());
     if order.len() <= enough || width == 0 {
+        // Within a run only the random draw matters; ascending order makes it reproducible.
         order.sort_unstable();
         return;
     }
     let feature = depth % width;
     let middle = order.len() / 2;
-    let value = |row: &usize| rows[*row].0.get(feature).unwrap_or(&Value::Missing);
-    order.select_nth_unstable_by(middle, |a, b| by_value(value(a), value(b)).then(a.cmp(b)));
+    order.select_nth_unstable_by(middle, |a, b| {
+        let (x, y) = (rows[*a].0.get(feature), rows[*b].0.get(feature));
+        compare_values(x.unwrap_or(&Value::Missing), y.unwrap_or(&Value::Missing)).then(a.cmp(b))
+    });
     let (low, high) = order.split_at_mut(middle);
-    arrange(rows, low, depth + 1, enough);
-    arrange(rows, high, depth + 1, enough);
+    sort_by_similarity(rows, low, depth + 1, enough);
+    sort_by_similarity(rows, high, depth + 1, enough);
 }
 
-/// Missing first, then numbers, then categories by name.
-fn by_value(a: &Value, b: &Value) -> Ordering {
-    let kind = |value: &Value| match value {
-        Value::Missing => 0,
-        Value::Number(_) => 1,
-        Value::Category(_) => 2,
-    };
+/// Total order of values: missing, then numbers, then categories by name.
+fn compare_values(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.total_cmp(b),
         (Value::Category(a), Value::Category(b)) => a.cmp(b),
-        _ => kind(a).cmp(&kind(b)),
+        _ => kind_order(a).cmp(&kind_order(b)),
     }
 }
 
-/// Draws one of each of `count` runs of `order`; the drawn and the others.
-fn one_of_each_run(order: &[usize], count: usize, rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
+fn kind_order(value: &Value) -> u8 {
+    match value {
+        Value::Missing => 0,
+        Value::Number(_) => 1,
+        Value::Category(_) => 2,
+    }
+}
+
+/// Divides `order` into `count` runs and draws one row of each; returns the drawn rows and
+/// the others.
+fn draw_one_of_each_run(order: &[usize], count: usize, rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
     let (mut drawn, mut others) = (Vec::with_capacity(count), Vec::with_capacity(order.len()));
     for run in 0..count {
-        let place = |run: usize| run * order.len() / count;
-        let rows = &order[place(run)..place(run + 1)];
+        // Rounded borders: run lengths differ by at most one.
+        let rows = &order[run * order.len() / count..(run + 1) * order.len() / count];
         let chosen = rng.below(rows.len());
         for (index, row) in rows.iter().enumerate() {
             if index == chosen { drawn.push(*row) } else { others.push(*row) }
@@ -131,68 +146,75 @@ fn one_of_each_run(order: &[usize], count: usize, rng: &mut Rng) -> (Vec<usize>,
     (drawn, others)
 }
 
-/// How alike the parts of a split are.
+/// Similarity of the parts of a split.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SplitCheck {
+pub struct SplitBalance {
     pub train: u64,
     pub validation: u64,
     pub held_out: u64,
-    /// The largest of all; `None` without a number in any feature.
+    /// Largest value over all features; `None` without a numeric feature.
     pub largest_mean_difference: Option<f64>,
     pub largest_ks: Option<f64>,
-    pub features: Vec<FeatureCheck>,
+    pub features: Vec<FeatureBalance>,
 }
 
-/// One feature in one part, beside the rows the part was drawn from.
+/// Comparison of one feature in one part with the rows that the part was drawn from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FeatureCheck {
+pub struct FeatureBalance {
     pub feature: Box<str>,
-    /// `held_out` beside all others, or `validation` beside `train`.
+    /// `held_out`, compared with all other rows, or `validation`, compared with `train`.
     pub part: &'static str,
-    /// Difference of the means over the root mean of both variances; below 0.1
-    /// is the custom for "balanced". `None` for categories.
+    /// Standardised mean difference: difference of the means over the root of the mean
+    /// variance. Below 0.1 counts as balanced by convention. `None` for categories.
     pub mean_difference: Option<f64>,
-    /// Largest difference of the two distributions: Kolmogorov and Smirnov's
-    /// for numbers, of any category's share for categories.
+    /// Largest difference of the distributions: the two-sample Kolmogorov-Smirnov statistic
+    /// for numbers, the largest difference of a category share for categories.
     pub ks: f64,
 }
 
-impl FeatureCheck {
-    /// `None` where one side has no value at all.
+impl FeatureBalance {
+    /// `None` if one side has no value.
     fn compare(
         feature: &str,
         part: &'static str,
         these: &[&Value],
         others: &[&Value],
     ) -> Option<Self> {
-        let numbers = |values: &[&Value]| -> Vec<f64> {
-            let numbers = values.iter().filter_map(|value| match value {
-                Value::Number(number) => Some(*number),
-                _ => None,
-            });
-            stats::sorted(&numbers.collect::<Vec<_>>())
-        };
-        let (a, b) = (numbers(these), numbers(others));
+        let (a, b) = (sorted_numbers(these), sorted_numbers(others));
         if !a.is_empty() && !b.is_empty() {
             return Some(Self {
                 feature: feature.into(),
                 part,
                 mean_difference: Some(mean_difference(&a, &b)),
-                ks: largest_gap(&a, &b),
+                ks: kolmogorov_smirnov(&a, &b),
             });
         }
-        let (a, b) = (shares(these), shares(others));
+        let (a, b) = (category_shares(these), category_shares(others));
         if a.is_empty() || b.is_empty() {
             return None;
         }
-        let names = a.keys().chain(b.keys());
-        let share = |shares: &BTreeMap<&str, f64>, name| shares.get(name).copied().unwrap_or(0.0);
-        let gap = names.map(|name| (share(&a, *name) - share(&b, *name)).abs()).fold(0.0, f64::max);
-        Some(Self { feature: feature.into(), part, mean_difference: None, ks: gap })
+        let mut largest = 0.0_f64;
+        for name in a.keys().chain(b.keys()) {
+            let share_a = a.get(name).copied().unwrap_or(0.0);
+            let share_b = b.get(name).copied().unwrap_or(0.0);
+            largest = largest.max((share_a - share_b).abs());
+        }
+        Some(Self { feature: feature.into(), part, mean_difference: None, ks: largest })
     }
 }
 
-/// Of ascending numbers; 0 where neither side varies and both means are equal.
+fn sorted_numbers(values: &[&Value]) -> Vec<f64> {
+    let mut numbers = Vec::new();
+    for value in values {
+        if let Value::Number(number) = value {
+            numbers.push(*number);
+        }
+    }
+    stats::sorted(&numbers)
+}
+
+/// Standardised mean difference of two ascending samples; 0 when the means are equal, also
+/// without variance.
 fn mean_difference(a: &[f64], b: &[f64]) -> f64 {
     let (mean_a, mean_b) = (stats::mean(a), stats::mean(b));
     let apart = (mean_a - mean_b).abs();
@@ -200,8 +222,8 @@ fn mean_difference(a: &[f64], b: &[f64]) -> f64 {
     if apart == 0.0 { 0.0 } else { (apart / spread).min(f64::MAX) }
 }
 
-/// The statistic of Kolmogorov and Smirnov for two ascending samples.
-fn largest_gap(a: &[f64], b: &[f64]) -> f64 {
+/// Two-sample Kolmogorov-Smirnov statistic of ascending samples.
+fn kolmogorov_smirnov(a: &[f64], b: &[f64]) -> f64 {
     let (mut i, mut j, mut largest) = (0, 0, 0.0_f64);
     while i < a.len() && j < b.len() {
         let value = a[i].min(b[j]);
@@ -216,7 +238,8 @@ fn largest_gap(a: &[f64], b: &[f64]) -> f64 {
     largest
 }
 
-fn shares<'a>(values: &[&'a Value]) -> BTreeMap<&'a str, f64> {
+/// Share of each category among the known categories.
+fn category_shares<'a>(values: &[&'a Value]) -> BTreeMap<&'a str, f64> {
     let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
     for value in values {
         if let Value::Category(category) = value {

@@ -1,14 +1,14 @@
-//! How far two labellings of the same rows agree.
+//! External indices: agreement of two labellings of the same rows.
 //!
-//! A row without a label (noise) counts as one of a group of its own, as −1
-//! does in scikit-learn, whose values these equal.
+//! All rows without a label (noise) count as one group of their own, as label −1 does in
+//! scikit-learn; the values equal those of scikit-learn.
 
 use std::collections::BTreeMap;
 
-/// A row's segment; `None` is noise.
+/// Segment of a row; `None` is noise.
 pub type Label = Option<u32>;
 
-/// How many rows carry each pair of labels.
+/// Contingency table of two labellings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contingency {
     /// (label of the first, label of the second) → rows.
@@ -19,7 +19,7 @@ pub struct Contingency {
 }
 
 impl Contingency {
-    /// Labels in pairs, row by row; the longer labelling is cut.
+    /// Counts pairs of labels, row by row; the longer labelling is truncated.
     pub fn new(first: &[Label], second: &[Label]) -> Self {
         let mut pairs: BTreeMap<(Label, Label), u64> = BTreeMap::new();
         for pair in first.iter().copied().zip(second.iter().copied()) {
@@ -34,17 +34,14 @@ impl Contingency {
         table
     }
 
-    /// The Rand index of Hubert and Arabie (1985), adjusted so that chance is
-    /// 0 and equal partitions are 1. At most one row: 1.
+    /// Adjusted Rand index (Hubert and Arabie 1985): 0 by chance, 1 for equal partitions; 1 for
+    /// at most one row.
     pub fn adjusted_rand(&self) -> f64 {
-        let squares = |counts: &mut dyn Iterator<Item = u64>| -> f64 {
-            counts.map(|count| count as f64 * count as f64).sum()
-        };
         let rows = self.rows as f64;
-        let both = squares(&mut self.pairs.values().copied());
-        let in_first = squares(&mut self.first.values().copied());
-        let in_second = squares(&mut self.second.values().copied());
-        // Ordered pairs of rows: together in both, in one only, in neither.
+        let both = sum_of_squares(self.pairs.values());
+        let in_first = sum_of_squares(self.first.values());
+        let in_second = sum_of_squares(self.second.values());
+        // Ordered pairs of rows: together in both labellings, in one only, in neither.
         let together = both - rows;
         let only_first = in_first - both;
         let only_second = in_second - both;
@@ -60,67 +57,73 @@ impl Contingency {
     /// Mutual information, in nats.
     pub fn mutual_information(&self) -> f64 {
         let rows = self.rows as f64;
-        let part = |((a, b), both): (&(Label, Label), &u64)| {
+        let mut sum = 0.0;
+        for ((a, b), both) in &self.pairs {
             let (both, a, b) = (*both as f64, self.first[a] as f64, self.second[b] as f64);
-            both / rows * (both * rows / (a * b)).ln()
-        };
-        self.pairs.iter().map(part).sum::<f64>().max(0.0)
+            sum += both / rows * (both * rows / (a * b)).ln();
+        }
+        // Rounding can make the information of independent labellings negative.
+        f64::max(sum, 0.0)
     }
 
-    /// Mutual information over the arithmetic mean of both entropies, 0..=1;
-    /// 1 where neither labelling tells rows apart.
+    /// Mutual information divided by the arithmetic mean of both entropies, 0..=1; 1 if neither
+    /// labelling separates any rows.
     pub fn normalised_mutual_information(&self) -> f64 {
         let mean = f64::midpoint(self.entropy(&self.first), self.entropy(&self.second));
         if mean > 0.0 { (self.mutual_information() / mean).min(1.0) } else { 1.0 }
     }
 
-    /// Whether each group of the second holds rows of one group of the first,
-    /// 0..=1 (Rosenberg and Hirschberg 2007).
+    /// Homogeneity, 0..=1: each group of the second has rows of one group of the first
+    /// (Rosenberg and Hirschberg 2007).
     pub fn homogeneity(&self) -> f64 {
-        self.explained(&self.first)
+        self.explained_share(&self.first)
     }
 
-    /// Whether the rows of each group of the first are in one group of the
-    /// second, 0..=1.
+    /// Completeness, 0..=1: the rows of each group of the first are in one group of the second.
     pub fn completeness(&self) -> f64 {
-        self.explained(&self.second)
+        self.explained_share(&self.second)
     }
 
-    /// The harmonic mean of homogeneity and completeness.
+    /// V-measure: the harmonic mean of homogeneity and completeness.
     pub fn v_measure(&self) -> f64 {
         let (homogeneity, completeness) = (self.homogeneity(), self.completeness());
         let sum = homogeneity + completeness;
         if sum > 0.0 { 2.0 * homogeneity * completeness / sum } else { 0.0 }
     }
 
-    /// |A ∩ B| / |A ∪ B| of a group of the first and one of the second.
+    /// Jaccard index |A ∩ B| / |A ∪ B| of a group of the first and a group of the second.
     pub fn jaccard(&self, first: Label, second: Label) -> f64 {
         let both = self.pairs.get(&(first, second)).copied().unwrap_or(0);
-        let count = |groups: &BTreeMap<Label, u64>, label| groups.get(label).copied().unwrap_or(0);
-        let either = count(&self.first, &first) + count(&self.second, &second) - both;
+        let in_first = self.first.get(&first).copied().unwrap_or(0);
+        let in_second = self.second.get(&second).copied().unwrap_or(0);
+        let either = in_first + in_second - both;
         if either == 0 { 0.0 } else { both as f64 / either as f64 }
     }
 
-    /// The Jaccard similarity of a group of the first and the group of the
-    /// second most like it, noise left aside.
+    /// Largest Jaccard index of a group of the first with any group of the second, noise
+    /// excluded.
     pub fn best_jaccard(&self, first: u32) -> f64 {
         let others = self.second.keys().filter(|label| label.is_some());
         others.map(|second| self.jaccard(Some(first), *second)).fold(0.0, f64::max)
     }
 
-    fn explained(&self, groups: &BTreeMap<Label, u64>) -> f64 {
+    fn explained_share(&self, groups: &BTreeMap<Label, u64>) -> f64 {
         let entropy = self.entropy(groups);
         if entropy > 0.0 { (self.mutual_information() / entropy).min(1.0) } else { 1.0 }
     }
 
     fn entropy(&self, groups: &BTreeMap<Label, u64>) -> f64 {
-        let rows = self.rows as f64;
-        let part = |count: &u64| {
-            let share = *count as f64 / rows;
-            -share * share.ln()
-        };
-        groups.values().map(part).sum::<f64>().max(0.0)
+        let mut sum = 0.0;
+        for count in groups.values() {
+            let share = *count as f64 / self.rows as f64;
+            sum += -share * share.ln();
+        }
+        f64::max(sum, 0.0)
     }
+}
+
+fn sum_of_squares<'a>(counts: impl Iterator<Item = &'a u64>) -> f64 {
+    counts.map(|count| *count as f64 * *count as f64).sum()
 }
 
 /// [`Contingency::adjusted_rand`] of two labellings.

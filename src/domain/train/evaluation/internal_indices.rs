@@ -1,9 +1,8 @@
-//! How good a partition is, from the rows and their labels alone.
+//! Internal indices: quality of a partition, from the rows and their labels alone.
 //!
-//! The values are scikit-learn's. Rows without a segment (noise) are left out
-//! of every score; how many they are is told beside. A score that needs more
-//! segments or rows than there are is `None`, never a number that means
-//! something else.
+//! The values equal those of scikit-learn. Rows without a segment (noise) are left out of every
+//! index and reported as a share. An index that is undefined for the segments or rows at hand is
+//! `None`, never a substitute number.
 
 use ndarray::{Array2, ArrayView1};
 use rayon::prelude::*;
@@ -12,22 +11,21 @@ use crate::domain::stats::Rng;
 use crate::domain::train::Dataset;
 use crate::domain::train::evaluation::external_indices::Label;
 
-/// Rows of another segment that are compared at once: eight registers of four.
+/// Rows compared at once: eight registers of four.
 const LANES: usize = 32;
 
-/// A mean over rows, with its standard error: how far it may be from that of
-/// all customers there could be.
+/// Sample mean with its standard error.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Estimate {
     pub value: f64,
     pub error: f64,
-    /// Rows it is from.
+    /// Rows in the sample.
     pub rows: usize,
 }
 
-/// Mean silhouette (Rousseeuw 1987) over a sample of at most `sample` rows,
-/// drawn by `rng` and compared among themselves; the only row of a segment
-/// scores 0. `None` unless at least two segments and fewer than rows are seen.
+/// Mean silhouette (Rousseeuw 1987) over a random sample of at most `sample` rows, compared among
+/// themselves; a row alone in its segment scores 0. `None` unless the sample has at least two
+/// segments and fewer segments than rows.
 pub fn silhouette(
     data: &Dataset,
     labels: &[Label],
@@ -39,20 +37,21 @@ pub fn silhouette(
         rng.shuffle(&mut known);
         known.truncate(sample);
     }
+    // Sorted by segment: the distances to one segment then add up over adjacent blocks.
     known.sort_unstable_by_key(|row| (labels[*row], *row));
-    let runs = runs(&known, labels);
+    let runs = segment_runs(&known, labels);
     if runs.len() < 2 || runs.len() >= known.len() {
         return None;
     }
-    let columns = Columns::gather(data, &known, &runs);
+    let columns = SegmentBlocks::from_rows(data, &known, &runs);
     let scores: Vec<f64> = (0..known.len())
         .into_par_iter()
         .map_init(
             || vec![0.0; runs.len()],
             |sums, place| {
                 data.pause();
-                columns.add_distances(data, known[place], sums);
-                one_silhouette(&runs, place, sums)
+                columns.sum_distances(data, known[place], sums);
+                row_silhouette(&runs, place, sums)
             },
         )
         .collect();
@@ -62,7 +61,7 @@ pub fn silhouette(
     Some(Estimate { value, error: (variance / rows as f64).sqrt(), rows })
 }
 
-fn one_silhouette(runs: &[Run], place: usize, sums: &[f64]) -> f64 {
+fn row_silhouette(runs: &[SegmentRun], place: usize, sums: &[f64]) -> f64 {
     let own = runs.partition_point(|run| run.end <= place);
     let size = runs[own].len();
     if size == 1 {
@@ -76,71 +75,71 @@ fn one_silhouette(runs: &[Run], place: usize, sums: &[f64]) -> f64 {
     if larger > 0.0 { (outside - inside) / larger } else { 0.0 }
 }
 
-/// One segment's place among rows sorted by segment.
+/// Range of one segment among rows sorted by segment.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct SegmentRun {
     start: usize,
     end: usize,
 }
 
-impl Run {
+impl SegmentRun {
     fn len(self) -> usize {
         self.end - self.start
     }
 }
 
-fn runs(sorted: &[usize], labels: &[Label]) -> Vec<Run> {
+fn segment_runs(sorted: &[usize], labels: &[Label]) -> Vec<SegmentRun> {
     let mut start = 0;
     sorted
         .chunk_by(|a, b| labels[*a] == labels[*b])
         .map(|rows| {
-            let run = Run { start, end: start + rows.len() };
+            let run = SegmentRun { start, end: start + rows.len() };
             start = run.end;
             run
         })
         .collect()
 }
 
-/// Rows column by column in blocks of [`LANES`], each segment from a block of
-/// its own on, so that distances to a whole block are computed side by side.
-struct Columns {
-    /// Block after block; in each, column after column of `LANES` values.
+/// Rows in column-major blocks of [`LANES`]. Each segment starts a new block, so distances to a
+/// whole block are computed side by side and belong to one segment.
+struct SegmentBlocks {
+    /// Block by block; in each, column by column of `LANES` values.
     values: Vec<f32>,
-    /// Blocks of each segment, and how many rows its last one holds.
+    /// Number of blocks of each segment, and rows in its last block.
     blocks: Vec<(usize, usize)>,
 }
 
-impl Columns {
-    fn gather(data: &Dataset, rows: &[usize], runs: &[Run]) -> Self {
+impl SegmentBlocks {
+    fn from_rows(data: &Dataset, rows: &[usize], runs: &[SegmentRun]) -> Self {
         let (mut values, mut blocks) = (Vec::new(), Vec::new());
         for run in runs {
             let rows = &rows[run.start..run.end];
-            values.extend(blocks_of(rows, data.columns(), |row, column| data.row(row)[column]));
+            values.extend(fill_blocks(rows, data.columns(), |row, column| data.row(row)[column]));
             blocks.push((rows.len().div_ceil(LANES), (rows.len() - 1) % LANES + 1));
         }
         Self { values, blocks }
     }
 
     /// Sets `sums` to the sum of distances from a row to each segment's rows.
-    fn add_distances(&self, data: &Dataset, row: usize, sums: &mut [f64]) {
+    fn sum_distances(&self, data: &Dataset, row: usize, sums: &mut [f64]) {
         let row = data.row(row);
         let mut blocks = self.values.chunks_exact(LANES * row.len());
         for (sum, (count, last)) in sums.iter_mut().zip(&self.blocks) {
             *sum = 0.0;
             for (block, values) in blocks.by_ref().take(*count).enumerate() {
                 let mut distances = distances(&row, values);
+                // The last block is filled up with zero rows, which must not count.
                 if block + 1 == *count {
                     distances[*last..].fill(0.0);
                 }
-                *sum += total(distances);
+                *sum += pairwise_sum(distances);
             }
         }
     }
 }
 
-/// Points in blocks of [`LANES`], each block column by column, the last one
-/// filled up with zeros.
-fn blocks_of(points: &[usize], columns: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+/// Points in column-major blocks of [`LANES`]; the last block is filled up with zeros.
+fn fill_blocks(points: &[usize], columns: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
     let mut values = Vec::with_capacity(points.len().next_multiple_of(LANES) * columns);
     for block in points.chunks(LANES) {
         for column in 0..columns {
@@ -151,7 +150,7 @@ fn blocks_of(points: &[usize], columns: usize, value: impl Fn(usize, usize) -> f
     values
 }
 
-/// Distance to the nearest of the `present` centroids that is not `own`.
+/// Distance to the nearest of the `present` centroids other than `own`.
 fn nearest_other(row: &ArrayView1<'_, f32>, blocks: &[f32], present: &[usize], own: usize) -> f64 {
     let mut nearest = f32::INFINITY;
     for (block, segments) in blocks.chunks_exact(LANES * row.len()).zip(present.chunks(LANES)) {
@@ -174,8 +173,8 @@ fn distances(row: &ArrayView1<'_, f32>, block: &[f32]) -> [f32; LANES] {
     squares.map(f32::sqrt)
 }
 
-/// Halves added to each other: few roundings, and side by side.
-fn total(mut values: [f32; LANES]) -> f64 {
+/// Pairwise summation: halves are added to each other, with few roundings and in vector code.
+fn pairwise_sum(mut values: [f32; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
         let (low, high) = values.split_at_mut(width);
@@ -185,7 +184,7 @@ fn total(mut values: [f32; LANES]) -> f64 {
     f64::from(values[0])
 }
 
-/// What one pass over the rows says about each segment around its centroid.
+/// Dispersion of each segment around its centroid, from one pass over the rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dispersion {
     /// Means of the rows with each label, (`n_segments`, `n_columns`).
@@ -195,18 +194,19 @@ pub struct Dispersion {
     pub noise: u64,
     /// Sum of the distances of each segment's rows to its centroid.
     distances: Vec<f64>,
-    /// The same of squared distances.
+    /// Sum of the squared distances of each segment's rows to its centroid.
     squares: Vec<f64>,
-    /// Sum over rows of 1 − a/b, see [`Self::simplified_silhouette`].
+    /// Sum over rows of (b − a) / max(a, b), see [`Self::simplified_silhouette`].
     simplified: f64,
 }
 
 impl Dispersion {
-    /// Labels are below `segments`.
+    /// Measures the partition; labels are below `segments`.
     pub fn measure(data: &Dataset, labels: &[Label], segments: usize) -> Self {
         let (centroids, sizes) = centroids(data, labels, segments);
         let present: Vec<usize> = (0..segments).filter(|s| sizes[*s] > 0).collect();
-        let blocks = blocks_of(&present, data.columns(), |segment, column| {
+        // Other centroids are compared in `f32`, in blocks; the own distance is exact.
+        let blocks = fill_blocks(&present, data.columns(), |segment, column| {
             centroids[[segment, column]] as f32
         });
         let partial = data.map_chunks(|rows| {
@@ -219,6 +219,7 @@ impl Dispersion {
                 distances[own] += square.sqrt();
                 let other = nearest_other(&data.row(row), &blocks, &present, own);
                 let larger = square.sqrt().max(other);
+                // A row alone in its segment scores 0, as in the silhouette.
                 if sizes[own] > 1 && other.is_finite() && larger > 0.0 {
                     simplified += (other - square.sqrt()) / larger;
                 }
@@ -241,17 +242,17 @@ impl Dispersion {
         whole
     }
 
-    /// Segments with rows.
+    /// Number of segments with rows.
     pub fn segments(&self) -> usize {
         self.sizes.iter().filter(|size| **size > 0).count()
     }
 
-    /// Rows with a segment.
+    /// Number of rows with a segment.
     pub fn rows(&self) -> u64 {
         self.sizes.iter().sum()
     }
 
-    /// Sum of squared distances to the centroid.
+    /// Sum of squared distances to the centroids.
     pub fn inertia(&self) -> f64 {
         self.squares.iter().sum()
     }
@@ -261,34 +262,40 @@ impl Dispersion {
         &self.squares
     }
 
-    /// Mean over all rows of (b − a) / max(a, b), where a is the distance to
-    /// the row's own centroid and b that to the nearest other (Hruschka, de
-    /// Castro and Campello 2004). `None` with fewer than two segments.
+    /// Simplified silhouette (Hruschka, de Castro and Campello 2004): the mean over rows of
+    /// (b − a) / max(a, b), where a is the distance to the row's own centroid and b to the
+    /// nearest other. `None` with fewer than two segments.
     pub fn simplified_silhouette(&self) -> Option<f64> {
         (self.segments() > 1).then(|| self.simplified / self.rows() as f64)
     }
 
-    /// Davies and Bouldin (1979): the mean over segments of how far it
-    /// overlaps with the one it overlaps with most. Small is good.
+    /// Davies-Bouldin index (1979): the mean over segments of the overlap with the segment it
+    /// overlaps with most. Small is good.
     pub fn davies_bouldin(&self) -> Option<f64> {
         let present: Vec<usize> = (0..self.sizes.len()).filter(|s| self.sizes[*s] > 0).collect();
         if present.len() < 2 || present.len() as u64 >= self.rows() {
             return None;
         }
-        let spread = |segment: usize| self.distances[segment] / self.sizes[segment] as f64;
-        let overlap = |a: usize, b: usize| {
-            let pairs = self.centroids.row(a).into_iter().zip(self.centroids.row(b));
-            let apart = pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
-            if apart > 0.0 { (spread(a) + spread(b)) / apart } else { 0.0 }
-        };
-        let worst = |a: &usize| {
-            present.iter().filter(|b| *b != a).map(|b| overlap(*a, *b)).fold(0.0, f64::max)
-        };
-        Some(present.iter().map(worst).sum::<f64>() / present.len() as f64)
+        let mut sum = 0.0;
+        for a in &present {
+            let others = present.iter().filter(|b| *b != a);
+            sum += others.map(|b| self.segment_overlap(*a, *b)).fold(0.0, f64::max);
+        }
+        Some(sum / present.len() as f64)
     }
 
-    /// Calinski and Harabasz (1974): variance between segments over variance
-    /// within. Large is good; 1 where there is none within, as in scikit-learn.
+    /// Mean distances to the centroids of both segments, relative to the distance of the
+    /// centroids.
+    fn segment_overlap(&self, a: usize, b: usize) -> f64 {
+        let pairs = self.centroids.row(a).into_iter().zip(self.centroids.row(b));
+        let between = pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
+        let spread_a = self.distances[a] / self.sizes[a] as f64;
+        let spread_b = self.distances[b] / self.sizes[b] as f64;
+        if between > 0.0 { (spread_a + spread_b) / between } else { 0.0 }
+    }
+
+    /// Calinski-Harabasz index (1974): variance between segments divided by variance within.
+    /// Large is good; 1 without variance within, as in scikit-learn.
     pub fn calinski_harabasz(&self) -> Option<f64> {
         let (segments, rows) = (self.segments() as f64, self.rows() as f64);
         if segments < 2.0 || segments >= rows {
@@ -298,10 +305,11 @@ impl Dispersion {
         if within == 0.0 {
             return Some(1.0);
         }
-        Some(self.between() * (rows - segments) / (within * (segments - 1.0)))
+        Some(self.between_dispersion() * (rows - segments) / (within * (segments - 1.0)))
     }
 
-    fn between(&self) -> f64 {
+    /// Sum over segments of size × squared distance of the centroid to the mean of all rows.
+    fn between_dispersion(&self) -> f64 {
         let rows = self.rows() as f64;
         let mut mean = vec![0.0; self.centroids.ncols()];
         for (centroid, size) in self.centroids.rows().into_iter().zip(&self.sizes) {
@@ -316,14 +324,13 @@ impl Dispersion {
             .sum()
     }
 
-    /// The smallest segment's share of all rows, noise among them.
+    /// Share of the smallest segment among all rows, noise included.
     pub fn smallest_share(&self) -> f64 {
         let smallest = self.sizes.iter().copied().filter(|size| *size > 0).min().unwrap_or(0);
         smallest as f64 / (self.rows() + self.noise).max(1) as f64
     }
 
-    /// How equal the sizes are: entropy over its largest value, 0..=1; 1 with
-    /// one segment.
+    /// Balance of the sizes: entropy divided by its maximum, 0..=1; 1 with one segment.
     pub fn balance(&self) -> f64 {
         let segments = self.segments();
         if segments < 2 {
@@ -335,7 +342,7 @@ impl Dispersion {
     }
 }
 
-/// Mean of the rows of each segment (0 without rows), and how many they are.
+/// Mean and number of the rows of each segment; the mean is 0 without rows.
 fn centroids(data: &Dataset, labels: &[Label], segments: usize) -> (Array2<f64>, Vec<u64>) {
     let partial = data.map_chunks(|rows| {
         let mut sums = Array2::<f64>::zeros((segments, data.columns()));
@@ -360,13 +367,13 @@ fn centroids(data: &Dataset, labels: &[Label], segments: usize) -> (Array2<f64>,
     (centroids, sizes)
 }
 
-/// Schwarz's criterion (1978), small is good, in scikit-learn's form:
-/// −2 ln L + p ln n.
+/// Bayesian information criterion (Schwarz 1978) in scikit-learn's form, −2 ln L + p ln n; small
+/// is good.
 pub fn bic(log_likelihood: f64, parameters: usize, rows: u64) -> f64 {
     parameters as f64 * (rows as f64).ln() - 2.0 * log_likelihood
 }
 
-/// Akaike's criterion (1974), small is good: −2 ln L + 2 p.
+/// Akaike information criterion (Akaike 1974), −2 ln L + 2 p; small is good.
 pub fn aic(log_likelihood: f64, parameters: usize) -> f64 {
     2.0 * parameters as f64 - 2.0 * log_likelihood
 }

@@ -1,10 +1,9 @@
-//! Whether a partition would be found again: on other customers, from another
-//! seed, within a country, and with features that are slightly off.
+//! Stability of a partition: bootstrap, other seeds, slices of the rows, and noise on features.
 //!
-//! Each segment's bootstrap Jaccard is Hennig's (2007, *Cluster-wise assessment
-//! of cluster stability*): the algorithm is run again on rows drawn with
-//! replacement, and the segment is compared with the new segment most like it,
-//! over the rows drawn. The limits of the reading are those of his R package.
+//! The bootstrap Jaccard index of a segment follows Hennig (2007, *Cluster-wise assessment of
+//! cluster stability*). The algorithm runs again on rows drawn with replacement, and the segment
+//! is compared with the most similar new segment, over the rows drawn. The limits of the reading
+//! are those of Hennig's R package `fpc`.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +16,18 @@ use crate::domain::stats::Rng;
 use crate::domain::train::evaluation::external_indices::{Contingency, Label, adjusted_rand};
 use crate::domain::train::{Clusters, Dataset, FitError};
 
-/// How much is tried.
+/// Number and kind of stability trials.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trials {
-    /// Runs on rows drawn with replacement, 0..=1000.
+    /// Runs on rows drawn with replacement (bootstrap), 0..=1000.
     pub bootstraps: usize,
     /// Runs from other seeds, 0..=100.
     pub seeds: usize,
-    /// Standard deviation of the noise on each encoded column, as a share of
-    /// the column's own. 0..=1; 0: not tried.
+    /// Standard deviation of the noise on each encoded column, as a share of the standard
+    /// deviation of the column. 0..=1; 0: no such trial.
     pub noise: f64,
-    /// Of more rows than this, a sample is drawn for all of it. At least 100.
+    /// Maximum number of rows for all trials; more rows are sampled. At least 100.
     pub rows: usize,
 }
 
@@ -38,7 +37,7 @@ impl Default for Trials {
     }
 }
 
-/// Rows by the value of one feature, to be clustered apart.
+/// Row sets for separate clusterings, by the values of one feature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slices {
     pub feature: Box<str>,
@@ -46,13 +45,13 @@ pub struct Slices {
     pub rows: BTreeMap<Box<str>, Vec<usize>>,
 }
 
-/// Slices looked at, the largest first.
+/// Maximum number of slices per feature; the largest are used.
 pub(crate) const MAX_SLICES: usize = 12;
-/// A slice with fewer rows for each segment says nothing.
+/// Minimum number of rows per segment in a slice; smaller slices are not informative.
 const SLICE_ROWS_PER_SEGMENT: usize = 20;
 
 impl Slices {
-    /// Numbers are slices too: a month, a store.
+    /// Groups rows by a feature. Numbers are values too, for example a month or a store.
     pub fn by(feature: &str, index: usize, rows: &[&FeatureRow]) -> Self {
         let mut slices: BTreeMap<Box<str>, Vec<usize>> = BTreeMap::new();
         for (place, row) in rows.iter().enumerate() {
@@ -66,9 +65,8 @@ impl Slices {
         Self { feature: feature.into(), rows: slices }
     }
 
-    /// The largest with at least `least` rows, of equally large ones the first
-    /// by name.
-    fn largest(&self, least: usize) -> Vec<(&str, &[usize])> {
+    /// The largest slices with at least `least` rows; of equally large ones the first by name.
+    fn largest_slices(&self, least: usize) -> Vec<(&str, &[usize])> {
         let mut found: Vec<(&str, &[usize])> =
             self.rows.iter().map(|(name, rows)| (&**name, &rows[..])).collect();
         found.retain(|(_, rows)| rows.len() >= least);
@@ -78,36 +76,37 @@ impl Slices {
     }
 }
 
+/// Results of the stability trials.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stability {
-    /// One a segment, in the candidate's order; empty when not tried.
+    /// One entry per segment, in the candidate's order; empty without bootstraps.
     pub segments: Vec<SegmentStability>,
-    /// Mean of the segments'; `None` when not tried.
+    /// Mean over the segments; `None` without bootstraps.
     pub mean_jaccard: Option<f64>,
-    /// Adjusted Rand index with runs from other seeds.
-    pub seeds: Option<Agreement>,
-    pub slices: Vec<SliceAgreement>,
-    /// Share of rows that stay where they are under noise.
+    /// Adjusted Rand index of runs from other seeds.
+    pub seeds: Option<RandAgreement>,
+    pub slices: Vec<SliceStability>,
+    /// Share of rows that retain their segment under noise.
     pub kept_under_noise: Option<f64>,
-    /// Rows all this was tried on.
+    /// Rows used in the trials.
     pub rows: usize,
 }
 
-/// How well one segment is found again.
+/// Stability of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SegmentStability {
-    /// Mean bootstrap Jaccard similarity, 0..=1.
+    /// Mean bootstrap Jaccard index, 0..=1.
     pub jaccard: f64,
     pub reading: Reading,
 }
 
-/// What a mean bootstrap Jaccard says.
+/// Interpretation of a mean bootstrap Jaccard index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reading {
-    /// Below 0.60: not to be trusted.
+    /// Below 0.60: not reliable.
     Unstable,
-    /// Below 0.75: something is there, but not just these customers.
+    /// Below 0.75: a pattern exists, but its members are uncertain.
     Doubtful,
     /// Below 0.85.
     Stable,
@@ -115,6 +114,7 @@ pub enum Reading {
 }
 
 impl Reading {
+    /// Applies the limits above.
     pub fn of(jaccard: f64) -> Self {
         match jaccard {
             j if j < 0.60 => Self::Unstable,
@@ -125,23 +125,24 @@ impl Reading {
     }
 }
 
+/// Mean and minimum of the adjusted Rand index over several runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Agreement {
+pub struct RandAgreement {
     pub mean: f64,
     pub least: f64,
 }
 
-impl Agreement {
-    fn of(values: &[f64]) -> Option<Self> {
+impl RandAgreement {
+    fn from_values(values: &[f64]) -> Option<Self> {
         let least = values.iter().copied().reduce(f64::min)?;
         Some(Self { mean: values.iter().sum::<f64>() / values.len() as f64, least })
     }
 }
 
-/// Adjusted Rand index of a slice clustered apart with the same rows clustered
-/// among all.
+/// Adjusted Rand index of a slice clustered separately, compared with the same rows in the
+/// clustering of all rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SliceAgreement {
+pub struct SliceStability {
     pub feature: Box<str>,
     pub value: Box<str>,
     pub rows: usize,
@@ -149,27 +150,26 @@ pub struct SliceAgreement {
 }
 
 /// Runs the candidate's algorithm again, on other rows or from another seed.
-pub type Refit<'a> = dyn Fn(&Dataset, u64) -> Result<Clusters, FitError> + Sync + 'a;
+pub type RefitFunction<'a> = dyn Fn(&Dataset, u64) -> Result<Clusters, FitError> + Sync + 'a;
 
-/// A candidate, and how to make it again.
-pub struct Subject<'a> {
+/// A candidate, with the function that fits it again.
+pub struct StabilitySubject<'a> {
     pub data: &'a Dataset,
     pub clusters: &'a Clusters,
     pub slices: &'a [Slices],
-    pub refit: &'a Refit<'a>,
-    /// The seed it was made from.
+    pub refit: &'a RefitFunction<'a>,
+    /// Seed of the candidate.
     pub seed: u64,
 }
 
-impl std::fmt::Debug for Subject<'_> {
+impl std::fmt::Debug for StabilitySubject<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Subject").field("seed", &self.seed).finish_non_exhaustive()
     }
 }
 
-impl Subject<'_> {
-    /// Tries everything asked for; random choices are from streams of `seed`
-    /// from `first_stream` on.
+impl StabilitySubject<'_> {
+    /// Runs all requested trials, with random streams of `seed` from `first_stream` on.
     pub fn measure(
         &self,
         trials: &Trials,
@@ -182,92 +182,110 @@ impl Subject<'_> {
             rows.truncate(trials.rows);
             rows.sort_unstable();
         }
-        let jaccards = self.bootstrap(&rows, trials.bootstraps, seed, first_stream + 2)?;
+        // Streams: one for the sample of rows, one for the noise, then one per bootstrap.
+        let jaccards = self.bootstrap_jaccard(&rows, trials.bootstraps, seed, first_stream + 2)?;
         let segments: Vec<SegmentStability> = jaccards
             .into_iter()
             .map(|jaccard| SegmentStability { jaccard, reading: Reading::of(jaccard) })
             .collect();
-        let mean_jaccard = Agreement::of(&segments.iter().map(|s| s.jaccard).collect::<Vec<_>>());
+        let mean_jaccard =
+            RandAgreement::from_values(&segments.iter().map(|s| s.jaccard).collect::<Vec<_>>());
         Ok(Stability {
             mean_jaccard: mean_jaccard.map(|all| all.mean),
             segments,
-            seeds: Agreement::of(&self.other_seeds(&rows, trials.seeds)?),
-            slices: self.by_slice(&rows)?,
+            seeds: RandAgreement::from_values(&self.seed_agreement(&rows, trials.seeds)?),
+            slices: self.slice_stability(&rows)?,
             kept_under_noise: (trials.noise > 0.0).then(|| {
-                self.under_noise(&rows, trials.noise, &mut Rng::new(seed, first_stream + 1))
+                self.share_kept_under_noise(
+                    &rows,
+                    trials.noise,
+                    &mut Rng::new(seed, first_stream + 1),
+                )
             }),
             rows: rows.len(),
         })
     }
 
-    /// Mean bootstrap Jaccard of each segment; empty without bootstraps.
-    fn bootstrap(
+    /// Mean bootstrap Jaccard index of each segment; empty without bootstraps.
+    fn bootstrap_jaccard(
         &self,
         rows: &[usize],
         bootstraps: usize,
         seed: u64,
         first_stream: u64,
     ) -> Result<Vec<f64>, FitError> {
-        let segments = self.clusters.segments();
-        let once = |bootstrap: usize| {
-            let mut rng = Rng::new(seed, first_stream + bootstrap as u64);
-            let mut drawn: Vec<usize> =
-                (0..rows.len()).map(|_| rows[rng.below(rows.len())]).collect();
-            drawn.sort_unstable();
-            let Some(found) = self.again(&drawn, self.seed)? else {
-                return Ok(vec![0.0; segments]);
-            };
-            let (mut before, mut after) = (Vec::new(), Vec::new());
-            for (place, row) in drawn.iter().enumerate() {
-                if place == 0 || drawn[place - 1] != *row {
-                    before.push(self.clusters.labels[*row]);
-                    after.push(found.labels[place]);
-                }
-            }
-            let table = Contingency::new(&before, &after);
-            Ok((0..segments as u32).map(|segment| table.best_jaccard(segment)).collect())
-        };
-        let all: Vec<Vec<f64>> =
-            (0..bootstraps).into_par_iter().map(once).collect::<Result<_, FitError>>()?;
+        let all: Vec<Vec<f64>> = (0..bootstraps)
+            .into_par_iter()
+            .map(|bootstrap| {
+                self.one_bootstrap(rows, Rng::new(seed, first_stream + bootstrap as u64))
+            })
+            .collect::<Result<_, FitError>>()?;
         if all.is_empty() {
             return Ok(vec![]);
         }
-        let mean = |segment: usize| {
-            all.iter().map(|jaccards| jaccards[segment]).sum::<f64>() / bootstraps as f64
-        };
-        Ok((0..segments).map(mean).collect())
+        let mut means = vec![0.0; self.clusters.segments()];
+        for (segment, mean) in means.iter_mut().enumerate() {
+            *mean = all.iter().map(|jaccards| jaccards[segment]).sum::<f64>() / bootstraps as f64;
+        }
+        Ok(means)
     }
 
-    fn other_seeds(&self, rows: &[usize], seeds: usize) -> Result<Vec<f64>, FitError> {
-        let labels = self.labels(rows);
-        let once = |other: usize| {
-            let found = self.again(rows, self.seed.wrapping_add(1 + other as u64))?;
-            Ok(found.map_or(0.0, |found| adjusted_rand(&labels, &found.labels)))
+    /// Jaccard index of each segment in one clustering of rows drawn with replacement.
+    fn one_bootstrap(&self, rows: &[usize], mut rng: Rng) -> Result<Vec<f64>, FitError> {
+        let segments = self.clusters.segments();
+        let mut drawn: Vec<usize> = (0..rows.len()).map(|_| rows[rng.below(rows.len())]).collect();
+        drawn.sort_unstable();
+        // A sample that cannot be clustered counts as a segment not found.
+        let Some(found) = self.refit_rows(&drawn, self.seed)? else {
+            return Ok(vec![0.0; segments]);
         };
-        (0..seeds).into_par_iter().map(once).collect()
+        // Rows drawn several times count once, as in Hennig's definition.
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for (place, row) in drawn.iter().enumerate() {
+            if place == 0 || drawn[place - 1] != *row {
+                before.push(self.clusters.labels[*row]);
+                after.push(found.labels[place]);
+            }
+        }
+        let table = Contingency::new(&before, &after);
+        Ok((0..segments as u32).map(|segment| table.best_jaccard(segment)).collect())
     }
 
-    fn by_slice(&self, rows: &[usize]) -> Result<Vec<SliceAgreement>, FitError> {
+    /// Adjusted Rand index of each run from another seed; 0 if the run finds no clusters.
+    fn seed_agreement(&self, rows: &[usize], seeds: usize) -> Result<Vec<f64>, FitError> {
+        let labels = self.labels_of(rows);
+        (0..seeds)
+            .into_par_iter()
+            .map(|other| {
+                let found = self.refit_rows(rows, self.seed.wrapping_add(1 + other as u64))?;
+                Ok(found.map_or(0.0, |found| adjusted_rand(&labels, &found.labels)))
+            })
+            .collect()
+    }
+
+    fn slice_stability(&self, rows: &[usize]) -> Result<Vec<SliceStability>, FitError> {
         let least = SLICE_ROWS_PER_SEGMENT * self.clusters.segments();
         let mut found = Vec::new();
         for slices in self.slices {
-            for (value, slice) in slices.largest(least) {
+            for (value, slice) in slices.largest_slices(least) {
+                // `rows` is sorted, so a binary search finds the members of the sample.
                 let inside: Vec<usize> =
                     slice.iter().copied().filter(|row| rows.binary_search(row).is_ok()).collect();
-                let Some(apart) = self.again(&inside, self.seed)? else { continue };
-                found.push(SliceAgreement {
+                let Some(apart) = self.refit_rows(&inside, self.seed)? else { continue };
+                found.push(SliceStability {
                     feature: slices.feature.clone(),
                     value: value.into(),
                     rows: inside.len(),
-                    adjusted_rand: adjusted_rand(&self.labels(&inside), &apart.labels),
+                    adjusted_rand: adjusted_rand(&self.labels_of(&inside), &apart.labels),
                 });
             }
         }
         Ok(found)
     }
 
-    /// Uniform noise: its width is √12 times its standard deviation.
-    fn under_noise(&self, rows: &[usize], share: f64, rng: &mut Rng) -> f64 {
+    /// Share of rows with the same segment under uniform noise. The width of the noise is √12
+    /// times its standard deviation.
+    fn share_kept_under_noise(&self, rows: &[usize], share: f64, rng: &mut Rng) -> f64 {
         let still = self.data.select(rows);
         let (_, variance) = self.data.column_moments();
         let widths: Vec<f64> = variance.iter().map(|v| (12.0 * v).sqrt() * share).collect();
@@ -276,17 +294,17 @@ impl Subject<'_> {
             (f64::from(still.row(row)[column]) + noise) as f32
         });
         let before = self.clusters.place(&still);
-        let after = self.clusters.place(&still.like(moved));
+        let after = self.clusters.place(&still.with_matrix(moved));
         let kept = before.iter().zip(&after).filter(|(a, b)| a == b).count();
         kept as f64 / rows.len().max(1) as f64
     }
 
-    fn labels(&self, rows: &[usize]) -> Vec<Label> {
+    fn labels_of(&self, rows: &[usize]) -> Vec<Label> {
         rows.iter().map(|row| self.clusters.labels[*row]).collect()
     }
 
-    /// `None`: these rows cannot be clustered so.
-    fn again(&self, rows: &[usize], seed: u64) -> Result<Option<Clusters>, FitError> {
+    /// Clusters `rows` again; `None` if the algorithm cannot cluster them.
+    fn refit_rows(&self, rows: &[usize], seed: u64) -> Result<Option<Clusters>, FitError> {
         match (self.refit)(&self.data.select(rows), seed) {
             Ok(clusters) => Ok(Some(clusters)),
             Err(FitError::TooFewDistinct { .. } | FitError::EmptySegment { .. }) => Ok(None),

@@ -1,13 +1,11 @@
-//! Who goes with whom, so that the sum of costs is least.
+//! Hungarian algorithm: the assignment of rows to columns with the least total cost.
 //!
-//! The Hungarian method by shortest augmenting paths (Kuhn 1955, Jonker and
-//! Volgenant 1987): one row at a time is brought in along the cheapest chain of
-//! reassignments. At most n² m steps; 256 of each take milliseconds. Costs are
-//! whole numbers, so that equal sums are equal.
+//! By shortest augmenting paths (Kuhn 1955; Jonker and Volgenant 1987): each row is added along
+//! the cheapest chain of reassignments. At most n² m steps; 256 rows and columns take
+//! milliseconds. Costs are integers, so that equal sums are exactly equal.
 
-/// The column of each row: as many pairs as there can be, no column twice, of the
-/// least total. `None`: there are more rows than columns. Every row of `costs` is
-/// as long as the first.
+/// Column of each row in the assignment with the least total cost: a maximum number of pairs, no
+/// column twice. `None`: more rows than columns. All rows of `costs` have the same length.
 pub fn cheapest(costs: &[Vec<i64>]) -> Vec<Option<usize>> {
     let columns = costs.first().map_or(0, Vec::len);
     if costs.len() <= columns {
@@ -24,11 +22,10 @@ pub fn cheapest(costs: &[Vec<i64>]) -> Vec<Option<usize>> {
     column_of
 }
 
-/// As [`cheapest`], with no more rows than columns.
+/// As [`cheapest`], for at least one column per row.
 fn columns_of_rows(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> i64) -> Vec<usize> {
-    // What a row and a column take off the cost of their pairs: never is more
-    // taken off than there is, and nothing is left of the pairs that are chosen.
-    // The last column stands for the row that is being brought in.
+    // Potentials (dual variables): row plus column potential never exceeds the cost of a pair, and
+    // equals it for the assigned pairs. The extra last column represents the row being added.
     let mut of_row = vec![0_i64; rows];
     let mut of_column = vec![0_i64; columns + 1];
     let mut row_of: Vec<Option<usize>> = vec![None; columns + 1];
@@ -41,6 +38,7 @@ fn columns_of_rows(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> i
         while let Some(row) = row_of[at] {
             is_reached[at] = true;
             let (mut step, mut next) = (i64::MAX, at);
+            // One step of Dijkstra's algorithm on the reduced costs.
             for column in (0..columns).filter(|column| !is_reached[*column]) {
                 let left = cost(row, column) - of_row[row] - of_column[column];
                 if left < least[column] {
@@ -52,6 +50,7 @@ fn columns_of_rows(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> i
                     next = column;
                 }
             }
+            // Shifting the potentials by the shortest distance keeps reduced costs non-negative.
             for column in 0..=columns {
                 if is_reached[column] {
                     if let Some(row) = row_of[column] {
@@ -64,7 +63,7 @@ fn columns_of_rows(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> i
             }
             at = next;
         }
-        // Back along the chain: each row leaves its column to the one before it.
+        // Augment along the path: each row passes its column to the previous one.
         while at != columns {
             let before = came_from[at];
             row_of[at] = row_of[before];

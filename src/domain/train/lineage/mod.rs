@@ -1,10 +1,10 @@
-//! Segments that keep their name: which new segment is which old one.
+//! Lineage: stable segment ids across trainings.
 //!
-//! A pair that `overlap` finds keeps id and key. Every other new segment is born:
-//! its id follows from what it was trained on and after, its key is the next `sN`
-//! that no model before had.
+//! A new segment that `overlap` matches with an old one inherits its id and key. Every other new
+//! segment is born: its id is derived from its training data and predecessor, its key is the next
+//! unused `sN`.
 //!
-//! What became of everybody is told in lines, see [`Event`].
+//! Births, deaths, splits, merges and other flows are recorded as lines, see [`Event`].
 
 pub mod hungarian;
 pub mod overlap;
@@ -17,43 +17,45 @@ use crate::domain::model::{Model, SegmentName};
 use crate::domain::train::lineage::overlap::{Overlap, matches};
 use crate::domain::train::{FitError, Trained};
 
-/// A split has at least two parts of this share of the old segment, and a merger
-/// two of this share of the new one; they were, or went, there mostly.
-const PART: f64 = 0.25;
-const MOSTLY: f64 = 0.5;
-/// Fewer that went from one segment to another are not worth a line.
-const PASSED: f64 = 0.1;
+/// Limits of a split and of a merge. A part of a split has at least `PART_SHARE` of the old
+/// segment, and those rows are at least `MAJORITY_SHARE` of the new one. For a part of a merge, the
+/// other way round.
+const PART_SHARE: f64 = 0.25;
+const MAJORITY_SHARE: f64 = 0.5;
+/// Minimum share for a flow of members to be recorded.
+const FLOW_SHARE: f64 = 0.1;
 
-/// Whose names go on.
+/// Source of inherited segment names: the model before.
 #[derive(Debug, Clone, Copy)]
 pub struct Predecessor<'a> {
     pub model: &'a Model,
-    /// Keys `s1` to this one belong to somebody, whatever `model` knows of it: to
-    /// segments of candidates that never went live, say.
+    /// Highest key number in use: `s1` to this one are taken, also by candidates that never
+    /// served and are unknown to `model`.
     pub keys_used: u64,
 }
 
-/// What a line says.
+/// Kind of a lineage line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// The new segment is the old one.
+    /// The new segment inherits the id of the old one.
     Kept,
-    /// The new segment is none of the old ones.
+    /// The new segment matches no old segment.
     Born,
-    /// None of the new segments is the old one.
+    /// No new segment matches the old one.
     Died,
-    /// A part of an old segment that fell into parts: a quarter of it or more, and
-    /// most of what the new one is made of. One line a part.
+    /// Part of an old segment that was divided: at least a quarter of the old segment, and most
+    /// of the new one. One line per part.
     Split,
-    /// A part of a new segment that several old ones went into: a quarter of it or
-    /// more, and most of what the old one was. One line a part.
+    /// Part of a new segment that several old ones joined: at least a quarter of the new
+    /// segment, and most of the old one. One line per part.
     Merged,
-    /// Members who went from one to another otherwise: a tenth of either or more.
+    /// Any other flow of members: at least a tenth of the old or the new segment.
     Passed,
 }
 
 impl Event {
+    /// Name in the database and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kept => "kept",
@@ -66,52 +68,51 @@ impl Event {
     }
 }
 
-/// A segment by name.
+/// Identity of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub id: Box<str>,
     pub key: Box<str>,
 }
 
-/// One thing that became of a segment.
+/// One change of a segment between two models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct LineageLine {
     pub event: Event,
-    /// `None` at a birth.
+    /// `None` for a birth.
     pub old: Option<Named>,
-    /// `None` at a death.
+    /// `None` for a death.
     pub new: Option<Named>,
-    /// Rows of both; of the one there is, at a birth or a death.
+    /// Rows in both segments; for a birth or a death, the rows of that segment.
     pub members: u64,
-    /// `members` of all in the old one; `None` at a birth.
+    /// `members` divided by the rows of the old segment; `None` for a birth.
     pub share_of_old: Option<f64>,
-    /// `members` of all in the new one; `None` at a death.
+    /// `members` divided by the rows of the new segment; `None` for a death.
     pub share_of_new: Option<f64>,
 }
 
-/// What became of a model's segments in its successor.
+/// Changes of all segments from a model to its successor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
-    /// `None`: a first model, all of whose segments are born.
+    /// `None` for a first model: all its segments are born.
     pub predecessor: Option<ModelId>,
-    /// Whether the predecessor can read the rows at all: it cannot once one of its
-    /// features is gone, and then nothing of it goes on.
+    /// Whether the predecessor can score the rows. It cannot when one of its features no longer
+    /// exists; then no segment is inherited.
     pub comparable: bool,
-    /// Rows that both put somewhere.
+    /// Rows scored by both models.
     pub rows: u64,
-    /// Rows in another segment than before, by id; in one or in none.
+    /// Rows with a changed segment id, including changes to and from no segment.
     pub relabelled: u64,
     /// `relabelled` / `rows`.
     pub relabelled_share: f64,
-    /// Rows in a segment that kept its name, of all that are in one now.
+    /// Share of the assigned rows that are in a segment with an inherited id.
     pub matched_share: f64,
-    /// New segments in their order, then old ones in theirs.
-    pub lines: Vec<Line>,
+    /// New segments in their order, then the deaths, then splits, merges and flows.
+    pub lines: Vec<LineageLine>,
 }
 
-/// Gives the segments of `trained` the names of those of its predecessor that
-/// they are, and says in the report what became of each. `rows` are those that it
-/// was trained on, or all from which they were chosen.
+/// Gives matched segments of `trained` the names of the predecessor's segments, and adds the
+/// lineage to the report. `rows` are the training rows, or all rows they were selected from.
 pub fn inherit(
     mut trained: Trained,
     rows: &[FeatureRow],
@@ -124,6 +125,7 @@ pub fn inherit(
     let new = &trained.model;
     let overlap = Overlap::measure(old, new, rows);
     let kept = overlap.as_ref().map_or_else(|| vec![None; new.segments().len()], matches);
+    // Never below a number in use: a key always refers to one segment.
     let mut last_key = old.keys_used().max(keys_used);
     let names: Vec<SegmentName> = kept
         .iter()
@@ -136,6 +138,7 @@ pub fn inherit(
             SegmentName::new(&origin, &format!("s{last_key}"))
         })
         .collect();
+    // Names are part of the document, so it is sealed and opened again: the model id changes.
     trained.bytes = new.renamed(names, old.id(), last_key)?;
     trained.model = Model::open(&trained.bytes)?;
     trained.report.lineage = Some(Lineage::of(old, &trained.model, overlap.as_ref()));
@@ -143,7 +146,7 @@ pub fn inherit(
 }
 
 impl Lineage {
-    /// Of a first model.
+    /// Lineage of a first model.
     pub fn first(model: &Model) -> Self {
         Self {
             predecessor: None,
@@ -155,71 +158,81 @@ impl Lineage {
             lines: model
                 .segments()
                 .iter()
-                .map(|new| born(SegmentName::of(new), new.size))
+                .map(|new| birth_line(SegmentName::of(new), new.size))
                 .collect(),
         }
     }
 
-    /// `new` has its names already; `overlap` is `None` where `old` cannot read
+    /// Lineage of `new`, which has its final names; `overlap` is `None` when `old` cannot score
     /// the rows.
     fn of(old: &Model, new: &Model, overlap: Option<&Overlap>) -> Self {
         let Some(overlap) = overlap else {
-            let died = old.segments().iter().map(|old| died(SegmentName::of(old), old.size));
+            let died = old.segments().iter().map(|old| death_line(SegmentName::of(old), old.size));
             let mut first = Self::first(new);
             first.lines.extend(died);
             return Self { predecessor: Some(old.id().clone()), ..first };
         };
-        let names = |model: &Model| -> Vec<SegmentName> {
-            model.segments().iter().map(SegmentName::of).collect()
-        };
-        Self::told(Some(old.id().clone()), &names(old), &names(new), overlap)
+        let old_names: Vec<SegmentName> = old.segments().iter().map(SegmentName::of).collect();
+        let new_names: Vec<SegmentName> = new.segments().iter().map(SegmentName::of).collect();
+        Self::told(Some(old.id().clone()), &old_names, &new_names, overlap)
     }
 
-    /// From the names alone: of one id is the same segment.
+    /// Lineage from the names: equal ids are the same segment.
     pub fn told(
         predecessor: Option<ModelId>,
         old: &[SegmentName],
         new: &[SegmentName],
         overlap: &Overlap,
     ) -> Self {
-        let flows =
-            Flows { old, new, overlap, of_old: overlap.old_sizes(), of_new: overlap.new_sizes() };
+        let flows = MemberFlows {
+            old,
+            new,
+            overlap,
+            of_old: overlap.old_sizes(),
+            of_new: overlap.new_sizes(),
+        };
         let mut lines = Vec::new();
         for (n, name) in new.iter().enumerate() {
-            match flows.same(n) {
-                Some(o) => lines.push(flows.line(Event::Kept, o, n)),
-                None => lines.push(born(name.clone(), flows.of_new[n])),
+            match flows.inherited_from(n) {
+                Some(o) => lines.push(flows.flow_line(Event::Kept, o, n)),
+                None => lines.push(birth_line(name.clone(), flows.of_new[n])),
             }
         }
         for (o, name) in old.iter().enumerate() {
             if new.iter().all(|new| new.id != name.id) {
-                lines.push(died(name.clone(), flows.of_old[o]));
+                lines.push(death_line(name.clone(), flows.of_old[o]));
             }
         }
         for o in 0..old.len() {
             for n in 0..new.len() {
-                lines.extend(flows.event(o, n).map(|event| flows.line(event, o, n)));
+                lines.extend(flows.flow_event(o, n).map(|event| flows.flow_line(event, o, n)));
             }
         }
         let rows: u64 = flows.of_old.iter().sum();
-        let stayed = |n: usize| flows.same(n).map_or(0, |o| overlap.members[o][n]);
-        let in_none = overlap.members[old.len()][new.len()];
-        let relabelled = rows - in_none - (0..new.len()).map(stayed).sum::<u64>();
-        let matched = (0..new.len()).filter(|n| flows.same(*n).is_some()).map(|n| flows.of_new[n]);
+        // Unassigned before and after is no change.
+        let mut unchanged = overlap.members[old.len()][new.len()];
+        let mut matched = 0;
+        for n in 0..new.len() {
+            if let Some(o) = flows.inherited_from(n) {
+                unchanged += overlap.members[o][n];
+                matched += flows.of_new[n];
+            }
+        }
+        let relabelled = rows - unchanged;
         let assigned: u64 = flows.of_new[..new.len()].iter().sum();
         Self {
             predecessor,
             comparable: true,
             rows,
             relabelled,
-            relabelled_share: share(relabelled, rows),
-            matched_share: share(matched.sum(), assigned),
+            relabelled_share: share_of(relabelled, rows),
+            matched_share: share_of(matched, assigned),
             lines,
         }
     }
 }
 
-struct Flows<'a> {
+struct MemberFlows<'a> {
     old: &'a [SegmentName],
     new: &'a [SegmentName],
     overlap: &'a Overlap,
@@ -227,44 +240,43 @@ struct Flows<'a> {
     of_new: Vec<u64>,
 }
 
-impl Flows<'_> {
-    /// The old segment whose name the new one has.
-    fn same(&self, n: usize) -> Option<usize> {
+impl MemberFlows<'_> {
+    /// The old segment with the same id as the new one.
+    fn inherited_from(&self, n: usize) -> Option<usize> {
         self.old.iter().position(|old| old.id == self.new[n].id)
     }
 
     fn is_part(&self, o: usize, n: usize) -> bool {
-        self.share_of_old(o, n) >= PART && self.share_of_new(o, n) >= MOSTLY
+        self.share_of_old(o, n) >= PART_SHARE && self.share_of_new(o, n) >= MAJORITY_SHARE
     }
 
     fn is_source(&self, o: usize, n: usize) -> bool {
-        self.share_of_new(o, n) >= PART && self.share_of_old(o, n) >= MOSTLY
+        self.share_of_new(o, n) >= PART_SHARE && self.share_of_old(o, n) >= MAJORITY_SHARE
     }
 
-    /// Beyond being kept.
-    fn event(&self, o: usize, n: usize) -> Option<Event> {
-        let parts = || (0..self.new.len()).filter(|n| self.is_part(o, *n)).count();
-        let sources = || (0..self.old.len()).filter(|o| self.is_source(*o, n)).count();
-        if self.is_part(o, n) && parts() > 1 {
+    /// Event of a flow, other than an inherited id.
+    fn flow_event(&self, o: usize, n: usize) -> Option<Event> {
+        if self.is_part(o, n) && (0..self.new.len()).filter(|n| self.is_part(o, *n)).count() > 1 {
             return Some(Event::Split);
         }
-        if self.is_source(o, n) && sources() > 1 {
+        if self.is_source(o, n) && (0..self.old.len()).filter(|o| self.is_source(*o, n)).count() > 1
+        {
             return Some(Event::Merged);
         }
         let share = self.share_of_old(o, n).max(self.share_of_new(o, n));
-        (share >= PASSED && self.same(n) != Some(o)).then_some(Event::Passed)
+        (share >= FLOW_SHARE && self.inherited_from(n) != Some(o)).then_some(Event::Passed)
     }
 
     fn share_of_old(&self, o: usize, n: usize) -> f64 {
-        share(self.overlap.members[o][n], self.of_old[o])
+        share_of(self.overlap.members[o][n], self.of_old[o])
     }
 
     fn share_of_new(&self, o: usize, n: usize) -> f64 {
-        share(self.overlap.members[o][n], self.of_new[n])
+        share_of(self.overlap.members[o][n], self.of_new[n])
     }
 
-    fn line(&self, event: Event, o: usize, n: usize) -> Line {
-        Line {
+    fn flow_line(&self, event: Event, o: usize, n: usize) -> LineageLine {
+        LineageLine {
             event,
             old: Some(self.old[o].clone().into()),
             new: Some(self.new[n].clone().into()),
@@ -281,9 +293,9 @@ impl From<SegmentName> for Named {
     }
 }
 
-fn born(name: SegmentName, members: u64) -> Line {
+fn birth_line(name: SegmentName, members: u64) -> LineageLine {
     let new = Some(name.into());
-    Line {
+    LineageLine {
         event: Event::Born,
         old: None,
         new,
@@ -293,9 +305,9 @@ fn born(name: SegmentName, members: u64) -> Line {
     }
 }
 
-fn died(name: SegmentName, members: u64) -> Line {
+fn death_line(name: SegmentName, members: u64) -> LineageLine {
     let old = Some(name.into());
-    Line {
+    LineageLine {
         event: Event::Died,
         old,
         new: None,
@@ -305,6 +317,6 @@ fn died(name: SegmentName, members: u64) -> Line {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
+fn share_of(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

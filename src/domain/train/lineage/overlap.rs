@@ -1,14 +1,13 @@
-//! Which new segment is which old one, by who is in both.
+//! Matching of new and old segments by their common members.
 //!
-//! The same rows are put into their segments by both models. Two segments can be
-//! the same only if they share at least a third of all who are in either (their
-//! Jaccard index); among these the pairs are chosen together, so that the sum of
-//! the indices is greatest; of equally good choices the one whose members are
-//! nearer to the old prototypes.
+//! Both models score the same rows. Two segments can be the same only if they share at least a
+//! third of all rows in either (Jaccard index). Among these pairs the assignment with the largest
+//! sum of indices is chosen; of equally good assignments the one with the new members nearer to
+//! the old prototypes.
 //!
-//! A third: of two equally large segments that share half of each, or of one that
-//! is cut in three equal parts, one still goes on. Below that the name would go on
-//! with so few that they would be surprised by it.
+//! Reason for a third: two equally large segments that share half of each have index 1/3, and so
+//! does a segment divided in three equal parts with each part; there one still inherits the name.
+//! Below it the name would go to a segment with few of its former members.
 
 use rayon::prelude::*;
 
@@ -16,68 +15,96 @@ use crate::domain::feature::{FeatureDef, FeatureRow, Value};
 use crate::domain::model::{Model, Scratch};
 use crate::domain::train::lineage::hungarian;
 
-/// Of the members of either, at least one in so many must be shared for two
-/// segments to be the same.
-const ONE_IN: u64 = 3;
-/// Indices and distances are rounded to these parts before they are compared:
-/// 256 pairs fit into a whole number, and rounding errors decide nothing.
+/// Two segments match only if at least one in this number of rows in either is in both.
+const SHARED_ONE_IN: u64 = 3;
+/// Resolution of indices and distances, which are rounded before comparison: 256 pairs fit into an
+/// integer, and rounding errors decide nothing.
 const INDEX_PARTS: f64 = (1_u64 << 22) as f64;
 const DISTANCE_PARTS: f64 = (1_u64 << 21) as f64;
 const DISTANCE_BITS: u32 = 30;
-/// As with the pieces of `Dataset`, the order of additions depends on the data alone.
+/// As in `Dataset`, the order of additions depends on the data alone.
 const MIN_CHUNK_ROWS: usize = 1024;
 const MAX_CHUNKS: usize = 64;
 
-/// Where the same rows are, before and after.
+/// Contingency table of the old and new segments on the same rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overlap {
-    /// `members[old][new]`; the last of either are those in no segment.
+    /// `members[old][new]`; the last index of either is "no segment".
     pub members: Vec<Vec<u64>>,
-    /// `distances[old][new]`: from the mean of the new one's members to the nearest
-    /// prototype of the old one.
+    /// `distances[old][new]`: from the mean of the new segment's members to the nearest prototype
+    /// of the old segment.
     pub distances: Vec<Vec<f64>>,
 }
 
-/// The old segment that each new one is.
+/// Matches each new segment with an old segment, or `None`.
 pub fn matches(overlap: &Overlap) -> Vec<Option<usize>> {
+    let candidates = CandidatePairs::of(overlap);
     let (old, new) = (overlap.old_segments(), overlap.new_segments());
-    let (old_sizes, new_sizes) = (overlap.old_sizes(), overlap.new_sizes());
-    let union = |o: usize, n: usize| old_sizes[o] + new_sizes[n] - overlap.members[o][n];
-    let is_alike = |o: usize, n: usize| {
-        overlap.members[o][n] > 0 && ONE_IN * overlap.members[o][n] >= union(o, n)
-    };
-    let pairs = (0..old).flat_map(|o| (0..new).map(move |n| (o, n)));
-    let farthest = pairs
-        .filter(|(o, n)| is_alike(*o, *n))
-        .map(|(o, n)| overlap.distances[o][n])
-        .fold(0.0, f64::max);
-    let cost = |o: usize, n: usize| {
-        if !is_alike(o, n) {
-            return 0;
+    let mut costs = vec![vec![0_i64; old]; new];
+    for (n, costs) in costs.iter_mut().enumerate() {
+        for (o, cost) in costs.iter_mut().enumerate() {
+            *cost = candidates.cost(o, n);
         }
-        let index = overlap.members[o][n] as f64 / union(o, n) as f64;
-        let index = (index * INDEX_PARTS).round() as i64;
-        let nearness = overlap.distances[o][n] / farthest;
-        let nearness = if nearness.is_finite() { nearness } else { 0.0 };
-        (nearness * DISTANCE_PARTS).round() as i64 - (index << DISTANCE_BITS)
-    };
-    let costs: Vec<Vec<i64>> = (0..new).map(|n| (0..old).map(|o| cost(o, n)).collect()).collect();
+    }
     let chosen = hungarian::cheapest(&costs).into_iter().enumerate();
-    chosen.map(|(n, o)| o.filter(|o| is_alike(*o, n))).collect()
+    chosen.map(|(n, o)| o.filter(|o| candidates.jaccard(*o, n).is_some())).collect()
+}
+
+/// Pairs of an old and a new segment that are similar enough to match.
+struct CandidatePairs<'a> {
+    overlap: &'a Overlap,
+    old_sizes: Vec<u64>,
+    new_sizes: Vec<u64>,
+    /// Largest distance of a candidate pair.
+    farthest: f64,
+}
+
+impl<'a> CandidatePairs<'a> {
+    fn of(overlap: &'a Overlap) -> Self {
+        let (old_sizes, new_sizes) = (overlap.old_sizes(), overlap.new_sizes());
+        let mut candidates = Self { overlap, old_sizes, new_sizes, farthest: 0.0 };
+        for o in 0..overlap.old_segments() {
+            for n in 0..overlap.new_segments() {
+                if candidates.jaccard(o, n).is_some() {
+                    candidates.farthest = candidates.farthest.max(overlap.distances[o][n]);
+                }
+            }
+        }
+        candidates
+    }
+
+    /// Jaccard index of a candidate pair; `None` below the limit.
+    fn jaccard(&self, o: usize, n: usize) -> Option<f64> {
+        let shared = self.overlap.members[o][n];
+        let union = self.old_sizes[o] + self.new_sizes[n] - shared;
+        (shared > 0 && SHARED_ONE_IN * shared >= union).then(|| shared as f64 / union as f64)
+    }
+
+    /// Cost of matching a pair: less for a larger index, then for a smaller distance.
+    fn cost(&self, o: usize, n: usize) -> i64 {
+        let Some(index) = self.jaccard(o, n) else { return 0 };
+        let index = (index * INDEX_PARTS).round() as i64;
+        let distance = self.overlap.distances[o][n] / self.farthest;
+        let distance = if distance.is_finite() { distance } else { 0.0 };
+        // The index occupies the high bits, so distances only decide between equal indices.
+        (distance * DISTANCE_PARTS).round() as i64 - (index << DISTANCE_BITS)
+    }
 }
 
 impl Overlap {
-    /// `None` where `old` reads a feature that `new` does not have.
+    /// `None` if `old` reads a feature that `new` does not have.
     pub(crate) fn measure(old: &Model, new: &Model, rows: &[FeatureRow]) -> Option<Self> {
-        let reading = Reading::of(old, new.features())?;
+        let reading = FeatureAdapter::of(old, new.features())?;
         let chunk = rows.len().div_ceil(MAX_CHUNKS).max(MIN_CHUNK_ROWS);
-        let parts: Vec<Sums> =
-            rows.par_chunks(chunk).map(|rows| Sums::over(old, new, &reading, rows)).collect();
-        let mut sums = Sums::none(old, new);
+        let parts: Vec<OverlapSums> = rows
+            .par_chunks(chunk)
+            .map(|rows| OverlapSums::of_rows(old, new, &reading, rows))
+            .collect();
+        let mut sums = OverlapSums::empty(old, new);
         for part in &parts {
             sums.add(part);
         }
-        Some(sums.overlap(old))
+        Some(sums.into_overlap(old))
     }
 
     fn old_segments(&self) -> usize {
@@ -93,39 +120,45 @@ impl Overlap {
     }
 
     pub(crate) fn new_sizes(&self) -> Vec<u64> {
-        let size = |new: usize| self.members.iter().map(|of_old| of_old[new]).sum();
-        (0..=self.new_segments()).map(size).collect()
+        (0..=self.new_segments())
+            .map(|new| self.members.iter().map(|of_old| of_old[new]).sum())
+            .collect()
     }
 }
 
-/// How a model reads rows of a set that is not its own: features by name.
-struct Reading {
-    /// Where each of its features is; `None` for those it has no use for.
+/// Adapter for scoring rows of another feature set: matches features by name.
+struct FeatureAdapter {
+    /// Position of each feature; `None` for a feature without one.
     places: Vec<Option<usize>>,
 }
 
-impl Reading {
+impl FeatureAdapter {
     fn of(model: &Model, defs: &[FeatureDef]) -> Option<Self> {
-        let place = |name: &str| defs.iter().position(|def| &*def.name == name);
-        let places: Vec<_> = model.features().iter().map(|def| place(&def.name)).collect();
+        let places: Vec<Option<usize>> = model
+            .features()
+            .iter()
+            .map(|own| defs.iter().position(|def| def.name == own.name))
+            .collect();
         model.encoder().features().all(|read| places[read].is_some()).then_some(Self { places })
     }
 
-    fn row(&self, row: &FeatureRow, out: &mut FeatureRow) {
+    fn translate(&self, row: &FeatureRow, out: &mut FeatureRow) {
         out.0.clear();
-        let value = |place: &Option<usize>| place.and_then(|place| row.0.get(place)).cloned();
-        out.0.extend(self.places.iter().map(|place| value(place).unwrap_or(Value::Missing)));
+        for place in &self.places {
+            let value = place.and_then(|place| row.0.get(place)).cloned();
+            out.0.push(value.unwrap_or(Value::Missing));
+        }
     }
 }
 
-/// Counts, and sums of the vectors that the old model tells segments apart in.
-struct Sums {
+/// Member counts, and sums of the members' vectors in the old model's metric space.
+struct OverlapSums {
     members: Vec<Vec<u64>>,
     vectors: Vec<Vec<f64>>,
 }
 
-impl Sums {
-    fn none(old: &Model, new: &Model) -> Self {
+impl OverlapSums {
+    fn empty(old: &Model, new: &Model) -> Self {
         let width = old.form().prototypes().width();
         Self {
             members: vec![vec![0; new.segments().len() + 1]; old.segments().len() + 1],
@@ -133,18 +166,20 @@ impl Sums {
         }
     }
 
-    fn over(old: &Model, new: &Model, reading: &Reading, rows: &[FeatureRow]) -> Self {
-        let mut sums = Self::none(old, new);
+    fn of_rows(old: &Model, new: &Model, reading: &FeatureAdapter, rows: &[FeatureRow]) -> Self {
+        let mut sums = Self::empty(old, new);
         let (mut before, mut after) = (old.scratch(), Scratch::default());
         let (none_before, none_after) = (old.segments().len(), new.segments().len());
         let mut read = FeatureRow(Vec::new());
         for row in rows {
-            reading.row(row, &mut read);
-            let was = old.score(&read, &mut before).segment();
-            let is = new.score(row, &mut after).segment();
-            sums.members[was.unwrap_or(none_before)][is.unwrap_or(none_after)] += 1;
-            if let Some(is) = is {
-                for (sum, x) in sums.vectors[is].iter_mut().zip(old.place(&read, &mut before)) {
+            reading.translate(row, &mut read);
+            let old_segment = old.score(&read, &mut before).segment();
+            let new_segment = new.score(row, &mut after).segment();
+            sums.members[old_segment.unwrap_or(none_before)][new_segment.unwrap_or(none_after)] +=
+                1;
+            if let Some(segment) = new_segment {
+                for (sum, x) in sums.vectors[segment].iter_mut().zip(old.place(&read, &mut before))
+                {
                     *sum += f64::from(*x);
                 }
             }
@@ -161,17 +196,15 @@ impl Sums {
         }
     }
 
-    fn overlap(self, old: &Model) -> Overlap {
-        let distance = |prototype: &[f32], mean: &[f64]| -> f64 {
-            prototype.iter().zip(mean).map(|(p, x)| (f64::from(*p) - x).powi(2)).sum()
-        };
+    fn into_overlap(self, old: &Model) -> Overlap {
         let mut distances = vec![vec![f64::INFINITY; self.vectors.len()]; old.segments().len()];
         for (new, sums) in self.vectors.iter().enumerate() {
             let rows: u64 = self.members.iter().map(|of_old| of_old[new]).sum();
             let mean: Vec<f64> = sums.iter().map(|sum| sum / rows.max(1) as f64).collect();
             for (index, prototype) in old.form().prototypes().rows().enumerate() {
                 let nearest = &mut distances[old.form().segment_of(index)][new];
-                *nearest = nearest.min(distance(prototype, &mean));
+                let pairs = prototype.iter().zip(&mean);
+                *nearest = nearest.min(pairs.map(|(p, x)| (f64::from(*p) - x).powi(2)).sum());
             }
         }
         for distance in distances.iter_mut().flatten() {

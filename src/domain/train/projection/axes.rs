@@ -1,40 +1,38 @@
-//! Other axes for the encoded space: y = M (x − centre).
+//! Linear maps of the encoded space: y = M (x − centre).
 
 use ndarray::Array2;
 
 use crate::domain::encode::Projection;
 use crate::domain::train::Dataset;
 
-/// A linear map, fitted to rows.
+/// A linear map fitted to rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Axes {
-    /// Taken off first: the means of the columns.
+pub struct LinearMap {
+    /// Subtracted first: the means of the columns.
     pub centre: Vec<f64>,
     /// M, (`n_axes`, `n_columns`).
     pub matrix: Array2<f64>,
 }
 
-impl Axes {
-    /// As serving has it; with `unit`, of length 1 after that. `None` when it is
-    /// out of range.
+impl LinearMap {
+    /// The map in single precision, as serving uses it; `unit` adds normalisation to unit length.
+    /// `None` when a number is out of range.
     pub fn projection(&self, unit: bool) -> Option<Projection> {
-        let single = |numbers: &[f64]| numbers.iter().map(|x| *x as f32).collect();
-        Projection::new(
-            single(&self.centre),
-            single(self.matrix.as_standard_layout().as_slice()?),
-            unit,
-        )
+        let centre = self.centre.iter().map(|x| *x as f32).collect();
+        // Iteration is in logical order, which is row by row.
+        let matrix = self.matrix.iter().map(|x| *x as f32).collect();
+        Projection::new(centre, matrix, unit)
     }
 }
 
-/// Means of the columns and their covariance (divided by n).
+/// Column means and covariance matrix (divided by n).
 pub(crate) fn covariance(data: &Dataset) -> (Vec<f64>, Array2<f64>) {
     let (means, _) = data.column_moments();
     let columns = data.columns();
     let partial = data.map_chunks(|rows| {
         let mut sums = Array2::<f64>::zeros((columns, columns));
         for row in rows {
-            let differences = differences(data, row, &means);
+            let differences = centred_row(data, row, &means);
             for (i, x) in differences.iter().enumerate() {
                 for (sum, y) in sums.row_mut(i).iter_mut().zip(&differences) {
                     *sum += x * y;
@@ -50,6 +48,7 @@ pub(crate) fn covariance(data: &Dataset) -> (Vec<f64>, Array2<f64>) {
     (means, sums / data.rows().max(1) as f64)
 }
 
-pub(crate) fn differences(data: &Dataset, row: usize, means: &[f64]) -> Vec<f64> {
+/// A row minus the column means, in double precision.
+pub(crate) fn centred_row(data: &Dataset, row: usize, means: &[f64]) -> Vec<f64> {
     data.row(row).iter().zip(means).map(|(x, mean)| f64::from(*x) - mean).collect()
 }

@@ -1,46 +1,48 @@
-//! Principal components: the few axes along which the rows differ most.
+//! Principal component analysis: the axes with the largest variance of the rows.
 //!
-//! Axes, their order and how many are kept are scikit-learn's. The sign of an
-//! axis says nothing; it is such that the largest component is positive.
+//! Axes, their order and the number retained are those of scikit-learn. The sign of an axis is
+//! arbitrary; here its largest component is positive.
 
 use ndarray::Axis;
 
 use crate::domain::stats::symmetric;
 use crate::domain::train::Dataset;
 use crate::domain::train::projection::axes;
-use crate::domain::train::projection::axes::Axes;
+use crate::domain::train::projection::axes::LinearMap;
 
 /// Principal components of the rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Components {
-    pub axes: Axes,
+pub struct PrincipalComponents {
+    pub axes: LinearMap,
     /// Sample variance (divided by n − 1) along each axis.
     pub variances: Vec<f64>,
-    /// Share of the total variance along each axis.
+    /// Explained variance ratio of each axis.
     pub shares: Vec<f64>,
 }
 
-/// As many components as it takes to keep more than the share `variance` of
-/// the total, at least one; all of them when it is 1.
-pub fn fit(data: &Dataset, variance: f64) -> Components {
+/// The fewest components that explain more than the share `variance` of the total variance, at
+/// least one; all components when it is 1.
+pub fn fit(data: &Dataset, variance: f64) -> PrincipalComponents {
     let (centre, covariance) = axes::covariance(data);
-    let eigen = symmetric::eigen(&covariance);
-    // Rounding can put what is zero below it.
+    let eigen = symmetric::eigendecomposition(&covariance);
+    // Rounding can make a zero eigenvalue negative.
     let values: Vec<f64> = eigen.values.iter().map(|value| value.max(0.0)).collect();
     let total: f64 = values.iter().sum();
     let shares: Vec<f64> =
         values.iter().map(|value| if total > 0.0 { value / total } else { 0.0 }).collect();
-    let mut reached = 0.0;
-    let not_enough = |share: &&f64| {
-        reached += **share;
-        reached <= variance
-    };
-    let needed = shares.iter().take_while(not_enough).count() + 1;
+    let (mut explained, mut needed) = (0.0, 1);
+    for share in &shares {
+        explained += share;
+        if explained > variance {
+            break;
+        }
+        needed += 1;
+    }
     let kept = if variance < 1.0 { needed.min(values.len()) } else { values.len() };
     let unbiased = data.rows() as f64 / (data.rows().max(2) - 1) as f64;
     let kept_axes: Vec<usize> = (0..kept).collect();
-    Components {
-        axes: Axes { centre, matrix: eigen.vectors.select(Axis(0), &kept_axes) },
+    PrincipalComponents {
+        axes: LinearMap { centre, matrix: eigen.vectors.select(Axis(0), &kept_axes) },
         variances: values[..kept].iter().map(|value| value * unbiased).collect(),
         shares: shares[..kept].to_vec(),
     }

@@ -1,10 +1,9 @@
-//! The baseline: RFM segments from quantiles, which every candidate must beat.
+//! RFM baseline: segments from quantiles, with which every candidate is compared.
 //!
-//! Customers are scored 1 to 5 by recency, frequency and monetary value, and
-//! named by the same table as the fallback's. *Ties:* all who share a value
-//! share its mid-rank, and their score is the fifth of the customers that this
-//! falls in. So equal customers are never parted, and a feature that is 1 for
-//! most of them gives fewer than five scores rather than arbitrary ones.
+//! Customers are scored 1 to 5 by recency, frequency and monetary value, and named by the same
+//! table as the rule-based fallback. *Ties:* equal values share their mid-rank, and the fifth that
+//! contains it is their score. Equal customers are thus never separated, and a feature that is 1
+//! for most customers gives fewer than five scores instead of arbitrary ones.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +12,7 @@ use crate::domain::feature::{FeatureDef, FeatureRow, Value};
 use crate::domain::stats;
 use crate::domain::train::evaluation::external_indices::Label;
 
-/// Which features are recency, frequency and monetary value.
+/// Features for recency, frequency and monetary value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RfmFeatures {
@@ -29,21 +28,12 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Places the cuts at the quintiles of `rows`. `None` where a feature is
-    /// not among `defs` or has no value.
+    /// Sets the cuts at the quintiles of `rows`. `None` if a feature is not in `defs` or has no
+    /// value.
     pub fn fit(features: &RfmFeatures, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<Self> {
-        let scored = |name: &str| {
-            let index = defs.iter().position(|def| &*def.name == name)?;
-            let numbers = rows.iter().filter_map(|row| match row.0.get(index) {
-                Some(Value::Number(number)) => Some(*number),
-                _ => None,
-            });
-            let cuts = cuts(&stats::sorted(&numbers.collect::<Vec<_>>()))?;
-            Some(Scored { feature: name.into(), index, cuts })
-        };
-        let recency = scored(&features.recency)?;
-        let frequency = scored(&features.frequency)?;
-        let monetary = scored(&features.monetary)?;
+        let recency = fit_feature(&features.recency, defs, rows)?;
+        let frequency = fit_feature(&features.frequency, defs, rows)?;
+        let monetary = fit_feature(&features.monetary, defs, rows)?;
         Some(Self { rules: RfmRules { recency, frequency, monetary } })
     }
 
@@ -51,24 +41,41 @@ impl Baseline {
         &self.rules
     }
 
-    /// One label a row: the segment's place in [`SEGMENTS`].
+    /// Label of each row: the segment's position in [`SEGMENTS`].
     pub fn labels(&self, rows: &[&FeatureRow]) -> Vec<Label> {
         rows.iter().map(|row| u32::try_from(self.rules.assess(row).index).ok()).collect()
     }
 
-    /// Key and rows of each segment that has rows, best first.
+    /// Key and number of rows of each segment with rows, best first.
     pub fn sizes(labels: &[Label]) -> Vec<(&'static str, u64)> {
-        let rows = |segment: usize| {
-            labels.iter().flatten().filter(|label| **label as usize == segment).count() as u64
-        };
-        let named = SEGMENTS.iter().enumerate().map(|(index, (key, _))| (*key, rows(index)));
-        named.filter(|(_, rows)| *rows > 0).collect()
+        let mut sizes = [0_u64; SEGMENTS.len()];
+        for label in labels.iter().flatten() {
+            if let Some(size) = sizes.get_mut(*label as usize) {
+                *size += 1;
+            }
+        }
+        let keys = SEGMENTS.iter().map(|(key, _)| *key);
+        keys.zip(sizes).filter(|(_, rows)| *rows > 0).collect()
     }
 }
 
-/// For each of four fifths, the largest value whose mid-rank is not above it;
-/// a value equal to a cut is below it. `None` without values.
+/// Score of one feature, with cuts at the quintiles of its values.
+fn fit_feature(name: &str, defs: &[FeatureDef], rows: &[&FeatureRow]) -> Option<Scored> {
+    let index = defs.iter().position(|def| &*def.name == name)?;
+    let mut numbers = Vec::new();
+    for row in rows {
+        if let Some(Value::Number(number)) = row.0.get(index) {
+            numbers.push(*number);
+        }
+    }
+    let cuts = cuts(&stats::sorted(&numbers))?;
+    Some(Scored { feature: name.into(), index, cuts })
+}
+
+/// For each of four fifths, the largest value with a mid-rank not above it; a value equal to a
+/// cut is below it. `None` without values.
 fn cuts(ascending: &[f64]) -> Option<[f64; 4]> {
+    // A cut below every value, for fifths without any mid-rank.
     let below_all = ascending.first()?.next_down();
     let mut cuts = [below_all; 4];
     let mut rank = 0;

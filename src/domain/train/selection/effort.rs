@@ -1,49 +1,50 @@
-//! How much work a training spec asks for, before anything is computed.
+//! Upper bound of the work of a training spec, computed before the run.
 
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::train::clustering::algorithm::Algorithm;
 use crate::domain::train::evaluation::stability::MAX_SLICES;
 use crate::domain::train::selection::candidates::SHORTLIST;
 use crate::domain::train::spec::TrainSpec;
 
-/// Fits of a clustering that a run takes at most.
+/// Maximum number of clusterings that a run computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// Of candidates: each algorithm with each number of segments, each from every start.
+    /// For the candidates: each algorithm with each number of segments, from each start.
     pub candidates: usize,
-    /// To try how stable the best candidates are.
+    /// For the stability trials of the best candidates.
     pub trials: usize,
 }
 
 impl Effort {
+    /// Upper bound for `spec`.
     pub fn of(spec: &TrainSpec) -> Self {
         let numbers = spec.segments.most().saturating_sub(spec.segments.fewest()) + 1;
-        let competitors = spec.competitors();
-        let starts = |algorithm: &Algorithm| {
+        // Saturating: an overflow must not turn a huge request into a small one.
+        let mut candidates = 0_usize;
+        for algorithm in spec.competitors() {
             let numbers = if algorithm.finds_number() { 1 } else { numbers };
-            numbers.saturating_mul(algorithm.starts())
-        };
-        let candidates = competitors.iter().map(starts).fold(0, usize::saturating_add);
+            candidates = candidates.saturating_add(numbers.saturating_mul(algorithm.starts()));
+        }
         let stability = &spec.stability;
         let slices = spec.slices.len().saturating_mul(MAX_SLICES);
         let trials = stability.bootstraps.saturating_add(stability.seeds).saturating_add(slices);
         Self { candidates, trials: trials.saturating_mul(SHORTLIST) }
     }
 
+    /// Total number of fits.
     pub fn fits(self) -> usize {
         self.candidates.saturating_add(self.trials)
     }
 
-    /// More fits than `most` are a fault of the settings that ask for most of them.
+    /// Refuses more than `most` fits; the faults name the settings with the largest share.
     pub fn check(self, most: usize) -> Result<(), Faults> {
         let mut faults = Faults::default();
         if self.fits() <= most {
             return Ok(());
         }
-        let limit = format!("at most {most} are allowed in all (training.max_fits)");
+        let limit = format!("at most {most} are allowed in total (training.max_fits)");
         if self.candidates >= self.trials || self.candidates > most {
             let problem = format!(
-                "algorithms, numbers of segments and starts ask for {} fits; {limit}",
+                "algorithms, numbers of segments and starts require {} fits; {limit}",
                 self.candidates
             );
             for path in ["algorithms", "segments", "starts"] {
@@ -52,7 +53,7 @@ impl Effort {
         }
         if self.trials > self.candidates || self.trials > most {
             let problem = format!(
-                "bootstraps, seeds and slices of {SHORTLIST} candidates ask for {} fits; {limit}",
+                "bootstraps, seeds and slices of {SHORTLIST} candidates require {} fits; {limit}",
                 self.trials
             );
             for path in ["stability.bootstraps", "stability.seeds", "slices"] {

@@ -1,98 +1,30 @@
-//! Which candidate is kept, and why each stands where it does.
+//! Leaderboard: ranking of the candidates, with reasons.
 //!
-//! *Gates first*: a candidate that fails one cannot win, whatever its scores.
-//! *Then by silhouette*, the index that found the true number of groups most
-//! often in the comparison of Arbelaitz et al. (2013, *An extensive comparative
-//! study of cluster validity indices*). *Then by consensus*: candidates within
-//! one standard error of the best silhouette count as equally good by it (the
-//! one-standard-error rule of Breiman et al. 1984), and are ordered by stability,
-//! Davies-Bouldin and Calinski-Harabasz together: each criterion orders them,
-//! and their weighted mean places decide (Borda's count). What is still equal
-//! goes to fewer segments, then to the one listed first.
+//! *Gates first*: a candidate that fails a gate cannot win. *Then the silhouette*, the index that
+//! found the true number of groups most often in the comparison of Arbelaitz et al. (2013, *An
+//! extensive comparative study of cluster validity indices*). *Then a vote*: candidates within one
+//! standard error of the best silhouette count as equal (the one-standard-error rule of Breiman
+//! et al. 1984). Stability, Davies-Bouldin and Calinski-Harabasz each rank them, and the weighted
+//! mean rank decides (Borda count). Remaining ties go to fewer segments, then to the algorithm
+//! listed first.
 
-use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
-use crate::domain::fault::{Fault, Faults};
-use crate::domain::train::clustering::algorithm::Likelihood;
+use serde::Serialize;
+
+use crate::domain::train::clustering::algorithm::MixtureLikelihood;
 use crate::domain::train::evaluation::internal_indices::{Dispersion, Estimate};
 use crate::domain::train::evaluation::stability::Stability;
-use crate::domain::train::spec::within;
+use crate::domain::train::selection::criteria::{Gates, Weights};
 
-/// What a candidate must reach. `None`: not asked for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Gates {
-    /// Share of the rows in the smallest segment at least, 0..=1.
-    pub smallest_share: Option<f64>,
-    /// Mean bootstrap Jaccard similarity of the segments at least, 0..=1.
-    pub mean_jaccard: Option<f64>,
-    /// Mean silhouette at least, -1..=1.
-    pub silhouette: Option<f64>,
-    /// Share of the rows without a segment at most, 0..=1.
-    pub noise_share: Option<f64>,
-}
-
-impl Default for Gates {
-    fn default() -> Self {
-        Self {
-            smallest_share: Some(0.005),
-            mean_jaccard: None,
-            silhouette: None,
-            noise_share: Some(0.5),
-        }
-    }
-}
-
-impl Gates {
-    pub(crate) fn check(&self, faults: &mut Faults, bootstraps: usize) {
-        let mut share = |path: &str, value: Option<f64>, least: f64| {
-            if let Some(value) = value {
-                within(faults, path, value, least..=1.0);
-            }
-        };
-        share("gates.smallest_share", self.smallest_share, 0.0);
-        share("gates.mean_jaccard", self.mean_jaccard, 0.0);
-        share("gates.silhouette", self.silhouette, -1.0);
-        share("gates.noise_share", self.noise_share, 0.0);
-        if self.mean_jaccard.is_some() && bootstraps == 0 {
-            let problem = "is measured by bootstraps: `stability.bootstraps` must be above 0";
-            faults.push(Fault::new("gates.mean_jaccard", problem));
-        }
-    }
-}
-
-/// How much each criterion counts among equally good silhouettes. Not
-/// negative; 0 leaves one out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Weights {
-    pub stability: f64,
-    pub davies_bouldin: f64,
-    pub calinski_harabasz: f64,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { stability: 2.0, davies_bouldin: 1.0, calinski_harabasz: 1.0 }
-    }
-}
-
-impl Weights {
-    pub(crate) fn check(&self, faults: &mut Faults) {
-        within(faults, "weights.stability", self.stability, 0.0..=1000.0);
-        within(faults, "weights.davies_bouldin", self.davies_bouldin, 0.0..=1000.0);
-        within(faults, "weights.calinski_harabasz", self.calinski_harabasz, 0.0..=1000.0);
-    }
-}
-
-/// What was measured of one partition.
+/// Evaluation figures of one partition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
-    /// Segments with rows.
+    /// Number of segments with rows.
     pub segments: usize,
-    /// Sampled from the rows it was fitted to.
+    /// From a sample of the rows for training.
     pub silhouette: Option<Estimate>,
-    /// By centroids, over all of these rows.
+    /// By centroids, over all rows for training.
     pub simplified_silhouette: Option<f64>,
     /// By centroids, over the validation rows.
     pub validation_silhouette: Option<f64>,
@@ -101,10 +33,10 @@ pub struct Figures {
     pub calinski_harabasz: Option<f64>,
     pub inertia: f64,
     pub smallest_share: f64,
-    /// How equal the sizes are, 0..=1.
+    /// Balance of the sizes, 0..=1.
     pub balance: f64,
     pub noise_share: f64,
-    /// `None`: not tried, as others were ahead.
+    /// `None`: not measured, because other candidates were ahead.
     pub stability: Option<Stability>,
 }
 
@@ -138,18 +70,17 @@ impl Figures {
     }
 }
 
-/// What a candidate took. Told beside the results and never sealed with them:
-/// it is another on every machine.
+/// Resources used by a candidate. Reported beside the results and never sealed into a model, as
+/// it differs between machines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Cost {
     pub seconds: f64,
-    /// Most memory the process held meanwhile; `None` where the system does
-    /// not say.
+    /// Peak memory of the process meanwhile; `None` if the system does not report it.
     pub peak_bytes: Option<u64>,
 }
 
 impl Cost {
-    /// Of both, one after the other.
+    /// Cost of both, one after the other.
     #[must_use]
     pub fn and(self, then: Self) -> Self {
         Self {
@@ -159,7 +90,7 @@ impl Cost {
     }
 }
 
-/// One gate and what was found.
+/// Result of one gate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateOutcome {
     pub gate: &'static str,
@@ -172,26 +103,26 @@ pub struct GateOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Entry {
     pub algorithm: Box<str>,
-    /// Its place in the spec's `algorithms`, from 0.
+    /// Position in the spec's `algorithms`, from 0.
     pub listed: usize,
-    /// Segments asked for, or found where the algorithm finds their number.
+    /// Number of segments requested, or found if the algorithm determines it.
     pub segments: usize,
     pub figures: Figures,
-    /// Of a mixture: how well it explains the rows, and at what price.
+    /// For a mixture: goodness of fit and information criteria.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub likelihood: Option<Likelihood>,
-    /// Share of the rows that serving puts where the algorithm had them.
+    pub likelihood: Option<MixtureLikelihood>,
+    /// Share of rows that serving places as the algorithm did.
     pub fidelity: f64,
     pub gates: Vec<GateOutcome>,
-    /// What it has more than the baseline; `None` without one.
-    pub over_baseline: Option<Margin>,
-    /// Why it stands where it does, in words.
+    /// Difference from the baseline; `None` without one.
+    pub over_baseline: Option<BaselineMargin>,
+    /// Reason for the rank, in words.
     pub reason: String,
     pub cost: Cost,
 }
 
 impl Entry {
-    /// Of the algorithm listed first, served exactly.
+    /// Entry of the algorithm listed first, with an exact served form.
     pub fn new(algorithm: &str, segments: usize, figures: Figures, cost: Cost) -> Self {
         Self {
             algorithm: algorithm.into(),
@@ -207,6 +138,7 @@ impl Entry {
         }
     }
 
+    /// Whether the candidate passes every gate.
     pub fn passed(&self) -> bool {
         self.gates.iter().all(|gate| gate.passed)
     }
@@ -214,44 +146,44 @@ impl Entry {
     fn refusals(&self) -> Vec<String> {
         let failed = self.gates.iter().filter(|gate| !gate.passed);
         failed
-            .map(|gate| format!("{} is {:.3}, asked is {}", gate.gate, gate.found, gate.asked))
+            .map(|gate| format!("{} is {:.3}, required is {}", gate.gate, gate.found, gate.asked))
             .collect()
     }
 }
 
-/// A candidate's figures less the baseline's, all so that more is better.
+/// Figures of a candidate minus those of the baseline, with signs such that more is better.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Margin {
+pub struct BaselineMargin {
     pub silhouette: Option<f64>,
     pub davies_bouldin: Option<f64>,
     pub calinski_harabasz: Option<f64>,
 }
 
-/// The RFM segmentation that candidates are compared with.
+/// The RFM segmentation used as baseline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BaselineEntry {
-    /// Key and rows of each segment.
+    /// Key and number of rows of each segment.
     pub segments: Vec<(&'static str, u64)>,
     pub figures: Figures,
 }
 
-/// Every candidate, best first; those refused by a gate last. Empty where an
-/// algorithm had no competitors.
+/// All candidates, best first, those refused by a gate last. Empty for an algorithm without
+/// competitors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Leaderboard {
     pub baseline: Option<BaselineEntry>,
     pub entries: Vec<Entry>,
-    /// Those that came to nothing on these rows.
+    /// Candidates that could not be fitted to these rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub failed: Vec<Failed>,
+    pub failed: Vec<FailedCandidate>,
 }
 
-/// A candidate without segments to show.
+/// A candidate without clusters.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Failed {
+pub struct FailedCandidate {
     pub algorithm: Box<str>,
     pub listed: usize,
-    /// Segments asked for; `None`: the algorithm finds their number.
+    /// Number of segments requested; `None` if the algorithm determines it.
     pub segments: Option<usize>,
     pub reason: String,
 }
@@ -262,7 +194,7 @@ impl Leaderboard {
         self.entries.first().filter(|entry| entry.passed())
     }
 
-    /// What each candidate was refused for, in words.
+    /// The refused candidates with their reasons, in words.
     pub fn refusals(&self) -> String {
         let refused = self.entries.iter().filter(|entry| !entry.passed());
         let said = refused.map(|e| format!("{} {}: {}", e.algorithm, e.segments, e.reason));
@@ -270,7 +202,7 @@ impl Leaderboard {
     }
 }
 
-/// Orders `entries`, and gives each its gates, margin and reason.
+/// Ranks `entries`, and fills in their gates, margins and reasons.
 pub fn rank(
     mut entries: Vec<Entry>,
     baseline: Option<BaselineEntry>,
@@ -278,39 +210,38 @@ pub fn rank(
     weights: &Weights,
 ) -> Leaderboard {
     for entry in &mut entries {
-        entry.gates = outcomes(&entry.figures, gates);
-        entry.over_baseline = baseline.as_ref().map(|b| margin(&entry.figures, &b.figures));
+        entry.gates = gate_outcomes(&entry.figures, gates);
+        entry.over_baseline =
+            baseline.as_ref().map(|b| baseline_margin(&entry.figures, &b.figures));
     }
     let (mut passed, mut refused): (Vec<Entry>, Vec<Entry>) =
         entries.into_iter().partition(Entry::passed);
-    let by_silhouette = |a: &Entry, b: &Entry| {
-        b.figures
-            .by_silhouette()
-            .total_cmp(&a.figures.by_silhouette())
-            .then(a.segments.cmp(&b.segments))
-    };
     passed.sort_by(by_silhouette);
     refused.sort_by(by_silhouette);
 
     let best = passed.first().and_then(|entry| entry.figures.silhouette);
+    // One-standard-error rule: lower silhouettes down to here count as equal to the best.
     let enough = best.map_or(-1.0, |best| best.value - best.error);
+    // `passed` is sorted by silhouette, so the tied candidates come first.
     let tied = passed.iter().take_while(|e| e.figures.by_silhouette() >= enough).count();
-    let points = consensus(&passed[..tied], weights);
+    let points = borda_scores(&passed[..tied], weights);
     let mut order: Vec<usize> = (0..tied).collect();
     order.sort_by(|a, b| {
         points[*b].total_cmp(&points[*a]).then(passed[*a].segments.cmp(&passed[*b].segments))
     });
-    let winner_reason = order.first().map(|first| why_first(&passed, *first, tied, points[*first]));
+    let winner_reason =
+        order.first().map(|first| first_place_reason(&passed, *first, tied, points[*first]));
+    // `points` are in this order: the reasons are written before the candidates are moved.
     for (place, entry) in passed.iter_mut().enumerate() {
         entry.reason = match points.get(place) {
             Some(points) => format!(
-                "silhouette {} is within one standard error of the best; the other criteria \
-                 together give it {points:.2} of 1",
-                silhouette(&entry.figures),
+                "silhouette {} is within one standard error of the best; combined score of the \
+                 other criteria: {points:.2} of 1",
+                format_silhouette(&entry.figures),
             ),
             None => format!(
                 "silhouette {} is more than one standard error below the best, {}",
-                silhouette(&entry.figures),
+                format_silhouette(&entry.figures),
                 best.map_or_else(|| "unknown".into(), |best| format!("{:.3}", best.value)),
             ),
         };
@@ -328,83 +259,109 @@ pub fn rank(
     Leaderboard { baseline, entries, failed: vec![] }
 }
 
-fn why_first(passed: &[Entry], first: usize, tied: usize, points: f64) -> String {
-    let silhouette = silhouette(&passed[first].figures);
+/// Descending order of the silhouette, then ascending number of segments.
+fn by_silhouette(a: &Entry, b: &Entry) -> Ordering {
+    let (silhouette_a, silhouette_b) = (a.figures.by_silhouette(), b.figures.by_silhouette());
+    silhouette_b.total_cmp(&silhouette_a).then(a.segments.cmp(&b.segments))
+}
+
+fn first_place_reason(passed: &[Entry], first: usize, tied: usize, points: f64) -> String {
+    let silhouette = format_silhouette(&passed[first].figures);
     match (passed.len(), tied) {
         (1, _) => {
             format!("first: the only candidate that passes the gates; silhouette {silhouette}")
         }
-        (_, 1) => format!(
-            "first: silhouette {silhouette}, and no other is within one standard error of it"
-        ),
+        (_, 1) => {
+            format!("first: silhouette {silhouette}; no other is within one standard error of it")
+        }
         _ => format!(
-            "first: silhouette {silhouette}; of the {tied} candidates within one standard error \
-             of the best, stability, Davies-Bouldin and Calinski-Harabasz together put it ahead \
-             ({points:.2} of 1)"
+            "first: silhouette {silhouette}; best combined score ({points:.2} of 1) of stability, \
+             Davies-Bouldin and Calinski-Harabasz among the {tied} candidates within one standard \
+             error"
         ),
     }
 }
 
-fn silhouette(figures: &Figures) -> String {
+fn format_silhouette(figures: &Figures) -> String {
     figures.silhouette.map_or_else(
         || "unknown".into(),
         |estimate| format!("{:.3} ± {:.3}", estimate.value, estimate.error),
     )
 }
 
-fn outcomes(figures: &Figures, gates: &Gates) -> Vec<GateOutcome> {
-    let least = |gate, asked: Option<f64>, found: Option<f64>| {
-        let (asked, found) = (asked?, found?);
-        Some(GateOutcome { gate, asked, found, passed: found >= asked })
-    };
-    let most = |gate, asked: Option<f64>, found: f64| {
-        Some(GateOutcome { gate, asked: asked?, found, passed: found <= asked? })
-    };
-    let all = [
-        least("smallest_share", gates.smallest_share, Some(figures.smallest_share)),
-        least("mean_jaccard", gates.mean_jaccard, figures.jaccard()),
-        least("silhouette", gates.silhouette, figures.silhouette.map(|s| s.value)),
-        most("noise_share", gates.noise_share, figures.noise_share),
+/// Results of the gates in use. A gate without a measured value is left out.
+fn gate_outcomes(figures: &Figures, gates: &Gates) -> Vec<GateOutcome> {
+    let minimums = [
+        ("smallest_share", gates.smallest_share, Some(figures.smallest_share)),
+        ("mean_jaccard", gates.mean_jaccard, figures.jaccard()),
+        ("silhouette", gates.silhouette, figures.silhouette.map(|estimate| estimate.value)),
     ];
-    all.into_iter().flatten().collect()
+    let mut outcomes = Vec::new();
+    for (gate, asked, found) in minimums {
+        if let (Some(asked), Some(found)) = (asked, found) {
+            outcomes.push(GateOutcome { gate, asked, found, passed: found >= asked });
+        }
+    }
+    if let Some(asked) = gates.noise_share {
+        let found = figures.noise_share;
+        outcomes.push(GateOutcome { gate: "noise_share", asked, found, passed: found <= asked });
+    }
+    outcomes
 }
 
-fn margin(figures: &Figures, baseline: &Figures) -> Margin {
-    let more = |a: Option<f64>, b: Option<f64>| Some(a? - b?);
-    let value = |figures: &Figures| figures.silhouette.map(|s| s.value);
-    Margin {
-        silhouette: more(value(figures), value(baseline)),
-        davies_bouldin: more(baseline.davies_bouldin, figures.davies_bouldin),
-        calinski_harabasz: more(figures.calinski_harabasz, baseline.calinski_harabasz),
+fn baseline_margin(figures: &Figures, baseline: &Figures) -> BaselineMargin {
+    let silhouette = figures.silhouette.map(|estimate| estimate.value);
+    let of_baseline = baseline.silhouette.map(|estimate| estimate.value);
+    BaselineMargin {
+        silhouette: difference(silhouette, of_baseline),
+        davies_bouldin: difference(baseline.davies_bouldin, figures.davies_bouldin),
+        calinski_harabasz: difference(figures.calinski_harabasz, baseline.calinski_harabasz),
     }
 }
 
-/// More is better.
-type Criterion = dyn Fn(&Figures) -> Option<f64>;
+fn difference(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    Some(a? - b?)
+}
 
-/// Weighted mean, over the criteria, of the share of the others that an entry
-/// is ahead of (one that is equal counts half), 0..=1.
-fn consensus(entries: &[Entry], weights: &Weights) -> Vec<f64> {
-    let criteria: [(f64, &Criterion); 3] = [
-        (weights.stability, &|f: &Figures| f.jaccard()),
-        (weights.davies_bouldin, &|f: &Figures| f.davies_bouldin.map(|x| -x)),
-        (weights.calinski_harabasz, &|f: &Figures| f.calinski_harabasz),
+/// Borda score of each entry, 0..=1: the weighted mean, over the criteria, of the share of other
+/// entries that it is ahead of. Ties count half.
+fn borda_scores(entries: &[Entry], weights: &Weights) -> Vec<f64> {
+    let mut weighted = vec![0.0; entries.len()];
+    let criteria: [(f64, RankingCriterion); 3] = [
+        (weights.stability, Figures::jaccard),
+        (weights.davies_bouldin, |figures| figures.davies_bouldin.map(|index| -index)),
+        (weights.calinski_harabasz, |figures| figures.calinski_harabasz),
     ];
     let total: f64 = criteria.iter().map(|(weight, _)| weight).sum();
-    let others = entries.len().saturating_sub(1).max(1) as f64;
-    let points = |entry: &Entry| {
-        let ahead = |value: &Criterion| {
-            let own = value(&entry.figures);
-            let share = |other: &Entry| match value(&other.figures).partial_cmp(&own) {
-                Some(std::cmp::Ordering::Less) => 1.0,
-                Some(std::cmp::Ordering::Equal) => 0.5,
-                _ => 0.0,
-            };
-            // It is equal to itself.
-            (entries.iter().map(share).sum::<f64>() - 0.5) / others
+    for (weight, criterion) in criteria {
+        let values: Vec<Option<f64>> =
+            entries.iter().map(|entry| criterion(&entry.figures)).collect();
+        for (sum, own) in weighted.iter_mut().zip(&values) {
+            *sum += weight * share_ahead(*own, &values);
+        }
+    }
+    if total > 0.0 {
+        for sum in &mut weighted {
+            *sum /= total;
+        }
+    }
+    weighted
+}
+
+/// Criterion of the vote; more is better.
+type RankingCriterion = fn(&Figures) -> Option<f64>;
+
+/// Share of the other values that `own`, one of `values`, is ahead of. Ties count half.
+fn share_ahead(own: Option<f64>, values: &[Option<f64>]) -> f64 {
+    let others = values.len().saturating_sub(1).max(1) as f64;
+    let mut ahead = 0.0;
+    for value in values {
+        ahead += match value.partial_cmp(&own) {
+            Some(Ordering::Less) => 1.0,
+            Some(Ordering::Equal) => 0.5,
+            _ => 0.0,
         };
-        let weighted = criteria.iter().map(|(weight, value)| weight * ahead(value)).sum::<f64>();
-        if total > 0.0 { weighted / total } else { 0.0 }
-    };
-    entries.iter().map(points).collect()
+    }
+    // Minus the tie with itself.
+    (ahead - 0.5) / others
 }

@@ -1,6 +1,7 @@
-//! Selection among candidates: leaderboard, gates, the baseline, the effort of a search.
+//! Model selection: candidates, gates, leaderboard, baseline, and the cost of a search.
 
 pub mod baseline;
 pub mod candidates;
+pub mod criteria;
 pub(crate) mod effort;
 pub mod leaderboard;

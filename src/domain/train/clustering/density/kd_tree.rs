@@ -1,77 +1,81 @@
-//! Who is near whom: a k-d tree over the rows.
+//! k-d tree for nearest-neighbour and radius searches over the rows.
 //!
-//! Bentley (1975), *Multidimensional binary search trees used for associative
-//! searching*. Leaves hold sixteen rows, column by column, so that the distances to
-//! all of them are computed side by side. Distances are squared and `f64`.
+//! Bentley (1975), *Multidimensional binary search trees used for associative searching*. Each
+//! leaf contains sixteen rows, column by column, so that all their distances are computed side
+//! by side. Distances are squared and `f64`.
 
 use crate::domain::train::{Dataset, Pause};
 
+/// Rows per leaf.
 pub(crate) const LEAF: usize = 16;
 
-/// The rows in the order of the leaves: place 16 i + j is row j of leaf i.
-pub(crate) struct Tree {
+/// The tree, with the rows in leaf order: position 16 i + j is row j of leaf i.
+pub(crate) struct KdTree {
     columns: usize,
-    /// The row at each place.
+    /// The row at each position.
     pub(crate) rows: Vec<u32>,
-    /// Of the rows: once a search.
+    /// Pause of the dataset, called once per search.
     pause: Pause,
-    /// Leaf after leaf, column after column, [`LEAF`] values.
+    /// Leaf by leaf, column by column: [`LEAF`] values each.
     values: Vec<[f64; LEAF]>,
-    /// The root first; children after their parents.
-    pub(crate) nodes: Vec<Node>,
-    /// Lowest and highest value of each column, node after node.
+    /// The root first; every node comes before its children.
+    pub(crate) nodes: Vec<KdNode>,
+    /// Minimum and maximum of each column, node by node (bounding boxes).
     bounds: Vec<(f64, f64)>,
 }
 
+/// A node: a range of positions, with two halves unless it is a leaf.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Node {
-    /// Its places.
+pub(crate) struct KdNode {
+    /// Range of positions, `first..end`.
     pub(crate) first: usize,
     pub(crate) end: usize,
-    /// The nodes of its halves; `None` for a leaf.
+    /// The two child nodes; `None` for a leaf.
     pub(crate) halves: Option<(usize, usize)>,
 }
 
-/// What a search looks for.
-pub(crate) trait Wanted {
-    /// Nothing at this squared distance or beyond is of interest.
+/// Collector of the rows that a search is for.
+pub(crate) trait NeighbourCollector {
+    /// Squared distance at and beyond which no row is of interest.
     fn limit(&self) -> f64;
-    /// Whether no row of the node is of interest.
-    fn passes_by(&self, _node: usize) -> bool {
+    /// Whether the search can skip the node.
+    fn skips_node(&self, _node: usize) -> bool {
         false
     }
-    /// A row nearer than the limit.
-    fn meet(&mut self, place: usize, squared: f64);
+    /// Receives a row nearer than the limit.
+    fn offer(&mut self, position: usize, squared: f64);
 }
 
-impl Tree {
+impl KdTree {
+    /// Builds the tree over all rows.
     pub(crate) fn new(data: &Dataset) -> Self {
         let mut tree = Self {
             columns: data.columns(),
             rows: (0..data.rows() as u32).collect(),
-            pause: data.pauses(),
+            pause: data.pause_function(),
             values: Vec::new(),
             nodes: Vec::new(),
             bounds: Vec::new(),
         };
         if data.rows() > 0 {
-            tree.grow(data, 0, data.rows());
+            tree.build_subtree(data, 0, data.rows());
         }
         for leaf in tree.rows.chunks(LEAF) {
             for column in 0..tree.columns {
-                let value = |place: usize| {
-                    // A place without a row is nowhere.
-                    leaf.get(place)
-                        .map_or(f64::INFINITY, |row| f64::from(data.row(*row as usize)[column]))
-                };
-                tree.values.push(std::array::from_fn(value));
+                // A position without a row is infinitely far away.
+                let mut values = [f64::INFINITY; LEAF];
+                for (value, row) in values.iter_mut().zip(leaf) {
+                    *value = f64::from(data.row(*row as usize)[column]);
+                }
+                tree.values.push(values);
             }
         }
         tree
     }
 
-    /// Splits the widest column at whole leaves, half of them on each side.
-    fn grow(&mut self, data: &Dataset, first: usize, end: usize) -> usize {
+    /// Builds a subtree: splits the widest column at a leaf border, half of the leaves on each
+    /// side.
+    fn build_subtree(&mut self, data: &Dataset, first: usize, end: usize) -> usize {
         let node = self.nodes.len();
         let bounds: Vec<(f64, f64)> = (0..self.columns)
             .map(|column| {
@@ -87,71 +91,83 @@ impl Tree {
             .rev()
             .max_by(|a, b| (bounds[*a].1 - bounds[*a].0).total_cmp(&(bounds[*b].1 - bounds[*b].0)));
         self.bounds.extend(bounds);
-        self.nodes.push(Node { first, end, halves: None });
+        self.nodes.push(KdNode { first, end, halves: None });
         let leaves = (end - first).div_ceil(LEAF);
         if let (Some(column), true) = (widest, leaves > 1) {
+            // Whole leaves on the lower side: only the last leaf of the tree may be partly filled.
             let middle = leaves / 2 * LEAF;
             self.rows[first..end].select_nth_unstable_by(middle, |a, b| {
                 let (x, y) = (data.row(*a as usize)[column], data.row(*b as usize)[column]);
                 x.total_cmp(&y).then(a.cmp(b))
             });
-            let lower = self.grow(data, first, first + middle);
-            let upper = self.grow(data, first + middle, end);
+            let lower = self.build_subtree(data, first, first + middle);
+            let upper = self.build_subtree(data, first + middle, end);
             self.nodes[node].halves = Some((lower, upper));
         }
         node
     }
 
-    /// Copies the row at `place` into `point`.
-    pub(crate) fn copy(&self, place: usize, point: &mut [f64]) {
-        let leaf = &self.values[place / LEAF * self.columns..];
+    /// Copies the row at `position` into `point`.
+    pub(crate) fn copy(&self, position: usize, point: &mut [f64]) {
+        let leaf = &self.values[position / LEAF * self.columns..];
         for (x, column) in point.iter_mut().zip(leaf) {
-            *x = column[place % LEAF];
+            *x = column[position % LEAF];
         }
     }
 
-    /// Shows `wanted` every row of interest around `point`, nearer nodes first.
-    pub(crate) fn search(&self, point: &[f64], wanted: &mut impl Wanted) {
+    /// Passes every row of interest around `point` to `collector`, nearer nodes first.
+    pub(crate) fn search(&self, point: &[f64], collector: &mut impl NeighbourCollector) {
         (self.pause)();
         if !self.nodes.is_empty() {
-            self.descend(0, self.to_node(0, point), point, wanted);
+            self.descend(0, self.distance_to_node(0, point), point, collector);
         }
     }
 
-    fn descend(&self, node: usize, squared: f64, point: &[f64], wanted: &mut impl Wanted) {
-        if squared >= wanted.limit() || wanted.passes_by(node) {
+    fn descend(
+        &self,
+        node: usize,
+        squared: f64,
+        point: &[f64],
+        collector: &mut impl NeighbourCollector,
+    ) {
+        if squared >= collector.limit() || collector.skips_node(node) {
             return;
         }
-        let Node { first, end, halves } = self.nodes[node];
+        let KdNode { first, end, halves } = self.nodes[node];
         let Some((lower, upper)) = halves else {
-            let distances = self.to_leaf(first / LEAF, point);
-            for (place, squared) in (first..end).zip(distances) {
-                if squared < wanted.limit() {
-                    wanted.meet(place, squared);
+            let distances = self.distances_to_leaf(first / LEAF, point);
+            for (position, squared) in (first..end).zip(distances) {
+                if squared < collector.limit() {
+                    collector.offer(position, squared);
                 }
             }
             return;
         };
-        let (to_lower, to_upper) = (self.to_node(lower, point), self.to_node(upper, point));
+        // The nearer half first: it tightens the limit before the farther half is tested.
+        let (to_lower, to_upper) =
+            (self.distance_to_node(lower, point), self.distance_to_node(upper, point));
         let mut halves = [(lower, to_lower), (upper, to_upper)];
         if to_upper < to_lower {
             halves.swap(0, 1);
         }
         for (half, squared) in halves {
-            self.descend(half, squared, point, wanted);
+            self.descend(half, squared, point, collector);
         }
     }
 
-    fn to_node(&self, node: usize, point: &[f64]) -> f64 {
+    /// Squared distance from `point` to the bounding box of a node.
+    fn distance_to_node(&self, node: usize, point: &[f64]) -> f64 {
         let bounds = &self.bounds[node * self.columns..(node + 1) * self.columns];
-        let beyond = |(x, (low, high)): (&f64, &(f64, f64))| {
+        let mut sum = 0.0;
+        for (x, (low, high)) in point.iter().zip(bounds) {
             let distance = (low - x).max(x - high).max(0.0);
-            distance * distance
-        };
-        point.iter().zip(bounds).map(beyond).sum()
+            sum += distance * distance;
+        }
+        sum
     }
 
-    fn to_leaf(&self, leaf: usize, point: &[f64]) -> [f64; LEAF] {
+    /// Squared distances from `point` to the rows of a leaf.
+    fn distances_to_leaf(&self, leaf: usize, point: &[f64]) -> [f64; LEAF] {
         let columns = &self.values[leaf * self.columns..(leaf + 1) * self.columns];
         let mut sums = [0.0; LEAF];
         for (column, x) in columns.iter().zip(point) {
@@ -163,28 +179,28 @@ impl Tree {
     }
 }
 
-/// The `k` nearest rows: how far the last of them is.
-pub(crate) struct Nearest {
+/// Collector of the `k` nearest rows, for the distance of row number `k`.
+pub(crate) struct NearestRows {
     k: usize,
-    /// Squared distances, the largest first. Bits of floats that are not
-    /// negative are in the order of the floats.
+    /// Max-heap of squared distances, as bits: the bits of non-negative floats sort like the
+    /// floats.
     found: std::collections::BinaryHeap<u64>,
 }
 
-impl Nearest {
+impl NearestRows {
     pub(crate) fn new(k: usize) -> Self {
         Self { k, found: std::collections::BinaryHeap::with_capacity(k + 1) }
     }
 
-    /// The squared distance of the last; forgets all.
-    pub(crate) fn take(&mut self) -> f64 {
+    /// Returns the squared distance of the last row and clears the collector.
+    pub(crate) fn take_distance(&mut self) -> f64 {
         let last = self.found.peek().map_or(0.0, |bits| f64::from_bits(*bits));
         self.found.clear();
         last
     }
 }
 
-impl Wanted for Nearest {
+impl NeighbourCollector for NearestRows {
     fn limit(&self) -> f64 {
         if self.found.len() < self.k {
             return f64::INFINITY;
@@ -192,7 +208,7 @@ impl Wanted for Nearest {
         self.found.peek().map_or(0.0, |bits| f64::from_bits(*bits))
     }
 
-    fn meet(&mut self, _place: usize, squared: f64) {
+    fn offer(&mut self, _position: usize, squared: f64) {
         if self.found.len() == self.k {
             self.found.pop();
         }
@@ -200,36 +216,38 @@ impl Wanted for Nearest {
     }
 }
 
-/// Everything within a squared distance, the rim included.
-pub(crate) struct Within<'a> {
+/// Collector of all rows up to a squared distance, inclusive.
+pub(crate) struct RadiusSearch<'a> {
     pub(crate) squared: f64,
-    pub(crate) places: &'a mut Vec<usize>,
+    pub(crate) positions: &'a mut Vec<usize>,
 }
 
-impl Wanted for Within<'_> {
+impl NeighbourCollector for RadiusSearch<'_> {
     fn limit(&self) -> f64 {
+        // The limit is exclusive; the next float makes the radius inclusive.
         self.squared.next_up()
     }
 
-    fn meet(&mut self, place: usize, _squared: f64) {
-        self.places.push(place);
+    fn offer(&mut self, position: usize, _squared: f64) {
+        self.positions.push(position);
     }
 }
 
-/// The nearest row; of equally near ones that with the lowest number.
-pub(crate) struct Closest<'a> {
-    pub(crate) tree: &'a Tree,
+/// Collector of the nearest row; of equally near rows the one with the lowest number.
+pub(crate) struct NearestRow<'a> {
+    pub(crate) tree: &'a KdTree,
     pub(crate) squared: f64,
     pub(crate) row: u32,
 }
 
-impl Wanted for Closest<'_> {
+impl NeighbourCollector for NearestRow<'_> {
     fn limit(&self) -> f64 {
+        // Equally near rows must still be offered: the lowest row number decides among them.
         self.squared.next_up()
     }
 
-    fn meet(&mut self, place: usize, squared: f64) {
-        let row = self.tree.rows[place];
+    fn offer(&mut self, position: usize, squared: f64) {
+        let row = self.tree.rows[position];
         if squared < self.squared || row < self.row {
             (self.squared, self.row) = (squared, row);
         }

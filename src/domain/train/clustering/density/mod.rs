@@ -1,15 +1,15 @@
-//! Density-based segments: DBSCAN and HDBSCAN. Rows in thin places are noise.
+//! Density-based clustering: DBSCAN and HDBSCAN. Rows in sparse regions are noise.
 //!
-//! Ester, Kriegel, Sander and Xu (1996), *A density-based algorithm for
-//! discovering clusters*; Campello, Moulavi and Sander (2013), *Density-based
-//! clustering based on hierarchical density estimates*.
+//! Ester, Kriegel, Sander and Xu (1996), *A density-based algorithm for discovering clusters*;
+//! Campello, Moulavi and Sander (2013), *Density-based clustering based on hierarchical density
+//! estimates*.
 //!
-//! Ties. A row with a large core distance is equally far from several rows, so
-//! ties are the rule in HDBSCAN. What joins at the same distance joins at once
-//! here, as the definition has it; elsewhere (scikit-learn, hdbscan) it joins two
-//! at a time in an order that nothing fixes, and a few rows at the rim of a
-//! segment may be noise in one and not in the other. DBSCAN gives a rim row to the
-//! lowest-numbered segment with a core row near it, as scikit-learn does.
+//! Ties. A row with a large core distance is equally far from several rows, so ties are the
+//! rule in HDBSCAN. Here all rows that join at the same distance join at once, as the
+//! definition says. scikit-learn and hdbscan join them two at a time in an unspecified order, so
+//! a few border rows of a segment may be noise in one implementation only. DBSCAN assigns a
+//! border row to the lowest-numbered segment with a core row in its neighbourhood, as
+//! scikit-learn does.
 
 pub(crate) mod kd_tree;
 pub(crate) mod minimum_spanning_tree;
@@ -17,27 +17,28 @@ pub(crate) mod minimum_spanning_tree;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::train::clustering::density::kd_tree::{Tree, Within};
-use crate::domain::train::clustering::density::minimum_spanning_tree::{Edge, Parts};
+use crate::domain::train::clustering::density::kd_tree::{KdTree, RadiusSearch};
+use crate::domain::train::clustering::density::minimum_spanning_tree::{TreeEdge, UnionFind};
 use crate::domain::train::clustering::sample;
-use crate::domain::train::clustering::sample::Labels;
+use crate::domain::train::clustering::sample::RowLabels;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// Rows whose neighbours are held at a time.
+/// Number of neighbour lists in memory at a time.
 const BATCH_ROWS: usize = 4096;
-/// Stands for a distance of zero, of which there is no inverse.
+/// Replaces a distance of zero, which has no inverse.
 const LEAST_DISTANCE: f64 = 1e-150;
 
+/// Settings of HDBSCAN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hdbscan {
-    /// A segment has at least so many rows.
+    /// Minimum number of rows in a segment.
     pub min_cluster_size: usize,
-    /// The core distance is that to the so-manieth nearest row, itself
-    /// included; `None`: as `min_cluster_size`.
+    /// The core distance is the distance to the nearest row number `min_samples`, the row
+    /// itself included; `None`: as `min_cluster_size`.
     pub min_samples: Option<usize>,
-    /// Of more rows a sample of so many is clustered, with both sizes reduced
-    /// in proportion; the others go where their nearest sampled row is.
+    /// Maximum number of rows to cluster: of more rows a sample is clustered, with both sizes
+    /// scaled down. Each other row gets the label of its nearest sampled row.
     pub max_rows: usize,
 }
 
@@ -47,16 +48,17 @@ impl Default for Hdbscan {
     }
 }
 
+/// Settings of DBSCAN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dbscan {
-    /// How near is near, in the encoded space; `None`: where the curve of
-    /// sorted core distances bends.
+    /// Radius of a neighbourhood in the encoded space; `None`: the knee of the sorted core
+    /// distances.
     pub eps: Option<f64>,
-    /// A core row has so many rows near, itself included.
+    /// A core row has at least this number of rows in its neighbourhood, itself included.
     pub min_samples: usize,
-    /// Of more rows a sample of so many is clustered; the others go where
-    /// their nearest sampled row is.
+    /// Maximum number of rows to cluster: of more rows a sample is clustered, and each other
+    /// row gets the label of its nearest sampled row.
     pub max_rows: usize,
 }
 
@@ -66,142 +68,161 @@ impl Default for Dbscan {
     }
 }
 
+/// Segment of each row by HDBSCAN with excess-of-mass selection; `None` is noise.
 pub fn hdbscan(
     data: &Dataset,
     settings: &Hdbscan,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Labels, FitError> {
-    sample::label(data, settings.max_rows, seed, |data, share| {
-        let reduced = |size: usize| ((size as f64 * share).round() as usize).max(2);
-        let least = reduced(settings.min_cluster_size);
-        let samples = settings
-            .min_samples
-            .map_or(least, |samples| if share < 1.0 { reduced(samples) } else { samples });
-        let tree = Tree::new(data);
+) -> Result<RowLabels, FitError> {
+    sample::cluster_sample(data, settings.max_rows, seed, |data, share| {
+        // A sample is thinner by `share`: both counts shrink with it, so that the same regions
+        // stay dense.
+        let least = scaled_down(settings.min_cluster_size, share, 2);
+        let samples = match settings.min_samples {
+            None => least,
+            Some(samples) if share < 1.0 => scaled_down(samples, share, 2),
+            Some(samples) => samples,
+        };
+        let tree = KdTree::new(data);
         let cores = minimum_spanning_tree::core_distances(&tree, data.columns(), samples);
         let edges = minimum_spanning_tree::spanning_tree(&tree, data.columns(), &cores, progress)?;
-        let clusters = Condensed::new(&Dendrogram::new(edges, data.rows()), least);
+        let clusters = CondensedTree::new(&Dendrogram::new(edges, data.rows()), least);
         Ok(in_row_order(&tree, &clusters.labels()))
     })
 }
 
+/// Segment of each row by DBSCAN; `None` is noise.
 pub fn dbscan(
     data: &Dataset,
     settings: &Dbscan,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Labels, FitError> {
-    sample::label(data, settings.max_rows, seed, |data, share| {
-        let samples = ((settings.min_samples as f64 * share).round() as usize).max(1);
-        let tree = Tree::new(data);
+) -> Result<RowLabels, FitError> {
+    sample::cluster_sample(data, settings.max_rows, seed, |data, share| {
+        let samples = scaled_down(settings.min_samples, share, 1);
+        let tree = KdTree::new(data);
         let cores = minimum_spanning_tree::core_distances(&tree, data.columns(), samples);
-        let eps = settings.eps.unwrap_or_else(|| bend(&cores));
+        let eps = settings.eps.unwrap_or_else(|| knee_distance(&cores));
         let is_core: Vec<bool> =
             cores.iter().map(|core| samples <= data.rows() && *core <= eps * eps).collect();
-        let mut parts = Parts::new(data.rows());
-        // Of a rim row: core rows near it.
+        let mut parts = UnionFind::new(data.rows());
+        // Border rows, with the core rows in their neighbourhood.
         let mut rims: Vec<(u32, Vec<u32>)> = Vec::new();
-        let places: Vec<usize> = (0..data.rows()).collect();
-        for batch in places.chunks(BATCH_ROWS) {
+        let positions: Vec<usize> = (0..data.rows()).collect();
+        for batch in positions.chunks(BATCH_ROWS) {
             if progress.should_stop() {
                 return Err(FitError::Stopped);
             }
             let near: Vec<Vec<u32>> = batch
                 .par_iter()
-                .map(|place| {
-                    let (mut point, mut places) = (vec![0.0; data.columns()], Vec::new());
-                    tree.copy(*place, &mut point);
-                    tree.search(&point, &mut Within { squared: eps * eps, places: &mut places });
-                    places
+                .map(|position| {
+                    let (mut point, mut positions) = (vec![0.0; data.columns()], Vec::new());
+                    tree.copy(*position, &mut point);
+                    tree.search(
+                        &point,
+                        &mut RadiusSearch { squared: eps * eps, positions: &mut positions },
+                    );
+                    positions
                         .into_iter()
                         .filter(|near| is_core[*near])
                         .map(|near| near as u32)
                         .collect()
                 })
                 .collect();
-            for (place, near) in batch.iter().zip(near) {
-                if is_core[*place] {
+            for (position, near) in batch.iter().zip(near) {
+                if is_core[*position] {
                     for near in &near {
-                        _ = parts.join(*place as u32, *near);
+                        // Whether the parts were separate does not matter here.
+                        _ = parts.unite(*position as u32, *near);
                     }
                 } else if !near.is_empty() {
-                    rims.push((*place as u32, near));
+                    rims.push((*position as u32, near));
                 }
             }
         }
-        // The first core row of each part decides its number.
+        // The order of the parts is that of the lowest row number among their core rows: positions
+        // follow the k-d tree, not the rows.
         let mut labels: Vec<Option<u32>> = (0..data.rows())
-            .map(|place| is_core[place].then(|| parts.find(place as u32)))
+            .map(|position| is_core[position].then(|| parts.find(position as u32)))
             .collect();
         let mut first = vec![u32::MAX; data.rows()];
-        for (place, part) in labels.iter().enumerate() {
+        for (position, part) in labels.iter().enumerate() {
             if let Some(part) = part {
                 let first = &mut first[*part as usize];
-                *first = tree.rows[place].min(*first);
+                *first = tree.rows[position].min(*first);
             }
         }
-        for (place, near) in rims {
-            labels[place as usize] = near
+        for (position, near) in rims {
+            labels[position as usize] = near
                 .into_iter()
                 .filter_map(|core| labels[core as usize])
                 .min_by_key(|part| first[*part as usize]);
         }
-        let named: Labels =
+        let named: RowLabels =
             labels.iter().map(|part| part.map(|part| first[part as usize])).collect();
         Ok(in_row_order(&tree, &named))
     })
 }
 
-/// The distance at which the sorted core distances bend most: farthest below
-/// the chord from the first to the last (Satopää and others 2011, *Finding a
+fn scaled_down(count: usize, share: f64, least: usize) -> usize {
+    ((count as f64 * share).round() as usize).max(least)
+}
+
+/// Default neighbourhood radius: the knee of the sorted core distances, which is the point
+/// farthest below the chord from the first to the last (Satopää et al. 2011, *Finding a
 /// "kneedle" in a haystack*).
-fn bend(cores: &[f64]) -> f64 {
+fn knee_distance(cores: &[f64]) -> f64 {
     let mut ascending: Vec<f64> = cores.iter().map(|core| core.sqrt()).collect();
     ascending.sort_unstable_by(f64::total_cmp);
     let (Some(first), Some(last)) = (ascending.first(), ascending.last()) else { return 0.0 };
-    let below = |place: usize| {
-        let along = place as f64 / (ascending.len() - 1).max(1) as f64;
-        first + (last - first) * along - ascending[place]
-    };
-    let best = (0..ascending.len()).max_by(|a, b| below(*a).total_cmp(&below(*b)));
-    best.map_or(0.0, |place| ascending[place])
+    let mut best = (f64::NEG_INFINITY, 0.0);
+    for (index, distance) in ascending.iter().enumerate() {
+        let along = index as f64 / (ascending.len() - 1).max(1) as f64;
+        let below_chord = first + (last - first) * along - distance;
+        // The last of equal maxima: the largest radius.
+        if below_chord >= best.0 {
+            best = (below_chord, *distance);
+        }
+    }
+    best.1
 }
 
-/// Labels of places as labels of rows.
-fn in_row_order(tree: &Tree, of_places: &[Option<u32>]) -> Labels {
-    let mut of_rows = vec![None; of_places.len()];
-    for (row, label) in tree.rows.iter().zip(of_places) {
+/// Converts labels of positions in the k-d tree to labels of rows.
+fn in_row_order(tree: &KdTree, of_positions: &[Option<u32>]) -> RowLabels {
+    let mut of_rows = vec![None; of_positions.len()];
+    for (row, label) in tree.rows.iter().zip(of_positions) {
         of_rows[*row as usize] = *label;
     }
     of_rows
 }
 
-/// How places join as the distance grows. Nodes below `leaves` are places; the
-/// others come in the order of their heights, the root last.
+/// Single-linkage dendrogram of positions. Nodes below `leaves` are positions; the others come in
+/// ascending order of height, the root last.
 struct Dendrogram {
     leaves: usize,
-    /// Of node `leaves` + i.
+    /// Children of node `leaves` + i.
     children: Vec<Vec<u32>>,
-    /// The distance at which it comes to be.
+    /// Distance at which node `leaves` + i forms.
     heights: Vec<f64>,
-    /// Of every node, in places.
+    /// Places below each node.
     sizes: Vec<usize>,
 }
 
 impl Dendrogram {
-    fn new(mut edges: Vec<Edge>, leaves: usize) -> Self {
+    fn new(mut edges: Vec<TreeEdge>, leaves: usize) -> Self {
         edges.sort_unstable_by(|x, y| {
             x.squared.total_cmp(&y.squared).then((x.a, x.b).cmp(&(y.a, y.b)))
         });
         let mut tree =
             Self { leaves, children: Vec::new(), heights: Vec::new(), sizes: vec![1; leaves] };
-        let mut parts = Parts::new(leaves);
-        // Of a part, by its root: its node, and the nodes that join in it now.
+        let mut parts = UnionFind::new(leaves);
+        // Per part, indexed by its root: its node, and the nodes that join in it at this height.
         let mut node: Vec<u32> = (0..leaves as u32).collect();
         let mut joining: Vec<Vec<u32>> = vec![Vec::new(); leaves];
         for equal in edges.chunk_by(|x, y| x.squared.total_cmp(&y.squared).is_eq()) {
             for edge in equal {
+                // First pass: collect the nodes that join at this height, over all its edges.
                 let (a, b) = (parts.find(edge.a), parts.find(edge.b));
                 let mut all = Vec::new();
                 for part in [a as usize, b as usize] {
@@ -211,9 +232,10 @@ impl Dendrogram {
                         all.append(&mut joining[part]);
                     }
                 }
-                parts.join(a, b);
+                parts.unite(a, b);
                 joining[parts.find(a) as usize] = all;
             }
+            // Second pass: one new node per group of joined nodes, at the first edge of it.
             for edge in equal {
                 let part = parts.find(edge.a) as usize;
                 let children = std::mem::take(&mut joining[part]);
@@ -230,25 +252,25 @@ impl Dendrogram {
     }
 }
 
-/// The dendrogram without splits that leave fewer rows than a segment has.
-struct Condensed {
-    /// The root first; parts after what they are part of.
-    clusters: Vec<Cluster>,
-    /// One a place: the last cluster it is in.
+/// Condensed tree: the dendrogram without splits into parts smaller than a segment.
+struct CondensedTree {
+    /// The root first; every cluster comes after its parent.
+    clusters: Vec<CondensedCluster>,
+    /// For each position, the last cluster that contains it.
     last: Vec<u32>,
 }
 
-struct Cluster {
+struct CondensedCluster {
     parent: Option<usize>,
-    /// Inverse of the distance at which it splits off.
+    /// Inverse of the distance at which the cluster splits off.
     birth: f64,
-    /// Σ over its places of how long each stays, in inverse distances.
+    /// Σ over its positions of their lifetime in the cluster, in inverse distances.
     stability: f64,
 }
 
-impl Condensed {
+impl CondensedTree {
     fn new(tree: &Dendrogram, least: usize) -> Self {
-        let root = Cluster { parent: None, birth: 0.0, stability: 0.0 };
+        let root = CondensedCluster { parent: None, birth: 0.0, stability: 0.0 };
         let mut condensed = Self { clusters: vec![root], last: vec![0; tree.leaves] };
         let mut open = vec![(tree.sizes.len().saturating_sub(1), 0)];
         while let Some((node, cluster)) = open.pop() {
@@ -261,13 +283,15 @@ impl Condensed {
                 .filter(|child| tree.sizes[*child] >= least)
                 .collect();
             let stay = inverse - condensed.clusters[cluster].birth;
+            // One large child: the cluster goes on and loses its small children as noise.
+            // Otherwise it ends here, and each large child starts a cluster.
             let leaving = if let [only] = large[..] {
                 open.push((only, cluster));
                 tree.sizes[node] - tree.sizes[only]
             } else {
                 for child in &large {
                     open.push((*child, condensed.clusters.len()));
-                    condensed.clusters.push(Cluster {
+                    condensed.clusters.push(CondensedCluster {
                         parent: Some(cluster),
                         birth: inverse,
                         stability: 0.0,
@@ -277,14 +301,14 @@ impl Condensed {
             };
             condensed.clusters[cluster].stability += stay * leaving as f64;
             for child in children.iter().filter(|child| tree.sizes[**child as usize] < least) {
-                condensed.leave(tree, *child as usize, cluster);
+                condensed.assign_positions(tree, *child as usize, cluster);
             }
         }
         condensed
     }
 
-    /// All places of `node` have `cluster` as their last.
-    fn leave(&mut self, tree: &Dendrogram, node: usize, cluster: usize) {
+    /// Sets `cluster` as the last cluster of all positions below `node`.
+    fn assign_positions(&mut self, tree: &Dendrogram, node: usize, cluster: usize) {
         let mut open = vec![node];
         while let Some(node) = open.pop() {
             match node.checked_sub(tree.leaves) {
@@ -296,20 +320,21 @@ impl Condensed {
         }
     }
 
-    /// Excess of mass: of all ways to choose clusters, none within another,
-    /// that of the greatest stability; never the whole.
-    fn labels(&self) -> Labels {
+    /// Excess of mass: selects the non-overlapping clusters with the largest total stability;
+    /// never the root.
+    fn labels(&self) -> RowLabels {
         let count = self.clusters.len();
-        // The best that each cluster's parts reach.
+        // Best total stability within each cluster's descendants.
         let mut parts = vec![0.0; count];
         let mut is_chosen = vec![false; count];
+        // In reverse order every cluster comes after its descendants.
         for (index, cluster) in self.clusters.iter().enumerate().skip(1).rev() {
             is_chosen[index] = cluster.stability >= parts[index];
             if let Some(parent) = cluster.parent {
                 parts[parent] += cluster.stability.max(parts[index]);
             }
         }
-        let mut label: Labels = vec![None; count];
+        let mut label: RowLabels = vec![None; count];
         for (index, cluster) in self.clusters.iter().enumerate().skip(1) {
             let above = cluster.parent.and_then(|parent| label[parent]);
             label[index] = above.or(is_chosen[index].then_some(index as u32));

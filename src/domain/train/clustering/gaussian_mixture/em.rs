@@ -1,10 +1,8 @@
-//! The Gaussian components of a mixture, and the one pass over the rows that
-//! each step of EM is.
+//! Expectation and maximisation steps of a Gaussian mixture, as one pass over the rows.
 //!
-//! Rows are taken in blocks, column by column, so that the inner loops run over
-//! neighbouring numbers and become vector instructions. Every sum is taken
-//! about the component's mean of the step before: differences are small, and
-//! nothing is lost to cancellation.
+//! Rows are processed in blocks, column by column, so the inner loops run over adjacent numbers
+//! and compile to vector instructions. Every sum is taken about the component's mean of the
+//! previous step: differences are small, and no digits are lost to cancellation.
 
 use std::ops::Range;
 
@@ -13,40 +11,40 @@ use ndarray::{Array1, Array2};
 use crate::domain::stats::symmetric;
 use crate::domain::train::Dataset;
 
-/// Rows of a block, and how many of them a density is computed for at a time.
+/// Rows of a block, and rows for which a density is computed at a time.
 const BLOCK: usize = 64;
 const LANES: usize = 16;
-/// Sums of products kept side by side, added in a fixed order.
+/// Sums of products computed side by side and added in a fixed order.
 const SUMS: usize = 8;
 
 /// ln 2π
 const LN_TAU: f64 = 1.837_877_066_409_345_3;
 
-/// What each component's spread is.
+/// Covariances of the components.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spread {
     /// Variances, (`components`, `n_columns`).
     Diagonal(Array2<f64>),
-    /// One covariance matrix a component.
+    /// One covariance matrix per component.
     Full(Vec<Array2<f64>>),
 }
 
-/// A Gaussian mixture.
+/// Parameters of a Gaussian mixture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
-    /// Of each component; they add up to 1.
+    /// Mixing weight of each component; they add up to 1.
     pub shares: Vec<f64>,
     /// (`components`, `n_columns`)
     pub means: Array2<f64>,
     pub spread: Spread,
 }
 
-/// How likely components are to have made the rows, and what follows from that
-/// for the next step. All sums are about the means of this one.
-pub(crate) struct Sums {
-    /// ln of the density of all rows.
+/// Sufficient statistics of a step: sums weighted by the responsibilities r, about the means of
+/// the mixture that they were computed with.
+pub(crate) struct SufficientStatistics {
+    /// Natural logarithm of the density of all rows.
     pub(crate) log_likelihood: f64,
-    /// Rows of each component.
+    /// Expected number of rows of each component.
     pub(crate) counts: Vec<f64>,
     /// Σ r (x − mean), (`components`, `n_columns`)
     pub(crate) firsts: Array2<f64>,
@@ -55,7 +53,7 @@ pub(crate) struct Sums {
     pub(crate) seconds: Array2<f64>,
 }
 
-impl Sums {
+impl SufficientStatistics {
     pub(crate) fn zero(mixture: &Mixture) -> Self {
         let (components, columns) = mixture.means.dim();
         let products = match mixture.spread {
@@ -77,12 +75,14 @@ impl Sums {
         self.seconds += &other.seconds;
     }
 
-    /// The mixture that is most likely given these sums; `floor` is added to
-    /// each variance. A component without rows stays where it is.
+    /// Maximisation step: the most likely mixture given these sums; `floor` is added to each
+    /// variance. A component without rows does not move.
     pub(crate) fn maximise(&self, before: &Mixture, floor: f64) -> Mixture {
-        // As scikit-learn has it: never a division by zero.
+        // As in scikit-learn: never divides by zero.
         let counts: Array1<f64> =
             self.counts.iter().map(|count| count + 10.0 * f64::EPSILON).collect();
+        // The sums are about the old means: the covariance is the mean product minus the product
+        // of the shifts.
         let shift = &self.firsts / &counts.view().insert_axis(ndarray::Axis(1));
         let seconds = &self.seconds / &counts.view().insert_axis(ndarray::Axis(1));
         let spread = match before.spread {
@@ -91,15 +91,16 @@ impl Sums {
                 Spread::Diagonal(variances.mapv(|variance| variance.max(0.0) + floor))
             }
             Spread::Full(_) => {
-                let covariance = |component: usize| {
-                    let (packed, shift) = (seconds.row(component), shift.row(component));
-                    Array2::from_shape_fn((shift.len(), shift.len()), |(i, j)| {
+                let mut covariances = Vec::with_capacity(counts.len());
+                for (packed, shift) in seconds.rows().into_iter().zip(shift.rows()) {
+                    let shape = (shift.len(), shift.len());
+                    covariances.push(Array2::from_shape_fn(shape, |(i, j)| {
                         let (low, high) = (i.min(j), i.max(j));
                         packed[high * (high + 1) / 2 + low] - shift[i] * shift[j]
                             + if i == j { floor } else { 0.0 }
-                    })
-                };
-                Spread::Full((0..counts.len()).map(covariance).collect())
+                    }));
+                }
+                Spread::Full(covariances)
             }
         };
         let total = counts.sum();
@@ -111,19 +112,19 @@ impl Sums {
     }
 }
 
-/// A mixture made ready to be evaluated.
-pub(crate) struct Density<'a> {
+/// A mixture prepared for evaluation.
+pub(crate) struct MixtureDensity<'a> {
     mixture: &'a Mixture,
-    /// ln of share and normalisation, one a component.
+    /// Logarithm of share and normalisation of each component.
     constants: Vec<f64>,
-    /// Inverse variances, or the inverses of the Cholesky factors, their lower
-    /// triangles row by row; (`components`, …).
+    /// Inverse variances, or the inverses of the Cholesky factors with their lower triangles row
+    /// by row; (`components`, …).
     scales: Array2<f64>,
 }
 
-impl<'a> Density<'a> {
+impl<'a> MixtureDensity<'a> {
     /// `None` when a covariance is not positive definite.
-    pub(crate) fn of(mixture: &'a Mixture) -> Option<Self> {
+    pub(crate) fn prepare(mixture: &'a Mixture) -> Option<Self> {
         let (components, columns) = mixture.means.dim();
         let mut constants: Vec<f64> =
             mixture.shares.iter().map(|share| share.ln() - 0.5 * columns as f64 * LN_TAU).collect();
@@ -137,7 +138,9 @@ impl<'a> Density<'a> {
             Spread::Full(covariances) => {
                 let mut packed = Vec::with_capacity(components * columns * (columns + 1) / 2);
                 for (constant, covariance) in constants.iter_mut().zip(covariances) {
-                    let inverse = symmetric::inverse_of_lower(&symmetric::cholesky(covariance)?);
+                    let inverse = symmetric::invert_lower_triangular(&symmetric::cholesky_factor(
+                        covariance,
+                    )?);
                     *constant += inverse.diag().iter().map(|scale| scale.ln()).sum::<f64>();
                     packed.extend(
                         (0..columns)
@@ -153,15 +156,16 @@ impl<'a> Density<'a> {
     }
 
     /// ln(share × density) of each component for the rows of `block`.
-    fn evaluate(&self, block: &Block, logs: &mut [[f64; BLOCK]]) {
+    fn log_densities(&self, block: &RowBlock, logs: &mut [[f64; BLOCK]]) {
         for (component, logs) in logs.iter_mut().enumerate() {
             let mean = self.mixture.means.row(component);
             let scales = self.scales.row(component);
             let (Some(mean), Some(scales)) = (mean.as_slice(), scales.as_slice()) else { continue };
+            // One tile at a time: its sums stay in registers over all columns.
             for (tile, logs) in logs.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let distances = match self.mixture.spread {
-                    Spread::Diagonal(_) => block.weighted(tile, mean, scales),
-                    Spread::Full(_) => block.turned(tile, mean, scales),
+                    Spread::Diagonal(_) => block.scaled_squares(tile, mean, scales),
+                    Spread::Full(_) => block.mahalanobis(tile, mean, scales),
                 };
                 for (log, distance) in logs.iter_mut().zip(distances) {
                     *log = self.constants[component] - 0.5 * distance;
@@ -170,16 +174,17 @@ impl<'a> Density<'a> {
         }
     }
 
-    /// What `rows` add to the sums.
-    pub(crate) fn gather(&self, data: &Dataset, rows: Range<usize>) -> Sums {
-        let mut sums = Sums::zero(self.mixture);
+    /// Expectation step: the statistics of `rows`.
+    pub(crate) fn accumulate(&self, data: &Dataset, rows: Range<usize>) -> SufficientStatistics {
+        let mut sums = SufficientStatistics::zero(self.mixture);
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
-        let mut block = Block::new(data.columns());
+        let mut block = RowBlock::new(data.columns());
         for first in rows.clone().step_by(BLOCK) {
             data.pause();
             let count = block.load(data, first..(first + BLOCK).min(rows.end));
-            self.evaluate(&block, &mut logs);
-            sums.log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
+            self.log_densities(&block, &mut logs);
+            sums.log_likelihood += to_responsibilities(&mut logs)[..count].iter().sum::<f64>();
+            // Lanes past the last row contain old values: they must not count.
             for responsibilities in &mut logs {
                 responsibilities[count..].fill(0.0);
             }
@@ -188,50 +193,56 @@ impl<'a> Density<'a> {
         sums
     }
 
-    /// The component each of `rows` most likely comes from, of equal ones the
-    /// first, and ln of the density of all of them.
-    pub(crate) fn label(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
+    /// Most likely component of each of `rows`, of equal ones the first, and the total
+    /// log-likelihood.
+    pub(crate) fn label_rows(&self, data: &Dataset, rows: Range<usize>) -> (Vec<u32>, f64) {
         let mut labels = Vec::with_capacity(rows.len());
         let mut logs = vec![[0.0; BLOCK]; self.constants.len()];
-        let mut block = Block::new(data.columns());
+        let mut block = RowBlock::new(data.columns());
         let mut log_likelihood = 0.0;
         for first in rows.clone().step_by(BLOCK) {
             data.pause();
             let count = block.load(data, first..(first + BLOCK).min(rows.end));
-            self.evaluate(&block, &mut logs);
+            self.log_densities(&block, &mut logs);
             labels.extend((0..count).map(|row| {
                 let best =
+                    // Reversed, because `max_by` returns the last maximum: ties go to the first.
                     logs.iter().enumerate().rev().max_by(|a, b| a.1[row].total_cmp(&b.1[row]));
                 best.map_or(0, |(component, _)| component as u32)
             }));
-            log_likelihood += normalise(&mut logs)[..count].iter().sum::<f64>();
+            log_likelihood += to_responsibilities(&mut logs)[..count].iter().sum::<f64>();
         }
         (labels, log_likelihood)
     }
 
-    /// Adds the rows of `block`, each to each component by its responsibility.
-    fn add(&self, block: &mut Block, responsibilities: &[[f64; BLOCK]], sums: &mut Sums) {
+    /// Adds the rows of `block` to each component, weighted by responsibility.
+    fn add(
+        &self,
+        block: &mut RowBlock,
+        responsibilities: &[[f64; BLOCK]],
+        sums: &mut SufficientStatistics,
+    ) {
         for (component, shares) in responsibilities.iter().enumerate() {
-            let count = product(shares, &[1.0; BLOCK]);
-            // Nothing to add: most components have no part in most blocks.
+            let count = dot_product(shares, &[1.0; BLOCK]);
+            // Most components have no weight in most blocks.
             if count == 0.0 {
                 continue;
             }
             sums.counts[component] += count;
-            block.centre(self.mixture.means.row(component).as_slice().unwrap_or_default());
+            block.subtract_mean(self.mixture.means.row(component).as_slice().unwrap_or_default());
             let (mut firsts, mut seconds) =
                 (sums.firsts.row_mut(component), sums.seconds.row_mut(component));
             let mut place = 0;
             for (i, differences) in block.differences.iter().enumerate() {
                 let shared: [f64; BLOCK] =
                     std::array::from_fn(|row| shares[row] * differences[row]);
-                firsts[i] += product(shares, differences);
+                firsts[i] += dot_product(shares, differences);
                 let partners = match self.mixture.spread {
                     Spread::Diagonal(_) => i..i + 1,
                     Spread::Full(_) => 0..i + 1,
                 };
                 for other in &block.differences[partners] {
-                    seconds[place] += product(&shared, other);
+                    seconds[place] += dot_product(&shared, other);
                     place += 1;
                 }
             }
@@ -239,11 +250,14 @@ impl<'a> Density<'a> {
     }
 }
 
-/// What a partition into `labels` alone says about its components, as the sums
-/// of a step in which each row is in one component.
-pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
+/// Statistics of a hard partition: each row belongs to the component of its label.
+pub(crate) fn statistics_of_partition(
+    data: &Dataset,
+    labels: &[u32],
+    about: &Mixture,
+) -> SufficientStatistics {
     let partial = data.map_chunks(|rows| {
-        let mut sums = Sums::zero(about);
+        let mut sums = SufficientStatistics::zero(about);
         for row in rows {
             let component = labels[row] as usize;
             let mean = about.means.row(component);
@@ -266,27 +280,27 @@ pub(crate) fn sums_of(data: &Dataset, labels: &[u32], about: &Mixture) -> Sums {
         }
         sums
     });
-    let mut sums = Sums::zero(about);
+    let mut sums = SufficientStatistics::zero(about);
     for part in &partial {
         sums.add(part);
     }
     sums
 }
 
-/// Some rows, column by column.
-struct Block {
+/// A block of rows, column by column.
+struct RowBlock {
     values: Vec<[f64; BLOCK]>,
-    /// `values` less a mean.
+    /// `values` minus a mean.
     differences: Vec<[f64; BLOCK]>,
 }
 
-impl Block {
+impl RowBlock {
     fn new(columns: usize) -> Self {
         let empty = vec![[0.0; BLOCK]; columns];
         Self { values: empty.clone(), differences: empty }
     }
 
-    /// Returns how many rows there are; beyond them old values remain.
+    /// Loads `rows`; returns their number. Lanes beyond it retain old values.
     fn load(&mut self, data: &Dataset, rows: Range<usize>) -> usize {
         let count = rows.len();
         for (place, row) in rows.enumerate() {
@@ -297,7 +311,7 @@ impl Block {
         count
     }
 
-    fn centre(&mut self, mean: &[f64]) {
+    fn subtract_mean(&mut self, mean: &[f64]) {
         for ((differences, values), mean) in self.differences.iter_mut().zip(&self.values).zip(mean)
         {
             for (difference, x) in differences.iter_mut().zip(values) {
@@ -310,8 +324,8 @@ impl Block {
         &self.values[column].as_chunks().0[tile]
     }
 
-    /// Σ (x − mean)² × scale
-    fn weighted(&self, tile: usize, mean: &[f64], scales: &[f64]) -> [f64; LANES] {
+    /// Squared distance in units of the variances: Σ (x − mean)² × scale, per lane.
+    fn scaled_squares(&self, tile: usize, mean: &[f64], scales: &[f64]) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         for (column, (mean, scale)) in mean.iter().zip(scales).enumerate() {
             for (sum, x) in sums.iter_mut().zip(self.tile(column, tile)) {
@@ -321,8 +335,8 @@ impl Block {
         sums
     }
 
-    /// |L (x − mean)|², L being a lower triangle, row by row.
-    fn turned(&self, tile: usize, mean: &[f64], mut triangle: &[f64]) -> [f64; LANES] {
+    /// Squared Mahalanobis distance |L (x − mean)|² per lane; L is lower triangular, row by row.
+    fn mahalanobis(&self, tile: usize, mean: &[f64], mut triangle: &[f64]) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
         for i in 0..mean.len() {
             let (row, rest) = triangle.split_at(i + 1);
@@ -341,9 +355,10 @@ impl Block {
     }
 }
 
-/// Makes logarithms of densities responsibilities that add up to 1 for each
-/// row; returns ln of each row's density.
-fn normalise(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
+/// Turns log densities into responsibilities, which add up to 1 per row (log-sum-exp); returns
+/// the log density of each row.
+fn to_responsibilities(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
+    // The largest exponent becomes 0: no overflow, and at least one term of 1.
     let mut most = [f64::NEG_INFINITY; BLOCK];
     for component in &*logs {
         for (most, log) in most.iter_mut().zip(component) {
@@ -365,8 +380,9 @@ fn normalise(logs: &mut [[f64; BLOCK]]) -> [f64; BLOCK] {
     std::array::from_fn(|row| most[row] + totals[row].ln())
 }
 
-fn product(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {
+fn dot_product(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {
     let mut sums = [0.0; SUMS];
+    // Independent sums do not wait for each other; the fixed order keeps results equal.
     for (a, b) in a.as_chunks::<SUMS>().0.iter().zip(b.as_chunks::<SUMS>().0) {
         for lane in 0..SUMS {
             sums[lane] += a[lane] * b[lane];

@@ -1,10 +1,10 @@
-//! Gaussian mixtures by expectation and maximisation.
+//! Gaussian mixture models by expectation maximisation (EM).
 //!
-//! Dempster, Laird and Rubin (1977), *Maximum likelihood from incomplete data
-//! via the EM algorithm*. Start (one k-means), covariance floor and stopping rule are
-//! scikit-learn's, so that from the same initial parameters both end with the
-//! same mixture. A diagonal mixture is served as it is, by weights and offsets;
-//! of a full one the served form is an approximation (`cover`).
+//! Dempster, Laird and Rubin (1977), *Maximum likelihood from incomplete data via the EM
+//! algorithm*. Start (one k-means), covariance floor and stopping rule are those of scikit-learn:
+//! from the same initial parameters both converge to the same mixture. A diagonal mixture is
+//! served exactly, by weights and offsets. The served form of a full mixture is a prototype
+//! approximation (`cover`).
 
 pub mod em;
 
@@ -13,21 +13,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::model::Metric;
 use crate::domain::stats::Rng;
-use crate::domain::train::clustering::gaussian_mixture::em::{Density, Mixture, Spread, Sums};
-use crate::domain::train::clustering::kmeans::{init, local_search};
-use crate::domain::train::clustering::prototype_approximation::Cover;
+use crate::domain::train::clustering::gaussian_mixture::em::{
+    Mixture, MixtureDensity, Spread, SufficientStatistics,
+};
+use crate::domain::train::clustering::prototype_approximation::ApproximationSettings;
 use crate::domain::train::clustering::{kmeans, sample};
 use crate::domain::train::{Clusters, Dataset, FitError, Progress};
 
-/// The random stream of the start.
+/// Random stream of the start.
 const START_STREAM: u64 = 1 << 32;
-/// As scikit-learn's k-means, which starts its mixtures.
+/// Limits of the k-means start, as in scikit-learn.
 const START_ITERATIONS: usize = 300;
 const START_TOLERANCE: f64 = 1e-4;
-/// Rows that are enough to start on: so many, and so many a component.
+/// Minimum size of the sample for the start, in total and per component.
 const START_ROWS: usize = 16_384;
 const START_ROWS_PER_COMPONENT: usize = 512;
 
+/// Covariance type of the components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Covariance {
@@ -38,17 +40,18 @@ pub enum Covariance {
     Full,
 }
 
+/// Settings of a Gaussian mixture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gmm {
     pub covariance: Covariance,
-    /// Added to every variance.
+    /// Regularisation: added to every variance.
     pub floor: f64,
-    /// EM has converged once the mean log-likelihood of a row changes by less.
+    /// Convergence criterion: the mean log-likelihood per row changes by less.
     pub tolerance: f64,
     pub max_iterations: usize,
-    /// How full covariances are served.
-    pub cover: Cover,
+    /// Prototype approximation of full covariances.
+    pub cover: ApproximationSettings,
 }
 
 impl Default for Gmm {
@@ -58,27 +61,27 @@ impl Default for Gmm {
             floor: 1e-6,
             tolerance: 1e-3,
             max_iterations: 100,
-            cover: Cover::default(),
+            cover: ApproximationSettings::default(),
         }
     }
 }
 
-/// Where EM ended.
+/// Result of EM.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fitted {
+pub struct MixtureFit {
     pub mixture: Mixture,
-    /// One a row: the component it most likely comes from.
+    /// Most likely component of each row.
     pub labels: Vec<u32>,
-    /// ln of the density of all rows.
+    /// Natural logarithm of the density of all rows.
     pub log_likelihood: f64,
-    /// The mean log-likelihood of a row before each step; it never falls but by
-    /// what the floor costs.
+    /// Mean log-likelihood per row before each step; it never falls, except by the effect of
+    /// the floor.
     pub course: Vec<f64>,
     pub converged: bool,
 }
 
-impl Fitted {
-    /// Free parameters, as information criteria count them.
+impl MixtureFit {
+    /// Number of free parameters, for information criteria.
     pub fn parameters(&self) -> usize {
         let (components, columns) = self.mixture.means.dim();
         let spread = match self.mixture.spread {
@@ -88,48 +91,50 @@ impl Fitted {
         components * (columns + spread) + components - 1
     }
 
-    /// What serves a diagonal mixture exactly: twice the negative logarithm of
-    /// share × density, less what is the same for all. Components in which no
-    /// row is are left out.
+    /// Exact served form of a diagonal mixture: −2 ln(share × density), without the terms common
+    /// to all components. Components without rows are left out.
     pub fn serve_diagonal(&self, variances: &Array2<f64>) -> Clusters {
         let components = self.mixture.shares.len();
         let mut is_used = vec![false; components];
         for label in &self.labels {
             is_used[*label as usize] = true;
         }
+        // A segment needs rows, so components without any are dropped.
         let used: Vec<usize> = (0..components).filter(|c| is_used[*c]).collect();
-        let place = |label: u32| used.partition_point(|c| *c < label as usize) as u32;
-        let offset = |c: &usize| {
-            variances.row(*c).iter().map(|variance| variance.ln()).sum::<f64>()
-                - 2.0 * self.mixture.shares[*c].ln()
-        };
+        let mut number = vec![0; components];
+        let mut offsets = Vec::with_capacity(used.len());
+        for (new, component) in used.iter().enumerate() {
+            number[*component] = new as u32;
+            let ln_determinant: f64 = variances.row(*component).iter().map(|v| v.ln()).sum();
+            offsets.push(ln_determinant - 2.0 * self.mixture.shares[*component].ln());
+        }
         let rows = ndarray::Axis(0);
         Clusters {
-            labels: self.labels.iter().map(|label| Some(place(*label))).collect(),
+            labels: self.labels.iter().map(|label| Some(number[*label as usize])).collect(),
             prototypes: self.mixture.means.select(rows, &used),
             segment_of: (0..used.len() as u32).collect(),
             weights: Some(variances.select(rows, &used).mapv(f64::recip)),
-            offsets: Some(used.iter().map(offset).collect()),
+            offsets: Some(offsets),
             reach: None,
             metric: Metric::Euclidean,
         }
     }
 }
 
-/// A mixture of `components`, from one k-means. Uses the current rayon pool;
-/// the result does not depend on its size.
+/// Fits a mixture with `components`, from one k-means start. Uses the current rayon pool; the
+/// result does not depend on its size.
 pub fn fit(
     data: &Dataset,
     components: usize,
     settings: &Gmm,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Fitted, FitError> {
+) -> Result<MixtureFit, FitError> {
     let distinct = data.distinct_rows(components);
     if distinct < components {
         return Err(FitError::TooFewDistinct { distinct, segments: components });
     }
-    let start = start(data, components, &mut Rng::new(seed, START_STREAM), progress)?;
+    let start = start_partition(data, components, &mut Rng::new(seed, START_STREAM), progress)?;
     let shape = Mixture {
         shares: vec![0.0; components],
         spread: match settings.covariance {
@@ -138,41 +143,38 @@ pub fn fit(
         },
         means: start.centres,
     };
-    let first = em::sums_of(data, &start.labels, &shape).maximise(&shape, settings.floor);
+    let first =
+        em::statistics_of_partition(data, &start.labels, &shape).maximise(&shape, settings.floor);
     improve(data, first, settings, progress)
 }
 
-/// One k-means; where there are many rows, a sample of them is clustered first,
-/// so that few passes over all of them are left.
-fn start(
+/// One k-means run; with many rows a sample is clustered first, so that few passes over all rows
+/// remain.
+fn start_partition(
     data: &Dataset,
     components: usize,
     rng: &mut Rng,
     progress: &dyn Progress,
 ) -> Result<kmeans::Partition, FitError> {
-    let lloyd = |data: &Dataset, centres| {
-        kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
-    };
-    let spread = |data: &Dataset, rng: &mut Rng| {
-        let seeds = init::plus_plus(data, components, rng);
-        local_search::improve(data, seeds, rng)
-    };
     let sample_rows = START_ROWS.max(START_ROWS_PER_COMPONENT * components);
-    if data.rows() <= 2 * sample_rows {
-        return lloyd(data, spread(data, rng));
-    }
-    let sample = data.select(&sample::draw(data.rows(), sample_rows, rng));
-    let centres = lloyd(&sample, spread(&sample, rng))?.centres;
-    lloyd(data, centres)
+    let centres = if data.rows() <= 2 * sample_rows {
+        kmeans::initial_centres(data, components, rng)
+    } else {
+        // Centres that converged on the sample need few iterations on all rows.
+        let sample = data.select(&sample::draw(data.rows(), sample_rows, rng));
+        let centres = kmeans::initial_centres(&sample, components, rng);
+        kmeans::lloyd(&sample, centres, START_ITERATIONS, START_TOLERANCE, progress)?.centres
+    };
+    kmeans::lloyd(data, centres, START_ITERATIONS, START_TOLERANCE, progress)
 }
 
-/// EM from `mixture` on.
+/// Runs EM from `mixture` to convergence.
 pub fn improve(
     data: &Dataset,
     mut mixture: Mixture,
     settings: &Gmm,
     progress: &dyn Progress,
-) -> Result<Fitted, FitError> {
+) -> Result<MixtureFit, FitError> {
     let per_row = 1.0 / data.rows().max(1) as f64;
     let mut course: Vec<f64> = Vec::new();
     let mut converged = false;
@@ -180,10 +182,10 @@ pub fn improve(
         if progress.should_stop() {
             return Err(FitError::Stopped);
         }
-        let density =
-            Density::of(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
-        let partial = data.map_chunks(|rows| density.gather(data, rows));
-        let mut sums = Sums::zero(&mixture);
+        let density = MixtureDensity::prepare(&mixture)
+            .ok_or(FitError::Degenerate { floor: settings.floor })?;
+        let partial = data.map_chunks(|rows| density.accumulate(data, rows));
+        let mut sums = SufficientStatistics::zero(&mixture);
         for part in &partial {
             sums.add(part);
         }
@@ -194,9 +196,11 @@ pub fn improve(
         course.push(reached);
         progress.report("cluster", course.len() as u64, settings.max_iterations as u64);
     }
-    let density = Density::of(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
-    let parts = data.map_chunks(|rows| density.label(data, rows));
+    let density =
+        MixtureDensity::prepare(&mixture).ok_or(FitError::Degenerate { floor: settings.floor })?;
+    // Labels and likelihood must belong to the final mixture, which no pass has evaluated yet.
+    let parts = data.map_chunks(|rows| density.label_rows(data, rows));
     let log_likelihood = parts.iter().map(|(_, logs)| logs).sum();
     let labels = parts.into_iter().flat_map(|(labels, _)| labels).collect();
-    Ok(Fitted { mixture, labels, log_likelihood, course, converged })
+    Ok(MixtureFit { mixture, labels, log_likelihood, course, converged })
 }

@@ -1,8 +1,7 @@
-//! Bisecting k-means: the segment of the largest sum of squares is split in two
-//! until there are enough.
+//! Bisecting k-means: repeatedly splits the segment with the largest sum of squares in two.
 //!
-//! Steinbach, Karypis and Kumar (2000), *A comparison of document clustering
-//! techniques*, with scikit-learn's choice of what to split.
+//! Steinbach, Karypis and Kumar (2000), *A comparison of document clustering techniques*, with
+//! scikit-learn's criterion for the segment to split.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,15 +10,16 @@ use crate::domain::train::clustering::kmeans;
 use crate::domain::train::clustering::kmeans::init;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// The random stream of the first split; each has its own.
+/// Random stream of the first split; each split has its own.
 const FIRST_STREAM: u64 = 4 << 32;
 const MAX_ITERATIONS: usize = 300;
 const TOLERANCE: f64 = 1e-4;
 
+/// Settings of bisecting k-means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bisecting {
-    /// Starts of each split; the one of least inertia is kept.
+    /// Starts of each split; the one with the lowest inertia wins.
     pub starts: usize,
 }
 
@@ -29,13 +29,13 @@ impl Default for Bisecting {
     }
 }
 
-/// A segment on the way.
-struct Part {
+/// A segment before the last split.
+struct RowPart {
     rows: Vec<usize>,
     inertia: f64,
 }
 
-/// One a row: its segment.
+/// Segment of each row.
 pub fn fit(
     data: &Dataset,
     segments: usize,
@@ -48,17 +48,24 @@ pub fn fit(
         return Err(FitError::TooFewDistinct { distinct, segments });
     }
     let all: Vec<usize> = (0..data.rows()).collect();
-    let mut parts = vec![Part { inertia: inertia(data), rows: all }];
+    let mut parts = vec![RowPart { inertia: inertia(data), rows: all }];
     while parts.len() < segments {
         progress.report("cluster", parts.len() as u64, segments as u64);
         let largest = (0..parts.len()).rev().max_by(|a, b| {
-            // One row only, however rounding has it, is never split.
-            let size = |part: usize| (parts[part].rows.len() > 1, parts[part].inertia);
-            size(*a).0.cmp(&size(*b).0).then(size(*a).1.total_cmp(&size(*b).1))
+            let (a, b) = (&parts[*a], &parts[*b]);
+            // A segment of one row is never split, even if rounding gives it an inertia.
+            (a.rows.len() > 1).cmp(&(b.rows.len() > 1)).then(a.inertia.total_cmp(&b.inertia))
         });
         let part = parts.swap_remove(largest.unwrap_or_default());
-        let split = FIRST_STREAM + parts.len() as u64 * settings.starts as u64;
-        parts.extend(halves(data, &part, settings.starts, (seed, split), progress)?);
+        // `parts` has lost the part to split, so its length numbers the splits from 0.
+        let first_stream = FIRST_STREAM + parts.len() as u64 * settings.starts as u64;
+        let streams = first_stream..first_stream + settings.starts as u64;
+        parts.extend(split_in_two(
+            data,
+            &part,
+            streams.map(|stream| Rng::new(seed, stream)),
+            progress,
+        )?);
     }
     let mut labels = vec![0; data.rows()];
     for (label, part) in parts.iter().enumerate() {
@@ -69,17 +76,17 @@ pub fn fit(
     Ok(labels)
 }
 
-fn halves(
+/// Splits `part` by 2-means, with one start per random stream.
+fn split_in_two(
     data: &Dataset,
-    part: &Part,
-    starts: usize,
-    (seed, stream): (u64, u64),
+    part: &RowPart,
+    streams: impl Iterator<Item = Rng>,
     progress: &dyn Progress,
-) -> Result<[Part; 2], FitError> {
+) -> Result<[RowPart; 2], FitError> {
     let own = data.select(&part.rows);
     let mut best: Option<kmeans::Partition> = None;
-    for start in 0..starts as u64 {
-        let centres = init::plus_plus(&own, 2, &mut Rng::new(seed, stream + start));
+    for mut rng in streams {
+        let centres = init::plus_plus(&own, 2, &mut rng);
         let found = kmeans::lloyd(&own, centres, MAX_ITERATIONS, TOLERANCE, progress)?;
         if best.as_ref().is_none_or(|best| found.inertia < best.inertia) {
             best = Some(found);
@@ -89,11 +96,11 @@ fn halves(
     Ok([0, 1].map(|half| {
         let places: Vec<usize> = (0..labels.len()).filter(|row| labels[*row] == half).collect();
         let rows = places.iter().map(|place| part.rows[*place]).collect();
-        Part { rows, inertia: inertia(&own.select(&places)) }
+        RowPart { rows, inertia: inertia(&own.select(&places)) }
     }))
 }
 
-/// About the mean.
+/// Sum of squared distances to the mean.
 fn inertia(data: &Dataset) -> f64 {
     data.column_moments().1.iter().sum::<f64>() * data.rows() as f64
 }

@@ -1,36 +1,35 @@
-//! Rows turned into columns, block by block: the squared distances of many rows
-//! to one point, which is what choosing initial centres asks for over and over.
+//! Column-major blocks of rows, for squared distances of many rows to one point.
 //!
-//! Each row's sum runs over its columns in their order, whatever the width of
-//! the vector unit: the same numbers on every machine. They are direct sums in
-//! `f32`, which is plenty to draw by.
+//! The choice of initial centres computes such distances repeatedly. Each row's sum runs over its
+//! columns in order, for any width of the vector unit: the same numbers on every machine. Sums
+//! are `f32`, which is precise enough for random draws.
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::domain::train::{Dataset, Pause};
 
-/// Rows of a block: whole registers of every vector unit, and few enough for
-/// their sums to stay in registers.
+/// Rows of a block: whole registers of every vector unit, and few enough that their sums remain in
+/// registers.
 pub(crate) const BLOCK: usize = 32;
-/// Blocks that are worth a thread's while.
+/// Blocks per parallel task.
 pub(crate) const BLOCKS_A_PIECE: usize = 32;
 
-/// One number a row of a block.
-pub(crate) type OfBlock = [f32; BLOCK];
+/// One number for each row of a block.
+pub(crate) type BlockValues = [f32; BLOCK];
 
-/// A copy of a data set, column by column within blocks of rows.
+/// Copy of a dataset, column by column within blocks of rows.
 #[derive(Debug)]
-pub(crate) struct Columns {
+pub(crate) struct ColumnBlocks {
     arch: Arch,
     rows: usize,
     width: usize,
     pause: Pause,
     /// Block by block, column by column; zero past the last row.
-    values: Vec<OfBlock>,
+    values: Vec<BlockValues>,
 }
 
-impl Columns {
-    pub(crate) fn of(data: &Dataset) -> Self {
+impl ColumnBlocks {
+    pub(crate) fn from_dataset(data: &Dataset) -> Self {
         let width = data.columns();
         let mut values = vec![[0.0; BLOCK]; data.rows().div_ceil(BLOCK) * width];
         let blocks = values.par_chunks_mut(width.max(1));
@@ -41,14 +40,14 @@ impl Columns {
                 }
             }
         });
-        Self { arch: Arch::new(), rows: data.rows(), width, pause: data.pauses(), values }
+        Self { arch: Arch::new(), rows: data.rows(), width, pause: data.pause_function(), values }
     }
 
     pub(crate) fn blocks(&self) -> usize {
         self.rows.div_ceil(BLOCK)
     }
 
-    /// Rows in a block; only the last may have fewer than [`BLOCK`].
+    /// Number of rows in a block; only the last may have fewer than [`BLOCK`].
     pub(crate) fn rows_in(&self, block: usize) -> usize {
         BLOCK.min(self.rows - block * BLOCK)
     }
@@ -59,15 +58,15 @@ impl Columns {
     }
 
     /// Squared distances of the rows of a block to `point`.
-    pub(crate) fn distances(&self, block: usize, point: &[f32]) -> OfBlock {
+    pub(crate) fn distances(&self, block: usize, point: &[f32]) -> BlockValues {
         let columns = &self.values[block * self.width..][..self.width];
         let mut squared = [0.0; BLOCK];
-        self.arch.dispatch(Distances { columns, point, squared: &mut squared });
+        self.arch.dispatch(BlockDistances { columns, point, squared: &mut squared });
         squared
     }
 
-    /// Calls `work` with each block's number and its item of `states`, in
-    /// parallel; results in order.
+    /// Calls `work` with each block number and its item of `states`, in parallel; results are in
+    /// block order.
     pub(crate) fn map<T: Send, R: Send>(
         &self,
         states: &mut [T],
@@ -91,18 +90,18 @@ impl Columns {
     }
 }
 
-struct Distances<'a> {
-    columns: &'a [OfBlock],
+struct BlockDistances<'a> {
+    columns: &'a [BlockValues],
     point: &'a [f32],
-    squared: &'a mut OfBlock,
+    squared: &'a mut BlockValues,
 }
 
-impl WithSimd for Distances<'_> {
+impl WithSimd for BlockDistances<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Four registers at a time: independent sums hide each other's latency.
+        // Four registers at a time: independent sums hide the latency of the additions.
         const ABREAST: usize = 4;
         let (sums, _) = S::as_mut_simd_f32s(self.squared);
         let (quads, rest) = sums.as_chunks_mut::<ABREAST>();
@@ -120,6 +119,7 @@ impl WithSimd for Distances<'_> {
             }
             *sums = kept;
         }
+        // Registers that do not fill a group of four.
         let done = quads.len() * ABREAST;
         for (place, sum) in rest.iter_mut().enumerate() {
             for (column, p) in self.columns.iter().zip(self.point) {
@@ -131,7 +131,7 @@ impl WithSimd for Distances<'_> {
     }
 }
 
-/// The sum in double precision, in an order of its own.
+/// Sum in double precision, in the order of the values.
 pub(crate) fn sum(values: &[f32]) -> f64 {
     values.iter().map(|x| f64::from(*x)).sum()
 }

@@ -1,4 +1,4 @@
-//! Few points that stand for many rows, for what cannot take them all.
+//! Coreset: a few weighted points that represent many rows, for algorithms that scale badly.
 
 use ndarray::Array2;
 
@@ -6,24 +6,25 @@ use crate::domain::stats::Rng;
 use crate::domain::train::clustering::{kmeans, sample};
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// The random stream of the starts.
+/// Random stream of the starts.
 const STREAM: u64 = 3 << 32;
-/// The cells are found among so many rows each.
+/// Sample rows per cell.
 const ROWS_PER_CELL: usize = 16;
 const ITERATIONS: usize = 10;
 
-pub(crate) struct Cells {
+/// Cells of similar rows, each represented by its mean.
+pub(crate) struct CoresetCells {
     /// (`cells`, `n_columns`): the means of their rows.
     pub(crate) centres: Array2<f64>,
-    /// Rows of each, at least one.
+    /// Number of rows in each cell, at least one.
     pub(crate) sizes: Vec<f64>,
-    /// One a row.
+    /// Cell of each row.
     pub(crate) of_row: Vec<u32>,
 }
 
-impl Cells {
-    /// Each row on its own.
-    pub(crate) fn of_rows(data: &Dataset) -> Self {
+impl CoresetCells {
+    /// One cell per row.
+    pub(crate) fn from_rows(data: &Dataset) -> Self {
         let shape = (data.rows(), data.columns());
         Self {
             centres: Array2::from_shape_fn(shape, |(row, column)| f64::from(data.row(row)[column])),
@@ -32,9 +33,9 @@ impl Cells {
         }
     }
 
-    /// At most `count` k-means cells, from rows drawn at random: so many are
-    /// dense wherever the rows are.
-    pub(crate) fn of_kmeans(
+    /// At most `count` k-means cells. The start is a uniform sample, so cells are dense where rows
+    /// are dense.
+    pub(crate) fn from_kmeans(
         data: &Dataset,
         count: usize,
         seed: u64,
@@ -48,8 +49,11 @@ impl Cells {
         let centres = Array2::from_shape_fn((starts, data.columns()), |(row, column)| {
             f64::from(sample.row(row)[column])
         });
+        // A few iterations on the sample, then one on all rows.
         let centres = kmeans::lloyd(&sample, centres, ITERATIONS, 0.0, progress)?.centres;
         let found = kmeans::lloyd(data, centres, 1, 0.0, progress)?;
+        // The labels are newer than the centres' last move: each cell needs the mean of the rows
+        // that have its label. Cells without rows are dropped.
         let mut sums = Array2::<f64>::zeros(found.centres.dim());
         let mut sizes = vec![0.0; starts];
         for (row, cell) in found.labels.iter().enumerate() {
@@ -58,12 +62,15 @@ impl Cells {
             sum.iter_mut().zip(data.row(row)).for_each(|(sum, x)| *sum += f64::from(*x));
         }
         let used: Vec<usize> = (0..starts).filter(|cell| sizes[*cell] > 0.0).collect();
-        let place = |cell: u32| used.partition_point(|used| *used < cell as usize) as u32;
-        let centre =
-            |(cell, column): (usize, usize)| sums[[used[cell], column]] / sizes[used[cell]];
+        let mut number = vec![0; starts];
+        for (new, old) in used.iter().enumerate() {
+            number[*old] = new as u32;
+        }
         Ok(Self {
-            centres: Array2::from_shape_fn((used.len(), data.columns()), centre),
-            of_row: found.labels.iter().map(|cell| place(*cell)).collect(),
+            centres: Array2::from_shape_fn((used.len(), data.columns()), |(cell, column)| {
+                sums[[used[cell], column]] / sizes[used[cell]]
+            }),
+            of_row: found.labels.iter().map(|cell| number[*cell as usize]).collect(),
             sizes: used.iter().map(|cell| sizes[*cell]).collect(),
         })
     }

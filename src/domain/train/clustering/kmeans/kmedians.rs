@@ -1,9 +1,8 @@
-//! k-medians: the least sum of Manhattan distances.
+//! k-medians: minimises the sum of Manhattan distances; less sensitive to outliers than k-means.
 //!
-//! Bradley, Mangasarian and Street (1997), *Clustering via concave minimization*:
-//! rows go to the nearest centre, centres to the median of each column of their
-//! rows, in turn. Starts are drawn as for k-means++, by distance instead of
-//! its square. Far less moved by extreme rows than k-means.
+//! Bradley, Mangasarian and Street (1997), *Clustering via concave minimization*: alternately
+//! assigns rows to their nearest centre and moves each centre to the column medians of its rows.
+//! Starts are drawn as in k-means++, by distance instead of squared distance.
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -14,9 +13,10 @@ use crate::domain::stats::Rng;
 use crate::domain::train::data::rows;
 use crate::domain::train::{Clusters, Dataset, FitError, Progress};
 
-/// The random stream of the first start; each has its own.
+/// Random stream of the first start; each start has its own.
 const FIRST_STREAM: u64 = 6 << 32;
 
+/// Settings of k-medians.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Medians {
@@ -30,17 +30,17 @@ impl Default for Medians {
     }
 }
 
-/// Where one start ended.
+/// Result of one start.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fitted {
+pub struct KmediansFit {
     pub labels: Vec<u32>,
     /// (`clusters`, `n_columns`)
     pub centres: Array2<f64>,
-    /// The sum of Manhattan distances of the rows to their centres.
+    /// Sum of Manhattan distances of the rows to their centres.
     pub cost: f64,
 }
 
-/// To be served by Manhattan distance.
+/// Fits k-medians; the result is served by Manhattan distance.
 pub fn fit(
     data: &Dataset,
     segments: usize,
@@ -52,7 +52,7 @@ pub fn fit(
     if distinct < segments {
         return Err(FitError::TooFewDistinct { distinct, segments });
     }
-    let mut best: Option<Fitted> = None;
+    let mut best: Option<KmediansFit> = None;
     for start in 0..settings.starts {
         let mut rng = Rng::new(seed, FIRST_STREAM + start as u64);
         let found = improve(data, start_centres(data, segments, &mut rng), settings, progress)?;
@@ -73,28 +73,29 @@ pub fn fit(
     })
 }
 
-/// Moves `centres` until no label changes.
+/// Alternates assignment and medians until no label changes, or `max_iterations` times.
 pub fn improve(
     data: &Dataset,
     mut centres: Array2<f64>,
     settings: &Medians,
     progress: &dyn Progress,
-) -> Result<Fitted, FitError> {
-    let mut near = nearest(data, &centres);
+) -> Result<KmediansFit, FitError> {
+    let mut near = nearest_centres(data, &centres);
     for _ in 0..settings.max_iterations {
         if progress.should_stop() {
             return Err(FitError::Stopped);
         }
-        fill_empty(&mut near, centres.nrows());
-        centres = medians(data, &near, &centres);
-        let again = nearest(data, &centres);
+        // Before the medians, so that every cluster has rows to take them of.
+        fill_empty_clusters(&mut near, centres.nrows());
+        centres = cluster_medians(data, &near, &centres);
+        let again = nearest_centres(data, &centres);
         let changed = again.iter().zip(&near).any(|(now, before)| now.0 != before.0);
         near = again;
         if !changed {
             break;
         }
     }
-    Ok(Fitted {
+    Ok(KmediansFit {
         labels: near.iter().map(|(label, _)| *label).collect(),
         cost: near.iter().map(|(_, distance)| distance).sum(),
         centres,
@@ -105,9 +106,10 @@ fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
     let mut chosen = vec![rng.below(data.rows())];
     let mut least = vec![f64::INFINITY; data.rows()];
     while chosen.len() < count {
+        // Distances only fall: each row compares with the newest centre alone.
         let centre = rows::point(data, chosen[chosen.len() - 1]);
         least.par_iter_mut().enumerate().for_each(|(row, least)| {
-            *least = least.min(manhattan(data, row, &centre));
+            *least = least.min(manhattan_distance(data, row, &centre));
         });
         chosen.push(rng.weighted(&least, least.iter().sum()));
     }
@@ -116,12 +118,12 @@ fn start_centres(data: &Dataset, count: usize, rng: &mut Rng) -> Array2<f64> {
     })
 }
 
-/// One a row: its nearest centre, of equally near ones the first, and how far.
-fn nearest(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
+/// Nearest centre of each row, of equally near ones the first, with its distance.
+fn nearest_centres(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
     rows::map(data, |row| {
         let mut best = (0, f64::INFINITY);
         for (label, centre) in centres.rows().into_iter().enumerate() {
-            let distance = manhattan(data, row, centre);
+            let distance = manhattan_distance(data, row, centre);
             if distance < best.1 {
                 best = (label as u32, distance);
             }
@@ -130,13 +132,16 @@ fn nearest(data: &Dataset, centres: &Array2<f64>) -> Vec<(u32, f64)> {
     })
 }
 
-fn manhattan<'a>(data: &Dataset, row: usize, point: impl IntoIterator<Item = &'a f64>) -> f64 {
+fn manhattan_distance<'a>(
+    data: &Dataset,
+    row: usize,
+    point: impl IntoIterator<Item = &'a f64>,
+) -> f64 {
     data.row(row).iter().zip(point).map(|(x, p)| (f64::from(*x) - p).abs()).sum()
 }
 
-/// Gives each cluster without rows the row that is farthest from its centre,
-/// out of a cluster that has others.
-fn fill_empty(near: &mut [(u32, f64)], clusters: usize) {
+/// Gives each empty cluster the row farthest from its centre, out of a cluster with other rows.
+fn fill_empty_clusters(near: &mut [(u32, f64)], clusters: usize) {
     let mut counts = vec![0_usize; clusters];
     for (label, _) in near.iter() {
         counts[*label as usize] += 1;
@@ -157,8 +162,8 @@ fn fill_empty(near: &mut [(u32, f64)], clusters: usize) {
     }
 }
 
-/// Of an even number of values the mean of the two in the middle.
-fn medians(data: &Dataset, near: &[(u32, f64)], before: &Array2<f64>) -> Array2<f64> {
+/// Column medians of each cluster; for an even number of values the mean of the middle two.
+fn cluster_medians(data: &Dataset, near: &[(u32, f64)], before: &Array2<f64>) -> Array2<f64> {
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); before.nrows()];
     near.iter().enumerate().for_each(|(row, (label, _))| rows[*label as usize].push(row));
     let medians: Vec<f64> = (0..before.len())
@@ -172,6 +177,7 @@ fn medians(data: &Dataset, near: &[(u32, f64)], before: &Array2<f64>) -> Array2<
             }
             let middle = values.len() / 2;
             let is_even = values.len().is_multiple_of(2);
+            // Selection in linear time. The lower middle value is the largest of the lower part.
             let (lower, upper, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
             let upper = f64::from(*upper);
             let below = lower.iter().copied().max_by(f32::total_cmp).filter(|_| is_even);

@@ -1,47 +1,47 @@
-//! k-means over rows that stream past: mini-batches, memory for one of them.
+//! Mini-batch k-means: clusters a stream of rows with the memory of one batch.
 //!
-//! Sculley (2010), *Web-scale k-means clustering*: each batch pulls a centre
-//! towards the mean of its rows there, by their share of all rows the centre has
-//! had, so that a centre is the mean of them all. It starts as k-means does, on
-//! the first rows. A centre that gets hardly any rows is a bad start that pulling
-//! cannot repair: it moves to a row of the latest batch, drawn in proportion to
-//! the squared distance from the centres. Same rows, same cuts: same bytes.
+//! Sculley (2010), *Web-scale k-means clustering*: each batch moves a centre towards the mean of
+//! its rows there, by their share of all rows the centre has received; a centre is thus the mean
+//! of all its rows. The start is k-means on the first rows. A centre that receives hardly any
+//! rows is a bad start that such moves cannot repair: it is placed at a row of the latest batch,
+//! drawn in proportion to the squared distance from the centres. The same rows in the same
+//! batches give the same bytes.
 
 use ndarray::Array2;
 
 use crate::domain::stats::Rng;
 use crate::domain::train::clustering::kmeans;
-use crate::domain::train::clustering::kmeans::lloyd::Assignment;
+use crate::domain::train::clustering::kmeans::lloyd::LloydAssignment;
 use crate::domain::train::{Dataset, FitError, Progress};
 
-/// Random streams of one seed, apart from those of k-means' starts.
+/// Random streams, distinct from those of the k-means starts.
 const START_STREAM: u64 = 8;
 const STARVED_STREAM: u64 = 9;
-/// Lloyd's iterations on the first rows.
+/// Limits of Lloyd's algorithm on the first rows.
 const START_ITERATIONS: usize = 100;
 const START_TOLERANCE: f64 = 1e-4;
-/// A centre with fewer recent rows than this share of the mean is starved, once
-/// the mean is so many rows.
+/// A centre is starved when its recent rows are below this share of the mean, and that mean is
+/// at least the number of rows below.
 const STARVED_SHARE: f64 = 0.02;
 const STARVED_AFTER_ROWS: f64 = 512.0;
-/// What a batch counts for when the next is there.
+/// Decay of the recent row counts per batch.
 const MEMORY: f64 = 0.9;
 
-/// What is left of a stream.
+/// Result of clustering a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Streamed {
     /// (`clusters`, `n_columns`)
     pub centres: Array2<f64>,
-    /// Rows that each centre is the mean of.
+    /// Number of rows averaged in each centre.
     pub counts: Vec<u64>,
     pub rows: u64,
-    /// Mean squared distance of the rows after the start to the nearest centre
-    /// at the time; of the start's rows when none came after.
+    /// Mean squared distance of the rows after the start to their nearest centre at that time;
+    /// of the start's own rows if no others followed.
     pub spread: f64,
 }
 
-/// Takes `batches` one by one, each of any length; holds one at a time, and at
-/// the start as many as make up the rows to start from.
+/// Clusters `batches` of any length one by one. One batch is in memory at a time; the start
+/// collects enough batches for its rows.
 pub fn fit(
     batches: impl IntoIterator<Item = Dataset>,
     clusters: usize,
@@ -49,7 +49,7 @@ pub fn fit(
     progress: &dyn Progress,
 ) -> Result<Streamed, FitError> {
     let mut batches = batches.into_iter();
-    let mut centres = start(&mut batches, clusters, seed, progress)?;
+    let mut centres = start_centres(&mut batches, clusters, seed, progress)?;
     let mut starved = Rng::new(seed, STARVED_STREAM);
     let mut later = (0_u64, 0.0);
     for batch in batches {
@@ -57,7 +57,10 @@ pub fn fit(
             return Err(FitError::Stopped);
         }
         if batch.rows() > 0 {
-            later = (later.0 + batch.rows() as u64, later.1 + centres.meet(&batch, &mut starved));
+            later = (
+                later.0 + batch.rows() as u64,
+                later.1 + centres.absorb_batch(&batch, &mut starved),
+            );
             progress.report("cluster", centres.rows, centres.rows);
         }
     }
@@ -65,13 +68,13 @@ pub fn fit(
     Ok(Streamed { centres: centres.places, counts: centres.counts, rows: centres.rows, spread })
 }
 
-/// k-means of the first rows.
-fn start(
+/// k-means on the first rows.
+fn start_centres(
     batches: &mut impl Iterator<Item = Dataset>,
     clusters: usize,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<Centres, FitError> {
+) -> Result<MovingCentres, FitError> {
     let enough = kmeans::sample_rows(clusters);
     let (mut values, mut rows, mut width) = (Vec::new(), 0, 0);
     while rows < enough {
@@ -86,7 +89,7 @@ fn start(
     if distinct < clusters {
         return Err(FitError::TooFewDistinct { distinct, segments: clusters });
     }
-    let seeds = kmeans::spread(&first, clusters, &mut Rng::new(seed, START_STREAM));
+    let seeds = kmeans::initial_centres(&first, clusters, &mut Rng::new(seed, START_STREAM));
     let settled = kmeans::lloyd(&first, seeds, START_ITERATIONS, START_TOLERANCE, progress)?;
     let mut counts = vec![0_u64; clusters];
     for label in &settled.labels {
@@ -94,27 +97,27 @@ fn start(
     }
     let spread = settled.inertia / rows as f64;
     let recent = counts.iter().map(|count| *count as f64).collect();
-    Ok(Centres { places: settled.centres, counts, recent, rows: rows as u64, spread })
+    Ok(MovingCentres { places: settled.centres, counts, recent, rows: rows as u64, spread })
 }
 
-struct Centres {
+struct MovingCentres {
     places: Array2<f64>,
     counts: Vec<u64>,
-    /// Rows of each centre, the older the lighter.
+    /// Exponentially decayed row count of each centre.
     recent: Vec<f64>,
-    /// Rows seen.
+    /// Rows received.
     rows: u64,
     /// Mean squared distance of the rows of the start.
     spread: f64,
 }
 
-impl Centres {
-    /// Pulls the centres towards a batch; returns its sum of squared distances.
-    fn meet(&mut self, batch: &Dataset, rng: &mut Rng) -> f64 {
+impl MovingCentres {
+    /// Moves the centres towards a batch; returns its sum of squared distances.
+    fn absorb_batch(&mut self, batch: &Dataset, rng: &mut Rng) -> f64 {
         let clusters = self.counts.len();
         let (mean, _) = batch.column_moments();
-        let mut assignment = Assignment::new(batch, &mean, clusters);
-        assignment.pass(&self.places);
+        let mut assignment = LloydAssignment::new(batch, &mean, clusters);
+        assignment.reassign(&self.places);
         let inertia = kmeans::inertia(batch, &self.places, &assignment.labels);
         for (centre, mut place) in self.places.rows_mut().into_iter().enumerate() {
             let new = assignment.sums.counts[centre];
@@ -123,18 +126,19 @@ impl Centres {
                 continue;
             }
             self.counts[centre] += new.unsigned_abs();
+            // Running mean: with this rate the centre is the mean of all its rows.
             let rate = 1.0 / self.counts[centre] as f64;
             for (x, sum) in place.iter_mut().zip(assignment.sums.rows.row(centre)) {
                 *x += (sum - new as f64 * *x) * rate;
             }
         }
         self.rows += batch.rows() as u64;
-        self.feed_starved(batch, &assignment.labels, rng);
+        self.relocate_starved(batch, &assignment.labels, rng);
         inertia
     }
 
-    /// Moves starved centres to rows of `batch` that are far from the others.
-    fn feed_starved(&mut self, batch: &Dataset, labels: &[u32], rng: &mut Rng) {
+    /// Moves starved centres to rows of `batch` that are far from the other centres.
+    fn relocate_starved(&mut self, batch: &Dataset, labels: &[u32], rng: &mut Rng) {
         let clusters = self.counts.len();
         let mean = self.recent.iter().sum::<f64>() / clusters as f64;
         let starved: Vec<usize> =
@@ -151,8 +155,8 @@ impl Centres {
             for (x, new) in self.places.row_mut(centre).iter_mut().zip(batch.row(row)) {
                 *x = f64::from(*new);
             }
-            // As if it had had its share of this batch: light enough to be
-            // pulled by its rows, and not starved again at once.
+            // A small count lets its own rows move the centre; the mean recent count prevents
+            // it from being starved again at once.
             self.counts[centre] = (batch.rows() / clusters).max(1) as u64;
             self.recent[centre] = mean;
         }

@@ -1,12 +1,12 @@
-//! k-means: Lloyd's algorithm from several starts.
+//! k-means: Lloyd's algorithm with several k-means++ starts.
 //!
-//! Lloyd (1982), *Least squares quantization in PCM*. The rules for stopping
-//! and for empty clusters are scikit-learn's, so that from the same initial
-//! centres both give the same labels. Data are `f32`; labels, sums and inertia
-//! are those of `f64` arithmetic, in an order that does not depend on threads.
+//! Lloyd (1982), *Least squares quantization in PCM*. The rules for stopping and for empty
+//! clusters are those of scikit-learn, so the same initial centres give the same labels. Data are
+//! `f32`; labels, sums and inertia are those of `f64` arithmetic, in an order that does not
+//! depend on the number of threads.
 //!
-//! Where there are many rows, a start is made on a sample of them: centres that
-//! have settled there need few passes over all rows.
+//! With many rows a start first runs on a sample: centres that have converged on the sample need
+//! few passes over all rows.
 
 pub mod bisecting;
 pub(crate) mod column_blocks;
@@ -24,34 +24,34 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::stats::{self, Rng};
-use crate::domain::train::clustering::kmeans::lloyd::{Assignment, Sums};
-use crate::domain::train::{Dataset, FitError, Progress, Search};
+use crate::domain::train::clustering::kmeans::lloyd::{ClusterSums, LloydAssignment};
+use crate::domain::train::{Dataset, FitError, KmeansDiagnostics, Progress};
 
-/// The random stream of the first start; each start has its own.
+/// Random stream of the first start; each start has its own.
 const FIRST_START_STREAM: u64 = 16;
-/// Rows of the sample that a start is made on: so many, and so many a cluster.
+/// Minimum size of the sample for a start, in total and per cluster.
 const SAMPLE_ROWS: usize = 16_384;
 const SAMPLE_ROWS_PER_CLUSTER: usize = 512;
 
-/// Settings of k-means. What is left out is as the run has it, or its default.
+/// Settings of k-means. Omitted settings are those of the run, or the defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kmeans {
-    /// Independent k-means++ starts, of which the one of lowest inertia is kept.
-    /// 1..=1000, 10 by default.
+    /// Independent k-means++ starts; the one with the lowest inertia wins. 1..=1000, 10 by
+    /// default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starts: Option<usize>,
-    /// Lloyd iterations of one start at most. 1..=10000, 300 by default.
+    /// Upper limit of the Lloyd iterations of one start. 1..=10000, 300 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<usize>,
-    /// As scikit-learn's `tol`. 0..=1, 1e-4 by default.
+    /// As `tol` in scikit-learn. 0..=1, 1e-4 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
 }
 
 impl Kmeans {
-    /// This, and `run`'s settings where it has none.
-    pub(crate) fn or(&self, run: &Self) -> Self {
+    /// These settings, completed by those of `run`.
+    pub(crate) fn with_defaults_from(&self, run: &Self) -> Self {
         Self {
             starts: self.starts.or(run.starts),
             max_iterations: self.max_iterations.or(run.max_iterations),
@@ -72,36 +72,36 @@ impl Kmeans {
     }
 }
 
-/// One complete outcome of clustering. Starts compete by whole partitions:
-/// labels, centres and inertia never come from different ones.
+/// Result of one k-means start. Starts compete as whole partitions: labels, centres and inertia
+/// always belong together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Partition {
-    /// One a row: the index of its nearest centre.
+    /// Index of the nearest centre of each row.
     pub labels: Vec<u32>,
     /// (`clusters`, `n_columns`)
     pub centres: Array2<f64>,
     /// Sum of squared distances of the rows to their centres.
     pub inertia: f64,
-    /// Lloyd iterations taken.
+    /// Lloyd iterations.
     pub iterations: usize,
 }
 
-/// The best partition of several starts.
+/// Best partition of several starts, with diagnostics.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BestOf {
+pub struct BestStart {
     pub partition: Partition,
-    pub search: Search,
+    pub search: KmeansDiagnostics,
 }
 
-/// Runs the starts and keeps the one of lowest inertia, of equal ones the first.
-/// Uses the current rayon pool; the result does not depend on its size.
+/// Runs all starts and returns the one with the lowest inertia, of equal ones the first. Uses the
+/// current rayon pool; the result does not depend on its size.
 pub fn best_of(
     data: &Dataset,
     clusters: usize,
     settings: &Kmeans,
     seed: u64,
     progress: &dyn Progress,
-) -> Result<BestOf, FitError> {
+) -> Result<BestStart, FitError> {
     let starts = settings.starts();
     let distinct = data.distinct_rows(clusters);
     if distinct < clusters {
@@ -113,7 +113,7 @@ pub fn best_of(
         .map(|start| {
             let mut rng = Rng::new(seed, FIRST_START_STREAM + start as u64);
             let stop = (settings.max_iterations(), settings.tolerance());
-            let partition = from_own_start(data, clusters, stop, &mut rng, progress)?;
+            let partition = run_start(data, clusters, stop, &mut rng, progress)?;
             let done = finished.fetch_add(1, Ordering::Relaxed) + 1;
             progress.report("cluster", done, starts as u64);
             Ok(partition)
@@ -124,14 +124,15 @@ pub fn best_of(
     let (start, partition) = partitions
         .into_iter()
         .enumerate()
+        // Of equal inertias `min_by` returns the first start.
         .min_by(|(_, a), (_, b)| a.inertia.total_cmp(&b.inertia))
         .ok_or(FitError::TooFewDistinct { distinct, segments: clusters })?;
-    let search = Search { iterations: partition.iterations, start, inertia_by_start };
-    Ok(BestOf { partition, search })
+    let search = KmeansDiagnostics { iterations: partition.iterations, start, inertia_by_start };
+    Ok(BestStart { partition, search })
 }
 
-/// [`lloyd`] from centres of its own choice; `stop`: its iterations and tolerance.
-fn from_own_start(
+/// Runs one start: k-means++ with local search, then [`lloyd`]; `stop` is (iterations, tolerance).
+fn run_start(
     data: &Dataset,
     clusters: usize,
     stop: (usize, f64),
@@ -140,32 +141,34 @@ fn from_own_start(
 ) -> Result<Partition, FitError> {
     let sample_rows = sample_rows(clusters);
     let centres = if data.rows() <= 2 * sample_rows {
-        spread(data, clusters, rng)
+        initial_centres(data, clusters, rng)
     } else {
+        // Drawn with replacement: no list of all rows is shuffled for a small sample.
         let mut rows: Vec<usize> = (0..sample_rows).map(|_| rng.below(data.rows())).collect();
         rows.sort_unstable();
         rows.dedup();
         let sample = data.select(&rows);
-        let centres = spread(&sample, clusters, rng);
+        let centres = initial_centres(&sample, clusters, rng);
         lloyd(&sample, centres, stop.0, stop.1, progress)?.centres
     };
     lloyd(data, centres, stop.0, stop.1, progress)
 }
 
-/// Rows that are enough to make a start on.
+/// Sample size for a start.
 pub(crate) fn sample_rows(clusters: usize) -> usize {
     SAMPLE_ROWS.max(SAMPLE_ROWS_PER_CLUSTER * clusters)
 }
 
-/// Rows far from each other, as centres.
-pub(crate) fn spread(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
+/// Initial centres: k-means++ improved by local search.
+pub(crate) fn initial_centres(data: &Dataset, clusters: usize, rng: &mut Rng) -> Array2<f64> {
     let seeds = init::plus_plus(data, clusters, rng);
     local_search::improve(data, seeds, rng)
 }
 
-/// Moves `centres` until no label changes, or until the squared movement of
-/// all centres is at most `tolerance` times the mean variance of the columns,
-/// or `max_iterations` times.
+/// Lloyd's algorithm from the given centres.
+///
+/// Stops when no label changes, when the squared movement of all centres is at most `tolerance`
+/// times the mean variance of the columns, or after `max_iterations`.
 pub fn lloyd(
     data: &Dataset,
     mut centres: Array2<f64>,
@@ -175,7 +178,7 @@ pub fn lloyd(
 ) -> Result<Partition, FitError> {
     let (mean, variance) = data.column_moments();
     let enough_movement = tolerance * stats::mean(&variance);
-    let mut assignment = Assignment::new(data, &mean, centres.nrows());
+    let mut assignment = LloydAssignment::new(data, &mean, centres.nrows());
     let mut iterations = 0;
     let mut labels_fit_centres = false;
     while iterations < max_iterations {
@@ -183,11 +186,12 @@ pub fn lloyd(
             return Err(FitError::Stopped);
         }
         iterations += 1;
-        let changed = assignment.pass(&centres);
+        let changed = assignment.reassign(&centres);
         let moved = next_centres(data, &centres, &assignment);
         let movement: f64 = (&moved - &centres).iter().map(|x| x * x).sum();
         centres = moved;
         if !changed {
+            // The centres are the means of these labels already.
             labels_fit_centres = true;
             break;
         }
@@ -195,14 +199,19 @@ pub fn lloyd(
             break;
         }
     }
+    // The centres moved after the last pass; labels must belong to the final centres.
     if !labels_fit_centres {
-        assignment.pass(&centres);
+        assignment.reassign(&centres);
     }
     let inertia = inertia(data, &centres, &assignment.labels);
     Ok(Partition { labels: assignment.labels, centres, inertia, iterations })
 }
 
-fn next_centres(data: &Dataset, centres: &Array2<f64>, assignment: &Assignment<'_>) -> Array2<f64> {
+fn next_centres(
+    data: &Dataset,
+    centres: &Array2<f64>,
+    assignment: &LloydAssignment<'_>,
+) -> Array2<f64> {
     if !assignment.sums.counts.contains(&0) {
         return assignment.sums.centres();
     }
@@ -211,15 +220,16 @@ fn next_centres(data: &Dataset, centres: &Array2<f64>, assignment: &Assignment<'
     sums.centres()
 }
 
-/// Gives each empty cluster one row: those farthest from their centres, taken
-/// out of the clusters they were in.
-fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &mut Sums) {
+/// Gives each empty cluster one row, as scikit-learn does: the rows farthest from their centres,
+/// taken out of their clusters.
+fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &mut ClusterSums) {
     let empty: Vec<usize> = (0..sums.counts.len()).filter(|c| sums.counts[*c] == 0).collect();
-    let mut farthest: Vec<(f64, usize)> =
-        (0..data.rows()).map(|row| (to_own_centre(data, centres, labels, row), row)).collect();
+    let mut farthest: Vec<(f64, usize)> = (0..data.rows())
+        .map(|row| (squared_distance_to_own(data, centres, labels, row), row))
+        .collect();
     farthest.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     for (cluster, (distance, row)) in empty.into_iter().zip(farthest) {
-        // All rows sit on their centres: there is nothing to split.
+        // All rows are at their centres: there is nothing to divide.
         if distance <= 0.0 {
             return;
         }
@@ -233,13 +243,20 @@ fn relocate_empty(data: &Dataset, centres: &Array2<f64>, labels: &[u32], sums: &
     }
 }
 
+/// Sum of squared distances of the rows to the centres of their labels.
 pub(crate) fn inertia(data: &Dataset, centres: &Array2<f64>, labels: &[u32]) -> f64 {
-    let partial = data
-        .map_chunks(|rows| rows.map(|row| to_own_centre(data, centres, labels, row)).sum::<f64>());
+    let partial = data.map_chunks(|rows| {
+        rows.map(|row| squared_distance_to_own(data, centres, labels, row)).sum::<f64>()
+    });
     partial.iter().sum()
 }
 
-/// Squared distance of a row to the centre it is labelled with.
-fn to_own_centre(data: &Dataset, centres: &Array2<f64>, labels: &[u32], row: usize) -> f64 {
+/// Squared distance of a row to the centre of its label.
+fn squared_distance_to_own(
+    data: &Dataset,
+    centres: &Array2<f64>,
+    labels: &[u32],
+    row: usize,
+) -> f64 {
     data.squared_distance(row, centres.row(labels[row] as usize))
 }
