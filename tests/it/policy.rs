@@ -197,7 +197,7 @@ async fn a_model_that_places_customers_otherwise_than_the_one_before_is_taken_ba
     .await;
     let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
     let what = alerts["alerts"][0]["what"].as_str().unwrap();
-    assert!(what.contains("in another segment than the model before would"), "{what}");
+    assert!(what.contains("into another segment than the previous model does"), "{what}");
     assert_eq!(policy(&app).await["actions"][0]["action"], "roll_back");
     app.stop().await;
 }
