@@ -1,6 +1,7 @@
-//! Something that a person is to hear of, once, and again when it is over.
+//! Alerts: notification content, routing rules, delivery targets, signatures and retries.
 //!
-//! The modules stand in import order.
+//! A person is notified once when an alert fires, and once when it is resolved. The
+//! modules are listed in import order.
 
 mod notice;
 mod route;

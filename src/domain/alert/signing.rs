@@ -1,6 +1,6 @@
-//! Signatures of webhooks, as Standard Webhooks 1.0.0 say: a shared secret
-//! (`whsec_…`, HMAC-SHA256) or a pair of keys (`whsk_…`, ed25519), of which the
-//! receiver needs the public one only.
+//! Webhook signatures by Standard Webhooks 1.0.0: symmetric with a shared secret
+//! (`whsec_…`, HMAC-SHA256), or asymmetric with a key pair (`whsk_…`, Ed25519), for which
+//! the receiver needs only the public key.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const SHARED: &str = "whsec_";
 const PRIVATE: &str = "whsk_";
 const PUBLIC: &str = "whpk_";
 
-/// What a secret of a channel says.
+/// Signing key of a channel, parsed from its secret.
 pub struct SigningKey(Kind);
 
 enum Kind {
@@ -23,7 +23,7 @@ enum Kind {
     Pair(Ed25519KeyPair),
 }
 
-/// Says nothing of the key.
+/// Redacts the key.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey")
@@ -31,7 +31,8 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Fails with what would be right, and without what was given: it may be a secret.
+    /// Parses a secret. The error describes the right form and never quotes the input,
+    /// which may be a secret.
     pub fn parse(secret: &str) -> Result<Self, &'static str> {
         if let Some(encoded) = secret.strip_prefix(SHARED) {
             return match BASE64.decode(encoded) {
@@ -47,7 +48,7 @@ impl SigningKey {
             );
         };
         let bytes = BASE64.decode(encoded).unwrap_or_default();
-        // Libraries write the seed alone, or the public key after it.
+        // Libraries encode the seed alone, or the seed followed by the public key.
         let pair = match bytes.split_at_checked(32) {
             Some((seed, [])) => Ed25519KeyPair::from_seed_unchecked(seed),
             Some((seed, public)) => Ed25519KeyPair::from_seed_and_public_key(seed, public),
@@ -58,7 +59,7 @@ impl SigningKey {
         )
     }
 
-    /// One word of the header `webhook-signature`.
+    /// One signature of the header `webhook-signature`; the header separates them by spaces.
     pub fn sign(&self, message: &[u8]) -> String {
         match &self.0 {
             Kind::Shared(key) => format!("v1,{}", BASE64.encode(hmac::sign(key, message))),
@@ -66,7 +67,7 @@ impl SigningKey {
         }
     }
 
-    /// `whpk_…`, with which a receiver verifies; `None`: it shares the secret.
+    /// Public key (`whpk_…`) for the receiver; `None` for a shared secret.
     pub fn public(&self) -> Option<String> {
         match &self.0 {
             Kind::Shared(_) => None,
@@ -77,7 +78,7 @@ impl SigningKey {
     }
 }
 
-/// A new shared secret made of random `bytes`.
+/// Encodes random `bytes` as a shared secret.
 pub fn webhook_secret(bytes: [u8; 32]) -> Secret<String> {
     Secret::new(format!("{SHARED}{}", BASE64.encode(bytes)))
 }

@@ -1,4 +1,4 @@
-//! Where a channel sends, as it is declared and stored.
+//! Delivery target of a notification channel, as declared and stored.
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
@@ -7,45 +7,45 @@ use crate::domain::alert::signing::SigningKey;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::secret::{Secret, write, write_each};
 
-/// One receiver. Stored as it is; never shown whole: addresses may hold secrets.
+/// One receiver. Stored unchanged, and shown only as [`Shown`]: addresses may contain
+/// secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Target {
-    /// Signed as Standard Webhooks say.
+    /// A webhook, signed by Standard Webhooks.
     Webhook {
         #[serde(serialize_with = "write")]
         url: Secret<String>,
         #[serde(default)]
         format: Envelope,
-        /// `whsec_…` or `whsk_…`; each signs, so that a receiver may change from one to
-        /// the next.
+        /// `whsec_…` or `whsk_…`. Every secret signs, so that a receiver can rotate them.
         #[serde(default, serialize_with = "write_each")]
         secrets: Vec<Secret<String>>,
     },
-    /// Prometheus' Alertmanager, API version 2; the address is that of its root.
+    /// Prometheus Alertmanager, API version 2; the address is its root.
     Alertmanager {
         #[serde(serialize_with = "write")]
         url: Secret<String>,
     },
-    /// An incoming webhook of Slack, or of what takes the same (Mattermost, Rocket.Chat).
+    /// An incoming webhook of Slack or of a compatible service (Mattermost, Rocket.Chat).
     Slack {
         #[serde(serialize_with = "write")]
         url: Secret<String>,
     },
-    /// Through the mail server of the settings.
+    /// E-mail through the configured SMTP server.
     Email { to: Vec<String> },
 }
 
-/// In what a webhook's message is wrapped.
+/// Message envelope of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Envelope {
-    /// `{"type", "timestamp", "data"}`, as Standard Webhooks say.
+    /// `{"type", "timestamp", "data"}` of Standard Webhooks.
     #[default]
     Standard,
-    /// `CloudEvents` 1.0: the attributes as `ce-…` headers, the alert as body.
+    /// `CloudEvents` 1.0, binary mode: attributes as `ce-…` headers, the alert as body.
     CloudeventsBinary,
-    /// `CloudEvents` 1.0: one JSON document.
+    /// `CloudEvents` 1.0, structured mode: one JSON document.
     CloudeventsStructured,
 }
 
@@ -60,30 +60,31 @@ impl Target {
     }
 }
 
-/// What may be shown of a target.
+/// Redacted view of a target, safe to show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shown {
     pub kind: &'static str,
-    /// Of the address: its path, and a password in it, may be secrets.
+    /// Host of the address. The path and a password in the address may be secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Envelope>,
-    /// `whpk_…` of each secret that has one.
+    /// Public key (`whpk_…`) of each asymmetric secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub public_keys: Vec<String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub to: Vec<String>,
 }
 
-/// Of an address: what servers and proxies take at least.
+/// Longest address: common servers and proxies accept this length.
 const MAX_URL_BYTES: usize = 2048;
-/// Signatures of one message, and receivers of one mail.
+/// Most signatures of one message, and most recipients of one mail.
 const MOST: usize = 20;
 
 impl Target {
-    /// Whether it can be sent to: every fault, with its field and what would be right.
-    /// Whether the address may be reached is told when it is.
+    /// Validates the target; the error lists every fault with its field and the right form.
+    /// Whether the address may be reached (server-side request forgery) is checked at each
+    /// delivery, after name resolution.
     pub fn check(&self) -> Result<(), Faults> {
         let mut faults = Faults::default();
         if let Some(Err(problem)) = self.url() {
@@ -111,8 +112,8 @@ impl Target {
         faults.or(())
     }
 
-    /// The address of a target that has one, or what is wrong with it, without the
-    /// address. A name and a password in it are sent as Basic.
+    /// The parsed address of a target that has one. The error never quotes the address. A
+    /// user name and password in it are sent as HTTP Basic authentication.
     pub fn url(&self) -> Option<Result<Url, &'static str>> {
         match self {
             Self::Webhook { url, .. } | Self::Alertmanager { url } | Self::Slack { url } => {
@@ -150,7 +151,7 @@ fn check_number(faults: &mut Faults, field: &str, number: usize, of_what: &str) 
 
 fn parse_url(text: &str) -> Result<Url, &'static str> {
     let right = "is not an address such as https://example.com/hooks/alerts";
-    // The parser strips some characters; what is stored is the text as given.
+    // `Url::parse` silently strips tabs and newlines, but the unparsed text is stored.
     if text.chars().any(char::is_control) {
         return Err("must not contain control characters");
     }
@@ -165,8 +166,7 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-/// What is wrong with a mail address; `None`: it is plausible. Whether it exists only
-/// its server knows.
+/// The fault of a mail address; `None`: its syntax is plausible. Existence is not checked.
 pub fn mail_problem(address: &str) -> Option<&'static str> {
     let right = "is not a mail address such as data-team@example.com";
     let Some((name, domain)) = address.rsplit_once('@') else { return Some(right) };
