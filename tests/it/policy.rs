@@ -129,7 +129,7 @@ async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails()
     let alert = &alerts["alerts"][0];
     assert_eq!((&alert["severity"], &alert["subject"]["model"]), (&json!("critical"), &poor));
     let what = alert["what"].as_str().unwrap();
-    assert!(what.contains("are outliers; promised are 5.0 %"), "{what}");
+    assert!(what.contains("are outliers; the promised rate is 5.0 %"), "{what}");
     eventually("the channel hears of it", async || hook.taken().len() == 1).await;
     assert_eq!(hook.taken()[0].body["type"], "rollback.firing");
     let (_, model) = app.get(&format!("/v1/models/{}", good.as_str().unwrap())).await;

@@ -1,4 +1,4 @@
-//! One check: every figure, every test, and what is found.
+//! Drift check of one window: figures, tests with multiple-testing correction, findings.
 
 use serde::Serialize;
 
@@ -17,62 +17,63 @@ use crate::domain::drift::statistics::wasserstein::Median;
 use crate::domain::drift::window::{Layout, View, Window, WrongLength};
 use crate::domain::model::Model;
 
-/// What a window shows against the training rows.
+/// Result of a drift check: a window compared with the training rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// Rows the window holds.
+    /// Rows in the window.
     pub scored: u64,
-    /// Whether they are enough to find anything.
+    /// Whether the window has enough rows for tests.
     pub is_enough: bool,
-    /// In the order of the reference's features.
+    /// In the order of the baseline's features.
     pub features: Vec<FeatureFigures>,
     pub segments: SegmentFigures,
     pub unassigned: Option<Rate>,
     pub distances: Option<Psi>,
-    /// `None` where too few rows were held out to tell outliers.
+    /// `None` with too few held-out rows for an outlier limit.
     pub outliers: Option<Outliers>,
     pub p_values: Option<Psi>,
-    /// Mean of the confidences, each taken for the middle of its bin of 0.05; the
-    /// model's silhouette is what it was at training.
+    /// Mean confidence, each value rounded to the middle of its bin of 0.05. Its value at
+    /// training is the model's silhouette.
     pub confidence: Option<f64>,
-    /// By segment of the model; empty where nobody has looked within them.
+    /// By segment of the model; empty if the check does not look within segments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<WithinFigures>,
-    /// All that is tested at once; none where rows are too few.
+    /// All tests, corrected together; empty with too few rows.
     pub tests: Vec<Test>,
-    /// The most severe first, then the most certain.
+    /// By descending severity, then by ascending adjusted p-value.
     pub findings: Vec<Finding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentFigures {
-    /// Of the rows in a segment, by segment of the model.
+    /// Shares of the assigned rows at training, by segment of the model.
     pub before: Vec<f64>,
+    /// The same shares now.
     pub now: Vec<f64>,
     pub psi: Option<Psi>,
     pub chi_square: Option<ChiSquare>,
 }
 
-/// One of the tests.
+/// Result of one test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Test {
     pub about: About,
-    /// `None`: about the model as a whole.
+    /// Name of the feature; `None`: the test concerns the model as a whole.
     pub feature: Option<Box<str>>,
-    /// The id of the segment within which it is; `None`: over everybody.
+    /// Id of the segment to which the test is limited; `None`: all customers.
     pub segment: Option<Box<str>>,
-    /// How large the difference is, in what the limits of `about` are in.
+    /// Size of the difference, in the unit of the limits of `about`.
     pub size: f64,
-    /// How severe a difference of this size is, were it certain.
+    /// Severity of a significant difference of this size.
     pub severity: Option<Severity>,
     pub p_value: f64,
-    /// After the correction for all that is tested at once.
+    /// The p-value after the correction over all tests of the check.
     pub adjusted_p_value: f64,
     pub is_finding: bool,
 }
 
-/// A test before the correction; `feature` is its place among the figures, and `within`
-/// the segment's and the feature's among those within.
+/// A test before the correction. `feature` is the index in `Check::features`, `within` the
+/// index of the segment in `Check::within` and of the feature in it.
 struct Open {
     about: About,
     feature: Option<usize>,
@@ -83,21 +84,21 @@ struct Open {
 }
 
 impl Check {
-    /// Adds what was found beside this check, where it belongs.
+    /// Inserts a finding from outside this check, in the order of severity.
     pub fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
         sort(&mut self.findings);
     }
 }
 
-/// Compares what was scored with what the model was trained on. Its cost does not
-/// depend on the number of rows.
+/// Compares a window with the training rows of the model. The cost does not depend on the
+/// number of rows.
 pub fn check(model: &Model, window: &Window, limits: &Limits) -> Result<Check, WrongLength> {
     compare(model, window, Vec::new(), limits)
 }
 
-/// [`check`], and within each segment too: `inside` is of the same rows, but for hours
-/// that were counted before anybody looked within segments.
+/// [`check`], and within each segment too. `inside` covers the same rows, except hours from
+/// before sums within segments were stored.
 pub fn check_within(
     model: &Model,
     window: &Window,
@@ -137,9 +138,9 @@ fn compare(
 fn tests(check: &Check, open: &[Open], adjusted: &[f64], limits: &Limits) -> Vec<Test> {
     let is_certain =
         |(test, adjusted): (&Open, &f64)| test.severity.is_some() && *adjusted <= limits.level;
-    // What has moved for everybody is told once, and not of each segment again, unless
-    // it is worse there. And where more values are missing than were, what stands in for
-    // them moves every mean.
+    // A shift over all customers is reported once, not again for each segment, unless it
+    // is more severe there. A change of the missing share covers the segments too: imputed
+    // values move the mean of every segment.
     let certain = open.iter().zip(adjusted).filter(|test| is_certain(*test));
     let told: Vec<&Open> = certain.map(|(test, _)| test).collect();
     let is_told = |test: &Open| {
@@ -192,7 +193,7 @@ fn figures(model: &Model, (before, now): (View<'_>, View<'_>), limits: &Limits) 
     }
 }
 
-/// Of values from 0 to 1 in equal bins.
+/// Mean of values from 0 to 1 that are counted in equal bins.
 fn mean(bins: &[u64]) -> Option<f64> {
     let all: f64 = bins.iter().map(|count| *count as f64).sum();
     let middle = |bin: usize| (bin as f64 + 0.5) / bins.len() as f64;
@@ -200,13 +201,13 @@ fn mean(bins: &[u64]) -> Option<f64> {
     (all > 0.0).then(|| sum / all)
 }
 
-/// Rows in no segment, and rows in one or none.
+/// Unassigned rows, and all rows.
 fn outside(view: View<'_>) -> (u64, u64) {
     let unassigned = view.unassigned();
     (unassigned, view.segments().iter().fold(unassigned, |sum, rows| sum.saturating_add(*rows)))
 }
 
-/// All that can be tested, with how much each difference matters.
+/// Collects the tests over all customers, each with the severity of its difference.
 fn open_tests(check: &Check, limits: &Limits) -> Vec<Open> {
     let mut open = Vec::new();
     let mut add = |about, feature, size: f64, severity, p_value| {
@@ -246,7 +247,7 @@ fn open_tests(check: &Check, limits: &Limits) -> Vec<Open> {
     open
 }
 
-/// One test a segment and feature, among those with enough rows.
+/// Collects one test per segment and feature, for segments with enough rows.
 fn open_within(model: &Model, check: &Check, limits: &Limits) -> Vec<Open> {
     let reference = &model.reference().features;
     let of = |segment: usize, feature: usize, figures: &FeatureWithin| {
@@ -304,7 +305,7 @@ fn findings(
     findings
 }
 
-/// The most severe first, then the most certain.
+/// Sorts by descending severity, then by ascending adjusted p-value.
 fn sort(findings: &mut [Finding]) {
     findings.sort_by(|a, b| {
         b.severity.cmp(&a.severity).then(a.adjusted_p_value.total_cmp(&b.adjusted_p_value))
@@ -343,7 +344,8 @@ fn said(
             let all: f64 = now.p_values().iter().map(|count| *count as f64).sum();
             finding::p_values(share(now.p_values()[0] as f64, all))
         }
-        // Of many windows, not of this one.
+        // A sequential detector's finding covers many windows: no test of this check has
+        // it.
         About::Stream => return None,
     })
 }

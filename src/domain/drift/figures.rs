@@ -1,4 +1,4 @@
-//! Every figure there is of one feature.
+//! Drift figures of one feature: tests, distances and changes against training.
 
 use serde::Serialize;
 
@@ -14,17 +14,17 @@ use crate::domain::model::{Bins, FeatureReference, Model};
 /// One feature, at training and now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeatureFigures {
-    /// Its name.
+    /// Name of the feature.
     pub feature: Box<str>,
     pub title: Box<str>,
     pub unit: Box<str>,
     pub owner: Box<str>,
-    /// Whether the model reads it; if not, no score depends on it.
+    /// Whether the model reads the feature; if not, no score depends on it.
     pub is_read: bool,
     pub before: Rows,
     pub now: Rows,
-    /// Over the bins of known values; `None` where a side has none, or all are in
-    /// one bin.
+    /// Index over the bins of known values; `None` if a side has no known value, or all
+    /// are in one bin.
     pub psi: Option<Psi>,
     pub jensen_shannon: Option<f64>,
     pub missing: Option<Rate>,
@@ -66,7 +66,7 @@ pub struct BinChange {
 /// The share of known values in one category.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CategoryChange {
-    /// `None`: all that training did not count by name.
+    /// `None`: all categories that training did not count by name.
     pub category: Option<Box<str>>,
     pub before: f64,
     pub now: f64,
@@ -103,7 +103,7 @@ impl FeatureFigures {
         }
     }
 
-    /// How often chance alone changes the known values as much.
+    /// The p-value of the test of known values: PSI for numbers, chi-square for categories.
     pub fn values_p_value(&self) -> Option<f64> {
         match &self.values {
             ValueFigures::Number { .. } => self.psi.map(|psi| psi.p_value),

@@ -1,4 +1,4 @@
-//! A difference that is worth a person's time, in that person's words.
+//! Drift finding: a significant and relevant difference, described for its owner.
 
 use serde::Serialize;
 
@@ -11,27 +11,28 @@ use crate::domain::drift::segments::{FeatureWithin, MovedWithin, Which};
 use crate::domain::drift::statistics::wasserstein::{Median, Moved};
 use crate::domain::model::Segment;
 
-/// What is compared.
+/// The compared quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
     /// The known values of a feature.
     Values,
-    /// How often a feature's value is missing.
+    /// The share of missing values of a feature.
     Missing,
-    /// A feature among the customers of one segment, as the model reads it: where a
-    /// number is missing, what stands in for it counts.
+    /// A feature among the customers of one segment, as encoded: missing numbers count
+    /// with their imputed value.
     Within,
     /// The shares of the segments.
     Segments,
-    /// The share in no segment.
+    /// The share of customers in no segment.
     Unassigned,
-    /// How far customers are from their segments.
+    /// The distances of customers to their segments.
     Distances,
+    /// The rate of outliers.
     Outliers,
-    /// Whether p-values are spread as they were.
+    /// The distribution of outlier p-values.
     PValues,
-    /// Hour by hour against earlier hours, added up.
+    /// The ranks of each hour among earlier hours, accumulated by sequential detectors.
     Stream,
 }
 
@@ -54,28 +55,28 @@ impl About {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
     pub about: About,
-    /// Its name; `None`: about the model as a whole.
+    /// Name of the feature; `None`: the finding concerns the model as a whole.
     pub feature: Option<Box<str>>,
-    /// Within which it is; `None`: over everybody.
+    /// Segment to which the finding is limited; `None`: all customers.
     pub segment: Option<Which>,
     pub title: Box<str>,
     pub owner: Option<Box<str>>,
     pub unit: Option<Box<str>>,
     pub severity: Severity,
-    /// How large the difference is, in what the limits of `about` are in.
+    /// Size of the difference, in the unit of the limits of `about`.
     pub size: f64,
     pub p_value: f64,
-    /// After the correction for all that is tested at once.
+    /// The p-value after the correction over all tests of the check.
     pub adjusted_p_value: f64,
-    /// What has changed, by how much, in the feature's own unit.
+    /// The change and its size, as a sentence in the unit of the feature.
     pub what: String,
     pub advice: String,
-    /// The API key without which it is not found; `None` where it holds without any one
-    /// key, or where rows are not counted by key.
+    /// The API key without which the finding disappears. `None` if it survives without any
+    /// single key, or if rows are not counted by key.
     pub rests_on: Option<RestsOn>,
 }
 
-/// What is said of one difference.
+/// Description of a finding for its owner.
 pub(super) struct Said {
     pub(super) what: String,
     pub(super) advice: String,
@@ -101,7 +102,7 @@ pub(super) fn values(figures: &FeatureFigures) -> Said {
         "whether the source or its meaning has changed: a unit, a currency, a new channel"
     };
     Said {
-        what: what.unwrap_or_else(|| format!("{title} is not distributed as it was.")),
+        what: what.unwrap_or_else(|| format!("The distribution of {title} has changed.")),
         advice: ask(figures, cause),
     }
 }
@@ -111,9 +112,9 @@ pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> Said {
     let (now, before) = (percent(rate.now), percent(rate.before));
     Said {
         what: format!(
-            "{title} is missing in {now} of what is scored; at training it was {before}."
+            "{title} is missing in {now} of the scored rows; at training it was {before}."
         ),
-        advice: ask(figures, "whether the source still sends it, and under the same name"),
+        advice: ask(figures, "whether the source still sends it under the same name"),
     }
 }
 
@@ -129,11 +130,12 @@ pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureW
             });
             format!(
                 "{title} has {way} in segment {key} ({label}): its mean by {own}{spreads} times \
-                 the standard deviation that it has there, as the model reads it."
+                 its standard deviation in the segment, as the model reads it."
             )
         }
         MovedWithin::Category { category, share_before, share_now } => {
-            let category = category.as_deref().unwrap_or("what was rare or unseen at training");
+            let category =
+                category.as_deref().unwrap_or("the group of categories rare or unseen at training");
             let (before, now) = (percent(*share_before), percent(*share_now));
             format!(
                 "{title} in segment {key} ({label}): {category} makes up {now} of the known \
@@ -145,7 +147,7 @@ pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureW
         what,
         advice: format!(
             "{owner}: check whether something has changed for these customers alone: a campaign, \
-             a price, a channel. If the change is real, what is said of the segment no longer \
+             a price, a channel. If the change is real, the description of the segment no longer \
              fits its customers: retrain, and compare both models before promoting."
         ),
     }
@@ -154,29 +156,29 @@ pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureW
 pub(super) fn segments(segment: Option<(&Segment, f64, f64)>) -> Said {
     let what = match segment {
         Some((segment, before, now)) => format!(
-            "Segment {} ({}) holds {} of the customers scored into one; at training it held {}.",
+            "Segment {} ({}) has {} of the assigned customers; at training it had {}.",
             segment.key,
             segment.label,
             percent(now),
             percent(before)
         ),
-        None => "The shares of the segments are not what they were.".into(),
+        None => "The shares of the segments have changed.".into(),
     };
-    let advice = "See which features moved along. If the customers have changed, retrain and \
-                  compare both models before promoting; if one source did, mend it first.";
+    let advice = "See which features moved too. If the customers have changed, retrain and \
+                  compare both models before promoting; if a source has changed, repair it first.";
     Said { what, advice: advice.into() }
 }
 
 pub(super) fn unassigned(rate: Rate) -> Said {
     Said {
         what: format!(
-            "{} of what is scored is in no segment; at training it was {}.",
+            "{} of the scored rows are in no segment; at training the share was {}.",
             percent(rate.now),
             percent(rate.before)
         ),
         advice: if rate.change() > 0.0 {
-            "Customers of a kind that training has not seen: retrain, and look whether they make \
-             a segment of their own."
+            "These customers are of a kind unseen at training: retrain, and check whether they \
+             form a segment of their own."
         } else {
             "Fewer customers than before fall outside the segments: see which features moved."
         }
@@ -194,9 +196,11 @@ pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median
         _ => String::new(),
     };
     Said {
-        what: format!("Customers are not as far from their segments as at training{medians}."),
-        advice: "The segments describe today's customers less well or in another way: see which \
-                 features moved, and retrain if the change is real."
+        what: format!(
+            "The distances of customers from their segments have changed since training{medians}."
+        ),
+        advice: "The segments fit today's customers less well or differently: see which features \
+                 moved, and retrain if the change is real."
             .into(),
     }
 }
@@ -204,12 +208,12 @@ pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median
 pub(super) fn outliers(outliers: Outliers) -> Said {
     Said {
         what: format!(
-            "{} of what is scored are outliers; promised are {}.",
+            "{} of the scored rows are outliers; the promised rate is {}.",
             percent(outliers.now),
             percent(outliers.promised)
         ),
-        advice: "Look at some of them: a broken source makes many alike. If they are real, the \
-                 limit no longer holds what it promises until the model is retrained."
+        advice: "Inspect some of the outliers: a broken source makes many similar ones. If they \
+                 are real, the outlier limit is not valid until the model is retrained."
             .into(),
     }
 }
@@ -217,11 +221,11 @@ pub(super) fn outliers(outliers: Outliers) -> Said {
 pub(super) fn p_values(lowest_share: f64) -> Said {
     Said {
         what: format!(
-            "Outlier p-values are not spread as at training: {} are in the lowest twentieth, 5 % \
-             are meant to be.",
+            "The distribution of outlier p-values has changed since training: {} are in the \
+             lowest twentieth, 5 % are expected.",
             percent(lowest_share)
         ),
-        advice: "The calibration of outliers does not hold for what is scored now: see which \
+        advice: "The outlier calibration does not hold for the rows scored now: see which \
                  features moved, and retrain."
             .into(),
     }
@@ -235,7 +239,9 @@ fn ask(figures: &FeatureFigures, cause: &str) -> String {
              this feature on the scale of its training."
         )
     } else {
-        format!("{owner}: check {cause}. The model does not read this feature, so no score is off.")
+        format!(
+            "{owner}: check {cause}. The model does not read this feature, so no score is affected."
+        )
     }
 }
 
@@ -250,7 +256,7 @@ fn number_moved(
     if distance <= 0.0 {
         return None;
     }
-    // Of a mere shift the mean moves as far as the values do.
+    // In a pure shift the mean moves as far as the values do on average.
     let way = if moved.shift.abs() < 0.5 * distance {
         "spread differently"
     } else if moved.shift > 0.0 {
@@ -274,7 +280,7 @@ fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
     let bin = match (changed.above, changed.up_to) {
         (None, Some(high)) => format!("is at most {}", with_unit(high, unit)),
         (Some(low), None) => format!("is above {}", with_unit(low, unit)),
-        // A value that training had next to no other of.
+        // A bin around a single value, which made up most of the training rows.
         (Some(low), Some(high)) if low.next_up() >= high => {
             format!("is {}", with_unit(high, unit))
         }

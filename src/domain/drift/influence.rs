@@ -1,14 +1,13 @@
 //! Influence of single API keys on a check: leave-one-out (jackknife).
 //!
 //! Rows at `/v1/score` are sent by callers. One caller can send any number of absurd
-//! rows, so a decision that rests on rows must survive without any one key. A check is
-//! repeated with each key left out; a finding that is gone without a key *rests on*
+//! rows, so a decision based on rows must survive without any one key. A check is
+//! repeated with each key left out; a finding that disappears without a key *rests on*
 //! that key (Quenouille 1956; Miller 1974, "The jackknife: a review").
 //!
-//! Leaving a key out protects from a key that raises a finding. [`ByKey::capped`]
-//! protects from a key that hides one: it counts a key for at most as many rows as all
-//! other keys sent together (winsorising), so no key dilutes the others by more than
-//! half.
+//! Leaving a key out protects against a key that causes a finding. [`ByKey::capped`]
+//! protects against a key that hides one: it caps the rows of a key at those of all other
+//! keys together (winsorising), so no key dilutes the others by more than half.
 
 use crate::domain::drift::by_key::{ByKey, KeyShare, NO_KEY, RestsOn};
 use crate::domain::drift::check::{Check, Test, check};
@@ -17,15 +16,15 @@ use crate::domain::drift::limits::Limits;
 use crate::domain::drift::window::{Layout, WrongLength};
 use crate::domain::model::Model;
 
-/// A check of all keys, and of each key apart.
+/// Checks of all keys together, and of each key alone and left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyChecks {
     pub all: Check,
-    /// The largest first.
+    /// By key, the one with the most rows first.
     pub keys: Vec<KeyCheck>,
 }
 
-/// The check of one key alone, and of all others.
+/// Checks of one key alone, and of all other keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyCheck {
     pub key: KeyShare,
@@ -33,8 +32,8 @@ pub struct KeyCheck {
     pub without: Check,
 }
 
-/// Checks capped counts, whole and with each key alone and left out. What is not counted
-/// by key is left out like one key.
+/// Checks the capped counts of all keys, of each key alone, and with each key left out. Rows
+/// without a key are treated as one more key.
 pub fn key_checks(
     model: &Model,
     by_key: &ByKey,
@@ -52,8 +51,8 @@ pub fn key_checks(
     Ok(KeyChecks { all: capped(by_key)?, keys })
 }
 
-/// Notes for each finding of a check of `by_key` the key that it rests on, if any.
-/// Findings of the detectors are left as they are: they are of many windows.
+/// Records for each finding of a check of `by_key` the key that it rests on, if any.
+/// Findings of the sequential detectors are not marked: they cover many windows.
 pub fn mark_influence(
     check_of_all: &mut Check,
     model: &Model,
@@ -82,9 +81,9 @@ pub fn mark_influence(
     Ok(())
 }
 
-/// Whether this check has the rows to show the finding, and shows less than any limit.
-/// Fewer rows make every difference less certain, so that a difference that is as large
-/// and uncertain does not contradict.
+/// Whether the check without a key has enough rows to show the finding, and shows a
+/// difference below every limit. Fewer rows make every difference less significant, so an
+/// equally large but insignificant difference does not contradict.
 fn contradicts(without: &Check, finding: &Finding, limits: &Limits) -> bool {
     let figures =
         without.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref());

@@ -1,4 +1,4 @@
-//! What the detectors have told in the hours asked for, as a finding.
+//! Drift finding from the alarms of the sequential detectors.
 
 use crate::domain::drift::detectors::{Detector, RUN_LENGTH_HOURS, Stream};
 use crate::domain::drift::finding::{About, Finding};
@@ -6,12 +6,13 @@ use crate::domain::drift::limits::Severity;
 use crate::domain::drift::report::number_format::{number, whole};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 
-/// What is found if any detector has told of a change in these hours.
+/// A finding if any detector raised an alarm in these hours.
 pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Finding> {
     let told: Vec<&Detector> = alarms(stream, since).collect();
     let first = told.iter().filter_map(|detector| detector.changed_at).min()?;
     let hours = (until.millis() - since.millis()) as f64 / MILLIS_PER_HOUR as f64;
-    // Of any alarm in these hours while nothing changes.
+    // Probability of a false alarm in these hours: run lengths are about exponential, with
+    // a mean of at least `RUN_LENGTH_HOURS` per detector.
     let detectors = stream.detectors.len() as f64;
     let p_value = -(-hours.ceil() * detectors / RUN_LENGTH_HOURS).exp_m1();
     let names: Vec<&str> = told.iter().map(|detector| detector.name.title()).collect();
@@ -28,18 +29,18 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Fi
         p_value,
         adjusted_p_value: p_value,
         what: format!(
-            "What is scored ranks otherwise than in earlier weeks, hour for hour, since about \
-             {begin}: told by {}.",
+            "Scored rows have ranked differently from those of earlier weeks, hour for hour, \
+             since about {begin}: detected by {}.",
             names.join(" and ")
         ),
-        advice: "It may be too small for the check of one day. See which features moved since \
-                 then; if the change lasts, retrain."
+        advice: "The change may be too small for the check of one day. See which features moved \
+                 since then; if the change lasts, retrain."
             .into(),
         rests_on: None,
     })
 }
 
-/// The figures behind it, each with its name.
+/// Alert facts of the finding: each alarm, the number of hours, the martingale.
 pub fn lasting_facts(stream: &Stream, since: Timestamp) -> Vec<(&'static str, String)> {
     let mut facts: Vec<(&'static str, String)> = Vec::new();
     for detector in alarms(stream, since) {

@@ -1,19 +1,19 @@
-//! The two-sided test of Page (1954) and Hinkley: how far values have drifted from
-//! their running mean, added up.
+//! Two-sided Page-Hinkley test (Page 1954, *Continuous inspection schemes*): accumulates
+//! deviations of the values from their running mean.
 //!
-//! As River computes it. There sums may forget a little at each step; with that the
-//! slack is lost in the long run, and false alarms come every few thousand steps, so
-//! that the stream of hours forgets nothing.
+//! It computes the same as River's `PageHinkley`. River's sums can decay a little at each
+//! step. Decay wears the slack out in the long run, and false alarms come every few
+//! thousand steps, so the stream of hours uses none (`kept` = 1).
 
-/// No alarm before so many steps: the mean is not known yet.
+/// No alarm before this number of steps: the running mean is too uncertain.
 const LEAST_STEPS: usize = 30;
 
 #[derive(Debug, Clone)]
 pub struct PageHinkley {
-    /// A drift of so much a step is taken for none.
+    /// Tolerated deviation per step (`delta` in River).
     slack: f64,
     limit: f64,
-    /// What is kept of the sums at each step; 1: all.
+    /// Decay factor of the sums at each step (`alpha` in River); 1: no decay.
     kept: f64,
     steps: usize,
     mean: f64,
@@ -22,7 +22,7 @@ pub struct PageHinkley {
     is_alarm: bool,
 }
 
-/// One direction: the sum of the deviations in it, less the slack, over its lowest.
+/// Cumulative sum of the deviations in one direction, less the slack, and its minimum.
 #[derive(Debug, Clone)]
 struct Side {
     sum: f64,
@@ -37,7 +37,7 @@ impl PageHinkley {
         Self { slack, limit, kept, steps: 0, mean: 0.0, rise, fall, is_alarm: false }
     }
 
-    /// Takes in one value; whether there is an alarm. After one it begins anew.
+    /// Adds one value; returns whether it raises an alarm. After an alarm the test restarts.
     pub fn step(&mut self, x: f64) -> bool {
         if self.is_alarm {
             *self = Self::new(self.slack, self.limit, self.kept);
@@ -51,12 +51,12 @@ impl PageHinkley {
         self.is_alarm
     }
 
-    /// The larger of the two sums, each over its lowest.
+    /// The larger of the two sums, each measured from its minimum.
     pub fn statistic(&self) -> f64 {
         self.rise.height().max(self.fall.height())
     }
 
-    /// The last so many steps are those after the sum was lowest.
+    /// Number of steps since the change: since the minimum of the larger sum.
     pub fn since_change(&self) -> usize {
         let is_rise = self.rise.height() >= self.fall.height();
         if is_rise { self.rise.after_lowest } else { self.fall.after_lowest }
@@ -73,7 +73,7 @@ impl Side {
     }
 
     fn height(&self) -> f64 {
-        // Nothing was added yet.
+        // No value was added yet.
         if self.lowest.is_infinite() { 0.0 } else { self.sum - self.lowest }
     }
 }

@@ -1,7 +1,7 @@
-//! One feature, at training and now, as an SVG that a page or a mail can embed.
+//! Bar chart of one feature, at training and now, as an SVG for web pages and e-mails.
 //!
-//! It stands alone: its own colours on its own ground, no script, no style sheet, no
-//! font but the reader's.
+//! The SVG is self-contained: it brings its colours and background, and uses no script, no
+//! style sheet and no font beyond the reader's.
 
 use std::fmt::Write as _;
 
@@ -15,23 +15,23 @@ use crate::domain::model::{Bins, CategoryCounts, Model};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;
-/// Of the plot.
+/// Edges of the plot area.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 704.0;
 const TOP: f64 = 76.0;
 const BOTTOM: f64 = 276.0;
-/// Between missing and known values, in widths of a bin.
+/// Gap between the bars of known values and of missing ones, in bin widths.
 const GAP: f64 = 0.5;
-/// Categories drawn on their own; the rest is drawn together.
+/// Most categories with bars of their own; the others share one.
 const MAX_BARS: usize = 10;
-/// Letters of a category that fit under its bars.
+/// Characters of a category name that fit under its bars.
 const MAX_LETTERS: usize = 10;
 
 const BEFORE: &str = "#7b8794";
 const NOW: &str = "#c2410c";
 const INK: &str = "#1f2933";
 
-/// Shares of all rows, before and now, and what they are shares of.
+/// A pair of bars: the shares of all rows at training and now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
     pub label: String,
@@ -39,16 +39,16 @@ pub struct Bar {
     pub now: f64,
 }
 
-/// A picture, and what it shows.
+/// A chart and the shares it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
     pub svg: String,
-    /// Last, where any are, the missing ones.
+    /// The bars in order; missing values, if any, come last.
     pub bars: Vec<Bar>,
 }
 
-/// The bars of one feature of `model`; `None`: it has none of this name, or one
-/// that is sensitive.
+/// Draws one feature of `model`. `None`: the model has no feature of this name, or it is
+/// sensitive.
 pub fn picture(
     model: &Model,
     window: &Window,
@@ -119,7 +119,7 @@ fn category(categories: &CategoryCounts, place: usize) -> String {
     categories.counts.get(place).map_or("all other", |(name, _)| name).into()
 }
 
-/// The most frequent ones, and the last, which takes in the others.
+/// The most frequent categories, and the bar of all others, which is last.
 fn merged(mut bars: Vec<Bar>) -> Vec<Bar> {
     let Some(mut other) = bars.pop() else { return bars };
     bars.sort_by(|a, b| b.before.max(b.now).total_cmp(&a.before.max(a.now)));
@@ -168,7 +168,7 @@ fn draw(figures: &FeatureFigures, bars: &[Bar], missing: &Bar, cuts: &[f64]) -> 
         pair(missing, RIGHT - width);
         text(&mut svg, (RIGHT - width / 2.0, BOTTOM + 18.0), "middle", "missing");
     }
-    // Numbers are named where bins meet, categories under their bars.
+    // Numbers are labelled at the cuts between bins, categories under their bars.
     for (place, cut) in cuts.iter().enumerate() {
         let x = LEFT + (place as f64 + 1.0) * width;
         line(&mut svg, (x, BOTTOM), (x, BOTTOM + 4.0), INK);
@@ -185,7 +185,7 @@ fn draw(figures: &FeatureFigures, bars: &[Bar], missing: &Bar, cuts: &[f64]) -> 
     svg
 }
 
-/// All above the bars.
+/// Opening tag, title, test result and legend: everything above the plot.
 fn head(figures: &FeatureFigures) -> String {
     let FeatureFigures { title, unit, before, now, psi, .. } = figures;
     let name = if unit.is_empty() { title.to_string() } else { format!("{title} ({unit})") };
@@ -238,7 +238,7 @@ fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, words: &str) {
     );
 }
 
-/// The least of 1, 2, 4, 10, 20, 40 and 100 % that is no less.
+/// End of the y axis: the smallest of 1, 2, 4, 10, 20, 40 and 100 % that fits `tallest`.
 fn scale_end(tallest: f64) -> f64 {
     let ends = [0.01, 0.02, 0.04, 0.1, 0.2, 0.4];
     ends.into_iter().find(|end| tallest <= *end).unwrap_or(1.0)
@@ -251,8 +251,7 @@ fn shortened(label: &str) -> String {
     label.chars().take(MAX_LETTERS - 1).chain(['…']).collect()
 }
 
-/// `words` as text of an XML or HTML document, or of an attribute in double quotes,
-/// whatever they hold.
+/// Escapes text for XML and HTML: for element content and for double-quoted attributes.
 pub fn escaped(words: &str) -> String {
     let mut text = String::with_capacity(words.len());
     for c in words.chars() {
@@ -261,7 +260,7 @@ pub fn escaped(words: &str) -> String {
             '<' => text.push_str("&lt;"),
             '>' => text.push_str("&gt;"),
             '"' => text.push_str("&quot;"),
-            // XML knows no control characters, not even as references.
+            // XML 1.0 allows no control characters, not even as references.
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => text.push('\u{fffd}'),
             c => text.push(c),
         }

@@ -1,10 +1,10 @@
-//! Who moves between the segments of the live model, and how many: of one period, beside
-//! the one before it.
+//! Segment churn: customers who change segments in a period, compared with the period
+//! before.
 //!
-//! Moves are counted one by one; churn is net: who stands in another segment at the end
-//! of a period than at its beginning. Only what the model itself says counts. Where
-//! another model or the rules answered, or an id went up in another, changes are
-//! counted apart.
+//! Moves are counted one by one. Churn is net: it counts customers whose segment at the
+//! end of a period differs from the one at its beginning. Only assignments of the active
+//! model count. Changes by another model, by the rule-based fallback, or by a merge of
+//! customer ids are counted separately.
 
 use std::collections::BTreeMap;
 
@@ -15,58 +15,59 @@ use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::model::{Counts, LEAST_TOLD, Migration, Model, Place, UNASSIGNED};
 
-/// Where a customer was first met in a period.
+/// Origin of a customer's first assignment in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// In a segment of the model, at the beginning.
+    /// Assigned by this model before the period began.
     Stood,
-    /// Put there by the model when it took over from another, or from the rules.
+    /// Taken over by this model from another model or from the rule-based fallback.
     Came,
     /// Assigned for the first time.
     New,
 }
 
-/// Customers with changes in a period who went the same way under the model.
+/// A group of customers with changes in a period, who took the same path between the
+/// segments of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
     pub start: Start,
-    /// The segment's key; `None`: never of this model.
+    /// Key of the first segment; `None`: no assignment by this model.
     pub from: Option<Box<str>>,
-    /// Of the end; `None`: no longer of this model, or no longer there.
+    /// Key of the last segment; `None`: assigned by another model, or the customer is gone.
     pub to: Option<Box<str>>,
     pub customers: u64,
-    /// Of them, those with at least one move.
+    /// Customers of the group with at least one move.
     pub movers: u64,
-    /// From one segment of the model to another.
+    /// Moves from one segment of the model to another.
     pub moves: u64,
     pub apart: Apart,
 }
 
-/// Changes that are no moves.
+/// Changes of assignment that do not count as moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Apart {
     /// To or from another model.
     pub by_another_model: u64,
     /// To or from the rule-based fallback.
     pub by_rules: u64,
-    /// The customer is kept under another id from then on.
+    /// The customer was merged into another id.
     pub merged: u64,
 }
 
-/// Who moved in a period.
+/// Churn of all segments in one period.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Churn {
     /// Over all segments.
     pub everybody: Share,
-    /// By segment of the model at the beginning, and last of who was in none.
+    /// By segment at the beginning of the period; the last entry is for customers in none.
     pub segments: Vec<SegmentChurn>,
-    /// From one segment of the model to another, by how many customers, whether or
-    /// not they went back.
+    /// Moves from one segment of the model to another, back and forth included.
     pub moves: u64,
+    /// Customers with at least one move.
     pub movers: u64,
     pub changes_apart: Apart,
-    /// Where customers stood at the beginning, and at the end; those who stay among
-    /// them.
+    /// Flows from the segments at the beginning to those at the end, customers who stay
+    /// included.
     pub flow: Migration,
 }
 
@@ -74,45 +75,49 @@ pub struct Churn {
 pub struct SegmentChurn {
     #[serde(flatten)]
     pub place: Place,
-    /// In words; null for who was in none.
+    /// Label of the segment; null for customers in none.
     pub label: Option<Box<str>>,
     #[serde(flatten)]
     pub share: Share,
     /// The p-value, corrected for the number of segments.
     pub adjusted_p_value: Option<f64>,
-    /// Customers assigned for the first time, and to this segment. `None`: fewer than
-    /// are told of.
+    /// Customers whose first assignment ever was to this segment. `None`: too few to report
+    /// without singling a customer out.
     pub new: Option<u64>,
 }
 
-/// The share of customers who stand elsewhere at the end. `moved` and the churns are
-/// `None` where fewer moved than are told of.
+/// Churn rate of a segment. `moved` and the churn rates are `None` if too few customers
+/// moved to report without singling one out ([`LEAST_TOLD`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Share {
-    /// At the beginning, those left out who are no longer of this model at the end.
+    /// Customers at the beginning, without those no longer assigned by this model at the
+    /// end.
     pub customers: u64,
     pub moved: Option<u64>,
     pub churn: Option<f64>,
-    /// `None` also where the history does not reach back as far.
+    /// Churn of the previous period. Also `None` if the history does not reach back far
+    /// enough.
     pub churn_before: Option<f64>,
-    /// How often chance alone makes the two periods differ as much (Fisher), if each
-    /// customer of each period moved by chance alone. `None` where either is not told.
+    /// Fisher's exact test of equal churn in both periods, if customers move
+    /// independently. `None` if either churn is not reported.
     pub p_value: Option<f64>,
 }
 
-/// One period, counted.
+/// Counts of one period.
 struct Period {
-    /// By where customers stood, of segments and none: all, and those who stand
-    /// elsewhere at the end.
+    /// By segment at the beginning, last of none: all customers, and those in another
+    /// segment at the end.
     stood: Vec<(u64, u64)>,
     new: Vec<u64>,
     counts: Counts,
-    /// Of the model at the beginning, whatever became of them.
+    /// Customers assigned by the model at the beginning, even if they left it later.
     at_beginning: Vec<u64>,
 }
 
-/// `sizes`: who stands in which segment at the end of `now`, the second of both periods;
-/// `before`: `None` where nobody knows.
+/// Computes the churn of the period `now` against the period `before` it.
+///
+/// `sizes` are the customers by segment at the end of `now`. `before` is `None` if the
+/// history does not reach back that far.
 pub fn churn(
     model: &Model,
     sizes: &BTreeMap<Box<str>, u64>,
@@ -154,7 +159,7 @@ pub fn churn(
     }
 }
 
-/// Of the segments, and last of none.
+/// Keys of the segments, and last the key for customers in none.
 fn keys(model: &Model) -> Vec<&str> {
     model.segments().iter().map(|segment| &*segment.key).chain([UNASSIGNED]).collect()
 }
@@ -165,7 +170,7 @@ impl Period {
         let none = keys.len() - 1;
         let place =
             |key: &Option<Box<str>>| keys.iter().position(|known| key.as_deref() == Some(known));
-        // Whoever has no change stays.
+        // Customers without a change are not in `ways`: they are the rest of each segment.
         let mut stayed = at_end.to_vec();
         let mut at_beginning = vec![0; keys.len()];
         let (mut stood, mut new) = (vec![(0, 0); keys.len()], vec![0; keys.len()]);
@@ -212,7 +217,7 @@ impl Share {
     }
 }
 
-/// Few enough to single anybody out are not told of.
+/// Suppresses small counts: a count of 1 to 4 could single a customer out.
 fn told(customers: u64) -> Option<u64> {
     (customers == 0 || customers >= LEAST_TOLD).then_some(customers)
 }

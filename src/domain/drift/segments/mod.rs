@@ -1,4 +1,5 @@
-//! What has changed within each segment, which the shares of segments do not show.
+//! Drift within segments: changes of the customers of a segment that the segment sizes do
+//! not show.
 
 pub(crate) mod churn;
 pub(crate) mod sums;
@@ -13,11 +14,11 @@ use crate::domain::drift::statistics::welch::{Sample, Shift};
 use crate::domain::encode::{Column, Role};
 use crate::domain::model::{Model, Segment};
 
-/// Rows that a segment needs, at training and now: of fewer, figures are shown and
-/// nothing is tested.
+/// Rows that a segment needs for tests, at training and now. With fewer, figures are
+/// reported without a p-value.
 pub const LEAST_ROWS: u64 = 30;
 
-/// Which segment of the model.
+/// Identification of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Which {
     pub id: Box<str>,
@@ -25,67 +26,67 @@ pub struct Which {
     pub label: Box<str>,
 }
 
-/// One segment, at training and now.
+/// Drift figures of one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WithinFigures {
     pub segment: Which,
     pub rows_before: u64,
     pub rows_now: u64,
-    /// How far the mean of its rows has moved, in encoded units, over how far they are
-    /// spread around it: the root of the sum of the columns' variances at training.
+    /// Distance between the mean rows at training and now, in encoded units, divided by
+    /// the spread: the root of the sum of the columns' variances at training.
     pub movement: Option<f64>,
-    /// As far as chance alone moves it, on average (the root of the mean square).
+    /// Root mean square of `movement` under the null hypothesis.
     pub movement_by_chance: Option<f64>,
-    /// Of the distance to the segment. Its p-value stands alone: it is not among the
-    /// tests, as the distances of everybody are.
+    /// Shift of the distance to the segment. It is not corrected for multiple tests,
+    /// because the distances over all segments are tested instead.
     pub distance: Option<Shift>,
-    /// Those that the model reads.
+    /// Features that the model reads.
     pub features: Vec<FeatureWithin>,
 }
 
 /// One feature in one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeatureWithin {
-    /// Its name.
+    /// Name of the feature.
     pub feature: Box<str>,
-    /// The encoded column that `d` is of: the number, or the category whose share has
-    /// changed most.
+    /// The encoded column to which `d` refers: the number, or the category with the
+    /// largest change of its share.
     pub column: Box<str>,
-    /// Of a number, how far its mean moved in standard deviations of the segment's
-    /// training rows (Glass 1976); of a category, how far its share moved by Cohen's h
-    /// (1988), which has the same customary bounds.
+    /// Effect size. For a number Glass's delta (1976): the shift of the mean in standard
+    /// deviations of the segment's training rows. For a category Cohen's h (1988), which
+    /// has the same customary bounds.
     pub d: f64,
     #[serde(flatten)]
     pub moved: MovedWithin,
-    /// By the test of Welch for a number, and by chi-square over all categories; `None`
-    /// where too few rows are there to tell.
+    /// Welch's test for a number, chi-square over all categories otherwise; `None` with
+    /// too few rows.
     pub p_value: Option<f64>,
-    /// After the correction for all that is tested at once.
+    /// The p-value after the multiple-testing correction.
     pub adjusted_p_value: Option<f64>,
     /// Index into `Model::features`.
     #[serde(skip)]
     pub(crate) place: usize,
 }
 
-/// The same as people read it.
+/// The change in the unit of the feature.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum MovedWithin {
     Number {
-        /// By how much the mean moved in the feature's own unit, clipped values aside;
-        /// `None` where the model reads it on a scale of another shape.
+        /// Shift of the mean in the feature's unit, exact up to clipping; `None` if the
+        /// model reads the feature through a nonlinear transformation.
         in_unit: Option<f64>,
     },
     Category {
-        /// `None`: all that training found too rare for a column of their own.
+        /// `None`: all categories too rare at training for a column of their own.
         category: Option<Box<str>>,
-        /// Of the rows whose value is known.
+        /// Share of the rows with a known value.
         share_before: f64,
         share_now: f64,
     },
 }
 
-/// A segment's columns, at training and now.
+/// Sums over the columns of one segment, with their training moments.
 struct Here<'a> {
     model: &'a Model,
     marks: &'a [Mark],
@@ -95,7 +96,7 @@ struct Here<'a> {
     squares: &'a [f64],
 }
 
-/// Of every segment.
+/// Computes the drift figures of every segment.
 pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<WithinFigures> {
     let segments = model.segments().iter().enumerate();
     let width = by.width();
@@ -134,7 +135,8 @@ impl Which {
 }
 
 impl Here<'_> {
-    /// `None` where a side has no rows, and where training rows were all alike.
+    /// Normalised move of the segment's mean; `None` if a side has no rows, or if all
+    /// training rows were equal.
     fn movement(&self) -> Option<f64> {
         let columns = self.marks.len() - 1;
         let marks = &self.marks[..columns];
@@ -181,7 +183,8 @@ impl Here<'_> {
         Some(self.told(column, (d, p_value.into()), MovedWithin::Number { in_unit }))
     }
 
-    /// `None` where nobody's category is known on a side. Whose is missing is left out.
+    /// Change of a categorical feature. Missing values are left out; `None` if a side has
+    /// no known value.
     fn categories(&self, columns: &[Column], first: usize) -> Option<FeatureWithin> {
         let weight = self.model.encoder().category_weight(columns[0].feature)?;
         let places = first..first + columns.len();
@@ -229,7 +232,7 @@ impl Here<'_> {
     }
 }
 
-/// A share on the scale on which Cohen's h is a difference.
+/// Arcsine transformation of a share: Cohen's h is a difference of two such angles.
 fn angle(share: f64) -> f64 {
     2.0 * share.clamp(0.0, 1.0).sqrt().asin()
 }

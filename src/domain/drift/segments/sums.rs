@@ -1,48 +1,49 @@
-//! How rows lie within the segments that they score into, as sums: rows, and of each
-//! encoded column, and of the distance to the segment, how far it is from where it was
-//! at training, and the square of that.
+//! Sufficient statistics of the rows within each segment: their number, and per encoded
+//! column, and for the distance to the segment, the sums of deviations from the training
+//! mean and of their squares.
 //!
-//! How far is told in standard deviations of the segment's training rows. Where these
-//! are all alike it is told in those of all rows in a segment; where those are alike
-//! too, a number is left out, and a category is told in whether somebody is in it.
-//! Sums of several hours add up.
+//! The unit of a deviation is the standard deviation of the segment's training rows. If
+//! these are all equal, it is the standard deviation over the rows of all segments. If
+//! those are equal too, a number is left out, and the unit of a category is its encoded
+//! weight. Sums of several hours can be added.
 
 use crate::domain::drift::window::WrongLength;
 use crate::domain::encode::Role;
 use crate::domain::model::{Model, Score, Scratch, Within};
 
-/// One row counts no further away than this: sums stay finite.
+/// Deviations are clipped to this size, so that sums stay finite.
 const FARTHEST: f64 = 1e6;
 
-/// In what is measured, segment by segment; of each its columns, and last its distance.
+/// Units and origins of the deviations: per segment one mark per column, and last one for
+/// the distance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Yardstick {
     width: usize,
     marks: Vec<Mark>,
 }
 
-/// Where a column was at training, and what is 1.
+/// Training mean of a column in a segment, and the unit of deviations from it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Mark {
     pub(crate) mean: f64,
     /// The standard deviation of the segment's training rows.
     pub(crate) deviation: f64,
-    /// 0: it is left out.
+    /// Unit of a deviation; 0: the column is left out.
     pub(crate) unit: f64,
 }
 
-/// Sums of one yardstick.
+/// Sums over the rows of each segment, in the units of a [`Yardstick`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inside {
-    /// By segment.
+    /// Rows by segment.
     pub rows: Vec<u64>,
-    /// By segment and column, in the order of the yardstick.
+    /// Sums by segment and column, in the order of the yardstick.
     pub sums: Vec<f64>,
     pub squares: Vec<f64>,
 }
 
 impl Yardstick {
-    /// `None` for a model that does not know how its segments were.
+    /// `None` for a model trained before segment moments were stored.
     pub fn of(model: &Model) -> Option<Self> {
         let reference = model.reference();
         let first = reference.within.first()?;
@@ -65,7 +66,7 @@ impl Yardstick {
         Some(Self { width, marks: marks.collect() })
     }
 
-    /// Columns of a segment, and one for the distance.
+    /// Number of marks of a segment: its columns, and one for the distance.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -74,14 +75,14 @@ impl Yardstick {
         self.marks.len() / self.width
     }
 
-    /// Nothing was scored yet.
+    /// Sums over no rows.
     pub fn empty(&self) -> Inside {
         let zero = vec![0.0; self.marks.len()];
         Inside { rows: vec![0; self.segments()], sums: zero.clone(), squares: zero }
     }
 
-    /// Counts the row that `model`, whose yardstick this is, has just scored with this
-    /// working memory.
+    /// Adds the row that `model` has just scored with `scratch`; this yardstick must be of
+    /// that model. The encoded row is read from `scratch`, so nothing is encoded twice.
     pub fn count(&self, inside: &mut Inside, model: &Model, score: &Score, scratch: &Scratch) {
         let Some(segment) = score.segment() else { return };
         let place = segment * self.width;
@@ -110,7 +111,7 @@ impl Yardstick {
 }
 
 impl Inside {
-    /// Adds what another hour has counted.
+    /// Adds the sums of another hour.
     pub fn merge(&mut self, other: &Self) -> Result<(), WrongLength> {
         fits(self.rows.len(), other.rows.len())?;
         fits(self.sums.len(), other.sums.len())?;
@@ -126,7 +127,8 @@ impl Inside {
     }
 }
 
-/// The standard deviation of each column over the rows of all segments together.
+/// Pooled standard deviation of each column over the rows of all segments: the variance
+/// within segments plus the variance between their means.
 fn everybody(within: &[Within], sizes: &[u64]) -> Vec<f64> {
     let weighed = || within.iter().zip(sizes).map(|(within, size)| (within, *size as f64));
     let rows: f64 = weighed().map(|(_, size)| size).sum::<f64>().max(1.0);

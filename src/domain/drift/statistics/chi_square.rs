@@ -1,11 +1,12 @@
-//! Whether categories are as frequent as they were.
+//! Comparison of category frequencies: Pearson's chi-square test and the Jensen-Shannon
+//! distance.
 
 use serde::Serialize;
 
 use crate::domain::drift::statistics::contingency_table::{Cells, shares};
 use crate::domain::stats::special;
 
-/// Pearson's test that both samples are of one population.
+/// Pearson's chi-square test of homogeneity: both samples come from one population.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ChiSquare {
     pub statistic: f64,
@@ -30,8 +31,9 @@ impl ChiSquare {
     }
 }
 
-/// The distance of Jensen and Shannon in bits: 0 of equal shares, 1 of samples
-/// that have nothing in common. `None` where a side has no rows.
+/// Jensen-Shannon distance with base-2 logarithms, as SciPy's `jensenshannon(base=2)`: 0
+/// for equal shares, 1 for samples with no category in common. `None` if a side has no
+/// rows.
 pub fn jensen_shannon(reference: &[u64], current: &[u64]) -> Option<f64> {
     if [reference, current].iter().any(|counts| counts.iter().all(|count| *count == 0)) {
         return None;

@@ -1,29 +1,28 @@
-//! Two samples counted on the same bins, the sparse ones taken together.
+//! Contingency table of two binned samples, with sparse cells pooled.
 //!
-//! The distributions that tests rest on hold for cells with some rows in them. A
-//! cell in which even the smaller sample would be expected to have too few joins
-//! others: its neighbour where bins have an order, the other sparse ones where they
-//! have none. Which ones, only the sum of both samples decides, so the choice
-//! takes no side.
+//! The chi-square approximation needs cells with enough expected rows. A cell in which
+//! the smaller sample is expected to have too few is pooled: with its neighbour if bins
+//! are ordered, with the other sparse cells if not. Only the sum of both samples decides
+//! the pooling, so it favours neither sample.
 
-/// Rows expected of the smaller sample in each cell.
+/// Least expected rows of the smaller sample in each cell.
 const LEAST_EXPECTED: f64 = 10.0;
 
-/// A cell's count in the reference, and its current one.
+/// Counts of one cell: in the reference sample, and in the current one.
 type Pair = (f64, f64);
 
-/// Counts in pairs.
+/// A 2 × k contingency table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cells {
     pub(crate) pairs: Vec<Pair>,
-    /// Rows of the reference…
+    /// Rows of the reference sample.
     pub(crate) reference: f64,
-    /// …and current ones.
+    /// Rows of the current sample.
     pub(crate) current: f64,
 }
 
 impl Cells {
-    /// Bins in an order, such as those of a number.
+    /// Table over ordered bins, such as the deciles of a number.
     pub fn ordered(reference: &[u64], current: &[u64]) -> Option<Self> {
         Self::pooled(reference, current, |pairs, enough| {
             let mut cells: Vec<Pair> = Vec::new();
@@ -38,12 +37,12 @@ impl Cells {
         })
     }
 
-    /// Bins without an order, such as categories.
+    /// Table over unordered bins, such as categories.
     pub fn unordered(reference: &[u64], current: &[u64]) -> Option<Self> {
         Self::pooled(reference, current, |pairs, enough| {
             let (mut cells, sparse): (Vec<_>, Vec<_>) =
                 pairs.into_iter().partition(|pair| enough(*pair));
-            // What is left over joins the least of the others, the last of these.
+            // The last cell takes a sparse remainder, so sort: the smallest cell is last.
             cells.sort_by(|a, b| (b.0 + b.1).total_cmp(&(a.0 + a.1)));
             let together = sparse.into_iter().fold((0.0, 0.0), sum);
             if enough(together) {
@@ -54,7 +53,7 @@ impl Cells {
         })
     }
 
-    /// `pool` gives cells with enough rows, and the rest that is too few.
+    /// `pool` returns cells with enough rows, and a remainder with too few.
     fn pooled(
         reference: &[u64],
         current: &[u64],
@@ -83,7 +82,7 @@ fn sum(a: Pair, b: Pair) -> Pair {
     (a.0 + b.0, a.1 + b.1)
 }
 
-/// Each count's share; all 0 where there are no rows.
+/// Share of each count in their sum; all 0 if there are no rows.
 pub(crate) fn shares(counts: &[u64]) -> Vec<f64> {
     let rows: f64 = counts.iter().map(|count| *count as f64).sum();
     counts.iter().map(|count| share(*count as f64, rows)).collect()
