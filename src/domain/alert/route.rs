@@ -105,7 +105,8 @@ impl Told {
     }
 }
 
-/// Whether a firing notification of the alert is due to `channel`, which has `told`.
+/// Whether a firing notification of the alert is due to a channel, given its notifications
+/// so far.
 pub fn is_owed(
     alert: &Standing,
     (channel, route): (&str, &Route),

@@ -159,7 +159,7 @@ pub struct Evidence {
     pub relabelled: Option<f64>,
     /// Customers scored by both the shadow model and the active model.
     pub shadow_customers: u64,
-    /// Share of these customers for whom both models agree on the segment.
+    /// Share of these customers with the same segment by both models.
     pub shadow_agreement: Option<f64>,
 }
 

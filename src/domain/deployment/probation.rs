@@ -79,8 +79,8 @@ pub fn answers(limits: &Probation, now: &KeyChecks, before: Option<&KeyChecks>) 
 }
 
 /// The reason for a rollback, from a sample of stored customers. The new model and the
-/// previous one score the same customers, so a customer who is an outlier to both says
-/// nothing about the new model.
+/// previous one score the same customers, so an outlier to both is no argument against the
+/// new model.
 pub fn stored(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
     verdict(&Probation { minimum_rows, ..*limits }, observed)

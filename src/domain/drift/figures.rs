@@ -45,7 +45,7 @@ pub enum ValueFigures {
         moved: Option<Moved>,
         median_before: Option<Median>,
         median_now: Option<Median>,
-        /// The bin whose share has changed most.
+        /// The bin with the largest change of its share.
         most_changed: Option<BinChange>,
     },
     Category {

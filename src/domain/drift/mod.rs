@@ -3,8 +3,7 @@
 //! All tests use counts on bins that were fixed at training. A difference is a *finding*
 //! if it is significant, relevant and supported: its p-value stays below the level after
 //! the correction for multiple tests, its size reaches a limit, and the window has a
-//! minimum of rows. Each score counts once, so a customer who is scored often counts
-//! often.
+//! minimum of rows. Every score counts, so frequently scored customers count repeatedly.
 //!
 //! Beside these checks of one window, sequential detectors accumulate the evidence of many
 //! hours, for small or slow changes that last ([`mod@stream`]). The p-value of such a

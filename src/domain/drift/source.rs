@@ -13,7 +13,7 @@ pub enum Source {
 
 impl Source {
     pub const ALL: [Self; 3] = [Self::Rows, Self::Events, Self::Customers];
-    /// Sources whose scores were answers to requests; `Customers` are sampled instead.
+    /// Sources of scores that answer requests; `Customers` are sampled instead.
     pub const ANSWERED: [Self; 2] = [Self::Rows, Self::Events];
 
     pub const fn name(self) -> &'static str {

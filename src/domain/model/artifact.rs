@@ -1,14 +1,14 @@
-//! The model at rest: one self-describing JSON document, addressed by its SHA-256.
+//! Model document: a self-describing JSON file, content-addressed by its SHA-256.
 //!
-//! Every format ever written stays readable: this one is written, `legacy` reads
-//! what came before. A document is believed only after its shape is checked and
-//! it has scored its own test rows as it did on the machine that trained it.
+//! Every format ever written stays readable: this module writes the current one, `legacy`
+//! reads the older ones. A document is accepted only after validation and after its
+//! self-test: it must score its own test rows as on the machine that trained it.
 //!
-//! In order: `format`; `feature_set` and `features`; how a row becomes a vector
-//! (`encoder`, and `projection` where there is one); how a vector finds its
-//! segment (`form`) and what the `segments` are; how far from its segment is
-//! unusual (`limits`), and how far from everything (`oddity`); what the data looked like (`reference`); where it comes from
-//! (`provenance`); and what it must answer (`self_test`).
+//! Fields in order: `format`; `feature_set` and `features`; the encoding of a row
+//! (`encoder`, optional `projection`); the decision function (`form`) and the `segments`;
+//! the calibration of distances to segments (`limits`) and the outlier reference
+//! (`oddity`); the drift baseline (`reference`); the origin (`provenance`); test rows with
+//! expected answers (`self_test`).
 
 use serde::{Deserialize, Serialize};
 
@@ -22,28 +22,29 @@ use crate::domain::model::{
 };
 use crate::domain::time::Timestamp;
 
-/// The format written today.
+/// Current format version.
 pub const FORMAT: u32 = 2;
-/// Longer documents are refused unread.
+/// Longer documents are refused before parsing.
 pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
-/// As many segments as no line of models ever has.
+/// Upper bound of the numbers in segment keys, far beyond any real lineage of models.
 const MAX_KEYS: u64 = 1 << 40;
-/// Other machines' logarithm may differ in its last bits; anything beyond
-/// this, relative to the distance plus the segment's scale, is another model.
+/// Tolerance of the self-test, relative to the distance plus the segment's scale. The
+/// logarithm of another platform may differ in its last bits; a larger difference means
+/// that the document does not describe the trained model.
 const SELF_TEST_TOLERANCE: f32 = 1e-4;
 
-/// Why a document is not a usable model.
+/// The reason for which a document is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     #[error("the document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")]
     TooLong(usize),
     #[error("the document's address is {found}, not {expected}: it was altered or mixed up")]
     Address { expected: ModelId, found: ModelId },
-    #[error("format {0} is not known here; this version reads formats 1 to {FORMAT}")]
+    #[error("format {0} is unknown; this version reads formats 1 to {FORMAT}")]
     Format(u32),
     #[error("the document cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
-    #[error("the document contradicts itself: {0}")]
+    #[error("the document is inconsistent: {0}")]
     Shape(&'static str),
     #[error(
         "self-test row {row} scored into segment {segment} at distance {distance}, not into \
@@ -58,7 +59,8 @@ pub enum ArtifactError {
     },
 }
 
-/// Everything a model is; the order of fields is the order in the document.
+/// All parts of a model. The order of fields is the order in the document, and so part of
+/// its address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
@@ -66,7 +68,7 @@ pub struct Document {
     pub(in crate::domain) feature_set: FeatureSetId,
     pub(in crate::domain) features: Vec<FeatureDef>,
     pub(in crate::domain) encoder: Encoder,
-    /// The last steps of the encoding.
+    /// The optional last step of the encoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::domain) projection: Option<Projection>,
     pub(in crate::domain) form: Form,
@@ -79,41 +81,41 @@ pub struct Document {
     pub(in crate::domain) self_test: Vec<SelfTest>,
 }
 
-/// Where a model comes from. No wall clock: the same data, spec and seed give
-/// the same bytes.
+/// Provenance of a model. It contains no wall-clock time: the same data, spec and seed give
+/// the same bytes (reproducible build).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// The version of segmentd that trained it.
+    /// The version of segmentd that trained the model.
     pub code_version: Box<str>,
-    /// The training spec as it was given, for people: reading a model never
-    /// depends on what today's trainer understands.
+    /// The training spec as submitted, for people. It is never parsed, so reading a model
+    /// does not depend on the specs of the current trainer.
     pub spec: serde_json::Value,
-    /// The algorithm that found the segments.
+    /// The clustering algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Box<str>>,
     pub seed: u64,
     /// The instant the feature rows describe.
     pub as_of: Timestamp,
-    /// Rows given, fitted and held out.
+    /// Number of input rows, fitted and held out.
     pub rows: u64,
-    /// SHA-256 of the rows given, in order.
+    /// SHA-256 of the input rows, in order.
     pub rows_digest: Box<str>,
-    /// Sum of squared distances (Manhattan: of distances) of the fitted rows to
-    /// their prototypes, in encoded units; rows in no segment left out.
+    /// Sum of squared distances (Manhattan: of distances) of the fitted rows to their
+    /// prototypes, in encoded units; unassigned rows are left out.
     pub inertia: f64,
     /// Mean simplified silhouette of the fitted rows; `None` with one segment.
     pub silhouette: Option<f64>,
-    /// The model that was live before, and whose segments kept their names.
+    /// The model that was active before, from which continuing segments inherit their names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<ModelId>,
-    /// Keys `s1` to this one belong to segments of this model or of one before it.
-    /// 0: to none but this model's.
+    /// The highest number N for which a key `sN` was used by this model or a predecessor. 0:
+    /// only the keys of this model are used.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub keys_used: u64,
 }
 
-/// A made-up row and what the model must answer.
+/// A synthetic row and the expected answer of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelfTest {
@@ -132,24 +134,26 @@ enum Cell {
 }
 
 impl Model {
-    /// Reads a sealed document: its format, its shape, its self-test. The
-    /// model's id is the address of the bytes. Refuses, and never panics, on any bytes.
+    /// Parses and validates a sealed document, and runs its self-test. The model's id is the
+    /// SHA-256 of the bytes. Invalid bytes are an error, never a panic.
     pub fn open(bytes: &[u8]) -> Result<Self, ArtifactError> {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             return Err(ArtifactError::TooLong(bytes.len()));
         }
+        // The format alone first: the other fields depend on it.
         let Tag { format } = serde_json::from_slice(bytes)?;
         let document: Document = match format {
             1 => serde_json::from_slice::<legacy::Format1>(bytes)?.into_document(bytes),
             FORMAT => serde_json::from_slice(bytes)?,
             unknown => return Err(ArtifactError::Format(unknown)),
         };
+        // Scoring relies on valid indices, so validation comes before the self-test.
         document.check_shape().map_err(ArtifactError::Shape)?;
         document.check_answers()?;
         Ok(Self { id: ModelId::of(bytes), document })
     }
 
-    /// [`Self::open`], refusing bytes whose address is not `expected`.
+    /// [`Self::open`], but refuses bytes with an address other than `expected`.
     pub fn open_addressed(bytes: &[u8], expected: &ModelId) -> Result<Self, ArtifactError> {
         let found = ModelId::of(bytes);
         if found != *expected {
@@ -160,11 +164,12 @@ impl Model {
 }
 
 impl Document {
-    /// The bytes of the document: what is stored, sent and addressed.
+    /// Serializes the document to the bytes that are stored, sent and hashed.
     pub(in crate::domain) fn seal(&self) -> Result<Vec<u8>, ArtifactError> {
         Ok(serde_json::to_vec(self)?)
     }
 
+    /// Scores a row: encodes it, finds its segment, and computes its p-values.
     pub(in crate::domain) fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
         let (vector, place) = self.place(row, scratch);
         let near = self.form.two_nearest(place);
@@ -176,6 +181,8 @@ impl Document {
             distance,
             runner_up: near.runner_up,
             runner_up_distance: self.form.distance(near.runner_up_power),
+            // The outlier measure reads the encoded vector, not its projection: an outlier
+            // may be visible only in directions that a projection drops.
             p_value: match &self.oddity {
                 Some(oddity) => oddity.p_value(oddity.measure(vector)),
                 None => edge_p_value,
@@ -184,7 +191,8 @@ impl Document {
         }
     }
 
-    /// The encoded row, and the vector in which segments are told apart.
+    /// The encoded row, and the input of the decision function: the same vector, or its
+    /// projection.
     pub(super) fn place<'s>(
         &self,
         row: &FeatureRow,
@@ -226,7 +234,7 @@ impl Document {
         }
         segment::check_names(&self.segments)?;
         if self.provenance.keys_used > MAX_KEYS {
-            return Err("there cannot have been so many segments: `keys_used`");
+            return Err("`keys_used` is out of range");
         }
         if !self.segments.iter().all(|segment| self.is_described(segment)) {
             return Err("a segment's description is out of range");

@@ -1,52 +1,52 @@
-//! How far from its prototype a customer may be: split-conformal calibration
-//! on rows the clustering has not seen.
+//! Split conformal calibration of outlier limits, on rows that the clustering has not seen.
 //!
-//! A row's *strangeness* is its distance divided by its segment's scale. The
-//! p-value of a new row is its rank among the strangeness of held-out rows, so
-//! on unchanged data p ≤ alpha happens with probability alpha, whatever the
-//! distribution (Vovk, Gammerman and Shafer 2005, *Algorithmic Learning in a
-//! Random World*, proposition 4.1; Mondrian categories, section 4.5).
+//! The *strangeness* (nonconformity measure) of a row is its distance divided by the scale
+//! of its segment. The p-value of a new row is its rank among the strangeness of held-out
+//! rows. So on unchanged data p ≤ alpha has probability alpha, whatever the distribution
+//! (Vovk, Gammerman and Shafer 2005, *Algorithmic Learning in a Random World*, proposition
+//! 4.1; Mondrian categories, section 4.5).
 
 use serde::{Deserialize, Serialize};
 
-/// A segment expected to have fewer held-out rows than this shares one
-/// category with the other small ones. With 400 rows the limit for alpha =
-/// 0.5 % rests on its two most extreme rows; with fewer than 199 none exists.
+/// Held-out rows from which a segment has a category of its own; segments expected to have
+/// fewer share one. With 400 rows the limit for alpha = 0.5 % rests on the two most extreme
+/// rows; with fewer than 199 there is none.
 pub const MINIMUM_CATEGORY_ROWS: usize = 400;
 
-/// Ranks 1…512 from the top are kept one by one, beyond them every
-/// (1 + 1/512)th: p-values are exact below 512 / (n + 1) and at most 1/512
-/// too large, relatively, above. Too large is the safe side: fewer flags.
+/// Ranks 1…512 from the top are stored one by one; beyond them the step grows by one every
+/// 512 ranks. p-values are exact below 512 / (n + 1), and above at most 1/512 too large,
+/// relatively. Too large is the safe side: fewer flags.
 const EXACT_RANKS: usize = 512;
 
-/// The calibration of all segments.
+/// Calibrated distance limits of all segments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Per segment: root mean square distance of its training rows; positive.
     scales: Vec<f32>,
-    /// Per segment: its place in `categories`.
+    /// Per segment: its index in `categories`.
     category_of: Vec<usize>,
     categories: Vec<Ranks>,
 }
 
-/// The strangeness of one category's held-out rows.
+/// Empirical distribution of the strangeness of held-out rows, compressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::domain) struct Ranks {
     /// Held-out rows in the category.
     rows: u32,
-    /// Ascending values of strangeness…
+    /// Strangeness of the stored ranks, ascending.
     strangeness: Vec<f32>,
-    /// …and how many rows are stranger than each.
+    /// Number of rows stranger than each stored value.
     stranger: Vec<u32>,
 }
 
 impl Limits {
-    /// `scales` and `expected_rows` (held-out rows expected from the training
-    /// rows, so that categories do not depend on the calibration rows
-    /// themselves) have one entry a segment; `held_out` is (segment, distance)
-    /// with segments below their number.
+    /// Calibrates the limits on the `held_out` rows, given as (segment, distance).
+    ///
+    /// `scales` and `expected_rows` have one entry per segment. `expected_rows` are the
+    /// held-out rows expected from the training rows: categories must not depend on the
+    /// calibration rows themselves, or the guarantee is lost.
     pub fn calibrate(scales: Vec<f32>, expected_rows: &[f64], held_out: &[(usize, f32)]) -> Self {
         let is_large = |rows: &f64| *rows >= MINIMUM_CATEGORY_ROWS as f64;
         let pooled = expected_rows.iter().filter(|rows| is_large(rows)).count();
@@ -69,8 +69,8 @@ impl Limits {
         self.categories[self.category_of[segment]].p_value(distance / self.scales[segment])
     }
 
-    /// The distance beyond which the p-value is at most `alpha`; infinite
-    /// where the category has too few rows to tell.
+    /// The distance beyond which the p-value is at most `alpha`; infinite if the category
+    /// has too few rows.
     pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
         self.categories[self.category_of[segment]].limit(alpha) * self.scales[segment]
     }
@@ -101,7 +101,7 @@ impl Ranks {
             Self { rows: strangeness.len() as u32, strangeness: vec![], stranger: vec![] };
         let mut rank = 0;
         while let Some(value) = strangeness.get(rank) {
-            // Equal values count as one, ranked by the strangest.
+            // Ties share one entry, with the rank of the strangest.
             let first = strangeness.partition_point(|other| other > value);
             if kept.strangeness.last() != Some(value) {
                 kept.strangeness.push(*value);
@@ -114,6 +114,7 @@ impl Ranks {
         kept
     }
 
+    /// The conformal p-value. Between stored ranks the next larger rank applies.
     pub(in crate::domain) fn p_value(&self, strangeness: f32) -> f64 {
         let below = self.strangeness.partition_point(|known| *known < strangeness);
         let at_least = match below.checked_sub(1) {
@@ -123,8 +124,7 @@ impl Ranks {
         p(at_least, self.rows)
     }
 
-    /// The p-values there are, and the held-out rows that a new one like them has
-    /// it from.
+    /// Calls `each` with every possible p-value, and the number of held-out rows with it.
     pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
         let mut at_least = self.rows;
         for stranger in &self.stranger {
@@ -151,7 +151,7 @@ fn p(at_least_as_strange: u32, rows: u32) -> f64 {
     (1.0 + f64::from(at_least_as_strange)) / (1.0 + f64::from(rows))
 }
 
-/// The one of `bins` equal bins that `p` is in: bin i holds i / bins < p ≤ (i + 1) / bins.
+/// Index of the bin of `p` among `bins` equal bins: i / bins < p ≤ (i + 1) / bins.
 pub(in crate::domain) fn p_value_bin(p: f64, bins: usize) -> usize {
     ((p * bins as f64).ceil() as usize).clamp(1, bins) - 1
 }

@@ -1,4 +1,4 @@
-//! What is different between two models, from their documents alone.
+//! Comparison of two models, from their documents alone.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Segment, Typical};
 use crate::domain::time::Timestamp;
 
-/// From one model to another.
+/// Differences from one model to another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Diff {
     pub from: ModelId,
@@ -20,7 +20,7 @@ pub struct Diff {
     pub figures: Change<Figures>,
 }
 
-/// The same thing before and after.
+/// A value before and after.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change<T> {
     pub from: T,
@@ -29,15 +29,15 @@ pub struct Change<T> {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentsDiff {
-    /// Of one id in both, in the order of the model before.
+    /// Segments with the same id in both models, in the order of the model before.
     pub same: Vec<Same>,
-    /// In the model after only.
+    /// Segments of the model after only.
     pub added: Vec<SegmentBrief>,
-    /// In the model before only.
+    /// Segments of the model before only.
     pub gone: Vec<SegmentBrief>,
 }
 
-/// A segment in a few words.
+/// Summary of a segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentBrief {
     pub id: Box<str>,
@@ -54,11 +54,11 @@ pub struct Same {
     pub label: Change<Box<str>>,
     pub size: Change<u64>,
     pub share: Change<f64>,
-    /// The features that are not typical as they were.
+    /// Features with other typical values than before.
     pub profile: Vec<ProfileChange>,
 }
 
-/// What is typical of one feature; null where a model does not tell.
+/// Typical value of one feature before and after; null if a model has none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProfileChange {
     pub feature: Box<str>,
@@ -66,18 +66,19 @@ pub struct ProfileChange {
     pub to: Option<Typical>,
 }
 
-/// By name.
+/// Differences of the feature declarations, by name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeaturesDiff {
-    /// Whether both read rows of one feature set.
+    /// Whether both models read the same feature set.
     pub same_set: bool,
     pub added: Vec<Box<str>>,
     pub gone: Vec<Box<str>>,
-    /// Declared in another way: unit, encoding, owner …
+    /// Features with a changed declaration: unit, encoding, owner …
     pub changed: Vec<Box<str>>,
 }
 
-/// Columns by name; what a column is, for one that is in both, is fitted anew.
+/// Differences of the encoded columns, by name. The fitted parameters of a common column are
+/// not compared, because every training fits them anew.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EncoderDiff {
     pub added: Vec<Box<str>>,
@@ -100,7 +101,7 @@ pub struct Figures {
     pub predecessor: Option<ModelId>,
 }
 
-/// What `to` has, and what `from` had in its place.
+/// Compares two models.
 pub fn diff(from: &Model, to: &Model) -> Diff {
     Diff {
         from: from.id().clone(),

@@ -1,18 +1,17 @@
-//! Why a customer is as far from the prototype as it is: each feature's part, in
-//! the feature's own unit whatever axes the model works in.
+//! Explanation of a score: additive feature contributions to the distance from the
+//! prototype, in the units of the features, whatever the axes of the model.
 
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::model::segment::Typical;
 use crate::domain::model::{Model, Score, Scratch};
 
-/// One feature's part in a score.
+/// Contribution of one feature to a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reason {
     /// Index into `Model::features`.
     pub feature: usize,
-    /// Its share of the squared distance to the prototype (of the distance, where
-    /// the metric is Manhattan), 0..1; all shares add up to 1, or to 0 for a
-    /// customer exactly on the prototype.
+    /// Share of the squared distance to the prototype (Manhattan: of the distance), from 0
+    /// to 1. All shares add up to 1, or to 0 for a customer exactly on the prototype.
     pub share: f64,
     /// The customer's value, in the feature's unit.
     pub value: Value,
@@ -32,8 +31,8 @@ pub enum Direction {
 }
 
 impl Model {
-    /// The reasons for the distance in `score`, which this model gave to
-    /// `row`, largest share first. Allocates.
+    /// Contributions of the features to the distance in `score`, the result of this model
+    /// for `row`; largest share first. Allocates.
     pub fn explain(&self, row: &FeatureRow, score: &Score) -> Vec<Reason> {
         let Some(segment) = self.segments().get(score.nearest) else {
             return Vec::new();
@@ -64,8 +63,8 @@ impl Model {
         reasons
     }
 
-    /// Each feature's columns in the distance: they add up to it. `None` for a
-    /// feature that is not read.
+    /// Exact contributions without a projection: the sum over each feature's columns. They
+    /// add up to the distance. `None` for a feature that the model does not read.
     fn parts(&self, row: &FeatureRow) -> Vec<Option<f64>> {
         let mut scratch = Scratch::default();
         let (_, vector) = self.document.place(row, &mut scratch);
@@ -79,9 +78,11 @@ impl Model {
         parts
     }
 
-    /// Other axes mix features, and a distance along them is no sum over
-    /// features. So a feature's part is what it alone takes off the distance by
-    /// taking its typical value; one that brings the customer nearer has none.
+    /// Contributions behind a projection, by ablation.
+    ///
+    /// Projected axes mix features, so the distance is no sum over features. A feature's
+    /// contribution is the decrease of the distance when this feature alone takes its
+    /// typical value. A feature that brings the customer nearer contributes 0.
     fn parts_behind_projection(
         &self,
         row: &FeatureRow,
@@ -94,6 +95,7 @@ impl Model {
             form.parts(self.document.place(row, &mut scratch).1, prototype).sum::<f64>()
         };
         let here = distance(row);
+        // One copy of the row, changed and restored feature by feature.
         let mut changed = row.clone();
         changed.0.resize(self.features().len(), Value::Missing);
         let mut parts = vec![None; changed.0.len()];

@@ -1,4 +1,4 @@
-//! Formats that are no longer written, read into today's.
+//! Backward compatibility: reads older document formats into the current one.
 
 use serde::Deserialize;
 
@@ -9,8 +9,8 @@ use crate::domain::model::artifact::{Document, Provenance, SelfTest};
 use crate::domain::model::segment::{Profile, Segment, SegmentName, Standout};
 use crate::domain::model::{Form, Limits, Prototypes, Reference};
 
-/// Format 1: one prototype a segment and the Euclidean distance; segments called
-/// s1, s2 … and without ids.
+/// Format 1: one prototype per segment and the Euclidean distance; segments have keys s1,
+/// s2 … but no ids.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Format1 {
@@ -38,8 +38,8 @@ struct Segment1 {
 }
 
 impl Format1 {
-    /// `bytes` are those it was read from: the segments get their ids from the
-    /// document's address, the same ones whenever it is read.
+    /// Converts to the current format. Segment ids are derived from the address of the
+    /// original `bytes`, so that they are the same at every read.
     pub(super) fn into_document(self, bytes: &[u8]) -> Document {
         let address = ModelId::of(bytes);
         let segments = self.segments.into_iter().map(|old| Segment {
@@ -56,6 +56,7 @@ impl Format1 {
             feature_set: self.feature_set,
             features: self.features,
             encoder: self.encoder,
+            // The parts added by later formats are all optional.
             projection: None,
             form: Form::plain(self.prototypes),
             segments: segments.collect(),

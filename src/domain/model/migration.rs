@@ -1,17 +1,17 @@
-//! Who would move, were another model live: counts, from where to where.
+//! Migration matrix: customers by their segment now and their segment under another model.
 
 use serde::Serialize;
 
 use crate::domain::model::{Model, SegmentName, UNASSIGNED};
 
-/// Fewer customers than this are not told of apart: a flow must not single
-/// anybody out.
+/// Smallest reported group: flows of fewer customers are aggregated, so that no flow singles
+/// a person out (k-anonymity).
 pub const LEAST_TOLD: u64 = 5;
 
-/// A place to be in.
+/// A segment of a model, a segment of the rule-based fallback, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// Null for a segment of the rules, and for none.
+    /// Segment id; null for a segment of the rule-based fallback and for none.
     pub id: Option<Box<str>>,
     pub key: Box<str>,
 }
@@ -28,34 +28,36 @@ impl Place {
         Self { id: None, key: key.into() }
     }
 
-    /// In no segment.
+    /// The place of unassigned customers.
     pub(in crate::domain) fn none() -> Self {
         Self::of_rules(UNASSIGNED)
     }
 }
 
-/// Counts of customers by where they are and where they would be.
+/// Counts of customers by place before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     from: Vec<Place>,
     to: Vec<Place>,
-    /// Row by row; the last place of either is none.
+    /// The matrix, row-major; the last row and column are for unassigned customers.
     customers: Vec<u64>,
 }
 
-/// Everybody's moves, the largest first.
+/// Summary of a migration matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Migration {
     pub customers: u64,
-    /// In a segment of the same id, or in none before and after.
+    /// Customers in a segment of the same id before and after, or in none both times.
     pub stay: u64,
     pub move_away: u64,
     /// `move_away` / `customers`; 0 without customers.
     pub moved_share: f64,
-    /// Those who stay among them.
+    /// Flows of at least [`LEAST_TOLD`] customers, largest first; customers who stay are
+    /// included.
     pub flows: Vec<Flow>,
-    /// In flows of fewer than [`LEAST_TOLD`], all together.
+    /// Customers in all smaller flows together.
     pub in_small_flows: u64,
+    /// Number of smaller flows.
     pub small_flows: u64,
 }
 
@@ -80,12 +82,12 @@ impl Counts {
         Self { from, to, customers }
     }
 
-    /// One more customer, by places in the order given; `None` is in no segment.
+    /// Adds one customer, by the indices of the places; `None`: unassigned.
     pub fn add(&mut self, from: Option<usize>, to: Option<usize>) {
         self.add_all(from, to, 1);
     }
 
-    /// So many customers more.
+    /// Adds several customers with the same places.
     pub(in crate::domain) fn add_all(
         &mut self,
         from: Option<usize>,
@@ -97,6 +99,7 @@ impl Counts {
         self.customers[from * self.to.len() + to] += customers;
     }
 
+    /// Summarises the matrix for publication, with small flows aggregated.
     pub fn told(&self) -> Migration {
         let at = |from: usize, to: usize| self.customers[from * self.to.len() + to];
         let of_from = |from: usize| (0..self.to.len()).map(|to| at(from, to)).sum::<u64>();
@@ -121,7 +124,7 @@ impl Counts {
                 }
             }
         }
-        // Equal ones stay in the order of the segments.
+        // A stable sort: flows of equal size stay in the order of the segments.
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.customers));
         let customers = self.customers.iter().sum();
         let move_away = customers - stay;

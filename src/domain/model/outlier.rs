@@ -1,12 +1,11 @@
-//! How far a customer is from everything, whatever the segments are.
+//! Outlier measure: the unusualness of an encoded row, independent of the segments.
 //!
-//! The distance to the nearest segment is a poor detector: outliers in training
-//! earn a segment of their own, and look at home in it. Two things are asked
-//! instead, of the encoded row, and added. How rare is each value in its own
-//! column: the mean surprise −ln(share of rows in its bin), as in Goldstein and
-//! Dengel (2012), *Histogram-based outlier score*. And how far is the row from
-//! where customers are common: the distance to the nearest of a few cells, those
-//! that together hold the rarest rows left out.
+//! The distance to the nearest segment is a poor outlier detector: outliers among the
+//! training rows form a segment of their own and look typical in it. Two terms are added
+//! instead. The first is the rarity of each value in its column: the mean surprise
+//! −ln(share of rows in its bin), the histogram-based outlier score (HBOS) of Goldstein and
+//! Dengel (2012). The second is the distance from dense regions: to the nearest of a few
+//! cells of training rows, after the cells with the rarest rows are left out.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,31 +14,31 @@ use crate::domain::model::Prototypes;
 use crate::domain::model::bounds::{Moved, UNIT_ROUNDING};
 use crate::domain::model::conformal::Ranks;
 
-/// Bins a column, equally wide; the outer two are open-ended.
+/// Bins per column, of equal width; the outer two are open-ended.
 pub(in crate::domain) const BINS: usize = 32;
-/// Sums kept side by side.
+/// Independent partial sums, so that table lookups do not wait for each other's addition.
 const LANES: usize = 4;
 
-/// What is rare and what is common, and how odd held-out rows are.
+/// Outlier reference: histograms, dense cells, and the calibration on held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Oddity {
-    /// One a column: where its first bin begins…
+    /// Lower bound of the first bin of each column.
     pub(in crate::domain) lows: Vec<f32>,
-    /// …and bins per unit.
+    /// Bins per unit of each column: the inverse of the bin width.
     pub(in crate::domain) per_unit: Vec<f32>,
-    /// Column by column, what a value in each bin adds.
+    /// Surprise of each bin, column by column.
     pub(in crate::domain) surprise: Vec<f32>,
-    /// The cells that are common.
+    /// Centres of the dense cells.
     pub(in crate::domain) cells: Prototypes,
-    /// What a unit of distance to the nearest cell adds.
+    /// Weight of the distance to the nearest cell.
     pub(in crate::domain) per_distance: f32,
-    /// Of the held-out rows, all segments together.
+    /// Calibration on the held-out rows of all segments together.
     pub(in crate::domain) ranks: Ranks,
 }
 
 impl Oddity {
-    /// How odd an encoded row is: 0 or more, in no unit. Never allocates.
+    /// Outlier measure of an encoded row: at least 0, without a unit. Never allocates.
     pub fn measure(&self, vector: &[f32]) -> f32 {
         let mut sums = [0.0_f32; LANES];
         let bins = vector.iter().zip(&self.lows).zip(&self.per_unit);
@@ -50,14 +49,13 @@ impl Oddity {
         sums.iter().sum::<f32>() + self.per_distance * self.distance(vector)
     }
 
-    /// Distance to the nearest common cell.
+    /// Distance to the nearest dense cell.
     pub(in crate::domain) fn distance(&self, vector: &[f32]) -> f32 {
         self.cells.two_nearest(vector).nearest_squared.sqrt()
     }
 
-    /// The share of held-out customers at least as odd (split conformal). It
-    /// counts all of them together: within a segment of oddities each is like
-    /// the others, and none would stand out.
+    /// Split-conformal p-value of a measure. The held-out rows of all segments are pooled:
+    /// within a segment of outliers every row is like the others, and none would be flagged.
     pub(super) fn p_value(&self, oddity: f32) -> f64 {
         self.ranks.p_value(oddity)
     }
@@ -66,14 +64,14 @@ impl Oddity {
         self.ranks.each_p_value(each);
     }
 
-    /// The oddity beyond which the p-value is at most `alpha`; infinite where too
-    /// few rows were held out to tell.
+    /// The measure beyond which the p-value is at most `alpha`; infinite with too few
+    /// held-out rows.
     pub(super) fn limit(&self, alpha: f64) -> f32 {
         self.ranks.limit(alpha)
     }
 
-    /// Whether `vector` stays on its side of `limit` wherever the columns in
-    /// `spans` end up.
+    /// Whether the outlier flag is invariant in a box: `vector` stays on its side of `limit`
+    /// for all values of the columns in `spans`.
     pub(super) fn stays(&self, vector: &[f32], spans: &[Moved], outlier: bool, limit: f32) -> bool {
         let table = |column: usize| &self.surprise[column * BINS..][..BINS];
         let bin = |column: usize, x: f32| bin(x, self.lows[column], self.per_unit[column]);
@@ -82,7 +80,7 @@ impl Oddity {
         let mut surprise = (sum, sum);
         for span in spans {
             let column = span.column;
-            // A bin never falls as the number grows, in `f32` neither.
+            // `bin` is monotone, in `f32` too: the ends of the span bound all its bins.
             let bins = bin(column, span.low as f32)..=bin(column, span.high as f32);
             let bins = &table(column)[bins];
             let (least, most) = bins
@@ -92,16 +90,20 @@ impl Oddity {
             surprise.1 += f64::from(most) - here(column);
         }
         let per_distance = f64::from(self.per_distance);
+        // Relative rounding of the measure in `f32`: one unit per column and a margin of 24
+        // for the root, the weight and the lanes.
         let rounding = (vector.len() as f64 + 24.0) * UNIT_ROUNDING;
         let limit = f64::from(limit);
         if outlier {
+            // Lower bound: the least surprise, and the least distance to any cell.
             let least = |cell: &[f32]| {
                 spread(vector, spans, cell, |low, high, at| (at.clamp(low, high) - at).powi(2))
             };
             let squared = self.cells.rows().map(least).fold(f64::INFINITY, f64::min);
             (surprise.0 + per_distance * squared.sqrt()) * (1.0 - rounding) > limit
         } else {
-            // The nearest cell may change, but only to one that is nearer.
+            // Upper bound: one cell suffices. The nearest cell may change within the box, but
+            // only to a nearer one.
             let cell = self.cells.row(self.cells.two_nearest(vector).nearest);
             let squared = spread(vector, spans, cell, |low, high, at| {
                 (low - at).powi(2).max((high - at).powi(2))
@@ -127,19 +129,21 @@ impl Oddity {
     }
 }
 
-/// The bin of a value.
+/// Index of the bin of a value.
 pub(in crate::domain) fn bin(x: f32, low: f32, per_unit: f32) -> usize {
-    // What is below the first bin becomes 0.
+    // The cast saturates: values below the first bin go to bin 0.
     (((x - low) * per_unit) as usize).min(BINS - 1)
 }
 
-/// The sum over the columns of what `bound` says of each column's range.
+/// Sums `bound(low, high, cell)` over the columns: a bound of the squared distance to a cell
+/// while the columns in `spans` vary.
 fn spread(
     vector: &[f32],
     spans: &[Moved],
     cell: &[f32],
     bound: impl Fn(f64, f64, f64) -> f64,
 ) -> f64 {
+    // Columns without a span are points; then each span replaces its point's term.
     let columns = vector.iter().zip(cell).map(|(x, at)| (f64::from(*x), f64::from(*at)));
     let still: f64 = columns.map(|(x, at)| bound(x, x, at)).sum();
     let moved = |span: &Moved| {

@@ -1,8 +1,8 @@
 //! Segment churn: customers who change segments in a period, compared with the period
 //! before.
 //!
-//! Moves are counted one by one. Churn is net: it counts customers whose segment at the
-//! end of a period differs from the one at its beginning. Only assignments of the active
+//! Moves are counted one by one. Churn is net: it counts the customers in another segment
+//! at the end of a period than at its beginning. Only assignments of the active
 //! model count. Changes by another model, by the rule-based fallback, or by a merge of
 //! customer ids are counted separately.
 
@@ -81,7 +81,7 @@ pub struct SegmentChurn {
     pub share: Share,
     /// The p-value, corrected for the number of segments.
     pub adjusted_p_value: Option<f64>,
-    /// Customers whose first assignment ever was to this segment. `None`: too few to report
+    /// Customers with their first assignment ever, to this segment. `None`: too few to report
     /// without singling a customer out.
     pub new: Option<u64>,
 }

@@ -1,13 +1,15 @@
-//! How far a customer may move until the model can say something else.
+//! Invariance bounds: proves by interval arithmetic that a score stays the same while the
+//! encoded columns vary within a box.
 //!
-//! While every prototype of another segment is farther than the one where the
-//! customer stands, everywhere in a box, the segment holds there. With hysteresis
-//! others may be nearer, and what counts of its own power is a share. With a
-//! projection the box is put around the images: see `image`.
+//! Rescoring uses this to skip customers if the passage of time cannot change their answer.
+//! The segment is invariant in a box if every prototype of another segment is
+//! farther than the customer's own prototype, everywhere in the box. With a projection, the
+//! box is replaced by a box around its images: see [`projection`].
 //!
-//! With h, a customer leaves for d < (1 - h) · d(own), which is a power below
-//! (1 - h)² of its own one, with the Manhattan metric below (1 - h) of it: offsets
-//! are part of either.
+//! With hysteresis of strength h, a customer leaves its segment for another at distance
+//! d < (1 - h) · d(own). In powers that is a power below (1 - h)² times its own, or (1 - h)
+//! times with the Manhattan metric; both powers include the offsets. So only a *share* of
+//! the own power counts.
 
 pub(crate) mod margin;
 pub(crate) mod projection;
@@ -17,21 +19,21 @@ use crate::domain::model::bounds::margin::{Margins, Range};
 use crate::domain::model::bounds::projection::image;
 use crate::domain::model::{Model, Near, Oddity, Scratch};
 
-/// Encoded numbers are widened by this, relatively: more than what rounding to
-/// `f32`, or a logarithm that falls by its last bit, can make of a bound.
+/// Relative widening of encoded intervals. It exceeds both the rounding to `f32` and the
+/// error of a logarithm that is off by its last bit.
 pub(crate) const ENCODED_ROUNDING: f64 = 1.0 / (1 << 22) as f64;
-/// Relative rounding of one `f32` operation.
+/// Unit roundoff of `f32`, 2⁻²⁴: relative error of one operation.
 pub(crate) const UNIT_ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 
-/// The range of one encoded column.
+/// Interval of one encoded column.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     pub(crate) column: usize,
-    /// In either order.
+    /// Both ends, in either order.
     pub(crate) ends: (f32, f32),
 }
 
-/// The range of one column, rounding allowed for.
+/// Interval of one column, widened for rounding.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moved {
     pub(crate) column: usize,
@@ -39,42 +41,42 @@ pub(crate) struct Moved {
     pub(crate) high: f64,
 }
 
-/// What a customer's segment is kept by.
+/// Previous assignment of a customer, with its hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Stay {
-    /// Where it stands, the nearest or not; `None`: in none.
+    /// The assigned segment, the nearest or not; `None`: unassigned.
     pub(crate) segment: Option<usize>,
-    /// It stays until another segment is nearer than this share of the distance; 0:
-    /// however near another is.
+    /// The customer leaves only if another segment is nearer than this share of the
+    /// distance; 0: never.
     pub(crate) share: f64,
 }
 
-/// One row's answer, ready to be asked how far it holds: its segment or that it
-/// is in none, and its outlier flag.
+/// Invariance check of one row's answer: its segment (or none) and its outlier flag.
 #[derive(Debug)]
 pub(crate) struct Hold<'a> {
     model: &'a Model,
     near: Near,
     vector: &'a [f32],
-    /// The vector, or its image.
+    /// Input of the decision function: the vector, or its projection.
     place: &'a [f32],
-    /// Seen from where the customer stands: who is near enough to be moved to.
+    /// Margins from the assigned segment's prototype: could another segment win?
     own: Margins<'a>,
-    /// Seen from the nearest prototype, where it matters which that is: for a reach,
-    /// and for the outliers of a model without an oddity.
+    /// Margins from the nearest prototype. They matter only with radii, and for the
+    /// outliers of a model without an outlier reference.
     nearest: Option<Margins<'a>>,
     spans: &'a mut Vec<Moved>,
     images: &'a mut Vec<Moved>,
+    /// Hysteresis is total: no other segment can win.
     stays_anyway: bool,
-    /// Relative rounding of a power as it is computed.
+    /// Relative rounding error of a computed power.
     rounding: f64,
     outlier: bool,
     outlier_alpha: f64,
 }
 
 impl Model {
-    /// `stay` is where the customer of `row` stands. Never allocates once `scratch`
-    /// is warm.
+    /// Prepares the invariance check of the answer for `row`; `stay` is the previous
+    /// assignment. Never allocates once `scratch` has grown.
     pub(crate) fn hold<'a>(
         &'a self,
         row: &FeatureRow,
@@ -108,8 +110,8 @@ impl Model {
             spans,
             images,
             stays_anyway: share <= 0.0,
-            // A subtraction, a square, a weight, an offset, and sums of eight
-            // lanes side by side.
+            // One roundoff per addition in each of eight lanes, and a margin of 18 for the
+            // subtraction, the square, the weight, the offset and the sum of the lanes.
             rounding: (place.len() as f64 / 8.0 + 18.0) * UNIT_ROUNDING,
             outlier: score.is_outlier(outlier_alpha),
             outlier_alpha,
@@ -118,14 +120,15 @@ impl Model {
 }
 
 impl Hold<'_> {
-    /// Whether the answer is the same wherever each of `spans` ends up; columns
-    /// without one stay where they are.
+    /// Whether the answer is the same for all values within `spans`; columns without a span
+    /// do not vary.
     pub(crate) fn holds_within(&mut self, spans: impl Iterator<Item = Span>) -> bool {
         self.spans.clear();
         for Span { column, ends } in spans {
             let (low, high) = (f64::from(ends.0.min(ends.1)), f64::from(ends.0.max(ends.1)));
             let at = f64::from(self.vector[column]);
-            // Beyond a clip nothing moves any more.
+            // A span can be a single point, as a clipped value does not vary any more. Such
+            // columns are skipped: widening them would only loosen the bound.
             if low.to_bits() != at.to_bits() || high.to_bits() != at.to_bits() {
                 let (low, high) =
                     (low - ENCODED_ROUNDING * low.abs(), high + ENCODED_ROUNDING * high.abs());
@@ -165,8 +168,8 @@ impl Hold<'_> {
             })
     }
 
-    /// Whether no rounding in either power can bring another segment near enough;
-    /// the power of the prototype where the customer stands is up to `most`.
+    /// Whether the customer stays in its segment: no other segment comes near enough, with
+    /// rounding considered. The power of the own prototype is at most `most`.
     fn is_kept(&self, most: f64) -> bool {
         let form = self.model.form();
         let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
@@ -174,8 +177,8 @@ impl Hold<'_> {
         self.stays_anyway || others.all(|other| self.own.least(other) > slack)
     }
 
-    /// Whether neither the reach nor the limit of any segment that can be the
-    /// nearest is crossed.
+    /// Whether the customer stays on its side of the radius and of the outlier limit of every
+    /// segment that can become the nearest.
     fn is_on_its_side(&self, nearest: &Margins<'_>, moved: &[Moved]) -> bool {
         let form = self.model.form();
         let range = |prototype| Range::of(form, self.place, prototype, moved);
@@ -183,19 +186,21 @@ impl Hold<'_> {
         let slack = self.slack(most);
         (0..form.prototypes().count()).filter(|other| nearest.least(*other) <= slack).all(|other| {
             let range = range(other);
+            // While `other` is the nearest, its power is at most that of the old nearest.
             let range = Range { most: range.most.min(most), ..range };
             self.keeps_reach(other, range, self.near.reached)
                 && (self.model.oddity().is_some() || self.keeps_limit(other, range))
         })
     }
 
-    /// Whether the segment where the customer stands reaches it still, the nearest
-    /// or not; the power there is up to `most`.
+    /// Whether the customer stays within the radius of its assigned segment, the nearest or
+    /// not. The power of the own prototype is at most `most`.
     fn is_reached_still(&self, most: f64, moved: &[Moved]) -> bool {
         let form = self.model.form();
         let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
         let mut siblings = (0..form.prototypes().count())
             .filter(|o| form.segment_of(*o) == own && self.own.least(*o) <= slack);
+        // If the own segment is the nearest, `is_on_its_side` has checked its radius.
         own == self.near.segment
             || siblings.all(|sibling| {
                 let range = Range::of(form, self.place, sibling, moved);
@@ -223,13 +228,13 @@ impl Hold<'_> {
         if self.outlier { power.least - slack > limit } else { power.most + slack < limit }
     }
 
-    /// What rounding may make of the difference of two powers, the greater of which
-    /// is up to `most`.
+    /// Bound of the rounding error in the difference of two powers of at most `most`.
     fn slack(&self, most: f64) -> f64 {
         3.0 * self.rounding * most + f64::from(f32::MIN_POSITIVE)
     }
 
-    /// A root, a division by the segment's scale, and its product in the limit.
+    /// Bound of the rounding error in a power compared as a distance. The margin of 8 covers
+    /// the root, the division by the segment's scale, and its product in the limit.
     fn slack_of_distance(&self, most: f64) -> f64 {
         (self.rounding + 8.0 * UNIT_ROUNDING) * most
     }

@@ -1,9 +1,9 @@
-//! Eight rows written as columns: the shuffles that a vector unit of eight
-//! lanes does in three rounds, number by number elsewhere.
+//! Transposition of 8 × 8 blocks: three rounds of shuffles on a vector unit of eight lanes,
+//! a scalar loop elsewhere.
 //!
-//! Here, as in all that is compiled for the vector unit, arrays are filled in loops:
-//! the closures of `array::from_fn` and `map` are not always inlined, and what is
-//! not inlined is compiled without it.
+//! Code compiled for the vector unit fills arrays in loops: the closures of
+//! `array::from_fn` and `map` are not always inlined, and a function that is not inlined is
+//! compiled without the vector unit.
 
 #![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
@@ -11,13 +11,13 @@ use std::array;
 
 use pulp::Simd;
 
-/// Rows turned together; vector units hold 4, 8 or 16 numbers.
+/// Rows transposed together; vector units have 4, 8 or 16 lanes.
 pub(crate) const TURNED: usize = 8;
 
 type Square = [[f32; TURNED]; TURNED];
 
-/// Writes `rows`, all of `width`, as columns, `stride` numbers from one to the
-/// next.
+/// Writes `rows` of `width` numbers each as columns into `block`; `stride` is the distance
+/// between columns.
 #[inline(always)]
 pub(crate) fn turn<S: Simd>(
     simd: S,
@@ -41,6 +41,7 @@ pub(crate) fn turn<S: Simd>(
             out[..TURNED].copy_from_slice(column);
         }
     }
+    // The remaining columns fill no square.
     for (column, out) in columns.enumerate() {
         for (row, out) in pieces.iter().zip(out) {
             *out = row.1[column];
@@ -48,7 +49,7 @@ pub(crate) fn turn<S: Simd>(
     }
 }
 
-/// Rows and columns exchanged.
+/// The transpose of an 8 × 8 block.
 #[inline(always)]
 pub(crate) fn turned<S: Simd>(simd: S, square: Square) -> Square {
     #[cfg(target_arch = "x86_64")]
@@ -64,8 +65,8 @@ pub(crate) use x86::of_eight;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    //! Registers of eight numbers are two halves of four, which shuffles keep
-    //! apart until the last round.
+    //! AVX registers of eight numbers are two halves of four; shuffles work within the
+    //! halves, and only the last round exchanges them.
 
     use std::any::Any;
     use std::arch::x86_64::__m256d;
@@ -76,7 +77,8 @@ mod x86 {
 
     use crate::domain::model::kernel::transpose::{Square, TURNED};
 
-    /// The vector unit of eight lanes that `simd` is or has: decided when compiling.
+    /// The vector unit of eight lanes that `simd` is or contains. The downcast is resolved
+    /// at compile time.
     #[inline(always)]
     pub(crate) fn of_eight<S: Simd>(simd: S) -> Option<V3> {
         let simd: &dyn Any = &simd;
@@ -96,11 +98,11 @@ mod x86 {
         turned
     }
 
-    /// Of four rows: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+    /// Transposes four rows within each half: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
     #[inline(always)]
     fn fours(avx: Avx, [a, b, c, d]: [[f32; TURNED]; 4]) -> [__m256d; 4] {
         let (a, b, c, d) = (cast(a), cast(b), cast(c), cast(d));
-        // Pairs of numbers of two rows, then pairs of pairs of four.
+        // Interleave single numbers of two rows, then pairs of numbers of four rows.
         let low = (cast(avx._mm256_unpacklo_ps(a, b)), cast(avx._mm256_unpacklo_ps(c, d)));
         let high = (cast(avx._mm256_unpackhi_ps(a, b)), cast(avx._mm256_unpackhi_ps(c, d)));
         [
