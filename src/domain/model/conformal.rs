@@ -41,6 +41,12 @@ pub(in crate::domain) struct Ranks {
     stranger: Vec<u32>,
 }
 
+/// A p-value, and the number of held-out rows that have it.
+pub(super) struct HeldOutPValue {
+    pub(super) p_value: f64,
+    pub(super) rows: u32,
+}
+
 impl Limits {
     /// Calibrates the limits on the `held_out` rows, given as (segment, distance).
     ///
@@ -48,13 +54,14 @@ impl Limits {
     /// held-out rows expected from the training rows: categories must not depend on the
     /// calibration rows themselves, or the guarantee is lost.
     pub fn calibrate(scales: Vec<f32>, expected_rows: &[f64], held_out: &[(usize, f32)]) -> Self {
-        let is_large = |rows: &f64| *rows >= MINIMUM_CATEGORY_ROWS as f64;
-        let pooled = expected_rows.iter().filter(|rows| is_large(rows)).count();
-        let mut next = 0..pooled;
-        let category_of: Vec<usize> = expected_rows
-            .iter()
-            .map(|rows| if is_large(rows) { next.next().unwrap_or(pooled) } else { pooled })
-            .collect();
+        // Large segments get the categories 0, 1, …; the small ones share the one after.
+        let pooled = expected_rows.iter().filter(|rows| has_own_category(**rows)).count();
+        let mut next = 0;
+        let mut category_of = Vec::with_capacity(expected_rows.len());
+        for rows in expected_rows {
+            category_of.push(if has_own_category(*rows) { next } else { pooled });
+            next += usize::from(has_own_category(*rows));
+        }
         let count = category_of.iter().max().map_or(0, |last| last + 1);
         let mut members = vec![Vec::new(); count];
         for (segment, distance) in held_out {
@@ -75,10 +82,8 @@ impl Limits {
         self.categories[self.category_of[segment]].limit(alpha) * self.scales[segment]
     }
 
-    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
-        for ranks in &self.categories {
-            ranks.each_p_value(each);
-        }
+    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
+        self.categories.iter().flat_map(Ranks::p_values).collect()
     }
 
     pub(super) fn scale(&self, segment: usize) -> f32 {
@@ -97,21 +102,21 @@ impl Limits {
 impl Ranks {
     pub(in crate::domain) fn of(mut strangeness: Vec<f32>) -> Self {
         strangeness.sort_unstable_by(|a, b| b.total_cmp(a));
-        let mut kept =
+        let mut ranks =
             Self { rows: strangeness.len() as u32, strangeness: vec![], stranger: vec![] };
         let mut rank = 0;
         while let Some(value) = strangeness.get(rank) {
             // Ties share one entry, with the rank of the strangest.
             let first = strangeness.partition_point(|other| other > value);
-            if kept.strangeness.last() != Some(value) {
-                kept.strangeness.push(*value);
-                kept.stranger.push(first as u32);
+            if ranks.strangeness.last() != Some(value) {
+                ranks.strangeness.push(*value);
+                ranks.stranger.push(first as u32);
             }
             rank += 1 + rank / EXACT_RANKS;
         }
-        kept.strangeness.reverse();
-        kept.stranger.reverse();
-        kept
+        ranks.strangeness.reverse();
+        ranks.stranger.reverse();
+        ranks
     }
 
     /// The conformal p-value. Between stored ranks the next larger rank applies.
@@ -124,13 +129,16 @@ impl Ranks {
         p(at_least, self.rows)
     }
 
-    /// Calls `each` with every possible p-value, and the number of held-out rows with it.
-    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
+    /// Every possible p-value, with its held-out rows.
+    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
         let mut at_least = self.rows;
+        let mut p_values = Vec::with_capacity(self.stranger.len());
         for stranger in &self.stranger {
-            each(p(at_least, self.rows), at_least - stranger);
+            let p_value = p(at_least, self.rows);
+            p_values.push(HeldOutPValue { p_value, rows: at_least - stranger });
             at_least = *stranger;
         }
+        p_values
     }
 
     pub(super) fn limit(&self, alpha: f64) -> f32 {
@@ -147,6 +155,11 @@ impl Ranks {
     }
 }
 
+fn has_own_category(expected_rows: f64) -> bool {
+    expected_rows >= MINIMUM_CATEGORY_ROWS as f64
+}
+
+/// The conformal p-value; the new row itself counts as one of the rows.
 fn p(at_least_as_strange: u32, rows: u32) -> f64 {
     (1.0 + f64::from(at_least_as_strange)) / (1.0 + f64::from(rows))
 }

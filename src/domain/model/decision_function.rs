@@ -71,7 +71,7 @@ pub struct Near {
 
 /// The nearest prototype of a given segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Own {
+pub(super) struct NearestPrototype {
     /// Index of the prototype.
     pub(super) prototype: usize,
     pub(super) power: f32,
@@ -201,13 +201,17 @@ impl Form {
 
     /// The nearest prototype of one segment, by the same arithmetic as
     /// [`Self::two_nearest`], so that both agree on the nearest segment. Never allocates.
-    pub(super) fn nearest_of(&self, segment: usize, vector: &[f32]) -> Own {
-        let mut own = Own { prototype: 0, power: f32::INFINITY, reached: false };
+    pub(super) fn nearest_prototype_of(&self, segment: usize, vector: &[f32]) -> NearestPrototype {
+        let mut own = NearestPrototype { prototype: 0, power: f32::INFINITY, reached: false };
         for prototype in 0..self.prototypes.count() {
             if self.segment_of(prototype) == segment {
                 let power = self.power(vector, prototype);
                 if power < own.power {
-                    own = Own { prototype, power, reached: self.is_reached(prototype, power) };
+                    own = NearestPrototype {
+                        prototype,
+                        power,
+                        reached: self.is_reached(prototype, power),
+                    };
                 }
             }
         }
@@ -313,22 +317,24 @@ impl Form {
                 return Err("every prototype must have a segment, and every segment a prototype");
             }
         }
-        let are = |values: &[f32], length: usize, least: f32| {
-            (values.is_empty() || values.len() == length)
-                && values.iter().all(|x| (least..=MAX_PARAMETER).contains(x))
-        };
         // Positive and not subnormal: products with a subnormal weight lose their digits.
-        if !are(&self.weights, segments * width, f32::MIN_POSITIVE) {
+        if !are_parameters(&self.weights, segments * width, f32::MIN_POSITIVE) {
             return Err("there must be one positive weight per segment and column, or none");
         }
-        if !are(&self.offsets, count, 0.0) {
+        if !are_parameters(&self.offsets, count, 0.0) {
             return Err("there must be one non-negative offset per prototype, or none");
         }
-        if !are(&self.reach, segments, 0.0) {
+        if !are_parameters(&self.reach, segments, 0.0) {
             return Err("there must be one non-negative reach per segment, or none");
         }
         Ok(())
     }
+}
+
+/// Whether a list is empty, or has `length` values from `least` to [`MAX_PARAMETER`].
+fn are_parameters(values: &[f32], length: usize, least: f32) -> bool {
+    (values.is_empty() || values.len() == length)
+        && values.iter().all(|x| (least..=MAX_PARAMETER).contains(x))
 }
 
 fn manhattan(a: &[f32], b: &[f32]) -> f32 {

@@ -2,7 +2,7 @@
 //! prototype, in the units of the features, whatever the axes of the model.
 
 use crate::domain::feature::{FeatureRow, Value};
-use crate::domain::model::segment::Typical;
+use crate::domain::model::segment::{Segment, Typical};
 use crate::domain::model::{Model, Score, Scratch};
 
 /// Contribution of one feature to a score.
@@ -37,14 +37,9 @@ impl Model {
         let Some(segment) = self.segments().get(score.nearest) else {
             return Vec::new();
         };
-        let typical = |feature: usize| {
-            let mut profiles = segment.profile.iter();
-            let found = profiles.find(|profile| profile.feature == feature);
-            found.map_or(Value::Missing, |profile| typical_value(&profile.here))
-        };
         let parts = match self.projection() {
             None => self.parts(row),
-            Some(_) => self.parts_behind_projection(row, typical),
+            Some(_) => self.parts_behind_projection(row, segment),
         };
         let total: f64 = parts.iter().flatten().sum();
         let mut reasons: Vec<Reason> = parts
@@ -53,7 +48,7 @@ impl Model {
             .filter_map(|(feature, part)| {
                 let part = part?;
                 let value = row.0.get(feature).cloned().unwrap_or(Value::Missing);
-                let typical = typical(feature);
+                let typical = typical_value(segment, feature);
                 let direction = direction(&value, &typical);
                 let share = if total > 0.0 { part / total } else { 0.0 };
                 Some(Reason { feature, share, value, typical, direction })
@@ -83,36 +78,37 @@ impl Model {
     /// Projected axes mix features, so the distance is no sum over features. A feature's
     /// contribution is the decrease of the distance when this feature alone takes its
     /// typical value. A feature that brings the customer nearer contributes 0.
-    fn parts_behind_projection(
-        &self,
-        row: &FeatureRow,
-        typical: impl Fn(usize) -> Value,
-    ) -> Vec<Option<f64>> {
+    fn parts_behind_projection(&self, row: &FeatureRow, segment: &Segment) -> Vec<Option<f64>> {
         let mut scratch = Scratch::default();
-        let form = self.form();
-        let prototype = form.two_nearest(self.document.place(row, &mut scratch).1).prototype;
-        let mut distance = |row: &FeatureRow| {
-            form.parts(self.document.place(row, &mut scratch).1, prototype).sum::<f64>()
-        };
-        let here = distance(row);
+        let prototype = self.form().two_nearest(self.place(row, &mut scratch)).prototype;
+        let here = self.distance_to(prototype, row, &mut scratch);
         // One copy of the row, changed and restored feature by feature.
         let mut changed = row.clone();
         changed.0.resize(self.features().len(), Value::Missing);
         let mut parts = vec![None; changed.0.len()];
         for feature in self.encoder().features() {
-            let own = std::mem::replace(&mut changed.0[feature], typical(feature));
-            parts[feature] = Some((here - distance(&changed)).max(0.0));
+            let typical = typical_value(segment, feature);
+            let own = std::mem::replace(&mut changed.0[feature], typical);
+            let without = self.distance_to(prototype, &changed, &mut scratch);
+            parts[feature] = Some((here - without).max(0.0));
             changed.0[feature] = own;
         }
         parts
     }
+
+    /// Squared distance (Manhattan: distance) of `row` from a prototype.
+    fn distance_to(&self, prototype: usize, row: &FeatureRow, scratch: &mut Scratch) -> f64 {
+        self.form().parts(self.place(row, scratch), prototype).sum()
+    }
 }
 
-fn typical_value(typical: &Typical) -> Value {
-    match typical {
-        Typical::Number { median, .. } => Value::Number(*median),
-        Typical::Category { most_frequent, .. } => Value::Category(most_frequent.clone()),
-        Typical::Unknown => Value::Missing,
+/// A segment's median of a feature, or its most frequent category.
+fn typical_value(segment: &Segment, feature: usize) -> Value {
+    let profile = segment.profile.iter().find(|profile| profile.feature == feature);
+    match profile.map(|profile| &profile.here) {
+        Some(Typical::Number { median, .. }) => Value::Number(*median),
+        Some(Typical::Category { most_frequent, .. }) => Value::Category(most_frequent.clone()),
+        Some(Typical::Unknown) | None => Value::Missing,
     }
 }
 

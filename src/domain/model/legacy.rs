@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::domain::encode::Encoder;
 use crate::domain::feature::FeatureDef;
 use crate::domain::id::{FeatureSetId, ModelId};
-use crate::domain::model::artifact::{Document, Provenance, SelfTest};
+use crate::domain::model::document::{Document, Provenance, SelfTest};
 use crate::domain::model::segment::{Profile, Segment, SegmentName, Standout};
 use crate::domain::model::{Form, Limits, Prototypes, Reference};
 
@@ -13,13 +13,13 @@ use crate::domain::model::{Form, Limits, Prototypes, Reference};
 /// s2 … but no ids.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Format1 {
+pub(super) struct Format1Document {
     format: u32,
     feature_set: FeatureSetId,
     features: Vec<FeatureDef>,
     encoder: Encoder,
     prototypes: Prototypes,
-    segments: Vec<Segment1>,
+    segments: Vec<Format1Segment>,
     limits: Limits,
     reference: Reference,
     provenance: Provenance,
@@ -28,7 +28,7 @@ pub(super) struct Format1 {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Segment1 {
+struct Format1Segment {
     key: Box<str>,
     label: Box<str>,
     size: u64,
@@ -37,7 +37,7 @@ struct Segment1 {
     standouts: Vec<Standout>,
 }
 
-impl Format1 {
+impl Format1Document {
     /// Converts to the current format. Segment ids are derived from the address of the
     /// original `bytes`, so that they are the same at every read.
     pub(super) fn into_document(self, bytes: &[u8]) -> Document {

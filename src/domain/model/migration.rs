@@ -73,10 +73,6 @@ pub struct Flow {
 
 impl Counts {
     pub fn new(from: Vec<Place>, to: Vec<Place>) -> Self {
-        let with_none = |mut places: Vec<Place>| {
-            places.push(Place::none());
-            places
-        };
         let (from, to) = (with_none(from), with_none(to));
         let customers = vec![0; from.len() * to.len()];
         Self { from, to, customers }
@@ -101,26 +97,19 @@ impl Counts {
 
     /// Summarises the matrix for publication, with small flows aggregated.
     pub fn told(&self) -> Migration {
-        let at = |from: usize, to: usize| self.customers[from * self.to.len() + to];
-        let of_from = |from: usize| (0..self.to.len()).map(|to| at(from, to)).sum::<u64>();
-        let of_to = |to: usize| (0..self.from.len()).map(|from| at(from, to)).sum::<u64>();
-        let (mut stay, mut small, mut in_small) = (0, 0, 0);
+        let (mut stay, mut small_flows, mut in_small_flows) = (0, 0, 0);
         let mut flows = Vec::new();
-        for (f, from) in self.from.iter().enumerate() {
-            for (t, to) in self.to.iter().enumerate() {
-                let customers = at(f, t);
-                let is_none = |place: usize, places: &[Place]| place + 1 == places.len();
-                let both_none = is_none(f, &self.from) && is_none(t, &self.to);
-                let stays = both_none || (from.id.is_some() && from.id == to.id);
-                stay += if stays { customers } else { 0 };
+        for from in 0..self.from.len() {
+            for to in 0..self.to.len() {
+                let customers = self.customers[from * self.to.len() + to];
+                if self.is_stay(from, to) {
+                    stay += customers;
+                }
                 if customers >= LEAST_TOLD {
-                    let (share_of_from, share_of_to) =
-                        (share(customers, of_from(f)), share(customers, of_to(t)));
-                    let (from, to) = (from.clone(), to.clone());
-                    flows.push(Flow { from, to, stays, customers, share_of_from, share_of_to });
+                    flows.push(self.flow(from, to));
                 } else if customers > 0 {
-                    small += 1;
-                    in_small += customers;
+                    small_flows += 1;
+                    in_small_flows += customers;
                 }
             }
         }
@@ -134,10 +123,37 @@ impl Counts {
             move_away,
             moved_share: share(move_away, customers),
             flows,
-            in_small_flows: in_small,
-            small_flows: small,
+            in_small_flows,
+            small_flows,
         }
     }
+
+    fn flow(&self, from: usize, to: usize) -> Flow {
+        let customers = self.customers[from * self.to.len() + to];
+        let of_from: u64 = self.customers[from * self.to.len()..][..self.to.len()].iter().sum();
+        let of_to: u64 = self.customers.iter().skip(to).step_by(self.to.len()).sum();
+        Flow {
+            from: self.from[from].clone(),
+            to: self.to[to].clone(),
+            stays: self.is_stay(from, to),
+            customers,
+            share_of_from: share(customers, of_from),
+            share_of_to: share(customers, of_to),
+        }
+    }
+
+    /// Whether customers of this flow keep their segment, or are unassigned both times. The
+    /// rule-based segments have no id, so a change to or from them is always a move.
+    fn is_stay(&self, from: usize, to: usize) -> bool {
+        let are_both_none = from + 1 == self.from.len() && to + 1 == self.to.len();
+        let (from, to) = (&self.from[from].id, &self.to[to].id);
+        are_both_none || (from.is_some() && from == to)
+    }
+}
+
+fn with_none(mut places: Vec<Place>) -> Vec<Place> {
+    places.push(Place::none());
+    places
 }
 
 fn share(part: u64, whole: u64) -> f64 {

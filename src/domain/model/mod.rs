@@ -8,6 +8,7 @@ mod bounds;
 mod conformal;
 mod decision_function;
 mod diff;
+mod document;
 mod explain;
 mod kernel;
 mod legacy;
@@ -22,12 +23,13 @@ use crate::domain::encode::{Encoder, Projection};
 use crate::domain::feature::{FeatureDef, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 
-pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub(in crate::domain) use bounds::{Span, Stay};
+use conformal::HeldOutPValue;
 pub use conformal::{Limits, MINIMUM_CATEGORY_ROWS};
 pub(in crate::domain) use conformal::{Ranks, p_value_bin};
 pub use decision_function::{Form, MAX_PROTOTYPES, Metric, Near};
 pub use diff::{Diff, diff};
+pub use document::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub use explain::{Direction, Reason};
 pub use kernel::{NO_RUNNER_UP, Places, Prepared, Prototypes, TwoNearest, squared_distance};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
@@ -122,7 +124,7 @@ impl Model {
     /// be in range.
     pub fn apart(&self, row: &FeatureRow, segment: usize, scratch: &mut Scratch) -> Apart {
         let form = self.form();
-        let own = form.nearest_of(segment, self.place(row, scratch));
+        let own = form.nearest_prototype_of(segment, self.place(row, scratch));
         Apart { distance: form.distance(own.power), reached: own.reached }
     }
 
@@ -144,13 +146,13 @@ impl Model {
     /// Histogram of the held-out rows over `bins` equal bins of p-values. Each row counts
     /// with the p-value of an identical new customer. The histogram is flat except for ties.
     pub fn calibration(&self, bins: usize) -> Vec<u64> {
-        let mut counts = vec![0; bins];
-        let mut count = |p: f64, rows: u32| {
-            counts[p_value_bin(p, bins)] += u64::from(rows);
+        let p_values = match &self.document.oddity {
+            Some(oddity) => oddity.p_values(),
+            None => self.document.limits.p_values(),
         };
-        match &self.document.oddity {
-            Some(oddity) => oddity.each_p_value(&mut count),
-            None => self.document.limits.each_p_value(&mut count),
+        let mut counts = vec![0; bins];
+        for HeldOutPValue { p_value, rows } in p_values {
+            counts[p_value_bin(p_value, bins)] += u64::from(rows);
         }
         counts
     }

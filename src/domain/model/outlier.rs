@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
 use crate::domain::model::Prototypes;
-use crate::domain::model::bounds::{Moved, UNIT_ROUNDING};
-use crate::domain::model::conformal::Ranks;
+use crate::domain::model::bounds::interval::{ColumnInterval, UNIT_ROUNDING};
+use crate::domain::model::conformal::{HeldOutPValue, Ranks};
 
 /// Bins per column, of equal width; the outer two are open-ended.
 pub(in crate::domain) const BINS: usize = 32;
@@ -60,8 +60,8 @@ impl Oddity {
         self.ranks.p_value(oddity)
     }
 
-    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
-        self.ranks.each_p_value(each);
+    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
+        self.ranks.p_values()
     }
 
     /// The measure beyond which the p-value is at most `alpha`; infinite with too few
@@ -71,56 +71,69 @@ impl Oddity {
     }
 
     /// Whether the outlier flag is invariant in a box: `vector` stays on its side of `limit`
-    /// for all values of the columns in `spans`.
-    pub(super) fn stays(&self, vector: &[f32], spans: &[Moved], outlier: bool, limit: f32) -> bool {
-        let table = |column: usize| &self.surprise[column * BINS..][..BINS];
-        let bin = |column: usize, x: f32| bin(x, self.lows[column], self.per_unit[column]);
-        let here = |column: usize| f64::from(table(column)[bin(column, vector[column])]);
-        let sum: f64 = (0..vector.len()).map(here).sum();
-        let mut surprise = (sum, sum);
-        for span in spans {
-            let column = span.column;
-            // `bin` is monotone, in `f32` too: the ends of the span bound all its bins.
-            let bins = bin(column, span.low as f32)..=bin(column, span.high as f32);
-            let bins = &table(column)[bins];
-            let (least, most) = bins
-                .iter()
-                .fold((f32::INFINITY, 0.0_f32), |(least, most), x| (least.min(*x), most.max(*x)));
-            surprise.0 += f64::from(least) - here(column);
-            surprise.1 += f64::from(most) - here(column);
+    /// for all values of the columns in `intervals`.
+    pub(super) fn stays(
+        &self,
+        vector: &[f32],
+        intervals: &[ColumnInterval],
+        is_outlier: bool,
+        limit: f32,
+    ) -> bool {
+        let surprise: f64 =
+            vector.iter().enumerate().map(|(column, x)| self.surprise_of(column, *x)).sum();
+        let (mut least, mut most) = (surprise, surprise);
+        for interval in intervals {
+            let column = interval.column;
+            // `bin` is monotone, in `f32` too: the ends of the interval bound all its bins.
+            let first = self.bin(column, interval.low as f32);
+            let last = self.bin(column, interval.high as f32);
+            let bins = &self.table(column)[first..=last];
+            let here = self.surprise_of(column, vector[column]);
+            least += f64::from(bins.iter().copied().fold(f32::INFINITY, f32::min)) - here;
+            most += f64::from(bins.iter().copied().fold(0.0, f32::max)) - here;
         }
         let per_distance = f64::from(self.per_distance);
         // Relative rounding of the measure in `f32`: one unit per column and a margin of 24
         // for the root, the weight and the lanes.
         let rounding = (vector.len() as f64 + 24.0) * UNIT_ROUNDING;
         let limit = f64::from(limit);
-        if outlier {
+        if is_outlier {
             // Lower bound: the least surprise, and the least distance to any cell.
-            let least = |cell: &[f32]| {
-                spread(vector, spans, cell, |low, high, at| (at.clamp(low, high) - at).powi(2))
-            };
-            let squared = self.cells.rows().map(least).fold(f64::INFINITY, f64::min);
-            (surprise.0 + per_distance * squared.sqrt()) * (1.0 - rounding) > limit
+            let squared = self
+                .cells
+                .rows()
+                .map(|cell| squared_distance_bound(vector, intervals, cell, least_squared))
+                .fold(f64::INFINITY, f64::min);
+            (least + per_distance * squared.sqrt()) * (1.0 - rounding) > limit
         } else {
             // Upper bound: one cell suffices. The nearest cell may change within the box, but
             // only to a nearer one.
             let cell = self.cells.row(self.cells.two_nearest(vector).nearest);
-            let squared = spread(vector, spans, cell, |low, high, at| {
-                (low - at).powi(2).max((high - at).powi(2))
-            });
-            (surprise.1 + per_distance * squared.sqrt()) * (1.0 + rounding) < limit
+            let squared = squared_distance_bound(vector, intervals, cell, most_squared);
+            (most + per_distance * squared.sqrt()) * (1.0 + rounding) < limit
         }
     }
 
+    /// Surprise of the bins of one column.
+    fn table(&self, column: usize) -> &[f32] {
+        &self.surprise[column * BINS..][..BINS]
+    }
+
+    fn bin(&self, column: usize, x: f32) -> usize {
+        bin(x, self.lows[column], self.per_unit[column])
+    }
+
+    fn surprise_of(&self, column: usize, x: f32) -> f64 {
+        f64::from(self.table(column)[self.bin(column, x)])
+    }
+
     pub(super) fn is_sound(&self, columns: usize) -> bool {
-        let within = |x: &f32| x.is_finite() && x.abs() <= 2.0 * MAX_ENCODED;
-        let is_share = |x: &f32| (0.0..=1e6).contains(x);
         self.lows.len() == columns
             && self.per_unit.len() == columns
             && self.surprise.len() == columns * BINS
-            && self.lows.iter().all(within)
-            && self.per_unit.iter().all(|x| within(x) && *x > 0.0)
-            && self.surprise.iter().all(is_share)
+            && self.lows.iter().all(|low| is_bin_number(*low))
+            && self.per_unit.iter().all(|x| is_bin_number(*x) && *x > 0.0)
+            && self.surprise.iter().all(|x| (0.0..=1e6).contains(x))
             && self.cells.is_whole()
             && self.cells.width() == columns
             && self.cells.is_within(MAX_ENCODED)
@@ -135,20 +148,43 @@ pub(in crate::domain) fn bin(x: f32, low: f32, per_unit: f32) -> usize {
     (((x - low) * per_unit) as usize).min(BINS - 1)
 }
 
+/// Whether a number may place or scale bins: finite, and in range with a margin for the
+/// outer bins.
+fn is_bin_number(x: f32) -> bool {
+    x.is_finite() && x.abs() <= 2.0 * MAX_ENCODED
+}
+
+/// Least squared difference between `cell` and a value from `low` to `high`.
+fn least_squared(low: f64, high: f64, cell: f64) -> f64 {
+    (cell.clamp(low, high) - cell).powi(2)
+}
+
+/// Largest squared difference between `cell` and a value from `low` to `high`.
+fn most_squared(low: f64, high: f64, cell: f64) -> f64 {
+    (low - cell).powi(2).max((high - cell).powi(2))
+}
+
 /// Sums `bound(low, high, cell)` over the columns: a bound of the squared distance to a cell
-/// while the columns in `spans` vary.
-fn spread(
+/// while the columns in `intervals` vary.
+fn squared_distance_bound(
     vector: &[f32],
-    spans: &[Moved],
+    intervals: &[ColumnInterval],
     cell: &[f32],
     bound: impl Fn(f64, f64, f64) -> f64,
 ) -> f64 {
-    // Columns without a span are points; then each span replaces its point's term.
-    let columns = vector.iter().zip(cell).map(|(x, at)| (f64::from(*x), f64::from(*at)));
-    let still: f64 = columns.map(|(x, at)| bound(x, x, at)).sum();
-    let moved = |span: &Moved| {
-        let (x, at) = (f64::from(vector[span.column]), f64::from(cell[span.column]));
-        bound(span.low, span.high, at) - bound(x, x, at)
-    };
-    (still + spans.iter().map(moved).sum::<f64>()).max(0.0)
+    // First every column as a point; then each interval replaces its point's term.
+    let mut sum: f64 = vector
+        .iter()
+        .zip(cell)
+        .map(|(x, at)| bound(f64::from(*x), f64::from(*x), f64::from(*at)))
+        .sum();
+    let change: f64 = intervals
+        .iter()
+        .map(|interval| {
+            let (x, at) = (f64::from(vector[interval.column]), f64::from(cell[interval.column]));
+            bound(interval.low, interval.high, at) - bound(x, x, at)
+        })
+        .sum();
+    sum += change;
+    sum.max(0.0)
 }

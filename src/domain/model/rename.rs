@@ -2,7 +2,7 @@
 //! predecessor.
 
 use crate::domain::id::ModelId;
-use crate::domain::model::artifact::{ArtifactError, Document};
+use crate::domain::model::document::{ArtifactError, Document};
 use crate::domain::model::segment::{Segment, SegmentName, labels};
 use crate::domain::model::{Model, Standout};
 

@@ -1,6 +1,7 @@
 //! Score of one customer: segment, distance, margin, confidence and outlier p-value.
 
-use crate::domain::model::bounds::Moved;
+use crate::domain::model::bounds::interval::ColumnInterval;
+use crate::domain::model::bounds::margin::MarginBuffers;
 
 /// Reserved key of customers in no segment, in responses and in the database. Null is not
 /// available: it means "never assigned". No segment may have this key.
@@ -13,13 +14,11 @@ pub struct Scratch {
     pub(super) vector: Vec<f32>,
     /// The projected vector, if the model has a projection.
     pub(super) image: Vec<f32>,
-    /// Buffers of the invariance check (`bounds`), one number per prototype.
-    pub(super) gaps: Vec<f64>,
-    pub(super) shifts: Vec<f64>,
-    pub(super) near_gaps: Vec<f64>,
-    pub(super) near_shifts: Vec<f64>,
-    pub(super) spans: Vec<Moved>,
-    pub(super) images: Vec<Moved>,
+    // Buffers of the invariance check, see `bounds`.
+    pub(super) own_margins: MarginBuffers,
+    pub(super) nearest_margins: MarginBuffers,
+    pub(super) intervals: Vec<ColumnInterval>,
+    pub(super) projected: Vec<ColumnInterval>,
 }
 
 impl Scratch {

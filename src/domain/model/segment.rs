@@ -94,24 +94,26 @@ impl SegmentName {
 
 /// Validates the ids and keys of a model's segments: syntax and uniqueness.
 pub(super) fn check_names(segments: &[Segment]) -> Result<(), &'static str> {
-    let is_plain = |name: &str, longest: usize| {
-        (1..=longest).contains(&name.len())
-            && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-    };
     let mut ids = BTreeSet::new();
     let mut keys = BTreeSet::from([UNASSIGNED]);
     for Segment { id, key, .. } in segments {
         let rest = id.strip_prefix("seg_");
-        if !rest.is_some_and(|rest| is_plain(rest, LONGEST_NAME)) || !ids.insert(&**id) {
+        if !rest.is_some_and(is_plain_name) || !ids.insert(&**id) {
             return Err("segment ids must be unique and match seg_[a-z0-9_]{1,32}");
         }
-        if !is_plain(key, LONGEST_NAME) || !keys.insert(key) {
+        if !is_plain_name(key) || !keys.insert(key) {
             return Err(
                 "segment keys must be unique, match [a-z0-9_]{1,32} and not be `unassigned`",
             );
         }
     }
     Ok(())
+}
+
+/// Whether a name matches `[a-z0-9_]{1,32}`.
+fn is_plain_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 /// The columns in which customers with the mean `here` differ most, strongest first: at most
@@ -125,16 +127,16 @@ pub(in crate::domain) fn standouts(
     deviation: &[f64],
 ) -> Vec<Standout> {
     let mut strongest: BTreeMap<usize, Standout> = BTreeMap::new();
-    for (place, column) in columns.iter().enumerate() {
-        if deviation[place] <= 0.0 {
+    for (index, column) in columns.iter().enumerate() {
+        if deviation[index] <= 0.0 {
             continue;
         }
-        let contrast = (here[place] - mean[place]) / deviation[place];
+        let contrast = (here[index] - mean[index]) / deviation[index];
         // A category counts only if it is overrepresented: "rarely web" says less than the
         // categories chosen instead.
-        let telling = column.role == Role::Value || contrast > 0.0;
+        let is_informative = column.role == Role::Value || contrast > 0.0;
         let known = strongest.get(&column.feature).map_or(LEAST_CONTRAST, |s| s.contrast.abs());
-        if telling && contrast.abs() > known {
+        if is_informative && contrast.abs() > known {
             let standout =
                 Standout { feature: column.feature, aspect: column.role.clone(), contrast };
             strongest.insert(column.feature, standout);
@@ -152,25 +154,25 @@ pub(in crate::domain) fn labels(
     names: &[SegmentName],
 ) -> Vec<Box<str>> {
     let mut labels: Vec<String> =
-        standouts.iter().map(|all| words(features, all, LABEL_FEATURES)).collect();
+        standouts.iter().map(|all| label(features, all, LABEL_FEATURES)).collect();
     // Equal labels get more features one at a time, so that they stay as short as possible.
     for length in LABEL_FEATURES + 1..=LABEL_FEATURES_AT_MOST {
-        for segment in shared(&labels) {
-            labels[segment] = words(features, &standouts[segment], length);
+        for segment in duplicates(&labels) {
+            labels[segment] = label(features, &standouts[segment], length);
         }
     }
     // Keys are unique, so the last labels become unique too.
-    for segment in shared(&labels) {
+    for segment in duplicates(&labels) {
         labels[segment] = format!("{} ({})", labels[segment], names[segment].key);
     }
     labels.into_iter().map(String::into_boxed_str).collect()
 }
 
-fn words(features: &[FeatureDef], standouts: &[Standout], length: usize) -> String {
+fn label(features: &[FeatureDef], standouts: &[Standout], length: usize) -> String {
     let mut subjects: Vec<String> = Vec::new();
     let mut parts: Vec<String> = Vec::new();
     for standout in standouts {
-        let subject = subject(&features[standout.feature].title);
+        let subject = title_in_sentence(&features[standout.feature].title);
         if parts.len() == length || subjects.contains(&subject) {
             continue;
         }
@@ -188,7 +190,7 @@ fn words(features: &[FeatureDef], standouts: &[Standout], length: usize) -> Stri
 
 /// A feature title for use within a sentence: without the qualifier after a comma, and in
 /// lower case unless it is an acronym. `Spend, 365 days` → `spend`, but `RFM score` stays.
-fn subject(title: &str) -> String {
+fn title_in_sentence(title: &str) -> String {
     let title = title.split(',').next().unwrap_or(title).trim_end();
     let mut chars = title.chars();
     match (chars.next(), chars.next()) {
@@ -200,7 +202,7 @@ fn subject(title: &str) -> String {
 }
 
 /// Indices of the duplicate labels.
-fn shared(labels: &[String]) -> Vec<usize> {
+fn duplicates(labels: &[String]) -> Vec<usize> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for label in labels {
         *counts.entry(label).or_default() += 1;

@@ -11,35 +11,17 @@
 //! times with the Manhattan metric; both powers include the offsets. So only a *share* of
 //! the own power counts.
 
+pub(crate) mod interval;
 pub(crate) mod margin;
 pub(crate) mod projection;
 
 use crate::domain::feature::FeatureRow;
-use crate::domain::model::bounds::margin::{Margins, Range};
-use crate::domain::model::bounds::projection::image;
-use crate::domain::model::{Model, Near, Oddity, Scratch};
+use crate::domain::model::bounds::interval::{ColumnInterval, UNIT_ROUNDING};
+use crate::domain::model::bounds::margin::{MarginOrigin, PowerRange, PrototypeMargins};
+use crate::domain::model::bounds::projection::project_intervals;
+use crate::domain::model::{Model, Near, Scratch};
 
-/// Relative widening of encoded intervals. It exceeds both the rounding to `f32` and the
-/// error of a logarithm that is off by its last bit.
-pub(crate) const ENCODED_ROUNDING: f64 = 1.0 / (1 << 22) as f64;
-/// Unit roundoff of `f32`, 2⁻²⁴: relative error of one operation.
-pub(crate) const UNIT_ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
-
-/// Interval of one encoded column.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
-    pub(crate) column: usize,
-    /// Both ends, in either order.
-    pub(crate) ends: (f32, f32),
-}
-
-/// Interval of one column, widened for rounding.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moved {
-    pub(crate) column: usize,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-}
+pub(crate) use crate::domain::model::bounds::interval::Span;
 
 /// Previous assignment of a customer, with its hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,24 +35,24 @@ pub(crate) struct Stay {
 
 /// Invariance check of one row's answer: its segment (or none) and its outlier flag.
 #[derive(Debug)]
-pub(crate) struct Hold<'a> {
+pub(crate) struct InvarianceCheck<'a> {
     model: &'a Model,
     near: Near,
     vector: &'a [f32],
     /// Input of the decision function: the vector, or its projection.
-    place: &'a [f32],
+    decision_vector: &'a [f32],
     /// Margins from the assigned segment's prototype: could another segment win?
-    own: Margins<'a>,
+    own: PrototypeMargins<'a>,
     /// Margins from the nearest prototype. They matter only with radii, and for the
     /// outliers of a model without an outlier reference.
-    nearest: Option<Margins<'a>>,
-    spans: &'a mut Vec<Moved>,
-    images: &'a mut Vec<Moved>,
+    nearest: Option<PrototypeMargins<'a>>,
+    intervals: &'a mut Vec<ColumnInterval>,
+    projected: &'a mut Vec<ColumnInterval>,
     /// Hysteresis is total: no other segment can win.
-    stays_anyway: bool,
+    is_retained: bool,
     /// Relative rounding error of a computed power.
     rounding: f64,
-    outlier: bool,
+    is_outlier: bool,
     outlier_alpha: f64,
 }
 
@@ -83,88 +65,84 @@ impl Model {
         stay: Stay,
         outlier_alpha: f64,
         scratch: &'a mut Scratch,
-    ) -> Hold<'a> {
+    ) -> InvarianceCheck<'a> {
         let score = self.score(row, scratch);
         let (form, projection, width) = (self.form(), self.projection(), self.encoder().width());
-        let Scratch { vector, image, gaps, shifts, near_gaps, near_shifts, spans, images } =
-            scratch;
+        let Scratch { vector, image, own_margins, nearest_margins, intervals, projected } = scratch;
         let vector = &vector[..width];
-        let place = projection.map_or(vector, |projection| &image[..projection.width(width)]);
-        let near = form.two_nearest(place);
-        let (own, share) = match stay.segment {
+        let decision_vector =
+            projection.map_or(vector, |projection| &image[..projection.width(width)]);
+        let near = form.two_nearest(decision_vector);
+        let (prototype, share) = match stay.segment {
             None => (near.prototype, 1.0),
             Some(segment) if segment == near.segment => (near.prototype, stay.share),
-            Some(segment) => (form.nearest_of(segment, place).prototype, stay.share),
+            Some(segment) => {
+                (form.nearest_prototype_of(segment, decision_vector).prototype, stay.share)
+            }
         };
-        let own = Margins::new(form, place, (own, form.power_of(share)), (gaps, shifts));
-        let matters = form.has_reach() || self.oddity().is_none();
-        let nearest = matters
-            .then(|| Margins::new(form, place, (near.prototype, 1.0), (near_gaps, near_shifts)));
-        Hold {
+        let own = MarginOrigin { prototype, power_share: form.power_of(share) };
+        let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
+        let does_nearest_matter = form.has_reach() || self.oddity().is_none();
+        InvarianceCheck {
             model: self,
             near,
             vector,
-            place,
-            own,
-            nearest,
-            spans,
-            images,
-            stays_anyway: share <= 0.0,
+            decision_vector,
+            own: PrototypeMargins::new(form, decision_vector, own, own_margins),
+            nearest: does_nearest_matter
+                .then(|| PrototypeMargins::new(form, decision_vector, nearest, nearest_margins)),
+            intervals,
+            projected,
+            is_retained: share <= 0.0,
             // One roundoff per addition in each of eight lanes, and a margin of 18 for the
             // subtraction, the square, the weight, the offset and the sum of the lanes.
-            rounding: (place.len() as f64 / 8.0 + 18.0) * UNIT_ROUNDING,
-            outlier: score.is_outlier(outlier_alpha),
+            rounding: (decision_vector.len() as f64 / 8.0 + 18.0) * UNIT_ROUNDING,
+            is_outlier: score.is_outlier(outlier_alpha),
             outlier_alpha,
         }
     }
 }
 
-impl Hold<'_> {
+impl InvarianceCheck<'_> {
     /// Whether the answer is the same for all values within `spans`; columns without a span
     /// do not vary.
     pub(crate) fn holds_within(&mut self, spans: impl Iterator<Item = Span>) -> bool {
-        self.spans.clear();
-        for Span { column, ends } in spans {
-            let (low, high) = (f64::from(ends.0.min(ends.1)), f64::from(ends.0.max(ends.1)));
-            let at = f64::from(self.vector[column]);
-            // A span can be a single point, as a clipped value does not vary any more. Such
-            // columns are skipped: widening them would only loosen the bound.
-            if low.to_bits() != at.to_bits() || high.to_bits() != at.to_bits() {
-                let (low, high) =
-                    (low - ENCODED_ROUNDING * low.abs(), high + ENCODED_ROUNDING * high.abs());
-                self.spans.push(Moved { column, low, high });
-            }
-        }
-        self.spans.is_empty() || (self.oddity_holds() && self.segment_holds())
+        let Self { intervals, vector, .. } = self;
+        intervals.clear();
+        intervals
+            .extend(spans.filter_map(|span| ColumnInterval::widened(span, vector[span.column])));
+        self.intervals.is_empty() || (self.outlier_flag_holds() && self.segment_holds())
     }
 
-    fn oddity_holds(&self) -> bool {
-        let stays = |oddity: &Oddity| {
-            oddity.stays(self.vector, self.spans, self.outlier, oddity.limit(self.outlier_alpha))
-        };
-        self.model.oddity().is_none_or(stays)
+    fn outlier_flag_holds(&self) -> bool {
+        self.model.oddity().is_none_or(|oddity| {
+            let limit = oddity.limit(self.outlier_alpha);
+            oddity.stays(self.vector, self.intervals, self.is_outlier, limit)
+        })
     }
 
     fn segment_holds(&mut self) -> bool {
-        let (model, place) = (self.model, self.place);
-        let moved = match model.projection() {
-            None => &*self.spans,
+        let (model, decision_vector) = (self.model, self.decision_vector);
+        let intervals = match model.projection() {
+            None => &*self.intervals,
             Some(projection) => {
-                if !image(projection, self.vector, self.spans, self.images) {
+                if !project_intervals(projection, self.vector, self.intervals, self.projected) {
                     return false;
                 }
-                &*self.images
+                &*self.projected
             }
         };
         let form = model.form();
-        self.own.shift(form, place, moved);
+        self.own.set_box(form, decision_vector, intervals);
         if let Some(nearest) = &mut self.nearest {
-            nearest.shift(form, place, moved);
+            nearest.set_box(form, decision_vector, intervals);
         }
-        let own = Range::of(form, place, self.own.from, moved).most;
-        self.is_kept(own)
+        let own_most =
+            PowerRange::within(form, decision_vector, self.own.origin.prototype, intervals).most;
+        self.is_kept(own_most)
             && self.nearest.as_ref().is_none_or(|nearest| {
-                self.is_on_its_side(nearest, moved) && self.is_reached_still(own, moved)
+                self.is_on_its_side(nearest, intervals)
+                    && self.stays_within_radius(own_most, intervals)
             })
     }
 
@@ -172,60 +150,68 @@ impl Hold<'_> {
     /// rounding considered. The power of the own prototype is at most `most`.
     fn is_kept(&self, most: f64) -> bool {
         let form = self.model.form();
-        let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
-        let mut others = (0..form.prototypes().count()).filter(|o| form.segment_of(*o) != own);
-        self.stays_anyway || others.all(|other| self.own.least(other) > slack)
+        let own_segment = form.segment_of(self.own.origin.prototype);
+        let slack = self.slack(most);
+        self.is_retained
+            || (0..form.prototypes().count())
+                .filter(|other| form.segment_of(*other) != own_segment)
+                .all(|other| self.own.least(other) > slack)
     }
 
     /// Whether the customer stays on its side of the radius and of the outlier limit of every
     /// segment that can become the nearest.
-    fn is_on_its_side(&self, nearest: &Margins<'_>, moved: &[Moved]) -> bool {
+    fn is_on_its_side(&self, nearest: &PrototypeMargins<'_>, intervals: &[ColumnInterval]) -> bool {
         let form = self.model.form();
-        let range = |prototype| Range::of(form, self.place, prototype, moved);
-        let most = range(nearest.from).most;
+        let old_nearest = nearest.origin.prototype;
+        let most = PowerRange::within(form, self.decision_vector, old_nearest, intervals).most;
         let slack = self.slack(most);
         (0..form.prototypes().count()).filter(|other| nearest.least(*other) <= slack).all(|other| {
-            let range = range(other);
+            let mut power = PowerRange::within(form, self.decision_vector, other, intervals);
             // While `other` is the nearest, its power is at most that of the old nearest.
-            let range = Range { most: range.most.min(most), ..range };
-            self.keeps_reach(other, range, self.near.reached)
-                && (self.model.oddity().is_some() || self.keeps_limit(other, range))
+            power.most = power.most.min(most);
+            self.keeps_radius(other, power, self.near.reached)
+                && (self.model.oddity().is_some() || self.keeps_limit(other, power))
         })
     }
 
     /// Whether the customer stays within the radius of its assigned segment, the nearest or
     /// not. The power of the own prototype is at most `most`.
-    fn is_reached_still(&self, most: f64, moved: &[Moved]) -> bool {
+    fn stays_within_radius(&self, most: f64, intervals: &[ColumnInterval]) -> bool {
         let form = self.model.form();
-        let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
-        let mut siblings = (0..form.prototypes().count())
-            .filter(|o| form.segment_of(*o) == own && self.own.least(*o) <= slack);
+        let own_segment = form.segment_of(self.own.origin.prototype);
         // If the own segment is the nearest, `is_on_its_side` has checked its radius.
-        own == self.near.segment
-            || siblings.all(|sibling| {
-                let range = Range::of(form, self.place, sibling, moved);
-                self.keeps_reach(sibling, Range { most: range.most.min(most), ..range }, true)
+        if own_segment == self.near.segment {
+            return true;
+        }
+        let slack = self.slack(most);
+        (0..form.prototypes().count())
+            .filter(|other| form.segment_of(*other) == own_segment)
+            .filter(|sibling| self.own.least(*sibling) <= slack)
+            .all(|sibling| {
+                let mut power = PowerRange::within(form, self.decision_vector, sibling, intervals);
+                power.most = power.most.min(most);
+                self.keeps_radius(sibling, power, true)
             })
     }
 
-    fn keeps_reach(&self, prototype: usize, power: Range, reached: bool) -> bool {
+    fn keeps_radius(&self, prototype: usize, power: PowerRange, is_reached: bool) -> bool {
         let form = self.model.form();
-        let reach = form.power_of(f64::from(form.reach(form.segment_of(prototype))));
+        let radius = form.power_of(f64::from(form.reach(form.segment_of(prototype))));
         let offset = f64::from(form.offset(prototype));
         let slack = self.slack_of_distance(power.most);
-        if reached {
-            power.most - offset + slack < reach || reach.is_infinite()
+        if is_reached {
+            power.most - offset + slack < radius || radius.is_infinite()
         } else {
-            power.least - offset - slack > reach
+            power.least - offset - slack > radius
         }
     }
 
-    fn keeps_limit(&self, prototype: usize, power: Range) -> bool {
+    fn keeps_limit(&self, prototype: usize, power: PowerRange) -> bool {
         let form = self.model.form();
         let limit = self.model.limit(form.segment_of(prototype), self.outlier_alpha);
         let limit = form.power_of(f64::from(limit));
         let slack = self.slack_of_distance(power.most);
-        if self.outlier { power.least - slack > limit } else { power.most + slack < limit }
+        if self.is_outlier { power.least - slack > limit } else { power.most + slack < limit }
     }
 
     /// Bound of the rounding error in the difference of two powers of at most `most`.
@@ -237,12 +223,5 @@ impl Hold<'_> {
     /// the root, the division by the segment's scale, and its product in the limit.
     fn slack_of_distance(&self, most: f64) -> f64 {
         (self.rounding + 8.0 * UNIT_ROUNDING) * most
-    }
-}
-
-impl Moved {
-    pub(crate) fn still(column: usize, x: f32) -> Self {
-        let x = f64::from(x);
-        Self { column, low: x, high: x }
     }
 }

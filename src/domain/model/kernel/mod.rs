@@ -13,7 +13,7 @@ use pulp::Simd;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::model::kernel::blocked_nearest::{Found, MAX_BLOCK, Tiles, Visit};
-use crate::domain::model::kernel::transpose::{TURNED, turned};
+use crate::domain::model::kernel::transpose::{SQUARE_SIDE, transposed};
 
 /// Independent partial sums, so that the compiler can vectorise without changing the order
 /// of additions.
@@ -154,12 +154,12 @@ impl Prepared<'_> {
         places.runners_up.resize(rows, 0);
         let stride = prototypes.width.div_ceil(LANES);
         let count = prototypes.count();
-        tiles.scan(rows, Each { prototypes, tiles, padded, stride, count, vectors, places });
+        tiles.scan(rows, BatchSearch { prototypes, tiles, padded, stride, count, vectors, places });
     }
 }
 
 /// Visitor of the blocked search: decides by exact distances, and stores the results.
-struct Each<'a> {
+struct BatchSearch<'a> {
     prototypes: &'a Prototypes,
     tiles: &'a Tiles,
     padded: &'a [Lanes],
@@ -171,7 +171,7 @@ struct Each<'a> {
     places: &'a mut Places,
 }
 
-impl Visit<3> for Each<'_> {
+impl Visit<3> for BatchSearch<'_> {
     #[inline(always)]
     fn row(&self, at: usize) -> &[f32] {
         let width = self.prototypes.width;
@@ -195,10 +195,10 @@ impl Visit<3> for Each<'_> {
             runners_up[at] = next as u32;
             // False for scores that are not finite, and for the runner-up of a single
             // prototype: such rows take the exact path below.
-            let is_apart =
-                |more: f32, less: f32| more - less > tiles.doubt(found.norms[at], more, less);
-            is_clear[at] =
-                is_apart(best[at], second[at]) & is_apart(second[at], third[at]) & is_point;
+            let norm = found.norms[at];
+            is_clear[at] = tiles.are_ordered(norm, best[at], second[at])
+                & tiles.are_ordered(norm, second[at], third[at])
+                & is_point;
             let is_past_end = at >= rows;
             all_clear &= is_clear[at] | is_past_end;
         }
@@ -216,7 +216,7 @@ impl Visit<3> for Each<'_> {
     }
 }
 
-impl Each<'_> {
+impl BatchSearch<'_> {
     /// Exact squared distances of `rows` rows, from `first` on, to their nearest prototype.
     #[inline(always)]
     fn squared<S: Simd>(
@@ -227,20 +227,21 @@ impl Each<'_> {
         nearest: &[u32; MAX_BLOCK],
     ) -> [f32; MAX_BLOCK] {
         let mut squared = [0.0; MAX_BLOCK];
-        for start in (0..rows).step_by(TURNED) {
-            let mut squares = [[0.0; LANES]; TURNED];
-            let mut tails = [0.0; TURNED];
-            for at in 0..TURNED {
+        for start in (0..rows).step_by(SQUARE_SIDE) {
+            let mut squares = [[0.0; LANES]; SQUARE_SIDE];
+            let mut tails = [0.0; SQUARE_SIDE];
+            for at in 0..SQUARE_SIDE {
                 // Past the end the last row is repeated; its results are dropped.
                 let (row, tail) = self.row(first + (start + at).min(rows - 1)).as_chunks();
                 let point =
                     &self.padded[nearest[start + at] as usize * self.stride..][..self.stride];
-                squares[at] = lanes(simd, row, point);
+                squares[at] = partial_sums(simd, row, point);
                 if let (false, [.., point]) = (tail.is_empty(), point) {
                     tails[at] = tail_squared(tail, point);
                 }
             }
-            squared[start..start + TURNED].copy_from_slice(&added_up(turned(simd, squares), tails));
+            squared[start..start + SQUARE_SIDE]
+                .copy_from_slice(&reduced_rows(transposed(simd, squares), tails));
         }
         squared
     }
@@ -264,9 +265,14 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
             sums[lane] += difference * difference;
         }
     }
-    // Add up by halves, the order in which vector units reduce their lanes.
-    let half = |lane: usize| sums[lane] + sums[lane + LANES / 2];
-    ((half(0) + half(2)) + (half(1) + half(3))) + tail_squared(a_tail, b_tail)
+    reduced(sums) + tail_squared(a_tail, b_tail)
+}
+
+/// Adds the lanes up by halves, the order in which vector units reduce their lanes.
+#[inline(always)]
+fn reduced(sums: Lanes) -> f32 {
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 fn padded(some: &[f32]) -> Lanes {
@@ -281,10 +287,10 @@ fn tail_squared(a: &[f32], b: &[f32]) -> f32 {
 
 /// The partial sums of [`squared_distance`], bit for bit the same.
 #[inline(always)]
-fn lanes<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
+fn partial_sums<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
     #[cfg(target_arch = "x86_64")]
-    if let Some(v3) = transpose::of_eight(simd) {
-        return lanes_of_eight(v3, row, point);
+    if let Some(v3) = transpose::eight_lanes(simd) {
+        return partial_sums_of_eight(v3, row, point);
     }
     let mut sums = [0.0; LANES];
     for (x, p) in row.iter().zip(point) {
@@ -296,13 +302,13 @@ fn lanes<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
 }
 
 #[inline(always)]
-fn lanes_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
-    let load = |lanes: &Lanes| S::as_simd_f32s(lanes).0[0];
+fn partial_sums_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
     let mut sums = simd.splat_f32s(0.0);
     for (x, p) in row.iter().zip(point) {
         // No fused multiply-add: it rounds once instead of twice, and would differ from the
         // portable loop in the last bit.
-        let difference = simd.sub_f32s(load(x), load(p));
+        let (x, p) = (S::as_simd_f32s(x).0[0], S::as_simd_f32s(p).0[0]);
+        let difference = simd.sub_f32s(x, p);
         sums = simd.add_f32s(sums, simd.mul_f32s(difference, difference));
     }
     let mut lanes = [0.0; LANES];
@@ -312,11 +318,17 @@ fn lanes_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
 
 /// Reduces the lanes of eight distances at once; `lanes` is transposed: one row per lane.
 #[inline(always)]
-fn added_up(lanes: [[f32; TURNED]; LANES], tails: [f32; TURNED]) -> [f32; TURNED] {
-    let mut sums = [0.0; TURNED];
-    for row in 0..TURNED {
-        let half = |lane: usize| lanes[lane][row] + lanes[lane + LANES / 2][row];
-        sums[row] = ((half(0) + half(2)) + (half(1) + half(3))) + tails[row];
+fn reduced_rows(
+    lanes: [[f32; SQUARE_SIDE]; LANES],
+    tails: [f32; SQUARE_SIDE],
+) -> [f32; SQUARE_SIDE] {
+    let mut sums = [0.0; SQUARE_SIDE];
+    let [a, b, c, d, e, f, g, h] = lanes;
+    // The order of additions of `reduced`, for all rows at once.
+    for row in 0..SQUARE_SIDE {
+        sums[row] = (((a[row] + e[row]) + (c[row] + g[row]))
+            + ((b[row] + f[row]) + (d[row] + h[row])))
+            + tails[row];
     }
     sums
 }
