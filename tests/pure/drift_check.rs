@@ -216,7 +216,11 @@ fn customers_from_elsewhere_are_found_as_outliers() {
     let check = checked(&model, &rows);
     let finding = find(&check, About::Outliers, None).unwrap();
     assert!(finding.size > 5.0 && finding.severity == Severity::Critical);
-    assert!(finding.what.ends_with("are outliers; the promised rate is 1.0 %."), "{}", finding.what);
+    assert!(
+        finding.what.ends_with("are outliers; the promised rate is 1.0 %."),
+        "{}",
+        finding.what
+    );
     assert!(find(&check, About::PValues, None).is_some());
     // The most severe come first.
     assert!(check.findings.is_sorted_by(|a, b| a.severity >= b.severity));

@@ -107,7 +107,7 @@ fn counted(model: &Model, by: &Yardstick, rows: &[FeatureRow]) -> (Window, Insid
 fn checked(model: &Model, rows: &[FeatureRow], limits: &Limits) -> Check {
     let by = Yardstick::of(model).unwrap();
     let (window, inside) = counted(model, &by, rows);
-    check_within(model, &window, (&by, &inside), limits).unwrap()
+    check_within(model, &window, &by, &inside, limits).unwrap()
 }
 
 /// The segment that holds most of the changed kind.
@@ -187,7 +187,7 @@ fn sums_of_parts_are_those_of_the_whole() {
     assert!(close(&sum.sums, &whole.sums) && close(&sum.squares, &whole.squares));
     let wrong = Inside { rows: vec![0; 3], ..whole };
     assert_eq!(sum.merge(&wrong), Err(WrongLength { expected: 4, found: 3 }));
-    assert!(check_within(&model, &window, (&by, &wrong), &Limits::default()).is_err());
+    assert!(check_within(&model, &window, &by, &wrong, &Limits::default()).is_err());
 }
 
 #[test]

@@ -11,6 +11,6 @@ mod target;
 
 pub use crate::domain::drift::Bar;
 pub use notice::{Fact, Notice, Picture, State, Topic};
-pub use route::{Route, Sent, Silence, Standing, Told, channel_key, is_owed};
+pub use route::{ChannelRoute, Route, Sent, Silence, Standing, Told, channel_key, is_owed};
 pub use signing::{SigningKey, webhook_secret};
 pub use target::{Envelope, Shown, Target, mail_problem};

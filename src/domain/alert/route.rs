@@ -87,7 +87,7 @@ impl Silence {
 impl Told {
     /// Folds the notifications of one alert to one channel, in the order they were sent.
     pub fn of(sent: impl IntoIterator<Item = Sent>) -> Self {
-        sent.into_iter().fold(Self::Nothing, |told, sent| match (sent.state, told) {
+        sent.into_iter().fold(Self::Nothing, |state, sent| match (sent.state, state) {
             (State::Resolved, _) => Self::Nothing,
             (State::Firing, Self::Nothing) => {
                 Self::Firing { severity: sent.severity, is_dead: sent.is_dead }
@@ -105,16 +105,25 @@ impl Told {
     }
 }
 
+/// A channel, with the route that selects its alerts.
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelRoute<'a> {
+    pub channel_id: &'a str,
+    pub route: &'a Route,
+}
+
 /// Whether a firing notification of the alert is due to a channel, given its notifications
 /// so far.
 pub fn is_owed(
     alert: &Standing,
-    (channel, route): (&str, &Route),
+    channel: ChannelRoute<'_>,
     told: Told,
     silences: &[Silence],
     now: Timestamp,
 ) -> bool {
-    let knows = match told {
+    let ChannelRoute { channel_id, route } = channel;
+    // A channel is notified again only if the alert has become worse.
+    let is_notified = match told {
         Told::Nothing => false,
         Told::Firing { severity, .. } => severity >= alert.severity,
     };
@@ -124,10 +133,11 @@ pub fn is_owed(
             // never.
             && (now >= alert.fired_at.plus_millis(1000 * i64::from(route.after_seconds))
                 || now < alert.fired_at));
-    !knows
+    !is_notified
         && !alert.is_untold
         && is_time
         && route.takes(alert)
-        && alert.key != channel_key(channel)
+        // An alert about failing deliveries must not use the failing channel.
+        && alert.key != channel_key(channel_id)
         && !silences.iter().any(|silence| silence.covers(alert, now))
 }

@@ -16,9 +16,9 @@ const PRIVATE: &str = "whsk_";
 const PUBLIC: &str = "whpk_";
 
 /// Signing key of a channel, parsed from its secret.
-pub struct SigningKey(Kind);
+pub struct SigningKey(KeyMaterial);
 
-enum Kind {
+enum KeyMaterial {
     Shared(hmac::Key),
     Pair(Ed25519KeyPair),
 }
@@ -37,7 +37,7 @@ impl SigningKey {
         if let Some(encoded) = secret.strip_prefix(SHARED) {
             return match BASE64.decode(encoded) {
                 Ok(bytes) if (24..=64).contains(&bytes.len()) => {
-                    Ok(Self(Kind::Shared(hmac::Key::new(hmac::HMAC_SHA256, &bytes))))
+                    Ok(Self(KeyMaterial::Shared(hmac::Key::new(hmac::HMAC_SHA256, &bytes))))
                 }
                 _ => Err("is not `whsec_` and 24 to 64 bytes in base64 (with padding)"),
             };
@@ -54,7 +54,7 @@ impl SigningKey {
             Some((seed, public)) => Ed25519KeyPair::from_seed_and_public_key(seed, public),
             None => return Err("is not `whsk_` and an ed25519 key of 32 or 64 bytes in base64"),
         };
-        pair.map(|pair| Self(Kind::Pair(pair))).map_err(
+        pair.map(|pair| Self(KeyMaterial::Pair(pair))).map_err(
             |_| "is not `whsk_` and an ed25519 key: its two halves belong to different keys",
         )
     }
@@ -62,16 +62,16 @@ impl SigningKey {
     /// One signature of the header `webhook-signature`; the header separates them by spaces.
     pub fn sign(&self, message: &[u8]) -> String {
         match &self.0 {
-            Kind::Shared(key) => format!("v1,{}", BASE64.encode(hmac::sign(key, message))),
-            Kind::Pair(pair) => format!("v1a,{}", BASE64.encode(pair.sign(message))),
+            KeyMaterial::Shared(key) => format!("v1,{}", BASE64.encode(hmac::sign(key, message))),
+            KeyMaterial::Pair(pair) => format!("v1a,{}", BASE64.encode(pair.sign(message))),
         }
     }
 
     /// Public key (`whpk_…`) for the receiver; `None` for a shared secret.
     pub fn public(&self) -> Option<String> {
         match &self.0 {
-            Kind::Shared(_) => None,
-            Kind::Pair(pair) => {
+            KeyMaterial::Shared(_) => None,
+            KeyMaterial::Pair(pair) => {
                 Some(format!("{PUBLIC}{}", BASE64.encode(pair.public_key().as_ref())))
             }
         }

@@ -128,8 +128,6 @@ impl Target {
             Self::Webhook { format, secrets, .. } => (Some(*format), secrets.as_slice()),
             _ => (None, [].as_slice()),
         };
-        let public_key =
-            |secret: &Secret<String>| SigningKey::parse(secret.expose()).ok()?.public();
         Shown {
             kind: self.kind(),
             host: self.url().and_then(Result::ok).and_then(|url| Some(url.host()?.to_string())),
@@ -141,6 +139,10 @@ impl Target {
             },
         }
     }
+}
+
+fn public_key(secret: &Secret<String>) -> Option<String> {
+    SigningKey::parse(secret.expose()).ok()?.public()
 }
 
 fn check_number(faults: &mut Faults, field: &str, number: usize, of_what: &str) {
@@ -159,8 +161,12 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
         return Err("must be at most 2048 bytes long");
     }
     let url = Url::parse(text).map_err(|_| right)?;
-    let is_named = |host: Host<&str>| !matches!(host, Host::Domain(name) if name.is_empty());
-    if !matches!(url.scheme(), "http" | "https") || !url.host().is_some_and(is_named) {
+    let has_host = match url.host() {
+        Some(Host::Domain(name)) => !name.is_empty(),
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        None => false,
+    };
+    if !matches!(url.scheme(), "http" | "https") || !has_host {
         return Err(right);
     }
     Ok(url)
@@ -170,14 +176,21 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
 pub fn mail_problem(address: &str) -> Option<&'static str> {
     let right = "is not a mail address such as data-team@example.com";
     let Some((name, domain)) = address.rsplit_once('@') else { return Some(right) };
-    let is_in_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
-    let name_holds = name.split('.').all(|part| !part.is_empty() && part.chars().all(is_in_name));
-    let domain_holds = domain.split('.').all(|label| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    });
+    // The dot-atom form of RFC 5322 and the length limits of RFC 5321, section 4.5.3.1. Quoted
+    // names are not supported.
+    let is_name = name.split('.').all(|part| !part.is_empty() && part.chars().all(is_atom_char));
+    let is_domain = domain.split('.').all(is_domain_label);
     let fits = name.len() <= 64 && domain.len() <= 253;
-    (!(name_holds && domain_holds && fits)).then_some(right)
+    (!(is_name && is_domain && fits)).then_some(right)
+}
+
+fn is_atom_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c)
+}
+
+fn is_domain_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::domain::drift::RowCount;
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{Model, UNASSIGNED};
 
@@ -151,8 +152,8 @@ pub struct Evidence {
     pub jaccard: Option<f64>,
     /// Share of the training rows in the smallest segment.
     pub smallest_share: Option<f64>,
-    /// Held-out rows scored, and the number flagged as outliers at the alpha in use.
-    pub outliers: Option<(u64, u64)>,
+    /// Held-out rows flagged as outliers at the alpha in use.
+    pub outliers: Option<RowCount>,
     /// Silhouette of the active model.
     pub active_silhouette: Option<f64>,
     /// Share of the customers who would change their segment.
@@ -172,19 +173,20 @@ impl Evidence {
             .unwrap_or_default();
         let rows = sizes.iter().sum::<f64>() + report["unassigned"].as_f64().unwrap_or(0.0);
         let smallest = sizes.iter().copied().reduce(f64::min).filter(|_| rows > 0.0);
-        let checks = report["outliers"].as_array().into_iter().flatten();
         // The report stores alpha as decimal text: compare with a tolerance, not bit by bit.
-        let at_alpha = |check: &&Value| {
-            check["alpha"].as_f64().is_some_and(|of| (of - alpha).abs() <= alpha * 1e-9)
-        };
-        let check = checks.into_iter().find(at_alpha);
+        let mut checks = report["outliers"].as_array().into_iter().flatten();
+        let check = checks.find(|check| {
+            check["alpha"].as_f64().is_some_and(|known| (known - alpha).abs() <= alpha * 1e-9)
+        });
         Self {
             silhouette: report["silhouette"].as_f64(),
             jaccard: report["leaderboard"]["entries"][0]["figures"]["stability"]["mean_jaccard"]
                 .as_f64(),
             smallest_share: smallest.map(|smallest| smallest / rows),
-            outliers: check
-                .and_then(|check| Some((check["rows"].as_u64()?, check["flagged"].as_u64()?))),
+            outliers: check.and_then(|check| {
+                let (counted, all) = (check["flagged"].as_u64()?, check["rows"].as_u64()?);
+                Some(RowCount { counted, all })
+            }),
             ..Self::default()
         }
     }
@@ -279,14 +281,14 @@ impl Thresholds {
     /// Compares the outlier rate with alpha. The calibrated limit and the rate both come
     /// from samples of about the same size, so the variance is twice that of a binomial
     /// share. One row more or less counts as no difference.
-    fn outlier_rate(&self, found: Option<(u64, u64)>, alpha: f64) -> Gate {
+    fn outlier_rate(&self, found: Option<RowCount>, alpha: f64) -> Gate {
         let gate = "outlier_rate";
-        let Some((rows, flagged)) = found.filter(|(rows, _)| *rows > 0) else {
+        let Some(RowCount { counted, all: rows }) = found.filter(|found| found.all > 0) else {
             let passed = !self.require_figures;
             let why = unmeasured("share of held-out customers flagged as outliers", passed);
             return Gate { gate, asked: alpha, found: None, passed, why };
         };
-        let rate = flagged as f64 / rows as f64;
+        let rate = counted as f64 / rows as f64;
         let deviation = (2.0 * alpha * (1.0 - alpha) / rows as f64).sqrt();
         let band = self.outlier_deviations * deviation + 1.0 / rows as f64;
         let passed = (rate - alpha).abs() <= band;
@@ -331,6 +333,8 @@ pub fn is_in_canary(model: &ModelId, share: f64, customer: &CustomerKey) -> bool
     share >= 1.0 || (first as f64) < share * 2_f64.powi(64)
 }
 
+const MILLION: u64 = 1_000_000;
+
 /// Systematic sampler: picks a fixed share of a numbered stream at even intervals.
 #[derive(Debug, Clone, Copy)]
 pub struct Picker {
@@ -344,10 +348,15 @@ impl Picker {
 
     /// Whether item number `turn` is picked.
     pub fn picks(self, turn: u64) -> bool {
-        const MILLION: u64 = 1_000_000;
-        let picked_by = |turn: u64| turn * self.per_million / MILLION;
+        // Bresenham's rule: item n is picked if the rounded-down number of picks grows. The
+        // remainder avoids an overflow of the product.
         let turn = turn % MILLION;
-        picked_by(turn + 1) > picked_by(turn)
+        self.picked_before(turn + 1) > self.picked_before(turn)
+    }
+
+    /// Number of picks among the first `turns` items.
+    fn picked_before(self, turns: u64) -> u64 {
+        turns * self.per_million / MILLION
     }
 }
 
@@ -361,8 +370,8 @@ pub struct Beside<'m> {
 
 impl<'m> Beside<'m> {
     pub fn new(live: &'m Model, other: &'m Model) -> Self {
-        let is_known = |id: &str| live.segments().iter().any(|segment| *segment.id == *id);
-        let have_common = other.segments().iter().any(|segment| is_known(&segment.id));
+        let mut segments = other.segments().iter();
+        let have_common = segments.any(|segment| live.segment_of_id(&segment.id).is_some());
         Self { live, other, have_common }
     }
 

@@ -22,9 +22,15 @@ pub struct Observed<'a> {
     pub now: &'a Check,
     /// Check of the previous model's scores in its last hours.
     pub before: Option<&'a Check>,
-    /// Customers scored by both models since, and the share for which both agree on the
-    /// segment.
-    pub agreement: Option<(u64, f64)>,
+    pub agreement: Option<SegmentAgreement>,
+}
+
+/// Agreement of two models on the segments of customers that both have scored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SegmentAgreement {
+    pub customers: u64,
+    /// Share of these customers with the same segment by both models.
+    pub share: f64,
 }
 
 /// Verdict on the answers of a model.
@@ -47,34 +53,53 @@ pub enum Answers {
 /// They are [`Answers::Bad`] only if they are bad with all keys and without each one. The
 /// answers of the model `before` are also taken without the key that would excuse most.
 pub fn answers(limits: &Probation, now: &KeyChecks, before: Option<&KeyChecks>) -> Answers {
-    let before = before.map_or_else(Vec::new, |checks| {
-        let without = checks.keys.iter().map(|one| &one.without);
-        let all = std::iter::once(&checks.all).chain(without);
-        all.filter(|check| enough(limits, Some(*check)).is_some()).collect()
-    });
-    let reason = |now: &Check| {
-        let against = |before| verdict(limits, &Observed { now, before, agreement: None });
-        if before.is_empty() {
-            return against(None);
-        }
-        before.iter().find_map(|before| against(Some(*before)))
-    };
-    let all = reason(&now.all);
+    let judge = AnswerJudge::new(limits, before);
+    let all = judge.reason(&now.all);
     if let Some(why) = &all
-        && now.keys.iter().all(|one| reason(&one.without).is_some())
+        && now.keys.iter().all(|one| judge.reason(&one.without).is_some())
         && !now.keys.is_empty()
     {
         return Answers::Bad { why: why.clone() };
     }
     for one in &now.keys {
-        if let Some(why) = reason(&one.alone) {
+        if let Some(why) = judge.reason(&one.alone) {
             return Answers::BadOfOneKey { key: one.key.clone(), why };
         }
     }
-    let mut decisive = now.keys.iter().filter(|one| reason(&one.without).is_none());
-    match (all, decisive.next()) {
+    let decisive = now.keys.iter().find(|one| judge.reason(&one.without).is_none());
+    match (all, decisive) {
         (Some(why), Some(one)) => Answers::BadOfOneKey { key: one.key.clone(), why },
         _ => Answers::Good,
+    }
+}
+
+/// Judges checks of a new model against all checks of the previous one.
+struct AnswerJudge<'c> {
+    limits: &'c Probation,
+    /// Checks with enough rows: of all keys, and with each key left out.
+    before: Vec<&'c Check>,
+}
+
+impl<'c> AnswerJudge<'c> {
+    fn new(limits: &'c Probation, before: Option<&'c KeyChecks>) -> Self {
+        let mut checks = Vec::new();
+        if let Some(before) = before {
+            checks.push(&before.all);
+            checks.extend(before.keys.iter().map(|one| &one.without));
+            checks.retain(|check| enough(limits, Some(*check)).is_some());
+        }
+        Self { limits, before: checks }
+    }
+
+    /// The reason for a rollback. The answers are bad if they are bad against any of the
+    /// previous model's checks: no single key of the previous model excuses them.
+    fn reason(&self, now: &Check) -> Option<String> {
+        if self.before.is_empty() {
+            return verdict(self.limits, &Observed { now, before: None, agreement: None });
+        }
+        self.before.iter().find_map(|before| {
+            verdict(self.limits, &Observed { now, before: Some(*before), agreement: None })
+        })
     }
 }
 
@@ -128,11 +153,10 @@ fn unassigned(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     )
 }
 
-/// The reason for a rollback, from the segments of customers scored by both models:
-/// `agreement` is their number, and the share for which both agree.
-pub fn disagreement(limits: &Probation, agreement: Option<(u64, f64)>) -> Option<String> {
-    let (customers, agreement) = agreement?;
-    let apart = 1.0 - agreement;
+/// The reason for a rollback, from the segments of customers scored by both models.
+pub fn disagreement(limits: &Probation, agreement: Option<SegmentAgreement>) -> Option<String> {
+    let SegmentAgreement { customers, share } = agreement?;
+    let apart = 1.0 - share;
     (limits.disagreement < 1.0 && customers >= limits.minimum_rows && apart > limits.disagreement)
         .then(|| {
             format!(

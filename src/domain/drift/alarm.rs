@@ -39,28 +39,31 @@ pub struct Alarm {
     /// Number of critical findings in a row, up to the last check.
     #[serde(default)]
     critical: u32,
-    standing: Standing,
+    standing: AlarmState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Standing {
+enum AlarmState {
     #[default]
     Quiet,
-    Firing {
-        /// Worst severity since the alarm fires; it never decreases.
-        severity: Severity,
-        /// Checks in a row without a finding.
-        clean: u32,
-        /// `Some`: reopened, without notifications until this instant.
-        untold_until: Option<Timestamp>,
-    },
+    Firing(FiringAlarm),
     Over {
         severity: Severity,
         /// Start of the cool-down. A resolution without a notification does not restart
         /// it, or an alarm that flaps would never be notified.
         since: Timestamp,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct FiringAlarm {
+    /// Worst severity since the alarm fires; it never decreases.
+    severity: Severity,
+    /// Checks in a row without a finding.
+    clean: u32,
+    /// `Some`: reopened, without notifications until this instant.
+    untold_until: Option<Timestamp>,
 }
 
 /// Transition of an alarm after a check.
@@ -84,15 +87,15 @@ pub enum Step {
 
 impl Alarm {
     pub const fn is_firing(&self) -> bool {
-        matches!(self.standing, Standing::Firing { .. })
+        matches!(self.standing, AlarmState::Firing(_))
     }
 
     /// Whether the state equals that of a new alarm, and need not be stored.
     pub fn is_idle(&self, now: Timestamp, rules: &AlarmRules) -> bool {
         let is_past = match self.standing {
-            Standing::Quiet => true,
-            Standing::Firing { .. } => false,
-            Standing::Over { since, .. } => !is_between(since, now, rules.cool_down_millis),
+            AlarmState::Quiet => true,
+            AlarmState::Firing(_) => false,
+            AlarmState::Over { since, .. } => !is_between(since, now, rules.cool_down_millis),
         };
         is_past && self.recent & window(rules.checks) == 0
     }
@@ -103,10 +106,8 @@ impl Alarm {
         let is_critical = found == Some(Severity::Critical);
         self.critical = if is_critical { self.critical.saturating_add(1) } else { 0 };
         match self.standing {
-            Standing::Firing { severity, clean, untold_until } => {
-                self.goes_on((severity, clean, untold_until), found, now, rules)
-            }
-            Standing::Quiet | Standing::Over { .. } => match found {
+            AlarmState::Firing(firing) => self.go_on(firing, found, now, rules),
+            AlarmState::Quiet | AlarmState::Over { .. } => match found {
                 Some(found) if self.is_enough(rules) => self.fire(found, now, rules),
                 _ => Step::Quiet,
             },
@@ -120,7 +121,7 @@ impl Alarm {
 
     fn fire(&mut self, found: Severity, now: Timestamp, rules: &AlarmRules) -> Step {
         let (severity, untold_until, step) = match self.standing {
-            Standing::Over { severity, since } => {
+            AlarmState::Over { severity, since } => {
                 let until = since.plus_millis(rules.cool_down_millis);
                 match is_between(since, now, rules.cool_down_millis) {
                     true if found > severity => (found, None, Step::ReopenAloud(found)),
@@ -128,39 +129,39 @@ impl Alarm {
                     false => (found, None, Step::Fire(found)),
                 }
             }
-            Standing::Quiet | Standing::Firing { .. } => (found, None, Step::Fire(found)),
+            AlarmState::Quiet | AlarmState::Firing(_) => (found, None, Step::Fire(found)),
         };
-        self.standing = Standing::Firing { severity, clean: 0, untold_until };
+        self.standing = AlarmState::Firing(FiringAlarm { severity, clean: 0, untold_until });
         step
     }
 
-    fn goes_on(
+    fn go_on(
         &mut self,
-        (severity, clean, untold_until): (Severity, u32, Option<Timestamp>),
+        firing: FiringAlarm,
         found: Option<Severity>,
         now: Timestamp,
         rules: &AlarmRules,
     ) -> Step {
+        let FiringAlarm { severity, clean, untold_until } = firing;
+        let cool_down = rules.cool_down_millis;
         let clean = if found.is_some() { 0 } else { clean + 1 };
         if clean >= rules.recovery_checks {
             // Findings from before the resolution do not count towards firing again.
             self.recent = 0;
-            let since =
-                untold_until.map_or(now, |until| until.plus_millis(-rules.cool_down_millis));
-            self.standing = Standing::Over { severity, since };
+            let since = untold_until.map_or(now, |until| until.plus_millis(-cool_down));
+            self.standing = AlarmState::Over { severity, since };
             return Step::Resolve;
         }
         let is_worse = found.is_some_and(|found| found > severity);
         let severity = found.map_or(severity, |found| found.max(severity));
-        let is_over = |until: Timestamp| {
-            let since = until.plus_millis(-rules.cool_down_millis);
-            !is_between(since, now, rules.cool_down_millis)
-        };
-        let is_late = found.is_some() && untold_until.is_some_and(is_over);
-        let is_told = is_worse || is_late;
-        let untold_until = untold_until.filter(|_| !is_told);
-        self.standing = Standing::Firing { severity, clean, untold_until };
-        if is_told { Step::Tell(severity) } else { Step::Stay }
+        // The comparison with the start of the cool-down also ends one that lies in the
+        // future because of a wrong clock.
+        let is_cool_down_over = untold_until
+            .is_some_and(|until| !is_between(until.plus_millis(-cool_down), now, cool_down));
+        let is_notified = is_worse || (found.is_some() && is_cool_down_over);
+        let untold_until = untold_until.filter(|_| !is_notified);
+        self.standing = AlarmState::Firing(FiringAlarm { severity, clean, untold_until });
+        if is_notified { Step::Tell(severity) } else { Step::Stay }
     }
 }
 

@@ -156,9 +156,11 @@ fn rows(window: &Window) -> u64 {
 }
 
 fn scaled(window: &Window, part: u64, whole: u64) -> Window {
-    let scale = |count: &u64| {
+    let mut counts = Vec::with_capacity(window.counts.len());
+    for count in &window.counts {
+        // The product of two counts may exceed 64 bits.
         let scaled = u128::from(*count) * u128::from(part) / u128::from(whole.max(1));
-        u64::try_from(scaled).unwrap_or(u64::MAX)
-    };
-    Window { counts: window.counts.iter().map(scale).collect() }
+        counts.push(u64::try_from(scaled).unwrap_or(u64::MAX));
+    }
+    Window { counts }
 }

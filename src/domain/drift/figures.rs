@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::drift::output_shift::{Rate, most_changed};
+use crate::domain::drift::output_shift::{Rate, RowCount, ShareChange, most_changed};
 use crate::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon};
 use crate::domain::drift::statistics::contingency_table::{Cells, shares};
 use crate::domain::drift::statistics::kolmogorov_smirnov::Ks;
@@ -95,10 +95,7 @@ impl FeatureFigures {
             now: rows_now,
             psi: cells.as_ref().map(Psi::of),
             jensen_shannon: jensen_shannon(before.bins, now.bins),
-            missing: Rate::of(
-                (rows_before.missing, rows_before.all()),
-                (rows_now.missing, rows_now.all()),
-            ),
+            missing: Rate::of(rows_before.missing_count(), rows_now.missing_count()),
             values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
         }
     }
@@ -121,6 +118,10 @@ impl Rows {
     pub fn all(self) -> u64 {
         self.known.saturating_add(self.missing)
     }
+
+    fn missing_count(self) -> RowCount {
+        RowCount { counted: self.missing, all: self.all() }
+    }
 }
 
 fn values(bins: &Bins, cells: Option<&Cells>, before: &[u64], now: &[u64]) -> ValueFigures {
@@ -131,17 +132,17 @@ fn values(bins: &Bins, cells: Option<&Cells>, before: &[u64], now: &[u64]) -> Va
             moved: Moved::of(&numbers.cuts, before, now),
             median_before: Median::of(&numbers.cuts, before),
             median_now: Median::of(&numbers.cuts, now),
-            most_changed: changed.map(|(bin, before, now)| BinChange {
-                above: bin.checked_sub(1).and_then(|cut| numbers.cuts.get(cut)).copied(),
-                up_to: numbers.cuts.get(bin).copied(),
+            most_changed: changed.map(|ShareChange { index, before, now }| BinChange {
+                above: index.checked_sub(1).and_then(|cut| numbers.cuts.get(cut)).copied(),
+                up_to: numbers.cuts.get(index).copied(),
                 before,
                 now,
             }),
         },
         Bins::Categories(categories) => ValueFigures::Category {
             chi_square: cells.map(ChiSquare::of),
-            most_changed: changed.map(|(place, before, now)| CategoryChange {
-                category: categories.counts.get(place).map(|(name, _)| name.clone()),
+            most_changed: changed.map(|ShareChange { index, before, now }| CategoryChange {
+                category: categories.counts.get(index).map(|(name, _)| name.clone()),
                 before,
                 now,
             }),

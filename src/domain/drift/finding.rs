@@ -5,11 +5,11 @@ use serde::Serialize;
 use crate::domain::drift::by_key::RestsOn;
 use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, ValueFigures};
 use crate::domain::drift::limits::Severity;
-use crate::domain::drift::output_shift::{Outliers, Rate};
+use crate::domain::drift::output_shift::{Outliers, Rate, ShareChange};
 use crate::domain::drift::report::number_format::{number, percent, with_unit};
 use crate::domain::drift::segments::{FeatureWithin, MovedWithin, Which};
 use crate::domain::drift::statistics::wasserstein::{Median, Moved};
-use crate::domain::model::Segment;
+use crate::domain::model::Model;
 
 /// The compared quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,13 +76,13 @@ pub struct Finding {
     pub rests_on: Option<RestsOn>,
 }
 
-/// Description of a finding for its owner.
-pub(super) struct Said {
+/// FindingText of a finding for its owner.
+pub(super) struct FindingText {
     pub(super) what: String,
     pub(super) advice: String,
 }
 
-pub(super) fn values(figures: &FeatureFigures) -> Said {
+pub(super) fn values(figures: &FeatureFigures) -> FindingText {
     let title = &figures.title;
     let what = match &figures.values {
         ValueFigures::Number { moved, median_before, median_now, most_changed, .. } => moved
@@ -92,44 +92,48 @@ pub(super) fn values(figures: &FeatureFigures) -> Said {
             most_changed.as_ref().map(|changed| category_changed(title, changed))
         }
     };
-    let fresh = matches!(
+    let is_new_category = matches!(
         &figures.values,
         ValueFigures::Category { most_changed: Some(CategoryChange { category: None, .. }), .. }
     );
-    let cause = if fresh {
+    let cause = if is_new_category {
         "whether categories were added or renamed"
     } else {
         "whether the source or its meaning has changed: a unit, a currency, a new channel"
     };
-    Said {
+    FindingText {
         what: what.unwrap_or_else(|| format!("The distribution of {title} has changed.")),
-        advice: ask(figures, cause),
+        advice: advice(figures, cause),
     }
 }
 
-pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> Said {
+pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> FindingText {
     let FeatureFigures { title, .. } = figures;
     let (now, before) = (percent(rate.now), percent(rate.before));
-    Said {
+    FindingText {
         what: format!(
             "{title} is missing in {now} of the scored rows; at training it was {before}."
         ),
-        advice: ask(figures, "whether the source still sends it under the same name"),
+        advice: advice(figures, "whether the source still sends it under the same name"),
     }
 }
 
-pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureWithin) -> Said {
+pub(super) fn within(
+    figures: &FeatureFigures,
+    segment: &Which,
+    found: &FeatureWithin,
+) -> FindingText {
     let FeatureFigures { title, unit, owner, .. } = figures;
     let Which { key, label, .. } = segment;
     let what = match &found.moved {
         MovedWithin::Number { in_unit } => {
-            let way = if found.d > 0.0 { "risen" } else { "fallen" };
+            let direction = if found.d > 0.0 { "risen" } else { "fallen" };
             let spreads = number(found.d.abs());
             let own = in_unit.map_or_else(String::new, |moved| {
                 format!("about {}, which is ", with_unit(moved.abs(), unit))
             });
             format!(
-                "{title} has {way} in segment {key} ({label}): its mean by {own}{spreads} times \
+                "{title} has {direction} in segment {key} ({label}): its mean by {own}{spreads} times \
                  its standard deviation in the segment, as the model reads it."
             )
         }
@@ -143,7 +147,7 @@ pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureW
             )
         }
     };
-    Said {
+    FindingText {
         what,
         advice: format!(
             "{owner}: check whether something has changed for these customers alone: a campaign, \
@@ -153,24 +157,25 @@ pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureW
     }
 }
 
-pub(super) fn segments(segment: Option<(&Segment, f64, f64)>) -> Said {
-    let what = match segment {
-        Some((segment, before, now)) => format!(
+pub(super) fn segments(model: &Model, changed: Option<ShareChange>) -> FindingText {
+    let segment = changed.and_then(|changed| model.segments().get(changed.index));
+    let what = match (segment, changed) {
+        (Some(segment), Some(changed)) => format!(
             "Segment {} ({}) has {} of the assigned customers; at training it had {}.",
             segment.key,
             segment.label,
-            percent(now),
-            percent(before)
+            percent(changed.now),
+            percent(changed.before)
         ),
-        None => "The shares of the segments have changed.".into(),
+        _ => "The shares of the segments have changed.".into(),
     };
     let advice = "See which features moved too. If the customers have changed, retrain and \
                   compare both models before promoting; if a source has changed, repair it first.";
-    Said { what, advice: advice.into() }
+    FindingText { what, advice: advice.into() }
 }
 
-pub(super) fn unassigned(rate: Rate) -> Said {
-    Said {
+pub(super) fn unassigned(rate: Rate) -> FindingText {
+    FindingText {
         what: format!(
             "{} of the scored rows are in no segment; at training the share was {}.",
             percent(rate.now),
@@ -186,16 +191,16 @@ pub(super) fn unassigned(rate: Rate) -> Said {
     }
 }
 
-pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median>) -> Said {
+pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median>) -> FindingText {
     let medians = match (median_before, median_now) {
         (Some(before), Some(now)) if before != now => format!(
             ": the median, in encoded units, was {} and is {}",
-            place(before, ""),
-            place(now, "")
+            median_text(before, ""),
+            median_text(now, "")
         ),
         _ => String::new(),
     };
-    Said {
+    FindingText {
         what: format!(
             "The distances of customers from their segments have changed since training{medians}."
         ),
@@ -205,8 +210,8 @@ pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median
     }
 }
 
-pub(super) fn outliers(outliers: Outliers) -> Said {
-    Said {
+pub(super) fn outliers(outliers: Outliers) -> FindingText {
+    FindingText {
         what: format!(
             "{} of the scored rows are outliers; the promised rate is {}.",
             percent(outliers.now),
@@ -218,8 +223,8 @@ pub(super) fn outliers(outliers: Outliers) -> Said {
     }
 }
 
-pub(super) fn p_values(lowest_share: f64) -> Said {
-    Said {
+pub(super) fn p_values(lowest_share: f64) -> FindingText {
+    FindingText {
         what: format!(
             "The distribution of outlier p-values has changed since training: {} are in the \
              lowest twentieth, 5 % are expected.",
@@ -231,7 +236,7 @@ pub(super) fn p_values(lowest_share: f64) -> Said {
     }
 }
 
-fn ask(figures: &FeatureFigures, cause: &str) -> String {
+fn advice(figures: &FeatureFigures, cause: &str) -> String {
     let owner = &figures.owner;
     if figures.is_read {
         format!(
@@ -257,7 +262,7 @@ fn number_moved(
         return None;
     }
     // In a pure shift the mean moves as far as the values do on average.
-    let way = if moved.shift.abs() < 0.5 * distance {
+    let direction = if moved.shift.abs() < 0.5 * distance {
         "spread differently"
     } else if moved.shift > 0.0 {
         "risen"
@@ -267,11 +272,17 @@ fn number_moved(
     let median = match (before?, now?) {
         (before, now) if before == now => String::new(),
         (before, now) => {
-            format!("; the median was {} and is {}", place(before, unit), place(now, unit))
+            format!(
+                "; the median was {} and is {}",
+                median_text(before, unit),
+                median_text(now, unit)
+            )
         }
     };
     let distance = with_unit(distance, unit);
-    Some(format!("{title} has {way}: values moved by at least {distance} on average{median}."))
+    Some(format!(
+        "{title} has {direction}: values moved by at least {distance} on average{median}."
+    ))
 }
 
 fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
@@ -307,7 +318,7 @@ fn category_changed(title: &str, changed: &CategoryChange) -> String {
     }
 }
 
-fn place(median: Median, unit: &str) -> String {
+fn median_text(median: Median, unit: &str) -> String {
     match median {
         Median::Near(x) => with_unit(x, unit),
         Median::AtMost(x) => format!("at most {}", with_unit(x, unit)),

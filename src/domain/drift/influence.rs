@@ -41,14 +41,16 @@ pub fn key_checks(
     limits: &Limits,
 ) -> Result<KeyChecks, WrongLength> {
     let layout = Layout::of(model);
-    let capped = |by_key: &ByKey| check(model, &by_key.capped(&layout, floor)?, limits);
     let mut keys = Vec::new();
     for key in by_key.shares() {
-        let alone = capped(&by_key.alone(&key.key))?;
-        let without = capped(&by_key.without(&key.key))?;
-        keys.push(KeyCheck { key, alone, without });
+        let (alone, without) = (by_key.alone(&key.key), by_key.without(&key.key));
+        keys.push(KeyCheck {
+            key,
+            alone: check(model, &alone.capped(&layout, floor)?, limits)?,
+            without: check(model, &without.capped(&layout, floor)?, limits)?,
+        });
     }
-    Ok(KeyChecks { all: capped(by_key)?, keys })
+    Ok(KeyChecks { all: check(model, &by_key.capped(&layout, floor)?, limits)?, keys })
 }
 
 /// Records for each finding of a check of `by_key` the key that it rests on, if any.
@@ -72,8 +74,13 @@ pub fn mark_influence(
                 continue;
             }
             let is_contradicted = contradicts(&without, finding, limits);
-            let is_known = |known: &RestsOn| known.is_contradicted || !is_contradicted;
-            if !finding.rests_on.as_ref().is_some_and(is_known) {
+            // A key that contradicts replaces one that does not; otherwise the first, with
+            // the most rows, is recorded.
+            let is_stronger = match &finding.rests_on {
+                None => true,
+                Some(known) => is_contradicted && !known.is_contradicted,
+            };
+            if is_stronger {
                 finding.rests_on = Some(RestsOn { key: key.clone(), is_contradicted });
             }
         }
@@ -89,8 +96,9 @@ fn contradicts(without: &Check, finding: &Finding, limits: &Limits) -> bool {
         without.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref());
     let is_known = finding.about != About::Values
         || figures.is_some_and(|figures| figures.now.known >= limits.minimum_rows);
-    let shows = |test: &Test| is_about(test, finding) && test.severity.is_some();
-    without.is_enough && is_known && !without.tests.iter().any(shows)
+    without.is_enough
+        && is_known
+        && !without.tests.iter().any(|test| test.severity.is_some() && is_about(test, finding))
 }
 
 fn is_about(test: &Test, finding: &Finding) -> bool {

@@ -36,7 +36,7 @@ pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures}
 pub use finding::{About, Finding};
 pub use influence::{KeyCheck, KeyChecks, key_checks, mark_influence};
 pub use limits::{Limits, Severity, Steps};
-pub use output_shift::{Outliers, Rate};
+pub use output_shift::{Outliers, Rate, RowCount};
 pub use report::alert_facts::{facts, headline};
 pub use report::number_format::percent;
 pub use report::picture::{Bar, Drawn, escaped, picture};

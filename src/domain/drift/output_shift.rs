@@ -5,6 +5,13 @@ use serde::Serialize;
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::stats::special;
 
+/// A number of rows, and the number of all rows of which they are a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowCount {
+    pub counted: u64,
+    pub all: u64,
+}
+
 /// A share of rows, at training and now.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rate {
@@ -15,11 +22,11 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Compares two shares, each given as `(counted rows, all rows)`, by Fisher's exact
-    /// test; the two-sided p-value is twice the smaller tail. `None` if a side has no rows.
-    pub fn of(reference: (u64, u64), current: (u64, u64)) -> Option<Self> {
-        let (a, n) = (reference.0 as f64, reference.1 as f64);
-        let (b, m) = (current.0 as f64, current.1 as f64);
+    /// Compares two shares by Fisher's exact test; the two-sided p-value is twice the
+    /// smaller tail. `None` if a side has no rows.
+    pub fn of(reference: RowCount, current: RowCount) -> Option<Self> {
+        let (a, n) = (reference.counted as f64, reference.all as f64);
+        let (b, m) = (current.counted as f64, current.all as f64);
         if n <= 0.0 || m <= 0.0 {
             return None;
         }
@@ -67,10 +74,24 @@ impl Outliers {
     }
 }
 
-/// The share with the largest change: its index, and the share before and now.
-pub(super) fn most_changed(before: &[f64], now: &[f64]) -> Option<(usize, f64, f64)> {
-    let changes = before.iter().zip(now).map(|(before, now)| (*before, *now)).enumerate();
-    changes
-        .max_by(|(_, a), (_, b)| (a.1 - a.0).abs().total_cmp(&(b.1 - b.0).abs()))
-        .map(|(place, (before, now))| (place, before, now))
+/// One of several shares, before and now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShareChange {
+    pub(super) index: usize,
+    pub(super) before: f64,
+    pub(super) now: f64,
+}
+
+/// The share with the largest change.
+pub(super) fn most_changed(before: &[f64], now: &[f64]) -> Option<ShareChange> {
+    let shares = before.iter().zip(now).enumerate();
+    let changes =
+        shares.map(|(index, (before, now))| ShareChange { index, before: *before, now: *now });
+    changes.max_by(|a, b| a.size().total_cmp(&b.size()))
+}
+
+impl ShareChange {
+    pub(super) fn size(self) -> f64 {
+        (self.now - self.before).abs()
+    }
 }

@@ -126,7 +126,7 @@ impl Layout {
 
     /// Adds one score to a window.
     pub fn count(&self, window: &mut Window, row: &FeatureRow, score: &Score, is_outlier: bool) {
-        self.places(row, score, is_outlier, |place| window.counts[place] += 1);
+        self.places(row, score, is_outlier, |position| window.counts[position] += 1);
     }
 
     /// Named access to the counts of `window`.
@@ -163,9 +163,9 @@ impl Layout {
         Window { counts }
     }
 
-    fn feature(&self, place: usize) -> (usize, Range<usize>) {
-        let missing = self.starts[place];
-        let end = self.starts.get(place + 1).copied().unwrap_or(self.segments);
+    fn feature(&self, index: usize) -> (usize, Range<usize>) {
+        let missing = self.starts[index];
+        let end = self.starts.get(index + 1).copied().unwrap_or(self.segments);
         (missing, missing + 1..end)
     }
 
@@ -218,8 +218,8 @@ impl Window {
 
 impl<'a> View<'a> {
     /// The counts of a feature, by its index in the baseline's features.
-    pub fn feature(&self, place: usize) -> FeatureCounts<'a> {
-        let (missing, bins) = self.layout.feature(place);
+    pub fn feature(&self, index: usize) -> FeatureCounts<'a> {
+        let (missing, bins) = self.layout.feature(index);
         FeatureCounts { missing: self.counts[missing], bins: &self.counts[bins] }
     }
 

@@ -22,17 +22,17 @@ pub struct Adwin {
     /// Bound of the probability of a false cut.
     delta: f64,
     /// By level: buckets of 2^level values, oldest first.
-    levels: Vec<VecDeque<Bucket>>,
+    levels: Vec<VecDeque<ValueBucket>>,
     width: f64,
-    all: Bucket,
+    all: ValueBucket,
     /// Largest cut at the last step, before any bucket was dropped.
-    largest: Cut,
+    largest: WindowCut,
     is_alarm: bool,
 }
 
 /// A cut of the window into an older and a newer part.
 #[derive(Debug, Clone, Copy, Default)]
-struct Cut {
+struct WindowCut {
     /// Difference of the means, as a multiple of the bound.
     difference: f64,
     /// Values in the newer part.
@@ -41,7 +41,7 @@ struct Cut {
 
 /// Summary of successive values.
 #[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
+struct ValueBucket {
     total: f64,
     /// Sum of squared deviations from the mean (Babcock et al. 2003, *Maintaining variance
     /// and k-medians over data stream windows*).
@@ -50,8 +50,8 @@ struct Bucket {
 
 impl Adwin {
     pub fn new(delta: f64) -> Self {
-        let (levels, all) = (vec![VecDeque::new()], Bucket::default());
-        Self { delta, levels, width: 0.0, all, largest: Cut::default(), is_alarm: false }
+        let (levels, all) = (vec![VecDeque::new()], ValueBucket::default());
+        Self { delta, levels, width: 0.0, all, largest: WindowCut::default(), is_alarm: false }
     }
 
     /// Adds one value from 0 to 1; returns whether it raises an alarm. After an alarm the
@@ -63,7 +63,7 @@ impl Adwin {
         self.insert(x);
         self.is_alarm = false;
         let is_long = self.width > LEAST_WIDTH;
-        self.largest = if is_long { self.largest_cut() } else { Cut::default() };
+        self.largest = if is_long { self.largest_cut() } else { WindowCut::default() };
         let mut largest = self.largest;
         while largest.difference > 1.0 {
             self.is_alarm = true;
@@ -96,7 +96,7 @@ impl Adwin {
     }
 
     fn insert(&mut self, x: f64) {
-        let one = Bucket { total: x, squares: 0.0 };
+        let one = ValueBucket { total: x, squares: 0.0 };
         self.all = if self.width > 0.0 { self.all.and(self.width, one, 1.0) } else { one };
         self.width += 1.0;
         self.levels[0].push_back(one);
@@ -130,8 +130,8 @@ impl Adwin {
         }
     }
 
-    fn largest_cut(&self) -> Cut {
-        let mut largest = Cut::default();
+    fn largest_cut(&self) -> WindowCut {
+        let mut largest = WindowCut::default();
         let ln = (2.0 * self.width.ln() / self.delta).ln();
         let variance = self.all.squares / self.width;
         let (mut n, mut total) = (0.0, 0.0);
@@ -148,7 +148,7 @@ impl Adwin {
                 let by_chance = (2.0 * parts * variance * ln).sqrt() + 2.0 / 3.0 * ln * parts;
                 let difference = difference.abs() / by_chance;
                 if difference > largest.difference {
-                    largest = Cut { difference, newer };
+                    largest = WindowCut { difference, newer };
                 }
             }
         }
@@ -156,7 +156,7 @@ impl Adwin {
     }
 }
 
-impl Bucket {
+impl ValueBucket {
     /// Merges buckets of `n` and `m` values (parallel variance, Chan et al. 1979).
     fn and(self, n: f64, other: Self, m: f64) -> Self {
         let difference = self.total / n - other.total / m;

@@ -8,15 +8,15 @@ use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 
 /// A finding if any detector raised an alarm in these hours.
 pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Finding> {
-    let told: Vec<&Detector> = alarms(stream, since).collect();
-    let first = told.iter().filter_map(|detector| detector.changed_at).min()?;
+    let alarmed: Vec<&Detector> = alarms(stream, since).collect();
+    let first = alarmed.iter().filter_map(|detector| detector.changed_at).min()?;
     let hours = (until.millis() - since.millis()) as f64 / MILLIS_PER_HOUR as f64;
     // Probability of a false alarm in these hours: run lengths are about exponential, with
     // a mean of at least `RUN_LENGTH_HOURS` per detector.
     let detectors = stream.detectors.len() as f64;
     let p_value = -(-hours.ceil() * detectors / RUN_LENGTH_HOURS).exp_m1();
-    let names: Vec<&str> = told.iter().map(|detector| detector.name.title()).collect();
-    let begin = told.iter().filter_map(|detector| detector.about_since).min().unwrap_or(first);
+    let names: Vec<&str> = alarmed.iter().map(|detector| detector.name.title()).collect();
+    let begin = alarmed.iter().filter_map(|detector| detector.about_since).min().unwrap_or(first);
     Some(Finding {
         about: About::Stream,
         feature: None,
@@ -24,8 +24,8 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Fi
         title: "The model".into(),
         owner: None,
         unit: None,
-        severity: if told.len() > 1 { Severity::Warning } else { Severity::Notice },
-        size: told.len() as f64,
+        severity: if alarmed.len() > 1 { Severity::Warning } else { Severity::Notice },
+        size: alarmed.len() as f64,
         p_value,
         adjusted_p_value: p_value,
         what: format!(

@@ -89,6 +89,16 @@ pub enum Method {
     Adwin,
 }
 
+/// Limits of the statistics, in the order of [`Method::ALL`].
+const LIMITS: [f64; 3] = [RUN_LENGTH_HOURS, PAGE_HINKLEY_LIMIT, 1.0];
+
+/// The last alarm of one detector.
+#[derive(Clone, Copy)]
+struct ChangeAlarm {
+    raised_at: Timestamp,
+    about_since: Timestamp,
+}
+
 /// The three running detectors.
 #[derive(Debug, Clone)]
 pub struct Detectors {
@@ -106,36 +116,34 @@ pub fn stream(hours: &[Hour], least_rows: u64) -> Stream {
     let mut earlier = vec![[0_u64; P_VALUE_BINS]; HOURS_PER_WEEK as usize];
     let mut detectors = Detectors::default();
     let mut steps = Vec::new();
-    let mut last: [Option<(Timestamp, Timestamp)>; 3] = [None; 3];
+    let mut last: [Option<ChangeAlarm>; 3] = [None; 3];
     for Hour { at, counts } in hours {
         let pool = &mut earlier[hour_of_week(*at)];
-        let enough = |counts: &[u64]| {
-            counts.iter().fold(0, |sum: u64, one| sum.saturating_add(*one)) >= least_rows
-        };
-        let z = (enough(counts) && enough(pool)).then(|| mann_whitney(pool, counts)).flatten();
+        let is_enough = sum(counts) >= least_rows && sum(pool) >= least_rows;
+        let z = is_enough.then(|| mann_whitney(pool, counts)).flatten();
         for (all, count) in pool.iter_mut().zip(counts) {
             *all = all.saturating_add(*count);
         }
         let Some(z) = z else { continue };
         steps.push(*at);
-        for (last, changed) in last.iter_mut().zip(detectors.step(z)) {
-            if let Some(after) = changed {
-                let first = steps.len().saturating_sub(after.max(1));
-                *last = Some((*at, steps[first]));
+        for (last, steps_since_change) in last.iter_mut().zip(detectors.step(z)) {
+            if let Some(count) = steps_since_change {
+                let first = steps.len().saturating_sub(count.max(1));
+                *last = Some(ChangeAlarm { raised_at: *at, about_since: steps[first] });
             }
         }
     }
-    let stand = detectors.stand();
+    let statistics = detectors.statistics();
     Stream {
         steps: steps.len(),
         since: steps.first().copied(),
         martingale_log10: detectors.bets.martingale_log10(),
-        detectors: std::array::from_fn(|place| Detector {
-            name: Method::ALL[place],
-            statistic: stand[place].0,
-            limit: stand[place].1,
-            changed_at: last[place].map(|(changed, _)| changed),
-            about_since: last[place].map(|(_, since)| since),
+        detectors: std::array::from_fn(|index| Detector {
+            name: Method::ALL[index],
+            statistic: statistics[index],
+            limit: LIMITS[index],
+            changed_at: last[index].map(|alarm| alarm.raised_at),
+            about_since: last[index].map(|alarm| alarm.about_since),
         }),
     }
 }
@@ -189,14 +197,14 @@ impl Detectors {
         ]
     }
 
-    /// The statistic of each detector, and its limit.
-    fn stand(&self) -> [(f64, f64); 3] {
-        [
-            (self.bets.statistic(), RUN_LENGTH_HOURS),
-            (self.page_hinkley.statistic(), PAGE_HINKLEY_LIMIT),
-            (self.adwin.statistic(), 1.0),
-        ]
+    /// The statistics in the order of [`Method::ALL`].
+    fn statistics(&self) -> [f64; 3] {
+        [self.bets.statistic(), self.page_hinkley.statistic(), self.adwin.statistic()]
     }
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
 }
 
 fn hour_of_week(at: Timestamp) -> usize {

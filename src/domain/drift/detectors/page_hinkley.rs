@@ -3,7 +3,7 @@
 //!
 //! It computes the same as River's `PageHinkley`. River's sums can decay a little at each
 //! step. Decay wears the slack out in the long run, and false alarms come every few
-//! thousand steps, so the stream of hours uses none (`kept` = 1).
+//! thousand steps, so the stream of hours uses none (`decay_factor` = 1).
 
 /// No alarm before this number of steps: the running mean is too uncertain.
 const LEAST_STEPS: usize = 30;
@@ -14,39 +14,39 @@ pub struct PageHinkley {
     slack: f64,
     limit: f64,
     /// Decay factor of the sums at each step (`alpha` in River); 1: no decay.
-    kept: f64,
+    decay_factor: f64,
     steps: usize,
     mean: f64,
-    rise: Side,
-    fall: Side,
+    rise: CumulativeSum,
+    fall: CumulativeSum,
     is_alarm: bool,
 }
 
 /// Cumulative sum of the deviations in one direction, less the slack, and its minimum.
 #[derive(Debug, Clone)]
-struct Side {
+struct CumulativeSum {
     sum: f64,
     lowest: f64,
     after_lowest: usize,
 }
 
 impl PageHinkley {
-    pub fn new(slack: f64, limit: f64, kept: f64) -> Self {
-        let side = Side { sum: 0.0, lowest: f64::INFINITY, after_lowest: 0 };
+    pub fn new(slack: f64, limit: f64, decay_factor: f64) -> Self {
+        let side = CumulativeSum { sum: 0.0, lowest: f64::INFINITY, after_lowest: 0 };
         let (rise, fall) = (side.clone(), side);
-        Self { slack, limit, kept, steps: 0, mean: 0.0, rise, fall, is_alarm: false }
+        Self { slack, limit, decay_factor, steps: 0, mean: 0.0, rise, fall, is_alarm: false }
     }
 
     /// Adds one value; returns whether it raises an alarm. After an alarm the test restarts.
     pub fn step(&mut self, x: f64) -> bool {
         if self.is_alarm {
-            *self = Self::new(self.slack, self.limit, self.kept);
+            *self = Self::new(self.slack, self.limit, self.decay_factor);
         }
         self.steps += 1;
         self.mean += (x - self.mean) / self.steps as f64;
         let deviation = x - self.mean;
-        self.rise.add(deviation - self.slack, self.kept);
-        self.fall.add(-deviation - self.slack, self.kept);
+        self.rise.add(deviation - self.slack, self.decay_factor);
+        self.fall.add(-deviation - self.slack, self.decay_factor);
         self.is_alarm = self.steps >= LEAST_STEPS && self.statistic() > self.limit;
         self.is_alarm
     }
@@ -63,9 +63,9 @@ impl PageHinkley {
     }
 }
 
-impl Side {
-    fn add(&mut self, x: f64, kept: f64) {
-        self.sum = kept * self.sum + x;
+impl CumulativeSum {
+    fn add(&mut self, x: f64, decay_factor: f64) {
+        self.sum = decay_factor * self.sum + x;
         self.after_lowest += 1;
         if self.sum < self.lowest {
             (self.lowest, self.after_lowest) = (self.sum, 0);

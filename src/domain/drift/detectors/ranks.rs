@@ -8,8 +8,8 @@
 /// changed, for any number of rows. Rows of a bin are ties, which share their mid-rank; the
 /// variance is corrected for ties. `None` if all rows are ties, or one side is empty.
 pub fn mann_whitney(earlier: &[u64], now: &[u64]) -> Option<f64> {
-    let sum = |counts: &[u64]| counts.iter().map(|count| *count as f64).sum::<f64>();
-    let (n, m) = (sum(earlier), sum(now));
+    let n: f64 = earlier.iter().map(|count| *count as f64).sum();
+    let m: f64 = now.iter().map(|count| *count as f64).sum();
     let all = n + m;
     let (mut below, mut above_pairs, mut ties) = (0.0, 0.0, 0.0);
     for (before, now) in earlier.iter().zip(now) {

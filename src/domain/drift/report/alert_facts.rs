@@ -52,15 +52,10 @@ fn size(
     finding: &Finding,
     figures: Option<&FeatureFigures>,
 ) -> (&'static str, String) {
-    let index = |psi: Option<Psi>| {
-        let told =
-            |psi: Psi| format!("{} ({} by chance alone)", number(psi.value), number(psi.by_chance));
-        ("PSI", psi.map_or_else(|| number(finding.size), told))
-    };
     match finding.about {
-        About::Values => index(figures.and_then(|figures| figures.psi)),
-        About::Distances => index(check.distances),
-        About::PValues => index(check.p_values),
+        About::Values => psi_fact(figures.and_then(|figures| figures.psi), finding),
+        About::Distances => psi_fact(check.distances, finding),
+        About::PValues => psi_fact(check.p_values, finding),
         About::Missing | About::Segments | About::Unassigned => {
             ("Share changed by", percent(finding.size))
         }
@@ -70,6 +65,14 @@ fn size(
         }
         About::Stream => ("Detectors", number(finding.size)),
     }
+}
+
+fn psi_fact(psi: Option<Psi>, finding: &Finding) -> (&'static str, String) {
+    let value = match psi {
+        Some(psi) => format!("{} ({} by chance alone)", number(psi.value), number(psi.by_chance)),
+        None => number(finding.size),
+    };
+    ("PSI", value)
 }
 
 /// Alert title of a finding, one line.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::drift::output_shift::Rate;
+use crate::domain::drift::output_shift::{Rate, RowCount};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::model::{Counts, LEAST_TOLD, Migration, Model, Place, UNASSIGNED};
@@ -103,13 +103,20 @@ pub struct Share {
     pub p_value: Option<f64>,
 }
 
+/// Customers of a segment at the beginning of a period, and those in another one at its end.
+#[derive(Clone, Copy, Default)]
+struct SegmentMoves {
+    customers: u64,
+    moved: u64,
+}
+
 /// Counts of one period.
-struct Period {
-    /// By segment at the beginning, last of none: all customers, and those in another
-    /// segment at the end.
-    stood: Vec<(u64, u64)>,
+struct PeriodCounts {
+    /// By segment at the beginning, last of none.
+    moves: Vec<SegmentMoves>,
+    /// First assignments ever, by segment.
     new: Vec<u64>,
-    counts: Counts,
+    matrix: Counts,
     /// Customers assigned by the model at the beginning, even if they left it later.
     at_beginning: Vec<u64>,
 }
@@ -126,11 +133,13 @@ pub fn churn(
 ) -> Churn {
     let keys = keys(model);
     let at_end: Vec<u64> = keys.iter().map(|key| sizes.get(*key).copied().unwrap_or(0)).collect();
-    let this = Period::of(model, &at_end, now);
-    let last = before.map(|before| Period::of(model, &this.at_beginning, before).stood);
-    let last = last.unwrap_or_else(|| vec![(0, 0); this.stood.len()]);
-    let shares = this.stood.iter().zip(&last).map(|(now, before)| Share::of(*now, *before));
-    let shares: Vec<Share> = shares.collect();
+    let this = PeriodCounts::new(model, &at_end, now);
+    let last = match before {
+        Some(before) => PeriodCounts::new(model, &this.at_beginning, before).moves,
+        None => vec![SegmentMoves::default(); this.moves.len()],
+    };
+    let shares: Vec<Share> =
+        this.moves.iter().zip(&last).map(|(now, before)| Share::of(*now, *before)).collect();
     let tested: Vec<f64> = shares.iter().filter_map(|share| share.p_value).collect();
     let mut adjusted = benjamini_hochberg(&tested).into_iter();
     let mut places = Place::of_model(model);
@@ -142,20 +151,23 @@ pub fn churn(
         label,
         share,
         adjusted_p_value: share.p_value.and_then(|_| adjusted.next()),
-        new: told(*new),
+        new: reportable(*new),
     });
-    let sum = |of: fn(&Way) -> u64| now.iter().map(of).sum();
+    let (mut moves, mut movers, mut changes_apart) = (0, 0, Apart::default());
+    for way in now {
+        moves += way.moves;
+        movers += way.movers;
+        changes_apart.by_another_model += way.apart.by_another_model;
+        changes_apart.by_rules += way.apart.by_rules;
+        changes_apart.merged += way.apart.merged;
+    }
     Churn {
-        everybody: Share::of(all(&this.stood), all(&last)),
+        everybody: Share::of(sum(&this.moves), sum(&last)),
         segments: segments.collect(),
-        moves: sum(|way| way.moves),
-        movers: sum(|way| way.movers),
-        changes_apart: Apart {
-            by_another_model: sum(|way| way.apart.by_another_model),
-            by_rules: sum(|way| way.apart.by_rules),
-            merged: sum(|way| way.apart.merged),
-        },
-        flow: this.counts.told(),
+        moves,
+        movers,
+        changes_apart,
+        flow: this.matrix.told(),
     }
 }
 
@@ -164,64 +176,96 @@ fn keys(model: &Model) -> Vec<&str> {
     model.segments().iter().map(|segment| &*segment.key).chain([UNASSIGNED]).collect()
 }
 
-impl Period {
-    fn of(model: &Model, at_end: &[u64], ways: &[Way]) -> Self {
+impl PeriodCounts {
+    fn new(model: &Model, at_end: &[u64], ways: &[Way]) -> Self {
         let keys = keys(model);
-        let none = keys.len() - 1;
-        let place =
-            |key: &Option<Box<str>>| keys.iter().position(|known| key.as_deref() == Some(known));
-        // Customers without a change are not in `ways`: they are the rest of each segment.
-        let mut stayed = at_end.to_vec();
-        let mut at_beginning = vec![0; keys.len()];
-        let (mut stood, mut new) = (vec![(0, 0); keys.len()], vec![0; keys.len()]);
         let places = Place::of_model(model);
-        let mut counts = Counts::new(places.clone(), places);
-        let segment = |place: usize| (place != none).then_some(place);
+        let mut counts = Self {
+            moves: vec![SegmentMoves::default(); keys.len()],
+            new: vec![0; keys.len()],
+            matrix: Counts::new(places.clone(), places),
+            at_beginning: vec![0; keys.len()],
+        };
+        // Customers without a change are not in `ways`: they are the rest of each segment.
+        let mut unchanged = at_end.to_vec();
         for way in ways {
-            let (from, to) = (place(&way.from), place(&way.to));
+            let (from, to) =
+                (index_of(&keys, way.from.as_deref()), index_of(&keys, way.to.as_deref()));
             if let Some(to) = to {
-                stayed[to] = stayed[to].saturating_sub(way.customers);
+                unchanged[to] = unchanged[to].saturating_sub(way.customers);
             }
             match (way.start, from, to) {
-                (Start::New, Some(from), _) => new[from] += way.customers,
+                (Start::New, Some(from), _) => counts.new[from] += way.customers,
                 (Start::Stood | Start::Came, Some(from), Some(to)) => {
-                    stood[from].0 += way.customers;
-                    stood[from].1 += if from == to { 0 } else { way.customers };
-                    counts.add_all(segment(from), segment(to), way.customers);
+                    counts.add(from, to, way.customers);
                 }
                 _ => {}
             }
             if let (Start::Stood, Some(from)) = (way.start, from) {
-                at_beginning[from] += way.customers;
+                counts.at_beginning[from] += way.customers;
             }
         }
-        for (place, customers) in stayed.into_iter().enumerate() {
-            at_beginning[place] += customers;
-            stood[place].0 += customers;
-            counts.add_all(segment(place), segment(place), customers);
+        for (index, customers) in unchanged.into_iter().enumerate() {
+            counts.at_beginning[index] += customers;
+            counts.add(index, index, customers);
         }
-        Self { stood, new, counts, at_beginning }
+        counts
+    }
+
+    fn add(&mut self, from: usize, to: usize, customers: u64) {
+        let none = self.moves.len() - 1;
+        let moves = &mut self.moves[from];
+        moves.customers += customers;
+        if from != to {
+            moves.moved += customers;
+        }
+        let (from, to) =
+            (Some(from).filter(|from| *from != none), Some(to).filter(|to| *to != none));
+        self.matrix.add_all(from, to, customers);
+    }
+}
+
+fn index_of(keys: &[&str], key: Option<&str>) -> Option<usize> {
+    keys.iter().position(|known| Some(*known) == key)
+}
+
+impl SegmentMoves {
+    /// Share of customers who moved; `None` if it must not be reported.
+    fn churn(self) -> Option<f64> {
+        let moved = reportable(self.moved).filter(|_| self.customers > 0)?;
+        Some(share(moved as f64, self.customers as f64))
+    }
+
+    fn row_count(self) -> RowCount {
+        RowCount { counted: self.moved, all: self.customers }
     }
 }
 
 impl Share {
-    fn of((customers, moved): (u64, u64), (customers_before, moved_before): (u64, u64)) -> Self {
-        let churn = |moved: u64, customers: u64| {
-            let known = told(moved).filter(|_| customers > 0);
-            known.map(|moved| share(moved as f64, customers as f64))
-        };
-        let (now, before) = (churn(moved, customers), churn(moved_before, customers_before));
-        let test = Rate::of((moved_before, customers_before), (moved, customers));
-        let p_value = test.filter(|_| now.is_some() && before.is_some()).map(|test| test.p_value);
-        Self { customers, moved: told(moved), churn: now, churn_before: before, p_value }
+    fn of(this: SegmentMoves, last: SegmentMoves) -> Self {
+        let (churn, churn_before) = (this.churn(), last.churn());
+        let test = Rate::of(last.row_count(), this.row_count());
+        let is_reported = churn.is_some() && churn_before.is_some();
+        Self {
+            customers: this.customers,
+            moved: reportable(this.moved),
+            churn,
+            churn_before,
+            p_value: test.filter(|_| is_reported).map(|test| test.p_value),
+        }
     }
 }
 
 /// Suppresses small counts: a count of 1 to 4 could single a customer out.
-fn told(customers: u64) -> Option<u64> {
+fn reportable(customers: u64) -> Option<u64> {
     (customers == 0 || customers >= LEAST_TOLD).then_some(customers)
 }
 
-fn all(parts: &[(u64, u64)]) -> (u64, u64) {
-    parts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+fn sum(segments: &[SegmentMoves]) -> SegmentMoves {
+    let mut sum = SegmentMoves::default();
+    for moves in segments {
+        sum.customers += moves.customers;
+        sum.moved += moves.moved;
+    }
+    sum
 }

@@ -7,7 +7,7 @@ pub(crate) mod sums;
 use serde::Serialize;
 
 use crate::domain::drift::output_shift::most_changed;
-use crate::domain::drift::segments::sums::{Inside, Mark, Yardstick};
+use crate::domain::drift::segments::sums::{DeviationScale, Inside, Yardstick};
 use crate::domain::drift::statistics::chi_square::ChiSquare;
 use crate::domain::drift::statistics::contingency_table::{Cells, shares};
 use crate::domain::drift::statistics::welch::{Sample, Shift};
@@ -87,9 +87,9 @@ pub enum MovedWithin {
 }
 
 /// Sums over the columns of one segment, with their training moments.
-struct Here<'a> {
+struct SegmentComparison<'a> {
     model: &'a Model,
-    marks: &'a [Mark],
+    scales: &'a [DeviationScale],
     trained: f64,
     rows: f64,
     sums: &'a [f64],
@@ -101,24 +101,24 @@ pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<Wit
     let segments = model.segments().iter().enumerate();
     let width = by.width();
     segments
-        .map(|(place, segment)| {
-            let columns = place * width..(place + 1) * width;
-            let here = Here {
+        .map(|(index, segment)| {
+            let columns = index * width..(index + 1) * width;
+            let here = SegmentComparison {
                 model,
-                marks: by.marks(place),
+                scales: by.scales(index),
                 trained: segment.size as f64,
-                rows: inside.rows[place] as f64,
+                rows: inside.rows[index] as f64,
                 sums: &inside.sums[columns.clone()],
                 squares: &inside.squares[columns],
             };
-            let is_enough = inside.rows[place].min(segment.size) >= LEAST_ROWS;
+            let is_enough = inside.rows[index].min(segment.size) >= LEAST_ROWS;
             let distance = here.shift(width - 1).filter(|_| is_enough);
             let by_chance = (1.0 / here.trained + 1.0 / here.rows).sqrt();
             let movement = here.movement();
             WithinFigures {
                 segment: Which::of(segment),
                 rows_before: segment.size,
-                rows_now: inside.rows[place],
+                rows_now: inside.rows[index],
                 movement,
                 movement_by_chance: movement.map(|_| by_chance),
                 distance,
@@ -134,26 +134,26 @@ impl Which {
     }
 }
 
-impl Here<'_> {
+impl SegmentComparison<'_> {
     /// Normalised move of the segment's mean; `None` if a side has no rows, or if all
     /// training rows were equal.
     fn movement(&self) -> Option<f64> {
-        let columns = self.marks.len() - 1;
-        let marks = &self.marks[..columns];
-        let spread: f64 = marks.iter().map(|mark| mark.deviation * mark.deviation).sum();
+        let columns = self.scales.len() - 1;
+        let scales = &self.scales[..columns];
+        let spread: f64 = scales.iter().map(|scale| scale.deviation * scale.deviation).sum();
         if self.rows <= 0.0 || self.trained <= 0.0 || spread <= 0.0 {
             return None;
         }
-        let moved = marks.iter().zip(self.sums).map(|(mark, sum)| mark.unit * sum / self.rows);
+        let moved = scales.iter().zip(self.sums).map(|(scale, sum)| scale.unit * sum / self.rows);
         Some((moved.map(|moved| moved * moved).sum::<f64>() / spread).sqrt())
     }
 
     fn shift(&self, column: usize) -> Option<Shift> {
         let (sum, squares) = (self.sums[column], self.squares[column]);
-        let was_spread = self.marks[column].deviation > 0.0;
-        let is_told = self.marks[column].unit > 0.0;
+        let was_spread = self.scales[column].deviation > 0.0;
+        let has_unit = self.scales[column].unit > 0.0;
         let now = Sample { rows: self.rows, sum, squares };
-        Shift::of(self.trained, was_spread, now).filter(|_| is_told)
+        Shift::of(self.trained, was_spread, now).filter(|_| has_unit)
     }
 
     fn features(&self, is_enough: bool) -> Vec<FeatureWithin> {
@@ -175,61 +175,63 @@ impl Here<'_> {
             .collect()
     }
 
-    fn number(&self, column: &Column, place: usize) -> Option<FeatureWithin> {
-        let Shift { d, p_value } = self.shift(place)?;
+    fn number(&self, column: &Column, index: usize) -> Option<FeatureWithin> {
+        let Shift { d, p_value } = self.shift(index)?;
         let encoder = self.model.encoder();
-        let at = encoder.numbers().find(|number| number.column == place)?;
-        let in_unit = encoder.own_unit(at).map(|unit| unit * self.marks[place].unit * d);
-        Some(self.told(column, (d, p_value.into()), MovedWithin::Number { in_unit }))
+        let at = encoder.numbers().find(|number| number.column == index)?;
+        let in_unit = encoder.own_unit(at).map(|unit| unit * self.scales[index].unit * d);
+        let moved = MovedWithin::Number { in_unit };
+        Some(FeatureWithin { p_value: Some(p_value), ..self.feature(column, d, moved) })
     }
 
     /// Change of a categorical feature. Missing values are left out; `None` if a side has
     /// no known value.
     fn categories(&self, columns: &[Column], first: usize) -> Option<FeatureWithin> {
         let weight = self.model.encoder().category_weight(columns[0].feature)?;
-        let places = first..first + columns.len();
-        let before = |place: usize| self.marks[place].mean * self.trained;
-        let now = |place: usize| {
-            let Mark { mean, unit, .. } = self.marks[place];
-            mean * self.rows + unit * self.sums[place]
-        };
-        let count = |sum: f64| (sum / weight).round().max(0.0) as u64;
-        let before: Vec<u64> = places.clone().map(|place| count(before(place))).collect();
-        let now: Vec<u64> = places.map(|place| count(now(place))).collect();
+        // An encoded column is the weight for rows of its category and 0 for all others, so
+        // counts follow from the sums.
+        let (mut before, mut now) = (Vec::new(), Vec::new());
+        for index in first..first + columns.len() {
+            let DeviationScale { mean, unit, .. } = self.scales[index];
+            before.push(row_count(mean * self.trained, weight));
+            now.push(row_count(mean * self.rows + unit * self.sums[index], weight));
+        }
         let p_value = Cells::unordered(&before, &now).map(|cells| ChiSquare::of(&cells).p_value);
-        let is_known = |counts: &[u64]| counts.iter().any(|count| *count > 0);
-        if !is_known(&before) || !is_known(&now) {
+        if before.iter().all(|count| *count == 0) || now.iter().all(|count| *count == 0) {
             return None;
         }
         let (before, now) = (shares(&before), shares(&now));
-        let angles = |shares: &[f64]| shares.iter().copied().map(angle).collect::<Vec<_>>();
-        let (place, ..) = most_changed(&angles(&before), &angles(&now))?;
-        let (share_before, share_now) = (before[place], now[place]);
-        let category = match &columns[place].role {
+        // The category with the largest Cohen's h, not with the largest difference of shares.
+        let angles_before: Vec<f64> = before.iter().copied().map(angle).collect();
+        let angles_now: Vec<f64> = now.iter().copied().map(angle).collect();
+        let changed = most_changed(&angles_before, &angles_now)?;
+        let column = &columns[changed.index];
+        let category = match &column.role {
             Role::Category(category) => Some(category.clone()),
             _ => None,
         };
-        let d = angle(share_now) - angle(share_before);
+        let (share_before, share_now) = (before[changed.index], now[changed.index]);
         let moved = MovedWithin::Category { category, share_before, share_now };
-        Some(self.told(&columns[place], (d, p_value), moved))
+        let d = changed.now - changed.before;
+        Some(FeatureWithin { p_value, ..self.feature(column, d, moved) })
     }
 
-    fn told(
-        &self,
-        column: &Column,
-        (d, p_value): (f64, Option<f64>),
-        moved: MovedWithin,
-    ) -> FeatureWithin {
+    fn feature(&self, column: &Column, d: f64, moved: MovedWithin) -> FeatureWithin {
         FeatureWithin {
             feature: self.model.features()[column.feature].name.clone(),
             column: column.name.clone(),
             d,
             moved,
-            p_value,
+            p_value: None,
             adjusted_p_value: None,
             place: column.feature,
         }
     }
+}
+
+/// Number of rows behind the sum of a category's encoded column.
+fn row_count(sum: f64, weight: f64) -> u64 {
+    (sum / weight).round().max(0.0) as u64
 }
 
 /// Arcsine transformation of a share: Cohen's h is a difference of two such angles.

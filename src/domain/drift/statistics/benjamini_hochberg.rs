@@ -12,9 +12,9 @@ pub fn benjamini_hochberg(p_values: &[f64]) -> Vec<f64> {
     let tests = p_values.len() as f64;
     let mut adjusted = vec![1.0; p_values.len()];
     let mut least = 1.0_f64;
-    for (place, test) in descending.into_iter().enumerate() {
+    for (index, test) in descending.into_iter().enumerate() {
         // The quotient first: rounded, it is still at least 1, so no p-value shrinks.
-        least = least.min(p_values[test] * (tests / (tests - place as f64)));
+        least = least.min(p_values[test] * (tests / (tests - index as f64)));
         adjusted[test] = least;
     }
     adjusted

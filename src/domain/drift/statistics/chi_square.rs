@@ -20,9 +20,9 @@ impl ChiSquare {
         let statistic = cells
             .pairs
             .iter()
-            .map(|(a, b)| {
-                let difference = a / n - b / m;
-                n * m * difference * difference / (a + b)
+            .map(|cell| {
+                let difference = cell.reference / n - cell.current / m;
+                n * m * difference * difference / cell.rows()
             })
             .sum();
         let degrees = cells.degrees();
@@ -38,15 +38,18 @@ pub fn jensen_shannon(reference: &[u64], current: &[u64]) -> Option<f64> {
     if [reference, current].iter().any(|counts| counts.iter().all(|count| *count == 0)) {
         return None;
     }
-    let pairs = shares(reference).into_iter().zip(shares(current));
-    let part = |share: f64, middle: f64| {
-        if share > 0.0 { share * (share / middle).log2() } else { 0.0 }
-    };
-    let divergence: f64 = pairs
+    let divergence: f64 = shares(reference)
+        .into_iter()
+        .zip(shares(current))
         .map(|(p, q)| {
             let middle = f64::midpoint(p, q);
-            part(p, middle) + part(q, middle)
+            relative_entropy_term(p, middle) + relative_entropy_term(q, middle)
         })
         .sum();
     Some((divergence / 2.0).clamp(0.0, 1.0).sqrt())
+}
+
+/// One term of the Kullback-Leibler divergence in bits; its limit at 0 is 0.
+fn relative_entropy_term(share: f64, middle: f64) -> f64 {
+    if share > 0.0 { share * (share / middle).log2() } else { 0.0 }
 }
