@@ -162,7 +162,7 @@ fn what_no_model_reads_is_found_and_said_not_to_matter_to_scores() {
     assert_eq!(check.findings.len(), 1);
     let finding = find(&check, About::Values, Some("tenure")).unwrap();
     assert!(finding.what.starts_with("Tenure has fallen: "), "{}", finding.what);
-    assert!(finding.advice.contains("so no score is off"));
+    assert!(finding.advice.contains("so no score is affected"));
 }
 
 /// A counter of errors that never happened, or a flag that was always set.

@@ -269,7 +269,7 @@ fn it_is_told_of_the_segment_in_its_unit_and_to_the_owner() {
     );
     let start = format!("Feature 7 has risen in segment {} ({}): ", segment.key, segment.label);
     assert!(plain.what.starts_with(&start), "{}", plain.what);
-    let end = " times the standard deviation that it has there, as the model reads it.";
+    let end = " times its standard deviation in the segment, as the model reads it.";
     assert!(plain.what.contains("about ") && plain.what.ends_with(end), "{}", plain.what);
     assert!(headline(plain).ends_with(&format!("in segment {}", segment.key)));
     assert!(plain.advice.starts_with("crm@example.com: check whether"));
