@@ -271,8 +271,7 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
 /// Adds the lanes up by halves, the order in which vector units reduce their lanes.
 #[inline(always)]
 fn reduced(sums: Lanes) -> f32 {
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
 }
 
 fn padded(some: &[f32]) -> Lanes {
@@ -323,12 +322,11 @@ fn reduced_rows(
     tails: [f32; SQUARE_SIDE],
 ) -> [f32; SQUARE_SIDE] {
     let mut sums = [0.0; SQUARE_SIDE];
-    let [a, b, c, d, e, f, g, h] = lanes;
     // The order of additions of `reduced`, for all rows at once.
     for row in 0..SQUARE_SIDE {
-        sums[row] = (((a[row] + e[row]) + (c[row] + g[row]))
-            + ((b[row] + f[row]) + (d[row] + h[row])))
-            + tails[row];
+        let even = (lanes[0][row] + lanes[4][row]) + (lanes[2][row] + lanes[6][row]);
+        let odd = (lanes[1][row] + lanes[5][row]) + (lanes[3][row] + lanes[7][row]);
+        sums[row] = (even + odd) + tails[row];
     }
     sums
 }
