@@ -129,7 +129,7 @@ async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails()
     let alert = &alerts["alerts"][0];
     assert_eq!((&alert["severity"], &alert["subject"]["model"]), (&json!("critical"), &poor));
     let what = alert["what"].as_str().unwrap();
-    assert!(what.contains("are outliers; promised are 5.0 %"), "{what}");
+    assert!(what.contains("are outliers; the promised rate is 5.0 %"), "{what}");
     eventually("the channel hears of it", async || hook.taken().len() == 1).await;
     assert_eq!(hook.taken()[0].body["type"], "rollback.firing");
     let (_, model) = app.get(&format!("/v1/models/{}", good.as_str().unwrap())).await;
@@ -197,7 +197,7 @@ async fn a_model_that_places_customers_otherwise_than_the_one_before_is_taken_ba
     .await;
     let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
     let what = alerts["alerts"][0]["what"].as_str().unwrap();
-    assert!(what.contains("in another segment than the model before would"), "{what}");
+    assert!(what.contains("into another segment than the previous model does"), "{what}");
     assert_eq!(policy(&app).await["actions"][0]["action"], "roll_back");
     app.stop().await;
 }

@@ -5,10 +5,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 use segmentd::domain::alert::schedule::{DELAY_SECONDS, delay};
 use segmentd::domain::alert::{
-    Route, Sent, Silence, Standing, State, Told, Topic, channel_key, is_owed,
+    ChannelRoute, Route, Sent, Silence, Standing, State, Told, Topic, channel_key, is_owed,
 };
 use segmentd::domain::drift::Severity;
 use segmentd::domain::time::Timestamp;
+
+fn to<'a>(channel_id: &'a str, route: &'a Route) -> ChannelRoute<'a> {
+    ChannelRoute { channel_id, route }
+}
 
 fn everything() -> Route {
     Route { owners: vec![], topics: vec![], least_severity: Severity::Notice, after_seconds: 0 }
@@ -55,7 +59,7 @@ fn a_route_takes_what_it_names() {
 
 #[test]
 fn who_knows_is_not_told_again() {
-    let owed = |told: Told| is_owed(&alert(), ("c", &everything()), told, &[], at(1000));
+    let owed = |told: Told| is_owed(&alert(), to("c", &everything()), told, &[], at(1000));
     let told = |sent: &[Sent]| Told::of(sent.iter().copied());
     assert!(owed(told(&[])));
     assert!(!owed(told(&[firing(Severity::Warning)])));
@@ -74,7 +78,7 @@ fn who_knows_is_not_told_again() {
 #[test]
 fn escalation_silence_and_cool_down() {
     let owed = |alert: &Standing, route: &Route, silences: &[Silence], now: i64| {
-        is_owed(alert, ("c", route), Told::Nothing, silences, at(now))
+        is_owed(alert, to("c", route), Told::Nothing, silences, at(now))
     };
     let later = Route { after_seconds: 600, ..everything() };
     assert!(!owed(&alert(), &later, &[], 1599) && owed(&alert(), &later, &[], 1600));
@@ -100,7 +104,7 @@ fn escalation_silence_and_cool_down() {
     // A channel is not told of itself.
     let about = Standing { key: channel_key("c"), topic: Topic::Channel, ..alert() };
     assert!(!owed(&about, &everything(), &[], 1000));
-    assert!(is_owed(&about, ("other", &everything()), Told::Nothing, &[], at(1000)));
+    assert!(is_owed(&about, to("other", &everything()), Told::Nothing, &[], at(1000)));
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn exercise(bytes: &[u8]) {
     let limits = Limits { minimum_rows: 1, ..Limits::default() };
     let check = match &inside {
         None => check(&model, &window, &limits).unwrap(),
-        Some((by, inside)) => check_within(&model, &window, (by, inside), &limits).unwrap(),
+        Some((by, inside)) => check_within(&model, &window, by, inside, &limits).unwrap(),
     };
     let within = check.within.iter().flat_map(|within| &within.features);
     assert!(within.into_iter().all(|feature| feature.d.is_finite()));

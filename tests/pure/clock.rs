@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use segmentd::domain::alert::{Route, Standing, Told, Topic, is_owed};
+use segmentd::domain::alert::{ChannelRoute, Route, Standing, Told, Topic, is_owed};
 use segmentd::domain::drift::{Alarm, AlarmRules, Severity, Step};
 use segmentd::domain::event::source_volume::{Past, Sent};
 use segmentd::domain::hysteresis::{Decision, Policy};
@@ -62,7 +62,8 @@ fn an_alert_that_fires_since_the_future_is_escalated() {
             is_acknowledged: false,
             is_untold: false,
         };
-        is_owed(&alert, ("channel", &route), Told::Nothing, &[], NOW)
+        let channel = ChannelRoute { channel_id: "channel", route: &route };
+        is_owed(&alert, channel, Told::Nothing, &[], NOW)
     };
     assert!(is_owed_since(later(40)));
     assert!(!is_owed_since(NOW));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use segmentd::domain::drift::output_shift::{Outliers, Rate};
+use segmentd::domain::drift::output_shift::{Outliers, Rate, RowCount};
 use segmentd::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use segmentd::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon};
 use segmentd::domain::drift::statistics::kolmogorov_smirnov::Ks;
@@ -178,11 +178,15 @@ fn comparisons_equal_scipy() {
     }
 }
 
+fn count((counted, all): (u64, u64)) -> RowCount {
+    RowCount { counted, all }
+}
+
 #[test]
 fn rates_equal_scipy() {
     let golden = golden();
     for rate in golden.rates {
-        let found = Rate::of(rate.reference, rate.current).unwrap();
+        let found = Rate::of(count(rate.reference), count(rate.current)).unwrap();
         equal(&format!("{found:?}"), found.p_value, rate.p_value, 1e-7);
     }
     for golden in golden.outliers {
@@ -190,7 +194,7 @@ fn rates_equal_scipy() {
             Outliers::of(golden.found, golden.scored, golden.alpha, golden.held_out).unwrap();
         equal(&format!("{found:?}"), found.p_value, golden.p_value, 1e-7);
     }
-    assert_eq!(Rate::of((0, 0), (1, 10)), None);
+    assert_eq!(Rate::of(count((0, 0)), count((1, 10))), None);
     // Of 98 rows held out no customer can be among the oddest hundredth.
     assert_eq!(Outliers::of(0, 500, 0.01, 98), None);
     assert!(Outliers::of(0, 500, 0.01, 99).is_some());

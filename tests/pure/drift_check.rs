@@ -162,7 +162,7 @@ fn what_no_model_reads_is_found_and_said_not_to_matter_to_scores() {
     assert_eq!(check.findings.len(), 1);
     let finding = find(&check, About::Values, Some("tenure")).unwrap();
     assert!(finding.what.starts_with("Tenure has fallen: "), "{}", finding.what);
-    assert!(finding.advice.contains("so no score is off"));
+    assert!(finding.advice.contains("so no score is affected"));
 }
 
 /// A counter of errors that never happened, or a flag that was always set.
@@ -216,7 +216,11 @@ fn customers_from_elsewhere_are_found_as_outliers() {
     let check = checked(&model, &rows);
     let finding = find(&check, About::Outliers, None).unwrap();
     assert!(finding.size > 5.0 && finding.severity == Severity::Critical);
-    assert!(finding.what.ends_with("are outliers; promised are 1.0 %."), "{}", finding.what);
+    assert!(
+        finding.what.ends_with("are outliers; the promised rate is 1.0 %."),
+        "{}",
+        finding.what
+    );
     assert!(find(&check, About::PValues, None).is_some());
     // The most severe come first.
     assert!(check.findings.is_sorted_by(|a, b| a.severity >= b.severity));

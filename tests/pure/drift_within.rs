@@ -107,7 +107,7 @@ fn counted(model: &Model, by: &Yardstick, rows: &[FeatureRow]) -> (Window, Insid
 fn checked(model: &Model, rows: &[FeatureRow], limits: &Limits) -> Check {
     let by = Yardstick::of(model).unwrap();
     let (window, inside) = counted(model, &by, rows);
-    check_within(model, &window, (&by, &inside), limits).unwrap()
+    check_within(model, &window, &by, &inside, limits).unwrap()
 }
 
 /// The segment that holds most of the changed kind.
@@ -187,7 +187,7 @@ fn sums_of_parts_are_those_of_the_whole() {
     assert!(close(&sum.sums, &whole.sums) && close(&sum.squares, &whole.squares));
     let wrong = Inside { rows: vec![0; 3], ..whole };
     assert_eq!(sum.merge(&wrong), Err(WrongLength { expected: 4, found: 3 }));
-    assert!(check_within(&model, &window, (&by, &wrong), &Limits::default()).is_err());
+    assert!(check_within(&model, &window, &by, &wrong, &Limits::default()).is_err());
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn it_is_told_of_the_segment_in_its_unit_and_to_the_owner() {
     );
     let start = format!("Feature 7 has risen in segment {} ({}): ", segment.key, segment.label);
     assert!(plain.what.starts_with(&start), "{}", plain.what);
-    let end = " times the standard deviation that it has there, as the model reads it.";
+    let end = " times its standard deviation in the segment, as the model reads it.";
     assert!(plain.what.contains("about ") && plain.what.ends_with(end), "{}", plain.what);
     assert!(headline(plain).ends_with(&format!("in segment {}", segment.key)));
     assert!(plain.advice.starts_with("crm@example.com: check whether"));

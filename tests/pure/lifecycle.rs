@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use segmentd::domain::deployment::lifecycle::{
     Evidence, Gate, Move, Picker, Refusal, Stage, Thresholds, is_in_canary,
 };
+use segmentd::domain::drift::RowCount;
 use segmentd::domain::id::{CustomerKey, ModelId};
 use serde_json::json;
 
@@ -26,7 +27,7 @@ fn good() -> Evidence {
         silhouette: Some(0.3),
         jaccard: Some(0.9),
         smallest_share: Some(0.1),
-        outliers: Some((1000, 10)),
+        outliers: Some(RowCount { counted: 10, all: 1000 }),
         active_silhouette: Some(0.35),
         relabelled: Some(0.2),
         shadow_customers: 100,
@@ -84,7 +85,7 @@ fn each_gate_refuses_by_its_own_figure_alone() {
     assert_eq!(with(|e| e.smallest_share = Some(0.009)), ["smallest_share"]);
     assert_eq!(with(|e| e.active_silhouette = Some(0.41)), ["silhouette_loss"]);
     assert_eq!(with(|e| e.relabelled = Some(0.41)), ["relabelled"]);
-    assert_eq!(with(|e| e.outliers = Some((1000, 60))), ["outlier_rate"]);
+    assert_eq!(with(|e| e.outliers = Some(RowCount { counted: 60, all: 1000 })), ["outlier_rate"]);
     assert_eq!(with(|e| e.shadow_customers = 99), ["shadow_customers"]);
     assert_eq!(with(|e| e.shadow_agreement = Some(0.79)), ["shadow_agreement"]);
     assert_eq!(
@@ -131,7 +132,7 @@ fn evidence_is_read_from_the_report_of_a_run() {
             silhouette: Some(0.42),
             jaccard: Some(0.8),
             smallest_share: Some(0.05),
-            outliers: Some((40, 1)),
+            outliers: Some(RowCount { counted: 1, all: 40 }),
             ..Evidence::default()
         }
     );

@@ -2,8 +2,8 @@
 //! before it; and a policy is within its ranges or says where it is not.
 
 use segmentd::domain::deployment::policy::{Action, Actions, Policy, Probation};
-use segmentd::domain::deployment::probation::{Observed, verdict};
-use segmentd::domain::drift::{Check, Limits, Rate, Severity, check};
+use segmentd::domain::deployment::probation::{Observed, SegmentAgreement, verdict};
+use segmentd::domain::drift::{Check, Limits, Rate, RowCount, Severity, check};
 use segmentd::domain::feature::{FeatureRow, Value};
 
 use crate::drift_check::window_of;
@@ -21,6 +21,14 @@ fn checked(rows: usize, strange: Option<usize>) -> Check {
     check(&model, &window_of(&model, &rows, 0.01), &Limits::default()).unwrap()
 }
 
+fn of(counted: u64, all: u64) -> RowCount {
+    RowCount { counted, all }
+}
+
+fn both(customers: u64, share: f64) -> Option<SegmentAgreement> {
+    Some(SegmentAgreement { customers, share })
+}
+
 fn alone(now: &Check) -> Observed<'_> {
     Observed { now, before: None, agreement: None }
 }
@@ -34,7 +42,7 @@ fn a_model_that_answers_as_promised_stays() {
 fn one_with_many_outliers_goes_and_it_is_said_why() {
     let now = checked(2000, Some(8));
     let why = verdict(&Probation::default(), &alone(&now)).unwrap();
-    assert!(why.contains("are outliers; promised are 1.0 %"), "{why}");
+    assert!(why.contains("are outliers; the promised rate is 1.0 %"), "{why}");
     // Of too few rows nothing is said, and a higher limit is not reached.
     let patient = Probation { minimum_rows: 2001, ..Probation::default() };
     assert_eq!(verdict(&patient, &alone(&now)), None);
@@ -57,11 +65,11 @@ fn one_that_is_no_worse_than_the_one_before_stays() {
 #[test]
 fn one_that_leaves_many_in_no_segment_goes() {
     let mut now = checked(2000, None);
-    now.unassigned = Rate::of((20, 1000), (500, 2000));
+    now.unassigned = Rate::of(of(20, 1000), of(500, 2000));
     let why = verdict(&Probation::default(), &alone(&now)).unwrap();
-    assert_eq!(why, "25 % of what it scored is in no segment; at training it was 2.0 %");
+    assert_eq!(why, "25 % of its scores are in no segment; at training the share was 2.0 %");
     let mut before = checked(2000, None);
-    before.unassigned = Rate::of((20, 1000), (300, 2000));
+    before.unassigned = Rate::of(of(20, 1000), of(300, 2000));
     let observed = Observed { before: Some(&before), ..alone(&now) };
     assert_eq!(verdict(&Probation::default(), &observed), None);
 }
@@ -69,14 +77,15 @@ fn one_that_leaves_many_in_no_segment_goes() {
 #[test]
 fn one_that_the_one_before_disagrees_with_goes_where_that_is_asked_for() {
     let now = checked(2000, None);
-    let observed = Observed { agreement: Some((800, 0.55)), ..alone(&now) };
+    let observed = Observed { agreement: both(800, 0.55), ..alone(&now) };
     assert_eq!(verdict(&Probation::default(), &observed), None);
     let strict = Probation { disagreement: 0.3, ..Probation::default() };
     let why = verdict(&strict, &observed).unwrap();
-    assert_eq!(why, "it puts 45 % of the customers in another segment than the model before would");
-    let few = Observed { agreement: Some((300, 0.55)), ..alone(&now) };
+    let puts = "it puts 45 % of the customers into another segment than the previous model does";
+    assert_eq!(why, puts);
+    let few = Observed { agreement: both(300, 0.55), ..alone(&now) };
     assert_eq!(verdict(&strict, &few), None);
-    let alike = Observed { agreement: Some((800, 0.75)), ..alone(&now) };
+    let alike = Observed { agreement: both(800, 0.75), ..alone(&now) };
     assert_eq!(verdict(&strict, &alike), None);
 }
 

@@ -1,6 +1,7 @@
-//! Something that a person is to hear of, once, and again when it is over.
+//! Alerts: notification content, routing rules, delivery targets, signatures and retries.
 //!
-//! The modules stand in import order.
+//! A person is notified once when an alert fires, and once when it is resolved. The
+//! modules are listed in import order.
 
 mod notice;
 mod route;
@@ -10,6 +11,6 @@ mod target;
 
 pub use crate::domain::drift::Bar;
 pub use notice::{Fact, Notice, Picture, State, Topic};
-pub use route::{Route, Sent, Silence, Standing, Told, channel_key, is_owed};
+pub use route::{ChannelRoute, Route, Sent, Silence, Standing, Told, channel_key, is_owed};
 pub use signing::{SigningKey, webhook_secret};
 pub use target::{Envelope, Shown, Target, mail_problem};

@@ -1,4 +1,4 @@
-//! What is sent: the same content for every kind of receiver.
+//! Content of a notification, the same for every kind of receiver.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use crate::domain::drift::{Bar, Severity};
 use crate::domain::time::Timestamp;
 
-/// What an alert is about.
+/// The topic of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
-    /// What is scored no longer looks like what the model was trained on.
+    /// Scored rows no longer look like the training rows.
     Drift,
-    /// A source has gone quiet, or sends far more or less than it did.
+    /// An event source is silent, or its volume is far from usual.
     Source,
-    /// A model was taken back, because of how it answered.
+    /// A model on probation was rolled back.
     Rollback,
     /// A training run failed.
     Training,
-    /// A channel no longer takes what it is sent.
+    /// Deliveries to a notification channel fail.
     Channel,
-    /// The service itself: the disk of its database is running full.
+    /// The service itself: the disk of its database is almost full.
     Operations,
-    /// Nothing happened: somebody tries a channel.
+    /// A test message; no real alert.
     Test,
 }
 
-/// Where an alert stands when it is told of.
+/// State of an alert in a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -35,46 +35,48 @@ pub enum State {
     Resolved,
 }
 
-/// One message to one receiver, complete: nothing has to be looked up to send it.
+/// One notification to one receiver. It is self-contained: sending needs no lookup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
-    /// Of this message to this receiver: the same each time it is tried.
+    /// Idempotency key of this notification to this receiver: equal for all attempts.
     pub delivery_id: String,
-    /// Of the alert: the same when it fires and when it is resolved, for every receiver.
+    /// Id of the alert: equal in the firing and the resolved notification, and for every
+    /// receiver.
     pub alert_id: String,
-    /// What the alert is about, as one name: never two alerts of one key fire at once.
+    /// Deduplication key: at most one alert of a key fires at any time.
     pub key: String,
     pub topic: Topic,
     pub state: State,
     pub severity: Severity,
-    /// Whose data it is; `None`: nobody's in particular.
+    /// Owner of the data; `None`: the alert concerns no particular owner.
     pub owner: Option<String>,
-    /// What it is about, by name: `feature`, `source`, `model` and the like. Two
-    /// alerts of a topic differ in these; they stay the same while the alert lives.
+    /// Identifying labels: `feature`, `source`, `model` and the like. They differ between
+    /// any two alerts of a topic and never change during the life of an alert.
     pub subject: BTreeMap<String, String>,
-    /// One line.
+    /// The headline, one line.
     pub title: String,
-    /// What happened, in sentences.
+    /// Description of the problem, in sentences.
     pub what: String,
-    /// What to do about it.
+    /// The recommended reaction.
     pub advice: String,
     pub facts: Vec<Fact>,
     pub picture: Option<Picture>,
     pub started_at: Timestamp,
-    /// When what is told happened: it began to fire, or it was over.
+    /// Instant of the state change: the alert began to fire, or was resolved.
     pub at: Timestamp,
-    /// Where a person reads more; `None`: no address is configured.
+    /// Address of a page about the alert; `None`: no base address is configured.
     pub link: Option<String>,
 }
 
-/// A figure with its name, as a person reads it.
+/// A named figure, formatted for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     pub name: String,
     pub value: String,
 }
 
-/// Reference against current: drawn, and as bars for those who cannot show a drawing.
+/// Chart of training against current data: an SVG, and its bars for receivers that cannot
+/// show an SVG.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Picture {
     pub svg: String,
@@ -123,7 +125,7 @@ impl State {
 }
 
 impl Notice {
-    /// The name of the event, as webhooks and `CloudEvents` carry it: `drift.firing`.
+    /// Event type for webhooks and `CloudEvents`, such as `drift.firing`.
     pub fn event_type(&self) -> String {
         format!("{}.{}", self.topic.name(), self.state.name())
     }

@@ -1,23 +1,26 @@
-//! Who is to hear of an alert, and when.
+//! Alert routing: decides which channels are notified of an alert, and when.
+//!
+//! The terms follow Prometheus Alertmanager: a route selects alerts for a channel, a
+//! silence suppresses them for a time.
 
 use crate::domain::alert::notice::{State, Topic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
-/// What a channel wants to hear of.
+/// Selection of the alerts that a channel receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Alerts of these owners; empty: of everybody, and of nobody in particular.
+    /// Owners of the selected alerts; empty: all owners, and alerts without an owner.
     pub owners: Vec<String>,
-    /// Empty: all of them.
+    /// Topics of the selected alerts; empty: all topics.
     pub topics: Vec<Topic>,
     pub least_severity: Severity,
-    /// 0: at once. Else only of what still fires after so long, and that nobody has
-    /// acknowledged.
+    /// Escalation delay. 0: notify at once. Otherwise only if the alert still fires after
+    /// this time and is not acknowledged.
     pub after_seconds: u32,
 }
 
-/// What of an alert decides who hears of it.
+/// The properties of an alert that decide its routing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub key: String,
@@ -27,11 +30,11 @@ pub struct Standing {
     /// When it began to fire (again).
     pub fired_at: Timestamp,
     pub is_acknowledged: bool,
-    /// It fires again soon after it was over: nobody is told.
+    /// The alert fires again within its cool-down: no notification is sent.
     pub is_untold: bool,
 }
 
-/// What is not to be told for a while: all that is named has to be so.
+/// A temporary suppression of notifications. It covers alerts that match all given fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silence {
     pub topic: Option<Topic>,
@@ -40,25 +43,25 @@ pub struct Silence {
     pub until: Timestamp,
 }
 
-/// What a channel has been sent of an alert, or is about to be.
+/// One notification of an alert that was sent to a channel, or is queued for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     pub state: State,
     pub severity: Severity,
-    /// It was given up: the receiver has never had it.
+    /// All attempts have failed: the receiver never got it.
     pub is_dead: bool,
 }
 
-/// What came of all that.
+/// The state of an alert as far as a channel has been notified of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// Nothing, or that it was over.
+    /// No notification yet, or the last one said that the alert is resolved.
     Nothing,
-    /// That it fires, at worst so badly.
+    /// Notified that it fires, at this severity or below.
     Firing { severity: Severity, is_dead: bool },
 }
 
-/// The key of the alert about a channel that no longer takes anything.
+/// Deduplication key of the alert about a channel with failing deliveries.
 pub fn channel_key(channel: &str) -> String {
     format!("channel:{channel}")
 }
@@ -82,9 +85,9 @@ impl Silence {
 }
 
 impl Told {
-    /// In the order in which they were sent.
+    /// Folds the notifications of one alert to one channel, in the order they were sent.
     pub fn of(sent: impl IntoIterator<Item = Sent>) -> Self {
-        sent.into_iter().fold(Self::Nothing, |told, sent| match (sent.state, told) {
+        sent.into_iter().fold(Self::Nothing, |state, sent| match (sent.state, state) {
             (State::Resolved, _) => Self::Nothing,
             (State::Firing, Self::Nothing) => {
                 Self::Firing { severity: sent.severity, is_dead: sent.is_dead }
@@ -96,33 +99,45 @@ impl Told {
         })
     }
 
-    /// Whether a channel that was told this is to hear that it is over.
+    /// Whether the channel must get the resolved notification: only if a firing one arrived.
     pub const fn hears_the_end(self) -> bool {
         matches!(self, Self::Firing { is_dead: false, .. })
     }
 }
 
-/// Whether `channel`, which was told `told`, is now to hear that the alert fires.
+/// A channel, with the route that selects its alerts.
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelRoute<'a> {
+    pub channel_id: &'a str,
+    pub route: &'a Route,
+}
+
+/// Whether a firing notification of the alert is due to a channel, given its notifications
+/// so far.
 pub fn is_owed(
     alert: &Standing,
-    (channel, route): (&str, &Route),
+    channel: ChannelRoute<'_>,
     told: Told,
     silences: &[Silence],
     now: Timestamp,
 ) -> bool {
-    let knows = match told {
+    let ChannelRoute { channel_id, route } = channel;
+    // A channel is notified again only if the alert has become worse.
+    let is_notified = match told {
         Told::Nothing => false,
         Told::Firing { severity, .. } => severity >= alert.severity,
     };
     let is_time = route.after_seconds == 0
         || (!alert.is_acknowledged
-            // An alert of the future fires since a clock was wrong.
+            // A start in the future comes from a wrong clock: escalate at once rather than
+            // never.
             && (now >= alert.fired_at.plus_millis(1000 * i64::from(route.after_seconds))
                 || now < alert.fired_at));
-    !knows
+    !is_notified
         && !alert.is_untold
         && is_time
         && route.takes(alert)
-        && alert.key != channel_key(channel)
+        // An alert about failing deliveries must not use the failing channel.
+        && alert.key != channel_key(channel_id)
         && !silences.iter().any(|silence| silence.covers(alert, now))
 }

@@ -1,18 +1,21 @@
-//! When a message that was not taken is tried again: as Standard Webhooks advise.
+//! Retry schedule of failed deliveries: the delays that Standard Webhooks recommends, with
+//! jitter.
 
 use std::time::Duration;
 
-/// Before each attempt, in seconds, from the one before it.
+/// Delay before each attempt, in seconds since the previous attempt.
 pub const DELAY_SECONDS: [u32; 10] =
     [0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
-/// Each delay is longer or shorter by up to this share, so that what failed together
-/// is not tried again together.
+/// Jitter: each delay varies by up to this share, so that deliveries that failed together
+/// are not retried together.
 pub const JITTER: f64 = 0.1;
-/// A receiver may ask for as much time.
+/// Upper bound of a receiver's `Retry-After`: one day.
 const MOST_SECONDS: u64 = 86_400;
 
-/// How long to wait after so many attempts that failed; `None`: there is no other.
-/// `chance` is from 0 to 1. A receiver that asks for more time gets it.
+/// Delay before the next attempt, after `attempts` failed ones; `None`: give up.
+///
+/// `chance` is a random number from 0 to 1. `asked` is the receiver's `Retry-After`; the
+/// longer of both delays applies.
 pub fn delay(attempts: u32, chance: f64, asked: Option<Duration>) -> Option<Duration> {
     let planned = DELAY_SECONDS.get(usize::try_from(attempts).ok()?)?;
     let jitter = 1.0 + JITTER * (2.0 * chance.clamp(0.0, 1.0) - 1.0);

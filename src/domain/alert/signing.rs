@@ -1,6 +1,6 @@
-//! Signatures of webhooks, as Standard Webhooks 1.0.0 say: a shared secret
-//! (`whsec_…`, HMAC-SHA256) or a pair of keys (`whsk_…`, ed25519), of which the
-//! receiver needs the public one only.
+//! Webhook signatures by Standard Webhooks 1.0.0: symmetric with a shared secret
+//! (`whsec_…`, HMAC-SHA256), or asymmetric with a key pair (`whsk_…`, Ed25519), for which
+//! the receiver needs only the public key.
 
 use std::fmt;
 
@@ -15,15 +15,15 @@ const SHARED: &str = "whsec_";
 const PRIVATE: &str = "whsk_";
 const PUBLIC: &str = "whpk_";
 
-/// What a secret of a channel says.
-pub struct SigningKey(Kind);
+/// Signing key of a channel, parsed from its secret.
+pub struct SigningKey(KeyMaterial);
 
-enum Kind {
+enum KeyMaterial {
     Shared(hmac::Key),
     Pair(Ed25519KeyPair),
 }
 
-/// Says nothing of the key.
+/// Redacts the key.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey")
@@ -31,12 +31,13 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Fails with what would be right, and without what was given: it may be a secret.
+    /// Parses a secret. The error describes the right form and never quotes the input,
+    /// which may be a secret.
     pub fn parse(secret: &str) -> Result<Self, &'static str> {
         if let Some(encoded) = secret.strip_prefix(SHARED) {
             return match BASE64.decode(encoded) {
                 Ok(bytes) if (24..=64).contains(&bytes.len()) => {
-                    Ok(Self(Kind::Shared(hmac::Key::new(hmac::HMAC_SHA256, &bytes))))
+                    Ok(Self(KeyMaterial::Shared(hmac::Key::new(hmac::HMAC_SHA256, &bytes))))
                 }
                 _ => Err("is not `whsec_` and 24 to 64 bytes in base64 (with padding)"),
             };
@@ -47,37 +48,37 @@ impl SigningKey {
             );
         };
         let bytes = BASE64.decode(encoded).unwrap_or_default();
-        // Libraries write the seed alone, or the public key after it.
+        // Libraries encode the seed alone, or the seed followed by the public key.
         let pair = match bytes.split_at_checked(32) {
             Some((seed, [])) => Ed25519KeyPair::from_seed_unchecked(seed),
             Some((seed, public)) => Ed25519KeyPair::from_seed_and_public_key(seed, public),
             None => return Err("is not `whsk_` and an ed25519 key of 32 or 64 bytes in base64"),
         };
-        pair.map(|pair| Self(Kind::Pair(pair))).map_err(
+        pair.map(|pair| Self(KeyMaterial::Pair(pair))).map_err(
             |_| "is not `whsk_` and an ed25519 key: its two halves belong to different keys",
         )
     }
 
-    /// One word of the header `webhook-signature`.
+    /// One signature of the header `webhook-signature`; the header separates them by spaces.
     pub fn sign(&self, message: &[u8]) -> String {
         match &self.0 {
-            Kind::Shared(key) => format!("v1,{}", BASE64.encode(hmac::sign(key, message))),
-            Kind::Pair(pair) => format!("v1a,{}", BASE64.encode(pair.sign(message))),
+            KeyMaterial::Shared(key) => format!("v1,{}", BASE64.encode(hmac::sign(key, message))),
+            KeyMaterial::Pair(pair) => format!("v1a,{}", BASE64.encode(pair.sign(message))),
         }
     }
 
-    /// `whpk_…`, with which a receiver verifies; `None`: it shares the secret.
+    /// Public key (`whpk_…`) for the receiver; `None` for a shared secret.
     pub fn public(&self) -> Option<String> {
         match &self.0 {
-            Kind::Shared(_) => None,
-            Kind::Pair(pair) => {
+            KeyMaterial::Shared(_) => None,
+            KeyMaterial::Pair(pair) => {
                 Some(format!("{PUBLIC}{}", BASE64.encode(pair.public_key().as_ref())))
             }
         }
     }
 }
 
-/// A new shared secret made of random `bytes`.
+/// Encodes random `bytes` as a shared secret.
 pub fn webhook_secret(bytes: [u8; 32]) -> Secret<String> {
     Secret::new(format!("{SHARED}{}", BASE64.encode(bytes)))
 }

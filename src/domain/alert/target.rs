@@ -1,4 +1,4 @@
-//! Where a channel sends, as it is declared and stored.
+//! Delivery target of a notification channel, as declared and stored.
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
@@ -7,45 +7,45 @@ use crate::domain::alert::signing::SigningKey;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::secret::{Secret, write, write_each};
 
-/// One receiver. Stored as it is; never shown whole: addresses may hold secrets.
+/// One receiver. Stored unchanged, and shown only as [`Shown`]: addresses may contain
+/// secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Target {
-    /// Signed as Standard Webhooks say.
+    /// A webhook, signed by Standard Webhooks.
     Webhook {
         #[serde(serialize_with = "write")]
         url: Secret<String>,
         #[serde(default)]
         format: Envelope,
-        /// `whsec_…` or `whsk_…`; each signs, so that a receiver may change from one to
-        /// the next.
+        /// `whsec_…` or `whsk_…`. Every secret signs, so that a receiver can rotate them.
         #[serde(default, serialize_with = "write_each")]
         secrets: Vec<Secret<String>>,
     },
-    /// Prometheus' Alertmanager, API version 2; the address is that of its root.
+    /// Prometheus Alertmanager, API version 2; the address is its root.
     Alertmanager {
         #[serde(serialize_with = "write")]
         url: Secret<String>,
     },
-    /// An incoming webhook of Slack, or of what takes the same (Mattermost, Rocket.Chat).
+    /// An incoming webhook of Slack or of a compatible service (Mattermost, Rocket.Chat).
     Slack {
         #[serde(serialize_with = "write")]
         url: Secret<String>,
     },
-    /// Through the mail server of the settings.
+    /// E-mail through the configured SMTP server.
     Email { to: Vec<String> },
 }
 
-/// In what a webhook's message is wrapped.
+/// Message envelope of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Envelope {
-    /// `{"type", "timestamp", "data"}`, as Standard Webhooks say.
+    /// `{"type", "timestamp", "data"}` of Standard Webhooks.
     #[default]
     Standard,
-    /// `CloudEvents` 1.0: the attributes as `ce-…` headers, the alert as body.
+    /// `CloudEvents` 1.0, binary mode: attributes as `ce-…` headers, the alert as body.
     CloudeventsBinary,
-    /// `CloudEvents` 1.0: one JSON document.
+    /// `CloudEvents` 1.0, structured mode: one JSON document.
     CloudeventsStructured,
 }
 
@@ -60,30 +60,31 @@ impl Target {
     }
 }
 
-/// What may be shown of a target.
+/// Redacted view of a target, safe to show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shown {
     pub kind: &'static str,
-    /// Of the address: its path, and a password in it, may be secrets.
+    /// Host of the address. The path and a password in the address may be secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Envelope>,
-    /// `whpk_…` of each secret that has one.
+    /// Public key (`whpk_…`) of each asymmetric secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub public_keys: Vec<String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub to: Vec<String>,
 }
 
-/// Of an address: what servers and proxies take at least.
+/// Longest address: common servers and proxies accept this length.
 const MAX_URL_BYTES: usize = 2048;
-/// Signatures of one message, and receivers of one mail.
+/// Most signatures of one message, and most recipients of one mail.
 const MOST: usize = 20;
 
 impl Target {
-    /// Whether it can be sent to: every fault, with its field and what would be right.
-    /// Whether the address may be reached is told when it is.
+    /// Validates the target; the error lists every fault with its field and the right form.
+    /// Whether the address may be reached (server-side request forgery) is checked at each
+    /// delivery, after name resolution.
     pub fn check(&self) -> Result<(), Faults> {
         let mut faults = Faults::default();
         if let Some(Err(problem)) = self.url() {
@@ -111,8 +112,8 @@ impl Target {
         faults.or(())
     }
 
-    /// The address of a target that has one, or what is wrong with it, without the
-    /// address. A name and a password in it are sent as Basic.
+    /// The parsed address of a target that has one. The error never quotes the address. A
+    /// user name and password in it are sent as HTTP Basic authentication.
     pub fn url(&self) -> Option<Result<Url, &'static str>> {
         match self {
             Self::Webhook { url, .. } | Self::Alertmanager { url } | Self::Slack { url } => {
@@ -127,8 +128,6 @@ impl Target {
             Self::Webhook { format, secrets, .. } => (Some(*format), secrets.as_slice()),
             _ => (None, [].as_slice()),
         };
-        let public_key =
-            |secret: &Secret<String>| SigningKey::parse(secret.expose()).ok()?.public();
         Shown {
             kind: self.kind(),
             host: self.url().and_then(Result::ok).and_then(|url| Some(url.host()?.to_string())),
@@ -142,6 +141,10 @@ impl Target {
     }
 }
 
+fn public_key(secret: &Secret<String>) -> Option<String> {
+    SigningKey::parse(secret.expose()).ok()?.public()
+}
+
 fn check_number(faults: &mut Faults, field: &str, number: usize, of_what: &str) {
     if !(1..=MOST).contains(&number) {
         faults.push(Fault::new(field, format!("has {number}; give 1 to {MOST}, each a {of_what}")));
@@ -150,7 +153,7 @@ fn check_number(faults: &mut Faults, field: &str, number: usize, of_what: &str) 
 
 fn parse_url(text: &str) -> Result<Url, &'static str> {
     let right = "is not an address such as https://example.com/hooks/alerts";
-    // The parser strips some characters; what is stored is the text as given.
+    // `Url::parse` silently strips tabs and newlines, but the unparsed text is stored.
     if text.chars().any(char::is_control) {
         return Err("must not contain control characters");
     }
@@ -158,26 +161,36 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
         return Err("must be at most 2048 bytes long");
     }
     let url = Url::parse(text).map_err(|_| right)?;
-    let is_named = |host: Host<&str>| !matches!(host, Host::Domain(name) if name.is_empty());
-    if !matches!(url.scheme(), "http" | "https") || !url.host().is_some_and(is_named) {
+    let has_host = match url.host() {
+        Some(Host::Domain(name)) => !name.is_empty(),
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        None => false,
+    };
+    if !matches!(url.scheme(), "http" | "https") || !has_host {
         return Err(right);
     }
     Ok(url)
 }
 
-/// What is wrong with a mail address; `None`: it is plausible. Whether it exists only
-/// its server knows.
+/// The fault of a mail address; `None`: its syntax is plausible. Existence is not checked.
 pub fn mail_problem(address: &str) -> Option<&'static str> {
     let right = "is not a mail address such as data-team@example.com";
     let Some((name, domain)) = address.rsplit_once('@') else { return Some(right) };
-    let is_in_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
-    let name_holds = name.split('.').all(|part| !part.is_empty() && part.chars().all(is_in_name));
-    let domain_holds = domain.split('.').all(|label| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    });
+    // The dot-atom form of RFC 5322 and the length limits of RFC 5321, section 4.5.3.1. Quoted
+    // names are not supported.
+    let is_name = name.split('.').all(|part| !part.is_empty() && part.chars().all(is_atom_char));
+    let is_domain = domain.split('.').all(is_domain_label);
     let fits = name.len() <= 64 && domain.len() <= 253;
-    (!(name_holds && domain_holds && fits)).then_some(right)
+    (!(is_name && is_domain && fits)).then_some(right)
+}
+
+fn is_atom_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c)
+}
+
+fn is_domain_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }

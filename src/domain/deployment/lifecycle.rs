@@ -1,7 +1,7 @@
-//! The life of a model: which stages follow which, and the gates between them.
+//! Model life cycle: a state machine of stages, with quality gates on its transitions.
 //!
-//! candidate → shadow → canary → active → retired. Stages between may be left
-//! out; a gate refuses in words, with what it asked and what it found.
+//! candidate → shadow → canary → active → retired. Intermediate stages may be
+//! skipped. A gate that refuses explains itself: the required figure and the measured one.
 
 use std::fmt;
 
@@ -9,26 +9,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::domain::drift::RowCount;
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{Model, UNASSIGNED};
 
-/// Where a model stands.
+/// The life-cycle stage of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Trained, and nothing else.
+    /// Trained, not deployed.
     Candidate,
-    /// Scores live traffic and answers nobody.
+    /// Scores live traffic; its scores are recorded, never returned.
     Shadow,
-    /// Answers a share of the customers.
+    /// Answers for a share of the customers.
     Canary,
-    /// Answers everybody else.
+    /// Answers for all other customers.
     Active,
-    /// Has been one of these, or was turned down.
+    /// Taken out of deployment, or rejected.
     Retired,
 }
 
-/// What is asked of a model.
+/// A requested transition between stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Move {
@@ -39,12 +40,12 @@ pub enum Move {
     Reject,
 }
 
-/// Why a move was not made.
+/// The reason for which a transition was refused.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
-    /// No such move from this stage.
+    /// The life cycle has no such transition from this stage.
     Illegal(String),
-    /// These gates refuse.
+    /// The gates that refuse.
     Gates(Vec<Gate>),
 }
 
@@ -66,14 +67,14 @@ impl Stage {
         Self::ALL.into_iter().find(|stage| stage.as_str() == text)
     }
 
-    /// The stage after a move that all gates let pass.
+    /// The stage after a transition, if all gates pass.
     pub fn after(self, step: Move, gates: &[Gate]) -> Result<Self, Refusal> {
         let next = self.after_any(step)?;
         let refusing: Vec<Gate> = gates.iter().filter(|gate| !gate.passed).cloned().collect();
         if refusing.is_empty() { Ok(next) } else { Err(Refusal::Gates(refusing)) }
     }
 
-    /// The stage after a move, whatever the gates say.
+    /// The stage after a transition, whatever the gates say.
     pub fn after_any(self, step: Move) -> Result<Self, Refusal> {
         match (self, step) {
             (Self::Candidate | Self::Shadow | Self::Retired, Move::Shadow) => Ok(Self::Shadow),
@@ -85,14 +86,15 @@ impl Stage {
                 Ok(Self::Retired)
             }
             (Self::Canary, Move::Shadow) => Err(Refusal::Illegal(
-                "the model is in canary: retire it first, then put it in shadow".into(),
+                "the model is a canary: retire it first, then deploy it as shadow".into(),
             )),
             (Self::Active, _) => Err(Refusal::Illegal(
-                "the model is active and something must answer: promote another, or roll back"
+                "the model is active, and requests need an active model: promote another one or \
+                 roll back"
                     .into(),
             )),
             (Self::Retired, Move::Retire | Move::Reject) => {
-                Err(Refusal::Illegal("the model is retired already".into()))
+                Err(Refusal::Illegal("the model is already retired".into()))
             }
         }
     }
@@ -109,8 +111,8 @@ impl Move {
         }
     }
 
-    /// Whether customers are answered by the model after it: only then are there
-    /// gates.
+    /// Whether the model answers for customers after the transition. Only such
+    /// transitions have gates.
     pub const fn is_gated(self) -> bool {
         matches!(self, Self::Canary | Self::Promote)
     }
@@ -128,21 +130,20 @@ impl fmt::Display for Move {
     }
 }
 
-/// One condition, and how it came out.
+/// The result of one quality gate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Gate {
     pub gate: &'static str,
-    /// The figure at which it begins to refuse.
+    /// The threshold of the gate.
     pub asked: f64,
-    /// `None`: nobody has measured it.
+    /// The measured figure; `None`: not measured.
     pub found: Option<f64>,
     pub passed: bool,
-    /// The same in words.
+    /// The result as a sentence.
     pub why: String,
 }
 
-/// What is known of a model when it is to answer somebody. What nobody has
-/// measured is `None`.
+/// Measurements of a model, the input of its quality gates. `None`: not measured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
     /// Mean simplified silhouette of the fitted rows.
@@ -151,20 +152,20 @@ pub struct Evidence {
     pub jaccard: Option<f64>,
     /// Share of the training rows in the smallest segment.
     pub smallest_share: Option<f64>,
-    /// Held-out rows judged, and how many were flagged, at the alpha in use.
-    pub outliers: Option<(u64, u64)>,
-    /// Of the model that answers now.
+    /// Held-out rows flagged as outliers at the alpha in use.
+    pub outliers: Option<RowCount>,
+    /// Silhouette of the active model.
     pub active_silhouette: Option<f64>,
-    /// Share of the customers who would be in another segment.
+    /// Share of the customers who would change their segment.
     pub relabelled: Option<f64>,
-    /// Customers scored in shadow beside what answers now.
+    /// Customers scored by both the shadow model and the active model.
     pub shadow_customers: u64,
-    /// Share of them in the same segment both times.
+    /// Share of these customers with the same segment by both models.
     pub shadow_agreement: Option<f64>,
 }
 
 impl Evidence {
-    /// The part that the report of a training run has.
+    /// The measurements contained in the report of a training run.
     pub fn from_report(report: &Value, alpha: f64) -> Self {
         let sizes: Vec<f64> = report["sizes"]
             .as_array()
@@ -172,43 +173,44 @@ impl Evidence {
             .unwrap_or_default();
         let rows = sizes.iter().sum::<f64>() + report["unassigned"].as_f64().unwrap_or(0.0);
         let smallest = sizes.iter().copied().reduce(f64::min).filter(|_| rows > 0.0);
-        let checks = report["outliers"].as_array().into_iter().flatten();
-        // The same number, written and read back.
-        let at_alpha = |check: &&Value| {
-            check["alpha"].as_f64().is_some_and(|of| (of - alpha).abs() <= alpha * 1e-9)
-        };
-        let check = checks.into_iter().find(at_alpha);
+        // The report stores alpha as decimal text: compare with a tolerance, not bit by bit.
+        let mut checks = report["outliers"].as_array().into_iter().flatten();
+        let check = checks.find(|check| {
+            check["alpha"].as_f64().is_some_and(|known| (known - alpha).abs() <= alpha * 1e-9)
+        });
         Self {
             silhouette: report["silhouette"].as_f64(),
             jaccard: report["leaderboard"]["entries"][0]["figures"]["stability"]["mean_jaccard"]
                 .as_f64(),
             smallest_share: smallest.map(|smallest| smallest / rows),
-            outliers: check
-                .and_then(|check| Some((check["rows"].as_u64()?, check["flagged"].as_u64()?))),
+            outliers: check.and_then(|check| {
+                let (counted, all) = (check["flagged"].as_u64()?, check["rows"].as_u64()?);
+                Some(RowCount { counted, all })
+            }),
             ..Self::default()
         }
     }
 }
 
-/// From where on the gates refuse.
+/// Thresholds of the quality gates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {
     pub silhouette: f64,
-    /// Less than the active model's by this much.
+    /// The largest allowed decrease of the silhouette below the active model's.
     pub silhouette_loss: f64,
     pub jaccard: f64,
     pub smallest_share: f64,
-    /// Of the flag rate from its alpha, in standard deviations.
+    /// The largest allowed deviation of the outlier rate from alpha, in standard deviations.
     pub outlier_deviations: f64,
     pub relabelled: f64,
     pub shadow_customers: u64,
     pub shadow_agreement: f64,
-    /// Whether a gate without a figure refuses.
+    /// Whether a gate without a measurement refuses.
     pub require_figures: bool,
 }
 
 impl Thresholds {
-    /// Every gate, in one order.
+    /// Evaluates every gate, in a fixed order.
     pub fn gates(&self, evidence: &Evidence, alpha: f64) -> Vec<Gate> {
         let loss = evidence.active_silhouette.zip(evidence.silhouette).map(|(a, b)| a - b);
         let mut gates = vec![
@@ -230,7 +232,7 @@ impl Thresholds {
             self.outlier_rate(evidence.outliers, alpha),
             self.at_most(
                 "relabelled",
-                "share of customers who would be in another segment",
+                "share of customers who would change their segment",
                 self.relabelled,
                 evidence.relabelled,
                 false,
@@ -240,7 +242,7 @@ impl Thresholds {
             gates.push(shadow_customers(self.shadow_customers, evidence.shadow_customers));
             gates.push(self.at_least(
                 "shadow_agreement",
-                "share of customers in the same segment in shadow",
+                "share of customers whose segment is the same in shadow",
                 self.shadow_agreement,
                 evidence.shadow_agreement,
             ));
@@ -251,13 +253,14 @@ impl Thresholds {
     fn at_least(&self, gate: &'static str, what: &str, asked: f64, found: Option<f64>) -> Gate {
         let passed = found.map_or(!self.require_figures, |found| found >= asked);
         let why = match found {
-            Some(found) => format!("{what} is {found:.4}; at least {asked} is asked"),
+            Some(found) => format!("{what} is {found:.4}; at least {asked} is required"),
             None => unmeasured(what, passed),
         };
         Gate { gate, asked, found, passed, why }
     }
 
-    /// What depends on another model cannot always be measured.
+    /// A figure that depends on another model is not always measurable; then its gate
+    /// passes even with `require_figures`.
     fn at_most(
         &self,
         gate: &'static str,
@@ -269,35 +272,36 @@ impl Thresholds {
         let needed = self.require_figures && is_measurable;
         let passed = found.map_or(!needed, |found| found <= asked);
         let why = match found {
-            Some(found) => format!("{what} is {found:.4}; at most {asked} is asked"),
+            Some(found) => format!("{what} is {found:.4}; at most {asked} is allowed"),
             None => unmeasured(what, passed),
         };
         Gate { gate, asked, found, passed, why }
     }
 
-    /// The limit and the rate are both of samples, of about one size: twice the
-    /// variance of a binomial share, and one row more or less is no difference.
-    fn outlier_rate(&self, found: Option<(u64, u64)>, alpha: f64) -> Gate {
+    /// Compares the outlier rate with alpha. The calibrated limit and the rate both come
+    /// from samples of about the same size, so the variance is twice that of a binomial
+    /// share. One row more or less counts as no difference.
+    fn outlier_rate(&self, found: Option<RowCount>, alpha: f64) -> Gate {
         let gate = "outlier_rate";
-        let Some((rows, flagged)) = found.filter(|(rows, _)| *rows > 0) else {
+        let Some(RowCount { counted, all: rows }) = found.filter(|found| found.all > 0) else {
             let passed = !self.require_figures;
             let why = unmeasured("share of held-out customers flagged as outliers", passed);
             return Gate { gate, asked: alpha, found: None, passed, why };
         };
-        let rate = flagged as f64 / rows as f64;
+        let rate = counted as f64 / rows as f64;
         let deviation = (2.0 * alpha * (1.0 - alpha) / rows as f64).sqrt();
         let band = self.outlier_deviations * deviation + 1.0 / rows as f64;
         let passed = (rate - alpha).abs() <= band;
         let why = format!(
             "share of held-out customers flagged as outliers is {rate:.4}; {alpha} ± {band:.4} \
-             is asked, with {rows} of them"
+             is required, with {rows} customers held out"
         );
         Gate { gate, asked: alpha, found: Some(rate), passed, why }
     }
 }
 
 fn unmeasured(what: &str, passed: bool) -> String {
-    let end = if passed { "not asked for" } else { "and gates.require_figures asks for it" };
+    let end = if passed { "which is optional" } else { "and gates.require_figures requires it" };
     format!("{what} has not been measured, {end}")
 }
 
@@ -308,16 +312,17 @@ fn shadow_customers(asked: u64, found: u64) -> Gate {
         found: Some(found as f64),
         passed: found >= asked,
         why: format!(
-            "{found} customers were scored in shadow beside what answers now; at least {asked} \
-             are asked"
+            "{found} customers were scored by both the shadow and the active model; at least \
+             {asked} are required"
         ),
     }
 }
 
-/// Whether a canary of this share answers this customer: the first eight bytes of
-/// the SHA-256 of `<model id>/<customer id>`, as a fraction of all there are, are
-/// below the share. So a customer stays in it, whoever asks and while the share
-/// grows; and each canary tries other customers.
+/// Whether a customer belongs to the canary group of a model: deterministic hash bucketing.
+///
+/// The first eight bytes of the SHA-256 of `<model id>/<customer id>`, read as a fraction
+/// of 2⁶⁴, are below `share`. So a customer stays in the group on every replica and while
+/// the share grows, and each canary model draws a different group.
 pub fn is_in_canary(model: &ModelId, share: f64, customer: &CustomerKey) -> bool {
     let digest = Sha256::new()
         .chain_update(model.as_str())
@@ -328,7 +333,9 @@ pub fn is_in_canary(model: &ModelId, share: f64, customer: &CustomerKey) -> bool
     share >= 1.0 || (first as f64) < share * 2_f64.powi(64)
 }
 
-/// Picks so many of those who come, evenly.
+const MILLION: u64 = 1_000_000;
+
+/// Systematic sampler: picks a fixed share of a numbered stream at even intervals.
 #[derive(Debug, Clone, Copy)]
 pub struct Picker {
     per_million: u64,
@@ -339,16 +346,21 @@ impl Picker {
         Self { per_million: (share.clamp(0.0, 1.0) * 1e6).round() as u64 }
     }
 
-    /// Whether the one who came as number `turn` is among them.
+    /// Whether item number `turn` is picked.
     pub fn picks(self, turn: u64) -> bool {
-        const MILLION: u64 = 1_000_000;
-        let picked_by = |turn: u64| turn * self.per_million / MILLION;
+        // Bresenham's rule: item n is picked if the rounded-down number of picks grows. The
+        // remainder avoids an overflow of the product.
         let turn = turn % MILLION;
-        picked_by(turn + 1) > picked_by(turn)
+        self.picked_before(turn + 1) > self.picked_before(turn)
+    }
+
+    /// Number of picks among the first `turns` items.
+    fn picked_before(self, turns: u64) -> u64 {
+        turns * self.per_million / MILLION
     }
 }
 
-/// Two models' segments, the same where they have one id.
+/// Segment correspondence between the active model and another one, by segment id.
 #[derive(Debug, Clone, Copy)]
 pub struct Beside<'m> {
     live: &'m Model,
@@ -358,19 +370,19 @@ pub struct Beside<'m> {
 
 impl<'m> Beside<'m> {
     pub fn new(live: &'m Model, other: &'m Model) -> Self {
-        let is_known = |id: &str| live.segments().iter().any(|segment| *segment.id == *id);
-        let have_common = other.segments().iter().any(|segment| is_known(&segment.id));
+        let mut segments = other.segments().iter();
+        let have_common = segments.any(|segment| live.segment_of_id(&segment.id).is_some());
         Self { live, other, have_common }
     }
 
-    /// The segment of `other` that the live one of this key goes on as.
+    /// The index in `other` of the segment that has this key in the active model.
     pub fn in_other(&self, live_key: &str) -> Option<usize> {
         let live = self.live.segments().iter().find(|segment| *segment.key == *live_key)?;
         self.other.segment_of_id(&live.id)
     }
 
-    /// Whether a customer is in the same segment by both, or in none; `None` where
-    /// no segment of one is the other's.
+    /// Whether both models put a customer into the same segment, or both into none. `None`
+    /// if the models have no segment id in common.
     pub fn is_same(&self, live_key: &str, other: Option<usize>) -> Option<bool> {
         if !self.have_common {
             return None;

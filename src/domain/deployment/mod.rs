@@ -1,4 +1,5 @@
-//! Deployment of models: stages and gates of the life cycle, probation, automatic policy.
+//! Model deployment: life-cycle stages and gates, probation after promotion, and the
+//! policy of automatic reactions.
 
 pub mod lifecycle;
 pub mod policy;

@@ -1,24 +1,26 @@
-//! What the service does by itself when the world, or its own model, goes wrong: as
-//! data, so that people may change it while it runs, and see what was in force when.
+//! Automation policy: reactions to drift, to a bad new model and to a worn-out one.
+//!
+//! The policy is data, so that operators can change it at run time and see which version
+//! was in force at any instant.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::drift::{Check, Limits, Severity, Steps};
 use crate::domain::fault::{Fault, Faults};
 
-/// Everything that may be changed at run time.
+/// All settings that can be changed at run time.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// From when on a difference is told.
+    /// Sizes and certainty from which a difference is a finding.
     pub drift: Limits,
     pub actions: Actions,
     pub probation: Probation,
     pub refresh: Refresh,
 }
 
-/// What is done while an alert about drift fires, beside telling of it, by how severe
-/// it is.
+/// Automatic actions while a drift alert fires, by its severity. Notifications are sent in
+/// any case.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actions {
@@ -30,41 +32,43 @@ pub struct Actions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Train now, once an alert.
+    /// Start a training run, once per alert.
     Retrain,
-    /// No model goes live by itself while the alert fires.
+    /// Suspend automatic promotion while the alert fires.
     Freeze,
-    /// Answer by rules instead of the model, once an alert, until somebody promotes one.
+    /// Answer with the rule-based fallback, once per alert, until an operator promotes a
+    /// model.
     FallBack,
 }
 
-/// How a model that has just gone live is watched.
+/// Probation: limits that a newly promoted model must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probation {
-    /// Whether a model that fails it is taken back, or only told of.
+    /// Whether a model that fails is rolled back. If not, only an alert is sent.
     pub rollback: bool,
-    /// For how long; 0: not at all.
+    /// Length of the probation; 0: none.
     pub watch_seconds: u32,
-    /// Scores needed to judge.
+    /// Scores needed for a verdict.
     pub minimum_rows: u64,
-    /// Outliers at most, in times those promised, and in times those of the model before.
+    /// Largest outlier rate, as a multiple of the promised rate and of the previous
+    /// model's rate.
     pub outliers: f64,
-    /// Share in no segment at most, above that at training and above that of the model
-    /// before.
+    /// Largest increase of the unassigned share, above the share at training and above the
+    /// previous model's share.
     pub unassigned: f64,
-    /// Share of customers at most whom the model before, watching from the shadow, would
-    /// have put in another segment. Below 1 the model before is put there.
+    /// Largest share of customers that the previous model, deployed as shadow, puts into
+    /// another segment. Below 1 the previous model is deployed as shadow.
     pub disagreement: f64,
 }
 
-/// When the model has worn out.
+/// Conditions for retraining a worn-out model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refresh {
-    /// Train anew when the mean confidence is below; 0: never.
+    /// Retrain when the mean confidence is below this value; 0: never.
     pub confidence: f64,
-    /// Not again before so long.
+    /// Least time between two such training runs.
     pub cool_down_seconds: u32,
 }
 
@@ -98,7 +102,7 @@ impl Actions {
 }
 
 impl Policy {
-    /// The policy, or everything that is out of its range.
+    /// Validates the policy; the error lists every value that is out of range.
     pub fn check(self) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let Self { drift, probation, refresh, .. } = &self;
@@ -124,7 +128,7 @@ impl Policy {
         faults.or(self)
     }
 
-    /// Whether the model is no longer sure enough of what it says.
+    /// Whether the mean confidence has fallen below the policy's limit.
     pub fn is_worn_out(&self, check: &Check) -> bool {
         check.is_enough && check.confidence.is_some_and(|mean| mean < self.refresh.confidence)
     }
@@ -143,8 +147,8 @@ fn ascending(faults: &mut Faults, path: &str, steps: Steps, most: f64) {
         within(faults, &format!("{path}.{name}"), value, 0.0..=most);
     }
     if !(notice <= warning && warning <= critical) {
-        let problem = "must not be less severe for a larger difference: notice, warning and \
-                       critical must ascend";
+        let problem = "notice, warning and critical must ascend: a larger difference must not be \
+                       less severe";
         faults.push(Fault::new(path, problem));
     }
 }

@@ -1,88 +1,117 @@
-//! Whether a model that has just gone live answers well enough to stay.
+//! Probation of a newly promoted model: decides whether its answers justify a rollback.
 
 use crate::domain::deployment::policy::Probation;
 use crate::domain::drift::{Check, KeyChecks, KeyShare, percent};
 
-/// What chance alone does once in a hundred times is no reason. It is no stricter, as
-/// the limits do the work: of 500 rows three times as many outliers as promised come by
-/// chance twice in ten thousand looks, where the limit of outliers is well known; where
-/// few rows were held out, so that it is not, that is the model's own fault.
+/// Significance level: a difference that chance alone makes more often is no reason.
+///
+/// It is no stricter, because the limits of the policy do the work. With 500 rows and a
+/// well calibrated outlier limit, chance alone triples the outlier rate in two of ten
+/// thousand looks. With few held-out rows the limit is uncertain, and that is a fault of
+/// the model itself.
 const CERTAIN: f64 = 0.01;
 
-/// Stored customers needed to judge by a sample of them: a shop may have fewer than the
-/// policy asks of scores.
+/// Stored customers needed for a verdict from a sample: a small shop may have fewer
+/// customers than the number of scores in the policy.
 pub const LEAST_STORED: u64 = 100;
 
-/// What is known of it.
+/// Observations of a model on probation.
 #[derive(Debug)]
 pub struct Observed<'a> {
-    /// What it has met since it went live.
+    /// Check of all scores since the promotion.
     pub now: &'a Check,
-    /// What the model before met in its last hours.
+    /// Check of the previous model's scores in its last hours.
     pub before: Option<&'a Check>,
-    /// Customers whom both placed since, and the share of them in one segment.
-    pub agreement: Option<(u64, f64)>,
+    pub agreement: Option<SegmentAgreement>,
 }
 
-/// What a model's answers show.
+/// Agreement of two models on the segments of customers that both have scored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SegmentAgreement {
+    pub customers: u64,
+    /// Share of these customers with the same segment by both models.
+    pub share: f64,
+}
+
+/// Verdict on the answers of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answers {
     Good,
-    /// They are bad, but only with this key; of the keys with which they are bad, the
-    /// one with the most rows.
+    /// Bad only because of one API key. If several keys qualify, the one with the most rows.
     BadOfOneKey {
         key: KeyShare,
         why: String,
     },
-    /// They are bad whichever one key is left out.
+    /// Bad whichever single key is left out.
     Bad {
         why: String,
     },
 }
 
-/// Judges a model's answers so that no single key decides: they are [`Answers::Bad`]
-/// only if they are bad with all keys and without any one of them (leave-one-out). The
-/// answers of the model `before`, too, are taken without the key that would excuse most.
+/// Judges a model's answers by leave-one-out, so that no single API key decides.
+///
+/// They are [`Answers::Bad`] only if they are bad with all keys and without each one. The
+/// answers of the model `before` are also taken without the key that would excuse most.
 pub fn answers(limits: &Probation, now: &KeyChecks, before: Option<&KeyChecks>) -> Answers {
-    let before = before.map_or_else(Vec::new, |checks| {
-        let without = checks.keys.iter().map(|one| &one.without);
-        let all = std::iter::once(&checks.all).chain(without);
-        all.filter(|check| enough(limits, Some(*check)).is_some()).collect()
-    });
-    let reason = |now: &Check| {
-        let against = |before| verdict(limits, &Observed { now, before, agreement: None });
-        if before.is_empty() {
-            return against(None);
-        }
-        before.iter().find_map(|before| against(Some(*before)))
-    };
-    let all = reason(&now.all);
+    let judge = AnswerJudge::new(limits, before);
+    let all = judge.reason(&now.all);
     if let Some(why) = &all
-        && now.keys.iter().all(|one| reason(&one.without).is_some())
+        && now.keys.iter().all(|one| judge.reason(&one.without).is_some())
         && !now.keys.is_empty()
     {
         return Answers::Bad { why: why.clone() };
     }
     for one in &now.keys {
-        if let Some(why) = reason(&one.alone) {
+        if let Some(why) = judge.reason(&one.alone) {
             return Answers::BadOfOneKey { key: one.key.clone(), why };
         }
     }
-    let mut decisive = now.keys.iter().filter(|one| reason(&one.without).is_none());
-    match (all, decisive.next()) {
+    let decisive = now.keys.iter().find(|one| judge.reason(&one.without).is_none());
+    match (all, decisive) {
         (Some(why), Some(one)) => Answers::BadOfOneKey { key: one.key.clone(), why },
         _ => Answers::Good,
     }
 }
 
-/// Why the model is not to stay, by a sample of stored customers. They are scored by the
-/// model and by the one before it, so a customer who is an outlier to both says nothing.
+/// Judges checks of a new model against all checks of the previous one.
+struct AnswerJudge<'c> {
+    limits: &'c Probation,
+    /// Checks with enough rows: of all keys, and with each key left out.
+    before: Vec<&'c Check>,
+}
+
+impl<'c> AnswerJudge<'c> {
+    fn new(limits: &'c Probation, before: Option<&'c KeyChecks>) -> Self {
+        let mut checks = Vec::new();
+        if let Some(before) = before {
+            checks.push(&before.all);
+            checks.extend(before.keys.iter().map(|one| &one.without));
+            checks.retain(|check| enough(limits, Some(*check)).is_some());
+        }
+        Self { limits, before: checks }
+    }
+
+    /// The reason for a rollback. The answers are bad if they are bad against any of the
+    /// previous model's checks: no single key of the previous model excuses them.
+    fn reason(&self, now: &Check) -> Option<String> {
+        if self.before.is_empty() {
+            return verdict(self.limits, &Observed { now, before: None, agreement: None });
+        }
+        self.before.iter().find_map(|before| {
+            verdict(self.limits, &Observed { now, before: Some(*before), agreement: None })
+        })
+    }
+}
+
+/// The reason for a rollback, from a sample of stored customers. The new model and the
+/// previous one score the same customers, so an outlier to both is no argument against the
+/// new model.
 pub fn stored(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
     verdict(&Probation { minimum_rows, ..*limits }, observed)
 }
 
-/// Why it is not to stay; `None`: it is, or there is too little to tell.
+/// The reason for a rollback. `None`: the answers are good, or the data are too few.
 pub fn verdict(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     if observed.now.scored >= limits.minimum_rows {
         let found = outliers(limits, observed).or_else(|| unassigned(limits, observed));
@@ -99,10 +128,10 @@ fn outliers(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     let usual = before.map_or(found.promised, |before| found.promised.max(before.now));
     (found.now >= limits.outliers * usual && found.p_value <= CERTAIN).then(|| {
         let of_before = before.map_or_else(String::new, |before| {
-            format!(", of the model before {}", percent(before.now))
+            format!("; the previous model's rate was {}", percent(before.now))
         });
         format!(
-            "{} of what it scored are outliers; promised are {}{of_before}",
+            "{} of its scores are outliers; the promised rate is {}{of_before}",
             percent(found.now),
             percent(found.promised)
         )
@@ -116,7 +145,7 @@ fn unassigned(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     (found.now >= usual + limits.unassigned && found.now > usual && found.p_value <= CERTAIN).then(
         || {
             format!(
-                "{} of what it scored is in no segment; at training it was {}",
+                "{} of its scores are in no segment; at training the share was {}",
                 percent(found.now),
                 percent(found.before)
             )
@@ -124,15 +153,14 @@ fn unassigned(limits: &Probation, observed: &Observed<'_>) -> Option<String> {
     )
 }
 
-/// Why it is not to stay, by where it puts customers: their number, and the share that the
-/// model before puts in the same segment.
-pub fn disagreement(limits: &Probation, agreement: Option<(u64, f64)>) -> Option<String> {
-    let (customers, agreement) = agreement?;
-    let apart = 1.0 - agreement;
+/// The reason for a rollback, from the segments of customers scored by both models.
+pub fn disagreement(limits: &Probation, agreement: Option<SegmentAgreement>) -> Option<String> {
+    let SegmentAgreement { customers, share } = agreement?;
+    let apart = 1.0 - share;
     (limits.disagreement < 1.0 && customers >= limits.minimum_rows && apart > limits.disagreement)
         .then(|| {
             format!(
-                "it puts {} of the customers in another segment than the model before would",
+                "it puts {} of the customers into another segment than the previous model does",
                 percent(apart)
             )
         })

@@ -1,111 +1,113 @@
-//! When a finding that comes back is told, and when it is over.
+//! Alarm state machine: debounces the findings of repeated checks, with hysteresis and a
+//! cool-down.
 //!
-//! One check says little: of many, some find something by chance, and what is at a
-//! limit is found one time and not the next. So an alarm fires after some findings
-//! of the last few checks, or sooner after a few critical ones in a row, which chance
-//! does not make; and it is over after some checks in a row without any. One that
-//! fires again soon after it was over is the same one, and nobody is told before it
-//! has been quiet for long enough, or is worse than it was.
+//! A single check says little: some checks find something by chance, and a difference at a
+//! limit comes and goes. So an alarm fires after a number of findings in the last checks,
+//! or sooner after a few critical ones in a row, which chance does not produce. It is
+//! resolved after a number of checks in a row without a finding. An alarm that fires again
+//! within the cool-down reopens the same alert. Then no notification is sent until the
+//! cool-down has passed, unless the alarm is worse than before.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::drift::limits::Severity;
 use crate::domain::time::Timestamp;
 
-/// Checks that can be looked back on.
+/// Longest history of checks: one bit each in a `u32`.
 pub const MOST_CHECKS: u32 = 32;
 
-/// From when on an alarm fires, and until when.
+/// Conditions for firing and resolving an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlarmRules {
-    /// So many findings…
+    /// Findings among the last `checks` that make an alarm fire.
     pub findings: u32,
-    /// …of so many checks, at most [`MOST_CHECKS`], make it fire…
+    /// Number of last checks considered, at most [`MOST_CHECKS`].
     pub checks: u32,
-    /// …and so do so many critical ones in a row.
+    /// Critical findings in a row that make an alarm fire at once.
     pub critical_checks: u32,
-    /// So many checks in a row without one end it.
+    /// Checks in a row without a finding that resolve an alarm.
     pub recovery_checks: u32,
-    /// Who fires again within so long is not told of anew.
+    /// Cool-down: an alarm that fires again within this time reopens silently.
     pub cool_down_millis: i64,
 }
 
-/// What is remembered of one alarm between its checks.
+/// Persistent state of one alarm between its checks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Alarm {
-    /// The last checks, the newest as the lowest bit: 1 is a finding.
+    /// Bit set of the last checks, the newest in the lowest bit: 1 is a finding.
     recent: u32,
-    /// The last checks in a row that found something critical.
+    /// Number of critical findings in a row, up to the last check.
     #[serde(default)]
     critical: u32,
-    standing: Standing,
+    standing: AlarmState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Standing {
+enum AlarmState {
     #[default]
     Quiet,
-    Firing {
-        /// The worst since it fires; it does not fall.
-        severity: Severity,
-        /// Checks in a row without a finding.
-        clean: u32,
-        /// `Some`: it fires again, and nobody is told before then.
-        untold_until: Option<Timestamp>,
-    },
+    Firing(FiringAlarm),
     Over {
         severity: Severity,
-        /// Since when, as far as people know: an end that nobody is told of
-        /// does not begin the time anew.
+        /// Start of the cool-down. A resolution without a notification does not restart
+        /// it, or an alarm that flaps would never be notified.
         since: Timestamp,
     },
 }
 
-/// What a check does to an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct FiringAlarm {
+    /// Worst severity since the alarm fires; it never decreases.
+    severity: Severity,
+    /// Checks in a row without a finding.
+    clean: u32,
+    /// `Some`: reopened, without notifications until this instant.
+    untold_until: Option<Timestamp>,
+}
+
+/// Transition of an alarm after a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// It does not fire.
     Quiet,
-    /// It begins to fire: a new alert.
+    /// It begins to fire: a new alert with a notification.
     Fire(Severity),
-    /// The last alert again, which nobody is told of.
+    /// The last alert fires again, without a notification.
     Reopen(Severity),
-    /// The last alert again, and worse than before.
+    /// The last alert fires again, worse than before, with a notification.
     ReopenAloud(Severity),
-    /// It goes on as it was.
+    /// It keeps firing.
     Stay,
-    /// It goes on, and is told (again): it got worse, or was kept quiet so far.
+    /// It keeps firing, with a notification: it got worse, or its cool-down has passed.
     Tell(Severity),
-    /// It is over.
+    /// It is resolved.
     Resolve,
 }
 
 impl Alarm {
     pub const fn is_firing(&self) -> bool {
-        matches!(self.standing, Standing::Firing { .. })
+        matches!(self.standing, AlarmState::Firing(_))
     }
 
-    /// Whether nothing of it has to be remembered.
+    /// Whether the state equals that of a new alarm, and need not be stored.
     pub fn is_idle(&self, now: Timestamp, rules: &AlarmRules) -> bool {
         let is_past = match self.standing {
-            Standing::Quiet => true,
-            Standing::Firing { .. } => false,
-            Standing::Over { since, .. } => !is_between(since, now, rules.cool_down_millis),
+            AlarmState::Quiet => true,
+            AlarmState::Firing(_) => false,
+            AlarmState::Over { since, .. } => !is_between(since, now, rules.cool_down_millis),
         };
         is_past && self.recent & window(rules.checks) == 0
     }
 
-    /// Takes in one check: what was found, if anything.
+    /// Applies the result of one check: the severity of its finding, if any.
     pub fn check(&mut self, found: Option<Severity>, now: Timestamp, rules: &AlarmRules) -> Step {
         self.recent = (self.recent << 1) | u32::from(found.is_some());
         let is_critical = found == Some(Severity::Critical);
         self.critical = if is_critical { self.critical.saturating_add(1) } else { 0 };
         match self.standing {
-            Standing::Firing { severity, clean, untold_until } => {
-                self.goes_on((severity, clean, untold_until), found, now, rules)
-            }
-            Standing::Quiet | Standing::Over { .. } => match found {
+            AlarmState::Firing(firing) => self.go_on(firing, found, now, rules),
+            AlarmState::Quiet | AlarmState::Over { .. } => match found {
                 Some(found) if self.is_enough(rules) => self.fire(found, now, rules),
                 _ => Step::Quiet,
             },
@@ -119,7 +121,7 @@ impl Alarm {
 
     fn fire(&mut self, found: Severity, now: Timestamp, rules: &AlarmRules) -> Step {
         let (severity, untold_until, step) = match self.standing {
-            Standing::Over { severity, since } => {
+            AlarmState::Over { severity, since } => {
                 let until = since.plus_millis(rules.cool_down_millis);
                 match is_between(since, now, rules.cool_down_millis) {
                     true if found > severity => (found, None, Step::ReopenAloud(found)),
@@ -127,49 +129,49 @@ impl Alarm {
                     false => (found, None, Step::Fire(found)),
                 }
             }
-            Standing::Quiet | Standing::Firing { .. } => (found, None, Step::Fire(found)),
+            AlarmState::Quiet | AlarmState::Firing(_) => (found, None, Step::Fire(found)),
         };
-        self.standing = Standing::Firing { severity, clean: 0, untold_until };
+        self.standing = AlarmState::Firing(FiringAlarm { severity, clean: 0, untold_until });
         step
     }
 
-    fn goes_on(
+    fn go_on(
         &mut self,
-        (severity, clean, untold_until): (Severity, u32, Option<Timestamp>),
+        firing: FiringAlarm,
         found: Option<Severity>,
         now: Timestamp,
         rules: &AlarmRules,
     ) -> Step {
+        let FiringAlarm { severity, clean, untold_until } = firing;
+        let cool_down = rules.cool_down_millis;
         let clean = if found.is_some() { 0 } else { clean + 1 };
         if clean >= rules.recovery_checks {
-            // What came before the end does not count towards a new beginning.
+            // Findings from before the resolution do not count towards firing again.
             self.recent = 0;
-            let since =
-                untold_until.map_or(now, |until| until.plus_millis(-rules.cool_down_millis));
-            self.standing = Standing::Over { severity, since };
+            let since = untold_until.map_or(now, |until| until.plus_millis(-cool_down));
+            self.standing = AlarmState::Over { severity, since };
             return Step::Resolve;
         }
         let is_worse = found.is_some_and(|found| found > severity);
         let severity = found.map_or(severity, |found| found.max(severity));
-        let is_over = |until: Timestamp| {
-            let since = until.plus_millis(-rules.cool_down_millis);
-            !is_between(since, now, rules.cool_down_millis)
-        };
-        let is_late = found.is_some() && untold_until.is_some_and(is_over);
-        let is_told = is_worse || is_late;
-        let untold_until = untold_until.filter(|_| !is_told);
-        self.standing = Standing::Firing { severity, clean, untold_until };
-        if is_told { Step::Tell(severity) } else { Step::Stay }
+        // The comparison with the start of the cool-down also ends one that lies in the
+        // future because of a wrong clock.
+        let is_cool_down_over = untold_until
+            .is_some_and(|until| !is_between(until.plus_millis(-cool_down), now, cool_down));
+        let is_notified = is_worse || (found.is_some() && is_cool_down_over);
+        let untold_until = untold_until.filter(|_| !is_notified);
+        self.standing = AlarmState::Firing(FiringAlarm { severity, clean, untold_until });
+        if is_notified { Step::Tell(severity) } else { Step::Stay }
     }
 }
 
-/// Whether `now` is less than `millis` after `since`. An instant of the future was noted by
-/// a clock that was wrong, and holds nothing up.
+/// Whether `now` is less than `millis` after `since`. A `since` in the future comes from a
+/// wrong clock, and must not suppress notifications.
 fn is_between(since: Timestamp, now: Timestamp, millis: i64) -> bool {
     since <= now && now < since.plus_millis(millis)
 }
 
-/// The bits of the last so many checks.
+/// Bit mask of the last `checks` checks.
 fn window(checks: u32) -> u32 {
     u32::MAX.checked_shr(MOST_CHECKS.saturating_sub(checks)).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Counts by API key, and the part of a single key in them.
+//! Counts by API key, and the share of each key.
 
 use std::collections::BTreeMap;
 
@@ -7,45 +7,45 @@ use serde::Serialize;
 use crate::domain::drift::report::number_format::percent;
 use crate::domain::drift::window::{Layout, Window, WrongLength};
 
-/// Most keys counted apart, [`OTHER_KEYS`] included.
+/// Most keys with counts of their own, [`OTHER_KEYS`] included.
 pub const MOST_KEYS: usize = 32;
 
-/// The key of what is not counted by key: events, drawn customers, and hours too long
-/// ago.
+/// Pseudo-key of rows without an API key: events, sampled customers, and hours from before
+/// counting by key.
 pub const NO_KEY: &str = "";
 
-/// The key of all rows beyond [`MOST_KEYS`].
+/// Pseudo-key of all rows beyond [`MOST_KEYS`].
 pub const OTHER_KEYS: &str = "(other keys)";
 
-/// The fact of an alert about a finding that rests on one key.
+/// Name of the alert fact about a finding that rests on one key.
 pub const RESTS_ON_FACT: &str = "Rests on one key";
 
-/// What was counted, by API key.
+/// Windows by API key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ByKey(BTreeMap<Box<str>, Window>);
 
-/// The part of one key in what was counted.
+/// Share of one API key in the scored rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KeyShare {
     /// The id of the key.
     pub key: Box<str>,
     pub rows: u64,
-    /// Of all rows, 0 to 1.
+    /// Share of all rows, from 0 to 1.
     pub share: f64,
 }
 
-/// The key without which a finding is gone.
+/// The API key without which a finding disappears.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RestsOn {
     #[serde(flatten)]
     pub key: KeyShare,
-    /// Whether the rows of the other keys are enough to show the finding, and do not.
+    /// Whether the rows of the other keys suffice to show the finding, and do not show it.
     /// If so, the owner of the feature is not alerted.
     pub is_contradicted: bool,
 }
 
 impl ByKey {
-    /// Adds counts to those of a key.
+    /// Adds a window to the counts of a key.
     pub fn add(&mut self, key: &str, window: &Window) -> Result<(), WrongLength> {
         if let Some(known) = self.0.get_mut(key) {
             return known.merge(window);
@@ -54,8 +54,8 @@ impl ByKey {
         Ok(())
     }
 
-    /// Bounds the number of keys: of more than [`MOST_KEYS`] those with the fewest rows
-    /// count together, under [`OTHER_KEYS`].
+    /// Bounds the number of keys: beyond [`MOST_KEYS`], the keys with the fewest rows are
+    /// merged under [`OTHER_KEYS`].
     pub fn bounded(mut self) -> Result<Self, WrongLength> {
         if self.0.len() <= MOST_KEYS {
             return Ok(self);
@@ -70,7 +70,7 @@ impl ByKey {
         Ok(self)
     }
 
-    /// The part of each key, the largest first.
+    /// Share of each key, largest first.
     pub fn shares(&self) -> Vec<KeyShare> {
         let all: u64 = self.rows();
         let mut shares: Vec<KeyShare> = self
@@ -107,7 +107,7 @@ impl ByKey {
         Self(own.map(|(known, window)| (known.clone(), window.clone())).into_iter().collect())
     }
 
-    /// Every row of every key.
+    /// The window of all keys together.
     pub fn sum(&self, layout: &Layout) -> Result<Window, WrongLength> {
         let mut sum = layout.empty();
         for window in self.0.values() {
@@ -116,8 +116,9 @@ impl ByKey {
         Ok(sum)
     }
 
-    /// The sum in which a key counts for at most as many rows as all others together, or
-    /// for `floor` rows if those are more. A single key counts whole.
+    /// The window of all keys together, with the weight of each key capped (winsorised): at
+    /// the rows of all other keys together, or at `floor` if that is more. A single key is
+    /// not capped.
     pub fn capped(&self, layout: &Layout, floor: u64) -> Result<Window, WrongLength> {
         let all = self.rows();
         let mut sum = layout.empty();
@@ -135,7 +136,7 @@ impl ByKey {
 }
 
 impl RestsOn {
-    /// For people.
+    /// Describes the influence in a sentence.
     pub fn text(&self) -> String {
         let KeyShare { key, share, .. } = &self.key;
         let others = if self.is_contradicted {
@@ -150,14 +151,16 @@ impl RestsOn {
 }
 
 fn rows(window: &Window) -> u64 {
-    // The last count is of all that was scored (see [`Layout`]).
+    // The last count is the number of scored rows (see [`Layout`]).
     window.counts.last().copied().unwrap_or(0)
 }
 
 fn scaled(window: &Window, part: u64, whole: u64) -> Window {
-    let scale = |count: &u64| {
+    let mut counts = Vec::with_capacity(window.counts.len());
+    for count in &window.counts {
+        // The product of two counts may exceed 64 bits.
         let scaled = u128::from(*count) * u128::from(part) / u128::from(whole.max(1));
-        u64::try_from(scaled).unwrap_or(u64::MAX)
-    };
-    Window { counts: window.counts.iter().map(scale).collect() }
+        counts.push(u64::try_from(scaled).unwrap_or(u64::MAX));
+    }
+    Window { counts }
 }

@@ -1,8 +1,8 @@
-//! Every figure there is of one feature.
+//! Drift figures of one feature: tests, distances and changes against training.
 
 use serde::Serialize;
 
-use crate::domain::drift::output_shift::{Rate, most_changed};
+use crate::domain::drift::output_shift::{Rate, RowCount, ShareChange, most_changed};
 use crate::domain::drift::statistics::chi_square::{ChiSquare, jensen_shannon};
 use crate::domain::drift::statistics::contingency_table::{Cells, shares};
 use crate::domain::drift::statistics::kolmogorov_smirnov::Ks;
@@ -14,17 +14,17 @@ use crate::domain::model::{Bins, FeatureReference, Model};
 /// One feature, at training and now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeatureFigures {
-    /// Its name.
+    /// Name of the feature.
     pub feature: Box<str>,
     pub title: Box<str>,
     pub unit: Box<str>,
     pub owner: Box<str>,
-    /// Whether the model reads it; if not, no score depends on it.
+    /// Whether the model reads the feature; if not, no score depends on it.
     pub is_read: bool,
     pub before: Rows,
     pub now: Rows,
-    /// Over the bins of known values; `None` where a side has none, or all are in
-    /// one bin.
+    /// Index over the bins of known values; `None` if a side has no known value, or all
+    /// are in one bin.
     pub psi: Option<Psi>,
     pub jensen_shannon: Option<f64>,
     pub missing: Option<Rate>,
@@ -45,7 +45,7 @@ pub enum ValueFigures {
         moved: Option<Moved>,
         median_before: Option<Median>,
         median_now: Option<Median>,
-        /// The bin whose share has changed most.
+        /// The bin with the largest change of its share.
         most_changed: Option<BinChange>,
     },
     Category {
@@ -66,7 +66,7 @@ pub struct BinChange {
 /// The share of known values in one category.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CategoryChange {
-    /// `None`: all that training did not count by name.
+    /// `None`: all categories that training did not count by name.
     pub category: Option<Box<str>>,
     pub before: f64,
     pub now: f64,
@@ -95,15 +95,12 @@ impl FeatureFigures {
             now: rows_now,
             psi: cells.as_ref().map(Psi::of),
             jensen_shannon: jensen_shannon(before.bins, now.bins),
-            missing: Rate::of(
-                (rows_before.missing, rows_before.all()),
-                (rows_now.missing, rows_now.all()),
-            ),
+            missing: Rate::of(rows_before.missing_count(), rows_now.missing_count()),
             values: values(&reference.bins, cells.as_ref(), before.bins, now.bins),
         }
     }
 
-    /// How often chance alone changes the known values as much.
+    /// The p-value of the test of known values: PSI for numbers, chi-square for categories.
     pub fn values_p_value(&self) -> Option<f64> {
         match &self.values {
             ValueFigures::Number { .. } => self.psi.map(|psi| psi.p_value),
@@ -121,6 +118,10 @@ impl Rows {
     pub fn all(self) -> u64 {
         self.known.saturating_add(self.missing)
     }
+
+    fn missing_count(self) -> RowCount {
+        RowCount { counted: self.missing, all: self.all() }
+    }
 }
 
 fn values(bins: &Bins, cells: Option<&Cells>, before: &[u64], now: &[u64]) -> ValueFigures {
@@ -131,17 +132,17 @@ fn values(bins: &Bins, cells: Option<&Cells>, before: &[u64], now: &[u64]) -> Va
             moved: Moved::of(&numbers.cuts, before, now),
             median_before: Median::of(&numbers.cuts, before),
             median_now: Median::of(&numbers.cuts, now),
-            most_changed: changed.map(|(bin, before, now)| BinChange {
-                above: bin.checked_sub(1).and_then(|cut| numbers.cuts.get(cut)).copied(),
-                up_to: numbers.cuts.get(bin).copied(),
+            most_changed: changed.map(|ShareChange { index, before, now }| BinChange {
+                above: index.checked_sub(1).and_then(|cut| numbers.cuts.get(cut)).copied(),
+                up_to: numbers.cuts.get(index).copied(),
                 before,
                 now,
             }),
         },
         Bins::Categories(categories) => ValueFigures::Category {
             chi_square: cells.map(ChiSquare::of),
-            most_changed: changed.map(|(place, before, now)| CategoryChange {
-                category: categories.counts.get(place).map(|(name, _)| name.clone()),
+            most_changed: changed.map(|ShareChange { index, before, now }| CategoryChange {
+                category: categories.counts.get(index).map(|(name, _)| name.clone()),
                 before,
                 now,
             }),

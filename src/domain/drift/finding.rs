@@ -1,37 +1,38 @@
-//! A difference that is worth a person's time, in that person's words.
+//! Drift finding: a significant and relevant difference, described for its owner.
 
 use serde::Serialize;
 
 use crate::domain::drift::by_key::RestsOn;
 use crate::domain::drift::figures::{BinChange, CategoryChange, FeatureFigures, ValueFigures};
 use crate::domain::drift::limits::Severity;
-use crate::domain::drift::output_shift::{Outliers, Rate};
+use crate::domain::drift::output_shift::{Outliers, Rate, ShareChange};
 use crate::domain::drift::report::number_format::{number, percent, with_unit};
 use crate::domain::drift::segments::{FeatureWithin, MovedWithin, Which};
 use crate::domain::drift::statistics::wasserstein::{Median, Moved};
-use crate::domain::model::Segment;
+use crate::domain::model::Model;
 
-/// What is compared.
+/// The compared quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
     /// The known values of a feature.
     Values,
-    /// How often a feature's value is missing.
+    /// The share of missing values of a feature.
     Missing,
-    /// A feature among the customers of one segment, as the model reads it: where a
-    /// number is missing, what stands in for it counts.
+    /// A feature among the customers of one segment, as encoded: missing numbers count
+    /// with their imputed value.
     Within,
     /// The shares of the segments.
     Segments,
-    /// The share in no segment.
+    /// The share of customers in no segment.
     Unassigned,
-    /// How far customers are from their segments.
+    /// The distances of customers to their segments.
     Distances,
+    /// The rate of outliers.
     Outliers,
-    /// Whether p-values are spread as they were.
+    /// The distribution of outlier p-values.
     PValues,
-    /// Hour by hour against earlier hours, added up.
+    /// The ranks of each hour among earlier hours, accumulated by sequential detectors.
     Stream,
 }
 
@@ -54,34 +55,34 @@ impl About {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
     pub about: About,
-    /// Its name; `None`: about the model as a whole.
+    /// Name of the feature; `None`: the finding concerns the model as a whole.
     pub feature: Option<Box<str>>,
-    /// Within which it is; `None`: over everybody.
+    /// Segment to which the finding is limited; `None`: all customers.
     pub segment: Option<Which>,
     pub title: Box<str>,
     pub owner: Option<Box<str>>,
     pub unit: Option<Box<str>>,
     pub severity: Severity,
-    /// How large the difference is, in what the limits of `about` are in.
+    /// Size of the difference, in the unit of the limits of `about`.
     pub size: f64,
     pub p_value: f64,
-    /// After the correction for all that is tested at once.
+    /// The p-value after the correction over all tests of the check.
     pub adjusted_p_value: f64,
-    /// What has changed, by how much, in the feature's own unit.
+    /// The change and its size, as a sentence in the unit of the feature.
     pub what: String,
     pub advice: String,
-    /// The API key without which it is not found; `None` where it holds without any one
-    /// key, or where rows are not counted by key.
+    /// The API key without which the finding disappears. `None` if it survives without any
+    /// single key, or if rows are not counted by key.
     pub rests_on: Option<RestsOn>,
 }
 
-/// What is said of one difference.
-pub(super) struct Said {
+/// FindingText of a finding for its owner.
+pub(super) struct FindingText {
     pub(super) what: String,
     pub(super) advice: String,
 }
 
-pub(super) fn values(figures: &FeatureFigures) -> Said {
+pub(super) fn values(figures: &FeatureFigures) -> FindingText {
     let title = &figures.title;
     let what = match &figures.values {
         ValueFigures::Number { moved, median_before, median_now, most_changed, .. } => moved
@@ -91,49 +92,54 @@ pub(super) fn values(figures: &FeatureFigures) -> Said {
             most_changed.as_ref().map(|changed| category_changed(title, changed))
         }
     };
-    let fresh = matches!(
+    let is_new_category = matches!(
         &figures.values,
         ValueFigures::Category { most_changed: Some(CategoryChange { category: None, .. }), .. }
     );
-    let cause = if fresh {
+    let cause = if is_new_category {
         "whether categories were added or renamed"
     } else {
         "whether the source or its meaning has changed: a unit, a currency, a new channel"
     };
-    Said {
-        what: what.unwrap_or_else(|| format!("{title} is not distributed as it was.")),
-        advice: ask(figures, cause),
+    FindingText {
+        what: what.unwrap_or_else(|| format!("The distribution of {title} has changed.")),
+        advice: advice(figures, cause),
     }
 }
 
-pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> Said {
+pub(super) fn missing(figures: &FeatureFigures, rate: Rate) -> FindingText {
     let FeatureFigures { title, .. } = figures;
     let (now, before) = (percent(rate.now), percent(rate.before));
-    Said {
+    FindingText {
         what: format!(
-            "{title} is missing in {now} of what is scored; at training it was {before}."
+            "{title} is missing in {now} of the scored rows; at training it was {before}."
         ),
-        advice: ask(figures, "whether the source still sends it, and under the same name"),
+        advice: advice(figures, "whether the source still sends it under the same name"),
     }
 }
 
-pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureWithin) -> Said {
+pub(super) fn within(
+    figures: &FeatureFigures,
+    segment: &Which,
+    found: &FeatureWithin,
+) -> FindingText {
     let FeatureFigures { title, unit, owner, .. } = figures;
     let Which { key, label, .. } = segment;
     let what = match &found.moved {
         MovedWithin::Number { in_unit } => {
-            let way = if found.d > 0.0 { "risen" } else { "fallen" };
+            let direction = if found.d > 0.0 { "risen" } else { "fallen" };
             let spreads = number(found.d.abs());
             let own = in_unit.map_or_else(String::new, |moved| {
                 format!("about {}, which is ", with_unit(moved.abs(), unit))
             });
             format!(
-                "{title} has {way} in segment {key} ({label}): its mean by {own}{spreads} times \
-                 the standard deviation that it has there, as the model reads it."
+                "{title} has {direction} in segment {key} ({label}): its mean by {own}{spreads} times \
+                 its standard deviation in the segment, as the model reads it."
             )
         }
         MovedWithin::Category { category, share_before, share_now } => {
-            let category = category.as_deref().unwrap_or("what was rare or unseen at training");
+            let category =
+                category.as_deref().unwrap_or("the group of categories rare or unseen at training");
             let (before, now) = (percent(*share_before), percent(*share_now));
             format!(
                 "{title} in segment {key} ({label}): {category} makes up {now} of the known \
@@ -141,42 +147,43 @@ pub(super) fn within(figures: &FeatureFigures, segment: &Which, found: &FeatureW
             )
         }
     };
-    Said {
+    FindingText {
         what,
         advice: format!(
             "{owner}: check whether something has changed for these customers alone: a campaign, \
-             a price, a channel. If the change is real, what is said of the segment no longer \
+             a price, a channel. If the change is real, the description of the segment no longer \
              fits its customers: retrain, and compare both models before promoting."
         ),
     }
 }
 
-pub(super) fn segments(segment: Option<(&Segment, f64, f64)>) -> Said {
-    let what = match segment {
-        Some((segment, before, now)) => format!(
-            "Segment {} ({}) holds {} of the customers scored into one; at training it held {}.",
+pub(super) fn segments(model: &Model, changed: Option<ShareChange>) -> FindingText {
+    let segment = changed.and_then(|changed| model.segments().get(changed.index));
+    let what = match (segment, changed) {
+        (Some(segment), Some(changed)) => format!(
+            "Segment {} ({}) has {} of the assigned customers; at training it had {}.",
             segment.key,
             segment.label,
-            percent(now),
-            percent(before)
+            percent(changed.now),
+            percent(changed.before)
         ),
-        None => "The shares of the segments are not what they were.".into(),
+        _ => "The shares of the segments have changed.".into(),
     };
-    let advice = "See which features moved along. If the customers have changed, retrain and \
-                  compare both models before promoting; if one source did, mend it first.";
-    Said { what, advice: advice.into() }
+    let advice = "See which features moved too. If the customers have changed, retrain and \
+                  compare both models before promoting; if a source has changed, repair it first.";
+    FindingText { what, advice: advice.into() }
 }
 
-pub(super) fn unassigned(rate: Rate) -> Said {
-    Said {
+pub(super) fn unassigned(rate: Rate) -> FindingText {
+    FindingText {
         what: format!(
-            "{} of what is scored is in no segment; at training it was {}.",
+            "{} of the scored rows are in no segment; at training the share was {}.",
             percent(rate.now),
             percent(rate.before)
         ),
         advice: if rate.change() > 0.0 {
-            "Customers of a kind that training has not seen: retrain, and look whether they make \
-             a segment of their own."
+            "These customers are of a kind unseen at training: retrain, and check whether they \
+             form a segment of their own."
         } else {
             "Fewer customers than before fall outside the segments: see which features moved."
         }
@@ -184,50 +191,52 @@ pub(super) fn unassigned(rate: Rate) -> Said {
     }
 }
 
-pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median>) -> Said {
+pub(super) fn distances(median_before: Option<Median>, median_now: Option<Median>) -> FindingText {
     let medians = match (median_before, median_now) {
         (Some(before), Some(now)) if before != now => format!(
             ": the median, in encoded units, was {} and is {}",
-            place(before, ""),
-            place(now, "")
+            median_text(before, ""),
+            median_text(now, "")
         ),
         _ => String::new(),
     };
-    Said {
-        what: format!("Customers are not as far from their segments as at training{medians}."),
-        advice: "The segments describe today's customers less well or in another way: see which \
-                 features moved, and retrain if the change is real."
+    FindingText {
+        what: format!(
+            "The distances of customers from their segments have changed since training{medians}."
+        ),
+        advice: "The segments fit today's customers less well or differently: see which features \
+                 moved, and retrain if the change is real."
             .into(),
     }
 }
 
-pub(super) fn outliers(outliers: Outliers) -> Said {
-    Said {
+pub(super) fn outliers(outliers: Outliers) -> FindingText {
+    FindingText {
         what: format!(
-            "{} of what is scored are outliers; promised are {}.",
+            "{} of the scored rows are outliers; the promised rate is {}.",
             percent(outliers.now),
             percent(outliers.promised)
         ),
-        advice: "Look at some of them: a broken source makes many alike. If they are real, the \
-                 limit no longer holds what it promises until the model is retrained."
+        advice: "Inspect some of the outliers: a broken source makes many similar ones. If they \
+                 are real, the outlier limit is not valid until the model is retrained."
             .into(),
     }
 }
 
-pub(super) fn p_values(lowest_share: f64) -> Said {
-    Said {
+pub(super) fn p_values(lowest_share: f64) -> FindingText {
+    FindingText {
         what: format!(
-            "Outlier p-values are not spread as at training: {} are in the lowest twentieth, 5 % \
-             are meant to be.",
+            "The distribution of outlier p-values has changed since training: {} are in the \
+             lowest twentieth, 5 % are expected.",
             percent(lowest_share)
         ),
-        advice: "The calibration of outliers does not hold for what is scored now: see which \
+        advice: "The outlier calibration does not hold for the rows scored now: see which \
                  features moved, and retrain."
             .into(),
     }
 }
 
-fn ask(figures: &FeatureFigures, cause: &str) -> String {
+fn advice(figures: &FeatureFigures, cause: &str) -> String {
     let owner = &figures.owner;
     if figures.is_read {
         format!(
@@ -235,7 +244,9 @@ fn ask(figures: &FeatureFigures, cause: &str) -> String {
              this feature on the scale of its training."
         )
     } else {
-        format!("{owner}: check {cause}. The model does not read this feature, so no score is off.")
+        format!(
+            "{owner}: check {cause}. The model does not read this feature, so no score is affected."
+        )
     }
 }
 
@@ -250,8 +261,8 @@ fn number_moved(
     if distance <= 0.0 {
         return None;
     }
-    // Of a mere shift the mean moves as far as the values do.
-    let way = if moved.shift.abs() < 0.5 * distance {
+    // In a pure shift the mean moves as far as the values do on average.
+    let direction = if moved.shift.abs() < 0.5 * distance {
         "spread differently"
     } else if moved.shift > 0.0 {
         "risen"
@@ -261,11 +272,17 @@ fn number_moved(
     let median = match (before?, now?) {
         (before, now) if before == now => String::new(),
         (before, now) => {
-            format!("; the median was {} and is {}", place(before, unit), place(now, unit))
+            format!(
+                "; the median was {} and is {}",
+                median_text(before, unit),
+                median_text(now, unit)
+            )
         }
     };
     let distance = with_unit(distance, unit);
-    Some(format!("{title} has {way}: values moved by at least {distance} on average{median}."))
+    Some(format!(
+        "{title} has {direction}: values moved by at least {distance} on average{median}."
+    ))
 }
 
 fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
@@ -274,7 +291,7 @@ fn bin_changed(figures: &FeatureFigures, changed: BinChange) -> String {
     let bin = match (changed.above, changed.up_to) {
         (None, Some(high)) => format!("is at most {}", with_unit(high, unit)),
         (Some(low), None) => format!("is above {}", with_unit(low, unit)),
-        // A value that training had next to no other of.
+        // A bin around a single value, which made up most of the training rows.
         (Some(low), Some(high)) if low.next_up() >= high => {
             format!("is {}", with_unit(high, unit))
         }
@@ -301,7 +318,7 @@ fn category_changed(title: &str, changed: &CategoryChange) -> String {
     }
 }
 
-fn place(median: Median, unit: &str) -> String {
+fn median_text(median: Median, unit: &str) -> String {
     match median {
         Median::Near(x) => with_unit(x, unit),
         Median::AtMost(x) => format!("at most {}", with_unit(x, unit)),

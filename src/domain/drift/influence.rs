@@ -1,14 +1,13 @@
 //! Influence of single API keys on a check: leave-one-out (jackknife).
 //!
 //! Rows at `/v1/score` are sent by callers. One caller can send any number of absurd
-//! rows, so a decision that rests on rows must survive without any one key. A check is
-//! repeated with each key left out; a finding that is gone without a key *rests on*
+//! rows, so a decision based on rows must survive without any one key. A check is
+//! repeated with each key left out; a finding that disappears without a key *rests on*
 //! that key (Quenouille 1956; Miller 1974, "The jackknife: a review").
 //!
-//! Leaving a key out protects from a key that raises a finding. [`ByKey::capped`]
-//! protects from a key that hides one: it counts a key for at most as many rows as all
-//! other keys sent together (winsorising), so no key dilutes the others by more than
-//! half.
+//! Leaving a key out protects against a key that causes a finding. [`ByKey::capped`]
+//! protects against a key that hides one: it caps the rows of a key at those of all other
+//! keys together (winsorising), so no key dilutes the others by more than half.
 
 use crate::domain::drift::by_key::{ByKey, KeyShare, NO_KEY, RestsOn};
 use crate::domain::drift::check::{Check, Test, check};
@@ -17,15 +16,15 @@ use crate::domain::drift::limits::Limits;
 use crate::domain::drift::window::{Layout, WrongLength};
 use crate::domain::model::Model;
 
-/// A check of all keys, and of each key apart.
+/// Checks of all keys together, and of each key alone and left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyChecks {
     pub all: Check,
-    /// The largest first.
+    /// By key, the one with the most rows first.
     pub keys: Vec<KeyCheck>,
 }
 
-/// The check of one key alone, and of all others.
+/// Checks of one key alone, and of all other keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyCheck {
     pub key: KeyShare,
@@ -33,8 +32,8 @@ pub struct KeyCheck {
     pub without: Check,
 }
 
-/// Checks capped counts, whole and with each key alone and left out. What is not counted
-/// by key is left out like one key.
+/// Checks the capped counts of all keys, of each key alone, and with each key left out. Rows
+/// without a key are treated as one more key.
 pub fn key_checks(
     model: &Model,
     by_key: &ByKey,
@@ -42,18 +41,20 @@ pub fn key_checks(
     limits: &Limits,
 ) -> Result<KeyChecks, WrongLength> {
     let layout = Layout::of(model);
-    let capped = |by_key: &ByKey| check(model, &by_key.capped(&layout, floor)?, limits);
     let mut keys = Vec::new();
     for key in by_key.shares() {
-        let alone = capped(&by_key.alone(&key.key))?;
-        let without = capped(&by_key.without(&key.key))?;
-        keys.push(KeyCheck { key, alone, without });
+        let (alone, without) = (by_key.alone(&key.key), by_key.without(&key.key));
+        keys.push(KeyCheck {
+            key,
+            alone: check(model, &alone.capped(&layout, floor)?, limits)?,
+            without: check(model, &without.capped(&layout, floor)?, limits)?,
+        });
     }
-    Ok(KeyChecks { all: capped(by_key)?, keys })
+    Ok(KeyChecks { all: check(model, &by_key.capped(&layout, floor)?, limits)?, keys })
 }
 
-/// Notes for each finding of a check of `by_key` the key that it rests on, if any.
-/// Findings of the detectors are left as they are: they are of many windows.
+/// Records for each finding of a check of `by_key` the key that it rests on, if any.
+/// Findings of the sequential detectors are not marked: they cover many windows.
 pub fn mark_influence(
     check_of_all: &mut Check,
     model: &Model,
@@ -73,8 +74,13 @@ pub fn mark_influence(
                 continue;
             }
             let is_contradicted = contradicts(&without, finding, limits);
-            let is_known = |known: &RestsOn| known.is_contradicted || !is_contradicted;
-            if !finding.rests_on.as_ref().is_some_and(is_known) {
+            // A key that contradicts replaces one that does not; otherwise the first, with
+            // the most rows, is recorded.
+            let is_stronger = match &finding.rests_on {
+                None => true,
+                Some(known) => is_contradicted && !known.is_contradicted,
+            };
+            if is_stronger {
                 finding.rests_on = Some(RestsOn { key: key.clone(), is_contradicted });
             }
         }
@@ -82,16 +88,17 @@ pub fn mark_influence(
     Ok(())
 }
 
-/// Whether this check has the rows to show the finding, and shows less than any limit.
-/// Fewer rows make every difference less certain, so that a difference that is as large
-/// and uncertain does not contradict.
+/// Whether the check without a key has enough rows to show the finding, and shows a
+/// difference below every limit. Fewer rows make every difference less significant, so an
+/// equally large but insignificant difference does not contradict.
 fn contradicts(without: &Check, finding: &Finding, limits: &Limits) -> bool {
     let figures =
         without.features.iter().find(|one| Some(&one.feature) == finding.feature.as_ref());
     let is_known = finding.about != About::Values
         || figures.is_some_and(|figures| figures.now.known >= limits.minimum_rows);
-    let shows = |test: &Test| is_about(test, finding) && test.severity.is_some();
-    without.is_enough && is_known && !without.tests.iter().any(shows)
+    without.is_enough
+        && is_known
+        && !without.tests.iter().any(|test| test.severity.is_some() && is_about(test, finding))
 }
 
 fn is_about(test: &Test, finding: &Finding) -> bool {

@@ -1,33 +1,34 @@
-//! From when on a difference is told, and how loudly.
+//! Limits of drift detection: the significance and size from which a difference is a
+//! finding, and its severity.
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked of a difference before it is a finding.
+/// Conditions under which a difference is a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Rows needed: of fewer, figures are shown and nothing is found.
+    /// Rows needed for findings. With fewer, figures are reported and nothing is tested.
     pub minimum_rows: u64,
-    /// The share of false ones among the findings, and the chance of any while
-    /// nothing changes: the level of Benjamini and Hochberg.
+    /// Level of the Benjamini-Hochberg correction: the false discovery rate, and the
+    /// probability of any finding while nothing changes.
     pub level: f64,
-    /// The share of outliers that scoring promises; set where scoring is.
+    /// The outlier rate that scoring promises; configured with scoring, not stored here.
     #[serde(skip, default = "promised")]
     pub alpha: f64,
-    /// Of the stability index beyond what chance explains.
+    /// Limits of the stability index in excess of chance.
     pub psi: Steps,
-    /// Of a share: missing values, the unassigned, a segment.
+    /// Limits of the change of a share: missing values, the unassigned, a segment.
     pub share: Steps,
-    /// Of the outliers, in times the promised share.
+    /// Limits of the outlier rate, as a multiple of the promised rate.
     pub outliers: Steps,
-    /// Of a feature within a segment, in spreads within it. Policies that were stored
-    /// before it was there have none.
+    /// Limits of a shift within a segment, in standard deviations of the segment. Stored
+    /// policies of earlier versions lack this field.
     #[serde(default = "small_to_large")]
     pub movement: Steps,
 }
 
-/// Sizes from which a difference is of each severity. Below the first it is no
-/// finding, however certain: with a million rows everything is.
+/// Least size of a difference for each severity. A smaller one is no finding, however
+/// significant: with a million rows every difference is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Steps {
@@ -45,8 +46,8 @@ pub enum Severity {
 }
 
 impl Default for Limits {
-    /// A shift of a number by 0.15, 0.33 and 0.52 standard deviations has the index
-    /// 0.02, 0.1 and 0.25; the last two are the customary bounds.
+    /// A shift of a number by 0.15, 0.33 and 0.52 standard deviations has a PSI of 0.02,
+    /// 0.1 and 0.25; the last two are the customary bounds.
     fn default() -> Self {
         Self {
             minimum_rows: 200,
@@ -60,7 +61,7 @@ impl Default for Limits {
     }
 }
 
-/// What Cohen (1988) calls small, medium and large.
+/// Small, medium and large effects by Cohen (1988), *Statistical Power Analysis*.
 fn small_to_large() -> Steps {
     Steps { notice: 0.2, warning: 0.5, critical: 0.8 }
 }

@@ -1,17 +1,16 @@
-//! Whether what is scored still looks like what the model was trained on.
+//! Drift detection: compares scored rows with the training rows of the model.
 //!
-//! Everything is told from counts on bins that were fixed at training. A
-//! difference is a *finding* when it is certain, it matters, and there is enough to
-//! tell: its p-value holds after the correction for all that is tested at once, its
-//! size reaches a limit, and it rests on a minimum of rows. What is told of a score
-//! counts each score once: a customer who is scored often counts often.
+//! All tests use counts on bins that were fixed at training. A difference is a *finding*
+//! if it is significant, relevant and supported: its p-value stays below the level after
+//! the correction for multiple tests, its size reaches a limit, and the window has a
+//! minimum of rows. Every score counts, so frequently scored customers count repeatedly.
 //!
-//! Beside these checks of one window, detectors add up the evidence of many hours, for
-//! what is small or slow and lasts ([`mod@stream`]): of what they find the p-value is how
-//! often chance raises such an alarm in as many hours, and it is held to no level. Within a segment, means are compared,
-//! by sums that are kept beside the counts.
+//! Beside these checks of one window, sequential detectors accumulate the evidence of many
+//! hours, for small or slow changes that last ([`mod@stream`]). The p-value of such a
+//! finding is the probability of a false alarm in that number of hours; no level applies
+//! to it. Within a segment, means are compared, from sums stored beside the counts.
 //!
-//! The modules stand in import order.
+//! The modules are listed in import order.
 
 mod alarm;
 mod by_key;
@@ -37,7 +36,7 @@ pub use figures::{BinChange, CategoryChange, FeatureFigures, Rows, ValueFigures}
 pub use finding::{About, Finding};
 pub use influence::{KeyCheck, KeyChecks, key_checks, mark_influence};
 pub use limits::{Limits, Severity, Steps};
-pub use output_shift::{Outliers, Rate};
+pub use output_shift::{Outliers, Rate, RowCount};
 pub use report::alert_facts::{facts, headline};
 pub use report::number_format::percent;
 pub use report::picture::{Bar, Drawn, escaped, picture};

@@ -1,29 +1,37 @@
-//! What the model says of those it scores: rates and mixes that should hold.
+//! Shift of the model's output: rates of unassigned customers, missing values and outliers.
 
 use serde::Serialize;
 
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::stats::special;
 
-/// A share of rows, before and now.
+/// A number of rows, and the number of all rows of which they are a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowCount {
+    pub counted: u64,
+    pub all: u64,
+}
+
+/// A share of rows, at training and now.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Rate {
     pub before: f64,
     pub now: f64,
-    /// How often chance alone gives as large a difference, in either direction.
+    /// Two-sided p-value of Fisher's exact test.
     pub p_value: f64,
 }
 
 impl Rate {
-    /// `(those that count, all rows)` of each side, by the exact test of Fisher,
-    /// its smaller side doubled. `None` where a side has no rows.
-    pub fn of(reference: (u64, u64), current: (u64, u64)) -> Option<Self> {
-        let (a, n) = (reference.0 as f64, reference.1 as f64);
-        let (b, m) = (current.0 as f64, current.1 as f64);
+    /// Compares two shares by Fisher's exact test; the two-sided p-value is twice the
+    /// smaller tail. `None` if a side has no rows.
+    pub fn of(reference: RowCount, current: RowCount) -> Option<Self> {
+        let (a, n) = (reference.counted as f64, reference.all as f64);
+        let (b, m) = (current.counted as f64, current.all as f64);
         if n <= 0.0 || m <= 0.0 {
             return None;
         }
-        // At most b marked ones are drawn when at least m − b others are.
+        // The lower tail by symmetry: at most b counted rows are drawn exactly if at least
+        // m − b of the others are.
         let at_least = special::hypergeometric_above(b, n + m, a + b, m);
         let at_most = special::hypergeometric_above(m - b, n + m, n + m - a - b, m);
         let p_value = (2.0 * at_least.min(at_most)).clamp(0.0, 1.0);
@@ -35,25 +43,28 @@ impl Rate {
     }
 }
 
-/// Outliers against the share alpha that is promised.
+/// Outlier rate, compared with the promised rate alpha.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Outliers {
     pub promised: f64,
     pub now: f64,
-    /// How often chance alone gives as many or more.
+    /// One-sided p-value: probability of at least this number of outliers by chance.
     pub p_value: f64,
 }
 
 impl Outliers {
+    /// Beta-binomial test of the outlier rate.
+    ///
     /// The limit itself comes from a sample: of the `held_out` rows k =
-    /// ⌊alpha (held out + 1)⌋ lie on it or beyond. So the rate is not exactly alpha
-    /// but drawn from Beta(k, held out + 1 − k), and the number of outliers is
-    /// beta-binomial: the binomial of alpha where rows held out are many.
-    /// `None` where nothing was scored, and where too few rows were held out for
-    /// anything to be an outlier.
+    /// ⌊alpha (held out + 1)⌋ lie on it or beyond. So the true rate is not exactly alpha
+    /// but drawn from Beta(k, held out + 1 − k) (Vovk 2012, *Conditional validity of
+    /// inductive conformal predictors*), and the number of outliers is beta-binomial. With
+    /// many held-out rows this approaches the binomial distribution of alpha.
+    ///
+    /// `None` if nothing was scored, or if too few rows were held out for any outlier.
     pub fn of(outliers: u64, scored: u64, alpha: f64, held_out: u64) -> Option<Self> {
         let (found, scored, held_out) = (outliers as f64, scored as f64, held_out as f64);
-        // In floating point 0.29 × 100 is below 29.
+        // Without the factor 0.29 × 100 is below 29 in floating point.
         let beyond = (alpha * (held_out + 1.0) * (1.0 + f64::EPSILON)).floor();
         if scored <= 0.0 || beyond < 1.0 || beyond > held_out {
             return None;
@@ -63,10 +74,24 @@ impl Outliers {
     }
 }
 
-/// The share that has changed most, before and now.
-pub(super) fn most_changed(before: &[f64], now: &[f64]) -> Option<(usize, f64, f64)> {
-    let changes = before.iter().zip(now).map(|(before, now)| (*before, *now)).enumerate();
-    changes
-        .max_by(|(_, a), (_, b)| (a.1 - a.0).abs().total_cmp(&(b.1 - b.0).abs()))
-        .map(|(place, (before, now))| (place, before, now))
+/// One of several shares, before and now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShareChange {
+    pub(super) index: usize,
+    pub(super) before: f64,
+    pub(super) now: f64,
+}
+
+/// The share with the largest change.
+pub(super) fn most_changed(before: &[f64], now: &[f64]) -> Option<ShareChange> {
+    let shares = before.iter().zip(now).enumerate();
+    let changes =
+        shares.map(|(index, (before, now))| ShareChange { index, before: *before, now: *now });
+    changes.max_by(|a, b| a.size().total_cmp(&b.size()))
+}
+
+impl ShareChange {
+    pub(super) fn size(self) -> f64 {
+        (self.now - self.before).abs()
+    }
 }

@@ -1,19 +1,19 @@
-//! Whose scores are compared with the training.
+//! Origin of the scores that are compared with the training rows.
 
-/// Where what is counted comes from.
+/// Origin of the counted scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// Feature rows, as they were sent.
+    /// Feature rows of stateless scoring requests.
     Rows,
-    /// Customers with new events.
+    /// Customers rescored because of new events.
     Events,
-    /// Stored customers, each at most once a day, whether or not anything happened.
+    /// A sample of the stored customers, each at most once a day, with or without events.
     Customers,
 }
 
 impl Source {
     pub const ALL: [Self; 3] = [Self::Rows, Self::Events, Self::Customers];
-    /// Those who were answered; customers are drawn, whoever asks.
+    /// Sources of scores that answer requests; `Customers` are sampled instead.
     pub const ANSWERED: [Self; 2] = [Self::Rows, Self::Events];
 
     pub const fn name(self) -> &'static str {

@@ -1,8 +1,8 @@
-//! What was scored, as counts on the bins that were fixed at training.
+//! Histogram of scored rows, on the bins fixed at training.
 //!
-//! One flat row of counts a model: any two add up, whichever replica or hour they
-//! come from, and a check costs the same after a million scores as after a
-//! thousand. What stands where is the [`Layout`]'s to know.
+//! A window is one flat array of counts per model. Windows of any replicas and hours can
+//! be added, and a check costs the same after a million scores as after a thousand. The
+//! [`Layout`] defines the meaning of each count.
 
 use std::ops::Range;
 
@@ -12,30 +12,32 @@ use crate::domain::model::{Bins, Model, Reference, Score, p_value_bin};
 /// Equal bins of p-values: bin i holds i / 20 < p ≤ (i + 1) / 20.
 pub const P_VALUE_BINS: usize = 20;
 
-/// Equal bins of confidences, 0 to 1; a confidence on a bound is in the bin above it.
+/// Equal bins of confidence, from 0 to 1; a value on a bound belongs to the bin above it.
 pub const CONFIDENCE_BINS: usize = 20;
 
-/// Where each count lies. In order: for each feature of the model's reference the
-/// missing ones and then its bins (of categories the named ones, then all others);
-/// the segments; the unassigned; the bins of distances; the outliers; the bins of
-/// p-values; the bins of confidences; all that was scored.
+/// Position of each count in a window.
+///
+/// In order: for each feature of the drift baseline the missing values, then its bins
+/// (named categories, then all others); the segments; the unassigned; the bins of
+/// distances; the outliers; the bins of p-values; the bins of confidence; all scored rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     reference: Reference,
     /// Held-out rows in each bin of p-values.
     calibration: Vec<u64>,
-    /// By feature of the reference: where its missing ones are counted.
+    /// By feature of the baseline: position of its count of missing values.
     starts: Vec<usize>,
+    /// Position of the first segment's count.
     segments: usize,
 }
 
-/// Counts of one layout.
+/// Counts in the order of a [`Layout`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     pub counts: Vec<u64>,
 }
 
-/// Counts that are not of the layout, or of different ones.
+/// Error: counts of another layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there are {found} counts; the model's layout has {expected}")]
 pub struct WrongLength {
@@ -43,7 +45,7 @@ pub struct WrongLength {
     pub found: usize,
 }
 
-/// The counts of a window by name.
+/// A window with named access to its counts.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     layout: &'a Layout,
@@ -54,7 +56,7 @@ pub struct View<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeatureCounts<'a> {
     pub missing: u64,
-    /// In the order of the reference's bins; of categories the last is all others.
+    /// In the order of the baseline's bins; for categories the last counts all others.
     pub bins: &'a [u64],
 }
 
@@ -75,18 +77,18 @@ impl Layout {
         Self { reference, calibration, starts, segments: next }
     }
 
-    /// Counts in a window.
+    /// Number of counts in a window.
     pub fn width(&self) -> usize {
         self.scored() + 1
     }
 
-    /// A window in which nothing was scored.
+    /// A window without scores.
     pub fn empty(&self) -> Window {
         Window { counts: vec![0; self.width()] }
     }
 
-    /// Tells `each` the places at which one score counts. `row` and `score` are of
-    /// the layout's model. Never allocates.
+    /// Calls `each` with every position that one score increments. `row` and `score` must
+    /// belong to the layout's model. Never allocates.
     pub fn places(
         &self,
         row: &FeatureRow,
@@ -104,7 +106,8 @@ impl Layout {
                 (Some(Value::Category(category)), Bins::Categories(categories)) => {
                     categories.place(category).unwrap_or(categories.counts.len())
                 }
-                // No row of the training had a value: all there is, is one bin.
+                // A category meets numeric bins only if training had no value at all of
+                // the feature: then there is a single bin.
                 (Some(Value::Category(_)), Bins::Numbers(_)) => 0,
                 (Some(Value::Number(_)), Bins::Categories(categories)) => categories.counts.len(),
             };
@@ -121,12 +124,12 @@ impl Layout {
         each(self.scored());
     }
 
-    /// Counts one score.
+    /// Adds one score to a window.
     pub fn count(&self, window: &mut Window, row: &FeatureRow, score: &Score, is_outlier: bool) {
-        self.places(row, score, is_outlier, |place| window.counts[place] += 1);
+        self.places(row, score, is_outlier, |position| window.counts[position] += 1);
     }
 
-    /// The counts of `window` by name.
+    /// Named access to the counts of `window`.
     pub fn view<'a>(&'a self, window: &'a Window) -> Result<View<'a>, WrongLength> {
         let (expected, found) = (self.width(), window.counts.len());
         if expected != found {
@@ -135,9 +138,9 @@ impl Layout {
         Ok(View { layout: self, counts: &window.counts })
     }
 
-    /// The training rows, counted the same way; distances and p-values are of the
-    /// rows held out. No outliers and no confidences: of the former alpha is promised,
-    /// not a count, and the latter were not counted.
+    /// The training rows as a window; distances and p-values are of the held-out rows.
+    /// Outliers are 0, because the expected rate is alpha and not a count. Confidences are
+    /// 0, because training does not count them.
     pub fn reference(&self) -> Window {
         let mut counts = Vec::with_capacity(self.width());
         for feature in &self.reference.features {
@@ -160,9 +163,9 @@ impl Layout {
         Window { counts }
     }
 
-    fn feature(&self, place: usize) -> (usize, Range<usize>) {
-        let missing = self.starts[place];
-        let end = self.starts.get(place + 1).copied().unwrap_or(self.segments);
+    fn feature(&self, index: usize) -> (usize, Range<usize>) {
+        let missing = self.starts[index];
+        let end = self.starts.get(index + 1).copied().unwrap_or(self.segments);
         (missing, missing + 1..end)
     }
 
@@ -183,7 +186,7 @@ impl Layout {
         self.distances().end
     }
 
-    /// Where the bins of p-values are among the counts.
+    /// Positions of the bins of p-values.
     pub fn p_values(&self) -> Range<usize> {
         let start = self.outliers() + 1;
         start..start + P_VALUE_BINS
@@ -200,7 +203,7 @@ impl Layout {
 }
 
 impl Window {
-    /// Adds what another replica or hour counted.
+    /// Adds the counts of another replica or hour.
     pub fn merge(&mut self, other: &Self) -> Result<(), WrongLength> {
         let (expected, found) = (self.counts.len(), other.counts.len());
         if expected != found {
@@ -214,9 +217,9 @@ impl Window {
 }
 
 impl<'a> View<'a> {
-    /// The counts of a feature by its place in the reference's features.
-    pub fn feature(&self, place: usize) -> FeatureCounts<'a> {
-        let (missing, bins) = self.layout.feature(place);
+    /// The counts of a feature, by its index in the baseline's features.
+    pub fn feature(&self, index: usize) -> FeatureCounts<'a> {
+        let (missing, bins) = self.layout.feature(index);
         FeatureCounts { missing: self.counts[missing], bins: &self.counts[bins] }
     }
 
@@ -244,7 +247,7 @@ impl<'a> View<'a> {
         &self.counts[self.layout.confidences()]
     }
 
-    /// All that was scored.
+    /// Number of scored rows.
     pub fn scored(&self) -> u64 {
         self.counts[self.layout.scored()]
     }

@@ -1,155 +1,37 @@
-//! The model at rest: one self-describing JSON document, addressed by its SHA-256.
+//! Opening of a model artifact: parses, validates and self-tests a sealed document.
 //!
-//! Every format ever written stays readable: this one is written, `legacy` reads
-//! what came before. A document is believed only after its shape is checked and
-//! it has scored its own test rows as it did on the machine that trained it.
-//!
-//! In order: `format`; `feature_set` and `features`; how a row becomes a vector
-//! (`encoder`, and `projection` where there is one); how a vector finds its
-//! segment (`form`) and what the `segments` are; how far from its segment is
-//! unusual (`limits`), and how far from everything (`oddity`); what the data looked like (`reference`); where it comes from
-//! (`provenance`); and what it must answer (`self_test`).
+//! Every format ever written stays readable: `document` describes the current one, `legacy`
+//! reads the older ones. A document is accepted only after validation and after its
+//! self-test: it must score its own test rows as on the machine that trained it.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::domain::encode::{Encoder, Projection};
-use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
-use crate::domain::id::{FeatureSetId, ModelId};
-use crate::domain::model::score::sized;
-use crate::domain::model::{
-    Form, Limits, MAX_SEGMENTS, Model, Oddity, Reference, Score, Scratch, Segment, Typical, legacy,
-    segment,
-};
-use crate::domain::time::Timestamp;
-
-/// The format written today.
-pub const FORMAT: u32 = 2;
-/// Longer documents are refused unread.
-pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
-/// As many segments as no line of models ever has.
-const MAX_KEYS: u64 = 1 << 40;
-/// Other machines' logarithm may differ in its last bits; anything beyond
-/// this, relative to the distance plus the segment's scale, is another model.
-const SELF_TEST_TOLERANCE: f32 = 1e-4;
-
-/// Why a document is not a usable model.
-#[derive(Debug, thiserror::Error)]
-pub enum ArtifactError {
-    #[error("the document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")]
-    TooLong(usize),
-    #[error("the document's address is {found}, not {expected}: it was altered or mixed up")]
-    Address { expected: ModelId, found: ModelId },
-    #[error("format {0} is not known here; this version reads formats 1 to {FORMAT}")]
-    Format(u32),
-    #[error("the document cannot be read: {0}")]
-    Unreadable(#[from] serde_json::Error),
-    #[error("the document contradicts itself: {0}")]
-    Shape(&'static str),
-    #[error(
-        "self-test row {row} scored into segment {segment} at distance {distance}, not into \
-         segment {expected_segment} at distance {expected_distance}"
-    )]
-    SelfTest {
-        row: usize,
-        segment: usize,
-        distance: f32,
-        expected_segment: usize,
-        expected_distance: f32,
-    },
-}
-
-/// Everything a model is; the order of fields is the order in the document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Document {
-    pub(in crate::domain) format: u32,
-    pub(in crate::domain) feature_set: FeatureSetId,
-    pub(in crate::domain) features: Vec<FeatureDef>,
-    pub(in crate::domain) encoder: Encoder,
-    /// The last steps of the encoding.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::domain) projection: Option<Projection>,
-    pub(in crate::domain) form: Form,
-    pub(in crate::domain) segments: Vec<Segment>,
-    pub(in crate::domain) limits: Limits,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::domain) oddity: Option<Oddity>,
-    pub(in crate::domain) reference: Reference,
-    pub(in crate::domain) provenance: Provenance,
-    pub(in crate::domain) self_test: Vec<SelfTest>,
-}
-
-/// Where a model comes from. No wall clock: the same data, spec and seed give
-/// the same bytes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provenance {
-    /// The version of segmentd that trained it.
-    pub code_version: Box<str>,
-    /// The training spec as it was given, for people: reading a model never
-    /// depends on what today's trainer understands.
-    pub spec: serde_json::Value,
-    /// The algorithm that found the segments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<Box<str>>,
-    pub seed: u64,
-    /// The instant the feature rows describe.
-    pub as_of: Timestamp,
-    /// Rows given, fitted and held out.
-    pub rows: u64,
-    /// SHA-256 of the rows given, in order.
-    pub rows_digest: Box<str>,
-    /// Sum of squared distances (Manhattan: of distances) of the fitted rows to
-    /// their prototypes, in encoded units; rows in no segment left out.
-    pub inertia: f64,
-    /// Mean simplified silhouette of the fitted rows; `None` with one segment.
-    pub silhouette: Option<f64>,
-    /// The model that was live before, and whose segments kept their names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub predecessor: Option<ModelId>,
-    /// Keys `s1` to this one belong to segments of this model or of one before it.
-    /// 0: to none but this model's.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub keys_used: u64,
-}
-
-/// A made-up row and what the model must answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SelfTest {
-    row: Vec<Cell>,
-    segment: usize,
-    distance: f32,
-}
-
-/// A raw value in JSON: a number, a text, or null.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Cell {
-    Number(f64),
-    Category(Box<str>),
-    Missing(()),
-}
+use crate::domain::id::ModelId;
+use crate::domain::model::Model;
+use crate::domain::model::document::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES};
+use crate::domain::model::legacy::Format1Document;
 
 impl Model {
-    /// Reads a sealed document: its format, its shape, its self-test. The
-    /// model's id is the address of the bytes. Refuses, and never panics, on any bytes.
+    /// Parses and validates a sealed document, and runs its self-test. The model's id is the
+    /// SHA-256 of the bytes. Invalid bytes are an error, never a panic.
     pub fn open(bytes: &[u8]) -> Result<Self, ArtifactError> {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             return Err(ArtifactError::TooLong(bytes.len()));
         }
-        let Tag { format } = serde_json::from_slice(bytes)?;
+        // The format alone first: the other fields depend on it.
+        let FormatVersion { format } = serde_json::from_slice(bytes)?;
         let document: Document = match format {
-            1 => serde_json::from_slice::<legacy::Format1>(bytes)?.into_document(bytes),
+            1 => serde_json::from_slice::<Format1Document>(bytes)?.into_document(bytes),
             FORMAT => serde_json::from_slice(bytes)?,
             unknown => return Err(ArtifactError::Format(unknown)),
         };
+        // Scoring relies on valid indices, so validation comes before the self-test.
         document.check_shape().map_err(ArtifactError::Shape)?;
         document.check_answers()?;
         Ok(Self { id: ModelId::of(bytes), document })
     }
 
-    /// [`Self::open`], refusing bytes whose address is not `expected`.
+    /// [`Self::open`], but refuses bytes with an address other than `expected`.
     pub fn open_addressed(bytes: &[u8], expected: &ModelId) -> Result<Self, ArtifactError> {
         let found = ModelId::of(bytes);
         if found != *expected {
@@ -159,160 +41,8 @@ impl Model {
     }
 }
 
-impl Document {
-    /// The bytes of the document: what is stored, sent and addressed.
-    pub(in crate::domain) fn seal(&self) -> Result<Vec<u8>, ArtifactError> {
-        Ok(serde_json::to_vec(self)?)
-    }
-
-    pub(in crate::domain) fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
-        let (vector, place) = self.place(row, scratch);
-        let near = self.form.two_nearest(place);
-        let distance = self.form.distance(near.power);
-        let edge_p_value = self.limits.p_value(near.segment, distance);
-        Score {
-            nearest: near.segment,
-            reached: near.reached,
-            distance,
-            runner_up: near.runner_up,
-            runner_up_distance: self.form.distance(near.runner_up_power),
-            p_value: match &self.oddity {
-                Some(oddity) => oddity.p_value(oddity.measure(vector)),
-                None => edge_p_value,
-            },
-            edge_p_value,
-        }
-    }
-
-    /// The encoded row, and the vector in which segments are told apart.
-    pub(super) fn place<'s>(
-        &self,
-        row: &FeatureRow,
-        scratch: &'s mut Scratch,
-    ) -> (&'s [f32], &'s [f32]) {
-        let Scratch { vector, image, .. } = scratch;
-        let vector = sized(vector, self.encoder.width());
-        self.encoder.encode(row, vector);
-        match &self.projection {
-            None => (vector, vector),
-            Some(projection) => {
-                let image = sized(image, projection.width(vector.len()));
-                projection.apply(vector, image);
-                (vector, image)
-            }
-        }
-    }
-
-    fn check_shape(&self) -> Result<(), &'static str> {
-        let segments = self.segments.len();
-        if segments == 0 || segments > MAX_SEGMENTS {
-            return Err("there must be between 1 and 256 segments");
-        }
-        self.encoder.check(&self.features)?;
-        let mut width = self.encoder.width();
-        if let Some(projection) = &self.projection {
-            projection.check(width)?;
-            width = projection.width(width);
-        }
-        self.form.check(segments, width)?;
-        if !self.limits.is_sound(segments) {
-            return Err("the outlier limits are out of range or out of order");
-        }
-        if self.oddity.as_ref().is_some_and(|oddity| !oddity.is_sound(self.encoder.width())) {
-            return Err("the outlier reference is out of range or out of order");
-        }
-        if !self.reference.is_sound(self.features.len(), self.encoder.width(), segments) {
-            return Err("the training reference is out of range or out of order");
-        }
-        segment::check_names(&self.segments)?;
-        if self.provenance.keys_used > MAX_KEYS {
-            return Err("there cannot have been so many segments: `keys_used`");
-        }
-        if !self.segments.iter().all(|segment| self.is_described(segment)) {
-            return Err("a segment's description is out of range");
-        }
-        if self.self_test.is_empty() {
-            return Err("there are no self-test rows");
-        }
-        if self.self_test.iter().any(|test| test.row.len() != self.features.len()) {
-            return Err("a self-test row does not fit the features");
-        }
-        Ok(())
-    }
-
-    fn is_described(&self, segment: &Segment) -> bool {
-        let known = |feature: usize| feature < self.features.len();
-        let mut profiled = segment.profile.iter().map(|profile| profile.feature);
-        (0.0..=1.0).contains(&segment.share)
-            && profiled.all(|feature| {
-                known(feature) && self.features[feature].sensitivity != Sensitivity::Sensitive
-            })
-            && segment.profile.iter().all(|p| is_finite(&p.here) && is_finite(&p.everybody))
-            && segment.standouts.iter().all(|s| known(s.feature) && s.contrast.is_finite())
-    }
-
-    fn check_answers(&self) -> Result<(), ArtifactError> {
-        let mut scratch = Scratch::default();
-        for (row, test) in self.self_test.iter().enumerate() {
-            let score = self.score(&test.feature_row(), &mut scratch);
-            let scale = test.distance + self.limits.scale(score.nearest);
-            let close = (score.distance - test.distance).abs() <= SELF_TEST_TOLERANCE * scale;
-            if score.nearest != test.segment || !close {
-                return Err(ArtifactError::SelfTest {
-                    row,
-                    segment: score.nearest,
-                    distance: score.distance,
-                    expected_segment: test.segment,
-                    expected_distance: test.distance,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-impl SelfTest {
-    pub(in crate::domain) fn new(row: &FeatureRow, score: &Score) -> Self {
-        let cell = |value: &Value| match value {
-            Value::Missing => Cell::Missing(()),
-            Value::Number(number) => Cell::Number(*number),
-            Value::Category(category) => Cell::Category(category.clone()),
-        };
-        Self {
-            row: row.0.iter().map(cell).collect(),
-            segment: score.nearest,
-            distance: score.distance,
-        }
-    }
-
-    fn feature_row(&self) -> FeatureRow {
-        let value = |cell: &Cell| match cell {
-            Cell::Missing(()) => Value::Missing,
-            Cell::Number(number) => Value::Number(*number),
-            Cell::Category(category) => Value::Category(category.clone()),
-        };
-        FeatureRow(self.row.iter().map(value).collect())
-    }
-}
-
+/// The format version of a document, whatever its other fields.
 #[derive(Deserialize)]
-struct Tag {
+struct FormatVersion {
     format: u32,
-}
-
-fn is_finite(typical: &Typical) -> bool {
-    match typical {
-        Typical::Number { mean, median, missing_share } => {
-            mean.is_finite() && median.is_finite() && missing_share.is_finite()
-        }
-        Typical::Category { share, missing_share, .. } => {
-            share.is_finite() && missing_share.is_finite()
-        }
-        Typical::Unknown => true,
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }

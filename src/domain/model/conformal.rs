@@ -1,60 +1,67 @@
-//! How far from its prototype a customer may be: split-conformal calibration
-//! on rows the clustering has not seen.
+//! Split conformal calibration of outlier limits, on rows that the clustering has not seen.
 //!
-//! A row's *strangeness* is its distance divided by its segment's scale. The
-//! p-value of a new row is its rank among the strangeness of held-out rows, so
-//! on unchanged data p ≤ alpha happens with probability alpha, whatever the
-//! distribution (Vovk, Gammerman and Shafer 2005, *Algorithmic Learning in a
-//! Random World*, proposition 4.1; Mondrian categories, section 4.5).
+//! The *strangeness* (nonconformity measure) of a row is its distance divided by the scale
+//! of its segment. The p-value of a new row is its rank among the strangeness of held-out
+//! rows. So on unchanged data p ≤ alpha has probability alpha, whatever the distribution
+//! (Vovk, Gammerman and Shafer 2005, *Algorithmic Learning in a Random World*, proposition
+//! 4.1; Mondrian categories, section 4.5).
 
 use serde::{Deserialize, Serialize};
 
-/// A segment expected to have fewer held-out rows than this shares one
-/// category with the other small ones. With 400 rows the limit for alpha =
-/// 0.5 % rests on its two most extreme rows; with fewer than 199 none exists.
+/// Held-out rows from which a segment has a category of its own; segments expected to have
+/// fewer share one. With 400 rows the limit for alpha = 0.5 % rests on the two most extreme
+/// rows; with fewer than 199 there is none.
 pub const MINIMUM_CATEGORY_ROWS: usize = 400;
 
-/// Ranks 1…512 from the top are kept one by one, beyond them every
-/// (1 + 1/512)th: p-values are exact below 512 / (n + 1) and at most 1/512
-/// too large, relatively, above. Too large is the safe side: fewer flags.
+/// Ranks 1…512 from the top are stored one by one; beyond them the step grows by one every
+/// 512 ranks. p-values are exact below 512 / (n + 1), and above at most 1/512 too large,
+/// relatively. Too large is the safe side: fewer flags.
 const EXACT_RANKS: usize = 512;
 
-/// The calibration of all segments.
+/// Calibrated distance limits of all segments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Per segment: root mean square distance of its training rows; positive.
     scales: Vec<f32>,
-    /// Per segment: its place in `categories`.
+    /// Per segment: its index in `categories`.
     category_of: Vec<usize>,
     categories: Vec<Ranks>,
 }
 
-/// The strangeness of one category's held-out rows.
+/// Empirical distribution of the strangeness of held-out rows, compressed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::domain) struct Ranks {
     /// Held-out rows in the category.
     rows: u32,
-    /// Ascending values of strangeness…
+    /// Strangeness of the stored ranks, ascending.
     strangeness: Vec<f32>,
-    /// …and how many rows are stranger than each.
+    /// Number of rows stranger than each stored value.
     stranger: Vec<u32>,
 }
 
+/// A p-value, and the number of held-out rows that have it.
+pub(super) struct HeldOutPValue {
+    pub(super) p_value: f64,
+    pub(super) rows: u32,
+}
+
 impl Limits {
-    /// `scales` and `expected_rows` (held-out rows expected from the training
-    /// rows, so that categories do not depend on the calibration rows
-    /// themselves) have one entry a segment; `held_out` is (segment, distance)
-    /// with segments below their number.
+    /// Calibrates the limits on the `held_out` rows, given as (segment, distance).
+    ///
+    /// `scales` and `expected_rows` have one entry per segment. `expected_rows` are the
+    /// held-out rows expected from the training rows: categories must not depend on the
+    /// calibration rows themselves, or the guarantee is lost.
     pub fn calibrate(scales: Vec<f32>, expected_rows: &[f64], held_out: &[(usize, f32)]) -> Self {
-        let is_large = |rows: &f64| *rows >= MINIMUM_CATEGORY_ROWS as f64;
-        let pooled = expected_rows.iter().filter(|rows| is_large(rows)).count();
-        let mut next = 0..pooled;
-        let category_of: Vec<usize> = expected_rows
-            .iter()
-            .map(|rows| if is_large(rows) { next.next().unwrap_or(pooled) } else { pooled })
-            .collect();
+        // Large segments get the categories 0, 1, …; the small ones share the one after.
+        let pooled = expected_rows.iter().filter(|rows| has_own_category(**rows)).count();
+        let mut next = 0;
+        let mut category_of = Vec::with_capacity(expected_rows.len());
+        for rows in expected_rows {
+            category_of.push(if has_own_category(*rows) { next } else { pooled });
+            next += usize::from(has_own_category(*rows));
+        }
         let count = category_of.iter().max().map_or(0, |last| last + 1);
         let mut members = vec![Vec::new(); count];
         for (segment, distance) in held_out {
@@ -69,16 +76,14 @@ impl Limits {
         self.categories[self.category_of[segment]].p_value(distance / self.scales[segment])
     }
 
-    /// The distance beyond which the p-value is at most `alpha`; infinite
-    /// where the category has too few rows to tell.
+    /// The distance beyond which the p-value is at most `alpha`; infinite if the category
+    /// has too few rows.
     pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
         self.categories[self.category_of[segment]].limit(alpha) * self.scales[segment]
     }
 
-    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
-        for ranks in &self.categories {
-            ranks.each_p_value(each);
-        }
+    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
+        self.categories.iter().flat_map(Ranks::p_values).collect()
     }
 
     pub(super) fn scale(&self, segment: usize) -> f32 {
@@ -97,23 +102,24 @@ impl Limits {
 impl Ranks {
     pub(in crate::domain) fn of(mut strangeness: Vec<f32>) -> Self {
         strangeness.sort_unstable_by(|a, b| b.total_cmp(a));
-        let mut kept =
+        let mut ranks =
             Self { rows: strangeness.len() as u32, strangeness: vec![], stranger: vec![] };
         let mut rank = 0;
         while let Some(value) = strangeness.get(rank) {
-            // Equal values count as one, ranked by the strangest.
+            // Ties share one entry, with the rank of the strangest.
             let first = strangeness.partition_point(|other| other > value);
-            if kept.strangeness.last() != Some(value) {
-                kept.strangeness.push(*value);
-                kept.stranger.push(first as u32);
+            if ranks.strangeness.last() != Some(value) {
+                ranks.strangeness.push(*value);
+                ranks.stranger.push(first as u32);
             }
             rank += 1 + rank / EXACT_RANKS;
         }
-        kept.strangeness.reverse();
-        kept.stranger.reverse();
-        kept
+        ranks.strangeness.reverse();
+        ranks.stranger.reverse();
+        ranks
     }
 
+    /// The conformal p-value. Between stored ranks the next larger rank applies.
     pub(in crate::domain) fn p_value(&self, strangeness: f32) -> f64 {
         let below = self.strangeness.partition_point(|known| *known < strangeness);
         let at_least = match below.checked_sub(1) {
@@ -123,14 +129,16 @@ impl Ranks {
         p(at_least, self.rows)
     }
 
-    /// The p-values there are, and the held-out rows that a new one like them has
-    /// it from.
-    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
+    /// Every possible p-value, with its held-out rows.
+    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
         let mut at_least = self.rows;
+        let mut p_values = Vec::with_capacity(self.stranger.len());
         for stranger in &self.stranger {
-            each(p(at_least, self.rows), at_least - stranger);
+            let p_value = p(at_least, self.rows);
+            p_values.push(HeldOutPValue { p_value, rows: at_least - stranger });
             at_least = *stranger;
         }
+        p_values
     }
 
     pub(super) fn limit(&self, alpha: f64) -> f32 {
@@ -147,11 +155,16 @@ impl Ranks {
     }
 }
 
+fn has_own_category(expected_rows: f64) -> bool {
+    expected_rows >= MINIMUM_CATEGORY_ROWS as f64
+}
+
+/// The conformal p-value; the new row itself counts as one of the rows.
 fn p(at_least_as_strange: u32, rows: u32) -> f64 {
     (1.0 + f64::from(at_least_as_strange)) / (1.0 + f64::from(rows))
 }
 
-/// The one of `bins` equal bins that `p` is in: bin i holds i / bins < p ≤ (i + 1) / bins.
+/// Index of the bin of `p` among `bins` equal bins: i / bins < p ≤ (i + 1) / bins.
 pub(in crate::domain) fn p_value_bin(p: f64, bins: usize) -> usize {
     ((p * bins as f64).ceil() as usize).clamp(1, bins) - 1
 }

@@ -1,10 +1,11 @@
-//! How a model tells near from far, whatever algorithm found its segments.
+//! Decision function of a model: a weighted power diagram over prototypes, whichever
+//! algorithm found the segments.
 //!
-//! A customer is in the segment of the prototype p of least
-//! Σ wⱼ (xⱼ − pⱼ)² + offset, or with the Manhattan metric of least
-//! Σ wⱼ |xⱼ − pⱼ| + offset; w belongs to the segment, the offset to the
-//! prototype. Beyond its segment's reach a customer is in none. Plain k-means
-//! has none of this and goes straight through the kernel.
+//! A customer x belongs to the segment of the prototype p with the least *power*
+//! Σ wⱼ (xⱼ − pⱼ)² + offset, or Σ wⱼ |xⱼ − pⱼ| + offset with the Manhattan metric
+//! (Aurenhammer 1987, *Power diagrams*). The weights w belong to the segment, the offset to
+//! the prototype. Beyond the radius of the nearest segment a customer is in none. Plain
+//! k-means has no weights, offsets or radii and uses the kernel directly.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +14,12 @@ use crate::domain::model::kernel::{
     NO_RUNNER_UP, Places, Prototypes, TwoNearest, squared_distance,
 };
 
-/// The most prototypes a model may have, over all its segments.
+/// Upper bound of the number of prototypes of a model, over all segments.
 pub const MAX_PROTOTYPES: usize = 4096;
-/// Weights, offsets and reaches stay below this.
+/// Upper bound of weights, offsets and radii.
 const MAX_PARAMETER: f32 = 1e18;
-/// As in the kernel: partial sums side by side, in a fixed order.
+/// As in the kernel: independent partial sums in a fixed order, so that the compiler can
+/// vectorise and every machine gets the same result.
 const LANES: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,58 +30,56 @@ pub enum Metric {
     Manhattan,
 }
 
-/// Prototypes, and the measure by which one is nearest. What is empty is left
-/// out of the document.
+/// Parameters of the decision function. Empty lists are omitted from the document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Form {
     pub(in crate::domain) prototypes: Prototypes,
-    /// One a prototype: the segment it stands for. Empty: prototype i stands for
-    /// segment i.
+    /// Segment of each prototype. Empty: prototype i represents segment i.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::domain) segment_of: Vec<usize>,
-    /// Segment by segment, one weight a column. Empty: all 1.
+    /// Weights, segment by segment and one per column. Empty: all 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::domain) weights: Vec<f32>,
-    /// One a prototype, the least of them 0. Empty: all 0.
+    /// Offset of each prototype; the least is 0. Empty: all 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::domain) offsets: Vec<f32>,
-    /// One a segment: the distance, without the offset, beyond which nobody
-    /// belongs to it. Empty: everybody belongs somewhere.
+    /// Radius of each segment: the largest distance, without the offset, of a customer in
+    /// it. Empty: no radius, every customer is in a segment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::domain) reach: Vec<f32>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(in crate::domain) metric: Metric,
 }
 
-/// The nearest segment and the next; [`Form::distance`] makes distances of powers.
+/// The nearest segment and the runner-up; [`Form::distance`] converts powers to distances.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Near {
     pub segment: usize,
-    /// The prototype of that segment that is nearest.
+    /// The nearest prototype of that segment.
     pub prototype: usize,
-    /// What is least: a squared distance, or with the Manhattan metric a
-    /// distance, and the offset.
+    /// The minimised quantity: the weighted squared distance (Manhattan: the distance) plus
+    /// the offset.
     pub power: f32,
-    /// Whether the customer is within the segment's reach.
+    /// Whether the customer is within the segment's radius.
     pub reached: bool,
-    /// The next nearest segment; `None` when there is one segment only.
+    /// The second nearest segment; `None` in a model with one segment.
     pub runner_up: Option<usize>,
-    /// Infinite when there is one segment only.
+    /// Infinite in a model with one segment.
     pub runner_up_power: f32,
 }
 
-/// One segment, near or not.
+/// The nearest prototype of a given segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Own {
-    /// The prototype of the segment that is nearest.
+pub(super) struct NearestPrototype {
+    /// Index of the prototype.
     pub(super) prototype: usize,
     pub(super) power: f32,
     pub(super) reached: bool,
 }
 
 impl Form {
-    /// One prototype a segment and the Euclidean distance, as k-means has it.
+    /// The decision function of k-means: one prototype per segment, Euclidean distance.
     pub fn plain(prototypes: Prototypes) -> Self {
         Self {
             prototypes,
@@ -99,12 +99,12 @@ impl Form {
         self.metric
     }
 
-    /// Whether a customer can be in no segment.
+    /// Whether segments have a radius, so that a customer can be in none.
     pub fn has_reach(&self) -> bool {
         !self.reach.is_empty()
     }
 
-    /// The segment that a prototype stands for.
+    /// The segment of a prototype.
     pub fn segment_of(&self, prototype: usize) -> usize {
         self.segment_of.get(prototype).copied().unwrap_or(prototype)
     }
@@ -119,12 +119,12 @@ impl Form {
         self.offsets.get(prototype).copied().unwrap_or_default()
     }
 
-    /// Infinite where nobody is too far.
+    /// The radius of a segment; infinite without radii.
     pub(super) fn reach(&self, segment: usize) -> f32 {
         self.reach.get(segment).copied().unwrap_or(f32::INFINITY)
     }
 
-    /// The distance that a power stands for.
+    /// Converts a power to a distance.
     pub fn distance(&self, power: f32) -> f32 {
         match self.metric {
             Metric::Euclidean => power.sqrt(),
@@ -132,7 +132,7 @@ impl Form {
         }
     }
 
-    /// The power that a distance stands for.
+    /// Converts a distance to a power.
     pub(super) fn power_of(&self, distance: f64) -> f64 {
         match self.metric {
             Metric::Euclidean => distance * distance,
@@ -140,8 +140,8 @@ impl Form {
         }
     }
 
-    /// The two segments nearest to `vector`, in one pass; of equally near ones
-    /// the one whose prototype comes first. Never allocates.
+    /// The two segments nearest to `vector`, in one pass. Ties go to the segment with the
+    /// prototype of the lowest index. Never allocates.
     pub fn two_nearest(&self, vector: &[f32]) -> Near {
         let near = if self.is_plain() {
             let TwoNearest { nearest, nearest_squared, second, second_squared } =
@@ -160,8 +160,7 @@ impl Form {
         self.within_reach(near)
     }
 
-    /// [`Self::two_nearest`] of each of `vectors`, which lie row by row, to the last
-    /// bit.
+    /// [`Self::two_nearest`] of each of `vectors` (row-major), bit for bit the same.
     pub fn two_nearest_of_each(&self, vectors: &[f32]) -> Vec<Near> {
         let rows = vectors.chunks_exact(self.prototypes.width().max(1));
         if !self.is_plain() {
@@ -187,8 +186,7 @@ impl Form {
             .collect()
     }
 
-    /// Whether it is all prototypes of segments of their own, by the Euclidean
-    /// distance alone.
+    /// Whether this is the decision function of plain k-means, possibly with radii.
     fn is_plain(&self) -> bool {
         self.metric == Metric::Euclidean
             && self.weights.is_empty()
@@ -201,16 +199,19 @@ impl Form {
         near
     }
 
-    /// The prototype of one segment that is nearest to `vector`, by the same
-    /// measure: no other segment is nearer than the one that [`Self::two_nearest`]
-    /// finds. Never allocates.
-    pub(super) fn nearest_of(&self, segment: usize, vector: &[f32]) -> Own {
-        let mut own = Own { prototype: 0, power: f32::INFINITY, reached: false };
+    /// The nearest prototype of one segment, by the same arithmetic as
+    /// [`Self::two_nearest`], so that both agree on the nearest segment. Never allocates.
+    pub(super) fn nearest_prototype_of(&self, segment: usize, vector: &[f32]) -> NearestPrototype {
+        let mut own = NearestPrototype { prototype: 0, power: f32::INFINITY, reached: false };
         for prototype in 0..self.prototypes.count() {
             if self.segment_of(prototype) == segment {
                 let power = self.power(vector, prototype);
                 if power < own.power {
-                    own = Own { prototype, power, reached: self.is_reached(prototype, power) };
+                    own = NearestPrototype {
+                        prototype,
+                        power,
+                        reached: self.is_reached(prototype, power),
+                    };
                 }
             }
         }
@@ -219,12 +220,14 @@ impl Form {
 
     fn is_reached(&self, prototype: usize, power: f32) -> bool {
         self.reach.is_empty() || {
+            // The radius is a distance without the offset. Rounding may make the difference
+            // slightly negative, and its root NaN.
             let own = (power - self.offset(prototype)).max(0.0);
             self.distance(own) <= self.reach(self.segment_of(prototype))
         }
     }
 
-    /// What is least for the nearest prototype.
+    /// Power of one prototype.
     fn power(&self, vector: &[f32], index: usize) -> f32 {
         let prototype = self.prototypes.row(index);
         let weights = self.weights(self.segment_of(index));
@@ -234,7 +237,8 @@ impl Form {
             Metric::Manhattan if weights.is_empty() => manhattan(vector, prototype),
             Metric::Manhattan => weighted(vector, prototype, weights, f32::abs),
         };
-        // Heavy weights on far columns overflow: as far as can be told.
+        // Large weights on distant columns overflow to infinity: use the largest finite
+        // number, so that no difference of two distances becomes NaN.
         (measured + self.offset(index)).min(f32::MAX)
     }
 
@@ -251,6 +255,8 @@ impl Form {
             let segment = self.segment_of(index);
             let power = self.power(vector, index);
             if power < near.power {
+                // The runner-up is the nearest prototype of *another* segment: a nearer
+                // prototype of the same segment leaves it unchanged.
                 if segment != near.segment {
                     near.runner_up = Some(near.segment);
                     near.runner_up_power = near.power;
@@ -268,7 +274,7 @@ impl Form {
         near
     }
 
-    /// Each column's part in the distance from `vector` to a prototype.
+    /// Contribution of each column to the distance from `vector` to a prototype, in `f64`.
     pub(super) fn parts(&self, vector: &[f32], prototype: usize) -> impl Iterator<Item = f64> {
         let weights = self.weights(self.segment_of(prototype));
         vector.iter().zip(self.prototypes.row(prototype)).enumerate().map(
@@ -284,10 +290,10 @@ impl Form {
         )
     }
 
-    /// What is wrong with a form read from outside.
+    /// Validates a decision function that was read from a document.
     pub(super) fn check(&self, segments: usize, width: usize) -> Result<(), &'static str> {
         if !self.prototypes.is_whole() || self.prototypes.width() != width {
-            return Err("the prototypes must be as wide as the encoded vector");
+            return Err("the width of the prototypes must be that of the encoded vector");
         }
         let count = self.prototypes.count();
         if count > MAX_PROTOTYPES {
@@ -297,35 +303,38 @@ impl Form {
             return Err("a prototype is out of range");
         }
         if self.segment_of.is_empty() && count != segments {
-            return Err("there must be one prototype a segment, or `segment_of`");
+            return Err("there must be one prototype per segment, or `segment_of`");
         }
         if !self.segment_of.is_empty() {
             let mut has_prototype = vec![false; segments];
             for segment in &self.segment_of {
                 let Some(seen) = has_prototype.get_mut(*segment) else {
-                    return Err("a prototype stands for a segment that does not exist");
+                    return Err("a prototype belongs to a segment that does not exist");
                 };
                 *seen = true;
             }
             if self.segment_of.len() != count || has_prototype.contains(&false) {
-                return Err("every prototype must stand for a segment, and every segment have one");
+                return Err("every prototype must have a segment, and every segment a prototype");
             }
         }
-        let are = |values: &[f32], length: usize, least: f32| {
-            (values.is_empty() || values.len() == length)
-                && values.iter().all(|x| (least..=MAX_PARAMETER).contains(x))
-        };
-        if !are(&self.weights, segments * width, f32::MIN_POSITIVE) {
-            return Err("there must be one positive weight a segment and column, or none");
+        // Positive and not subnormal: products with a subnormal weight lose their digits.
+        if !are_parameters(&self.weights, segments * width, f32::MIN_POSITIVE) {
+            return Err("there must be one positive weight per segment and column, or none");
         }
-        if !are(&self.offsets, count, 0.0) {
-            return Err("there must be one offset a prototype, not negative, or none");
+        if !are_parameters(&self.offsets, count, 0.0) {
+            return Err("there must be one non-negative offset per prototype, or none");
         }
-        if !are(&self.reach, segments, 0.0) {
-            return Err("there must be one reach a segment, not negative, or none");
+        if !are_parameters(&self.reach, segments, 0.0) {
+            return Err("there must be one non-negative reach per segment, or none");
         }
         Ok(())
     }
+}
+
+/// Whether a list is empty, or has `length` values from `least` to [`MAX_PARAMETER`].
+fn are_parameters(values: &[f32], length: usize, least: f32) -> bool {
+    (values.is_empty() || values.len() == length)
+        && values.iter().all(|x| (least..=MAX_PARAMETER).contains(x))
 }
 
 fn manhattan(a: &[f32], b: &[f32]) -> f32 {

@@ -1,4 +1,4 @@
-//! What is different between two models, from their documents alone.
+//! Comparison of two models, from their documents alone.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Segment, Typical};
 use crate::domain::time::Timestamp;
 
-/// From one model to another.
+/// Differences from one model to another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Diff {
     pub from: ModelId,
@@ -17,27 +17,27 @@ pub struct Diff {
     pub segments: SegmentsDiff,
     pub features: FeaturesDiff,
     pub encoder: EncoderDiff,
-    pub figures: Change<Figures>,
+    pub figures: ValueChange<ModelFigures>,
 }
 
-/// The same thing before and after.
+/// A value before and after.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Change<T> {
+pub struct ValueChange<T> {
     pub from: T,
     pub to: T,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentsDiff {
-    /// Of one id in both, in the order of the model before.
-    pub same: Vec<Same>,
-    /// In the model after only.
+    /// Segments with the same id in both models, in the order of the model before.
+    pub same: Vec<SegmentChange>,
+    /// Segments of the model after only.
     pub added: Vec<SegmentBrief>,
-    /// In the model before only.
+    /// Segments of the model before only.
     pub gone: Vec<SegmentBrief>,
 }
 
-/// A segment in a few words.
+/// Summary of a segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SegmentBrief {
     pub id: Box<str>,
@@ -48,17 +48,17 @@ pub struct SegmentBrief {
 
 /// A segment in both models.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Same {
+pub struct SegmentChange {
     pub id: Box<str>,
-    pub key: Change<Box<str>>,
-    pub label: Change<Box<str>>,
-    pub size: Change<u64>,
-    pub share: Change<f64>,
-    /// The features that are not typical as they were.
+    pub key: ValueChange<Box<str>>,
+    pub label: ValueChange<Box<str>>,
+    pub size: ValueChange<u64>,
+    pub share: ValueChange<f64>,
+    /// Features with other typical values than before.
     pub profile: Vec<ProfileChange>,
 }
 
-/// What is typical of one feature; null where a model does not tell.
+/// Typical value of one feature before and after; null if a model has none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProfileChange {
     pub feature: Box<str>,
@@ -66,28 +66,29 @@ pub struct ProfileChange {
     pub to: Option<Typical>,
 }
 
-/// By name.
+/// Differences of the feature declarations, by name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeaturesDiff {
-    /// Whether both read rows of one feature set.
+    /// Whether both models read the same feature set.
     pub same_set: bool,
     pub added: Vec<Box<str>>,
     pub gone: Vec<Box<str>>,
-    /// Declared in another way: unit, encoding, owner …
+    /// Features with a changed declaration: unit, encoding, owner …
     pub changed: Vec<Box<str>>,
 }
 
-/// Columns by name; what a column is, for one that is in both, is fitted anew.
+/// Differences of the encoded columns, by name. The fitted parameters of a common column are
+/// not compared, because every training fits them anew.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EncoderDiff {
     pub added: Vec<Box<str>>,
     pub gone: Vec<Box<str>>,
-    pub width: Change<usize>,
-    pub projected: Change<bool>,
+    pub width: ValueChange<usize>,
+    pub projected: ValueChange<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figures {
+pub struct ModelFigures {
     pub segments: usize,
     pub prototypes: usize,
     pub rows: u64,
@@ -100,7 +101,7 @@ pub struct Figures {
     pub predecessor: Option<ModelId>,
 }
 
-/// What `to` has, and what `from` had in its place.
+/// Compares two models.
 pub fn diff(from: &Model, to: &Model) -> Diff {
     Diff {
         from: from.id().clone(),
@@ -108,28 +109,26 @@ pub fn diff(from: &Model, to: &Model) -> Diff {
         segments: segments(from, to),
         features: features(from, to),
         encoder: encoder(from, to),
-        figures: Change { from: figures(from), to: figures(to) },
+        figures: ValueChange { from: figures(from), to: figures(to) },
     }
 }
 
 fn segments(from: &Model, to: &Model) -> SegmentsDiff {
-    let find = |model: &'_ Model, id: &str| model.segments().iter().position(|s| &*s.id == id);
-    let only = |one: &Model, other: &Model| {
-        let mine = one.segments().iter().filter(|segment| find(other, &segment.id).is_none());
-        mine.map(brief).collect()
-    };
-    let same = from.segments().iter().filter_map(|before| {
-        let after = &to.segments()[find(to, &before.id)?];
-        Some(Same {
-            id: before.id.clone(),
-            key: Change { from: before.key.clone(), to: after.key.clone() },
-            label: Change { from: before.label.clone(), to: after.label.clone() },
-            size: Change { from: before.size, to: after.size },
-            share: Change { from: before.share, to: after.share },
-            profile: profile((from, before), (to, after)),
-        })
-    });
-    SegmentsDiff { same: same.collect(), added: only(to, from), gone: only(from, to) }
+    let mut same = Vec::new();
+    for before in from.segments() {
+        if let Some(index) = to.segment_of_id(&before.id) {
+            let before = ProfiledSegment { model: from, segment: before };
+            let after = ProfiledSegment { model: to, segment: &to.segments()[index] };
+            same.push(before.changed_to(after));
+        }
+    }
+    SegmentsDiff { same, added: segments_missing_in(from, to), gone: segments_missing_in(to, from) }
+}
+
+/// The segments of `model` that `other` does not have.
+fn segments_missing_in(other: &Model, model: &Model) -> Vec<SegmentBrief> {
+    let segments = model.segments().iter();
+    segments.filter(|segment| other.segment_of_id(&segment.id).is_none()).map(brief).collect()
 }
 
 fn brief(segment: &Segment) -> SegmentBrief {
@@ -141,66 +140,101 @@ fn brief(segment: &Segment) -> SegmentBrief {
     }
 }
 
-fn profile(
-    (from, before): (&Model, &Segment),
-    (to, after): (&Model, &Segment),
-) -> Vec<ProfileChange> {
-    let typical = |model: &Model, segment: &Segment, feature: &str| {
-        let is_it = |index: usize| &*model.features()[index].name == feature;
-        segment.profile.iter().find(|p| is_it(p.feature)).map(|profile| profile.here.clone())
-    };
-    let names = |model: &'_ Model, segment: &Segment| -> Vec<Box<str>> {
-        segment.profile.iter().map(|p| model.features()[p.feature].name.clone()).collect()
-    };
-    let mut all = names(from, before);
-    let more = names(to, after);
-    all.extend(more.into_iter().filter(|name| typical(from, before, name).is_none()));
-    let changes = all.into_iter().map(|feature| ProfileChange {
-        from: typical(from, before, &feature),
-        to: typical(to, after, &feature),
-        feature,
-    });
-    changes.filter(|change| change.from != change.to).collect()
+/// A segment, with the model that names its features.
+#[derive(Clone, Copy)]
+struct ProfiledSegment<'m> {
+    model: &'m Model,
+    segment: &'m Segment,
+}
+
+impl<'m> ProfiledSegment<'m> {
+    fn changed_to(self, later: Self) -> SegmentChange {
+        let (before, after) = (self.segment, later.segment);
+        SegmentChange {
+            id: before.id.clone(),
+            key: ValueChange { from: before.key.clone(), to: after.key.clone() },
+            label: ValueChange { from: before.label.clone(), to: after.label.clone() },
+            size: ValueChange { from: before.size, to: after.size },
+            share: ValueChange { from: before.share, to: after.share },
+            profile: self.profile_changes(later),
+        }
+    }
+
+    /// Changed typical values, by feature name: the feature sets may differ. Features of
+    /// this segment come first, then those of `later` alone.
+    fn profile_changes(self, later: Self) -> Vec<ProfileChange> {
+        let mut names = self.feature_names();
+        names.extend(later.feature_names().into_iter().filter(|name| self.typical(name).is_none()));
+        let mut changes = Vec::new();
+        for name in names {
+            let (from, to) = (self.typical(name), later.typical(name));
+            if from != to {
+                let (from, to) = (from.cloned(), to.cloned());
+                changes.push(ProfileChange { feature: name.into(), from, to });
+            }
+        }
+        changes
+    }
+
+    fn feature_names(self) -> Vec<&'m str> {
+        let features = self.model.features();
+        self.segment.profile.iter().map(|profile| &*features[profile.feature].name).collect()
+    }
+
+    fn typical(self, feature: &str) -> Option<&'m Typical> {
+        let features = self.model.features();
+        let mut profiles = self.segment.profile.iter();
+        let profile = profiles.find(|profile| *features[profile.feature].name == *feature);
+        profile.map(|profile| &profile.here)
+    }
 }
 
 fn features(from: &Model, to: &Model) -> FeaturesDiff {
-    let find = |model: &'_ Model, def: &FeatureDef| {
-        model.features().iter().position(|other| other.name == def.name)
-    };
-    let only = |one: &Model, other: &Model| {
-        let mine = one.features().iter().filter(|def| find(other, def).is_none());
-        mine.map(|def| def.name.clone()).collect()
-    };
-    let changed = from
-        .features()
-        .iter()
-        .filter(|def| find(to, def).is_some_and(|index| to.features()[index] != **def));
+    let mut changed = Vec::new();
+    for def in from.features() {
+        if feature_of_name(to, &def.name).is_some_and(|other| other != def) {
+            changed.push(def.name.clone());
+        }
+    }
     FeaturesDiff {
         same_set: from.feature_set() == to.feature_set(),
-        added: only(to, from),
-        gone: only(from, to),
-        changed: changed.map(|def| def.name.clone()).collect(),
+        added: features_missing_in(from, to),
+        gone: features_missing_in(to, from),
+        changed,
     }
+}
+
+fn feature_of_name<'m>(model: &'m Model, name: &str) -> Option<&'m FeatureDef> {
+    model.features().iter().find(|def| *def.name == *name)
+}
+
+/// Names of the features of `model` that `other` does not have.
+fn features_missing_in(other: &Model, model: &Model) -> Vec<Box<str>> {
+    let features = model.features().iter();
+    let missing = features.filter(|def| feature_of_name(other, &def.name).is_none());
+    missing.map(|def| def.name.clone()).collect()
 }
 
 fn encoder(from: &Model, to: &Model) -> EncoderDiff {
-    let only = |one: &Model, other: &Model| {
-        let known: BTreeSet<&str> =
-            other.encoder().columns().iter().map(|column| &*column.name).collect();
-        let mine = one.encoder().columns().iter().map(|column| &column.name);
-        mine.filter(|name| !known.contains(&***name)).cloned().collect()
-    };
     EncoderDiff {
-        added: only(to, from),
-        gone: only(from, to),
-        width: Change { from: from.encoder().width(), to: to.encoder().width() },
-        projected: Change { from: from.projection().is_some(), to: to.projection().is_some() },
+        added: columns_missing_in(from, to),
+        gone: columns_missing_in(to, from),
+        width: ValueChange { from: from.encoder().width(), to: to.encoder().width() },
+        projected: ValueChange { from: from.projection().is_some(), to: to.projection().is_some() },
     }
 }
 
-fn figures(model: &Model) -> Figures {
+/// Names of the encoded columns of `model` that `other` does not have.
+fn columns_missing_in(other: &Model, model: &Model) -> Vec<Box<str>> {
+    let known: BTreeSet<&str> =
+        other.encoder().columns().iter().map(|column| &*column.name).collect();
+    let columns = model.encoder().columns().iter().map(|column| &column.name);
+    columns.filter(|name| !known.contains(&***name)).cloned().collect()
+}
+
+fn figures(model: &Model) -> ModelFigures {
     let provenance = model.provenance();
-    Figures {
+    ModelFigures {
         segments: model.segments().len(),
         prototypes: model.form().prototypes().count(),
         rows: provenance.rows,

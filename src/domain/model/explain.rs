@@ -1,18 +1,17 @@
-//! Why a customer is as far from the prototype as it is: each feature's part, in
-//! the feature's own unit whatever axes the model works in.
+//! Explanation of a score: additive feature contributions to the distance from the
+//! prototype, in the units of the features, whatever the axes of the model.
 
 use crate::domain::feature::{FeatureRow, Value};
-use crate::domain::model::segment::Typical;
+use crate::domain::model::segment::{Segment, Typical};
 use crate::domain::model::{Model, Score, Scratch};
 
-/// One feature's part in a score.
+/// Contribution of one feature to a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reason {
     /// Index into `Model::features`.
     pub feature: usize,
-    /// Its share of the squared distance to the prototype (of the distance, where
-    /// the metric is Manhattan), 0..1; all shares add up to 1, or to 0 for a
-    /// customer exactly on the prototype.
+    /// Share of the squared distance to the prototype (Manhattan: of the distance), from 0
+    /// to 1. All shares add up to 1, or to 0 for a customer exactly on the prototype.
     pub share: f64,
     /// The customer's value, in the feature's unit.
     pub value: Value,
@@ -32,20 +31,15 @@ pub enum Direction {
 }
 
 impl Model {
-    /// The reasons for the distance in `score`, which this model gave to
-    /// `row`, largest share first. Allocates.
+    /// Contributions of the features to the distance in `score`, the result of this model
+    /// for `row`; largest share first. Allocates.
     pub fn explain(&self, row: &FeatureRow, score: &Score) -> Vec<Reason> {
         let Some(segment) = self.segments().get(score.nearest) else {
             return Vec::new();
         };
-        let typical = |feature: usize| {
-            let mut profiles = segment.profile.iter();
-            let found = profiles.find(|profile| profile.feature == feature);
-            found.map_or(Value::Missing, |profile| typical_value(&profile.here))
-        };
         let parts = match self.projection() {
             None => self.parts(row),
-            Some(_) => self.parts_behind_projection(row, typical),
+            Some(_) => self.parts_behind_projection(row, segment),
         };
         let total: f64 = parts.iter().flatten().sum();
         let mut reasons: Vec<Reason> = parts
@@ -54,7 +48,7 @@ impl Model {
             .filter_map(|(feature, part)| {
                 let part = part?;
                 let value = row.0.get(feature).cloned().unwrap_or(Value::Missing);
-                let typical = typical(feature);
+                let typical = typical_value(segment, feature);
                 let direction = direction(&value, &typical);
                 let share = if total > 0.0 { part / total } else { 0.0 };
                 Some(Reason { feature, share, value, typical, direction })
@@ -64,8 +58,8 @@ impl Model {
         reasons
     }
 
-    /// Each feature's columns in the distance: they add up to it. `None` for a
-    /// feature that is not read.
+    /// Exact contributions without a projection: the sum over each feature's columns. They
+    /// add up to the distance. `None` for a feature that the model does not read.
     fn parts(&self, row: &FeatureRow) -> Vec<Option<f64>> {
         let mut scratch = Scratch::default();
         let (_, vector) = self.document.place(row, &mut scratch);
@@ -79,38 +73,42 @@ impl Model {
         parts
     }
 
-    /// Other axes mix features, and a distance along them is no sum over
-    /// features. So a feature's part is what it alone takes off the distance by
-    /// taking its typical value; one that brings the customer nearer has none.
-    fn parts_behind_projection(
-        &self,
-        row: &FeatureRow,
-        typical: impl Fn(usize) -> Value,
-    ) -> Vec<Option<f64>> {
+    /// Contributions behind a projection, by ablation.
+    ///
+    /// Projected axes mix features, so the distance is no sum over features. A feature's
+    /// contribution is the decrease of the distance when this feature alone takes its
+    /// typical value. A feature that brings the customer nearer contributes 0.
+    fn parts_behind_projection(&self, row: &FeatureRow, segment: &Segment) -> Vec<Option<f64>> {
         let mut scratch = Scratch::default();
-        let form = self.form();
-        let prototype = form.two_nearest(self.document.place(row, &mut scratch).1).prototype;
-        let mut distance = |row: &FeatureRow| {
-            form.parts(self.document.place(row, &mut scratch).1, prototype).sum::<f64>()
-        };
-        let here = distance(row);
+        let prototype = self.form().two_nearest(self.place(row, &mut scratch)).prototype;
+        let here = self.distance_to(prototype, row, &mut scratch);
+        // One copy of the row, changed and restored feature by feature.
         let mut changed = row.clone();
         changed.0.resize(self.features().len(), Value::Missing);
         let mut parts = vec![None; changed.0.len()];
         for feature in self.encoder().features() {
-            let own = std::mem::replace(&mut changed.0[feature], typical(feature));
-            parts[feature] = Some((here - distance(&changed)).max(0.0));
+            let typical = typical_value(segment, feature);
+            let own = std::mem::replace(&mut changed.0[feature], typical);
+            let without = self.distance_to(prototype, &changed, &mut scratch);
+            parts[feature] = Some((here - without).max(0.0));
             changed.0[feature] = own;
         }
         parts
     }
+
+    /// Squared distance (Manhattan: distance) of `row` from a prototype.
+    fn distance_to(&self, prototype: usize, row: &FeatureRow, scratch: &mut Scratch) -> f64 {
+        self.form().parts(self.place(row, scratch), prototype).sum()
+    }
 }
 
-fn typical_value(typical: &Typical) -> Value {
-    match typical {
-        Typical::Number { median, .. } => Value::Number(*median),
-        Typical::Category { most_frequent, .. } => Value::Category(most_frequent.clone()),
-        Typical::Unknown => Value::Missing,
+/// A segment's median of a feature, or its most frequent category.
+fn typical_value(segment: &Segment, feature: usize) -> Value {
+    let profile = segment.profile.iter().find(|profile| profile.feature == feature);
+    match profile.map(|profile| &profile.here) {
+        Some(Typical::Number { median, .. }) => Value::Number(*median),
+        Some(Typical::Category { most_frequent, .. }) => Value::Category(most_frequent.clone()),
+        Some(Typical::Unknown) | None => Value::Missing,
     }
 }
 

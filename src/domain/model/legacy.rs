@@ -1,25 +1,25 @@
-//! Formats that are no longer written, read into today's.
+//! Backward compatibility: reads older document formats into the current one.
 
 use serde::Deserialize;
 
 use crate::domain::encode::Encoder;
 use crate::domain::feature::FeatureDef;
 use crate::domain::id::{FeatureSetId, ModelId};
-use crate::domain::model::artifact::{Document, Provenance, SelfTest};
+use crate::domain::model::document::{Document, Provenance, SelfTest};
 use crate::domain::model::segment::{Profile, Segment, SegmentName, Standout};
 use crate::domain::model::{Form, Limits, Prototypes, Reference};
 
-/// Format 1: one prototype a segment and the Euclidean distance; segments called
-/// s1, s2 … and without ids.
+/// Format 1: one prototype per segment and the Euclidean distance; segments have keys s1,
+/// s2 … but no ids.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Format1 {
+pub(super) struct Format1Document {
     format: u32,
     feature_set: FeatureSetId,
     features: Vec<FeatureDef>,
     encoder: Encoder,
     prototypes: Prototypes,
-    segments: Vec<Segment1>,
+    segments: Vec<Format1Segment>,
     limits: Limits,
     reference: Reference,
     provenance: Provenance,
@@ -28,7 +28,7 @@ pub(super) struct Format1 {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Segment1 {
+struct Format1Segment {
     key: Box<str>,
     label: Box<str>,
     size: u64,
@@ -37,9 +37,9 @@ struct Segment1 {
     standouts: Vec<Standout>,
 }
 
-impl Format1 {
-    /// `bytes` are those it was read from: the segments get their ids from the
-    /// document's address, the same ones whenever it is read.
+impl Format1Document {
+    /// Converts to the current format. Segment ids are derived from the address of the
+    /// original `bytes`, so that they are the same at every read.
     pub(super) fn into_document(self, bytes: &[u8]) -> Document {
         let address = ModelId::of(bytes);
         let segments = self.segments.into_iter().map(|old| Segment {
@@ -56,6 +56,7 @@ impl Format1 {
             feature_set: self.feature_set,
             features: self.features,
             encoder: self.encoder,
+            // The parts added by later formats are all optional.
             projection: None,
             form: Form::plain(self.prototypes),
             segments: segments.collect(),

@@ -1,17 +1,17 @@
-//! Who would move, were another model live: counts, from where to where.
+//! Migration matrix: customers by their segment now and their segment under another model.
 
 use serde::Serialize;
 
 use crate::domain::model::{Model, SegmentName, UNASSIGNED};
 
-/// Fewer customers than this are not told of apart: a flow must not single
-/// anybody out.
+/// Smallest reported group: flows of fewer customers are aggregated, so that no flow singles
+/// a person out (k-anonymity).
 pub const LEAST_TOLD: u64 = 5;
 
-/// A place to be in.
+/// A segment of a model, a segment of the rule-based fallback, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// Null for a segment of the rules, and for none.
+    /// Segment id; null for a segment of the rule-based fallback and for none.
     pub id: Option<Box<str>>,
     pub key: Box<str>,
 }
@@ -28,34 +28,36 @@ impl Place {
         Self { id: None, key: key.into() }
     }
 
-    /// In no segment.
+    /// The place of unassigned customers.
     pub(in crate::domain) fn none() -> Self {
         Self::of_rules(UNASSIGNED)
     }
 }
 
-/// Counts of customers by where they are and where they would be.
+/// Counts of customers by place before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     from: Vec<Place>,
     to: Vec<Place>,
-    /// Row by row; the last place of either is none.
+    /// The matrix, row-major; the last row and column are for unassigned customers.
     customers: Vec<u64>,
 }
 
-/// Everybody's moves, the largest first.
+/// Summary of a migration matrix.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Migration {
     pub customers: u64,
-    /// In a segment of the same id, or in none before and after.
+    /// Customers in a segment of the same id before and after, or in none both times.
     pub stay: u64,
     pub move_away: u64,
     /// `move_away` / `customers`; 0 without customers.
     pub moved_share: f64,
-    /// Those who stay among them.
+    /// Flows of at least [`LEAST_TOLD`] customers, largest first; customers who stay are
+    /// included.
     pub flows: Vec<Flow>,
-    /// In flows of fewer than [`LEAST_TOLD`], all together.
+    /// Customers in all smaller flows together.
     pub in_small_flows: u64,
+    /// Number of smaller flows.
     pub small_flows: u64,
 }
 
@@ -71,21 +73,17 @@ pub struct Flow {
 
 impl Counts {
     pub fn new(from: Vec<Place>, to: Vec<Place>) -> Self {
-        let with_none = |mut places: Vec<Place>| {
-            places.push(Place::none());
-            places
-        };
         let (from, to) = (with_none(from), with_none(to));
         let customers = vec![0; from.len() * to.len()];
         Self { from, to, customers }
     }
 
-    /// One more customer, by places in the order given; `None` is in no segment.
+    /// Adds one customer, by the indices of the places; `None`: unassigned.
     pub fn add(&mut self, from: Option<usize>, to: Option<usize>) {
         self.add_all(from, to, 1);
     }
 
-    /// So many customers more.
+    /// Adds several customers with the same places.
     pub(in crate::domain) fn add_all(
         &mut self,
         from: Option<usize>,
@@ -97,31 +95,25 @@ impl Counts {
         self.customers[from * self.to.len() + to] += customers;
     }
 
+    /// Summarises the matrix for publication, with small flows aggregated.
     pub fn told(&self) -> Migration {
-        let at = |from: usize, to: usize| self.customers[from * self.to.len() + to];
-        let of_from = |from: usize| (0..self.to.len()).map(|to| at(from, to)).sum::<u64>();
-        let of_to = |to: usize| (0..self.from.len()).map(|from| at(from, to)).sum::<u64>();
-        let (mut stay, mut small, mut in_small) = (0, 0, 0);
+        let (mut stay, mut small_flows, mut in_small_flows) = (0, 0, 0);
         let mut flows = Vec::new();
-        for (f, from) in self.from.iter().enumerate() {
-            for (t, to) in self.to.iter().enumerate() {
-                let customers = at(f, t);
-                let is_none = |place: usize, places: &[Place]| place + 1 == places.len();
-                let both_none = is_none(f, &self.from) && is_none(t, &self.to);
-                let stays = both_none || (from.id.is_some() && from.id == to.id);
-                stay += if stays { customers } else { 0 };
+        for from in 0..self.from.len() {
+            for to in 0..self.to.len() {
+                let customers = self.customers[from * self.to.len() + to];
+                if self.is_stay(from, to) {
+                    stay += customers;
+                }
                 if customers >= LEAST_TOLD {
-                    let (share_of_from, share_of_to) =
-                        (share(customers, of_from(f)), share(customers, of_to(t)));
-                    let (from, to) = (from.clone(), to.clone());
-                    flows.push(Flow { from, to, stays, customers, share_of_from, share_of_to });
+                    flows.push(self.flow(from, to));
                 } else if customers > 0 {
-                    small += 1;
-                    in_small += customers;
+                    small_flows += 1;
+                    in_small_flows += customers;
                 }
             }
         }
-        // Equal ones stay in the order of the segments.
+        // A stable sort: flows of equal size stay in the order of the segments.
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.customers));
         let customers = self.customers.iter().sum();
         let move_away = customers - stay;
@@ -131,10 +123,37 @@ impl Counts {
             move_away,
             moved_share: share(move_away, customers),
             flows,
-            in_small_flows: in_small,
-            small_flows: small,
+            in_small_flows,
+            small_flows,
         }
     }
+
+    fn flow(&self, from: usize, to: usize) -> Flow {
+        let customers = self.customers[from * self.to.len() + to];
+        let of_from: u64 = self.customers[from * self.to.len()..][..self.to.len()].iter().sum();
+        let of_to: u64 = self.customers.iter().skip(to).step_by(self.to.len()).sum();
+        Flow {
+            from: self.from[from].clone(),
+            to: self.to[to].clone(),
+            stays: self.is_stay(from, to),
+            customers,
+            share_of_from: share(customers, of_from),
+            share_of_to: share(customers, of_to),
+        }
+    }
+
+    /// Whether customers of this flow keep their segment, or are unassigned both times. The
+    /// rule-based segments have no id, so a change to or from them is always a move.
+    fn is_stay(&self, from: usize, to: usize) -> bool {
+        let are_both_none = from + 1 == self.from.len() && to + 1 == self.to.len();
+        let (from, to) = (&self.from[from].id, &self.to[to].id);
+        are_both_none || (from.is_some() && from == to)
+    }
+}
+
+fn with_none(mut places: Vec<Place>) -> Vec<Place> {
+    places.push(Place::none());
+    places
 }
 
 fn share(part: u64, whole: u64) -> f64 {

@@ -1,14 +1,14 @@
 //! The model: an immutable, content-addressed artifact that scores feature rows.
 //!
-//! *Invariant:* every `Model` in existence was read from its sealed document
-//! by [`Model::open`], the one just trained included; all indices inside it are
-//! in range and all its numbers finite.
+//! *Invariant:* every `Model` value was read from its sealed document by [`Model::open`],
+//! even one just trained. So all its indices are in range and all its numbers finite.
 
 mod artifact;
 mod bounds;
 mod conformal;
 mod decision_function;
 mod diff;
+mod document;
 mod explain;
 mod kernel;
 mod legacy;
@@ -23,12 +23,13 @@ use crate::domain::encode::{Encoder, Projection};
 use crate::domain::feature::{FeatureDef, FeatureRow};
 use crate::domain::id::{FeatureSetId, ModelId};
 
-pub use artifact::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub(in crate::domain) use bounds::{Span, Stay};
+use conformal::HeldOutPValue;
 pub use conformal::{Limits, MINIMUM_CATEGORY_ROWS};
 pub(in crate::domain) use conformal::{Ranks, p_value_bin};
 pub use decision_function::{Form, MAX_PROTOTYPES, Metric, Near};
 pub use diff::{Diff, diff};
+pub use document::{ArtifactError, Document, FORMAT, MAX_DOCUMENT_BYTES, Provenance, SelfTest};
 pub use explain::{Direction, Reason};
 pub use kernel::{NO_RUNNER_UP, Places, Prepared, Prototypes, TwoNearest, squared_distance};
 pub use migration::{Counts, Flow, LEAST_TOLD, Migration, Place};
@@ -40,10 +41,10 @@ pub use segment::{Profile, Segment, SegmentName, Standout, Typical};
 pub(in crate::domain) use kernel::blocked_nearest::{Found, MAX_BLOCK, Tiles, Visit};
 pub(in crate::domain) use segment::{labels, standouts};
 
-/// The most segments a model may have.
+/// Upper bound of the number of segments of a model.
 pub const MAX_SEGMENTS: usize = 256;
 
-/// A model that has passed every check.
+/// A validated model.
 #[derive(Debug, Clone)]
 pub struct Model {
     id: ModelId,
@@ -51,12 +52,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// The SHA-256 of the sealed document.
+    /// SHA-256 of the sealed document.
     pub fn id(&self) -> &ModelId {
         &self.id
     }
 
-    /// The feature set whose rows this model reads.
+    /// The feature set of the rows that this model reads.
     pub fn feature_set(&self) -> &FeatureSetId {
         &self.document.feature_set
     }
@@ -66,12 +67,13 @@ impl Model {
         &self.document.features
     }
 
-    /// Largest first.
+    /// The segments, largest first.
     pub fn segments(&self) -> &[Segment] {
         &self.document.segments
     }
 
-    /// The segment of this id, which it has in other models too.
+    /// Index of the segment with this id. Ids are stable over trainings, so they identify a
+    /// segment across models.
     pub fn segment_of_id(&self, id: &str) -> Option<usize> {
         self.segments().iter().position(|segment| *segment.id == *id)
     }
@@ -80,17 +82,17 @@ impl Model {
         &self.document.encoder
     }
 
-    /// The last steps of the encoding, where there are any.
+    /// The projection, an optional last step of the encoding.
     pub fn projection(&self) -> Option<&Projection> {
         self.document.projection.as_ref()
     }
 
-    /// How a vector finds its segment.
+    /// The decision function: prototypes, weights, offsets, radii and metric.
     pub fn form(&self) -> &Form {
         &self.document.form
     }
 
-    /// The training data's bins and counts, to measure drift against.
+    /// The drift baseline: bins and counts of the training rows.
     pub fn reference(&self) -> &Reference {
         &self.document.reference
     }
@@ -99,34 +101,34 @@ impl Model {
         &self.document.provenance
     }
 
-    /// Working memory that already fits this model.
+    /// Scratch buffers sized for this model.
     pub fn scratch(&self) -> Scratch {
         let mut scratch = Scratch::default();
+        // An empty row reads as all missing; placing it grows the buffers to full size.
         self.document.place(&FeatureRow(Vec::new()), &mut scratch);
         scratch
     }
 
-    /// Encodes `row` and finds its segment. Allocates only while `scratch`
-    /// grows to this model's width for the first time.
+    /// Encodes `row` and finds its segment. Allocates only while `scratch` grows to this
+    /// model's width.
     pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
         self.document.score(row, scratch)
     }
 
-    /// The encoded row, before any projection, that [`Self::score`] has just made
-    /// with this working memory.
+    /// The encoded row, before any projection, of the last [`Self::score`] with `scratch`.
     pub(in crate::domain) fn encoded<'s>(&self, scratch: &'s Scratch) -> &'s [f32] {
         scratch.encoded(self.encoder().width())
     }
 
-    /// How far `row` is from a segment that need not be the nearest; `segment` is
-    /// one of this model.
+    /// Distance of `row` from any segment of this model, the nearest or not. `segment` must
+    /// be in range.
     pub fn apart(&self, row: &FeatureRow, segment: usize, scratch: &mut Scratch) -> Apart {
         let form = self.form();
-        let own = form.nearest_of(segment, self.place(row, scratch));
+        let own = form.nearest_prototype_of(segment, self.place(row, scratch));
         Apart { distance: form.distance(own.power), reached: own.reached }
     }
 
-    /// The vector of `row` in which segments are told apart.
+    /// The encoded and projected vector of `row`, the input of the decision function.
     pub(in crate::domain) fn place<'s>(
         &self,
         row: &FeatureRow,
@@ -135,27 +137,27 @@ impl Model {
         self.document.place(row, scratch).1
     }
 
-    /// What tells the outliers, whatever the segments are; `None` in a model of
-    /// format 1, where the distance to the segment does.
+    /// The outlier reference, independent of the segments. `None` in a model of format 1:
+    /// then the distance to the segment decides.
     pub fn oddity(&self) -> Option<&Oddity> {
         self.document.oddity.as_ref()
     }
 
-    /// Held-out rows in `bins` equal bins of p-values, each by the one that a new
-    /// customer just like it has. Even, but for rows that are equally odd.
+    /// Histogram of the held-out rows over `bins` equal bins of p-values. Each row counts
+    /// with the p-value of an identical new customer. The histogram is flat except for ties.
     pub fn calibration(&self, bins: usize) -> Vec<u64> {
-        let mut counts = vec![0; bins];
-        let mut count = |p: f64, rows: u32| {
-            counts[p_value_bin(p, bins)] += u64::from(rows);
+        let p_values = match &self.document.oddity {
+            Some(oddity) => oddity.p_values(),
+            None => self.document.limits.p_values(),
         };
-        match &self.document.oddity {
-            Some(oddity) => oddity.each_p_value(&mut count),
-            None => self.document.limits.each_p_value(&mut count),
+        let mut counts = vec![0; bins];
+        for HeldOutPValue { p_value, rows } in p_values {
+            counts[p_value_bin(p_value, bins)] += u64::from(rows);
         }
         counts
     }
 
-    /// In which way the customer of `score` is unusual, if at all.
+    /// The kind of anomaly of a score, if any.
     pub fn unusual(&self, score: &Score, alpha: f64) -> Option<Unusual> {
         if self.oddity().is_some() && score.is_outlier(alpha) {
             return Some(Unusual::FarFromEverything);
@@ -163,9 +165,8 @@ impl Model {
         (score.edge_p_value <= alpha).then_some(Unusual::EdgeOfSegment)
     }
 
-    /// The distance from the segment's prototype beyond which a customer's
-    /// [`Score::edge_p_value`] is at most `alpha`; infinite where too few rows were held out
-    /// to tell, and for a segment that does not exist.
+    /// The distance from the segment's prototype beyond which [`Score::edge_p_value`] is at
+    /// most `alpha`. Infinite with too few held-out rows, and for an unknown segment.
     pub fn limit(&self, segment: usize, alpha: f64) -> f32 {
         if segment < self.segments().len() {
             self.document.limits.limit(segment, alpha)

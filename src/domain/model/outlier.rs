@@ -1,45 +1,44 @@
-//! How far a customer is from everything, whatever the segments are.
+//! Outlier measure: the unusualness of an encoded row, independent of the segments.
 //!
-//! The distance to the nearest segment is a poor detector: outliers in training
-//! earn a segment of their own, and look at home in it. Two things are asked
-//! instead, of the encoded row, and added. How rare is each value in its own
-//! column: the mean surprise −ln(share of rows in its bin), as in Goldstein and
-//! Dengel (2012), *Histogram-based outlier score*. And how far is the row from
-//! where customers are common: the distance to the nearest of a few cells, those
-//! that together hold the rarest rows left out.
+//! The distance to the nearest segment is a poor outlier detector: outliers among the
+//! training rows form a segment of their own and look typical in it. Two terms are added
+//! instead. The first is the rarity of each value in its column: the mean surprise
+//! −ln(share of rows in its bin), the histogram-based outlier score (HBOS) of Goldstein and
+//! Dengel (2012). The second is the distance from dense regions: to the nearest of a few
+//! cells of training rows, after the cells with the rarest rows are left out.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::encode::MAX_ENCODED;
 use crate::domain::model::Prototypes;
-use crate::domain::model::bounds::{Moved, UNIT_ROUNDING};
-use crate::domain::model::conformal::Ranks;
+use crate::domain::model::bounds::interval::{ColumnInterval, UNIT_ROUNDING};
+use crate::domain::model::conformal::{HeldOutPValue, Ranks};
 
-/// Bins a column, equally wide; the outer two are open-ended.
+/// Bins per column, of equal width; the outer two are open-ended.
 pub(in crate::domain) const BINS: usize = 32;
-/// Sums kept side by side.
+/// Independent partial sums, so that table lookups do not wait for each other's addition.
 const LANES: usize = 4;
 
-/// What is rare and what is common, and how odd held-out rows are.
+/// Outlier reference: histograms, dense cells, and the calibration on held-out rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Oddity {
-    /// One a column: where its first bin begins…
+    /// Lower bound of the first bin of each column.
     pub(in crate::domain) lows: Vec<f32>,
-    /// …and bins per unit.
+    /// Bins per unit of each column: the inverse of the bin width.
     pub(in crate::domain) per_unit: Vec<f32>,
-    /// Column by column, what a value in each bin adds.
+    /// Surprise of each bin, column by column.
     pub(in crate::domain) surprise: Vec<f32>,
-    /// The cells that are common.
+    /// Centres of the dense cells.
     pub(in crate::domain) cells: Prototypes,
-    /// What a unit of distance to the nearest cell adds.
+    /// Weight of the distance to the nearest cell.
     pub(in crate::domain) per_distance: f32,
-    /// Of the held-out rows, all segments together.
+    /// Calibration on the held-out rows of all segments together.
     pub(in crate::domain) ranks: Ranks,
 }
 
 impl Oddity {
-    /// How odd an encoded row is: 0 or more, in no unit. Never allocates.
+    /// Outlier measure of an encoded row: at least 0, without a unit. Never allocates.
     pub fn measure(&self, vector: &[f32]) -> f32 {
         let mut sums = [0.0_f32; LANES];
         let bins = vector.iter().zip(&self.lows).zip(&self.per_unit);
@@ -50,75 +49,91 @@ impl Oddity {
         sums.iter().sum::<f32>() + self.per_distance * self.distance(vector)
     }
 
-    /// Distance to the nearest common cell.
+    /// Distance to the nearest dense cell.
     pub(in crate::domain) fn distance(&self, vector: &[f32]) -> f32 {
         self.cells.two_nearest(vector).nearest_squared.sqrt()
     }
 
-    /// The share of held-out customers at least as odd (split conformal). It
-    /// counts all of them together: within a segment of oddities each is like
-    /// the others, and none would stand out.
+    /// Split-conformal p-value of a measure. The held-out rows of all segments are pooled:
+    /// within a segment of outliers every row is like the others, and none would be flagged.
     pub(super) fn p_value(&self, oddity: f32) -> f64 {
         self.ranks.p_value(oddity)
     }
 
-    pub(super) fn each_p_value(&self, each: &mut impl FnMut(f64, u32)) {
-        self.ranks.each_p_value(each);
+    pub(super) fn p_values(&self) -> Vec<HeldOutPValue> {
+        self.ranks.p_values()
     }
 
-    /// The oddity beyond which the p-value is at most `alpha`; infinite where too
-    /// few rows were held out to tell.
+    /// The measure beyond which the p-value is at most `alpha`; infinite with too few
+    /// held-out rows.
     pub(super) fn limit(&self, alpha: f64) -> f32 {
         self.ranks.limit(alpha)
     }
 
-    /// Whether `vector` stays on its side of `limit` wherever the columns in
-    /// `spans` end up.
-    pub(super) fn stays(&self, vector: &[f32], spans: &[Moved], outlier: bool, limit: f32) -> bool {
-        let table = |column: usize| &self.surprise[column * BINS..][..BINS];
-        let bin = |column: usize, x: f32| bin(x, self.lows[column], self.per_unit[column]);
-        let here = |column: usize| f64::from(table(column)[bin(column, vector[column])]);
-        let sum: f64 = (0..vector.len()).map(here).sum();
-        let mut surprise = (sum, sum);
-        for span in spans {
-            let column = span.column;
-            // A bin never falls as the number grows, in `f32` neither.
-            let bins = bin(column, span.low as f32)..=bin(column, span.high as f32);
-            let bins = &table(column)[bins];
-            let (least, most) = bins
-                .iter()
-                .fold((f32::INFINITY, 0.0_f32), |(least, most), x| (least.min(*x), most.max(*x)));
-            surprise.0 += f64::from(least) - here(column);
-            surprise.1 += f64::from(most) - here(column);
+    /// Whether the outlier flag is invariant in a box: `vector` stays on its side of `limit`
+    /// for all values of the columns in `intervals`.
+    pub(super) fn stays(
+        &self,
+        vector: &[f32],
+        intervals: &[ColumnInterval],
+        is_outlier: bool,
+        limit: f32,
+    ) -> bool {
+        let surprise: f64 =
+            vector.iter().enumerate().map(|(column, x)| self.surprise_of(column, *x)).sum();
+        let (mut least, mut most) = (surprise, surprise);
+        for interval in intervals {
+            let column = interval.column;
+            // `bin` is monotone, in `f32` too: the ends of the interval bound all its bins.
+            let first = self.bin(column, interval.low as f32);
+            let last = self.bin(column, interval.high as f32);
+            let bins = &self.table(column)[first..=last];
+            let here = self.surprise_of(column, vector[column]);
+            least += f64::from(bins.iter().copied().fold(f32::INFINITY, f32::min)) - here;
+            most += f64::from(bins.iter().copied().fold(0.0, f32::max)) - here;
         }
         let per_distance = f64::from(self.per_distance);
+        // Relative rounding of the measure in `f32`: one unit per column and a margin of 24
+        // for the root, the weight and the lanes.
         let rounding = (vector.len() as f64 + 24.0) * UNIT_ROUNDING;
         let limit = f64::from(limit);
-        if outlier {
-            let least = |cell: &[f32]| {
-                spread(vector, spans, cell, |low, high, at| (at.clamp(low, high) - at).powi(2))
-            };
-            let squared = self.cells.rows().map(least).fold(f64::INFINITY, f64::min);
-            (surprise.0 + per_distance * squared.sqrt()) * (1.0 - rounding) > limit
+        if is_outlier {
+            // Lower bound: the least surprise, and the least distance to any cell.
+            let squared = self
+                .cells
+                .rows()
+                .map(|cell| squared_distance_bound(vector, intervals, cell, least_squared))
+                .fold(f64::INFINITY, f64::min);
+            (least + per_distance * squared.sqrt()) * (1.0 - rounding) > limit
         } else {
-            // The nearest cell may change, but only to one that is nearer.
+            // Upper bound: one cell suffices. The nearest cell may change within the box, but
+            // only to a nearer one.
             let cell = self.cells.row(self.cells.two_nearest(vector).nearest);
-            let squared = spread(vector, spans, cell, |low, high, at| {
-                (low - at).powi(2).max((high - at).powi(2))
-            });
-            (surprise.1 + per_distance * squared.sqrt()) * (1.0 + rounding) < limit
+            let squared = squared_distance_bound(vector, intervals, cell, most_squared);
+            (most + per_distance * squared.sqrt()) * (1.0 + rounding) < limit
         }
     }
 
+    /// Surprise of the bins of one column.
+    fn table(&self, column: usize) -> &[f32] {
+        &self.surprise[column * BINS..][..BINS]
+    }
+
+    fn bin(&self, column: usize, x: f32) -> usize {
+        bin(x, self.lows[column], self.per_unit[column])
+    }
+
+    fn surprise_of(&self, column: usize, x: f32) -> f64 {
+        f64::from(self.table(column)[self.bin(column, x)])
+    }
+
     pub(super) fn is_sound(&self, columns: usize) -> bool {
-        let within = |x: &f32| x.is_finite() && x.abs() <= 2.0 * MAX_ENCODED;
-        let is_share = |x: &f32| (0.0..=1e6).contains(x);
         self.lows.len() == columns
             && self.per_unit.len() == columns
             && self.surprise.len() == columns * BINS
-            && self.lows.iter().all(within)
-            && self.per_unit.iter().all(|x| within(x) && *x > 0.0)
-            && self.surprise.iter().all(is_share)
+            && self.lows.iter().all(|low| is_bin_number(*low))
+            && self.per_unit.iter().all(|x| is_bin_number(*x) && *x > 0.0)
+            && self.surprise.iter().all(|x| (0.0..=1e6).contains(x))
             && self.cells.is_whole()
             && self.cells.width() == columns
             && self.cells.is_within(MAX_ENCODED)
@@ -127,24 +142,49 @@ impl Oddity {
     }
 }
 
-/// The bin of a value.
+/// Index of the bin of a value.
 pub(in crate::domain) fn bin(x: f32, low: f32, per_unit: f32) -> usize {
-    // What is below the first bin becomes 0.
+    // The cast saturates: values below the first bin go to bin 0.
     (((x - low) * per_unit) as usize).min(BINS - 1)
 }
 
-/// The sum over the columns of what `bound` says of each column's range.
-fn spread(
+/// Whether a number may place or scale bins: finite, and in range with a margin for the
+/// outer bins.
+fn is_bin_number(x: f32) -> bool {
+    x.is_finite() && x.abs() <= 2.0 * MAX_ENCODED
+}
+
+/// Least squared difference between `cell` and a value from `low` to `high`.
+fn least_squared(low: f64, high: f64, cell: f64) -> f64 {
+    (cell.clamp(low, high) - cell).powi(2)
+}
+
+/// Largest squared difference between `cell` and a value from `low` to `high`.
+fn most_squared(low: f64, high: f64, cell: f64) -> f64 {
+    (low - cell).powi(2).max((high - cell).powi(2))
+}
+
+/// Sums `bound(low, high, cell)` over the columns: a bound of the squared distance to a cell
+/// while the columns in `intervals` vary.
+fn squared_distance_bound(
     vector: &[f32],
-    spans: &[Moved],
+    intervals: &[ColumnInterval],
     cell: &[f32],
     bound: impl Fn(f64, f64, f64) -> f64,
 ) -> f64 {
-    let columns = vector.iter().zip(cell).map(|(x, at)| (f64::from(*x), f64::from(*at)));
-    let still: f64 = columns.map(|(x, at)| bound(x, x, at)).sum();
-    let moved = |span: &Moved| {
-        let (x, at) = (f64::from(vector[span.column]), f64::from(cell[span.column]));
-        bound(span.low, span.high, at) - bound(x, x, at)
-    };
-    (still + spans.iter().map(moved).sum::<f64>()).max(0.0)
+    // First every column as a point; then each interval replaces its point's term.
+    let mut sum: f64 = vector
+        .iter()
+        .zip(cell)
+        .map(|(x, at)| bound(f64::from(*x), f64::from(*x), f64::from(*at)))
+        .sum();
+    let change: f64 = intervals
+        .iter()
+        .map(|interval| {
+            let (x, at) = (f64::from(vector[interval.column]), f64::from(cell[interval.column]));
+            bound(interval.low, interval.high, at) - bound(x, x, at)
+        })
+        .sum();
+    sum += change;
+    sum.max(0.0)
 }

@@ -1,5 +1,4 @@
-//! What the data looked like at training time: bins fixed once, to measure
-//! later drift against.
+//! Drift baseline: histograms and moments of the training rows, on bins fixed at training.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,7 @@ use crate::domain::encode::MAX_ENCODED;
 use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
 use crate::domain::stats;
 
-/// Categories counted by name; the rest are counted together.
+/// Most categories counted by name; all others are counted together.
 const MAX_CATEGORIES: usize = 64;
 
 /// Counts over all training rows.
@@ -17,31 +16,31 @@ const MAX_CATEGORIES: usize = 64;
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     pub rows: u64,
-    /// One entry for every feature that is not sensitive, in their order.
+    /// One entry per feature that is not sensitive, in the order of the features.
     pub features: Vec<FeatureReference>,
     /// Rows in each segment.
     pub segments: Vec<u64>,
-    /// Rows in none.
+    /// Rows in no segment.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unassigned: u64,
     /// Held-out rows by distance to their nearest prototype, in encoded units.
     pub distances: NumberBins,
-    /// By segment. Models trained before have none, and then nothing is said of it.
+    /// Moments by segment. Empty in models of earlier versions: then drift within segments
+    /// is not checked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Within>,
 }
 
-/// How the training rows of one segment lie in it. Of encoded columns, among which
-/// there is no sensitive feature, before any projection.
+/// Moments of the training rows of one segment, over the encoded columns before any
+/// projection. Sensitive features are never encoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Within {
-    /// Of each column.
+    /// Mean of each column.
     pub means: Vec<f64>,
-    /// The standard deviation (divided by n - 1) of each column; 0 where all rows
-    /// have the same.
+    /// Standard deviation of each column (denominator n - 1); 0 if all rows are equal.
     pub deviations: Vec<f64>,
-    /// Of the distance to the segment, in encoded units.
+    /// Mean distance to the segment, in encoded units.
     pub distance_mean: f64,
     pub distance_deviation: f64,
 }
@@ -70,22 +69,22 @@ pub enum Bins {
 pub struct NumberBins {
     /// Strictly ascending.
     pub cuts: Vec<f64>,
-    /// One more than `cuts`.
+    /// Counts of the bins, one more than `cuts`.
     pub counts: Vec<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CategoryCounts {
-    /// Ascending by name; the most frequent ones.
+    /// The most frequent categories, ascending by name.
     pub counts: Vec<(Box<str>, u64)>,
     /// Rows in all other categories.
     pub other: u64,
 }
 
 impl NumberBins {
-    /// Bins at the deciles of `values`, fewer where deciles coincide. A value that
-    /// (almost) all of them have gets a bin to itself: any other is a change.
+    /// Bins at the deciles of `values`; fewer if deciles coincide. A value shared by (almost)
+    /// all rows gets a bin of its own, so that any other value is visible as a change.
     pub(in crate::domain) fn deciles(values: &[f64]) -> Self {
         let ascending = stats::sorted(values);
         let mut cuts: Vec<f64> =
@@ -104,7 +103,7 @@ impl NumberBins {
         bins
     }
 
-    /// The bin a value falls in, in 0..`counts.len()`.
+    /// Index of the bin of a value, below `counts.len()`.
     pub fn bin(&self, value: f64) -> usize {
         self.cuts.partition_point(|cut| *cut < value)
     }
@@ -119,7 +118,7 @@ impl NumberBins {
 impl CategoryCounts {
     fn of(counts: BTreeMap<&str, u64>) -> Self {
         let mut by_count: Vec<(&str, u64)> = counts.into_iter().collect();
-        // Stable: of equally frequent ones the first by name.
+        // A stable sort of a map's order: ties are broken by name, on every machine.
         by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let other = by_count.iter().skip(MAX_CATEGORIES).map(|(_, count)| count).sum();
         by_count.truncate(MAX_CATEGORIES);
@@ -128,14 +127,14 @@ impl CategoryCounts {
         Self { counts, other }
     }
 
-    /// A category's place in `counts`; `None`: it is among the others.
+    /// Index of a category in `counts`; `None`: it is counted in `other`.
     pub fn place(&self, category: &str) -> Option<usize> {
         self.counts.binary_search_by(|(name, _)| (**name).cmp(category)).ok()
     }
 }
 
 impl FeatureReference {
-    /// Bins for every feature that is not sensitive.
+    /// Histograms of every feature that is not sensitive.
     pub(in crate::domain) fn of_all(features: &[FeatureDef], rows: &[FeatureRow]) -> Vec<Self> {
         features
             .iter()
@@ -166,14 +165,15 @@ impl FeatureReference {
 }
 
 impl Within {
-    /// Mean and standard deviation of each column, and last of the distance.
+    /// Mean and standard deviation of each column, then of the distance.
     pub(in crate::domain) fn moments(&self) -> impl Iterator<Item = (f64, f64)> {
         let columns = self.means.iter().copied().zip(self.deviations.iter().copied());
         columns.chain([(self.distance_mean, self.distance_deviation)])
     }
 
     fn is_sound(&self, columns: usize) -> bool {
-        // Distances of vectors in that range may be larger than they are.
+        // Distances between vectors in the encoded range can exceed that range: its square
+        // bounds them.
         let most = f64::from(MAX_ENCODED) * f64::from(MAX_ENCODED);
         self.means.len() == columns
             && self.deviations.len() == columns

@@ -1,7 +1,8 @@
-//! The names of segments: a model trained anew is given those that go on.
+//! Renaming of segments: gives a new model the ids and keys that continue from its
+//! predecessor.
 
 use crate::domain::id::ModelId;
-use crate::domain::model::artifact::{ArtifactError, Document};
+use crate::domain::model::document::{ArtifactError, Document};
 use crate::domain::model::segment::{Segment, SegmentName, labels};
 use crate::domain::model::{Model, Standout};
 
@@ -12,14 +13,15 @@ impl SegmentName {
 }
 
 impl Model {
-    /// Keys `s1` to this one belong to segments of this model or of one before it.
+    /// The highest number N for which a key `sN` was used by this model or a predecessor.
     pub fn keys_used(&self) -> u64 {
         let numbers = self.segments().iter().filter_map(|segment| key_number(&segment.key));
         numbers.max().unwrap_or(0).max(self.provenance().keys_used)
     }
 
-    /// The document of this model with other names, one a segment; `predecessor`
-    /// is where those come from that are not new.
+    /// Seals the document of this model with other segment names, one per segment. Names
+    /// that are not new come from `predecessor`. Labels are computed again, because equal
+    /// ones contain the key.
     pub(in crate::domain) fn renamed(
         &self,
         names: Vec<SegmentName>,
@@ -41,7 +43,7 @@ impl Model {
     }
 }
 
-/// The N of `sN`.
+/// The number N of a key `sN`.
 fn key_number(key: &str) -> Option<u64> {
     let digits = key.strip_prefix('s')?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()

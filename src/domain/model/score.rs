@@ -1,36 +1,34 @@
-//! The answer for one customer: which segment, how sure, how unusual.
+//! Score of one customer: segment, distance, margin, confidence and outlier p-value.
 
-use crate::domain::model::bounds::Moved;
+use crate::domain::model::bounds::interval::ColumnInterval;
+use crate::domain::model::bounds::margin::MarginBuffers;
 
-/// The key under which customers without a segment are told of and stored: a
-/// word of its own, as null already means "never assigned". No segment is
-/// called so.
+/// Reserved key of customers in no segment, in responses and in the database. Null is not
+/// available: it means "never assigned". No segment may have this key.
 pub const UNASSIGNED: &str = "unassigned";
 
-/// Working memory of scoring. One a worker: it grows to the widest model it
-/// has met and is never shrunk, so that scoring does not allocate.
+/// Scratch buffers of scoring, one per worker. They grow to the widest model scored and
+/// never shrink, so that scoring does not allocate.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
     pub(super) vector: Vec<f32>,
-    /// The vector's image, where the model has a projection.
+    /// The projected vector, if the model has a projection.
     pub(super) image: Vec<f32>,
-    /// One number a prototype each: see `hold`.
-    pub(super) gaps: Vec<f64>,
-    pub(super) shifts: Vec<f64>,
-    pub(super) near_gaps: Vec<f64>,
-    pub(super) near_shifts: Vec<f64>,
-    pub(super) spans: Vec<Moved>,
-    pub(super) images: Vec<Moved>,
+    // Buffers of the invariance check, see `bounds`.
+    pub(super) own_margins: MarginBuffers,
+    pub(super) nearest_margins: MarginBuffers,
+    pub(super) intervals: Vec<ColumnInterval>,
+    pub(super) projected: Vec<ColumnInterval>,
 }
 
 impl Scratch {
-    /// The vector that was encoded last, as wide as it was.
+    /// The last encoded vector; `width` is the width of the model's encoder.
     pub(super) fn encoded(&self, width: usize) -> &[f32] {
         &self.vector[..width.min(self.vector.len())]
     }
 }
 
-/// The first `width` numbers, to be overwritten.
+/// The first `width` numbers of a buffer, which grows if needed. Their values are stale.
 pub(super) fn sized(buffer: &mut Vec<f32>, width: usize) -> &mut [f32] {
     if buffer.len() < width {
         buffer.resize(width, 0.0);
@@ -38,44 +36,44 @@ pub(super) fn sized(buffer: &mut Vec<f32>, width: usize) -> &mut [f32] {
     &mut buffer[..width]
 }
 
-/// Where one feature row falls.
+/// The result of scoring one feature row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// Index into `Model::segments` of the nearest one.
+    /// Index into `Model::segments` of the nearest segment.
     pub nearest: usize,
-    /// Whether the customer is within the reach of `nearest`, and so in it.
+    /// Whether the customer is within the radius of `nearest`, and so assigned to it.
     pub reached: bool,
-    /// Distance to the prototype of `nearest`, in encoded units and by the
-    /// model's own measure: Euclidean for k-means.
+    /// Distance to the prototype of `nearest`, in encoded units and by the metric of the
+    /// decision function: Euclidean for k-means.
     pub distance: f32,
-    /// The next nearest segment; `None` when the model has one segment.
+    /// The second nearest segment; `None` in a model with one segment.
     pub runner_up: Option<usize>,
-    /// Infinite when the model has one segment.
+    /// Infinite in a model with one segment.
     pub runner_up_distance: f32,
-    /// The share of held-out customers at least as far from everything (split
-    /// conformal, in (0, 1]): small means unusual. In a model without a measure
-    /// of that, of format 1, it is `edge_p_value`.
+    /// Split-conformal p-value of the outlier measure, in (0, 1]: the share of held-out
+    /// customers that are at least as unusual. A model of format 1 has no outlier measure;
+    /// there it equals `edge_p_value`.
     pub p_value: f64,
-    /// The share of held-out customers of the nearest segment, or of the small
-    /// segments together, at least as far from their prototype.
+    /// Split-conformal p-value of the distance within the nearest segment: the share of its
+    /// held-out customers at least as far from their prototype. Small segments are pooled.
     pub edge_p_value: f64,
 }
 
-/// How far a customer is from one segment, whichever is the nearest.
+/// Distance of a customer from one segment, the nearest or not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Apart {
     /// As [`Score::distance`].
     pub distance: f32,
-    /// Whether the customer is within the reach of the segment.
+    /// Whether the customer is within the radius of the segment.
     pub reached: bool,
 }
 
-/// The two ways of being unusual.
+/// Kind of anomaly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusual {
-    /// An outlier, whatever the segments.
+    /// Global outlier: unusual among all customers.
     FarFromEverything,
-    /// Like other customers, but hardly like those of the segment.
+    /// Common among all customers, but far from the centre of its segment.
     EdgeOfSegment,
 }
 
@@ -89,21 +87,23 @@ impl Unusual {
 }
 
 impl Score {
-    /// Index into `Model::segments`; `None` is a customer in no segment.
+    /// Index into `Model::segments` of the assigned segment; `None`: unassigned.
     pub fn segment(&self) -> Option<usize> {
         self.reached.then_some(self.nearest)
     }
 
-    /// How much farther the runner-up is; 0 on the border between two segments.
+    /// Distance to the runner-up minus distance to the nearest segment; 0 on the border
+    /// between both.
     pub fn margin(&self) -> f32 {
         self.runner_up_distance - self.distance
     }
 
-    /// 1 - distance / runner-up distance: 0 on the border between two segments
-    /// and in none, 1 on the prototype itself and where there is no other
-    /// segment. This is the simplified silhouette of the customer (Vendramin et
-    /// al. 2010), so its mean over customers is the model's silhouette. Not a
-    /// probability.
+    /// Simplified silhouette of the customer (Vendramin et al. 2010): 1 - distance /
+    /// runner-up distance.
+    ///
+    /// It is 0 on the border between two segments and for unassigned customers. It is 1 on
+    /// the prototype itself, and in a model with one segment. Its mean over customers is the
+    /// silhouette of the model. It is not a probability.
     pub fn confidence(&self) -> f32 {
         if !self.reached || self.runner_up_distance <= 0.0 {
             return 0.0;
@@ -111,8 +111,8 @@ impl Score {
         (1.0 - self.distance / self.runner_up_distance).clamp(0.0, 1.0)
     }
 
-    /// Whether at most the share `alpha` of customers is this unusual: on
-    /// unchanged data this flags `alpha` of them.
+    /// Whether the customer is an outlier at the rate `alpha`: on unchanged data the share
+    /// `alpha` of customers is flagged.
     pub fn is_outlier(&self, alpha: f64) -> bool {
         self.p_value <= alpha
     }

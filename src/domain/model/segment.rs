@@ -1,4 +1,4 @@
-//! What a segment looks like to people: its size, its label, its typical values.
+//! Segment description for people: size, label, typical values and standout features.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,73 +10,73 @@ use crate::domain::feature::FeatureDef;
 use crate::domain::id::hex;
 use crate::domain::model::score::UNASSIGNED;
 
-/// Contrasts below this do not make it into a label: the segment is within a
-/// quarter of a standard deviation of everybody.
+/// Least contrast that appears in a label: a quarter of a standard deviation from the mean
+/// of all customers.
 const LEAST_CONTRAST: f64 = 0.25;
+/// Features in a label.
 const LABEL_FEATURES: usize = 2;
-/// Of a key, and of what follows `seg_` in an id.
+/// Longest key, and longest part of an id after `seg_`, in bytes.
 const LONGEST_NAME: usize = 32;
-/// When two segments would share a label, this many features tell them apart.
+/// Most features in a label, if shorter labels of two segments are equal.
 const LABEL_FEATURES_AT_MOST: usize = 4;
 
 /// One learned segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Segment {
-    /// What it is through all retrainings: `seg_` and a few letters and digits.
+    /// Stable identifier over all trainings, of the form `seg_[a-z0-9_]{1,32}`.
     pub id: Box<str>,
-    /// Its short name: of a first model's segments `s1` is the largest, `s2` the
-    /// next …
+    /// Short name. In the first model `s1` is the largest segment, `s2` the next …
     pub key: Box<str>,
-    /// In words: `high spend, low recency`. No two segments of a model share one.
+    /// Description, unique within the model: `high spend, low recency`.
     pub label: Box<str>,
-    /// Training rows (fitted and held out) that score into it.
+    /// Training rows (fitted and held out) that score into the segment.
     pub size: u64,
     /// `size` / all training rows.
     pub share: f64,
-    /// One entry for every feature that is not sensitive, in their order.
+    /// One entry per feature that is not sensitive, in the order of the features.
     pub profile: Vec<Profile>,
-    /// How this segment differs from everybody, strongest first.
+    /// Differences from the mean of all customers, strongest first.
     pub standouts: Vec<Standout>,
 }
 
-/// One feature in one segment, in the feature's own unit.
+/// Typical values of one feature in one segment, in the feature's unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Index into `Model::features`.
     pub feature: usize,
     pub here: Typical,
-    /// The same over all training rows.
+    /// Typical value over all training rows.
     pub everybody: Typical,
 }
 
-/// Typical values of one feature over some customers.
+/// Location statistics of one feature over a group of customers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Typical {
-    /// Over the customers whose value is known.
+    /// Mean and median over the customers with a known value.
     Number { mean: f64, median: f64, missing_share: f64 },
     /// The most frequent category, and the share of all customers in it.
     Category { most_frequent: Box<str>, share: f64, missing_share: f64 },
-    /// Nobody has a value.
+    /// No customer has a value.
     Unknown,
 }
 
-/// One way in which a segment differs.
+/// One feature in which a segment differs from all customers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Standout {
     /// Index into `Model::features`.
     pub feature: usize,
-    /// What is compared: the value, its being missing, or one category's share.
+    /// The compared quantity: the value, the missing share, or one category's share.
     pub aspect: Role,
-    /// (mean here - mean of all customers) / their standard deviation, in the
-    /// encoded column; positive: higher or more often here.
+    /// Standardised mean difference in the encoded column: (mean here - mean of all
+    /// customers) / their standard deviation. Positive: higher or more frequent here.
     pub contrast: f64,
 }
 
-/// The names of one segment.
+/// Id and key of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentName {
     pub id: Box<str>,
@@ -84,38 +84,40 @@ pub struct SegmentName {
 }
 
 impl SegmentName {
-    /// The id of a new segment, from what it is made of: as unlikely to be met
-    /// again as two documents of one address.
+    /// Creates the id of a new segment: the first 64 bits of the SHA-256 of its origin and
+    /// key. Deterministic, and practically unique.
     pub(in crate::domain) fn new(origin: &str, key: &str) -> Self {
         let digest = Sha256::digest(format!("{origin}/{key}"));
         Self { id: format!("seg_{}", &hex(&digest)[..16]).into(), key: key.into() }
     }
 }
 
-/// What is wrong with the names of a model's segments.
+/// Validates the ids and keys of a model's segments: syntax and uniqueness.
 pub(super) fn check_names(segments: &[Segment]) -> Result<(), &'static str> {
-    let is_plain = |name: &str, longest: usize| {
-        (1..=longest).contains(&name.len())
-            && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-    };
     let mut ids = BTreeSet::new();
     let mut keys = BTreeSet::from([UNASSIGNED]);
     for Segment { id, key, .. } in segments {
         let rest = id.strip_prefix("seg_");
-        if !rest.is_some_and(|rest| is_plain(rest, LONGEST_NAME)) || !ids.insert(&**id) {
-            return Err("segments must have ids of their own: seg_ and [a-z0-9_]{1,32}");
+        if !rest.is_some_and(is_plain_name) || !ids.insert(&**id) {
+            return Err("segment ids must be unique and match seg_[a-z0-9_]{1,32}");
         }
-        if !is_plain(key, LONGEST_NAME) || !keys.insert(key) {
+        if !is_plain_name(key) || !keys.insert(key) {
             return Err(
-                "segments must have keys of their own in [a-z0-9_]{1,32}, not `unassigned`",
+                "segment keys must be unique, match [a-z0-9_]{1,32} and not be `unassigned`",
             );
         }
     }
     Ok(())
 }
 
-/// The columns in which customers with the mean `here` differ, strongest first; at
-/// most one a feature, none with a contrast below a quarter of a standard deviation.
+/// Whether a name matches `[a-z0-9_]{1,32}`.
+fn is_plain_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+/// The columns in which customers with the mean `here` differ most, strongest first: at most
+/// one per feature, and none with a contrast below a quarter of a standard deviation.
 ///
 /// `mean` and `deviation` describe each column over all training rows.
 pub(in crate::domain) fn standouts(
@@ -125,15 +127,16 @@ pub(in crate::domain) fn standouts(
     deviation: &[f64],
 ) -> Vec<Standout> {
     let mut strongest: BTreeMap<usize, Standout> = BTreeMap::new();
-    for (place, column) in columns.iter().enumerate() {
-        if deviation[place] <= 0.0 {
+    for (index, column) in columns.iter().enumerate() {
+        if deviation[index] <= 0.0 {
             continue;
         }
-        let contrast = (here[place] - mean[place]) / deviation[place];
-        // "Rarely web" says less than what the customers do instead.
-        let telling = column.role == Role::Value || contrast > 0.0;
+        let contrast = (here[index] - mean[index]) / deviation[index];
+        // A category counts only if it is overrepresented: "rarely web" says less than the
+        // categories chosen instead.
+        let is_informative = column.role == Role::Value || contrast > 0.0;
         let known = strongest.get(&column.feature).map_or(LEAST_CONTRAST, |s| s.contrast.abs());
-        if telling && contrast.abs() > known {
+        if is_informative && contrast.abs() > known {
             let standout =
                 Standout { feature: column.feature, aspect: column.role.clone(), contrast };
             strongest.insert(column.feature, standout);
@@ -144,30 +147,32 @@ pub(in crate::domain) fn standouts(
     ordered
 }
 
-/// One label a segment, in words and all different.
+/// Unique labels of all segments.
 pub(in crate::domain) fn labels(
     features: &[FeatureDef],
     standouts: &[Vec<Standout>],
     names: &[SegmentName],
 ) -> Vec<Box<str>> {
     let mut labels: Vec<String> =
-        standouts.iter().map(|all| words(features, all, LABEL_FEATURES)).collect();
+        standouts.iter().map(|all| label(features, all, LABEL_FEATURES)).collect();
+    // Equal labels get more features one at a time, so that they stay as short as possible.
     for length in LABEL_FEATURES + 1..=LABEL_FEATURES_AT_MOST {
-        for segment in shared(&labels) {
-            labels[segment] = words(features, &standouts[segment], length);
+        for segment in duplicates(&labels) {
+            labels[segment] = label(features, &standouts[segment], length);
         }
     }
-    for segment in shared(&labels) {
+    // Keys are unique, so the last labels become unique too.
+    for segment in duplicates(&labels) {
         labels[segment] = format!("{} ({})", labels[segment], names[segment].key);
     }
     labels.into_iter().map(String::into_boxed_str).collect()
 }
 
-fn words(features: &[FeatureDef], standouts: &[Standout], length: usize) -> String {
+fn label(features: &[FeatureDef], standouts: &[Standout], length: usize) -> String {
     let mut subjects: Vec<String> = Vec::new();
     let mut parts: Vec<String> = Vec::new();
     for standout in standouts {
-        let subject = subject(&features[standout.feature].title);
+        let subject = title_in_sentence(&features[standout.feature].title);
         if parts.len() == length || subjects.contains(&subject) {
             continue;
         }
@@ -183,9 +188,9 @@ fn words(features: &[FeatureDef], standouts: &[Standout], length: usize) -> Stri
     if parts.is_empty() { "average".into() } else { parts.join(", ") }
 }
 
-/// A title within a sentence, without what qualifies it after a comma:
-/// `Spend, 365 days` → `spend`, but `RFM score` stays.
-fn subject(title: &str) -> String {
+/// A feature title for use within a sentence: without the qualifier after a comma, and in
+/// lower case unless it is an acronym. `Spend, 365 days` → `spend`, but `RFM score` stays.
+fn title_in_sentence(title: &str) -> String {
     let title = title.split(',').next().unwrap_or(title).trim_end();
     let mut chars = title.chars();
     match (chars.next(), chars.next()) {
@@ -196,8 +201,8 @@ fn subject(title: &str) -> String {
     }
 }
 
-/// Indices of the labels that occur more than once.
-fn shared(labels: &[String]) -> Vec<usize> {
+/// Indices of the duplicate labels.
+fn duplicates(labels: &[String]) -> Vec<usize> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for label in labels {
         *counts.entry(label).or_default() += 1;

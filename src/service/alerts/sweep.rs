@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Told, Topic, channel_key, is_owed};
+use crate::domain::alert::{ChannelRoute, Told, Topic, channel_key, is_owed};
 use crate::service::ServiceError;
 use crate::service::alerts::Alerts;
 use crate::service::alerts::storm::failing_keys;
@@ -38,7 +38,7 @@ impl Alerts {
             let told = told(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
             let is_any = channels.iter().any(|channel| {
                 let told = told.get(&channel.channel_id).copied().unwrap_or(Told::Nothing);
-                let whom = (&*channel.channel_id, &channel.route);
+                let whom = ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
                 let is_failing = failing.contains(&*channel_key(&channel.channel_id));
                 !(about_channel && is_failing)
                     && is_owed(&alert.standing, whom, told, &silences, now)

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Notice, Picture, State, Told, Topic, channel_key, is_owed};
+use crate::domain::alert::{
+    ChannelRoute, Notice, Picture, State, Told, Topic, channel_key, is_owed,
+};
 use crate::domain::time::Timestamp;
 use crate::service::alerts::Alerts;
 use crate::service::alerts::storm::failing_keys;
@@ -36,7 +38,7 @@ impl Alerts {
         }
         channels.retain(|channel| {
             let told = told(channel).unwrap_or(Told::Nothing);
-            let whom = (&*channel.channel_id, &channel.route);
+            let whom = ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
             channel.disabled.is_none() && is_owed(&alert.standing, whom, told, &silences, now)
         });
         if channels.is_empty() {

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::deployment::lifecycle::{Move, Stage};
 use crate::domain::deployment::policy::Probation as Rules;
-use crate::domain::deployment::probation::{Answers, Observed, answers, disagreement, stored};
+use crate::domain::deployment::probation::{
+    Answers, Observed, SegmentAgreement, answers, disagreement, stored,
+};
 use crate::domain::drift::{KeyCheck, KeyChecks, KeyShare, NO_KEY, Severity, percent};
 use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
@@ -247,11 +249,11 @@ impl Probation {
         &self,
         previous: &ModelId,
         model: &ModelId,
-    ) -> Result<Option<(u64, f64)>, ServiceError> {
+    ) -> Result<Option<SegmentAgreement>, ServiceError> {
         let counts = shadow::counts(self.registry.db.read(), previous).await?;
         let beside = counts.iter().filter(|(pair, _)| pair.live.as_ref() == Some(model));
         let customers = gate_evidence::customers(beside.clone());
-        Ok(gate_evidence::agreement(beside).map(|share| (customers, share)))
+        Ok(gate_evidence::agreement(beside).map(|share| SegmentAgreement { customers, share }))
     }
 
     async fn key_checks(

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::deployment::probation::LEAST_STORED;
+use crate::domain::deployment::probation::{LEAST_STORED, SegmentAgreement};
 use crate::domain::drift;
 use crate::domain::drift::{
     About, Check, KeyChecks, KeyShare, Layout, Limits, NO_KEY, RestsOn, Source, key_checks, lasting,
@@ -27,8 +27,8 @@ pub struct Sample {
     pub now: Check,
     /// The same customers, scored by the model before.
     pub before: Option<Check>,
-    /// Customers compared, and the share of them whom both models put in one segment.
-    pub agreement: Option<(u64, f64)>,
+    /// Agreement of both models on the segments of these customers.
+    pub agreement: Option<SegmentAgreement>,
 }
 
 impl Drift {
@@ -72,7 +72,7 @@ impl Drift {
             };
             let agreement = before.as_ref().and_then(|before| {
                 let moved = gate_evidence::relabelled(&lineup, before, &model, &states, now)?;
-                Some((states.len() as u64, 1.0 - moved))
+                Some(SegmentAgreement { customers: states.len() as u64, share: 1.0 - moved })
             });
             let checked = before.as_ref().map(check).transpose()?;
             Ok(Sample { now: check(&model)?, before: checked, agreement })

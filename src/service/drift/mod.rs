@@ -374,7 +374,7 @@ impl Met {
                 for part in hours.iter().filter_map(|hour| hour.inside.as_ref()) {
                     inside.merge(part).map_err(ServiceError::internal)?;
                 }
-                drift::check_within(&self.model, &window, (by, &inside), limits)
+                drift::check_within(&self.model, &window, by, &inside, limits)
             }
         };
         check.map_err(ServiceError::internal)

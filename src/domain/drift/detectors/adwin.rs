@@ -1,60 +1,61 @@
-//! A window that grows while nothing changes and lets go of what was before a change:
-//! ADWIN (Bifet and Gavaldà 2007, *Learning from time-changing data with adaptive
-//! windowing*).
+//! ADWIN: a sliding window of adaptive length (Bifet and Gavaldà 2007, *Learning from
+//! time-changing data with adaptive windowing*).
 //!
-//! The window is kept as buckets of 1, 2, 4, … successive values, at most a few of each
-//! size, so that a window of any length takes little room. Where its older and its
-//! newer part, cut between two buckets, differ in their means by more than chance
-//! allows, the oldest bucket is dropped until none do. The same changes as River finds
-//! where each step is looked at.
+//! The window grows while nothing changes and drops the values from before a change. It is
+//! stored as an exponential histogram: buckets of 1, 2, 4, … successive values, at most a
+//! few of each size, so memory is logarithmic in its length. A cut between two buckets
+//! splits it into an older and a newer part. While the means of any two parts differ by
+//! more than the bound, the oldest bucket is dropped. It finds the same changes as River's
+//! `ADWIN` that tests at every step (`clock=1`).
 
 use std::collections::VecDeque;
 
-/// Of one size, before two of them become one of the next.
+/// Most buckets of one size; then the two oldest are merged into one of the next size.
 const MOST_BUCKETS: usize = 5;
-/// Values on each side of a cut, at least.
+/// Least number of values on each side of a cut.
 const LEAST_PART: f64 = 5.0;
-/// A window of so many values is not cut yet.
+/// A window of at most this many values is not cut.
 const LEAST_WIDTH: f64 = 10.0;
 
 #[derive(Debug, Clone)]
 pub struct Adwin {
-    /// The chance of a false cut, as its bound has it.
+    /// Bound of the probability of a false cut.
     delta: f64,
     /// By level: buckets of 2^level values, oldest first.
-    levels: Vec<VecDeque<Bucket>>,
+    levels: Vec<VecDeque<ValueBucket>>,
     width: f64,
-    all: Bucket,
-    /// Of the last step, as it was before anything was dropped.
-    largest: Cut,
+    all: ValueBucket,
+    /// Largest cut at the last step, before any bucket was dropped.
+    largest: WindowCut,
     is_alarm: bool,
 }
 
-/// Where the window is cut in two.
+/// A cut of the window into an older and a newer part.
 #[derive(Debug, Clone, Copy, Default)]
-struct Cut {
-    /// How the means differ, in times what chance allows.
+struct WindowCut {
+    /// Difference of the means, as a multiple of the bound.
     difference: f64,
     /// Values in the newer part.
     newer: f64,
 }
 
-/// Some successive values.
+/// Summary of successive values.
 #[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
+struct ValueBucket {
     total: f64,
-    /// Squared deviations from the mean, added up (Babcock et al. 2003).
+    /// Sum of squared deviations from the mean (Babcock et al. 2003, *Maintaining variance
+    /// and k-medians over data stream windows*).
     squares: f64,
 }
 
 impl Adwin {
     pub fn new(delta: f64) -> Self {
-        let (levels, all) = (vec![VecDeque::new()], Bucket::default());
-        Self { delta, levels, width: 0.0, all, largest: Cut::default(), is_alarm: false }
+        let (levels, all) = (vec![VecDeque::new()], ValueBucket::default());
+        Self { delta, levels, width: 0.0, all, largest: WindowCut::default(), is_alarm: false }
     }
 
-    /// Takes in one value from 0 to 1; whether there is an alarm. After one it begins
-    /// anew.
+    /// Adds one value from 0 to 1; returns whether it raises an alarm. After an alarm the
+    /// detector restarts.
     pub fn step(&mut self, x: f64) -> bool {
         if self.is_alarm {
             *self = Self::new(self.delta);
@@ -62,7 +63,7 @@ impl Adwin {
         self.insert(x);
         self.is_alarm = false;
         let is_long = self.width > LEAST_WIDTH;
-        self.largest = if is_long { self.largest_cut() } else { Cut::default() };
+        self.largest = if is_long { self.largest_cut() } else { WindowCut::default() };
         let mut largest = self.largest;
         while largest.difference > 1.0 {
             self.is_alarm = true;
@@ -72,30 +73,30 @@ impl Adwin {
         self.is_alarm
     }
 
-    /// The largest difference between an older and a newer part, in times what chance
-    /// allows: above 1 there is an alarm.
+    /// The largest difference between an older and a newer part, as a multiple of the
+    /// bound: above 1 there is an alarm.
     pub fn statistic(&self) -> f64 {
         self.largest.difference
     }
 
-    /// The last so many steps are the newer part where both differ most. What is left
-    /// in the window after an alarm is more: buckets go only until no cut is left.
+    /// Number of steps since the change: the newer part at the largest cut. The window
+    /// after an alarm is longer, because buckets are dropped only until no cut is left.
     pub fn since_change(&self) -> usize {
         self.largest.newer as usize
     }
 
-    /// Values in the window.
+    /// Number of values in the window.
     pub fn width(&self) -> usize {
         self.width as usize
     }
 
-    /// Their mean.
+    /// Mean of the window.
     pub fn mean(&self) -> f64 {
         self.all.total / self.width.max(1.0)
     }
 
     fn insert(&mut self, x: f64) {
-        let one = Bucket { total: x, squares: 0.0 };
+        let one = ValueBucket { total: x, squares: 0.0 };
         self.all = if self.width > 0.0 { self.all.and(self.width, one, 1.0) } else { one };
         self.width += 1.0;
         self.levels[0].push_back(one);
@@ -123,14 +124,14 @@ impl Adwin {
         let difference = oldest.total / n - self.all.total / self.width;
         let apart = n * self.width * difference * difference / (n + self.width);
         self.all.squares -= oldest.squares + apart;
-        // One bucket of the newest values is always left.
+        // Level 0 always remains, so the next value has a place to go.
         while self.levels.len() > 1 && self.levels.last().is_some_and(VecDeque::is_empty) {
             self.levels.pop();
         }
     }
 
-    fn largest_cut(&self) -> Cut {
-        let mut largest = Cut::default();
+    fn largest_cut(&self) -> WindowCut {
+        let mut largest = WindowCut::default();
         let ln = (2.0 * self.width.ln() / self.delta).ln();
         let variance = self.all.squares / self.width;
         let (mut n, mut total) = (0.0, 0.0);
@@ -147,7 +148,7 @@ impl Adwin {
                 let by_chance = (2.0 * parts * variance * ln).sqrt() + 2.0 / 3.0 * ln * parts;
                 let difference = difference.abs() / by_chance;
                 if difference > largest.difference {
-                    largest = Cut { difference, newer };
+                    largest = WindowCut { difference, newer };
                 }
             }
         }
@@ -155,8 +156,8 @@ impl Adwin {
     }
 }
 
-impl Bucket {
-    /// Both together, of `n` and `m` values.
+impl ValueBucket {
+    /// Merges buckets of `n` and `m` values (parallel variance, Chan et al. 1979).
     fn and(self, n: f64, other: Self, m: f64) -> Self {
         let difference = self.total / n - other.total / m;
         let apart = n * m * difference * difference / (n + m);
@@ -164,7 +165,7 @@ impl Bucket {
     }
 }
 
-/// Values in a bucket of this level.
+/// Number of values in a bucket of this level.
 fn size(level: usize) -> f64 {
     (1_u64 << level) as f64
 }

@@ -1,4 +1,4 @@
-//! What the detectors have told in the hours asked for, as a finding.
+//! Drift finding from the alarms of the sequential detectors.
 
 use crate::domain::drift::detectors::{Detector, RUN_LENGTH_HOURS, Stream};
 use crate::domain::drift::finding::{About, Finding};
@@ -6,16 +6,17 @@ use crate::domain::drift::limits::Severity;
 use crate::domain::drift::report::number_format::{number, whole};
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 
-/// What is found if any detector has told of a change in these hours.
+/// A finding if any detector raised an alarm in these hours.
 pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Finding> {
-    let told: Vec<&Detector> = alarms(stream, since).collect();
-    let first = told.iter().filter_map(|detector| detector.changed_at).min()?;
+    let alarmed: Vec<&Detector> = alarms(stream, since).collect();
+    let first = alarmed.iter().filter_map(|detector| detector.changed_at).min()?;
     let hours = (until.millis() - since.millis()) as f64 / MILLIS_PER_HOUR as f64;
-    // Of any alarm in these hours while nothing changes.
+    // Probability of a false alarm in these hours: run lengths are about exponential, with
+    // a mean of at least `RUN_LENGTH_HOURS` per detector.
     let detectors = stream.detectors.len() as f64;
     let p_value = -(-hours.ceil() * detectors / RUN_LENGTH_HOURS).exp_m1();
-    let names: Vec<&str> = told.iter().map(|detector| detector.name.title()).collect();
-    let begin = told.iter().filter_map(|detector| detector.about_since).min().unwrap_or(first);
+    let names: Vec<&str> = alarmed.iter().map(|detector| detector.name.title()).collect();
+    let begin = alarmed.iter().filter_map(|detector| detector.about_since).min().unwrap_or(first);
     Some(Finding {
         about: About::Stream,
         feature: None,
@@ -23,23 +24,23 @@ pub fn lasting(stream: &Stream, since: Timestamp, until: Timestamp) -> Option<Fi
         title: "The model".into(),
         owner: None,
         unit: None,
-        severity: if told.len() > 1 { Severity::Warning } else { Severity::Notice },
-        size: told.len() as f64,
+        severity: if alarmed.len() > 1 { Severity::Warning } else { Severity::Notice },
+        size: alarmed.len() as f64,
         p_value,
         adjusted_p_value: p_value,
         what: format!(
-            "What is scored ranks otherwise than in earlier weeks, hour for hour, since about \
-             {begin}: told by {}.",
+            "Scored rows have ranked differently from those of earlier weeks, hour for hour, \
+             since about {begin}: detected by {}.",
             names.join(" and ")
         ),
-        advice: "It may be too small for the check of one day. See which features moved since \
-                 then; if the change lasts, retrain."
+        advice: "The change may be too small for the check of one day. See which features moved \
+                 since then; if the change lasts, retrain."
             .into(),
         rests_on: None,
     })
 }
 
-/// The figures behind it, each with its name.
+/// Alert facts of the finding: each alarm, the number of hours, the martingale.
 pub fn lasting_facts(stream: &Stream, since: Timestamp) -> Vec<(&'static str, String)> {
     let mut facts: Vec<(&'static str, String)> = Vec::new();
     for detector in alarms(stream, since) {

@@ -1,52 +1,53 @@
-//! A bet against "nothing has changed", whose winnings are the evidence that something
-//! has.
+//! Test martingale and Shiryaev-Roberts procedure: sequential change detection by betting
+//! against "nothing has changed".
 //!
-//! Each step's p-value is turned into an e-value, what a fair bet of 1 pays: at most 1
+//! Each step's p-value is turned into an e-value, the payout of a fair bet of 1: at most 1
 //! on average while nothing changes (Vovk and Wang 2021, *E-values: calibration,
-//! combination and applications*). Multiplied up they are a test martingale. Betting
-//! anew at each step and adding all bets up is the procedure of Shiryaev and Roberts:
-//! its sum R less the number of steps has mean 0 while nothing changes, so that the
-//! mean time until R reaches c is at least c (Vovk et al. 2021, *Retrain or not
-//! retrain*; Shin, Ramdas and Rinaldo 2023, *E-detectors*).
+//! combination and applications*). The product of the e-values is a test martingale. The
+//! Shiryaev-Roberts procedure places a new bet at each step and adds all bets up. Its sum R
+//! less the number of steps has mean 0 while nothing changes, so the mean time until R
+//! reaches c is at least c (Vovk et al. 2021, *Retrain or not retrain*; Shin, Ramdas and
+//! Rinaldo 2023, *E-detectors*).
 //!
-//! All is kept as logarithms: one bet can pay more than a float holds.
+//! All values are logarithms: one bet can pay more than a float can represent.
 
-/// Below this −ln p the e-value is read from its series.
+/// Below this −ln p the e-value comes from its power series.
 const SMALL: f64 = 1e-3;
 
-/// ln of the e-value of a p-value that is given as ln p, by the calibrator that is the
-/// mean of all κ p^(κ − 1): (1 − p + p ln p) / (p ln² p). It is 1/2 at p = 1.
+/// ln of the e-value of a p-value given as ln p, by the mixture calibrator: the mean of
+/// κ p^(κ − 1) over κ in (0, 1), which is (1 − p + p ln p) / (p ln² p). It is 1/2 at p = 1.
 pub fn ln_e_value(ln_p: f64) -> f64 {
     // In t = −ln p it is (e^t − 1 − t) / t².
     let t = (-ln_p).max(0.0);
     if t < SMALL {
         return (0.5 + t / 6.0 + t * t / 24.0).ln();
     }
-    // Where e^t might be too large, it is taken out.
+    // For large t the factor e^t would overflow: add t to the logarithm instead.
     if t < 1.0 {
         return ((t.exp_m1() - t) / (t * t)).ln();
     }
     t + (-(1.0 + t) * (-t).exp()).ln_1p() - 2.0 * t.ln()
 }
 
-/// The procedure of Shiryaev and Roberts, and the plain martingale beside it.
+/// The Shiryaev-Roberts procedure, and the plain test martingale beside it.
 #[derive(Debug, Clone)]
 pub struct ShiryaevRoberts {
     ln_limit: f64,
-    /// −∞ at the start.
+    /// ln R; −∞ at the start.
     ln_sum: f64,
-    /// Of all steps ever.
+    /// Martingale over all steps ever.
     ln_martingale: f64,
-    /// Since the last alarm: where the martingale is, where it was lowest, and the
-    /// steps since.
+    /// Martingale since the last alarm.
     ln_here: f64,
+    /// Its lowest value.
     ln_lowest: f64,
+    /// Steps since its lowest value.
     after_lowest: usize,
     is_alarm: bool,
 }
 
 impl ShiryaevRoberts {
-    /// Alarms once in `limit` steps at most, on average, while nothing changes.
+    /// The mean time between false alarms is at least `limit` steps.
     pub fn new(limit: f64) -> Self {
         Self::begin(limit.ln(), 0.0)
     }
@@ -63,14 +64,14 @@ impl ShiryaevRoberts {
         }
     }
 
-    /// Takes in the p-value of one step, as ln p; whether there is an alarm. After one
-    /// it begins anew.
+    /// Adds the p-value of one step, as ln p; returns whether it raises an alarm. After an
+    /// alarm the procedure restarts; the plain martingale continues.
     pub fn step(&mut self, ln_p: f64) -> bool {
         if self.is_alarm {
             *self = Self::begin(self.ln_limit, self.ln_martingale);
         }
         let ln_e = ln_e_value(ln_p);
-        // ln(R + 1).
+        // ln(R + 1) without overflow, as ln(max) + ln(1 + e^−|difference|).
         let ln_stake = self.ln_sum.max(0.0) + (-self.ln_sum.abs()).exp().ln_1p();
         self.ln_sum = ln_stake + ln_e;
         self.ln_martingale += ln_e;
@@ -83,18 +84,18 @@ impl ShiryaevRoberts {
         self.is_alarm
     }
 
-    /// R, in steps: what is to reach the limit.
+    /// The statistic R, in steps; an alarm is raised when it reaches the limit.
     pub fn statistic(&self) -> f64 {
         self.ln_sum.exp().min(f64::MAX)
     }
 
-    /// What a bet on every step has made of 1, as a power of ten.
+    /// log₁₀ of the test martingale over all steps.
     pub fn martingale_log10(&self) -> f64 {
         self.ln_martingale / std::f64::consts::LN_10
     }
 
-    /// The last so many steps are those that the evidence comes from: since the
-    /// martingale was lowest, from where on the bet that pays most is made.
+    /// Number of steps since the change: since the minimum of the martingale, where the
+    /// most profitable bet starts.
     pub fn since_change(&self) -> usize {
         self.after_lowest
     }

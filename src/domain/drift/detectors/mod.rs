@@ -1,20 +1,23 @@
-//! The evidence of many hours, added up: what is small or slow, and lasts.
+//! Sequential change detectors: accumulate the evidence of many hours, for small or slow
+//! drift that lasts.
 //!
-//! A check compares a day with the training, finds nothing smaller than its limits,
-//! and forgets. Here each hour is compared with earlier ones, and detectors add up what
-//! they see. That cannot be done with the p-values themselves: all are read from one
-//! set of held-out rows, which is never quite like what is scored, so that a bet on
-//! them wins in the end though nothing changes. The ranks of an hour's rows among those
-//! of earlier hours and its own are independent of the ranks before, however the rows
-//! are distributed, as long as they are exchangeable (Vovk, Gammerman and Shafer 2022,
-//! *Algorithmic learning in a random world*, chapter 8). So each hour gives one number,
-//! z, nearly standard normal whatever the size of the hour, and it is known beforehand
-//! how long each detector runs while nothing changes. Rows are ranked among those of
-//! the same hour of the week, in UTC: habits of the day and the week are no change. (Where
-//! clocks are set forward or back, all habits move by an hour: that is one.)
+//! A check compares one day with the training rows, finds nothing below its limits, and
+//! has no memory. Here each hour is compared with earlier hours, and detectors accumulate
+//! the differences. The outlier p-values themselves cannot be accumulated: all come from
+//! one set of held-out rows, which never matches the scored rows exactly, so a bet on them
+//! wins in the end although nothing changes.
 //!
-//! Rows of one customer, scored again and again, are not exchangeable: many within an
-//! hour make alarms more frequent, the same ones week by week make them rarer.
+//! Instead, the rows of an hour are ranked among those of earlier hours and its own. These
+//! ranks are independent of earlier ranks, whatever the distribution, as long as the rows
+//! are exchangeable (Vovk, Gammerman and Shafer 2022, *Algorithmic learning in a random
+//! world*, chapter 8). So each hour yields one number, z, nearly standard normal for any
+//! number of rows, and the run length of each detector while nothing changes is known
+//! beforehand. Rows are ranked among those of the same hour of the week, in UTC: daily and
+//! weekly seasonality is no change. (A switch to or from summer time moves all habits by
+//! an hour, and is a change.)
+//!
+//! Repeated scores of one customer are not exchangeable: many within an hour make false
+//! alarms more frequent, the same ones week by week make them rarer.
 
 pub mod adwin;
 pub(crate) mod finding;
@@ -32,51 +35,52 @@ use crate::domain::drift::window::P_VALUE_BINS;
 use crate::domain::stats::special::{ln_normal_beyond, normal_below};
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 
-/// Hours between false alarms of one detector, at least and on average, so that all
-/// three together run for more than a year. The martingale keeps to it by its law; the
-/// constants of the others were found by simulation (tests/bench/README.md).
+/// Average run length (ARL₀): least mean number of hours between false alarms of one
+/// detector, so that all three together run for more than a year. It holds for the
+/// martingale by theory; the constants of the others were found by simulation
+/// (tests/bench/README.md).
 pub const RUN_LENGTH_HOURS: f64 = 30_000.0;
-/// In standard deviations of z.
+/// Tolerated drift per step, in standard deviations of z.
 pub const PAGE_HINKLEY_SLACK: f64 = 0.125;
 pub const PAGE_HINKLEY_LIMIT: f64 = 30.0;
 pub const ADWIN_DELTA: f64 = 0.1;
 
-/// What was scored in one hour, by bin of p-values.
+/// Scored rows of one hour, by bin of outlier p-values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hour {
     pub at: Timestamp,
     pub counts: [u64; P_VALUE_BINS],
 }
 
-/// How the detectors stand after the last whole hour.
+/// State of the detectors after the last complete hour.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stream {
-    /// Hours that were compared with earlier ones.
+    /// Number of hours that were compared with earlier ones.
     pub steps: usize,
-    /// The first of them.
+    /// The first of these hours.
     pub since: Option<Timestamp>,
-    /// What a bet against "nothing has changed" at each step has made of 1, as a power
-    /// of ten: it falls while nothing changes, and rises while hours are far from earlier
-    /// ones; a small change, hour by hour, it does not see.
+    /// log₁₀ of the test martingale against "nothing has changed". It falls while nothing
+    /// changes, and rises while hours are far from earlier ones. It does not react to a
+    /// change that is small in every hour.
     pub martingale_log10: f64,
     /// In the order of [`Method::ALL`].
     pub detectors: [Detector; 3],
 }
 
-/// One detector; after an alarm it begins anew.
+/// State of one detector, which restarts after an alarm.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Detector {
     pub name: Method,
-    /// An alarm is raised where it reaches `limit`.
+    /// An alarm is raised when the statistic reaches `limit`.
     pub statistic: f64,
     pub limit: f64,
     /// The hour of the last alarm.
     pub changed_at: Option<Timestamp>,
-    /// From about which hour on there has been what that alarm tells of.
+    /// Estimated hour of the change that raised this alarm.
     pub about_since: Option<Timestamp>,
 }
 
-/// How a detector adds evidence up.
+/// Detection method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -85,7 +89,17 @@ pub enum Method {
     Adwin,
 }
 
-/// The detectors at work.
+/// Limits of the statistics, in the order of [`Method::ALL`].
+const LIMITS: [f64; 3] = [RUN_LENGTH_HOURS, PAGE_HINKLEY_LIMIT, 1.0];
+
+/// The last alarm of one detector.
+#[derive(Clone, Copy)]
+struct ChangeAlarm {
+    raised_at: Timestamp,
+    about_since: Timestamp,
+}
+
+/// The three running detectors.
 #[derive(Debug, Clone)]
 pub struct Detectors {
     bets: ShiryaevRoberts,
@@ -93,43 +107,43 @@ pub struct Detectors {
     adwin: Adwin,
 }
 
-/// Compares each hour with earlier ones of the same hour of the week; oldest first.
-/// Hours of fewer rows than `least_rows`, or with fewer before them, are only compared
-/// with.
+/// Compares each hour with the earlier ones of the same hour of the week; `hours` are in
+/// ascending order.
+///
+/// An hour is tested only if it and its predecessors have at least `least_rows` rows each;
+/// if not, it only adds to the pool for later hours.
 pub fn stream(hours: &[Hour], least_rows: u64) -> Stream {
     let mut earlier = vec![[0_u64; P_VALUE_BINS]; HOURS_PER_WEEK as usize];
     let mut detectors = Detectors::default();
     let mut steps = Vec::new();
-    let mut last: [Option<(Timestamp, Timestamp)>; 3] = [None; 3];
+    let mut last: [Option<ChangeAlarm>; 3] = [None; 3];
     for Hour { at, counts } in hours {
         let pool = &mut earlier[hour_of_week(*at)];
-        let enough = |counts: &[u64]| {
-            counts.iter().fold(0, |sum: u64, one| sum.saturating_add(*one)) >= least_rows
-        };
-        let z = (enough(counts) && enough(pool)).then(|| mann_whitney(pool, counts)).flatten();
+        let is_enough = sum(counts) >= least_rows && sum(pool) >= least_rows;
+        let z = is_enough.then(|| mann_whitney(pool, counts)).flatten();
         for (all, count) in pool.iter_mut().zip(counts) {
             *all = all.saturating_add(*count);
         }
         let Some(z) = z else { continue };
         steps.push(*at);
-        for (last, changed) in last.iter_mut().zip(detectors.step(z)) {
-            if let Some(after) = changed {
-                let first = steps.len().saturating_sub(after.max(1));
-                *last = Some((*at, steps[first]));
+        for (last, steps_since_change) in last.iter_mut().zip(detectors.step(z)) {
+            if let Some(count) = steps_since_change {
+                let first = steps.len().saturating_sub(count.max(1));
+                *last = Some(ChangeAlarm { raised_at: *at, about_since: steps[first] });
             }
         }
     }
-    let stand = detectors.stand();
+    let statistics = detectors.statistics();
     Stream {
         steps: steps.len(),
         since: steps.first().copied(),
         martingale_log10: detectors.bets.martingale_log10(),
-        detectors: std::array::from_fn(|place| Detector {
-            name: Method::ALL[place],
-            statistic: stand[place].0,
-            limit: stand[place].1,
-            changed_at: last[place].map(|(changed, _)| changed),
-            about_since: last[place].map(|(_, since)| since),
+        detectors: std::array::from_fn(|index| Detector {
+            name: Method::ALL[index],
+            statistic: statistics[index],
+            limit: LIMITS[index],
+            changed_at: last[index].map(|alarm| alarm.raised_at),
+            about_since: last[index].map(|alarm| alarm.about_since),
         }),
     }
 }
@@ -155,8 +169,8 @@ impl Method {
 }
 
 impl Detector {
-    /// Whether its last alarm is of `since` or later. An hour is told of when it is
-    /// over, so that the one before counts.
+    /// Whether the last alarm was raised at `since` or later. An hour is tested after its
+    /// end, so `changed_at` plus one hour counts.
     pub fn has_told(&self, since: Timestamp) -> bool {
         self.changed_at.is_some_and(|at| at.plus_millis(MILLIS_PER_HOUR) >= since)
     }
@@ -173,8 +187,8 @@ impl Default for Detectors {
 }
 
 impl Detectors {
-    /// Shows the next hour to each of [`Method::ALL`]; for those that raise an alarm, how
-    /// many of the last steps are after the change.
+    /// Feeds the next hour to each of [`Method::ALL`]; returns for each alarm the number of
+    /// steps since the change.
     pub fn step(&mut self, z: f64) -> [Option<usize>; 3] {
         [
             self.bets.step(ln_normal_beyond(z)).then(|| self.bets.since_change()),
@@ -183,14 +197,14 @@ impl Detectors {
         ]
     }
 
-    /// The statistic of each, and its limit.
-    fn stand(&self) -> [(f64, f64); 3] {
-        [
-            (self.bets.statistic(), RUN_LENGTH_HOURS),
-            (self.page_hinkley.statistic(), PAGE_HINKLEY_LIMIT),
-            (self.adwin.statistic(), 1.0),
-        ]
+    /// The statistics in the order of [`Method::ALL`].
+    fn statistics(&self) -> [f64; 3] {
+        [self.bets.statistic(), self.page_hinkley.statistic(), self.adwin.statistic()]
     }
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))
 }
 
 fn hour_of_week(at: Timestamp) -> usize {

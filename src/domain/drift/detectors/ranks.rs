@@ -1,13 +1,15 @@
-//! Whether the rows of one hour rank among earlier ones as if they were of the same
-//! law: the statistic of Mann and Whitney (1947) on ordered bins.
+//! Mann-Whitney U test (1947) on ordered bins: compares the ranks of one hour's rows with
+//! those of earlier rows.
 
-/// How far the rows counted by bin in `now` rank above those in `earlier`, in standard
-/// deviations: near 0, give or take 1, where nothing has changed, however many rows
-/// there are. Rows of a bin are ties, which share their mid-rank. `None` where all are
-/// ties, or one side is empty.
+/// Standardised Mann-Whitney statistic of the rows `now` against those `earlier`, both
+/// counted by bin.
+///
+/// It is positive if the rows now rank higher, and about standard normal if nothing has
+/// changed, for any number of rows. Rows of a bin are ties, which share their mid-rank; the
+/// variance is corrected for ties. `None` if all rows are ties, or one side is empty.
 pub fn mann_whitney(earlier: &[u64], now: &[u64]) -> Option<f64> {
-    let sum = |counts: &[u64]| counts.iter().map(|count| *count as f64).sum::<f64>();
-    let (n, m) = (sum(earlier), sum(now));
+    let n: f64 = earlier.iter().map(|count| *count as f64).sum();
+    let m: f64 = now.iter().map(|count| *count as f64).sum();
     let all = n + m;
     let (mut below, mut above_pairs, mut ties) = (0.0, 0.0, 0.0);
     for (before, now) in earlier.iter().zip(now) {
@@ -18,6 +20,6 @@ pub fn mann_whitney(earlier: &[u64], now: &[u64]) -> Option<f64> {
         ties += tied * (tied - 1.0) * (tied + 1.0);
     }
     let variance = n * m / 12.0 * (all + 1.0 - ties / (all * (all - 1.0)));
-    // Also false of what is no number.
+    // The comparison is also false for NaN, which an empty side gives.
     (variance > 1e-9 * n * m).then(|| (above_pairs - n * m / 2.0) / variance.sqrt())
 }

@@ -1,4 +1,4 @@
-//! The figures behind a finding, each with its name, as a person reads them.
+//! Alert facts: the named figures behind a finding, formatted for people.
 
 use crate::domain::drift::by_key::RESTS_ON_FACT;
 use crate::domain::drift::check::Check;
@@ -8,7 +8,7 @@ use crate::domain::drift::report::number_format::{number, percent, probability, 
 use crate::domain::drift::segments::WithinFigures;
 use crate::domain::drift::statistics::psi::Psi;
 
-/// Of a finding of this check.
+/// Figures of one finding of a check.
 pub fn facts(check: &Check, finding: &Finding) -> Vec<(&'static str, String)> {
     let figures = check.features.iter().find(|figures| {
         finding.feature.as_ref().is_some_and(|feature| *feature == figures.feature)
@@ -27,7 +27,8 @@ pub fn facts(check: &Check, finding: &Finding) -> Vec<(&'static str, String)> {
         facts.push(("Its rows at training", whole(within.rows_before as f64)));
         facts.push(("Its rows now", whole(within.rows_now as f64)));
         if let Some(movement) = within.movement {
-            facts.push(("The segment's mean moved by", format!("{} spreads", number(movement))));
+            let spreads = format!("{} standard deviations", number(movement));
+            facts.push(("The segment's mean moved by", spreads));
         }
     }
     if let Some(rests_on) = &finding.rests_on {
@@ -39,53 +40,56 @@ pub fn facts(check: &Check, finding: &Finding) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The segment that a finding is within.
+/// The figures of the segment to which a finding is limited.
 fn within<'c>(check: &'c Check, finding: &Finding) -> Option<&'c WithinFigures> {
     let which = finding.segment.as_ref()?;
     check.within.iter().find(|within| within.segment == *which)
 }
 
-/// In what the limits are in.
+/// The size of a finding, in the unit of its limits.
 fn size(
     check: &Check,
     finding: &Finding,
     figures: Option<&FeatureFigures>,
 ) -> (&'static str, String) {
-    let index = |psi: Option<Psi>| {
-        let told =
-            |psi: Psi| format!("{} ({} by chance alone)", number(psi.value), number(psi.by_chance));
-        ("PSI", psi.map_or_else(|| number(finding.size), told))
-    };
     match finding.about {
-        About::Values => index(figures.and_then(|figures| figures.psi)),
-        About::Distances => index(check.distances),
-        About::PValues => index(check.p_values),
+        About::Values => psi_fact(figures.and_then(|figures| figures.psi), finding),
+        About::Distances => psi_fact(check.distances, finding),
+        About::PValues => psi_fact(check.p_values, finding),
         About::Missing | About::Segments | About::Unassigned => {
             ("Share changed by", percent(finding.size))
         }
-        About::Within => ("Moved by", format!("{} spreads", number(finding.size))),
+        About::Within => ("Moved by", format!("{} standard deviations", number(finding.size))),
         About::Outliers => {
-            ("Outliers, of what is promised", format!("{} times", number(finding.size)))
+            ("Outliers, relative to promised rate", format!("{} times", number(finding.size)))
         }
         About::Stream => ("Detectors", number(finding.size)),
     }
 }
 
-/// One line that says what was found.
+fn psi_fact(psi: Option<Psi>, finding: &Finding) -> (&'static str, String) {
+    let value = match psi {
+        Some(psi) => format!("{} ({} by chance alone)", number(psi.value), number(psi.by_chance)),
+        None => number(finding.size),
+    };
+    ("PSI", value)
+}
+
+/// Alert title of a finding, one line.
 pub fn headline(finding: &Finding) -> String {
     let title = &finding.title;
     match finding.about {
-        About::Values => format!("{title} is not what it was at training"),
+        About::Values => format!("{title} has changed since training"),
         About::Missing => format!("{title} is missing more or less often than at training"),
         About::Within => {
             let key = finding.segment.as_ref().map_or("one", |segment| &segment.key);
-            format!("{title} is not what it was at training in segment {key}")
+            format!("{title} has changed since training in segment {key}")
         }
-        About::Segments => "The segments are not as large as at training".into(),
-        About::Unassigned => "Another share than at training is in no segment".into(),
-        About::Distances => "Customers are not as far from their segments as at training".into(),
-        About::Outliers => "There are more or fewer outliers than promised".into(),
-        About::PValues => "Outlier p-values are not spread as at training".into(),
-        About::Stream => "What is scored has changed, by little or slowly".into(),
+        About::Segments => "Segment sizes have changed since training".into(),
+        About::Unassigned => "The share of customers in no segment has changed".into(),
+        About::Distances => "Distances of customers from their segments have changed".into(),
+        About::Outliers => "The outlier rate exceeds the promised rate".into(),
+        About::PValues => "The distribution of outlier p-values has changed".into(),
+        About::Stream => "Scored rows show a small or slow, lasting change".into(),
     }
 }

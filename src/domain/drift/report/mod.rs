@@ -1,4 +1,4 @@
-//! Presentation of a finding: figures with names, numbers for people, a picture.
+//! Presentation of findings: named figures, number formatting, an SVG chart.
 
 pub(crate) mod alert_facts;
 pub(crate) mod number_format;

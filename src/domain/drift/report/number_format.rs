@@ -1,8 +1,8 @@
-//! Numbers as people read them in a sentence.
+//! Number formatting for sentences.
 
-/// Three digits that count: `0.0123`, `1.5`, `12,300`.
+/// Three significant digits: `0.0123`, `1.5`, `12,300`.
 pub(crate) fn number(x: f64) -> String {
-    // Twelve decimals are told at most.
+    // At most twelve decimals are shown.
     if x.abs() < 1e-12 || !x.is_finite() {
         return "0".into();
     }
@@ -32,7 +32,7 @@ pub(crate) fn probability(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".into() } else { format!("= {}", number(p)) }
 }
 
-/// The unit behind a number; shares and what has no unit stand alone.
+/// A number followed by its unit, if it has one.
 pub(crate) fn with_unit(x: f64, unit: &str) -> String {
     if unit.is_empty() { number(x) } else { format!("{} {unit}", number(x)) }
 }

@@ -1,7 +1,7 @@
-//! One feature, at training and now, as an SVG that a page or a mail can embed.
+//! Bar chart of one feature, at training and now, as an SVG for web pages and e-mails.
 //!
-//! It stands alone: its own colours on its own ground, no script, no style sheet, no
-//! font but the reader's.
+//! The SVG is self-contained: it brings its colours and background, and uses no script, no
+//! style sheet and no font beyond the reader's.
 
 use std::fmt::Write as _;
 
@@ -15,23 +15,25 @@ use crate::domain::model::{Bins, CategoryCounts, Model};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 320.0;
-/// Of the plot.
+/// Edges of the plot area.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 704.0;
 const TOP: f64 = 76.0;
 const BOTTOM: f64 = 276.0;
-/// Between missing and known values, in widths of a bin.
+/// Baseline of the labels under the plot.
+const LABELS: f64 = BOTTOM + 18.0;
+/// Gap between the bars of known values and of missing ones, in bin widths.
 const GAP: f64 = 0.5;
-/// Categories drawn on their own; the rest is drawn together.
+/// Most categories with bars of their own; the others share one.
 const MAX_BARS: usize = 10;
-/// Letters of a category that fit under its bars.
+/// Characters of a category name that fit under its bars.
 const MAX_LETTERS: usize = 10;
 
 const BEFORE: &str = "#7b8794";
 const NOW: &str = "#c2410c";
 const INK: &str = "#1f2933";
 
-/// Shares of all rows, before and now, and what they are shares of.
+/// A pair of bars: the shares of all rows at training and now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
     pub label: String,
@@ -39,38 +41,36 @@ pub struct Bar {
     pub now: f64,
 }
 
-/// A picture, and what it shows.
+/// A chart and the shares it shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
     pub svg: String,
-    /// Last, where any are, the missing ones.
+    /// The bars in order; missing values, if any, come last.
     pub bars: Vec<Bar>,
 }
 
-/// The bars of one feature of `model`; `None`: it has none of this name, or one
-/// that is sensitive.
+/// Draws one feature of `model`. `None`: the model has no feature of this name, or it is
+/// sensitive.
 pub fn picture(
     model: &Model,
     window: &Window,
     feature: &str,
 ) -> Result<Option<Drawn>, WrongLength> {
     let layout = Layout::of(model);
-    let reference = layout.reference();
-    let (before, now) = (layout.view(&reference)?, layout.view(window)?);
-    let mut features = model.reference().features.iter().enumerate();
-    let is_it = |index: usize| &*model.features()[index].name == feature;
-    let Some((place, described)) = features.find(|(_, described)| is_it(described.feature)) else {
-        return Ok(None);
-    };
-    let (before, now) = (before.feature(place), now.feature(place));
-    let figures = FeatureFigures::of(model, described, before, now);
-    let mut bars = bars(&described.bins, &figures, before, now);
+    let training = layout.reference();
+    let (before, now) = (layout.view(&training)?, layout.view(window)?);
+    let mut references = model.reference().features.iter().enumerate();
+    let found = references.find(|(_, one)| *model.features()[one.feature].name == *feature);
+    let Some((index, reference)) = found else { return Ok(None) };
+    let (before, now) = (before.feature(index), now.feature(index));
+    let figures = FeatureFigures::of(model, reference, before, now);
+    let mut bars = bars(&reference.bins, &figures, before, now);
     let missing = Bar {
         label: "missing".into(),
         before: share(figures.before.missing as f64, figures.before.all() as f64),
         now: share(figures.now.missing as f64, figures.now.all() as f64),
     };
-    let cuts = match &described.bins {
+    let cuts = match &reference.bins {
         Bins::Numbers(numbers) => numbers.cuts.as_slice(),
         Bins::Categories(_) => &[],
     };
@@ -94,32 +94,36 @@ fn bars(
     now: FeatureCounts<'_>,
 ) -> Vec<Bar> {
     let (all_before, all_now) = (figures.before.all() as f64, figures.now.all() as f64);
-    let bar = |place: usize, label: String| Bar {
-        label,
-        before: share(before.bins[place] as f64, all_before),
-        now: share(now.bins[place] as f64, all_now),
-    };
+    let mut bars = Vec::with_capacity(before.bins.len());
+    for (index, (count_before, count_now)) in before.bins.iter().zip(now.bins).enumerate() {
+        bars.push(Bar {
+            label: match bins {
+                Bins::Numbers(numbers) => range_label(&numbers.cuts, index),
+                Bins::Categories(categories) => category_label(categories, index),
+            },
+            before: share(*count_before as f64, all_before),
+            now: share(*count_now as f64, all_now),
+        });
+    }
     match bins {
-        Bins::Numbers(numbers) => {
-            let label = |place: usize| {
-                let high = numbers.cuts.get(place).map(|high| format!(" up to {}", number(*high)));
-                let low = place.checked_sub(1).and_then(|cut| numbers.cuts.get(cut));
-                let low = low.map(|low| format!("above {}", number(*low)));
-                format!("{}{}", low.unwrap_or_default(), high.unwrap_or_default())
-            };
-            (0..before.bins.len()).map(|place| bar(place, label(place))).collect()
-        }
-        Bins::Categories(categories) => merged(
-            (0..before.bins.len()).map(|place| bar(place, category(categories, place))).collect(),
-        ),
+        Bins::Numbers(_) => bars,
+        Bins::Categories(_) => merged(bars),
     }
 }
 
-fn category(categories: &CategoryCounts, place: usize) -> String {
-    categories.counts.get(place).map_or("all other", |(name, _)| name).into()
+/// Label of a bin of numbers: `above 10 up to 20`, without the bound of an open end.
+fn range_label(cuts: &[f64], bin: usize) -> String {
+    let low = bin.checked_sub(1).and_then(|cut| cuts.get(cut));
+    let low = low.map(|low| format!("above {}", number(*low)));
+    let high = cuts.get(bin).map(|high| format!(" up to {}", number(*high)));
+    format!("{}{}", low.unwrap_or_default(), high.unwrap_or_default())
 }
 
-/// The most frequent ones, and the last, which takes in the others.
+fn category_label(categories: &CategoryCounts, index: usize) -> String {
+    categories.counts.get(index).map_or("all other", |(name, _)| name).into()
+}
+
+/// The most frequent categories, and the bar of all others, which is last.
 fn merged(mut bars: Vec<Bar>) -> Vec<Bar> {
     let Some(mut other) = bars.pop() else { return bars };
     bars.sort_by(|a, b| b.before.max(b.now).total_cmp(&a.before.max(a.now)));
@@ -131,115 +135,138 @@ fn merged(mut bars: Vec<Bar>) -> Vec<Bar> {
     bars
 }
 
+/// Draws the chart; `cuts` are the labels between bins of numbers, empty for categories.
 fn draw(figures: &FeatureFigures, bars: &[Bar], missing: &Bar, cuts: &[f64]) -> String {
     let with_missing = missing.is_shown();
     let shown = bars.iter().chain(with_missing.then_some(missing));
     let tallest = shown.map(|bar| bar.before.max(bar.now)).fold(0.0, f64::max);
-    let top = scale_end(tallest);
     let columns = bars.len() as f64 + if with_missing { 1.0 + GAP } else { 0.0 };
     let width = (RIGHT - LEFT) / columns;
+    let mut chart =
+        BarChart { svg: String::new(), column_width: width, y_end: y_axis_end(tallest) };
 
-    let mut svg = head(figures);
+    chart.head(figures);
     for part in [0.0, 0.5, 1.0] {
         let y = BOTTOM - part * (BOTTOM - TOP);
-        line(&mut svg, (LEFT, y), (RIGHT, y), "#d3d9e0");
-        text(&mut svg, (LEFT - 6.0, y + 4.0), "end", &percent(part * top));
+        chart.line(ChartPoint { x: LEFT, y }, ChartPoint { x: RIGHT, y }, "#d3d9e0");
+        chart.text(ChartPoint { x: LEFT - 6.0, y: y + 4.0 }, "end", &percent(part * chart.y_end));
     }
-    let height = |share: f64| (share / top).min(1.0) * (BOTTOM - TOP);
-    let mut pair = |bar: &Bar, left: f64| {
-        for (share, side, colour) in [(bar.before, 0.1, BEFORE), (bar.now, 0.5, NOW)] {
+    for (index, bar) in bars.iter().enumerate() {
+        chart.bar_pair(bar, LEFT + index as f64 * width);
+    }
+    if with_missing {
+        chart.bar_pair(missing, RIGHT - width);
+        chart.text(ChartPoint { x: RIGHT - width / 2.0, y: LABELS }, "middle", "missing");
+    }
+    // Numbers are labelled at the cuts between bins, categories under their bars.
+    for (index, cut) in cuts.iter().enumerate() {
+        let x = LEFT + (index as f64 + 1.0) * width;
+        chart.line(ChartPoint { x, y: BOTTOM }, ChartPoint { x, y: BOTTOM + 4.0 }, INK);
+        chart.text(ChartPoint { x, y: LABELS }, "middle", &number(*cut));
+    }
+    if cuts.is_empty() {
+        for (index, bar) in bars.iter().enumerate() {
+            let x = LEFT + (index as f64 + 0.5) * width;
+            chart.text(ChartPoint { x, y: LABELS }, "middle", &shortened(&bar.label));
+        }
+    }
+    chart.line(ChartPoint { x: LEFT, y: BOTTOM }, ChartPoint { x: RIGHT, y: BOTTOM }, INK);
+    chart.svg.push_str("</svg>\n");
+    chart.svg
+}
+
+/// An SVG under construction.
+struct BarChart {
+    svg: String,
+    column_width: f64,
+    /// Share at the end of the y axis.
+    y_end: f64,
+}
+
+#[derive(Clone, Copy)]
+struct ChartPoint {
+    x: f64,
+    y: f64,
+}
+
+impl BarChart {
+    /// Opening tag, title, test result and legend: everything above the plot.
+    fn head(&mut self, figures: &FeatureFigures) {
+        let FeatureFigures { title, unit, before, now, psi, .. } = figures;
+        let name = if unit.is_empty() { title.to_string() } else { format!("{title} ({unit})") };
+        let name = escaped(&name);
+        let _ = write!(
+            self.svg,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+             width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
+             font-family=\"system-ui, sans-serif\" font-size=\"11\" fill=\"{INK}\">\
+             <title>{name}: at training and now</title>\
+             <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>"
+        );
+        let _ = write!(
+            self.svg,
+            r#"<text x="16" y="26" font-size="15" font-weight="600">{name}</text>"#
+        );
+        let result = psi.map_or("Too few rows to compare".into(), |psi| {
+            format!(
+                "PSI {} ({} by chance alone), p {}",
+                number(psi.value),
+                number(psi.by_chance),
+                probability(psi.p_value)
+            )
+        });
+        self.text(ChartPoint { x: 16.0, y: 44.0 }, "start", &result);
+        let legend = [
+            (16.0, BEFORE, format!("at training: {} rows", whole(before.all() as f64))),
+            (216.0, NOW, format!("now: {} rows", whole(now.all() as f64))),
+        ];
+        for (x, colour, label) in legend {
             let _ = write!(
-                svg,
+                self.svg,
+                r#"<rect x="{x}" y="53" width="10" height="10" fill="{colour}"/>"#
+            );
+            self.text(ChartPoint { x: x + 15.0, y: 62.0 }, "start", &label);
+        }
+    }
+
+    /// The bars of one column, at training and now.
+    fn bar_pair(&mut self, bar: &Bar, left: f64) {
+        for (share, side, colour) in [(bar.before, 0.1, BEFORE), (bar.now, 0.5, NOW)] {
+            let height = (share / self.y_end).min(1.0) * (BOTTOM - TOP);
+            let _ = write!(
+                self.svg,
                 "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
                  fill=\"{colour}\"><title>{}: {}</title></rect>",
-                left + side * width,
-                BOTTOM - height(share),
-                0.4 * width,
-                height(share),
+                left + side * self.column_width,
+                BOTTOM - height,
+                0.4 * self.column_width,
+                height,
                 escaped(&bar.label),
                 percent(share),
             );
         }
-    };
-    for (place, bar) in bars.iter().enumerate() {
-        pair(bar, LEFT + place as f64 * width);
     }
-    if with_missing {
-        pair(missing, RIGHT - width);
-        text(&mut svg, (RIGHT - width / 2.0, BOTTOM + 18.0), "middle", "missing");
+
+    fn line(&mut self, from: ChartPoint, to: ChartPoint, colour: &str) {
+        let _ = write!(
+            self.svg,
+            r#"<line x1="{:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}" stroke="{colour}"/>"#,
+            from.x, from.y, to.x, to.y
+        );
     }
-    // Numbers are named where bins meet, categories under their bars.
-    for (place, cut) in cuts.iter().enumerate() {
-        let x = LEFT + (place as f64 + 1.0) * width;
-        line(&mut svg, (x, BOTTOM), (x, BOTTOM + 4.0), INK);
-        text(&mut svg, (x, BOTTOM + 18.0), "middle", &number(*cut));
+
+    fn text(&mut self, at: ChartPoint, anchor: &str, words: &str) {
+        let ChartPoint { x, y } = at;
+        let _ = write!(
+            self.svg,
+            r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#,
+            escaped(words)
+        );
     }
-    if cuts.is_empty() {
-        for (place, bar) in bars.iter().enumerate() {
-            let x = LEFT + (place as f64 + 0.5) * width;
-            text(&mut svg, (x, BOTTOM + 18.0), "middle", &shortened(&bar.label));
-        }
-    }
-    line(&mut svg, (LEFT, BOTTOM), (RIGHT, BOTTOM), INK);
-    svg.push_str("</svg>\n");
-    svg
 }
 
-/// All above the bars.
-fn head(figures: &FeatureFigures) -> String {
-    let FeatureFigures { title, unit, before, now, psi, .. } = figures;
-    let name = if unit.is_empty() { title.to_string() } else { format!("{title} ({unit})") };
-    let told = psi.map_or("Too few rows to compare".into(), |psi| {
-        format!(
-            "PSI {} ({} by chance alone), p {}",
-            number(psi.value),
-            number(psi.by_chance),
-            probability(psi.p_value)
-        )
-    });
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"11\" fill=\"{INK}\">\
-         <title>{}: at training and now</title>\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>",
-        escaped(&name)
-    );
-    let _ = write!(
-        svg,
-        r#"<text x="16" y="26" font-size="15" font-weight="600">{}</text>"#,
-        escaped(&name)
-    );
-    text(&mut svg, (16.0, 44.0), "start", &told);
-    let legend = [
-        (16.0, BEFORE, format!("at training: {} rows", whole(before.all() as f64))),
-        (216.0, NOW, format!("now: {} rows", whole(now.all() as f64))),
-    ];
-    for (x, colour, label) in legend {
-        let _ = write!(svg, r#"<rect x="{x}" y="53" width="10" height="10" fill="{colour}"/>"#);
-        text(&mut svg, (x + 15.0, 62.0), "start", &label);
-    }
-    svg
-}
-
-fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str) {
-    let _ = write!(
-        svg,
-        r#"<line x1="{:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}" stroke="{colour}"/>"#,
-        from.0, from.1, to.0, to.1
-    );
-}
-
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, words: &str) {
-    let _ = write!(
-        svg,
-        r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#,
-        escaped(words)
-    );
-}
-
-/// The least of 1, 2, 4, 10, 20, 40 and 100 % that is no less.
-fn scale_end(tallest: f64) -> f64 {
+/// End of the y axis: the smallest of 1, 2, 4, 10, 20, 40 and 100 % that fits `tallest`.
+fn y_axis_end(tallest: f64) -> f64 {
     let ends = [0.01, 0.02, 0.04, 0.1, 0.2, 0.4];
     ends.into_iter().find(|end| tallest <= *end).unwrap_or(1.0)
 }
@@ -251,8 +278,7 @@ fn shortened(label: &str) -> String {
     label.chars().take(MAX_LETTERS - 1).chain(['…']).collect()
 }
 
-/// `words` as text of an XML or HTML document, or of an attribute in double quotes,
-/// whatever they hold.
+/// Escapes text for XML and HTML: for element content and for double-quoted attributes.
 pub fn escaped(words: &str) -> String {
     let mut text = String::with_capacity(words.len());
     for c in words.chars() {
@@ -261,7 +287,7 @@ pub fn escaped(words: &str) -> String {
             '<' => text.push_str("&lt;"),
             '>' => text.push_str("&gt;"),
             '"' => text.push_str("&quot;"),
-            // XML knows no control characters, not even as references.
+            // XML 1.0 allows no control characters, not even as references.
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => text.push('\u{fffd}'),
             c => text.push(c),
         }

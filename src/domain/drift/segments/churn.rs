@@ -1,72 +1,73 @@
-//! Who moves between the segments of the live model, and how many: of one period, beside
-//! the one before it.
+//! Segment churn: customers who change segments in a period, compared with the period
+//! before.
 //!
-//! Moves are counted one by one; churn is net: who stands in another segment at the end
-//! of a period than at its beginning. Only what the model itself says counts. Where
-//! another model or the rules answered, or an id went up in another, changes are
-//! counted apart.
+//! Moves are counted one by one. Churn is net: it counts the customers in another segment
+//! at the end of a period than at its beginning. Only assignments of the active
+//! model count. Changes by another model, by the rule-based fallback, or by a merge of
+//! customer ids are counted separately.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::drift::output_shift::Rate;
+use crate::domain::drift::output_shift::{Rate, RowCount};
 use crate::domain::drift::statistics::benjamini_hochberg::benjamini_hochberg;
 use crate::domain::drift::statistics::contingency_table::share;
 use crate::domain::model::{Counts, LEAST_TOLD, Migration, Model, Place, UNASSIGNED};
 
-/// Where a customer was first met in a period.
+/// Origin of a customer's first assignment in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// In a segment of the model, at the beginning.
+    /// Assigned by this model before the period began.
     Stood,
-    /// Put there by the model when it took over from another, or from the rules.
+    /// Taken over by this model from another model or from the rule-based fallback.
     Came,
     /// Assigned for the first time.
     New,
 }
 
-/// Customers with changes in a period who went the same way under the model.
+/// A group of customers with changes in a period, who took the same path between the
+/// segments of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
     pub start: Start,
-    /// The segment's key; `None`: never of this model.
+    /// Key of the first segment; `None`: no assignment by this model.
     pub from: Option<Box<str>>,
-    /// Of the end; `None`: no longer of this model, or no longer there.
+    /// Key of the last segment; `None`: assigned by another model, or the customer is gone.
     pub to: Option<Box<str>>,
     pub customers: u64,
-    /// Of them, those with at least one move.
+    /// Customers of the group with at least one move.
     pub movers: u64,
-    /// From one segment of the model to another.
+    /// Moves from one segment of the model to another.
     pub moves: u64,
     pub apart: Apart,
 }
 
-/// Changes that are no moves.
+/// Changes of assignment that do not count as moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Apart {
     /// To or from another model.
     pub by_another_model: u64,
     /// To or from the rule-based fallback.
     pub by_rules: u64,
-    /// The customer is kept under another id from then on.
+    /// The customer was merged into another id.
     pub merged: u64,
 }
 
-/// Who moved in a period.
+/// Churn of all segments in one period.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Churn {
     /// Over all segments.
     pub everybody: Share,
-    /// By segment of the model at the beginning, and last of who was in none.
+    /// By segment at the beginning of the period; the last entry is for customers in none.
     pub segments: Vec<SegmentChurn>,
-    /// From one segment of the model to another, by how many customers, whether or
-    /// not they went back.
+    /// Moves from one segment of the model to another, back and forth included.
     pub moves: u64,
+    /// Customers with at least one move.
     pub movers: u64,
     pub changes_apart: Apart,
-    /// Where customers stood at the beginning, and at the end; those who stay among
-    /// them.
+    /// Flows from the segments at the beginning to those at the end, customers who stay
+    /// included.
     pub flow: Migration,
 }
 
@@ -74,45 +75,56 @@ pub struct Churn {
 pub struct SegmentChurn {
     #[serde(flatten)]
     pub place: Place,
-    /// In words; null for who was in none.
+    /// Label of the segment; null for customers in none.
     pub label: Option<Box<str>>,
     #[serde(flatten)]
     pub share: Share,
     /// The p-value, corrected for the number of segments.
     pub adjusted_p_value: Option<f64>,
-    /// Customers assigned for the first time, and to this segment. `None`: fewer than
-    /// are told of.
+    /// Customers with their first assignment ever, to this segment. `None`: too few to report
+    /// without singling a customer out.
     pub new: Option<u64>,
 }
 
-/// The share of customers who stand elsewhere at the end. `moved` and the churns are
-/// `None` where fewer moved than are told of.
+/// Churn rate of a segment. `moved` and the churn rates are `None` if too few customers
+/// moved to report without singling one out ([`LEAST_TOLD`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Share {
-    /// At the beginning, those left out who are no longer of this model at the end.
+    /// Customers at the beginning, without those no longer assigned by this model at the
+    /// end.
     pub customers: u64,
     pub moved: Option<u64>,
     pub churn: Option<f64>,
-    /// `None` also where the history does not reach back as far.
+    /// Churn of the previous period. Also `None` if the history does not reach back far
+    /// enough.
     pub churn_before: Option<f64>,
-    /// How often chance alone makes the two periods differ as much (Fisher), if each
-    /// customer of each period moved by chance alone. `None` where either is not told.
+    /// Fisher's exact test of equal churn in both periods, if customers move
+    /// independently. `None` if either churn is not reported.
     pub p_value: Option<f64>,
 }
 
-/// One period, counted.
-struct Period {
-    /// By where customers stood, of segments and none: all, and those who stand
-    /// elsewhere at the end.
-    stood: Vec<(u64, u64)>,
+/// Customers of a segment at the beginning of a period, and those in another one at its end.
+#[derive(Clone, Copy, Default)]
+struct SegmentMoves {
+    customers: u64,
+    moved: u64,
+}
+
+/// Counts of one period.
+struct PeriodCounts {
+    /// By segment at the beginning, last of none.
+    moves: Vec<SegmentMoves>,
+    /// First assignments ever, by segment.
     new: Vec<u64>,
-    counts: Counts,
-    /// Of the model at the beginning, whatever became of them.
+    matrix: Counts,
+    /// Customers assigned by the model at the beginning, even if they left it later.
     at_beginning: Vec<u64>,
 }
 
-/// `sizes`: who stands in which segment at the end of `now`, the second of both periods;
-/// `before`: `None` where nobody knows.
+/// Computes the churn of the period `now` against the period `before` it.
+///
+/// `sizes` are the customers by segment at the end of `now`. `before` is `None` if the
+/// history does not reach back that far.
 pub fn churn(
     model: &Model,
     sizes: &BTreeMap<Box<str>, u64>,
@@ -121,11 +133,13 @@ pub fn churn(
 ) -> Churn {
     let keys = keys(model);
     let at_end: Vec<u64> = keys.iter().map(|key| sizes.get(*key).copied().unwrap_or(0)).collect();
-    let this = Period::of(model, &at_end, now);
-    let last = before.map(|before| Period::of(model, &this.at_beginning, before).stood);
-    let last = last.unwrap_or_else(|| vec![(0, 0); this.stood.len()]);
-    let shares = this.stood.iter().zip(&last).map(|(now, before)| Share::of(*now, *before));
-    let shares: Vec<Share> = shares.collect();
+    let this = PeriodCounts::new(model, &at_end, now);
+    let last = match before {
+        Some(before) => PeriodCounts::new(model, &this.at_beginning, before).moves,
+        None => vec![SegmentMoves::default(); this.moves.len()],
+    };
+    let shares: Vec<Share> =
+        this.moves.iter().zip(&last).map(|(now, before)| Share::of(*now, *before)).collect();
     let tested: Vec<f64> = shares.iter().filter_map(|share| share.p_value).collect();
     let mut adjusted = benjamini_hochberg(&tested).into_iter();
     let mut places = Place::of_model(model);
@@ -137,86 +151,121 @@ pub fn churn(
         label,
         share,
         adjusted_p_value: share.p_value.and_then(|_| adjusted.next()),
-        new: told(*new),
+        new: reportable(*new),
     });
-    let sum = |of: fn(&Way) -> u64| now.iter().map(of).sum();
+    let (mut moves, mut movers, mut changes_apart) = (0, 0, Apart::default());
+    for way in now {
+        moves += way.moves;
+        movers += way.movers;
+        changes_apart.by_another_model += way.apart.by_another_model;
+        changes_apart.by_rules += way.apart.by_rules;
+        changes_apart.merged += way.apart.merged;
+    }
     Churn {
-        everybody: Share::of(all(&this.stood), all(&last)),
+        everybody: Share::of(sum(&this.moves), sum(&last)),
         segments: segments.collect(),
-        moves: sum(|way| way.moves),
-        movers: sum(|way| way.movers),
-        changes_apart: Apart {
-            by_another_model: sum(|way| way.apart.by_another_model),
-            by_rules: sum(|way| way.apart.by_rules),
-            merged: sum(|way| way.apart.merged),
-        },
-        flow: this.counts.told(),
+        moves,
+        movers,
+        changes_apart,
+        flow: this.matrix.told(),
     }
 }
 
-/// Of the segments, and last of none.
+/// Keys of the segments, and last the key for customers in none.
 fn keys(model: &Model) -> Vec<&str> {
     model.segments().iter().map(|segment| &*segment.key).chain([UNASSIGNED]).collect()
 }
 
-impl Period {
-    fn of(model: &Model, at_end: &[u64], ways: &[Way]) -> Self {
+impl PeriodCounts {
+    fn new(model: &Model, at_end: &[u64], ways: &[Way]) -> Self {
         let keys = keys(model);
-        let none = keys.len() - 1;
-        let place =
-            |key: &Option<Box<str>>| keys.iter().position(|known| key.as_deref() == Some(known));
-        // Whoever has no change stays.
-        let mut stayed = at_end.to_vec();
-        let mut at_beginning = vec![0; keys.len()];
-        let (mut stood, mut new) = (vec![(0, 0); keys.len()], vec![0; keys.len()]);
         let places = Place::of_model(model);
-        let mut counts = Counts::new(places.clone(), places);
-        let segment = |place: usize| (place != none).then_some(place);
+        let mut counts = Self {
+            moves: vec![SegmentMoves::default(); keys.len()],
+            new: vec![0; keys.len()],
+            matrix: Counts::new(places.clone(), places),
+            at_beginning: vec![0; keys.len()],
+        };
+        // Customers without a change are not in `ways`: they are the rest of each segment.
+        let mut unchanged = at_end.to_vec();
         for way in ways {
-            let (from, to) = (place(&way.from), place(&way.to));
+            let (from, to) =
+                (index_of(&keys, way.from.as_deref()), index_of(&keys, way.to.as_deref()));
             if let Some(to) = to {
-                stayed[to] = stayed[to].saturating_sub(way.customers);
+                unchanged[to] = unchanged[to].saturating_sub(way.customers);
             }
             match (way.start, from, to) {
-                (Start::New, Some(from), _) => new[from] += way.customers,
+                (Start::New, Some(from), _) => counts.new[from] += way.customers,
                 (Start::Stood | Start::Came, Some(from), Some(to)) => {
-                    stood[from].0 += way.customers;
-                    stood[from].1 += if from == to { 0 } else { way.customers };
-                    counts.add_all(segment(from), segment(to), way.customers);
+                    counts.add(from, to, way.customers);
                 }
                 _ => {}
             }
             if let (Start::Stood, Some(from)) = (way.start, from) {
-                at_beginning[from] += way.customers;
+                counts.at_beginning[from] += way.customers;
             }
         }
-        for (place, customers) in stayed.into_iter().enumerate() {
-            at_beginning[place] += customers;
-            stood[place].0 += customers;
-            counts.add_all(segment(place), segment(place), customers);
+        for (index, customers) in unchanged.into_iter().enumerate() {
+            counts.at_beginning[index] += customers;
+            counts.add(index, index, customers);
         }
-        Self { stood, new, counts, at_beginning }
+        counts
+    }
+
+    fn add(&mut self, from: usize, to: usize, customers: u64) {
+        let none = self.moves.len() - 1;
+        let moves = &mut self.moves[from];
+        moves.customers += customers;
+        if from != to {
+            moves.moved += customers;
+        }
+        let (from, to) =
+            (Some(from).filter(|from| *from != none), Some(to).filter(|to| *to != none));
+        self.matrix.add_all(from, to, customers);
+    }
+}
+
+fn index_of(keys: &[&str], key: Option<&str>) -> Option<usize> {
+    keys.iter().position(|known| Some(*known) == key)
+}
+
+impl SegmentMoves {
+    /// Share of customers who moved; `None` if it must not be reported.
+    fn churn(self) -> Option<f64> {
+        let moved = reportable(self.moved).filter(|_| self.customers > 0)?;
+        Some(share(moved as f64, self.customers as f64))
+    }
+
+    fn row_count(self) -> RowCount {
+        RowCount { counted: self.moved, all: self.customers }
     }
 }
 
 impl Share {
-    fn of((customers, moved): (u64, u64), (customers_before, moved_before): (u64, u64)) -> Self {
-        let churn = |moved: u64, customers: u64| {
-            let known = told(moved).filter(|_| customers > 0);
-            known.map(|moved| share(moved as f64, customers as f64))
-        };
-        let (now, before) = (churn(moved, customers), churn(moved_before, customers_before));
-        let test = Rate::of((moved_before, customers_before), (moved, customers));
-        let p_value = test.filter(|_| now.is_some() && before.is_some()).map(|test| test.p_value);
-        Self { customers, moved: told(moved), churn: now, churn_before: before, p_value }
+    fn of(this: SegmentMoves, last: SegmentMoves) -> Self {
+        let (churn, churn_before) = (this.churn(), last.churn());
+        let test = Rate::of(last.row_count(), this.row_count());
+        let is_reported = churn.is_some() && churn_before.is_some();
+        Self {
+            customers: this.customers,
+            moved: reportable(this.moved),
+            churn,
+            churn_before,
+            p_value: test.filter(|_| is_reported).map(|test| test.p_value),
+        }
     }
 }
 
-/// Few enough to single anybody out are not told of.
-fn told(customers: u64) -> Option<u64> {
+/// Suppresses small counts: a count of 1 to 4 could single a customer out.
+fn reportable(customers: u64) -> Option<u64> {
     (customers == 0 || customers >= LEAST_TOLD).then_some(customers)
 }
 
-fn all(parts: &[(u64, u64)]) -> (u64, u64) {
-    parts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+fn sum(segments: &[SegmentMoves]) -> SegmentMoves {
+    let mut sum = SegmentMoves::default();
+    for moves in segments {
+        sum.customers += moves.customers;
+        sum.moved += moves.moved;
+    }
+    sum
 }

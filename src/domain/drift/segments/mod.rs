@@ -1,4 +1,5 @@
-//! What has changed within each segment, which the shares of segments do not show.
+//! Drift within segments: changes of the customers of a segment that the segment sizes do
+//! not show.
 
 pub(crate) mod churn;
 pub(crate) mod sums;
@@ -6,18 +7,18 @@ pub(crate) mod sums;
 use serde::Serialize;
 
 use crate::domain::drift::output_shift::most_changed;
-use crate::domain::drift::segments::sums::{Inside, Mark, Yardstick};
+use crate::domain::drift::segments::sums::{DeviationScale, Inside, Yardstick};
 use crate::domain::drift::statistics::chi_square::ChiSquare;
 use crate::domain::drift::statistics::contingency_table::{Cells, shares};
 use crate::domain::drift::statistics::welch::{Sample, Shift};
 use crate::domain::encode::{Column, Role};
 use crate::domain::model::{Model, Segment};
 
-/// Rows that a segment needs, at training and now: of fewer, figures are shown and
-/// nothing is tested.
+/// Rows that a segment needs for tests, at training and now. With fewer, figures are
+/// reported without a p-value.
 pub const LEAST_ROWS: u64 = 30;
 
-/// Which segment of the model.
+/// Identification of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Which {
     pub id: Box<str>,
@@ -25,99 +26,99 @@ pub struct Which {
     pub label: Box<str>,
 }
 
-/// One segment, at training and now.
+/// Drift figures of one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WithinFigures {
     pub segment: Which,
     pub rows_before: u64,
     pub rows_now: u64,
-    /// How far the mean of its rows has moved, in encoded units, over how far they are
-    /// spread around it: the root of the sum of the columns' variances at training.
+    /// Distance between the mean rows at training and now, in encoded units, divided by
+    /// the spread: the root of the sum of the columns' variances at training.
     pub movement: Option<f64>,
-    /// As far as chance alone moves it, on average (the root of the mean square).
+    /// Root mean square of `movement` under the null hypothesis.
     pub movement_by_chance: Option<f64>,
-    /// Of the distance to the segment. Its p-value stands alone: it is not among the
-    /// tests, as the distances of everybody are.
+    /// Shift of the distance to the segment. It is not corrected for multiple tests,
+    /// because the distances over all segments are tested instead.
     pub distance: Option<Shift>,
-    /// Those that the model reads.
+    /// Features that the model reads.
     pub features: Vec<FeatureWithin>,
 }
 
 /// One feature in one segment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FeatureWithin {
-    /// Its name.
+    /// Name of the feature.
     pub feature: Box<str>,
-    /// The encoded column that `d` is of: the number, or the category whose share has
-    /// changed most.
+    /// The encoded column to which `d` refers: the number, or the category with the
+    /// largest change of its share.
     pub column: Box<str>,
-    /// Of a number, how far its mean moved in standard deviations of the segment's
-    /// training rows (Glass 1976); of a category, how far its share moved by Cohen's h
-    /// (1988), which has the same customary bounds.
+    /// Effect size. For a number Glass's delta (1976): the shift of the mean in standard
+    /// deviations of the segment's training rows. For a category Cohen's h (1988), which
+    /// has the same customary bounds.
     pub d: f64,
     #[serde(flatten)]
     pub moved: MovedWithin,
-    /// By the test of Welch for a number, and by chi-square over all categories; `None`
-    /// where too few rows are there to tell.
+    /// Welch's test for a number, chi-square over all categories otherwise; `None` with
+    /// too few rows.
     pub p_value: Option<f64>,
-    /// After the correction for all that is tested at once.
+    /// The p-value after the multiple-testing correction.
     pub adjusted_p_value: Option<f64>,
     /// Index into `Model::features`.
     #[serde(skip)]
     pub(crate) place: usize,
 }
 
-/// The same as people read it.
+/// The change in the unit of the feature.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum MovedWithin {
     Number {
-        /// By how much the mean moved in the feature's own unit, clipped values aside;
-        /// `None` where the model reads it on a scale of another shape.
+        /// Shift of the mean in the feature's unit, exact up to clipping; `None` if the
+        /// model reads the feature through a nonlinear transformation.
         in_unit: Option<f64>,
     },
     Category {
-        /// `None`: all that training found too rare for a column of their own.
+        /// `None`: all categories too rare at training for a column of their own.
         category: Option<Box<str>>,
-        /// Of the rows whose value is known.
+        /// Share of the rows with a known value.
         share_before: f64,
         share_now: f64,
     },
 }
 
-/// A segment's columns, at training and now.
-struct Here<'a> {
+/// Sums over the columns of one segment, with their training moments.
+struct SegmentComparison<'a> {
     model: &'a Model,
-    marks: &'a [Mark],
+    scales: &'a [DeviationScale],
     trained: f64,
     rows: f64,
     sums: &'a [f64],
     squares: &'a [f64],
 }
 
-/// Of every segment.
+/// Computes the drift figures of every segment.
 pub(crate) fn figures(model: &Model, by: &Yardstick, inside: &Inside) -> Vec<WithinFigures> {
     let segments = model.segments().iter().enumerate();
     let width = by.width();
     segments
-        .map(|(place, segment)| {
-            let columns = place * width..(place + 1) * width;
-            let here = Here {
+        .map(|(index, segment)| {
+            let columns = index * width..(index + 1) * width;
+            let here = SegmentComparison {
                 model,
-                marks: by.marks(place),
+                scales: by.scales(index),
                 trained: segment.size as f64,
-                rows: inside.rows[place] as f64,
+                rows: inside.rows[index] as f64,
                 sums: &inside.sums[columns.clone()],
                 squares: &inside.squares[columns],
             };
-            let is_enough = inside.rows[place].min(segment.size) >= LEAST_ROWS;
+            let is_enough = inside.rows[index].min(segment.size) >= LEAST_ROWS;
             let distance = here.shift(width - 1).filter(|_| is_enough);
             let by_chance = (1.0 / here.trained + 1.0 / here.rows).sqrt();
             let movement = here.movement();
             WithinFigures {
                 segment: Which::of(segment),
                 rows_before: segment.size,
-                rows_now: inside.rows[place],
+                rows_now: inside.rows[index],
                 movement,
                 movement_by_chance: movement.map(|_| by_chance),
                 distance,
@@ -133,25 +134,26 @@ impl Which {
     }
 }
 
-impl Here<'_> {
-    /// `None` where a side has no rows, and where training rows were all alike.
+impl SegmentComparison<'_> {
+    /// Normalised move of the segment's mean; `None` if a side has no rows, or if all
+    /// training rows were equal.
     fn movement(&self) -> Option<f64> {
-        let columns = self.marks.len() - 1;
-        let marks = &self.marks[..columns];
-        let spread: f64 = marks.iter().map(|mark| mark.deviation * mark.deviation).sum();
+        let columns = self.scales.len() - 1;
+        let scales = &self.scales[..columns];
+        let spread: f64 = scales.iter().map(|scale| scale.deviation * scale.deviation).sum();
         if self.rows <= 0.0 || self.trained <= 0.0 || spread <= 0.0 {
             return None;
         }
-        let moved = marks.iter().zip(self.sums).map(|(mark, sum)| mark.unit * sum / self.rows);
+        let moved = scales.iter().zip(self.sums).map(|(scale, sum)| scale.unit * sum / self.rows);
         Some((moved.map(|moved| moved * moved).sum::<f64>() / spread).sqrt())
     }
 
     fn shift(&self, column: usize) -> Option<Shift> {
         let (sum, squares) = (self.sums[column], self.squares[column]);
-        let was_spread = self.marks[column].deviation > 0.0;
-        let is_told = self.marks[column].unit > 0.0;
+        let was_spread = self.scales[column].deviation > 0.0;
+        let has_unit = self.scales[column].unit > 0.0;
         let now = Sample { rows: self.rows, sum, squares };
-        Shift::of(self.trained, was_spread, now).filter(|_| is_told)
+        Shift::of(self.trained, was_spread, now).filter(|_| has_unit)
     }
 
     fn features(&self, is_enough: bool) -> Vec<FeatureWithin> {
@@ -173,63 +175,66 @@ impl Here<'_> {
             .collect()
     }
 
-    fn number(&self, column: &Column, place: usize) -> Option<FeatureWithin> {
-        let Shift { d, p_value } = self.shift(place)?;
+    fn number(&self, column: &Column, index: usize) -> Option<FeatureWithin> {
+        let Shift { d, p_value } = self.shift(index)?;
         let encoder = self.model.encoder();
-        let at = encoder.numbers().find(|number| number.column == place)?;
-        let in_unit = encoder.own_unit(at).map(|unit| unit * self.marks[place].unit * d);
-        Some(self.told(column, (d, p_value.into()), MovedWithin::Number { in_unit }))
+        let at = encoder.numbers().find(|number| number.column == index)?;
+        let in_unit = encoder.own_unit(at).map(|unit| unit * self.scales[index].unit * d);
+        let moved = MovedWithin::Number { in_unit };
+        Some(FeatureWithin { p_value: Some(p_value), ..self.feature(column, d, moved) })
     }
 
-    /// `None` where nobody's category is known on a side. Whose is missing is left out.
+    /// Change of a categorical feature. Missing values are left out; `None` if a side has
+    /// no known value.
     fn categories(&self, columns: &[Column], first: usize) -> Option<FeatureWithin> {
         let weight = self.model.encoder().category_weight(columns[0].feature)?;
-        let places = first..first + columns.len();
-        let before = |place: usize| self.marks[place].mean * self.trained;
-        let now = |place: usize| {
-            let Mark { mean, unit, .. } = self.marks[place];
-            mean * self.rows + unit * self.sums[place]
-        };
-        let count = |sum: f64| (sum / weight).round().max(0.0) as u64;
-        let before: Vec<u64> = places.clone().map(|place| count(before(place))).collect();
-        let now: Vec<u64> = places.map(|place| count(now(place))).collect();
+        // An encoded column is the weight for rows of its category and 0 for all others, so
+        // counts follow from the sums.
+        let (mut before, mut now) = (Vec::new(), Vec::new());
+        for index in first..first + columns.len() {
+            let DeviationScale { mean, unit, .. } = self.scales[index];
+            before.push(row_count(mean * self.trained, weight));
+            now.push(row_count(mean * self.rows + unit * self.sums[index], weight));
+        }
         let p_value = Cells::unordered(&before, &now).map(|cells| ChiSquare::of(&cells).p_value);
-        let is_known = |counts: &[u64]| counts.iter().any(|count| *count > 0);
-        if !is_known(&before) || !is_known(&now) {
+        if before.iter().all(|count| *count == 0) || now.iter().all(|count| *count == 0) {
             return None;
         }
         let (before, now) = (shares(&before), shares(&now));
-        let angles = |shares: &[f64]| shares.iter().copied().map(angle).collect::<Vec<_>>();
-        let (place, ..) = most_changed(&angles(&before), &angles(&now))?;
-        let (share_before, share_now) = (before[place], now[place]);
-        let category = match &columns[place].role {
+        // The category with the largest Cohen's h, not with the largest difference of shares.
+        let angles_before: Vec<f64> = before.iter().copied().map(angle).collect();
+        let angles_now: Vec<f64> = now.iter().copied().map(angle).collect();
+        let changed = most_changed(&angles_before, &angles_now)?;
+        let column = &columns[changed.index];
+        let category = match &column.role {
             Role::Category(category) => Some(category.clone()),
             _ => None,
         };
-        let d = angle(share_now) - angle(share_before);
+        let (share_before, share_now) = (before[changed.index], now[changed.index]);
         let moved = MovedWithin::Category { category, share_before, share_now };
-        Some(self.told(&columns[place], (d, p_value), moved))
+        let d = changed.now - changed.before;
+        Some(FeatureWithin { p_value, ..self.feature(column, d, moved) })
     }
 
-    fn told(
-        &self,
-        column: &Column,
-        (d, p_value): (f64, Option<f64>),
-        moved: MovedWithin,
-    ) -> FeatureWithin {
+    fn feature(&self, column: &Column, d: f64, moved: MovedWithin) -> FeatureWithin {
         FeatureWithin {
             feature: self.model.features()[column.feature].name.clone(),
             column: column.name.clone(),
             d,
             moved,
-            p_value,
+            p_value: None,
             adjusted_p_value: None,
             place: column.feature,
         }
     }
 }
 
-/// A share on the scale on which Cohen's h is a difference.
+/// Number of rows behind the sum of a category's encoded column.
+fn row_count(sum: f64, weight: f64) -> u64 {
+    (sum / weight).round().max(0.0) as u64
+}
+
+/// Arcsine transformation of a share: Cohen's h is a difference of two such angles.
 fn angle(share: f64) -> f64 {
     2.0 * share.clamp(0.0, 1.0).sqrt().asin()
 }

@@ -1,48 +1,49 @@
-//! How rows lie within the segments that they score into, as sums: rows, and of each
-//! encoded column, and of the distance to the segment, how far it is from where it was
-//! at training, and the square of that.
+//! Sufficient statistics of the rows within each segment: their number, and per encoded
+//! column, and for the distance to the segment, the sums of deviations from the training
+//! mean and of their squares.
 //!
-//! How far is told in standard deviations of the segment's training rows. Where these
-//! are all alike it is told in those of all rows in a segment; where those are alike
-//! too, a number is left out, and a category is told in whether somebody is in it.
-//! Sums of several hours add up.
+//! The unit of a deviation is the standard deviation of the segment's training rows. If
+//! these are all equal, it is the standard deviation over the rows of all segments. If
+//! those are equal too, a number is left out, and the unit of a category is its encoded
+//! weight. Sums of several hours can be added.
 
 use crate::domain::drift::window::WrongLength;
 use crate::domain::encode::Role;
 use crate::domain::model::{Model, Score, Scratch, Within};
 
-/// One row counts no further away than this: sums stay finite.
+/// Deviations are clipped to this size, so that sums stay finite.
 const FARTHEST: f64 = 1e6;
 
-/// In what is measured, segment by segment; of each its columns, and last its distance.
+/// Units and origins of the deviations: per segment one scale per column, and last one for
+/// the distance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Yardstick {
     width: usize,
-    marks: Vec<Mark>,
+    scales: Vec<DeviationScale>,
 }
 
-/// Where a column was at training, and what is 1.
+/// Training mean of a column in a segment, and the unit of deviations from it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Mark {
+pub(crate) struct DeviationScale {
     pub(crate) mean: f64,
     /// The standard deviation of the segment's training rows.
     pub(crate) deviation: f64,
-    /// 0: it is left out.
+    /// Unit of a deviation; 0: the column is left out.
     pub(crate) unit: f64,
 }
 
-/// Sums of one yardstick.
+/// Sums over the rows of each segment, in the units of a [`Yardstick`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inside {
-    /// By segment.
+    /// Rows by segment.
     pub rows: Vec<u64>,
-    /// By segment and column, in the order of the yardstick.
+    /// Sums by segment and column, in the order of the yardstick.
     pub sums: Vec<f64>,
     pub squares: Vec<f64>,
 }
 
 impl Yardstick {
-    /// `None` for a model that does not know how its segments were.
+    /// `None` for a model trained before segment moments were stored.
     pub fn of(model: &Model) -> Option<Self> {
         let reference = model.reference();
         let first = reference.within.first()?;
@@ -54,63 +55,63 @@ impl Yardstick {
         });
         let last_resort: Vec<f64> =
             weights.map(|weight| weight.unwrap_or(0.0).abs()).chain([0.0]).collect();
-        let marks = reference.within.iter().flat_map(|within| {
+        let scales = reference.within.iter().flat_map(|within| {
             let columns = within.moments().zip(&everybody).zip(&last_resort);
             columns.map(|(((mean, deviation), everybody), last)| {
                 let units = [deviation, *everybody, *last];
                 let unit = units.into_iter().find(|unit| *unit > 0.0).unwrap_or(0.0);
-                Mark { mean, deviation, unit }
+                DeviationScale { mean, deviation, unit }
             })
         });
-        Some(Self { width, marks: marks.collect() })
+        Some(Self { width, scales: scales.collect() })
     }
 
-    /// Columns of a segment, and one for the distance.
+    /// Number of scales of a segment: its columns, and one for the distance.
     pub fn width(&self) -> usize {
         self.width
     }
 
     pub fn segments(&self) -> usize {
-        self.marks.len() / self.width
+        self.scales.len() / self.width
     }
 
-    /// Nothing was scored yet.
+    /// Sums over no rows.
     pub fn empty(&self) -> Inside {
-        let zero = vec![0.0; self.marks.len()];
+        let zero = vec![0.0; self.scales.len()];
         Inside { rows: vec![0; self.segments()], sums: zero.clone(), squares: zero }
     }
 
-    /// Counts the row that `model`, whose yardstick this is, has just scored with this
-    /// working memory.
+    /// Adds the row that `model` has just scored with `scratch`; this yardstick must be of
+    /// that model. The encoded row is read from `scratch`, so nothing is encoded twice.
     pub fn count(&self, inside: &mut Inside, model: &Model, score: &Score, scratch: &Scratch) {
         let Some(segment) = score.segment() else { return };
-        let place = segment * self.width;
-        let Some(marks) = self.marks.get(place..place + self.width) else { return };
+        let first = segment * self.width;
+        let Some(scales) = self.scales.get(first..first + self.width) else { return };
         inside.rows[segment] += 1;
         let row = model.encoded(scratch).iter().copied().chain([score.distance]);
-        for (column, (mark, x)) in marks.iter().zip(row).enumerate() {
-            if mark.unit > 0.0 {
-                let away = (f64::from(x) - mark.mean) / mark.unit;
+        for (column, (scale, x)) in scales.iter().zip(row).enumerate() {
+            if scale.unit > 0.0 {
+                let away = (f64::from(x) - scale.mean) / scale.unit;
                 let away = away.clamp(-FARTHEST, FARTHEST);
-                inside.sums[place + column] += away;
-                inside.squares[place + column] += away * away;
+                inside.sums[first + column] += away;
+                inside.squares[first + column] += away * away;
             }
         }
     }
 
-    pub(crate) fn marks(&self, segment: usize) -> &[Mark] {
-        &self.marks[segment * self.width..(segment + 1) * self.width]
+    pub(crate) fn scales(&self, segment: usize) -> &[DeviationScale] {
+        &self.scales[segment * self.width..(segment + 1) * self.width]
     }
 
     pub(crate) fn check(&self, inside: &Inside) -> Result<(), WrongLength> {
         fits(self.segments(), inside.rows.len())?;
-        fits(self.marks.len(), inside.sums.len())?;
-        fits(self.marks.len(), inside.squares.len())
+        fits(self.scales.len(), inside.sums.len())?;
+        fits(self.scales.len(), inside.squares.len())
     }
 }
 
 impl Inside {
-    /// Adds what another hour has counted.
+    /// Adds the sums of another hour.
     pub fn merge(&mut self, other: &Self) -> Result<(), WrongLength> {
         fits(self.rows.len(), other.rows.len())?;
         fits(self.sums.len(), other.sums.len())?;
@@ -126,19 +127,21 @@ impl Inside {
     }
 }
 
-/// The standard deviation of each column over the rows of all segments together.
+/// Pooled standard deviation of each column over the rows of all segments: the variance
+/// within segments plus the variance between their means.
 fn everybody(within: &[Within], sizes: &[u64]) -> Vec<f64> {
-    let weighed = || within.iter().zip(sizes).map(|(within, size)| (within, *size as f64));
-    let rows: f64 = weighed().map(|(_, size)| size).sum::<f64>().max(1.0);
+    let segments = within.iter().zip(sizes);
+    let rows: f64 = segments.clone().map(|(_, size)| *size as f64).sum::<f64>().max(1.0);
     let width = within.first().map_or(0, |within| within.means.len() + 1);
     let mut means = vec![0.0; width];
-    for (within, size) in weighed() {
+    for (within, size) in segments.clone() {
         for (mean, (here, _)) in means.iter_mut().zip(within.moments()) {
-            *mean += here * size / rows;
+            *mean += here * *size as f64 / rows;
         }
     }
     let mut variances = vec![0.0; width];
-    for (within, size) in weighed() {
+    for (within, size) in segments {
+        let size = *size as f64;
         let columns = within.moments().zip(&means);
         for (variance, ((here, deviation), mean)) in variances.iter_mut().zip(columns) {
             *variance += (deviation * deviation + (here - mean) * (here - mean)) * size / rows;

@@ -1,11 +1,12 @@
-//! Whether categories are as frequent as they were.
+//! Comparison of category frequencies: Pearson's chi-square test and the Jensen-Shannon
+//! distance.
 
 use serde::Serialize;
 
 use crate::domain::drift::statistics::contingency_table::{Cells, shares};
 use crate::domain::stats::special;
 
-/// Pearson's test that both samples are of one population.
+/// Pearson's chi-square test of homogeneity: both samples come from one population.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ChiSquare {
     pub statistic: f64,
@@ -19,9 +20,9 @@ impl ChiSquare {
         let statistic = cells
             .pairs
             .iter()
-            .map(|(a, b)| {
-                let difference = a / n - b / m;
-                n * m * difference * difference / (a + b)
+            .map(|cell| {
+                let difference = cell.reference / n - cell.current / m;
+                n * m * difference * difference / cell.rows()
             })
             .sum();
         let degrees = cells.degrees();
@@ -30,21 +31,25 @@ impl ChiSquare {
     }
 }
 
-/// The distance of Jensen and Shannon in bits: 0 of equal shares, 1 of samples
-/// that have nothing in common. `None` where a side has no rows.
+/// Jensen-Shannon distance with base-2 logarithms, as SciPy's `jensenshannon(base=2)`: 0
+/// for equal shares, 1 for samples with no category in common. `None` if a side has no
+/// rows.
 pub fn jensen_shannon(reference: &[u64], current: &[u64]) -> Option<f64> {
     if [reference, current].iter().any(|counts| counts.iter().all(|count| *count == 0)) {
         return None;
     }
-    let pairs = shares(reference).into_iter().zip(shares(current));
-    let part = |share: f64, middle: f64| {
-        if share > 0.0 { share * (share / middle).log2() } else { 0.0 }
-    };
-    let divergence: f64 = pairs
+    let divergence: f64 = shares(reference)
+        .into_iter()
+        .zip(shares(current))
         .map(|(p, q)| {
             let middle = f64::midpoint(p, q);
-            part(p, middle) + part(q, middle)
+            relative_entropy_term(p, middle) + relative_entropy_term(q, middle)
         })
         .sum();
     Some((divergence / 2.0).clamp(0.0, 1.0).sqrt())
+}
+
+/// One term of the Kullback-Leibler divergence in bits; its limit at 0 is 0.
+fn relative_entropy_term(share: f64, middle: f64) -> f64 {
+    if share > 0.0 { share * (share / middle).log2() } else { 0.0 }
 }

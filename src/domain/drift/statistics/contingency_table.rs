@@ -1,77 +1,66 @@
-//! Two samples counted on the same bins, the sparse ones taken together.
+//! Contingency table of two binned samples, with sparse cells pooled.
 //!
-//! The distributions that tests rest on hold for cells with some rows in them. A
-//! cell in which even the smaller sample would be expected to have too few joins
-//! others: its neighbour where bins have an order, the other sparse ones where they
-//! have none. Which ones, only the sum of both samples decides, so the choice
-//! takes no side.
+//! The chi-square approximation needs cells with enough expected rows. A cell in which
+//! the smaller sample is expected to have too few is pooled: with its neighbour if bins
+//! are ordered, with the other sparse cells if not. Only the sum of both samples decides
+//! the pooling, so it favours neither sample.
 
-/// Rows expected of the smaller sample in each cell.
+/// Least expected rows of the smaller sample in each cell.
 const LEAST_EXPECTED: f64 = 10.0;
 
-/// A cell's count in the reference, and its current one.
-type Pair = (f64, f64);
-
-/// Counts in pairs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cells {
-    pub(crate) pairs: Vec<Pair>,
-    /// Rows of the reference…
+/// Counts of one cell.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct CellCounts {
     pub(crate) reference: f64,
-    /// …and current ones.
     pub(crate) current: f64,
 }
 
+/// A 2 × k contingency table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cells {
+    pub(crate) pairs: Vec<CellCounts>,
+    /// Rows of the reference sample.
+    pub(crate) reference: f64,
+    /// Rows of the current sample.
+    pub(crate) current: f64,
+}
+
+/// Counts before pooling.
+struct SparseTable {
+    cells: Vec<CellCounts>,
+    all: CellCounts,
+    /// Share of the smaller sample in all rows.
+    smaller_share: f64,
+}
+
 impl Cells {
-    /// Bins in an order, such as those of a number.
+    /// Table over ordered bins, such as the deciles of a number.
     pub fn ordered(reference: &[u64], current: &[u64]) -> Option<Self> {
-        Self::pooled(reference, current, |pairs, enough| {
-            let mut cells: Vec<Pair> = Vec::new();
-            let mut open = (0.0, 0.0);
-            for pair in pairs {
-                open = sum(open, pair);
-                if enough(open) {
-                    cells.push(std::mem::take(&mut open));
-                }
+        let sparse = SparseTable::new(reference, current)?;
+        let mut pooled: Vec<CellCounts> = Vec::new();
+        let mut open = CellCounts::default();
+        for cell in &sparse.cells {
+            open = open.plus(*cell);
+            if sparse.has_enough(open) {
+                pooled.push(std::mem::take(&mut open));
             }
-            (cells, open)
-        })
-    }
-
-    /// Bins without an order, such as categories.
-    pub fn unordered(reference: &[u64], current: &[u64]) -> Option<Self> {
-        Self::pooled(reference, current, |pairs, enough| {
-            let (mut cells, sparse): (Vec<_>, Vec<_>) =
-                pairs.into_iter().partition(|pair| enough(*pair));
-            // What is left over joins the least of the others, the last of these.
-            cells.sort_by(|a, b| (b.0 + b.1).total_cmp(&(a.0 + a.1)));
-            let together = sparse.into_iter().fold((0.0, 0.0), sum);
-            if enough(together) {
-                cells.push(together);
-                return (cells, (0.0, 0.0));
-            }
-            (cells, together)
-        })
-    }
-
-    /// `pool` gives cells with enough rows, and the rest that is too few.
-    fn pooled(
-        reference: &[u64],
-        current: &[u64],
-        pool: impl FnOnce(Vec<Pair>, &dyn Fn(Pair) -> bool) -> (Vec<Pair>, Pair),
-    ) -> Option<Self> {
-        let pairs: Vec<Pair> =
-            reference.iter().zip(current).map(|(a, b)| (*a as f64, *b as f64)).collect();
-        let (reference, current) = pairs.iter().copied().fold((0.0, 0.0), sum);
-        if reference <= 0.0 || current <= 0.0 {
-            return None;
         }
-        let smaller_share = reference.min(current) / (reference + current);
-        let enough = |pair: Pair| (pair.0 + pair.1) * smaller_share >= LEAST_EXPECTED;
-        let (mut pairs, rest) = pool(pairs, &enough);
-        let last = pairs.last_mut()?;
-        *last = sum(*last, rest);
-        (pairs.len() > 1).then_some(Self { pairs, reference, current })
+        sparse.into_table(pooled, open)
+    }
+
+    /// Table over unordered bins, such as categories.
+    pub fn unordered(reference: &[u64], current: &[u64]) -> Option<Self> {
+        let table = SparseTable::new(reference, current)?;
+        let (mut pooled, sparse): (Vec<CellCounts>, Vec<CellCounts>) =
+            table.cells.iter().partition(|cell| table.has_enough(**cell));
+        // The last cell takes a sparse remainder, so sort: the smallest cell is last.
+        pooled.sort_by(|a, b| b.rows().total_cmp(&a.rows()));
+        let together = sparse.into_iter().fold(CellCounts::default(), CellCounts::plus);
+        if table.has_enough(together) {
+            pooled.push(together);
+            return table.into_table(pooled, CellCounts::default());
+        }
+        table.into_table(pooled, together)
     }
 
     pub(crate) fn degrees(&self) -> f64 {
@@ -79,11 +68,48 @@ impl Cells {
     }
 }
 
-fn sum(a: Pair, b: Pair) -> Pair {
-    (a.0 + b.0, a.1 + b.1)
+impl SparseTable {
+    /// `None` if a side has no rows.
+    fn new(reference: &[u64], current: &[u64]) -> Option<Self> {
+        let cells: Vec<CellCounts> = reference
+            .iter()
+            .zip(current)
+            .map(|(a, b)| CellCounts { reference: *a as f64, current: *b as f64 })
+            .collect();
+        let all = cells.iter().copied().fold(CellCounts::default(), CellCounts::plus);
+        if all.reference <= 0.0 || all.current <= 0.0 {
+            return None;
+        }
+        let smaller_share = all.reference.min(all.current) / (all.reference + all.current);
+        Some(Self { cells, all, smaller_share })
+    }
+
+    /// Whether the smaller sample is expected to have enough rows in a cell.
+    fn has_enough(&self, cell: CellCounts) -> bool {
+        cell.rows() * self.smaller_share >= LEAST_EXPECTED
+    }
+
+    /// Adds the sparse remainder to the last pooled cell. `None` with fewer than two cells:
+    /// nothing can be compared.
+    fn into_table(self, mut pooled: Vec<CellCounts>, rest: CellCounts) -> Option<Cells> {
+        let last = pooled.last_mut()?;
+        *last = last.plus(rest);
+        let CellCounts { reference, current } = self.all;
+        (pooled.len() > 1).then_some(Cells { pairs: pooled, reference, current })
+    }
 }
 
-/// Each count's share; all 0 where there are no rows.
+impl CellCounts {
+    fn plus(self, other: Self) -> Self {
+        Self { reference: self.reference + other.reference, current: self.current + other.current }
+    }
+
+    pub(crate) fn rows(self) -> f64 {
+        self.reference + self.current
+    }
+}
+
+/// Share of each count in their sum; all 0 if there are no rows.
 pub(crate) fn shares(counts: &[u64]) -> Vec<f64> {
     let rows: f64 = counts.iter().map(|count| *count as f64).sum();
     counts.iter().map(|count| share(*count as f64, rows)).collect()

@@ -1,7 +1,8 @@
-//! The distance of Kolmogorov and Smirnov, as far as bins tell.
+//! Two-sample Kolmogorov-Smirnov test on binned counts.
 //!
-//! Between cuts the two distribution functions are unknown, so the greatest
-//! distance at a cut is at most the true one, and its p-value at least.
+//! Between cuts both distribution functions are unknown. So the largest distance at a cut
+//! is a lower bound of the true one, and its p-value an upper bound: the test is
+//! conservative.
 
 use serde::Serialize;
 
@@ -9,14 +10,14 @@ use crate::domain::stats::special;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ks {
-    /// Greatest difference of the shares up to a cut.
+    /// Largest difference of the cumulative shares at a cut.
     pub distance: f64,
-    /// How often chance alone gives as much, at most.
+    /// Upper bound of the p-value, from the asymptotic Kolmogorov distribution.
     pub p_value: f64,
 }
 
 impl Ks {
-    /// `None` where a side has no rows.
+    /// `None` if a side has no rows.
     pub fn of(reference: &[u64], current: &[u64]) -> Option<Self> {
         let differences = differences(reference, current)?;
         let distance = differences.iter().fold(0.0_f64, |most, d| most.max(d.abs()));
@@ -26,8 +27,8 @@ impl Ks {
     }
 }
 
-/// At each cut: the share up to it before, less the share up to it now. Positive
-/// where values have grown.
+/// Difference of the cumulative shares at each cut, reference minus current. Positive
+/// where values have increased.
 pub(crate) fn differences(reference: &[u64], current: &[u64]) -> Option<Vec<f64>> {
     let (n, m) = (rows(reference), rows(current));
     if n <= 0.0 || m <= 0.0 {

@@ -1,22 +1,22 @@
-//! The population stability index, and what it is by chance alone.
+//! Population stability index (PSI), with its distribution under the null hypothesis.
 //!
 //! PSI = Σ (q − p) ln(q / p) over the shares p before and q now. Between two
 //! samples of *one* population it is not 0: with n and m rows in B bins it is
-//! about (1/n + 1/m) χ²(B − 1) (Yurdakul 2018, *Statistical Properties of
-//! Population Stability Index*). The bare bands 0.1 and 0.25, which everyone
-//! knows, do not know how many rows there are; so the index is told with what
-//! chance explains of it, a p-value and an interval, and the bands beside.
+//! distributed as about (1/n + 1/m) χ²(B − 1) (Yurdakul 2018, *Statistical Properties of
+//! Population Stability Index*). The customary bands 0.1 and 0.25 ignore the number of
+//! rows. So the index is reported with its value by chance, a p-value, an interval, and
+//! its band.
 
 use serde::Serialize;
 
-use crate::domain::drift::statistics::contingency_table::Cells;
+use crate::domain::drift::statistics::contingency_table::{CellCounts, Cells};
 use crate::domain::stats::special;
 
-/// The two-sided 95 % point of the normal distribution.
+/// The 97.5 % quantile of the normal distribution, for two-sided 95 % intervals.
 const NORMAL_95: f64 = 1.959_963_984_540_054;
 
-/// Where the index lies by the two customary bounds (Siddiqi 2006), whatever the
-/// number of rows.
+/// Band of the index by the two customary bounds (Siddiqi 2006, *Credit Risk Scorecards*),
+/// regardless of the number of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Band {
@@ -30,29 +30,29 @@ pub enum Band {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Psi {
     pub value: f64,
-    /// Its mean by chance alone, at these numbers of rows…
+    /// Mean under the null hypothesis, for these numbers of rows.
     pub by_chance: f64,
-    /// …and standard deviation.
+    /// Standard deviation under the null hypothesis.
     pub chance_deviation: f64,
-    /// What chance does not explain: the index of the populations, estimated.
+    /// `value` less `by_chance`, at least 0: estimate of the index of the populations.
     pub excess: f64,
-    /// 95 % interval of the index of the populations.
+    /// 95 % confidence interval of the index of the populations.
     pub interval: (f64, f64),
-    /// How often chance alone gives as much.
+    /// Probability of an index at least this large under the null hypothesis.
     pub p_value: f64,
     pub band: Band,
-    /// Bins compared, the sparse ones taken together.
+    /// Number of bins compared, after pooling of sparse ones.
     pub bins: usize,
 }
 
 impl Psi {
     pub fn of(cells: &Cells) -> Self {
         let (n, m) = (cells.reference, cells.current);
-        let value: f64 = cells.pairs.iter().map(|pair| term(*pair, n, m)).sum();
+        let value: f64 = cells.pairs.iter().map(|cell| BinShares::of(*cell, n, m).term()).sum();
 
-        // The mean to the second order; the first alone is (B − 1) (1/n + 1/m).
+        // Second-order expansion of the mean; the first order is (B − 1) (1/n + 1/m).
         let both = n + m;
-        let inverse: f64 = cells.pairs.iter().map(|(a, b)| both / (a + b)).sum();
+        let inverse: f64 = cells.pairs.iter().map(|cell| both / cell.rows()).sum();
         let bins = cells.pairs.len() as f64;
         let by_chance = cells.degrees() * (1.0 / n + 1.0 / m)
             + 0.5 * (1.0 / (n * n) + 1.0 / (m * m)) * (inverse - bins);
@@ -61,13 +61,14 @@ impl Psi {
 
         let excess = (value - by_chance).max(0.0);
         let deviation = (delta_variance(cells) + chance_deviation * chance_deviation).sqrt();
-        let end = |side: f64| (value - by_chance + side * NORMAL_95 * deviation).max(0.0);
+        let low = (value - by_chance - NORMAL_95 * deviation).max(0.0);
+        let high = (value - by_chance + NORMAL_95 * deviation).max(0.0);
         Self {
             value,
             by_chance,
             chance_deviation,
             excess,
-            interval: (end(-1.0), end(1.0)),
+            interval: (low, high),
             p_value: special::chi_square_above(value / scale, cells.degrees()),
             band: Band::of(value),
             bins: cells.pairs.len(),
@@ -85,34 +86,61 @@ impl Band {
     }
 }
 
-/// A bin that is empty on one side only counts half a row there: the logarithm of
-/// nothing is none.
-fn shares((a, b): (f64, f64), n: f64, m: f64) -> (f64, f64) {
-    (a.max(0.5) / n, b.max(0.5) / m)
+/// Shares of one bin in the reference (p) and in the current sample (q).
+#[derive(Clone, Copy)]
+struct BinShares {
+    p: f64,
+    q: f64,
 }
 
-fn term(pair: (f64, f64), n: f64, m: f64) -> f64 {
-    if pair == (0.0, 0.0) {
-        return 0.0;
+impl BinShares {
+    /// An empty side counts as half a row, because ln 0 is infinite.
+    fn of(cell: CellCounts, n: f64, m: f64) -> Self {
+        Self { p: cell.reference.max(0.5) / n, q: cell.current.max(0.5) / m }
     }
-    let (p, q) = shares(pair, n, m);
-    (q - p) * (q / p).ln()
+
+    fn term(self) -> f64 {
+        (self.q - self.p) * (self.q / self.p).ln()
+    }
+
+    /// Derivative of the term with respect to p.
+    fn slope_in_p(self) -> f64 {
+        (self.p / self.q).ln() + 1.0 - self.q / self.p
+    }
+
+    /// Derivative of the term with respect to q.
+    fn slope_in_q(self) -> f64 {
+        (self.q / self.p).ln() + 1.0 - self.p / self.q
+    }
 }
 
-/// Of the index around a value that is not 0: by how much each share moves it,
-/// and how much each share varies in its sample.
+/// Delta-method variance of the index around a value that is not 0: the slope of the index
+/// in each share, times the multinomial variance of the shares.
 fn delta_variance(cells: &Cells) -> f64 {
     let (n, m) = (cells.reference, cells.current);
-    let variance = |slope: &dyn Fn(f64, f64) -> (f64, f64), rows: f64| {
-        let (mut mean, mut square) = (0.0, 0.0);
-        for pair in &cells.pairs {
-            let (p, q) = shares(*pair, n, m);
-            let (weight, slope) = slope(p, q);
-            mean += weight * slope;
-            square += weight * slope * slope;
-        }
-        (square - mean * mean).max(0.0) / rows
-    };
-    variance(&|p, q| (p, (p / q).ln() + 1.0 - q / p), n)
-        + variance(&|p, q| (q, (q / p).ln() + 1.0 - p / q), m)
+    let (mut of_reference, mut of_current) = (SlopeMoments::default(), SlopeMoments::default());
+    for cell in &cells.pairs {
+        let shares = BinShares::of(*cell, n, m);
+        of_reference.add(shares.p, shares.slope_in_p());
+        of_current.add(shares.q, shares.slope_in_q());
+    }
+    of_reference.variance() / n + of_current.variance() / m
+}
+
+/// Mean and mean square of the slopes, weighted by the shares.
+#[derive(Default)]
+struct SlopeMoments {
+    mean: f64,
+    mean_square: f64,
+}
+
+impl SlopeMoments {
+    fn add(&mut self, share: f64, slope: f64) {
+        self.mean += share * slope;
+        self.mean_square += share * slope * slope;
+    }
+
+    fn variance(&self) -> f64 {
+        (self.mean_square - self.mean * self.mean).max(0.0)
+    }
 }

@@ -1,8 +1,8 @@
-//! How far values have moved, in their own unit, as far as bins tell.
+//! Wasserstein distance and median of binned values, in the unit of the feature.
 //!
-//! Within a bin values are taken to be spread evenly. The outer two bins have no
-//! end: what lies in them is taken to lie on their cut, so a move beyond the
-//! outermost cuts is not seen, and the distances are at least as large as told.
+//! Values are assumed uniform within a bin. The two outer bins are open-ended: their
+//! values are assumed to lie on the outermost cut. So a move beyond these cuts is
+//! invisible, and the distance is a lower bound.
 
 use serde::Serialize;
 
@@ -10,15 +10,15 @@ use crate::domain::drift::statistics::kolmogorov_smirnov;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Moved {
-    /// How far a value moves on average (Wasserstein, of order 1).
+    /// Wasserstein distance of order 1 (earth mover's distance): the mean move of a value.
     pub distance: f64,
-    /// By how much the mean moves: positive where values have grown.
+    /// Change of the mean; positive if values have increased.
     pub shift: f64,
 }
 
 impl Moved {
-    /// `None` where a side has no rows, and with fewer than two cuts, or two around
-    /// one value: between them there is nothing to move.
+    /// `None` if a side has no rows, or if no bin between two cuts has a width: fewer than
+    /// two cuts, or two cuts around a single value.
     pub fn of(cuts: &[f64], reference: &[u64], current: &[u64]) -> Option<Self> {
         let differences = kolmogorov_smirnov::differences(reference, current)?;
         let is_wide = cuts.windows(2).any(|cuts| cuts[0].next_up() < cuts[1]);
@@ -33,7 +33,7 @@ impl Moved {
                 * if from * to >= 0.0 {
                     f64::midpoint(from, to).abs()
                 } else {
-                    // Two triangles, on either side of where they cross.
+                    // The functions cross within the bin: two triangles.
                     (from * from + to * to) / (2.0 * (from.abs() + to.abs()))
                 };
         }
@@ -41,19 +41,19 @@ impl Moved {
     }
 }
 
-/// Where the middle value lies.
+/// Median of binned values: interpolated, or a bound if it lies in an open-ended bin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Median {
     Near(f64),
-    /// In the first bin, which has no lower end.
+    /// In the first bin, which has no lower bound.
     AtMost(f64),
-    /// In the last bin, which has no upper end.
+    /// In the last bin, which has no upper bound.
     Above(f64),
 }
 
 impl Median {
-    /// `None` without rows, and without cuts.
+    /// `None` without rows or without cuts.
     pub fn of(cuts: &[f64], counts: &[u64]) -> Option<Self> {
         let half = counts.iter().map(|count| *count as f64).sum::<f64>() / 2.0;
         if half <= 0.0 {

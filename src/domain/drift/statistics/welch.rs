@@ -1,35 +1,37 @@
-//! Whether the mean of a column is what it was, told in spreads of its training rows.
+//! Shift of a column's mean: Welch's t-test, and the effect size in standard deviations of
+//! the training rows.
 
 use serde::Serialize;
 
 use crate::domain::stats::special;
 
-/// How far a mean has moved.
+/// Shift of a mean, with its effect size and p-value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Shift {
-    /// In standard deviations of the training rows (Glass 1976): positive where it has
-    /// grown.
+    /// Glass's delta (1976): the shift in standard deviations of the training rows;
+    /// positive for an increase.
     pub d: f64,
-    /// How often chance alone moves it as far, in either direction.
+    /// Two-sided p-value.
     pub p_value: f64,
 }
 
-/// One column's rows as sums.
+/// Sums over the current rows of one column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     pub rows: f64,
-    /// Of how far each is from the training mean, in the training's spread.
+    /// Sum of the deviations from the training mean, in units of the training spread.
     pub sum: f64,
+    /// Sum of the squares of these deviations.
     pub squares: f64,
 }
 
 impl Shift {
-    /// By the test of Welch (1947), against `trained` rows with the mean 0 and a
-    /// standard deviation of 1, or of 0 where they were all alike.
+    /// Welch's t-test (1947) against `trained` rows with the mean 0 and the standard
+    /// deviation 1, or 0 if they were all equal (`was_spread` is false).
     ///
-    /// A sample is taken to be spread no less than the training rows. What is rare,
-    /// such as a number that nearly always is 0, is not in some samples at all: they
-    /// have no spread of their own, and every difference would be certain.
+    /// The variance of the sample is bounded below by that of the training rows. A sample
+    /// of a number that is nearly always 0 may contain no other value; without the bound
+    /// its variance would be 0 and every difference significant.
     ///
     /// `None` with fewer than two rows on a side.
     pub fn of(trained: f64, was_spread: bool, now: Sample) -> Option<Self> {

@@ -1,104 +1,188 @@
-//! By how much the other prototypes are farther than one of them, at least, while
-//! columns move.
+//! Lower bounds of the margins between prototypes, while columns vary within a box.
 //!
-//! The power of one prototype less that of another is a sum over the columns. So
-//! within a box its least value is the sum of the least in each column.
+//! The difference between the powers of two prototypes is a sum over the columns. So its
+//! least value in a box is the sum of the least values per column.
 
-use crate::domain::model::bounds::Moved;
+use crate::domain::model::bounds::interval::ColumnInterval;
 use crate::domain::model::{Form, Metric};
 
-/// Seen from one prototype.
+/// The prototype from which margins are measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MarginOrigin {
+    pub(crate) prototype: usize,
+    /// Factor of its power against prototypes of other segments (hysteresis). Against
+    /// prototypes of its own segment its full power counts.
+    pub(crate) power_share: f64,
+}
+
+/// Reusable buffers of [`PrototypeMargins`], one number per prototype each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MarginBuffers {
+    gaps: Vec<f64>,
+    shifts: Vec<f64>,
+}
+
+/// Margins of all prototypes, measured from one of them.
 #[derive(Debug)]
-pub(crate) struct Margins<'a> {
-    pub(crate) from: usize,
-    /// What counts of its power; of those of its own segment all does.
-    share: f64,
-    /// Power of each prototype less what counts of that of `from`.
+pub(crate) struct PrototypeMargins<'a> {
+    pub(crate) origin: MarginOrigin,
+    /// At the customer's own vector: power of each prototype less the counted power of the
+    /// origin.
     gaps: &'a [f64],
-    /// What a box takes off each gap.
+    /// Largest decrease of each gap within the box, at most 0.
     shifts: &'a mut [f64],
 }
 
-/// The power of a prototype, with its offset, within a box.
+/// Range of the power of one prototype within a box, its offset included.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Range {
+pub(crate) struct PowerRange {
     pub(crate) least: f64,
     pub(crate) most: f64,
 }
 
-impl<'a> Margins<'a> {
+impl<'a> PrototypeMargins<'a> {
+    /// Computes the margins at `decision_vector`, for the box that is this point alone.
     pub(crate) fn new(
         form: &Form,
-        place: &[f32],
-        (from, share): (usize, f64),
-        (gaps, shifts): (&'a mut Vec<f64>, &'a mut Vec<f64>),
+        decision_vector: &[f32],
+        origin: MarginOrigin,
+        buffers: &'a mut MarginBuffers,
     ) -> Self {
+        let MarginBuffers { gaps, shifts } = buffers;
+        let prototypes = form.prototypes().count();
         gaps.clear();
-        let gap = |other| gap(form, place, (from, share), other);
-        gaps.extend((0..form.prototypes().count()).map(gap));
+        gaps.extend((0..prototypes).map(|other| gap(form, decision_vector, origin, other)));
         shifts.clear();
-        shifts.resize(gaps.len(), 0.0);
-        Self { from, share, gaps, shifts }
+        shifts.resize(prototypes, 0.0);
+        Self { origin, gaps, shifts }
     }
 
-    /// Makes the box the one in which the columns `moved` are within their ranges,
-    /// the others where they are in `place`.
-    pub(crate) fn shift(&mut self, form: &Form, place: &[f32], moved: &[Moved]) {
-        self.shifts.fill(0.0);
-        let prototypes = form.prototypes();
-        let own = prototypes.row(self.from);
-        for span in moved {
-            let column = span.column;
-            let (at, own) = (f64::from(place[column]), f64::from(own[column]));
-            for (other, (shift, values)) in
-                self.shifts.iter_mut().zip(prototypes.rows()).enumerate()
-            {
-                let (mine, theirs) = measures(form, (self.from, self.share), other, column);
-                let (own, other) = ((own, mine), (f64::from(values[column]), theirs));
-                *shift += least_gap(own, other, span) - column_gap(own, other, at);
+    /// Sets the box: the columns of `intervals` vary, all others are fixed at `decision_vector`.
+    pub(crate) fn set_box(
+        &mut self,
+        form: &Form,
+        decision_vector: &[f32],
+        intervals: &[ColumnInterval],
+    ) {
+        for (other, shift) in self.shifts.iter_mut().enumerate() {
+            let pair = PrototypePair::new(form, self.origin, other);
+            *shift = 0.0;
+            for interval in intervals {
+                let terms = pair.column(interval.column);
+                let here = f64::from(decision_vector[interval.column]);
+                *shift += terms.least_gap(*interval) - terms.gap_at(here);
             }
         }
     }
 
-    /// By how much another prototype is farther, within the box.
+    /// Least margin of another prototype within the box.
     pub(crate) fn least(&self, other: usize) -> f64 {
         self.gaps[other] + self.shifts[other]
     }
 }
 
-impl Range {
-    pub(crate) fn of(form: &Form, place: &[f32], prototype: usize, moved: &[Moved]) -> Self {
-        let here: f64 = form.parts(place, prototype).sum();
+impl PowerRange {
+    pub(crate) fn within(
+        form: &Form,
+        decision_vector: &[f32],
+        prototype: usize,
+        intervals: &[ColumnInterval],
+    ) -> Self {
+        let here: f64 = form.parts(decision_vector, prototype).sum();
         let (mut least, mut most) = (here, here);
-        let (segment, values) = (form.segment_of(prototype), form.prototypes().row(prototype));
-        for span in moved {
-            let column = span.column;
-            let (at, value) = (f64::from(place[column]), f64::from(values[column]));
-            let measure = Measure::new(form, segment, column);
-            let here = measure.power(at - value);
-            least += measure.power(value.clamp(span.low, span.high) - value) - here;
-            let ends = (measure.power(span.low - value), measure.power(span.high - value));
-            most += ends.0.max(ends.1) - here;
+        let weighted = WeightedPrototype::new(form, prototype);
+        for interval in intervals {
+            let term = weighted.column(interval.column);
+            let here = term.power_at(f64::from(decision_vector[interval.column]));
+            // Least at the point of the interval nearest to the prototype, most at an end.
+            least += term.power_at(term.value.clamp(interval.low, interval.high)) - here;
+            most += term.power_at(interval.low).max(term.power_at(interval.high)) - here;
         }
         let offset = f64::from(form.offset(prototype));
         Self { least: least + offset, most: most + offset }
     }
 }
 
-/// How one column counts towards one segment.
-#[derive(Clone, Copy)]
-struct Measure {
+/// Margin of one prototype at the customer's own vector.
+fn gap(form: &Form, decision_vector: &[f32], origin: MarginOrigin, other: usize) -> f64 {
+    let pair = PrototypePair::new(form, origin, other);
+    let columns: f64 = decision_vector
+        .iter()
+        .enumerate()
+        .map(|(column, x)| pair.column(column).gap_at(f64::from(*x)))
+        .sum();
+    let own_offset = f64::from(form.offset(origin.prototype));
+    columns + f64::from(form.offset(other)) - pair.own.factor * own_offset
+}
+
+/// The origin and another prototype, with powers that are compared column by column.
+struct PrototypePair<'f> {
+    own: WeightedPrototype<'f>,
+    other: WeightedPrototype<'f>,
+}
+
+/// Values and weights of one prototype.
+struct WeightedPrototype<'f> {
     metric: Metric,
+    values: &'f [f32],
+    /// Empty: all 1.
+    weights: &'f [f32],
+    /// Multiplies every weight.
+    factor: f64,
+}
+
+/// Both prototypes in one column.
+struct ColumnTerms {
+    own: ColumnTerm,
+    other: ColumnTerm,
+}
+
+/// One column's term in the power of one prototype.
+#[derive(Clone, Copy)]
+struct ColumnTerm {
+    metric: Metric,
+    value: f64,
     weight: f64,
 }
 
-impl Measure {
-    fn new(form: &Form, segment: usize, column: usize) -> Self {
-        let weight = form.weights(segment).get(column).map_or(1.0, |weight| f64::from(*weight));
-        Self { metric: form.metric(), weight }
+impl<'f> PrototypePair<'f> {
+    fn new(form: &'f Form, origin: MarginOrigin, other: usize) -> Self {
+        let MarginOrigin { prototype, power_share } = origin;
+        let mut own = WeightedPrototype::new(form, prototype);
+        if form.segment_of(prototype) != form.segment_of(other) {
+            own.factor = power_share;
+        }
+        Self { own, other: WeightedPrototype::new(form, other) }
     }
 
-    fn power(self, difference: f64) -> f64 {
+    fn column(&self, column: usize) -> ColumnTerms {
+        ColumnTerms { own: self.own.column(column), other: self.other.column(column) }
+    }
+}
+
+impl<'f> WeightedPrototype<'f> {
+    fn new(form: &'f Form, prototype: usize) -> Self {
+        Self {
+            metric: form.metric(),
+            values: form.prototypes().row(prototype),
+            weights: form.weights(form.segment_of(prototype)),
+            factor: 1.0,
+        }
+    }
+
+    fn column(&self, column: usize) -> ColumnTerm {
+        let weight = self.weights.get(column).map_or(1.0, |weight| f64::from(*weight));
+        ColumnTerm {
+            metric: self.metric,
+            value: f64::from(self.values[column]),
+            weight: self.factor * weight,
+        }
+    }
+}
+
+impl ColumnTerm {
+    fn power_at(self, x: f64) -> f64 {
+        let difference = x - self.value;
         match self.metric {
             Metric::Euclidean => self.weight * difference * difference,
             Metric::Manhattan => self.weight * difference.abs(),
@@ -106,58 +190,38 @@ impl Measure {
     }
 }
 
-/// How a column counts towards one prototype, of whose power a share counts, and
-/// towards another one.
-fn measures(form: &Form, from: (usize, f64), other: usize, column: usize) -> (Measure, Measure) {
-    let measure = |prototype| Measure::new(form, form.segment_of(prototype), column);
-    let (mine, share) = (measure(from.0), share(form, from, other));
-    (Measure { weight: share * mine.weight, ..mine }, measure(other))
-}
-
-fn share(form: &Form, (from, share): (usize, f64), other: usize) -> f64 {
-    if form.segment_of(from) == form.segment_of(other) { 1.0 } else { share }
-}
-
-/// What one column adds to the gap between two prototypes, at x.
-fn column_gap(own: (f64, Measure), other: (f64, Measure), x: f64) -> f64 {
-    let ((own, own_measure), (other, other_measure)) = (own, other);
-    let plain = own_measure.metric == Metric::Euclidean
-        && own_measure.weight.to_bits() == other_measure.weight.to_bits();
-    if plain {
-        // In a form that keeps its digits near the border.
-        own_measure.weight * (own - other) * (2.0 * x - own - other)
-    } else {
-        other_measure.power(x - other) - own_measure.power(x - own)
-    }
-}
-
-/// The least of it for x in `span`: at an end, at a kink of the Manhattan
-/// distance, or where the slope of a difference of weighted squares is zero.
-fn least_gap(own: (f64, Measure), other: (f64, Measure), span: &Moved) -> f64 {
-    let at = |x: f64| column_gap(own, other, x.clamp(span.low, span.high));
-    let ends = at(span.low).min(at(span.high));
-    match own.1.metric {
-        Metric::Manhattan => ends.min(at(own.0)).min(at(other.0)),
-        Metric::Euclidean => {
-            let (mine, theirs) = (own.1.weight, other.1.weight);
-            if theirs > mine {
-                ends.min(at((theirs * other.0 - mine * own.0) / (theirs - mine)))
-            } else {
-                ends
-            }
+impl ColumnTerms {
+    /// This column's term in the gap between both prototypes, at x.
+    fn gap_at(&self, x: f64) -> f64 {
+        let Self { own, other } = self;
+        let has_equal_weights = own.weight.to_bits() == other.weight.to_bits();
+        if own.metric == Metric::Euclidean && has_equal_weights {
+            // The factored difference of squares: no cancellation near the border between
+            // both prototypes, where the gap is small.
+            own.weight * (own.value - other.value) * (2.0 * x - own.value - other.value)
+        } else {
+            other.power_at(x) - own.power_at(x)
         }
     }
-}
 
-fn gap(form: &Form, place: &[f32], from: (usize, f64), other: usize) -> f64 {
-    let prototypes = form.prototypes();
-    let columns = prototypes.row(from.0).iter().zip(prototypes.row(other)).zip(place);
-    let sum: f64 = columns
-        .enumerate()
-        .map(|(column, ((own, theirs), x))| {
-            let (mine, measure) = measures(form, from, other, column);
-            column_gap((f64::from(*own), mine), (f64::from(*theirs), measure), f64::from(*x))
-        })
-        .sum();
-    sum + f64::from(form.offset(other)) - share(form, from, other) * f64::from(form.offset(from.0))
+    /// The least gap for x in an interval.
+    ///
+    /// It lies at an end, at a kink of the Manhattan distance, or at the vertex of the
+    /// parabola, where the slope of a difference of weighted squares is zero.
+    fn least_gap(&self, interval: ColumnInterval) -> f64 {
+        let Self { own, other } = self;
+        let ends = self.gap_at(interval.low).min(self.gap_at(interval.high));
+        match own.metric {
+            Metric::Manhattan => ends
+                .min(self.gap_at(own.value.clamp(interval.low, interval.high)))
+                .min(self.gap_at(other.value.clamp(interval.low, interval.high))),
+            // Otherwise the parabola opens downwards or is a line: an end is least.
+            Metric::Euclidean if other.weight > own.weight => {
+                let vertex = (other.weight * other.value - own.weight * own.value)
+                    / (other.weight - own.weight);
+                ends.min(self.gap_at(vertex.clamp(interval.low, interval.high)))
+            }
+            Metric::Euclidean => ends,
+        }
+    }
 }

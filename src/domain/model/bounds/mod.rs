@@ -1,243 +1,227 @@
-//! How far a customer may move until the model can say something else.
+//! Invariance bounds: proves by interval arithmetic that a score stays the same while the
+//! encoded columns vary within a box.
 //!
-//! While every prototype of another segment is farther than the one where the
-//! customer stands, everywhere in a box, the segment holds there. With hysteresis
-//! others may be nearer, and what counts of its own power is a share. With a
-//! projection the box is put around the images: see `image`.
+//! Rescoring uses this to skip customers if the passage of time cannot change their answer.
+//! The segment is invariant in a box if every prototype of another segment is
+//! farther than the customer's own prototype, everywhere in the box. With a projection, the
+//! box is replaced by a box around its images: see [`projection`].
 //!
-//! With h, a customer leaves for d < (1 - h) · d(own), which is a power below
-//! (1 - h)² of its own one, with the Manhattan metric below (1 - h) of it: offsets
-//! are part of either.
+//! With hysteresis of strength h, a customer leaves its segment for another at distance
+//! d < (1 - h) · d(own). In powers that is a power below (1 - h)² times its own, or (1 - h)
+//! times with the Manhattan metric; both powers include the offsets. So only a *share* of
+//! the own power counts.
 
+pub(crate) mod interval;
 pub(crate) mod margin;
 pub(crate) mod projection;
 
 use crate::domain::feature::FeatureRow;
-use crate::domain::model::bounds::margin::{Margins, Range};
-use crate::domain::model::bounds::projection::image;
-use crate::domain::model::{Model, Near, Oddity, Scratch};
+use crate::domain::model::bounds::interval::{ColumnInterval, UNIT_ROUNDING};
+use crate::domain::model::bounds::margin::{MarginOrigin, PowerRange, PrototypeMargins};
+use crate::domain::model::bounds::projection::project_intervals;
+use crate::domain::model::{Model, Near, Scratch};
 
-/// Encoded numbers are widened by this, relatively: more than what rounding to
-/// `f32`, or a logarithm that falls by its last bit, can make of a bound.
-pub(crate) const ENCODED_ROUNDING: f64 = 1.0 / (1 << 22) as f64;
-/// Relative rounding of one `f32` operation.
-pub(crate) const UNIT_ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
+pub(crate) use crate::domain::model::bounds::interval::Span;
 
-/// The range of one encoded column.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
-    pub(crate) column: usize,
-    /// In either order.
-    pub(crate) ends: (f32, f32),
-}
-
-/// The range of one column, rounding allowed for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moved {
-    pub(crate) column: usize,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
-}
-
-/// What a customer's segment is kept by.
+/// Previous assignment of a customer, with its hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Stay {
-    /// Where it stands, the nearest or not; `None`: in none.
+    /// The assigned segment, the nearest or not; `None`: unassigned.
     pub(crate) segment: Option<usize>,
-    /// It stays until another segment is nearer than this share of the distance; 0:
-    /// however near another is.
+    /// The customer leaves only if another segment is nearer than this share of the
+    /// distance; 0: never.
     pub(crate) share: f64,
 }
 
-/// One row's answer, ready to be asked how far it holds: its segment or that it
-/// is in none, and its outlier flag.
+/// Invariance check of one row's answer: its segment (or none) and its outlier flag.
 #[derive(Debug)]
-pub(crate) struct Hold<'a> {
+pub(crate) struct InvarianceCheck<'a> {
     model: &'a Model,
     near: Near,
     vector: &'a [f32],
-    /// The vector, or its image.
-    place: &'a [f32],
-    /// Seen from where the customer stands: who is near enough to be moved to.
-    own: Margins<'a>,
-    /// Seen from the nearest prototype, where it matters which that is: for a reach,
-    /// and for the outliers of a model without an oddity.
-    nearest: Option<Margins<'a>>,
-    spans: &'a mut Vec<Moved>,
-    images: &'a mut Vec<Moved>,
-    stays_anyway: bool,
-    /// Relative rounding of a power as it is computed.
+    /// Input of the decision function: the vector, or its projection.
+    decision_vector: &'a [f32],
+    /// Margins from the assigned segment's prototype: could another segment win?
+    own: PrototypeMargins<'a>,
+    /// Margins from the nearest prototype. They matter only with radii, and for the
+    /// outliers of a model without an outlier reference.
+    nearest: Option<PrototypeMargins<'a>>,
+    intervals: &'a mut Vec<ColumnInterval>,
+    projected: &'a mut Vec<ColumnInterval>,
+    /// Hysteresis is total: no other segment can win.
+    is_retained: bool,
+    /// Relative rounding error of a computed power.
     rounding: f64,
-    outlier: bool,
+    is_outlier: bool,
     outlier_alpha: f64,
 }
 
 impl Model {
-    /// `stay` is where the customer of `row` stands. Never allocates once `scratch`
-    /// is warm.
+    /// Prepares the invariance check of the answer for `row`; `stay` is the previous
+    /// assignment. Never allocates once `scratch` has grown.
     pub(crate) fn hold<'a>(
         &'a self,
         row: &FeatureRow,
         stay: Stay,
         outlier_alpha: f64,
         scratch: &'a mut Scratch,
-    ) -> Hold<'a> {
+    ) -> InvarianceCheck<'a> {
         let score = self.score(row, scratch);
         let (form, projection, width) = (self.form(), self.projection(), self.encoder().width());
-        let Scratch { vector, image, gaps, shifts, near_gaps, near_shifts, spans, images } =
-            scratch;
+        let Scratch { vector, image, own_margins, nearest_margins, intervals, projected } = scratch;
         let vector = &vector[..width];
-        let place = projection.map_or(vector, |projection| &image[..projection.width(width)]);
-        let near = form.two_nearest(place);
-        let (own, share) = match stay.segment {
+        let decision_vector =
+            projection.map_or(vector, |projection| &image[..projection.width(width)]);
+        let near = form.two_nearest(decision_vector);
+        let (prototype, share) = match stay.segment {
             None => (near.prototype, 1.0),
             Some(segment) if segment == near.segment => (near.prototype, stay.share),
-            Some(segment) => (form.nearest_of(segment, place).prototype, stay.share),
+            Some(segment) => {
+                (form.nearest_prototype_of(segment, decision_vector).prototype, stay.share)
+            }
         };
-        let own = Margins::new(form, place, (own, form.power_of(share)), (gaps, shifts));
-        let matters = form.has_reach() || self.oddity().is_none();
-        let nearest = matters
-            .then(|| Margins::new(form, place, (near.prototype, 1.0), (near_gaps, near_shifts)));
-        Hold {
+        let own = MarginOrigin { prototype, power_share: form.power_of(share) };
+        let nearest = MarginOrigin { prototype: near.prototype, power_share: 1.0 };
+        let does_nearest_matter = form.has_reach() || self.oddity().is_none();
+        InvarianceCheck {
             model: self,
             near,
             vector,
-            place,
-            own,
-            nearest,
-            spans,
-            images,
-            stays_anyway: share <= 0.0,
-            // A subtraction, a square, a weight, an offset, and sums of eight
-            // lanes side by side.
-            rounding: (place.len() as f64 / 8.0 + 18.0) * UNIT_ROUNDING,
-            outlier: score.is_outlier(outlier_alpha),
+            decision_vector,
+            own: PrototypeMargins::new(form, decision_vector, own, own_margins),
+            nearest: does_nearest_matter
+                .then(|| PrototypeMargins::new(form, decision_vector, nearest, nearest_margins)),
+            intervals,
+            projected,
+            is_retained: share <= 0.0,
+            // One roundoff per addition in each of eight lanes, and a margin of 18 for the
+            // subtraction, the square, the weight, the offset and the sum of the lanes.
+            rounding: (decision_vector.len() as f64 / 8.0 + 18.0) * UNIT_ROUNDING,
+            is_outlier: score.is_outlier(outlier_alpha),
             outlier_alpha,
         }
     }
 }
 
-impl Hold<'_> {
-    /// Whether the answer is the same wherever each of `spans` ends up; columns
-    /// without one stay where they are.
+impl InvarianceCheck<'_> {
+    /// Whether the answer is the same for all values within `spans`; columns without a span
+    /// do not vary.
     pub(crate) fn holds_within(&mut self, spans: impl Iterator<Item = Span>) -> bool {
-        self.spans.clear();
-        for Span { column, ends } in spans {
-            let (low, high) = (f64::from(ends.0.min(ends.1)), f64::from(ends.0.max(ends.1)));
-            let at = f64::from(self.vector[column]);
-            // Beyond a clip nothing moves any more.
-            if low.to_bits() != at.to_bits() || high.to_bits() != at.to_bits() {
-                let (low, high) =
-                    (low - ENCODED_ROUNDING * low.abs(), high + ENCODED_ROUNDING * high.abs());
-                self.spans.push(Moved { column, low, high });
-            }
-        }
-        self.spans.is_empty() || (self.oddity_holds() && self.segment_holds())
+        let Self { intervals, vector, .. } = self;
+        intervals.clear();
+        intervals
+            .extend(spans.filter_map(|span| ColumnInterval::widened(span, vector[span.column])));
+        self.intervals.is_empty() || (self.outlier_flag_holds() && self.segment_holds())
     }
 
-    fn oddity_holds(&self) -> bool {
-        let stays = |oddity: &Oddity| {
-            oddity.stays(self.vector, self.spans, self.outlier, oddity.limit(self.outlier_alpha))
-        };
-        self.model.oddity().is_none_or(stays)
-    }
-
-    fn segment_holds(&mut self) -> bool {
-        let (model, place) = (self.model, self.place);
-        let moved = match model.projection() {
-            None => &*self.spans,
-            Some(projection) => {
-                if !image(projection, self.vector, self.spans, self.images) {
-                    return false;
-                }
-                &*self.images
-            }
-        };
-        let form = model.form();
-        self.own.shift(form, place, moved);
-        if let Some(nearest) = &mut self.nearest {
-            nearest.shift(form, place, moved);
-        }
-        let own = Range::of(form, place, self.own.from, moved).most;
-        self.is_kept(own)
-            && self.nearest.as_ref().is_none_or(|nearest| {
-                self.is_on_its_side(nearest, moved) && self.is_reached_still(own, moved)
-            })
-    }
-
-    /// Whether no rounding in either power can bring another segment near enough;
-    /// the power of the prototype where the customer stands is up to `most`.
-    fn is_kept(&self, most: f64) -> bool {
-        let form = self.model.form();
-        let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
-        let mut others = (0..form.prototypes().count()).filter(|o| form.segment_of(*o) != own);
-        self.stays_anyway || others.all(|other| self.own.least(other) > slack)
-    }
-
-    /// Whether neither the reach nor the limit of any segment that can be the
-    /// nearest is crossed.
-    fn is_on_its_side(&self, nearest: &Margins<'_>, moved: &[Moved]) -> bool {
-        let form = self.model.form();
-        let range = |prototype| Range::of(form, self.place, prototype, moved);
-        let most = range(nearest.from).most;
-        let slack = self.slack(most);
-        (0..form.prototypes().count()).filter(|other| nearest.least(*other) <= slack).all(|other| {
-            let range = range(other);
-            let range = Range { most: range.most.min(most), ..range };
-            self.keeps_reach(other, range, self.near.reached)
-                && (self.model.oddity().is_some() || self.keeps_limit(other, range))
+    fn outlier_flag_holds(&self) -> bool {
+        self.model.oddity().is_none_or(|oddity| {
+            let limit = oddity.limit(self.outlier_alpha);
+            oddity.stays(self.vector, self.intervals, self.is_outlier, limit)
         })
     }
 
-    /// Whether the segment where the customer stands reaches it still, the nearest
-    /// or not; the power there is up to `most`.
-    fn is_reached_still(&self, most: f64, moved: &[Moved]) -> bool {
-        let form = self.model.form();
-        let (own, slack) = (form.segment_of(self.own.from), self.slack(most));
-        let mut siblings = (0..form.prototypes().count())
-            .filter(|o| form.segment_of(*o) == own && self.own.least(*o) <= slack);
-        own == self.near.segment
-            || siblings.all(|sibling| {
-                let range = Range::of(form, self.place, sibling, moved);
-                self.keeps_reach(sibling, Range { most: range.most.min(most), ..range }, true)
+    fn segment_holds(&mut self) -> bool {
+        let (model, decision_vector) = (self.model, self.decision_vector);
+        let intervals = match model.projection() {
+            None => &*self.intervals,
+            Some(projection) => {
+                if !project_intervals(projection, self.vector, self.intervals, self.projected) {
+                    return false;
+                }
+                &*self.projected
+            }
+        };
+        let form = model.form();
+        self.own.set_box(form, decision_vector, intervals);
+        if let Some(nearest) = &mut self.nearest {
+            nearest.set_box(form, decision_vector, intervals);
+        }
+        let own_most =
+            PowerRange::within(form, decision_vector, self.own.origin.prototype, intervals).most;
+        self.is_kept(own_most)
+            && self.nearest.as_ref().is_none_or(|nearest| {
+                self.is_on_its_side(nearest, intervals)
+                    && self.stays_within_radius(own_most, intervals)
             })
     }
 
-    fn keeps_reach(&self, prototype: usize, power: Range, reached: bool) -> bool {
+    /// Whether the customer stays in its segment: no other segment comes near enough, with
+    /// rounding considered. The power of the own prototype is at most `most`.
+    fn is_kept(&self, most: f64) -> bool {
         let form = self.model.form();
-        let reach = form.power_of(f64::from(form.reach(form.segment_of(prototype))));
+        let own_segment = form.segment_of(self.own.origin.prototype);
+        let slack = self.slack(most);
+        self.is_retained
+            || (0..form.prototypes().count())
+                .filter(|other| form.segment_of(*other) != own_segment)
+                .all(|other| self.own.least(other) > slack)
+    }
+
+    /// Whether the customer stays on its side of the radius and of the outlier limit of every
+    /// segment that can become the nearest.
+    fn is_on_its_side(&self, nearest: &PrototypeMargins<'_>, intervals: &[ColumnInterval]) -> bool {
+        let form = self.model.form();
+        let old_nearest = nearest.origin.prototype;
+        let most = PowerRange::within(form, self.decision_vector, old_nearest, intervals).most;
+        let slack = self.slack(most);
+        (0..form.prototypes().count()).filter(|other| nearest.least(*other) <= slack).all(|other| {
+            let mut power = PowerRange::within(form, self.decision_vector, other, intervals);
+            // While `other` is the nearest, its power is at most that of the old nearest.
+            power.most = power.most.min(most);
+            self.keeps_radius(other, power, self.near.reached)
+                && (self.model.oddity().is_some() || self.keeps_limit(other, power))
+        })
+    }
+
+    /// Whether the customer stays within the radius of its assigned segment, the nearest or
+    /// not. The power of the own prototype is at most `most`.
+    fn stays_within_radius(&self, most: f64, intervals: &[ColumnInterval]) -> bool {
+        let form = self.model.form();
+        let own_segment = form.segment_of(self.own.origin.prototype);
+        // If the own segment is the nearest, `is_on_its_side` has checked its radius.
+        if own_segment == self.near.segment {
+            return true;
+        }
+        let slack = self.slack(most);
+        (0..form.prototypes().count())
+            .filter(|other| form.segment_of(*other) == own_segment)
+            .filter(|sibling| self.own.least(*sibling) <= slack)
+            .all(|sibling| {
+                let mut power = PowerRange::within(form, self.decision_vector, sibling, intervals);
+                power.most = power.most.min(most);
+                self.keeps_radius(sibling, power, true)
+            })
+    }
+
+    fn keeps_radius(&self, prototype: usize, power: PowerRange, is_reached: bool) -> bool {
+        let form = self.model.form();
+        let radius = form.power_of(f64::from(form.reach(form.segment_of(prototype))));
         let offset = f64::from(form.offset(prototype));
         let slack = self.slack_of_distance(power.most);
-        if reached {
-            power.most - offset + slack < reach || reach.is_infinite()
+        if is_reached {
+            power.most - offset + slack < radius || radius.is_infinite()
         } else {
-            power.least - offset - slack > reach
+            power.least - offset - slack > radius
         }
     }
 
-    fn keeps_limit(&self, prototype: usize, power: Range) -> bool {
+    fn keeps_limit(&self, prototype: usize, power: PowerRange) -> bool {
         let form = self.model.form();
         let limit = self.model.limit(form.segment_of(prototype), self.outlier_alpha);
         let limit = form.power_of(f64::from(limit));
         let slack = self.slack_of_distance(power.most);
-        if self.outlier { power.least - slack > limit } else { power.most + slack < limit }
+        if self.is_outlier { power.least - slack > limit } else { power.most + slack < limit }
     }
 
-    /// What rounding may make of the difference of two powers, the greater of which
-    /// is up to `most`.
+    /// Bound of the rounding error in the difference of two powers of at most `most`.
     fn slack(&self, most: f64) -> f64 {
         3.0 * self.rounding * most + f64::from(f32::MIN_POSITIVE)
     }
 
-    /// A root, a division by the segment's scale, and its product in the limit.
+    /// Bound of the rounding error in a power compared as a distance. The margin of 8 covers
+    /// the root, the division by the segment's scale, and its product in the limit.
     fn slack_of_distance(&self, most: f64) -> f64 {
         (self.rounding + 8.0 * UNIT_ROUNDING) * most
-    }
-}
-
-impl Moved {
-    pub(crate) fn still(column: usize, x: f32) -> Self {
-        let x = f64::from(x);
-        Self { column, low: x, high: x }
     }
 }

@@ -1,50 +1,55 @@
-//! Where a box of encoded vectors goes through a projection: a box again, which
-//! holds every image but is larger than the figure they make.
+//! Interval arithmetic through a projection: a box of encoded vectors maps into a box that
+//! contains all their images.
 //!
-//! A rotation ties columns together, and the box forgets the ties; what is told
-//! of it holds for the figure inside. So a customer behind a projection is looked
-//! at sooner than need be, never later.
+//! The bounding box is larger than the exact image, because a rotation correlates columns
+//! and a box ignores correlations. So every bound stays valid but is looser: a customer of
+//! a projected model is rescored earlier than necessary, never later.
 
 use crate::domain::encode::{MAX_ENCODED, Projection};
-use crate::domain::model::bounds::{ENCODED_ROUNDING, Moved, UNIT_ROUNDING};
+use crate::domain::model::bounds::interval::{ColumnInterval, ENCODED_ROUNDING, UNIT_ROUNDING};
 
-/// The range of each column of the image while the columns of `vector` move as
-/// `spans` say. `false`: it cannot be told.
-pub(crate) fn image(
+/// Computes the interval of each projected column while the columns of `vector` vary within
+/// `intervals`. Returns `false` if there is no useful bound.
+pub(crate) fn project_intervals(
     projection: &Projection,
     vector: &[f32],
-    spans: &[Moved],
-    image: &mut Vec<Moved>,
+    intervals: &[ColumnInterval],
+    image: &mut Vec<ColumnInterval>,
 ) -> bool {
     image.clear();
     let mut rows = projection.rows().peekable();
     if rows.peek().is_none() {
-        image.extend(vector.iter().enumerate().map(|(column, x)| Moved::still(column, *x)));
-        for span in spans {
-            image[span.column] = *span;
+        // Without a matrix, only the length is changed.
+        let points = vector.iter().enumerate();
+        image.extend(points.map(|(column, x)| ColumnInterval::point(column, *x)));
+        for interval in intervals {
+            image[interval.column] = *interval;
         }
     } else {
         let rounding = (vector.len() as f64 / 8.0 + 16.0) * UNIT_ROUNDING;
-        let centred = || vector.iter().zip(projection.centre());
         for (column, row) in rows.enumerate() {
             let (mut low, mut size) = (0.0, 0.0);
-            for ((x, centre), entry) in centred().zip(row) {
+            for ((x, centre), entry) in vector.iter().zip(projection.centre()).zip(row) {
                 let part = f64::from(*entry) * (f64::from(*x) - f64::from(*centre));
                 low += part;
                 size += part.abs();
             }
             let mut high = low;
-            for span in spans {
-                let (entry, at) = (f64::from(row[span.column]), f64::from(vector[span.column]));
-                let ends = (entry * (span.low - at), entry * (span.high - at));
+            for interval in intervals {
+                let entry = f64::from(row[interval.column]);
+                let at = f64::from(vector[interval.column]);
+                // A negative entry exchanges the ends.
+                let ends = (entry * (interval.low - at), entry * (interval.high - at));
                 low += ends.0.min(ends.1);
                 high += ends.0.max(ends.1);
                 size += ends.0.abs().max(ends.1.abs());
             }
-            // What the sum in `f32` may lose, wherever in the box.
-            image.push(Moved { column, low: low - rounding * size, high: high + rounding * size });
+            // Widen by the rounding error of the scorer's sum in `f32`, anywhere in the box.
+            let error = rounding * size;
+            image.push(ColumnInterval { column, low: low - error, high: high + error });
         }
     }
+    // The scorer clips at this size, which the intervals do not model.
     let bound = f64::from(MAX_ENCODED);
     if image.iter().any(|y| y.low <= -bound || y.high >= bound) {
         return false;
@@ -52,19 +57,22 @@ pub(crate) fn image(
     !projection.is_unit() || to_unit_length(image)
 }
 
-/// Divides each range by the range of the length.
-fn to_unit_length(image: &mut [Moved]) -> bool {
+/// Divides each interval by the interval of the vector's length.
+fn to_unit_length(image: &mut [ColumnInterval]) -> bool {
+    // Shortest and longest vector of the box: per column the value nearest to 0, and the
+    // end farthest from it.
     let least = image.iter().map(|y| 0.0_f64.clamp(y.low, y.high).powi(2)).sum::<f64>().sqrt();
     let most = image.iter().map(|y| y.low.powi(2).max(y.high.powi(2))).sum::<f64>().sqrt();
+    // If the box contains the origin, directions are unbounded.
     if least <= f64::from(f32::MIN_POSITIVE) {
         return false;
     }
     for y in image {
+        // The divisor that moves each end outwards depends on its sign.
         let low = y.low / if y.low < 0.0 { least } else { most };
         let high = y.high / if y.high < 0.0 { most } else { least };
-        let widened = |x: f64| ENCODED_ROUNDING * x.abs();
-        y.low = (low - widened(low)).max(-1.0 - ENCODED_ROUNDING);
-        y.high = (high + widened(high)).min(1.0 + ENCODED_ROUNDING);
+        y.low = (low - ENCODED_ROUNDING * low.abs()).max(-1.0 - ENCODED_ROUNDING);
+        y.high = (high + ENCODED_ROUNDING * high.abs()).min(1.0 + ENCODED_ROUNDING);
     }
     true
 }

@@ -1,10 +1,10 @@
-//! The inner loop of scoring: the two nearest prototypes of one vector, or of
-//! many at once.
+//! Scoring kernel: exact 2-nearest-neighbour search over the prototypes, for one vector or
+//! for a batch.
 //!
-//! Distances are sums of squared differences, never the cheaper
-//! |x|² - 2x·p + |p|², which loses its digits exactly where a customer is close
-//! to a prototype. For many vectors that form picks the candidates, and the sums
-//! decide, so that both ways give the same numbers.
+//! Distances are sums of squared differences, never the cheaper expansion
+//! |x|² - 2x·p + |p|², which suffers catastrophic cancellation exactly where a customer is
+//! close to a prototype. For batches, the expansion selects candidates and the sums of
+//! squares decide, so that both paths give the same bits.
 #![expect(clippy::inline_always, reason = "only what is inlined is compiled for the vector unit")]
 
 use std::array;
@@ -13,14 +13,14 @@ use pulp::Simd;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::model::kernel::blocked_nearest::{Found, MAX_BLOCK, Tiles, Visit};
-use crate::domain::model::kernel::transpose::{TURNED, turned};
+use crate::domain::model::kernel::transpose::{SQUARE_SIDE, transposed};
 
-/// Partial sums kept side by side, so that the compiler can use vector units
-/// without changing the order of additions.
+/// Independent partial sums, so that the compiler can vectorise without changing the order
+/// of additions.
 const LANES: usize = 8;
 type Lanes = [f32; LANES];
 
-/// Vectors that stand for segments: `count` of them, `width` numbers each, row by row.
+/// Matrix of prototypes, row-major: `count` rows of `width` numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prototypes {
@@ -28,19 +28,19 @@ pub struct Prototypes {
     values: Vec<f32>,
 }
 
-/// The nearest prototype and the next; distances squared.
+/// The two nearest prototypes, with squared distances.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TwoNearest {
     pub nearest: usize,
     pub nearest_squared: f32,
-    /// `None` when there is one prototype only.
+    /// `None` with a single prototype.
     pub second: Option<usize>,
-    /// Infinite when there is one prototype only.
+    /// Infinite with a single prototype.
     pub second_squared: f32,
 }
 
 impl Prototypes {
-    /// `None` unless `values` is a whole number, at least one, of rows of `width`.
+    /// `None` unless `values` consists of one or more complete rows of `width` numbers.
     pub fn new(width: usize, values: Vec<f32>) -> Option<Self> {
         let prototypes = Self { width, values };
         prototypes.is_whole().then_some(prototypes)
@@ -54,7 +54,7 @@ impl Prototypes {
         self.values.len() / self.width.max(1)
     }
 
-    /// One row a prototype.
+    /// The prototypes in order.
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact(self.width.max(1))
     }
@@ -64,8 +64,8 @@ impl Prototypes {
         &self.values[index * self.width..][..self.width]
     }
 
-    /// The two prototypes nearest to `vector`, in one pass; of equally near
-    /// ones the first wins. Never allocates.
+    /// The two prototypes nearest to `vector`, in one pass. Ties go to the lower index.
+    /// Never allocates.
     pub fn two_nearest(&self, vector: &[f32]) -> TwoNearest {
         let mut found = TwoNearest {
             nearest: 0,
@@ -76,6 +76,8 @@ impl Prototypes {
         for (index, prototype) in self.rows().enumerate() {
             let squared = squared_distance(vector, prototype);
             if index == 0 {
+                // Even an infinite distance counts: the first prototype must not become its
+                // own runner-up.
                 found.nearest_squared = squared;
             } else if squared < found.nearest_squared {
                 found.second = Some(found.nearest);
@@ -90,8 +92,11 @@ impl Prototypes {
         found
     }
 
-    /// The same prototypes laid out for many vectors at once.
+    /// Prepares the prototypes for batches of vectors. Allocates two copies of the matrix, in
+    /// the layouts of the search and of the exact distances.
     pub fn prepare(&self) -> Prepared<'_> {
+        // The origin at the mean of the prototypes keeps |x| and |p| small, and with them
+        // the error bound of the scores.
         let per_prototype = 1.0 / self.count().max(1) as f32;
         let mut middle = vec![0.0; self.width];
         for prototype in self.rows() {
@@ -115,32 +120,32 @@ impl Prototypes {
     }
 }
 
-/// [`Prototypes`] made ready, once, for many vectors.
+/// [`Prototypes`] in the memory layout for batches.
 #[derive(Debug, Clone)]
 pub struct Prepared<'a> {
     prototypes: &'a Prototypes,
     tiles: Tiles,
-    /// The prototypes once more, each filled up with zeros to whole lanes.
+    /// A second copy of the prototypes, each padded with zeros to complete lanes.
     padded: Vec<Lanes>,
 }
 
-/// Where many vectors lie: one number a vector in each. Filled again and again, it
-/// need not be allocated again.
+/// Results for a batch: one element per vector in each list. Reuse it, to avoid
+/// allocations.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Places {
     pub nearest: Vec<u32>,
-    /// The distance to the nearest, squared.
+    /// Squared distance to the nearest prototype.
     pub squared: Vec<f32>,
-    /// The next nearest; [`NO_RUNNER_UP`] where there is one prototype only.
+    /// Second nearest prototype; [`NO_RUNNER_UP`] with a single prototype.
     pub runners_up: Vec<u32>,
 }
 
-/// The runner-up of a lone prototype.
+/// The runner-up in a model with a single prototype.
 pub const NO_RUNNER_UP: u32 = u32::MAX;
 
 impl Prepared<'_> {
-    /// What [`Prototypes::two_nearest`] gives for each of `vectors`, which lie
-    /// row by row, to the last bit; fills `places`.
+    /// Fills `places` with the result of [`Prototypes::two_nearest`] for each of `vectors`
+    /// (row-major), bit for bit the same.
     pub fn place(&self, vectors: &[f32], places: &mut Places) {
         let Self { prototypes, tiles, padded } = self;
         let rows = vectors.len() / prototypes.width;
@@ -149,23 +154,24 @@ impl Prepared<'_> {
         places.runners_up.resize(rows, 0);
         let stride = prototypes.width.div_ceil(LANES);
         let count = prototypes.count();
-        tiles.scan(rows, Each { prototypes, tiles, padded, stride, count, vectors, places });
+        tiles.scan(rows, BatchSearch { prototypes, tiles, padded, stride, count, vectors, places });
     }
 }
 
-struct Each<'a> {
+/// Visitor of the blocked search: decides by exact distances, and stores the results.
+struct BatchSearch<'a> {
     prototypes: &'a Prototypes,
     tiles: &'a Tiles,
     padded: &'a [Lanes],
-    /// Of a padded prototype.
+    /// Lanes per padded prototype.
     stride: usize,
-    /// Of the prototypes.
+    /// Number of prototypes.
     count: usize,
     vectors: &'a [f32],
     places: &'a mut Places,
 }
 
-impl Visit<3> for Each<'_> {
+impl Visit<3> for BatchSearch<'_> {
     #[inline(always)]
     fn row(&self, at: usize) -> &[f32] {
         let width = self.prototypes.width;
@@ -178,6 +184,8 @@ impl Visit<3> for Each<'_> {
         let [best, second, third] = &found.scores;
         let last = self.count - 1;
         let (mut nearest, mut runners_up) = ([0_u32; MAX_BLOCK], [0_u32; MAX_BLOCK]);
+        // All rows of the block are processed without branches, even those past the end, so
+        // that the loop vectorises.
         let mut is_clear = [false; MAX_BLOCK];
         let mut all_clear = true;
         for at in 0..MAX_BLOCK {
@@ -185,11 +193,12 @@ impl Visit<3> for Each<'_> {
             let is_point = next <= last;
             nearest[at] = first.min(last) as u32;
             runners_up[at] = next as u32;
-            // What is not finite, and a lone prototype's runner-up, never is.
-            let is_apart =
-                |more: f32, less: f32| more - less > tiles.doubt(found.norms[at], more, less);
-            is_clear[at] =
-                is_apart(best[at], second[at]) & is_apart(second[at], third[at]) & is_point;
+            // False for scores that are not finite, and for the runner-up of a single
+            // prototype: such rows take the exact path below.
+            let norm = found.norms[at];
+            is_clear[at] = tiles.are_ordered(norm, best[at], second[at])
+                & tiles.are_ordered(norm, second[at], third[at])
+                & is_point;
             let is_past_end = at >= rows;
             all_clear &= is_clear[at] | is_past_end;
         }
@@ -198,6 +207,7 @@ impl Visit<3> for Each<'_> {
         self.places.nearest[out.clone()].copy_from_slice(&nearest[..rows]);
         self.places.squared[out.clone()].copy_from_slice(&squared[..rows]);
         self.places.runners_up[out].copy_from_slice(&runners_up[..rows]);
+        // Candidates within the error bound of each other: search such rows exactly.
         if !all_clear {
             for at in (0..rows).filter(|at| !is_clear[*at]) {
                 self.places.set(first + at, self.prototypes.two_nearest(self.row(first + at)));
@@ -206,8 +216,8 @@ impl Visit<3> for Each<'_> {
     }
 }
 
-impl Each<'_> {
-    /// The distances of `rows` rows from `first` on to their nearest, squared.
+impl BatchSearch<'_> {
+    /// Exact squared distances of `rows` rows, from `first` on, to their nearest prototype.
     #[inline(always)]
     fn squared<S: Simd>(
         &self,
@@ -217,20 +227,21 @@ impl Each<'_> {
         nearest: &[u32; MAX_BLOCK],
     ) -> [f32; MAX_BLOCK] {
         let mut squared = [0.0; MAX_BLOCK];
-        for start in (0..rows).step_by(TURNED) {
-            let mut squares = [[0.0; LANES]; TURNED];
-            let mut tails = [0.0; TURNED];
-            for at in 0..TURNED {
-                // Past the end the last row stands in.
+        for start in (0..rows).step_by(SQUARE_SIDE) {
+            let mut squares = [[0.0; LANES]; SQUARE_SIDE];
+            let mut tails = [0.0; SQUARE_SIDE];
+            for at in 0..SQUARE_SIDE {
+                // Past the end the last row is repeated; its results are dropped.
                 let (row, tail) = self.row(first + (start + at).min(rows - 1)).as_chunks();
                 let point =
                     &self.padded[nearest[start + at] as usize * self.stride..][..self.stride];
-                squares[at] = lanes(simd, row, point);
+                squares[at] = partial_sums(simd, row, point);
                 if let (false, [.., point]) = (tail.is_empty(), point) {
                     tails[at] = tail_squared(tail, point);
                 }
             }
-            squared[start..start + TURNED].copy_from_slice(&added_up(turned(simd, squares), tails));
+            squared[start..start + SQUARE_SIDE]
+                .copy_from_slice(&reduced_rows(transposed(simd, squares), tails));
         }
         squared
     }
@@ -244,7 +255,7 @@ impl Places {
     }
 }
 
-/// Sum of squared differences over the common length.
+/// Squared Euclidean distance, over the common length.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut sums = [0.0_f32; LANES];
@@ -254,27 +265,31 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
             sums[lane] += difference * difference;
         }
     }
-    // In halves, as vector units add up their lanes.
-    let half = |lane: usize| sums[lane] + sums[lane + LANES / 2];
-    ((half(0) + half(2)) + (half(1) + half(3))) + tail_squared(a_tail, b_tail)
+    reduced(sums) + tail_squared(a_tail, b_tail)
+}
+
+/// Adds the lanes up by halves, the order in which vector units reduce their lanes.
+#[inline(always)]
+fn reduced(sums: Lanes) -> f32 {
+    ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
 }
 
 fn padded(some: &[f32]) -> Lanes {
     array::from_fn(|lane| some.get(lane).copied().unwrap_or(0.0))
 }
 
-/// What fills no lane.
+/// Squared distance of the remainder that fills no complete lane.
 #[inline(always)]
 fn tail_squared(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
 }
 
-/// The lanes of [`squared_distance`] of a row to a point, to the last bit.
+/// The partial sums of [`squared_distance`], bit for bit the same.
 #[inline(always)]
-fn lanes<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
+fn partial_sums<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
     #[cfg(target_arch = "x86_64")]
-    if let Some(v3) = transpose::of_eight(simd) {
-        return lanes_of_eight(v3, row, point);
+    if let Some(v3) = transpose::eight_lanes(simd) {
+        return partial_sums_of_eight(v3, row, point);
     }
     let mut sums = [0.0; LANES];
     for (x, p) in row.iter().zip(point) {
@@ -286,11 +301,13 @@ fn lanes<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
 }
 
 #[inline(always)]
-fn lanes_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
-    let load = |lanes: &Lanes| S::as_simd_f32s(lanes).0[0];
+fn partial_sums_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
     let mut sums = simd.splat_f32s(0.0);
     for (x, p) in row.iter().zip(point) {
-        let difference = simd.sub_f32s(load(x), load(p));
+        // No fused multiply-add: it rounds once instead of twice, and would differ from the
+        // portable loop in the last bit.
+        let (x, p) = (S::as_simd_f32s(x).0[0], S::as_simd_f32s(p).0[0]);
+        let difference = simd.sub_f32s(x, p);
         sums = simd.add_f32s(sums, simd.mul_f32s(difference, difference));
     }
     let mut lanes = [0.0; LANES];
@@ -298,13 +315,18 @@ fn lanes_of_eight<S: Simd>(simd: S, row: &[Lanes], point: &[Lanes]) -> Lanes {
     lanes
 }
 
-/// Eight distances: `lanes` holds one lane of all of them, then the next.
+/// Reduces the lanes of eight distances at once; `lanes` is transposed: one row per lane.
 #[inline(always)]
-fn added_up(lanes: [[f32; TURNED]; LANES], tails: [f32; TURNED]) -> [f32; TURNED] {
-    let mut sums = [0.0; TURNED];
-    for row in 0..TURNED {
-        let half = |lane: usize| lanes[lane][row] + lanes[lane + LANES / 2][row];
-        sums[row] = ((half(0) + half(2)) + (half(1) + half(3))) + tails[row];
+fn reduced_rows(
+    lanes: [[f32; SQUARE_SIDE]; LANES],
+    tails: [f32; SQUARE_SIDE],
+) -> [f32; SQUARE_SIDE] {
+    let mut sums = [0.0; SQUARE_SIDE];
+    // The order of additions of `reduced`, for all rows at once.
+    for row in 0..SQUARE_SIDE {
+        let even = (lanes[0][row] + lanes[4][row]) + (lanes[2][row] + lanes[6][row]);
+        let odd = (lanes[1][row] + lanes[5][row]) + (lanes[3][row] + lanes[7][row]);
+        sums[row] = (even + odd) + tails[row];
     }
     sums
 }
@@ -317,8 +339,8 @@ mod tests {
 
     use super::*;
 
-    /// Widths around a register, counts around a tile; a few values only, so
-    /// that ties are common, moved far from the origin in some cases.
+    /// Widths around a register and counts around a tile. Few distinct values make ties
+    /// common; some cases lie far from the origin.
     fn shape() -> impl Strategy<Value = (usize, Vec<f32>, Vec<f32>)> {
         let offset = prop_oneof![Just(0.0_f32), Just(1000.25), Just(-3e6)];
         let value = prop_oneof![(-2..3_i8).prop_map(f32::from), -10.0..10.0_f32];

@@ -1,0 +1,306 @@
+//! Model document: a self-describing JSON file, content-addressed by its SHA-256.
+//!
+//! Fields in order: `format`; `feature_set` and `features`; the encoding of a row
+//! (`encoder`, optional `projection`); the decision function (`form`) and the `segments`;
+//! the calibration of distances to segments (`limits`) and the outlier reference
+//! (`oddity`); the drift baseline (`reference`); the origin (`provenance`); test rows with
+//! expected answers (`self_test`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::encode::{Encoder, Projection};
+use crate::domain::feature::{FeatureDef, FeatureRow, Sensitivity, Value};
+use crate::domain::id::{FeatureSetId, ModelId};
+use crate::domain::model::score::sized;
+use crate::domain::model::{
+    Form, Limits, MAX_SEGMENTS, Oddity, Profile, Reference, Score, Scratch, Segment, Typical,
+    segment,
+};
+use crate::domain::time::Timestamp;
+
+/// Current format version.
+pub const FORMAT: u32 = 2;
+/// Longer documents are refused before parsing.
+pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
+/// Upper bound of the numbers in segment keys, far beyond any real lineage of models.
+const MAX_KEYS: u64 = 1 << 40;
+/// Tolerance of the self-test, relative to the distance plus the segment's scale. The
+/// logarithm of another platform may differ in its last bits; a larger difference means
+/// that the document does not describe the trained model.
+const SELF_TEST_TOLERANCE: f32 = 1e-4;
+
+/// The reason for which a document is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("the document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")]
+    TooLong(usize),
+    #[error("the document's address is {found}, not {expected}: it was altered or mixed up")]
+    Address { expected: ModelId, found: ModelId },
+    #[error("format {0} is unknown; this version reads formats 1 to {FORMAT}")]
+    Format(u32),
+    #[error("the document cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the document is inconsistent: {0}")]
+    Shape(&'static str),
+    #[error(
+        "self-test row {row} scored into segment {segment} at distance {distance}, not into \
+         segment {expected_segment} at distance {expected_distance}"
+    )]
+    SelfTest {
+        row: usize,
+        segment: usize,
+        distance: f32,
+        expected_segment: usize,
+        expected_distance: f32,
+    },
+}
+
+/// All parts of a model. The order of fields is the order in the document, and so part of
+/// its address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    pub(in crate::domain) format: u32,
+    pub(in crate::domain) feature_set: FeatureSetId,
+    pub(in crate::domain) features: Vec<FeatureDef>,
+    pub(in crate::domain) encoder: Encoder,
+    /// The optional last step of the encoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::domain) projection: Option<Projection>,
+    pub(in crate::domain) form: Form,
+    pub(in crate::domain) segments: Vec<Segment>,
+    pub(in crate::domain) limits: Limits,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::domain) oddity: Option<Oddity>,
+    pub(in crate::domain) reference: Reference,
+    pub(in crate::domain) provenance: Provenance,
+    pub(in crate::domain) self_test: Vec<SelfTest>,
+}
+
+/// Provenance of a model. It contains no wall-clock time: the same data, spec and seed give
+/// the same bytes (reproducible build).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The version of segmentd that trained the model.
+    pub code_version: Box<str>,
+    /// The training spec as submitted, for people. It is never parsed, so reading a model
+    /// does not depend on the specs of the current trainer.
+    pub spec: serde_json::Value,
+    /// The clustering algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<Box<str>>,
+    pub seed: u64,
+    /// The instant the feature rows describe.
+    pub as_of: Timestamp,
+    /// Number of input rows, fitted and held out.
+    pub rows: u64,
+    /// SHA-256 of the input rows, in order.
+    pub rows_digest: Box<str>,
+    /// Sum of squared distances (Manhattan: of distances) of the fitted rows to their
+    /// prototypes, in encoded units; unassigned rows are left out.
+    pub inertia: f64,
+    /// Mean simplified silhouette of the fitted rows; `None` with one segment.
+    pub silhouette: Option<f64>,
+    /// The model that was active before, from which continuing segments inherit their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<ModelId>,
+    /// The highest number N for which a key `sN` was used by this model or a predecessor. 0:
+    /// only the keys of this model are used.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keys_used: u64,
+}
+
+/// A synthetic row and the expected answer of the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    row: Vec<TestValue>,
+    segment: usize,
+    distance: f32,
+}
+
+/// A raw value in JSON: a number, a text, or null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum TestValue {
+    Number(f64),
+    Category(Box<str>),
+    Missing(()),
+}
+
+impl Document {
+    /// Serializes the document to the bytes that are stored, sent and hashed.
+    pub(in crate::domain) fn seal(&self) -> Result<Vec<u8>, ArtifactError> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// Scores a row: encodes it, finds its segment, and computes its p-values.
+    pub(in crate::domain) fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Score {
+        let (vector, place) = self.place(row, scratch);
+        let near = self.form.two_nearest(place);
+        let distance = self.form.distance(near.power);
+        let edge_p_value = self.limits.p_value(near.segment, distance);
+        Score {
+            nearest: near.segment,
+            reached: near.reached,
+            distance,
+            runner_up: near.runner_up,
+            runner_up_distance: self.form.distance(near.runner_up_power),
+            // The outlier measure reads the encoded vector, not its projection: an outlier
+            // may be visible only in directions that a projection drops.
+            p_value: match &self.oddity {
+                Some(oddity) => oddity.p_value(oddity.measure(vector)),
+                None => edge_p_value,
+            },
+            edge_p_value,
+        }
+    }
+
+    /// The encoded row, and the input of the decision function: the same vector, or its
+    /// projection.
+    pub(super) fn place<'s>(
+        &self,
+        row: &FeatureRow,
+        scratch: &'s mut Scratch,
+    ) -> (&'s [f32], &'s [f32]) {
+        let Scratch { vector, image, .. } = scratch;
+        let vector = sized(vector, self.encoder.width());
+        self.encoder.encode(row, vector);
+        match &self.projection {
+            None => (vector, vector),
+            Some(projection) => {
+                let image = sized(image, projection.width(vector.len()));
+                projection.apply(vector, image);
+                (vector, image)
+            }
+        }
+    }
+
+    /// Validates the document: ranges, indices and widths.
+    pub(super) fn check_shape(&self) -> Result<(), &'static str> {
+        let segments = self.segments.len();
+        if segments == 0 || segments > MAX_SEGMENTS {
+            return Err("there must be between 1 and 256 segments");
+        }
+        self.encoder.check(&self.features)?;
+        let mut width = self.encoder.width();
+        if let Some(projection) = &self.projection {
+            projection.check(width)?;
+            width = projection.width(width);
+        }
+        self.form.check(segments, width)?;
+        if !self.limits.is_sound(segments) {
+            return Err("the outlier limits are out of range or out of order");
+        }
+        if self.oddity.as_ref().is_some_and(|oddity| !oddity.is_sound(self.encoder.width())) {
+            return Err("the outlier reference is out of range or out of order");
+        }
+        if !self.reference.is_sound(self.features.len(), self.encoder.width(), segments) {
+            return Err("the training reference is out of range or out of order");
+        }
+        segment::check_names(&self.segments)?;
+        if self.provenance.keys_used > MAX_KEYS {
+            return Err("`keys_used` is out of range");
+        }
+        if !self.segments.iter().all(|segment| self.is_described(segment)) {
+            return Err("a segment's description is out of range");
+        }
+        if self.self_test.is_empty() {
+            return Err("there are no self-test rows");
+        }
+        if self.self_test.iter().any(|test| test.row.len() != self.features.len()) {
+            return Err("a self-test row does not fit the features");
+        }
+        Ok(())
+    }
+
+    fn is_described(&self, segment: &Segment) -> bool {
+        (0.0..=1.0).contains(&segment.share)
+            && segment.profile.iter().all(|profile| self.is_profile_sound(profile))
+            && segment.standouts.iter().all(|standout| {
+                standout.feature < self.features.len() && standout.contrast.is_finite()
+            })
+    }
+
+    fn is_profile_sound(&self, profile: &Profile) -> bool {
+        // A sensitive feature must not appear in a description, even in a document from
+        // elsewhere.
+        self.features
+            .get(profile.feature)
+            .is_some_and(|def| def.sensitivity != Sensitivity::Sensitive)
+            && is_finite(&profile.here)
+            && is_finite(&profile.everybody)
+    }
+
+    /// Runs the self-test.
+    pub(super) fn check_answers(&self) -> Result<(), ArtifactError> {
+        let mut scratch = Scratch::default();
+        for (row, test) in self.self_test.iter().enumerate() {
+            let score = self.score(&test.feature_row(), &mut scratch);
+            let scale = test.distance + self.limits.scale(score.nearest);
+            let close = (score.distance - test.distance).abs() <= SELF_TEST_TOLERANCE * scale;
+            if score.nearest != test.segment || !close {
+                return Err(ArtifactError::SelfTest {
+                    row,
+                    segment: score.nearest,
+                    distance: score.distance,
+                    expected_segment: test.segment,
+                    expected_distance: test.distance,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SelfTest {
+    pub(in crate::domain) fn new(row: &FeatureRow, score: &Score) -> Self {
+        Self {
+            row: row.0.iter().map(TestValue::from).collect(),
+            segment: score.nearest,
+            distance: score.distance,
+        }
+    }
+
+    fn feature_row(&self) -> FeatureRow {
+        FeatureRow(self.row.iter().map(Value::from).collect())
+    }
+}
+
+impl From<&Value> for TestValue {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Missing => Self::Missing(()),
+            Value::Number(number) => Self::Number(*number),
+            Value::Category(category) => Self::Category(category.clone()),
+        }
+    }
+}
+
+impl From<&TestValue> for Value {
+    fn from(value: &TestValue) -> Self {
+        match value {
+            TestValue::Missing(()) => Self::Missing,
+            TestValue::Number(number) => Self::Number(*number),
+            TestValue::Category(category) => Self::Category(category.clone()),
+        }
+    }
+}
+
+fn is_finite(typical: &Typical) -> bool {
+    match typical {
+        Typical::Number { mean, median, missing_share } => {
+            mean.is_finite() && median.is_finite() && missing_share.is_finite()
+        }
+        Typical::Category { share, missing_share, .. } => {
+            share.is_finite() && missing_share.is_finite()
+        }
+        Typical::Unknown => true,
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
