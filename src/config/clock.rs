@@ -1,13 +1,13 @@
-//! Comparison of this process's clock with the database's.
+//! Settings of the comparison of this process's clock with the database's.
 
 use std::time::Duration;
 
 use crate::config::load::reader::Reader;
 
-/// How far the clocks may be apart, and how often they are compared.
+/// Tolerated clock difference, and the interval of comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// `None`: they are not compared.
+    /// `None` disables the comparison.
     pub tolerance: Option<Duration>,
     pub check: Duration,
 }

@@ -1,4 +1,4 @@
-//! Whether stored states are what their events say.
+//! Settings of the consistency check of stored customer states against their events.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::config::load::reader::Reader;
 /// Sampling of stored states.
 #[derive(Debug, Clone)]
 pub struct Skew {
-    /// Time between two samples.
+    /// Interval of samples.
     pub every: Duration,
-    /// Customers a sample; 0 takes none.
+    /// Customers per sample; 0 disables the check.
     pub customers: usize,
 }
 

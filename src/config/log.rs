@@ -1,4 +1,4 @@
-//! What is logged, and how it is written.
+//! Log settings: level and format.
 
 use tracing_subscriber::filter::Targets;
 
@@ -7,15 +7,15 @@ use crate::config::load::reader::Reader;
 /// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// A level or a list of `target=level`; known to be one.
+    /// A level or a list of `target=level`, validated.
     pub level: String,
     pub format: LogFormat,
 }
 
-/// How a log line is written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
     /// One JSON object per line.
     Json,
@@ -25,8 +25,8 @@ impl Log {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let path = "log.level";
         let level = reader.text(path);
-        // Any word is a target to this parser, and a target alone means
-        // everything: a misspelt level would log all there is.
+        // This parser accepts any word as a target, and a target without a level enables all
+        // its messages: a misspelt level would enable the most verbose log.
         let words = level.split(',').map(str::trim);
         let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
         let unknown = words.clone().find(|word| !word.contains('=') && !is_level(word));

@@ -1,4 +1,4 @@
-//! How alerts leave the house.
+//! Settings of outbound notifications: webhooks and mail.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::config::load::reader::Reader;
 use crate::domain::alert::mail_problem;
 use crate::domain::secret::Secret;
 
-/// Sending to other people's servers.
+/// Requests to external servers.
 #[derive(Debug, Clone)]
 pub struct Outbound {
-    /// Whether a channel may name an address inside the network.
+    /// Whether a channel may use an address inside the network.
     pub allow_private_addresses: bool,
-    /// For one try, from the look-up of the name to the end of the answer.
+    /// Time limit for one attempt, from name resolution to the end of the response.
     pub timeout: Duration,
-    /// Certificates of authorities that are trusted beside the public ones.
+    /// File of CA certificates trusted in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    /// `None`: no mail is sent.
+    /// `None` disables mail.
     pub mail: Option<Mail>,
 }
 
@@ -56,7 +56,7 @@ fn read_mail(reader: &mut Reader) -> Option<Mail> {
     let is_named = |url: &Url| url.host_str().is_some_and(|host| !host.is_empty());
     let is_one = |url: &Url| matches!(url.scheme(), "smtp" | "smtps") && is_named(url);
     let Some(url) = Url::parse(&server).ok().filter(is_one) else {
-        // The value may hold a password.
+        // Do not print the value: it may contain a password.
         let right = "is not an address such as smtps://user:password@mail.example.com";
         reader.refuse("alerts.mail_server", right);
         return None;

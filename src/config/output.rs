@@ -1,13 +1,13 @@
-//! What goes out: the feed of changes, and exports.
+//! Settings of outputs: the change feed and exports.
 
 use std::time::Duration;
 
 use crate::config::load::reader::Reader;
 
-/// The feed of changes.
+/// The change feed.
 #[derive(Debug, Clone)]
 pub struct Changes {
-    /// Readers at once.
+    /// Maximum concurrent readers.
     pub max_readers: usize,
 }
 
@@ -17,12 +17,12 @@ impl Changes {
     }
 }
 
-/// Every assignment as a table.
+/// Exports of all assignments as a table.
 #[derive(Debug, Clone)]
 pub struct Export {
-    /// Exports at once.
+    /// Maximum concurrent exports.
     pub max_concurrent: usize,
-    /// A reader who takes nothing for so long is cut off.
+    /// Time without progress after which a slow reader is disconnected.
     pub stall: Duration,
 }
 

@@ -1,16 +1,16 @@
-//! Scoring: one request, the live model, and everybody again.
+//! Scoring settings: requests, hysteresis, deployment changes and rescoring.
 
 use std::time::Duration;
 
 use crate::config::load::reader::Reader;
 use crate::domain::hysteresis::Policy;
 
-/// Scores.
+/// Scoring requests.
 #[derive(Debug, Clone)]
 pub struct Scoring {
-    /// Share of unchanged customers flagged as outliers, 0 to 0.5 exclusive.
+    /// Calibrated share of unchanged customers flagged as outliers, 0 to 0.5 exclusive.
     pub outlier_alpha: f64,
-    /// Feature rows per request.
+    /// Maximum feature rows per request.
     pub max_rows: usize,
 }
 
@@ -23,7 +23,7 @@ impl Scoring {
     }
 }
 
-/// When stored customers leave their segment.
+/// Reads the hysteresis settings.
 pub(super) fn read_policy(reader: &mut Reader) -> Policy {
     let stay_seconds: i64 = reader.integer("assignment.minimum_stay_seconds", 0..=315_360_000);
     Policy {
@@ -32,10 +32,10 @@ pub(super) fn read_policy(reader: &mut Reader) -> Policy {
     }
 }
 
-/// Which model is live.
+/// Detection of deployment changes.
 #[derive(Debug, Clone)]
 pub struct Lineup {
-    /// How often to look for a change whose announcement was lost.
+    /// Interval at which a change with a lost notification is detected.
     pub poll: Duration,
 }
 
@@ -45,12 +45,12 @@ impl Lineup {
     }
 }
 
-/// Scoring every customer again.
+/// Bulk rescoring of all customers after a deployment change.
 #[derive(Debug, Clone)]
 pub struct Reassign {
     /// Customers per transaction.
     pub batch_customers: usize,
-    /// Pause after a batch, as a multiple of the time that it took.
+    /// Pause after a batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 
@@ -63,14 +63,14 @@ impl Reassign {
     }
 }
 
-/// Scoring customers again when it is time.
+/// Scheduled rescoring of customers.
 #[derive(Debug, Clone)]
 pub struct Recheck {
-    /// How often to look for those who are due.
+    /// Interval of the search for due customers.
     pub period: Duration,
     /// Customers per transaction.
     pub batch_customers: usize,
-    /// Pause after a batch, as a multiple of the time that it took.
+    /// Pause after a batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 

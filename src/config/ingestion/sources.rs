@@ -1,14 +1,14 @@
-//! Watching those who send events.
+//! Settings of the monitoring of event sources.
 
 use std::time::Duration;
 
 use crate::config::load::reader::Reader;
 use crate::domain::event::source_volume::Rules;
 
-/// How often, and from when on a source is told of.
+/// Check interval and alert thresholds.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// How often counts are written down, and every source is looked at.
+    /// Interval at which counts are written to the database and every source is assessed.
     pub check: Duration,
     pub rules: Rules,
 }

@@ -1,16 +1,16 @@
-//! The environment: the one place that reads it.
+//! Environment variables; no other module reads the environment.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use crate::domain::fault::Fault;
 
-/// Environment variables by name; only those that could be ours.
+/// Environment variables by name, limited to names that can be settings.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The environment that this process was started with.
+    /// The environment of this process.
     #[expect(clippy::disallowed_methods, reason = "the home of this call")]
     pub fn of_process() -> Self {
         Self(
@@ -28,9 +28,8 @@ impl Environment {
         self.0.contains_key(name)
     }
 
-    /// Every variable that speaks of a setting, in order of precedence, and
-    /// what is wrong with the others. `keys` are the known settings
-    /// (`section.key`).
+    /// Every variable that sets a setting, in order of precedence, and the faults of the
+    /// others. `keys` are the known settings (`section.key`).
     pub(crate) fn settings<'a>(
         &self,
         keys: impl Iterator<Item = &'a str>,
@@ -56,13 +55,13 @@ impl Environment {
                 Meaning::NotOurs => {}
             }
         }
-        // DATABASE_URL is what every platform sets, so it wins over ours.
+        // DATABASE_URL is set by every platform, so it overrides SEGMENTD_DATABASE__URL.
         found.sort_by_key(|variable| variable.name.starts_with(DATABASE_URL));
         (found, faults)
     }
 }
 
-/// For tests: the variables themselves.
+/// Builds an environment from literal variables, for tests.
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(variables: [(&str, &str); N]) -> Self {
         Self(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
@@ -79,15 +78,15 @@ pub(crate) struct Variable {
 const DATABASE_URL: &str = "DATABASE_URL";
 
 enum Meaning<'a> {
-    /// `in_file`: the value names a file that holds the setting.
+    /// With `in_file`, the value is the path of a file that contains the setting.
     Setting {
         key: &'a str,
         plain_name: &'a str,
         in_file: bool,
     },
     Mistake(String),
-    /// Container platforms set variables from the names of services, such as
-    /// `SEGMENTD_SERVICE_HOST`; without a double underscore it is none of ours.
+    /// Container platforms derive variables from the names of services, such as
+    /// `SEGMENTD_SERVICE_HOST`. A name without a double underscore is not a setting.
     NotOurs,
 }
 
@@ -118,7 +117,7 @@ fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> Meaning<'a
     Meaning::NotOurs
 }
 
-/// `SEGMENTD_HTTP__BIND` for `http.bind`.
+/// The variable of a key: `SEGMENTD_HTTP__BIND` for `http.bind`.
 fn variable_of(key: &str) -> String {
     format!("SEGMENTD_{}", key.replace('.', "__").to_uppercase())
 }

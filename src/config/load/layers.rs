@@ -1,5 +1,4 @@
-//! Laying the sources over each other, by key and type alone: what a value
-//! means is for the sections.
+//! Layers of settings, merged by key and type; the sections validate values.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +11,7 @@ use crate::domain::nearest::nearest;
 
 const DEFAULTS: &str = include_str!("../../../config/default.toml");
 
-/// A setting's value. The default's variant is the setting's type.
+/// The value of a setting. The variant of the default is the setting's type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Boolean(bool),
@@ -21,7 +20,7 @@ pub(crate) enum Value {
     Text(String),
 }
 
-/// Where a value was written, to be named in faults.
+/// The origin of a value, for fault texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     Default,
@@ -33,7 +32,7 @@ pub(crate) enum Origin {
 }
 
 impl Value {
-    /// What it is, in words.
+    /// Type name with article, for fault texts.
     fn type_name(&self) -> &'static str {
         match self {
             Self::Boolean(_) => "true or false",
@@ -43,7 +42,7 @@ impl Value {
         }
     }
 
-    /// This value as the type of `known`: a whole number is a number too.
+    /// Converts to the type of `known`: an integer is accepted as a number.
     fn like(self, known: &Self) -> Option<Self> {
         match (self, known) {
             #[expect(clippy::cast_precision_loss, reason = "no setting has 16 digits")]
@@ -54,7 +53,7 @@ impl Value {
         }
     }
 
-    /// `text` read as the type of this value.
+    /// Parses `text` as the type of this value.
     fn parse_like(&self, text: &str) -> Option<Self> {
         match self {
             Self::Boolean(_) => text.parse().ok().map(Self::Boolean),
@@ -66,7 +65,7 @@ impl Value {
 }
 
 impl Origin {
-    /// A fault in the value of `path` that was written here.
+    /// A fault in the value of `path` from this origin.
     pub(crate) fn fault(&self, path: &str, problem: &str) -> Fault {
         match self {
             Self::Default => Fault::new(path, problem),
@@ -77,7 +76,7 @@ impl Origin {
     }
 }
 
-/// The settings so far, by `section.key`, and what was wrong on the way.
+/// The settings merged so far, by `section.key`, and the faults found.
 #[derive(Debug)]
 pub(crate) struct Layers {
     pub(crate) values: BTreeMap<String, (Value, Origin)>,
@@ -85,7 +84,7 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// The built-in layer; its keys and types are the schema of all others.
+    /// The built-in layer; its keys and types are the schema of all other layers.
     pub(crate) fn defaults() -> Self {
         let mut layers = Self { values: BTreeMap::new(), faults: Faults::default() };
         layers.for_each_in(DEFAULTS, |layers, _, path, value| {
@@ -130,7 +129,7 @@ impl Layers {
         self.faults.push(Fault::new(path, problem));
     }
 
-    /// Sets from text, read as the type of the default.
+    /// Sets a value from text, parsed as the type of the default.
     fn set_text(&mut self, path: &str, text: &str, origin: Origin) {
         let Some((known, _)) = self.values.get(path) else {
             self.refuse_unknown(path, &origin);
@@ -157,11 +156,11 @@ impl Layers {
         self.faults.push(origin.fault(path, &problem));
     }
 
-    /// Calls `each` with the line, path and value of every key in TOML `text`;
-    /// takes note of every syntax error.
+    /// Calls `each` with the line, path and value of every key in TOML `text`, and records
+    /// every syntax error.
     fn for_each_in(&mut self, text: &str, each: impl Fn(&mut Self, usize, String, &DeValue<'_>)) {
         let (document, errors) = DeTable::parse_recoverable(text);
-        // What the parser made of a broken line is nobody's setting.
+        // The parser recovers from a broken line with keys that the file does not contain: skip them.
         let mut broken_lines = Vec::new();
         for error in errors {
             let line = error.span().map(|span| line_of(text, &span));
@@ -187,7 +186,7 @@ impl Layers {
     }
 }
 
-/// `None` for arrays, tables, dates, and numbers beyond their type's range.
+/// `None` for arrays, tables, dates, and numbers beyond the range of their type.
 fn scalar(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::Boolean(value) => Value::Boolean(*value),

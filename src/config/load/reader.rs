@@ -1,5 +1,5 @@
-//! Typed access to the settings: every section reads its keys through this,
-//! and every fault is kept rather than returned.
+//! Typed reader of settings, used by every section. It collects faults instead of returning the
+//! first.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::config::load::layers::{Layers, Origin, Value};
 use crate::domain::fault::{Fault, Faults};
 
-/// Hands out each setting once.
+/// Returns each setting once.
 ///
-/// A value that is out of range is noted, and something of its type handed
-/// out in its place: the caller goes on, to find what else is wrong.
+/// A value out of range is recorded as a fault, and a value of the same type is returned in its
+/// place. So the caller continues, and further faults are found.
 pub(crate) struct Reader {
     unread: BTreeMap<String, (Value, Origin)>,
-    /// Where the settings read so far were written.
+    /// Origins of the settings read so far.
     origins: BTreeMap<&'static str, Origin>,
     faults: Faults,
 }
@@ -27,7 +27,7 @@ impl Reader {
         Self { unread: layers.values, origins: BTreeMap::new(), faults: layers.faults }
     }
 
-    /// A whole number within `range`.
+    /// An integer within `range`.
     pub(crate) fn integer<T>(&mut self, path: &'static str, range: RangeInclusive<i64>) -> T
     where
         T: TryFrom<i64> + Default,
@@ -67,7 +67,7 @@ impl Reader {
         Some(self.text(path)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
-    /// Text that says a `T`. `expected` completes "is not …".
+    /// A text parsed as `T`. `expected` completes "is not …".
     pub(crate) fn parsed<T>(&mut self, path: &'static str, expected: &str) -> Option<T>
     where
         T: FromStr,
@@ -83,7 +83,7 @@ impl Reader {
         }
     }
 
-    /// One of the words in `choices`; the first in place of any other.
+    /// One of the words in `choices`; the first choice in place of any other word.
     pub(crate) fn choice<T: Copy, const N: usize>(
         &mut self,
         path: &'static str,
@@ -98,7 +98,7 @@ impl Reader {
         choices[0].1
     }
 
-    /// Notes a fault in a setting that has been read.
+    /// Records a fault in a setting that was read before.
     pub(crate) fn refuse(&mut self, path: &'static str, problem: &str) {
         let origin = self.origins.get(path).unwrap_or(&Origin::Default);
         self.faults.push(origin.fault(path, problem));

@@ -1,4 +1,4 @@
-//! What the service does by itself, until somebody changes it over HTTP.
+//! Initial settings of the policy for automatic actions; the API can change it later.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::domain::drift::Limits;
 const ACTIONS: [(&str, Action); 3] =
     [("retrain", Action::Retrain), ("freeze", Action::Freeze), ("fall_back", Action::FallBack)];
 
-/// With the limits of drift that another section names.
+/// Reads the policy. `drift` are the drift thresholds, which come from another section.
 pub(crate) fn read(reader: &mut Reader, drift: Limits) -> Policy {
     Policy {
         drift,
@@ -33,7 +33,7 @@ pub(crate) fn read(reader: &mut Reader, drift: Limits) -> Policy {
     }
 }
 
-/// How often it is looked whether anything is to be done.
+/// Interval at which the policy is evaluated.
 pub(crate) fn read_period(reader: &mut Reader) -> Duration {
     reader.seconds("policy.check_seconds", 1..=3600)
 }

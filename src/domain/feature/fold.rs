@@ -1,8 +1,8 @@
-//! The cells that folds keep: what one bucket of one feature remembers.
+//! Fold cells: mergeable aggregates for one time bucket of one feature.
 //!
-//! Every cell is a value that can be added to and merged so that order never
-//! shows: counts, exact sums, extremes, or the greatest of tied values. All
-//! begin empty (`Default`), and merging with an empty one changes nothing.
+//! Adding to cells and merging them is commutative: counts, exact sums, extremes, or the
+//! greatest of tied values. So the order of events has no effect. Every cell starts empty
+//! (`Default`), and merging with an empty cell changes nothing.
 
 use std::cmp::Ordering;
 
@@ -13,20 +13,20 @@ use crate::domain::feature::Value;
 use crate::domain::feature::define::Kind;
 use crate::domain::feature::exact::Exact;
 
-/// Whether stored bytes can mean this instant: within some 285,000 years, which
-/// holds every timestamp that can be written, so that arithmetic cannot overflow.
+/// Whether stored bytes can be this instant: within about 285,000 years of 1970. Every
+/// timestamp that can be written is in this range, and arithmetic within it cannot overflow.
 pub(super) const fn is_plausible(millis: i64) -> bool {
     millis.unsigned_abs() < 1 << 53
 }
 
-/// What buckets of a window can be made of.
+/// An aggregate that can be merged with another one of its type.
 pub(super) trait Cell: Default {
     fn merge(&mut self, other: &Self);
 }
 
-/// A number of events, or an exact sum: what totals are made of.
+/// A term of totals: a number of events, or an exact sum.
 pub(super) trait Amount: Copy + Default {
-    /// Adds, saturating.
+    /// Adds with saturation.
     fn add(&mut self, other: Self);
     fn to_f64(self) -> f64;
 }
@@ -51,14 +51,13 @@ impl Amount for Exact {
     }
 }
 
-/// A cell that a decaying window can weigh: a part, and the whole it is
-/// divided by (1 where nothing is divided).
+/// A cell that a decaying window can weight: a numerator and a denominator (1 for totals).
 pub(super) trait Parts: Cell {
-    /// (part, whole)
+    /// (numerator, denominator)
     fn parts(&self) -> (f64, f64);
 }
 
-/// Count and sum.
+/// Cell of the folds count and sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Total<A>(pub(super) A);
 
@@ -74,7 +73,7 @@ impl<A: Amount> Parts for Total<A> {
     }
 }
 
-/// Mean (sum over count) and share (matching over all).
+/// Cell of the folds mean (sum over count) and share (matching over all).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pair<P, W> {
     pub(super) part: P,
@@ -94,12 +93,12 @@ impl<P: Amount, W: Amount> Parts for Pair<P, W> {
     }
 }
 
-/// The extreme of numbers: the least where `KEEP_GREATER` is false.
+/// Cell of the folds min and max: the greatest number if `KEEP_GREATER`, else the least.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Extreme<const KEEP_GREATER: bool>(pub(super) Option<f64>);
 
 impl<const KEEP_GREATER: bool> Extreme<KEEP_GREATER> {
-    /// `total_cmp` tells -0 from 0, so that even they cannot show the order.
+    /// `total_cmp` distinguishes -0 from 0, so that even these two are independent of order.
     pub(super) fn add(&mut self, value: f64) {
         let wins = if KEEP_GREATER { Ordering::Greater } else { Ordering::Less };
         if self.0.is_none_or(|held| value.total_cmp(&held) == wins) {
@@ -116,7 +115,7 @@ impl<const KEEP_GREATER: bool> Cell for Extreme<KEEP_GREATER> {
     }
 }
 
-/// First and last instant and the number of events: what mean gap is made of.
+/// Cell of the fold mean gap: first and last instant and the number of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Span(pub(super) Option<Stretch>);
 
@@ -128,7 +127,7 @@ pub(super) struct Stretch {
     pub(super) count: u64,
 }
 
-/// Stored as first, last - first, count: a day's events are close to each other.
+/// Stored as (first, last - first, count), which is shorter: a day's events are close together.
 impl From<Stretch> for (i64, i64, u64) {
     fn from(stretch: Stretch) -> Self {
         let Stretch { first_millis, last_millis, count } = stretch;
@@ -138,7 +137,7 @@ impl From<Stretch> for (i64, i64, u64) {
 
 impl From<(i64, i64, u64)> for Stretch {
     fn from((first_millis, length, count): (i64, i64, u64)) -> Self {
-        // What saturates is refused as unsound afterwards.
+        // A saturated value fails `is_sound` afterwards.
         Self { first_millis, last_millis: first_millis.saturating_add(length), count }
     }
 }
@@ -167,20 +166,20 @@ impl Cell for Span {
     }
 }
 
-/// A value that was set: by a trait, or by the last event.
+/// A value set by a trait, or by the last event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Known {
     Number(f64),
     Text(Box<str>),
 }
 
-/// The value set at the newest instant; of values set at the same instant, the
-/// greater one (numbers by value, texts by bytes).
+/// The value set at the newest instant. Of values set at the same instant, the greater one wins
+/// (numbers by value, texts by bytes).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Latest(pub(super) Option<(i64, Known)>);
 
 impl Latest {
-    /// A value of another type than `kind` is passed over.
+    /// Sets the value if it is newer. A value of another type than `kind` is ignored.
     pub(super) fn set(&mut self, kind: Kind, millis: i64, value: &Scalar) {
         let wins_tie = match (value, &self.0) {
             (Scalar::Number(new), Some((_, Known::Number(held)))) => new.total_cmp(held).is_gt(),
@@ -208,7 +207,7 @@ impl Latest {
         }
     }
 
-    /// Whether what is held is of this type.
+    /// Whether the value is of this type and its instant plausible.
     pub(super) fn is_sound(&self, kind: Kind) -> bool {
         match &self.0 {
             None => true,

@@ -1,10 +1,9 @@
-//! How features move while nothing happens: where they jump, and how far they
-//! drift in between.
+//! Changes of features with time alone: instants of jumps, and bounds between jumps.
 //!
-//! Windows move at UTC midnights. A rolling one jumps only where a day with
-//! events leaves it; under a decaying one everything fades by one factor a day,
-//! until a day leaves its reach. Recency and tenure grow with the clock, and
-//! ratios follow their parts. What is missing stays so between jumps.
+//! Windows move at UTC midnights. A rolling window jumps only where a day with events leaves
+//! it. A decaying window fades by one factor a day, until a day leaves its range. Recency and
+//! tenure grow with the clock, and ratios follow their parts. A missing value remains missing
+//! between jumps.
 
 use crate::domain::feature::set::FeatureSet;
 use crate::domain::feature::slot::Slot;
@@ -14,18 +13,18 @@ use crate::domain::feature::window::{Window, Windowed};
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
-/// Bounds are widened by this, relatively: far more than the rounding of sums
-/// and quotients, far less than anything that matters.
+/// Relative widening of bounds: far more than the rounding of sums and quotients, far less than
+/// a meaningful difference.
 const ROUNDING: f64 = 1e-9;
 
-/// What a feature does over a stretch of time without a jump.
+/// Bounds of one feature over an interval without a jump.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::domain) enum Drift {
-    /// Stays as it is, missing or not.
+    /// Constant, missing or not.
     Still,
-    /// A number all along, between these.
+    /// A number at every instant, between these bounds.
     Within(f64, f64),
-    /// Cannot be told: a ratio whose denominator may pass zero.
+    /// Unbounded: a ratio with a denominator that may pass zero.
     Anywhere,
 }
 
@@ -40,7 +39,7 @@ impl Drift {
         }
     }
 
-    /// Of one drift over another.
+    /// Interval division.
     fn over(numerator: (f64, f64), denominator: (f64, f64)) -> Self {
         if denominator.0 <= 0.0 && denominator.1 >= 0.0 {
             return Self::Anywhere;
@@ -58,7 +57,7 @@ impl Drift {
 }
 
 impl FeatureSet {
-    /// Adds the event sources that a feature rests on, by index.
+    /// Adds the indices of the event sources that a feature is computed from.
     pub(in crate::domain) fn sources_behind(&self, feature: usize, found: &mut Vec<usize>) {
         match self.sources()[feature] {
             Source::Events(index) => found.push(index),
@@ -70,7 +69,7 @@ impl FeatureSet {
         }
     }
 
-    /// Whether a feature can move between jumps at all.
+    /// Whether a feature can change between jumps.
     pub(in crate::domain) fn can_drift(&self, feature: usize) -> bool {
         match self.sources()[feature] {
             Source::Events(index) => {
@@ -87,8 +86,8 @@ impl FeatureSet {
 }
 
 impl CustomerState {
-    /// The first instant after `now` at which one of these event sources can
-    /// jump without an event; `now` is not before the newest event.
+    /// The first instant after `now` at which one of these event sources can jump without an
+    /// event. `now` must not be before the newest event.
     pub(in crate::domain) fn next_jump(
         &self,
         set: &FeatureSet,
@@ -102,8 +101,8 @@ impl CustomerState {
         sources.iter().filter_map(jump).min()
     }
 
-    /// What a feature does from `now`, when `row` was made, to `until`, which is
-    /// before the next jump.
+    /// Bounds of a feature from `now`, the instant of `row`, to `until`, which must be before
+    /// the next jump.
     pub(in crate::domain) fn drift(
         &self,
         set: &FeatureSet,
@@ -128,10 +127,10 @@ impl CustomerState {
     }
 }
 
-/// Of two parts, each with its value now.
+/// Bounds of a ratio; each part comes with its current value.
 fn ratio_drift(over: (Drift, &Value), under: (Drift, &Value)) -> Drift {
     match (over, under) {
-        // Made of what stays, or missing for good: x/0 is, whatever x does.
+        // Constant parts, or missing for good: x/0 remains missing whatever x is.
         ((Drift::Still, _), (Drift::Still, _))
         | ((Drift::Still, Value::Missing), _)
         | (_, (Drift::Still, Value::Missing | Value::Number(0.0))) => Drift::Still,
@@ -168,7 +167,8 @@ impl Slot {
             Self::Sessions(sessions) => sessions.oldest_end(now.millis(), reach),
             Self::Last(_) | Self::Recency(_) | Self::Tenure(_) => None,
         }?;
-        // Where numbers of both signs fade, they can cancel: no bound but the day.
+        // Fading numbers of both signs can cancel and change the sign: no bound holds longer
+        // than a day.
         let fades_unevenly = matches!(window, Window::HalfLifeDays(_)) && !source.never_negative();
         let days = if fades_unevenly { 1 } else { reach - age };
         Some(Timestamp::from_millis((today + days).saturating_mul(MILLIS_PER_DAY)))
@@ -190,7 +190,7 @@ impl Slot {
                     Self::Count(_) | Self::Sum(_) => {
                         Drift::between(value * (-days / half_life).exp2(), value)
                     }
-                    // Part and whole fade alike.
+                    // Numerator and denominator fade by the same factor.
                     _ => Drift::between(value, value),
                 }
             }
@@ -199,7 +199,7 @@ impl Slot {
     }
 }
 
-/// The age in days of the oldest day in reach.
+/// The age in days of the oldest day in the window.
 fn oldest<C: Default>(days: &Windowed<C>, window: Window, today: i64) -> Option<i64> {
     days.in_reach(window, today).next().map(|(age, _)| age)
 }

@@ -1,9 +1,9 @@
-//! The normal form: a declaration as canonical JSON, for the store and for the
-//! feature set's id.
+//! Normal form: a feature declaration as canonical JSON, for the store and for the feature
+//! set's id.
 //!
-//! The keys are the file's with defaults filled in, sorted, without spaces. A
-//! key added to the format later must be left out at its default, or the id of
-//! every feature set changes and every stored state is rebuilt.
+//! The keys are those of the file with defaults filled in, sorted, without spaces. A key that
+//! is added to the format later must be omitted at its default. Otherwise the id of every
+//! feature set changes and every stored state is rebuilt.
 
 use serde_json::{Map, Value, json};
 
@@ -100,7 +100,7 @@ fn put_events(source: &EventSource, put: &mut impl FnMut(&str, Value)) {
         put(key, value);
     }
     match source.window {
-        // Also what folds that take no window have.
+        // Also the window of folds that take none.
         Window::Lifetime => {}
         Window::RollingDays(days) => put("window", json!({ "rolling_days": days })),
         Window::HalfLifeDays(days) => put("window", json!({ "half_life_days": days })),
@@ -149,8 +149,8 @@ fn scored(scored: &Scored) -> Value {
     json!({ "feature": scored.feature, "cuts": scored.cuts })
 }
 
-/// Sorts keys itself: whether `serde_json`'s maps do depends on a feature that
-/// any other crate in the build can switch.
+/// Writes canonical JSON. Sorts keys itself: whether the maps of `serde_json` are sorted
+/// depends on a feature that any other crate in the build can switch.
 fn write(value: &Value, text: &mut String) {
     match value {
         Value::Array(items) => {

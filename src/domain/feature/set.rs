@@ -1,4 +1,4 @@
-//! The feature set: everything one version of the features file declares.
+//! The feature set: all declarations of one version of the features file.
 
 use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::fault::{Fault, Faults};
@@ -10,10 +10,10 @@ use crate::domain::feature::source::{EventSource, Head, PropertyType, Ratio, Sou
 use crate::domain::id::FeatureSetId;
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 
-/// Declared numbers lie within ± this: far beyond any price or quantity, and
-/// small enough that sums cannot saturate (see `exact`).
+/// Absolute limit of declared numbers: far above any price or quantity, and low enough that
+/// sums cannot saturate (see `exact`).
 pub const MAX_NUMBER: f64 = 1e12;
-/// Declared texts are at most this long, so that state stays bounded.
+/// Maximum length of declared texts, so that the customer state has a bounded size.
 pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// A checked, immutable set of features, traits and fallback rules.
@@ -26,33 +26,33 @@ pub struct FeatureSet {
     traits: Vec<TraitDef>,
     sources: Vec<Source>,
     event_sources: Vec<EventSource>,
-    /// By event source: the slot of the state that it is read from.
+    /// The state slot of each event source.
     slot_of: Vec<usize>,
-    /// By slot: the event source whose window reaches farthest back.
+    /// The event source of each slot with the longest window.
     keepers: Vec<usize>,
     routes: Vec<Route>,
     ratios: Vec<Ratio>,
     rfm: RfmRules,
 }
 
-/// Event sources with the same head: matched once per event for all of them.
+/// Event sources with the same event filter, which is matched once per event for all.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Route {
     pub(super) head: Head,
     /// Slots, in order of first use.
     pub(super) slots: Vec<usize>,
-    /// Every property they read, sorted by name.
+    /// Every property that the sources read, sorted by name.
     properties: Vec<(Box<str>, PropertyType)>,
 }
 
 impl FeatureSet {
-    /// Reads a features file: TOML as `config/features.retail.toml` explains it.
-    /// Refused with every fault, each with its line and what would be right.
+    /// Parses a features file in the TOML format of `config/features.retail.toml`. The error
+    /// has every fault, each with its line and what would be right.
     pub fn parse(toml_text: &str) -> Result<Self, Faults> {
         parse::from_toml(toml_text).map(Self::new)
     }
 
-    /// Reads what [`Self::normal_form`] gave.
+    /// Parses the result of [`Self::normal_form`].
     pub fn from_normal_form(json_text: &str) -> Result<Self, Faults> {
         parse::from_json(json_text).map(Self::new)
     }
@@ -79,19 +79,19 @@ impl FeatureSet {
         }
     }
 
-    /// The SHA-256 of the normal form: comments and layout of the file do not
-    /// change it, every declaration does.
+    /// SHA-256 of the normal form. Comments and layout of the file do not change it; every
+    /// declaration does.
     pub fn id(&self) -> &FeatureSetId {
         &self.id
     }
 
-    /// The same declaration as canonical JSON: the file's keys in a fixed
-    /// order, defaults written out, nothing else. What the store keeps.
+    /// The declarations as canonical JSON, as in the store: the file's keys in a fixed order,
+    /// with defaults written out and nothing else.
     pub fn normal_form(&self) -> &str {
         &self.normal_form
     }
 
-    /// In file order.
+    /// The declared features, in file order.
     pub fn features(&self) -> &[FeatureDef] {
         &self.features
     }
@@ -100,7 +100,7 @@ impl FeatureSet {
         self.features.iter().position(|feature| &*feature.name == name)
     }
 
-    /// What the feature at this index holds when it is not missing.
+    /// The value type of the feature at this index.
     pub fn kind_of(&self, index: usize) -> Kind {
         match &self.sources[index] {
             Source::Events(at) => self.event_sources[*at].kind(),
@@ -109,22 +109,22 @@ impl FeatureSet {
         }
     }
 
-    /// In file order.
+    /// The declared traits, in file order.
     pub fn traits(&self) -> &[TraitDef] {
         &self.traits
     }
 
-    /// What the rule-based fallback reads.
+    /// The rules of the rule-based fallback.
     pub fn rfm(&self) -> &RfmRules {
         &self.rfm
     }
 
-    /// Lets an event in: properties that no feature or trait reads are dropped.
-    /// Refused is a declared property of the wrong type, a number beyond
-    /// ±[`MAX_NUMBER`], a text longer than [`MAX_TEXT_BYTES`] or one that holds
-    /// NUL, the one character that Postgres does not keep; the fault's path names
-    /// the property: `properties.sales_value`. An `alias` is about identity,
-    /// which no feature set declares: it stays as it is.
+    /// Validates an event and drops the properties that no feature or trait reads.
+    ///
+    /// Refused are a declared property of the wrong type, a number beyond ±[`MAX_NUMBER`], and
+    /// a text that is longer than [`MAX_TEXT_BYTES`] or contains NUL, the one character that
+    /// Postgres cannot store. The fault's path names the property: `properties.sales_value`. An
+    /// `alias` event passes unchanged: it concerns identity, which no feature set declares.
     pub fn admit(&self, mut event: Event) -> Result<Event, Fault> {
         if event.kind == EventKind::Alias {
             return Ok(event);
@@ -141,12 +141,13 @@ impl FeatureSet {
         Ok(event)
     }
 
-    /// Whether a feature selects such events by their name.
+    /// Whether a feature selects the event by its name.
     pub fn reads_name(&self, event: &Event) -> bool {
         self.routes_of(event).any(|route| route.head.name.is_some())
     }
 
-    /// What a property of such an event must hold; `None` when nobody reads it.
+    /// The expected type of an event's property; `None` for a property that no feature or trait
+    /// reads.
     fn expected(&self, event: &Event, property: &str) -> Option<PropertyType> {
         if event.kind == EventKind::Identify {
             let def = self.traits.iter().find(|def| &*def.name == property)?;
@@ -163,12 +164,12 @@ impl FeatureSet {
         &self.event_sources
     }
 
-    /// The slot that an event source is read from.
+    /// The slot that an event source reads.
     pub(super) fn slot_of(&self, event_source: usize) -> usize {
         self.slot_of[event_source]
     }
 
-    /// By slot: the event source that it takes events in for.
+    /// The event source that each slot takes events in for.
     pub(super) fn keepers(&self) -> impl ExactSizeIterator<Item = &EventSource> {
         self.keepers.iter().map(|index| &self.event_sources[*index])
     }
@@ -177,17 +178,17 @@ impl FeatureSet {
         &self.event_sources[self.keepers[slot]]
     }
 
-    /// Each ratio after those it is made of.
+    /// The ratios in order of dependency: each after the ratios it is computed from.
     pub(super) fn ratios(&self) -> &[Ratio] {
         &self.ratios
     }
 
-    /// The routes this event takes.
+    /// The routes that an event matches.
     pub(super) fn routes_of<'s>(&'s self, event: &'s Event) -> impl Iterator<Item = &'s Route> {
         self.routes.iter().filter(|route| route.head.matches(event))
     }
 
-    /// The first bytes of the id: what stored states are marked with.
+    /// The first bytes of the id, which mark stored states.
     pub(super) const fn layout_tag(&self) -> [u8; 8] {
         self.layout_tag
     }
@@ -200,8 +201,8 @@ impl Route {
     }
 }
 
-/// Sources that differ in how far back they look share the days of the one that
-/// looks farthest: each reads its own part of them.
+/// Assigns event sources to slots. Sources that differ only in the length of their window share
+/// the days of the longest; each reads its own part.
 fn slots(event_sources: &[EventSource]) -> (Vec<usize>, Vec<usize>) {
     let (mut slot_of, mut keepers) = (Vec::new(), Vec::<usize>::new());
     for (index, source) in event_sources.iter().enumerate() {
@@ -218,7 +219,7 @@ fn slots(event_sources: &[EventSource]) -> (Vec<usize>, Vec<usize>) {
     (slot_of, keepers)
 }
 
-/// Sources grouped by head, in order of first use.
+/// Groups sources by event filter, in order of first use.
 fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for (index, source) in event_sources.iter().enumerate() {
@@ -244,12 +245,12 @@ fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
     routes
 }
 
-/// The checked file has no readers that contradict each other.
+/// A checked file has no contradicting readers, so `unwrap_or` never applies.
 fn stricter(a: PropertyType, b: PropertyType) -> PropertyType {
     a.meet(b).unwrap_or(a)
 }
 
-/// What would be right, where `value` is not.
+/// Checks one value; the error text says what would be right.
 fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
     if expected.meet(PropertyType::of(value)).is_none() {
         return Err(format!(

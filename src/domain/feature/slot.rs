@@ -1,4 +1,4 @@
-//! One feature's share of the state: the cells its fold needs, under its window.
+//! State slots: the cells of one fold under its window.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +24,9 @@ pub(super) enum Slot {
     Min(Windowed<Extreme<false>>),
     Max(Windowed<Extreme<true>>),
     Last(Latest),
-    /// Milliseconds of the newest event.
+    /// Instant of the newest event, in milliseconds.
     Recency(Option<i64>),
-    /// Milliseconds of the first event.
+    /// Instant of the first event, in milliseconds.
     Tenure(Option<i64>),
     MeanGap(Windowed<Span>),
     Distinct(Windowed<Sketch>),
@@ -36,7 +36,7 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    /// Empty, for this source.
+    /// An empty slot for this source.
     pub(super) fn new(source: &EventSource) -> Self {
         let window = source.window;
         match &source.fold {
@@ -56,8 +56,8 @@ impl Slot {
         }
     }
 
-    /// Takes in an event that matches the source's head and conditions. One
-    /// that lacks the folded property changes nothing.
+    /// Adds an event that matches the source's filter and conditions. An event without the
+    /// folded property changes nothing.
     pub(super) fn apply(&mut self, source: &EventSource, event: &Event) {
         let window = source.window;
         let millis = event.timestamp.millis();
@@ -142,12 +142,13 @@ impl Slot {
             (Self::Sessions(sessions), Fold::Sessions { gap_minutes }) => {
                 sessions.add(millis, gap_millis(*gap_minutes), window.reach_days());
             }
-            // A slot is made from its source, and bytes are checked against it.
+            // Unreachable: a slot is created from its source, and stored bytes are checked
+            // against it.
             _ => {}
         }
     }
 
-    /// The feature's value; `now_millis` is not before the newest event.
+    /// The feature's value at `now_millis`, which must not be before the newest event.
     pub(super) fn value(&self, source: &EventSource, now_millis: i64) -> Value {
         let window = source.window;
         let today = now_millis.div_euclid(MILLIS_PER_DAY);
@@ -186,7 +187,7 @@ impl Slot {
         }
     }
 
-    /// Whether bytes that claim to be this source's slot can be.
+    /// Whether a slot read from stored bytes is a valid slot of this source.
     pub(super) fn is_sound(&self, source: &EventSource) -> bool {
         let window = source.window;
         match (self, &source.fold) {
@@ -225,7 +226,7 @@ fn optional(value: Option<f64>) -> Value {
     value.map_or(Value::Missing, Value::number)
 }
 
-/// Part over whole; x/0 and 0/0 are missing.
+/// Numerator over denominator; x/0 and 0/0 are missing.
 fn quotient<C: Parts>(days: &Windowed<C>, window: Window, today: i64) -> Value {
     let (part, whole) = days.parts(window, today);
     Value::number(part / whole)

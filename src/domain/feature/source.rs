@@ -1,5 +1,5 @@
-//! Where a feature's value comes from: an event filter and a fold, two other
-//! features, or a trait.
+//! Sources of feature values: event filter with fold and window, ratio of two features, or
+//! trait.
 
 use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::feature::define::Kind;
@@ -7,14 +7,16 @@ use crate::domain::feature::window::Window;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Index of an event source, which is also the index of its slot in the state.
+    /// Index of an event source; [`FeatureSet::slot_of`] maps it to a slot of the state.
+    ///
+    /// [`FeatureSet::slot_of`]: crate::domain::feature::FeatureSet::slot_of
     Events(usize),
     Ratio(Ratio),
     /// Index of a trait.
     Trait(usize),
 }
 
-/// One feature over another, all by index; both are numbers.
+/// The ratio of two numeric features, all by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ratio {
     pub(super) feature: usize,
@@ -25,14 +27,14 @@ pub(super) struct Ratio {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EventSource {
     pub(super) head: Head,
-    /// All must hold.
+    /// Conditions on properties, all of which must be met.
     pub(super) conditions: Vec<Condition>,
     pub(super) fold: Fold,
     pub(super) window: Window,
 }
 
-/// Which events, by kind and name. No kind is any behaviour; no name is any.
-/// `identify` and `alias` events match no head.
+/// Event filter by type and name. Without a type, it matches all behavioural events; without a
+/// name, all names. It never matches `identify` and `alias` events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) kind: Option<EventKind>,
@@ -45,7 +47,7 @@ impl Head {
             && self.name.as_ref().is_none_or(|name| *name == event.name)
     }
 
-    /// Whether one event can match both.
+    /// Whether one event can match both filters.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let kinds = match (self.kind, other.kind) {
             (Some(a), Some(b)) => a == b,
@@ -56,7 +58,7 @@ impl Head {
     }
 }
 
-/// A condition on one property; an event without it does not meet it.
+/// A condition on one property, not met by an event without it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Condition {
     pub(super) property: Box<str>,
@@ -65,9 +67,9 @@ pub(super) struct Condition {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Test {
-    /// Equals one of these; all of one type.
+    /// Equality with any of the values, all of one type.
     OneOf(Vec<Scalar>),
-    /// Strictly above the first and strictly below the second.
+    /// Strictly above the first bound and strictly below the second.
     Between { above: Option<f64>, below: Option<f64> },
 }
 
@@ -87,7 +89,7 @@ impl Condition {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fold {
     Count,
-    /// Of several properties: all of them together.
+    /// Total of all listed properties.
     Sum {
         properties: Vec<Box<str>>,
     },
@@ -114,8 +116,8 @@ pub(super) enum Fold {
         property: Box<str>,
         sketch_size: usize,
     },
-    /// The part of all events, or of the sum of a property, for which
-    /// `property` equals one of `values`.
+    /// Share of the events, or of the sum of a property, for which `property` equals one of
+    /// `values`.
     Share {
         property: Box<str>,
         values: Vec<Scalar>,
@@ -126,13 +128,13 @@ pub(super) enum Fold {
     },
 }
 
-/// What a property must hold for the features that read it.
+/// The type that features require of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PropertyType {
     Number,
     Text,
     Bool,
-    /// Any of the three: distinct values only.
+    /// Any of the three types; used by the fold distinct.
     Any,
 }
 
@@ -145,7 +147,7 @@ impl PropertyType {
         }
     }
 
-    /// As a noun with its article, for faults.
+    /// Noun with article, for fault texts.
     pub(super) const fn noun(self) -> &'static str {
         match self {
             Self::Number => "a number",
@@ -155,7 +157,7 @@ impl PropertyType {
         }
     }
 
-    /// The type that serves both readers, if there is one.
+    /// The type that satisfies both readers, if one exists.
     pub(super) fn meet(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, t) | (t, Self::Any) => Some(t),
@@ -175,9 +177,9 @@ impl From<Kind> for PropertyType {
 }
 
 impl EventSource {
-    /// Whether both can be read from one slot: they take in the same events in
-    /// the same way, and keep them by the day. Sessions are kept as far back as
-    /// their window reaches, no farther.
+    /// Whether both sources can read one slot: they fold the same events in the same way, in
+    /// daily cells. Sessions cannot be shared, as they are stored only as far back as their own
+    /// window.
     pub(super) fn shares_with(&self, other: &Self) -> bool {
         let by_day = |source: &Self| source.window.reach_days().is_some();
         let is_sessions = matches!(self.fold, Fold::Sessions { .. });
@@ -187,7 +189,7 @@ impl EventSource {
             && (self.window == other.window || by_day(self) && by_day(other) && !is_sessions)
     }
 
-    /// Every property read, with what it must hold.
+    /// Every property read, with its required type.
     pub(super) fn properties(&self) -> Vec<(&str, PropertyType)> {
         use PropertyType::{Any, Number};
         let mut read: Vec<(&str, PropertyType)> = match &self.fold {
@@ -217,7 +219,7 @@ impl EventSource {
         read
     }
 
-    /// Text for the last value of a text property, else a number.
+    /// Value type: that of the property for the fold last, else a number.
     pub(super) const fn kind(&self) -> Kind {
         match self.fold {
             Fold::Last { kind, .. } => kind,
@@ -225,8 +227,8 @@ impl EventSource {
         }
     }
 
-    /// Whether no event can make the value negative: folds of counts and
-    /// times, and folds of a property that a condition keeps at 0 or above.
+    /// Whether no event can make the value negative: folds of counts and times, and folds of a
+    /// property that a condition keeps at 0 or above.
     pub(super) fn never_negative(&self) -> bool {
         let kept_above = |property: &str| {
             self.conditions.iter().any(|condition| {

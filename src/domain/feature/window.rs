@@ -1,33 +1,33 @@
-//! Windows: how much of the past a fold sees.
+//! Time windows: lifetime, rolling and decaying, in daily cells.
 //!
-//! A rolling window of N days is the N most recent UTC days, today included,
-//! kept as one exact cell a day. A decaying window is the same days, each
-//! weighted 2^(−age / half-life) with age in whole days and added in order of
-//! day, so that the bits can be reproduced. Neither ever subtracts.
+//! A rolling window of N days is the N most recent UTC days, today included, as one exact cell
+//! per day. A decaying window has the same cells, each weighted with 2^(−age / half-life),
+//! where age is in whole days. Cells are added in order of day, so that results are
+//! reproducible to the bit. Neither window ever subtracts.
 //!
-//! State stays bounded: days that no later instant can reach are dropped, and
-//! events that old no longer counted. What is kept depends on the newest day
-//! alone, never on the order of arrival.
+//! The state has a bounded size: days out of range for all later instants are dropped, and
+//! events of such days are no longer counted. The retained days depend on the newest day alone,
+//! never on the order of arrival.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::fold::{Cell, Parts, is_plausible};
 use crate::domain::time::MILLIS_PER_DAY;
 
-/// A day this many half-lives old weighs 2⁻⁴⁰, a millionth of a millionth: days
-/// before it are left out.
+/// Length of a decaying window. A day this many half-lives old has weight 2⁻⁴⁰, about 10⁻¹²;
+/// older days are dropped.
 const HALF_LIVES_KEPT: f64 = 40.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Window {
     Lifetime,
     RollingDays(u32),
-    /// Exponential decay: an event this many days old counts half.
+    /// Exponential decay: an event of this age in days counts half.
     HalfLifeDays(f64),
 }
 
 impl Window {
-    /// The number of days kept, today included; `None` for all.
+    /// The number of days in the window, today included; `None` for all.
     pub(super) fn reach_days(self) -> Option<i64> {
         match self {
             Self::Lifetime => None,
@@ -53,8 +53,8 @@ pub(super) enum Windowed<C> {
     Days(Vec<(i64, C)>),
 }
 
-/// Days on the wire: each as its distance from the one before, which is mostly
-/// one byte where the day itself takes three.
+/// Delta encoding of days: the distance from the previous day mostly takes one byte, where the
+/// day itself takes three.
 mod gaps {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -73,7 +73,7 @@ mod gaps {
         let mut days = Vec::<(i64, C)>::deserialize(deserializer)?;
         let mut before = 0_i64;
         for (day, _) in &mut days {
-            // What saturates is refused as unsound afterwards.
+            // A saturated day fails `is_sound` afterwards.
             *day = day.saturating_add(before);
             before = *day;
         }
@@ -89,16 +89,16 @@ impl<C: Default> Windowed<C> {
         }
     }
 
-    /// The cell that an event of this day belongs to; `None` when it is out of
-    /// reach of the newest day. Ask only for an event that will be added: a new
-    /// newest day drops the days it leaves behind.
+    /// The cell for an event of this day; `None` for a day out of range of the newest. Call it
+    /// only for an event that will be added: a new newest day drops the days that leave the
+    /// window.
     pub(super) fn cell(&mut self, window: Window, day: i64) -> Option<&mut C> {
         let days = match self {
             Self::All(cell) => return Some(cell),
             Self::Days(days) => days,
         };
         let reach = window.reach_days().unwrap_or(i64::MAX);
-        // Events come mostly in order: look at the newest day first.
+        // Events mostly come in order: check the newest day first.
         let at = match days.last() {
             Some((newest, _)) if *newest == day => days.len() - 1,
             Some((newest, _)) if *newest > day => {
@@ -123,8 +123,8 @@ impl<C: Default> Windowed<C> {
         days.get_mut(at).map(|(_, cell)| cell)
     }
 
-    /// Every cell in reach of `today`, oldest first, with its age in days.
-    /// `today` is not before the newest day.
+    /// Every cell in the window, oldest first, with its age in days. `today` must not be before
+    /// the newest day.
     pub(super) fn in_reach(&self, window: Window, today: i64) -> impl Iterator<Item = (i64, &C)> {
         let reach = window.reach_days().unwrap_or(i64::MAX);
         let (all, days) = match self {
@@ -134,7 +134,7 @@ impl<C: Default> Windowed<C> {
         all.into_iter().chain(days.iter().map(move |(day, cell)| (today - day, cell)))
     }
 
-    /// Whether this can have come from `cell` under this window.
+    /// Whether `cell` can have produced these cells under this window.
     pub(super) fn is_sound(&self, window: Window, mut cell: impl FnMut(&C) -> bool) -> bool {
         match (self, window.reach_days()) {
             (Self::All(all), None) => cell(all),
@@ -154,7 +154,7 @@ impl<C: Default> Windowed<C> {
 }
 
 impl<C: Cell> Windowed<C> {
-    /// All cells in reach as one.
+    /// All cells in the window, merged into one.
     pub(super) fn merged(&self, window: Window, today: i64) -> C {
         self.in_reach(window, today).fold(C::default(), |mut all, (_, cell)| {
             all.merge(cell);
@@ -164,7 +164,8 @@ impl<C: Cell> Windowed<C> {
 }
 
 impl<C: Parts> Windowed<C> {
-    /// (part, whole) of the window, each day weighted by its age where it decays.
+    /// (numerator, denominator) over the window, each day weighted by its age in a decaying
+    /// window.
     pub(super) fn parts(&self, window: Window, today: i64) -> (f64, f64) {
         match window {
             Window::Lifetime | Window::RollingDays(_) => self.merged(window, today).parts(),

@@ -1,5 +1,5 @@
-//! The checks that every JSON form of an event shares. Each names what it finds
-//! wrong and goes on, so that every fault of an event is reported.
+//! Field checks that every JSON form of an event shares. Each check records its fault and
+//! continues, so that every fault of an event is reported.
 
 use serde_json::{Map, Value};
 
@@ -10,10 +10,11 @@ use crate::domain::text::{NUL_PROBLEM, is_storable};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Limits;
 
-/// No event is older: an earlier date is a unit mistaken (seconds for milliseconds).
+/// Earliest plausible instant of an event. An earlier one is a mistaken unit (seconds for
+/// milliseconds).
 const EARLIEST: Timestamp = Timestamp::from_millis(365 * 86_400_000);
 
-/// One event's fields, and the faults found in them so far.
+/// The fields of one event, and the faults found so far.
 pub(super) struct Fields<'v> {
     object: &'v Map<String, Value>,
     pub(super) faults: Faults,
@@ -66,7 +67,7 @@ impl<'v> Fields<'v> {
         text.parse().map_err(|why: BadId| self.fault(field, why.0)).ok()
     }
 
-    /// What the sender calls this event; where they do not, a name of ours.
+    /// The sender's id of the event; without one, a generated id.
     pub(super) fn message_id(
         &mut self,
         field: &str,
@@ -86,7 +87,8 @@ impl<'v> Fields<'v> {
         self.instant_of(field, self.get(field)?)
     }
 
-    /// Of a value from elsewhere: what a batch says for all of its messages.
+    /// Parses an instant from elsewhere, such as the `sentAt` of a batch, which applies to all
+    /// of its messages.
     pub(super) fn instant_of(&mut self, field: &str, value: &Value) -> Option<Timestamp> {
         let text = self.text_of(field, value)?;
         let instant = Timestamp::parse(text);
@@ -96,9 +98,9 @@ impl<'v> Fields<'v> {
         instant
     }
 
-    /// When it happened by the receiver's clock, as the Segment spec has it:
-    /// `received_at - (sent_at - timestamp)` where the sender's clock is known
-    /// by `sent_at`. Without a `timestamp` it happened when it was received.
+    /// The instant of the event by the receiver's clock, as the Segment spec defines it:
+    /// `received_at - (sent_at - timestamp)` if `sent_at` is given. Without a `timestamp`, the
+    /// instant of receipt.
     pub(super) fn happened(
         &mut self,
         timestamp: Option<Timestamp>,

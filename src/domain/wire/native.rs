@@ -1,7 +1,7 @@
-//! segmentd's own JSON form of an event: the Segment spec's fields in snake case.
+//! Native JSON format of an event: the fields of the Segment spec in snake case.
 //!
-//! A customer not known yet is named by `anonymous_id` alone. An event of any
-//! type with both ids says that they are one customer.
+//! An event of an unknown visitor has only an `anonymous_id`. An event of any type with both
+//! ids declares that they are one customer.
 
 use serde_json::Value;
 
@@ -29,12 +29,12 @@ const FIELDS: [&str; 10] = [
 const KINDS: [EventKind; 4] =
     [EventKind::Identify, EventKind::Track, EventKind::Page, EventKind::Screen];
 
-/// Checks one event to the end: every fault is reported.
+/// Parses and checks one event; every fault is reported.
 ///
-/// The sender's clock is corrected as in the Segment spec: where `sent_at` is
-/// given, `timestamp = received_at - (sent_at - timestamp)`. Without a
-/// `timestamp` the event happened when it was received. `new_id` names events
-/// that came without a `message_id` (they cannot be recognised when sent again).
+/// The sender's clock is corrected as in the Segment spec: with `sent_at`, `timestamp =
+/// received_at - (sent_at - timestamp)`. Without a `timestamp`, the event happened when it was
+/// received. `new_id` generates the id of events without a `message_id`; a repetition of these
+/// cannot be recognised.
 pub fn parse(
     value: &Value,
     received_at: Timestamp,
@@ -67,8 +67,8 @@ pub fn parse(
     }
 }
 
-/// Names the first unknown fields and counts the others: an answer must not be many
-/// times as large as its request.
+/// Names the first unknown fields and counts the rest, so that a response cannot be many times
+/// larger than its request.
 fn unknown_fields(fields: &mut Fields<'_>) {
     let mut unknown = fields.names().filter(|field| FIELDS.binary_search(field).is_err());
     let named: Vec<&str> = unknown.by_ref().take(MAX_UNKNOWN_NAMED).collect();
@@ -82,10 +82,10 @@ fn unknown_fields(fields: &mut Fields<'_>) {
     }
 }
 
-/// Unknown fields of one event that are named.
+/// Maximum number of unknown fields of one event that are named.
 const MAX_UNKNOWN_NAMED: usize = 3;
 
-/// Whose event it is, and who else they are.
+/// The customer of the event, and the link that it declares.
 fn who(fields: &mut Fields<'_>) -> Option<Who> {
     let mut id = |field: &str| {
         let text = fields.text(field)?;

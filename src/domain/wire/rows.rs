@@ -1,8 +1,7 @@
-//! The body of a scoring request, read straight into feature rows.
+//! Parser of scoring requests, which streams feature rows without an intermediate document.
 //!
-//! One row: `{"features": {"recency_days": 3, …}}`. Several:
-//! `{"rows": [{…}, {…}]}`. A feature left out, or null, is missing. `customer_id`
-//! beside `features` says whose they are.
+//! One row: `{"features": {"recency_days": 3, …}}`. Several: `{"rows": [{…}, {…}]}`. An absent
+//! or null feature is missing. `customer_id` beside `features` names the customer of the row.
 
 use std::fmt;
 
@@ -12,23 +11,23 @@ use serde::{Deserialize, Deserializer};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
 use crate::domain::id::CustomerKey;
 
-/// What a request holds besides its rows.
+/// The parts of a request besides its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     pub rows: usize,
-    /// One row came bare under `features`, so one bare score goes back.
+    /// One row came under `features`, so the response is one score without a list.
     pub single: bool,
-    /// May come after the rows, so it is known when they have been read.
+    /// Known only at the end, because it may follow the rows.
     pub explain: bool,
-    /// Whose the one row is: a canary answers some customers.
+    /// The customer of the single row, which decides whether the canary model scores it.
     pub customer: Option<CustomerKey>,
 }
 
-/// Takes a row and whether it came bare under `features`.
+/// Callback for a row; the flag says whether the row came under `features`.
 pub type OnRow<'r> = dyn FnMut(&FeatureRow, bool) -> serde_json::Result<()> + 'r;
 
-/// Reads a request against these features and hands over each row as it is read;
-/// errors name the feature.
+/// Parses a request for this feature set and passes each row to `on_row` as soon as it is
+/// parsed. Errors name the feature.
 pub fn parse(
     body: &[u8],
     features: &FeatureSet,
@@ -44,7 +43,7 @@ pub fn parse(
         max_rows,
         on_row,
     };
-    // Checking the text once is cheaper than checking every string in it.
+    // Validating the text once is cheaper than validating every string in it.
     match std::str::from_utf8(body) {
         Ok(text) => reader.read(&mut serde_json::Deserializer::from_str(text)),
         Err(_) => reader.read(&mut serde_json::Deserializer::from_slice(body)),
@@ -53,12 +52,12 @@ pub fn parse(
 
 struct Reader<'r> {
     features: &'r FeatureSet,
-    /// Rows of one request mostly name their features in one order, so what came
-    /// after a feature last time is tried first. By feature; the feature itself
-    /// while nothing has followed it yet.
+    /// Prediction of the next feature name, by feature. The rows of a request mostly name their
+    /// features in one order, so the successor in the previous row is tried first. Initially
+    /// each feature predicts itself.
     followed_by: Box<[usize]>,
     row: FeatureRow,
-    /// The features that `row` names; all others in it are missing.
+    /// The features present in `row`; all others are missing.
     named: Vec<usize>,
     rows: usize,
     max_rows: usize,

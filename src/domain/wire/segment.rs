@@ -1,11 +1,11 @@
-//! Segment's tracking form: camel case, one message or a batch, with whatever
-//! else its libraries add.
+//! Segment's tracking format: camel case, one message or a batch, with the extra fields of its
+//! libraries.
 //!
-//! Unlike our own form, unknown fields are passed over: the libraries send many
-//! (`_metadata`, `channel`, `integrations`, …) and new releases send more.
-//! `context` is taken and dropped, in the batch as in the message. An id may be
-//! a number, as the Python library and hand-written callers send them; a blank
-//! one is none, as the mobile libraries send it before a login.
+//! In contrast to the native format, unknown fields are ignored: the libraries send many
+//! (`_metadata`, `channel`, `integrations`, …), and new releases send more. `context` is
+//! accepted and dropped, in the batch as in the message. An id may be a number, as the Python
+//! library and hand-written clients send it. A blank id counts as absent, because the mobile
+//! libraries send it before a login.
 
 use std::borrow::Cow;
 
@@ -23,29 +23,29 @@ use crate::domain::wire::bounded::{self, ArrayError};
 use crate::domain::wire::fields::Fields;
 use crate::domain::wire::{Limits, Message, Who};
 
-/// What a request's path says about its body.
+/// The format of a body, given by the request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// One message of this kind, whatever its `type` says.
+    /// One message of this type; its field `type` is ignored.
     One(EventKind),
-    /// `{"batch": […]}`, where each message says its `type`.
+    /// `{"batch": […]}`, where each message has a `type`.
     Batch,
 }
 
-/// A request's body, its messages taken apart but not yet read.
+/// A request body, split into messages that are not parsed yet.
 #[derive(Debug)]
 pub struct Body<'b> {
-    /// The key, for libraries that send it here only.
+    /// The API key, for libraries that send it only in the body.
     pub write_key: Option<Cow<'b, str>>,
     kind: Option<EventKind>,
-    /// The sender's clock, for messages without one of their own.
+    /// The sender's clock, for messages without their own `sentAt`.
     sent_at: Option<Value>,
     messages: Vec<&'b RawValue>,
 }
 
 impl<'b> Body<'b> {
-    /// Takes a body apart; of a batch at most `max_messages`. Fails only where there is
-    /// nothing to give verdicts on.
+    /// Splits a body into messages; a batch may have at most `max_messages`. An error means
+    /// that no message has a result of its own.
     pub fn parse(bytes: &'b [u8], form: Form, max_messages: usize) -> Result<Self, ArrayError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -63,7 +63,7 @@ impl<'b> Body<'b> {
             #[serde(borrow)]
             batch: &'b RawValue,
         }
-        // Serde would read an array as a struct's fields in order.
+        // Serde would accept an array as the fields of a struct in order.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(serde_json::Error::custom("the body must be a JSON object").into());
         }
@@ -81,8 +81,8 @@ impl<'b> Body<'b> {
         }
     }
 
-    /// Checks every message to the end; one result for each, in order. `new_id`
-    /// names those that came without a `messageId`.
+    /// Parses and checks every message; one result per message, in order. `new_id` generates
+    /// the ids of messages without a `messageId`.
     pub fn read(
         &self,
         received_at: Timestamp,
@@ -93,7 +93,7 @@ impl<'b> Body<'b> {
         self.messages.iter().map(read)
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -102,22 +102,22 @@ impl<'b> Body<'b> {
         self.messages.is_empty()
     }
 
-    /// Size of a message as it was sent.
+    /// The size of a message as received.
     pub fn bytes(&self, index: usize) -> usize {
         self.messages[index].get().len()
     }
 
-    /// The first `bytes` of a message that is too large to be parsed, without the key:
-    /// it ends where the key begins.
+    /// The first `bytes` of a message that is too large to be parsed. It ends before the API
+    /// key, if that comes first.
     pub fn head(&self, index: usize, bytes: usize) -> &[u8] {
         let raw = self.messages[index].get();
         let head = &raw[..raw.floor_char_boundary(bytes)];
         head.split_once("\"writeKey\"").map_or(head, |(before, _)| before).as_bytes()
     }
 
-    /// A message as it can be kept, and read again by itself: with what the
-    /// request said of its kind and clock, and without the key. One that cannot be read
-    /// still holds its key: [`redact`](super::redact) removes it before it is stored.
+    /// A message in the form in which it is stored and can be parsed alone: with the type and
+    /// clock of the request, and without the API key. A message that is not valid JSON still
+    /// contains its key; [`redact`](super::redact) removes it before storage.
     pub fn kept(&self, index: usize) -> Vec<u8> {
         let raw = self.messages[index].get();
         let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
@@ -172,7 +172,7 @@ impl<'b> Body<'b> {
     }
 }
 
-/// Checks a message that [`Body::kept`] gave out.
+/// Parses and checks a message that was stored by [`Body::kept`].
 pub fn read_kept(
     raw: &str,
     received_at: Timestamp,
@@ -183,8 +183,8 @@ pub fn read_kept(
     alone.message(raw, received_at, limits, new_id)
 }
 
-/// The clock of a batch, which is copied into each rejected message: an instant, or a
-/// small value that is as wrong as the one that was sent.
+/// Parses the clock of a batch, which is copied into each rejected message. An oversized value
+/// is replaced with a small one that is equally invalid.
 fn clock(sent_at: &RawValue) -> Value {
     let raw = sent_at.get();
     match raw.as_bytes().first() {
@@ -194,7 +194,7 @@ fn clock(sent_at: &RawValue) -> Value {
     }
 }
 
-/// More than any instant takes.
+/// Larger than the text of any instant.
 const MAX_CLOCK_BYTES: usize = 64;
 
 fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
@@ -206,7 +206,7 @@ fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
     kind
 }
 
-/// A text, or a number as text; blank is none.
+/// A text, or a number as text; a blank text is `None`.
 fn text<'v>(fields: &mut Fields<'v>, field: &str) -> Option<Cow<'v, str>> {
     if let Some(Value::Number(number)) = fields.get(field) {
         return Some(number.to_string().into());
@@ -214,8 +214,8 @@ fn text<'v>(fields: &mut Fields<'v>, field: &str) -> Option<Cow<'v, str>> {
     fields.text(field).filter(|text| !text.trim().is_empty()).map(Into::into)
 }
 
-/// What came through another system has been corrected there: it has a
-/// `timestamp` beside its `originalTimestamp`.
+/// The instant of the event. A message with both `timestamp` and `originalTimestamp` was
+/// forwarded by another system, which has already corrected its clock.
 fn happened(
     fields: &mut Fields<'_>,
     batch_sent_at: Option<&Value>,
@@ -234,7 +234,7 @@ fn happened(
     }
 }
 
-/// Whose event it is, and who else they are.
+/// The customer of the message, and the link that it declares.
 fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
     let mut id = |field: &str| {
         let text = text(fields, field)?;
@@ -269,7 +269,7 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
     }
 }
 
-/// Unless it is there, and has been found wrong.
+/// Records a fault of a required field, unless it already has a fault.
 fn missing(fields: &mut Fields<'_>, field: &str, problem: &str) {
     if !fields.faults.0.iter().any(|fault| fault.path == field) {
         fields.fault(field, problem);
@@ -297,7 +297,7 @@ fn properties(fields: &mut Fields<'_>, kind: EventKind, limits: Limits) -> Prope
         EventKind::Identify | EventKind::Group => fields.properties("traits", limits),
         EventKind::Alias => Properties::default(),
     };
-    // What the form has beside the properties, and what it is called among them.
+    // The member outside of the properties, and its name as a property.
     let (field, called) = match kind {
         EventKind::Track | EventKind::Identify | EventKind::Alias => return properties,
         EventKind::Page | EventKind::Screen => ("category", "category"),

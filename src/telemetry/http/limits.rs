@@ -1,23 +1,23 @@
-//! Bounded resources: the memory budget, and what was refused because of a limit.
+//! Metrics of limits: the memory budget and refused requests.
 
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::telemetry::Counters;
 use crate::telemetry::labels::Limit;
 
-/// The memory budget and its limits.
+/// The memory budget, and the refusals by limit.
 #[derive(Debug)]
 pub struct RequestLimits {
-    /// Requests, lines or runs that were refused, by the limit.
+    /// Refused requests, lines or training runs, by limit.
     pub refusals: Counters<Limit>,
     pub budget: MemoryParts,
-    /// Reserved for requests.
+    /// Bytes reserved for requests.
     pub requests_used_bytes: IntGauge,
-    /// Held by the customer cache.
+    /// Bytes in use by the customer cache.
     pub cache_used_bytes: IntGauge,
 }
 
-/// The budget, part by part.
+/// The parts of the memory budget.
 #[derive(Debug)]
 pub struct MemoryParts {
     pub requests_bytes: IntGauge,
@@ -40,13 +40,13 @@ impl RequestLimits {
         let used = by_part(
             registry,
             "segmentd_memory_budget_used_bytes",
-            "Memory that is reserved or held, by part of the budget.",
+            "Memory that is reserved or in use, by part of the budget.",
         )?;
         Ok(Self {
             refusals: Counters::new(
                 registry,
                 "segmentd_limit_refusals_total",
-                "Times that a limit refused a request or part of one.",
+                "Requests, or parts of requests, that a limit refused.",
             )?,
             budget: MemoryParts {
                 requests_bytes: budget.get_metric_with_label_values(&[REQUESTS])?,
@@ -58,7 +58,7 @@ impl RequestLimits {
         })
     }
 
-    /// Exports the planned size of each part.
+    /// Shows the planned size of each part.
     pub fn plan(&self, memory_bytes: usize, requests_bytes: usize, cache_bytes: usize) {
         let rest = memory_bytes.saturating_sub(requests_bytes).saturating_sub(cache_bytes);
         self.budget.requests_bytes.set(gauge_value(requests_bytes));
@@ -71,7 +71,7 @@ fn by_part(registry: &Registry, name: &str, help: &str) -> prometheus::Result<In
     crate::telemetry::register(registry, IntGaugeVec::new(Opts::new(name, help), &["part"])?)
 }
 
-/// A number of bytes as a gauge takes it.
+/// Converts a number of bytes to a gauge value.
 pub(crate) fn gauge_value(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

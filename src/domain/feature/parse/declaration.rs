@@ -1,4 +1,5 @@
-//! First pass: one `[[trait]]`, `[[feature]]` or `[rfm]` table by itself.
+//! First pass: parses one `[[trait]]`, `[[feature]]` or `[rfm]` table without regard to the
+//! others.
 
 use crate::domain::feature::define::{
     Encoding, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
@@ -28,7 +29,7 @@ const MAX_NAME_BYTES: usize = 64;
 const MAX_WEIGHT: f64 = 1000.0;
 const DEFAULT_FLOOR: f64 = 0.01;
 
-/// A trait as far as it could be read.
+/// A trait, as far as it could be parsed.
 #[derive(Debug)]
 pub(super) struct DraftTrait {
     pub(super) path: String,
@@ -38,7 +39,7 @@ pub(super) struct DraftTrait {
     pub(super) def: Option<TraitDef>,
 }
 
-/// A feature as far as it could be read.
+/// A feature, as far as it could be parsed.
 #[derive(Debug)]
 pub(super) struct DraftFeature {
     pub(super) path: String,
@@ -59,7 +60,7 @@ pub(super) struct DraftEncoding {
     pub(super) encoding: Encoding,
 }
 
-/// The fallback's three inputs, features still by name.
+/// The three inputs of the fallback, with features still by name.
 #[derive(Debug)]
 pub(super) struct DraftRfm {
     pub(super) recency: Option<DraftScored>,
@@ -185,8 +186,7 @@ fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
     Some(owner)
 }
 
-/// The keys `missing` and `encoding`; `None` where there is no encoding, or a
-/// fault in it.
+/// Parses the keys `missing` and `encoding`; `None` without an encoding, or with a fault in it.
 fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
     let missing = fields.get("missing");
     let Some(node) = fields.get("encoding") else {
@@ -283,7 +283,8 @@ fn weight(fields: &mut Fields<'_, '_>) -> Option<f64> {
     }
 }
 
-/// The finite numbers of a list; what is none is left out, so the length tells.
+/// The finite numbers of a list. Other items are left out, so that the length shows their
+/// presence.
 fn numbers(items: &[Node]) -> Vec<f64> {
     let finite = |item: &Node| match item.data {
         Data::Number(n) if n.is_finite() => Some(n),

@@ -1,12 +1,12 @@
-//! A declaration as a tree that remembers lines, whether it came as TOML from a
-//! person or as canonical JSON from the store.
+//! Syntax tree of a declaration with line numbers, from a TOML file or from canonical JSON in
+//! the store.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::domain::fault::{Fault, Faults};
 
-/// A value and the line it begins on; JSON has no lines.
+/// A value and its first line; JSON has no lines.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) line: Option<usize>,
@@ -18,11 +18,11 @@ pub(super) enum Data {
     Text(Box<str>),
     Number(f64),
     Bool(bool),
-    /// Nothing in a declaration is one.
+    /// Not used by any key of a declaration.
     Date,
     Null,
     List(Vec<Node>),
-    /// In order of appearance.
+    /// Entries in order of appearance.
     Table(Vec<Entry>),
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    /// What it is, as a noun with its article, for faults.
+    /// Type name with article, for fault texts.
     pub(super) const fn noun(&self) -> &'static str {
         match self.data {
             Data::Text(_) => "a text",
@@ -48,7 +48,7 @@ impl Node {
     }
 }
 
-/// Text that is not TOML is refused with every place where it is not.
+/// Parses TOML. The error has every syntax fault.
 pub(super) fn from_toml(text: &str) -> Result<Node, Faults> {
     let lines = Lines::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -71,7 +71,7 @@ pub(super) fn from_json(text: &str) -> Result<Node, Faults> {
 fn toml_node(value: &Spanned<DeValue<'_>>, lines: &Lines) -> Node {
     let data = match value.get_ref() {
         DeValue::String(text) => Data::Text(text.as_ref().into()),
-        // Beyond 64 bits it is no number any key takes.
+        // No key takes an integer beyond 64 bits.
         DeValue::Integer(digits) => Data::Number(
             i64::from_str_radix(digits.as_str(), digits.radix()).map_or(f64::NAN, |n| n as f64),
         ),
@@ -119,7 +119,7 @@ fn json_node(value: serde_json::Value) -> Node {
     Node { line: None, data }
 }
 
-/// Where lines begin, to turn byte offsets into line numbers.
+/// Offsets of line starts, to convert byte offsets to line numbers.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -128,7 +128,7 @@ impl Lines {
         Self(ends.map(|(at, _)| at + 1).collect())
     }
 
-    /// Counted from 1.
+    /// The line number, counted from 1.
     fn at(&self, offset: usize) -> usize {
         self.0.partition_point(|start| *start <= offset) + 1
     }

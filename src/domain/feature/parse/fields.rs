@@ -1,4 +1,4 @@
-//! Reading the keys of a table one by one, noting every fault on the way.
+//! Reader of the keys of a table, which collects every fault.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::parse::document::{Data, Entry, Node};
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 
-/// Collects faults from wherever the tree is being read.
+/// Collector of faults, shared by all readers of a document.
 #[derive(Debug, Default)]
 pub(super) struct Sink(RefCell<Faults>);
 
@@ -26,16 +26,16 @@ impl Sink {
     }
 }
 
-/// A name and where it stands.
+/// A name with its line.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) name: Box<str>,
     pub(super) line: Option<usize>,
 }
 
-/// One table being read: every key asked for is known, the rest are faults.
+/// A table being read. Keys that were not requested by the end are faults.
 pub(super) struct Fields<'d, 'f> {
-    /// Dotted, from the root; empty at the root.
+    /// Dotted path from the root; empty at the root.
     pub(super) path: String,
     pub(super) line: Option<usize>,
     entries: &'d [Entry],
@@ -44,7 +44,7 @@ pub(super) struct Fields<'d, 'f> {
 }
 
 impl<'d, 'f> Fields<'d, 'f> {
-    /// `None`, and a fault, when `node` is no table.
+    /// Returns `None`, and records a fault, unless `node` is a table.
     pub(super) fn of(node: &'d Node, path: String, faults: &'f Sink) -> Option<Self> {
         let Data::Table(entries) = &node.data else {
             faults.add(node.line, path, format!("must be a table; it is {}", node.noun()));
@@ -61,12 +61,12 @@ impl<'d, 'f> Fields<'d, 'f> {
         self.peek(key)
     }
 
-    /// The same, without making the key one that belongs here.
+    /// The value of a key, without declaring that the key belongs to this table.
     pub(super) fn peek(&self, key: &str) -> Option<&'d Node> {
         self.entries.iter().find(|entry| *entry.key == *key).map(|entry| &entry.node)
     }
 
-    /// The value of a required key; `such_as` shows a right one.
+    /// The value of a required key; `such_as` is an example for the fault text.
     pub(super) fn need(&mut self, key: &'static str, such_as: &str) -> Option<&'d Node> {
         let node = self.get(key);
         if node.is_none() {
@@ -81,7 +81,7 @@ impl<'d, 'f> Fields<'d, 'f> {
         self.text_of(key, node, such_as)
     }
 
-    /// The same, with its line.
+    /// A required text that is not blank, with its line.
     pub(super) fn named(&mut self, key: &'static str, such_as: &str) -> Option<Named> {
         let node = self.need(key, such_as)?;
         let name = self.text_of(key, node, such_as)?;
@@ -109,7 +109,7 @@ impl<'d, 'f> Fields<'d, 'f> {
         }
     }
 
-    /// A required text out of a closed list.
+    /// A required text from a closed list.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -119,7 +119,7 @@ impl<'d, 'f> Fields<'d, 'f> {
         self.choice_of(key, node, choices)
     }
 
-    /// An optional one; `default` where the key is absent.
+    /// An optional text from a closed list; `default` if the key is absent.
     pub(super) fn choice_or<T: Copy>(
         &mut self,
         key: &'static str,
@@ -148,7 +148,7 @@ impl<'d, 'f> Fields<'d, 'f> {
         found.map(|choice| choice.1)
     }
 
-    /// A number that `right` approves; `range` says in words which are right.
+    /// A number that satisfies `right`; `range` describes the condition for the fault text.
     pub(super) fn number_of(
         &self,
         key: &str,
@@ -164,7 +164,7 @@ impl<'d, 'f> Fields<'d, 'f> {
         None
     }
 
-    /// A whole number from `least` to `most`.
+    /// An integer from `least` to `most`.
     pub(super) fn whole_of(&self, key: &str, node: &Node, least: u32, most: u32) -> Option<u32> {
         let range = format!("a whole number from {least} to {most}");
         self.number_of(key, node, &range, |n| {
@@ -200,19 +200,19 @@ impl<'d, 'f> Fields<'d, 'f> {
         }
     }
 
-    /// A table below this one.
+    /// Opens a nested table.
     pub(super) fn table_of(&self, key: &str, node: &'d Node) -> Option<Self> {
         Fields::of(node, self.below(key), self.faults)
     }
 
-    /// Notes a fault of one key.
+    /// Records a fault of one key.
     pub(super) fn fault(&self, line: Option<usize>, key: &str, problem: impl Into<String>) {
         self.faults.add(line, self.below(key), problem);
     }
 
-    /// Ends the reading: keys that were never asked for do not belong here.
-    /// `whose` is the subject of "takes". Left uncalled where the key that
-    /// decides which others belong is itself at fault.
+    /// Ends the reading: records a fault for every key that was not requested. `whose` is the
+    /// subject of "takes" in the fault text. Must not be called if the key that decides which
+    /// other keys belong to the table is itself faulty.
     pub(super) fn finish(self, whose: &str) {
         for entry in self.entries {
             if !self.known.contains(&&*entry.key) {
@@ -232,7 +232,7 @@ impl<'d, 'f> Fields<'d, 'f> {
     }
 }
 
-/// "; did you mean `x`?" for the nearest candidate, or nothing.
+/// "; did you mean `x`?" for the nearest candidate, or an empty string.
 pub(super) fn did_you_mean<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> String {
     let near = name.chars().count().div_ceil(3).min(3);
     candidates
@@ -242,7 +242,7 @@ pub(super) fn did_you_mean<'c>(name: &str, candidates: impl Iterator<Item = &'c 
         .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
 }
 
-/// `a, b, c`
+/// Joins names as `a, b, c`.
 pub(super) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }

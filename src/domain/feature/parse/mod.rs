@@ -1,9 +1,9 @@
-//! Reading a features file: every fault at once, each with its line and what
-//! would be right. The format's manual is `config/features.retail.toml`.
+//! Parser of the features file. It reports every fault at once, each with its line and what
+//! would be right. The manual of the format is `config/features.retail.toml`.
 //!
-//! Two passes. The first reads each table by itself (`declaration`, `source`);
-//! the second checks what tables say about each other (`resolve`). The normal
-//! form goes the same way as the file, so both mean the same.
+//! There are two passes. The first parses each table without regard to the others
+//! (`declaration`, `source`); the second checks references between tables (`resolve`). The
+//! normal form is parsed by the same code as the file, so both have the same meaning.
 
 mod declaration;
 mod document;
@@ -18,15 +18,15 @@ use crate::domain::feature::source::{EventSource, Ratio, Source};
 use document::{Data, Node};
 use fields::{Fields, Sink};
 
-/// What a file without fault declares.
+/// The declarations of a file without faults.
 #[derive(Debug)]
 pub(super) struct Declared {
     pub(super) traits: Vec<TraitDef>,
     pub(super) features: Vec<FeatureDef>,
-    /// One for each feature.
+    /// The source of each feature.
     pub(super) sources: Vec<Source>,
     pub(super) event_sources: Vec<EventSource>,
-    /// Each after those it is made of.
+    /// In order of dependency: each after the ratios it is computed from.
     pub(super) ratios: Vec<Ratio>,
     pub(super) rfm: RfmRules,
 }
@@ -43,7 +43,7 @@ fn read(document: &Node) -> Result<Declared, Faults> {
     let faults = Sink::default();
     let declared = root(document, &faults);
     faults.into_faults().or(())?;
-    // Whatever is not read leaves a fault, so this is never the answer.
+    // Unreachable: every part that cannot be read records a fault.
     declared.ok_or_else(|| Faults::one("features", "could not be read"))
 }
 
@@ -64,8 +64,8 @@ fn root(document: &Node, faults: &Sink) -> Option<Declared> {
     resolve::resolve(traits, features, rfm, faults)
 }
 
-/// The tables of `[[key]]`, each with a path that names it: `feature.orders_28d`,
-/// or by number where it has no name to speak of.
+/// The tables of `[[key]]`, each with a path that names it: `feature.orders_28d`, or a number
+/// if it has no usable name.
 fn tables<'d, 'f>(
     root: &mut Fields<'d, 'f>,
     key: &'static str,

@@ -1,4 +1,4 @@
-//! Second pass: what the tables say about each other.
+//! Second pass: resolves and checks references between tables.
 
 use crate::domain::feature::define::{
     Encoding, FeatureDef, Kind, Missing, Sensitivity, TraitDef, Transform,
@@ -12,7 +12,7 @@ use crate::domain::feature::parse::source::DraftSource;
 use crate::domain::feature::rfm::{RfmRules, Scored};
 use crate::domain::feature::source::{EventSource, Ratio, Source};
 
-/// `None` when any part is; whatever is, has left its fault.
+/// Returns `None` if any part is `None`; each such part has recorded a fault.
 pub(super) fn resolve(
     traits: Vec<DraftTrait>,
     features: Vec<DraftFeature>,
@@ -54,7 +54,7 @@ pub(super) fn resolve(
     })
 }
 
-/// Everything read, with sources by index as far as they could be found.
+/// All parsed tables, with sources by index as far as they could be resolved.
 struct Tables<'d> {
     traits: &'d [DraftTrait],
     features: &'d [DraftFeature],
@@ -87,7 +87,7 @@ impl Tables<'_> {
         }
     }
 
-    /// The index of a feature that is a number.
+    /// Resolves the name of a numeric feature.
     fn number_feature(&self, named: &Named, path: &str) -> Option<usize> {
         let names = self.features.iter().map(|f| f.name.as_ref());
         let index = self.find(named, path, "feature", names)?;
@@ -117,7 +117,7 @@ impl Tables<'_> {
         index
     }
 
-    /// What a feature's values are, as far as is known.
+    /// The value type of a feature, if known.
     fn kind(&self, feature: usize) -> Option<Kind> {
         match self.features[feature].source.as_ref()? {
             DraftSource::Events(source) => Some(source.kind()),
@@ -130,7 +130,7 @@ impl Tables<'_> {
         self.traits.iter().find(|t| t.name.as_ref().is_some_and(|n| n.name == named.name))
     }
 
-    /// Every ratio after those it is made of. Circles are refused, each once.
+    /// Topological sort of ratios by dependency. Each cycle is refused once.
     fn ratios_in_order(&self) -> Vec<Ratio> {
         let mut waiting: Vec<Ratio> =
             self.sources.iter().filter_map(|source| ratio(*source)).collect();
@@ -149,8 +149,8 @@ impl Tables<'_> {
         }
     }
 
-    /// Each of `blocked` rests on another of them: following parts from
-    /// anywhere ends in a circle.
+    /// Refuses the cycles among `blocked`. Each ratio in it depends on another one in it, so
+    /// following the parts from any of them ends in a cycle.
     fn refuse_circles(&self, blocked: &[Ratio]) {
         let find = |feature: usize| blocked.iter().find(|ratio| ratio.feature == feature);
         let mut seen: Vec<usize> = Vec::new();
@@ -162,7 +162,7 @@ impl Tables<'_> {
                 walk.push(ratio.feature);
                 at = find(ratio.numerator).or_else(|| find(ratio.denominator));
             }
-            // Ended on a feature of this very walk: a circle not yet refused.
+            // The walk ended on a feature of its own: a cycle that was not refused before.
             if let Some(begin) = at.and_then(|r| walk.iter().position(|f| *f == r.feature)) {
                 let names: Vec<&str> = walk[begin..]
                     .iter()
@@ -188,7 +188,7 @@ impl Tables<'_> {
         self.features[feature].name.as_ref().map_or("", |named| &*named.name)
     }
 
-    /// For each feature, whether no event can make it negative.
+    /// Whether each feature can never be negative.
     fn never_negative(&self, ratios: &[Ratio]) -> Vec<bool> {
         let of_fold = |feature: &DraftFeature| match &feature.source {
             Some(DraftSource::Events(source)) => source.never_negative(),
@@ -201,7 +201,7 @@ impl Tables<'_> {
         never
     }
 
-    /// What is made of something sensitive must say that it is.
+    /// A feature computed from a sensitive feature or trait must be declared sensitive.
     fn check_sensitivity(&self, feature: usize) {
         let draft = &self.features[feature];
         let sensitive = |s: Option<Sensitivity>| s == Some(Sensitivity::Sensitive);
@@ -303,8 +303,8 @@ fn refuse_twins<'d>(
     }
 }
 
-/// Refuses features that read one property of one event as different types:
-/// no event could please both.
+/// Refuses features that read one property of one event as different types, because no event
+/// could satisfy both.
 fn refuse_mixed_types(features: &[DraftFeature], faults: &Sink) {
     let read: Vec<(&DraftFeature, &EventSource)> = features
         .iter()
@@ -342,7 +342,7 @@ fn refuse_mixed_types(features: &[DraftFeature], faults: &Sink) {
     }
 }
 
-/// A feature whose parts have all been read.
+/// Completes a feature if all its parts were parsed.
 fn finished(draft: DraftFeature) -> Option<(FeatureDef, Option<EventSource>)> {
     let def = FeatureDef {
         name: draft.name?.name,

@@ -1,4 +1,4 @@
-//! First pass over the keys that say where a feature's value comes from.
+//! First pass over the keys that declare the source of a feature's values.
 
 use crate::domain::event::{EventKind, Scalar};
 use crate::domain::feature::define::Kind;
@@ -15,7 +15,7 @@ const MAX_GAP_MINUTES: u32 = 1440;
 const SKETCH_SIZE: (u32, u32) = (16, 4096);
 const DEFAULT_SKETCH_SIZE: usize = 256;
 
-/// A source whose references to features and traits are still names.
+/// A source with references to features and traits still by name.
 #[derive(Debug)]
 pub(super) enum DraftSource {
     Events(EventSource),
@@ -56,10 +56,10 @@ const FORMS: [(&str, Form); 13] = [
     ("ratio", Form::Ratio),
 ];
 
-/// Which windows a fold goes with.
+/// The windows that a fold supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Windows {
-    /// The fold sees all of the past and takes no window.
+    /// No window: the fold covers the whole past.
     None,
     LifetimeOrRolling,
     All,
@@ -81,8 +81,8 @@ impl Form {
     }
 }
 
-/// The source, and whose keys they are, for the fault about those that do not
-/// belong. `None` when even that is not known.
+/// Parses the source. The text is the subject of the fault for keys that do not belong here.
+/// `None` if not even the kind of source is known.
 pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, String)> {
     match (fields.peek("fold"), fields.peek("trait")) {
         (None, None) => {
@@ -201,7 +201,7 @@ fn fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<Fold> {
     }
 }
 
-/// One property, or several to be added up.
+/// Parses one property, or a list of properties to be summed.
 fn summed(fields: &mut Fields<'_, '_>) -> Option<Vec<Box<str>>> {
     let such_as = "the name of a property, or several in a list";
     let node = fields.need("property", such_as)?;
@@ -210,7 +210,7 @@ fn summed(fields: &mut Fields<'_, '_>) -> Option<Vec<Box<str>>> {
     };
     let items = fields.list_of("property", node, such_as)?;
     let read = items.iter().map(|item| fields.text_of("property", item, such_as));
-    // Read to the end before giving up, so that every fault is noted.
+    // Collected before the first `None` ends the reading, so that every fault is recorded.
     let properties: Vec<_> = read.collect();
     let properties: Vec<Box<str>> = properties.into_iter().collect::<Option<_>>()?;
     for (i, (item, property)) in items.iter().zip(&properties).enumerate() {
@@ -275,7 +275,7 @@ fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
     Some(Condition { property: property?, test: test? })
 }
 
-/// One value or a list of them, all of one type.
+/// Parses one value or a list of values, all of one type.
 fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Option<Vec<Scalar>> {
     let items = match &node.data {
         Data::List(items) if !items.is_empty() => items.as_slice(),

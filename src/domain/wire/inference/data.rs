@@ -1,5 +1,4 @@
-//! A tensor's elements, from JSON or from binary data, into one feature of the
-//! rows.
+//! Tensor data: JSON or binary elements, decoded into one feature of the rows.
 
 use std::fmt;
 
@@ -9,12 +8,12 @@ use serde_json::value::RawValue;
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::wire::inference::datatype::{Datatype, Number};
 
-/// Where elements go, one a row, in the order of the rows.
+/// Destination of the elements: one feature, one element per row, in the order of the rows.
 #[derive(Debug)]
 pub(super) struct Column<'r> {
     rows: &'r mut [FeatureRow],
     feature: usize,
-    /// As the request names it.
+    /// As written in the request.
     datatype: &'r str,
     read_as: Datatype,
     filled: usize,
@@ -30,8 +29,8 @@ impl<'r> Column<'r> {
         Self { rows, feature, datatype, read_as, filled: 0 }
     }
 
-    /// Reads a JSON array with an element a row; of arrays of one where the
-    /// tensor `is_nested`. Says what is wrong.
+    /// Decodes a JSON array with one element per row; if the tensor `is_nested`, each element
+    /// may be an array of one. The error text names the fault.
     pub(super) fn read_json(mut self, json: &RawValue, is_nested: bool) -> Result<(), String> {
         let mut deserializer = serde_json::Deserializer::from_str(json.get());
         let read = Elements { column: &mut self, is_nested }.deserialize(&mut deserializer);
@@ -41,7 +40,7 @@ impl<'r> Column<'r> {
         self.is_full()
     }
 
-    /// Reads binary data to its end. Says what is wrong.
+    /// Decodes binary data to its end. The error text names the fault.
     pub(super) fn read_binary(mut self, bytes: &[u8]) -> Result<(), String> {
         match self.read_as {
             Datatype::Number(number) => self.read_numbers(number, bytes)?,
@@ -107,7 +106,7 @@ impl<'r> Column<'r> {
     }
 }
 
-/// The first text of binary data, which stands after its length, and the rest.
+/// The first text of binary data, preceded by its length, and the rest.
 fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
@@ -115,11 +114,11 @@ fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
-/// The elements of an array. Its errors have no text: [`Column::wrong_element`]
-/// says what would be right, whatever was found.
+/// The elements of an array. Serde errors here have no text: [`Column::wrong_element`]
+/// describes the fault, whatever was found.
 struct Elements<'c, 'r> {
     column: &'c mut Column<'r>,
-    /// Arrays may be among them.
+    /// Elements may be arrays of one.
     is_nested: bool,
 }
 
@@ -144,7 +143,7 @@ impl<'de> DeserializeSeed<'de> for Elements<'_, '_> {
 }
 
 impl<'de> Visitor<'de> for Elements<'_, '_> {
-    /// How many there were.
+    /// The number of elements.
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,10 +1,10 @@
-//! The protocol's element types, as far as features can be read from them.
+//! Tensor element types of the protocol that features can be decoded from.
 
-/// What one element of a tensor is.
+/// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Datatype {
     Number(Number),
-    /// A text, in UTF-8.
+    /// A text in UTF-8.
     Bytes,
 }
 
@@ -23,8 +23,8 @@ pub(super) enum Number {
     Fp64,
 }
 
-/// The names in the protocol. FP16 is not among them: what JSON makes of it is
-/// left open there, and features need no 16-bit floats.
+/// The names in the protocol. FP16 is not supported: its JSON representation is undefined, and
+/// features need no 16-bit floats.
 const NUMBERS: [(&str, Number); 11] = [
     ("BOOL", Number::Bool),
     ("UINT8", Number::Uint8),
@@ -49,7 +49,7 @@ impl Datatype {
 }
 
 impl Number {
-    /// Bytes an element takes in binary data.
+    /// Bytes per element in binary data.
     pub(super) const fn width(self) -> usize {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 => 1,
@@ -59,7 +59,7 @@ impl Number {
         }
     }
 
-    /// One element of binary data: little-endian, [`Self::width`] bytes.
+    /// Decodes one element of binary data: little-endian, [`Self::width`] bytes.
     pub(super) fn decode(self, element: &[u8]) -> f64 {
         let mut bytes = [0; 8];
         bytes[..element.len()].copy_from_slice(element);
@@ -76,8 +76,8 @@ impl Number {
         }
     }
 
-    /// A number of JSON as this type holds it, so that JSON and binary data
-    /// mean the same; `None` where the type cannot hold it.
+    /// Converts a JSON number to this type, so that JSON and binary data have the same meaning;
+    /// `None` if it is out of range.
     pub(super) fn hold(self, number: f64) -> Option<f64> {
         let whole = |least: f64, most: f64| {
             (number.fract() == 0.0 && (least..=most).contains(&number)).then_some(number)

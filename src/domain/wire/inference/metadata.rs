@@ -1,4 +1,4 @@
-//! The model described: enough for a client to call it.
+//! Model metadata, from which a client can derive its requests.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use crate::domain::feature::{FeatureSet, Kind};
 use crate::domain::id::ModelId;
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output};
 
-/// The answer to "what is this model?".
+/// The response to a model metadata request.
 #[derive(Debug, Serialize)]
 pub struct Metadata<'m> {
     name: &'static str,
-    /// Those that can be asked for by version; none while the fallback answers.
+    /// Versions that can be requested; none while the fallback answers.
     versions: Vec<&'m str>,
     platform: &'static str,
     inputs: Vec<Input<'m>>,
@@ -24,7 +24,7 @@ pub struct Metadata<'m> {
 struct Tensor<'m> {
     name: &'m str,
     datatype: &'static str,
-    /// One dimension, of any size: the rows.
+    /// One dimension of any size: the rows.
     shape: [i64; 1],
 }
 
@@ -35,7 +35,7 @@ struct Input<'m> {
     parameters: Meaning<'m>,
 }
 
-/// What to put into an input.
+/// Description of the values of an input.
 #[derive(Debug, Serialize)]
 struct Meaning<'m> {
     title: &'m str,
@@ -43,8 +43,8 @@ struct Meaning<'m> {
 }
 
 impl<'m> Metadata<'m> {
-    /// As things stand. The inputs are those that some answer depends on: what
-    /// no model reads is taken as well, but not asked for.
+    /// Metadata of the current deployment. Listed are the inputs that some answer depends on;
+    /// features that no model reads are accepted, but not listed.
     pub fn new(
         features: &'m FeatureSet,
         version: Option<&'m ModelId>,

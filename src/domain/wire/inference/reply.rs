@@ -1,4 +1,4 @@
-//! The answer: scored rows as tensors, in JSON or as binary data after it.
+//! Inference response: scored rows as tensors, in JSON or as binary data after it.
 
 use std::borrow::Cow;
 
@@ -6,24 +6,24 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output, Requested, Scored};
 
-/// Everything an answer is made from.
+/// The parts of a response.
 #[derive(Debug)]
 pub struct Reply<'r> {
     pub id: Option<Cow<'r, str>>,
-    /// `None`: the fallback answers.
+    /// `None` for the fallback.
     pub version: Option<&'r str>,
     pub by: AnsweredBy,
     pub generation: i64,
-    /// Those asked for; what there is not is left out.
+    /// The requested outputs; unavailable ones are omitted.
     pub outputs: &'r [Requested],
     pub rows: &'r [Scored<'r>],
 }
 
-/// An answer's bytes.
+/// A serialised response.
 #[derive(Debug, PartialEq)]
 pub struct Written {
     pub body: Vec<u8>,
-    /// Where binary data follows the JSON: the JSON's length.
+    /// The length of the JSON, if binary data follows it.
     pub json_bytes: Option<usize>,
 }
 
@@ -86,7 +86,7 @@ impl Reply<'_> {
         Ok(Written { body, json_bytes })
     }
 
-    /// The tensor's part of the JSON; its elements go to `binary` if so asked.
+    /// The tensor's part of the JSON; if requested, its elements are appended to `binary`.
     fn tensor(
         &self,
         Requested { output, binary: is_binary }: Requested,

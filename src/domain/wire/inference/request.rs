@@ -1,4 +1,4 @@
-//! An inference request, read against the features. Every fault is reported.
+//! Inference request: parsed and checked against the feature set. Every fault is reported.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -13,32 +13,31 @@ use crate::domain::wire::inference::Output;
 use crate::domain::wire::inference::data::Column;
 use crate::domain::wire::inference::datatype::Datatype;
 
-/// What is asked.
+/// A parsed inference request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InferRequest<'b> {
-    /// To be given back.
+    /// The client's id, returned with the response.
     pub id: Option<Cow<'b, str>>,
     pub rows: Vec<FeatureRow>,
     pub outputs: Vec<Requested>,
 }
 
-/// An output that is asked for.
+/// A requested output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requested {
     pub output: Output,
-    /// After the JSON rather than in it.
+    /// In binary data after the JSON.
     pub binary: bool,
 }
 
-/// Why a request cannot be read.
+/// Error of an unreadable request.
 #[derive(Debug)]
 pub enum Unreadable {
     Json(serde_json::Error),
     Faults(Faults),
 }
 
-/// Reads a request. Where binary data follows the JSON, `json_bytes` says
-/// where it begins.
+/// Parses a request. If binary data follows the JSON, `json_bytes` is the length of the JSON.
 pub fn read<'b>(
     body: &'b [u8],
     json_bytes: Option<usize>,
@@ -55,8 +54,8 @@ pub fn read<'b>(
     faults.or(request).map_err(Unreadable::Faults)
 }
 
-/// The request's JSON. Its parts are read one by one, so that a fault in one
-/// can name it and leave the others to be read.
+/// The JSON of a request. Its parts are parsed separately, so that a fault in one part names it
+/// and the others are still parsed.
 #[derive(Deserialize)]
 #[serde(expecting = "an object with `inputs`")]
 struct Json<'b> {
@@ -92,16 +91,16 @@ struct JsonOutput<'b> {
     parameters: Option<&'b RawValue>,
 }
 
-/// The parameters of the binary tensor extension; others are none of ours.
+/// The parameters of the binary tensor extension; others are ignored.
 #[derive(Default, Deserialize)]
 struct Parameters<'b> {
-    /// Of the request: whether all outputs are wanted so.
+    /// In a request: all outputs in binary form.
     #[serde(borrow, rename = "binary_data_output")]
     all: Option<&'b RawValue>,
-    /// Of an output: whether it is wanted so.
+    /// In an output: this output in binary form.
     #[serde(borrow, rename = "binary_data")]
     this: Option<&'b RawValue>,
-    /// Of an input: its bytes.
+    /// In an input: the size of its binary data.
     #[serde(borrow, rename = "binary_data_size")]
     size: Option<&'b RawValue>,
 }
@@ -109,14 +108,14 @@ struct Parameters<'b> {
 #[derive(Deserialize)]
 struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 
-/// An input that is right as far as can be told without its elements.
+/// An input that is valid as far as can be decided without its elements.
 struct Tensor<'b> {
     feature: usize,
     path: String,
     datatype: Cow<'b, str>,
     read_as: Datatype,
     rows: usize,
-    /// Of two dimensions, the second of size 1.
+    /// Two dimensions, the second of size 1.
     is_nested: bool,
     content: Content<'b>,
 }
@@ -126,7 +125,7 @@ enum Content<'b> {
     Binary(&'b [u8]),
 }
 
-/// Reads one part, where it is given.
+/// Parses an optional part.
 fn part<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: impl Display,
@@ -137,8 +136,8 @@ fn part<'b, T: Deserialize<'b>>(
     read.map_err(|_| faults.push(Fault::new(path.to_string(), format!("must be {right}")))).ok()
 }
 
-/// Reads an array, where it is given, of at most so many elements. Each element makes
-/// several faults, so no element beyond them is read.
+/// Parses an optional array with at most `most` elements. Each element can cause several
+/// faults, so no element beyond the limit is parsed.
 fn list<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: &str,
@@ -159,7 +158,7 @@ fn list<'b, T: Deserialize<'b>>(
     }
 }
 
-/// Reads one part that must be given.
+/// Parses a required part.
 fn required<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: impl Display,
@@ -201,7 +200,7 @@ impl<'b> Json<'b> {
         InferRequest { id: id.map(|Text(id)| id), rows, outputs }
     }
 
-    /// Those asked for; all where none is named.
+    /// The requested outputs; all outputs if none is named.
     fn outputs(&self, faults: &mut Faults) -> Vec<Requested> {
         let given = parameters(self.parameters, "parameters", faults).all;
         let path = "parameters.binary_data_output";
@@ -234,7 +233,7 @@ impl<'b> Json<'b> {
         if self.inputs.is_none() {
             faults.push(Fault::new("inputs", format!("is required: {right}")));
         }
-        // So that a name that is given twice is named.
+        // Twice the number of features, so that the fault for a repeated name can name it.
         let most = 2 * features.features().len();
         let inputs: Vec<JsonInput<'b>> =
             list(self.inputs, "inputs", right, most, faults).unwrap_or_default();
@@ -275,7 +274,7 @@ impl JsonOutput<'_> {
 }
 
 impl<'b> JsonInput<'b> {
-    /// Takes its part off `binary`, whatever else is wrong with it.
+    /// Takes the input's part off `binary` in any case, as later inputs follow it.
     fn check(
         &self,
         at: usize,
@@ -365,7 +364,7 @@ impl<'b> JsonInput<'b> {
         }
     }
 
-    /// How many rows, and whether there is a second dimension.
+    /// The number of rows, and whether the tensor has a second dimension.
     fn shape(&self, path: &str, faults: &mut Faults) -> Option<(usize, bool)> {
         let path = format_args!("{path}.shape");
         let right = "[rows] or [rows, 1]";
@@ -387,11 +386,10 @@ impl<'b> JsonInput<'b> {
     }
 }
 
-/// Dimensions of a tensor that are read, of which at most two are right.
+/// Maximum number of dimensions that are parsed, of which at most two are valid.
 const MAX_DIMENSIONS: usize = 8;
 
-/// The one number of rows that all inputs have. Checked before anything is
-/// made that large.
+/// The common number of rows of all inputs. It is checked before an allocation of that size.
 fn row_count(tensors: &[Tensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
     let Some(first) = tensors.first() else {
         if faults.is_empty() {
