@@ -31,7 +31,7 @@ impl Log {
         let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
         let unknown = words.clone().find(|word| !word.contains('=') && !is_level(word));
         if unknown.is_some() || level.parse::<Targets>().is_err() {
-            let problem = format!("`{level}` is no level (info) nor a list (info,sqlx=warn)");
+            let problem = format!("`{level}` is neither a level (info) nor a list (info,sqlx=warn)");
             reader.refuse(path, &problem);
         }
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];

@@ -181,11 +181,11 @@ impl Config {
     fn check_across(&self, reader: &mut Reader) {
         let admin = self.admin.bind;
         if admin == self.http.bind && admin.port() != 0 {
-            reader.refuse("admin.bind", "must differ from http.bind: each listens on its own");
+            reader.refuse("admin.bind", "must differ from http.bind: the listeners are separate");
         }
         if self.alerts.claim <= self.outbound.timeout {
-            let problem = "must be more than alerts.timeout_seconds: another replica would send \
-                           what one is still sending";
+            let problem = "must be more than alerts.timeout_seconds; otherwise another replica \
+                           repeats a delivery that is still in progress";
             reader.refuse("alerts.claim_seconds", problem);
         }
         self.check_memory(reader);

@@ -51,7 +51,7 @@ fn read_mail(reader: &mut Reader) -> Option<Mail> {
     }
     if let Some(problem) = mail_problem(&from) {
         reader
-            .refuse("alerts.mail_from", &format!("`{from}` {problem}, which a mail server needs"));
+            .refuse("alerts.mail_from", &format!("`{from}` {problem}; a mail server requires it"));
     }
     let is_named = |url: &Url| url.host_str().is_some_and(|host| !host.is_empty());
     let is_one = |url: &Url| matches!(url.scheme(), "smtp" | "smtps") && is_named(url);

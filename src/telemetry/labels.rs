@@ -114,8 +114,7 @@ label! {
         /// Precomputed from the cache by the thread of the event's request.
         Ahead = "ahead",
         Cached = "cached",
-        /// Cached, but changed since by another session or by another commit: read from the
-        /// database.
+        /// Cached, in a lock-free commit that failed because a customer had changed.
         Stale = "stale",
         Read = "read",
     }

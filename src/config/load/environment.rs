@@ -105,13 +105,13 @@ fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> Meaning<'a
     }
     let single = |name: &str| name.replace("__", "_");
     if let Some(meant) = by_name.keys().find(|known| single(known) == single(name)) {
-        return Meaning::Mistake(format!("is no setting; did you mean {meant}?"));
+        return Meaning::Mistake(format!("is not a setting; did you mean {meant}?"));
     }
     if name.starts_with("SEGMENTD_") && name.contains("__") {
         let known = by_name.keys().map(String::as_str);
         return Meaning::Mistake(match crate::domain::nearest::nearest(name, known) {
-            Some(meant) => format!("is no setting; did you mean {meant}?"),
-            None => "is no setting".to_owned(),
+            Some(meant) => format!("is not a setting; did you mean {meant}?"),
+            None => "is not a setting".to_owned(),
         });
     }
     Meaning::NotOurs

@@ -150,8 +150,8 @@ impl Layers {
     fn refuse_unknown(&mut self, path: &str, origin: &Origin) {
         let known = self.values.keys().map(String::as_str);
         let problem = match nearest(path, known) {
-            Some(meant) => format!("is no setting; did you mean `{meant}`?"),
-            None => "is no setting".to_owned(),
+            Some(meant) => format!("is not a setting; did you mean `{meant}`?"),
+            None => "is not a setting".to_owned(),
         };
         self.faults.push(origin.fault(path, &problem));
     }

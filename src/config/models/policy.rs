@@ -46,7 +46,7 @@ fn actions(reader: &mut Reader, path: &'static str) -> Vec<Action> {
             listed.push(*action);
         } else {
             let names = ACTIONS.map(|(known, _)| known).join(", ");
-            reader.refuse(path, &format!("`{name}` is none of {names}"));
+            reader.refuse(path, &format!("`{name}` is not one of {names}"));
         }
     }
     listed

@@ -117,7 +117,7 @@ fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
             listed.push(algorithm.clone());
         } else {
             let names = known.each_ref().map(Algorithm::name).join(", ");
-            reader.refuse(path, &format!("`{name}` is none of {names}"));
+            reader.refuse(path, &format!("`{name}` is not one of {names}"));
         }
     }
     listed

@@ -28,9 +28,9 @@ const USUAL_BYTES: usize = 256;
 pub enum StateError {
     #[error("the state belongs to another feature set")]
     OtherFeatureSet,
-    #[error("the state is of another version of segmentd")]
+    #[error("the state has the format of another version of segmentd")]
     OtherFormat,
-    #[error("the bytes are no customer state")]
+    #[error("the bytes are not a customer state")]
     Corrupt,
 }
 

@@ -77,7 +77,7 @@ impl<'v> Fields<'v> {
         match text {
             Some(text) => self.id(field, text),
             None => new_id().or_else(|| {
-                self.fault(field, "could not be made up: send one");
+                self.fault(field, "could not be generated: send one");
                 None
             }),
         }
@@ -119,11 +119,11 @@ impl<'v> Fields<'v> {
             let allowed = limits.max_future_millis / 1000;
             self.fault(
                 "timestamp",
-                format!("lies in the future; at most {allowed} s after now is let in"),
+                format!("lies in the future; at most {allowed} s ahead of the clock is accepted"),
             );
         }
         if happened < EARLIEST {
-            self.fault("timestamp", "lies before 1971: is the unit right?");
+            self.fault("timestamp", "lies before 1971: check the unit (seconds or milliseconds)");
         }
         happened
     }

@@ -46,7 +46,7 @@ pub fn parse(
     let kind = kind(&mut fields);
     let name = fields.text("name").unwrap_or_default();
     if kind == Some(EventKind::Track) && name.is_empty() {
-        fields.fault("name", "is required for `track`: what happened, such as `Order Completed`");
+        fields.fault("name", "is required for `track`: the event's name, such as `Order Completed`");
     }
     let who = who(&mut fields);
     let message_id = fields.text("message_id");

@@ -148,7 +148,7 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
         }
         let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
         if customer.is_some() && !single {
-            return Err(A::Error::custom("`customer_id` says whose `features` are, not `rows`"));
+            return Err(A::Error::custom("`customer_id` is accepted with `features`, not with `rows`"));
         }
         Ok(Envelope { rows: self.0.rows, single, explain, customer })
     }

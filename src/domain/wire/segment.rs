@@ -247,13 +247,13 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
     match (kind, user, anonymous) {
         (Some(EventKind::Alias), Some(user), _) => {
             if previous.is_none() {
-                missing(fields, "previousId", "is required for `alias`: the id until now");
+                missing(fields, "previousId", "is required for `alias`: the previous id");
             }
             let link = linked(previous, &user);
             Some(Who::known(user, link))
         }
         (Some(EventKind::Alias), None, _) => {
-            missing(fields, "userId", "is required for `alias`: the id from now on");
+            missing(fields, "userId", "is required for `alias`: the new id");
             None
         }
         (Some(EventKind::Identify), Some(user), anonymous) => {
@@ -284,7 +284,7 @@ fn name(fields: &mut Fields<'_>, kind: EventKind) -> Box<str> {
     };
     let name = fields.text(field).unwrap_or_default();
     if name.is_empty() && kind == EventKind::Track {
-        fields.fault("event", "is required for `track`: what happened, such as `Order Completed`");
+        fields.fault("event", "is required for `track`: the event's name, such as `Order Completed`");
     }
     name.into()
 }

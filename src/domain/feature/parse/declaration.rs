@@ -77,7 +77,7 @@ pub(super) struct DraftScored {
 
 pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
     let name = fields.named("name", "the trait's name in the event, such as \"loyalty_tier\"");
-    let title = fields.text("title", "words for people, such as \"Loyalty tier\"");
+    let title = fields.text("title", "a display name, such as \"Loyalty tier\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
     let kind = fields.choice("kind", &KINDS);
@@ -98,8 +98,8 @@ pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
 
 pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
     let name = feature_name(&mut fields);
-    let title = fields.text("title", "words for people, such as \"Orders, 28 days\"");
-    let unit = fields.text("unit", "what one of it is, such as \"orders\"");
+    let title = fields.text("title", "a display name, such as \"Orders, 28 days\"");
+    let unit = fields.text("unit", "the unit, such as \"orders\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
     let sensitivity_line = fields.peek("sensitivity").and_then(|node| node.line);
@@ -177,7 +177,7 @@ fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
 }
 
 fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
-    let such_as = "who answers for it, such as \"crm@example.com\"";
+    let such_as = "the responsible address or team, such as \"crm@example.com\"";
     let node = fields.need("owner", such_as)?;
     let owner = fields.text_of("owner", node, such_as)?;
     if let Err(fault) = text::free_text("owner", &owner, MAX_NAME_CHARS) {
@@ -191,8 +191,8 @@ fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
     let missing = fields.get("missing");
     let Some(node) = fields.get("encoding") else {
         if let Some(missing) = missing {
-            let problem = "says what a model reads, but no model reads a feature without \
-                           `encoding`: leave it out or add one";
+            let problem = "has no effect without `encoding`, because no model reads the \
+                           feature: leave it out or add an encoding";
             fields.fault(missing.line, "missing", problem);
         }
         return None;
@@ -223,8 +223,8 @@ fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
         }
         Kind::Text => {
             if let Some(missing) = missing {
-                let problem = "does not go with `one-hot`, where a missing value is all zeros: \
-                               leave it out";
+                let problem = "cannot be combined with `one-hot`, which encodes a missing value as \
+                               zeros: leave it out";
                 fields.fault(missing.line, "missing", problem);
             }
             let floor = match inner.get("floor") {

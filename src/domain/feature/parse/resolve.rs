@@ -171,8 +171,8 @@ impl Tables<'_> {
                     .collect();
                 let first = &self.features[walk[begin]];
                 let problem = format!(
-                    "rests on itself ({}): a ratio must rest on features that are no ratios in \
-                     the end",
+                    "depends on itself ({}): a ratio must depend, directly or indirectly, on \
+                     features that are not ratios",
                     names.join(" → ")
                 );
                 let line = match &first.source {
@@ -224,7 +224,7 @@ impl Tables<'_> {
             _ => None,
         };
         if let Some(of) = of {
-            let problem = format!("must be \"sensitive\", because `{of}` is, which it is made of");
+            let problem = format!("must be \"sensitive\": the feature is computed from `{of}`, which is");
             let path = format!("{}.sensitivity", draft.path);
             self.faults.add(draft.sensitivity_line, path, problem);
         }
@@ -251,9 +251,9 @@ impl Tables<'_> {
                 if !never_negative {
                     fault(
                         "encoding.transform",
-                        "must not be \"log1p\", as the feature can fall below zero: use \
-                         \"yeo-johnson\", or keep the property at 0 or above by a `where` \
-                         condition such as { property = \"sales_value\", above = 0 }",
+                        "must not be \"log1p\", as the feature can be negative: use \
+                         \"yeo-johnson\", or exclude negative values by a `where` condition \
+                         such as { property = \"sales_value\", above = 0 }",
                     );
                 }
                 if matches!(missing, Missing::Constant(constant) if *constant < 0.0) {

@@ -92,7 +92,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, 
             None
         }
         (Some(_), Some(node)) => {
-            let problem = "does not go with `fold`: a feature has one source, keep either";
+            let problem = "cannot be combined with `fold`: a feature has one source, remove either";
             fields.fault(node.line, "trait", problem);
             None
         }
@@ -192,7 +192,7 @@ fn fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<Fold> {
             Some(Fold::Share { property: property?, values: values?, weight_by: weight_by? })
         }
         Form::Sessions => {
-            let right = format!("the quiet minutes that end a session, 1 to {MAX_GAP_MINUTES}");
+            let right = format!("the minutes without events that end a session, 1 to {MAX_GAP_MINUTES}");
             let node = fields.need("gap_minutes", &right)?;
             let gap_minutes = fields.whole_of("gap_minutes", node, 1, MAX_GAP_MINUTES)?;
             Some(Fold::Sessions { gap_minutes })
@@ -250,8 +250,8 @@ fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
             None
         }
         (Some(node), Some(_)) => {
-            let problem = "does not go with `above` and `below`: keep either, or make two \
-                           conditions";
+            let problem = "cannot be combined with `above` and `below`: remove either, or make \
+                           two conditions";
             fields.fault(node.line, "equals", problem);
             None
         }
@@ -316,7 +316,7 @@ fn window(fields: &mut Fields<'_, '_>, form: Form) -> Option<Window> {
                 && let Some(node) = fields.get("window")
             {
                 let problem = format!(
-                    "must be left out: fold `{}` takes no window, it sees all of the past",
+                    "must be left out: fold `{}` takes no window, as it covers the whole past",
                     form.name()
                 );
                 fields.fault(node.line, "window", problem);

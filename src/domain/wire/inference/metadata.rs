@@ -73,8 +73,8 @@ impl<'m> Metadata<'m> {
             datatype: output.datatype(),
             shape: [-1],
         };
-        let missing = "leave the input out; for one row, null, or NaN in binary data";
-        let numbers = "BOOL, INT8 to INT64, UINT8 to UINT64 and FP32 are taken for FP64";
+        let missing = "omit the input; for a single row, null, or NaN in binary data";
+        let numbers = "BOOL, INT8 to INT64, UINT8 to UINT64 and FP32 are accepted for FP64";
         Self {
             name: MODEL_NAME,
             versions: version.map(ModelId::as_str).into_iter().collect(),

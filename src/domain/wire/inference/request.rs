@@ -215,7 +215,7 @@ impl<'b> Json<'b> {
         for (at, json) in named.iter().enumerate() {
             let Some(asked) = json.check(at, binary, faults) else { continue };
             if outputs.iter().any(|earlier| earlier.output == asked.output) {
-                let problem = format!("`{}` is asked for twice", asked.output.name());
+                let problem = format!("`{}` is requested twice", asked.output.name());
                 faults.push(Fault::new(format!("outputs[{at}].name"), problem));
             }
             outputs.push(asked);
@@ -241,7 +241,7 @@ impl<'b> Json<'b> {
         for (at, json) in inputs.iter().enumerate() {
             let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
             if tensors.iter().any(|earlier| earlier.feature == tensor.feature) {
-                faults.push(Fault::new(&tensor.path, "is given twice"));
+                faults.push(Fault::new(&tensor.path, "occurs twice"));
             }
             tensors.push(tensor);
         }
@@ -297,7 +297,7 @@ impl<'b> JsonInput<'b> {
         let Text(name) = name?;
         let Some(feature) = features.index_of(&name) else {
             let known: Vec<&str> = features.features().iter().map(|def| &*def.name).collect();
-            let problem = format!("is no feature; known are {}", known.join(", "));
+            let problem = format!("is not a feature; known are {}", known.join(", "));
             faults.push(Fault::new(path, problem));
             return None;
         };
@@ -393,12 +393,12 @@ const MAX_DIMENSIONS: usize = 8;
 fn row_count(tensors: &[Tensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
     let Some(first) = tensors.first() else {
         if faults.is_empty() {
-            faults.push(Fault::new("inputs", "must not be empty: the rows are counted by them"));
+            faults.push(Fault::new("inputs", "must not be empty: inputs determine the number of rows"));
         }
         return None;
     };
     if first.rows > max_rows {
-        let problem = format!("has {} rows; at most {max_rows} are taken at once", first.rows);
+        let problem = format!("has {} rows; at most {max_rows} are accepted", first.rows);
         faults.push(Fault::new(format!("{}.shape", first.path), problem));
         return None;
     }
