@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::drift::{AlarmRules, MOST_CHECKS};
 
 /// Alert notifications and drift checks.
@@ -36,7 +36,7 @@ pub enum CheckSources {
 }
 
 impl Alerts {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let alerts = Self {
             external_url: external_url(reader),
             keep_days: reader.integer("alerts.keep_days", 0..=36_500),
@@ -70,7 +70,7 @@ impl Alerts {
     }
 }
 
-fn external_url(reader: &mut Reader) -> Option<String> {
+fn external_url(reader: &mut SettingsReader) -> Option<String> {
     let url = reader.text("alerts.external_url");
     if url.is_empty() {
         return None;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// Tolerated clock difference, and the interval of comparison.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +13,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let tolerance = reader.seconds("clock.tolerance_seconds", 0..=86_400);
         Self {
             tolerance: (!tolerance.is_zero()).then_some(tolerance),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// Sampling of stored states.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub struct Skew {
 }
 
 impl Skew {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             every: reader.seconds("skew.every_seconds", 1..=86_400),
             customers: reader.integer("skew.customers", 0..=10_000),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::secret::Secret;
 
 /// 2^50 bytes: more than any disk that a private server would have.
@@ -57,7 +57,7 @@ impl Default for TimeLimits {
 }
 
 impl TimeLimits {
-    fn read(reader: &mut Reader) -> Self {
+    fn read(reader: &mut SettingsReader) -> Self {
         let commit_lock = reader.integer("database.commit_lock_timeout_milliseconds", 10..=60_000);
         Self {
             commit_lock: Duration::from_millis(commit_lock),
@@ -70,7 +70,7 @@ impl TimeLimits {
 }
 
 impl Database {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let url = reader.text("database.url");
         let schemes = ["postgres://", "postgresql://"];
         if !url.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {

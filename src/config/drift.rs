@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::drift::{Limits, Steps};
 
 /// Collection and comparison of counts.
@@ -23,7 +23,7 @@ pub struct Drift {
 }
 
 impl Drift {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let has_detectors = reader.choice("drift.detectors", [("yes", true), ("no", false)]);
         let detector_rows = reader.integer("drift.detector_rows", 1..=1_000_000_000);
         Self {
@@ -39,7 +39,7 @@ impl Drift {
 
 /// Reads the thresholds above which a difference is reported. `alpha` is the calibrated share
 /// of outliers.
-pub(super) fn read_limits(reader: &mut Reader, alpha: f64) -> Limits {
+pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> Limits {
     Limits {
         minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
         level: reader.float("drift.level", 1e-9..=0.5),
@@ -64,7 +64,7 @@ pub(super) fn read_limits(reader: &mut Reader, alpha: f64) -> Limits {
 }
 
 /// Three thresholds from 0 to `most`, in ascending order.
-fn steps(reader: &mut Reader, paths: [&'static str; 3], most: f64) -> Steps {
+fn steps(reader: &mut SettingsReader, paths: [&'static str; 3], most: f64) -> Steps {
     let [notice, warning, critical] = paths.map(|path| reader.float(path, 0.0..=most));
     for (less, more, low, high) in
         [(paths[0], paths[1], notice, warning), (paths[1], paths[2], warning, critical)]

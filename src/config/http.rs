@@ -1,10 +1,13 @@
 //! Settings of the HTTP listeners: the API, and metrics with health.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
+/// Range of the capacity of a request class.
+const CAPACITY: RangeInclusive<i64> = 1..=1_000_000;
 const ADDRESS: &str = "an address and port such as 127.0.0.1:8080";
 
 /// The API listener.
@@ -61,7 +64,7 @@ pub struct ConnectionLimits {
 }
 
 impl Http {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let hosts = reader.text("http.allowed_hosts");
         let hosts = hosts.split(',').map(|host| host.trim().to_ascii_lowercase());
         Self {
@@ -89,18 +92,17 @@ impl Http {
 }
 
 impl RequestCapacities {
-    fn read(reader: &mut Reader) -> Self {
-        let mut capacity = |path| reader.integer(path, 1..=1_000_000);
+    fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            scoring: capacity("http.max_scoring_requests"),
-            ingestion: capacity("http.max_ingestion_requests"),
-            read: capacity("http.max_read_requests"),
-            slow_read: capacity("http.max_slow_reads"),
-            stream: capacity("http.max_streams"),
-            control: capacity("http.max_control_requests"),
-            health: capacity("http.max_health_requests"),
-            public: capacity("http.max_public_requests"),
-            unidentified: capacity("http.max_unidentified_requests"),
+            scoring: reader.integer("http.max_scoring_requests", CAPACITY),
+            ingestion: reader.integer("http.max_ingestion_requests", CAPACITY),
+            read: reader.integer("http.max_read_requests", CAPACITY),
+            slow_read: reader.integer("http.max_slow_reads", CAPACITY),
+            stream: reader.integer("http.max_streams", CAPACITY),
+            control: reader.integer("http.max_control_requests", CAPACITY),
+            health: reader.integer("http.max_health_requests", CAPACITY),
+            public: reader.integer("http.max_public_requests", CAPACITY),
+            unidentified: reader.integer("http.max_unidentified_requests", CAPACITY),
         }
     }
 }
@@ -114,7 +116,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             bind: address(reader, "admin.bind"),
             max_connections: reader.integer("admin.max_connections", 2..=10_000),
@@ -122,7 +124,7 @@ impl Admin {
     }
 }
 
-fn address(reader: &mut Reader, path: &'static str) -> SocketAddr {
+fn address(reader: &mut SettingsReader, path: &'static str) -> SocketAddr {
     let unspecified = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     reader.parsed(path, ADDRESS).unwrap_or(unspecified)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// Limits on one request, one key and all requests together.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct RequestLimits {
 pub(super) const RUNTIME_BYTES: usize = 128 * 1024 * 1024;
 
 impl RequestLimits {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let quota = reader.integer("limits.events_per_second_per_key", 0..=1_000_000_000);
         Self {
             memory_bytes: reader.integer("limits.memory_bytes", 1..=1 << 44),

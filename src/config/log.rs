@@ -2,7 +2,7 @@
 
 use tracing_subscriber::filter::Targets;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// The log.
 #[derive(Debug, Clone)]
@@ -22,16 +22,17 @@ pub enum LogFormat {
 }
 
 impl Log {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let path = "log.level";
         let level = reader.text(path);
         // This parser accepts any word as a target, and a target without a level enables all
         // its messages: a misspelt level would enable the most verbose log.
-        let words = level.split(',').map(str::trim);
-        let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
-        let unknown = words.clone().find(|word| !word.contains('=') && !is_level(word));
-        if unknown.is_some() || level.parse::<Targets>().is_err() {
-            let problem = format!("`{level}` is neither a level (info) nor a list (info,sqlx=warn)");
+        let is_misspelt = level.split(',').map(str::trim).any(|word| {
+            !word.contains('=') && word.parse::<tracing::level_filters::LevelFilter>().is_err()
+        });
+        if is_misspelt || level.parse::<Targets>().is_err() {
+            let problem =
+                format!("`{level}` is neither a level (info) nor a list (info,sqlx=warn)");
             reader.refuse(path, &problem);
         }
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];

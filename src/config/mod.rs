@@ -43,8 +43,8 @@ pub use ingestion::{EventNames, Intake};
 use limits::RUNTIME_BYTES;
 pub use limits::RequestLimits;
 pub use load::environment::Environment;
-use load::layers::Layers;
-use load::reader::Reader;
+use load::layers::SettingLayers;
+use load::reader::SettingsReader;
 pub use log::{Log, LogFormat};
 pub use models::lifecycle::Life;
 pub use models::schedule::Schedule;
@@ -125,7 +125,7 @@ impl Config {
         environment: &Environment,
         overrides: &[(String, String)],
     ) -> Result<Self, Faults> {
-        let mut layers = Layers::defaults();
+        let mut layers = SettingLayers::defaults();
         if let Some(path) = file {
             match fs::read_to_string(path) {
                 Ok(text) => layers.add_file(&text),
@@ -135,13 +135,13 @@ impl Config {
         layers.add_environment(environment);
         layers.add_overrides(overrides);
 
-        let mut reader = Reader::new(layers);
+        let mut reader = SettingsReader::new(layers);
         let config = Self::read(&mut reader);
         config.check_across(&mut reader);
         reader.finish().or(config)
     }
 
-    fn read(reader: &mut Reader) -> Self {
+    fn read(reader: &mut SettingsReader) -> Self {
         let scoring = Scoring::read(reader);
         let limits = drift::read_limits(reader, scoring.outlier_alpha);
         Self {
@@ -178,7 +178,7 @@ impl Config {
     }
 
     /// Validates combinations of settings of several sections.
-    fn check_across(&self, reader: &mut Reader) {
+    fn check_across(&self, reader: &mut SettingsReader) {
         let admin = self.admin.bind;
         if admin == self.http.bind && admin.port() != 0 {
             reader.refuse("admin.bind", "must differ from http.bind: the listeners are separate");
@@ -209,7 +209,7 @@ impl Config {
 impl Config {
     /// Checks that the parts of the memory budget fit into it, and that the largest request
     /// fits into its part.
-    fn check_memory(&self, reader: &mut Reader) {
+    fn check_memory(&self, reader: &mut SettingsReader) {
         let RequestLimits { memory_bytes, buffer_bytes, .. } = self.limits;
         let cache_bytes = self.intake.cache_bytes;
         let parts = buffer_bytes.saturating_add(cache_bytes).saturating_add(RUNTIME_BYTES);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_manual_is_read_and_every_default_is_valid() {
-        let mut reader = Reader::new(Layers::defaults());
+        let mut reader = SettingsReader::new(SettingLayers::defaults());
         let config = Config::read(&mut reader);
         config.check_across(&mut reader);
         assert_eq!(reader.unread(), [""; 0]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::alert::mail_problem;
 use crate::domain::secret::Secret;
 
@@ -32,7 +32,7 @@ pub struct Mail {
 }
 
 impl Outbound {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             allow_private_addresses: reader
                 .choice("alerts.allow_private_addresses", [("no", false), ("yes", true)]),
@@ -43,7 +43,7 @@ impl Outbound {
     }
 }
 
-fn read_mail(reader: &mut Reader) -> Option<Mail> {
+fn read_mail(reader: &mut SettingsReader) -> Option<Mail> {
     let server = reader.text("alerts.mail_server");
     let from = reader.text("alerts.mail_from");
     if server.is_empty() {
@@ -53,13 +53,15 @@ fn read_mail(reader: &mut Reader) -> Option<Mail> {
         reader
             .refuse("alerts.mail_from", &format!("`{from}` {problem}; a mail server requires it"));
     }
-    let is_named = |url: &Url| url.host_str().is_some_and(|host| !host.is_empty());
-    let is_one = |url: &Url| matches!(url.scheme(), "smtp" | "smtps") && is_named(url);
-    let Some(url) = Url::parse(&server).ok().filter(is_one) else {
+    let Some(url) = Url::parse(&server).ok().filter(is_mail_server) else {
         // Do not print the value: it may contain a password.
         let right = "is not an address such as smtps://user:password@mail.example.com";
         reader.refuse("alerts.mail_server", right);
         return None;
     };
     Some(Mail { server: Secret::new(url), from })
+}
+
+fn is_mail_server(url: &Url) -> bool {
+    matches!(url.scheme(), "smtp" | "smtps") && url.host_str().is_some_and(|host| !host.is_empty())
 }

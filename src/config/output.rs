@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// The change feed.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self { max_readers: reader.integer("changes.max_readers", 1..=100_000) }
     }
 }
@@ -27,7 +27,7 @@ pub struct Export {
 }
 
 impl Export {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             max_concurrent: reader.integer("export.max_concurrent", 1..=1000),
             stall: reader.seconds("export.stall_seconds", 1..=3600),

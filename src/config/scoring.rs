@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::hysteresis::Policy;
 
 /// Scoring requests.
@@ -15,7 +15,7 @@ pub struct Scoring {
 }
 
 impl Scoring {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             outlier_alpha: reader.float("scoring.outlier_alpha", 1e-6..=0.499_999),
             max_rows: reader.integer("scoring.max_rows", 1..=1_000_000),
@@ -24,7 +24,7 @@ impl Scoring {
 }
 
 /// Reads the hysteresis settings.
-pub(super) fn read_policy(reader: &mut Reader) -> Policy {
+pub(super) fn read_policy(reader: &mut SettingsReader) -> Policy {
     let stay_seconds: i64 = reader.integer("assignment.minimum_stay_seconds", 0..=315_360_000);
     Policy {
         hysteresis: reader.float("assignment.hysteresis", 0.0..=0.99),
@@ -40,7 +40,7 @@ pub struct Lineup {
 }
 
 impl Lineup {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self { poll: reader.seconds("lineup.poll_seconds", 1..=3600) }
     }
 }
@@ -55,7 +55,7 @@ pub struct Reassign {
 }
 
 impl Reassign {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             batch_customers: reader.integer("reassign.batch_customers", 1..=100_000),
             pause_ratio: reader.float("reassign.pause_ratio", 0.0..=100.0),
@@ -75,7 +75,7 @@ pub struct Recheck {
 }
 
 impl Recheck {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             period: reader.seconds("recheck.period_seconds", 1..=86_400),
             batch_customers: reader.integer("recheck.batch_customers", 1..=100_000),

@@ -37,6 +37,21 @@ pub struct Before {
     pub moved_at: Option<Timestamp>,
 }
 
+/// Distances of a customer to the nearest segment and to its current one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SegmentDistances {
+    pub nearest: f32,
+    pub current: f32,
+}
+
+/// A feature row with its score and the model that gave it.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoredRow<'a> {
+    pub model: &'a Model,
+    pub row: &'a FeatureRow,
+    pub score: &'a Score,
+}
+
 /// Outcome of the hysteresis rules for a customer with a nearer segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -68,15 +83,15 @@ impl Policy {
     /// No hysteresis: every customer is always in the nearest segment.
     pub const NEAREST: Self = Self { hysteresis: 0.0, minimum_stay_millis: 0 };
 
-    /// Decides between the customer's own segment, at the distance `held`, and the nearest one,
-    /// at the distance `nearest`.
+    /// Decides between the customer's current segment and a nearer one.
     pub fn decide(
         self,
-        (nearest, held): (f32, f32),
+        distances: SegmentDistances,
         moved_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Decision {
-        let is_nearer = f64::from(nearest) < self.share() * f64::from(held);
+        let SegmentDistances { nearest, current } = distances;
+        let is_nearer = f64::from(nearest) < self.share() * f64::from(current);
         // Of two segments at equal distance, the one with the lower index counts as nearest. So
         // h = 0 must not compare distances here: the customer would remain in the other one.
         if !is_nearer && self.hysteresis > 0.0 {
@@ -88,16 +103,16 @@ impl Policy {
         ends.filter(|ends| now < *ends).map_or(Decision::Moves, Decision::StaysUntil)
     }
 
-    /// Applies the hysteresis rules to `score`, which `model` gave for the customer's `row`.
-    /// `before` is `None` for a customer who was in no segment, or in none of this model.
+    /// Applies the hysteresis rules to a score. `before` is `None` for a customer who was in no
+    /// segment, or in none of this model.
     pub fn stand(
         self,
-        (model, row): (&Model, &FeatureRow),
-        score: &Score,
+        scored: ScoredRow<'_>,
         before: Option<Before>,
         now: Timestamp,
         scratch: &mut Scratch,
     ) -> Standing {
+        let ScoredRow { model, row, score } = scored;
         let nearest = Standing {
             segment: score.segment(),
             distance: score.distance,
@@ -109,18 +124,19 @@ impl Policy {
         if self == Self::NEAREST || segment == score.nearest || !score.reached {
             return nearest;
         }
-        let held = model.apart(row, segment, scratch);
-        if !held.reached {
+        let current = model.apart(row, segment, scratch);
+        if !current.reached {
             return nearest;
         }
-        let bound_until = match self.decide((score.distance, held.distance), moved_at, now) {
+        let distances = SegmentDistances { nearest: score.distance, current: current.distance };
+        let bound_until = match self.decide(distances, moved_at, now) {
             Decision::Moves => return nearest,
             Decision::Stays => None,
             Decision::StaysUntil(end) => Some(end),
         };
         Standing {
             segment: Some(segment),
-            distance: held.distance,
+            distance: current.distance,
             confidence: 0.0,
             is_held: true,
             bound_until,

@@ -81,7 +81,7 @@ fn check_text(text: &str, max_chars: usize) -> Result<(), BadId> {
         return Err(BadId(format!("must be at most {max_chars} characters")));
     }
     if text.chars().any(char::is_control) {
-        return Err(BadId("must not hold control characters".into()));
+        return Err(BadId("must not contain control characters".into()));
     }
     Ok(())
 }

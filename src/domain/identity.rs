@@ -77,7 +77,7 @@ impl Groups {
                 ids.entry(root.clone()).or_insert_with(|| vec![id.clone()]);
                 root.clone()
             });
-            let fate = if joining == into {
+            let outcome = if joining == into {
                 Fate::Circle
             } else if ids[&joining].len() + ids[&into].len() > max_ids {
                 Fate::Full
@@ -89,7 +89,7 @@ impl Groups {
                 ids.entry(into).or_default().extend(moved);
                 Fate::Followed
             };
-            groups.fates.insert(from, fate);
+            groups.fates.insert(from, outcome);
         }
         groups
     }
@@ -121,25 +121,25 @@ impl Groups {
 /// links. New links are added in the order of their time; a refused link does not count for
 /// later ones.
 pub fn too_connected<'n>(known: &[Told], new: &[&'n Told], max_ids: usize) -> Vec<&'n Told> {
-    let mut components = Components::default();
-    for told in known {
-        components.join(&told.link, usize::MAX);
+    let mut components = LinkComponents::default();
+    for assertion in known {
+        components.join(&assertion.link, usize::MAX);
     }
     let mut new = new.to_vec();
     new.sort_unstable();
-    new.retain(|told| !components.join(&told.link, max_ids));
+    new.retain(|assertion| !components.join(&assertion.link, max_ids));
     new
 }
 
 /// Union-find over ids, by size (Tarjan 1975).
 #[derive(Debug, Default)]
-struct Components<'l> {
+struct LinkComponents<'l> {
     numbers: HashMap<&'l CustomerKey, usize>,
     parents: Vec<usize>,
     sizes: Vec<usize>,
 }
 
-impl<'l> Components<'l> {
+impl<'l> LinkComponents<'l> {
     /// Joins both ends of a link. Returns false, and changes nothing, if the component would
     /// have more than `max_ids` ids.
     fn join(&mut self, link: &'l Link, max_ids: usize) -> bool {

@@ -13,7 +13,7 @@
 
 use crate::domain::encode::NumberColumn;
 use crate::domain::feature::rfm::{RfmRules, Scored};
-use crate::domain::feature::{CustomerState, Drift, FeatureRow, FeatureSet};
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, QuietPeriod, TimeBounds};
 use crate::domain::hysteresis::{Policy, Standing};
 use crate::domain::model::{Model, Scratch, Span};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -43,6 +43,15 @@ pub struct Answerer<'a> {
     pub features: &'a FeatureSet,
     /// `None` for the fallback rules of the feature set.
     pub model: Option<ByModel<'a>>,
+}
+
+/// A customer without events, at one instant.
+#[derive(Debug, Clone, Copy)]
+pub struct QuietCustomer<'a> {
+    pub state: &'a CustomerState,
+    /// The feature row of `state` at `now`.
+    pub row: &'a FeatureRow,
+    pub now: Timestamp,
 }
 
 /// A model with the customer's assignment under it.
@@ -76,33 +85,34 @@ impl Watch {
         }
     }
 
-    /// Returns the next instant after `now` at which to rescore: the first at which the answer
-    /// may change, or `no_later` if that is sooner and in the future. `None` if time never
-    /// changes the answer. `row` is the feature row of `state` at `now`.
+    /// Returns the next instant at which to rescore a customer: the first at which the answer may
+    /// change, or `no_later` if that is sooner and in the future. `None` if time never changes
+    /// the answer.
     ///
-    /// Every row between `now` and the returned instant has the answer of `row`. The exception
-    /// is the minimum interval: [`SHORTEST`] after `now` or the newest event, or the next jump
-    /// if that is sooner. A customer within a minimum stay is rescored when the stay ends.
+    /// Every row between now and the returned instant has the answer of the current row. The
+    /// exception is the minimum interval: [`SHORTEST`] after now or the newest event, or the next
+    /// jump if that is sooner. A customer within a minimum stay is rescored when the stay ends.
     pub fn recheck_at(
         &self,
         answerer: Answerer<'_>,
-        (state, row): (&CustomerState, &FeatureRow),
-        (now, no_later): (Timestamp, Option<Timestamp>),
+        customer: QuietCustomer<'_>,
+        no_later: Option<Timestamp>,
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
         let bound_until = answerer.model.and_then(|by| by.standing.bound_until);
         let no_later = no_later.into_iter().chain(bound_until).min();
-        let changes_at = self.changes_at(answerer, (state, row), (now, no_later), scratch);
+        let changes_at = self.changes_at(answerer, customer, no_later, scratch);
         changes_at.into_iter().chain(bound_until).min()
     }
 
     fn changes_at(
         &self,
         Answerer { features, model }: Answerer<'_>,
-        (state, row): (&CustomerState, &FeatureRow),
-        (now, no_later): (Timestamp, Option<Timestamp>),
+        customer: QuietCustomer<'_>,
+        no_later: Option<Timestamp>,
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
+        let QuietCustomer { state, row, now } = customer;
         // Rows before the newest event's instant are those of that instant.
         let now = state.last_event_at().map_or(now, |newest| newest.max(now));
         let jump = state.next_jump(features, &self.sources, now);
@@ -111,36 +121,39 @@ impl Watch {
             return jump;
         }
         let end = jump.unwrap_or(now.plus_millis(LONGEST)).min(now.plus_millis(LONGEST));
-        let drift = |feature, until| state.drift(features, row, feature, (now, until));
         let found = match model {
             None => {
                 let rules = scored(features.rfm());
-                furthest(now, end, |until| {
-                    rules
-                        .iter()
-                        .all(|scored| is_scored_the_same(scored, drift(scored.index, until)))
+                first_possible_change(now, end, |until| {
+                    let period = QuietPeriod { from: now, until };
+                    rules.iter().all(|scored| {
+                        let bounds = state.time_bounds(features, row, scored.index, period);
+                        is_scored_the_same(scored, bounds)
+                    })
                 })
             }
             Some(ByModel { model, outlier_alpha, policy, standing }) => {
                 let mut hold = model.hold(row, standing.stay(policy), outlier_alpha, scratch);
-                furthest(now, end, |until| {
-                    let mut is_told = true;
-                    let spans =
-                        self.columns.iter().filter_map(|at| match drift(at.feature, until) {
-                            Drift::Still => None,
-                            Drift::Within(least, greatest) => {
-                                let encode = |x| model.encoder().encode_number(*at, x);
-                                Some(Span {
-                                    column: at.column,
-                                    ends: (encode(least), encode(greatest)),
-                                })
-                            }
-                            Drift::Anywhere => {
-                                is_told = false;
+                first_possible_change(now, end, |until| {
+                    let period = QuietPeriod { from: now, until };
+                    let mut is_bounded = true;
+                    let spans = self.columns.iter().filter_map(|at| {
+                        match state.time_bounds(features, row, at.feature, period) {
+                            TimeBounds::Still => None,
+                            TimeBounds::Within(least, greatest) => Some(Span {
+                                column: at.column,
+                                ends: (
+                                    model.encoder().encode_number(*at, least),
+                                    model.encoder().encode_number(*at, greatest),
+                                ),
+                            }),
+                            TimeBounds::Anywhere => {
+                                is_bounded = false;
                                 None
                             }
-                        });
-                    hold.holds_within(spans) && is_told
+                        }
+                    });
+                    hold.holds_within(spans) && is_bounded
                 })
             }
         };
@@ -152,34 +165,39 @@ fn scored(rules: &RfmRules) -> [&Scored; 3] {
     [&rules.recency, &rules.frequency, &rules.monetary]
 }
 
-fn is_scored_the_same(scored: &Scored, drift: Drift) -> bool {
-    match drift {
-        Drift::Still => true,
-        Drift::Within(least, greatest) => scored.cuts_below(least) == scored.cuts_below(greatest),
-        Drift::Anywhere => false,
+fn is_scored_the_same(scored: &Scored, bounds: TimeBounds) -> bool {
+    match bounds {
+        TimeBounds::Still => true,
+        TimeBounds::Within(least, greatest) => {
+            scored.cuts_below(least) == scored.cuts_below(greatest)
+        }
+        TimeBounds::Anywhere => false,
     }
 }
 
-/// Bisects for the instant after the last one up to which `holds` is true; returns `end` if it
-/// is true up to there. `holds` must be true up to some instant and false after it.
-fn furthest(now: Timestamp, end: Timestamp, mut holds: impl FnMut(Timestamp) -> bool) -> Timestamp {
+/// Bisects for the instant after the last one up to which `is_unchanged` is true; returns `end` if it
+/// is true up to there. `is_unchanged` must be true up to some instant and false after it.
+fn first_possible_change(
+    now: Timestamp,
+    end: Timestamp,
+    mut is_unchanged: impl FnMut(Timestamp) -> bool,
+) -> Timestamp {
     let (mut good, mut bad) = (0, end.millis() - now.millis() - 1);
-    let mut holds = |millis: i64| holds(now.plus_millis(millis));
-    if holds(bad) {
+    if is_unchanged(now.plus_millis(bad)) {
         return end;
     }
     // Shrink by factors of eight, then bisect: borders are mostly near, and `end` is up to a
     // year away.
     while bad > SHORTEST && good == 0 {
         let closer = (bad / 8).max(SHORTEST);
-        if holds(closer) { good = closer } else { bad = closer }
+        if is_unchanged(now.plus_millis(closer)) { good = closer } else { bad = closer }
     }
     if good == 0 {
         return end.min(now.plus_millis(SHORTEST));
     }
     while bad - good > SHORTEST.max(good / PRECISION) {
         let middle = good + (bad - good) / 2;
-        if holds(middle) { good = middle } else { bad = middle }
+        if is_unchanged(now.plus_millis(middle)) { good = middle } else { bad = middle }
     }
     now.plus_millis(good + 1)
 }

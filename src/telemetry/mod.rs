@@ -42,7 +42,7 @@ pub use http::{Http, InFlight, Route};
 pub use ingestion::Intake;
 pub use objectives::Objectives;
 pub use output::{Output, Reading};
-use process::Process;
+use process::ProcessMetrics;
 pub use process::clock::Clock;
 pub use process::database::Database;
 pub use scoring::Scoring;
@@ -73,7 +73,7 @@ pub struct Metrics {
     pub output: Output,
     pub pool: Pool,
     pub database: Database,
-    process: Process,
+    process: ProcessMetrics,
     registry: Registry,
 }
 
@@ -111,7 +111,7 @@ impl Metrics {
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             database: Database::new(&registry)?,
-            process: Process::new(&registry, started)?,
+            process: ProcessMetrics::new(&registry, started)?,
             registry,
         })
     }

@@ -1,6 +1,6 @@
 //! Retention settings of rejected events.
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// Limits on stored rejected events.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub struct FailedEvents {
 }
 
 impl FailedEvents {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             keep_days: reader.integer("failed_events.keep_days", 0..=36_500),
             max_rows: reader.integer("failed_events.max_rows", 0..=100_000_000),

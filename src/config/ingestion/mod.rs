@@ -5,7 +5,7 @@ pub(crate) mod sources;
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// Ingestion of events.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl EventNames {
 }
 
 impl Intake {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             shards: reader.integer("intake.shards", 1..=64),
             max_waiting_events: reader.integer("intake.max_waiting_events", 1..=10_000_000),

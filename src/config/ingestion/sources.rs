@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::event::source_volume::Rules;
 
 /// Check interval and alert thresholds.
@@ -14,7 +14,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let least_quiet = reader.seconds("sources.least_quiet_seconds", 1..=604_800);
         Self {
             check: reader.seconds("sources.check_seconds", 1..=86_400),

@@ -33,12 +33,12 @@ impl Environment {
     pub(crate) fn settings<'a>(
         &self,
         keys: impl Iterator<Item = &'a str>,
-    ) -> (Vec<Variable>, Vec<Fault>) {
+    ) -> (Vec<SettingVariable>, Vec<Fault>) {
         let by_name: BTreeMap<String, &str> = keys.map(|key| (variable_of(key), key)).collect();
         let (mut found, mut faults) = (Vec::new(), Vec::new());
         for (name, value) in &self.0 {
             match meaning(name, &by_name) {
-                Meaning::Setting { key, plain_name, in_file } => {
+                VariableMeaning::Setting { key, plain_name, in_file } => {
                     if in_file && self.0.contains_key(plain_name) {
                         let problem = format!("is set beside {plain_name}; unset one of them");
                         faults.push(Fault::new(name, problem));
@@ -46,13 +46,17 @@ impl Environment {
                     }
                     match if in_file { read_secret(value) } else { Ok(value.clone()) } {
                         Ok(value) => {
-                            found.push(Variable { name: name.clone(), key: key.to_owned(), value });
+                            found.push(SettingVariable {
+                                name: name.clone(),
+                                key: key.to_owned(),
+                                value,
+                            });
                         }
                         Err(problem) => faults.push(Fault::new(name, problem)),
                     }
                 }
-                Meaning::Mistake(problem) => faults.push(Fault::new(name, problem)),
-                Meaning::NotOurs => {}
+                VariableMeaning::Mistake(problem) => faults.push(Fault::new(name, problem)),
+                VariableMeaning::NotOurs => {}
             }
         }
         // DATABASE_URL is set by every platform, so it overrides SEGMENTD_DATABASE__URL.
@@ -69,7 +73,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
 }
 
 /// A variable that sets `key`.
-pub(crate) struct Variable {
+pub(crate) struct SettingVariable {
     pub(crate) name: String,
     pub(crate) key: String,
     pub(crate) value: String,
@@ -77,7 +81,7 @@ pub(crate) struct Variable {
 
 const DATABASE_URL: &str = "DATABASE_URL";
 
-enum Meaning<'a> {
+enum VariableMeaning<'a> {
     /// With `in_file`, the value is the path of a file that contains the setting.
     Setting {
         key: &'a str,
@@ -90,31 +94,34 @@ enum Meaning<'a> {
     NotOurs,
 }
 
-fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> Meaning<'a> {
-    let key_of = |name: &str| match name {
-        DATABASE_URL => Some("database.url"),
-        name => by_name.get(name).copied(),
-    };
-    if let Some(key) = key_of(name) {
-        return Meaning::Setting { key, plain_name: name, in_file: false };
+fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> VariableMeaning<'a> {
+    if let Some(key) = key_of(name, by_name) {
+        return VariableMeaning::Setting { key, plain_name: name, in_file: false };
     }
     if let Some(plain_name) = name.strip_suffix("_FILE")
-        && let Some(key) = key_of(plain_name)
+        && let Some(key) = key_of(plain_name, by_name)
     {
-        return Meaning::Setting { key, plain_name, in_file: true };
+        return VariableMeaning::Setting { key, plain_name, in_file: true };
     }
-    let single = |name: &str| name.replace("__", "_");
-    if let Some(meant) = by_name.keys().find(|known| single(known) == single(name)) {
-        return Meaning::Mistake(format!("is not a setting; did you mean {meant}?"));
+    let single = name.replace("__", "_");
+    if let Some(meant) = by_name.keys().find(|known| known.replace("__", "_") == single) {
+        return VariableMeaning::Mistake(format!("is not a setting; did you mean {meant}?"));
     }
     if name.starts_with("SEGMENTD_") && name.contains("__") {
         let known = by_name.keys().map(String::as_str);
-        return Meaning::Mistake(match crate::domain::nearest::nearest(name, known) {
+        return VariableMeaning::Mistake(match crate::domain::nearest::nearest(name, known) {
             Some(meant) => format!("is not a setting; did you mean {meant}?"),
             None => "is not a setting".to_owned(),
         });
     }
-    Meaning::NotOurs
+    VariableMeaning::NotOurs
+}
+
+fn key_of<'a>(name: &str, by_name: &BTreeMap<String, &'a str>) -> Option<&'a str> {
+    match name {
+        DATABASE_URL => Some("database.url"),
+        name => by_name.get(name).copied(),
+    }
 }
 
 /// The variable of a key: `SEGMENTD_HTTP__BIND` for `http.bind`.

@@ -13,7 +13,7 @@ const DEFAULTS: &str = include_str!("../../../config/default.toml");
 
 /// The value of a setting. The variant of the default is the setting's type.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum SettingValue {
     Boolean(bool),
     Integer(i64),
     Float(f64),
@@ -22,7 +22,7 @@ pub(crate) enum Value {
 
 /// The origin of a value, for fault texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum SettingOrigin {
     Default,
     /// Line in the file, counted from 1.
     File(usize),
@@ -31,7 +31,7 @@ pub(crate) enum Origin {
     CommandLine,
 }
 
-impl Value {
+impl SettingValue {
     /// Type name with article, for fault texts.
     fn type_name(&self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl Value {
     }
 }
 
-impl Origin {
+impl SettingOrigin {
     /// A fault in the value of `path` from this origin.
     pub(crate) fn fault(&self, path: &str, problem: &str) -> Fault {
         match self {
@@ -78,18 +78,18 @@ impl Origin {
 
 /// The settings merged so far, by `section.key`, and the faults found.
 #[derive(Debug)]
-pub(crate) struct Layers {
-    pub(crate) values: BTreeMap<String, (Value, Origin)>,
+pub(crate) struct SettingLayers {
+    pub(crate) values: BTreeMap<String, (SettingValue, SettingOrigin)>,
     pub(crate) faults: Faults,
 }
 
-impl Layers {
+impl SettingLayers {
     /// The built-in layer; its keys and types are the schema of all other layers.
     pub(crate) fn defaults() -> Self {
         let mut layers = Self { values: BTreeMap::new(), faults: Faults::default() };
         layers.for_each_in(DEFAULTS, |layers, _, path, value| {
             if let Some(value) = scalar(value) {
-                layers.values.insert(path, (value, Origin::Default));
+                layers.values.insert(path, (value, SettingOrigin::Default));
             }
         });
         layers
@@ -97,7 +97,7 @@ impl Layers {
 
     pub(crate) fn add_file(&mut self, text: &str) {
         self.for_each_in(text, |layers, line, path, value| {
-            let origin = Origin::File(line);
+            let origin = SettingOrigin::File(line);
             let Some((known, _)) = layers.values.get(&path) else {
                 layers.refuse_unknown(&path, &origin);
                 return;
@@ -115,13 +115,17 @@ impl Layers {
         let (variables, faults) = environment.settings(self.values.keys().map(String::as_str));
         self.faults.0.extend(faults);
         for variable in variables {
-            self.set_text(&variable.key, &variable.value, Origin::Environment(variable.name));
+            self.set_text(
+                &variable.key,
+                &variable.value,
+                SettingOrigin::Environment(variable.name),
+            );
         }
     }
 
     pub(crate) fn add_overrides(&mut self, overrides: &[(String, String)]) {
         for (path, text) in overrides {
-            self.set_text(path, text, Origin::CommandLine);
+            self.set_text(path, text, SettingOrigin::CommandLine);
         }
     }
 
@@ -130,7 +134,7 @@ impl Layers {
     }
 
     /// Sets a value from text, parsed as the type of the default.
-    fn set_text(&mut self, path: &str, text: &str, origin: Origin) {
+    fn set_text(&mut self, path: &str, text: &str, origin: SettingOrigin) {
         let Some((known, _)) = self.values.get(path) else {
             self.refuse_unknown(path, &origin);
             return;
@@ -143,11 +147,11 @@ impl Layers {
         }
     }
 
-    fn set(&mut self, path: String, value: Value, origin: Origin) {
+    fn set(&mut self, path: String, value: SettingValue, origin: SettingOrigin) {
         self.values.insert(path, (value, origin));
     }
 
-    fn refuse_unknown(&mut self, path: &str, origin: &Origin) {
+    fn refuse_unknown(&mut self, path: &str, origin: &SettingOrigin) {
         let known = self.values.keys().map(String::as_str);
         let problem = match nearest(path, known) {
             Some(meant) => format!("is not a setting; did you mean `{meant}`?"),
@@ -187,14 +191,14 @@ impl Layers {
 }
 
 /// `None` for arrays, tables, dates, and numbers beyond the range of their type.
-fn scalar(value: &DeValue<'_>) -> Option<Value> {
+fn scalar(value: &DeValue<'_>) -> Option<SettingValue> {
     Some(match value {
-        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::Boolean(value) => SettingValue::Boolean(*value),
         DeValue::Integer(value) => {
-            Value::Integer(i64::from_str_radix(value.as_str(), value.radix()).ok()?)
+            SettingValue::Integer(i64::from_str_radix(value.as_str(), value.radix()).ok()?)
         }
-        DeValue::Float(value) => Value::Float(value.as_str().parse().ok()?),
-        DeValue::String(value) => Value::Text(value.to_string()),
+        DeValue::Float(value) => SettingValue::Float(value.as_str().parse().ok()?),
+        DeValue::String(value) => SettingValue::Text(value.to_string()),
         _ => return None,
     })
 }

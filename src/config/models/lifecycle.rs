@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::deployment::lifecycle::Thresholds;
 
 /// Shadow and canary phases.
@@ -21,7 +21,7 @@ pub struct Life {
 }
 
 impl Life {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let choices = [("no", false), ("yes", true)];
         Self {
             shadow_share: reader.float("life.shadow_share", 0.0..=1.0),
@@ -33,7 +33,7 @@ impl Life {
     }
 }
 
-pub(crate) fn read_gates(reader: &mut Reader) -> Thresholds {
+pub(crate) fn read_gates(reader: &mut SettingsReader) -> Thresholds {
     Thresholds {
         silhouette: reader.float("gates.silhouette", -1.0..=1.0),
         silhouette_loss: reader.float("gates.silhouette_loss", 0.0..=2.0),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::deployment::policy::{Action, Actions, Policy, Probation, Refresh};
 use crate::domain::drift::Limits;
 
@@ -10,7 +10,7 @@ const ACTIONS: [(&str, Action); 3] =
     [("retrain", Action::Retrain), ("freeze", Action::Freeze), ("fall_back", Action::FallBack)];
 
 /// Reads the policy. `drift` are the drift thresholds, which come from another section.
-pub(crate) fn read(reader: &mut Reader, drift: Limits) -> Policy {
+pub(crate) fn read(reader: &mut SettingsReader, drift: Limits) -> Policy {
     Policy {
         drift,
         actions: Actions {
@@ -34,11 +34,11 @@ pub(crate) fn read(reader: &mut Reader, drift: Limits) -> Policy {
 }
 
 /// Interval at which the policy is evaluated.
-pub(crate) fn read_period(reader: &mut Reader) -> Duration {
+pub(crate) fn read_period(reader: &mut SettingsReader) -> Duration {
     reader.seconds("policy.check_seconds", 1..=3600)
 }
 
-fn actions(reader: &mut Reader, path: &'static str) -> Vec<Action> {
+fn actions(reader: &mut SettingsReader, path: &'static str) -> Vec<Action> {
     let text = reader.text(path);
     let mut listed = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {

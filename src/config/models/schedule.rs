@@ -16,15 +16,16 @@ impl Schedule {
     /// Parses minute, hour, day of month, month and day of week (`0 3 * * *`). The error text
     /// names the fault.
     pub fn parse(pattern: &str) -> Result<Self, String> {
-        let wrong =
-            |why: &str| format!("`{pattern}` is not five cron fields such as `0 3 * * *`: {why}");
         // The parser accepts an empty item as no time at all. A field of such items never
         // matches, and the search for the next time would cover thousands of years.
         if pattern.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
-            return Err(wrong("a list has an empty item"));
+            return Err(pattern_fault(pattern, "a list has an empty item"));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
-        parser.parse(pattern.trim()).map(Self).map_err(|error| wrong(&error.to_string()))
+        parser
+            .parse(pattern.trim())
+            .map(Self)
+            .map_err(|error| pattern_fault(pattern, &error.to_string()))
     }
 
     /// The first time strictly after `instant`; `None` if the pattern never matches (the 30th
@@ -34,6 +35,10 @@ impl Schedule {
         let next = self.0.find_next_occurrence(&start, false).ok()?;
         Some(Timestamp::from_millis(next.timestamp_millis()))
     }
+}
+
+fn pattern_fault(pattern: &str, reason: &str) -> String {
+    format!("`{pattern}` is not five cron fields such as `0 3 * * *`: {reason}")
 }
 
 impl fmt::Display for Schedule {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::config::models::schedule::Schedule;
 use crate::domain::train::{Algorithm, Distance};
 
@@ -55,7 +55,7 @@ pub enum Promotion {
 }
 
 impl Training {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let training = Self {
             schedule: schedule(reader),
             segments: reader.integer("training.segments", 1..=256),
@@ -107,7 +107,7 @@ impl Training {
     }
 }
 
-fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
+fn algorithms(reader: &mut SettingsReader) -> Vec<Algorithm> {
     let path = "training.algorithms";
     let names = reader.text(path);
     let known = Algorithm::all();
@@ -123,7 +123,7 @@ fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
     listed
 }
 
-fn schedule(reader: &mut Reader) -> Option<Schedule> {
+fn schedule(reader: &mut SettingsReader) -> Option<Schedule> {
     let path = "training.schedule";
     let pattern = reader.text(path);
     if pattern.trim().is_empty() {

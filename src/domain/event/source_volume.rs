@@ -14,6 +14,8 @@ use serde::Serialize;
 use crate::domain::stats::{quantile, sorted, special};
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 
+const HOURS_PER_DAY: i64 = 24;
+const DAYS_PER_WEEK: i64 = 7;
 /// Previous weeks from which the usual count is computed.
 const WEEKS: i64 = 4;
 /// Days of history needed: the hours of the last week, each with its own previous weeks.
@@ -119,9 +121,9 @@ impl Status {
     }
 }
 
-/// Assesses the source at `now`. `known` is the instant up to which counts are complete.
-pub fn assess(past: &Past, (known, now): (Timestamp, Timestamp), rules: &Rules) -> Assessment {
-    let (last, this) = (known.hour() - 1, now.hour());
+/// Assesses the source at `now`. Counts are complete up to `counted_until`.
+pub fn assess(past: &Past, counted_until: Timestamp, now: Timestamp, rules: &Rules) -> Assessment {
+    let (last, this) = (counted_until.hour() - 1, now.hour());
     let learnt = past.first_at.plus_millis(i64::from(rules.learn_hours) * MILLIS_PER_HOUR);
     let is_learnt = past.last_at >= learnt;
     let usual_gap = past.usual_gap_millis().filter(|_| is_learnt);
@@ -154,15 +156,22 @@ pub fn assess(past: &Past, (known, now): (Timestamp, Timestamp), rules: &Rules) 
     }
 }
 
+fn start_of_hour(hour: i64) -> Timestamp {
+    Timestamp::from_millis(hour * MILLIS_PER_HOUR)
+}
+
+fn median(values: &[f64]) -> f64 {
+    quantile(&sorted(values), 0.5)
+}
+
 impl Past {
     /// Drops the history after `now`: it was written by a wrong clock.
     #[must_use]
     pub fn until(mut self, now: Timestamp) -> Self {
         if self.last_at > now {
             self.hours.retain(|hour, _| *hour <= now.hour());
-            let end = |hour: i64| Timestamp::from_millis((hour + 1) * MILLIS_PER_HOUR);
-            let last = self.hours.last_key_value().map(|(hour, _)| end(*hour).min(now));
-            self.last_at = last.unwrap_or(now);
+            let last_hour = self.hours.last_key_value().map(|(hour, _)| *hour);
+            self.last_at = last_hour.map_or(now, |hour| start_of_hour(hour + 1).min(now));
             self.first_at = self.first_at.min(self.last_at);
         }
         self
@@ -185,20 +194,27 @@ impl Past {
             };
             (2.0 * tail).min(1.0)
         });
-        let begins = Timestamp::from_millis(hour * MILLIS_PER_HOUR);
-        Volume { hour: begins, events: events as u64, usual, p_value }
+        Volume { hour: start_of_hour(hour), events: events as u64, usual, p_value }
     }
 
     /// The median of the same hour in the previous weeks, or on the previous days.
     fn usual(&self, hour: i64) -> Option<f64> {
+        self.median_of_previous(hour, HOURS_PER_WEEK, WEEKS)
+            .or_else(|| self.median_of_previous(hour, HOURS_PER_DAY, DAYS_PER_WEEK))
+    }
+
+    /// The median of the hours before `hour` at intervals of `step` hours, of at most `steps`.
+    fn median_of_previous(&self, hour: i64, step: i64, steps: i64) -> Option<f64> {
         // The first hour is incomplete.
         let first = self.first_at.hour() + 1;
-        let before = |step: i64, steps: i64| -> Option<f64> {
-            let hours = (1..=steps).map(|back| hour - back * step).filter(|hour| *hour >= first);
-            let events = sorted(&hours.map(|hour| self.events(hour)).collect::<Vec<_>>());
-            (events.len() >= LEAST_HOURS).then(|| quantile(&events, 0.5))
-        };
-        before(HOURS_PER_WEEK, WEEKS).or_else(|| before(24, 7))
+        let mut events = Vec::new();
+        for back in 1..=steps {
+            let previous = hour - back * step;
+            if previous >= first {
+                events.push(self.events(previous));
+            }
+        }
+        (events.len() >= LEAST_HOURS).then(|| median(&events))
     }
 
     /// Overdispersion: the variance of an hour's count beyond Poisson's, relative to the square
@@ -215,7 +231,6 @@ impl Past {
         if distances.len() < LEAST_RESIDUALS {
             return UNKNOWN_SPREAD;
         }
-        let median = |values: &[f64]| quantile(&sorted(values), 0.5);
         let deviation = FROM_MEDIAN_DISTANCE * median(&distances);
         (deviation * deviation - median(&chances)).max(LEAST_SPREAD)
     }

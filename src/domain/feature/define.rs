@@ -98,6 +98,6 @@ pub struct FeatureDef {
     /// The responsible address or team.
     pub owner: Box<str>,
     pub sensitivity: Sensitivity,
-    /// `None` for a feature that is computed and shown, but not read by models.
+    /// `None` for a feature that is computed and shown but not read by models.
     pub encoding: Option<Encoding>,
 }

@@ -24,17 +24,17 @@ const FINE_PER_SHORT: i128 = 100_000_000_000_000;
 ///
 /// [`FeatureSet::admit`]: crate::domain::feature::FeatureSet::admit
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Exact {
+pub(super) struct ExactSum {
     /// Sum of the terms with at most four decimal places, in ten-thousandths.
     short: i64,
     /// Sum of all other terms, in units of 10⁻¹⁸.
     fine: i128,
 }
 
-impl Exact {
+impl ExactSum {
     /// Converts one term, which must be finite. The cast drops digits below the last place and
     /// saturates above.
-    pub(super) fn of(value: f64) -> Self {
+    pub(super) fn from_number(value: f64) -> Self {
         let short = (value * SHORT_UNITS).round();
         // A decimal literal is parsed to its nearest double, and so is the quotient: equality
         // means at most four decimal places.
@@ -69,8 +69,12 @@ mod tests {
     #[test]
     fn terms_cancel_to_the_last_bit_in_any_order() {
         let terms = [1e12, 0.1, -1e12, 0.2, 2f64.powi(-11), -0.1];
-        let forward = terms.iter().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t)));
-        let backward = terms.iter().rev().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t)));
+        let forward =
+            terms.iter().fold(ExactSum::default(), |sum, t| sum.plus(ExactSum::from_number(*t)));
+        let backward = terms
+            .iter()
+            .rev()
+            .fold(ExactSum::default(), |sum, t| sum.plus(ExactSum::from_number(*t)));
         assert_eq!(forward, backward);
         assert_eq!(forward.nearest().to_bits(), (0.2 + 2f64.powi(-11)).to_bits());
     }
@@ -78,7 +82,10 @@ mod tests {
     #[test]
     fn prices_add_up_to_the_cent() {
         let sum = |terms: &[f64]| {
-            terms.iter().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t))).nearest()
+            terms
+                .iter()
+                .fold(ExactSum::default(), |sum, t| sum.plus(ExactSum::from_number(*t)))
+                .nearest()
         };
         assert_eq!(sum(&[0.1; 10]).to_bits(), 1_f64.to_bits());
         assert_eq!(sum(&[12.34, 5.67, -0.01]).to_bits(), 18_f64.to_bits());
@@ -87,6 +94,6 @@ mod tests {
 
     #[test]
     fn saturates_instead_of_wrapping() {
-        assert!(Exact::of(1e30).plus(Exact::of(1e30)).nearest() > 9e18);
+        assert!(ExactSum::from_number(1e30).plus(ExactSum::from_number(1e30)).nearest() > 9e18);
     }
 }

@@ -25,7 +25,7 @@ mod state;
 mod window;
 
 pub use define::{Encoding, FeatureDef, Kind, Missing, Scale, Sensitivity, TraitDef, Transform};
-pub(in crate::domain) use motion::Drift;
+pub(in crate::domain) use motion::{QuietPeriod, TimeBounds};
 pub use set::{FeatureSet, MAX_NUMBER, MAX_TEXT_BYTES};
 pub use state::{CustomerState, StateError};
 

@@ -3,7 +3,7 @@
 //! Sessions are stored as disjoint intervals in order of time. An event extends an interval,
 //! starts one, or joins two. A session belongs to the window that contains its *end*, so events
 //! before the window cannot change the count. This makes it possible to drop the past
-//! independently of the order of arrival: see [`Sessions::add`].
+//! independently of the order of arrival: see [`SessionIntervals::add`].
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ use crate::domain::time::MILLIS_PER_DAY;
 
 /// Inclusive intervals in milliseconds, ascending, more than a gap apart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Sessions(Vec<(i64, i64)>);
+pub(super) struct SessionIntervals(Vec<(i64, i64)>);
 
-impl Sessions {
-    /// Adds an event. `reach_days` is the length of the window in days; with `None`, every
+impl SessionIntervals {
+    /// Adds an event. `length_days` is the length of the window in days; with `None`, every
     /// interval is retained.
     ///
     /// With a window, events before its edge (midnight of its oldest day, counted from the
@@ -24,9 +24,9 @@ impl Sessions {
     /// start within a gap after the edge: whether a dropped event preceded it shortly depends
     /// on the order of arrival. This changes no count, as an event between the edge and such a
     /// start belongs to the session anyway.
-    pub(super) fn add(&mut self, millis: i64, gap_millis: i64, reach_days: Option<i64>) {
+    pub(super) fn add(&mut self, millis: i64, gap_millis: i64, length_days: Option<i64>) {
         let newest = self.0.last().map_or(millis, |last| last.1.max(millis));
-        let edge = reach_days.map(|days| edge_millis(newest, days));
+        let edge = length_days.map(|days| window_start_millis(newest, days));
         if edge.is_some_and(|edge| millis < edge) {
             return;
         }
@@ -42,18 +42,18 @@ impl Sessions {
         }
     }
 
-    /// The number of sessions that end in the `reach_days` days up to the day of `now_millis`.
-    pub(super) fn count(&self, now_millis: i64, reach_days: Option<i64>) -> usize {
-        let ended = reach_days.map_or(0, |days| {
-            let edge = edge_millis(now_millis, days);
+    /// The number of sessions that end in the `length_days` days up to the day of `now_millis`.
+    pub(super) fn count(&self, now_millis: i64, length_days: Option<i64>) -> usize {
+        let ended = length_days.map_or(0, |days| {
+            let edge = window_start_millis(now_millis, days);
             self.0.partition_point(|interval| interval.1 < edge)
         });
         self.0.len() - ended
     }
 
     /// The age in days, at this instant, of the end of the oldest counted session.
-    pub(super) fn oldest_end(&self, now_millis: i64, reach_days: i64) -> Option<i64> {
-        let counted = self.count(now_millis, Some(reach_days));
+    pub(super) fn oldest_end_age_days(&self, now_millis: i64, length_days: i64) -> Option<i64> {
+        let counted = self.count(now_millis, Some(length_days));
         let (_, end) = self.0.get(self.0.len() - counted)?;
         Some(now_millis.div_euclid(MILLIS_PER_DAY) - end.div_euclid(MILLIS_PER_DAY))
     }
@@ -64,18 +64,20 @@ impl Sessions {
             && self.0.is_sorted_by(|a, b| b.0 - a.1 > gap_millis)
     }
 
+    /// Whether interval `at` exists and starts at most a gap after the instant.
+    fn begins_by(&self, at: usize, millis: i64, gap_millis: i64) -> bool {
+        self.0.get(at).is_some_and(|(start, _)| start.saturating_sub(gap_millis) <= millis)
+    }
+
     fn insert(&mut self, millis: i64, gap_millis: i64) {
         // The first interval that ends late enough to touch the event …
         let at = self.0.partition_point(|i| i.1.saturating_add(gap_millis) < millis);
         // … and whether it and its successor touch the event.
-        let touches = |interval: Option<&(i64, i64)>| {
-            interval.is_some_and(|i| i.0.saturating_sub(gap_millis) <= millis)
-        };
-        if !touches(self.0.get(at)) {
+        if !self.begins_by(at, millis, gap_millis) {
             self.0.insert(at, (millis, millis));
             return;
         }
-        if touches(self.0.get(at + 1)) {
+        if self.begins_by(at + 1, millis, gap_millis) {
             let next = self.0.remove(at + 1);
             self.0[at].1 = next.1;
         }
@@ -86,6 +88,6 @@ impl Sessions {
 }
 
 /// Midnight at the start of the oldest of the `days` days up to this instant.
-fn edge_millis(millis: i64, days: i64) -> i64 {
+fn window_start_millis(millis: i64, days: i64) -> i64 {
     (millis.div_euclid(MILLIS_PER_DAY) - days + 1).saturating_mul(MILLIS_PER_DAY)
 }

@@ -4,9 +4,11 @@ use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::define::{FeatureDef, Kind, TraitDef};
 use crate::domain::feature::normal;
-use crate::domain::feature::parse::{self, Declared};
+use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::rfm::RfmRules;
-use crate::domain::feature::source::{EventSource, Head, PropertyType, Ratio, Source};
+use crate::domain::feature::source::{
+    EventFeatureSource, EventFilter, FeatureRatio, FeatureSource, PropertyType,
+};
 use crate::domain::id::FeatureSetId;
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 
@@ -24,21 +26,21 @@ pub struct FeatureSet {
     normal_form: Box<str>,
     features: Vec<FeatureDef>,
     traits: Vec<TraitDef>,
-    sources: Vec<Source>,
-    event_sources: Vec<EventSource>,
+    sources: Vec<FeatureSource>,
+    event_sources: Vec<EventFeatureSource>,
     /// The state slot of each event source.
     slot_of: Vec<usize>,
     /// The event source of each slot with the longest window.
-    keepers: Vec<usize>,
-    routes: Vec<Route>,
-    ratios: Vec<Ratio>,
+    slot_sources: Vec<usize>,
+    routes: Vec<EventRoute>,
+    ratios: Vec<FeatureRatio>,
     rfm: RfmRules,
 }
 
 /// Event sources with the same event filter, which is matched once per event for all.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Route {
-    pub(super) head: Head,
+pub(super) struct EventRoute {
+    pub(super) head: EventFilter,
     /// Slots, in order of first use.
     pub(super) slots: Vec<usize>,
     /// Every property that the sources read, sorted by name.
@@ -57,12 +59,13 @@ impl FeatureSet {
         parse::from_json(json_text).map(Self::new)
     }
 
-    fn new(declared: Declared) -> Self {
-        let normal_form = normal::form(&declared).into_boxed_str();
+    fn new(declared: FeatureDeclarations) -> Self {
+        let normal_form = normal::canonical_json(&declared).into_boxed_str();
         let id = FeatureSetId::of(normal_form.as_bytes());
-        let (slot_of, keepers) = slots(&declared.event_sources);
+        let (slot_of, slot_sources) = slots(&declared.event_sources);
         let routes = routes(&declared.event_sources, &slot_of);
-        let Declared { traits, features, sources, event_sources, ratios, rfm } = declared;
+        let FeatureDeclarations { traits, features, sources, event_sources, ratios, rfm } =
+            declared;
         Self {
             layout_tag: layout_tag(&id),
             id,
@@ -72,7 +75,7 @@ impl FeatureSet {
             sources,
             event_sources,
             slot_of,
-            keepers,
+            slot_sources,
             routes,
             ratios,
             rfm,
@@ -103,9 +106,9 @@ impl FeatureSet {
     /// The value type of the feature at this index.
     pub fn kind_of(&self, index: usize) -> Kind {
         match &self.sources[index] {
-            Source::Events(at) => self.event_sources[*at].kind(),
-            Source::Trait(at) => self.traits[*at].kind,
-            Source::Ratio(_) => Kind::Number,
+            FeatureSource::Events(at) => self.event_sources[*at].kind(),
+            FeatureSource::Trait(at) => self.traits[*at].kind,
+            FeatureSource::Ratio(_) => Kind::Number,
         }
     }
 
@@ -156,11 +159,11 @@ impl FeatureSet {
         self.routes_of(event).filter_map(|route| route.property(property)).reduce(stricter)
     }
 
-    pub(super) fn sources(&self) -> &[Source] {
+    pub(super) fn sources(&self) -> &[FeatureSource] {
         &self.sources
     }
 
-    pub(super) fn event_sources(&self) -> &[EventSource] {
+    pub(super) fn event_sources(&self) -> &[EventFeatureSource] {
         &self.event_sources
     }
 
@@ -170,21 +173,24 @@ impl FeatureSet {
     }
 
     /// The event source that each slot takes events in for.
-    pub(super) fn keepers(&self) -> impl ExactSizeIterator<Item = &EventSource> {
-        self.keepers.iter().map(|index| &self.event_sources[*index])
+    pub(super) fn slot_sources(&self) -> impl ExactSizeIterator<Item = &EventFeatureSource> {
+        self.slot_sources.iter().map(|index| &self.event_sources[*index])
     }
 
-    pub(super) fn keeper(&self, slot: usize) -> &EventSource {
-        &self.event_sources[self.keepers[slot]]
+    pub(super) fn slot_source(&self, slot: usize) -> &EventFeatureSource {
+        &self.event_sources[self.slot_sources[slot]]
     }
 
     /// The ratios in order of dependency: each after the ratios it is computed from.
-    pub(super) fn ratios(&self) -> &[Ratio] {
+    pub(super) fn ratios(&self) -> &[FeatureRatio] {
         &self.ratios
     }
 
     /// The routes that an event matches.
-    pub(super) fn routes_of<'s>(&'s self, event: &'s Event) -> impl Iterator<Item = &'s Route> {
+    pub(super) fn routes_of<'s>(
+        &'s self,
+        event: &'s Event,
+    ) -> impl Iterator<Item = &'s EventRoute> {
         self.routes.iter().filter(|route| route.head.matches(event))
     }
 
@@ -194,7 +200,7 @@ impl FeatureSet {
     }
 }
 
-impl Route {
+impl EventRoute {
     fn property(&self, name: &str) -> Option<PropertyType> {
         let at = self.properties.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
         Some(self.properties[at].1)
@@ -203,29 +209,31 @@ impl Route {
 
 /// Assigns event sources to slots. Sources that differ only in the length of their window share
 /// the days of the longest; each reads its own part.
-fn slots(event_sources: &[EventSource]) -> (Vec<usize>, Vec<usize>) {
-    let (mut slot_of, mut keepers) = (Vec::new(), Vec::<usize>::new());
+fn slots(event_sources: &[EventFeatureSource]) -> (Vec<usize>, Vec<usize>) {
+    let (mut slot_of, mut slot_sources) = (Vec::new(), Vec::<usize>::new());
     for (index, source) in event_sources.iter().enumerate() {
-        let slot = keepers.iter().position(|keeper| event_sources[*keeper].shares_with(source));
+        let slot = slot_sources
+            .iter()
+            .position(|slot_source| event_sources[*slot_source].shares_with(source));
         let slot = slot.unwrap_or_else(|| {
-            keepers.push(index);
-            keepers.len() - 1
+            slot_sources.push(index);
+            slot_sources.len() - 1
         });
-        if event_sources[keepers[slot]].window.reach_days() < source.window.reach_days() {
-            keepers[slot] = index;
+        if event_sources[slot_sources[slot]].window.length_days() < source.window.length_days() {
+            slot_sources[slot] = index;
         }
         slot_of.push(slot);
     }
-    (slot_of, keepers)
+    (slot_of, slot_sources)
 }
 
 /// Groups sources by event filter, in order of first use.
-fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
-    let mut routes: Vec<Route> = Vec::new();
+fn routes(event_sources: &[EventFeatureSource], slot_of: &[usize]) -> Vec<EventRoute> {
+    let mut routes: Vec<EventRoute> = Vec::new();
     for (index, source) in event_sources.iter().enumerate() {
         let at = routes.iter().position(|route| route.head == source.head).unwrap_or_else(|| {
             let head = source.head.clone();
-            routes.push(Route { head, slots: Vec::new(), properties: Vec::new() });
+            routes.push(EventRoute { head, slots: Vec::new(), properties: Vec::new() });
             routes.len() - 1
         });
         let route = &mut routes[at];
@@ -235,8 +243,8 @@ fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
         for (name, read_as) in source.properties() {
             match route.properties.binary_search_by(|(n, _)| (**n).cmp(name)) {
                 Ok(at) => {
-                    let held = &mut route.properties[at].1;
-                    *held = stricter(*held, read_as);
+                    let required = &mut route.properties[at].1;
+                    *required = stricter(*required, read_as);
                 }
                 Err(at) => route.properties.insert(at, (name.into(), read_as)),
             }
@@ -247,16 +255,16 @@ fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
 
 /// A checked file has no contradicting readers, so `unwrap_or` never applies.
 fn stricter(a: PropertyType, b: PropertyType) -> PropertyType {
-    a.meet(b).unwrap_or(a)
+    a.common(b).unwrap_or(a)
 }
 
 /// Checks one value; the error text says what would be right.
 fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
-    if expected.meet(PropertyType::of(value)).is_none() {
+    if expected.common(PropertyType::of_scalar(value)).is_none() {
         return Err(format!(
             "must be {}, as the feature set declares it; it is {}",
             expected.noun(),
-            PropertyType::of(value).noun()
+            PropertyType::of_scalar(value).noun()
         ));
     }
     match value {
@@ -274,8 +282,11 @@ fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
 fn layout_tag(id: &FeatureSetId) -> [u8; 8] {
     let mut tag = [0; 8];
     for (byte, digits) in tag.iter_mut().zip(id.as_str().as_bytes().chunks_exact(2)) {
-        let digit = |d: u8| (d as char).to_digit(16).unwrap_or_default() as u8;
-        *byte = digit(digits[0]) << 4 | digit(digits[1]);
+        *byte = hex_digit(digits[0]) << 4 | hex_digit(digits[1]);
     }
     tag
+}
+
+fn hex_digit(digit: u8) -> u8 {
+    (digit as char).to_digit(16).unwrap_or_default() as u8
 }

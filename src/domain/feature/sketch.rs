@@ -15,9 +15,9 @@ use crate::domain::event::Scalar;
 /// The k + 1 smallest hashes, ascending. One more than k distinguishes k distinct values from
 /// more.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Sketch(Vec<u64>);
+pub(super) struct DistinctSketch(Vec<u64>);
 
-impl Sketch {
+impl DistinctSketch {
     pub(super) fn add(&mut self, hash: u64, k: usize) {
         if self.0.len() > k && self.0.last().is_some_and(|greatest| hash >= *greatest) {
             return;
@@ -57,7 +57,7 @@ impl Sketch {
 /// Numbers are written in their shortest decimal form, so that 330 and "330" from different
 /// senders count as one value.
 pub(super) fn hash(value: &Scalar) -> u64 {
-    let mut sink = Hasher(Sha256::new());
+    let mut sink = Sha256Writer(Sha256::new());
     // Writing into a hash cannot fail.
     let _ = match value {
         Scalar::Bool(b) => write!(sink, "{b}"),
@@ -68,9 +68,9 @@ pub(super) fn hash(value: &Scalar) -> u64 {
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-struct Hasher(Sha256);
+struct Sha256Writer(Sha256);
 
-impl fmt::Write for Hasher {
+impl fmt::Write for Sha256Writer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.update(text.as_bytes());
         Ok(())
@@ -93,7 +93,7 @@ mod tests {
     fn exact_to_k_and_within_the_stated_error_beyond() {
         let k = 256;
         for (distinct, exact) in [(1_u32, true), (256, true), (10_000, false)] {
-            let mut sketch = Sketch::default();
+            let mut sketch = DistinctSketch::default();
             for i in (0..distinct).chain(0..distinct) {
                 sketch.add(hash(&Scalar::Number(f64::from(i))), k);
             }

@@ -3,45 +3,45 @@
 
 use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::feature::define::Kind;
-use crate::domain::feature::window::Window;
+use crate::domain::feature::window::TimeWindow;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum FeatureSource {
     /// Index of an event source; [`FeatureSet::slot_of`] maps it to a slot of the state.
     ///
     /// [`FeatureSet::slot_of`]: crate::domain::feature::FeatureSet::slot_of
     Events(usize),
-    Ratio(Ratio),
+    Ratio(FeatureRatio),
     /// Index of a trait.
     Trait(usize),
 }
 
 /// The ratio of two numeric features, all by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ratio {
+pub(super) struct FeatureRatio {
     pub(super) feature: usize,
     pub(super) numerator: usize,
     pub(super) denominator: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct EventSource {
-    pub(super) head: Head,
+pub(super) struct EventFeatureSource {
+    pub(super) head: EventFilter,
     /// Conditions on properties, all of which must be met.
-    pub(super) conditions: Vec<Condition>,
-    pub(super) fold: Fold,
-    pub(super) window: Window,
+    pub(super) conditions: Vec<PropertyCondition>,
+    pub(super) fold: FeatureFold,
+    pub(super) window: TimeWindow,
 }
 
 /// Event filter by type and name. Without a type, it matches all behavioural events; without a
 /// name, all names. It never matches `identify` and `alias` events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct EventFilter {
     pub(super) kind: Option<EventKind>,
     pub(super) name: Option<Box<str>>,
 }
 
-impl Head {
+impl EventFilter {
     pub(super) fn matches(&self, event: &Event) -> bool {
         self.kind.map_or(event.kind.is_behaviour(), |kind| kind == event.kind)
             && self.name.as_ref().is_none_or(|name| *name == event.name)
@@ -60,34 +60,34 @@ impl Head {
 
 /// A condition on one property, not met by an event without it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Condition {
+pub(super) struct PropertyCondition {
     pub(super) property: Box<str>,
-    pub(super) test: Test,
+    pub(super) test: PropertyTest,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Test {
+pub(super) enum PropertyTest {
     /// Equality with any of the values, all of one type.
     OneOf(Vec<Scalar>),
     /// Strictly above the first bound and strictly below the second.
     Between { above: Option<f64>, below: Option<f64> },
 }
 
-impl Condition {
-    pub(super) fn holds(&self, event: &Event) -> bool {
+impl PropertyCondition {
+    pub(super) fn is_met_by(&self, event: &Event) -> bool {
         let Some(value) = event.properties.get(&self.property) else { return false };
         match (&self.test, value) {
-            (Test::OneOf(values), _) => values.contains(value),
-            (Test::Between { above, below }, Scalar::Number(n)) => {
+            (PropertyTest::OneOf(values), _) => values.contains(value),
+            (PropertyTest::Between { above, below }, Scalar::Number(n)) => {
                 above.is_none_or(|above| *n > above) && below.is_none_or(|below| *n < below)
             }
-            (Test::Between { .. }, _) => false,
+            (PropertyTest::Between { .. }, _) => false,
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Fold {
+pub(super) enum FeatureFold {
     Count,
     /// Total of all listed properties.
     Sum {
@@ -139,7 +139,7 @@ pub(super) enum PropertyType {
 }
 
 impl PropertyType {
-    pub(super) const fn of(scalar: &Scalar) -> Self {
+    pub(super) const fn of_scalar(scalar: &Scalar) -> Self {
         match scalar {
             Scalar::Number(_) => Self::Number,
             Scalar::Text(_) => Self::Text,
@@ -158,7 +158,7 @@ impl PropertyType {
     }
 
     /// The type that satisfies both readers, if one exists.
-    pub(super) fn meet(self, other: Self) -> Option<Self> {
+    pub(super) fn common(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, t) | (t, Self::Any) => Some(t),
             (a, b) if a == b => Some(a),
@@ -176,34 +176,50 @@ impl From<Kind> for PropertyType {
     }
 }
 
-impl EventSource {
+impl EventFeatureSource {
     /// Whether both sources can read one slot: they fold the same events in the same way, in
     /// daily cells. Sessions cannot be shared, as they are stored only as far back as their own
     /// window.
     pub(super) fn shares_with(&self, other: &Self) -> bool {
-        let by_day = |source: &Self| source.window.reach_days().is_some();
-        let is_sessions = matches!(self.fold, Fold::Sessions { .. });
+        let is_sessions = matches!(self.fold, FeatureFold::Sessions { .. });
         self.head == other.head
             && self.conditions == other.conditions
             && self.fold == other.fold
-            && (self.window == other.window || by_day(self) && by_day(other) && !is_sessions)
+            && (self.window == other.window
+                || self.has_daily_cells() && other.has_daily_cells() && !is_sessions)
+    }
+
+    fn has_daily_cells(&self) -> bool {
+        self.window.length_days().is_some()
+    }
+
+    /// Whether a condition excludes events with a negative value of the property.
+    fn excludes_negative(&self, property: &str) -> bool {
+        self.conditions.iter().any(|condition| {
+            matches!(condition.test, PropertyTest::Between { above: Some(above), .. } if above >= 0.0)
+                && *condition.property == *property
+        })
     }
 
     /// Every property read, with its required type.
     pub(super) fn properties(&self) -> Vec<(&str, PropertyType)> {
         use PropertyType::{Any, Number};
         let mut read: Vec<(&str, PropertyType)> = match &self.fold {
-            Fold::Count | Fold::Recency | Fold::Tenure | Fold::MeanGap | Fold::Sessions { .. } => {
-                Vec::new()
-            }
-            Fold::Sum { properties } => properties.iter().map(|p| (&**p, Number)).collect(),
-            Fold::Mean { property } | Fold::Min { property } | Fold::Max { property } => {
+            FeatureFold::Count
+            | FeatureFold::Recency
+            | FeatureFold::Tenure
+            | FeatureFold::MeanGap
+            | FeatureFold::Sessions { .. } => Vec::new(),
+            FeatureFold::Sum { properties } => properties.iter().map(|p| (&**p, Number)).collect(),
+            FeatureFold::Mean { property }
+            | FeatureFold::Min { property }
+            | FeatureFold::Max { property } => {
                 vec![(property, Number)]
             }
-            Fold::Last { property, kind } => vec![(property, (*kind).into())],
-            Fold::Distinct { property, .. } => vec![(property, Any)],
-            Fold::Share { property, values, weight_by } => {
-                let of = values.first().map_or(Any, PropertyType::of);
+            FeatureFold::Last { property, kind } => vec![(property, (*kind).into())],
+            FeatureFold::Distinct { property, .. } => vec![(property, Any)],
+            FeatureFold::Share { property, values, weight_by } => {
+                let of = values.first().map_or(Any, PropertyType::of_scalar);
                 let mut read: Vec<(&str, PropertyType)> = vec![(property, of)];
                 read.extend(weight_by.as_deref().map(|weight| (weight, Number)));
                 read
@@ -211,8 +227,8 @@ impl EventSource {
         };
         read.extend(self.conditions.iter().map(|condition| {
             let of = match &condition.test {
-                Test::OneOf(values) => values.first().map_or(Any, PropertyType::of),
-                Test::Between { .. } => Number,
+                PropertyTest::OneOf(values) => values.first().map_or(Any, PropertyType::of_scalar),
+                PropertyTest::Between { .. } => Number,
             };
             (&*condition.property, of)
         }));
@@ -222,33 +238,31 @@ impl EventSource {
     /// Value type: that of the property for the fold last, else a number.
     pub(super) const fn kind(&self) -> Kind {
         match self.fold {
-            Fold::Last { kind, .. } => kind,
+            FeatureFold::Last { kind, .. } => kind,
             _ => Kind::Number,
         }
     }
 
     /// Whether no event can make the value negative: folds of counts and times, and folds of a
     /// property that a condition keeps at 0 or above.
-    pub(super) fn never_negative(&self) -> bool {
-        let kept_above = |property: &str| {
-            self.conditions.iter().any(|condition| {
-                matches!(condition.test, Test::Between { above: Some(above), .. } if above >= 0.0)
-                    && *condition.property == *property
-            })
-        };
+    pub(super) fn is_never_negative(&self) -> bool {
         match &self.fold {
-            Fold::Count
-            | Fold::Recency
-            | Fold::Tenure
-            | Fold::MeanGap
-            | Fold::Distinct { .. }
-            | Fold::Sessions { .. } => true,
-            Fold::Sum { properties } => properties.iter().all(|p| kept_above(p)),
-            Fold::Mean { property }
-            | Fold::Min { property }
-            | Fold::Max { property }
-            | Fold::Last { property, .. } => kept_above(property),
-            Fold::Share { weight_by, .. } => weight_by.as_deref().is_none_or(kept_above),
+            FeatureFold::Count
+            | FeatureFold::Recency
+            | FeatureFold::Tenure
+            | FeatureFold::MeanGap
+            | FeatureFold::Distinct { .. }
+            | FeatureFold::Sessions { .. } => true,
+            FeatureFold::Sum { properties } => {
+                properties.iter().all(|property| self.excludes_negative(property))
+            }
+            FeatureFold::Mean { property }
+            | FeatureFold::Min { property }
+            | FeatureFold::Max { property }
+            | FeatureFold::Last { property, .. } => self.excludes_negative(property),
+            FeatureFold::Share { weight_by, .. } => {
+                weight_by.as_deref().is_none_or(|weight| self.excludes_negative(weight))
+            }
         }
     }
 }

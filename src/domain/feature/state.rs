@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::feature::define::TraitDef;
-use crate::domain::feature::fold::{Latest, is_plausible};
+use crate::domain::feature::fold::{LatestValueCell, is_plausible};
 use crate::domain::feature::set::FeatureSet;
-use crate::domain::feature::slot::Slot;
-use crate::domain::feature::source::Source;
+use crate::domain::feature::slot::StateSlot;
+use crate::domain::feature::source::FeatureSource;
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::time::Timestamp;
 
@@ -40,9 +40,9 @@ pub enum StateError {
 pub struct CustomerState {
     newest_millis: Option<i64>,
     /// In the order of [`FeatureSet::traits`].
-    traits: Vec<Latest>,
-    /// In the order of [`FeatureSet::keepers`].
-    pub(super) slots: Vec<Slot>,
+    traits: Vec<LatestValueCell>,
+    /// In the order of [`FeatureSet::slot_sources`].
+    pub(super) slots: Vec<StateSlot>,
 }
 
 impl CustomerState {
@@ -50,8 +50,8 @@ impl CustomerState {
     pub fn new(set: &FeatureSet) -> Self {
         Self {
             newest_millis: None,
-            traits: vec![Latest::default(); set.traits().len()],
-            slots: set.keepers().map(Slot::new).collect(),
+            traits: vec![LatestValueCell::default(); set.traits().len()],
+            slots: set.slot_sources().map(StateSlot::new).collect(),
         }
     }
 
@@ -69,16 +69,16 @@ impl CustomerState {
         let millis = event.timestamp.millis();
         self.newest_millis = self.newest_millis.max(Some(millis));
         if event.kind == EventKind::Identify {
-            for (def, held) in set.traits().iter().zip(&mut self.traits) {
+            for (def, latest) in set.traits().iter().zip(&mut self.traits) {
                 if let Some(value) = event.properties.get(&def.name) {
-                    held.set(def.kind, millis, value);
+                    latest.set(def.kind, millis, value);
                 }
             }
         }
         for route in set.routes_of(event) {
             for &slot in &route.slots {
-                let source = set.keeper(slot);
-                if source.conditions.iter().all(|condition| condition.holds(event)) {
+                let source = set.slot_source(slot);
+                if source.conditions.iter().all(|condition| condition.is_met_by(event)) {
                     self.slots[slot].apply(source, event);
                 }
             }
@@ -94,12 +94,12 @@ impl CustomerState {
             .sources()
             .iter()
             .map(|source| match source {
-                Source::Events(index) => {
+                FeatureSource::Events(index) => {
                     let slot = &self.slots[set.slot_of(*index)];
                     slot.value(&set.event_sources()[*index], now_millis)
                 }
-                Source::Trait(index) => self.traits[*index].value(),
-                Source::Ratio(_) => Value::Missing,
+                FeatureSource::Trait(index) => self.traits[*index].value(),
+                FeatureSource::Ratio(_) => Value::Missing,
             })
             .collect();
         for ratio in set.ratios() {
@@ -111,18 +111,12 @@ impl CustomerState {
         FeatureRow(values)
     }
 
-    /// The current value of a declared trait; missing for an unset or undeclared trait.
-    pub fn trait_value(&self, set: &FeatureSet, name: &str) -> Value {
-        let index = set.traits().iter().position(|def| &*def.name == name);
-        index.map_or(Value::Missing, |index| self.traits[index].value())
-    }
-
     /// Every declared trait with its current value, in file order.
     pub fn traits<'s>(
         &'s self,
         set: &'s FeatureSet,
     ) -> impl Iterator<Item = (&'s TraitDef, Value)> + 's {
-        set.traits().iter().zip(self.traits.iter().map(Latest::value))
+        set.traits().iter().zip(self.traits.iter().map(LatestValueCell::value))
     }
 
     /// The instant of the newest event of any type, matched by a feature or not.
@@ -156,11 +150,15 @@ impl CustomerState {
 
     /// Whether all parts have the types and sizes that this feature set produces.
     fn is_sound(&self, set: &FeatureSet) -> bool {
-        let (keepers, traits) = (set.keepers(), set.traits());
+        let (slot_sources, traits) = (set.slot_sources(), set.traits());
         self.newest_millis.is_none_or(is_plausible)
             && self.traits.len() == traits.len()
-            && self.slots.len() == keepers.len()
-            && self.traits.iter().zip(traits).all(|(held, def)| held.is_sound(def.kind))
-            && self.slots.iter().zip(keepers).all(|(slot, keeper)| slot.is_sound(keeper))
+            && self.slots.len() == slot_sources.len()
+            && self.traits.iter().zip(traits).all(|(latest, def)| latest.is_sound(def.kind))
+            && self
+                .slots
+                .iter()
+                .zip(slot_sources)
+                .all(|(slot, slot_source)| slot.is_sound(slot_source))
     }
 }

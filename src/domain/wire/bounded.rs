@@ -25,7 +25,7 @@ pub fn elements<'de, T: Deserialize<'de>>(
 ) -> Result<Vec<T>, ArrayError> {
     let mut is_too_long = false;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let array = Bounded { max, is_too_long: &mut is_too_long, element: PhantomData };
+    let array = BoundedArray { max, is_too_long: &mut is_too_long, element: PhantomData };
     let read = deserializer.deserialize_seq(array).and_then(|elements| {
         deserializer.end()?;
         Ok(elements)
@@ -33,13 +33,13 @@ pub fn elements<'de, T: Deserialize<'de>>(
     read.map_err(|error| if is_too_long { ArrayError::TooMany(max) } else { error.into() })
 }
 
-struct Bounded<'f, T> {
+struct BoundedArray<'f, T> {
     max: usize,
     is_too_long: &'f mut bool,
     element: PhantomData<fn() -> T>,
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<'_, T> {
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedArray<'_, T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

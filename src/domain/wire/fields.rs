@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::event::Properties;
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::id::{BadId, MessageId};
+use crate::domain::id::{BadId, CustomerKey, MessageId};
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Limits;
@@ -15,13 +15,13 @@ use crate::domain::wire::Limits;
 const EARLIEST: Timestamp = Timestamp::from_millis(365 * 86_400_000);
 
 /// The fields of one event, and the faults found so far.
-pub(super) struct Fields<'v> {
+pub(super) struct EventFields<'v> {
     object: &'v Map<String, Value>,
     pub(super) faults: Faults,
 }
 
-impl<'v> Fields<'v> {
-    pub(super) fn of(value: &'v Value) -> Result<Self, Faults> {
+impl<'v> EventFields<'v> {
+    pub(super) fn open(value: &'v Value) -> Result<Self, Faults> {
         match value {
             Value::Object(object) => Ok(Self { object, faults: Faults::default() }),
             _ => Err(Faults::one("event", "must be a JSON object")),
@@ -65,6 +65,17 @@ impl<'v> Fields<'v> {
         text: &str,
     ) -> Option<T> {
         text.parse().map_err(|why: BadId| self.fault(field, why.0)).ok()
+    }
+
+    /// The customer id in a text field.
+    pub(super) fn customer(&mut self, field: &str) -> Option<CustomerKey> {
+        let text = self.text(field)?;
+        self.id(field, text)
+    }
+
+    /// Whether a field is absent or null.
+    pub(super) fn is_absent(&self, field: &str) -> bool {
+        self.get(field).is_none_or(Value::is_null)
     }
 
     /// The sender's id of the event; without one, a generated id.

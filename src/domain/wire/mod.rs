@@ -38,14 +38,14 @@ pub struct Message {
 
 /// The ids in a message.
 #[derive(Debug)]
-struct Who {
+struct MessageIdentity {
     customer: CustomerKey,
     /// `customer` is an anonymous id.
     is_anonymous: bool,
     link: Option<Link>,
 }
 
-impl Who {
+impl MessageIdentity {
     fn known(customer: CustomerKey, link: Option<Link>) -> Self {
         Self { customer, is_anonymous: false, link }
     }

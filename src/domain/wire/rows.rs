@@ -34,7 +34,7 @@ pub fn parse(
     max_rows: usize,
     on_row: &mut OnRow<'_>,
 ) -> serde_json::Result<Envelope> {
-    let mut reader = Reader {
+    let mut reader = RowReader {
         features,
         followed_by: (0..features.features().len()).collect(),
         row: FeatureRow(vec![Value::Missing; features.features().len()]),
@@ -50,7 +50,7 @@ pub fn parse(
     }
 }
 
-struct Reader<'r> {
+struct RowReader<'r> {
     features: &'r FeatureSet,
     /// Prediction of the next feature name, by feature. The rows of a request mostly name their
     /// features in one order, so the successor in the previous row is tried first. Initially
@@ -64,7 +64,7 @@ struct Reader<'r> {
     on_row: &'r mut OnRow<'r>,
 }
 
-impl Reader<'_> {
+impl RowReader<'_> {
     fn read<'de, R: serde_json::de::Read<'de>>(
         &mut self,
         deserializer: &mut serde_json::Deserializer<R>,
@@ -85,19 +85,19 @@ impl Reader<'_> {
     }
 }
 
-struct RequestSeed<'a, 'r>(&'a mut Reader<'r>);
+struct RequestSeed<'a, 'r>(&'a mut RowReader<'r>);
 
-struct RowsSeed<'a, 'r>(&'a mut Reader<'r>);
+struct FeatureRowsSeed<'a, 'r>(&'a mut RowReader<'r>);
 
-struct RowSeed<'a, 'r> {
-    reader: &'a mut Reader<'r>,
+struct FeatureRowSeed<'a, 'r> {
+    reader: &'a mut RowReader<'r>,
     bare: bool,
 }
 
-struct NameSeed<'a, 'r>(&'a mut Reader<'r>);
+struct FeatureNameSeed<'a, 'r>(&'a mut RowReader<'r>);
 
 #[derive(Clone, Copy)]
-struct ValueOf<'f> {
+struct FeatureValueSeed<'f> {
     name: &'f str,
     is_number: bool,
 }
@@ -135,11 +135,11 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
             }
             match field {
                 Field::Features => {
-                    map.next_value_seed(RowSeed { reader: self.0, bare: true })?;
+                    map.next_value_seed(FeatureRowSeed { reader: self.0, bare: true })?;
                     single = Some(true);
                 }
                 Field::Rows => {
-                    map.next_value_seed(RowsSeed(self.0))?;
+                    map.next_value_seed(FeatureRowsSeed(self.0))?;
                     single = Some(false);
                 }
                 Field::Explain => explain = map.next_value()?,
@@ -148,13 +148,15 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
         }
         let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
         if customer.is_some() && !single {
-            return Err(A::Error::custom("`customer_id` is accepted with `features`, not with `rows`"));
+            return Err(A::Error::custom(
+                "`customer_id` is accepted with `features`, not with `rows`",
+            ));
         }
         Ok(Envelope { rows: self.0.rows, single, explain, customer })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for RowsSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FeatureRowsSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -162,7 +164,7 @@ impl<'de> DeserializeSeed<'de> for RowsSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for RowsSeed<'_, '_> {
+impl<'de> Visitor<'de> for FeatureRowsSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,12 +172,12 @@ impl<'de> Visitor<'de> for RowsSeed<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(RowSeed { reader: self.0, bare: false })?.is_some() {}
+        while seq.next_element_seed(FeatureRowSeed { reader: self.0, bare: false })?.is_some() {}
         Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FeatureRowSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -183,7 +185,7 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for RowSeed<'_, '_> {
+impl<'de> Visitor<'de> for FeatureRowSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,10 +201,10 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
         for index in reader.named.drain(..) {
             reader.row.0[index] = Value::Missing;
         }
-        while let Some(index) = map.next_key_seed(NameSeed(reader))? {
+        while let Some(index) = map.next_key_seed(FeatureNameSeed(reader))? {
             let name = &reader.features.features()[index].name;
             let is_number = reader.features.kind_of(index) == Kind::Number;
-            reader.row.0[index] = map.next_value_seed(ValueOf { name, is_number })?;
+            reader.row.0[index] = map.next_value_seed(FeatureValueSeed { name, is_number })?;
             reader.named.push(index);
         }
         reader.rows += 1;
@@ -210,7 +212,7 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for NameSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FeatureNameSeed<'_, '_> {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
@@ -218,7 +220,7 @@ impl<'de> DeserializeSeed<'de> for NameSeed<'_, '_> {
     }
 }
 
-impl Visitor<'_> for NameSeed<'_, '_> {
+impl Visitor<'_> for FeatureNameSeed<'_, '_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,7 +236,7 @@ impl Visitor<'_> for NameSeed<'_, '_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
+impl<'de> DeserializeSeed<'de> for FeatureValueSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -242,7 +244,7 @@ impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
     }
 }
 
-impl ValueOf<'_> {
+impl FeatureValueSeed<'_> {
     fn wrong<E: Error>(&self, found: Unexpected<'_>) -> E {
         E::invalid_type(found, self)
     }
@@ -258,7 +260,7 @@ impl ValueOf<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for ValueOf<'_> {
+impl<'de> Visitor<'de> for FeatureValueSeed<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,8 +20,8 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::{self, ArrayError};
-use crate::domain::wire::fields::Fields;
-use crate::domain::wire::{Limits, Message, Who};
+use crate::domain::wire::fields::EventFields;
+use crate::domain::wire::{Limits, Message, MessageIdentity};
 
 /// The format of a body, given by the request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +49,13 @@ impl<'b> Body<'b> {
     pub fn parse(bytes: &'b [u8], form: Form, max_messages: usize) -> Result<Self, ArrayError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct One<'b> {
+        struct SingleBody<'b> {
             #[serde(borrow)]
             write_key: Option<Cow<'b, str>>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Many<'b> {
+        struct BatchBody<'b> {
             #[serde(borrow)]
             write_key: Option<Cow<'b, str>>,
             #[serde(borrow)]
@@ -69,12 +69,12 @@ impl<'b> Body<'b> {
         }
         match form {
             Form::One(kind) => {
-                let One { write_key } = serde_json::from_slice(bytes)?;
+                let SingleBody { write_key } = serde_json::from_slice(bytes)?;
                 let messages = vec![serde_json::from_slice(bytes)?];
                 Ok(Self { write_key, kind: Some(kind), sent_at: None, messages })
             }
             Form::Batch => {
-                let Many { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
+                let BatchBody { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
                 let messages = bounded::elements(batch.get().as_bytes(), max_messages)?;
                 Ok(Self { write_key, kind: None, sent_at: sent_at.map(clock), messages })
             }
@@ -89,8 +89,9 @@ impl<'b> Body<'b> {
         limits: Limits,
         mut new_id: impl FnMut() -> Option<MessageId>,
     ) -> impl ExactSizeIterator<Item = Result<Message, Faults>> {
-        let read = move |raw: &&RawValue| self.message(raw.get(), received_at, limits, &mut new_id);
-        self.messages.iter().map(read)
+        self.messages
+            .iter()
+            .map(move |raw| self.message(raw.get(), received_at, limits, &mut new_id))
     }
 
     /// The number of messages.
@@ -148,19 +149,21 @@ impl<'b> Body<'b> {
         }
         let value: Value = serde_json::from_str(raw)
             .map_err(|error| Faults::one("event", format!("cannot be read: {error}")))?;
-        let mut fields = Fields::of(&value)?;
+        let mut fields = EventFields::open(&value)?;
         let kind = self.kind.or_else(|| kind(&mut fields));
         let message_id = text(&mut fields, "messageId");
         let message_id = fields.message_id("messageId", message_id.as_deref(), new_id);
         let timestamp = happened(&mut fields, self.sent_at.as_ref(), received_at, limits);
-        let who = who(&mut fields, kind);
+        let identity = identity(&mut fields, kind);
         let name = kind.map(|kind| name(&mut fields, kind)).unwrap_or_default();
         let mut properties =
             kind.map(|kind| properties(&mut fields, kind, limits)).unwrap_or_default();
-        match (kind, who, message_id) {
-            (Some(kind), Some(Who { customer, is_anonymous, link }), Some(message_id))
-                if fields.faults.is_empty() =>
-            {
+        match (kind, identity, message_id) {
+            (
+                Some(kind),
+                Some(MessageIdentity { customer, is_anonymous, link }),
+                Some(message_id),
+            ) if fields.faults.is_empty() => {
                 if let (EventKind::Alias, Some(link)) = (kind, &link) {
                     properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
                 }
@@ -197,7 +200,7 @@ fn clock(sent_at: &RawValue) -> Value {
 /// Larger than the text of any instant.
 const MAX_CLOCK_BYTES: usize = 64;
 
-fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
+fn kind(fields: &mut EventFields<'_>) -> Option<EventKind> {
     let kind = fields.get("type").and_then(Value::as_str).and_then(EventKind::parse);
     if kind.is_none() {
         let known = EventKind::ALL.map(EventKind::as_str).join(", ");
@@ -207,7 +210,7 @@ fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
 }
 
 /// A text, or a number as text; a blank text is `None`.
-fn text<'v>(fields: &mut Fields<'v>, field: &str) -> Option<Cow<'v, str>> {
+fn text<'v>(fields: &mut EventFields<'v>, field: &str) -> Option<Cow<'v, str>> {
     if let Some(Value::Number(number)) = fields.get(field) {
         return Some(number.to_string().into());
     }
@@ -217,7 +220,7 @@ fn text<'v>(fields: &mut Fields<'v>, field: &str) -> Option<Cow<'v, str>> {
 /// The instant of the event. A message with both `timestamp` and `originalTimestamp` was
 /// forwarded by another system, which has already corrected its clock.
 fn happened(
-    fields: &mut Fields<'_>,
+    fields: &mut EventFields<'_>,
     batch_sent_at: Option<&Value>,
     received_at: Timestamp,
     limits: Limits,
@@ -235,33 +238,28 @@ fn happened(
 }
 
 /// The customer of the message, and the link that it declares.
-fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
-    let mut id = |field: &str| {
-        let text = text(fields, field)?;
-        fields.id::<CustomerKey>(field, &text)
-    };
-    let (user, anonymous, previous) = (id("userId"), id("anonymousId"), id("previousId"));
-    let linked = |from: Option<CustomerKey>, to: &CustomerKey| {
-        from.filter(|from| from != to).map(|from| Link { from, to: to.clone() })
-    };
+fn identity(fields: &mut EventFields<'_>, kind: Option<EventKind>) -> Option<MessageIdentity> {
+    let user = customer(fields, "userId");
+    let anonymous = customer(fields, "anonymousId");
+    let previous = customer(fields, "previousId");
     match (kind, user, anonymous) {
         (Some(EventKind::Alias), Some(user), _) => {
             if previous.is_none() {
                 missing(fields, "previousId", "is required for `alias`: the previous id");
             }
-            let link = linked(previous, &user);
-            Some(Who::known(user, link))
+            let link = link_between(previous, &user);
+            Some(MessageIdentity::known(user, link))
         }
         (Some(EventKind::Alias), None, _) => {
             missing(fields, "userId", "is required for `alias`: the new id");
             None
         }
         (Some(EventKind::Identify), Some(user), anonymous) => {
-            let link = linked(anonymous, &user);
-            Some(Who::known(user, link))
+            let link = link_between(anonymous, &user);
+            Some(MessageIdentity::known(user, link))
         }
-        (_, Some(customer), _) => Some(Who::known(customer, None)),
-        (_, None, Some(customer)) => Some(Who::anonymous(customer)),
+        (_, Some(customer), _) => Some(MessageIdentity::known(customer, None)),
+        (_, None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
         (_, None, None) => {
             missing(fields, "userId", "is required, or else `anonymousId`");
             None
@@ -269,14 +267,24 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
     }
 }
 
+fn customer(fields: &mut EventFields<'_>, field: &str) -> Option<CustomerKey> {
+    let text = text(fields, field)?;
+    fields.id(field, &text)
+}
+
+/// The link between two different ids.
+fn link_between(from: Option<CustomerKey>, to: &CustomerKey) -> Option<Link> {
+    from.filter(|from| from != to).map(|from| Link { from, to: to.clone() })
+}
+
 /// Records a fault of a required field, unless it already has a fault.
-fn missing(fields: &mut Fields<'_>, field: &str, problem: &str) {
+fn missing(fields: &mut EventFields<'_>, field: &str, problem: &str) {
     if !fields.faults.0.iter().any(|fault| fault.path == field) {
         fields.fault(field, problem);
     }
 }
 
-fn name(fields: &mut Fields<'_>, kind: EventKind) -> Box<str> {
+fn name(fields: &mut EventFields<'_>, kind: EventKind) -> Box<str> {
     let field = match kind {
         EventKind::Track => "event",
         EventKind::Page | EventKind::Screen => "name",
@@ -284,12 +292,13 @@ fn name(fields: &mut Fields<'_>, kind: EventKind) -> Box<str> {
     };
     let name = fields.text(field).unwrap_or_default();
     if name.is_empty() && kind == EventKind::Track {
-        fields.fault("event", "is required for `track`: the event's name, such as `Order Completed`");
+        fields
+            .fault("event", "is required for `track`: the event's name, such as `Order Completed`");
     }
     name.into()
 }
 
-fn properties(fields: &mut Fields<'_>, kind: EventKind, limits: Limits) -> Properties {
+fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: Limits) -> Properties {
     let mut properties = match kind {
         EventKind::Track | EventKind::Page | EventKind::Screen => {
             fields.properties("properties", limits)

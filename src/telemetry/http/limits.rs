@@ -10,20 +10,20 @@ use crate::telemetry::labels::Limit;
 pub struct RequestLimits {
     /// Refused requests, lines or training runs, by limit.
     pub refusals: Counters<Limit>,
-    pub budget: MemoryParts,
+    pub budget: MemoryBudgetGauges,
     /// Bytes reserved for requests.
     pub requests_used_bytes: IntGauge,
     /// Bytes in use by the customer cache.
     pub cache_used_bytes: IntGauge,
 }
 
-/// The parts of the memory budget.
+/// Gauges of the parts of the memory budget, in bytes.
 #[derive(Debug)]
-pub struct MemoryParts {
-    pub requests_bytes: IntGauge,
-    pub cache_bytes: IntGauge,
+pub struct MemoryBudgetGauges {
+    pub requests: IntGauge,
+    pub customer_cache: IntGauge,
     /// For models, connections and the runtime.
-    pub rest_bytes: IntGauge,
+    pub rest: IntGauge,
 }
 
 const REQUESTS: &str = "requests";
@@ -48,10 +48,10 @@ impl RequestLimits {
                 "segmentd_limit_refusals_total",
                 "Requests, or parts of requests, that a limit refused.",
             )?,
-            budget: MemoryParts {
-                requests_bytes: budget.get_metric_with_label_values(&[REQUESTS])?,
-                cache_bytes: budget.get_metric_with_label_values(&[CACHE])?,
-                rest_bytes: budget.get_metric_with_label_values(&[REST])?,
+            budget: MemoryBudgetGauges {
+                requests: budget.get_metric_with_label_values(&[REQUESTS])?,
+                customer_cache: budget.get_metric_with_label_values(&[CACHE])?,
+                rest: budget.get_metric_with_label_values(&[REST])?,
             },
             requests_used_bytes: used.get_metric_with_label_values(&[REQUESTS])?,
             cache_used_bytes: used.get_metric_with_label_values(&[CACHE])?,
@@ -61,9 +61,9 @@ impl RequestLimits {
     /// Shows the planned size of each part.
     pub fn plan(&self, memory_bytes: usize, requests_bytes: usize, cache_bytes: usize) {
         let rest = memory_bytes.saturating_sub(requests_bytes).saturating_sub(cache_bytes);
-        self.budget.requests_bytes.set(gauge_value(requests_bytes));
-        self.budget.cache_bytes.set(gauge_value(cache_bytes));
-        self.budget.rest_bytes.set(gauge_value(rest));
+        self.budget.requests.set(gauge_value(requests_bytes));
+        self.budget.customer_cache.set(gauge_value(cache_bytes));
+        self.budget.rest.set(gauge_value(rest));
     }
 }
 

@@ -51,8 +51,8 @@ impl Http {
         )?;
         let seconds = HistogramVec::new(
             HistogramOpts::new(
+                "segmentd_http_request_duration_seconds",
                 "Time from the head of the request to the head of the response.",
-                "Time from the request's head to the answer's head.",
             )
             .buckets(SECONDS.to_vec()),
             &["route"],
@@ -68,13 +68,13 @@ impl Http {
             objectives: Arc::clone(objectives),
             shed: Counters::new(
                 registry,
+                "segmentd_http_requests_shed_total",
                 "Requests refused because the capacity of their class was in use.",
-                "Requests refused because too many of their class were in progress.",
             )?,
             body_timeouts: Counters::new(
                 registry,
+                "segmentd_http_body_timeouts_total",
                 "Requests answered 408 because their body arrived too slowly.",
-                "Requests answered 408 because their body came too slowly.",
             )?,
         })
     }

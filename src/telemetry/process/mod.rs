@@ -11,13 +11,13 @@ const STATUS: &str = "/proc/self/status";
 
 /// Metrics read from `/proc` at each scrape; zero on systems without it.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct ProcessMetrics {
     resident_bytes: IntGauge,
     threads: IntGauge,
     open_files: IntGauge,
 }
 
-impl Process {
+impl ProcessMetrics {
     pub(crate) fn new(registry: &Registry, started: Timestamp) -> prometheus::Result<Self> {
         let options = Opts::new("segmentd_build_info", "Always 1; the label is the version.");
         let build = crate::telemetry::register(registry, IntGaugeVec::new(options, &["version"])?)?;

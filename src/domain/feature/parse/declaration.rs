@@ -4,9 +4,10 @@
 use crate::domain::feature::define::{
     Encoding, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
 };
-use crate::domain::feature::parse::document::{Data, Node};
-use crate::domain::feature::parse::fields::{Fields, Named};
+use crate::domain::feature::parse::document::{DocumentNode, NodeData};
+use crate::domain::feature::parse::fields::{LocatedName, TableReader};
 use crate::domain::feature::parse::source::{self, DraftSource, KINDS};
+use crate::domain::feature::source::EventFeatureSource;
 use crate::domain::text::{self, MAX_NAME_CHARS};
 
 const SENSITIVITIES: [(&str, Sensitivity); 3] = [
@@ -33,7 +34,7 @@ const DEFAULT_FLOOR: f64 = 0.01;
 #[derive(Debug)]
 pub(super) struct DraftTrait {
     pub(super) path: String,
-    pub(super) name: Option<Named>,
+    pub(super) name: Option<LocatedName>,
     pub(super) kind: Option<Kind>,
     pub(super) sensitivity: Option<Sensitivity>,
     pub(super) def: Option<TraitDef>,
@@ -44,7 +45,7 @@ pub(super) struct DraftTrait {
 pub(super) struct DraftFeature {
     pub(super) path: String,
     pub(super) line: Option<usize>,
-    pub(super) name: Option<Named>,
+    pub(super) name: Option<LocatedName>,
     pub(super) title: Option<Box<str>>,
     pub(super) unit: Option<Box<str>>,
     pub(super) owner: Option<Box<str>>,
@@ -52,6 +53,15 @@ pub(super) struct DraftFeature {
     pub(super) sensitivity_line: Option<usize>,
     pub(super) source: Option<DraftSource>,
     pub(super) encoding: Option<DraftEncoding>,
+}
+
+impl DraftFeature {
+    pub(super) const fn event_source(&self) -> Option<&EventFeatureSource> {
+        match &self.source {
+            Some(DraftSource::Events(source)) => Some(source),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -71,11 +81,11 @@ pub(super) struct DraftRfm {
 #[derive(Debug)]
 pub(super) struct DraftScored {
     pub(super) path: String,
-    pub(super) feature: Option<Named>,
+    pub(super) feature: Option<LocatedName>,
     pub(super) cuts: Option<[f64; 4]>,
 }
 
-pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
+pub(super) fn read_trait(mut fields: TableReader<'_, '_>) -> DraftTrait {
     let name = fields.named("name", "the trait's name in the event, such as \"loyalty_tier\"");
     let title = fields.text("title", "a display name, such as \"Loyalty tier\"");
     let owner = owner(&mut fields);
@@ -96,7 +106,7 @@ pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
     DraftTrait { path, name, kind, sensitivity, def }
 }
 
-pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
+pub(super) fn read_feature(mut fields: TableReader<'_, '_>) -> DraftFeature {
     let name = feature_name(&mut fields);
     let title = fields.text("title", "a display name, such as \"Orders, 28 days\"");
     let unit = fields.text("unit", "the unit, such as \"orders\"");
@@ -106,8 +116,8 @@ pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
     let source = source::read(&mut fields);
     let encoding = encoding(&mut fields);
     let (path, line) = (fields.path.clone(), fields.line);
-    if let Some((_, whose)) = &source {
-        fields.finish(whose);
+    if let Some((_, subject)) = &source {
+        fields.finish(subject);
     }
     let source = source.and_then(|(source, _)| source);
     DraftFeature {
@@ -124,26 +134,25 @@ pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
     }
 }
 
-pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> DraftRfm {
-    let mut scored = |key| {
-        let node = fields.need(key, "{ feature = \"…\", cuts = [four ascending numbers] }")?;
-        fields.table_of(key, node).map(read_scored)
-    };
-    let rfm = DraftRfm {
-        recency: scored("recency"),
-        frequency: scored("frequency"),
-        monetary: scored("monetary"),
-    };
+pub(super) fn read_rfm(mut fields: TableReader<'_, '_>) -> DraftRfm {
+    let recency = scored(&mut fields, "recency");
+    let frequency = scored(&mut fields, "frequency");
+    let monetary = scored(&mut fields, "monetary");
     fields.finish("the fallback");
-    rfm
+    DraftRfm { recency, frequency, monetary }
 }
 
-fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
+fn scored(fields: &mut TableReader<'_, '_>, key: &'static str) -> Option<DraftScored> {
+    let node = fields.need(key, "{ feature = \"…\", cuts = [four ascending numbers] }")?;
+    fields.table_of(key, node).map(read_scored)
+}
+
+fn read_scored(mut fields: TableReader<'_, '_>) -> DraftScored {
     let feature = fields.named("feature", "the name of a feature");
     let right = "four ascending numbers, such as [7, 14, 28, 56]";
     let cuts = fields.need("cuts", right).and_then(|node| {
         let cuts = match &node.data {
-            Data::List(items) => numbers(items),
+            NodeData::List(items) => numbers(items),
             _ => Vec::new(),
         };
         let cuts = <[f64; 4]>::try_from(cuts).ok();
@@ -158,7 +167,7 @@ fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
     DraftScored { path, feature, cuts }
 }
 
-fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
+fn feature_name(fields: &mut TableReader<'_, '_>) -> Option<LocatedName> {
     let such_as = "a name in snake case, such as \"orders_28d\"";
     let named = fields.named("name", such_as)?;
     let snake = named.name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -176,7 +185,7 @@ fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
     Some(named)
 }
 
-fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
+fn owner(fields: &mut TableReader<'_, '_>) -> Option<Box<str>> {
     let such_as = "the responsible address or team, such as \"crm@example.com\"";
     let node = fields.need("owner", such_as)?;
     let owner = fields.text_of("owner", node, such_as)?;
@@ -187,7 +196,7 @@ fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
 }
 
 /// Parses the keys `missing` and `encoding`; `None` without an encoding, or with a fault in it.
-fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
+fn encoding(fields: &mut TableReader<'_, '_>) -> Option<DraftEncoding> {
     let missing = fields.get("missing");
     let Some(node) = fields.get("encoding") else {
         if let Some(missing) = missing {
@@ -242,14 +251,14 @@ fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
     }
 }
 
-fn missing_rule(fields: &Fields<'_, '_>, node: &Node) -> Option<Missing> {
+fn missing_rule(fields: &TableReader<'_, '_>, node: &DocumentNode) -> Option<Missing> {
     match &node.data {
-        Data::Text(text) if &**text == "mean" => Some(Missing::Mean),
-        Data::Text(text) if &**text == "median" => Some(Missing::Median),
-        Data::Number(n) if n.is_finite() => Some(Missing::Constant(*n)),
+        NodeData::Text(text) if &**text == "mean" => Some(Missing::Mean),
+        NodeData::Text(text) if &**text == "median" => Some(Missing::Median),
+        NodeData::Number(n) if n.is_finite() => Some(Missing::Constant(*n)),
         data => {
             let given = match data {
-                Data::Text(text) => format!("`{text}`"),
+                NodeData::Text(text) => format!("`{text}`"),
                 _ => node.noun().to_owned(),
             };
             let problem = format!("must be \"mean\", \"median\" or a number; it is {given}");
@@ -259,8 +268,8 @@ fn missing_rule(fields: &Fields<'_, '_>, node: &Node) -> Option<Missing> {
     }
 }
 
-fn quantiles(fields: &Fields<'_, '_>, node: &Node) -> Option<(f64, f64)> {
-    if let Data::List(items) = &node.data
+fn quantiles(fields: &TableReader<'_, '_>, node: &DocumentNode) -> Option<(f64, f64)> {
+    if let NodeData::List(items) = &node.data
         && let [lower, upper] = numbers(items)[..]
         && 0.0 <= lower
         && lower < upper
@@ -273,7 +282,7 @@ fn quantiles(fields: &Fields<'_, '_>, node: &Node) -> Option<(f64, f64)> {
     None
 }
 
-fn weight(fields: &mut Fields<'_, '_>) -> Option<f64> {
+fn weight(fields: &mut TableReader<'_, '_>) -> Option<f64> {
     match fields.get("weight") {
         None => Some(1.0),
         Some(node) => {
@@ -285,10 +294,14 @@ fn weight(fields: &mut Fields<'_, '_>) -> Option<f64> {
 
 /// The finite numbers of a list. Other items are left out, so that the length shows their
 /// presence.
-fn numbers(items: &[Node]) -> Vec<f64> {
-    let finite = |item: &Node| match item.data {
-        Data::Number(n) if n.is_finite() => Some(n),
-        _ => None,
-    };
-    items.iter().filter_map(finite).collect()
+fn numbers(items: &[DocumentNode]) -> Vec<f64> {
+    let mut finite = Vec::with_capacity(items.len());
+    for item in items {
+        if let NodeData::Number(number) = item.data
+            && number.is_finite()
+        {
+            finite.push(number);
+        }
+    }
+    finite
 }

@@ -45,7 +45,7 @@ pub enum AnsweredBy {
 /// One element of an output.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(untagged)]
-pub(super) enum Element<'r> {
+pub(super) enum OutputElement<'r> {
     Integer(i64),
     Text(&'r str),
     Fp32(f32),
@@ -101,23 +101,23 @@ impl Output {
     }
 
     /// `None` if [`Self::is_given`] is false.
-    pub(super) fn element<'r>(self, row: &Scored<'r>) -> Option<Element<'r>> {
+    pub(super) fn element<'r>(self, row: &Scored<'r>) -> Option<OutputElement<'r>> {
         Some(match self {
-            Self::Segment => {
-                Element::Integer(row.segment.map_or(Some(-1), |place| i64::try_from(place).ok())?)
-            }
-            Self::Key => Element::Text(row.key),
-            Self::Label => Element::Text(row.label),
-            Self::Distance => Element::Fp32(row.score?.distance),
-            Self::RunnerUp => Element::Text(row.runner_up?),
-            Self::Confidence => Element::Fp32(row.score?.confidence()),
-            Self::PValue => Element::Fp64(row.score?.p_value),
-            Self::Outlier => Element::Bool(row.outlier),
+            Self::Segment => OutputElement::Integer(
+                row.segment.map_or(Some(-1), |place| i64::try_from(place).ok())?,
+            ),
+            Self::Key => OutputElement::Text(row.key),
+            Self::Label => OutputElement::Text(row.label),
+            Self::Distance => OutputElement::Fp32(row.score?.distance),
+            Self::RunnerUp => OutputElement::Text(row.runner_up?),
+            Self::Confidence => OutputElement::Fp32(row.score?.confidence()),
+            Self::PValue => OutputElement::Fp64(row.score?.p_value),
+            Self::Outlier => OutputElement::Bool(row.outlier),
         })
     }
 }
 
-impl Element<'_> {
+impl OutputElement<'_> {
     /// Appends the element in binary form: little-endian; a text after its length.
     pub(super) fn append(self, bytes: &mut Vec<u8>) {
         match self {

@@ -28,40 +28,40 @@ pub struct Written {
 }
 
 #[derive(Serialize)]
-struct Json<'r> {
+struct ResponseJson<'r> {
     model_name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'r str>,
-    parameters: Parameters,
-    outputs: Vec<Tensor<'r>>,
+    parameters: ResponseParameters,
+    outputs: Vec<ResponseTensor<'r>>,
 }
 
 #[derive(Serialize)]
-struct Parameters {
+struct ResponseParameters {
     fallback: bool,
     generation: i64,
 }
 
 #[derive(Serialize)]
-struct Tensor<'r> {
+struct ResponseTensor<'r> {
     name: &'static str,
     datatype: &'static str,
     shape: [usize; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Binary>,
+    parameters: Option<BinarySize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'r>>,
+    data: Option<OutputColumn<'r>>,
 }
 
 #[derive(Serialize)]
-struct Binary {
+struct BinarySize {
     binary_data_size: usize,
 }
 
 /// One output of every row.
-struct Data<'r> {
+struct OutputColumn<'r> {
     output: Output,
     rows: &'r [Scored<'r>],
 }
@@ -70,11 +70,11 @@ impl Reply<'_> {
     pub fn write(&self) -> serde_json::Result<Written> {
         let mut binary = Vec::new();
         let given = self.outputs.iter().filter(|asked| asked.output.is_given(self.by));
-        let json = Json {
+        let json = ResponseJson {
             model_name: MODEL_NAME,
             model_version: self.version,
             id: self.id.as_deref(),
-            parameters: Parameters {
+            parameters: ResponseParameters {
                 fallback: self.by == AnsweredBy::Fallback,
                 generation: self.generation,
             },
@@ -91,23 +91,23 @@ impl Reply<'_> {
         &self,
         Requested { output, binary: is_binary }: Requested,
         binary: &mut Vec<u8>,
-    ) -> Tensor<'_> {
-        let data = Data { output, rows: self.rows };
+    ) -> ResponseTensor<'_> {
+        let data = OutputColumn { output, rows: self.rows };
         let before = binary.len();
         if is_binary {
             data.append(binary);
         }
-        Tensor {
+        ResponseTensor {
             name: output.name(),
             datatype: output.datatype(),
             shape: [self.rows.len()],
-            parameters: is_binary.then(|| Binary { binary_data_size: binary.len() - before }),
+            parameters: is_binary.then(|| BinarySize { binary_data_size: binary.len() - before }),
             data: (!is_binary).then_some(data),
         }
     }
 }
 
-impl Data<'_> {
+impl OutputColumn<'_> {
     fn append(&self, bytes: &mut Vec<u8>) {
         for element in self.rows.iter().filter_map(|row| self.output.element(row)) {
             element.append(bytes);
@@ -115,7 +115,7 @@ impl Data<'_> {
     }
 }
 
-impl Serialize for Data<'_> {
+impl Serialize for OutputColumn<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.rows.iter().filter_map(|row| self.output.element(row)))
     }

@@ -10,8 +10,8 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
 use crate::domain::wire::bounded::{self, ArrayError};
 use crate::domain::wire::inference::Output;
-use crate::domain::wire::inference::data::Column;
-use crate::domain::wire::inference::datatype::Datatype;
+use crate::domain::wire::inference::data::FeatureColumn;
+use crate::domain::wire::inference::datatype::TensorDatatype;
 
 /// A parsed inference request.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +48,7 @@ pub fn read<'b>(
         let problem = format!("is more than the {} bytes of the body", body.len());
         return Err(Unreadable::Faults(Faults::one("Inference-Header-Content-Length", problem)));
     };
-    let json: Json<'b> = serde_json::from_slice(json).map_err(Unreadable::Json)?;
+    let json: RequestJson<'b> = serde_json::from_slice(json).map_err(Unreadable::Json)?;
     let mut faults = Faults::default();
     let request = json.check(binary, features, max_rows, &mut faults);
     faults.or(request).map_err(Unreadable::Faults)
@@ -58,7 +58,7 @@ pub fn read<'b>(
 /// and the others are still parsed.
 #[derive(Deserialize)]
 #[serde(expecting = "an object with `inputs`")]
-struct Json<'b> {
+struct RequestJson<'b> {
     #[serde(borrow)]
     id: Option<&'b RawValue>,
     #[serde(borrow)]
@@ -93,7 +93,7 @@ struct JsonOutput<'b> {
 
 /// The parameters of the binary tensor extension; others are ignored.
 #[derive(Default, Deserialize)]
-struct Parameters<'b> {
+struct BinaryParameters<'b> {
     /// In a request: all outputs in binary form.
     #[serde(borrow, rename = "binary_data_output")]
     all: Option<&'b RawValue>,
@@ -106,21 +106,21 @@ struct Parameters<'b> {
 }
 
 #[derive(Deserialize)]
-struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
+struct JsonText<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// An input that is valid as far as can be decided without its elements.
-struct Tensor<'b> {
+struct InputTensor<'b> {
     feature: usize,
     path: String,
     datatype: Cow<'b, str>,
-    read_as: Datatype,
+    read_as: TensorDatatype,
     rows: usize,
     /// Two dimensions, the second of size 1.
     is_nested: bool,
-    content: Content<'b>,
+    content: TensorContent<'b>,
 }
 
-enum Content<'b> {
+enum TensorContent<'b> {
     Json(&'b RawValue),
     Binary(&'b [u8]),
 }
@@ -175,11 +175,11 @@ fn parameters<'b>(
     json: Option<&'b RawValue>,
     path: impl Display,
     faults: &mut Faults,
-) -> Parameters<'b> {
+) -> BinaryParameters<'b> {
     part(json, path, "an object", faults).unwrap_or_default()
 }
 
-impl<'b> Json<'b> {
+impl<'b> RequestJson<'b> {
     fn check(
         &self,
         binary: &'b [u8],
@@ -187,7 +187,7 @@ impl<'b> Json<'b> {
         max_rows: usize,
         faults: &mut Faults,
     ) -> InferRequest<'b> {
-        let id: Option<Text<'b>> = part(self.id, "id", "a string", faults);
+        let id: Option<JsonText<'b>> = part(self.id, "id", "a string", faults);
         let outputs = self.outputs(faults);
         let tensors = self.tensors(binary, features, faults);
         let mut rows = Vec::new();
@@ -197,7 +197,7 @@ impl<'b> Json<'b> {
                 tensor.read_into(&mut rows, faults);
             }
         }
-        InferRequest { id: id.map(|Text(id)| id), rows, outputs }
+        InferRequest { id: id.map(|JsonText(id)| id), rows, outputs }
     }
 
     /// The requested outputs; all outputs if none is named.
@@ -228,7 +228,7 @@ impl<'b> Json<'b> {
         mut binary: &'b [u8],
         features: &FeatureSet,
         faults: &mut Faults,
-    ) -> Vec<Tensor<'b>> {
+    ) -> Vec<InputTensor<'b>> {
         let right = "an array of tensors: objects with `name`, `datatype`, `shape` and `data`";
         if self.inputs.is_none() {
             faults.push(Fault::new("inputs", format!("is required: {right}")));
@@ -237,7 +237,7 @@ impl<'b> Json<'b> {
         let most = 2 * features.features().len();
         let inputs: Vec<JsonInput<'b>> =
             list(self.inputs, "inputs", right, most, faults).unwrap_or_default();
-        let mut tensors: Vec<Tensor<'b>> = Vec::with_capacity(inputs.len());
+        let mut tensors: Vec<InputTensor<'b>> = Vec::with_capacity(inputs.len());
         for (at, json) in inputs.iter().enumerate() {
             let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
             if tensors.iter().any(|earlier| earlier.feature == tensor.feature) {
@@ -260,7 +260,7 @@ impl JsonOutput<'_> {
         let asked = format_args!("{path}.parameters.binary_data");
         let binary = part(given.this, asked, "true or false", faults).unwrap_or(binary);
         let name = format_args!("{path}.name");
-        let Text(text) = required(self.name, name, "the name of an output", faults)?;
+        let JsonText(text) = required(self.name, name, "the name of an output", faults)?;
         let output = Output::ALL.into_iter().find(|output| output.name() == text);
         if output.is_none() {
             let known = Output::ALL.map(Output::name).join(", ");
@@ -281,30 +281,31 @@ impl<'b> JsonInput<'b> {
         binary: &mut &'b [u8],
         features: &FeatureSet,
         faults: &mut Faults,
-    ) -> Option<Tensor<'b>> {
+    ) -> Option<InputTensor<'b>> {
         let name_path = format_args!("inputs[{at}].name");
-        let name: Option<Text<'b>> =
+        let name: Option<JsonText<'b>> =
             required(self.name, name_path, "the name of a feature", faults);
         let path = match &name {
-            Some(Text(name)) => format!("inputs.{name}"),
+            Some(JsonText(name)) => format!("inputs.{name}"),
             None => format!("inputs[{at}]"),
         };
         let content = self.content(&path, binary, faults);
         let shape = self.shape(&path, faults);
         let right = "an element type such as FP64 or BYTES";
-        let datatype: Option<Text<'b>> =
+        let datatype: Option<JsonText<'b>> =
             required(self.datatype, format_args!("{path}.datatype"), right, faults);
-        let Text(name) = name?;
+        let JsonText(name) = name?;
         let Some(feature) = features.index_of(&name) else {
             let known: Vec<&str> = features.features().iter().map(|def| &*def.name).collect();
             let problem = format!("is not a feature; known are {}", known.join(", "));
             faults.push(Fault::new(path, problem));
             return None;
         };
-        let Text(datatype) = datatype?;
-        let read_as = Datatype::parse(&datatype);
+        let JsonText(datatype) = datatype?;
+        let read_as = TensorDatatype::parse(&datatype);
         let right = match (features.kind_of(feature), read_as) {
-            (Kind::Number, Some(Datatype::Number(_))) | (Kind::Text, Some(Datatype::Bytes)) => None,
+            (Kind::Number, Some(TensorDatatype::Number(_)))
+            | (Kind::Text, Some(TensorDatatype::Bytes)) => None,
             (Kind::Number, _) => {
                 Some("a number: FP64, FP32, INT8 to INT64, UINT8 to UINT64 or BOOL")
             }
@@ -315,7 +316,7 @@ impl<'b> JsonInput<'b> {
             faults.push(Fault::new(format!("{path}.datatype"), problem));
         }
         let (rows, is_nested) = shape?;
-        Some(Tensor {
+        Some(InputTensor {
             feature,
             path,
             datatype,
@@ -331,12 +332,12 @@ impl<'b> JsonInput<'b> {
         path: &str,
         binary: &mut &'b [u8],
         faults: &mut Faults,
-    ) -> Option<Content<'b>> {
+    ) -> Option<TensorContent<'b>> {
         let given = parameters(self.parameters, format_args!("{path}.parameters"), faults);
         let size_path = format_args!("{path}.parameters.binary_data_size");
         let size: Option<usize> = part(given.size, size_path, "a number of bytes", faults);
         match (self.data, size) {
-            (Some(data), None) => Some(Content::Json(data)),
+            (Some(data), None) => Some(TensorContent::Json(data)),
             (None, None) => {
                 let problem = "is required: an array, or `parameters.binary_data_size`";
                 faults.push(Fault::new(format!("{path}.data"), problem));
@@ -359,7 +360,7 @@ impl<'b> JsonInput<'b> {
                     return None;
                 };
                 *binary = rest;
-                Some(Content::Binary(mine))
+                Some(TensorContent::Binary(mine))
             }
         }
     }
@@ -390,10 +391,13 @@ impl<'b> JsonInput<'b> {
 const MAX_DIMENSIONS: usize = 8;
 
 /// The common number of rows of all inputs. It is checked before an allocation of that size.
-fn row_count(tensors: &[Tensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
+fn row_count(tensors: &[InputTensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
     let Some(first) = tensors.first() else {
         if faults.is_empty() {
-            faults.push(Fault::new("inputs", "must not be empty: inputs determine the number of rows"));
+            faults.push(Fault::new(
+                "inputs",
+                "must not be empty: inputs determine the number of rows",
+            ));
         }
         return None;
     };
@@ -411,12 +415,12 @@ fn row_count(tensors: &[Tensor<'_>], max_rows: usize, faults: &mut Faults) -> Op
     (faults.0.len() == before).then_some(first.rows)
 }
 
-impl Tensor<'_> {
+impl InputTensor<'_> {
     fn read_into(&self, rows: &mut [FeatureRow], faults: &mut Faults) {
-        let column = Column::new(rows, self.feature, &self.datatype, self.read_as);
+        let column = FeatureColumn::new(rows, self.feature, &self.datatype, self.read_as);
         let read = match self.content {
-            Content::Json(data) => column.read_json(data, self.is_nested),
-            Content::Binary(data) => column.read_binary(data),
+            TensorContent::Json(data) => column.read_json(data, self.is_nested),
+            TensorContent::Binary(data) => column.read_binary(data),
         };
         if let Err(problem) = read {
             faults.push(Fault::new(format!("{}.data", self.path), problem));
