@@ -83,13 +83,13 @@ fn every_fault_is_reported_at_once_with_its_line() {
         format = 'xml'\n";
     let faults = faults_of_file(file);
     let expected = [
-        "line 2: http.bnd: is no setting; did you mean `http.bind`?",
+        "line 2: http.bnd: is not a setting; did you mean `http.bind`?",
         "line 3: http.max_body_bytes: is of type string, not a whole number",
         "line 4: http.request_timeout_seconds: is 0, not within 1 to 3600",
         "line 6: training.schedule: `61 3 * * *` is not five cron fields",
         "line 7: training.holdout_share: is 1, not within 0.01 to 0.9",
         "line 8: training.segments: is of type float, not a whole number",
-        "line 10: log.level: `inof` is no level (info) nor a list (info,sqlx=warn)",
+        "line 10: log.level: `inof` is neither a level (info) nor a list (info,sqlx=warn)",
         "line 11: log.format: is `xml`, not `text` or `json`",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
@@ -109,8 +109,8 @@ fn what_is_not_toml_is_reported_with_its_line() {
 #[test]
 fn keys_outside_every_section_are_refused() {
     let faults = faults_of_file("bind = '127.0.0.1:1'\n[htpp]\nbind = '127.0.0.1:1'\n");
-    assert_eq!(faults[0], "line 1: bind: is no setting");
-    assert_eq!(faults[1], "line 3: htpp.bind: is no setting; did you mean `http.bind`?");
+    assert_eq!(faults[0], "line 1: bind: is not a setting");
+    assert_eq!(faults[1], "line 3: htpp.bind: is not a setting; did you mean `http.bind`?");
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn the_environment_is_checked_like_a_file() {
     let faults =
         load("", environment, &[("http.port", "1"), ("training.starts", "0")]).unwrap_err();
     let expected = [
-        "SEGMENTD_HTTP_BIND: is no setting; did you mean SEGMENTD_HTTP__BIND?",
-        "SEGMENTD_HTTP__BNID: is no setting; did you mean SEGMENTD_HTTP__BIND?",
+        "SEGMENTD_HTTP_BIND: is not a setting; did you mean SEGMENTD_HTTP__BIND?",
+        "SEGMENTD_HTTP__BNID: is not a setting; did you mean SEGMENTD_HTTP__BIND?",
         "training.segments: `many` is not a whole number (set by SEGMENTD_TRAINING__SEGMENTS)",
-        "http.port: is no setting (set on the command line)",
+        "http.port: is not a setting (set on the command line)",
         "scoring.outlier_alpha: is 2, not within 0.000001 to 0.499999 (set by SEGMENTD_SCORING__OUTLIER_ALPHA)",
         "assignment.hysteresis: is 1, not within 0 to 0.99 (set by SEGMENTD_ASSIGNMENT__HYSTERESIS)",
         "training.starts: is 0, not within 1 to 1000 (set on the command line)",

@@ -1,34 +1,34 @@
-//! Who is told of what, how often, and how long it is remembered.
+//! Settings of drift alarms and alert notifications.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::drift::{AlarmRules, MOST_CHECKS};
 
-/// Telling people.
+/// Alert notifications and drift checks.
 #[derive(Debug, Clone)]
 pub struct Alerts {
-    /// Where people reach this service, without a slash at its end; `None`: messages
-    /// have no link.
+    /// Public base URL of this service, without a trailing slash; `None` omits links from
+    /// messages.
     pub external_url: Option<String>,
-    /// What is over is dropped after so long; 0 keeps all.
+    /// Retention of resolved alerts in days; 0 retains all.
     pub keep_days: u32,
-    /// How often to look for what is due.
+    /// Interval of the search for due notifications.
     pub poll: Duration,
-    /// How often an Alertmanager hears of what still fires.
+    /// Interval at which firing alerts are sent to an Alertmanager again.
     pub keep_alive: Duration,
-    /// After so long another replica takes up what one has begun to send.
+    /// Time after which another replica takes over a delivery that a replica has started.
     pub claim: Duration,
-    /// Between two checks for drift.
+    /// Interval of drift checks.
     pub check: Duration,
     pub check_sources: CheckSources,
     pub alarm: AlarmRules,
 }
 
-/// Whose drift is told of, beside that of the customers drawn by the hour.
+/// Sources of drift alerts, in addition to the sample of stored customers drawn each hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckSources {
-    /// Rows that are sent to be scored.
+    /// Feature rows in scoring requests.
     Rows,
     /// Customers with new events.
     Events,
@@ -36,7 +36,7 @@ pub enum CheckSources {
 }
 
 impl Alerts {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let alerts = Self {
             external_url: external_url(reader),
             keep_days: reader.integer("alerts.keep_days", 0..=36_500),
@@ -70,7 +70,7 @@ impl Alerts {
     }
 }
 
-fn external_url(reader: &mut Reader) -> Option<String> {
+fn external_url(reader: &mut SettingsReader) -> Option<String> {
     let url = reader.text("alerts.external_url");
     if url.is_empty() {
         return None;

@@ -1,19 +1,19 @@
-//! Comparison of this process's clock with the database's.
+//! Settings of the comparison of this process's clock with the database's.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
-/// How far the clocks may be apart, and how often they are compared.
+/// Tolerated clock difference, and the interval of comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// `None`: they are not compared.
+    /// `None` disables the comparison.
     pub tolerance: Option<Duration>,
     pub check: Duration,
 }
 
 impl Clock {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let tolerance = reader.seconds("clock.tolerance_seconds", 0..=86_400);
         Self {
             tolerance: (!tolerance.is_zero()).then_some(tolerance),

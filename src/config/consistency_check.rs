@@ -1,20 +1,20 @@
-//! Whether stored states are what their events say.
+//! Settings of the consistency check of stored customer states against their events.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// Sampling of stored states.
 #[derive(Debug, Clone)]
 pub struct Skew {
-    /// Time between two samples.
+    /// Interval of samples.
     pub every: Duration,
-    /// Customers a sample; 0 takes none.
+    /// Customers per sample; 0 disables the check.
     pub customers: usize,
 }
 
 impl Skew {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             every: reader.seconds("skew.every_seconds", 1..=86_400),
             customers: reader.integer("skew.customers", 0..=10_000),

@@ -1,50 +1,50 @@
-//! Which Postgres, and how to use it.
+//! Postgres settings.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::secret::Secret;
 
-/// 2^50: larger than any disk that this is for.
+/// 2^50 bytes: more than any disk that a private server would have.
 const MAX_FREE_BYTES: i64 = 1 << 50;
 
-/// Postgres.
+/// Connection, time limits and free disk space of Postgres.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// `None`: run a private server.
+    /// `None` runs a private server.
     pub url: Option<Secret<String>>,
-    /// Connections of this process.
+    /// Maximum connections of this process.
     pub max_connections: u32,
-    /// Longest wait for a free one.
+    /// Maximum wait for a free connection.
     pub acquire_timeout: Duration,
     pub time_limits: TimeLimits,
-    /// Where the private server keeps its data.
+    /// Data directory of the private server.
     pub state_directory: PathBuf,
-    /// The server's programs; `None` searches the machine.
+    /// Directory of the server's programs; `None` searches the machine.
     pub postgres_bin: Option<PathBuf>,
-    /// Less free space on the private server's disk raises an alert; 0: none.
+    /// Free space on the private server's disk below which an alert is raised; 0 disables it.
     pub warn_free_bytes: u64,
-    /// With less free space there, events are refused; 0: never.
+    /// Free space on that disk below which events are refused; 0 disables it.
     pub min_free_bytes: u64,
 }
 
 /// Time limits that Postgres enforces on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
-    /// Wait of a shared commit of events for a lock.
+    /// Maximum wait for a lock in a shared commit of events.
     pub commit_lock: Duration,
-    /// Wait of other work for a lock.
+    /// Maximum wait for a lock in other transactions.
     pub lock: Duration,
     pub statement: Duration,
-    /// Of exports, training, back-fills and migrations.
+    /// For exports, training, backfills and migrations.
     pub long_statement: Duration,
-    /// A transaction in which nothing happens.
+    /// Maximum pause within a transaction.
     pub idle_transaction: Duration,
 }
 
 impl Default for TimeLimits {
-    /// As in `config/default.toml`.
+    /// The defaults of `config/default.toml`.
     fn default() -> Self {
         Self {
             commit_lock: Duration::from_secs(1),
@@ -57,7 +57,7 @@ impl Default for TimeLimits {
 }
 
 impl TimeLimits {
-    fn read(reader: &mut Reader) -> Self {
+    fn read(reader: &mut SettingsReader) -> Self {
         let commit_lock = reader.integer("database.commit_lock_timeout_milliseconds", 10..=60_000);
         Self {
             commit_lock: Duration::from_millis(commit_lock),
@@ -70,11 +70,11 @@ impl TimeLimits {
 }
 
 impl Database {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let url = reader.text("database.url");
         let schemes = ["postgres://", "postgresql://"];
         if !url.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {
-            // The value is a secret, whatever it is.
+            // Do not print the value: it may be a secret even if it is invalid.
             reader.refuse("database.url", "does not begin with postgres:// or postgresql://");
         }
         let state_directory = reader.path("database.state_directory");

@@ -1,30 +1,29 @@
-//! Whether what is scored still looks like what the model was trained on.
+//! Settings of drift detection: counting and comparing scored rows.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::drift::{Limits, Steps};
 
-/// Counting what is scored, and comparing it.
+/// Collection and comparison of counts.
 #[derive(Debug, Clone)]
 pub struct Drift {
-    /// Whether it is counted at all.
+    /// Whether scored rows are counted.
     pub enabled: bool,
-    /// How often counts are written down.
+    /// Interval at which counts are written to the database.
     pub flush: Duration,
-    /// Hours compared together, where a request does not say how many.
+    /// Default number of hours in a comparison window.
     pub window_hours: u32,
-    /// Stored customers drawn each hour, at most; 0 draws none.
+    /// Maximum number of stored customers sampled per hour; 0 samples none.
     pub customers_per_hour: u32,
-    /// Counts of earlier hours are dropped; 0 keeps all.
+    /// Retention of counts in days; 0 retains all.
     pub keep_days: u32,
-    /// Rows of an hour that are needed to show it to the detectors; `None`: there are
-    /// to be none.
+    /// Minimum rows of an hour for the sequential detectors; `None` disables them.
     pub detector_rows: Option<u64>,
 }
 
 impl Drift {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let has_detectors = reader.choice("drift.detectors", [("yes", true), ("no", false)]);
         let detector_rows = reader.integer("drift.detector_rows", 1..=1_000_000_000);
         Self {
@@ -38,9 +37,9 @@ impl Drift {
     }
 }
 
-/// From when on a difference is told; `alpha`: the share of outliers that scoring
-/// promises.
-pub(super) fn read_limits(reader: &mut Reader, alpha: f64) -> Limits {
+/// Reads the thresholds above which a difference is reported. `alpha` is the calibrated share
+/// of outliers.
+pub(super) fn read_limits(reader: &mut SettingsReader, alpha: f64) -> Limits {
     Limits {
         minimum_rows: reader.integer("drift.minimum_rows", 1..=1_000_000_000),
         level: reader.float("drift.level", 1e-9..=0.5),
@@ -64,8 +63,8 @@ pub(super) fn read_limits(reader: &mut Reader, alpha: f64) -> Limits {
     }
 }
 
-/// From 0 to `most`, none less than the one before it.
-fn steps(reader: &mut Reader, paths: [&'static str; 3], most: f64) -> Steps {
+/// Three thresholds from 0 to `most`, in ascending order.
+fn steps(reader: &mut SettingsReader, paths: [&'static str; 3], most: f64) -> Steps {
     let [notice, warning, critical] = paths.map(|path| reader.float(path, 0.0..=most));
     for (less, more, low, high) in
         [(paths[0], paths[1], notice, warning), (paths[1], paths[2], warning, critical)]

@@ -1,40 +1,43 @@
-//! The listeners: the API, and metrics with health.
+//! Settings of the HTTP listeners: the API, and metrics with health.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
+/// Range of the capacity of a request class.
+const CAPACITY: RangeInclusive<i64> = 1..=1_000_000;
 const ADDRESS: &str = "an address and port such as 127.0.0.1:8080";
 
-/// The API.
+/// The API listener.
 #[derive(Debug, Clone)]
 pub struct Http {
     pub bind: SocketAddr,
-    /// Largest request body; bulk uploads are limited by line.
+    /// Maximum request body; bulk uploads are limited by line instead.
     pub max_body_bytes: usize,
-    /// Largest body whose key is inside it.
+    /// Maximum body of a request with its API key in the body.
     pub max_unidentified_body_bytes: usize,
-    /// Largest line of a bulk upload.
+    /// Maximum line of a bulk upload.
     pub max_line_bytes: usize,
-    /// Time for one request; streams are exempt.
+    /// Time limit for a request; streams are exempt.
     pub request_timeout: Duration,
-    /// Time for a request's body.
+    /// Time limit for receiving a request body.
     pub body_timeout: Duration,
-    /// Time before the minimum rate of a body applies.
+    /// Time before the minimum transfer rate of a body applies.
     pub body_grace: Duration,
-    /// 0: no minimum rate.
+    /// 0 disables the minimum rate.
     pub min_body_bytes_per_second: u64,
     pub requests: RequestCapacities,
     pub connections: ConnectionLimits,
-    /// Values of `Host` that may be repeated in an answer; empty: all. Lower case,
-    /// without port.
+    /// Values of `Host` that may be repeated in a response, in lower case and without port;
+    /// empty allows all.
     pub allowed_hosts: Vec<String>,
-    /// Time for requests in progress once asked to stop.
+    /// Time for requests in progress during shutdown.
     pub drain: Duration,
 }
 
-/// Most requests in progress of each class.
+/// Maximum concurrent requests of each class.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestCapacities {
     pub scoring: usize,
@@ -52,16 +55,16 @@ pub struct RequestCapacities {
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     pub max_connections: usize,
-    /// Time for the head of a request.
+    /// Time limit for receiving the head of a request.
     pub header_timeout: Duration,
-    /// Time between two requests.
+    /// Maximum time between two requests.
     pub idle_timeout: Duration,
-    /// Time in which a client has to read some of its response.
+    /// Time in which a client must read a part of its response.
     pub write_timeout: Duration,
 }
 
 impl Http {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let hosts = reader.text("http.allowed_hosts");
         let hosts = hosts.split(',').map(|host| host.trim().to_ascii_lowercase());
         Self {
@@ -89,32 +92,31 @@ impl Http {
 }
 
 impl RequestCapacities {
-    fn read(reader: &mut Reader) -> Self {
-        let mut capacity = |path| reader.integer(path, 1..=1_000_000);
+    fn read(reader: &mut SettingsReader) -> Self {
         Self {
-            scoring: capacity("http.max_scoring_requests"),
-            ingestion: capacity("http.max_ingestion_requests"),
-            read: capacity("http.max_read_requests"),
-            slow_read: capacity("http.max_slow_reads"),
-            stream: capacity("http.max_streams"),
-            control: capacity("http.max_control_requests"),
-            health: capacity("http.max_health_requests"),
-            public: capacity("http.max_public_requests"),
-            unidentified: capacity("http.max_unidentified_requests"),
+            scoring: reader.integer("http.max_scoring_requests", CAPACITY),
+            ingestion: reader.integer("http.max_ingestion_requests", CAPACITY),
+            read: reader.integer("http.max_read_requests", CAPACITY),
+            slow_read: reader.integer("http.max_slow_reads", CAPACITY),
+            stream: reader.integer("http.max_streams", CAPACITY),
+            control: reader.integer("http.max_control_requests", CAPACITY),
+            health: reader.integer("http.max_health_requests", CAPACITY),
+            public: reader.integer("http.max_public_requests", CAPACITY),
+            unidentified: reader.integer("http.max_unidentified_requests", CAPACITY),
         }
     }
 }
 
-/// Metrics and health.
+/// The listener for metrics and health.
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub bind: SocketAddr,
-    /// Their timeouts are those of the API.
+    /// The timeouts are the same as those of the API.
     pub max_connections: usize,
 }
 
 impl Admin {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             bind: address(reader, "admin.bind"),
             max_connections: reader.integer("admin.max_connections", 2..=10_000),
@@ -122,7 +124,7 @@ impl Admin {
     }
 }
 
-fn address(reader: &mut Reader, path: &'static str) -> SocketAddr {
+fn address(reader: &mut SettingsReader, path: &'static str) -> SocketAddr {
     let unspecified = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     reader.parsed(path, ADDRESS).unwrap_or(unspecified)
 }

@@ -1,32 +1,32 @@
-//! Bounds on memory, on the size of a request, and on one key's rate.
+//! Limits on memory, on the size of a request, and on the rate of one API key.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
-/// What one request, one key and all requests together may take.
+/// Limits on one request, one key and all requests together.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// Memory that the whole process is planned for.
+    /// Memory budget of the whole process.
     pub memory_bytes: usize,
-    /// The part of it for requests: bodies, parsed forms, queues, answers.
+    /// The part of the budget for requests: bodies, parsed forms, queues, responses.
     pub buffer_bytes: usize,
     pub events_per_request: usize,
-    /// Time that a bulk upload gathers lines before it commits them.
+    /// Maximum time for which a bulk upload collects lines before it commits them.
     pub stream_flush: Duration,
-    /// Lines of a bulk upload that are gathered before they are committed, in bytes.
+    /// Maximum bytes of lines that a bulk upload collects before it commits them.
     pub stream_bytes: usize,
-    /// A bulk upload without a byte for this time is ended.
+    /// Time without a byte after which a bulk upload is ended.
     pub stream_idle: Duration,
-    /// Events of one key per second; `None`: no quota.
+    /// Maximum events of one key per second; `None` for no quota.
     pub events_per_second_per_key: Option<u32>,
 }
 
-/// Memory for models and the runtime: what is left of the budget is at least this.
+/// Memory for models and the runtime: the minimum that must be left of the budget.
 pub(super) const RUNTIME_BYTES: usize = 128 * 1024 * 1024;
 
 impl RequestLimits {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let quota = reader.integer("limits.events_per_second_per_key", 0..=1_000_000_000);
         Self {
             memory_bytes: reader.integer("limits.memory_bytes", 1..=1 << 44),

@@ -1,37 +1,38 @@
-//! What is logged, and how it is written.
+//! Log settings: level and format.
 
 use tracing_subscriber::filter::Targets;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
 /// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// A level or a list of `target=level`; known to be one.
+    /// A level or a list of `target=level`, validated.
     pub level: String,
     pub format: LogFormat,
 }
 
-/// How a log line is written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
     /// One JSON object per line.
     Json,
 }
 
 impl Log {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         let path = "log.level";
         let level = reader.text(path);
-        // Any word is a target to this parser, and a target alone means
-        // everything: a misspelt level would log all there is.
-        let words = level.split(',').map(str::trim);
-        let is_level = |word: &str| word.parse::<tracing::level_filters::LevelFilter>().is_ok();
-        let unknown = words.clone().find(|word| !word.contains('=') && !is_level(word));
-        if unknown.is_some() || level.parse::<Targets>().is_err() {
-            let problem = format!("`{level}` is no level (info) nor a list (info,sqlx=warn)");
+        // This parser accepts any word as a target, and a target without a level enables all
+        // its messages: a misspelt level would enable the most verbose log.
+        let is_misspelt = level.split(',').map(str::trim).any(|word| {
+            !word.contains('=') && word.parse::<tracing::level_filters::LevelFilter>().is_err()
+        });
+        if is_misspelt || level.parse::<Targets>().is_err() {
+            let problem =
+                format!("`{level}` is neither a level (info) nor a list (info,sqlx=warn)");
             reader.refuse(path, &problem);
         }
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];

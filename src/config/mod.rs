@@ -1,10 +1,10 @@
-//! Settings: read once at the start, checked to the last, typed from then on.
+//! Settings: read once at the start, validated completely, typed from then on.
 //!
-//! `config/default.toml` is the schema and the manual; on it lie a file, the
-//! environment and the command line, in that order.
+//! `config/default.toml` is the schema and the manual. A file, the environment and the command
+//! line override it, in that order.
 //!
-//! *Architecture invariant:* nothing else reads the environment, and no other
-//! module has a default.
+//! *Architecture invariant:* nothing else reads the environment, and no other module has a
+//! default.
 
 mod alerts;
 mod clock;
@@ -43,8 +43,8 @@ pub use ingestion::{EventNames, Intake};
 use limits::RUNTIME_BYTES;
 pub use limits::RequestLimits;
 pub use load::environment::Environment;
-use load::layers::Layers;
-use load::reader::Reader;
+use load::layers::SettingLayers;
+use load::reader::SettingsReader;
 pub use log::{Log, LogFormat};
 pub use models::lifecycle::Life;
 pub use models::schedule::Schedule;
@@ -53,7 +53,7 @@ pub use outbound::{Mail, Outbound};
 pub use output::{Changes, Export};
 pub use scoring::{Lineup, Reassign, Recheck, Scoring};
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub http: Http,
@@ -76,9 +76,9 @@ pub struct Config {
     pub drift: Drift,
     pub sources: Sources,
     pub objectives: Objectives,
-    /// With the limits of drift.
+    /// Includes the thresholds of drift.
     pub policy: Policy,
-    /// How often it is looked whether the policy asks for anything.
+    /// Interval at which the policy is evaluated.
     pub policy_check: std::time::Duration,
     pub alerts: Alerts,
     pub outbound: Outbound,
@@ -89,43 +89,43 @@ pub struct Config {
     pub log: Log,
 }
 
-/// What customers are described by.
+/// The feature set.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// A feature-set file; `None` for the built-in set.
+    /// Path of a features file; `None` for the built-in set.
     pub file: Option<PathBuf>,
 }
 
-/// Past changes of segment and model.
+/// The history of segment and model changes.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// Months that ended earlier are dropped; 0 keeps all.
+    /// Retention in days, applied to whole months; 0 retains all.
     pub keep_days: u32,
 }
 
 /// API keys.
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// How often to read the keys again.
+    /// Interval at which the keys are read again.
     pub refresh: std::time::Duration,
 }
 
 impl Config {
-    /// Reads the settings of this process: defaults, `file`, the environment,
-    /// then `overrides` as `(section.key, value)`.
+    /// Loads the settings of this process: defaults, `file`, the environment, then `overrides`
+    /// as `(section.key, value)`.
     pub fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, Faults> {
         Self::load_from(file, &Environment::of_process(), overrides)
     }
 
-    /// As [`Config::load`], with a given environment.
+    /// Loads the settings as [`Config::load`] does, with a given environment.
     ///
-    /// Fails with every fault in every layer; line numbers are those of `file`.
+    /// The error has every fault in every layer; line numbers are those of `file`.
     pub fn load_from(
         file: Option<&Path>,
         environment: &Environment,
         overrides: &[(String, String)],
     ) -> Result<Self, Faults> {
-        let mut layers = Layers::defaults();
+        let mut layers = SettingLayers::defaults();
         if let Some(path) = file {
             match fs::read_to_string(path) {
                 Ok(text) => layers.add_file(&text),
@@ -135,13 +135,13 @@ impl Config {
         layers.add_environment(environment);
         layers.add_overrides(overrides);
 
-        let mut reader = Reader::new(layers);
+        let mut reader = SettingsReader::new(layers);
         let config = Self::read(&mut reader);
         config.check_across(&mut reader);
         reader.finish().or(config)
     }
 
-    fn read(reader: &mut Reader) -> Self {
+    fn read(reader: &mut SettingsReader) -> Self {
         let scoring = Scoring::read(reader);
         let limits = drift::read_limits(reader, scoring.outlier_alpha);
         Self {
@@ -177,15 +177,15 @@ impl Config {
         }
     }
 
-    /// What no section can check alone.
-    fn check_across(&self, reader: &mut Reader) {
+    /// Validates combinations of settings of several sections.
+    fn check_across(&self, reader: &mut SettingsReader) {
         let admin = self.admin.bind;
         if admin == self.http.bind && admin.port() != 0 {
-            reader.refuse("admin.bind", "must differ from http.bind: each listens on its own");
+            reader.refuse("admin.bind", "must differ from http.bind: the listeners are separate");
         }
         if self.alerts.claim <= self.outbound.timeout {
-            let problem = "must be more than alerts.timeout_seconds: another replica would send \
-                           what one is still sending";
+            let problem = "must be more than alerts.timeout_seconds; otherwise another replica \
+                           repeats a delivery that is still in progress";
             reader.refuse("alerts.claim_seconds", problem);
         }
         self.check_memory(reader);
@@ -207,8 +207,9 @@ impl Config {
 }
 
 impl Config {
-    /// The parts of the memory budget fit into it, and the largest request fits its part.
-    fn check_memory(&self, reader: &mut Reader) {
+    /// Checks that the parts of the memory budget fit into it, and that the largest request
+    /// fits into its part.
+    fn check_memory(&self, reader: &mut SettingsReader) {
         let RequestLimits { memory_bytes, buffer_bytes, .. } = self.limits;
         let cache_bytes = self.intake.cache_bytes;
         let parts = buffer_bytes.saturating_add(cache_bytes).saturating_add(RUNTIME_BYTES);
@@ -232,8 +233,8 @@ impl Config {
     }
 }
 
-/// A request of one key alone may take half of the buffers: twice what its bytes and its
-/// events take at most (`service::memory`).
+/// Buffer bytes per byte of body, and per event. A request with a single key may take half of
+/// the buffers, so these are twice the maximum that `service::memory` reserves.
 const BUFFER_PER_BODY_BYTE: usize = 24;
 const BUFFER_PER_EVENT: usize = 8192;
 
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_manual_is_read_and_every_default_is_valid() {
-        let mut reader = Reader::new(Layers::defaults());
+        let mut reader = SettingsReader::new(SettingLayers::defaults());
         let config = Config::read(&mut reader);
         config.check_across(&mut reader);
         assert_eq!(reader.unread(), [""; 0]);

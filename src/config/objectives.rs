@@ -1,12 +1,12 @@
-//! What is promised, and to be watched.
+//! Settings of the service-level objectives.
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::objective::Objectives;
 
-/// The largest share that leaves a budget.
+/// The largest target that leaves an error budget.
 const MOST: f64 = 0.999_999;
 
-pub(super) fn read(reader: &mut Reader) -> Objectives {
+pub(super) fn read(reader: &mut SettingsReader) -> Objectives {
     Objectives {
         availability: reader.float("objectives.availability", 0.0..=MOST),
         latency: reader.float("objectives.latency", 0.0..=MOST),

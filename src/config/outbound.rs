@@ -1,24 +1,24 @@
-//! How alerts leave the house.
+//! Settings of outbound notifications: webhooks and mail.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::alert::mail_problem;
 use crate::domain::secret::Secret;
 
-/// Sending to other people's servers.
+/// Requests to external servers.
 #[derive(Debug, Clone)]
 pub struct Outbound {
-    /// Whether a channel may name an address inside the network.
+    /// Whether a channel may use an address inside the network.
     pub allow_private_addresses: bool,
-    /// For one try, from the look-up of the name to the end of the answer.
+    /// Time limit for one attempt, from name resolution to the end of the response.
     pub timeout: Duration,
-    /// Certificates of authorities that are trusted beside the public ones.
+    /// File of CA certificates trusted in addition to the public ones.
     pub ca_file: Option<PathBuf>,
-    /// `None`: no mail is sent.
+    /// `None` disables mail.
     pub mail: Option<Mail>,
 }
 
@@ -32,7 +32,7 @@ pub struct Mail {
 }
 
 impl Outbound {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             allow_private_addresses: reader
                 .choice("alerts.allow_private_addresses", [("no", false), ("yes", true)]),
@@ -43,7 +43,7 @@ impl Outbound {
     }
 }
 
-fn read_mail(reader: &mut Reader) -> Option<Mail> {
+fn read_mail(reader: &mut SettingsReader) -> Option<Mail> {
     let server = reader.text("alerts.mail_server");
     let from = reader.text("alerts.mail_from");
     if server.is_empty() {
@@ -51,15 +51,17 @@ fn read_mail(reader: &mut Reader) -> Option<Mail> {
     }
     if let Some(problem) = mail_problem(&from) {
         reader
-            .refuse("alerts.mail_from", &format!("`{from}` {problem}, which a mail server needs"));
+            .refuse("alerts.mail_from", &format!("`{from}` {problem}; a mail server requires it"));
     }
-    let is_named = |url: &Url| url.host_str().is_some_and(|host| !host.is_empty());
-    let is_one = |url: &Url| matches!(url.scheme(), "smtp" | "smtps") && is_named(url);
-    let Some(url) = Url::parse(&server).ok().filter(is_one) else {
-        // The value may hold a password.
+    let Some(url) = Url::parse(&server).ok().filter(is_mail_server) else {
+        // Do not print the value: it may contain a password.
         let right = "is not an address such as smtps://user:password@mail.example.com";
         reader.refuse("alerts.mail_server", right);
         return None;
     };
     Some(Mail { server: Secret::new(url), from })
+}
+
+fn is_mail_server(url: &Url) -> bool {
+    matches!(url.scheme(), "smtp" | "smtps") && url.host_str().is_some_and(|host| !host.is_empty())
 }

@@ -1,33 +1,33 @@
-//! What goes out: the feed of changes, and exports.
+//! Settings of outputs: the change feed and exports.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
-/// The feed of changes.
+/// The change feed.
 #[derive(Debug, Clone)]
 pub struct Changes {
-    /// Readers at once.
+    /// Maximum concurrent readers.
     pub max_readers: usize,
 }
 
 impl Changes {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self { max_readers: reader.integer("changes.max_readers", 1..=100_000) }
     }
 }
 
-/// Every assignment as a table.
+/// Exports of all assignments as a table.
 #[derive(Debug, Clone)]
 pub struct Export {
-    /// Exports at once.
+    /// Maximum concurrent exports.
     pub max_concurrent: usize,
-    /// A reader who takes nothing for so long is cut off.
+    /// Time without progress after which a slow reader is disconnected.
     pub stall: Duration,
 }
 
 impl Export {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             max_concurrent: reader.integer("export.max_concurrent", 1..=1000),
             stall: reader.seconds("export.stall_seconds", 1..=3600),

@@ -1,21 +1,21 @@
-//! Scoring: one request, the live model, and everybody again.
+//! Scoring settings: requests, hysteresis, deployment changes and rescoring.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::hysteresis::Policy;
 
-/// Scores.
+/// Scoring requests.
 #[derive(Debug, Clone)]
 pub struct Scoring {
-    /// Share of unchanged customers flagged as outliers, 0 to 0.5 exclusive.
+    /// Calibrated share of unchanged customers flagged as outliers, 0 to 0.5 exclusive.
     pub outlier_alpha: f64,
-    /// Feature rows per request.
+    /// Maximum feature rows per request.
     pub max_rows: usize,
 }
 
 impl Scoring {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             outlier_alpha: reader.float("scoring.outlier_alpha", 1e-6..=0.499_999),
             max_rows: reader.integer("scoring.max_rows", 1..=1_000_000),
@@ -23,8 +23,8 @@ impl Scoring {
     }
 }
 
-/// When stored customers leave their segment.
-pub(super) fn read_policy(reader: &mut Reader) -> Policy {
+/// Reads the hysteresis settings.
+pub(super) fn read_policy(reader: &mut SettingsReader) -> Policy {
     let stay_seconds: i64 = reader.integer("assignment.minimum_stay_seconds", 0..=315_360_000);
     Policy {
         hysteresis: reader.float("assignment.hysteresis", 0.0..=0.99),
@@ -32,30 +32,30 @@ pub(super) fn read_policy(reader: &mut Reader) -> Policy {
     }
 }
 
-/// Which model is live.
+/// Detection of deployment changes.
 #[derive(Debug, Clone)]
 pub struct Lineup {
-    /// How often to look for a change whose announcement was lost.
+    /// Interval at which a change with a lost notification is detected.
     pub poll: Duration,
 }
 
 impl Lineup {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self { poll: reader.seconds("lineup.poll_seconds", 1..=3600) }
     }
 }
 
-/// Scoring every customer again.
+/// Bulk rescoring of all customers after a deployment change.
 #[derive(Debug, Clone)]
 pub struct Reassign {
     /// Customers per transaction.
     pub batch_customers: usize,
-    /// Pause after a batch, as a multiple of the time that it took.
+    /// Pause after a batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 
 impl Reassign {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             batch_customers: reader.integer("reassign.batch_customers", 1..=100_000),
             pause_ratio: reader.float("reassign.pause_ratio", 0.0..=100.0),
@@ -63,19 +63,19 @@ impl Reassign {
     }
 }
 
-/// Scoring customers again when it is time.
+/// Scheduled rescoring of customers.
 #[derive(Debug, Clone)]
 pub struct Recheck {
-    /// How often to look for those who are due.
+    /// Interval of the search for due customers.
     pub period: Duration,
     /// Customers per transaction.
     pub batch_customers: usize,
-    /// Pause after a batch, as a multiple of the time that it took.
+    /// Pause after a batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 
 impl Recheck {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    pub(super) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             period: reader.seconds("recheck.period_seconds", 1..=86_400),
             batch_customers: reader.integer("recheck.batch_customers", 1..=100_000),

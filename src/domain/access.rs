@@ -1,12 +1,13 @@
-//! Who may do what.
+//! Authorisation: scopes of API keys, the authenticated caller, and the namespace of message
+//! ids.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What a key may be used for.
+/// A permission of an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// For browsers and apps, where anybody can read the key.
+    /// For browsers and apps, where anyone can read the key.
     Track,
     /// For servers.
     Ingest,
@@ -40,7 +41,7 @@ impl Scope {
         }
     }
 
-    /// Everything that a key with this scope can do.
+    /// The operations that a key with this scope can call, for API documents and command help.
     pub const fn allows(self) -> &'static str {
         match self {
             Self::Track => {
@@ -79,7 +80,8 @@ impl Scope {
         Self::ALL.into_iter().find(|scope| scope.as_str() == text)
     }
 
-    /// Whether a key with these scopes is public: it may only track.
+    /// Whether a key with these scopes is public: it has `track` without `ingest`, so it can
+    /// only send events.
     pub fn is_public(scopes: &[Self]) -> bool {
         scopes.contains(&Self::Track) && !scopes.contains(&Self::Ingest)
     }
@@ -91,7 +93,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Who is calling, once their key has been checked.
+/// The authenticated caller: the key and its scopes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     pub key_id: String,
@@ -99,7 +101,8 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// A public key may only track, whatever else it was given.
+    /// Whether the caller has `scope`. A public key has only `track`, whatever other scopes it
+    /// was granted.
     pub fn may(&self, scope: Scope) -> bool {
         match scope {
             Scope::Track => self.scopes.iter().any(|s| matches!(s, Scope::Track | Scope::Ingest)),
@@ -112,7 +115,8 @@ impl Principal {
     }
 }
 
-/// Namespace of message ids: one for all trusted senders, one for each public key.
+/// Namespace of message ids: one for all trusted senders, one for each public key. So the
+/// holder of a public key cannot block another sender's event by using its message id first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sender(Option<Arc<str>>);
 
@@ -120,7 +124,7 @@ impl Sender {
     /// Every key with the scope `ingest`.
     pub const TRUSTED: Self = Self(None);
 
-    /// The public key of this id.
+    /// The namespace of one public key.
     pub fn public(key_id: &str) -> Self {
         Self(Some(key_id.into()))
     }
@@ -129,7 +133,7 @@ impl Sender {
         self.0.is_some()
     }
 
-    /// The id of a public key; empty for trusted senders.
+    /// The id of the public key; empty for trusted senders.
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or_default()
     }

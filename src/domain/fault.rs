@@ -1,19 +1,19 @@
-//! What is wrong with something a person wrote: where, and what would be right.
+//! Validation faults: where a file or request body is wrong, and what would be right.
 //!
-//! Files (configuration, feature sets, column mappings) and request bodies are
-//! checked to the end, so that every fault is reported at once.
+//! Files (configuration, feature sets, column mappings) and request bodies are checked to the
+//! end, so that every fault is reported at once.
 
 use std::fmt;
 
-/// One fault, in words.
+/// One validation fault, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Line in the file, counted from 1; `None` where the input has no lines.
     pub line: Option<usize>,
-    /// Where: a dotted path such as `feature.recency_days.window.days`.
+    /// Dotted path of the faulty value, such as `feature.recency_days.window.days`.
     pub path: String,
-    /// What is wrong and what would be right. Advice and what was found come
-    /// last, after `; ` or `: `, so that [`Fault::gist`] can leave them out.
+    /// The problem and what would be right. Advice and the value found come last, after `; ` or
+    /// `: `, so that [`Fault::gist`] can leave them out.
     pub problem: String,
 }
 
@@ -26,8 +26,8 @@ impl Fault {
         Self { line: Some(line), path: path.into(), problem: problem.into() }
     }
 
-    /// The rule that was broken and where, without what was found: the same for
-    /// every input that breaks it, so that they can be counted together.
+    /// The broken rule and its path, without the value found. It is the same for every input
+    /// that breaks the rule, so that faults can be counted by it.
     pub fn gist(&self) -> String {
         let end = ["; ", ": "].into_iter().filter_map(|mark| self.problem.find(mark)).min();
         format!("{}: {}", self.path, &self.problem[..end.unwrap_or(self.problem.len())])
@@ -60,7 +60,7 @@ impl Faults {
         self.0.is_empty()
     }
 
-    /// `value` when nothing is wrong, else the faults in order of line.
+    /// Returns `value` if no fault was found, else the faults sorted by line.
     pub fn or<T>(mut self, value: T) -> Result<T, Self> {
         if self.0.is_empty() {
             return Ok(value);

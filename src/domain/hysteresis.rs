@@ -1,100 +1,118 @@
-//! Whether a stored customer who is nearer to another segment goes there.
+//! Hysteresis: when a stored customer moves to a nearer segment.
 //!
-//! Where two segments meet, customers would go to and fro with every event, and
-//! whoever acts on it would act twice. So a customer stays in its segment until
-//! another is nearer by a share h of the distance, the hysteresis:
+//! At the border of two segments, each event could move a customer back and forth, and every
+//! subscriber would act each time. So a customer keeps its segment until another one is nearer
+//! by a share h of the distance, the hysteresis:
 //!
-//!   it moves only if d(nearest) < (1 - h) · d(held)
+//!   it moves only if d(nearest) < (1 - h) · d(current)
 //!
-//! with d as in [`Score::distance`], the root of what `Form::two_nearest` compares,
-//! offsets included (with the Manhattan metric that itself). So no segment is ever
-//! left for a farther one, with h = 0 everybody is where the nearest is, and a
-//! customer who has just moved is where the nearest is and stays. Who has moved
-//! besides stays for a minimum time.
+//! d is [`Score::distance`], the root of the value that `Form::two_nearest` compares, offsets
+//! included (with the Manhattan metric, the value itself). It follows that a segment is never
+//! left for a farther one, that h = 0 always assigns the nearest segment, and that a customer
+//! who has just moved is in the nearest segment and remains there. After a move, a customer
+//! also remains for a minimum time.
 //!
-//! Being in no segment is not a place to be kept in or out of: neither rule keeps
-//! a customer in a segment while the nearest one does not reach it, nor in one
-//! whose own reach it has left.
+//! Both rules apply only between two segments. Neither retains a customer in a segment while
+//! the nearest one does not contain it, nor in a segment whose own radius it has left.
 
 use crate::domain::feature::FeatureRow;
 use crate::domain::model::{Model, Score, Scratch, Stay};
 use crate::domain::time::Timestamp;
 
-/// What a stored customer is kept in its segment by.
+/// Hysteresis settings of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// From 0, where the nearest segment is the one, to below 1.
+    /// Required relative distance advantage: from 0 (always the nearest segment) to below 1.
     pub hysteresis: f64,
-    /// 0: none.
+    /// Minimum time in a segment after a move; 0 for none.
     pub minimum_stay_millis: i64,
 }
 
-/// Where a customer stood before, in terms of the model that answers now.
+/// The previous assignment, in terms of the model that scores now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Before {
     pub segment: usize,
-    /// When it came from another one; `None`: long ago, or never.
+    /// Time of the last move from another segment; `None` if that is long ago or never
+    /// happened.
     pub moved_at: Option<Timestamp>,
 }
 
-/// What became of a customer to whom another segment is nearer.
+/// Distances of a customer to the nearest segment and to its current one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SegmentDistances {
+    pub nearest: f32,
+    pub current: f32,
+}
+
+/// A feature row with its score and the model that gave it.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoredRow<'a> {
+    pub model: &'a Model,
+    pub row: &'a FeatureRow,
+    pub score: &'a Score,
+}
+
+/// Outcome of the hysteresis rules for a customer with a nearer segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Moves,
-    /// The other one is not nearer by enough.
+    /// The nearer segment is not nearer by the required share.
     Stays,
-    /// It moves then, if it would still.
+    /// The minimum stay ends at this instant. The customer moves then if the nearer segment is
+    /// still nearer by enough.
     StaysUntil(Timestamp),
 }
 
-/// Where a customer stands.
+/// An assignment: the segment of a customer after hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
-    /// `None`: in none.
+    /// `None` for a customer in no segment.
     pub segment: Option<usize>,
-    /// To the segment; where in none, to the nearest.
+    /// Distance to the assigned segment; for a customer in none, to the nearest.
     pub distance: f32,
-    /// As of [`Score::confidence`]; 0 where another segment is nearer.
+    /// [`Score::confidence`]; 0 where another segment is nearer.
     pub confidence: f32,
-    /// Another segment is nearer.
+    /// Retained by hysteresis or minimum stay: another segment is nearer.
     pub is_held: bool,
-    /// It would be in the nearest segment, but for the minimum stay, which ends then.
+    /// End of the minimum stay, if the stay alone keeps the customer from moving to the nearest
+    /// segment.
     pub bound_until: Option<Timestamp>,
 }
 
 impl Policy {
-    /// Everybody is in the nearest segment, at any time.
+    /// No hysteresis: every customer is always in the nearest segment.
     pub const NEAREST: Self = Self { hysteresis: 0.0, minimum_stay_millis: 0 };
 
-    /// What a customer does who is in a segment at the distance `held`, while
-    /// another one is nearest, at the distance `nearest`.
+    /// Decides between the customer's current segment and a nearer one.
     pub fn decide(
         self,
-        (nearest, held): (f32, f32),
+        distances: SegmentDistances,
         moved_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Decision {
-        let is_nearer = f64::from(nearest) < self.share() * f64::from(held);
-        // Where two are equally near, the first of them is the nearest.
+        let SegmentDistances { nearest, current } = distances;
+        let is_nearer = f64::from(nearest) < self.share() * f64::from(current);
+        // Of two segments at equal distance, the one with the lower index counts as nearest. So
+        // h = 0 must not compare distances here: the customer would remain in the other one.
         if !is_nearer && self.hysteresis > 0.0 {
             return Decision::Stays;
         }
-        // One who moved later than now did so by a clock that was wrong.
+        // A move later than `now` was written by a wrong clock, and starts no minimum stay.
         let ends =
             moved_at.filter(|at| *at <= now).map(|at| at.plus_millis(self.minimum_stay_millis));
         ends.filter(|ends| now < *ends).map_or(Decision::Moves, Decision::StaysUntil)
     }
 
-    /// Where the customer of `row` stands, of whom `model` says `score`. `before` is
-    /// `None` for one who was in no segment, or in none of this model.
+    /// Applies the hysteresis rules to a score. `before` is `None` for a customer who was in no
+    /// segment, or in none of this model.
     pub fn stand(
         self,
-        (model, row): (&Model, &FeatureRow),
-        score: &Score,
+        scored: ScoredRow<'_>,
         before: Option<Before>,
         now: Timestamp,
         scratch: &mut Scratch,
     ) -> Standing {
+        let ScoredRow { model, row, score } = scored;
         let nearest = Standing {
             segment: score.segment(),
             distance: score.distance,
@@ -106,33 +124,34 @@ impl Policy {
         if self == Self::NEAREST || segment == score.nearest || !score.reached {
             return nearest;
         }
-        let held = model.apart(row, segment, scratch);
-        if !held.reached {
+        let current = model.apart(row, segment, scratch);
+        if !current.reached {
             return nearest;
         }
-        let bound_until = match self.decide((score.distance, held.distance), moved_at, now) {
+        let distances = SegmentDistances { nearest: score.distance, current: current.distance };
+        let bound_until = match self.decide(distances, moved_at, now) {
             Decision::Moves => return nearest,
             Decision::Stays => None,
             Decision::StaysUntil(end) => Some(end),
         };
         Standing {
             segment: Some(segment),
-            distance: held.distance,
+            distance: current.distance,
             confidence: 0.0,
             is_held: true,
             bound_until,
         }
     }
 
-    /// Where another segment is nearer than this share of the distance, it is nearer
-    /// by enough.
+    /// The factor on the current distance below which another segment is near enough to move
+    /// to.
     fn share(self) -> f64 {
         1.0 - self.hysteresis
     }
 }
 
 impl Standing {
-    /// In the nearest segment, by the rules of `policy` from now on.
+    /// The condition under which this assignment remains the same by the rules of `policy`.
     pub(in crate::domain) fn stay(&self, policy: Policy) -> Stay {
         let share = if self.bound_until.is_some() { 0.0 } else { policy.share() };
         Stay { segment: self.segment, share }

@@ -1,4 +1,4 @@
-//! Names of things: parsed once, always valid afterwards.
+//! Identifiers: parsed once, always valid afterwards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Text from outside that is not a usable id.
+/// Error for a text that is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadId(pub String);
@@ -60,15 +60,16 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// What the sender calls one event; the same id is counted once.
+    /// The sender's id of one event. An event with an id that was already accepted is a
+    /// duplicate and is not counted again.
     MessageId, 200
 }
 text_id! {
-    /// Whose event it is: the sender's customer id.
+    /// The customer id in an event, as the sender chose it.
     CustomerKey, 200
 }
 text_id! {
-    /// One training run.
+    /// Identifier of a training run.
     RunId, 64
 }
 
@@ -80,7 +81,7 @@ fn check_text(text: &str, max_chars: usize) -> Result<(), BadId> {
         return Err(BadId(format!("must be at most {max_chars} characters")));
     }
     if text.chars().any(char::is_control) {
-        return Err(BadId("must not hold control characters".into()));
+        return Err(BadId("must not contain control characters".into()));
     }
     Ok(())
 }
@@ -93,7 +94,7 @@ macro_rules! digest_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The address of these bytes.
+            /// The content address: the SHA-256 of `bytes`.
             pub fn of(bytes: &[u8]) -> Self {
                 Self(hex(&Sha256::digest(bytes)).into())
             }
@@ -102,7 +103,7 @@ macro_rules! digest_id {
                 &self.0
             }
 
-            /// The first twelve digits: enough for people and logs.
+            /// The first twelve digits, for display and logs.
             pub fn short(&self) -> &str {
                 &self.0[..12]
             }
@@ -144,15 +145,15 @@ macro_rules! digest_id {
 }
 
 digest_id! {
-    /// A model: the SHA-256 of its sealed document.
+    /// Content address of a model: the SHA-256 of its sealed document.
     ModelId
 }
 digest_id! {
-    /// A feature set: the SHA-256 of its normal form.
+    /// Content address of a feature set: the SHA-256 of its normal form.
     FeatureSetId
 }
 
-/// Lower-case hexadecimal digits.
+/// Encodes bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

@@ -1,19 +1,17 @@
-//! Which ids are one customer.
+//! Identity resolution: which ids belong to one customer.
 //!
-//! Somebody unknown browses under an anonymous id, then says who they are: from
-//! then on both ids are one customer, kept under the known one. Which ids are
-//! one follows from the set of links alone, in whatever order they arrive:
+//! A visitor browses under an anonymous id and later identifies under a known one. From then on
+//! both ids are one customer, stored under the known id. The result depends only on the set of
+//! links, not on their order of arrival:
 //!
-//! * Of all links from an id only the first in time counts; one of a trusted sender
-//!   before those of public keys, which anybody can use. So a device that
-//!   several people share belongs to the first of them, and never makes two
-//!   people one.
-//! * The first links are followed in the order of their time. One that would
-//!   close a circle is not, nor one that would make a customer of more than
-//!   [`MAX_IDS`] ids.
-//! * A customer is kept under the id at the end of the chain.
+//! * Only the first link from an id counts, by its time. A link of a trusted sender precedes
+//!   every link of a public key, which anyone can use. So a device shared by several people
+//!   belongs to the first of these people, and never merges two people.
+//! * First links are followed in the order of their time. A link is not followed if it would
+//!   close a cycle, or if the customer would have more than [`MAX_IDS`] ids.
+//! * The id at the end of the chain is the canonical id, under which the customer is stored.
 //!
-//! An event whose link would connect more than [`MAX_CONNECTED_IDS`] ids is refused
+//! An event is refused if its link would connect more than [`MAX_CONNECTED_IDS`] ids
 //! ([`too_connected`]).
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,45 +19,45 @@ use std::collections::{BTreeMap, HashMap};
 use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 
-/// Ids of one customer, at most: a device in a shop window, or a test account,
-/// would gather thousands.
+/// Maximum number of ids of one customer. Without a limit, a demonstration device in a shop or
+/// a test account would gather thousands.
 pub const MAX_IDS: usize = 100;
 
-/// Ids that may hang together by links, followed or not. Which links are followed depends
-/// on all of them, so each further link has to look at them all: without a bound, one
-/// sender with a long chain of links would delay every other.
+/// Maximum number of ids in one connected component of links, followed or not. Which links are
+/// followed depends on the whole component, so each further link has to read it. Without this
+/// limit, a sender with a long chain of links would delay all others.
 pub const MAX_CONNECTED_IDS: usize = 1000;
 
-/// Two ids of one customer: what was known under `from` belongs to `to`.
+/// A link between two ids of one customer: the data under `from` belongs to `to`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
     pub from: CustomerKey,
     pub to: CustomerKey,
 }
 
-/// A link, when it was said, and by which message. Ordered by time, then message; those
-/// of public keys after all others.
+/// A link with its time and message. The order is time, then message id; links of public keys
+/// come after all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Told {
-    /// By a public key: yields to every link of a trusted sender, which may be dated
-    /// later.
+    /// Sent by a public key. Such a link yields to every link of a trusted sender, even a later
+    /// one.
     pub is_public: bool,
     pub at: Timestamp,
     pub message_id: MessageId,
     pub link: Link,
 }
 
-/// What comes of an id's first link.
+/// Outcome of an id's first link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Followed,
-    /// Its end is kept under its own beginning.
+    /// Not followed: both ids already have the same canonical id.
     Circle,
-    /// The customer would have more ids than are allowed.
+    /// Not followed: the customer would have more ids than the limit allows.
     Full,
 }
 
-/// Under which id each customer is kept.
+/// The canonical id of every linked id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups {
     canonical: BTreeMap<CustomerKey, CustomerKey>,
@@ -67,8 +65,8 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Follows `first`, the first link of each id. They must be whole: with a
-    /// link, all that share an id with it.
+    /// Follows `first`, the first link of each id. With a link, `first` must contain every link
+    /// of its connected component.
     pub fn of(mut first: Vec<Told>, max_ids: usize) -> Self {
         first.sort_unstable();
         let mut groups = Self::default();
@@ -79,7 +77,7 @@ impl Groups {
                 ids.entry(root.clone()).or_insert_with(|| vec![id.clone()]);
                 root.clone()
             });
-            let fate = if joining == into {
+            let outcome = if joining == into {
                 Fate::Circle
             } else if ids[&joining].len() + ids[&into].len() > max_ids {
                 Fate::Full
@@ -91,58 +89,59 @@ impl Groups {
                 ids.entry(into).or_default().extend(moved);
                 Fate::Followed
             };
-            groups.fates.insert(from, fate);
+            groups.fates.insert(from, outcome);
         }
         groups
     }
 
-    /// Where an id's customer is kept; `None` for an id that no link names.
+    /// The canonical id of an id; `None` for an id without links.
     pub fn canonical(&self, id: &CustomerKey) -> Option<&CustomerKey> {
         self.canonical.get(id)
     }
 
-    /// What came of the first link from an id.
+    /// The outcome of the first link from an id.
     pub fn fate(&self, from: &CustomerKey) -> Option<Fate> {
         self.fates.get(from).copied()
     }
 
-    /// With an id that no link may name any more: alone.
+    /// Adds an id without links, as its own canonical id.
     #[must_use]
     pub fn with(mut self, id: &CustomerKey) -> Self {
         self.canonical.entry(id.clone()).or_insert_with(|| id.clone());
         self
     }
 
-    /// Every id that a link names.
+    /// Every id with a link.
     pub fn ids(&self) -> impl Iterator<Item = &CustomerKey> {
         self.canonical.keys()
     }
 }
 
-/// Those of the `new` first links that would connect more than `max_ids` ids, beside the
-/// `known` ones. The new ones are taken in the order of their time; one that is refused
-/// does not count for those after it.
+/// Selects the `new` first links that would connect more than `max_ids` ids, given the `known`
+/// links. New links are added in the order of their time; a refused link does not count for
+/// later ones.
 pub fn too_connected<'n>(known: &[Told], new: &[&'n Told], max_ids: usize) -> Vec<&'n Told> {
-    let mut components = Components::default();
-    for told in known {
-        components.join(&told.link, usize::MAX);
+    let mut components = LinkComponents::default();
+    for assertion in known {
+        components.join(&assertion.link, usize::MAX);
     }
     let mut new = new.to_vec();
     new.sort_unstable();
-    new.retain(|told| !components.join(&told.link, max_ids));
+    new.retain(|assertion| !components.join(&assertion.link, max_ids));
     new
 }
 
 /// Union-find over ids, by size (Tarjan 1975).
 #[derive(Debug, Default)]
-struct Components<'l> {
+struct LinkComponents<'l> {
     numbers: HashMap<&'l CustomerKey, usize>,
     parents: Vec<usize>,
     sizes: Vec<usize>,
 }
 
-impl<'l> Components<'l> {
-    /// Joins both ends of a link, unless the component would have more than `max_ids` ids.
+impl<'l> LinkComponents<'l> {
+    /// Joins both ends of a link. Returns false, and changes nothing, if the component would
+    /// have more than `max_ids` ids.
     fn join(&mut self, link: &'l Link, max_ids: usize) -> bool {
         let [from, to] = [&link.from, &link.to].map(|id| self.root(id));
         let size = self.sizes[from] + if from == to { 0 } else { self.sizes[to] };

@@ -1,8 +1,8 @@
-//! What segments are: events, features, encoders, models, training.
+//! The domain of customer segmentation: events, features, encoders, models, training, drift.
 //!
-//! *Architecture invariant:* everything here is pure. No I/O, no clock, no
-//! environment, no async, no globals: time, randomness and "should I stop?"
-//! come in as arguments. Names none of tokio, sqlx, axum, tracing, prometheus.
+//! *Architecture invariant:* everything here is pure. No I/O, no clock, no environment, no
+//! async, no globals: time, randomness and cancellation come in as arguments. This folder names
+//! none of tokio, sqlx, axum, tracing, prometheus.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,

@@ -1,7 +1,6 @@
-//! "Did you mean …?": the known name that is most like an unknown one.
+//! Spelling suggestions ("did you mean …?") by Levenshtein distance.
 
-/// The candidate closest to `name`, if close enough to be meant: at most a
-/// third of its letters differ (Levenshtein distance).
+/// Returns the candidate closest to `name`, if at most a third of its letters differ.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = name.chars().count().div_ceil(3);
     candidates
@@ -12,7 +11,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance: fewest insertions, deletions and replacements.
+/// Levenshtein distance: the fewest insertions, deletions and replacements.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

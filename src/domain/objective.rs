@@ -1,23 +1,21 @@
-//! What is promised of the service and of its segmentation: for each objective the
-//! share of requests, or of minutes, in which it is to hold. What is left to one is
-//! its error budget.
+//! Service-level objectives of the service and of its segmentation: for each, the share of
+//! requests or minutes in which it must be met. The rest is the error budget.
 
-/// Targets are shares, from 0 to below 1.
+/// Targets of the service-level objectives: shares from 0 to below 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Objectives {
-    /// Of the API's requests: answered, and not by a failure of ours (5xx).
+    /// Share of API requests answered without a server error (5xx).
     pub availability: f64,
-    /// Of the requests to score: answered within `latency_seconds`.
+    /// Share of scoring requests answered within `latency_seconds`.
     pub latency: f64,
     pub latency_seconds: f64,
-    /// Of the minutes: nobody was longer than `freshness_seconds` in a segment that
-    /// time alone had made doubtful.
+    /// Share of minutes in which no scheduled rescore was late by more than
+    /// `freshness_seconds`.
     pub freshness: f64,
     pub freshness_seconds: f64,
-    /// Of the minutes: outliers were as frequent as promised.
+    /// Share of minutes in which the outlier rate matched its calibrated level.
     pub calibration: f64,
-    /// Of the minutes: segments were as large, and customers as near to them, as at
-    /// training.
+    /// Share of minutes in which segment sizes and distances matched those at training.
     pub stability: f64,
 }
 

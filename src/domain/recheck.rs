@@ -1,33 +1,33 @@
-//! When to look at a quiet customer again: until then, time alone changes
-//! neither segment nor outlier flag. The segment is the one where the customer
-//! stands by the rules of `assign`, which need not be the nearest; that another one
-//! has become the nearest is found out no sooner.
+//! Scheduled rescoring: the instant until which time alone changes neither the segment nor the
+//! outlier flag of a customer without events.
 //!
-//! A window jumps at the midnight at which its oldest day leaves it; no
-//! customer is trusted beyond the first jump. Before it, each feature stays
-//! within bounds that are known for any instant (`feature::motion`), and a
-//! model tells whether its answer holds anywhere within them (`model::hold`).
-//! Bounds only widen with time, so the furthest instant that passes is found by
-//! halving. It is never too late and mostly a little early: looked at then, the
-//! customer is closer to the border, the bounds are tighter, and so on.
+//! The segment is the assignment after hysteresis, which need not be the nearest one. The
+//! schedule does not detect earlier that another segment has become the nearest.
+//!
+//! A window jumps at the midnight at which its oldest day leaves it, and no schedule reaches
+//! beyond the first jump. Before it, each feature has known bounds for any instant
+//! (`feature::motion`), and a model decides whether its answer is the same everywhere within
+//! these bounds (`model::hold`). Bounds only widen with time, so bisection finds the furthest
+//! instant that passes. The result is never too late and mostly a little early: at the next
+//! rescore the customer is closer to the border and the bounds are tighter.
 
 use crate::domain::encode::NumberColumn;
 use crate::domain::feature::rfm::{RfmRules, Scored};
-use crate::domain::feature::{CustomerState, Drift, FeatureRow, FeatureSet};
+use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet, QuietPeriod, TimeBounds};
 use crate::domain::hysteresis::{Policy, Standing};
 use crate::domain::model::{Model, Scratch, Span};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
-/// Who may be closer to a border than this, in milliseconds, is looked at again
-/// after it: nobody is looked at all the time.
+/// Minimum interval in milliseconds. A customer closer to a border than this is rescored after
+/// it, so that no customer is rescored continuously.
 pub const SHORTEST: i64 = 10_000;
-/// Nobody who moves at all is left alone for longer: distances are to stay
-/// about right too.
+/// Maximum interval for a customer with features that move with time, so that stored distances
+/// stay approximately right too.
 const LONGEST: i64 = 366 * MILLIS_PER_DAY;
-/// The instant found is early by at most this share of the time until then.
+/// The instant found is early by at most this share of the interval.
 const PRECISION: i64 = 64;
 
-/// What the answers of one lineup rest on.
+/// The time-dependent inputs of a deployment's answers.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// Event sources behind the features that are read, by index.
@@ -37,26 +37,35 @@ pub struct Watch {
     drifts: bool,
 }
 
-/// Who answers, and what.
+/// The answering model, or the fallback rules, of one customer.
 #[derive(Debug, Clone, Copy)]
 pub struct Answerer<'a> {
     pub features: &'a FeatureSet,
-    /// `None`: the rules of the features.
+    /// `None` for the fallback rules of the feature set.
     pub model: Option<ByModel<'a>>,
 }
 
-/// What a model of the features answers.
+/// A customer without events, at one instant.
+#[derive(Debug, Clone, Copy)]
+pub struct QuietCustomer<'a> {
+    pub state: &'a CustomerState,
+    /// The feature row of `state` at `now`.
+    pub row: &'a FeatureRow,
+    pub now: Timestamp,
+}
+
+/// A model with the customer's assignment under it.
 #[derive(Debug, Clone, Copy)]
 pub struct ByModel<'a> {
     pub model: &'a Model,
     pub outlier_alpha: f64,
     pub policy: Policy,
-    /// Where the customer stands by that policy.
+    /// The customer's assignment by that policy.
     pub standing: Standing,
 }
 
 impl Watch {
-    /// `model` must be one of these features.
+    /// `model` must be trained on `features`.
     pub fn new(features: &FeatureSet, model: Option<&Model>) -> Self {
         let read: Vec<usize> = match model {
             Some(model) => model.encoder().features().collect(),
@@ -76,35 +85,35 @@ impl Watch {
         }
     }
 
-    /// The first instant after `now` that need be looked at, or `no_later` where
-    /// that is sooner and to come; `None` when time never changes anything. `row`
-    /// is the one of `state` at `now`.
+    /// Returns the next instant at which to rescore a customer: the first at which the answer may
+    /// change, or `no_later` if that is sooner and in the future. `None` if time never changes
+    /// the answer.
     ///
-    /// Every row of an instant from `now` to before it has the answer that `row`
-    /// has; unless it is the least that is given: [`SHORTEST`] after `now` or the
-    /// newest event, or the jump if that is sooner still. Who may not move yet is
-    /// looked at when the stay ends.
+    /// Every row between now and the returned instant has the answer of the current row. The
+    /// exception is the minimum interval: [`SHORTEST`] after now or the newest event, or the next
+    /// jump if that is sooner. A customer within a minimum stay is rescored when the stay ends.
     pub fn recheck_at(
         &self,
         answerer: Answerer<'_>,
-        (state, row): (&CustomerState, &FeatureRow),
-        (now, no_later): (Timestamp, Option<Timestamp>),
+        customer: QuietCustomer<'_>,
+        no_later: Option<Timestamp>,
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
         let bound_until = answerer.model.and_then(|by| by.standing.bound_until);
         let no_later = no_later.into_iter().chain(bound_until).min();
-        let changes_at = self.changes_at(answerer, (state, row), (now, no_later), scratch);
+        let changes_at = self.changes_at(answerer, customer, no_later, scratch);
         changes_at.into_iter().chain(bound_until).min()
     }
 
     fn changes_at(
         &self,
         Answerer { features, model }: Answerer<'_>,
-        (state, row): (&CustomerState, &FeatureRow),
-        (now, no_later): (Timestamp, Option<Timestamp>),
+        customer: QuietCustomer<'_>,
+        no_later: Option<Timestamp>,
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
-        // Until the newest event's instant, rows are those of that instant.
+        let QuietCustomer { state, row, now } = customer;
+        // Rows before the newest event's instant are those of that instant.
         let now = state.last_event_at().map_or(now, |newest| newest.max(now));
         let jump = state.next_jump(features, &self.sources, now);
         let jump = jump.into_iter().chain(no_later.filter(|sooner| *sooner > now)).min();
@@ -112,36 +121,39 @@ impl Watch {
             return jump;
         }
         let end = jump.unwrap_or(now.plus_millis(LONGEST)).min(now.plus_millis(LONGEST));
-        let drift = |feature, until| state.drift(features, row, feature, (now, until));
         let found = match model {
             None => {
                 let rules = scored(features.rfm());
-                furthest(now, end, |until| {
-                    rules
-                        .iter()
-                        .all(|scored| is_scored_the_same(scored, drift(scored.index, until)))
+                first_possible_change(now, end, |until| {
+                    let period = QuietPeriod { from: now, until };
+                    rules.iter().all(|scored| {
+                        let bounds = state.time_bounds(features, row, scored.index, period);
+                        is_scored_the_same(scored, bounds)
+                    })
                 })
             }
             Some(ByModel { model, outlier_alpha, policy, standing }) => {
                 let mut hold = model.hold(row, standing.stay(policy), outlier_alpha, scratch);
-                furthest(now, end, |until| {
-                    let mut is_told = true;
-                    let spans =
-                        self.columns.iter().filter_map(|at| match drift(at.feature, until) {
-                            Drift::Still => None,
-                            Drift::Within(least, greatest) => {
-                                let encode = |x| model.encoder().encode_number(*at, x);
-                                Some(Span {
-                                    column: at.column,
-                                    ends: (encode(least), encode(greatest)),
-                                })
-                            }
-                            Drift::Anywhere => {
-                                is_told = false;
+                first_possible_change(now, end, |until| {
+                    let period = QuietPeriod { from: now, until };
+                    let mut is_bounded = true;
+                    let spans = self.columns.iter().filter_map(|at| {
+                        match state.time_bounds(features, row, at.feature, period) {
+                            TimeBounds::Still => None,
+                            TimeBounds::Within(least, greatest) => Some(Span {
+                                column: at.column,
+                                ends: (
+                                    model.encoder().encode_number(*at, least),
+                                    model.encoder().encode_number(*at, greatest),
+                                ),
+                            }),
+                            TimeBounds::Anywhere => {
+                                is_bounded = false;
                                 None
                             }
-                        });
-                    hold.holds_within(spans) && is_told
+                        }
+                    });
+                    hold.holds_within(spans) && is_bounded
                 })
             }
         };
@@ -153,33 +165,39 @@ fn scored(rules: &RfmRules) -> [&Scored; 3] {
     [&rules.recency, &rules.frequency, &rules.monetary]
 }
 
-fn is_scored_the_same(scored: &Scored, drift: Drift) -> bool {
-    match drift {
-        Drift::Still => true,
-        Drift::Within(least, greatest) => scored.cuts_below(least) == scored.cuts_below(greatest),
-        Drift::Anywhere => false,
+fn is_scored_the_same(scored: &Scored, bounds: TimeBounds) -> bool {
+    match bounds {
+        TimeBounds::Still => true,
+        TimeBounds::Within(least, greatest) => {
+            scored.cuts_below(least) == scored.cuts_below(greatest)
+        }
+        TimeBounds::Anywhere => false,
     }
 }
 
-/// The instant after the last one found up to which `holds` is true, or `end`
-/// if it is up to there; `holds` is true up to some instant, and false after it.
-fn furthest(now: Timestamp, end: Timestamp, mut holds: impl FnMut(Timestamp) -> bool) -> Timestamp {
+/// Bisects for the instant after the last one up to which `is_unchanged` is true; returns `end` if it
+/// is true up to there. `is_unchanged` must be true up to some instant and false after it.
+fn first_possible_change(
+    now: Timestamp,
+    end: Timestamp,
+    mut is_unchanged: impl FnMut(Timestamp) -> bool,
+) -> Timestamp {
     let (mut good, mut bad) = (0, end.millis() - now.millis() - 1);
-    let mut holds = |millis: i64| holds(now.plus_millis(millis));
-    if holds(bad) {
+    if is_unchanged(now.plus_millis(bad)) {
         return end;
     }
-    // Down by orders of magnitude, then by halves.
+    // Shrink by factors of eight, then bisect: borders are mostly near, and `end` is up to a
+    // year away.
     while bad > SHORTEST && good == 0 {
         let closer = (bad / 8).max(SHORTEST);
-        if holds(closer) { good = closer } else { bad = closer }
+        if is_unchanged(now.plus_millis(closer)) { good = closer } else { bad = closer }
     }
     if good == 0 {
         return end.min(now.plus_millis(SHORTEST));
     }
     while bad - good > SHORTEST.max(good / PRECISION) {
         let middle = good + (bad - good) / 2;
-        if holds(middle) { good = middle } else { bad = middle }
+        if is_unchanged(now.plus_millis(middle)) { good = middle } else { bad = middle }
     }
     now.plus_millis(good + 1)
 }

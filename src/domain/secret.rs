@@ -1,10 +1,11 @@
-//! Values that must not appear in a log, whoever prints their owner.
+//! Secrets: values that never appear in a log, even if a containing struct is printed.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Prints as `***`. Not serialised but by a field that says so ([`write()`]).
+/// A secret value. It prints as `***`, and is serialised only by a field that names
+/// [`write()`].
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret<T>(T);
@@ -14,7 +15,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value, for the one place that needs it.
+    /// Returns the value, for the code that uses it.
     pub fn expose(&self) -> &T {
         &self.0
     }
@@ -32,7 +33,7 @@ impl<T> fmt::Display for Secret<T> {
     }
 }
 
-/// For a field that is stored: writes the value itself.
+/// Serialises the value itself, for a stored field.
 pub fn write<T: Serialize, S: Serializer>(
     secret: &Secret<T>,
     serializer: S,
@@ -40,7 +41,7 @@ pub fn write<T: Serialize, S: Serializer>(
     secret.0.serialize(serializer)
 }
 
-/// As [`write()`], for several.
+/// Serialises several values, as [`write()`] does.
 pub fn write_each<T: Serialize, S: Serializer>(
     secrets: &[Secret<T>],
     serializer: S,

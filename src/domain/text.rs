@@ -1,17 +1,17 @@
-//! Text from outside: whether Postgres can store it, and bounded free text.
+//! Text validation: storable by Postgres, and of bounded length.
 //!
-//! Postgres stores every Unicode character but NUL (U+0000). A text with NUL that
-//! reaches a statement fails there, as an internal error; so each edge refuses it
-//! first, with the name of its field.
+//! Postgres stores every Unicode character but NUL (U+0000). A text with NUL that reaches a
+//! statement fails there as an internal error. So each edge refuses it first, with the name of
+//! its field.
 
 use crate::domain::fault::Fault;
 
-/// Of a reason, a note, an explanation.
+/// Maximum length of a reason, a note or an explanation.
 pub const MAX_FREE_TEXT_CHARS: usize = 2000;
-/// Of the name of an owner, a channel, a key.
+/// Maximum length of the name of an owner, a channel or a key.
 pub const MAX_NAME_CHARS: usize = 200;
 
-/// What is wrong with a text that Postgres cannot store.
+/// Fault text for a text that Postgres cannot store.
 pub const NUL_PROBLEM: &str = "must not contain the character NUL";
 
 /// Whether Postgres can store the text.
@@ -19,8 +19,8 @@ pub fn is_storable(text: &str) -> bool {
     !text.contains('\0')
 }
 
-/// Bounded free text: without the white space around it, storable, and at most
-/// `max_chars` characters long. The fault names the field and the limit.
+/// Validates free text: trimmed, storable, and at most `max_chars` characters long. The fault
+/// names the field and the limit.
 pub fn free_text(field: &str, text: &str, max_chars: usize) -> Result<String, Fault> {
     let text = text.trim();
     if !is_storable(text) {
@@ -34,7 +34,7 @@ pub fn free_text(field: &str, text: &str, max_chars: usize) -> Result<String, Fa
     Ok(text.to_owned())
 }
 
-/// As [`free_text`], of a text that must not be blank.
+/// Validates free text that must not be blank ([`free_text`]).
 pub fn required_text(field: &str, text: &str, max_chars: usize) -> Result<String, Fault> {
     let text = free_text(field, text, max_chars)?;
     if text.is_empty() {
@@ -44,7 +44,7 @@ pub fn required_text(field: &str, text: &str, max_chars: usize) -> Result<String
     Ok(text)
 }
 
-/// A name: required, one line, at most [`MAX_NAME_CHARS`] characters long.
+/// Validates a name: required, one line, at most [`MAX_NAME_CHARS`] characters long.
 pub fn name(field: &str, text: &str) -> Result<String, Fault> {
     let text = required_text(field, text, MAX_NAME_CHARS)?;
     if text.chars().any(char::is_control) {

@@ -1,20 +1,20 @@
-//! Token bucket (RFC 2697's meter with one rate): a quota of units per second that
+//! Token bucket rate limiter (RFC 2697's meter with one rate): a quota of units per second that
 //! permits bursts.
 //!
-//! Pure: the instant is an argument, in milliseconds of a clock that does not go back.
+//! Pure: the instant is an argument, in milliseconds of a monotonic clock.
 
-/// The tokens of one user. They may be negative: a request larger than the burst is
-/// admitted when the bucket is full, and pays afterwards.
+/// The tokens of one caller. They may be negative: a request larger than the burst is admitted
+/// when the bucket is full, and delays the requests after it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenBucket {
     tokens: f64,
     at_millis: u64,
 }
 
-/// Tokens that rounding may lose: who has waited as long as asked to is admitted.
+/// Tokens that rounding may lose: a caller who waited for the stated time is admitted.
 const ROUNDING: f64 = 1e-6;
 
-/// How fast a bucket fills, and how much it holds.
+/// Refill rate and capacity of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BucketRate {
     pub per_second: f64,
@@ -40,7 +40,7 @@ impl TokenBucket {
         Err((missing / rate.per_second * 1000.0).ceil() as u64)
     }
 
-    /// Whether the bucket has filled up again: then it need not be stored.
+    /// Whether the bucket is full again, and so need not be stored.
     pub fn is_full(&self, rate: BucketRate, now_millis: u64) -> bool {
         let elapsed = now_millis.saturating_sub(self.at_millis) as f64 / 1000.0;
         self.tokens + elapsed * rate.per_second >= rate.burst

@@ -1,4 +1,4 @@
-//! What fires, and whether people hear of it.
+//! Metrics of alerts, their notifications, and drift checks.
 
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
 
@@ -9,7 +9,7 @@ use crate::domain::alert::Topic;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
-/// As of the last look at what is stored, which replicas share.
+/// Alert metrics, from database state that all replicas share, as of the last poll.
 #[derive(Debug)]
 pub struct Alerts {
     firing: GaugeVec,
@@ -20,30 +20,29 @@ pub struct Alerts {
 
 impl Alerts {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let options = Opts::new("segmentd_alerts_firing", "Alerts that fire now.");
+        let options = Opts::new("segmentd_alerts_firing", "Alerts that are firing.");
         Ok(Self {
             firing: super::register(registry, GaugeVec::new(options, &["topic", "severity"])?)?,
             deliveries: Counters::new(
                 registry,
                 "segmentd_alert_deliveries_total",
-                "Attempts to send a message about an alert, by kind of channel. One that failed \
-                 is made again; one that is dead was the last.",
+                "Attempts to deliver an alert notification, by channel type and outcome. A failed \
+                 attempt is repeated; a dead one was the last.",
             )?,
             oldest_waiting: super::float_gauge(
                 registry,
                 "segmentd_alert_delivery_oldest_waiting_seconds",
-                "For how long the oldest message that has not been taken has been waiting; 0 \
-                 when none is.",
+                "Age of the oldest undelivered notification; 0 if all are delivered.",
             )?,
             checked: super::float_gauge(
                 registry,
                 "segmentd_drift_last_check_timestamp_seconds",
-                "When any replica checked for drift last, in seconds since 1970.",
+                "Time of the last drift check of any replica, in seconds since 1970.",
             )?,
         })
     }
 
-    /// Topic and severity of each that fires.
+    /// Sets the number of firing alerts by topic and severity; `firing` has one item per alert.
     pub fn show_firing(&self, firing: impl Iterator<Item = (Topic, Severity)>) {
         let firing: Vec<_> = firing.collect();
         for topic in Topic::ALL {

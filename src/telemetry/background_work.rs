@@ -1,21 +1,21 @@
-//! Work in the background, and the connections it shares with requests.
+//! Metrics of background work and of the database connections that it shares with requests.
 
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 
 use crate::telemetry::Counters;
 use crate::telemetry::labels::RunOutcome;
 
-/// From a test's data to an hour: training time grows with customers.
+/// From the size of test data to an hour: training time grows with customers.
 const TRAINING_SECONDS: [f64; 12] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 
-/// Which model is live.
+/// Deployment changes.
 #[derive(Debug)]
 pub struct Lineup {
-    /// Number of the lineup in use. Replicas that differ for long are apart.
+    /// Generation of the deployment in use. A lasting difference between replicas is a fault.
     pub generation: IntGauge,
     pub swaps: IntCounter,
-    /// Lineups that failed their self-test; the old one stayed.
+    /// Deployments that failed their self-test; the previous one remained in use.
     pub refused: IntCounter,
 }
 
@@ -25,17 +25,17 @@ impl Lineup {
             generation: super::gauge(
                 registry,
                 "segmentd_lineup_generation",
-                "Generation of the lineup in use.",
+                "Generation of the deployment in use.",
             )?,
             swaps: super::counter(
                 registry,
                 "segmentd_lineup_swaps_total",
-                "Times that a new lineup went into use.",
+                "Deployments that were put into use.",
             )?,
             refused: super::counter(
                 registry,
                 "segmentd_lineup_refused_total",
-                "Times that a new lineup failed its checks and the old one stayed.",
+                "Deployments that failed their self-test, so that the previous one remained in use.",
             )?,
         })
     }
@@ -45,29 +45,33 @@ impl Lineup {
 #[derive(Debug)]
 pub struct Training {
     pub runs: Counters<RunOutcome>,
-    /// Time of one run, in seconds, from reading the data to the sealed model.
+    /// Duration of one run, in seconds, from reading the data to the sealed model.
     pub seconds: Histogram,
 }
 
 impl Training {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            runs: Counters::new(registry, "segmentd_training_runs_total", "Training runs ended.")?,
+            runs: Counters::new(
+                registry,
+                "segmentd_training_runs_total",
+                "Finished training runs.",
+            )?,
             seconds: super::histogram(
                 registry,
                 "segmentd_training_seconds",
-                "Time of one training run.",
+                "Duration of one training run, from reading the data to the sealed model.",
                 &TRAINING_SECONDS,
             )?,
         })
     }
 }
 
-/// Scoring every customer again.
+/// Bulk rescoring of all customers after a deployment change.
 #[derive(Debug)]
 pub struct Reassign {
     pub customers: IntCounter,
-    /// Customers whose assignment is due to be made again.
+    /// Customers whose rescoring is not done yet.
     pub pending: IntGauge,
 }
 
@@ -77,25 +81,25 @@ impl Reassign {
             customers: super::counter(
                 registry,
                 "segmentd_reassigned_customers_total",
-                "Customers scored again in the background.",
+                "Customers rescored after deployment changes.",
             )?,
             pending: super::gauge(
                 registry,
                 "segmentd_reassign_pending",
-                "Customers waiting to be scored again.",
+                "Customers to be rescored after a deployment change.",
             )?,
         })
     }
 }
 
-/// Customers whom time alone may have moved.
+/// Scheduled rescoring of customers whose segment may change with time alone.
 #[derive(Debug)]
 pub struct Recheck {
     pub customers: IntCounter,
-    /// Those of them who were in another segment by then.
+    /// Rescored customers that were in another segment.
     pub moved: IntCounter,
-    /// How long the longest overdue had been due when last looked for, in
-    /// seconds; 0 when nobody was.
+    /// Time since the most overdue customer was due, as of the last search, in seconds; 0 if
+    /// none was due.
     pub lag: Gauge,
 }
 
@@ -105,23 +109,23 @@ impl Recheck {
             customers: super::counter(
                 registry,
                 "segmentd_rechecked_customers_total",
-                "Customers scored again because it was time.",
+                "Customers rescored on schedule.",
             )?,
             moved: super::counter(
                 registry,
                 "segmentd_recheck_moved_total",
-                "Customers whom time alone moved to another segment.",
+                "Customers that time alone moved to another segment.",
             )?,
             lag: super::float_gauge(
                 registry,
                 "segmentd_recheck_lag_seconds",
-                "How long the longest overdue customer had been due when last looked for.",
+                "Time since the most overdue customer was due for rescoring, as of the last search.",
             )?,
         })
     }
 }
 
-/// Connections to Postgres; set by the caller before a scrape.
+/// The Postgres connection pool; updated by the caller before a scrape.
 #[derive(Debug)]
 pub struct Pool {
     pub open: IntGauge,
@@ -134,12 +138,12 @@ impl Pool {
             open: super::gauge(
                 registry,
                 "segmentd_database_connections_open",
-                "Connections to Postgres.",
+                "Open connections to Postgres.",
             )?,
             idle: super::gauge(
                 registry,
                 "segmentd_database_connections_idle",
-                "Connections to Postgres that nobody uses.",
+                "Idle connections to Postgres.",
             )?,
         })
     }

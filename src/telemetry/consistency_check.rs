@@ -1,11 +1,11 @@
-//! Stored states beside a replay of their events.
+//! Metrics of the consistency check: stored states against a replay of their events.
 
 use prometheus::{IntCounter, Registry};
 
 use crate::telemetry::Counters;
 use crate::telemetry::labels::{Mismatch, Uncompared};
 
-/// What sampling found. Nothing but zero mismatches is right.
+/// Results of the consistency check. Any mismatch is a fault.
 #[derive(Debug)]
 pub struct Skew {
     pub compared: IntCounter,
@@ -19,19 +19,19 @@ impl Skew {
             compared: super::counter(
                 registry,
                 "segmentd_skew_compared_total",
-                "Sampled customers whose stored state was compared with their events.",
+                "Sampled customers whose stored state was compared with a replay of their events.",
             )?,
             mismatched: Counters::new(
                 registry,
                 "segmentd_skew_mismatched_total",
-                "Sampled customers whose stored state is not what their events say. Anything \
-                 but 0 is a fault; `segmentd backfill --all` repairs it.",
+                "Sampled customers whose stored state differs from a replay of their events. Any \
+                 value above 0 is a fault; `segmentd backfill --all` repairs it.",
             )?,
             uncompared: Counters::new(
                 registry,
                 "segmentd_skew_uncompared_total",
-                "Sampled customers that could not be compared. While `other_features` grows, \
-                 `segmentd backfill` is due.",
+                "Sampled customers that could not be compared. While `other_features` increases, \
+                 `segmentd backfill` is needed.",
             )?,
         })
     }

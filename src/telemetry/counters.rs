@@ -27,7 +27,7 @@ impl<L: Labels> Counters<L> {
     }
 
     pub fn add(&self, labels: L, count: u64) {
-        // Always there: `all` yields each value at its own index.
+        // Never out of range: `all` yields each value at its own index.
         if let Some(child) = self.children.get(labels.index()) {
             child.inc_by(count);
         }

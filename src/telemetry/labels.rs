@@ -1,19 +1,19 @@
-//! The values that labels take: closed sets, so that a series can neither be
-//! misspelt nor made from data.
+//! Metric labels as closed enums, so that a series can neither be misspelt nor created from
+//! data.
 
-/// What a family of counters is divided by.
+/// Label set of a family of counters.
 pub trait Labels: Copy {
     /// Names of the labels.
     fn names() -> Vec<&'static str>;
     /// Every value, in order of [`Labels::index`].
     fn all() -> impl Iterator<Item = Self>;
-    /// This value, one text for each name.
+    /// The label values, in the order of the names.
     fn values(self) -> Vec<&'static str>;
-    /// Position in [`Labels::all`].
+    /// Index in [`Labels::all`].
     fn index(self) -> usize;
 }
 
-/// Declares a label: an enum whose variants are its values.
+/// Declares a label as an enum of its values.
 macro_rules! label {
     ($(#[$doc:meta])* $type:ident($name:literal) {
         $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)+
@@ -45,28 +45,28 @@ macro_rules! label {
 }
 
 label! {
-    /// What became of an event.
+    /// Outcome of an event.
     Outcome("outcome") {
         Accepted = "accepted",
-        /// Its message id was known.
+        /// The message id was already known.
         Duplicate = "duplicate",
         Rejected = "rejected",
-        /// Right, in a strict request with others that were not.
+        /// Valid, but in a strict request with invalid events.
         NotCounted = "not_counted",
-        /// Not counted: another session had its customer locked for too long.
+        /// Not counted: another session locked the customer for too long.
         Locked = "locked",
     }
 }
 
 label! {
-    /// A limit that refuses.
+    /// A limit that refuses requests.
     Limit("limit") {
         /// The share of one key in the memory for requests.
         MemoryShare = "memory_share",
         /// All of the memory for requests.
         Memory = "memory",
         EventsPerRequest = "events_per_request",
-        /// Events that wait for their commit.
+        /// Events in the queue for their commit.
         WaitingEvents = "waiting_events",
         /// Events per second of one key.
         EventRate = "event_rate",
@@ -77,7 +77,7 @@ label! {
 }
 
 label! {
-    /// What the policy had done.
+    /// An automatic action of the policy.
     PolicyAction("action") {
         Retrain = "retrain",
         Refresh = "refresh",
@@ -87,7 +87,7 @@ label! {
 }
 
 label! {
-    /// What is promised.
+    /// A service-level objective.
     Objective("objective") {
         Availability = "availability",
         Latency = "latency",
@@ -98,34 +98,33 @@ label! {
 }
 
 label! {
-    /// How a commit of events went, in the order in which the ways are tried.
+    /// Path of a commit of events, in the order in which the paths are tried.
     Way("way") {
-        /// In one statement: nobody was in the way.
+        /// One statement with optimistic concurrency control.
         LockFree = "lock_free",
         Locking = "locking",
-        /// Following links between ids.
+        /// Merges identities along links between ids.
         Linking = "linking",
     }
 }
 
 label! {
-    /// How a commit of events knew a customer.
+    /// Source of a customer in a lock-free commit.
     Known("known") {
-        /// From the cache, by the thread of its event's request.
+        /// Precomputed from the cache by the thread of the event's request.
         Ahead = "ahead",
         Cached = "cached",
-        /// From the cache, but somebody else had written the customer since, or
-        /// another one of the commit: read after all.
+        /// Cached, in a lock-free commit that failed because a customer had changed.
         Stale = "stale",
         Read = "read",
     }
 }
 
 label! {
-    /// Which part of an event was refused. A property's own name never: senders
-    /// choose it.
+    /// The invalid part of an event. It is never the name of a property, because senders choose
+    /// these.
     Part("field") {
-        /// The event as such: not JSON, no object, too large.
+        /// The event as a whole: not JSON, not an object, or too large.
         Event = "event",
         Type = "type",
         Name = "name",
@@ -133,68 +132,69 @@ label! {
         MessageId = "message_id",
         Timestamp = "timestamp",
         Property = "property",
-        /// A field that no event has.
+        /// A field that the format does not have.
         Unknown = "unknown",
     }
 }
 
 label! {
-    /// What became of a rejected event.
+    /// Outcome of a rejected event.
     Failed("outcome") {
         Kept = "kept",
-        /// Its key had sent too many in the same minute.
+        /// The key exceeded its limit of stored events per minute.
         NotKept = "not_kept",
-        /// Sent in again from where it was kept, and counted now.
+        /// Sent again from storage, and accepted.
         Replayed = "replayed",
     }
 }
 
 label! {
-    /// What came of a link between two ids that was new.
+    /// Outcome of a new link between two ids.
     Link("outcome") {
         /// The ids are one customer.
         Followed = "followed",
-        /// Kept on record: the id belongs to somebody by an earlier link.
+        /// Stored, but not followed: an earlier link from the id counts.
         NotFirst = "not_first",
         Circle = "circle",
-        /// The customer has as many ids as one may have.
+        /// Not followed: the customer has the maximum number of ids.
         Full = "full",
-        /// Undone by a caller.
+        /// Removed by an API call.
         TakenBack = "taken_back",
-        /// By a public key, from an id that it did not introduce.
+        /// From a public key, with an anonymous id that the key did not introduce.
         Refused = "refused",
-        /// By a public key, until an event named its source as a known customer.
+        /// From a public key: removed because an event named its source as a known customer.
         Ended = "ended",
     }
 }
 
 label! {
-    /// What an event did to its customer's segment.
+    /// Effect of an event on the customer's segment.
     Decision("decision") {
         Kept = "kept",
-        /// Kept, although another segment is nearer.
+        /// Retained by hysteresis, although another segment is nearer.
         Held = "held",
         /// To another segment, or by another model to the same one.
         Moved = "moved",
-        /// The customer had none.
+        /// The customer had no assignment.
         First = "first",
     }
 }
 
 label! {
-    /// How a score was asked for.
+    /// Origin of a scoring request.
     Door("door") {
-        /// A feature row in, no database.
+        /// A feature row in the request; no database.
         Stateless = "stateless",
-        /// From the customer's stored state.
+        /// The customer's stored state.
         Stateful = "stateful",
-        /// As `Stateless`, over the Open Inference Protocol.
+        /// As `Stateless`, through the Open Inference Protocol.
         Inference = "inference",
     }
 }
 
 label! {
-    /// Which model answered. Never its id: every training run makes a new one.
+    /// The answering model. It is never a model id, because every training run creates a new
+    /// one.
     Answer("model") {
         Active = "active",
         Fallback = "fallback",
@@ -202,55 +202,55 @@ label! {
 }
 
 label! {
-    /// How a training run ended.
+    /// Outcome of a training run.
     RunOutcome("outcome") {
-        /// A model was made and registered.
+        /// A model was trained and registered.
         Succeeded = "succeeded",
-        /// Nothing to train on.
+        /// No data to train on.
         Skipped = "skipped",
         Failed = "failed",
-        /// Called off before its end.
+        /// Cancelled before its end.
         Cancelled = "cancelled",
     }
 }
 
 label! {
-    /// How a stored state is not what its customer's events say.
+    /// Difference of a stored state from a replay of the customer's events.
     Mismatch("kind") {
         Differs = "differs",
-        /// Events, and no state.
+        /// Events without a state.
         Missing = "missing",
-        /// A state, and no events.
+        /// A state without events.
         Extra = "extra",
-        /// An event that cannot be read back.
+        /// An event that cannot be parsed.
         Unreadable = "unreadable",
     }
 }
 
 label! {
-    /// Why a stored state was not compared.
+    /// Reason why a stored state was not compared.
     Uncompared("reason") {
-        /// It is of other features or another format; its customer's next event
-        /// or a back-fill rebuilds it.
+        /// Of another feature set or another format; the customer's next event or a backfill
+        /// rebuilds it.
         OtherFeatures = "other_features",
         TooManyEvents = "too_many_events",
     }
 }
 
 label! {
-    /// What a shadow said beside what was answered.
+    /// A shadow model's score against the response.
     ShadowOutcome("outcome") {
         Agree = "agree",
         Disagree = "disagree",
         /// The models have no segment in common.
         Unmatched = "unmatched",
-        /// Not scored: there was too much at once.
+        /// Not scored because of overload.
         Dropped = "dropped",
     }
 }
 
 label! {
-    /// Where a channel sends.
+    /// Type of a notification channel.
     ChannelKind("kind") {
         Webhook = "webhook",
         Alertmanager = "alertmanager",
@@ -260,18 +260,18 @@ label! {
 }
 
 label! {
-    /// How an attempt to send a message went.
+    /// Outcome of a delivery attempt.
     DeliveryOutcome("outcome") {
         Delivered = "delivered",
-        /// Not taken; there is another attempt.
+        /// Not accepted; another attempt follows.
         Failed = "failed",
-        /// Not taken, and given up.
+        /// Not accepted, and no further attempt.
         Dead = "dead",
     }
 }
 
 label! {
-    /// How a table is written.
+    /// File format of an exported table.
     TableFormat("format") {
         Csv = "csv",
         Ndjson = "ndjson",
@@ -280,11 +280,11 @@ label! {
 }
 
 label! {
-    /// Kind of work of a request. Each class has a capacity of its own.
+    /// Class of requests; each has its own capacity.
     RequestClass("class") {
         /// Scoring of feature rows.
         Scoring = "scoring",
-        /// Events, once the key is known.
+        /// Events with an identified key.
         Ingestion = "ingestion",
         Read = "read",
         /// Responses and uploads without a time limit: change feed, exports, bulk uploads.
@@ -292,15 +292,15 @@ label! {
         /// Changes to models, training runs, channels and policy.
         Control = "control",
         Health = "health",
-        /// Documentation, and requests that no route or method takes.
+        /// Documentation, and requests without a matching route or method.
         Public = "public",
-        /// Segment messages whose key is inside a body that has not been read yet.
+        /// Segment messages with the key in a body that has not been read yet.
         Unidentified = "unidentified",
     }
 }
 
 label! {
-    /// Why a request was refused before its work began.
+    /// Reason why a request was refused before its work started.
     ShedReason("reason") {
         /// The capacity of the class is in use.
         Full = "full",
@@ -310,11 +310,11 @@ label! {
 }
 
 label! {
-    /// Why the reading of a request body was given up.
+    /// Reason why reading a request body was aborted.
     BodyTimeout("reason") {
         /// The body was not complete in time.
         Deadline = "deadline",
-        /// The body came more slowly than the minimum rate.
+        /// The body arrived more slowly than the minimum rate.
         Rate = "rate",
     }
 }
@@ -328,25 +328,25 @@ label! {
 }
 
 label! {
-    /// Why a new connection was closed at once.
+    /// Reason why a new connection was closed immediately.
     ConnectionRefusal("reason") {
-        /// The address has its fair share of connections, all of them in use.
+        /// The address uses its fair share of connections, and all are active.
         Share = "share",
-        /// The listener has its limit of connections, all of them in use.
+        /// The listener uses its limit of connections, and all are active.
         Full = "full",
     }
 }
 
 label! {
-    /// Why an open connection was closed by this process.
+    /// Reason why this process closed an open connection.
     ConnectionClosure("reason") {
         /// The head of a request was not complete in time.
         HeaderTimeout = "header_timeout",
-        /// No request came in time.
+        /// No request arrived in time.
         IdleTimeout = "idle_timeout",
         /// The client did not read the response.
         WriteTimeout = "write_timeout",
-        /// It had been idle longest when a new connection needed its place.
+        /// Longest idle connection, closed in favour of a new one.
         Evicted = "evicted",
     }
 }

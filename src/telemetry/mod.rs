@@ -1,9 +1,9 @@
-//! What an operator sees: the log and the metrics.
+//! Observability: log and metrics.
 //!
-//! *Architecture invariant:* metrics are written to from everywhere and read
-//! back by nobody but the scrape. No name here is chosen from data: a customer,
-//! segment or model is never a label, so the number of series is fixed. (A feature
-//! is one label's value: all of them are declared before the process starts.)
+//! *Architecture invariant:* every module writes metrics, and only the scrape reads them. No
+//! label value is chosen from data: customers, segments and models are never labels, so the
+//! number of series is fixed. (A feature is a label value: all features are declared before the
+//! process starts.)
 
 mod alerts;
 mod background_work;
@@ -42,14 +42,14 @@ pub use http::{Http, InFlight, Route};
 pub use ingestion::Intake;
 pub use objectives::Objectives;
 pub use output::{Output, Reading};
-use process::Process;
+use process::ProcessMetrics;
 pub use process::clock::Clock;
 pub use process::database::Database;
 pub use scoring::Scoring;
 pub use scoring::shadow::Shadow;
 pub use sources::Sources;
 
-/// Every metric of the process; made once, shared by reference.
+/// All metrics of the process; created once, shared by reference.
 #[derive(Debug)]
 pub struct Metrics {
     pub http: Http,
@@ -66,24 +66,24 @@ pub struct Metrics {
     pub drift: Drift,
     pub sources: Sources,
     pub objectives: Arc<Objectives>,
-    /// What the policy had done.
+    /// Automatic actions of the policy.
     pub policy_actions: Counters<PolicyAction>,
     pub alerts: Alerts,
     pub clock: Clock,
     pub output: Output,
     pub pool: Pool,
     pub database: Database,
-    process: Process,
+    process: ProcessMetrics,
     registry: Registry,
 }
 
 impl Metrics {
-    /// Registers every metric. `started` is when the process started, `targets` is what
-    /// is promised.
+    /// Registers every metric. `started` is the start time of the process; `targets` are the
+    /// service-level objectives.
     ///
-    /// Fails only when two metrics have one name, which a test rules out.
+    /// Fails only if two metrics have the same name, which a test excludes.
     pub fn new(started: Timestamp, targets: Targets) -> prometheus::Result<Self> {
-        // Of our own, not the global one: tests run several side by side.
+        // Not the global registry: tests run several instances side by side.
         let registry = Registry::new();
         let objectives = Arc::new(Objectives::new(&registry, targets)?);
         Ok(Self {
@@ -104,19 +104,19 @@ impl Metrics {
             policy_actions: Counters::new(
                 &registry,
                 "segmentd_policy_actions_total",
-                "What the policy had done by itself.",
+                "Automatic actions of the policy.",
             )?,
             alerts: Alerts::new(&registry)?,
             clock: Clock::new(&registry)?,
             output: Output::new(&registry)?,
             pool: Pool::new(&registry)?,
             database: Database::new(&registry)?,
-            process: Process::new(&registry, started)?,
+            process: ProcessMetrics::new(&registry, started)?,
             registry,
         })
     }
 
-    /// The metrics in Prometheus' text format, version 0.0.4.
+    /// Renders the metrics in Prometheus' text format, version 0.0.4.
     pub fn render(&self) -> prometheus::Result<String> {
         self.process.update();
         TextEncoder::new().encode_to_string(&self.registry.gather())

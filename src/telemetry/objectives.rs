@@ -1,5 +1,5 @@
-//! Whether promises were kept: counted, so that rates over any time tell how fast an
-//! error budget is spent.
+//! Metrics of service-level objectives: counters from which the error budget's burn rate over
+//! any period can be computed.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,13 +13,13 @@ use crate::domain::time::Timestamp;
 const MILLIS_PER_MINUTE: i64 = 60_000;
 const OBJECTIVES: usize = 5;
 
-/// Requests, or minutes, in which each objective held, among all.
+/// Requests or minutes in which each objective was met, and their totals.
 #[derive(Debug)]
 pub struct Objectives {
     pub targets: Targets,
     good: Counters<Objective>,
     all: Counters<Objective>,
-    /// The last minute that counted, by objective.
+    /// The last counted minute, by objective.
     minutes: [AtomicI64; OBJECTIVES],
 }
 
@@ -27,7 +27,7 @@ impl Objectives {
     pub(super) fn new(registry: &Registry, targets: Targets) -> prometheus::Result<Self> {
         let options = Opts::new(
             "segmentd_objective_target",
-            "Share of the requests or minutes in which an objective is to hold.",
+            "Target share of the requests or minutes in which an objective is met.",
         );
         let shown = super::register(registry, GaugeVec::new(options, &Objective::names())?)?;
         for objective in Objective::all() {
@@ -45,25 +45,25 @@ impl Objectives {
             good: Counters::new(
                 registry,
                 "segmentd_objective_good_total",
-                "Requests or minutes in which an objective held.",
+                "Requests or minutes in which an objective was met.",
             )?,
             all: Counters::new(
                 registry,
                 "segmentd_objective_total",
-                "Requests (availability, latency) or minutes (freshness, calibration, \
-                 stability) that an objective is about.",
+                "Requests (availability, latency) or minutes (freshness, calibration, stability) \
+                 that count for an objective.",
             )?,
             minutes: [const { AtomicI64::new(i64::MIN) }; OBJECTIVES],
         })
     }
 
-    /// One request.
+    /// Counts one request.
     pub fn request(&self, objective: Objective, held: bool) {
         self.all.add(objective, 1);
         self.good.add(objective, u64::from(held));
     }
 
-    /// However often a minute is looked at, it counts once, as it was at first.
+    /// Counts one minute. Only the first result of each minute counts.
     pub fn minute(&self, objective: Objective, now: Timestamp, held: bool) {
         let minute = now.millis().div_euclid(MILLIS_PER_MINUTE);
         let last = &self.minutes[objective.index()];

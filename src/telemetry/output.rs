@@ -1,18 +1,18 @@
-//! What goes out: the feed of changes, and exports.
+//! Metrics of outputs: the change feed and exports.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::Counters;
 use super::labels::TableFormat;
 
-/// Changes read, and tables exported.
+/// Changes sent, and rows exported.
 #[derive(Debug)]
 pub struct Output {
-    /// Readers of the feed now, waiting or being sent something.
+    /// Connected readers of the change feed.
     readers: IntGauge,
-    /// Changes handed to readers; a slow reader is handed them as it reads.
+    /// Changes handed to readers; the reader's speed limits the rate.
     pub changes: IntCounter,
-    /// Rows encoded for exports; a slow reader holds them back.
+    /// Rows encoded for exports; the reader's speed limits the rate.
     pub export_rows: Counters<TableFormat>,
 }
 
@@ -22,12 +22,12 @@ impl Output {
             readers: super::gauge(
                 registry,
                 "segmentd_change_readers",
-                "Readers of the feed of changes.",
+                "Connected readers of the change feed.",
             )?,
             changes: super::counter(
                 registry,
                 "segmentd_changes_sent_total",
-                "Changes handed to readers of the feed.",
+                "Changes sent to readers of the change feed.",
             )?,
             export_rows: Counters::new(
                 registry,
@@ -37,14 +37,14 @@ impl Output {
         })
     }
 
-    /// Counts a reader of the feed until the value is dropped.
+    /// Counts a reader of the change feed until the value is dropped.
     pub fn begin_reading(&self) -> Reading {
         self.readers.inc();
         Reading(self.readers.clone())
     }
 }
 
-/// A reader of the feed.
+/// A connected reader of the change feed.
 #[derive(Debug)]
 pub struct Reading(IntGauge);
 

@@ -1,4 +1,4 @@
-//! Who sends events, by the door.
+//! Metrics of event sources, by ingestion endpoint.
 
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
@@ -7,7 +7,7 @@ use crate::domain::event::source_volume::Status;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Door;
 
-/// As of the last look at what all replicas have written down.
+/// Source metrics, as of the last check of all replicas' counts.
 #[derive(Debug)]
 pub struct Sources {
     since_last: GaugeVec,
@@ -18,12 +18,12 @@ impl Sources {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let since_last = Opts::new(
             "segmentd_source_last_event_age_seconds",
-            "For how long no new event has come in by this door. Not shown where none has come \
-             for five weeks.",
+            "Time since the last new event at this endpoint. Absent after five weeks without an \
+             event.",
         );
         let status = Opts::new(
             "segmentd_sources",
-            "Sources of events (a key at a door), by how they stand: `GET /v1/sources` says which.",
+            "Sources of events (a key at an endpoint), by status; `GET /v1/sources` lists them.",
         );
         let status = super::register(registry, IntGaugeVec::new(status, &["status"])?)?;
         for one in Status::ALL {
@@ -40,7 +40,7 @@ impl Sources {
                 let age = seconds_since_1970(now) - seconds_since_1970(at);
                 self.since_last.with_label_values(&label).set(age.max(0.0));
             }
-            // Only fails where there was none.
+            // The removal fails only if the series is absent.
             None => drop(self.since_last.remove_label_values(&label)),
         }
     }

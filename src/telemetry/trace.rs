@@ -1,4 +1,4 @@
-//! The log: lines on standard error, for people or for machines.
+//! Structured logging to standard error, as text or JSON.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal as _, stderr};
@@ -9,21 +9,21 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt, registry};
 
-/// Why the log could not be set up.
+/// Error of the log setup.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The directives are no level and no list of `target=level`.
+    /// The directives are neither a level nor a list of `target=level`.
     #[error("log level: {0}")]
     Directives(#[from] ParseError),
-    /// Something else logs for this process already.
+    /// The process already has another logger.
     #[error("{0}")]
     Taken(#[from] TryInitError),
 }
 
-/// Sets up the log of the process, panics included.
+/// Initialises the log of the process, including panics.
 ///
-/// `directives` is a level or a list such as `info,sqlx=warn`; `json` writes
-/// one object per line, else text, coloured on a terminal.
+/// `directives` is a level or a list such as `info,sqlx=warn`. `json` writes one object per
+/// line; otherwise lines are text, coloured on a terminal.
 pub fn init(directives: &str, json: bool) -> Result<(), TraceError> {
     let filter: Targets = directives.parse()?;
     let lines = fmt::layer().with_writer(stderr);
@@ -37,8 +37,7 @@ pub fn init(directives: &str, json: bool) -> Result<(), TraceError> {
     Ok(())
 }
 
-/// A panic is an error like any other: where errors are collected, one that is
-/// only printed is one that nobody sees.
+/// Logs a panic as an error, because log collectors do not see a panic that is only printed.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("(not text)");

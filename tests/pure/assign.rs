@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use segmentd::domain::feature::{FeatureRow, Value};
-use segmentd::domain::hysteresis::{Before, Decision, Policy, Standing};
+use segmentd::domain::hysteresis::{
+    Before, Decision, Policy, ScoredRow, SegmentDistances, Standing,
+};
 use segmentd::domain::model::{Model, Scratch};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
@@ -41,8 +43,13 @@ struct Desk<'a> {
 impl Desk<'_> {
     fn stand(&mut self, row: &FeatureRow, before: Option<Before>, now: Timestamp) -> Standing {
         let score = self.model.score(row, &mut self.scratch);
-        self.policy.stand((self.model, row), &score, before, now, &mut self.scratch)
+        let scored = ScoredRow { model: self.model, row, score: &score };
+        self.policy.stand(scored, before, now, &mut self.scratch)
     }
+}
+
+const fn distances(nearest: f32, current: f32) -> SegmentDistances {
+    SegmentDistances { nearest, current }
 }
 
 proptest! {
@@ -61,15 +68,15 @@ proptest! {
             Some(ends) => Decision::StaysUntil(ends),
             None => Decision::Moves,
         };
-        let decision = policy.decide((near, held), moved_at, NOW);
+        let decision = policy.decide(distances(near, held), moved_at, NOW);
         prop_assert_eq!(decision, expected);
         // What comes nearer, or goes farther, or waits, moves all the more.
         if decision == Decision::Moves {
             let later = NOW.plus_millis(MILLIS_PER_DAY);
-            prop_assert_eq!(policy.decide((near / 2.0, held), moved_at, later), Decision::Moves);
-            prop_assert_eq!(policy.decide((near, 2.0 * held), moved_at, later), Decision::Moves);
+            prop_assert_eq!(policy.decide(distances(near / 2.0, held), moved_at, later), Decision::Moves);
+            prop_assert_eq!(policy.decide(distances(near, 2.0 * held), moved_at, later), Decision::Moves);
             let freer = Policy { hysteresis: policy.hysteresis / 2.0, ..policy };
-            prop_assert_eq!(freer.decide((near, held), moved_at, NOW), Decision::Moves);
+            prop_assert_eq!(freer.decide(distances(near, held), moved_at, NOW), Decision::Moves);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use segmentd::domain::alert::{ChannelRoute, Route, Standing, Told, Topic, is_owed};
 use segmentd::domain::drift::{Alarm, AlarmRules, Severity, Step};
 use segmentd::domain::event::source_volume::{Past, Sent};
-use segmentd::domain::hysteresis::{Decision, Policy};
+use segmentd::domain::hysteresis::{Decision, Policy, SegmentDistances};
 use segmentd::domain::time::{MILLIS_PER_DAY, MILLIS_PER_HOUR, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -39,7 +39,8 @@ fn an_alarm_that_was_over_in_the_future_fires_anew() {
 #[test]
 fn one_who_moved_in_the_future_need_not_stay() {
     let policy = Policy { hysteresis: 0.0, minimum_stay_millis: MILLIS_PER_DAY };
-    let decide = |moved_at| policy.decide((1.0, 2.0), Some(moved_at), NOW);
+    let distances = SegmentDistances { nearest: 1.0, current: 2.0 };
+    let decide = |moved_at| policy.decide(distances, Some(moved_at), NOW);
     assert_eq!(decide(later(40)), Decision::Moves);
     assert_eq!(decide(NOW), Decision::StaysUntil(later(1)));
 }

@@ -193,7 +193,7 @@ fn faults_are_named() {
         (one("{}"), "inputs[0].shape: is required: [rows] or [rows, 1]"),
         (one("{}"), "inputs[0].datatype: is required"),
         (one("{}"), "inputs[0].data: is required"),
-        (one(r#"{"name": "ordres"}"#), "inputs.ordres: is no feature; known are recency_days,"),
+        (one(r#"{"name": "ordres"}"#), "inputs.ordres: is not a feature; known are recency_days,"),
         (orders("FP16", "[1]", "[1]"), "inputs.orders.datatype: must be that of a number: FP64"),
         (orders("BYTES", "[1]", r#"["1"]"#), "it is `BYTES`"),
         (
@@ -229,14 +229,14 @@ fn faults_are_named() {
         (orders("INT32", "[1]", "[1.5]"), "that INT32 can hold"),
         (orders("BOOL", "[1]", "[1]"), "element 0 must be true or false"),
         (two("orders", "gap_days"), "inputs.gap_days.shape: has 2 rows, and `inputs.orders` has 1"),
-        (two("orders", "orders"), "inputs.orders: is given twice"),
+        (two("orders", "orders"), "inputs.orders: occurs twice"),
         (
             r#"{"inputs": [], "outputs": [{"name": "sgment"}]}"#.into(),
             "outputs[0].name: there is no output `sgment`; known are segment, key,",
         ),
         (
             r#"{"inputs": [], "outputs": [{"name": "key"}, {"name": "key"}], "id": 7}"#.into(),
-            "outputs[1].name: `key` is asked for twice",
+            "outputs[1].name: `key` is requested twice",
         ),
     ];
     for (body, expected) in table {

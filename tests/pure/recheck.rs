@@ -4,9 +4,9 @@
 use proptest::prelude::*;
 use segmentd::domain::event::{Event, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
-use segmentd::domain::hysteresis::{Before, Policy};
+use segmentd::domain::hysteresis::{Before, Policy, ScoredRow};
 use segmentd::domain::model::{Model, Scratch};
-use segmentd::domain::recheck::{Answerer, ByModel, SHORTEST, Watch};
+use segmentd::domain::recheck::{Answerer, ByModel, QuietCustomer, SHORTEST, Watch};
 use segmentd::domain::stats::Rng;
 use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 use segmentd::domain::train::{self, TrainSpec};
@@ -190,7 +190,8 @@ impl<'a> Case<'a> {
         };
         let (policy, scratch) = (self.policy, &mut self.scratch);
         let score = model.score(&row, scratch);
-        let standing = policy.stand((model, &row), &score, before, now, scratch);
+        let standing =
+            policy.stand(ScoredRow { model, row: &row, score: &score }, before, now, scratch);
         let by = ByModel { model, outlier_alpha: OUTLIER_ALPHA, policy, standing };
         (standing.segment, score.is_outlier(OUTLIER_ALPHA), Some(by))
     }
@@ -213,7 +214,12 @@ impl<'a> Case<'a> {
                 Some(_) => Before { segment, moved_at: Some(now) },
                 None => Before { segment, moved_at: None },
             });
-            let until = watch.recheck_at(answerer, (state, &row), (now, None), &mut self.scratch);
+            let until = watch.recheck_at(
+                answerer,
+                QuietCustomer { state, row: &row, now },
+                None,
+                &mut self.scratch,
+            );
             let until = until.map_or(end, Timestamp::millis);
             assert!(until > at);
             let from = state.last_event_at().map_or(at, |newest| newest.millis().max(at));

@@ -47,7 +47,7 @@ fn at(hour: i64, minute: i64) -> Timestamp {
 /// At so many minutes after the end of the last hour; counts are known by then.
 fn told(past: &Past, until: i64, minute: i64) -> Assessment {
     let now = at(until, minute);
-    assess(past, (now, now), &RULES)
+    assess(past, now, now, &RULES)
 }
 
 #[test]

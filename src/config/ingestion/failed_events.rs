@@ -1,20 +1,20 @@
-//! How many rejected events are kept, and how long.
+//! Retention settings of rejected events.
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
-/// Rejected events, kept as they came.
+/// Limits on stored rejected events.
 #[derive(Debug, Clone, Copy)]
 pub struct FailedEvents {
-    /// Older ones are dropped; 0 keeps them until there are too many.
+    /// Retention in days; 0 retains them up to `max_rows`.
     pub keep_days: u32,
-    /// Beyond as many the oldest are dropped.
+    /// Maximum number of stored events; beyond it, the oldest are deleted.
     pub max_rows: u32,
-    /// Of one key; further ones are counted only.
+    /// Maximum stored per API key and minute; further ones are only counted.
     pub max_per_minute: u32,
 }
 
 impl FailedEvents {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             keep_days: reader.integer("failed_events.keep_days", 0..=36_500),
             max_rows: reader.integer("failed_events.max_rows", 0..=100_000_000),

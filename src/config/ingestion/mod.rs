@@ -1,40 +1,40 @@
-//! Limits on events.
+//! Ingestion settings: limits on events, queues and batches.
 
 pub(crate) mod failed_events;
 pub(crate) mod sources;
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 
-/// Events on their way in.
+/// Ingestion of events.
 #[derive(Debug, Clone)]
 pub struct Intake {
-    /// Transactions at work at the same time.
+    /// Concurrent commit transactions.
     pub shards: usize,
-    /// Events per transaction.
+    /// Maximum events per transaction.
     pub max_batch_events: usize,
-    /// Events waiting for their commit.
+    /// Maximum events in the queue for a commit.
     pub max_waiting_events: usize,
-    /// How long an event waits for a customer that another session has locked.
+    /// Maximum wait of an event for a customer that is locked by another session.
     pub locked_wait: Duration,
-    /// Of customers that need not be read again.
+    /// Size of the cache of customers.
     pub cache_bytes: usize,
-    /// How far ahead of the clock an event may be dated.
+    /// Maximum time by which an event may be ahead of the clock.
     pub max_future: Duration,
-    /// Deepest nesting of properties.
+    /// Maximum nesting of properties.
     pub max_property_depth: usize,
-    /// Largest event as JSON.
+    /// Maximum size of an event as JSON.
     pub max_event_bytes: usize,
-    /// The names of events that are stored.
+    /// Names of events that are stored.
     pub event_names: EventNames,
 }
 
-/// Which names of accepted events are stored; other events are stored without a name.
+/// Event names to store; other events are stored without a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventNames {
     All,
-    /// Those by which a feature selects events, and these.
+    /// Names by which a feature selects events, and the names in `also`.
     Declared {
         also: Vec<Box<str>>,
     },
@@ -54,7 +54,7 @@ impl EventNames {
 }
 
 impl Intake {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         Self {
             shards: reader.integer("intake.shards", 1..=64),
             max_waiting_events: reader.integer("intake.max_waiting_events", 1..=10_000_000),

@@ -1,20 +1,20 @@
-//! Watching those who send events.
+//! Settings of the monitoring of event sources.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::event::source_volume::Rules;
 
-/// How often, and from when on a source is told of.
+/// Check interval and alert thresholds.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// How often counts are written down, and every source is looked at.
+    /// Interval at which counts are written to the database and every source is assessed.
     pub check: Duration,
     pub rules: Rules,
 }
 
 impl Sources {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let least_quiet = reader.seconds("sources.least_quiet_seconds", 1..=604_800);
         Self {
             check: reader.seconds("sources.check_seconds", 1..=86_400),

@@ -1,16 +1,16 @@
-//! The environment: the one place that reads it.
+//! Environment variables; no other module reads the environment.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use crate::domain::fault::Fault;
 
-/// Environment variables by name; only those that could be ours.
+/// Environment variables by name, limited to names that can be settings.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The environment that this process was started with.
+    /// The environment of this process.
     #[expect(clippy::disallowed_methods, reason = "the home of this call")]
     pub fn of_process() -> Self {
         Self(
@@ -28,18 +28,17 @@ impl Environment {
         self.0.contains_key(name)
     }
 
-    /// Every variable that speaks of a setting, in order of precedence, and
-    /// what is wrong with the others. `keys` are the known settings
-    /// (`section.key`).
+    /// Every variable that sets a setting, in order of precedence, and the faults of the
+    /// others. `keys` are the known settings (`section.key`).
     pub(crate) fn settings<'a>(
         &self,
         keys: impl Iterator<Item = &'a str>,
-    ) -> (Vec<Variable>, Vec<Fault>) {
+    ) -> (Vec<SettingVariable>, Vec<Fault>) {
         let by_name: BTreeMap<String, &str> = keys.map(|key| (variable_of(key), key)).collect();
         let (mut found, mut faults) = (Vec::new(), Vec::new());
         for (name, value) in &self.0 {
             match meaning(name, &by_name) {
-                Meaning::Setting { key, plain_name, in_file } => {
+                VariableMeaning::Setting { key, plain_name, in_file } => {
                     if in_file && self.0.contains_key(plain_name) {
                         let problem = format!("is set beside {plain_name}; unset one of them");
                         faults.push(Fault::new(name, problem));
@@ -47,22 +46,26 @@ impl Environment {
                     }
                     match if in_file { read_secret(value) } else { Ok(value.clone()) } {
                         Ok(value) => {
-                            found.push(Variable { name: name.clone(), key: key.to_owned(), value });
+                            found.push(SettingVariable {
+                                name: name.clone(),
+                                key: key.to_owned(),
+                                value,
+                            });
                         }
                         Err(problem) => faults.push(Fault::new(name, problem)),
                     }
                 }
-                Meaning::Mistake(problem) => faults.push(Fault::new(name, problem)),
-                Meaning::NotOurs => {}
+                VariableMeaning::Mistake(problem) => faults.push(Fault::new(name, problem)),
+                VariableMeaning::NotOurs => {}
             }
         }
-        // DATABASE_URL is what every platform sets, so it wins over ours.
+        // DATABASE_URL is set by every platform, so it overrides SEGMENTD_DATABASE__URL.
         found.sort_by_key(|variable| variable.name.starts_with(DATABASE_URL));
         (found, faults)
     }
 }
 
-/// For tests: the variables themselves.
+/// Builds an environment from literal variables, for tests.
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(variables: [(&str, &str); N]) -> Self {
         Self(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
@@ -70,7 +73,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
 }
 
 /// A variable that sets `key`.
-pub(crate) struct Variable {
+pub(crate) struct SettingVariable {
     pub(crate) name: String,
     pub(crate) key: String,
     pub(crate) value: String,
@@ -78,47 +81,50 @@ pub(crate) struct Variable {
 
 const DATABASE_URL: &str = "DATABASE_URL";
 
-enum Meaning<'a> {
-    /// `in_file`: the value names a file that holds the setting.
+enum VariableMeaning<'a> {
+    /// With `in_file`, the value is the path of a file that contains the setting.
     Setting {
         key: &'a str,
         plain_name: &'a str,
         in_file: bool,
     },
     Mistake(String),
-    /// Container platforms set variables from the names of services, such as
-    /// `SEGMENTD_SERVICE_HOST`; without a double underscore it is none of ours.
+    /// Container platforms derive variables from the names of services, such as
+    /// `SEGMENTD_SERVICE_HOST`. A name without a double underscore is not a setting.
     NotOurs,
 }
 
-fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> Meaning<'a> {
-    let key_of = |name: &str| match name {
-        DATABASE_URL => Some("database.url"),
-        name => by_name.get(name).copied(),
-    };
-    if let Some(key) = key_of(name) {
-        return Meaning::Setting { key, plain_name: name, in_file: false };
+fn meaning<'a>(name: &'a str, by_name: &BTreeMap<String, &'a str>) -> VariableMeaning<'a> {
+    if let Some(key) = key_of(name, by_name) {
+        return VariableMeaning::Setting { key, plain_name: name, in_file: false };
     }
     if let Some(plain_name) = name.strip_suffix("_FILE")
-        && let Some(key) = key_of(plain_name)
+        && let Some(key) = key_of(plain_name, by_name)
     {
-        return Meaning::Setting { key, plain_name, in_file: true };
+        return VariableMeaning::Setting { key, plain_name, in_file: true };
     }
-    let single = |name: &str| name.replace("__", "_");
-    if let Some(meant) = by_name.keys().find(|known| single(known) == single(name)) {
-        return Meaning::Mistake(format!("is no setting; did you mean {meant}?"));
+    let single = name.replace("__", "_");
+    if let Some(meant) = by_name.keys().find(|known| known.replace("__", "_") == single) {
+        return VariableMeaning::Mistake(format!("is not a setting; did you mean {meant}?"));
     }
     if name.starts_with("SEGMENTD_") && name.contains("__") {
         let known = by_name.keys().map(String::as_str);
-        return Meaning::Mistake(match crate::domain::nearest::nearest(name, known) {
-            Some(meant) => format!("is no setting; did you mean {meant}?"),
-            None => "is no setting".to_owned(),
+        return VariableMeaning::Mistake(match crate::domain::nearest::nearest(name, known) {
+            Some(meant) => format!("is not a setting; did you mean {meant}?"),
+            None => "is not a setting".to_owned(),
         });
     }
-    Meaning::NotOurs
+    VariableMeaning::NotOurs
 }
 
-/// `SEGMENTD_HTTP__BIND` for `http.bind`.
+fn key_of<'a>(name: &str, by_name: &BTreeMap<String, &'a str>) -> Option<&'a str> {
+    match name {
+        DATABASE_URL => Some("database.url"),
+        name => by_name.get(name).copied(),
+    }
+}
+
+/// The variable of a key: `SEGMENTD_HTTP__BIND` for `http.bind`.
 fn variable_of(key: &str) -> String {
     format!("SEGMENTD_{}", key.replace('.', "__").to_uppercase())
 }

@@ -1,5 +1,4 @@
-//! Laying the sources over each other, by key and type alone: what a value
-//! means is for the sections.
+//! Layers of settings, merged by key and type; the sections validate values.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,18 +11,18 @@ use crate::domain::nearest::nearest;
 
 const DEFAULTS: &str = include_str!("../../../config/default.toml");
 
-/// A setting's value. The default's variant is the setting's type.
+/// The value of a setting. The variant of the default is the setting's type.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum SettingValue {
     Boolean(bool),
     Integer(i64),
     Float(f64),
     Text(String),
 }
 
-/// Where a value was written, to be named in faults.
+/// The origin of a value, for fault texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum SettingOrigin {
     Default,
     /// Line in the file, counted from 1.
     File(usize),
@@ -32,8 +31,8 @@ pub(crate) enum Origin {
     CommandLine,
 }
 
-impl Value {
-    /// What it is, in words.
+impl SettingValue {
+    /// Type name with article, for fault texts.
     fn type_name(&self) -> &'static str {
         match self {
             Self::Boolean(_) => "true or false",
@@ -43,7 +42,7 @@ impl Value {
         }
     }
 
-    /// This value as the type of `known`: a whole number is a number too.
+    /// Converts to the type of `known`: an integer is accepted as a number.
     fn like(self, known: &Self) -> Option<Self> {
         match (self, known) {
             #[expect(clippy::cast_precision_loss, reason = "no setting has 16 digits")]
@@ -54,7 +53,7 @@ impl Value {
         }
     }
 
-    /// `text` read as the type of this value.
+    /// Parses `text` as the type of this value.
     fn parse_like(&self, text: &str) -> Option<Self> {
         match self {
             Self::Boolean(_) => text.parse().ok().map(Self::Boolean),
@@ -65,8 +64,8 @@ impl Value {
     }
 }
 
-impl Origin {
-    /// A fault in the value of `path` that was written here.
+impl SettingOrigin {
+    /// A fault in the value of `path` from this origin.
     pub(crate) fn fault(&self, path: &str, problem: &str) -> Fault {
         match self {
             Self::Default => Fault::new(path, problem),
@@ -77,20 +76,20 @@ impl Origin {
     }
 }
 
-/// The settings so far, by `section.key`, and what was wrong on the way.
+/// The settings merged so far, by `section.key`, and the faults found.
 #[derive(Debug)]
-pub(crate) struct Layers {
-    pub(crate) values: BTreeMap<String, (Value, Origin)>,
+pub(crate) struct SettingLayers {
+    pub(crate) values: BTreeMap<String, (SettingValue, SettingOrigin)>,
     pub(crate) faults: Faults,
 }
 
-impl Layers {
-    /// The built-in layer; its keys and types are the schema of all others.
+impl SettingLayers {
+    /// The built-in layer; its keys and types are the schema of all other layers.
     pub(crate) fn defaults() -> Self {
         let mut layers = Self { values: BTreeMap::new(), faults: Faults::default() };
         layers.for_each_in(DEFAULTS, |layers, _, path, value| {
             if let Some(value) = scalar(value) {
-                layers.values.insert(path, (value, Origin::Default));
+                layers.values.insert(path, (value, SettingOrigin::Default));
             }
         });
         layers
@@ -98,7 +97,7 @@ impl Layers {
 
     pub(crate) fn add_file(&mut self, text: &str) {
         self.for_each_in(text, |layers, line, path, value| {
-            let origin = Origin::File(line);
+            let origin = SettingOrigin::File(line);
             let Some((known, _)) = layers.values.get(&path) else {
                 layers.refuse_unknown(&path, &origin);
                 return;
@@ -116,13 +115,17 @@ impl Layers {
         let (variables, faults) = environment.settings(self.values.keys().map(String::as_str));
         self.faults.0.extend(faults);
         for variable in variables {
-            self.set_text(&variable.key, &variable.value, Origin::Environment(variable.name));
+            self.set_text(
+                &variable.key,
+                &variable.value,
+                SettingOrigin::Environment(variable.name),
+            );
         }
     }
 
     pub(crate) fn add_overrides(&mut self, overrides: &[(String, String)]) {
         for (path, text) in overrides {
-            self.set_text(path, text, Origin::CommandLine);
+            self.set_text(path, text, SettingOrigin::CommandLine);
         }
     }
 
@@ -130,8 +133,8 @@ impl Layers {
         self.faults.push(Fault::new(path, problem));
     }
 
-    /// Sets from text, read as the type of the default.
-    fn set_text(&mut self, path: &str, text: &str, origin: Origin) {
+    /// Sets a value from text, parsed as the type of the default.
+    fn set_text(&mut self, path: &str, text: &str, origin: SettingOrigin) {
         let Some((known, _)) = self.values.get(path) else {
             self.refuse_unknown(path, &origin);
             return;
@@ -144,24 +147,24 @@ impl Layers {
         }
     }
 
-    fn set(&mut self, path: String, value: Value, origin: Origin) {
+    fn set(&mut self, path: String, value: SettingValue, origin: SettingOrigin) {
         self.values.insert(path, (value, origin));
     }
 
-    fn refuse_unknown(&mut self, path: &str, origin: &Origin) {
+    fn refuse_unknown(&mut self, path: &str, origin: &SettingOrigin) {
         let known = self.values.keys().map(String::as_str);
         let problem = match nearest(path, known) {
-            Some(meant) => format!("is no setting; did you mean `{meant}`?"),
-            None => "is no setting".to_owned(),
+            Some(meant) => format!("is not a setting; did you mean `{meant}`?"),
+            None => "is not a setting".to_owned(),
         };
         self.faults.push(origin.fault(path, &problem));
     }
 
-    /// Calls `each` with the line, path and value of every key in TOML `text`;
-    /// takes note of every syntax error.
+    /// Calls `each` with the line, path and value of every key in TOML `text`, and records
+    /// every syntax error.
     fn for_each_in(&mut self, text: &str, each: impl Fn(&mut Self, usize, String, &DeValue<'_>)) {
         let (document, errors) = DeTable::parse_recoverable(text);
-        // What the parser made of a broken line is nobody's setting.
+        // The parser recovers from a broken line with keys that the file does not contain: skip them.
         let mut broken_lines = Vec::new();
         for error in errors {
             let line = error.span().map(|span| line_of(text, &span));
@@ -187,15 +190,15 @@ impl Layers {
     }
 }
 
-/// `None` for arrays, tables, dates, and numbers beyond their type's range.
-fn scalar(value: &DeValue<'_>) -> Option<Value> {
+/// `None` for arrays, tables, dates, and numbers beyond the range of their type.
+fn scalar(value: &DeValue<'_>) -> Option<SettingValue> {
     Some(match value {
-        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::Boolean(value) => SettingValue::Boolean(*value),
         DeValue::Integer(value) => {
-            Value::Integer(i64::from_str_radix(value.as_str(), value.radix()).ok()?)
+            SettingValue::Integer(i64::from_str_radix(value.as_str(), value.radix()).ok()?)
         }
-        DeValue::Float(value) => Value::Float(value.as_str().parse().ok()?),
-        DeValue::String(value) => Value::Text(value.to_string()),
+        DeValue::Float(value) => SettingValue::Float(value.as_str().parse().ok()?),
+        DeValue::String(value) => SettingValue::Text(value.to_string()),
         _ => return None,
     })
 }

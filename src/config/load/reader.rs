@@ -1,5 +1,5 @@
-//! Typed access to the settings: every section reads its keys through this,
-//! and every fault is kept rather than returned.
+//! Typed reader of settings, used by every section. It collects faults instead of returning the
+//! first.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,31 +8,31 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::load::layers::{Layers, Origin, Value};
+use crate::config::load::layers::{SettingLayers, SettingOrigin, SettingValue};
 use crate::domain::fault::{Fault, Faults};
 
-/// Hands out each setting once.
+/// Returns each setting once.
 ///
-/// A value that is out of range is noted, and something of its type handed
-/// out in its place: the caller goes on, to find what else is wrong.
-pub(crate) struct Reader {
-    unread: BTreeMap<String, (Value, Origin)>,
-    /// Where the settings read so far were written.
-    origins: BTreeMap<&'static str, Origin>,
+/// A value out of range is recorded as a fault, and a value of the same type is returned in its
+/// place. So the caller continues, and further faults are found.
+pub(crate) struct SettingsReader {
+    unread: BTreeMap<String, (SettingValue, SettingOrigin)>,
+    /// Origins of the settings read so far.
+    origins: BTreeMap<&'static str, SettingOrigin>,
     faults: Faults,
 }
 
-impl Reader {
-    pub(crate) fn new(layers: Layers) -> Self {
+impl SettingsReader {
+    pub(crate) fn new(layers: SettingLayers) -> Self {
         Self { unread: layers.values, origins: BTreeMap::new(), faults: layers.faults }
     }
 
-    /// A whole number within `range`.
+    /// An integer within `range`.
     pub(crate) fn integer<T>(&mut self, path: &'static str, range: RangeInclusive<i64>) -> T
     where
         T: TryFrom<i64> + Default,
     {
-        let Some(Value::Integer(value)) = self.take(path) else { return T::default() };
+        let Some(SettingValue::Integer(value)) = self.take(path) else { return T::default() };
         if !range.contains(&value) {
             let (low, high) = range.into_inner();
             self.refuse(path, &format!("is {value}, not within {low} to {high}"));
@@ -42,7 +42,7 @@ impl Reader {
 
     /// A number within `range`.
     pub(crate) fn float(&mut self, path: &'static str, range: RangeInclusive<f64>) -> f64 {
-        let Some(Value::Float(value)) = self.take(path) else { return 0.0 };
+        let Some(SettingValue::Float(value)) = self.take(path) else { return 0.0 };
         if !range.contains(&value) {
             let (low, high) = range.into_inner();
             self.refuse(path, &format!("is {value}, not within {low} to {high}"));
@@ -57,7 +57,7 @@ impl Reader {
 
     pub(crate) fn text(&mut self, path: &'static str) -> String {
         match self.take(path) {
-            Some(Value::Text(value)) => value,
+            Some(SettingValue::Text(value)) => value,
             _ => String::new(),
         }
     }
@@ -67,7 +67,7 @@ impl Reader {
         Some(self.text(path)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
-    /// Text that says a `T`. `expected` completes "is not …".
+    /// A text parsed as `T`. `expected` completes "is not …".
     pub(crate) fn parsed<T>(&mut self, path: &'static str, expected: &str) -> Option<T>
     where
         T: FromStr,
@@ -83,7 +83,7 @@ impl Reader {
         }
     }
 
-    /// One of the words in `choices`; the first in place of any other.
+    /// One of the words in `choices`; the first choice in place of any other word.
     pub(crate) fn choice<T: Copy, const N: usize>(
         &mut self,
         path: &'static str,
@@ -98,9 +98,9 @@ impl Reader {
         choices[0].1
     }
 
-    /// Notes a fault in a setting that has been read.
+    /// Records a fault in a setting that was read before.
     pub(crate) fn refuse(&mut self, path: &'static str, problem: &str) {
-        let origin = self.origins.get(path).unwrap_or(&Origin::Default);
+        let origin = self.origins.get(path).unwrap_or(&SettingOrigin::Default);
         self.faults.push(origin.fault(path, problem));
     }
 
@@ -113,7 +113,7 @@ impl Reader {
         self.unread.keys().map(String::as_str).collect()
     }
 
-    fn take(&mut self, path: &'static str) -> Option<Value> {
+    fn take(&mut self, path: &'static str) -> Option<SettingValue> {
         let Some((value, origin)) = self.unread.remove(path) else {
             self.faults.push(Fault::new(path, "is missing from the built-in defaults"));
             return None;

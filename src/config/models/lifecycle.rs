@@ -1,28 +1,27 @@
-//! The life of a model between training and retirement, and its gates.
+//! Settings of the model life cycle between training and retirement, and of the gates.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::deployment::lifecycle::Thresholds;
 
-/// Shadow and canary.
+/// Shadow and canary phases.
 #[derive(Debug, Clone)]
 pub struct Life {
-    /// Share of the committed customers whom shadows score, 0 to 1.
+    /// Share of committed customers that shadow models score, 0 to 1.
     pub shadow_share: f64,
-    /// Share of the customers whom a canary answers unless its request says
-    /// otherwise.
+    /// Share of customers that a canary model scores unless the request overrides it.
     pub canary_share: f64,
-    /// Automatic promotion goes through shadow.
+    /// Automatic promotion includes the shadow phase.
     pub through_shadow: bool,
-    /// Automatic promotion goes through canary.
+    /// Automatic promotion includes the canary phase.
     pub through_canary: bool,
-    /// How long it stays in each, at least.
+    /// Minimum duration of each phase.
     pub stay: Duration,
 }
 
 impl Life {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let choices = [("no", false), ("yes", true)];
         Self {
             shadow_share: reader.float("life.shadow_share", 0.0..=1.0),
@@ -34,7 +33,7 @@ impl Life {
     }
 }
 
-pub(crate) fn read_gates(reader: &mut Reader) -> Thresholds {
+pub(crate) fn read_gates(reader: &mut SettingsReader) -> Thresholds {
     Thresholds {
         silhouette: reader.float("gates.silhouette", -1.0..=1.0),
         silhouette_loss: reader.float("gates.silhouette_loss", 0.0..=2.0),

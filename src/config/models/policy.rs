@@ -1,16 +1,16 @@
-//! What the service does by itself, until somebody changes it over HTTP.
+//! Initial settings of the policy for automatic actions; the API can change it later.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::domain::deployment::policy::{Action, Actions, Policy, Probation, Refresh};
 use crate::domain::drift::Limits;
 
 const ACTIONS: [(&str, Action); 3] =
     [("retrain", Action::Retrain), ("freeze", Action::Freeze), ("fall_back", Action::FallBack)];
 
-/// With the limits of drift that another section names.
-pub(crate) fn read(reader: &mut Reader, drift: Limits) -> Policy {
+/// Reads the policy. `drift` are the drift thresholds, which come from another section.
+pub(crate) fn read(reader: &mut SettingsReader, drift: Limits) -> Policy {
     Policy {
         drift,
         actions: Actions {
@@ -33,12 +33,12 @@ pub(crate) fn read(reader: &mut Reader, drift: Limits) -> Policy {
     }
 }
 
-/// How often it is looked whether anything is to be done.
-pub(crate) fn read_period(reader: &mut Reader) -> Duration {
+/// Interval at which the policy is evaluated.
+pub(crate) fn read_period(reader: &mut SettingsReader) -> Duration {
     reader.seconds("policy.check_seconds", 1..=3600)
 }
 
-fn actions(reader: &mut Reader, path: &'static str) -> Vec<Action> {
+fn actions(reader: &mut SettingsReader, path: &'static str) -> Vec<Action> {
     let text = reader.text(path);
     let mut listed = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -46,7 +46,7 @@ fn actions(reader: &mut Reader, path: &'static str) -> Vec<Action> {
             listed.push(*action);
         } else {
             let names = ACTIONS.map(|(known, _)| known).join(", ");
-            reader.refuse(path, &format!("`{name}` is none of {names}"));
+            reader.refuse(path, &format!("`{name}` is not one of {names}"));
         }
     }
     listed

@@ -1,4 +1,4 @@
-//! Times that come round again, as five cron fields in UTC.
+//! Recurring schedule: five cron fields in UTC.
 
 use std::fmt;
 
@@ -8,32 +8,37 @@ use croner::parser::{CronParser, Seconds};
 
 use crate::domain::time::Timestamp;
 
-/// A checked cron pattern.
+/// A validated cron pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule(Cron);
 
 impl Schedule {
-    /// Reads minute, hour, day of month, month and day of week (`0 3 * * *`).
-    /// Fails with what is wrong, in words.
+    /// Parses minute, hour, day of month, month and day of week (`0 3 * * *`). The error text
+    /// names the fault.
     pub fn parse(pattern: &str) -> Result<Self, String> {
-        let wrong =
-            |why: &str| format!("`{pattern}` is not five cron fields such as `0 3 * * *`: {why}");
-        // The parser reads an empty item as no time at all. A field of such items never
-        // matches, and the search for the next time goes through thousands of years.
+        // The parser accepts an empty item as no time at all. A field of such items never
+        // matches, and the search for the next time would cover thousands of years.
         if pattern.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
-            return Err(wrong("a list has an empty item"));
+            return Err(pattern_fault(pattern, "a list has an empty item"));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
-        parser.parse(pattern.trim()).map(Self).map_err(|error| wrong(&error.to_string()))
+        parser
+            .parse(pattern.trim())
+            .map(Self)
+            .map_err(|error| pattern_fault(pattern, &error.to_string()))
     }
 
-    /// The first time strictly after `instant`; `None` when there is none (the
-    /// 30th of February).
+    /// The first time strictly after `instant`; `None` if the pattern never matches (the 30th
+    /// of February).
     pub fn next_after(&self, instant: Timestamp) -> Option<Timestamp> {
         let start = DateTime::from_timestamp_millis(instant.millis())?;
         let next = self.0.find_next_occurrence(&start, false).ok()?;
         Some(Timestamp::from_millis(next.timestamp_millis()))
     }
+}
+
+fn pattern_fault(pattern: &str, reason: &str) -> String {
+    format!("`{pattern}` is not five cron fields such as `0 3 * * *`: {reason}")
 }
 
 impl fmt::Display for Schedule {

@@ -1,61 +1,61 @@
-//! When and how to train.
+//! Training settings: schedule, search space and resource limits.
 
 use std::time::Duration;
 
-use crate::config::load::reader::Reader;
+use crate::config::load::reader::SettingsReader;
 use crate::config::models::schedule::Schedule;
 use crate::domain::train::{Algorithm, Distance};
 
 /// Training runs.
 #[derive(Debug, Clone)]
 pub struct Training {
-    /// `None`: only on request.
+    /// `None` disables scheduled runs.
     pub schedule: Option<Schedule>,
-    /// Fewest segments to find.
+    /// Minimum number of segments.
     pub segments: usize,
-    /// Most segments to find; training chooses.
+    /// Maximum number of segments; training chooses within the range.
     pub segments_to: usize,
-    /// Those that compete.
+    /// Algorithms that compete.
     pub algorithms: Vec<Algorithm>,
     pub distance: Distance,
-    /// Share of the variance that the principal components keep, along which rows
-    /// are compared; `None`: along the columns.
+    /// Share of the variance retained by the principal components in which rows are compared;
+    /// `None` compares the encoded columns.
     pub components: Option<f64>,
-    /// Random starts, of which the best is kept.
+    /// Random starts, of which the best is used.
     pub starts: usize,
-    /// Most iterations per start.
+    /// Maximum iterations per start.
     pub max_iterations: usize,
-    /// Convergence, relative to the features' mean variance.
+    /// Convergence tolerance, relative to the features' mean variance.
     pub tolerance: f64,
     pub seed: u64,
-    /// Share of customers held out of the fit, 0 to 1 exclusive.
+    /// Share of customers in the holdout set, 0 to 1 exclusive.
     pub holdout_share: f64,
-    /// Fewer customers are not trained on.
+    /// Minimum number of customers for a training run.
     pub minimum_customers: usize,
-    /// Of more customers than this, so many are drawn and held.
+    /// Maximum number of rows in memory; of more customers, a random sample is drawn.
     pub max_rows: usize,
-    /// A run that takes longer is cancelled.
+    /// Duration after which a run is cancelled.
     pub max_run: Duration,
-    /// Requested runs that are not over, of all keys.
+    /// Maximum unfinished requested runs of all keys.
     pub max_queued_runs: u32,
     pub max_queued_runs_per_key: u32,
-    /// Fits that one run may ask for.
+    /// Maximum fits of one run.
     pub max_fits: usize,
     pub threads: usize,
     pub promote: Promotion,
 }
 
-/// How a trained model goes live.
+/// Promotion of trained models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Promotion {
-    /// By itself, once it passes its checks.
+    /// Automatic, once the model passes its gates.
     Automatic,
-    /// When somebody says so.
+    /// On request.
     Manual,
 }
 
 impl Training {
-    pub(crate) fn read(reader: &mut Reader) -> Self {
+    pub(crate) fn read(reader: &mut SettingsReader) -> Self {
         let training = Self {
             schedule: schedule(reader),
             segments: reader.integer("training.segments", 1..=256),
@@ -107,7 +107,7 @@ impl Training {
     }
 }
 
-fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
+fn algorithms(reader: &mut SettingsReader) -> Vec<Algorithm> {
     let path = "training.algorithms";
     let names = reader.text(path);
     let known = Algorithm::all();
@@ -117,13 +117,13 @@ fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
             listed.push(algorithm.clone());
         } else {
             let names = known.each_ref().map(Algorithm::name).join(", ");
-            reader.refuse(path, &format!("`{name}` is none of {names}"));
+            reader.refuse(path, &format!("`{name}` is not one of {names}"));
         }
     }
     listed
 }
 
-fn schedule(reader: &mut Reader) -> Option<Schedule> {
+fn schedule(reader: &mut SettingsReader) -> Option<Schedule> {
     let path = "training.schedule";
     let pattern = reader.text(path);
     if pattern.trim().is_empty() {

@@ -1,4 +1,4 @@
-//! One behavioural fact about one customer, in its one normal form.
+//! Events: one behavioural fact about one customer, in normal form.
 
 pub mod properties;
 pub mod source_volume;
@@ -9,29 +9,29 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::time::Timestamp;
 pub use properties::{Properties, Scalar};
 
-/// The kinds of the Segment tracking spec.
+/// Event types of the Segment tracking spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// Sets traits of the customer: `properties` holds them.
     Identify,
-    /// Something the customer did: `name` says what.
+    /// An action of the customer; `name` identifies it.
     Track,
-    /// A web page seen.
+    /// A page view on a website.
     Page,
-    /// An app screen seen.
+    /// A screen view in an app.
     Screen,
-    /// Puts the customer into a group, such as their company: `properties` holds
-    /// the group's traits, and its id as [`GROUP_ID`].
+    /// Puts the customer into a group, such as their company. `properties` contains the group's
+    /// traits, and its id as [`GROUP_ID`].
     Group,
-    /// Says that another id is the same customer: `properties` holds it as
+    /// Declares that another id is the same customer; `properties` contains it as
     /// [`PREVIOUS_ID`]. No feature reads it.
     Alias,
 }
 
-/// The property that holds a group's id.
+/// Property with the id of a group.
 pub const GROUP_ID: &str = "group_id";
-/// The property that holds what a customer was called before.
+/// Property with a previous id of the customer.
 pub const PREVIOUS_ID: &str = "previous_id";
 
 impl EventKind {

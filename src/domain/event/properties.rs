@@ -1,7 +1,7 @@
-//! Properties of an event: flat, typed, sorted by name.
+//! Event properties: flat, typed, sorted by name.
 //!
-//! Nested objects are flattened to dotted names (`address.country`). Arrays and
-//! nulls are left out: no fold reads them.
+//! Nested objects are flattened to dotted names (`address.country`). Arrays and nulls are left
+//! out: no fold reads them.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -15,14 +15,14 @@ pub enum Scalar {
     Text(Box<str>),
 }
 
-/// Capacity without a property that is not worth a reallocation.
+/// Unused capacity below which shrinking is not worth a reallocation.
 const SPARE_PROPERTIES: usize = 32;
 
-/// Sorted by name, names unique.
+/// The properties of one event, sorted by name; names are unique.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Properties(Vec<(Box<str>, Scalar)>);
 
-/// One object, as flat as it is kept.
+/// Serialises as one flat object.
 impl Serialize for Properties {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter())
@@ -30,8 +30,8 @@ impl Serialize for Properties {
 }
 
 impl Properties {
-    /// Flattens a JSON object; deeper than `max_depth` objects is refused with
-    /// the path of the first offender.
+    /// Flattens a JSON object. An object nested deeper than `max_depth` is refused, with its
+    /// path as the error.
     pub fn from_json(
         object: &serde_json::Map<String, serde_json::Value>,
         max_depth: usize,
@@ -57,7 +57,7 @@ impl Properties {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
 
-    /// Adds one, or puts it in the place of the one of that name.
+    /// Sets a property, replacing an earlier value of the same name.
     pub fn set(&mut self, name: &str, value: Scalar) {
         match self.0.binary_search_by(|(n, _)| (**n).cmp(name)) {
             Ok(at) => self.0[at].1 = value,
@@ -65,11 +65,11 @@ impl Properties {
         }
     }
 
-    /// Keeps the properties whose name `keep` approves.
+    /// Removes the properties for which `keep` returns false.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.0.retain(|(name, _)| keep(name));
-        // An event of thousands of properties, none of them read, would hold their memory
-        // while it waits for its commit.
+        // Otherwise an event with thousands of properties that no feature reads would occupy
+        // their memory until its commit.
         if self.0.capacity() > SPARE_PROPERTIES + 2 * self.0.len() {
             self.0.shrink_to_fit();
         }
@@ -84,7 +84,7 @@ impl Properties {
     }
 }
 
-/// The last of equal names wins.
+/// Of equal names, the last one wins.
 impl FromIterator<(Box<str>, Scalar)> for Properties {
     fn from_iter<I: IntoIterator<Item = (Box<str>, Scalar)>>(pairs: I) -> Self {
         let mut pairs: Vec<_> = pairs.into_iter().collect();
@@ -113,7 +113,7 @@ fn flatten(
                 continue;
             }
             serde_json::Value::Bool(b) => Scalar::Bool(*b),
-            // Beyond f64's range serde_json yields no finite number: leave it out.
+            // serde_json yields no finite number beyond the range of f64: leave it out.
             serde_json::Value::Number(n) => match n.as_f64() {
                 Some(n) if n.is_finite() => Scalar::Number(n),
                 _ => continue,

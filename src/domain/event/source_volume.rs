@@ -1,10 +1,11 @@
-//! How much a source of events sends beside what it usually sends at this hour of the
-//! week, and whether it has gone quiet.
+//! Volume monitoring of an event source: the event count of an hour against its usual count,
+//! and detection of a silent source.
 //!
-//! What is usual is the median of the same hour in the weeks before, so that one bad
-//! week changes nothing; while there are too few weeks, of the same hour in the days
-//! before. Counts of an hour vary more than Poisson's law lets them: by how much, the
-//! last week's hours tell, each beside what was usual for it.
+//! The usual count is the median of the same hour in the previous weeks, so that one bad week
+//! changes nothing; with too few weeks, of the same hour on the previous days. Hourly counts
+//! vary more than a Poisson distribution allows, so a negative binomial distribution is used.
+//! Its overdispersion is estimated from the hours of the last week, each against its own usual
+//! count.
 
 use std::collections::BTreeMap;
 
@@ -13,61 +14,66 @@ use serde::Serialize;
 use crate::domain::stats::{quantile, sorted, special};
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 
-/// Weeks that are looked back on for what is usual.
+const HOURS_PER_DAY: i64 = 24;
+const DAYS_PER_WEEK: i64 = 7;
+/// Previous weeks from which the usual count is computed.
 const WEEKS: i64 = 4;
-/// So much of the past is needed: the hours of the last week, each with its own weeks.
+/// Days of history needed: the hours of the last week, each with its own previous weeks.
 pub const HISTORY_DAYS: i64 = 7 * (WEEKS + 1) + 1;
-/// Of fewer hours a median says little.
+/// Minimum number of hours for a median.
 const LEAST_HOURS: usize = 3;
-/// Hours needed to tell how much counts vary.
+/// Minimum number of hours to estimate the overdispersion.
 const LEAST_RESIDUALS: usize = 24;
-/// Relative variance beyond Poisson's where it cannot be told: half of the count.
+/// Assumed overdispersion if there are too few hours: a standard deviation of half of the
+/// count.
 const UNKNOWN_SPREAD: f64 = 0.25;
-/// And where counts seem to be the same each week: a tenth of the count.
+/// Minimum overdispersion, where counts seem to be the same each week: a standard deviation of
+/// a tenth of the count.
 const LEAST_SPREAD: f64 = 0.01;
-/// Of a normal deviate: from the median distance to the standard deviation.
+/// Factor from median absolute deviation to standard deviation for a normal distribution (1 /
+/// Φ⁻¹(3/4)).
 const FROM_MEDIAN_DISTANCE: f64 = 1.4826;
 
-/// From when on a source is told of.
+/// Thresholds for the alerts of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
-    /// A source of which less is known, from its first event to its last, is only got to
-    /// know: who sends once is no source that can go quiet.
+    /// Minimum time from first to last event before a source is monitored. A sender that sends
+    /// once is not a source that can go silent.
     pub learn_hours: u32,
-    /// So many times as much as usual, or as little…
+    /// Minimum factor above or below the usual count, …
     pub ratio: f64,
-    /// …and not more probable than this by chance.
+    /// … and maximum p-value.
     pub level: f64,
-    /// Hours in which fewer are usual cannot be short of events.
+    /// An hour with a lower usual count is never reported as low.
     pub least_events: u32,
-    /// Quiet for so many times the longest gap that is usual…
+    /// A source is silent after this multiple of its usual longest gap, …
     pub quiet_factor: f64,
-    /// …and at least for so long.
+    /// … but not sooner than this.
     pub least_quiet_millis: i64,
 }
 
-/// What a source sent in one hour.
+/// Events of a source in one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     pub events: u64,
-    /// The longest time without an event that ended in this hour.
+    /// The longest gap between two events that ended in this hour.
     pub longest_gap_millis: i64,
 }
 
-/// What is known of a source.
+/// Event history of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
     pub first_at: Timestamp,
     pub last_at: Timestamp,
-    /// By hours since 1970; hours without events are left out.
+    /// Key: hours since 1970. Hours without events are left out.
     pub hours: BTreeMap<i64, Sent>,
 }
 
-/// How a source stands.
+/// Status of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It is too new to tell.
+    /// The history is too short for a judgement.
     Learning,
     Usual,
     Quiet,
@@ -75,29 +81,29 @@ pub enum Status {
     Less,
 }
 
-/// One hour beside what is usual.
+/// The event count of one hour against its usual count.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Volume {
-    /// When the hour began.
+    /// Start of the hour.
     pub hour: Timestamp,
     pub events: u64,
-    /// `None`: it cannot be told yet.
+    /// `None` while the history is too short.
     pub usual: Option<f64>,
-    /// How probable so many, or so few, are by chance.
+    /// Two-sided p-value of the count.
     pub p_value: Option<f64>,
 }
 
-/// What is made of a source.
+/// Assessment of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Assessment {
     pub status: Status,
-    /// The hour that is judged, the last whole one.
+    /// The last complete hour, which is judged.
     pub last_hour: Volume,
-    /// The hour in progress, not judged.
+    /// The current hour, which is not judged.
     pub this_hour: Volume,
-    /// The longest gap that is usual.
+    /// The usual longest gap between two events.
     pub usual_gap_millis: Option<i64>,
-    /// Without an event by then it is quiet.
+    /// The source is silent if no event arrives by this instant.
     pub quiet_at: Option<Timestamp>,
 }
 
@@ -115,9 +121,9 @@ impl Status {
     }
 }
 
-/// How the source stands at `now`, when everything is known that came until `known`.
-pub fn assess(past: &Past, (known, now): (Timestamp, Timestamp), rules: &Rules) -> Assessment {
-    let (last, this) = (known.hour() - 1, now.hour());
+/// Assesses the source at `now`. Counts are complete up to `counted_until`.
+pub fn assess(past: &Past, counted_until: Timestamp, now: Timestamp, rules: &Rules) -> Assessment {
+    let (last, this) = (counted_until.hour() - 1, now.hour());
     let learnt = past.first_at.plus_millis(i64::from(rules.learn_hours) * MILLIS_PER_HOUR);
     let is_learnt = past.last_at >= learnt;
     let usual_gap = past.usual_gap_millis().filter(|_| is_learnt);
@@ -150,15 +156,22 @@ pub fn assess(past: &Past, (known, now): (Timestamp, Timestamp), rules: &Rules) 
     }
 }
 
+fn start_of_hour(hour: i64) -> Timestamp {
+    Timestamp::from_millis(hour * MILLIS_PER_HOUR)
+}
+
+fn median(values: &[f64]) -> f64 {
+    quantile(&sorted(values), 0.5)
+}
+
 impl Past {
-    /// What was sent until `now`: what came later came by a clock that was wrong.
+    /// Drops the history after `now`: it was written by a wrong clock.
     #[must_use]
     pub fn until(mut self, now: Timestamp) -> Self {
         if self.last_at > now {
             self.hours.retain(|hour, _| *hour <= now.hour());
-            let end = |hour: i64| Timestamp::from_millis((hour + 1) * MILLIS_PER_HOUR);
-            let last = self.hours.last_key_value().map(|(hour, _)| end(*hour).min(now));
-            self.last_at = last.unwrap_or(now);
+            let last_hour = self.hours.last_key_value().map(|(hour, _)| *hour);
+            self.last_at = last_hour.map_or(now, |hour| start_of_hour(hour + 1).min(now));
             self.first_at = self.first_at.min(self.last_at);
         }
         self
@@ -172,7 +185,7 @@ impl Past {
         let events = self.events(hour);
         let usual = self.usual(hour);
         let p_value = usual.map(|usual| {
-            // Where nothing is usual, a few are no wonder.
+            // Where the usual count is 0, a few events are not significant.
             let (mean, size) = (usual.max(1.0), 1.0 / self.spread(hour));
             let tail = if events > usual {
                 special::negative_binomial_above(events, mean, size)
@@ -181,23 +194,31 @@ impl Past {
             };
             (2.0 * tail).min(1.0)
         });
-        let begins = Timestamp::from_millis(hour * MILLIS_PER_HOUR);
-        Volume { hour: begins, events: events as u64, usual, p_value }
+        Volume { hour: start_of_hour(hour), events: events as u64, usual, p_value }
     }
 
-    /// The median of the same hour in the weeks before, or in the days before.
+    /// The median of the same hour in the previous weeks, or on the previous days.
     fn usual(&self, hour: i64) -> Option<f64> {
-        // The first hour is not whole.
-        let first = self.first_at.hour() + 1;
-        let before = |step: i64, steps: i64| -> Option<f64> {
-            let hours = (1..=steps).map(|back| hour - back * step).filter(|hour| *hour >= first);
-            let events = sorted(&hours.map(|hour| self.events(hour)).collect::<Vec<_>>());
-            (events.len() >= LEAST_HOURS).then(|| quantile(&events, 0.5))
-        };
-        before(HOURS_PER_WEEK, WEEKS).or_else(|| before(24, 7))
+        self.median_of_previous(hour, HOURS_PER_WEEK, WEEKS)
+            .or_else(|| self.median_of_previous(hour, HOURS_PER_DAY, DAYS_PER_WEEK))
     }
 
-    /// The variance of an hour relative to its square, beyond Poisson's.
+    /// The median of the hours before `hour` at intervals of `step` hours, of at most `steps`.
+    fn median_of_previous(&self, hour: i64, step: i64, steps: i64) -> Option<f64> {
+        // The first hour is incomplete.
+        let first = self.first_at.hour() + 1;
+        let mut events = Vec::new();
+        for back in 1..=steps {
+            let previous = hour - back * step;
+            if previous >= first {
+                events.push(self.events(previous));
+            }
+        }
+        (events.len() >= LEAST_HOURS).then(|| median(&events))
+    }
+
+    /// Overdispersion: the variance of an hour's count beyond Poisson's, relative to the square
+    /// of the count.
     fn spread(&self, hour: i64) -> f64 {
         let judged = (hour - HOURS_PER_WEEK..hour)
             .filter_map(|hour| Some((self.events(hour), self.usual(hour)?)))
@@ -210,14 +231,12 @@ impl Past {
         if distances.len() < LEAST_RESIDUALS {
             return UNKNOWN_SPREAD;
         }
-        let median = |values: &[f64]| quantile(&sorted(values), 0.5);
         let deviation = FROM_MEDIAN_DISTANCE * median(&distances);
         (deviation * deviation - median(&chances)).max(LEAST_SPREAD)
     }
 
-    /// The longest gap of a week, up to the last event; of several weeks the one in the
-    /// middle or the next longer, so that one that was an outage does not make the next
-    /// one usual.
+    /// The longest gap of a week, up to the last event. Of several weeks the median is taken
+    /// (the upper one), so that one outage does not make the next one usual.
     fn usual_gap_millis(&self) -> Option<i64> {
         let last = self.last_at.hour();
         let mut weeks: BTreeMap<i64, i64> = BTreeMap::new();

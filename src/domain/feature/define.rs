@@ -1,8 +1,8 @@
-//! What a feature is: where it comes from, who owns it, how a model reads it.
+//! Feature declarations: title, unit, owner, sensitivity, and encoding for models.
 
 use serde::{Deserialize, Serialize};
 
-/// How carefully a value must be handled. A `Sensitive` feature never enters a model.
+/// Sensitivity class of a value. A `Sensitive` feature never enters a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sensitivity {
@@ -11,7 +11,7 @@ pub enum Sensitivity {
     Sensitive,
 }
 
-/// What a trait, or the last value of a property, holds.
+/// Value type of a trait, or of the last value of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -19,20 +19,20 @@ pub enum Kind {
     Text,
 }
 
-/// One declared trait: something the customer is rather than does. Set by
-/// `identify` events; the newest one that names it wins.
+/// A declared trait: an attribute of the customer, set by `identify` events. The newest event
+/// that contains it wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraitDef {
-    /// As it stands in the event: `loyalty_tier`, `address.country`.
+    /// The name in the event: `loyalty_tier`, `address.country`.
     pub name: Box<str>,
     pub title: Box<str>,
-    /// Who answers for it: an address or a team.
+    /// The responsible address or team.
     pub owner: Box<str>,
     pub sensitivity: Sensitivity,
     pub kind: Kind,
 }
 
-/// What the encoder puts where a number is missing.
+/// Imputation rule for missing numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
@@ -45,7 +45,7 @@ pub enum Missing {
 #[serde(rename_all = "kebab-case")]
 pub enum Transform {
     None,
-    /// ln(1 + x); refused for features that can fall below zero.
+    /// ln(1 + x); refused for features that can be negative.
     Log1p,
     /// Yeo and Johnson (2000), lambda by maximum likelihood.
     YeoJohnson,
@@ -63,41 +63,41 @@ pub enum Scale {
     MinMax,
 }
 
-/// How one feature becomes columns of the encoded vector.
+/// Encoding of one feature as columns of the encoded vector.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
     /// Steps in this order: impute, winsorise, transform, scale; then the weight.
     Number {
         missing: Missing,
-        /// One more column: 1 where the value was missing.
+        /// Adds a column that is 1 where the value was missing.
         missing_flag: bool,
         /// Lower and upper quantile beyond which values are clipped.
         winsorise: Option<(f64, f64)>,
         transform: Transform,
         scale: Scale,
-        /// The scaled column is multiplied by this.
+        /// Factor on the scaled column.
         weight: f64,
     },
-    /// One column a category; those rarer than `floor` (a share) and those
-    /// never seen in training share the column "other"; missing is all zeros.
+    /// One column per category. Categories rarer than `floor` (a share) and categories unseen
+    /// in training share the column "other". A missing value is all zeros.
     OneHot { floor: f64, weight: f64 },
 }
 
-/// One declared feature: the part that encoders, models and people read. Where
-/// its value comes from is [`FeatureSet`]'s business.
+/// One declared feature: the part that encoders, models and people read. [`FeatureSet`] holds
+/// the source of its values.
 ///
 /// [`FeatureSet`]: crate::domain::feature::FeatureSet
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureDef {
-    /// Snake case; the name in the API.
+    /// The name in the API, in snake case.
     pub name: Box<str>,
     pub title: Box<str>,
     /// `days`, `baskets`, `EUR`, `share` …
     pub unit: Box<str>,
-    /// Who answers for it: an address or a team.
+    /// The responsible address or team.
     pub owner: Box<str>,
     pub sensitivity: Sensitivity,
-    /// `None`: kept and shown, but no model reads it.
+    /// `None` for a feature that is computed and shown but not read by models.
     pub encoding: Option<Encoding>,
 }

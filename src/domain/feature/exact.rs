@@ -1,43 +1,43 @@
-//! Sums that do not depend on the order of their terms.
+//! Exact summation: decimal fixed-point sums that do not depend on the order of their terms.
 //!
-//! Adding floats rounds after every step, so the same events in another order
-//! give other bits. Integers do not round, and their addition commutes and
-//! associates. Terms are decimal, as prices are: ten times 0.1 is 1.
+//! Floating-point addition rounds after every step, so the same events in another order give
+//! other bits. Integer addition does not round, and is commutative and associative. The fixed
+//! point is decimal, like prices: ten times 0.1 is 1.
 //!
-//! What has at most four decimal places, as most prices and quantities do, is
-//! added in ten-thousandths, whose sums take three or four bytes to store.
-//! Anything else is added in units of 10⁻¹⁸, to which a double of magnitude 1
-//! is exact within its own last place.
+//! Terms with at most four decimal places, like most prices and quantities, are added in
+//! ten-thousandths; their sums take three or four bytes to store. All other terms are added in
+//! units of 10⁻¹⁸, which represents a double of magnitude 1 to its own last place.
 
 use serde::{Deserialize, Serialize};
 
 const SHORT_UNITS: f64 = 1e4;
-/// Terms in short units are below this, so that eight million of the largest
-/// can be added.
+/// Upper bound of terms in short units, so that eight million of the largest can be added
+/// without saturation.
 const SHORT_LIMIT: f64 = (1_u64 << 40) as f64;
 const FINE_UNITS: f64 = 1e18;
 const FINE_PER_SHORT: i128 = 100_000_000_000_000;
 
-/// A sum of doubles in fixed point.
+/// An exact sum of doubles in fixed point.
 ///
-/// Saturates. With terms of at most 10¹², which [`FeatureSet::admit`] sees to,
-/// that takes eight million of the largest.
+/// Addition saturates. [`FeatureSet::admit`] limits terms to 10¹², of which eight million are
+/// needed to saturate.
 ///
 /// [`FeatureSet::admit`]: crate::domain::feature::FeatureSet::admit
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Exact {
-    /// The terms of at most four places, in ten-thousandths.
+pub(super) struct ExactSum {
+    /// Sum of the terms with at most four decimal places, in ten-thousandths.
     short: i64,
-    /// The others, in units of 10⁻¹⁸.
+    /// Sum of all other terms, in units of 10⁻¹⁸.
     fine: i128,
 }
 
-impl Exact {
-    /// `value` must be finite. The cast drops what lies below the last place
-    /// and saturates above.
-    pub(super) fn of(value: f64) -> Self {
+impl ExactSum {
+    /// Converts one term, which must be finite. The cast drops digits below the last place and
+    /// saturates above.
+    pub(super) fn from_number(value: f64) -> Self {
         let short = (value * SHORT_UNITS).round();
-        // The double nearest to a decimal is what its digits were read as.
+        // A decimal literal is parsed to its nearest double, and so is the quotient: equality
+        // means at most four decimal places.
         if short.abs() < SHORT_LIMIT && (short / SHORT_UNITS).total_cmp(&value).is_eq() {
             Self { short: short as i64, fine: 0 }
         } else {
@@ -52,7 +52,7 @@ impl Exact {
         }
     }
 
-    /// The nearest double, or, of sums with more than 15 digits, its neighbour.
+    /// The nearest double; for sums with more than 15 digits, possibly its neighbour.
     pub(super) fn nearest(self) -> f64 {
         if self.fine == 0 {
             return self.short as f64 / SHORT_UNITS;
@@ -69,8 +69,12 @@ mod tests {
     #[test]
     fn terms_cancel_to_the_last_bit_in_any_order() {
         let terms = [1e12, 0.1, -1e12, 0.2, 2f64.powi(-11), -0.1];
-        let forward = terms.iter().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t)));
-        let backward = terms.iter().rev().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t)));
+        let forward =
+            terms.iter().fold(ExactSum::default(), |sum, t| sum.plus(ExactSum::from_number(*t)));
+        let backward = terms
+            .iter()
+            .rev()
+            .fold(ExactSum::default(), |sum, t| sum.plus(ExactSum::from_number(*t)));
         assert_eq!(forward, backward);
         assert_eq!(forward.nearest().to_bits(), (0.2 + 2f64.powi(-11)).to_bits());
     }
@@ -78,7 +82,10 @@ mod tests {
     #[test]
     fn prices_add_up_to_the_cent() {
         let sum = |terms: &[f64]| {
-            terms.iter().fold(Exact::default(), |sum, t| sum.plus(Exact::of(*t))).nearest()
+            terms
+                .iter()
+                .fold(ExactSum::default(), |sum, t| sum.plus(ExactSum::from_number(*t)))
+                .nearest()
         };
         assert_eq!(sum(&[0.1; 10]).to_bits(), 1_f64.to_bits());
         assert_eq!(sum(&[12.34, 5.67, -0.01]).to_bits(), 18_f64.to_bits());
@@ -87,6 +94,6 @@ mod tests {
 
     #[test]
     fn saturates_instead_of_wrapping() {
-        assert!(Exact::of(1e30).plus(Exact::of(1e30)).nearest() > 9e18);
+        assert!(ExactSum::from_number(1e30).plus(ExactSum::from_number(1e30)).nearest() > 9e18);
     }
 }

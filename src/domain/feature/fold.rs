@@ -1,8 +1,8 @@
-//! The cells that folds keep: what one bucket of one feature remembers.
+//! Fold cells: mergeable aggregates for one time bucket of one feature.
 //!
-//! Every cell is a value that can be added to and merged so that order never
-//! shows: counts, exact sums, extremes, or the greatest of tied values. All
-//! begin empty (`Default`), and merging with an empty one changes nothing.
+//! Adding to cells and merging them is commutative: counts, exact sums, extremes, or the
+//! greatest of tied values. So the order of events has no effect. Every cell starts empty
+//! (`Default`), and merging with an empty cell changes nothing.
 
 use std::cmp::Ordering;
 
@@ -11,27 +11,27 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::Scalar;
 use crate::domain::feature::Value;
 use crate::domain::feature::define::Kind;
-use crate::domain::feature::exact::Exact;
+use crate::domain::feature::exact::ExactSum;
 
-/// Whether stored bytes can mean this instant: within some 285,000 years, which
-/// holds every timestamp that can be written, so that arithmetic cannot overflow.
+/// Whether stored bytes can be this instant: within about 285,000 years of 1970. Every
+/// timestamp that can be written is in this range, and arithmetic within it cannot overflow.
 pub(super) const fn is_plausible(millis: i64) -> bool {
     millis.unsigned_abs() < 1 << 53
 }
 
-/// What buckets of a window can be made of.
-pub(super) trait Cell: Default {
+/// An aggregate that can be merged with another one of its type.
+pub(super) trait MergeableCell: Default {
     fn merge(&mut self, other: &Self);
 }
 
-/// A number of events, or an exact sum: what totals are made of.
-pub(super) trait Amount: Copy + Default {
-    /// Adds, saturating.
+/// A term of totals: a number of events, or an exact sum.
+pub(super) trait SummableTerm: Copy + Default {
+    /// Adds with saturation.
     fn add(&mut self, other: Self);
     fn to_f64(self) -> f64;
 }
 
-impl Amount for u64 {
+impl SummableTerm for u64 {
     fn add(&mut self, other: Self) {
         *self = self.saturating_add(other);
     }
@@ -41,7 +41,7 @@ impl Amount for u64 {
     }
 }
 
-impl Amount for Exact {
+impl SummableTerm for ExactSum {
     fn add(&mut self, other: Self) {
         *self = self.plus(other);
     }
@@ -51,64 +51,63 @@ impl Amount for Exact {
     }
 }
 
-/// A cell that a decaying window can weigh: a part, and the whole it is
-/// divided by (1 where nothing is divided).
-pub(super) trait Parts: Cell {
-    /// (part, whole)
+/// A cell that a decaying window can weight: a numerator and a denominator (1 for totals).
+pub(super) trait WeightableCell: MergeableCell {
+    /// (numerator, denominator)
     fn parts(&self) -> (f64, f64);
 }
 
-/// Count and sum.
+/// Cell of the folds count and sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Total<A>(pub(super) A);
+pub(super) struct TotalCell<A>(pub(super) A);
 
-impl<A: Amount> Cell for Total<A> {
+impl<A: SummableTerm> MergeableCell for TotalCell<A> {
     fn merge(&mut self, other: &Self) {
         self.0.add(other.0);
     }
 }
 
-impl<A: Amount> Parts for Total<A> {
+impl<A: SummableTerm> WeightableCell for TotalCell<A> {
     fn parts(&self) -> (f64, f64) {
         (self.0.to_f64(), 1.0)
     }
 }
 
-/// Mean (sum over count) and share (matching over all).
+/// Cell of the folds mean (sum over count) and share (matching over all).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Pair<P, W> {
+pub(super) struct QuotientCell<P, W> {
     pub(super) part: P,
     pub(super) whole: W,
 }
 
-impl<P: Amount, W: Amount> Cell for Pair<P, W> {
+impl<P: SummableTerm, W: SummableTerm> MergeableCell for QuotientCell<P, W> {
     fn merge(&mut self, other: &Self) {
         self.part.add(other.part);
         self.whole.add(other.whole);
     }
 }
 
-impl<P: Amount, W: Amount> Parts for Pair<P, W> {
+impl<P: SummableTerm, W: SummableTerm> WeightableCell for QuotientCell<P, W> {
     fn parts(&self) -> (f64, f64) {
         (self.part.to_f64(), self.whole.to_f64())
     }
 }
 
-/// The extreme of numbers: the least where `KEEP_GREATER` is false.
+/// Cell of the folds min and max: the greatest number if `IS_MAX`, else the least.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Extreme<const KEEP_GREATER: bool>(pub(super) Option<f64>);
+pub(super) struct ExtremeCell<const IS_MAX: bool>(pub(super) Option<f64>);
 
-impl<const KEEP_GREATER: bool> Extreme<KEEP_GREATER> {
-    /// `total_cmp` tells -0 from 0, so that even they cannot show the order.
+impl<const IS_MAX: bool> ExtremeCell<IS_MAX> {
+    /// `total_cmp` distinguishes -0 from 0, so that even these two are independent of order.
     pub(super) fn add(&mut self, value: f64) {
-        let wins = if KEEP_GREATER { Ordering::Greater } else { Ordering::Less };
-        if self.0.is_none_or(|held| value.total_cmp(&held) == wins) {
+        let wins = if IS_MAX { Ordering::Greater } else { Ordering::Less };
+        if self.0.is_none_or(|current| value.total_cmp(&current) == wins) {
             self.0 = Some(value);
         }
     }
 }
 
-impl<const KEEP_GREATER: bool> Cell for Extreme<KEEP_GREATER> {
+impl<const IS_MAX: bool> MergeableCell for ExtremeCell<IS_MAX> {
     fn merge(&mut self, other: &Self) {
         if let Some(value) = other.0 {
             self.add(value);
@@ -116,36 +115,45 @@ impl<const KEEP_GREATER: bool> Cell for Extreme<KEEP_GREATER> {
     }
 }
 
-/// First and last instant and the number of events: what mean gap is made of.
+/// Cell of the fold mean gap: first and last instant and the number of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Span(pub(super) Option<Stretch>);
+pub(super) struct EventSpanCell(pub(super) Option<EventSpan>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(into = "(i64, i64, u64)", from = "(i64, i64, u64)")]
-pub(super) struct Stretch {
+#[serde(into = "StoredEventSpan", from = "StoredEventSpan")]
+pub(super) struct EventSpan {
     pub(super) first_millis: i64,
     pub(super) last_millis: i64,
     pub(super) count: u64,
 }
 
-/// Stored as first, last - first, count: a day's events are close to each other.
-impl From<Stretch> for (i64, i64, u64) {
-    fn from(stretch: Stretch) -> Self {
-        let Stretch { first_millis, last_millis, count } = stretch;
-        (first_millis, last_millis - first_millis, count)
+/// The stored form, with the length instead of the last instant: it is shorter, because a day's
+/// events are close together.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct StoredEventSpan {
+    first_millis: i64,
+    length_millis: i64,
+    count: u64,
+}
+
+impl From<EventSpan> for StoredEventSpan {
+    fn from(span: EventSpan) -> Self {
+        let EventSpan { first_millis, last_millis, count } = span;
+        Self { first_millis, length_millis: last_millis - first_millis, count }
     }
 }
 
-impl From<(i64, i64, u64)> for Stretch {
-    fn from((first_millis, length, count): (i64, i64, u64)) -> Self {
-        // What saturates is refused as unsound afterwards.
-        Self { first_millis, last_millis: first_millis.saturating_add(length), count }
+impl From<StoredEventSpan> for EventSpan {
+    fn from(stored: StoredEventSpan) -> Self {
+        let StoredEventSpan { first_millis, length_millis, count } = stored;
+        // A saturated value fails `is_sound` afterwards.
+        Self { first_millis, last_millis: first_millis.saturating_add(length_millis), count }
     }
 }
 
-impl Span {
+impl EventSpanCell {
     pub(super) fn add(&mut self, millis: i64) {
-        self.merge(&Self(Some(Stretch { first_millis: millis, last_millis: millis, count: 1 })));
+        self.merge(&Self(Some(EventSpan { first_millis: millis, last_millis: millis, count: 1 })));
     }
 
     pub(super) fn is_sound(&self) -> bool {
@@ -157,44 +165,50 @@ impl Span {
     }
 }
 
-impl Cell for Span {
+impl MergeableCell for EventSpanCell {
     fn merge(&mut self, other: &Self) {
         let Some(theirs) = other.0 else { return };
-        let ours = self.0.get_or_insert(Stretch { count: 0, ..theirs });
+        let ours = self.0.get_or_insert(EventSpan { count: 0, ..theirs });
         ours.first_millis = ours.first_millis.min(theirs.first_millis);
         ours.last_millis = ours.last_millis.max(theirs.last_millis);
         ours.count = ours.count.saturating_add(theirs.count);
     }
 }
 
-/// A value that was set: by a trait, or by the last event.
+/// A value set by a trait, or by the last event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) enum Known {
+pub(super) enum KnownValue {
     Number(f64),
     Text(Box<str>),
 }
 
-/// The value set at the newest instant; of values set at the same instant, the
-/// greater one (numbers by value, texts by bytes).
+/// The value set at the newest instant. Of values set at the same instant, the greater one wins
+/// (numbers by value, texts by bytes).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Latest(pub(super) Option<(i64, Known)>);
+pub(super) struct LatestValueCell(pub(super) Option<(i64, KnownValue)>);
 
-impl Latest {
-    /// A value of another type than `kind` is passed over.
+impl LatestValueCell {
+    /// Sets the value if it is newer. A value of another type than `kind` is ignored.
     pub(super) fn set(&mut self, kind: Kind, millis: i64, value: &Scalar) {
         let wins_tie = match (value, &self.0) {
-            (Scalar::Number(new), Some((_, Known::Number(held)))) => new.total_cmp(held).is_gt(),
-            (Scalar::Text(new), Some((_, Known::Text(held)))) => new > held,
+            (Scalar::Number(new), Some((_, KnownValue::Number(current)))) => {
+                new.total_cmp(current).is_gt()
+            }
+            (Scalar::Text(new), Some((_, KnownValue::Text(current)))) => new > current,
             _ => false,
         };
         let wins = match &self.0 {
             None => true,
-            Some((held_at, _)) => millis > *held_at || (millis == *held_at && wins_tie),
+            Some((set_at, _)) => millis > *set_at || (millis == *set_at && wins_tie),
         };
         if wins {
             match (kind, value) {
-                (Kind::Number, Scalar::Number(n)) => self.0 = Some((millis, Known::Number(*n))),
-                (Kind::Text, Scalar::Text(t)) => self.0 = Some((millis, Known::Text(t.clone()))),
+                (Kind::Number, Scalar::Number(n)) => {
+                    self.0 = Some((millis, KnownValue::Number(*n)));
+                }
+                (Kind::Text, Scalar::Text(t)) => {
+                    self.0 = Some((millis, KnownValue::Text(t.clone())));
+                }
                 _ => {}
             }
         }
@@ -203,19 +217,19 @@ impl Latest {
     pub(super) fn value(&self) -> Value {
         match &self.0 {
             None => Value::Missing,
-            Some((_, Known::Number(n))) => Value::number(*n),
-            Some((_, Known::Text(t))) => Value::Category(t.clone()),
+            Some((_, KnownValue::Number(n))) => Value::number(*n),
+            Some((_, KnownValue::Text(t))) => Value::Category(t.clone()),
         }
     }
 
-    /// Whether what is held is of this type.
+    /// Whether the value is of this type and its instant plausible.
     pub(super) fn is_sound(&self, kind: Kind) -> bool {
         match &self.0 {
             None => true,
-            Some((at, Known::Number(n))) => {
+            Some((at, KnownValue::Number(n))) => {
                 is_plausible(*at) && kind == Kind::Number && n.is_finite()
             }
-            Some((at, Known::Text(_))) => is_plausible(*at) && kind == Kind::Text,
+            Some((at, KnownValue::Text(_))) => is_plausible(*at) && kind == Kind::Text,
         }
     }
 }

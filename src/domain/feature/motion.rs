@@ -1,35 +1,55 @@
-//! How features move while nothing happens: where they jump, and how far they
-//! drift in between.
+//! Changes of features with time alone: instants of jumps, and bounds between jumps.
 //!
-//! Windows move at UTC midnights. A rolling one jumps only where a day with
-//! events leaves it; under a decaying one everything fades by one factor a day,
-//! until a day leaves its reach. Recency and tenure grow with the clock, and
-//! ratios follow their parts. What is missing stays so between jumps.
+//! Windows move at UTC midnights. A rolling window jumps only where a day with events leaves
+//! it. A decaying window fades by one factor a day, until a day leaves its range. Recency and
+//! tenure grow with the clock, and ratios follow their parts. A missing value remains missing
+//! between jumps.
 
 use crate::domain::feature::set::FeatureSet;
-use crate::domain::feature::slot::Slot;
-use crate::domain::feature::source::{EventSource, Fold, Source};
+use crate::domain::feature::slot::StateSlot;
+use crate::domain::feature::source::{EventFeatureSource, FeatureFold, FeatureSource};
 use crate::domain::feature::state::CustomerState;
-use crate::domain::feature::window::{Window, Windowed};
+use crate::domain::feature::window::{TimeWindow, WindowedCells};
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
-/// Bounds are widened by this, relatively: far more than the rounding of sums
-/// and quotients, far less than anything that matters.
+/// Relative widening of bounds: far more than the rounding of sums and quotients, far less than
+/// a meaningful difference.
 const ROUNDING: f64 = 1e-9;
 
-/// What a feature does over a stretch of time without a jump.
+/// Bounds of one feature over an interval without a jump.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::domain) enum Drift {
-    /// Stays as it is, missing or not.
+pub(in crate::domain) enum TimeBounds {
+    /// Constant, missing or not.
     Still,
-    /// A number all along, between these.
+    /// A number at every instant, between these bounds.
     Within(f64, f64),
-    /// Cannot be told: a ratio whose denominator may pass zero.
+    /// Unbounded: a ratio with a denominator that may pass zero.
     Anywhere,
 }
 
-impl Drift {
+/// An interval without a jump, from the instant of a row to a later one.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::domain) struct QuietPeriod {
+    pub(in crate::domain) from: Timestamp,
+    pub(in crate::domain) until: Timestamp,
+}
+
+/// A closed interval of numbers.
+#[derive(Debug, Clone, Copy)]
+struct NumberInterval {
+    least: f64,
+    greatest: f64,
+}
+
+/// The numerator or denominator of a ratio, with its current value.
+#[derive(Debug, Clone, Copy)]
+struct RatioPart<'r> {
+    bounds: TimeBounds,
+    value: &'r Value,
+}
+
+impl TimeBounds {
     fn between(least: f64, greatest: f64) -> Self {
         let slack = ROUNDING * least.abs().max(greatest.abs());
         let (least, greatest) = (least - slack, greatest + slack);
@@ -39,47 +59,49 @@ impl Drift {
             Self::Anywhere
         }
     }
+}
 
-    /// Of one drift over another.
-    fn over(numerator: (f64, f64), denominator: (f64, f64)) -> Self {
-        if denominator.0 <= 0.0 && denominator.1 >= 0.0 {
-            return Self::Anywhere;
+impl NumberInterval {
+    /// Interval division; unbounded if the divisor contains 0.
+    fn divided_by(self, divisor: Self) -> TimeBounds {
+        if divisor.least <= 0.0 && divisor.greatest >= 0.0 {
+            return TimeBounds::Anywhere;
         }
         let corners = [
-            numerator.0 / denominator.0,
-            numerator.0 / denominator.1,
-            numerator.1 / denominator.0,
-            numerator.1 / denominator.1,
+            self.least / divisor.least,
+            self.least / divisor.greatest,
+            self.greatest / divisor.least,
+            self.greatest / divisor.greatest,
         ];
         let least = corners.into_iter().fold(f64::INFINITY, f64::min);
         let greatest = corners.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        Self::between(least, greatest)
+        TimeBounds::between(least, greatest)
     }
 }
 
 impl FeatureSet {
-    /// Adds the event sources that a feature rests on, by index.
+    /// Adds the indices of the event sources that a feature is computed from.
     pub(in crate::domain) fn sources_behind(&self, feature: usize, found: &mut Vec<usize>) {
         match self.sources()[feature] {
-            Source::Events(index) => found.push(index),
-            Source::Trait(_) => {}
-            Source::Ratio(ratio) => {
+            FeatureSource::Events(index) => found.push(index),
+            FeatureSource::Trait(_) => {}
+            FeatureSource::Ratio(ratio) => {
                 self.sources_behind(ratio.numerator, found);
                 self.sources_behind(ratio.denominator, found);
             }
         }
     }
 
-    /// Whether a feature can move between jumps at all.
+    /// Whether a feature can change between jumps.
     pub(in crate::domain) fn can_drift(&self, feature: usize) -> bool {
         match self.sources()[feature] {
-            Source::Events(index) => {
+            FeatureSource::Events(index) => {
                 let source = &self.event_sources()[index];
-                matches!(source.fold, Fold::Recency | Fold::Tenure)
-                    || matches!(source.window, Window::HalfLifeDays(_))
+                matches!(source.fold, FeatureFold::Recency | FeatureFold::Tenure)
+                    || matches!(source.window, TimeWindow::HalfLifeDays(_))
             }
-            Source::Trait(_) => false,
-            Source::Ratio(ratio) => {
+            FeatureSource::Trait(_) => false,
+            FeatureSource::Ratio(ratio) => {
                 self.can_drift(ratio.numerator) || self.can_drift(ratio.denominator)
             }
         }
@@ -87,119 +109,143 @@ impl FeatureSet {
 }
 
 impl CustomerState {
-    /// The first instant after `now` at which one of these event sources can
-    /// jump without an event; `now` is not before the newest event.
+    /// The first instant after `now` at which one of these event sources can jump without an
+    /// event. `now` must not be before the newest event.
     pub(in crate::domain) fn next_jump(
         &self,
         set: &FeatureSet,
         sources: &[usize],
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let jump = |index: &usize| {
+        let mut next: Option<Timestamp> = None;
+        for index in sources {
             let slot = &self.slots[set.slot_of(*index)];
-            slot.next_jump(&set.event_sources()[*index], now)
-        };
-        sources.iter().filter_map(jump).min()
+            let jump = slot.next_jump(&set.event_sources()[*index], now);
+            next = next.into_iter().chain(jump).min();
+        }
+        next
     }
 
-    /// What a feature does from `now`, when `row` was made, to `until`, which is
-    /// before the next jump.
-    pub(in crate::domain) fn drift(
+    /// Bounds of a feature over a period without a jump; `row` is the row of its first instant.
+    pub(in crate::domain) fn time_bounds(
         &self,
         set: &FeatureSet,
         row: &FeatureRow,
         feature: usize,
-        (now, until): (Timestamp, Timestamp),
-    ) -> Drift {
+        period: QuietPeriod,
+    ) -> TimeBounds {
         match (set.sources()[feature], &row.0[feature]) {
-            (Source::Events(index), Value::Number(value)) => {
+            (FeatureSource::Events(index), Value::Number(value)) => {
                 let slot = &self.slots[set.slot_of(index)];
-                slot.drift(&set.event_sources()[index], *value, (now, until))
+                slot.time_bounds(&set.event_sources()[index], *value, period)
             }
-            (Source::Events(_) | Source::Trait(_), _) => Drift::Still,
-            (Source::Ratio(ratio), _) => {
-                let part = |feature| {
-                    let drift = self.drift(set, row, feature, (now, until));
-                    (drift, &row.0[feature])
-                };
-                ratio_drift(part(ratio.numerator), part(ratio.denominator))
+            (FeatureSource::Events(_) | FeatureSource::Trait(_), _) => TimeBounds::Still,
+            (FeatureSource::Ratio(ratio), _) => {
+                let [numerator, denominator] =
+                    [ratio.numerator, ratio.denominator].map(|part| RatioPart {
+                        bounds: self.time_bounds(set, row, part, period),
+                        value: &row.0[part],
+                    });
+                ratio_bounds(numerator, denominator)
             }
         }
     }
 }
 
-/// Of two parts, each with its value now.
-fn ratio_drift(over: (Drift, &Value), under: (Drift, &Value)) -> Drift {
-    match (over, under) {
-        // Made of what stays, or missing for good: x/0 is, whatever x does.
-        ((Drift::Still, _), (Drift::Still, _))
-        | ((Drift::Still, Value::Missing), _)
-        | (_, (Drift::Still, Value::Missing | Value::Number(0.0))) => Drift::Still,
-        _ => match (bounds(over), bounds(under)) {
-            (Some(over), Some(under)) => Drift::over(over, under),
-            _ => Drift::Anywhere,
-        },
+fn ratio_bounds(numerator: RatioPart<'_>, denominator: RatioPart<'_>) -> TimeBounds {
+    // Constant parts, or missing for good: x/0 remains missing whatever x is.
+    if numerator.is_constant() && denominator.is_constant()
+        || numerator.is_missing_for_good()
+        || denominator.is_missing_for_good()
+        || denominator.is_constant() && *denominator.value == Value::Number(0.0)
+    {
+        return TimeBounds::Still;
+    }
+    match (numerator.interval(), denominator.interval()) {
+        (Some(numerator), Some(denominator)) => numerator.divided_by(denominator),
+        _ => TimeBounds::Anywhere,
     }
 }
 
-fn bounds(part: (Drift, &Value)) -> Option<(f64, f64)> {
-    match part {
-        (Drift::Within(least, greatest), _) => Some((least, greatest)),
-        (Drift::Still, Value::Number(value)) => Some((*value, *value)),
-        _ => None,
+impl RatioPart<'_> {
+    fn is_constant(&self) -> bool {
+        self.bounds == TimeBounds::Still
+    }
+
+    fn is_missing_for_good(&self) -> bool {
+        self.is_constant() && *self.value == Value::Missing
+    }
+
+    fn interval(&self) -> Option<NumberInterval> {
+        match (self.bounds, self.value) {
+            (TimeBounds::Within(least, greatest), _) => Some(NumberInterval { least, greatest }),
+            (TimeBounds::Still, Value::Number(value)) => {
+                Some(NumberInterval { least: *value, greatest: *value })
+            }
+            _ => None,
+        }
     }
 }
 
-impl Slot {
-    fn next_jump(&self, source: &EventSource, now: Timestamp) -> Option<Timestamp> {
+impl StateSlot {
+    fn next_jump(&self, source: &EventFeatureSource, now: Timestamp) -> Option<Timestamp> {
         let window = source.window;
-        let reach = window.reach_days()?;
+        let length = window.length_days()?;
         let today = now.day();
         let age = match self {
-            Self::Count(days) => oldest(days, window, today),
-            Self::Sum(days) => oldest(days, window, today),
-            Self::Mean(days) => oldest(days, window, today),
-            Self::Min(days) => oldest(days, window, today),
-            Self::Max(days) => oldest(days, window, today),
-            Self::MeanGap(days) => oldest(days, window, today),
-            Self::Distinct(days) => oldest(days, window, today),
-            Self::Share(days) => oldest(days, window, today),
-            Self::WeightedShare(days) => oldest(days, window, today),
-            Self::Sessions(sessions) => sessions.oldest_end(now.millis(), reach),
+            Self::Count(days) => oldest_age_days(days, window, today),
+            Self::Sum(days) => oldest_age_days(days, window, today),
+            Self::Mean(days) => oldest_age_days(days, window, today),
+            Self::Min(days) => oldest_age_days(days, window, today),
+            Self::Max(days) => oldest_age_days(days, window, today),
+            Self::MeanGap(days) => oldest_age_days(days, window, today),
+            Self::Distinct(days) => oldest_age_days(days, window, today),
+            Self::Share(days) => oldest_age_days(days, window, today),
+            Self::WeightedShare(days) => oldest_age_days(days, window, today),
+            Self::Sessions(sessions) => sessions.oldest_end_age_days(now.millis(), length),
             Self::Last(_) | Self::Recency(_) | Self::Tenure(_) => None,
         }?;
-        // Where numbers of both signs fade, they can cancel: no bound but the day.
-        let fades_unevenly = matches!(window, Window::HalfLifeDays(_)) && !source.never_negative();
-        let days = if fades_unevenly { 1 } else { reach - age };
+        // Fading numbers of both signs can cancel and change the sign: no bound holds longer
+        // than a day.
+        let fades_unevenly =
+            matches!(window, TimeWindow::HalfLifeDays(_)) && !source.is_never_negative();
+        let days = if fades_unevenly { 1 } else { length - age };
         Some(Timestamp::from_millis((today + days).saturating_mul(MILLIS_PER_DAY)))
     }
 
-    fn drift(
+    fn time_bounds(
         &self,
-        source: &EventSource,
+        source: &EventFeatureSource,
         value: f64,
-        (now, until): (Timestamp, Timestamp),
-    ) -> Drift {
+        period: QuietPeriod,
+    ) -> TimeBounds {
+        let QuietPeriod { from, until } = period;
         match (self, source.window) {
             (Self::Recency(_) | Self::Tenure(_), _) => {
-                Drift::between(value, value + until.days_since(now))
+                TimeBounds::between(value, value + until.days_since(from))
             }
-            (_, Window::HalfLifeDays(half_life)) if value != 0.0 && until.day() > now.day() => {
-                let days = (until.day() - now.day()) as f64;
+            (_, TimeWindow::HalfLifeDays(half_life))
+                if value != 0.0 && until.day() > from.day() =>
+            {
+                let days = (until.day() - from.day()) as f64;
                 match self {
                     Self::Count(_) | Self::Sum(_) => {
-                        Drift::between(value * (-days / half_life).exp2(), value)
+                        TimeBounds::between(value * (-days / half_life).exp2(), value)
                     }
-                    // Part and whole fade alike.
-                    _ => Drift::between(value, value),
+                    // Numerator and denominator fade by the same factor.
+                    _ => TimeBounds::between(value, value),
                 }
             }
-            _ => Drift::Still,
+            _ => TimeBounds::Still,
         }
     }
 }
 
-/// The age in days of the oldest day in reach.
-fn oldest<C: Default>(days: &Windowed<C>, window: Window, today: i64) -> Option<i64> {
-    days.in_reach(window, today).next().map(|(age, _)| age)
+/// The age in days of the oldest day in the window.
+fn oldest_age_days<C: Default>(
+    days: &WindowedCells<C>,
+    window: TimeWindow,
+    today: i64,
+) -> Option<i64> {
+    days.cells_within(window, today).next().map(|(age, _)| age)
 }

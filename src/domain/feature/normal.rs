@@ -1,19 +1,21 @@
-//! The normal form: a declaration as canonical JSON, for the store and for the
-//! feature set's id.
+//! Normal form: a feature declaration as canonical JSON, for the store and for the feature
+//! set's id.
 //!
-//! The keys are the file's with defaults filled in, sorted, without spaces. A
-//! key added to the format later must be left out at its default, or the id of
-//! every feature set changes and every stored state is rebuilt.
+//! The keys are those of the file with defaults filled in, sorted, without spaces. A key that
+//! is added to the format later must be omitted at its default. Otherwise the id of every
+//! feature set changes and every stored state is rebuilt.
 
 use serde_json::{Map, Value, json};
 
 use crate::domain::feature::define::{Encoding, FeatureDef, Missing};
-use crate::domain::feature::parse::Declared;
+use crate::domain::feature::parse::FeatureDeclarations;
 use crate::domain::feature::rfm::Scored;
-use crate::domain::feature::source::{Condition, EventSource, Fold, Source, Test};
-use crate::domain::feature::window::Window;
+use crate::domain::feature::source::{
+    EventFeatureSource, FeatureFold, FeatureSource, PropertyCondition, PropertyTest,
+};
+use crate::domain::feature::window::TimeWindow;
 
-pub(super) fn form(declared: &Declared) -> String {
+pub(super) fn canonical_json(declared: &FeatureDeclarations) -> String {
     let features: Vec<Value> = declared
         .features
         .iter()
@@ -35,29 +37,35 @@ pub(super) fn form(declared: &Declared) -> String {
     text
 }
 
-fn feature(def: &FeatureDef, source: Source, declared: &Declared) -> Map<String, Value> {
+fn put(keys: &mut Map<String, Value>, key: &str, value: Value) {
+    keys.insert(key.to_owned(), value);
+}
+
+fn feature(
+    def: &FeatureDef,
+    source: FeatureSource,
+    declared: &FeatureDeclarations,
+) -> Map<String, Value> {
     let mut keys = Map::new();
-    let mut put = |key: &str, value: Value| {
-        keys.insert(key.to_owned(), value);
-    };
-    put("name", json!(def.name));
-    put("title", json!(def.title));
-    put("unit", json!(def.unit));
-    put("owner", json!(def.owner));
-    put("sensitivity", json!(def.sensitivity));
+    put(&mut keys, "name", json!(def.name));
+    put(&mut keys, "title", json!(def.title));
+    put(&mut keys, "unit", json!(def.unit));
+    put(&mut keys, "owner", json!(def.owner));
+    put(&mut keys, "sensitivity", json!(def.sensitivity));
     match source {
-        Source::Trait(index) => put("trait", json!(declared.traits[index].name)),
-        Source::Ratio(ratio) => {
-            put("fold", json!("ratio"));
-            put("numerator", json!(declared.features[ratio.numerator].name));
-            put("denominator", json!(declared.features[ratio.denominator].name));
+        FeatureSource::Trait(index) => put(&mut keys, "trait", json!(declared.traits[index].name)),
+        FeatureSource::Ratio(ratio) => {
+            put(&mut keys, "fold", json!("ratio"));
+            put(&mut keys, "numerator", json!(declared.features[ratio.numerator].name));
+            put(&mut keys, "denominator", json!(declared.features[ratio.denominator].name));
         }
-        Source::Events(index) => put_events(&declared.event_sources[index], &mut put),
+        FeatureSource::Events(index) => put_event_source(&mut keys, &declared.event_sources[index]),
     }
     match def.encoding {
         None => {}
         Some(Encoding::Number { missing, missing_flag, winsorise, transform, scale, weight }) => {
             put(
+                &mut keys,
                 "missing",
                 match missing {
                     Missing::Mean => json!("mean"),
@@ -75,69 +83,75 @@ fn feature(def: &FeatureDef, source: Source, declared: &Declared) -> Map<String,
             if let (Some((lower, upper)), Some(keys)) = (winsorise, encoding.as_object_mut()) {
                 keys.insert("winsorise".to_owned(), json!([lower, upper]));
             }
-            put("encoding", encoding);
+            put(&mut keys, "encoding", encoding);
         }
         Some(Encoding::OneHot { floor, weight }) => {
-            put("encoding", json!({ "as": "one-hot", "floor": floor, "weight": weight }));
+            put(
+                &mut keys,
+                "encoding",
+                json!({ "as": "one-hot", "floor": floor, "weight": weight }),
+            );
         }
     }
     keys
 }
 
-fn put_events(source: &EventSource, put: &mut impl FnMut(&str, Value)) {
+fn put_event_source(keys: &mut Map<String, Value>, source: &EventFeatureSource) {
     let mut from = Map::new();
     from.extend(source.head.kind.map(|kind| ("kind".to_owned(), json!(kind))));
     from.extend(source.head.name.as_ref().map(|name| ("name".to_owned(), json!(name))));
     if !from.is_empty() {
-        put("from", from.into());
+        put(keys, "from", from.into());
     }
     if !source.conditions.is_empty() {
-        put("where", source.conditions.iter().map(condition).collect());
+        put(keys, "where", source.conditions.iter().map(condition).collect());
     }
-    let (name, keys) = fold(&source.fold);
-    put("fold", json!(name));
-    for (key, value) in keys {
-        put(key, value);
+    let (name, parameters) = fold(&source.fold);
+    put(keys, "fold", json!(name));
+    for (key, value) in parameters {
+        put(keys, key, value);
     }
     match source.window {
-        // Also what folds that take no window have.
-        Window::Lifetime => {}
-        Window::RollingDays(days) => put("window", json!({ "rolling_days": days })),
-        Window::HalfLifeDays(days) => put("window", json!({ "half_life_days": days })),
+        // Also the window of folds that take none.
+        TimeWindow::Lifetime => {}
+        TimeWindow::RollingDays(days) => put(keys, "window", json!({ "rolling_days": days })),
+        TimeWindow::HalfLifeDays(days) => put(keys, "window", json!({ "half_life_days": days })),
     }
 }
 
-fn fold(fold: &Fold) -> (&'static str, Vec<(&'static str, Value)>) {
+fn fold(fold: &FeatureFold) -> (&'static str, Vec<(&'static str, Value)>) {
     match fold {
-        Fold::Count => ("count", vec![]),
-        Fold::Sum { properties } => ("sum", vec![("property", json!(properties))]),
-        Fold::Mean { property } => ("mean", vec![("property", json!(property))]),
-        Fold::Min { property } => ("min", vec![("property", json!(property))]),
-        Fold::Max { property } => ("max", vec![("property", json!(property))]),
-        Fold::Last { property, kind } => {
+        FeatureFold::Count => ("count", vec![]),
+        FeatureFold::Sum { properties } => ("sum", vec![("property", json!(properties))]),
+        FeatureFold::Mean { property } => ("mean", vec![("property", json!(property))]),
+        FeatureFold::Min { property } => ("min", vec![("property", json!(property))]),
+        FeatureFold::Max { property } => ("max", vec![("property", json!(property))]),
+        FeatureFold::Last { property, kind } => {
             ("last", vec![("property", json!(property)), ("kind", json!(kind))])
         }
-        Fold::Recency => ("recency", vec![]),
-        Fold::Tenure => ("tenure", vec![]),
-        Fold::MeanGap => ("mean-gap", vec![]),
-        Fold::Distinct { property, sketch_size } => {
+        FeatureFold::Recency => ("recency", vec![]),
+        FeatureFold::Tenure => ("tenure", vec![]),
+        FeatureFold::MeanGap => ("mean-gap", vec![]),
+        FeatureFold::Distinct { property, sketch_size } => {
             ("distinct", vec![("property", json!(property)), ("sketch_size", json!(sketch_size))])
         }
-        Fold::Share { property, values, weight_by } => {
+        FeatureFold::Share { property, values, weight_by } => {
             let mut keys = vec![("property", json!(property)), ("values", json!(values))];
             keys.extend(weight_by.as_ref().map(|weight_by| ("weight_by", json!(weight_by))));
             ("share", keys)
         }
-        Fold::Sessions { gap_minutes } => ("sessions", vec![("gap_minutes", json!(gap_minutes))]),
+        FeatureFold::Sessions { gap_minutes } => {
+            ("sessions", vec![("gap_minutes", json!(gap_minutes))])
+        }
     }
 }
 
-fn condition(condition: &Condition) -> Value {
+fn condition(condition: &PropertyCondition) -> Value {
     let mut keys = Map::new();
     keys.insert("property".to_owned(), json!(condition.property));
     match &condition.test {
-        Test::OneOf(values) => keys.extend([("equals".to_owned(), json!(values))]),
-        Test::Between { above, below } => {
+        PropertyTest::OneOf(values) => keys.extend([("equals".to_owned(), json!(values))]),
+        PropertyTest::Between { above, below } => {
             keys.extend(above.map(|above| ("above".to_owned(), json!(above))));
             keys.extend(below.map(|below| ("below".to_owned(), json!(below))));
         }
@@ -149,8 +163,8 @@ fn scored(scored: &Scored) -> Value {
     json!({ "feature": scored.feature, "cuts": scored.cuts })
 }
 
-/// Sorts keys itself: whether `serde_json`'s maps do depends on a feature that
-/// any other crate in the build can switch.
+/// Writes canonical JSON. Sorts keys itself: whether the maps of `serde_json` are sorted
+/// depends on a feature that any other crate in the build can switch.
 fn write(value: &Value, text: &mut String) {
     match value {
         Value::Array(items) => {

@@ -1,40 +1,39 @@
-//! The fallback: segments by rule from recency, frequency and monetary value.
+//! Rule-based fallback: RFM segments from recency, frequency and monetary value.
 //!
-//! Answers when no model does, so it needs no training and cannot fail: three
-//! features, four cut points each, and a table of ten names. Scores of 1 to 5
-//! are Hughes's ("Strategic Database Marketing"); the ten names, and their
-//! places on the grid of recency against frequency and money, are those that
-//! RFM tools share, by custom rather than from one source.
+//! It answers when no model does, so it needs no training and cannot fail: three features, four
+//! cut points each, and a table of ten segments. Scores of 1 to 5 are Hughes's ("Strategic
+//! Database Marketing"). The ten names, and their cells in the grid of recency against
+//! frequency and monetary value, are common to RFM tools by custom, without a single source.
 
 use crate::domain::feature::{FeatureRow, Value};
 
-/// Which features are scored, and where.
+/// The scored features and their cut points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RfmRules {
-    /// Low is good: days since the last order.
+    /// Days since the last order; a low value scores high.
     pub recency: Scored,
     pub frequency: Scored,
     pub monetary: Scored,
 }
 
-/// One feature and the values that part its five scores.
+/// A feature with the cut points between its five scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
     pub feature: Box<str>,
-    /// Its place in the feature set.
+    /// Index in the feature set.
     pub index: usize,
-    /// Ascending, in the feature's unit. A value equal to a cut is below it.
+    /// In ascending order and the feature's unit. A value equal to a cut is below it.
     pub cuts: [f64; 4],
 }
 
-/// A customer's segment by rule. Scores run from 1 (worst) to 5 (best).
+/// The RFM segment of a customer. Scores range from 1 (worst) to 5 (best).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RfmSegment {
-    /// Its place in [`SEGMENTS`].
+    /// Index in [`SEGMENTS`].
     pub index: usize,
-    /// Stable, for machines: `champions`.
+    /// Stable machine-readable key: `champions`.
     pub key: &'static str,
-    /// For people: `Champions`.
+    /// Display name: `Champions`.
     pub label: &'static str,
     pub recency: u8,
     pub frequency: u8,
@@ -66,8 +65,8 @@ const AT_RISK: usize = 7;
 const CANNOT_LOSE: usize = 8;
 const LOST: usize = 9;
 
-/// Rows: recency 1 to 5. Columns: the mean of frequency and monetary, half
-/// rounded up, 1 to 5.
+/// Segment by recency score (rows, 1 to 5) and by the mean of frequency and monetary scores,
+/// half rounded up (columns, 1 to 5).
 const GRID: [[usize; 5]; 5] = [
     [LOST, LOST, AT_RISK, AT_RISK, CANNOT_LOSE],
     [LOST, LOST, AT_RISK, AT_RISK, CANNOT_LOSE],
@@ -77,8 +76,7 @@ const GRID: [[usize; 5]; 5] = [
 ];
 
 impl RfmRules {
-    /// The segment of a row of the feature set these rules belong to. What is
-    /// missing scores 1.
+    /// Scores a row of the feature set that these rules belong to. A missing feature scores 1.
     pub fn assess(&self, row: &FeatureRow) -> RfmSegment {
         let recency = self.recency.cuts_passed(row).map_or(1, |passed| 5 - passed);
         let frequency = self.frequency.cuts_passed(row).map_or(1, |passed| 1 + passed);
@@ -91,7 +89,7 @@ impl RfmRules {
 }
 
 impl Scored {
-    /// How many cuts the value lies above, 0 to 4; `None` where it is missing.
+    /// The number of cuts below the row's value, 0 to 4; `None` for a missing value.
     fn cuts_passed(&self, row: &FeatureRow) -> Option<u8> {
         match row.0.get(self.index) {
             Some(Value::Number(value)) => Some(self.cuts_below(*value)),
@@ -99,7 +97,7 @@ impl Scored {
         }
     }
 
-    /// How many cuts a value lies above.
+    /// The number of cuts below a value.
     pub(in crate::domain) fn cuts_below(&self, value: f64) -> u8 {
         self.cuts.iter().map(|cut| u8::from(value > *cut)).sum()
     }

@@ -1,33 +1,32 @@
-//! Sessions: runs of events no further apart than a gap, exact for late events.
+//! Session counting: runs of events at most a gap apart, exact for late events.
 //!
-//! Kept as disjoint intervals in order of time; an event extends an interval,
-//! begins one, or joins two. A session belongs to the window its *end* lies in,
-//! so what happened before the window cannot change the count. That is what
-//! lets the past be dropped without the order of arrival showing: see
-//! [`Sessions::add`].
+//! Sessions are stored as disjoint intervals in order of time. An event extends an interval,
+//! starts one, or joins two. A session belongs to the window that contains its *end*, so events
+//! before the window cannot change the count. This makes it possible to drop the past
+//! independently of the order of arrival: see [`SessionIntervals::add`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::feature::fold::is_plausible;
 use crate::domain::time::MILLIS_PER_DAY;
 
-/// Inclusive instants in milliseconds, ascending; more than a gap apart.
+/// Inclusive intervals in milliseconds, ascending, more than a gap apart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Sessions(Vec<(i64, i64)>);
+pub(super) struct SessionIntervals(Vec<(i64, i64)>);
 
-impl Sessions {
-    /// `reach_days`: days of the window; `None` keeps every interval for ever.
+impl SessionIntervals {
+    /// Adds an event. `length_days` is the length of the window in days; with `None`, every
+    /// interval is retained.
     ///
-    /// With a window, events before its edge (midnight of its oldest day,
-    /// counted from the newest event) are dropped, and so are sessions that
-    /// ended before it. A session that crosses the edge keeps its end; its
-    /// start is moved to the edge, and so is a start within a gap after the
-    /// edge, because whether some dropped event came shortly before it depends
-    /// on the order of arrival. No count changes by that: an event between the
-    /// edge and such a start belongs to the session anyway.
-    pub(super) fn add(&mut self, millis: i64, gap_millis: i64, reach_days: Option<i64>) {
+    /// With a window, events before its edge (midnight of its oldest day, counted from the
+    /// newest event) are dropped, and so are sessions that ended before it. A session across
+    /// the edge retains its end, and its start is moved to the edge. The same happens to a
+    /// start within a gap after the edge: whether a dropped event preceded it shortly depends
+    /// on the order of arrival. This changes no count, as an event between the edge and such a
+    /// start belongs to the session anyway.
+    pub(super) fn add(&mut self, millis: i64, gap_millis: i64, length_days: Option<i64>) {
         let newest = self.0.last().map_or(millis, |last| last.1.max(millis));
-        let edge = reach_days.map(|days| edge_millis(newest, days));
+        let edge = length_days.map(|days| window_start_millis(newest, days));
         if edge.is_some_and(|edge| millis < edge) {
             return;
         }
@@ -43,40 +42,42 @@ impl Sessions {
         }
     }
 
-    /// Sessions that end in the `reach_days` days up to the day of `now`.
-    pub(super) fn count(&self, now_millis: i64, reach_days: Option<i64>) -> usize {
-        let ended = reach_days.map_or(0, |days| {
-            let edge = edge_millis(now_millis, days);
+    /// The number of sessions that end in the `length_days` days up to the day of `now_millis`.
+    pub(super) fn count(&self, now_millis: i64, length_days: Option<i64>) -> usize {
+        let ended = length_days.map_or(0, |days| {
+            let edge = window_start_millis(now_millis, days);
             self.0.partition_point(|interval| interval.1 < edge)
         });
         self.0.len() - ended
     }
 
-    /// How many days before this instant's the oldest session that counts ended.
-    pub(super) fn oldest_end(&self, now_millis: i64, reach_days: i64) -> Option<i64> {
-        let counted = self.count(now_millis, Some(reach_days));
+    /// The age in days, at this instant, of the end of the oldest counted session.
+    pub(super) fn oldest_end_age_days(&self, now_millis: i64, length_days: i64) -> Option<i64> {
+        let counted = self.count(now_millis, Some(length_days));
         let (_, end) = self.0.get(self.0.len() - counted)?;
         Some(now_millis.div_euclid(MILLIS_PER_DAY) - end.div_euclid(MILLIS_PER_DAY))
     }
 
-    /// Whether these are intervals in order, more than a gap apart.
+    /// Whether the intervals are ascending and more than a gap apart.
     pub(super) fn is_sound(&self, gap_millis: i64) -> bool {
         self.0.iter().all(|(start, end)| is_plausible(*start) && is_plausible(*end) && start <= end)
             && self.0.is_sorted_by(|a, b| b.0 - a.1 > gap_millis)
     }
 
+    /// Whether interval `at` exists and starts at most a gap after the instant.
+    fn begins_by(&self, at: usize, millis: i64, gap_millis: i64) -> bool {
+        self.0.get(at).is_some_and(|(start, _)| start.saturating_sub(gap_millis) <= millis)
+    }
+
     fn insert(&mut self, millis: i64, gap_millis: i64) {
         // The first interval that ends late enough to touch the event …
         let at = self.0.partition_point(|i| i.1.saturating_add(gap_millis) < millis);
-        // … and whether it, and the one after it, do.
-        let touches = |interval: Option<&(i64, i64)>| {
-            interval.is_some_and(|i| i.0.saturating_sub(gap_millis) <= millis)
-        };
-        if !touches(self.0.get(at)) {
+        // … and whether it and its successor touch the event.
+        if !self.begins_by(at, millis, gap_millis) {
             self.0.insert(at, (millis, millis));
             return;
         }
-        if touches(self.0.get(at + 1)) {
+        if self.begins_by(at + 1, millis, gap_millis) {
             let next = self.0.remove(at + 1);
             self.0[at].1 = next.1;
         }
@@ -86,7 +87,7 @@ impl Sessions {
     }
 }
 
-/// Midnight at which the oldest of `days` days up to this instant's begins.
-fn edge_millis(millis: i64, days: i64) -> i64 {
+/// Midnight at the start of the oldest of the `days` days up to this instant.
+fn window_start_millis(millis: i64, days: i64) -> i64 {
     (millis.div_euclid(MILLIS_PER_DAY) - days + 1).saturating_mul(MILLIS_PER_DAY)
 }

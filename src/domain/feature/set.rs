@@ -1,19 +1,21 @@
-//! The feature set: everything one version of the features file declares.
+//! The feature set: all declarations of one version of the features file.
 
 use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::define::{FeatureDef, Kind, TraitDef};
 use crate::domain::feature::normal;
-use crate::domain::feature::parse::{self, Declared};
+use crate::domain::feature::parse::{self, FeatureDeclarations};
 use crate::domain::feature::rfm::RfmRules;
-use crate::domain::feature::source::{EventSource, Head, PropertyType, Ratio, Source};
+use crate::domain::feature::source::{
+    EventFeatureSource, EventFilter, FeatureRatio, FeatureSource, PropertyType,
+};
 use crate::domain::id::FeatureSetId;
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 
-/// Declared numbers lie within ± this: far beyond any price or quantity, and
-/// small enough that sums cannot saturate (see `exact`).
+/// Absolute limit of declared numbers: far above any price or quantity, and low enough that
+/// sums cannot saturate (see `exact`).
 pub const MAX_NUMBER: f64 = 1e12;
-/// Declared texts are at most this long, so that state stays bounded.
+/// Maximum length of declared texts, so that the customer state has a bounded size.
 pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// A checked, immutable set of features, traits and fallback rules.
@@ -24,45 +26,46 @@ pub struct FeatureSet {
     normal_form: Box<str>,
     features: Vec<FeatureDef>,
     traits: Vec<TraitDef>,
-    sources: Vec<Source>,
-    event_sources: Vec<EventSource>,
-    /// By event source: the slot of the state that it is read from.
+    sources: Vec<FeatureSource>,
+    event_sources: Vec<EventFeatureSource>,
+    /// The state slot of each event source.
     slot_of: Vec<usize>,
-    /// By slot: the event source whose window reaches farthest back.
-    keepers: Vec<usize>,
-    routes: Vec<Route>,
-    ratios: Vec<Ratio>,
+    /// The event source of each slot with the longest window.
+    slot_sources: Vec<usize>,
+    routes: Vec<EventRoute>,
+    ratios: Vec<FeatureRatio>,
     rfm: RfmRules,
 }
 
-/// Event sources with the same head: matched once per event for all of them.
+/// Event sources with the same event filter, which is matched once per event for all.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Route {
-    pub(super) head: Head,
+pub(super) struct EventRoute {
+    pub(super) head: EventFilter,
     /// Slots, in order of first use.
     pub(super) slots: Vec<usize>,
-    /// Every property they read, sorted by name.
+    /// Every property that the sources read, sorted by name.
     properties: Vec<(Box<str>, PropertyType)>,
 }
 
 impl FeatureSet {
-    /// Reads a features file: TOML as `config/features.retail.toml` explains it.
-    /// Refused with every fault, each with its line and what would be right.
+    /// Parses a features file in the TOML format of `config/features.retail.toml`. The error
+    /// has every fault, each with its line and what would be right.
     pub fn parse(toml_text: &str) -> Result<Self, Faults> {
         parse::from_toml(toml_text).map(Self::new)
     }
 
-    /// Reads what [`Self::normal_form`] gave.
+    /// Parses the result of [`Self::normal_form`].
     pub fn from_normal_form(json_text: &str) -> Result<Self, Faults> {
         parse::from_json(json_text).map(Self::new)
     }
 
-    fn new(declared: Declared) -> Self {
-        let normal_form = normal::form(&declared).into_boxed_str();
+    fn new(declared: FeatureDeclarations) -> Self {
+        let normal_form = normal::canonical_json(&declared).into_boxed_str();
         let id = FeatureSetId::of(normal_form.as_bytes());
-        let (slot_of, keepers) = slots(&declared.event_sources);
+        let (slot_of, slot_sources) = slots(&declared.event_sources);
         let routes = routes(&declared.event_sources, &slot_of);
-        let Declared { traits, features, sources, event_sources, ratios, rfm } = declared;
+        let FeatureDeclarations { traits, features, sources, event_sources, ratios, rfm } =
+            declared;
         Self {
             layout_tag: layout_tag(&id),
             id,
@@ -72,26 +75,26 @@ impl FeatureSet {
             sources,
             event_sources,
             slot_of,
-            keepers,
+            slot_sources,
             routes,
             ratios,
             rfm,
         }
     }
 
-    /// The SHA-256 of the normal form: comments and layout of the file do not
-    /// change it, every declaration does.
+    /// SHA-256 of the normal form. Comments and layout of the file do not change it; every
+    /// declaration does.
     pub fn id(&self) -> &FeatureSetId {
         &self.id
     }
 
-    /// The same declaration as canonical JSON: the file's keys in a fixed
-    /// order, defaults written out, nothing else. What the store keeps.
+    /// The declarations as canonical JSON, as in the store: the file's keys in a fixed order,
+    /// with defaults written out and nothing else.
     pub fn normal_form(&self) -> &str {
         &self.normal_form
     }
 
-    /// In file order.
+    /// The declared features, in file order.
     pub fn features(&self) -> &[FeatureDef] {
         &self.features
     }
@@ -100,31 +103,31 @@ impl FeatureSet {
         self.features.iter().position(|feature| &*feature.name == name)
     }
 
-    /// What the feature at this index holds when it is not missing.
+    /// The value type of the feature at this index.
     pub fn kind_of(&self, index: usize) -> Kind {
         match &self.sources[index] {
-            Source::Events(at) => self.event_sources[*at].kind(),
-            Source::Trait(at) => self.traits[*at].kind,
-            Source::Ratio(_) => Kind::Number,
+            FeatureSource::Events(at) => self.event_sources[*at].kind(),
+            FeatureSource::Trait(at) => self.traits[*at].kind,
+            FeatureSource::Ratio(_) => Kind::Number,
         }
     }
 
-    /// In file order.
+    /// The declared traits, in file order.
     pub fn traits(&self) -> &[TraitDef] {
         &self.traits
     }
 
-    /// What the rule-based fallback reads.
+    /// The rules of the rule-based fallback.
     pub fn rfm(&self) -> &RfmRules {
         &self.rfm
     }
 
-    /// Lets an event in: properties that no feature or trait reads are dropped.
-    /// Refused is a declared property of the wrong type, a number beyond
-    /// ±[`MAX_NUMBER`], a text longer than [`MAX_TEXT_BYTES`] or one that holds
-    /// NUL, the one character that Postgres does not keep; the fault's path names
-    /// the property: `properties.sales_value`. An `alias` is about identity,
-    /// which no feature set declares: it stays as it is.
+    /// Validates an event and drops the properties that no feature or trait reads.
+    ///
+    /// Refused are a declared property of the wrong type, a number beyond ±[`MAX_NUMBER`], and
+    /// a text that is longer than [`MAX_TEXT_BYTES`] or contains NUL, the one character that
+    /// Postgres cannot store. The fault's path names the property: `properties.sales_value`. An
+    /// `alias` event passes unchanged: it concerns identity, which no feature set declares.
     pub fn admit(&self, mut event: Event) -> Result<Event, Fault> {
         if event.kind == EventKind::Alias {
             return Ok(event);
@@ -141,12 +144,13 @@ impl FeatureSet {
         Ok(event)
     }
 
-    /// Whether a feature selects such events by their name.
+    /// Whether a feature selects the event by its name.
     pub fn reads_name(&self, event: &Event) -> bool {
         self.routes_of(event).any(|route| route.head.name.is_some())
     }
 
-    /// What a property of such an event must hold; `None` when nobody reads it.
+    /// The expected type of an event's property; `None` for a property that no feature or trait
+    /// reads.
     fn expected(&self, event: &Event, property: &str) -> Option<PropertyType> {
         if event.kind == EventKind::Identify {
             let def = self.traits.iter().find(|def| &*def.name == property)?;
@@ -155,76 +159,81 @@ impl FeatureSet {
         self.routes_of(event).filter_map(|route| route.property(property)).reduce(stricter)
     }
 
-    pub(super) fn sources(&self) -> &[Source] {
+    pub(super) fn sources(&self) -> &[FeatureSource] {
         &self.sources
     }
 
-    pub(super) fn event_sources(&self) -> &[EventSource] {
+    pub(super) fn event_sources(&self) -> &[EventFeatureSource] {
         &self.event_sources
     }
 
-    /// The slot that an event source is read from.
+    /// The slot that an event source reads.
     pub(super) fn slot_of(&self, event_source: usize) -> usize {
         self.slot_of[event_source]
     }
 
-    /// By slot: the event source that it takes events in for.
-    pub(super) fn keepers(&self) -> impl ExactSizeIterator<Item = &EventSource> {
-        self.keepers.iter().map(|index| &self.event_sources[*index])
+    /// The event source that each slot takes events in for.
+    pub(super) fn slot_sources(&self) -> impl ExactSizeIterator<Item = &EventFeatureSource> {
+        self.slot_sources.iter().map(|index| &self.event_sources[*index])
     }
 
-    pub(super) fn keeper(&self, slot: usize) -> &EventSource {
-        &self.event_sources[self.keepers[slot]]
+    pub(super) fn slot_source(&self, slot: usize) -> &EventFeatureSource {
+        &self.event_sources[self.slot_sources[slot]]
     }
 
-    /// Each ratio after those it is made of.
-    pub(super) fn ratios(&self) -> &[Ratio] {
+    /// The ratios in order of dependency: each after the ratios it is computed from.
+    pub(super) fn ratios(&self) -> &[FeatureRatio] {
         &self.ratios
     }
 
-    /// The routes this event takes.
-    pub(super) fn routes_of<'s>(&'s self, event: &'s Event) -> impl Iterator<Item = &'s Route> {
+    /// The routes that an event matches.
+    pub(super) fn routes_of<'s>(
+        &'s self,
+        event: &'s Event,
+    ) -> impl Iterator<Item = &'s EventRoute> {
         self.routes.iter().filter(|route| route.head.matches(event))
     }
 
-    /// The first bytes of the id: what stored states are marked with.
+    /// The first bytes of the id, which mark stored states.
     pub(super) const fn layout_tag(&self) -> [u8; 8] {
         self.layout_tag
     }
 }
 
-impl Route {
+impl EventRoute {
     fn property(&self, name: &str) -> Option<PropertyType> {
         let at = self.properties.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
         Some(self.properties[at].1)
     }
 }
 
-/// Sources that differ in how far back they look share the days of the one that
-/// looks farthest: each reads its own part of them.
-fn slots(event_sources: &[EventSource]) -> (Vec<usize>, Vec<usize>) {
-    let (mut slot_of, mut keepers) = (Vec::new(), Vec::<usize>::new());
+/// Assigns event sources to slots. Sources that differ only in the length of their window share
+/// the days of the longest; each reads its own part.
+fn slots(event_sources: &[EventFeatureSource]) -> (Vec<usize>, Vec<usize>) {
+    let (mut slot_of, mut slot_sources) = (Vec::new(), Vec::<usize>::new());
     for (index, source) in event_sources.iter().enumerate() {
-        let slot = keepers.iter().position(|keeper| event_sources[*keeper].shares_with(source));
+        let slot = slot_sources
+            .iter()
+            .position(|slot_source| event_sources[*slot_source].shares_with(source));
         let slot = slot.unwrap_or_else(|| {
-            keepers.push(index);
-            keepers.len() - 1
+            slot_sources.push(index);
+            slot_sources.len() - 1
         });
-        if event_sources[keepers[slot]].window.reach_days() < source.window.reach_days() {
-            keepers[slot] = index;
+        if event_sources[slot_sources[slot]].window.length_days() < source.window.length_days() {
+            slot_sources[slot] = index;
         }
         slot_of.push(slot);
     }
-    (slot_of, keepers)
+    (slot_of, slot_sources)
 }
 
-/// Sources grouped by head, in order of first use.
-fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
-    let mut routes: Vec<Route> = Vec::new();
+/// Groups sources by event filter, in order of first use.
+fn routes(event_sources: &[EventFeatureSource], slot_of: &[usize]) -> Vec<EventRoute> {
+    let mut routes: Vec<EventRoute> = Vec::new();
     for (index, source) in event_sources.iter().enumerate() {
         let at = routes.iter().position(|route| route.head == source.head).unwrap_or_else(|| {
             let head = source.head.clone();
-            routes.push(Route { head, slots: Vec::new(), properties: Vec::new() });
+            routes.push(EventRoute { head, slots: Vec::new(), properties: Vec::new() });
             routes.len() - 1
         });
         let route = &mut routes[at];
@@ -234,8 +243,8 @@ fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
         for (name, read_as) in source.properties() {
             match route.properties.binary_search_by(|(n, _)| (**n).cmp(name)) {
                 Ok(at) => {
-                    let held = &mut route.properties[at].1;
-                    *held = stricter(*held, read_as);
+                    let required = &mut route.properties[at].1;
+                    *required = stricter(*required, read_as);
                 }
                 Err(at) => route.properties.insert(at, (name.into(), read_as)),
             }
@@ -244,18 +253,18 @@ fn routes(event_sources: &[EventSource], slot_of: &[usize]) -> Vec<Route> {
     routes
 }
 
-/// The checked file has no readers that contradict each other.
+/// A checked file has no contradicting readers, so `unwrap_or` never applies.
 fn stricter(a: PropertyType, b: PropertyType) -> PropertyType {
-    a.meet(b).unwrap_or(a)
+    a.common(b).unwrap_or(a)
 }
 
-/// What would be right, where `value` is not.
+/// Checks one value; the error text says what would be right.
 fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
-    if expected.meet(PropertyType::of(value)).is_none() {
+    if expected.common(PropertyType::of_scalar(value)).is_none() {
         return Err(format!(
             "must be {}, as the feature set declares it; it is {}",
             expected.noun(),
-            PropertyType::of(value).noun()
+            PropertyType::of_scalar(value).noun()
         ));
     }
     match value {
@@ -273,8 +282,11 @@ fn check(expected: PropertyType, value: &Scalar) -> Result<(), String> {
 fn layout_tag(id: &FeatureSetId) -> [u8; 8] {
     let mut tag = [0; 8];
     for (byte, digits) in tag.iter_mut().zip(id.as_str().as_bytes().chunks_exact(2)) {
-        let digit = |d: u8| (d as char).to_digit(16).unwrap_or_default() as u8;
-        *byte = digit(digits[0]) << 4 | digit(digits[1]);
+        *byte = hex_digit(digits[0]) << 4 | hex_digit(digits[1]);
     }
     tag
+}
+
+fn hex_digit(digit: u8) -> u8 {
+    (digit as char).to_digit(16).unwrap_or_default() as u8
 }

@@ -1,10 +1,9 @@
-//! Distinct counting in bounded space: the k minimum values of a hash.
+//! Distinct counting in bounded space: k-minimum-values (KMV) sketch.
 //!
-//! Method: Bar-Yossef et al. (2002), estimator and error of Beyer et al. (2007),
-//! "On synopses for distinct-value estimation under multiset operations". Up
-//! to k distinct values the count is exact; beyond, its relative standard error
-//! is at most 1/√(k − 2): 6.3 % for k = 256. The union of two sketches is the
-//! sketch of the union, so the order of events cannot show.
+//! Method: Bar-Yossef et al. (2002); estimator and error of Beyer et al. (2007), "On synopses
+//! for distinct-value estimation under multiset operations". Up to k distinct values the count
+//! is exact; beyond, its relative standard error is at most 1/√(k − 2): 6.3 % for k = 256. The
+//! union of two sketches is the sketch of the union, so the order of events has no effect.
 
 use std::fmt::{self, Write};
 
@@ -13,12 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::event::Scalar;
 
-/// The smallest hashes seen, ascending: at most k + 1 of them. One more than k,
-/// so that k distinct values can be told from more.
+/// The k + 1 smallest hashes, ascending. One more than k distinguishes k distinct values from
+/// more.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Sketch(Vec<u64>);
+pub(super) struct DistinctSketch(Vec<u64>);
 
-impl Sketch {
+impl DistinctSketch {
     pub(super) fn add(&mut self, hash: u64, k: usize) {
         if self.0.len() > k && self.0.last().is_some_and(|greatest| hash >= *greatest) {
             return;
@@ -29,7 +28,7 @@ impl Sketch {
         }
     }
 
-    /// The number of distinct values: exact up to k, else estimated.
+    /// The number of distinct values: exact up to k, estimated beyond.
     pub(super) fn count(&self, k: usize) -> f64 {
         match self.0.last() {
             Some(greatest) if self.0.len() > k => {
@@ -41,12 +40,12 @@ impl Sketch {
         }
     }
 
-    /// Whether this can have come from `add` with this `k`.
+    /// Whether `add` with this `k` can have produced this sketch.
     pub(super) fn is_sound(&self, k: usize) -> bool {
         self.0.len() <= k + 1 && self.0.is_sorted_by(|a, b| a < b)
     }
 
-    /// The union, cut to `k + 1` minima.
+    /// Adds the other sketch: the union, cut to `k + 1` minima.
     pub(super) fn unite(&mut self, other: &Self, k: usize) {
         for hash in &other.0 {
             self.add(*hash, k);
@@ -54,11 +53,11 @@ impl Sketch {
     }
 }
 
-/// The first eight bytes, big-endian, of the SHA-256 of the value as text.
-/// Numbers are written in their shortest decimal form, so 330 and "330" are
-/// the same store whichever way a sender writes it.
+/// Hashes a value: the first eight bytes, big-endian, of the SHA-256 of the value as text.
+/// Numbers are written in their shortest decimal form, so that 330 and "330" from different
+/// senders count as one value.
 pub(super) fn hash(value: &Scalar) -> u64 {
-    let mut sink = Hasher(Sha256::new());
+    let mut sink = Sha256Writer(Sha256::new());
     // Writing into a hash cannot fail.
     let _ = match value {
         Scalar::Bool(b) => write!(sink, "{b}"),
@@ -69,9 +68,9 @@ pub(super) fn hash(value: &Scalar) -> u64 {
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-struct Hasher(Sha256);
+struct Sha256Writer(Sha256);
 
-impl fmt::Write for Hasher {
+impl fmt::Write for Sha256Writer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.update(text.as_bytes());
         Ok(())
@@ -86,7 +85,7 @@ mod tests {
     fn numbers_hash_as_their_text() {
         assert_eq!(hash(&Scalar::Number(330.0)), hash(&Scalar::Text("330".into())));
         assert_eq!(hash(&Scalar::Number(-0.0)), hash(&Scalar::Text("0".into())));
-        // As `printf 330 | sha256sum` begins.
+        // The first digits of `printf 330 | sha256sum`.
         assert_eq!(hash(&Scalar::Number(330.0)), 0x5426_d2ca_50f2_44fb);
     }
 
@@ -94,7 +93,7 @@ mod tests {
     fn exact_to_k_and_within_the_stated_error_beyond() {
         let k = 256;
         for (distinct, exact) in [(1_u32, true), (256, true), (10_000, false)] {
-            let mut sketch = Sketch::default();
+            let mut sketch = DistinctSketch::default();
             for i in (0..distinct).chain(0..distinct) {
                 sketch.add(hash(&Scalar::Number(f64::from(i))), k);
             }

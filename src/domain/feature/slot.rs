@@ -1,125 +1,129 @@
-//! One feature's share of the state: the cells its fold needs, under its window.
+//! State slots: the cells of one fold under its window.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{Event, Scalar};
 use crate::domain::feature::Value;
-use crate::domain::feature::exact::Exact;
+use crate::domain::feature::exact::ExactSum;
 use crate::domain::feature::fold::{
-    Amount, Extreme, Latest, Pair, Parts, Span, Total, is_plausible,
+    EventSpanCell, ExtremeCell, LatestValueCell, QuotientCell, SummableTerm, TotalCell,
+    WeightableCell, is_plausible,
 };
-use crate::domain::feature::sessions::Sessions;
-use crate::domain::feature::sketch::{self, Sketch};
-use crate::domain::feature::source::{EventSource, Fold};
-use crate::domain::feature::window::{Window, Windowed};
+use crate::domain::feature::sessions::SessionIntervals;
+use crate::domain::feature::sketch::{self, DistinctSketch};
+use crate::domain::feature::source::{EventFeatureSource, FeatureFold};
+use crate::domain::feature::window::{TimeWindow, WindowedCells};
 use crate::domain::time::{MILLIS_PER_DAY, Timestamp};
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) enum Slot {
-    Count(Windowed<Total<u64>>),
-    Sum(Windowed<Total<Exact>>),
-    Mean(Windowed<Pair<Exact, u64>>),
-    Min(Windowed<Extreme<false>>),
-    Max(Windowed<Extreme<true>>),
-    Last(Latest),
-    /// Milliseconds of the newest event.
+pub(super) enum StateSlot {
+    Count(WindowedCells<TotalCell<u64>>),
+    Sum(WindowedCells<TotalCell<ExactSum>>),
+    Mean(WindowedCells<QuotientCell<ExactSum, u64>>),
+    Min(WindowedCells<ExtremeCell<false>>),
+    Max(WindowedCells<ExtremeCell<true>>),
+    Last(LatestValueCell),
+    /// Instant of the newest event, in milliseconds.
     Recency(Option<i64>),
-    /// Milliseconds of the first event.
+    /// Instant of the first event, in milliseconds.
     Tenure(Option<i64>),
-    MeanGap(Windowed<Span>),
-    Distinct(Windowed<Sketch>),
-    Share(Windowed<Pair<u64, u64>>),
-    WeightedShare(Windowed<Pair<Exact, Exact>>),
-    Sessions(Sessions),
+    MeanGap(WindowedCells<EventSpanCell>),
+    Distinct(WindowedCells<DistinctSketch>),
+    Share(WindowedCells<QuotientCell<u64, u64>>),
+    WeightedShare(WindowedCells<QuotientCell<ExactSum, ExactSum>>),
+    Sessions(SessionIntervals),
 }
 
-impl Slot {
-    /// Empty, for this source.
-    pub(super) fn new(source: &EventSource) -> Self {
+impl StateSlot {
+    /// An empty slot for this source.
+    pub(super) fn new(source: &EventFeatureSource) -> Self {
         let window = source.window;
         match &source.fold {
-            Fold::Count => Self::Count(Windowed::new(window)),
-            Fold::Sum { .. } => Self::Sum(Windowed::new(window)),
-            Fold::Mean { .. } => Self::Mean(Windowed::new(window)),
-            Fold::Min { .. } => Self::Min(Windowed::new(window)),
-            Fold::Max { .. } => Self::Max(Windowed::new(window)),
-            Fold::Last { .. } => Self::Last(Latest::default()),
-            Fold::Recency => Self::Recency(None),
-            Fold::Tenure => Self::Tenure(None),
-            Fold::MeanGap => Self::MeanGap(Windowed::new(window)),
-            Fold::Distinct { .. } => Self::Distinct(Windowed::new(window)),
-            Fold::Share { weight_by: None, .. } => Self::Share(Windowed::new(window)),
-            Fold::Share { weight_by: Some(_), .. } => Self::WeightedShare(Windowed::new(window)),
-            Fold::Sessions { .. } => Self::Sessions(Sessions::default()),
+            FeatureFold::Count => Self::Count(WindowedCells::new(window)),
+            FeatureFold::Sum { .. } => Self::Sum(WindowedCells::new(window)),
+            FeatureFold::Mean { .. } => Self::Mean(WindowedCells::new(window)),
+            FeatureFold::Min { .. } => Self::Min(WindowedCells::new(window)),
+            FeatureFold::Max { .. } => Self::Max(WindowedCells::new(window)),
+            FeatureFold::Last { .. } => Self::Last(LatestValueCell::default()),
+            FeatureFold::Recency => Self::Recency(None),
+            FeatureFold::Tenure => Self::Tenure(None),
+            FeatureFold::MeanGap => Self::MeanGap(WindowedCells::new(window)),
+            FeatureFold::Distinct { .. } => Self::Distinct(WindowedCells::new(window)),
+            FeatureFold::Share { weight_by: None, .. } => Self::Share(WindowedCells::new(window)),
+            FeatureFold::Share { weight_by: Some(_), .. } => {
+                Self::WeightedShare(WindowedCells::new(window))
+            }
+            FeatureFold::Sessions { .. } => Self::Sessions(SessionIntervals::default()),
         }
     }
 
-    /// Takes in an event that matches the source's head and conditions. One
-    /// that lacks the folded property changes nothing.
-    pub(super) fn apply(&mut self, source: &EventSource, event: &Event) {
+    /// Adds an event that matches the source's filter and conditions. An event without the
+    /// folded property changes nothing.
+    pub(super) fn apply(&mut self, source: &EventFeatureSource, event: &Event) {
         let window = source.window;
         let millis = event.timestamp.millis();
         let day = event.timestamp.day();
-        let number = |property: &str| event.properties.number(property);
         match (self, &source.fold) {
-            (Self::Count(days), Fold::Count) => {
+            (Self::Count(days), FeatureFold::Count) => {
                 if let Some(cell) = days.cell(window, day) {
                     cell.0.add(1);
                 }
             }
-            (Self::Sum(days), Fold::Sum { properties }) => {
-                for value in properties.iter().filter_map(|property| number(property)) {
-                    if let Some(cell) = days.cell(window, day) {
-                        cell.0.add(Exact::of(value));
+            (Self::Sum(days), FeatureFold::Sum { properties }) => {
+                for property in properties {
+                    if let Some(value) = event.properties.number(property)
+                        && let Some(cell) = days.cell(window, day)
+                    {
+                        cell.0.add(ExactSum::from_number(value));
                     }
                 }
             }
-            (Self::Mean(days), Fold::Mean { property }) => {
-                if let Some(value) = number(property)
+            (Self::Mean(days), FeatureFold::Mean { property }) => {
+                if let Some(value) = event.properties.number(property)
                     && let Some(cell) = days.cell(window, day)
                 {
-                    cell.part.add(Exact::of(value));
+                    cell.part.add(ExactSum::from_number(value));
                     cell.whole.add(1);
                 }
             }
-            (Self::Min(days), Fold::Min { property }) => {
-                if let Some(value) = number(property)
+            (Self::Min(days), FeatureFold::Min { property }) => {
+                if let Some(value) = event.properties.number(property)
                     && let Some(cell) = days.cell(window, day)
                 {
                     cell.add(value);
                 }
             }
-            (Self::Max(days), Fold::Max { property }) => {
-                if let Some(value) = number(property)
+            (Self::Max(days), FeatureFold::Max { property }) => {
+                if let Some(value) = event.properties.number(property)
                     && let Some(cell) = days.cell(window, day)
                 {
                     cell.add(value);
                 }
             }
-            (Self::Last(latest), Fold::Last { property, kind }) => {
+            (Self::Last(latest), FeatureFold::Last { property, kind }) => {
                 if let Some(value) = event.properties.get(property) {
                     latest.set(*kind, millis, value);
                 }
             }
-            (Self::Recency(newest), Fold::Recency) => *newest = (*newest).max(Some(millis)),
-            (Self::Tenure(first), Fold::Tenure) => {
+            (Self::Recency(newest), FeatureFold::Recency) => *newest = (*newest).max(Some(millis)),
+            (Self::Tenure(first), FeatureFold::Tenure) => {
                 *first = Some(first.map_or(millis, |first| first.min(millis)));
             }
-            (Self::MeanGap(days), Fold::MeanGap) => {
+            (Self::MeanGap(days), FeatureFold::MeanGap) => {
                 if let Some(cell) = days.cell(window, day) {
                     cell.add(millis);
                 }
             }
-            (Self::Distinct(days), Fold::Distinct { property, sketch_size }) => {
+            (Self::Distinct(days), FeatureFold::Distinct { property, sketch_size }) => {
                 if let Some(value) = event.properties.get(property)
                     && let Some(cell) = days.cell(window, day)
                 {
                     cell.add(sketch::hash(value), *sketch_size);
                 }
             }
-            (Self::Share(days), Fold::Share { property, values, .. }) => {
+            (Self::Share(days), FeatureFold::Share { property, values, .. }) => {
                 if let Some(cell) = days.cell(window, day) {
                     cell.whole.add(1);
                     cell.part.add(u64::from(is_one_of(event, property, values)));
@@ -127,28 +131,29 @@ impl Slot {
             }
             (
                 Self::WeightedShare(days),
-                Fold::Share { property, values, weight_by: Some(weight_by) },
+                FeatureFold::Share { property, values, weight_by: Some(weight_by) },
             ) => {
-                if let Some(weight) = number(weight_by)
+                if let Some(weight) = event.properties.number(weight_by)
                     && let Some(cell) = days.cell(window, day)
                 {
-                    let weight = Exact::of(weight);
+                    let weight = ExactSum::from_number(weight);
                     cell.whole.add(weight);
                     if is_one_of(event, property, values) {
                         cell.part.add(weight);
                     }
                 }
             }
-            (Self::Sessions(sessions), Fold::Sessions { gap_minutes }) => {
-                sessions.add(millis, gap_millis(*gap_minutes), window.reach_days());
+            (Self::Sessions(sessions), FeatureFold::Sessions { gap_minutes }) => {
+                sessions.add(millis, gap_millis(*gap_minutes), window.length_days());
             }
-            // A slot is made from its source, and bytes are checked against it.
+            // Unreachable: a slot is created from its source, and stored bytes are checked
+            // against it.
             _ => {}
         }
     }
 
-    /// The feature's value; `now_millis` is not before the newest event.
-    pub(super) fn value(&self, source: &EventSource, now_millis: i64) -> Value {
+    /// The feature's value at `now_millis`, which must not be before the newest event.
+    pub(super) fn value(&self, source: &EventFeatureSource, now_millis: i64) -> Value {
         let window = source.window;
         let today = now_millis.div_euclid(MILLIS_PER_DAY);
         match (self, &source.fold) {
@@ -157,12 +162,14 @@ impl Slot {
             (Self::Mean(days), _) => quotient(days, window, today),
             (Self::Share(days), _) => quotient(days, window, today),
             (Self::WeightedShare(days), _) => quotient(days, window, today),
-            (Self::Min(days), _) => optional(days.merged(window, today).0),
-            (Self::Max(days), _) => optional(days.merged(window, today).0),
+            (Self::Min(days), _) => number_or_missing(days.merged(window, today).0),
+            (Self::Max(days), _) => number_or_missing(days.merged(window, today).0),
             (Self::Last(latest), _) => latest.value(),
             (Self::Recency(instant) | Self::Tenure(instant), _) => {
                 let now = Timestamp::from_millis(now_millis);
-                optional(instant.map(|millis| now.days_since(Timestamp::from_millis(millis))))
+                number_or_missing(
+                    instant.map(|millis| now.days_since(Timestamp::from_millis(millis))),
+                )
             }
             (Self::MeanGap(days), _) => match days.merged(window, today).0 {
                 Some(span) if span.count > 1 => {
@@ -172,48 +179,49 @@ impl Slot {
                 }
                 _ => Value::Missing,
             },
-            (Self::Distinct(days), Fold::Distinct { sketch_size, .. }) => {
-                let mut all = Sketch::default();
-                for (_, cell) in days.in_reach(window, today) {
+            (Self::Distinct(days), FeatureFold::Distinct { sketch_size, .. }) => {
+                let mut all = DistinctSketch::default();
+                for (_, cell) in days.cells_within(window, today) {
                     all.unite(cell, *sketch_size);
                 }
                 Value::number(all.count(*sketch_size))
             }
             (Self::Sessions(sessions), _) => {
-                Value::number(sessions.count(now_millis, window.reach_days()) as f64)
+                Value::number(sessions.count(now_millis, window.length_days()) as f64)
             }
             (Self::Distinct(_), _) => Value::Missing,
         }
     }
 
-    /// Whether bytes that claim to be this source's slot can be.
-    pub(super) fn is_sound(&self, source: &EventSource) -> bool {
+    /// Whether a slot read from stored bytes is a valid slot of this source.
+    pub(super) fn is_sound(&self, source: &EventFeatureSource) -> bool {
         let window = source.window;
         match (self, &source.fold) {
-            (Self::Count(days), Fold::Count) => days.is_sound(window, |_| true),
-            (Self::Sum(days), Fold::Sum { .. }) => days.is_sound(window, |_| true),
-            (Self::Mean(days), Fold::Mean { .. }) => days.is_sound(window, |_| true),
-            (Self::Min(days), Fold::Min { .. }) => {
+            (Self::Count(days), FeatureFold::Count) => days.is_sound(window, |_| true),
+            (Self::Sum(days), FeatureFold::Sum { .. }) => days.is_sound(window, |_| true),
+            (Self::Mean(days), FeatureFold::Mean { .. }) => days.is_sound(window, |_| true),
+            (Self::Min(days), FeatureFold::Min { .. }) => {
                 days.is_sound(window, |cell| cell.0.is_none_or(f64::is_finite))
             }
-            (Self::Max(days), Fold::Max { .. }) => {
+            (Self::Max(days), FeatureFold::Max { .. }) => {
                 days.is_sound(window, |cell| cell.0.is_none_or(f64::is_finite))
             }
-            (Self::Last(latest), Fold::Last { kind, .. }) => latest.is_sound(*kind),
-            (Self::Recency(instant), Fold::Recency) | (Self::Tenure(instant), Fold::Tenure) => {
-                instant.is_none_or(is_plausible)
+            (Self::Last(latest), FeatureFold::Last { kind, .. }) => latest.is_sound(*kind),
+            (Self::Recency(instant), FeatureFold::Recency)
+            | (Self::Tenure(instant), FeatureFold::Tenure) => instant.is_none_or(is_plausible),
+            (Self::MeanGap(days), FeatureFold::MeanGap) => {
+                days.is_sound(window, EventSpanCell::is_sound)
             }
-            (Self::MeanGap(days), Fold::MeanGap) => days.is_sound(window, Span::is_sound),
-            (Self::Distinct(days), Fold::Distinct { sketch_size, .. }) => {
+            (Self::Distinct(days), FeatureFold::Distinct { sketch_size, .. }) => {
                 days.is_sound(window, |cell| cell.is_sound(*sketch_size))
             }
-            (Self::Share(days), Fold::Share { weight_by: None, .. }) => {
+            (Self::Share(days), FeatureFold::Share { weight_by: None, .. }) => {
                 days.is_sound(window, |_| true)
             }
-            (Self::WeightedShare(days), Fold::Share { weight_by: Some(_), .. }) => {
+            (Self::WeightedShare(days), FeatureFold::Share { weight_by: Some(_), .. }) => {
                 days.is_sound(window, |_| true)
             }
-            (Self::Sessions(sessions), Fold::Sessions { gap_minutes }) => {
+            (Self::Sessions(sessions), FeatureFold::Sessions { gap_minutes }) => {
                 sessions.is_sound(gap_millis(*gap_minutes))
             }
             _ => false,
@@ -221,12 +229,12 @@ impl Slot {
     }
 }
 
-fn optional(value: Option<f64>) -> Value {
+fn number_or_missing(value: Option<f64>) -> Value {
     value.map_or(Value::Missing, Value::number)
 }
 
-/// Part over whole; x/0 and 0/0 are missing.
-fn quotient<C: Parts>(days: &Windowed<C>, window: Window, today: i64) -> Value {
+/// Numerator over denominator; x/0 and 0/0 are missing.
+fn quotient<C: WeightableCell>(days: &WindowedCells<C>, window: TimeWindow, today: i64) -> Value {
     let (part, whole) = days.parts(window, today);
     Value::number(part / whole)
 }

@@ -1,51 +1,53 @@
-//! Where a feature's value comes from: an event filter and a fold, two other
-//! features, or a trait.
+//! Sources of feature values: event filter with fold and window, ratio of two features, or
+//! trait.
 
 use crate::domain::event::{Event, EventKind, Scalar};
 use crate::domain::feature::define::Kind;
-use crate::domain::feature::window::Window;
+use crate::domain::feature::window::TimeWindow;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// Index of an event source, which is also the index of its slot in the state.
+pub(super) enum FeatureSource {
+    /// Index of an event source; [`FeatureSet::slot_of`] maps it to a slot of the state.
+    ///
+    /// [`FeatureSet::slot_of`]: crate::domain::feature::FeatureSet::slot_of
     Events(usize),
-    Ratio(Ratio),
+    Ratio(FeatureRatio),
     /// Index of a trait.
     Trait(usize),
 }
 
-/// One feature over another, all by index; both are numbers.
+/// The ratio of two numeric features, all by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ratio {
+pub(super) struct FeatureRatio {
     pub(super) feature: usize,
     pub(super) numerator: usize,
     pub(super) denominator: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct EventSource {
-    pub(super) head: Head,
-    /// All must hold.
-    pub(super) conditions: Vec<Condition>,
-    pub(super) fold: Fold,
-    pub(super) window: Window,
+pub(super) struct EventFeatureSource {
+    pub(super) head: EventFilter,
+    /// Conditions on properties, all of which must be met.
+    pub(super) conditions: Vec<PropertyCondition>,
+    pub(super) fold: FeatureFold,
+    pub(super) window: TimeWindow,
 }
 
-/// Which events, by kind and name. No kind is any behaviour; no name is any.
-/// `identify` and `alias` events match no head.
+/// Event filter by type and name. Without a type, it matches all behavioural events; without a
+/// name, all names. It never matches `identify` and `alias` events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct EventFilter {
     pub(super) kind: Option<EventKind>,
     pub(super) name: Option<Box<str>>,
 }
 
-impl Head {
+impl EventFilter {
     pub(super) fn matches(&self, event: &Event) -> bool {
         self.kind.map_or(event.kind.is_behaviour(), |kind| kind == event.kind)
             && self.name.as_ref().is_none_or(|name| *name == event.name)
     }
 
-    /// Whether one event can match both.
+    /// Whether one event can match both filters.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let kinds = match (self.kind, other.kind) {
             (Some(a), Some(b)) => a == b,
@@ -56,38 +58,38 @@ impl Head {
     }
 }
 
-/// A condition on one property; an event without it does not meet it.
+/// A condition on one property, not met by an event without it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Condition {
+pub(super) struct PropertyCondition {
     pub(super) property: Box<str>,
-    pub(super) test: Test,
+    pub(super) test: PropertyTest,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Test {
-    /// Equals one of these; all of one type.
+pub(super) enum PropertyTest {
+    /// Equality with any of the values, all of one type.
     OneOf(Vec<Scalar>),
-    /// Strictly above the first and strictly below the second.
+    /// Strictly above the first bound and strictly below the second.
     Between { above: Option<f64>, below: Option<f64> },
 }
 
-impl Condition {
-    pub(super) fn holds(&self, event: &Event) -> bool {
+impl PropertyCondition {
+    pub(super) fn is_met_by(&self, event: &Event) -> bool {
         let Some(value) = event.properties.get(&self.property) else { return false };
         match (&self.test, value) {
-            (Test::OneOf(values), _) => values.contains(value),
-            (Test::Between { above, below }, Scalar::Number(n)) => {
+            (PropertyTest::OneOf(values), _) => values.contains(value),
+            (PropertyTest::Between { above, below }, Scalar::Number(n)) => {
                 above.is_none_or(|above| *n > above) && below.is_none_or(|below| *n < below)
             }
-            (Test::Between { .. }, _) => false,
+            (PropertyTest::Between { .. }, _) => false,
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Fold {
+pub(super) enum FeatureFold {
     Count,
-    /// Of several properties: all of them together.
+    /// Total of all listed properties.
     Sum {
         properties: Vec<Box<str>>,
     },
@@ -114,8 +116,8 @@ pub(super) enum Fold {
         property: Box<str>,
         sketch_size: usize,
     },
-    /// The part of all events, or of the sum of a property, for which
-    /// `property` equals one of `values`.
+    /// Share of the events, or of the sum of a property, for which `property` equals one of
+    /// `values`.
     Share {
         property: Box<str>,
         values: Vec<Scalar>,
@@ -126,18 +128,18 @@ pub(super) enum Fold {
     },
 }
 
-/// What a property must hold for the features that read it.
+/// The type that features require of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PropertyType {
     Number,
     Text,
     Bool,
-    /// Any of the three: distinct values only.
+    /// Any of the three types; used by the fold distinct.
     Any,
 }
 
 impl PropertyType {
-    pub(super) const fn of(scalar: &Scalar) -> Self {
+    pub(super) const fn of_scalar(scalar: &Scalar) -> Self {
         match scalar {
             Scalar::Number(_) => Self::Number,
             Scalar::Text(_) => Self::Text,
@@ -145,7 +147,7 @@ impl PropertyType {
         }
     }
 
-    /// As a noun with its article, for faults.
+    /// Noun with article, for fault texts.
     pub(super) const fn noun(self) -> &'static str {
         match self {
             Self::Number => "a number",
@@ -155,8 +157,8 @@ impl PropertyType {
         }
     }
 
-    /// The type that serves both readers, if there is one.
-    pub(super) fn meet(self, other: Self) -> Option<Self> {
+    /// The type that satisfies both readers, if one exists.
+    pub(super) fn common(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Any, t) | (t, Self::Any) => Some(t),
             (a, b) if a == b => Some(a),
@@ -174,34 +176,50 @@ impl From<Kind> for PropertyType {
     }
 }
 
-impl EventSource {
-    /// Whether both can be read from one slot: they take in the same events in
-    /// the same way, and keep them by the day. Sessions are kept as far back as
-    /// their window reaches, no farther.
+impl EventFeatureSource {
+    /// Whether both sources can read one slot: they fold the same events in the same way, in
+    /// daily cells. Sessions cannot be shared, as they are stored only as far back as their own
+    /// window.
     pub(super) fn shares_with(&self, other: &Self) -> bool {
-        let by_day = |source: &Self| source.window.reach_days().is_some();
-        let is_sessions = matches!(self.fold, Fold::Sessions { .. });
+        let is_sessions = matches!(self.fold, FeatureFold::Sessions { .. });
         self.head == other.head
             && self.conditions == other.conditions
             && self.fold == other.fold
-            && (self.window == other.window || by_day(self) && by_day(other) && !is_sessions)
+            && (self.window == other.window
+                || self.has_daily_cells() && other.has_daily_cells() && !is_sessions)
     }
 
-    /// Every property read, with what it must hold.
+    fn has_daily_cells(&self) -> bool {
+        self.window.length_days().is_some()
+    }
+
+    /// Whether a condition excludes events with a negative value of the property.
+    fn excludes_negative(&self, property: &str) -> bool {
+        self.conditions.iter().any(|condition| {
+            matches!(condition.test, PropertyTest::Between { above: Some(above), .. } if above >= 0.0)
+                && *condition.property == *property
+        })
+    }
+
+    /// Every property read, with its required type.
     pub(super) fn properties(&self) -> Vec<(&str, PropertyType)> {
         use PropertyType::{Any, Number};
         let mut read: Vec<(&str, PropertyType)> = match &self.fold {
-            Fold::Count | Fold::Recency | Fold::Tenure | Fold::MeanGap | Fold::Sessions { .. } => {
-                Vec::new()
-            }
-            Fold::Sum { properties } => properties.iter().map(|p| (&**p, Number)).collect(),
-            Fold::Mean { property } | Fold::Min { property } | Fold::Max { property } => {
+            FeatureFold::Count
+            | FeatureFold::Recency
+            | FeatureFold::Tenure
+            | FeatureFold::MeanGap
+            | FeatureFold::Sessions { .. } => Vec::new(),
+            FeatureFold::Sum { properties } => properties.iter().map(|p| (&**p, Number)).collect(),
+            FeatureFold::Mean { property }
+            | FeatureFold::Min { property }
+            | FeatureFold::Max { property } => {
                 vec![(property, Number)]
             }
-            Fold::Last { property, kind } => vec![(property, (*kind).into())],
-            Fold::Distinct { property, .. } => vec![(property, Any)],
-            Fold::Share { property, values, weight_by } => {
-                let of = values.first().map_or(Any, PropertyType::of);
+            FeatureFold::Last { property, kind } => vec![(property, (*kind).into())],
+            FeatureFold::Distinct { property, .. } => vec![(property, Any)],
+            FeatureFold::Share { property, values, weight_by } => {
+                let of = values.first().map_or(Any, PropertyType::of_scalar);
                 let mut read: Vec<(&str, PropertyType)> = vec![(property, of)];
                 read.extend(weight_by.as_deref().map(|weight| (weight, Number)));
                 read
@@ -209,44 +227,42 @@ impl EventSource {
         };
         read.extend(self.conditions.iter().map(|condition| {
             let of = match &condition.test {
-                Test::OneOf(values) => values.first().map_or(Any, PropertyType::of),
-                Test::Between { .. } => Number,
+                PropertyTest::OneOf(values) => values.first().map_or(Any, PropertyType::of_scalar),
+                PropertyTest::Between { .. } => Number,
             };
             (&*condition.property, of)
         }));
         read
     }
 
-    /// Text for the last value of a text property, else a number.
+    /// Value type: that of the property for the fold last, else a number.
     pub(super) const fn kind(&self) -> Kind {
         match self.fold {
-            Fold::Last { kind, .. } => kind,
+            FeatureFold::Last { kind, .. } => kind,
             _ => Kind::Number,
         }
     }
 
-    /// Whether no event can make the value negative: folds of counts and
-    /// times, and folds of a property that a condition keeps at 0 or above.
-    pub(super) fn never_negative(&self) -> bool {
-        let kept_above = |property: &str| {
-            self.conditions.iter().any(|condition| {
-                matches!(condition.test, Test::Between { above: Some(above), .. } if above >= 0.0)
-                    && *condition.property == *property
-            })
-        };
+    /// Whether no event can make the value negative: folds of counts and times, and folds of a
+    /// property that a condition keeps at 0 or above.
+    pub(super) fn is_never_negative(&self) -> bool {
         match &self.fold {
-            Fold::Count
-            | Fold::Recency
-            | Fold::Tenure
-            | Fold::MeanGap
-            | Fold::Distinct { .. }
-            | Fold::Sessions { .. } => true,
-            Fold::Sum { properties } => properties.iter().all(|p| kept_above(p)),
-            Fold::Mean { property }
-            | Fold::Min { property }
-            | Fold::Max { property }
-            | Fold::Last { property, .. } => kept_above(property),
-            Fold::Share { weight_by, .. } => weight_by.as_deref().is_none_or(kept_above),
+            FeatureFold::Count
+            | FeatureFold::Recency
+            | FeatureFold::Tenure
+            | FeatureFold::MeanGap
+            | FeatureFold::Distinct { .. }
+            | FeatureFold::Sessions { .. } => true,
+            FeatureFold::Sum { properties } => {
+                properties.iter().all(|property| self.excludes_negative(property))
+            }
+            FeatureFold::Mean { property }
+            | FeatureFold::Min { property }
+            | FeatureFold::Max { property }
+            | FeatureFold::Last { property, .. } => self.excludes_negative(property),
+            FeatureFold::Share { weight_by, .. } => {
+                weight_by.as_deref().is_none_or(|weight| self.excludes_negative(weight))
+            }
         }
     }
 }

@@ -1,60 +1,61 @@
-//! What is kept per customer, so that features update with each event.
+//! Customer state: compact aggregates that are updated with each event.
 //!
-//! Every slot commutes: any order of arrival gives the same state, bit for bit.
-//! Duplicates are not recognised here: the caller applies each message once.
+//! Every slot is commutative: any order of arrival gives the same state, bit for bit.
+//! Duplicates are not detected here: the caller applies each message once.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::feature::define::TraitDef;
-use crate::domain::feature::fold::{Latest, is_plausible};
+use crate::domain::feature::fold::{LatestValueCell, is_plausible};
 use crate::domain::feature::set::FeatureSet;
-use crate::domain::feature::slot::Slot;
-use crate::domain::feature::source::Source;
+use crate::domain::feature::slot::StateSlot;
+use crate::domain::feature::source::FeatureSource;
 use crate::domain::feature::{FeatureRow, Value};
 use crate::domain::time::Timestamp;
 
-/// The first byte of every stored state. A new layout takes a new number.
+/// First byte of every stored state, to be increased with every change of layout.
 const FORMAT_VERSION: u8 = 2;
-/// Bytes of the feature set's id that follow it.
+/// Bytes of the feature set's id, after the version.
 const TAG_BYTES: usize = 8;
-/// Most states are smaller: a vector that need not grow is half the work.
+/// Initial capacity: most states are smaller, and a vector that does not grow takes half the
+/// time.
 const USUAL_BYTES: usize = 256;
 
-/// Why stored bytes are no state of this feature set. Either way the state can
-/// be rebuilt from the customer's events.
+/// Reason why stored bytes are not a state of this feature set. In all cases the state can be
+/// rebuilt from the customer's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     #[error("the state belongs to another feature set")]
     OtherFeatureSet,
-    #[error("the state is of another version of segmentd")]
+    #[error("the state has the format of another version of segmentd")]
     OtherFormat,
-    #[error("the bytes are no customer state")]
+    #[error("the bytes are not a customer state")]
     Corrupt,
 }
 
-/// One customer's state under one feature set. Every method that takes a
-/// [`FeatureSet`] must be given the one the state was made with.
+/// The state of one customer under one feature set. Every method must be called with the
+/// [`FeatureSet`] that the state was created with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CustomerState {
     newest_millis: Option<i64>,
     /// In the order of [`FeatureSet::traits`].
-    traits: Vec<Latest>,
-    /// In the order of [`FeatureSet::keepers`].
-    pub(super) slots: Vec<Slot>,
+    traits: Vec<LatestValueCell>,
+    /// In the order of [`FeatureSet::slot_sources`].
+    pub(super) slots: Vec<StateSlot>,
 }
 
 impl CustomerState {
-    /// The state before any event.
+    /// The empty state.
     pub fn new(set: &FeatureSet) -> Self {
         Self {
             newest_millis: None,
-            traits: vec![Latest::default(); set.traits().len()],
-            slots: set.keepers().map(Slot::new).collect(),
+            traits: vec![LatestValueCell::default(); set.traits().len()],
+            slots: set.slot_sources().map(StateSlot::new).collect(),
         }
     }
 
-    /// The state after all of a customer's events.
+    /// Builds the state from all events of a customer.
     pub fn replay<'e>(set: &FeatureSet, events: impl IntoIterator<Item = &'e Event>) -> Self {
         let mut state = Self::new(set);
         for event in events {
@@ -63,42 +64,42 @@ impl CustomerState {
         state
     }
 
-    /// Takes one event in; the order in which events come makes no difference.
+    /// Adds one event. The order of events has no effect.
     pub fn apply(&mut self, set: &FeatureSet, event: &Event) {
         let millis = event.timestamp.millis();
         self.newest_millis = self.newest_millis.max(Some(millis));
         if event.kind == EventKind::Identify {
-            for (def, held) in set.traits().iter().zip(&mut self.traits) {
+            for (def, latest) in set.traits().iter().zip(&mut self.traits) {
                 if let Some(value) = event.properties.get(&def.name) {
-                    held.set(def.kind, millis, value);
+                    latest.set(def.kind, millis, value);
                 }
             }
         }
         for route in set.routes_of(event) {
             for &slot in &route.slots {
-                let source = set.keeper(slot);
-                if source.conditions.iter().all(|condition| condition.holds(event)) {
+                let source = set.slot_source(slot);
+                if source.conditions.iter().all(|condition| condition.is_met_by(event)) {
                     self.slots[slot].apply(source, event);
                 }
             }
         }
     }
 
-    /// The features at `now`, in the order of [`FeatureSet::features`]. An
-    /// instant before the newest event is read as that event's: the state
-    /// holds no earlier picture.
+    /// Computes the features at `now`, in the order of [`FeatureSet::features`]. An instant
+    /// before the newest event is replaced by that event's, because the state contains no
+    /// earlier snapshot.
     pub fn row(&self, set: &FeatureSet, now: Timestamp) -> FeatureRow {
         let now_millis = self.newest_millis.map_or(now.millis(), |newest| newest.max(now.millis()));
         let mut values: Vec<Value> = set
             .sources()
             .iter()
             .map(|source| match source {
-                Source::Events(index) => {
+                FeatureSource::Events(index) => {
                     let slot = &self.slots[set.slot_of(*index)];
                     slot.value(&set.event_sources()[*index], now_millis)
                 }
-                Source::Trait(index) => self.traits[*index].value(),
-                Source::Ratio(_) => Value::Missing,
+                FeatureSource::Trait(index) => self.traits[*index].value(),
+                FeatureSource::Ratio(_) => Value::Missing,
             })
             .collect();
         for ratio in set.ratios() {
@@ -110,35 +111,29 @@ impl CustomerState {
         FeatureRow(values)
     }
 
-    /// The current value of a declared trait; missing when never set, or unknown.
-    pub fn trait_value(&self, set: &FeatureSet, name: &str) -> Value {
-        let index = set.traits().iter().position(|def| &*def.name == name);
-        index.map_or(Value::Missing, |index| self.traits[index].value())
-    }
-
     /// Every declared trait with its current value, in file order.
     pub fn traits<'s>(
         &'s self,
         set: &'s FeatureSet,
     ) -> impl Iterator<Item = (&'s TraitDef, Value)> + 's {
-        set.traits().iter().zip(self.traits.iter().map(Latest::value))
+        set.traits().iter().zip(self.traits.iter().map(LatestValueCell::value))
     }
 
-    /// The instant of the newest event, of any kind, matched by a feature or not.
+    /// The instant of the newest event of any type, matched by a feature or not.
     pub fn last_event_at(&self) -> Option<Timestamp> {
         self.newest_millis.map(Timestamp::from_millis)
     }
 
-    /// Compact bytes; equal states give equal bytes. Layout: format version (1
-    /// byte), start of the feature set's id (8 bytes), the state in postcard.
+    /// Serialises the state; equal states give equal bytes. Layout: format version (1 byte),
+    /// start of the feature set's id (8 bytes), the state in postcard format.
     pub fn to_bytes(&self, set: &FeatureSet) -> Vec<u8> {
-        // Serialising plain data into a growing vector cannot fail; were it to,
-        // no bytes at all read back as corrupt and the state is rebuilt.
+        // Serialising plain data into a growing vector cannot fail. If it did, the empty result
+        // would be read back as corrupt and the state rebuilt.
         let state = (FORMAT_VERSION, set.layout_tag(), self);
         postcard::to_extend(&state, Vec::with_capacity(USUAL_BYTES)).unwrap_or_default()
     }
 
-    /// Reads what [`Self::to_bytes`] wrote under the same feature set.
+    /// Deserialises the result of [`Self::to_bytes`] for the same feature set.
     pub fn from_bytes(set: &FeatureSet, bytes: &[u8]) -> Result<Self, StateError> {
         let (version, rest) = bytes.split_first().ok_or(StateError::Corrupt)?;
         let (tag, body) = rest.split_at_checked(TAG_BYTES).ok_or(StateError::Corrupt)?;
@@ -153,13 +148,17 @@ impl CustomerState {
         if left.is_empty() && state.is_sound(set) { Ok(state) } else { Err(StateError::Corrupt) }
     }
 
-    /// Whether the parts are of the types and sizes this feature set makes.
+    /// Whether all parts have the types and sizes that this feature set produces.
     fn is_sound(&self, set: &FeatureSet) -> bool {
-        let (keepers, traits) = (set.keepers(), set.traits());
+        let (slot_sources, traits) = (set.slot_sources(), set.traits());
         self.newest_millis.is_none_or(is_plausible)
             && self.traits.len() == traits.len()
-            && self.slots.len() == keepers.len()
-            && self.traits.iter().zip(traits).all(|(held, def)| held.is_sound(def.kind))
-            && self.slots.iter().zip(keepers).all(|(slot, keeper)| slot.is_sound(keeper))
+            && self.slots.len() == slot_sources.len()
+            && self.traits.iter().zip(traits).all(|(latest, def)| latest.is_sound(def.kind))
+            && self
+                .slots
+                .iter()
+                .zip(slot_sources)
+                .all(|(slot, slot_source)| slot.is_sound(slot_source))
     }
 }

@@ -1,31 +1,31 @@
-//! JSON arrays with a bound on their elements, enforced while they are parsed.
+//! JSON arrays with a limit on the number of elements, enforced while parsing.
 //!
-//! Two bytes of JSON make an element of a `Vec` of many times that size. So parsing
-//! stops at the first element beyond the bound, before it is allocated.
+//! Two bytes of JSON can make an element of a `Vec` of many times that size. So parsing stops
+//! at the first element beyond the limit, before it is allocated.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
-/// Why an array was not read.
+/// Error of a bounded array.
 #[derive(Debug, thiserror::Error)]
 pub enum ArrayError {
-    /// It has more elements than this.
+    /// The array has more elements than this limit.
     #[error("has more than {0} elements")]
     TooMany(usize),
     #[error(transparent)]
     Json(#[from] serde_json::Error),
 }
 
-/// Reads the elements of a JSON array, at most `max` of them.
+/// Parses the elements of a JSON array, at most `max`.
 pub fn elements<'de, T: Deserialize<'de>>(
     json: &'de [u8],
     max: usize,
 ) -> Result<Vec<T>, ArrayError> {
     let mut is_too_long = false;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let array = Bounded { max, is_too_long: &mut is_too_long, element: PhantomData };
+    let array = BoundedArray { max, is_too_long: &mut is_too_long, element: PhantomData };
     let read = deserializer.deserialize_seq(array).and_then(|elements| {
         deserializer.end()?;
         Ok(elements)
@@ -33,13 +33,13 @@ pub fn elements<'de, T: Deserialize<'de>>(
     read.map_err(|error| if is_too_long { ArrayError::TooMany(max) } else { error.into() })
 }
 
-struct Bounded<'f, T> {
+struct BoundedArray<'f, T> {
     max: usize,
     is_too_long: &'f mut bool,
     element: PhantomData<fn() -> T>,
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<'_, T> {
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedArray<'_, T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

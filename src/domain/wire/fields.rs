@@ -1,26 +1,27 @@
-//! The checks that every JSON form of an event shares. Each names what it finds
-//! wrong and goes on, so that every fault of an event is reported.
+//! Field checks that every JSON form of an event shares. Each check records its fault and
+//! continues, so that every fault of an event is reported.
 
 use serde_json::{Map, Value};
 
 use crate::domain::event::Properties;
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::id::{BadId, MessageId};
+use crate::domain::id::{BadId, CustomerKey, MessageId};
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Limits;
 
-/// No event is older: an earlier date is a unit mistaken (seconds for milliseconds).
+/// Earliest plausible instant of an event. An earlier one is a mistaken unit (seconds for
+/// milliseconds).
 const EARLIEST: Timestamp = Timestamp::from_millis(365 * 86_400_000);
 
-/// One event's fields, and the faults found in them so far.
-pub(super) struct Fields<'v> {
+/// The fields of one event, and the faults found so far.
+pub(super) struct EventFields<'v> {
     object: &'v Map<String, Value>,
     pub(super) faults: Faults,
 }
 
-impl<'v> Fields<'v> {
-    pub(super) fn of(value: &'v Value) -> Result<Self, Faults> {
+impl<'v> EventFields<'v> {
+    pub(super) fn open(value: &'v Value) -> Result<Self, Faults> {
         match value {
             Value::Object(object) => Ok(Self { object, faults: Faults::default() }),
             _ => Err(Faults::one("event", "must be a JSON object")),
@@ -66,7 +67,18 @@ impl<'v> Fields<'v> {
         text.parse().map_err(|why: BadId| self.fault(field, why.0)).ok()
     }
 
-    /// What the sender calls this event; where they do not, a name of ours.
+    /// The customer id in a text field.
+    pub(super) fn customer(&mut self, field: &str) -> Option<CustomerKey> {
+        let text = self.text(field)?;
+        self.id(field, text)
+    }
+
+    /// Whether a field is absent or null.
+    pub(super) fn is_absent(&self, field: &str) -> bool {
+        self.get(field).is_none_or(Value::is_null)
+    }
+
+    /// The sender's id of the event; without one, a generated id.
     pub(super) fn message_id(
         &mut self,
         field: &str,
@@ -76,7 +88,7 @@ impl<'v> Fields<'v> {
         match text {
             Some(text) => self.id(field, text),
             None => new_id().or_else(|| {
-                self.fault(field, "could not be made up: send one");
+                self.fault(field, "could not be generated: send one");
                 None
             }),
         }
@@ -86,7 +98,8 @@ impl<'v> Fields<'v> {
         self.instant_of(field, self.get(field)?)
     }
 
-    /// Of a value from elsewhere: what a batch says for all of its messages.
+    /// Parses an instant from elsewhere, such as the `sentAt` of a batch, which applies to all
+    /// of its messages.
     pub(super) fn instant_of(&mut self, field: &str, value: &Value) -> Option<Timestamp> {
         let text = self.text_of(field, value)?;
         let instant = Timestamp::parse(text);
@@ -96,9 +109,9 @@ impl<'v> Fields<'v> {
         instant
     }
 
-    /// When it happened by the receiver's clock, as the Segment spec has it:
-    /// `received_at - (sent_at - timestamp)` where the sender's clock is known
-    /// by `sent_at`. Without a `timestamp` it happened when it was received.
+    /// The instant of the event by the receiver's clock, as the Segment spec defines it:
+    /// `received_at - (sent_at - timestamp)` if `sent_at` is given. Without a `timestamp`, the
+    /// instant of receipt.
     pub(super) fn happened(
         &mut self,
         timestamp: Option<Timestamp>,
@@ -117,11 +130,11 @@ impl<'v> Fields<'v> {
             let allowed = limits.max_future_millis / 1000;
             self.fault(
                 "timestamp",
-                format!("lies in the future; at most {allowed} s after now is let in"),
+                format!("lies in the future; at most {allowed} s ahead of the clock is accepted"),
             );
         }
         if happened < EARLIEST {
-            self.fault("timestamp", "lies before 1971: is the unit right?");
+            self.fault("timestamp", "lies before 1971: check the unit (seconds or milliseconds)");
         }
         happened
     }

@@ -2,22 +2,22 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// One line without its line break.
+/// A line without its line break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     Text(Bytes),
-    /// Longer than allowed: how it begins.
+    /// Longer than the limit: the start of the line.
     TooLong(Bytes),
 }
 
-/// Splits chunks into lines as they arrive. Holds one line and one chunk at most:
-/// of a line that is too long only its head is kept.
+/// Splits chunks into lines as they arrive. It buffers at most one line and one chunk: of a
+/// line that is too long, only the head remains in memory.
 #[derive(Debug)]
 pub struct LineSplitter {
     buffer: BytesMut,
-    /// Bytes of `buffer` known to contain no line break.
+    /// Number of bytes in `buffer` known to contain no line break.
     searched: usize,
-    /// The head of a line whose other bytes were dropped.
+    /// The head of a line with its other bytes dropped.
     skipped: Option<Bytes>,
     limits: LineLimits,
     number: u64,
@@ -27,7 +27,7 @@ pub struct LineSplitter {
 #[derive(Debug, Clone, Copy)]
 pub struct LineLimits {
     pub max_line_bytes: usize,
-    /// What is kept of a longer line that did not arrive whole.
+    /// Bytes retained of a longer line that did not arrive whole.
     pub head_bytes: usize,
 }
 
@@ -43,7 +43,7 @@ impl LineSplitter {
         }
     }
 
-    /// The number of the line given last, from 1.
+    /// The number of the line returned last, from 1.
     pub const fn number(&self) -> u64 {
         self.number
     }
@@ -52,7 +52,7 @@ impl LineSplitter {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// The stream is over: what is left is the last line.
+    /// Ends the stream: the rest of the buffer is the last line.
     pub const fn end(&mut self) {
         self.at_end = true;
     }
@@ -61,7 +61,7 @@ impl LineSplitter {
         self.at_end
     }
 
-    /// The next whole line; `None` until more is pushed, or at the end.
+    /// The next complete line; `None` until more is pushed, or at the end.
     pub fn take_line(&mut self) -> Option<Line> {
         let newline = memchr::memchr(b'\n', &self.buffer[self.searched..]);
         if let Some(offset) = newline {

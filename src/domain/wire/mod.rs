@@ -1,4 +1,4 @@
-//! From bytes to values of the domain and back: one file, or folder, a format.
+//! Wire formats: conversion between bytes and domain values. One file or folder per format.
 
 pub mod bounded;
 mod fields;
@@ -13,39 +13,39 @@ use crate::domain::event::Event;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Link;
 
-/// What an event may be at most.
+/// Limits on one event.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Further ahead of the receiver's clock is refused.
+    /// Maximum milliseconds by which an event may be ahead of the receiver's clock.
     pub max_future_millis: i64,
-    /// Objects inside objects.
+    /// Maximum nesting of objects in properties.
     pub max_property_depth: usize,
-    /// As JSON, in the form it came in.
+    /// Maximum size as JSON, as received.
     pub max_event_bytes: usize,
 }
 
-/// One message, read: what happened, and what it says about who is who.
+/// A parsed message: the event, and the link between ids that it declares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub event: Event,
     /// The event names its customer by an anonymous id.
     pub is_anonymous: bool,
     pub link: Option<Link>,
-    /// The text of an event with a link, as it came: such an event can still be refused
-    /// by what is stored, and is then kept.
+    /// The JSON of an event with a link, as received. Stored links can still cause such an
+    /// event to be refused, and then this text is stored.
     pub raw: Option<Box<str>>,
 }
 
 /// The ids in a message.
 #[derive(Debug)]
-struct Who {
+struct MessageIdentity {
     customer: CustomerKey,
     /// `customer` is an anonymous id.
     is_anonymous: bool,
     link: Option<Link>,
 }
 
-impl Who {
+impl MessageIdentity {
     fn known(customer: CustomerKey, link: Option<Link>) -> Self {
         Self { customer, is_anonymous: false, link }
     }
@@ -55,14 +55,14 @@ impl Who {
     }
 }
 
-/// Where an event came in: says which form it has.
+/// The ingestion endpoint of an event, which determines its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Door {
-    /// One or an array, in our own form.
+    /// One event or an array, in the native format.
     Events,
-    /// A line each, in our own form.
+    /// One event per line, in the native format.
     Bulk,
-    /// In Segment's form.
+    /// Segment's format.
     Segment,
 }
 

@@ -1,17 +1,17 @@
-//! segmentd's own JSON form of an event: the Segment spec's fields in snake case.
+//! Native JSON format of an event: the fields of the Segment spec in snake case.
 //!
-//! A customer not known yet is named by `anonymous_id` alone. An event of any
-//! type with both ids says that they are one customer.
+//! An event of an unknown visitor has only an `anonymous_id`. An event of any type with both
+//! ids declares that they are one customer.
 
 use serde_json::Value;
 
 use crate::domain::event::{Event, EventKind};
 use crate::domain::fault::Faults;
-use crate::domain::id::{CustomerKey, MessageId};
+use crate::domain::id::MessageId;
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
-use crate::domain::wire::fields::Fields;
-use crate::domain::wire::{Limits, Message, Who};
+use crate::domain::wire::fields::EventFields;
+use crate::domain::wire::{Limits, Message, MessageIdentity};
 
 const FIELDS: [&str; 10] = [
     "anonymous_id",
@@ -29,34 +29,35 @@ const FIELDS: [&str; 10] = [
 const KINDS: [EventKind; 4] =
     [EventKind::Identify, EventKind::Track, EventKind::Page, EventKind::Screen];
 
-/// Checks one event to the end: every fault is reported.
+/// Parses and checks one event; every fault is reported.
 ///
-/// The sender's clock is corrected as in the Segment spec: where `sent_at` is
-/// given, `timestamp = received_at - (sent_at - timestamp)`. Without a
-/// `timestamp` the event happened when it was received. `new_id` names events
-/// that came without a `message_id` (they cannot be recognised when sent again).
+/// The sender's clock is corrected as in the Segment spec: with `sent_at`, `timestamp =
+/// received_at - (sent_at - timestamp)`. Without a `timestamp`, the event happened when it was
+/// received. `new_id` generates the id of events without a `message_id`; a repetition of these
+/// cannot be recognised.
 pub fn parse(
     value: &Value,
     received_at: Timestamp,
     limits: Limits,
     new_id: impl FnOnce() -> Option<MessageId>,
 ) -> Result<Message, Faults> {
-    let mut fields = Fields::of(value)?;
+    let mut fields = EventFields::open(value)?;
     unknown_fields(&mut fields);
     let kind = kind(&mut fields);
     let name = fields.text("name").unwrap_or_default();
     if kind == Some(EventKind::Track) && name.is_empty() {
-        fields.fault("name", "is required for `track`: what happened, such as `Order Completed`");
+        fields
+            .fault("name", "is required for `track`: the event's name, such as `Order Completed`");
     }
-    let who = who(&mut fields);
+    let identity = identity(&mut fields);
     let message_id = fields.text("message_id");
     let message_id = fields.message_id("message_id", message_id, new_id);
     let (original, sent_at) = (fields.instant("timestamp"), fields.instant("sent_at"));
     let timestamp = fields.happened(original, sent_at, received_at, limits);
     let described = if kind == Some(EventKind::Identify) { "traits" } else { "properties" };
     let properties = fields.properties(described, limits);
-    match (kind, who, message_id) {
-        (Some(kind), Some(Who { customer, is_anonymous, link }), Some(message_id))
+    match (kind, identity, message_id) {
+        (Some(kind), Some(MessageIdentity { customer, is_anonymous, link }), Some(message_id))
             if fields.faults.is_empty() =>
         {
             let name = name.into();
@@ -67,9 +68,9 @@ pub fn parse(
     }
 }
 
-/// Names the first unknown fields and counts the others: an answer must not be many
-/// times as large as its request.
-fn unknown_fields(fields: &mut Fields<'_>) {
+/// Names the first unknown fields and counts the rest, so that a response cannot be many times
+/// larger than its request.
+fn unknown_fields(fields: &mut EventFields<'_>) {
     let mut unknown = fields.names().filter(|field| FIELDS.binary_search(field).is_err());
     let named: Vec<&str> = unknown.by_ref().take(MAX_UNKNOWN_NAMED).collect();
     let others = unknown.count();
@@ -82,24 +83,19 @@ fn unknown_fields(fields: &mut Fields<'_>) {
     }
 }
 
-/// Unknown fields of one event that are named.
+/// Maximum number of unknown fields of one event that are named.
 const MAX_UNKNOWN_NAMED: usize = 3;
 
-/// Whose event it is, and who else they are.
-fn who(fields: &mut Fields<'_>) -> Option<Who> {
-    let mut id = |field: &str| {
-        let text = fields.text(field)?;
-        fields.id::<CustomerKey>(field, text)
-    };
-    match (id("customer_id"), id("anonymous_id")) {
+/// The customer of the event, and the link that it declares.
+fn identity(fields: &mut EventFields<'_>) -> Option<MessageIdentity> {
+    match (fields.customer("customer_id"), fields.customer("anonymous_id")) {
         (Some(to), Some(from)) if from != to => {
-            Some(Who::known(to.clone(), Some(Link { from, to })))
+            Some(MessageIdentity::known(to.clone(), Some(Link { from, to })))
         }
-        (Some(customer), _) => Some(Who::known(customer, None)),
-        (None, Some(customer)) => Some(Who::anonymous(customer)),
+        (Some(customer), _) => Some(MessageIdentity::known(customer, None)),
+        (None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
         (None, None) => {
-            let is_absent = |field| fields.get(field).is_none_or(Value::is_null);
-            if is_absent("customer_id") && is_absent("anonymous_id") {
+            if fields.is_absent("customer_id") && fields.is_absent("anonymous_id") {
                 fields.fault("customer_id", "is required, or else `anonymous_id`");
             }
             None
@@ -107,7 +103,7 @@ fn who(fields: &mut Fields<'_>) -> Option<Who> {
     }
 }
 
-fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
+fn kind(fields: &mut EventFields<'_>) -> Option<EventKind> {
     let kind = fields.get("type").and_then(Value::as_str).and_then(EventKind::parse);
     let kind = kind.filter(|kind| KINDS.contains(kind));
     if kind.is_none() {

@@ -1,18 +1,18 @@
-//! Removal of API keys from text that is to be stored.
+//! Redaction of API keys from text before it is stored.
 //!
-//! Rejected bodies are stored as they came, readable JSON or not, so keys are found in the
-//! text and not in the document: whatever looks like a key of ours, and the value of a
-//! member `writeKey`, under which Segment's libraries send the key of any service.
+//! Rejected bodies are stored as received, even if they are not valid JSON. So keys are found
+//! in the text instead of the document. Redacted are texts in the form of a segmentd key, and
+//! the values of members `writeKey`, in which Segment's libraries send the key of any service.
 
 use std::borrow::Cow;
 
-/// How the keys of `service::access` begin.
+/// Prefix of the keys of `service::access`.
 const KEY_PREFIX: &str = "sgm_";
 const KEY_MEMBERS: [&str; 2] = ["\"writekey\"", "\"write_key\""];
 const REDACTED: &str = "***";
 
-/// The text without the secrets of API keys. JSON escapes of letters, digits and `_` do
-/// not hide one: a text that holds a key is stored without such escapes.
+/// Removes the secrets of API keys from a text. JSON escapes of letters, digits and `_` cannot
+/// hide a key: a text that contains a key is returned without such escapes.
 pub fn redact_keys(text: &str) -> Cow<'_, str> {
     let plain = unescaped(text);
     let without_members = redact_members(&plain);
@@ -23,8 +23,8 @@ pub fn redact_keys(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// With `\u0073` and its like replaced by the character, where that is a letter, a digit
-/// or `_`: the same JSON.
+/// Replaces `\u0073` and similar escapes with the character, if it is a letter, a digit or `_`.
+/// The result is the same JSON value.
 fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains("\\u00") {
         return text.into();
@@ -39,7 +39,8 @@ fn unescaped(text: &str) -> Cow<'_, str> {
             rest = &rest[6..];
             continue;
         }
-        // The escape and what it escapes: a second backslash begins no escape.
+        // Copy an escape with the character that it escapes: a second backslash starts no
+        // escape.
         let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
         plain.push_str(&rest[..length]);
         rest = &rest[length..];
@@ -58,7 +59,7 @@ const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// `sgm_<id>_<secret>` becomes `sgm_<id>_***`; `None` without one.
+/// Replaces `sgm_<id>_<secret>` with `sgm_<id>_***`; `None` if the text has no key.
 fn redact_tokens(text: &str) -> Option<String> {
     let mut redacted: Option<String> = None;
     let mut done = 0;
@@ -77,7 +78,7 @@ fn redact_tokens(text: &str) -> Option<String> {
     Some(redacted)
 }
 
-/// Where the secret begins and ends of a key whose id begins at `at`.
+/// Start and end of the secret of a key with its id at `at`.
 fn secret_in(text: &str, at: usize) -> Option<(usize, usize)> {
     let id = word_length(&text[at..], |byte| byte.is_ascii_hexdigit());
     let secret = at + id + 1;
@@ -92,8 +93,8 @@ fn word_length(text: &str, is_part: impl Fn(u8) -> bool) -> usize {
     text.bytes().position(|byte| !is_part(byte)).unwrap_or(text.len())
 }
 
-/// The texts that members of these names hold, cut short or not, become `***`; `None`
-/// without one.
+/// Replaces the text values of members with these names, truncated or not, with `***`; `None`
+/// if the text has no such member.
 fn redact_members(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let mut redacted: Option<String> = None;
@@ -112,7 +113,7 @@ fn redact_members(text: &str) -> Option<String> {
     Some(redacted)
 }
 
-/// Where the next of those names ends.
+/// The end of the next such member name.
 fn next_member(lower: &str, from: usize) -> Option<usize> {
     let ends = KEY_MEMBERS.iter().filter_map(|name| {
         let at = lower[from..].find(name)?;
@@ -121,7 +122,7 @@ fn next_member(lower: &str, from: usize) -> Option<usize> {
     ends.min()
 }
 
-/// The text between the quotes after a member's name; empty where no text follows.
+/// The range of the text between the quotes after a member name; empty without a text.
 fn value_at(text: &str, name_end: usize) -> std::ops::Range<usize> {
     let none = name_end..name_end;
     let after = text[name_end..].trim_start();

@@ -1,8 +1,7 @@
-//! The body of a scoring request, read straight into feature rows.
+//! Parser of scoring requests, which streams feature rows without an intermediate document.
 //!
-//! One row: `{"features": {"recency_days": 3, …}}`. Several:
-//! `{"rows": [{…}, {…}]}`. A feature left out, or null, is missing. `customer_id`
-//! beside `features` says whose they are.
+//! One row: `{"features": {"recency_days": 3, …}}`. Several: `{"rows": [{…}, {…}]}`. An absent
+//! or null feature is missing. `customer_id` beside `features` names the customer of the row.
 
 use std::fmt;
 
@@ -12,30 +11,30 @@ use serde::{Deserialize, Deserializer};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
 use crate::domain::id::CustomerKey;
 
-/// What a request holds besides its rows.
+/// The parts of a request besides its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     pub rows: usize,
-    /// One row came bare under `features`, so one bare score goes back.
+    /// One row came under `features`, so the response is one score without a list.
     pub single: bool,
-    /// May come after the rows, so it is known when they have been read.
+    /// Known only at the end, because it may follow the rows.
     pub explain: bool,
-    /// Whose the one row is: a canary answers some customers.
+    /// The customer of the single row, which decides whether the canary model scores it.
     pub customer: Option<CustomerKey>,
 }
 
-/// Takes a row and whether it came bare under `features`.
+/// Callback for a row; the flag says whether the row came under `features`.
 pub type OnRow<'r> = dyn FnMut(&FeatureRow, bool) -> serde_json::Result<()> + 'r;
 
-/// Reads a request against these features and hands over each row as it is read;
-/// errors name the feature.
+/// Parses a request for this feature set and passes each row to `on_row` as soon as it is
+/// parsed. Errors name the feature.
 pub fn parse(
     body: &[u8],
     features: &FeatureSet,
     max_rows: usize,
     on_row: &mut OnRow<'_>,
 ) -> serde_json::Result<Envelope> {
-    let mut reader = Reader {
+    let mut reader = RowReader {
         features,
         followed_by: (0..features.features().len()).collect(),
         row: FeatureRow(vec![Value::Missing; features.features().len()]),
@@ -44,28 +43,28 @@ pub fn parse(
         max_rows,
         on_row,
     };
-    // Checking the text once is cheaper than checking every string in it.
+    // Validating the text once is cheaper than validating every string in it.
     match std::str::from_utf8(body) {
         Ok(text) => reader.read(&mut serde_json::Deserializer::from_str(text)),
         Err(_) => reader.read(&mut serde_json::Deserializer::from_slice(body)),
     }
 }
 
-struct Reader<'r> {
+struct RowReader<'r> {
     features: &'r FeatureSet,
-    /// Rows of one request mostly name their features in one order, so what came
-    /// after a feature last time is tried first. By feature; the feature itself
-    /// while nothing has followed it yet.
+    /// Prediction of the next feature name, by feature. The rows of a request mostly name their
+    /// features in one order, so the successor in the previous row is tried first. Initially
+    /// each feature predicts itself.
     followed_by: Box<[usize]>,
     row: FeatureRow,
-    /// The features that `row` names; all others in it are missing.
+    /// The features present in `row`; all others are missing.
     named: Vec<usize>,
     rows: usize,
     max_rows: usize,
     on_row: &'r mut OnRow<'r>,
 }
 
-impl Reader<'_> {
+impl RowReader<'_> {
     fn read<'de, R: serde_json::de::Read<'de>>(
         &mut self,
         deserializer: &mut serde_json::Deserializer<R>,
@@ -86,19 +85,19 @@ impl Reader<'_> {
     }
 }
 
-struct RequestSeed<'a, 'r>(&'a mut Reader<'r>);
+struct RequestSeed<'a, 'r>(&'a mut RowReader<'r>);
 
-struct RowsSeed<'a, 'r>(&'a mut Reader<'r>);
+struct FeatureRowsSeed<'a, 'r>(&'a mut RowReader<'r>);
 
-struct RowSeed<'a, 'r> {
-    reader: &'a mut Reader<'r>,
+struct FeatureRowSeed<'a, 'r> {
+    reader: &'a mut RowReader<'r>,
     bare: bool,
 }
 
-struct NameSeed<'a, 'r>(&'a mut Reader<'r>);
+struct FeatureNameSeed<'a, 'r>(&'a mut RowReader<'r>);
 
 #[derive(Clone, Copy)]
-struct ValueOf<'f> {
+struct FeatureValueSeed<'f> {
     name: &'f str,
     is_number: bool,
 }
@@ -136,11 +135,11 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
             }
             match field {
                 Field::Features => {
-                    map.next_value_seed(RowSeed { reader: self.0, bare: true })?;
+                    map.next_value_seed(FeatureRowSeed { reader: self.0, bare: true })?;
                     single = Some(true);
                 }
                 Field::Rows => {
-                    map.next_value_seed(RowsSeed(self.0))?;
+                    map.next_value_seed(FeatureRowsSeed(self.0))?;
                     single = Some(false);
                 }
                 Field::Explain => explain = map.next_value()?,
@@ -149,13 +148,15 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
         }
         let single = single.ok_or_else(|| A::Error::missing_field("features"))?;
         if customer.is_some() && !single {
-            return Err(A::Error::custom("`customer_id` says whose `features` are, not `rows`"));
+            return Err(A::Error::custom(
+                "`customer_id` is accepted with `features`, not with `rows`",
+            ));
         }
         Ok(Envelope { rows: self.0.rows, single, explain, customer })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for RowsSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FeatureRowsSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -163,7 +164,7 @@ impl<'de> DeserializeSeed<'de> for RowsSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for RowsSeed<'_, '_> {
+impl<'de> Visitor<'de> for FeatureRowsSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,12 +172,12 @@ impl<'de> Visitor<'de> for RowsSeed<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(RowSeed { reader: self.0, bare: false })?.is_some() {}
+        while seq.next_element_seed(FeatureRowSeed { reader: self.0, bare: false })?.is_some() {}
         Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FeatureRowSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -184,7 +185,7 @@ impl<'de> DeserializeSeed<'de> for RowSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for RowSeed<'_, '_> {
+impl<'de> Visitor<'de> for FeatureRowSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,10 +201,10 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
         for index in reader.named.drain(..) {
             reader.row.0[index] = Value::Missing;
         }
-        while let Some(index) = map.next_key_seed(NameSeed(reader))? {
+        while let Some(index) = map.next_key_seed(FeatureNameSeed(reader))? {
             let name = &reader.features.features()[index].name;
             let is_number = reader.features.kind_of(index) == Kind::Number;
-            reader.row.0[index] = map.next_value_seed(ValueOf { name, is_number })?;
+            reader.row.0[index] = map.next_value_seed(FeatureValueSeed { name, is_number })?;
             reader.named.push(index);
         }
         reader.rows += 1;
@@ -211,7 +212,7 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for NameSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FeatureNameSeed<'_, '_> {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
@@ -219,7 +220,7 @@ impl<'de> DeserializeSeed<'de> for NameSeed<'_, '_> {
     }
 }
 
-impl Visitor<'_> for NameSeed<'_, '_> {
+impl Visitor<'_> for FeatureNameSeed<'_, '_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,7 +236,7 @@ impl Visitor<'_> for NameSeed<'_, '_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
+impl<'de> DeserializeSeed<'de> for FeatureValueSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -243,7 +244,7 @@ impl<'de> DeserializeSeed<'de> for ValueOf<'_> {
     }
 }
 
-impl ValueOf<'_> {
+impl FeatureValueSeed<'_> {
     fn wrong<E: Error>(&self, found: Unexpected<'_>) -> E {
         E::invalid_type(found, self)
     }
@@ -259,7 +260,7 @@ impl ValueOf<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for ValueOf<'_> {
+impl<'de> Visitor<'de> for FeatureValueSeed<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

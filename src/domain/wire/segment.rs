@@ -1,11 +1,11 @@
-//! Segment's tracking form: camel case, one message or a batch, with whatever
-//! else its libraries add.
+//! Segment's tracking format: camel case, one message or a batch, with the extra fields of its
+//! libraries.
 //!
-//! Unlike our own form, unknown fields are passed over: the libraries send many
-//! (`_metadata`, `channel`, `integrations`, …) and new releases send more.
-//! `context` is taken and dropped, in the batch as in the message. An id may be
-//! a number, as the Python library and hand-written callers send them; a blank
-//! one is none, as the mobile libraries send it before a login.
+//! In contrast to the native format, unknown fields are ignored: the libraries send many
+//! (`_metadata`, `channel`, `integrations`, …), and new releases send more. `context` is
+//! accepted and dropped, in the batch as in the message. An id may be a number, as the Python
+//! library and hand-written clients send it. A blank id counts as absent, because the mobile
+//! libraries send it before a login.
 
 use std::borrow::Cow;
 
@@ -20,42 +20,42 @@ use crate::domain::id::{CustomerKey, MessageId};
 use crate::domain::identity::Link;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::bounded::{self, ArrayError};
-use crate::domain::wire::fields::Fields;
-use crate::domain::wire::{Limits, Message, Who};
+use crate::domain::wire::fields::EventFields;
+use crate::domain::wire::{Limits, Message, MessageIdentity};
 
-/// What a request's path says about its body.
+/// The format of a body, given by the request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// One message of this kind, whatever its `type` says.
+    /// One message of this type; its field `type` is ignored.
     One(EventKind),
-    /// `{"batch": […]}`, where each message says its `type`.
+    /// `{"batch": […]}`, where each message has a `type`.
     Batch,
 }
 
-/// A request's body, its messages taken apart but not yet read.
+/// A request body, split into messages that are not parsed yet.
 #[derive(Debug)]
 pub struct Body<'b> {
-    /// The key, for libraries that send it here only.
+    /// The API key, for libraries that send it only in the body.
     pub write_key: Option<Cow<'b, str>>,
     kind: Option<EventKind>,
-    /// The sender's clock, for messages without one of their own.
+    /// The sender's clock, for messages without their own `sentAt`.
     sent_at: Option<Value>,
     messages: Vec<&'b RawValue>,
 }
 
 impl<'b> Body<'b> {
-    /// Takes a body apart; of a batch at most `max_messages`. Fails only where there is
-    /// nothing to give verdicts on.
+    /// Splits a body into messages; a batch may have at most `max_messages`. An error means
+    /// that no message has a result of its own.
     pub fn parse(bytes: &'b [u8], form: Form, max_messages: usize) -> Result<Self, ArrayError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct One<'b> {
+        struct SingleBody<'b> {
             #[serde(borrow)]
             write_key: Option<Cow<'b, str>>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Many<'b> {
+        struct BatchBody<'b> {
             #[serde(borrow)]
             write_key: Option<Cow<'b, str>>,
             #[serde(borrow)]
@@ -63,37 +63,38 @@ impl<'b> Body<'b> {
             #[serde(borrow)]
             batch: &'b RawValue,
         }
-        // Serde would read an array as a struct's fields in order.
+        // Serde would accept an array as the fields of a struct in order.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(serde_json::Error::custom("the body must be a JSON object").into());
         }
         match form {
             Form::One(kind) => {
-                let One { write_key } = serde_json::from_slice(bytes)?;
+                let SingleBody { write_key } = serde_json::from_slice(bytes)?;
                 let messages = vec![serde_json::from_slice(bytes)?];
                 Ok(Self { write_key, kind: Some(kind), sent_at: None, messages })
             }
             Form::Batch => {
-                let Many { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
+                let BatchBody { write_key, sent_at, batch } = serde_json::from_slice(bytes)?;
                 let messages = bounded::elements(batch.get().as_bytes(), max_messages)?;
                 Ok(Self { write_key, kind: None, sent_at: sent_at.map(clock), messages })
             }
         }
     }
 
-    /// Checks every message to the end; one result for each, in order. `new_id`
-    /// names those that came without a `messageId`.
+    /// Parses and checks every message; one result per message, in order. `new_id` generates
+    /// the ids of messages without a `messageId`.
     pub fn read(
         &self,
         received_at: Timestamp,
         limits: Limits,
         mut new_id: impl FnMut() -> Option<MessageId>,
     ) -> impl ExactSizeIterator<Item = Result<Message, Faults>> {
-        let read = move |raw: &&RawValue| self.message(raw.get(), received_at, limits, &mut new_id);
-        self.messages.iter().map(read)
+        self.messages
+            .iter()
+            .map(move |raw| self.message(raw.get(), received_at, limits, &mut new_id))
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -102,22 +103,22 @@ impl<'b> Body<'b> {
         self.messages.is_empty()
     }
 
-    /// Size of a message as it was sent.
+    /// The size of a message as received.
     pub fn bytes(&self, index: usize) -> usize {
         self.messages[index].get().len()
     }
 
-    /// The first `bytes` of a message that is too large to be parsed, without the key:
-    /// it ends where the key begins.
+    /// The first `bytes` of a message that is too large to be parsed. It ends before the API
+    /// key, if that comes first.
     pub fn head(&self, index: usize, bytes: usize) -> &[u8] {
         let raw = self.messages[index].get();
         let head = &raw[..raw.floor_char_boundary(bytes)];
         head.split_once("\"writeKey\"").map_or(head, |(before, _)| before).as_bytes()
     }
 
-    /// A message as it can be kept, and read again by itself: with what the
-    /// request said of its kind and clock, and without the key. One that cannot be read
-    /// still holds its key: [`redact`](super::redact) removes it before it is stored.
+    /// A message in the form in which it is stored and can be parsed alone: with the type and
+    /// clock of the request, and without the API key. A message that is not valid JSON still
+    /// contains its key; [`redact`](super::redact) removes it before storage.
     pub fn kept(&self, index: usize) -> Vec<u8> {
         let raw = self.messages[index].get();
         let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(raw) else {
@@ -148,19 +149,21 @@ impl<'b> Body<'b> {
         }
         let value: Value = serde_json::from_str(raw)
             .map_err(|error| Faults::one("event", format!("cannot be read: {error}")))?;
-        let mut fields = Fields::of(&value)?;
+        let mut fields = EventFields::open(&value)?;
         let kind = self.kind.or_else(|| kind(&mut fields));
         let message_id = text(&mut fields, "messageId");
         let message_id = fields.message_id("messageId", message_id.as_deref(), new_id);
         let timestamp = happened(&mut fields, self.sent_at.as_ref(), received_at, limits);
-        let who = who(&mut fields, kind);
+        let identity = identity(&mut fields, kind);
         let name = kind.map(|kind| name(&mut fields, kind)).unwrap_or_default();
         let mut properties =
             kind.map(|kind| properties(&mut fields, kind, limits)).unwrap_or_default();
-        match (kind, who, message_id) {
-            (Some(kind), Some(Who { customer, is_anonymous, link }), Some(message_id))
-                if fields.faults.is_empty() =>
-            {
+        match (kind, identity, message_id) {
+            (
+                Some(kind),
+                Some(MessageIdentity { customer, is_anonymous, link }),
+                Some(message_id),
+            ) if fields.faults.is_empty() => {
                 if let (EventKind::Alias, Some(link)) = (kind, &link) {
                     properties.set(PREVIOUS_ID, Scalar::Text(link.from.as_str().into()));
                 }
@@ -172,7 +175,7 @@ impl<'b> Body<'b> {
     }
 }
 
-/// Checks a message that [`Body::kept`] gave out.
+/// Parses and checks a message that was stored by [`Body::kept`].
 pub fn read_kept(
     raw: &str,
     received_at: Timestamp,
@@ -183,8 +186,8 @@ pub fn read_kept(
     alone.message(raw, received_at, limits, new_id)
 }
 
-/// The clock of a batch, which is copied into each rejected message: an instant, or a
-/// small value that is as wrong as the one that was sent.
+/// Parses the clock of a batch, which is copied into each rejected message. An oversized value
+/// is replaced with a small one that is equally invalid.
 fn clock(sent_at: &RawValue) -> Value {
     let raw = sent_at.get();
     match raw.as_bytes().first() {
@@ -194,10 +197,10 @@ fn clock(sent_at: &RawValue) -> Value {
     }
 }
 
-/// More than any instant takes.
+/// Larger than the text of any instant.
 const MAX_CLOCK_BYTES: usize = 64;
 
-fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
+fn kind(fields: &mut EventFields<'_>) -> Option<EventKind> {
     let kind = fields.get("type").and_then(Value::as_str).and_then(EventKind::parse);
     if kind.is_none() {
         let known = EventKind::ALL.map(EventKind::as_str).join(", ");
@@ -206,18 +209,18 @@ fn kind(fields: &mut Fields<'_>) -> Option<EventKind> {
     kind
 }
 
-/// A text, or a number as text; blank is none.
-fn text<'v>(fields: &mut Fields<'v>, field: &str) -> Option<Cow<'v, str>> {
+/// A text, or a number as text; a blank text is `None`.
+fn text<'v>(fields: &mut EventFields<'v>, field: &str) -> Option<Cow<'v, str>> {
     if let Some(Value::Number(number)) = fields.get(field) {
         return Some(number.to_string().into());
     }
     fields.text(field).filter(|text| !text.trim().is_empty()).map(Into::into)
 }
 
-/// What came through another system has been corrected there: it has a
-/// `timestamp` beside its `originalTimestamp`.
+/// The instant of the event. A message with both `timestamp` and `originalTimestamp` was
+/// forwarded by another system, which has already corrected its clock.
 fn happened(
-    fields: &mut Fields<'_>,
+    fields: &mut EventFields<'_>,
     batch_sent_at: Option<&Value>,
     received_at: Timestamp,
     limits: Limits,
@@ -234,34 +237,29 @@ fn happened(
     }
 }
 
-/// Whose event it is, and who else they are.
-fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
-    let mut id = |field: &str| {
-        let text = text(fields, field)?;
-        fields.id::<CustomerKey>(field, &text)
-    };
-    let (user, anonymous, previous) = (id("userId"), id("anonymousId"), id("previousId"));
-    let linked = |from: Option<CustomerKey>, to: &CustomerKey| {
-        from.filter(|from| from != to).map(|from| Link { from, to: to.clone() })
-    };
+/// The customer of the message, and the link that it declares.
+fn identity(fields: &mut EventFields<'_>, kind: Option<EventKind>) -> Option<MessageIdentity> {
+    let user = customer(fields, "userId");
+    let anonymous = customer(fields, "anonymousId");
+    let previous = customer(fields, "previousId");
     match (kind, user, anonymous) {
         (Some(EventKind::Alias), Some(user), _) => {
             if previous.is_none() {
-                missing(fields, "previousId", "is required for `alias`: the id until now");
+                missing(fields, "previousId", "is required for `alias`: the previous id");
             }
-            let link = linked(previous, &user);
-            Some(Who::known(user, link))
+            let link = link_between(previous, &user);
+            Some(MessageIdentity::known(user, link))
         }
         (Some(EventKind::Alias), None, _) => {
-            missing(fields, "userId", "is required for `alias`: the id from now on");
+            missing(fields, "userId", "is required for `alias`: the new id");
             None
         }
         (Some(EventKind::Identify), Some(user), anonymous) => {
-            let link = linked(anonymous, &user);
-            Some(Who::known(user, link))
+            let link = link_between(anonymous, &user);
+            Some(MessageIdentity::known(user, link))
         }
-        (_, Some(customer), _) => Some(Who::known(customer, None)),
-        (_, None, Some(customer)) => Some(Who::anonymous(customer)),
+        (_, Some(customer), _) => Some(MessageIdentity::known(customer, None)),
+        (_, None, Some(customer)) => Some(MessageIdentity::anonymous(customer)),
         (_, None, None) => {
             missing(fields, "userId", "is required, or else `anonymousId`");
             None
@@ -269,14 +267,24 @@ fn who(fields: &mut Fields<'_>, kind: Option<EventKind>) -> Option<Who> {
     }
 }
 
-/// Unless it is there, and has been found wrong.
-fn missing(fields: &mut Fields<'_>, field: &str, problem: &str) {
+fn customer(fields: &mut EventFields<'_>, field: &str) -> Option<CustomerKey> {
+    let text = text(fields, field)?;
+    fields.id(field, &text)
+}
+
+/// The link between two different ids.
+fn link_between(from: Option<CustomerKey>, to: &CustomerKey) -> Option<Link> {
+    from.filter(|from| from != to).map(|from| Link { from, to: to.clone() })
+}
+
+/// Records a fault of a required field, unless it already has a fault.
+fn missing(fields: &mut EventFields<'_>, field: &str, problem: &str) {
     if !fields.faults.0.iter().any(|fault| fault.path == field) {
         fields.fault(field, problem);
     }
 }
 
-fn name(fields: &mut Fields<'_>, kind: EventKind) -> Box<str> {
+fn name(fields: &mut EventFields<'_>, kind: EventKind) -> Box<str> {
     let field = match kind {
         EventKind::Track => "event",
         EventKind::Page | EventKind::Screen => "name",
@@ -284,12 +292,13 @@ fn name(fields: &mut Fields<'_>, kind: EventKind) -> Box<str> {
     };
     let name = fields.text(field).unwrap_or_default();
     if name.is_empty() && kind == EventKind::Track {
-        fields.fault("event", "is required for `track`: what happened, such as `Order Completed`");
+        fields
+            .fault("event", "is required for `track`: the event's name, such as `Order Completed`");
     }
     name.into()
 }
 
-fn properties(fields: &mut Fields<'_>, kind: EventKind, limits: Limits) -> Properties {
+fn properties(fields: &mut EventFields<'_>, kind: EventKind, limits: Limits) -> Properties {
     let mut properties = match kind {
         EventKind::Track | EventKind::Page | EventKind::Screen => {
             fields.properties("properties", limits)
@@ -297,7 +306,7 @@ fn properties(fields: &mut Fields<'_>, kind: EventKind, limits: Limits) -> Prope
         EventKind::Identify | EventKind::Group => fields.properties("traits", limits),
         EventKind::Alias => Properties::default(),
     };
-    // What the form has beside the properties, and what it is called among them.
+    // The member outside of the properties, and its name as a property.
     let (field, called) = match kind {
         EventKind::Track | EventKind::Identify | EventKind::Alias => return properties,
         EventKind::Page | EventKind::Screen => ("category", "category"),

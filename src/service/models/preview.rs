@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 
 use crate::domain::feature::CustomerState;
 use crate::domain::feature::rfm::SEGMENTS;
-use crate::domain::hysteresis::Before;
+use crate::domain::hysteresis::{Before, ScoredRow};
 use crate::domain::id::ModelId;
 use crate::domain::model::{Counts, Migration, Model, Place, Scratch};
 use crate::domain::time::Timestamp;
@@ -132,7 +132,12 @@ impl Sides {
             Some(Before { segment, moved_at: moved.map_or(Some(*now), |held| held.moved_at) })
         });
         let score = model.score(&row, &mut scratch.1);
-        let to = lineup.rules.policy.stand((model, &row), &score, before, *now, &mut scratch.1);
+        let to = lineup.rules.policy.stand(
+            ScoredRow { model, row: &row, score: &score },
+            before,
+            *now,
+            &mut scratch.1,
+        );
         counts.add(from, to.segment);
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::deployment::lifecycle::{Beside, Picker, Stage};
 use crate::domain::feature::CustomerState;
-use crate::domain::hysteresis::Before;
+use crate::domain::hysteresis::{Before, ScoredRow};
 use crate::domain::id::CustomerKey;
 use crate::domain::model::{Model, Scratch, UNASSIGNED};
 use crate::service::ServiceError;
@@ -146,7 +146,9 @@ fn pair(
     let before = beside.and_then(|beside| beside.in_other(&held.segment));
     let before = before.map(|segment| Before { segment, moved_at: held.moved_at });
     let (policy, now) = (lineup.rules.policy, answered.assigned_at);
-    let segment = policy.stand((shadow, &row), &score, before, now, scratch).segment;
+    let segment = policy
+        .stand(ScoredRow { model: shadow, row: &row, score: &score }, before, now, scratch)
+        .segment;
     let is_same = beside.and_then(|beside| beside.is_same(&held.segment, segment));
     let shadow_segment = segment.map_or(UNASSIGNED, |index| &shadow.segments()[index].key);
     let pair = Pair {

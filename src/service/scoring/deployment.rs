@@ -12,10 +12,10 @@ use tokio::sync::Mutex;
 
 use crate::domain::deployment::lifecycle;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
-use crate::domain::hysteresis::{Before, Policy, Standing};
+use crate::domain::hysteresis::{Before, Policy, ScoredRow, Standing};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::model::{Model, Score, Scratch, UNASSIGNED, Unusual};
-use crate::domain::recheck::{Answerer, ByModel, Watch};
+use crate::domain::recheck::{Answerer, ByModel, QuietCustomer, Watch};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::scoring::observations::{Counter, Observer, Tally};
@@ -176,7 +176,7 @@ impl Lineup {
     ) -> Option<Standing> {
         let (model, score) = (self.active.as_deref()?, verdict.score?);
         let before = held.and_then(|held| self.before(held));
-        Some(self.rules.policy.stand((model, row), &score, before, now, scratch))
+        Some(self.rules.policy.stand(ScoredRow { model, row, score: &score }, before, now, scratch))
     }
 
     /// The key of a segment of the active model.
@@ -208,7 +208,7 @@ impl Lineup {
         let model =
             model.map(|(model, standing)| ByModel { model, outlier_alpha, policy, standing });
         let answerer = Answerer { features: &self.features, model };
-        self.watch.recheck_at(answerer, (state, row), (now, no_later), scratch)
+        self.watch.recheck_at(answerer, QuietCustomer { state, row, now }, no_later, scratch)
     }
 }
 

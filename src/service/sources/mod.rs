@@ -133,7 +133,7 @@ impl Sources {
         let assessed = tokio::task::spawn_blocking(move || {
             let assessed = sources.into_iter().map(|source| {
                 let source = SourceRow { past: source.past.until(now), ..source };
-                let assessment = assess(&source.past, (known, now), &rules);
+                let assessment = assess(&source.past, known, now, &rules);
                 Watched { source, assessment }
             });
             assessed.collect()

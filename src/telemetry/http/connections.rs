@@ -1,18 +1,18 @@
-//! Client connections, by listener.
+//! Metrics of client connections, by listener.
 
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::telemetry::Counters;
 use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, Labels as _, ListenerName};
 
-/// Connections of clients to the listeners of this process.
+/// Client connections to the listeners of this process.
 #[derive(Debug)]
 pub struct Connections {
     open: IntGaugeVec,
     limit: IntGaugeVec,
-    /// New connections that were closed at once.
+    /// New connections that were closed immediately.
     pub refused: Counters<(ListenerName, ConnectionRefusal)>,
-    /// Connections that this process closed, and not its client.
+    /// Connections closed by this process instead of by the client.
     pub closed: Counters<(ListenerName, ConnectionClosure)>,
 }
 
@@ -23,21 +23,21 @@ pub struct OpenConnection(IntGauge);
 impl Connections {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            open: gauges(registry, "segmentd_connections", "Open connections of clients.")?,
+            open: gauges(registry, "segmentd_connections", "Open client connections.")?,
             limit: gauges(
                 registry,
                 "segmentd_connections_limit",
-                "Most connections that a listener keeps open.",
+                "Maximum open connections of a listener.",
             )?,
             refused: Counters::new(
                 registry,
                 "segmentd_connections_refused_total",
-                "New connections that were closed at once because of a limit.",
+                "New connections that were closed immediately because of a limit.",
             )?,
             closed: Counters::new(
                 registry,
                 "segmentd_connections_closed_total",
-                "Connections closed because of a timeout, or to make room for a new one.",
+                "Connections that were closed because of a timeout, or evicted for a new one.",
             )?,
         })
     }
@@ -60,7 +60,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// One gauge for each listener, exported from the start.
+/// A gauge per listener, exported from the start.
 fn gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
     let family = IntGaugeVec::new(Opts::new(name, help), &ListenerName::names())?;
     let family = crate::telemetry::register(registry, family)?;

@@ -1,29 +1,29 @@
-//! Bounded resources: the memory budget, and what was refused because of a limit.
+//! Metrics of limits: the memory budget and refused requests.
 
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::telemetry::Counters;
 use crate::telemetry::labels::Limit;
 
-/// The memory budget and its limits.
+/// The memory budget, and the refusals by limit.
 #[derive(Debug)]
 pub struct RequestLimits {
-    /// Requests, lines or runs that were refused, by the limit.
+    /// Refused requests, lines or training runs, by limit.
     pub refusals: Counters<Limit>,
-    pub budget: MemoryParts,
-    /// Reserved for requests.
+    pub budget: MemoryBudgetGauges,
+    /// Bytes reserved for requests.
     pub requests_used_bytes: IntGauge,
-    /// Held by the customer cache.
+    /// Bytes in use by the customer cache.
     pub cache_used_bytes: IntGauge,
 }
 
-/// The budget, part by part.
+/// Gauges of the parts of the memory budget, in bytes.
 #[derive(Debug)]
-pub struct MemoryParts {
-    pub requests_bytes: IntGauge,
-    pub cache_bytes: IntGauge,
+pub struct MemoryBudgetGauges {
+    pub requests: IntGauge,
+    pub customer_cache: IntGauge,
     /// For models, connections and the runtime.
-    pub rest_bytes: IntGauge,
+    pub rest: IntGauge,
 }
 
 const REQUESTS: &str = "requests";
@@ -40,30 +40,30 @@ impl RequestLimits {
         let used = by_part(
             registry,
             "segmentd_memory_budget_used_bytes",
-            "Memory that is reserved or held, by part of the budget.",
+            "Memory that is reserved or in use, by part of the budget.",
         )?;
         Ok(Self {
             refusals: Counters::new(
                 registry,
                 "segmentd_limit_refusals_total",
-                "Times that a limit refused a request or part of one.",
+                "Requests, or parts of requests, that a limit refused.",
             )?,
-            budget: MemoryParts {
-                requests_bytes: budget.get_metric_with_label_values(&[REQUESTS])?,
-                cache_bytes: budget.get_metric_with_label_values(&[CACHE])?,
-                rest_bytes: budget.get_metric_with_label_values(&[REST])?,
+            budget: MemoryBudgetGauges {
+                requests: budget.get_metric_with_label_values(&[REQUESTS])?,
+                customer_cache: budget.get_metric_with_label_values(&[CACHE])?,
+                rest: budget.get_metric_with_label_values(&[REST])?,
             },
             requests_used_bytes: used.get_metric_with_label_values(&[REQUESTS])?,
             cache_used_bytes: used.get_metric_with_label_values(&[CACHE])?,
         })
     }
 
-    /// Exports the planned size of each part.
+    /// Shows the planned size of each part.
     pub fn plan(&self, memory_bytes: usize, requests_bytes: usize, cache_bytes: usize) {
         let rest = memory_bytes.saturating_sub(requests_bytes).saturating_sub(cache_bytes);
-        self.budget.requests_bytes.set(gauge_value(requests_bytes));
-        self.budget.cache_bytes.set(gauge_value(cache_bytes));
-        self.budget.rest_bytes.set(gauge_value(rest));
+        self.budget.requests.set(gauge_value(requests_bytes));
+        self.budget.customer_cache.set(gauge_value(cache_bytes));
+        self.budget.rest.set(gauge_value(rest));
     }
 }
 
@@ -71,7 +71,7 @@ fn by_part(registry: &Registry, name: &str, help: &str) -> prometheus::Result<In
     crate::telemetry::register(registry, IntGaugeVec::new(Opts::new(name, help), &["part"])?)
 }
 
-/// A number of bytes as a gauge takes it.
+/// Converts a number of bytes to a gauge value.
 pub(crate) fn gauge_value(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Requests to the API.
+//! Metrics of API requests.
 
 pub(crate) mod connections;
 pub(crate) mod limits;
@@ -13,28 +13,28 @@ use prometheus::{
 use super::labels::{BodyTimeout, Objective, RequestClass, ShedReason};
 use super::{Counters, Objectives};
 
-/// From 0.1 ms, where a stateless score lies, to the time limit of a request;
-/// three or four to a decade keep a quantile within a factor of 2.5. Fractional
-/// seconds: whole milliseconds would read every score as zero.
+/// Buckets from 0.1 ms, the time of a stateless score, to the time limit of a request. Three or
+/// four buckets per decade limit the error of a quantile to a factor of 2.5. The unit is
+/// fractional seconds, because whole milliseconds would show every score as zero.
 const SECONDS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     10.0, 30.0,
 ];
 
-/// A server's failure, from this status on.
+/// Status codes of server errors start here.
 const FAILURE: u16 = 500;
-/// Status codes are three digits, from 100.
+/// Status codes have three digits and start at 100.
 const FIRST_STATUS: u16 = 100;
 const STATUSES: usize = 500;
 
-/// Requests, all routes together.
+/// Request metrics of all routes.
 #[derive(Debug)]
 pub struct Http {
     requests: IntCounterVec,
     seconds: HistogramVec,
     in_flight: IntGauge,
     objectives: Arc<Objectives>,
-    /// Requests answered 503 before their work began.
+    /// Requests answered 503 before their work started.
     pub shed: Counters<(RequestClass, ShedReason)>,
     /// Requests answered 408 because their body did not arrive.
     pub body_timeouts: Counters<BodyTimeout>,
@@ -46,13 +46,13 @@ impl Http {
         objectives: &Arc<Objectives>,
     ) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
-            Opts::new("segmentd_http_requests_total", "Requests answered."),
+            Opts::new("segmentd_http_requests_total", "Answered requests."),
             &["route", "method", "status"],
         )?;
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "segmentd_http_request_duration_seconds",
-                "Time from the request's head to the answer's head.",
+                "Time from the head of the request to the head of the response.",
             )
             .buckets(SECONDS.to_vec()),
             &["route"],
@@ -63,24 +63,24 @@ impl Http {
             in_flight: crate::telemetry::gauge(
                 registry,
                 "segmentd_http_requests_in_flight",
-                "Requests in progress, responses that are still being sent included.",
+                "Requests in progress, including responses that are still being sent.",
             )?,
             objectives: Arc::clone(objectives),
             shed: Counters::new(
                 registry,
                 "segmentd_http_requests_shed_total",
-                "Requests refused because too many of their class were in progress.",
+                "Requests refused because the capacity of their class was in use.",
             )?,
             body_timeouts: Counters::new(
                 registry,
                 "segmentd_http_body_timeouts_total",
-                "Requests answered 408 because their body came too slowly.",
+                "Requests answered 408 because their body arrived too slowly.",
             )?,
         })
     }
 
-    /// The metrics of one route: its path as declared (`/v1/customers/{id}`)
-    /// and method. Resolved when the router is built, not per request.
+    /// The metrics of one route, identified by its declared path (`/v1/customers/{id}`) and
+    /// method. They are resolved when the router is built, not per request.
     pub fn route(&self, path: &str, method: &str) -> prometheus::Result<Route> {
         Ok(Route {
             labels: [path.to_owned(), method.to_owned()],
@@ -88,7 +88,8 @@ impl Http {
             by_status: (0..STATUSES).map(|_| OnceLock::new()).collect(),
             seconds: self.seconds.get_metric_with_label_values(&[path])?,
             objectives: Arc::clone(&self.objectives),
-            // Not what nobody declared: it is answered 404, whoever asks.
+            // The fallback route of undeclared paths answers 404 to every request, and counts
+            // for no objective.
             is_promised: path.starts_with('/'),
             scores: path == "/v1/score" || path.ends_with("/infer"),
         })
@@ -116,8 +117,8 @@ impl Drop for InFlight {
 pub struct Route {
     labels: [String; 2],
     requests: IntCounterVec,
-    /// By status code less [`FIRST_STATUS`]. A status is looked up once, when
-    /// it is first seen: which ones a route can answer is not known here.
+    /// Counters by status code minus [`FIRST_STATUS`]. A counter is created when its status
+    /// first occurs, because the statuses of a route are not known in advance.
     by_status: Box<[OnceLock<IntCounter>]>,
     seconds: Histogram,
     objectives: Arc<Objectives>,
@@ -126,7 +127,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Notes an answer.
+    /// Records a response.
     pub fn observe(&self, status: u16, elapsed: Duration) {
         self.seconds.observe(elapsed.as_secs_f64());
         let answered = status < FAILURE;

@@ -1,7 +1,8 @@
-//! This process's clock beside the database's.
+//! Metric of the clock difference between this process and the database.
 
 use prometheus::{Gauge, Registry};
 
+/// Clock metrics.
 #[derive(Debug)]
 pub struct Clock {
     skew: Gauge,
@@ -13,13 +14,13 @@ impl Clock {
             skew: crate::telemetry::float_gauge(
                 registry,
                 "segmentd_clock_skew_seconds",
-                "This process's clock minus the database's. Beyond clock.tolerance_seconds, in \
-                 either direction, events are refused.",
+                "This process's clock minus the database's clock. Events are refused while its \
+                 absolute value exceeds clock.tolerance_seconds.",
             )?,
         })
     }
 
-    /// Shows how far the clocks are apart.
+    /// Shows the difference between the clocks.
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 milliseconds")]
     pub fn skew_millis(&self, millis: i64) {
         self.skew.set(millis as f64 / 1000.0);

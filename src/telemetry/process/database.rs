@@ -1,16 +1,16 @@
-//! Whether Postgres answers, how often the private server was restarted, and how much
-//! room its disk has.
+//! Metrics of the database: availability, restarts of the private server, and free disk space.
 
-use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{GaugeVec, IntCounter, IntGauge, Opts, Registry};
 
-/// The one volume that is watched.
+/// Label value of the only monitored volume.
 const VOLUME: &str = "private_postgres";
 
+/// Database metrics.
 #[derive(Debug)]
 pub struct Database {
     /// 1 while Postgres answers.
     pub up: IntGauge,
-    /// Starts of the private server after it ended by itself.
+    /// Restarts of the private server after an unexpected exit.
     pub restarts: IntCounter,
     free_bytes: GaugeVec,
     free_ratio: GaugeVec,
@@ -18,40 +18,43 @@ pub struct Database {
 
 impl Database {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let vector = |name: &str, help: &str| -> prometheus::Result<GaugeVec> {
-            crate::telemetry::register(registry, GaugeVec::new(Opts::new(name, help), &["volume"])?)
-        };
         let up = crate::telemetry::gauge(
             registry,
             "segmentd_database_up",
-            "1 while Postgres answers, 0 while it does not; checked every second.",
+            "1 if Postgres answered the last check, else 0; checked every second.",
         )?;
-        // The process has connected and migrated before it serves.
+        // The process connects and migrates before it serves requests.
         up.set(1);
         Ok(Self {
             up,
             restarts: crate::telemetry::counter(
                 registry,
                 "segmentd_private_postgres_restarts_total",
-                "Attempts to start the private Postgres again after it ended by itself.",
+                "Attempts to restart the private Postgres after an unexpected exit.",
             )?,
-            free_bytes: vector(
+            free_bytes: volume_gauge(
+                registry,
                 "segmentd_disk_free_bytes",
-                "Bytes free for unprivileged accounts on the disk of the private Postgres; \
-                 absent with an external database.",
+                "Free bytes for unprivileged accounts on the disk of the private Postgres; absent \
+                 with an external database.",
             )?,
-            free_ratio: vector(
+            free_ratio: volume_gauge(
+                registry,
                 "segmentd_disk_free_ratio",
-                "Free share of the disk of the private Postgres, from 0 to 1; absent with an \
-                 external database.",
+                "Free share of the disk of the private Postgres, from 0 to 1; absent with an external \
+                 database.",
             )?,
         })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a disk has far fewer than 2^53 bytes")]
     pub fn show_disk(&self, free_bytes: u64, total_bytes: u64) {
-        let of = |vector: &GaugeVec| -> Gauge { vector.with_label_values(&[VOLUME]) };
-        of(&self.free_bytes).set(free_bytes as f64);
-        of(&self.free_ratio).set(free_bytes as f64 / total_bytes.max(1) as f64);
+        let free_ratio = free_bytes as f64 / total_bytes.max(1) as f64;
+        self.free_bytes.with_label_values(&[VOLUME]).set(free_bytes as f64);
+        self.free_ratio.with_label_values(&[VOLUME]).set(free_ratio);
     }
+}
+
+fn volume_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+    crate::telemetry::register(registry, GaugeVec::new(Opts::new(name, help), &["volume"])?)
 }

@@ -1,5 +1,5 @@
-//! The process itself, under the names that Prometheus' client libraries agree
-//! on, so that ready-made dashboards work.
+//! Process metrics with the conventional names of Prometheus client libraries, so that existing
+//! dashboards work.
 
 use std::fs;
 
@@ -9,32 +9,36 @@ use crate::domain::time::Timestamp;
 
 const STATUS: &str = "/proc/self/status";
 
-/// Read from `/proc` at each scrape; zero where there is none.
+/// Metrics read from `/proc` at each scrape; zero on systems without it.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct ProcessMetrics {
     resident_bytes: IntGauge,
     threads: IntGauge,
     open_files: IntGauge,
 }
 
-impl Process {
+impl ProcessMetrics {
     pub(crate) fn new(registry: &Registry, started: Timestamp) -> prometheus::Result<Self> {
-        let options = Opts::new("segmentd_build_info", "Always 1; the label says what runs.");
+        let options = Opts::new("segmentd_build_info", "Always 1; the label is the version.");
         let build = crate::telemetry::register(registry, IntGaugeVec::new(options, &["version"])?)?;
         build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
         crate::telemetry::float_gauge(
             registry,
             "process_start_time_seconds",
-            "When the process started, in seconds since 1970.",
+            "Start time of the process, in seconds since 1970.",
         )?
         .set(seconds_since_1970(started));
         Ok(Self {
             resident_bytes: crate::telemetry::gauge(
                 registry,
                 "process_resident_memory_bytes",
-                "Memory in use.",
+                "Resident memory of the process.",
             )?,
-            threads: crate::telemetry::gauge(registry, "process_threads", "Threads.")?,
+            threads: crate::telemetry::gauge(
+                registry,
+                "process_threads",
+                "Threads of the process.",
+            )?,
             open_files: crate::telemetry::gauge(
                 registry,
                 "process_open_fds",
@@ -52,7 +56,7 @@ impl Process {
     }
 }
 
-/// The number after `name` in `/proc/self/status`; its unit, if any, is kB.
+/// The number after `name` in `/proc/self/status`; if it has a unit, it is kB.
 fn field(status: &str, name: &str) -> i64 {
     status
         .lines()

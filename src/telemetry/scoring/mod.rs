@@ -1,4 +1,4 @@
-//! Scores, by whoever asked for them.
+//! Metrics of scoring, by origin of the request.
 
 pub(crate) mod shadow;
 
@@ -7,28 +7,28 @@ use prometheus::{Histogram, Registry};
 use super::Counters;
 use super::labels::{Answer, Door};
 
-/// The kernel takes microseconds a row, and a request may bring a thousand
-/// rows: five decades.
+/// Five decades: the scoring kernel takes microseconds per row, and a request may have a
+/// thousand rows.
 const SECONDS: [f64; 14] =
     [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1];
 
-/// Scores given.
+/// Computed scores.
 #[derive(Debug)]
 pub struct Scoring {
     pub scores: Counters<(Door, Answer)>,
-    /// Time to score the rows of one request or batch, in seconds, without
-    /// reading it and without the database.
+    /// Time to score the rows of one request or batch, in seconds, without parsing and without
+    /// the database.
     pub seconds: Histogram,
 }
 
 impl Scoring {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            scores: Counters::new(registry, "segmentd_scores_total", "Scores given.")?,
+            scores: Counters::new(registry, "segmentd_scores_total", "Computed scores.")?,
             seconds: super::histogram(
                 registry,
                 "segmentd_score_seconds",
-                "Time to score the rows of one request or batch.",
+                "Time to score the rows of one request or batch, without parsing and database.",
                 &SECONDS,
             )?,
         })

@@ -1,11 +1,11 @@
-//! Models in shadow beside what answers.
+//! Metrics of shadow models against the deployed model.
 
 use prometheus::Registry;
 
 use crate::telemetry::Counters;
 use crate::telemetry::labels::ShadowOutcome;
 
-/// How often shadows said the same.
+/// Agreement of shadow models with the responses.
 #[derive(Debug)]
 pub struct Shadow {
     pub customers: Counters<ShadowOutcome>,
@@ -17,7 +17,7 @@ impl Shadow {
             customers: Counters::new(
                 registry,
                 "segmentd_shadow_customers_total",
-                "Customers scored by models in shadow after they were answered.",
+                "Customers scored by shadow models after their response.",
             )?,
         })
     }

@@ -1,11 +1,13 @@
-//! First pass: one `[[trait]]`, `[[feature]]` or `[rfm]` table by itself.
+//! First pass: parses one `[[trait]]`, `[[feature]]` or `[rfm]` table without regard to the
+//! others.
 
 use crate::domain::feature::define::{
     Encoding, Kind, Missing, Scale, Sensitivity, TraitDef, Transform,
 };
-use crate::domain::feature::parse::document::{Data, Node};
-use crate::domain::feature::parse::fields::{Fields, Named};
+use crate::domain::feature::parse::document::{DocumentNode, NodeData};
+use crate::domain::feature::parse::fields::{LocatedName, TableReader};
 use crate::domain::feature::parse::source::{self, DraftSource, KINDS};
+use crate::domain::feature::source::EventFeatureSource;
 use crate::domain::text::{self, MAX_NAME_CHARS};
 
 const SENSITIVITIES: [(&str, Sensitivity); 3] = [
@@ -28,22 +30,22 @@ const MAX_NAME_BYTES: usize = 64;
 const MAX_WEIGHT: f64 = 1000.0;
 const DEFAULT_FLOOR: f64 = 0.01;
 
-/// A trait as far as it could be read.
+/// A trait, as far as it could be parsed.
 #[derive(Debug)]
 pub(super) struct DraftTrait {
     pub(super) path: String,
-    pub(super) name: Option<Named>,
+    pub(super) name: Option<LocatedName>,
     pub(super) kind: Option<Kind>,
     pub(super) sensitivity: Option<Sensitivity>,
     pub(super) def: Option<TraitDef>,
 }
 
-/// A feature as far as it could be read.
+/// A feature, as far as it could be parsed.
 #[derive(Debug)]
 pub(super) struct DraftFeature {
     pub(super) path: String,
     pub(super) line: Option<usize>,
-    pub(super) name: Option<Named>,
+    pub(super) name: Option<LocatedName>,
     pub(super) title: Option<Box<str>>,
     pub(super) unit: Option<Box<str>>,
     pub(super) owner: Option<Box<str>>,
@@ -53,13 +55,22 @@ pub(super) struct DraftFeature {
     pub(super) encoding: Option<DraftEncoding>,
 }
 
+impl DraftFeature {
+    pub(super) const fn event_source(&self) -> Option<&EventFeatureSource> {
+        match &self.source {
+            Some(DraftSource::Events(source)) => Some(source),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct DraftEncoding {
     pub(super) line: Option<usize>,
     pub(super) encoding: Encoding,
 }
 
-/// The fallback's three inputs, features still by name.
+/// The three inputs of the fallback, with features still by name.
 #[derive(Debug)]
 pub(super) struct DraftRfm {
     pub(super) recency: Option<DraftScored>,
@@ -70,13 +81,13 @@ pub(super) struct DraftRfm {
 #[derive(Debug)]
 pub(super) struct DraftScored {
     pub(super) path: String,
-    pub(super) feature: Option<Named>,
+    pub(super) feature: Option<LocatedName>,
     pub(super) cuts: Option<[f64; 4]>,
 }
 
-pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
+pub(super) fn read_trait(mut fields: TableReader<'_, '_>) -> DraftTrait {
     let name = fields.named("name", "the trait's name in the event, such as \"loyalty_tier\"");
-    let title = fields.text("title", "words for people, such as \"Loyalty tier\"");
+    let title = fields.text("title", "a display name, such as \"Loyalty tier\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
     let kind = fields.choice("kind", &KINDS);
@@ -95,18 +106,18 @@ pub(super) fn read_trait(mut fields: Fields<'_, '_>) -> DraftTrait {
     DraftTrait { path, name, kind, sensitivity, def }
 }
 
-pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
+pub(super) fn read_feature(mut fields: TableReader<'_, '_>) -> DraftFeature {
     let name = feature_name(&mut fields);
-    let title = fields.text("title", "words for people, such as \"Orders, 28 days\"");
-    let unit = fields.text("unit", "what one of it is, such as \"orders\"");
+    let title = fields.text("title", "a display name, such as \"Orders, 28 days\"");
+    let unit = fields.text("unit", "the unit, such as \"orders\"");
     let owner = owner(&mut fields);
     let sensitivity = fields.choice("sensitivity", &SENSITIVITIES);
     let sensitivity_line = fields.peek("sensitivity").and_then(|node| node.line);
     let source = source::read(&mut fields);
     let encoding = encoding(&mut fields);
     let (path, line) = (fields.path.clone(), fields.line);
-    if let Some((_, whose)) = &source {
-        fields.finish(whose);
+    if let Some((_, subject)) = &source {
+        fields.finish(subject);
     }
     let source = source.and_then(|(source, _)| source);
     DraftFeature {
@@ -123,26 +134,25 @@ pub(super) fn read_feature(mut fields: Fields<'_, '_>) -> DraftFeature {
     }
 }
 
-pub(super) fn read_rfm(mut fields: Fields<'_, '_>) -> DraftRfm {
-    let mut scored = |key| {
-        let node = fields.need(key, "{ feature = \"…\", cuts = [four ascending numbers] }")?;
-        fields.table_of(key, node).map(read_scored)
-    };
-    let rfm = DraftRfm {
-        recency: scored("recency"),
-        frequency: scored("frequency"),
-        monetary: scored("monetary"),
-    };
+pub(super) fn read_rfm(mut fields: TableReader<'_, '_>) -> DraftRfm {
+    let recency = scored(&mut fields, "recency");
+    let frequency = scored(&mut fields, "frequency");
+    let monetary = scored(&mut fields, "monetary");
     fields.finish("the fallback");
-    rfm
+    DraftRfm { recency, frequency, monetary }
 }
 
-fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
+fn scored(fields: &mut TableReader<'_, '_>, key: &'static str) -> Option<DraftScored> {
+    let node = fields.need(key, "{ feature = \"…\", cuts = [four ascending numbers] }")?;
+    fields.table_of(key, node).map(read_scored)
+}
+
+fn read_scored(mut fields: TableReader<'_, '_>) -> DraftScored {
     let feature = fields.named("feature", "the name of a feature");
     let right = "four ascending numbers, such as [7, 14, 28, 56]";
     let cuts = fields.need("cuts", right).and_then(|node| {
         let cuts = match &node.data {
-            Data::List(items) => numbers(items),
+            NodeData::List(items) => numbers(items),
             _ => Vec::new(),
         };
         let cuts = <[f64; 4]>::try_from(cuts).ok();
@@ -157,7 +167,7 @@ fn read_scored(mut fields: Fields<'_, '_>) -> DraftScored {
     DraftScored { path, feature, cuts }
 }
 
-fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
+fn feature_name(fields: &mut TableReader<'_, '_>) -> Option<LocatedName> {
     let such_as = "a name in snake case, such as \"orders_28d\"";
     let named = fields.named("name", such_as)?;
     let snake = named.name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -175,8 +185,8 @@ fn feature_name(fields: &mut Fields<'_, '_>) -> Option<Named> {
     Some(named)
 }
 
-fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
-    let such_as = "who answers for it, such as \"crm@example.com\"";
+fn owner(fields: &mut TableReader<'_, '_>) -> Option<Box<str>> {
+    let such_as = "the responsible address or team, such as \"crm@example.com\"";
     let node = fields.need("owner", such_as)?;
     let owner = fields.text_of("owner", node, such_as)?;
     if let Err(fault) = text::free_text("owner", &owner, MAX_NAME_CHARS) {
@@ -185,14 +195,13 @@ fn owner(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
     Some(owner)
 }
 
-/// The keys `missing` and `encoding`; `None` where there is no encoding, or a
-/// fault in it.
-fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
+/// Parses the keys `missing` and `encoding`; `None` without an encoding, or with a fault in it.
+fn encoding(fields: &mut TableReader<'_, '_>) -> Option<DraftEncoding> {
     let missing = fields.get("missing");
     let Some(node) = fields.get("encoding") else {
         if let Some(missing) = missing {
-            let problem = "says what a model reads, but no model reads a feature without \
-                           `encoding`: leave it out or add one";
+            let problem = "has no effect without `encoding`, because no model reads the \
+                           feature: leave it out or add an encoding";
             fields.fault(missing.line, "missing", problem);
         }
         return None;
@@ -223,8 +232,8 @@ fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
         }
         Kind::Text => {
             if let Some(missing) = missing {
-                let problem = "does not go with `one-hot`, where a missing value is all zeros: \
-                               leave it out";
+                let problem = "cannot be combined with `one-hot`, which encodes a missing value as \
+                               zeros: leave it out";
                 fields.fault(missing.line, "missing", problem);
             }
             let floor = match inner.get("floor") {
@@ -242,14 +251,14 @@ fn encoding(fields: &mut Fields<'_, '_>) -> Option<DraftEncoding> {
     }
 }
 
-fn missing_rule(fields: &Fields<'_, '_>, node: &Node) -> Option<Missing> {
+fn missing_rule(fields: &TableReader<'_, '_>, node: &DocumentNode) -> Option<Missing> {
     match &node.data {
-        Data::Text(text) if &**text == "mean" => Some(Missing::Mean),
-        Data::Text(text) if &**text == "median" => Some(Missing::Median),
-        Data::Number(n) if n.is_finite() => Some(Missing::Constant(*n)),
+        NodeData::Text(text) if &**text == "mean" => Some(Missing::Mean),
+        NodeData::Text(text) if &**text == "median" => Some(Missing::Median),
+        NodeData::Number(n) if n.is_finite() => Some(Missing::Constant(*n)),
         data => {
             let given = match data {
-                Data::Text(text) => format!("`{text}`"),
+                NodeData::Text(text) => format!("`{text}`"),
                 _ => node.noun().to_owned(),
             };
             let problem = format!("must be \"mean\", \"median\" or a number; it is {given}");
@@ -259,8 +268,8 @@ fn missing_rule(fields: &Fields<'_, '_>, node: &Node) -> Option<Missing> {
     }
 }
 
-fn quantiles(fields: &Fields<'_, '_>, node: &Node) -> Option<(f64, f64)> {
-    if let Data::List(items) = &node.data
+fn quantiles(fields: &TableReader<'_, '_>, node: &DocumentNode) -> Option<(f64, f64)> {
+    if let NodeData::List(items) = &node.data
         && let [lower, upper] = numbers(items)[..]
         && 0.0 <= lower
         && lower < upper
@@ -273,7 +282,7 @@ fn quantiles(fields: &Fields<'_, '_>, node: &Node) -> Option<(f64, f64)> {
     None
 }
 
-fn weight(fields: &mut Fields<'_, '_>) -> Option<f64> {
+fn weight(fields: &mut TableReader<'_, '_>) -> Option<f64> {
     match fields.get("weight") {
         None => Some(1.0),
         Some(node) => {
@@ -283,11 +292,16 @@ fn weight(fields: &mut Fields<'_, '_>) -> Option<f64> {
     }
 }
 
-/// The finite numbers of a list; what is none is left out, so the length tells.
-fn numbers(items: &[Node]) -> Vec<f64> {
-    let finite = |item: &Node| match item.data {
-        Data::Number(n) if n.is_finite() => Some(n),
-        _ => None,
-    };
-    items.iter().filter_map(finite).collect()
+/// The finite numbers of a list. Other items are left out, so that the length shows their
+/// presence.
+fn numbers(items: &[DocumentNode]) -> Vec<f64> {
+    let mut finite = Vec::with_capacity(items.len());
+    for item in items {
+        if let NodeData::Number(number) = item.data
+            && number.is_finite()
+        {
+            finite.push(number);
+        }
+    }
+    finite
 }

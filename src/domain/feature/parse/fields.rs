@@ -1,16 +1,16 @@
-//! Reading the keys of a table one by one, noting every fault on the way.
+//! Reader of the keys of a table, which collects every fault.
 
 use std::cell::RefCell;
 
 use crate::domain::fault::{Fault, Faults};
-use crate::domain::feature::parse::document::{Data, Entry, Node};
+use crate::domain::feature::parse::document::{DocumentNode, NodeData, TableEntry};
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS};
 
-/// Collects faults from wherever the tree is being read.
+/// Collector of faults, shared by all readers of a document.
 #[derive(Debug, Default)]
-pub(super) struct Sink(RefCell<Faults>);
+pub(super) struct FaultSink(RefCell<Faults>);
 
-impl Sink {
+impl FaultSink {
     pub(super) fn add(
         &self,
         line: Option<usize>,
@@ -26,27 +26,31 @@ impl Sink {
     }
 }
 
-/// A name and where it stands.
+/// A name with its line.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct LocatedName {
     pub(super) name: Box<str>,
     pub(super) line: Option<usize>,
 }
 
-/// One table being read: every key asked for is known, the rest are faults.
-pub(super) struct Fields<'d, 'f> {
-    /// Dotted, from the root; empty at the root.
+/// A table being read. Keys that were not requested by the end are faults.
+pub(super) struct TableReader<'d, 'f> {
+    /// Dotted path from the root; empty at the root.
     pub(super) path: String,
     pub(super) line: Option<usize>,
-    entries: &'d [Entry],
+    entries: &'d [TableEntry],
     known: Vec<&'static str>,
-    faults: &'f Sink,
+    faults: &'f FaultSink,
 }
 
-impl<'d, 'f> Fields<'d, 'f> {
-    /// `None`, and a fault, when `node` is no table.
-    pub(super) fn of(node: &'d Node, path: String, faults: &'f Sink) -> Option<Self> {
-        let Data::Table(entries) = &node.data else {
+impl<'d, 'f> TableReader<'d, 'f> {
+    /// Returns `None`, and records a fault, unless `node` is a table.
+    pub(super) fn open(
+        node: &'d DocumentNode,
+        path: String,
+        faults: &'f FaultSink,
+    ) -> Option<Self> {
+        let NodeData::Table(entries) = &node.data else {
             faults.add(node.line, path, format!("must be a table; it is {}", node.noun()));
             return None;
         };
@@ -54,20 +58,20 @@ impl<'d, 'f> Fields<'d, 'f> {
     }
 
     /// The value of an optional key.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<&'d Node> {
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'d DocumentNode> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
         self.peek(key)
     }
 
-    /// The same, without making the key one that belongs here.
-    pub(super) fn peek(&self, key: &str) -> Option<&'d Node> {
+    /// The value of a key, without declaring that the key belongs to this table.
+    pub(super) fn peek(&self, key: &str) -> Option<&'d DocumentNode> {
         self.entries.iter().find(|entry| *entry.key == *key).map(|entry| &entry.node)
     }
 
-    /// The value of a required key; `such_as` shows a right one.
-    pub(super) fn need(&mut self, key: &'static str, such_as: &str) -> Option<&'d Node> {
+    /// The value of a required key; `such_as` is an example for the fault text.
+    pub(super) fn need(&mut self, key: &'static str, such_as: &str) -> Option<&'d DocumentNode> {
         let node = self.get(key);
         if node.is_none() {
             self.fault(self.line, key, format!("is missing: give {such_as}"));
@@ -81,20 +85,25 @@ impl<'d, 'f> Fields<'d, 'f> {
         self.text_of(key, node, such_as)
     }
 
-    /// The same, with its line.
-    pub(super) fn named(&mut self, key: &'static str, such_as: &str) -> Option<Named> {
+    /// A required text that is not blank, with its line.
+    pub(super) fn named(&mut self, key: &'static str, such_as: &str) -> Option<LocatedName> {
         let node = self.need(key, such_as)?;
         let name = self.text_of(key, node, such_as)?;
-        Some(Named { name, line: node.line })
+        Some(LocatedName { name, line: node.line })
     }
 
-    pub(super) fn text_of(&self, key: &str, node: &Node, such_as: &str) -> Option<Box<str>> {
+    pub(super) fn text_of(
+        &self,
+        key: &str,
+        node: &DocumentNode,
+        such_as: &str,
+    ) -> Option<Box<str>> {
         match &node.data {
-            Data::Text(text) if text.trim().is_empty() => {
+            NodeData::Text(text) if text.trim().is_empty() => {
                 self.fault(node.line, key, format!("must not be blank: give {such_as}"));
                 None
             }
-            Data::Text(text) => match text::free_text(key, text, MAX_FREE_TEXT_CHARS) {
+            NodeData::Text(text) => match text::free_text(key, text, MAX_FREE_TEXT_CHARS) {
                 Ok(_) => Some(text.clone()),
                 Err(fault) => {
                     self.fault(node.line, key, fault.problem);
@@ -109,7 +118,7 @@ impl<'d, 'f> Fields<'d, 'f> {
         }
     }
 
-    /// A required text out of a closed list.
+    /// A required text from a closed list.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -119,7 +128,7 @@ impl<'d, 'f> Fields<'d, 'f> {
         self.choice_of(key, node, choices)
     }
 
-    /// An optional one; `default` where the key is absent.
+    /// An optional text from a closed list; `default` if the key is absent.
     pub(super) fn choice_or<T: Copy>(
         &mut self,
         key: &'static str,
@@ -132,40 +141,53 @@ impl<'d, 'f> Fields<'d, 'f> {
         }
     }
 
-    fn choice_of<T: Copy>(&self, key: &str, node: &Node, choices: &[(&str, T)]) -> Option<T> {
-        let names = || choices.iter().map(|choice| choice.0);
-        let Data::Text(text) = &node.data else {
-            let (noun, names) = (node.noun(), listed(names()));
+    fn choice_of<T: Copy>(
+        &self,
+        key: &str,
+        node: &DocumentNode,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let names: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
+        let NodeData::Text(text) = &node.data else {
+            let (noun, names) = (node.noun(), names.join(", "));
             self.fault(node.line, key, format!("must be one of {names}; it is {noun}"));
             return None;
         };
         let found = choices.iter().find(|choice| *choice.0 == **text);
         if found.is_none() {
-            let meant = did_you_mean(text, names());
-            let names = listed(names());
+            let meant = did_you_mean(text, names.iter().copied());
+            let names = names.join(", ");
             self.fault(node.line, key, format!("must be one of {names}; it is `{text}`{meant}"));
         }
         found.map(|choice| choice.1)
     }
 
-    /// A number that `right` approves; `range` says in words which are right.
+    /// A number that satisfies `right`; `range` describes the condition for the fault text.
     pub(super) fn number_of(
         &self,
         key: &str,
-        node: &Node,
+        node: &DocumentNode,
         range: &str,
         right: impl Fn(f64) -> bool,
     ) -> Option<f64> {
         match node.data {
-            Data::Number(n) if n.is_finite() && right(n) => return Some(n),
-            Data::Number(n) => self.fault(node.line, key, format!("must be {range}; it is {n}")),
+            NodeData::Number(n) if n.is_finite() && right(n) => return Some(n),
+            NodeData::Number(n) => {
+                self.fault(node.line, key, format!("must be {range}; it is {n}"));
+            }
             _ => self.fault(node.line, key, format!("must be {range}; it is {}", node.noun())),
         }
         None
     }
 
-    /// A whole number from `least` to `most`.
-    pub(super) fn whole_of(&self, key: &str, node: &Node, least: u32, most: u32) -> Option<u32> {
+    /// An integer from `least` to `most`.
+    pub(super) fn whole_of(
+        &self,
+        key: &str,
+        node: &DocumentNode,
+        least: u32,
+        most: u32,
+    ) -> Option<u32> {
         let range = format!("a whole number from {least} to {most}");
         self.number_of(key, node, &range, |n| {
             n.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(&n)
@@ -176,7 +198,7 @@ impl<'d, 'f> Fields<'d, 'f> {
     pub(super) fn flag_or(&mut self, key: &'static str, default: bool) -> Option<bool> {
         match self.get(key) {
             None => Some(default),
-            Some(Node { data: Data::Bool(flag), .. }) => Some(*flag),
+            Some(DocumentNode { data: NodeData::Bool(flag), .. }) => Some(*flag),
             Some(node) => {
                 self.fault(node.line, key, format!("must be true or false; it is {}", node.noun()));
                 None
@@ -185,10 +207,15 @@ impl<'d, 'f> Fields<'d, 'f> {
     }
 
     /// The items of a list that must not be empty.
-    pub(super) fn list_of(&self, key: &str, node: &'d Node, such_as: &str) -> Option<&'d [Node]> {
+    pub(super) fn list_of(
+        &self,
+        key: &str,
+        node: &'d DocumentNode,
+        such_as: &str,
+    ) -> Option<&'d [DocumentNode]> {
         match &node.data {
-            Data::List(items) if !items.is_empty() => Some(items),
-            Data::List(_) => {
+            NodeData::List(items) if !items.is_empty() => Some(items),
+            NodeData::List(_) => {
                 self.fault(node.line, key, format!("must not be empty: give {such_as}"));
                 None
             }
@@ -200,20 +227,20 @@ impl<'d, 'f> Fields<'d, 'f> {
         }
     }
 
-    /// A table below this one.
-    pub(super) fn table_of(&self, key: &str, node: &'d Node) -> Option<Self> {
-        Fields::of(node, self.below(key), self.faults)
+    /// Opens a nested table.
+    pub(super) fn table_of(&self, key: &str, node: &'d DocumentNode) -> Option<Self> {
+        TableReader::open(node, self.below(key), self.faults)
     }
 
-    /// Notes a fault of one key.
+    /// Records a fault of one key.
     pub(super) fn fault(&self, line: Option<usize>, key: &str, problem: impl Into<String>) {
         self.faults.add(line, self.below(key), problem);
     }
 
-    /// Ends the reading: keys that were never asked for do not belong here.
-    /// `whose` is the subject of "takes". Left uncalled where the key that
-    /// decides which others belong is itself at fault.
-    pub(super) fn finish(self, whose: &str) {
+    /// Ends the reading: records a fault for every key that was not requested. `subject` is that
+    /// of "takes" in the fault text. Must not be called if the key that decides which
+    /// other keys belong to the table is itself faulty.
+    pub(super) fn finish(self, subject: &str) {
         for entry in self.entries {
             if !self.known.contains(&&*entry.key) {
                 let meant = did_you_mean(&entry.key, self.known.iter().copied());
@@ -221,7 +248,7 @@ impl<'d, 'f> Fields<'d, 'f> {
                 self.fault(
                     entry.line,
                     &entry.key,
-                    format!("does not belong here: {whose} takes {known}{meant}"),
+                    format!("does not belong here: {subject} takes {known}{meant}"),
                 );
             }
         }
@@ -232,7 +259,7 @@ impl<'d, 'f> Fields<'d, 'f> {
     }
 }
 
-/// "; did you mean `x`?" for the nearest candidate, or nothing.
+/// "; did you mean `x`?" for the nearest candidate, or an empty string.
 pub(super) fn did_you_mean<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> String {
     let near = name.chars().count().div_ceil(3).min(3);
     candidates
@@ -242,7 +269,7 @@ pub(super) fn did_you_mean<'c>(name: &str, candidates: impl Iterator<Item = &'c 
         .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
 }
 
-/// `a, b, c`
+/// Joins names as `a, b, c`.
 pub(super) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }

@@ -1,9 +1,9 @@
-//! Reading a features file: every fault at once, each with its line and what
-//! would be right. The format's manual is `config/features.retail.toml`.
+//! Parser of the features file. It reports every fault at once, each with its line and what
+//! would be right. The manual of the format is `config/features.retail.toml`.
 //!
-//! Two passes. The first reads each table by itself (`declaration`, `source`);
-//! the second checks what tables say about each other (`resolve`). The normal
-//! form goes the same way as the file, so both mean the same.
+//! There are two passes. The first parses each table without regard to the others
+//! (`declaration`, `source`); the second checks references between tables (`resolve`). The
+//! normal form is parsed by the same code as the file, so both have the same meaning.
 
 mod declaration;
 mod document;
@@ -14,41 +14,41 @@ mod source;
 use crate::domain::fault::Faults;
 use crate::domain::feature::define::{FeatureDef, TraitDef};
 use crate::domain::feature::rfm::RfmRules;
-use crate::domain::feature::source::{EventSource, Ratio, Source};
-use document::{Data, Node};
-use fields::{Fields, Sink};
+use crate::domain::feature::source::{EventFeatureSource, FeatureRatio, FeatureSource};
+use document::{DocumentNode, NodeData};
+use fields::{FaultSink, TableReader};
 
-/// What a file without fault declares.
+/// The declarations of a file without faults.
 #[derive(Debug)]
-pub(super) struct Declared {
+pub(super) struct FeatureDeclarations {
     pub(super) traits: Vec<TraitDef>,
     pub(super) features: Vec<FeatureDef>,
-    /// One for each feature.
-    pub(super) sources: Vec<Source>,
-    pub(super) event_sources: Vec<EventSource>,
-    /// Each after those it is made of.
-    pub(super) ratios: Vec<Ratio>,
+    /// The source of each feature.
+    pub(super) sources: Vec<FeatureSource>,
+    pub(super) event_sources: Vec<EventFeatureSource>,
+    /// In order of dependency: each after the ratios it is computed from.
+    pub(super) ratios: Vec<FeatureRatio>,
     pub(super) rfm: RfmRules,
 }
 
-pub(super) fn from_toml(text: &str) -> Result<Declared, Faults> {
+pub(super) fn from_toml(text: &str) -> Result<FeatureDeclarations, Faults> {
     read(&document::from_toml(text)?)
 }
 
-pub(super) fn from_json(text: &str) -> Result<Declared, Faults> {
+pub(super) fn from_json(text: &str) -> Result<FeatureDeclarations, Faults> {
     read(&document::from_json(text)?)
 }
 
-fn read(document: &Node) -> Result<Declared, Faults> {
-    let faults = Sink::default();
+fn read(document: &DocumentNode) -> Result<FeatureDeclarations, Faults> {
+    let faults = FaultSink::default();
     let declared = root(document, &faults);
     faults.into_faults().or(())?;
-    // Whatever is not read leaves a fault, so this is never the answer.
+    // Unreachable: every part that cannot be read records a fault.
     declared.ok_or_else(|| Faults::one("features", "could not be read"))
 }
 
-fn root(document: &Node, faults: &Sink) -> Option<Declared> {
-    let mut root = Fields::of(document, String::new(), faults)?;
+fn root(document: &DocumentNode, faults: &FaultSink) -> Option<FeatureDeclarations> {
+    let mut root = TableReader::open(document, String::new(), faults)?;
     let traits: Vec<_> =
         tables(&mut root, "trait", faults).into_iter().map(declaration::read_trait).collect();
     let features: Vec<_> =
@@ -64,29 +64,29 @@ fn root(document: &Node, faults: &Sink) -> Option<Declared> {
     resolve::resolve(traits, features, rfm, faults)
 }
 
-/// The tables of `[[key]]`, each with a path that names it: `feature.orders_28d`,
-/// or by number where it has no name to speak of.
+/// The tables of `[[key]]`, each with a path that names it: `feature.orders_28d`, or a number
+/// if it has no usable name.
 fn tables<'d, 'f>(
-    root: &mut Fields<'d, 'f>,
+    root: &mut TableReader<'d, 'f>,
     key: &'static str,
-    faults: &'f Sink,
-) -> Vec<Fields<'d, 'f>> {
+    faults: &'f FaultSink,
+) -> Vec<TableReader<'d, 'f>> {
     let Some(node) = root.get(key) else { return Vec::new() };
-    let Data::List(items) = &node.data else {
+    let NodeData::List(items) = &node.data else {
         root.fault(node.line, key, format!("must be tables that begin with `[[{key}]]`"));
         return Vec::new();
     };
     let mut tables = Vec::with_capacity(items.len());
     for (i, item) in items.iter().enumerate() {
         let named = match &item.data {
-            Data::Table(entries) => entries.iter().find(|entry| &*entry.key == "name"),
+            NodeData::Table(entries) => entries.iter().find(|entry| &*entry.key == "name"),
             _ => None,
         };
         let path = match named.map(|entry| &entry.node.data) {
-            Some(Data::Text(name)) if !name.trim().is_empty() => format!("{key}.{name}"),
+            Some(NodeData::Text(name)) if !name.trim().is_empty() => format!("{key}.{name}"),
             _ => format!("{key}[{}]", i + 1),
         };
-        tables.extend(Fields::of(item, path, faults));
+        tables.extend(TableReader::open(item, path, faults));
     }
     tables
 }

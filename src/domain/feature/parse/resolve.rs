@@ -1,28 +1,29 @@
-//! Second pass: what the tables say about each other.
+//! Second pass: resolves and checks references between tables.
 
 use crate::domain::feature::define::{
     Encoding, FeatureDef, Kind, Missing, Sensitivity, TraitDef, Transform,
 };
-use crate::domain::feature::parse::Declared;
+use crate::domain::feature::parse::FeatureDeclarations;
 use crate::domain::feature::parse::declaration::{
     DraftEncoding, DraftFeature, DraftRfm, DraftScored, DraftTrait,
 };
-use crate::domain::feature::parse::fields::{Named, Sink, did_you_mean};
+use crate::domain::feature::parse::fields::{FaultSink, LocatedName, did_you_mean};
 use crate::domain::feature::parse::source::DraftSource;
 use crate::domain::feature::rfm::{RfmRules, Scored};
-use crate::domain::feature::source::{EventSource, Ratio, Source};
+use crate::domain::feature::source::{EventFeatureSource, FeatureRatio, FeatureSource};
 
-/// `None` when any part is; whatever is, has left its fault.
+/// Returns `None` if any part is `None`; each such part has recorded a fault.
 pub(super) fn resolve(
     traits: Vec<DraftTrait>,
     features: Vec<DraftFeature>,
     rfm: Option<DraftRfm>,
-    faults: &Sink,
-) -> Option<Declared> {
-    refuse_twins(traits.iter().map(|t| (&t.path, t.name.as_ref())), faults);
-    refuse_twins(features.iter().map(|f| (&f.path, f.name.as_ref())), faults);
+    faults: &FaultSink,
+) -> Option<FeatureDeclarations> {
+    refuse_duplicates(traits.iter().map(|t| (&t.path, t.name.as_ref())), faults);
+    refuse_duplicates(features.iter().map(|f| (&f.path, f.name.as_ref())), faults);
     refuse_mixed_types(&features, faults);
-    let mut tables = Tables { traits: &traits, features: &features, sources: Vec::new(), faults };
+    let mut tables =
+        ParsedTables { traits: &traits, features: &features, sources: Vec::new(), faults };
     tables.sources = (0..features.len()).map(|i| tables.source(i)).collect();
     let ratios = tables.ratios_in_order();
     let never_negative = tables.never_negative(&ratios);
@@ -35,16 +36,16 @@ pub(super) fn resolve(
             [rfm.recency, rfm.frequency, rfm.monetary].map(|scored| tables.scored(scored?));
         Some(RfmRules { recency: recency?, frequency: frequency?, monetary: monetary? })
     });
-    let sources: Option<Vec<Source>> = tables.sources.into_iter().collect();
+    let sources: Option<Vec<FeatureSource>> = tables.sources.into_iter().collect();
     let traits: Option<Vec<TraitDef>> = traits.into_iter().map(|t| t.def).collect();
     let mut event_sources = Vec::new();
     let mut defs = Vec::with_capacity(features.len());
     for feature in features {
-        let (def, event_source) = finished(feature)?;
+        let (def, event_source) = complete(feature)?;
         defs.push(def);
         event_sources.extend(event_source);
     }
-    Some(Declared {
+    Some(FeatureDeclarations {
         traits: traits?,
         features: defs,
         sources: sources?,
@@ -54,41 +55,44 @@ pub(super) fn resolve(
     })
 }
 
-/// Everything read, with sources by index as far as they could be found.
-struct Tables<'d> {
+/// All parsed tables, with sources by index as far as they could be resolved.
+struct ParsedTables<'d> {
     traits: &'d [DraftTrait],
     features: &'d [DraftFeature],
-    sources: Vec<Option<Source>>,
-    faults: &'d Sink,
+    sources: Vec<Option<FeatureSource>>,
+    faults: &'d FaultSink,
 }
 
-impl Tables<'_> {
-    fn source(&self, feature: usize) -> Option<Source> {
+impl ParsedTables<'_> {
+    fn source(&self, feature: usize) -> Option<FeatureSource> {
         let draft = &self.features[feature];
         match draft.source.as_ref()? {
             DraftSource::Events(_) => {
-                let is_events =
-                    |f: &&DraftFeature| matches!(f.source, Some(DraftSource::Events(_)));
-                Some(Source::Events(self.features[..feature].iter().filter(is_events).count()))
+                let earlier = self.features[..feature].iter();
+                let index = earlier.filter(|feature| feature.event_source().is_some()).count();
+                Some(FeatureSource::Events(index))
             }
             DraftSource::Trait(named) => {
-                let names = || self.traits.iter().map(|t| t.name.as_ref());
-                let index = self.find(named, &format!("{}.trait", draft.path), "trait", names())?;
-                Some(Source::Trait(index))
+                let names = self.traits.iter().map(|t| t.name.as_ref());
+                let index = self.find(named, &format!("{}.trait", draft.path), "trait", names)?;
+                Some(FeatureSource::Trait(index))
             }
             DraftSource::Ratio { numerator, denominator } => {
-                let part =
-                    |key, named| self.number_feature(named, &format!("{}.{key}", draft.path));
-                let (numerator, denominator) =
-                    (part("numerator", numerator), part("denominator", denominator));
-                let (numerator, denominator) = (numerator?, denominator?);
-                Some(Source::Ratio(Ratio { feature, numerator, denominator }))
+                // Both are resolved before `?`, so that the faults of both are recorded.
+                let path = &draft.path;
+                let numerator = self.number_feature(numerator, &format!("{path}.numerator"));
+                let denominator = self.number_feature(denominator, &format!("{path}.denominator"));
+                Some(FeatureSource::Ratio(FeatureRatio {
+                    feature,
+                    numerator: numerator?,
+                    denominator: denominator?,
+                }))
             }
         }
     }
 
-    /// The index of a feature that is a number.
-    fn number_feature(&self, named: &Named, path: &str) -> Option<usize> {
+    /// Resolves the name of a numeric feature.
+    fn number_feature(&self, named: &LocatedName, path: &str) -> Option<usize> {
         let names = self.features.iter().map(|f| f.name.as_ref());
         let index = self.find(named, path, "feature", names)?;
         if self.kind(index) == Some(Kind::Text) {
@@ -102,10 +106,10 @@ impl Tables<'_> {
 
     fn find<'n>(
         &self,
-        named: &Named,
+        named: &LocatedName,
         path: &str,
         noun: &str,
-        names: impl Iterator<Item = Option<&'n Named>> + Clone,
+        names: impl Iterator<Item = Option<&'n LocatedName>> + Clone,
     ) -> Option<usize> {
         let index = names.clone().position(|n| n.is_some_and(|n| n.name == named.name));
         if index.is_none() {
@@ -117,7 +121,7 @@ impl Tables<'_> {
         index
     }
 
-    /// What a feature's values are, as far as is known.
+    /// The value type of a feature, if known.
     fn kind(&self, feature: usize) -> Option<Kind> {
         match self.features[feature].source.as_ref()? {
             DraftSource::Events(source) => Some(source.kind()),
@@ -126,22 +130,24 @@ impl Tables<'_> {
         }
     }
 
-    fn read_trait(&self, named: &Named) -> Option<&DraftTrait> {
+    fn read_trait(&self, named: &LocatedName) -> Option<&DraftTrait> {
         self.traits.iter().find(|t| t.name.as_ref().is_some_and(|n| n.name == named.name))
     }
 
-    /// Every ratio after those it is made of. Circles are refused, each once.
-    fn ratios_in_order(&self) -> Vec<Ratio> {
-        let mut waiting: Vec<Ratio> =
+    /// Topological sort of ratios by dependency. Each cycle is refused once.
+    fn ratios_in_order(&self) -> Vec<FeatureRatio> {
+        let mut waiting: Vec<FeatureRatio> =
             self.sources.iter().filter_map(|source| ratio(*source)).collect();
         let mut ordered = Vec::with_capacity(waiting.len());
         loop {
-            let waits = |part: usize| waiting.iter().any(|ratio| ratio.feature == part);
-            let (blocked, ready): (Vec<_>, Vec<_>) = waiting
-                .iter()
-                .partition(|ratio| waits(ratio.numerator) || waits(ratio.denominator));
+            let (mut blocked, mut ready) = (Vec::new(), Vec::new());
+            for ratio in &waiting {
+                let is_blocked = ratio_of(ratio.numerator, &waiting).is_some()
+                    || ratio_of(ratio.denominator, &waiting).is_some();
+                if is_blocked { blocked.push(*ratio) } else { ready.push(*ratio) }
+            }
             if ready.is_empty() {
-                self.refuse_circles(&blocked);
+                self.refuse_cycles(&blocked);
                 return ordered;
             }
             ordered.extend(ready);
@@ -149,10 +155,9 @@ impl Tables<'_> {
         }
     }
 
-    /// Each of `blocked` rests on another of them: following parts from
-    /// anywhere ends in a circle.
-    fn refuse_circles(&self, blocked: &[Ratio]) {
-        let find = |feature: usize| blocked.iter().find(|ratio| ratio.feature == feature);
+    /// Refuses the cycles among `blocked`. Each ratio in it depends on another one in it, so
+    /// following the parts from any ratio ends in a cycle.
+    fn refuse_cycles(&self, blocked: &[FeatureRatio]) {
         let mut seen: Vec<usize> = Vec::new();
         for start in blocked {
             let mut walk: Vec<usize> = Vec::new();
@@ -160,9 +165,10 @@ impl Tables<'_> {
             while let Some(ratio) = at.filter(|ratio| !seen.contains(&ratio.feature)) {
                 seen.push(ratio.feature);
                 walk.push(ratio.feature);
-                at = find(ratio.numerator).or_else(|| find(ratio.denominator));
+                at = ratio_of(ratio.numerator, blocked)
+                    .or_else(|| ratio_of(ratio.denominator, blocked));
             }
-            // Ended on a feature of this very walk: a circle not yet refused.
+            // The walk ended on a feature of its own: a cycle that was not refused before.
             if let Some(begin) = at.and_then(|r| walk.iter().position(|f| *f == r.feature)) {
                 let names: Vec<&str> = walk[begin..]
                     .iter()
@@ -171,8 +177,8 @@ impl Tables<'_> {
                     .collect();
                 let first = &self.features[walk[begin]];
                 let problem = format!(
-                    "rests on itself ({}): a ratio must rest on features that are no ratios in \
-                     the end",
+                    "depends on itself ({}): a ratio must depend, directly or indirectly, on \
+                     features that are not ratios",
                     names.join(" → ")
                 );
                 let line = match &first.source {
@@ -188,76 +194,76 @@ impl Tables<'_> {
         self.features[feature].name.as_ref().map_or("", |named| &*named.name)
     }
 
-    /// For each feature, whether no event can make it negative.
-    fn never_negative(&self, ratios: &[Ratio]) -> Vec<bool> {
-        let of_fold = |feature: &DraftFeature| match &feature.source {
-            Some(DraftSource::Events(source)) => source.never_negative(),
-            _ => false,
-        };
-        let mut never: Vec<bool> = self.features.iter().map(of_fold).collect();
+    /// Whether each feature can never be negative.
+    fn never_negative(&self, ratios: &[FeatureRatio]) -> Vec<bool> {
+        let mut never = Vec::with_capacity(self.features.len());
+        for feature in self.features {
+            never.push(feature.event_source().is_some_and(EventFeatureSource::is_never_negative));
+        }
         for ratio in ratios {
             never[ratio.feature] = never[ratio.numerator] && never[ratio.denominator];
         }
         never
     }
 
-    /// What is made of something sensitive must say that it is.
+    /// A feature computed from a sensitive feature or trait must be declared sensitive.
     fn check_sensitivity(&self, feature: usize) {
         let draft = &self.features[feature];
-        let sensitive = |s: Option<Sensitivity>| s == Some(Sensitivity::Sensitive);
         if draft.sensitivity.is_none_or(|s| s == Sensitivity::Sensitive) {
             return;
         }
-        let of = match &draft.source {
+        let sensitive_input = match &draft.source {
             Some(DraftSource::Trait(named)) => {
-                self.read_trait(named).filter(|t| sensitive(t.sensitivity)).map(|_| &named.name)
+                let read = self.read_trait(named);
+                read.is_some_and(|t| t.sensitivity == Some(Sensitivity::Sensitive)).then_some(named)
             }
             Some(DraftSource::Ratio { numerator, denominator }) => {
-                [numerator, denominator].into_iter().map(|named| &named.name).find(|name| {
-                    let mut features = self.features.iter();
-                    features.any(|f| {
-                        sensitive(f.sensitivity)
-                            && f.name.as_ref().is_some_and(|n| n.name == **name)
-                    })
-                })
+                [numerator, denominator].into_iter().find(|part| self.is_sensitive(part))
             }
             _ => None,
         };
-        if let Some(of) = of {
-            let problem = format!("must be \"sensitive\", because `{of}` is, which it is made of");
+        if let Some(LocatedName { name, .. }) = sensitive_input {
+            let problem =
+                format!("must be \"sensitive\": the feature is computed from `{name}`, which is");
             let path = format!("{}.sensitivity", draft.path);
             self.faults.add(draft.sensitivity_line, path, problem);
         }
     }
 
+    fn is_sensitive(&self, named: &LocatedName) -> bool {
+        self.features.iter().any(|feature| {
+            feature.sensitivity == Some(Sensitivity::Sensitive)
+                && feature.name.as_ref().is_some_and(|other| other.name == named.name)
+        })
+    }
+
     fn check_encoding(&self, feature: usize, never_negative: bool) {
         let draft = &self.features[feature];
         let Some(DraftEncoding { line, encoding }) = &draft.encoding else { return };
-        let fault = |key: &str, problem: &str| {
-            self.faults.add(*line, format!("{}.{key}", draft.path), problem);
-        };
         if draft.sensitivity == Some(Sensitivity::Sensitive) {
-            fault("encoding", "must be left out: a sensitive feature never enters a model");
+            let problem = "must be left out: a sensitive feature never enters a model";
+            self.faults.add(*line, format!("{}.encoding", draft.path), problem);
         }
         let Some(kind) = self.kind(feature) else { return };
         match encoding {
             Encoding::Number { .. } if kind == Kind::Text => {
-                fault("encoding.as", "must be \"one-hot\": the feature is a text");
+                let problem = "must be \"one-hot\": the feature is a text";
+                self.faults.add(*line, format!("{}.encoding.as", draft.path), problem);
             }
             Encoding::OneHot { .. } if kind == Kind::Number => {
-                fault("encoding.as", "must be \"number\": the feature is a number");
+                let problem = "must be \"number\": the feature is a number";
+                self.faults.add(*line, format!("{}.encoding.as", draft.path), problem);
             }
             Encoding::Number { transform: Transform::Log1p, missing, .. } => {
                 if !never_negative {
-                    fault(
-                        "encoding.transform",
-                        "must not be \"log1p\", as the feature can fall below zero: use \
-                         \"yeo-johnson\", or keep the property at 0 or above by a `where` \
-                         condition such as { property = \"sales_value\", above = 0 }",
-                    );
+                    let problem = "must not be \"log1p\", as the feature can be negative: use \
+                                   \"yeo-johnson\", or exclude negative values by a `where` \
+                                   condition such as { property = \"sales_value\", above = 0 }";
+                    self.faults.add(*line, format!("{}.encoding.transform", draft.path), problem);
                 }
                 if matches!(missing, Missing::Constant(constant) if *constant < 0.0) {
-                    fault("missing", "must not be below 0 where the transform is \"log1p\"");
+                    let problem = "must not be below 0 where the transform is \"log1p\"";
+                    self.faults.add(*line, format!("{}.missing", draft.path), problem);
                 }
             }
             Encoding::Number { .. } | Encoding::OneHot { .. } => {}
@@ -276,19 +282,24 @@ impl Tables<'_> {
     }
 }
 
-fn ratio(source: Option<Source>) -> Option<Ratio> {
+/// The ratio that computes the feature.
+fn ratio_of(feature: usize, ratios: &[FeatureRatio]) -> Option<&FeatureRatio> {
+    ratios.iter().find(|ratio| ratio.feature == feature)
+}
+
+fn ratio(source: Option<FeatureSource>) -> Option<FeatureRatio> {
     match source {
-        Some(Source::Ratio(ratio)) => Some(ratio),
+        Some(FeatureSource::Ratio(ratio)) => Some(ratio),
         _ => None,
     }
 }
 
 /// Refuses names that are declared twice.
-fn refuse_twins<'d>(
-    declared: impl Iterator<Item = (&'d String, Option<&'d Named>)>,
-    faults: &Sink,
+fn refuse_duplicates<'d>(
+    declared: impl Iterator<Item = (&'d String, Option<&'d LocatedName>)>,
+    faults: &FaultSink,
 ) {
-    let mut seen: Vec<&Named> = Vec::new();
+    let mut seen: Vec<&LocatedName> = Vec::new();
     for (path, named) in declared {
         let Some(named) = named else { continue };
         match seen.iter().find(|first| first.name == named.name) {
@@ -303,16 +314,11 @@ fn refuse_twins<'d>(
     }
 }
 
-/// Refuses features that read one property of one event as different types:
-/// no event could please both.
-fn refuse_mixed_types(features: &[DraftFeature], faults: &Sink) {
-    let read: Vec<(&DraftFeature, &EventSource)> = features
-        .iter()
-        .filter_map(|feature| match &feature.source {
-            Some(DraftSource::Events(source)) => Some((feature, source)),
-            _ => None,
-        })
-        .collect();
+/// Refuses features that read one property of one event as different types, because no event
+/// could satisfy both.
+fn refuse_mixed_types(features: &[DraftFeature], faults: &FaultSink) {
+    let read: Vec<(&DraftFeature, &EventFeatureSource)> =
+        features.iter().filter_map(|feature| Some((feature, feature.event_source()?))).collect();
     for (i, (feature, source)) in read.iter().enumerate() {
         let mut refused: Vec<&str> = Vec::new();
         for (earlier, other) in &read[..=i] {
@@ -323,7 +329,7 @@ fn refuse_mixed_types(features: &[DraftFeature], faults: &Sink) {
                 let clash = other
                     .properties()
                     .into_iter()
-                    .find(|(name, theirs)| *name == property && ours.meet(*theirs).is_none());
+                    .find(|(name, theirs)| *name == property && ours.common(*theirs).is_none());
                 if let Some((_, theirs)) = clash
                     && !refused.contains(&property)
                 {
@@ -342,8 +348,8 @@ fn refuse_mixed_types(features: &[DraftFeature], faults: &Sink) {
     }
 }
 
-/// A feature whose parts have all been read.
-fn finished(draft: DraftFeature) -> Option<(FeatureDef, Option<EventSource>)> {
+/// Completes a feature if all its parts were parsed.
+fn complete(draft: DraftFeature) -> Option<(FeatureDef, Option<EventFeatureSource>)> {
     let def = FeatureDef {
         name: draft.name?.name,
         title: draft.title?,

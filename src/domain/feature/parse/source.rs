@@ -1,11 +1,13 @@
-//! First pass over the keys that say where a feature's value comes from.
+//! First pass over the keys that declare the source of a feature's values.
 
 use crate::domain::event::{EventKind, Scalar};
 use crate::domain::feature::define::Kind;
-use crate::domain::feature::parse::document::{Data, Node};
-use crate::domain::feature::parse::fields::{Fields, Named};
-use crate::domain::feature::source::{Condition, EventSource, Fold, Head, PropertyType, Test};
-use crate::domain::feature::window::Window;
+use crate::domain::feature::parse::document::{DocumentNode, NodeData};
+use crate::domain::feature::parse::fields::{LocatedName, TableReader};
+use crate::domain::feature::source::{
+    EventFeatureSource, EventFilter, FeatureFold, PropertyCondition, PropertyTest, PropertyType,
+};
+use crate::domain::feature::window::TimeWindow;
 
 pub(super) const KINDS: [(&str, Kind); 2] = [("number", Kind::Number), ("text", Kind::Text)];
 const MAX_ROLLING_DAYS: u32 = 3650;
@@ -15,16 +17,16 @@ const MAX_GAP_MINUTES: u32 = 1440;
 const SKETCH_SIZE: (u32, u32) = (16, 4096);
 const DEFAULT_SKETCH_SIZE: usize = 256;
 
-/// A source whose references to features and traits are still names.
+/// A source with references to features and traits still by name.
 #[derive(Debug)]
 pub(super) enum DraftSource {
-    Events(EventSource),
-    Ratio { numerator: Named, denominator: Named },
-    Trait(Named),
+    Events(EventFeatureSource),
+    Ratio { numerator: LocatedName, denominator: LocatedName },
+    Trait(LocatedName),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum FoldForm {
     Count,
     Sum,
     Mean,
@@ -40,50 +42,50 @@ enum Form {
     Ratio,
 }
 
-const FORMS: [(&str, Form); 13] = [
-    ("count", Form::Count),
-    ("sum", Form::Sum),
-    ("mean", Form::Mean),
-    ("min", Form::Min),
-    ("max", Form::Max),
-    ("last", Form::Last),
-    ("recency", Form::Recency),
-    ("tenure", Form::Tenure),
-    ("mean-gap", Form::MeanGap),
-    ("distinct", Form::Distinct),
-    ("share", Form::Share),
-    ("sessions", Form::Sessions),
-    ("ratio", Form::Ratio),
+const FORMS: [(&str, FoldForm); 13] = [
+    ("count", FoldForm::Count),
+    ("sum", FoldForm::Sum),
+    ("mean", FoldForm::Mean),
+    ("min", FoldForm::Min),
+    ("max", FoldForm::Max),
+    ("last", FoldForm::Last),
+    ("recency", FoldForm::Recency),
+    ("tenure", FoldForm::Tenure),
+    ("mean-gap", FoldForm::MeanGap),
+    ("distinct", FoldForm::Distinct),
+    ("share", FoldForm::Share),
+    ("sessions", FoldForm::Sessions),
+    ("ratio", FoldForm::Ratio),
 ];
 
-/// Which windows a fold goes with.
+/// The windows that a fold supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Windows {
-    /// The fold sees all of the past and takes no window.
+enum AllowedWindows {
+    /// No window: the fold covers the whole past.
     None,
     LifetimeOrRolling,
     All,
 }
 
-impl Form {
+impl FoldForm {
     fn name(self) -> &'static str {
         FORMS.iter().find(|form| form.1 == self).map_or("", |form| form.0)
     }
 
-    const fn windows(self) -> Windows {
+    const fn windows(self) -> AllowedWindows {
         match self {
-            Self::Count | Self::Sum | Self::Mean | Self::Share => Windows::All,
+            Self::Count | Self::Sum | Self::Mean | Self::Share => AllowedWindows::All,
             Self::Min | Self::Max | Self::MeanGap | Self::Distinct | Self::Sessions => {
-                Windows::LifetimeOrRolling
+                AllowedWindows::LifetimeOrRolling
             }
-            Self::Last | Self::Recency | Self::Tenure | Self::Ratio => Windows::None,
+            Self::Last | Self::Recency | Self::Tenure | Self::Ratio => AllowedWindows::None,
         }
     }
 }
 
-/// The source, and whose keys they are, for the fault about those that do not
-/// belong. `None` when even that is not known.
-pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, String)> {
+/// Parses the source. The text is the subject of the fault for keys that do not belong here.
+/// `None` if not even the kind of source is known.
+pub(super) fn read(fields: &mut TableReader<'_, '_>) -> Option<(Option<DraftSource>, String)> {
     match (fields.peek("fold"), fields.peek("trait")) {
         (None, None) => {
             let problem = "is missing: say where the value comes from, by `fold` (such as \
@@ -92,7 +94,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, 
             None
         }
         (Some(_), Some(node)) => {
-            let problem = "does not go with `fold`: a feature has one source, keep either";
+            let problem = "cannot be combined with `fold`: a feature has one source, remove either";
             fields.fault(node.line, "trait", problem);
             None
         }
@@ -102,14 +104,14 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<(Option<DraftSource>, 
         }
         (Some(_), None) => {
             let form = fields.choice("fold", &FORMS)?;
-            let whose = format!("a feature with fold `{}`", form.name());
-            Some((by_fold(fields, form), whose))
+            let subject = format!("a feature with fold `{}`", form.name());
+            Some((by_fold(fields, form), subject))
         }
     }
 }
 
-fn by_fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<DraftSource> {
-    if form == Form::Ratio {
+fn by_fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<DraftSource> {
+    if form == FoldForm::Ratio {
         let numerator = fields.named("numerator", "the name of a feature");
         let denominator = fields.named("denominator", "the name of a feature");
         return Some(DraftSource::Ratio { numerator: numerator?, denominator: denominator? });
@@ -118,7 +120,7 @@ fn by_fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<DraftSource> {
     let fold = fold(fields, form);
     let conditions = conditions(fields);
     let window = window(fields, form);
-    Some(DraftSource::Events(EventSource {
+    Some(DraftSource::Events(EventFeatureSource {
         head: head?,
         conditions: conditions?,
         fold: fold?,
@@ -126,13 +128,15 @@ fn by_fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<DraftSource> {
     }))
 }
 
-fn head(fields: &mut Fields<'_, '_>) -> Option<Head> {
-    let Some(node) = fields.get("from") else { return Some(Head { kind: None, name: None }) };
+fn head(fields: &mut TableReader<'_, '_>) -> Option<EventFilter> {
+    let Some(node) = fields.get("from") else {
+        return Some(EventFilter { kind: None, name: None });
+    };
     let mut inner = fields.table_of("from", node)?;
     let kind = match inner.get("kind") {
         None => Some(None),
         Some(node) => match &node.data {
-            Data::Text(text) if &**text == "identify" => {
+            NodeData::Text(text) if &**text == "identify" => {
                 let problem = "`identify` events set traits: declare a `[[trait]]` and give the \
                                feature `trait` instead of `fold`";
                 inner.fault(node.line, "kind", problem);
@@ -151,26 +155,32 @@ fn head(fields: &mut Fields<'_, '_>) -> Option<Head> {
         Some(node) => inner.text_of("name", node, such_as).map(Some),
     };
     inner.finish("an event filter");
-    Some(Head { kind: kind?, name: name? })
+    Some(EventFilter { kind: kind?, name: name? })
 }
 
-fn fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<Fold> {
+fn fold(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<FeatureFold> {
     let such_as = "the name of a property, such as \"sales_value\"";
     match form {
-        Form::Count => Some(Fold::Count),
-        Form::Recency => Some(Fold::Recency),
-        Form::Tenure => Some(Fold::Tenure),
-        Form::MeanGap => Some(Fold::MeanGap),
-        Form::Sum => summed(fields).map(|properties| Fold::Sum { properties }),
-        Form::Mean => fields.text("property", such_as).map(|property| Fold::Mean { property }),
-        Form::Min => fields.text("property", such_as).map(|property| Fold::Min { property }),
-        Form::Max => fields.text("property", such_as).map(|property| Fold::Max { property }),
-        Form::Last => {
+        FoldForm::Count => Some(FeatureFold::Count),
+        FoldForm::Recency => Some(FeatureFold::Recency),
+        FoldForm::Tenure => Some(FeatureFold::Tenure),
+        FoldForm::MeanGap => Some(FeatureFold::MeanGap),
+        FoldForm::Sum => summed(fields).map(|properties| FeatureFold::Sum { properties }),
+        FoldForm::Mean => {
+            fields.text("property", such_as).map(|property| FeatureFold::Mean { property })
+        }
+        FoldForm::Min => {
+            fields.text("property", such_as).map(|property| FeatureFold::Min { property })
+        }
+        FoldForm::Max => {
+            fields.text("property", such_as).map(|property| FeatureFold::Max { property })
+        }
+        FoldForm::Last => {
             let property = fields.text("property", such_as);
             let kind = fields.choice("kind", &KINDS);
-            Some(Fold::Last { property: property?, kind: kind? })
+            Some(FeatureFold::Last { property: property?, kind: kind? })
         }
-        Form::Distinct => {
+        FoldForm::Distinct => {
             let property = fields.text("property", such_as);
             let sketch_size = match fields.get("sketch_size") {
                 None => Some(DEFAULT_SKETCH_SIZE),
@@ -178,9 +188,9 @@ fn fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<Fold> {
                     .whole_of("sketch_size", node, SKETCH_SIZE.0, SKETCH_SIZE.1)
                     .map(|size| size as usize),
             };
-            Some(Fold::Distinct { property: property?, sketch_size: sketch_size? })
+            Some(FeatureFold::Distinct { property: property?, sketch_size: sketch_size? })
         }
-        Form::Share => {
+        FoldForm::Share => {
             let property = fields.text("property", such_as);
             let such_values = "the values counted, such as [\"web\", \"app\"]";
             let node = fields.need("values", such_values);
@@ -189,28 +199,29 @@ fn fold(fields: &mut Fields<'_, '_>, form: Form) -> Option<Fold> {
                 None => Some(None),
                 Some(node) => fields.text_of("weight_by", node, such_as).map(Some),
             };
-            Some(Fold::Share { property: property?, values: values?, weight_by: weight_by? })
+            Some(FeatureFold::Share { property: property?, values: values?, weight_by: weight_by? })
         }
-        Form::Sessions => {
-            let right = format!("the quiet minutes that end a session, 1 to {MAX_GAP_MINUTES}");
+        FoldForm::Sessions => {
+            let right =
+                format!("the minutes without events that end a session, 1 to {MAX_GAP_MINUTES}");
             let node = fields.need("gap_minutes", &right)?;
             let gap_minutes = fields.whole_of("gap_minutes", node, 1, MAX_GAP_MINUTES)?;
-            Some(Fold::Sessions { gap_minutes })
+            Some(FeatureFold::Sessions { gap_minutes })
         }
-        Form::Ratio => None,
+        FoldForm::Ratio => None,
     }
 }
 
-/// One property, or several to be added up.
-fn summed(fields: &mut Fields<'_, '_>) -> Option<Vec<Box<str>>> {
+/// Parses one property, or a list of properties to be summed.
+fn summed(fields: &mut TableReader<'_, '_>) -> Option<Vec<Box<str>>> {
     let such_as = "the name of a property, or several in a list";
     let node = fields.need("property", such_as)?;
-    let Data::List(_) = &node.data else {
+    let NodeData::List(_) = &node.data else {
         return fields.text_of("property", node, such_as).map(|property| vec![property]);
     };
     let items = fields.list_of("property", node, such_as)?;
     let read = items.iter().map(|item| fields.text_of("property", item, such_as));
-    // Read to the end before giving up, so that every fault is noted.
+    // Collected before the first `None` ends the reading, so that every fault is recorded.
     let properties: Vec<_> = read.collect();
     let properties: Vec<Box<str>> = properties.into_iter().collect::<Option<_>>()?;
     for (i, (item, property)) in items.iter().zip(&properties).enumerate() {
@@ -223,7 +234,7 @@ fn summed(fields: &mut Fields<'_, '_>) -> Option<Vec<Box<str>>> {
     Some(properties)
 }
 
-fn conditions(fields: &mut Fields<'_, '_>) -> Option<Vec<Condition>> {
+fn conditions(fields: &mut TableReader<'_, '_>) -> Option<Vec<PropertyCondition>> {
     let Some(node) = fields.get("where") else { return Some(Vec::new()) };
     let such_as = "conditions such as [{ property = \"channel\", equals = \"web\" }]";
     let items = fields.list_of("where", node, such_as)?;
@@ -235,14 +246,10 @@ fn conditions(fields: &mut Fields<'_, '_>) -> Option<Vec<Condition>> {
     read.into_iter().collect()
 }
 
-fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
+fn condition(mut fields: TableReader<'_, '_>) -> Option<PropertyCondition> {
     let property = fields.text("property", "the name of a property");
     let equals = fields.get("equals");
     let (above, below) = (fields.get("above"), fields.get("below"));
-    let bound = |key, node: Option<&Node>| match node {
-        None => Some(None),
-        Some(node) => fields.number_of(key, node, "a number", |_| true).map(Some),
-    };
     let test = match (equals, above.or(below)) {
         (None, None) => {
             let problem = "is missing: give `equals`, `above`, `below`, or the last two together";
@@ -250,36 +257,48 @@ fn condition(mut fields: Fields<'_, '_>) -> Option<Condition> {
             None
         }
         (Some(node), Some(_)) => {
-            let problem = "does not go with `above` and `below`: keep either, or make two \
-                           conditions";
+            let problem = "cannot be combined with `above` and `below`: remove either, or make \
+                           two conditions";
             fields.fault(node.line, "equals", problem);
             None
         }
         (Some(node), None) => {
-            scalars(&fields, "equals", node, "a value or a list of values").map(Test::OneOf)
+            scalars(&fields, "equals", node, "a value or a list of values").map(PropertyTest::OneOf)
         }
-        (None, Some(node)) => match (bound("above", above), bound("below", below)) {
-            (Some(Some(above)), Some(Some(below))) if above >= below => {
-                let problem = format!(
-                    "must be less than `below`: nothing is above {above} and \
-                                       below {below}"
-                );
-                fields.fault(node.line, "above", problem);
-                None
+        (None, Some(node)) => {
+            let bounds = [("above", above), ("below", below)].map(|(key, node)| {
+                node.map(|node| fields.number_of(key, node, "a number", |_| true))
+            });
+            match bounds {
+                [Some(Some(above)), Some(Some(below))] if above >= below => {
+                    let problem = format!(
+                        "must be less than `below`: nothing is above {above} and below {below}"
+                    );
+                    fields.fault(node.line, "above", problem);
+                    None
+                }
+                // Either has a fault, which is recorded.
+                [Some(None), _] | [_, Some(None)] => None,
+                [above, below] => {
+                    Some(PropertyTest::Between { above: above.flatten(), below: below.flatten() })
+                }
             }
-            (Some(above), Some(below)) => Some(Test::Between { above, below }),
-            _ => None,
-        },
+        }
     };
     fields.finish("a condition");
-    Some(Condition { property: property?, test: test? })
+    Some(PropertyCondition { property: property?, test: test? })
 }
 
-/// One value or a list of them, all of one type.
-fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Option<Vec<Scalar>> {
+/// Parses one value or a list of values, all of one type.
+fn scalars(
+    fields: &TableReader<'_, '_>,
+    key: &str,
+    node: &DocumentNode,
+    such_as: &str,
+) -> Option<Vec<Scalar>> {
     let items = match &node.data {
-        Data::List(items) if !items.is_empty() => items.as_slice(),
-        Data::List(_) => {
+        NodeData::List(items) if !items.is_empty() => items.as_slice(),
+        NodeData::List(_) => {
             fields.fault(node.line, key, format!("must not be empty: give {such_as}"));
             return None;
         }
@@ -288,9 +307,9 @@ fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Op
     let mut values: Vec<Scalar> = Vec::with_capacity(items.len());
     for item in items {
         let value = match &item.data {
-            Data::Text(text) => Scalar::Text(text.clone()),
-            Data::Number(n) if n.is_finite() => Scalar::Number(*n),
-            Data::Bool(b) => Scalar::Bool(*b),
+            NodeData::Text(text) => Scalar::Text(text.clone()),
+            NodeData::Number(n) if n.is_finite() => Scalar::Number(*n),
+            NodeData::Bool(b) => Scalar::Bool(*b),
             _ => {
                 let problem = format!("must be {such_as}; it holds {}", item.noun());
                 fields.fault(item.line, key, problem);
@@ -298,7 +317,7 @@ fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Op
             }
         };
         if let Some(first) = values.first()
-            && PropertyType::of(first) != PropertyType::of(&value)
+            && PropertyType::of_scalar(first) != PropertyType::of_scalar(&value)
         {
             let problem = "must hold values of one type: texts, numbers, or true and false";
             fields.fault(item.line, key, problem);
@@ -309,27 +328,27 @@ fn scalars(fields: &Fields<'_, '_>, key: &str, node: &Node, such_as: &str) -> Op
     Some(values)
 }
 
-fn window(fields: &mut Fields<'_, '_>, form: Form) -> Option<Window> {
+fn window(fields: &mut TableReader<'_, '_>, form: FoldForm) -> Option<TimeWindow> {
     let allowed = match form.windows() {
-        Windows::None => {
+        AllowedWindows::None => {
             if fields.peek("window").is_some()
                 && let Some(node) = fields.get("window")
             {
                 let problem = format!(
-                    "must be left out: fold `{}` takes no window, it sees all of the past",
+                    "must be left out: fold `{}` takes no window, as it covers the whole past",
                     form.name()
                 );
                 fields.fault(node.line, "window", problem);
             }
-            return Some(Window::Lifetime);
+            return Some(TimeWindow::Lifetime);
         }
-        Windows::LifetimeOrRolling => "\"lifetime\" or { rolling_days = 28 }",
-        Windows::All => "\"lifetime\", { rolling_days = 28 } or { half_life_days = 30 }",
+        AllowedWindows::LifetimeOrRolling => "\"lifetime\" or { rolling_days = 28 }",
+        AllowedWindows::All => "\"lifetime\", { rolling_days = 28 } or { half_life_days = 30 }",
     };
-    let Some(node) = fields.get("window") else { return Some(Window::Lifetime) };
+    let Some(node) = fields.get("window") else { return Some(TimeWindow::Lifetime) };
     match &node.data {
-        Data::Text(text) if &**text == "lifetime" => return Some(Window::Lifetime),
-        Data::Table(entries) if entries.len() == 1 => {}
+        NodeData::Text(text) if &**text == "lifetime" => return Some(TimeWindow::Lifetime),
+        NodeData::Table(entries) if entries.len() == 1 => {}
         _ => {
             let problem = format!("must be {allowed}, for fold `{}`", form.name());
             fields.fault(node.line, "window", problem);
@@ -338,15 +357,16 @@ fn window(fields: &mut Fields<'_, '_>, form: Form) -> Option<Window> {
     }
     let mut inner = fields.table_of("window", node)?;
     let rolling = inner.get("rolling_days");
-    let half_life = if form.windows() == Windows::All { inner.get("half_life_days") } else { None };
+    let half_life =
+        if form.windows() == AllowedWindows::All { inner.get("half_life_days") } else { None };
     let window = if let Some(node) = rolling {
-        inner.whole_of("rolling_days", node, 1, MAX_ROLLING_DAYS).map(Window::RollingDays)
+        inner.whole_of("rolling_days", node, 1, MAX_ROLLING_DAYS).map(TimeWindow::RollingDays)
     } else if let Some(node) = half_life {
         let (least, most) = (HALF_LIFE_DAYS.start(), HALF_LIFE_DAYS.end());
         let range = format!("a number of days from {least} to {most}");
         inner
             .number_of("half_life_days", node, &range, |days| HALF_LIFE_DAYS.contains(&days))
-            .map(Window::HalfLifeDays)
+            .map(TimeWindow::HalfLifeDays)
     } else {
         None
     };

@@ -1,5 +1,4 @@
-//! A tensor's elements, from JSON or from binary data, into one feature of the
-//! rows.
+//! Tensor data: JSON or binary elements, decoded into one feature of the rows.
 
 use std::fmt;
 
@@ -7,50 +6,50 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::domain::feature::{FeatureRow, Value};
-use crate::domain::wire::inference::datatype::{Datatype, Number};
+use crate::domain::wire::inference::datatype::{NumericType, TensorDatatype};
 
-/// Where elements go, one a row, in the order of the rows.
+/// Destination of the elements: one feature, one element per row, in the order of the rows.
 #[derive(Debug)]
-pub(super) struct Column<'r> {
+pub(super) struct FeatureColumn<'r> {
     rows: &'r mut [FeatureRow],
     feature: usize,
-    /// As the request names it.
+    /// As written in the request.
     datatype: &'r str,
-    read_as: Datatype,
+    read_as: TensorDatatype,
     filled: usize,
 }
 
-impl<'r> Column<'r> {
+impl<'r> FeatureColumn<'r> {
     pub(super) fn new(
         rows: &'r mut [FeatureRow],
         feature: usize,
         datatype: &'r str,
-        read_as: Datatype,
+        read_as: TensorDatatype,
     ) -> Self {
         Self { rows, feature, datatype, read_as, filled: 0 }
     }
 
-    /// Reads a JSON array with an element a row; of arrays of one where the
-    /// tensor `is_nested`. Says what is wrong.
+    /// Decodes a JSON array with one element per row; if the tensor `is_nested`, each element
+    /// may be an array of one. The error text names the fault.
     pub(super) fn read_json(mut self, json: &RawValue, is_nested: bool) -> Result<(), String> {
         let mut deserializer = serde_json::Deserializer::from_str(json.get());
-        let read = Elements { column: &mut self, is_nested }.deserialize(&mut deserializer);
+        let read = ElementsSeed { column: &mut self, is_nested }.deserialize(&mut deserializer);
         if read.is_err() {
             return Err(self.wrong_element());
         }
         self.is_full()
     }
 
-    /// Reads binary data to its end. Says what is wrong.
+    /// Decodes binary data to its end. The error text names the fault.
     pub(super) fn read_binary(mut self, bytes: &[u8]) -> Result<(), String> {
         match self.read_as {
-            Datatype::Number(number) => self.read_numbers(number, bytes)?,
-            Datatype::Bytes => self.read_texts(bytes)?,
+            TensorDatatype::Number(number) => self.read_numbers(number, bytes)?,
+            TensorDatatype::Bytes => self.read_texts(bytes)?,
         }
         self.is_full()
     }
 
-    fn read_numbers(&mut self, number: Number, bytes: &[u8]) -> Result<(), String> {
+    fn read_numbers(&mut self, number: NumericType, bytes: &[u8]) -> Result<(), String> {
         let rows = self.rows.len();
         if bytes.len() != rows * number.width() {
             return Err(format!(
@@ -91,9 +90,9 @@ impl<'r> Column<'r> {
             return format!("has more elements than the {} of its shape", self.filled);
         }
         let right = match self.read_as {
-            Datatype::Number(Number::Bool) => "true or false".to_owned(),
-            Datatype::Number(_) => format!("a finite number that {} can hold", self.datatype),
-            Datatype::Bytes => "a text in UTF-8".to_owned(),
+            TensorDatatype::Number(NumericType::Bool) => "true or false".to_owned(),
+            TensorDatatype::Number(_) => format!("a finite number that {} can hold", self.datatype),
+            TensorDatatype::Bytes => "a text in UTF-8".to_owned(),
         };
         format!("element {} must be {right}, or missing", self.filled)
     }
@@ -107,7 +106,7 @@ impl<'r> Column<'r> {
     }
 }
 
-/// The first text of binary data, which stands after its length, and the rest.
+/// The first text of binary data, preceded by its length, and the rest.
 fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
@@ -115,27 +114,27 @@ fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
-/// The elements of an array. Its errors have no text: [`Column::wrong_element`]
-/// says what would be right, whatever was found.
-struct Elements<'c, 'r> {
-    column: &'c mut Column<'r>,
-    /// Arrays may be among them.
+/// The elements of an array. Serde errors here have no text: [`FeatureColumn::wrong_element`]
+/// describes the fault, whatever was found.
+struct ElementsSeed<'c, 'r> {
+    column: &'c mut FeatureColumn<'r>,
+    /// Elements may be arrays of one.
     is_nested: bool,
 }
 
-struct Element<'c, 'r>(Elements<'c, 'r>);
+struct ElementSeed<'c, 'r>(ElementsSeed<'c, 'r>);
 
 fn refuse<E: Error>() -> E {
     E::custom("")
 }
 
-impl Elements<'_, '_> {
+impl ElementsSeed<'_, '_> {
     fn put<E: Error>(&mut self, value: Value) -> Result<(), E> {
         self.column.put(value).ok_or_else(refuse)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Elements<'_, '_> {
+impl<'de> DeserializeSeed<'de> for ElementsSeed<'_, '_> {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
@@ -143,8 +142,8 @@ impl<'de> DeserializeSeed<'de> for Elements<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Elements<'_, '_> {
-    /// How many there were.
+impl<'de> Visitor<'de> for ElementsSeed<'_, '_> {
+    /// The number of elements.
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,14 +153,14 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
         let Self { column, is_nested } = self;
         let mut count = 0;
-        while seq.next_element_seed(Element(Elements { column, is_nested }))?.is_some() {
+        while seq.next_element_seed(ElementSeed(ElementsSeed { column, is_nested }))?.is_some() {
             count += 1;
         }
         Ok(count)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
+impl<'de> DeserializeSeed<'de> for ElementSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -169,7 +168,7 @@ impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Element<'_, '_> {
+impl<'de> Visitor<'de> for ElementSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,17 +177,19 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
 
     fn visit_bool<E: Error>(mut self, truth: bool) -> Result<(), E> {
         match self.0.column.read_as {
-            Datatype::Number(Number::Bool) => self.0.put(Value::Number(f64::from(u8::from(truth)))),
+            TensorDatatype::Number(NumericType::Bool) => {
+                self.0.put(Value::Number(f64::from(u8::from(truth))))
+            }
             _ => Err(refuse()),
         }
     }
 
     fn visit_f64<E: Error>(mut self, number: f64) -> Result<(), E> {
-        let held = match self.0.column.read_as {
-            Datatype::Number(as_type) => as_type.hold(number),
-            Datatype::Bytes => None,
+        let converted = match self.0.column.read_as {
+            TensorDatatype::Number(as_type) => as_type.convert(number),
+            TensorDatatype::Bytes => None,
         };
-        self.0.put(Value::Number(held.ok_or_else(refuse)?))
+        self.0.put(Value::Number(converted.ok_or_else(refuse)?))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
@@ -201,8 +202,8 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
 
     fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
         match self.0.column.read_as {
-            Datatype::Bytes => self.0.put(Value::Category(text.into())),
-            Datatype::Number(_) => Err(refuse()),
+            TensorDatatype::Bytes => self.0.put(Value::Category(text.into())),
+            TensorDatatype::Number(_) => Err(refuse()),
         }
     }
 
@@ -214,7 +215,7 @@ impl<'de> Visitor<'de> for Element<'_, '_> {
         if !self.0.is_nested {
             return Err(refuse());
         }
-        let count = Elements { is_nested: false, ..self.0 }.visit_seq(seq)?;
+        let count = ElementsSeed { is_nested: false, ..self.0 }.visit_seq(seq)?;
         if count == 1 { Ok(()) } else { Err(refuse()) }
     }
 }

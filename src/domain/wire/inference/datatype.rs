@@ -1,15 +1,15 @@
-//! The protocol's element types, as far as features can be read from them.
+//! Tensor element types of the protocol that features can be decoded from.
 
-/// What one element of a tensor is.
+/// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Datatype {
-    Number(Number),
-    /// A text, in UTF-8.
+pub(super) enum TensorDatatype {
+    Number(NumericType),
+    /// A text in UTF-8.
     Bytes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Number {
+pub(super) enum NumericType {
     Bool,
     Uint8,
     Uint16,
@@ -23,23 +23,23 @@ pub(super) enum Number {
     Fp64,
 }
 
-/// The names in the protocol. FP16 is not among them: what JSON makes of it is
-/// left open there, and features need no 16-bit floats.
-const NUMBERS: [(&str, Number); 11] = [
-    ("BOOL", Number::Bool),
-    ("UINT8", Number::Uint8),
-    ("UINT16", Number::Uint16),
-    ("UINT32", Number::Uint32),
-    ("UINT64", Number::Uint64),
-    ("INT8", Number::Int8),
-    ("INT16", Number::Int16),
-    ("INT32", Number::Int32),
-    ("INT64", Number::Int64),
-    ("FP32", Number::Fp32),
-    ("FP64", Number::Fp64),
+/// The names in the protocol. FP16 is not supported: its JSON representation is undefined, and
+/// features need no 16-bit floats.
+const NUMBERS: [(&str, NumericType); 11] = [
+    ("BOOL", NumericType::Bool),
+    ("UINT8", NumericType::Uint8),
+    ("UINT16", NumericType::Uint16),
+    ("UINT32", NumericType::Uint32),
+    ("UINT64", NumericType::Uint64),
+    ("INT8", NumericType::Int8),
+    ("INT16", NumericType::Int16),
+    ("INT32", NumericType::Int32),
+    ("INT64", NumericType::Int64),
+    ("FP32", NumericType::Fp32),
+    ("FP64", NumericType::Fp64),
 ];
 
-impl Datatype {
+impl TensorDatatype {
     pub(super) fn parse(text: &str) -> Option<Self> {
         if text == "BYTES" {
             return Some(Self::Bytes);
@@ -48,8 +48,8 @@ impl Datatype {
     }
 }
 
-impl Number {
-    /// Bytes an element takes in binary data.
+impl NumericType {
+    /// Bytes per element in binary data.
     pub(super) const fn width(self) -> usize {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 => 1,
@@ -59,7 +59,7 @@ impl Number {
         }
     }
 
-    /// One element of binary data: little-endian, [`Self::width`] bytes.
+    /// Decodes one element of binary data: little-endian, [`Self::width`] bytes.
     pub(super) fn decode(self, element: &[u8]) -> f64 {
         let mut bytes = [0; 8];
         bytes[..element.len()].copy_from_slice(element);
@@ -76,24 +76,25 @@ impl Number {
         }
     }
 
-    /// A number of JSON as this type holds it, so that JSON and binary data
-    /// mean the same; `None` where the type cannot hold it.
-    pub(super) fn hold(self, number: f64) -> Option<f64> {
-        let whole = |least: f64, most: f64| {
-            (number.fract() == 0.0 && (least..=most).contains(&number)).then_some(number)
-        };
+    /// Converts a JSON number to this type, so that JSON and binary data have the same meaning;
+    /// `None` if it is out of range.
+    pub(super) fn convert(self, number: f64) -> Option<f64> {
         match self {
             Self::Bool => None,
-            Self::Uint8 => whole(0.0, u8::MAX.into()),
-            Self::Uint16 => whole(0.0, u16::MAX.into()),
-            Self::Uint32 => whole(0.0, u32::MAX.into()),
-            Self::Uint64 => whole(0.0, u64::MAX as f64),
-            Self::Int8 => whole(i8::MIN.into(), i8::MAX.into()),
-            Self::Int16 => whole(i16::MIN.into(), i16::MAX.into()),
-            Self::Int32 => whole(i32::MIN.into(), i32::MAX.into()),
-            Self::Int64 => whole(i64::MIN as f64, i64::MAX as f64),
-            Self::Fp32 => Some(f64::from(number as f32)).filter(|held| held.is_finite()),
+            Self::Uint8 => integer_within(number, 0.0, u8::MAX.into()),
+            Self::Uint16 => integer_within(number, 0.0, u16::MAX.into()),
+            Self::Uint32 => integer_within(number, 0.0, u32::MAX.into()),
+            Self::Uint64 => integer_within(number, 0.0, u64::MAX as f64),
+            Self::Int8 => integer_within(number, i8::MIN.into(), i8::MAX.into()),
+            Self::Int16 => integer_within(number, i16::MIN.into(), i16::MAX.into()),
+            Self::Int32 => integer_within(number, i32::MIN.into(), i32::MAX.into()),
+            Self::Int64 => integer_within(number, i64::MIN as f64, i64::MAX as f64),
+            Self::Fp32 => Some(f64::from(number as f32)).filter(|converted| converted.is_finite()),
             Self::Fp64 => Some(number).filter(|number| number.is_finite()),
         }
     }
+}
+
+fn integer_within(number: f64, least: f64, most: f64) -> Option<f64> {
+    (number.fract() == 0.0 && (least..=most).contains(&number)).then_some(number)
 }

@@ -1,4 +1,4 @@
-//! The model described: enough for a client to call it.
+//! Model metadata, from which a client can derive its requests.
 
 use std::collections::BTreeMap;
 
@@ -8,43 +8,49 @@ use crate::domain::feature::{FeatureSet, Kind};
 use crate::domain::id::ModelId;
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output};
 
-/// The answer to "what is this model?".
+/// The response to a model metadata request.
 #[derive(Debug, Serialize)]
 pub struct Metadata<'m> {
     name: &'static str,
-    /// Those that can be asked for by version; none while the fallback answers.
+    /// Versions that can be requested; none while the fallback answers.
     versions: Vec<&'m str>,
     platform: &'static str,
-    inputs: Vec<Input<'m>>,
-    outputs: Vec<Tensor<'static>>,
+    inputs: Vec<InputMetadata<'m>>,
+    outputs: Vec<TensorMetadata<'static>>,
     properties: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Tensor<'m> {
+struct TensorMetadata<'m> {
     name: &'m str,
     datatype: &'static str,
-    /// One dimension, of any size: the rows.
+    /// One dimension of any size: the rows.
     shape: [i64; 1],
 }
 
 #[derive(Debug, Serialize)]
-struct Input<'m> {
+struct InputMetadata<'m> {
     #[serde(flatten)]
-    tensor: Tensor<'m>,
-    parameters: Meaning<'m>,
+    tensor: TensorMetadata<'m>,
+    parameters: InputParameters<'m>,
 }
 
-/// What to put into an input.
+/// Description of the values of an input.
 #[derive(Debug, Serialize)]
-struct Meaning<'m> {
+struct InputParameters<'m> {
     title: &'m str,
     unit: &'m str,
 }
 
+impl TensorMetadata<'static> {
+    const fn of_output(output: Output) -> Self {
+        Self { name: output.name(), datatype: output.datatype(), shape: [-1] }
+    }
+}
+
 impl<'m> Metadata<'m> {
-    /// As things stand. The inputs are those that some answer depends on: what
-    /// no model reads is taken as well, but not asked for.
+    /// Metadata of the current deployment. Listed are the inputs that some answer depends on;
+    /// features that no model reads are accepted, but not listed.
     pub fn new(
         features: &'m FeatureSet,
         version: Option<&'m ModelId>,
@@ -56,8 +62,8 @@ impl<'m> Metadata<'m> {
         let defs = features.features().iter().enumerate();
         let inputs = defs
             .filter(|(index, def)| def.encoding.is_some() || by_rule.contains(index))
-            .map(|(index, def)| Input {
-                tensor: Tensor {
+            .map(|(index, def)| InputMetadata {
+                tensor: TensorMetadata {
                     name: &def.name,
                     datatype: match features.kind_of(index) {
                         Kind::Number => "FP64",
@@ -65,16 +71,11 @@ impl<'m> Metadata<'m> {
                     },
                     shape: [-1],
                 },
-                parameters: Meaning { title: &def.title, unit: &def.unit },
+                parameters: InputParameters { title: &def.title, unit: &def.unit },
             })
             .collect();
-        let tensor = |output: Output| Tensor {
-            name: output.name(),
-            datatype: output.datatype(),
-            shape: [-1],
-        };
-        let missing = "leave the input out; for one row, null, or NaN in binary data";
-        let numbers = "BOOL, INT8 to INT64, UINT8 to UINT64 and FP32 are taken for FP64";
+        let missing = "omit the input; for a single row, null, or NaN in binary data";
+        let numbers = "BOOL, INT8 to INT64, UINT8 to UINT64 and FP32 are accepted for FP64";
         Self {
             name: MODEL_NAME,
             versions: version.map(ModelId::as_str).into_iter().collect(),
@@ -83,7 +84,11 @@ impl<'m> Metadata<'m> {
                 AnsweredBy::Model { .. } => "segmentd_prototypes",
             },
             inputs,
-            outputs: Output::ALL.into_iter().filter(|o| o.is_given(by)).map(tensor).collect(),
+            outputs: Output::ALL
+                .into_iter()
+                .filter(|output| output.is_given(by))
+                .map(TensorMetadata::of_output)
+                .collect(),
             properties: BTreeMap::from([
                 ("fallback", (by == AnsweredBy::Fallback).to_string()),
                 ("feature_set", features.id().to_string()),

@@ -1,13 +1,13 @@
-//! The Open Inference Protocol, version 2, with its binary tensor extension:
-//! tensors to feature rows, scores to tensors, and the description of both.
+//! Open Inference Protocol, version 2, with its binary tensor extension: tensors to feature
+//! rows, scores to tensors, and model metadata.
 //!
-//! An input is a feature, named as the feature, with one element a customer:
-//! shape `[n]` or `[n, 1]`. A feature whose input is left out is missing; so is
-//! an element that is null, or not a number (NaN) in binary data.
+//! An input is a feature of the same name with one element per customer: shape `[n]` or `[n,
+//! 1]`. A feature without an input is missing; so is an element that is null, or not a number
+//! (NaN) in binary data.
 //!
-//! *Why not one matrix of all numbers as well?* Its columns go by position: a
-//! client that has them in another order gets wrong segments and never learns
-//! of it. And categories have no room in it.
+//! *Why not one matrix of all numbers as well?* Its columns are identified by position. A
+//! client with another order gets wrong segments without any error. And a matrix of numbers
+//! cannot contain categories.
 
 mod data;
 mod datatype;
@@ -21,5 +21,5 @@ pub use output::{AnsweredBy, Output, Scored};
 pub use reply::{Reply, Written};
 pub use request::{InferRequest, Requested, Unreadable, read};
 
-/// What the only model is called; its versions are the ids of sealed models.
+/// Name of the only model; its versions are the ids of sealed models.
 pub const MODEL_NAME: &str = "segments";

@@ -1,13 +1,13 @@
-//! The outputs: what can be asked about a scored row.
+//! Output tensors: the properties of a scored row.
 
 use serde::Serialize;
 
 use crate::domain::model::Score;
 
-/// One scored row, by whoever answers.
+/// A row scored by a model or by the fallback.
 #[derive(Debug, Clone, Copy)]
 pub struct Scored<'l> {
-    /// `None`: in no segment.
+    /// `None` for a row in no segment.
     pub segment: Option<usize>,
     pub key: &'l str,
     pub label: &'l str,
@@ -19,9 +19,9 @@ pub struct Scored<'l> {
 /// One output tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Place of the segment among the model's, largest first; among the
-    /// fallback's, best first; -1 in no segment, whose key is `unassigned`. Another
-    /// model numbers anew: what is to last is `Key`.
+    /// Index of the segment: by size for a model, largest first; by rank for the fallback, best
+    /// first. It is -1 in no segment, with the key `unassigned`. Another model has other
+    /// indices; `Key` is stable.
     Segment,
     Key,
     Label,
@@ -32,10 +32,10 @@ pub enum Output {
     Outlier,
 }
 
-/// Who answers. It settles which outputs there are.
+/// The scorer of a response, which determines the available outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnsweredBy {
-    /// Rules: they measure no distance, so nothing that follows from one.
+    /// The rules, which have no distance and nothing derived from it.
     Fallback,
     Model {
         segments: usize,
@@ -45,7 +45,7 @@ pub enum AnsweredBy {
 /// One element of an output.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(untagged)]
-pub(super) enum Element<'r> {
+pub(super) enum OutputElement<'r> {
     Integer(i64),
     Text(&'r str),
     Fp32(f32),
@@ -54,7 +54,7 @@ pub(super) enum Element<'r> {
 }
 
 impl Output {
-    /// In the order in which they are described and answered.
+    /// In the order of metadata and responses.
     pub const ALL: [Self; 8] = [
         Self::Segment,
         Self::Key,
@@ -89,8 +89,8 @@ impl Output {
         }
     }
 
-    /// Whether there is such an output. A tensor has no null, and a made-up
-    /// number would be taken for a measured one: so it is left out instead.
+    /// Whether the output is available. A tensor has no null, and an invented number would be
+    /// taken for a measured one, so the output is omitted.
     pub const fn is_given(self, by: AnsweredBy) -> bool {
         match (self, by) {
             (Self::Segment | Self::Key | Self::Label | Self::Outlier, _)
@@ -100,25 +100,25 @@ impl Output {
         }
     }
 
-    /// `None` where [`Self::is_given`] is false.
-    pub(super) fn element<'r>(self, row: &Scored<'r>) -> Option<Element<'r>> {
+    /// `None` if [`Self::is_given`] is false.
+    pub(super) fn element<'r>(self, row: &Scored<'r>) -> Option<OutputElement<'r>> {
         Some(match self {
-            Self::Segment => {
-                Element::Integer(row.segment.map_or(Some(-1), |place| i64::try_from(place).ok())?)
-            }
-            Self::Key => Element::Text(row.key),
-            Self::Label => Element::Text(row.label),
-            Self::Distance => Element::Fp32(row.score?.distance),
-            Self::RunnerUp => Element::Text(row.runner_up?),
-            Self::Confidence => Element::Fp32(row.score?.confidence()),
-            Self::PValue => Element::Fp64(row.score?.p_value),
-            Self::Outlier => Element::Bool(row.outlier),
+            Self::Segment => OutputElement::Integer(
+                row.segment.map_or(Some(-1), |place| i64::try_from(place).ok())?,
+            ),
+            Self::Key => OutputElement::Text(row.key),
+            Self::Label => OutputElement::Text(row.label),
+            Self::Distance => OutputElement::Fp32(row.score?.distance),
+            Self::RunnerUp => OutputElement::Text(row.runner_up?),
+            Self::Confidence => OutputElement::Fp32(row.score?.confidence()),
+            Self::PValue => OutputElement::Fp64(row.score?.p_value),
+            Self::Outlier => OutputElement::Bool(row.outlier),
         })
     }
 }
 
-impl Element<'_> {
-    /// In binary data: little-endian; a text after its length.
+impl OutputElement<'_> {
+    /// Appends the element in binary form: little-endian; a text after its length.
     pub(super) fn append(self, bytes: &mut Vec<u8>) {
         match self {
             Self::Integer(number) => bytes.extend(number.to_le_bytes()),

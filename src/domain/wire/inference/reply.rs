@@ -1,4 +1,4 @@
-//! The answer: scored rows as tensors, in JSON or as binary data after it.
+//! Inference response: scored rows as tensors, in JSON or as binary data after it.
 
 use std::borrow::Cow;
 
@@ -6,62 +6,62 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::wire::inference::{AnsweredBy, MODEL_NAME, Output, Requested, Scored};
 
-/// Everything an answer is made from.
+/// The parts of a response.
 #[derive(Debug)]
 pub struct Reply<'r> {
     pub id: Option<Cow<'r, str>>,
-    /// `None`: the fallback answers.
+    /// `None` for the fallback.
     pub version: Option<&'r str>,
     pub by: AnsweredBy,
     pub generation: i64,
-    /// Those asked for; what there is not is left out.
+    /// The requested outputs; unavailable ones are omitted.
     pub outputs: &'r [Requested],
     pub rows: &'r [Scored<'r>],
 }
 
-/// An answer's bytes.
+/// A serialised response.
 #[derive(Debug, PartialEq)]
 pub struct Written {
     pub body: Vec<u8>,
-    /// Where binary data follows the JSON: the JSON's length.
+    /// The length of the JSON, if binary data follows it.
     pub json_bytes: Option<usize>,
 }
 
 #[derive(Serialize)]
-struct Json<'r> {
+struct ResponseJson<'r> {
     model_name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     model_version: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'r str>,
-    parameters: Parameters,
-    outputs: Vec<Tensor<'r>>,
+    parameters: ResponseParameters,
+    outputs: Vec<ResponseTensor<'r>>,
 }
 
 #[derive(Serialize)]
-struct Parameters {
+struct ResponseParameters {
     fallback: bool,
     generation: i64,
 }
 
 #[derive(Serialize)]
-struct Tensor<'r> {
+struct ResponseTensor<'r> {
     name: &'static str,
     datatype: &'static str,
     shape: [usize; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Binary>,
+    parameters: Option<BinarySize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'r>>,
+    data: Option<OutputColumn<'r>>,
 }
 
 #[derive(Serialize)]
-struct Binary {
+struct BinarySize {
     binary_data_size: usize,
 }
 
 /// One output of every row.
-struct Data<'r> {
+struct OutputColumn<'r> {
     output: Output,
     rows: &'r [Scored<'r>],
 }
@@ -70,11 +70,11 @@ impl Reply<'_> {
     pub fn write(&self) -> serde_json::Result<Written> {
         let mut binary = Vec::new();
         let given = self.outputs.iter().filter(|asked| asked.output.is_given(self.by));
-        let json = Json {
+        let json = ResponseJson {
             model_name: MODEL_NAME,
             model_version: self.version,
             id: self.id.as_deref(),
-            parameters: Parameters {
+            parameters: ResponseParameters {
                 fallback: self.by == AnsweredBy::Fallback,
                 generation: self.generation,
             },
@@ -86,28 +86,28 @@ impl Reply<'_> {
         Ok(Written { body, json_bytes })
     }
 
-    /// The tensor's part of the JSON; its elements go to `binary` if so asked.
+    /// The tensor's part of the JSON; if requested, its elements are appended to `binary`.
     fn tensor(
         &self,
         Requested { output, binary: is_binary }: Requested,
         binary: &mut Vec<u8>,
-    ) -> Tensor<'_> {
-        let data = Data { output, rows: self.rows };
+    ) -> ResponseTensor<'_> {
+        let data = OutputColumn { output, rows: self.rows };
         let before = binary.len();
         if is_binary {
             data.append(binary);
         }
-        Tensor {
+        ResponseTensor {
             name: output.name(),
             datatype: output.datatype(),
             shape: [self.rows.len()],
-            parameters: is_binary.then(|| Binary { binary_data_size: binary.len() - before }),
+            parameters: is_binary.then(|| BinarySize { binary_data_size: binary.len() - before }),
             data: (!is_binary).then_some(data),
         }
     }
 }
 
-impl Data<'_> {
+impl OutputColumn<'_> {
     fn append(&self, bytes: &mut Vec<u8>) {
         for element in self.rows.iter().filter_map(|row| self.output.element(row)) {
             element.append(bytes);
@@ -115,7 +115,7 @@ impl Data<'_> {
     }
 }
 
-impl Serialize for Data<'_> {
+impl Serialize for OutputColumn<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.rows.iter().filter_map(|row| self.output.element(row)))
     }

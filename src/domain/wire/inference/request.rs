@@ -1,4 +1,4 @@
-//! An inference request, read against the features. Every fault is reported.
+//! Inference request: parsed and checked against the feature set. Every fault is reported.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -10,35 +10,34 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, Value};
 use crate::domain::wire::bounded::{self, ArrayError};
 use crate::domain::wire::inference::Output;
-use crate::domain::wire::inference::data::Column;
-use crate::domain::wire::inference::datatype::Datatype;
+use crate::domain::wire::inference::data::FeatureColumn;
+use crate::domain::wire::inference::datatype::TensorDatatype;
 
-/// What is asked.
+/// A parsed inference request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InferRequest<'b> {
-    /// To be given back.
+    /// The client's id, returned with the response.
     pub id: Option<Cow<'b, str>>,
     pub rows: Vec<FeatureRow>,
     pub outputs: Vec<Requested>,
 }
 
-/// An output that is asked for.
+/// A requested output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requested {
     pub output: Output,
-    /// After the JSON rather than in it.
+    /// In binary data after the JSON.
     pub binary: bool,
 }
 
-/// Why a request cannot be read.
+/// Error of an unreadable request.
 #[derive(Debug)]
 pub enum Unreadable {
     Json(serde_json::Error),
     Faults(Faults),
 }
 
-/// Reads a request. Where binary data follows the JSON, `json_bytes` says
-/// where it begins.
+/// Parses a request. If binary data follows the JSON, `json_bytes` is the length of the JSON.
 pub fn read<'b>(
     body: &'b [u8],
     json_bytes: Option<usize>,
@@ -49,17 +48,17 @@ pub fn read<'b>(
         let problem = format!("is more than the {} bytes of the body", body.len());
         return Err(Unreadable::Faults(Faults::one("Inference-Header-Content-Length", problem)));
     };
-    let json: Json<'b> = serde_json::from_slice(json).map_err(Unreadable::Json)?;
+    let json: RequestJson<'b> = serde_json::from_slice(json).map_err(Unreadable::Json)?;
     let mut faults = Faults::default();
     let request = json.check(binary, features, max_rows, &mut faults);
     faults.or(request).map_err(Unreadable::Faults)
 }
 
-/// The request's JSON. Its parts are read one by one, so that a fault in one
-/// can name it and leave the others to be read.
+/// The JSON of a request. Its parts are parsed separately, so that a fault in one part names it
+/// and the others are still parsed.
 #[derive(Deserialize)]
 #[serde(expecting = "an object with `inputs`")]
-struct Json<'b> {
+struct RequestJson<'b> {
     #[serde(borrow)]
     id: Option<&'b RawValue>,
     #[serde(borrow)]
@@ -92,41 +91,41 @@ struct JsonOutput<'b> {
     parameters: Option<&'b RawValue>,
 }
 
-/// The parameters of the binary tensor extension; others are none of ours.
+/// The parameters of the binary tensor extension; others are ignored.
 #[derive(Default, Deserialize)]
-struct Parameters<'b> {
-    /// Of the request: whether all outputs are wanted so.
+struct BinaryParameters<'b> {
+    /// In a request: all outputs in binary form.
     #[serde(borrow, rename = "binary_data_output")]
     all: Option<&'b RawValue>,
-    /// Of an output: whether it is wanted so.
+    /// In an output: this output in binary form.
     #[serde(borrow, rename = "binary_data")]
     this: Option<&'b RawValue>,
-    /// Of an input: its bytes.
+    /// In an input: the size of its binary data.
     #[serde(borrow, rename = "binary_data_size")]
     size: Option<&'b RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
+struct JsonText<'b>(#[serde(borrow)] Cow<'b, str>);
 
-/// An input that is right as far as can be told without its elements.
-struct Tensor<'b> {
+/// An input that is valid as far as can be decided without its elements.
+struct InputTensor<'b> {
     feature: usize,
     path: String,
     datatype: Cow<'b, str>,
-    read_as: Datatype,
+    read_as: TensorDatatype,
     rows: usize,
-    /// Of two dimensions, the second of size 1.
+    /// Two dimensions, the second of size 1.
     is_nested: bool,
-    content: Content<'b>,
+    content: TensorContent<'b>,
 }
 
-enum Content<'b> {
+enum TensorContent<'b> {
     Json(&'b RawValue),
     Binary(&'b [u8]),
 }
 
-/// Reads one part, where it is given.
+/// Parses an optional part.
 fn part<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: impl Display,
@@ -137,8 +136,8 @@ fn part<'b, T: Deserialize<'b>>(
     read.map_err(|_| faults.push(Fault::new(path.to_string(), format!("must be {right}")))).ok()
 }
 
-/// Reads an array, where it is given, of at most so many elements. Each element makes
-/// several faults, so no element beyond them is read.
+/// Parses an optional array with at most `most` elements. Each element can cause several
+/// faults, so no element beyond the limit is parsed.
 fn list<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: &str,
@@ -159,7 +158,7 @@ fn list<'b, T: Deserialize<'b>>(
     }
 }
 
-/// Reads one part that must be given.
+/// Parses a required part.
 fn required<'b, T: Deserialize<'b>>(
     json: Option<&'b RawValue>,
     path: impl Display,
@@ -176,11 +175,11 @@ fn parameters<'b>(
     json: Option<&'b RawValue>,
     path: impl Display,
     faults: &mut Faults,
-) -> Parameters<'b> {
+) -> BinaryParameters<'b> {
     part(json, path, "an object", faults).unwrap_or_default()
 }
 
-impl<'b> Json<'b> {
+impl<'b> RequestJson<'b> {
     fn check(
         &self,
         binary: &'b [u8],
@@ -188,7 +187,7 @@ impl<'b> Json<'b> {
         max_rows: usize,
         faults: &mut Faults,
     ) -> InferRequest<'b> {
-        let id: Option<Text<'b>> = part(self.id, "id", "a string", faults);
+        let id: Option<JsonText<'b>> = part(self.id, "id", "a string", faults);
         let outputs = self.outputs(faults);
         let tensors = self.tensors(binary, features, faults);
         let mut rows = Vec::new();
@@ -198,10 +197,10 @@ impl<'b> Json<'b> {
                 tensor.read_into(&mut rows, faults);
             }
         }
-        InferRequest { id: id.map(|Text(id)| id), rows, outputs }
+        InferRequest { id: id.map(|JsonText(id)| id), rows, outputs }
     }
 
-    /// Those asked for; all where none is named.
+    /// The requested outputs; all outputs if none is named.
     fn outputs(&self, faults: &mut Faults) -> Vec<Requested> {
         let given = parameters(self.parameters, "parameters", faults).all;
         let path = "parameters.binary_data_output";
@@ -216,7 +215,7 @@ impl<'b> Json<'b> {
         for (at, json) in named.iter().enumerate() {
             let Some(asked) = json.check(at, binary, faults) else { continue };
             if outputs.iter().any(|earlier| earlier.output == asked.output) {
-                let problem = format!("`{}` is asked for twice", asked.output.name());
+                let problem = format!("`{}` is requested twice", asked.output.name());
                 faults.push(Fault::new(format!("outputs[{at}].name"), problem));
             }
             outputs.push(asked);
@@ -229,20 +228,20 @@ impl<'b> Json<'b> {
         mut binary: &'b [u8],
         features: &FeatureSet,
         faults: &mut Faults,
-    ) -> Vec<Tensor<'b>> {
+    ) -> Vec<InputTensor<'b>> {
         let right = "an array of tensors: objects with `name`, `datatype`, `shape` and `data`";
         if self.inputs.is_none() {
             faults.push(Fault::new("inputs", format!("is required: {right}")));
         }
-        // So that a name that is given twice is named.
+        // Twice the number of features, so that the fault for a repeated name can name it.
         let most = 2 * features.features().len();
         let inputs: Vec<JsonInput<'b>> =
             list(self.inputs, "inputs", right, most, faults).unwrap_or_default();
-        let mut tensors: Vec<Tensor<'b>> = Vec::with_capacity(inputs.len());
+        let mut tensors: Vec<InputTensor<'b>> = Vec::with_capacity(inputs.len());
         for (at, json) in inputs.iter().enumerate() {
             let Some(tensor) = json.check(at, &mut binary, features, faults) else { continue };
             if tensors.iter().any(|earlier| earlier.feature == tensor.feature) {
-                faults.push(Fault::new(&tensor.path, "is given twice"));
+                faults.push(Fault::new(&tensor.path, "occurs twice"));
             }
             tensors.push(tensor);
         }
@@ -261,7 +260,7 @@ impl JsonOutput<'_> {
         let asked = format_args!("{path}.parameters.binary_data");
         let binary = part(given.this, asked, "true or false", faults).unwrap_or(binary);
         let name = format_args!("{path}.name");
-        let Text(text) = required(self.name, name, "the name of an output", faults)?;
+        let JsonText(text) = required(self.name, name, "the name of an output", faults)?;
         let output = Output::ALL.into_iter().find(|output| output.name() == text);
         if output.is_none() {
             let known = Output::ALL.map(Output::name).join(", ");
@@ -275,37 +274,38 @@ impl JsonOutput<'_> {
 }
 
 impl<'b> JsonInput<'b> {
-    /// Takes its part off `binary`, whatever else is wrong with it.
+    /// Takes the input's part off `binary` in any case, as later inputs follow it.
     fn check(
         &self,
         at: usize,
         binary: &mut &'b [u8],
         features: &FeatureSet,
         faults: &mut Faults,
-    ) -> Option<Tensor<'b>> {
+    ) -> Option<InputTensor<'b>> {
         let name_path = format_args!("inputs[{at}].name");
-        let name: Option<Text<'b>> =
+        let name: Option<JsonText<'b>> =
             required(self.name, name_path, "the name of a feature", faults);
         let path = match &name {
-            Some(Text(name)) => format!("inputs.{name}"),
+            Some(JsonText(name)) => format!("inputs.{name}"),
             None => format!("inputs[{at}]"),
         };
         let content = self.content(&path, binary, faults);
         let shape = self.shape(&path, faults);
         let right = "an element type such as FP64 or BYTES";
-        let datatype: Option<Text<'b>> =
+        let datatype: Option<JsonText<'b>> =
             required(self.datatype, format_args!("{path}.datatype"), right, faults);
-        let Text(name) = name?;
+        let JsonText(name) = name?;
         let Some(feature) = features.index_of(&name) else {
             let known: Vec<&str> = features.features().iter().map(|def| &*def.name).collect();
-            let problem = format!("is no feature; known are {}", known.join(", "));
+            let problem = format!("is not a feature; known are {}", known.join(", "));
             faults.push(Fault::new(path, problem));
             return None;
         };
-        let Text(datatype) = datatype?;
-        let read_as = Datatype::parse(&datatype);
+        let JsonText(datatype) = datatype?;
+        let read_as = TensorDatatype::parse(&datatype);
         let right = match (features.kind_of(feature), read_as) {
-            (Kind::Number, Some(Datatype::Number(_))) | (Kind::Text, Some(Datatype::Bytes)) => None,
+            (Kind::Number, Some(TensorDatatype::Number(_)))
+            | (Kind::Text, Some(TensorDatatype::Bytes)) => None,
             (Kind::Number, _) => {
                 Some("a number: FP64, FP32, INT8 to INT64, UINT8 to UINT64 or BOOL")
             }
@@ -316,7 +316,7 @@ impl<'b> JsonInput<'b> {
             faults.push(Fault::new(format!("{path}.datatype"), problem));
         }
         let (rows, is_nested) = shape?;
-        Some(Tensor {
+        Some(InputTensor {
             feature,
             path,
             datatype,
@@ -332,12 +332,12 @@ impl<'b> JsonInput<'b> {
         path: &str,
         binary: &mut &'b [u8],
         faults: &mut Faults,
-    ) -> Option<Content<'b>> {
+    ) -> Option<TensorContent<'b>> {
         let given = parameters(self.parameters, format_args!("{path}.parameters"), faults);
         let size_path = format_args!("{path}.parameters.binary_data_size");
         let size: Option<usize> = part(given.size, size_path, "a number of bytes", faults);
         match (self.data, size) {
-            (Some(data), None) => Some(Content::Json(data)),
+            (Some(data), None) => Some(TensorContent::Json(data)),
             (None, None) => {
                 let problem = "is required: an array, or `parameters.binary_data_size`";
                 faults.push(Fault::new(format!("{path}.data"), problem));
@@ -360,12 +360,12 @@ impl<'b> JsonInput<'b> {
                     return None;
                 };
                 *binary = rest;
-                Some(Content::Binary(mine))
+                Some(TensorContent::Binary(mine))
             }
         }
     }
 
-    /// How many rows, and whether there is a second dimension.
+    /// The number of rows, and whether the tensor has a second dimension.
     fn shape(&self, path: &str, faults: &mut Faults) -> Option<(usize, bool)> {
         let path = format_args!("{path}.shape");
         let right = "[rows] or [rows, 1]";
@@ -387,20 +387,22 @@ impl<'b> JsonInput<'b> {
     }
 }
 
-/// Dimensions of a tensor that are read, of which at most two are right.
+/// Maximum number of dimensions that are parsed, of which at most two are valid.
 const MAX_DIMENSIONS: usize = 8;
 
-/// The one number of rows that all inputs have. Checked before anything is
-/// made that large.
-fn row_count(tensors: &[Tensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
+/// The common number of rows of all inputs. It is checked before an allocation of that size.
+fn row_count(tensors: &[InputTensor<'_>], max_rows: usize, faults: &mut Faults) -> Option<usize> {
     let Some(first) = tensors.first() else {
         if faults.is_empty() {
-            faults.push(Fault::new("inputs", "must not be empty: the rows are counted by them"));
+            faults.push(Fault::new(
+                "inputs",
+                "must not be empty: inputs determine the number of rows",
+            ));
         }
         return None;
     };
     if first.rows > max_rows {
-        let problem = format!("has {} rows; at most {max_rows} are taken at once", first.rows);
+        let problem = format!("has {} rows; at most {max_rows} are accepted", first.rows);
         faults.push(Fault::new(format!("{}.shape", first.path), problem));
         return None;
     }
@@ -413,12 +415,12 @@ fn row_count(tensors: &[Tensor<'_>], max_rows: usize, faults: &mut Faults) -> Op
     (faults.0.len() == before).then_some(first.rows)
 }
 
-impl Tensor<'_> {
+impl InputTensor<'_> {
     fn read_into(&self, rows: &mut [FeatureRow], faults: &mut Faults) {
-        let column = Column::new(rows, self.feature, &self.datatype, self.read_as);
+        let column = FeatureColumn::new(rows, self.feature, &self.datatype, self.read_as);
         let read = match self.content {
-            Content::Json(data) => column.read_json(data, self.is_nested),
-            Content::Binary(data) => column.read_binary(data),
+            TensorContent::Json(data) => column.read_json(data, self.is_nested),
+            TensorContent::Binary(data) => column.read_binary(data),
         };
         if let Err(problem) = read {
             faults.push(Fault::new(format!("{}.data", self.path), problem));
