@@ -1,5 +1,5 @@
-//! Acceptance: checked messages are committed and refused ones kept, with one outcome for
-//! each.
+//! Acceptance of a request: commit the valid messages, store the rejected ones, and
+//! return one outcome per message.
 
 use crate::domain::access::Sender;
 use crate::domain::fault::Faults;
@@ -16,10 +16,11 @@ use crate::store::customers::events::Arrived;
 use crate::telemetry::labels;
 
 impl Intake {
-    /// Counts events and keeps those that are refused; one outcome for each, in
-    /// order. Events of different customers may be committed in different
-    /// transactions: after an error some may be counted, and sending everything
-    /// again is safe.
+    /// Commits valid events and stores rejected ones. Returns one outcome per event, in
+    /// order.
+    ///
+    /// Events of different customers may be committed in different transactions. After an
+    /// error some events may be counted; sending the whole request again is safe.
     pub async fn accept(
         &self,
         received: impl Into<Received>,
@@ -56,7 +57,8 @@ impl Intake {
                 Some(Refused::new(faults.clone(), text.as_bytes()))
             })
             .collect();
-        // Last, so that what is sent again because of an error is not kept twice.
+        // Rejected events are stored last. A commit that fails makes the sender repeat
+        // the request, and its rejected events would otherwise be stored twice.
         let kept = refused.iter().flatten().chain(&refused_links);
         self.failed.keep(source, received_at, kept).await?;
         for refused in refused_links {
@@ -70,8 +72,8 @@ impl Intake {
         Ok(outcomes.collect())
     }
 
-    /// Counts all of these events, in one transaction, or none. Refused ones are
-    /// not kept: nothing happened, and their sender has them.
+    /// Commits all of these events in one transaction, or none. Rejected events are not
+    /// stored: nothing was changed, and the sender still has them.
     pub async fn accept_strict(
         &self,
         items: Vec<Result<Message, Refused>>,
@@ -114,7 +116,7 @@ impl Intake {
             Err(Failure::Service(error)) => return Err(error),
             Err(Failure::Links(refused)) => self.refuse_links(events, &refused),
             Err(Failure::TooManyIds) => {
-                let problem = "have links that concern too many ids for one transaction";
+                let problem = "have links that involve too many ids for one transaction";
                 return Err(ServiceError::Invalid(Faults::one("events", problem)));
             }
         };
@@ -122,7 +124,7 @@ impl Intake {
         Ok(outcomes)
     }
 
-    /// In one transaction, which waits for no customer that is known to be locked.
+    /// Commits in one transaction. Fails at once if a customer is known to be locked.
     async fn commit_strict(&self, events: &[Arrived]) -> Result<Committed, Failure> {
         let aside = &self.core.aside;
         if aside.concerns(events.iter()) {
@@ -135,7 +137,8 @@ impl Intake {
         done
     }
 
-    /// Outcomes of a strict request in which the links at these places are not possible.
+    /// Outcomes of a strict request in which the events at the indices `refused` have impossible
+    /// links.
     fn refuse_links(&self, events: Vec<Arrived>, refused: &[usize]) -> Vec<Outcome> {
         let outcomes = events.into_iter().enumerate().map(|(place, arrived)| {
             if refused.contains(&place) {
@@ -160,7 +163,7 @@ impl Intake {
                 Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
                 Outcome::NotCounted { .. } => labels::Outcome::NotCounted,
                 Outcome::Locked { .. } => labels::Outcome::Locked,
-                // Counted with what was wrong.
+                // [`Self::count_rejected`] counts rejected events with their reason.
                 Outcome::Rejected { .. } => continue,
             };
             intake.events.add(label, 1);
@@ -181,7 +184,7 @@ impl Intake {
     }
 }
 
-/// The part of an event that a fault's path names.
+/// Metric label for the part of an event that a fault's path names.
 fn part(path: &str) -> labels::Part {
     match path.split_once('.').map_or(path, |(field, _)| field) {
         "event" => labels::Part::Event,

@@ -1,4 +1,4 @@
-//! Data minimisation: what of an accepted event is stored.
+//! Data minimisation: removes undeclared properties and names from events before storage.
 
 use crate::config::EventNames;
 use crate::domain::event::Event;
@@ -8,8 +8,8 @@ use crate::service::ingestion::Intake;
 use crate::service::scoring::deployment::Lineup;
 
 impl Intake {
-    /// Removes from a message what no feature reads, and refuses what no feature could
-    /// read. An event whose name is removed counts all the same.
+    /// Removes what no feature reads from a message, and refuses a message that no
+    /// feature could read. An event without its name is counted all the same.
     pub(crate) fn admit(
         &self,
         lineup: &Lineup,

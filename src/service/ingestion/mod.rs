@@ -1,13 +1,16 @@
-//! Events in: each is counted once, its customer re-scored, all in one commit.
+//! Ingestion of events: deduplicate, fold into customer state, score and store, in one
+//! transaction.
 //!
-//! Requests share transactions. A customer belongs to one shard of this
-//! process; what has gathered in a shard while its last commit was on its way is
-//! committed next. So an idle service answers after one small transaction, a
-//! loaded one works in large ones, and no two transactions of it ever meet at a
-//! customer, which is why they take no locks as long as no other process is in the
-//! way, and need not read whom they wrote before. A strict request has a transaction
-//! of its own beside them; ids, then customers, are taken in order everywhere, so
-//! nobody waits in a circle.
+//! Requests share transactions (group commit). A customer belongs to one shard of this
+//! process. Events that gather in a shard while its previous commit is in progress form
+//! the next batch. So an idle service answers after one small transaction, and a loaded
+//! service works in large ones.
+//!
+//! Two shard commits of this process never touch the same customer. So they take no row
+//! locks as long as no other process interferes (optimistic concurrency control), and
+//! skip reading customers that this process wrote last. A strict request has a
+//! transaction of its own beside the shards. Every transaction takes message ids first,
+//! then customers, each in order, so transactions cannot deadlock.
 
 mod accept;
 mod commit;
@@ -59,33 +62,31 @@ use queue::worker::Shards;
 pub use queue::worker::Worker;
 pub use replay::{Replayed, Which};
 
-/// What a caller who finds the queue full is told: a commit takes milliseconds,
-/// so a second is long enough.
+/// `Retry-After` when the queue is full: a commit takes milliseconds, so a second is
+/// enough.
 const RETRY_AFTER_SECONDS: u64 = 1;
-/// One part in so many of the events that may wait may wait for locked customers.
+/// Divisor: events of locked customers may fill this fraction of the queue (1/4).
 const SHARE_SET_ASIDE: usize = 4;
-/// Requests that are all or none, committed at the same time; more of them wait.
+/// Strict (all-or-nothing) requests that commit at the same time; further ones wait.
 const STRICT_CONNECTIONS: u32 = 2;
 
-/// What became of one event, after the commit.
+/// Result of one event after the commit.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// Counted now; whose it is, and where that customer stands after it.
+    /// Counted now. `customer` is the surviving customer, `standing` its new assignment.
     Accepted { message_id: String, customer: CustomerKey, standing: Arc<Assignment> },
-    /// Counted before.
+    /// The message id was already counted.
     Duplicate { message_id: String },
-    /// Not counted, and why.
+    /// Not counted, with the reasons.
     Rejected { faults: Faults },
-    /// Not counted, because others of its request were rejected and it was to be
-    /// all or none.
+    /// Not counted: another event of the same strict (all-or-nothing) request was
+    /// rejected.
     NotCounted { message_id: String },
-    /// Not counted, because another session of the database had its customer locked for
-    /// too long.
+    /// Not counted: another database session had its customer locked for too long.
     Locked { message_id: String },
 }
 
-/// Checked events of one request, and the memory that is reserved for them until they
-/// are committed.
+/// Validated events of one request, with the memory reserved for them until the commit.
 #[derive(Debug)]
 pub struct Received {
     pub items: Vec<Result<Message, Refused>>,
@@ -93,38 +94,38 @@ pub struct Received {
 }
 
 impl From<Vec<Result<Message, Refused>>> for Received {
-    /// Events of this process itself, which needs no reservation.
+    /// Events that this process produces itself need no reservation.
     fn from(items: Vec<Result<Message, Refused>>) -> Self {
         Self { items, memory: None }
     }
 }
 
-/// What to do with a caller who comes while too many events are waiting.
+/// Back-pressure policy when too many events are queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Tell it to come back: for requests.
+    /// Refuse with 429 and `Retry-After`: for requests.
     Refuse,
-    /// Let it wait, and so its sender: for streams.
+    /// Wait, which slows the sender down: for streams.
     Wait,
 }
 
-/// How intake works.
+/// Settings of ingestion.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub limits: Limits,
-    /// The names of events that are stored.
+    /// Which event names are stored.
     pub event_names: EventNames,
     pub shards: usize,
-    /// About as many events make one transaction, at most.
+    /// Approximate maximum of events in one transaction.
     pub max_batch_events: usize,
-    /// Events waiting for their commit, at most.
+    /// Maximum of events queued for commit.
     pub max_waiting_events: usize,
     /// Longest wait of an event for a customer that another session has locked.
     pub locked_wait: Duration,
-    /// Of customers that need not be read again.
+    /// Size of the customer cache, which saves reading a customer again.
     pub cache_bytes: usize,
     pub events_per_request: usize,
-    /// Events of one key; `None`: no quota.
+    /// Quota of events per second and API key; `None`: no quota.
     pub events_per_second_per_key: Option<u32>,
 }
 
@@ -149,7 +150,7 @@ impl From<&config::Config> for Settings {
     }
 }
 
-/// What a commit works with.
+/// Shared dependencies of every commit.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) db: Db,
@@ -161,14 +162,14 @@ pub(crate) struct Core {
     pub(crate) markers: Markers,
     pub(crate) cache: Arc<CustomerCache>,
     pub(crate) aside: Aside,
-    /// The turn of this process to record links: its own commits wait for one another here,
-    /// and not for a lock of the database, where a wait may end as in vain.
+    /// Serialises link-recording commits of this process. They wait for each other here
+    /// instead of at a database lock, where a wait can end in a lock timeout.
     pub(crate) linking: Semaphore,
-    /// In commits without locks.
+    /// Adaptive back-off of the lock-free commit path.
     pub(crate) trust: Trust,
 }
 
-/// The one way in for events.
+/// The ingestion service: the only entry point for events.
 #[derive(Debug)]
 pub struct Intake {
     core: Arc<Core>,
@@ -176,19 +177,19 @@ pub struct Intake {
     failed: Arc<FailedEvents>,
     settings: Settings,
     shards: Shards,
-    /// For requests that are all or none, which have no shard, and for what the links of
-    /// public keys depend on.
+    /// Connections for strict requests, which have no shard, and for reading what decides
+    /// the links of public keys.
     strict: DedicatedDb,
-    /// Events that may wait for their commit, shared between keys.
+    /// Queue capacity in events, shared fairly between keys.
     room: FairShare<ResourceUser>,
     quota: EventQuota,
-    /// `None`: nothing watches the disk.
+    /// `None`: free disk space is not monitored.
     storage: Option<Arc<Storage>>,
 }
 
 impl Intake {
-    /// The way in, and the workers behind it: each must be run for as long as
-    /// events may come.
+    /// The service and its commit workers. Each worker must run for as long as events may
+    /// arrive.
     pub fn new(
         db: Db,
         (live, shadows): (Arc<Live>, Arc<Shadows>),
@@ -231,7 +232,7 @@ impl Intake {
         (intake, workers)
     }
 
-    /// Refuses events while the disk of `storage` has too little room for them.
+    /// Adds the disk check: events are refused while the disk of `storage` is too full.
     #[must_use]
     pub fn refusing_without_room_on(mut self, storage: Arc<Storage>) -> Self {
         self.storage = Some(storage);
@@ -242,7 +243,8 @@ impl Intake {
         self.storage.as_ref().map_or(Ok(()), |storage| storage.check_room())
     }
 
-    /// To be told of customers whom somebody else in this process has written.
+    /// The customer cache. Other writers in this process must invalidate the customers
+    /// that they write ([`CustomerCache::forget`]).
     pub fn cache(&self) -> Arc<CustomerCache> {
         Arc::clone(&self.core.cache)
     }
@@ -251,22 +253,23 @@ impl Intake {
         self.core.clock.now()
     }
 
-    /// No event is dated later than this.
+    /// Latest timestamp that an accepted event may have.
     pub fn horizon(&self) -> Timestamp {
         self.now().plus_millis(self.settings.limits.max_future_millis)
     }
 
-    /// Events that one request may hold.
+    /// Maximum of events in one request.
     pub fn events_per_request(&self) -> usize {
         self.settings.events_per_request
     }
 
-    /// Events per transaction: callers that stream gather this many.
+    /// Events per transaction: streaming callers gather batches of this size.
     pub fn max_batch_events(&self) -> usize {
         self.settings.max_batch_events
     }
 
-    /// Commits events, each in its customer's shard; one outcome each, in order.
+    /// Commits events, each in its customer's shard. Returns one outcome per event, in
+    /// order.
     async fn commit(
         &self,
         user: ResourceUser,
@@ -279,6 +282,7 @@ impl Intake {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
         let mut parts: Vec<Part> = Vec::new();
         parts.resize_with(self.shards.count(), Part::default);
+        // Outcomes are returned in request order although each shard commits on its own.
         for (place, arrived) in events.into_iter().enumerate() {
             let part = &mut parts[self.shard_of(&arrived.event.customer)];
             part.places.push(place);
@@ -296,7 +300,8 @@ impl Intake {
         Ok(outcomes)
     }
 
-    /// Commits the events of one shard; each verdict with its place in the request.
+    /// Commits the events of one shard. Returns each verdict with its index in the
+    /// request.
     async fn commit_part(
         &self,
         user: ResourceUser,
@@ -311,11 +316,11 @@ impl Intake {
     fn shard_of(&self, customer: &CustomerKey) -> usize {
         let mut hasher = DefaultHasher::new();
         customer.hash(&mut hasher);
-        // Below the number of shards, so it always fits.
+        // The remainder is below the number of shards, so the conversion never fails.
         usize::try_from(hasher.finish() % self.shards.count() as u64).unwrap_or_default()
     }
 
-    /// Room for so many events, all at once: a request is taken whole or not.
+    /// Reserves queue capacity for all events of a request, or for none.
     async fn make_room(
         &self,
         user: ResourceUser,
@@ -323,8 +328,8 @@ impl Intake {
         when_full: WhenFull,
     ) -> Result<Share<ResourceUser>, ServiceError> {
         self.clock_check.admit(self.now())?;
-        // A request of more events than half of the room counts as half of it: one that
-        // waited for all of it would wait as long as any other key sends.
+        // A request larger than half the queue counts as half of it. A request that
+        // waited for the whole queue would wait for as long as any other key sends.
         let counted = events.min((self.settings.max_waiting_events / 2).max(1));
         if when_full == WhenFull::Wait {
             return Ok(self.room.acquire(user, counted).await);
@@ -340,7 +345,7 @@ impl Intake {
     }
 }
 
-/// The events of one request that belong to one shard, and their places in it.
+/// The events of one request that belong to one shard, and their indices in the request.
 #[derive(Debug, Default)]
 struct Part {
     places: Vec<usize>,

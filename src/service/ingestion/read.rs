@@ -1,5 +1,4 @@
-//! Reading: messages of a request are checked one by one, and what no feature reads is
-//! removed from them.
+//! Parsing and validation of messages, and removal of properties that no feature reads.
 
 use serde_json::Value;
 
@@ -13,13 +12,13 @@ use crate::service::limits::heavy::Cancellation;
 use crate::service::random;
 
 impl Intake {
-    /// Checks one event in segmentd's own form.
+    /// Parses and validates one event in segmentd's native format.
     pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<Message, Refused> {
         self.read_within(self.settings.limits, raw, received_at, new_id)
     }
 
-    /// Checks the messages of a body in Segment's form: one result for each, in
-    /// order; fewer where the request is cancelled meanwhile.
+    /// Parses and validates the messages of a body in the Segment format. Returns one
+    /// result per message, in order; fewer if the request is cancelled meanwhile.
     pub fn read_segment(
         &self,
         body: &segment::Body<'_>,
@@ -62,7 +61,7 @@ impl Intake {
         read().map_err(|faults| Refused::new(faults, raw))
     }
 
-    /// What an event is answered that begins like this and is too large.
+    /// Rejection of an event that is too large and begins with `head`.
     pub fn too_large(&self, head: &[u8]) -> Refused {
         let most = self.settings.limits.max_event_bytes;
         let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
@@ -70,8 +69,8 @@ impl Intake {
     }
 }
 
-/// A message of Segment's form that is not let in, as it is kept. One that is too large
-/// is not parsed for that: its parsed form may take more than a hundred times as much.
+/// A rejected message of the Segment format, as it is stored. A message that is too large
+/// is not parsed for this: its parsed form may take more than a hundred times the memory.
 fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limits) -> Refused {
     if body.bytes(index) > limits.max_event_bytes {
         return Refused::cut_short(faults, body.head(index, HEAD_BYTES));
@@ -84,7 +83,7 @@ fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limit
     }
 }
 
-/// For an event whose sender gave it none.
+/// A random message id for an event that arrived without one.
 fn new_id() -> Option<MessageId> {
     random::token::<16>().ok()?.parse().ok()
 }

@@ -1,9 +1,9 @@
-//! Rejected events again, after a fix: of the sender, the features or the limits.
+//! Replay of rejected events after a fix in the sender, the features or the limits.
 //!
-//! Each is read as if it came now, but with the instant of its arrival as the
-//! clock for what its sender's clock said. What is counted is counted once,
-//! however often and wherever it is replayed: an event without an id is named
-//! after its place among the failed ones.
+//! Each event is validated as if it arrived now, except that the instant of its original
+//! arrival corrects its sender's clock. Replay is idempotent: an event is counted once,
+//! however often and on whichever replica it is replayed. An event without a message id
+//! gets one that is derived from its failed-event id.
 
 use crate::domain::wire::{Door, Limits, segment};
 use crate::service::ServiceError;
@@ -16,31 +16,31 @@ use crate::store::failed_events;
 use crate::store::failed_events::{Filter, Replayable, StillFailed};
 use crate::telemetry::labels::Failed;
 
-/// Which failed events to replay, oldest first.
+/// Selection of failed events to replay, oldest first.
 #[derive(Debug, Default)]
 pub struct Which {
-    /// `None`: any.
+    /// `None`: any id.
     pub ids: Option<Vec<i64>>,
     pub filter: Filter,
-    /// Those after this one.
+    /// Only events with a greater id (keyset pagination).
     pub after: Option<i64>,
     pub limit: i64,
 }
 
-/// What became of them.
+/// Counts of one replay call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replayed {
     pub accepted: usize,
-    /// Counted before.
+    /// Counted earlier.
     pub duplicate: usize,
-    /// For another reason, maybe: the new one is kept.
+    /// Rejected again, possibly for another reason: the new reason is stored.
     pub rejected: usize,
-    /// The last one looked at, when there may be more after it.
+    /// The last id of this call, if more events may follow it.
     pub next_after: Option<i64>,
 }
 
 impl Intake {
-    /// Reads kept events again, and counts those that are let in now.
+    /// Validates stored events again, and commits the ones that are accepted now.
     pub async fn replay(&self, which: &Which) -> Result<Replayed, ServiceError> {
         self.check_disk()?;
         let Which { ids, filter, after, limit } = which;
@@ -50,7 +50,8 @@ impl Intake {
         let next_after = found.last().filter(|_| full).map(|last| last.failed_event_id);
         let (mut ids, mut events, mut still) = (Vec::new(), Vec::new(), Vec::new());
         let mut asked = Vec::new();
-        // Thousands at once, some microseconds each.
+        // Up to thousands of events at some microseconds each: too long for an async
+        // thread.
         tokio::task::block_in_place(|| {
             for kept in found {
                 match self.read_again(&kept) {
@@ -69,7 +70,7 @@ impl Intake {
         });
         let known = events.iter().filter(|one| !one.is_anonymous);
         let known = known.map(|one| one.event.customer.clone()).collect();
-        // From the last to the first, so that the other places stay as they are.
+        // Removal from the last index to the first leaves the remaining indices valid.
         for (place, faults) in self.faults_of(asked, &known).await?.into_iter().rev() {
             events.remove(place);
             let refused = Refused::new(faults, &[]);
@@ -98,7 +99,7 @@ impl Intake {
 
     fn read_again(&self, kept: &Replayable) -> Result<Arrived, Refused> {
         let received_at = kept.received_at;
-        // What lay ahead of us then may be past now.
+        // A timestamp that was too far in the future on arrival may be in the past now.
         let since = self.now().millis().saturating_sub(received_at.millis());
         let limits = self.settings.limits;
         let max_future_millis = limits.max_future_millis.saturating_add(since.max(0));
@@ -129,14 +130,15 @@ impl Intake {
                 let outcome = match outcome {
                     Outcome::Accepted { .. } => "accepted",
                     Outcome::Duplicate { .. } => "duplicate",
-                    // Not counted: it can be replayed again.
+                    // Not counted, so that a later replay may try it again.
                     _ => return None,
                 };
                 Some(failed_events::Replayed { failed_event_id: *id, outcome })
             })
             .collect();
-        // Commits together: what became of each. Lost, it is found out again by
-        // the next replay, where the counted ones are duplicates.
+        // Commits together: the outcome of each replayed event and the new reasons of the
+        // others. If this write is lost, the next replay finds the counted events to be
+        // duplicates.
         let mut tx = self.core.db.begin().await?;
         failed_events::mark(&mut tx, &replayed, self.now()).await?;
         failed_events::explain_anew(&mut tx, still).await?;

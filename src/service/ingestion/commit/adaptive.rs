@@ -1,18 +1,18 @@
-//! Whether a way that may fail has paid lately.
+//! Adaptive back-off for a fallible fast path: disables it after too many failures.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Counts what was gained and lost by a way. After a failure too many it is left
-/// alone for as many turns as make up for that.
+/// Balance of successes and failures of a fast path. While the balance is negative, the
+/// path is skipped, and each skipped turn raises the balance by one.
 #[derive(Debug)]
 pub(crate) struct Trust {
     level: AtomicI32,
-    /// So many successes, or turns without, make up for a failure.
+    /// Number of successes, or of skipped turns, that compensate one failure.
     loss: i32,
 }
 
-/// Neither more failures nor more successes than make up for so many are
-/// remembered.
+/// Bound of the balance in either direction, in failures. It limits how long the past
+/// counts.
 const MOST_LOSSES: i32 = 4;
 
 impl Trust {
@@ -24,7 +24,7 @@ impl Trust {
         self.level.load(Ordering::Relaxed) >= 0
     }
 
-    /// A success, or a turn without.
+    /// Records a success or a skipped turn.
     pub(crate) fn grow(&self) {
         let grown = self.level.load(Ordering::Relaxed).saturating_add(1);
         self.level.store(grown.min(MOST_LOSSES * self.loss), Ordering::Relaxed);

@@ -1,10 +1,10 @@
-//! Customers as this process wrote them last, so that the next event of each
-//! need not read them first.
+//! Cache of customers as this process wrote them last, so that their next event need not
+//! read them.
 //!
-//! Nothing is believed because it is here: a row is written only if it is still
-//! the writing that is known (`store::optimistic`). What another replica, a sweep
-//! or an erasure has done to a customer meanwhile costs a lost commit. Where that
-//! happens often, the cache is left alone.
+//! The cache is never authoritative: a row is written only if its version is still the
+//! cached one (`store::customers::lock_free`). A change by another replica, a sweep or an
+//! erasure costs one failed commit. Where that happens often, the cache is bypassed
+//! ([`Trust`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,14 +16,13 @@ use crate::store::customers::lock_free::Seen;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Known;
 
-/// What a customer takes besides its texts and its state: structs, links, and a
-/// place in the table.
+/// Bytes of an entry besides its texts and state: structs, list links and a table slot.
 const ENTRY_BYTES: usize = 256;
-/// Far more than a lost commit costs: whoever else writes these customers will go
-/// on doing so for a while.
+/// Far more than a failed commit costs: another writer of these customers will probably
+/// continue for a while.
 const LOSS: i32 = 64;
 
-/// Bounded by bytes; who was written longest ago is forgotten first.
+/// LRU cache bounded by bytes; evicts the customer that was written longest ago.
 #[derive(Debug)]
 pub struct CustomerCache {
     kept: Mutex<Customers>,
@@ -52,7 +51,7 @@ fn bytes(customer: &CustomerKey, seen: &Seen) -> usize {
 }
 
 impl CustomerCache {
-    /// Holds so many bytes at most; 0: nothing.
+    /// Creates a cache of at most `max_bytes`; 0 disables it.
     pub(crate) fn new(max_bytes: usize, metrics: Arc<Metrics>) -> Self {
         let kept = Mutex::new(Customers { by_key: LruCache::unbounded(), bytes: 0 });
         Self { kept, max_bytes, trust: Trust::new(LOSS), metrics }
@@ -62,8 +61,8 @@ impl CustomerCache {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of these customers who are known. They are here no longer, until somebody
-    /// has written them.
+    /// Removes and returns the entries of these customers. They return to the cache when
+    /// they are written.
     pub(crate) fn take<'c>(
         &self,
         customers: impl IntoIterator<Item = &'c CustomerKey>,
@@ -71,12 +70,14 @@ impl CustomerCache {
         let is_trusted = self.trust.is_there();
         let mut kept = self.kept();
         let known = customers.into_iter().filter_map(|customer| kept.remove(customer));
+        // Removed even while the cache is bypassed: the commit will make the entries
+        // stale.
         let known = known.filter(|_| is_trusted).collect();
         self.show(&kept);
         known
     }
 
-    /// Keeps what one commit has written.
+    /// Inserts the rows that one commit wrote.
     pub(crate) fn put(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) {
         let mut kept = self.kept();
         for (customer, seen) in written {
@@ -95,7 +96,7 @@ impl CustomerCache {
         self.metrics.intake.cache_bytes.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
     }
 
-    /// After somebody else in this process has written these customers.
+    /// Invalidates customers that another part of this process has written.
     pub fn forget<'c>(&self, customers: impl IntoIterator<Item = &'c CustomerKey>) {
         let mut kept = self.kept();
         for customer in customers {
@@ -104,8 +105,8 @@ impl CustomerCache {
         self.show(&kept);
     }
 
-    /// A commit of customers went well: so many were known from here, and so many of
-    /// those were folded ahead.
+    /// Records a successful commit of `all` customers: `cached` came from the cache,
+    /// including `ahead` precomputed ones.
     pub(crate) fn won(&self, ahead: usize, cached: usize, all: usize) {
         self.trust.grow();
         let known = &self.metrics.intake.known;
@@ -114,7 +115,7 @@ impl CustomerCache {
         known.add(Known::Read, (all - cached) as u64);
     }
 
-    /// A commit came to nothing that relied on so many customers from here.
+    /// Records a failed commit that relied on `cached` customers from the cache.
     pub(crate) fn lost(&self, cached: usize) {
         self.trust.lose();
         self.metrics.intake.known.add(Known::Stale, cached as u64);

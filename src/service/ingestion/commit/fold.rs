@@ -1,4 +1,4 @@
-//! The work of a commit that needs no database: fold, score, write down.
+//! The part of a commit that needs no database: fold events into state, score, encode.
 
 use std::sync::Arc;
 
@@ -17,40 +17,41 @@ use crate::store::customers::events::Arrived;
 use crate::store::customers::lock_free::{Seen, Version};
 use crate::store::customers::{Introduction, NewRow};
 
-/// Events read back that take as long as a customer.
+/// Number of events read from storage that cost as much time as scoring one customer.
 const EVENTS_A_CUSTOMER: usize = 2;
 
-/// What the new events are folded into.
+/// The state into which the new events are folded.
 #[derive(Debug)]
 pub(crate) enum Base {
-    /// A customer never seen before.
+    /// No row yet: a new customer.
     New,
-    /// The state as stored.
+    /// The stored state, encoded.
     Stored(Vec<u8>),
-    /// Made of every event of the customer, the new ones included.
+    /// Rebuilt from all events of the customer, including the new ones.
     Rebuilt(CustomerState),
 }
 
-/// One customer's part of a commit.
+/// Work item of a commit: the new events of one customer and the state to fold them into.
 #[derive(Debug)]
 pub(crate) struct Fold {
     pub(crate) customer: CustomerKey,
-    /// Indices of its new events.
+    /// Indices of its new events in the batch.
     pub(crate) events: Vec<usize>,
-    /// Earlier events, of ids that belong to the customer from now on.
+    /// Earlier events of ids that this commit merges into the customer.
     pub(crate) gained: Vec<Event>,
     pub(crate) base: Base,
     pub(crate) held: Option<Held>,
-    /// When it was to be looked at again, before these events.
+    /// The scheduled rescore before these events.
     pub(crate) recheck_at: Option<Timestamp>,
-    /// Of its row, where that is known and not locked.
+    /// Version of the row for optimistic concurrency control, where the row is not
+    /// locked.
     pub(crate) version: Option<Version>,
 }
 
-/// One customer after its new events.
+/// A customer after its new events: state, assignment and next scheduled rescore.
 #[derive(Debug)]
 pub(crate) struct Folded {
-    /// What was carried out.
+    /// The work item.
     pub(crate) fold: Fold,
     pub(crate) assignment: Arc<Assignment>,
     state: Vec<u8>,
@@ -60,7 +61,7 @@ pub(crate) struct Folded {
 }
 
 impl Fold {
-    /// Events of a customer whose row is known; `None`: there is none.
+    /// Work for a customer with a known row; `row` is `None` for a new customer.
     pub(crate) fn of(customer: CustomerKey, events: Vec<usize>, row: Option<Seen>) -> Self {
         let (base, held, recheck_at, version) = match row {
             Some(row) => (Base::Stored(row.state), row.held, row.recheck_at, Some(row.version)),
@@ -69,8 +70,8 @@ impl Fold {
         Self { customer, events, gained: Vec::new(), base, held, recheck_at, version }
     }
 
-    /// Carries out `work`, in order; `tally` counts the scores. Comes back without
-    /// having been carried out: what has a state that this feature set cannot read.
+    /// Folds and scores `work` in order; `tally` counts the scores. Returns the results,
+    /// and the items with a state that this feature set cannot read.
     pub(crate) async fn all(
         work: Vec<Self>,
         all: &[Arrived],
@@ -79,6 +80,8 @@ impl Fold {
     ) -> (Vec<Folded>, Vec<Self>) {
         let mut scratch = Scratch::default();
         let (mut folded, mut unreadable) = (Vec::with_capacity(work.len()), Vec::new());
+        // Yields after every `CUSTOMERS_IN_PLACE` customers, so that a large batch does
+        // not block the other tasks of this thread.
         let mut since_a_rest = 0;
         for fold in work {
             let cost = 1 + fold.gained.len() / EVENTS_A_CUSTOMER;
@@ -101,7 +104,7 @@ impl Fold {
         (folded, unreadable)
     }
 
-    /// As [`Fold::all`], for one customer.
+    /// [`Fold::all`] for one customer. Fails with the item if its state cannot be read.
     pub(crate) fn carry_out(
         self,
         all: &[Arrived],
@@ -122,6 +125,8 @@ impl Fold {
     fn state(&self, all: &[Arrived], lineup: &Lineup) -> Option<CustomerState> {
         let features = &lineup.features;
         let mut state = match &self.base {
+            // Already contains the new events: `rebuild` read them inside this
+            // transaction.
             Base::Rebuilt(state) => return Some(state.clone()),
             Base::New => CustomerState::new(features),
             Base::Stored(bytes) => CustomerState::from_bytes(features, bytes).ok()?,
@@ -142,6 +147,7 @@ impl Fold {
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Folded {
+        // A canary deployment answers for its share of the customers.
         let answering = lineup.of(&self.customer);
         let stood = (state, self.held.as_ref());
         let (assignment, recheck_at) =
@@ -156,11 +162,12 @@ impl Fold {
         }
     }
 
-    /// What the new events say of the customer's own id.
+    /// Whether the new events introduce the customer's id as known or as anonymous.
     fn introduction(&self, all: &[Arrived]) -> Introduction {
         let mut by: Option<&Sender> = None;
         let mut is_of_one_public_key = true;
         for arrived in self.events.iter().map(|index| &all[*index]) {
+            // An event of a merged id does not introduce the surviving id.
             if arrived.event.customer != self.customer {
                 continue;
             }
@@ -179,12 +186,12 @@ impl Fold {
 }
 
 impl Folded {
-    /// Whether the customer was never seen before.
+    /// Whether the customer has no row yet.
     pub(crate) fn is_new(&self) -> bool {
         matches!(self.fold.base, Base::New)
     }
 
-    /// Whether anything at all has happened.
+    /// Whether the customer has any event.
     pub(crate) fn has_events(&self) -> bool {
         self.last_event_at.is_some()
     }
@@ -200,7 +207,7 @@ impl Folded {
         }
     }
 
-    /// Once it has been written, as this version of the customer's row.
+    /// The cache entry after the write, with the written version of the row.
     pub(crate) fn seen(self, version: Version) -> (CustomerKey, Seen) {
         let seen = Seen {
             version,

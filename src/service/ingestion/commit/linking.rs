@@ -1,9 +1,10 @@
-//! Commits that must know which ids are one customer.
+//! Commit with identity resolution: follows links between ids and merges or splits
+//! customers.
 //!
-//! The other commits take the row of each id for a customer and are told by the
-//! lock when one is not; they start anew here. Whose ids are whose is read
-//! first, without locks, as a guess; then all rows that matter are locked in
-//! order, and if the guess was wrong by then, the commit starts anew.
+//! The other strategies treat each id as a customer; the lock reveals a merged id, and
+//! the commit restarts here. The grouping of ids is first read without locks, as a guess.
+//! Then all affected rows are locked in order. If the guess is wrong by then, the commit
+//! restarts.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -30,8 +31,8 @@ use crate::store::customers::{self, NewRow, assignments, events, identity, links
 use crate::store::{DedicatedDb, StoreError, Tx};
 use crate::telemetry::labels;
 
-/// As `commit::attempt`, following links. `surely`: waits until nobody else can
-/// make the guess wrong.
+/// One attempt. `surely` takes the lock of all links first, so that no other transaction
+/// can invalidate the guess.
 pub(crate) async fn attempt(
     core: &Core,
     db: &DedicatedDb,
@@ -42,9 +43,9 @@ pub(crate) async fn attempt(
     let by_id = commit::by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
 
-    // Commits together: the new events, what they say about who is who, the
-    // states that change by both, where those customers stand, and the history of
-    // who moved.
+    // Commits together: the new events, their identity links, the states that both
+    // change, the new assignments of those customers, and the history of assignment
+    // changes.
     let mut tx = db.begin().await?;
     let inserted = events::insert(&mut tx, &sorted).await?;
     let place = |id: EventId| commit::place(all, &by_id, &id);
@@ -52,6 +53,7 @@ pub(crate) async fn attempt(
     if new.is_empty() {
         return Ok(Linked::Committed(Committed::nothing(all.len())));
     }
+    // After one lost race: under the lock the guess cannot be wrong again.
     if surely {
         links::lock(&mut tx).await?;
     }
@@ -73,6 +75,8 @@ pub(crate) async fn attempt(
     let mut tally = Tally::of(Source::Events);
     let counted = (&*lineup, &mut tally);
     let (folded, decisions) = regroup(core, &mut tx, counted, &heard.groups, all, &new).await?;
+    // The customer rows are locked only now, so this is the first safe moment to check
+    // again.
     public.confirm(&mut tx).await?;
     tx.commit().await?;
     tally.hand_over();
@@ -82,19 +86,18 @@ pub(crate) async fn attempt(
     Ok(Linked::Committed(Committed::of(all, &folded)))
 }
 
-/// What became of a commit that follows links.
+/// Result of a commit with identity resolution.
 #[derive(Debug)]
 pub(crate) enum Linked {
     Committed(Committed),
-    /// Nothing was written: the links of the events at these places are not possible.
+    /// Nothing was written: the events at these indices have impossible links.
     Refused(Vec<usize>),
-    /// Nothing was written: the links together concern too many ids.
+    /// Nothing was written: the links together involve too many ids.
     TooManyIds,
 }
 
-/// Folds the `new` ones of `all` events into the customers whose they are, once
-/// `groups` have come to hold; rebuilds and scores every customer who gained or
-/// lost an id by it. Changing groups takes `links::lock`.
+/// Folds the `new` events into the customers that `groups` names, and rebuilds and scores
+/// every customer that gained or lost an id. A change of groups requires `links::lock`.
 pub(crate) async fn regroup(
     core: &Core,
     tx: &mut Tx,
@@ -107,7 +110,7 @@ pub(crate) async fn regroup(
     let mut rows = plan.take(core, tx).await?;
     let work = plan.work(tx, &lineup.features, &mut rows, all, new).await?;
     let folded = commit::fold(core, tx, (lineup, tally), all, work).await?;
-    // Nothing has happened under the id: as if it had never been heard of.
+    // A customer without any event leaves no row behind.
     let (folded, empty): (Vec<_>, Vec<_>) = folded.into_iter().partition(Folded::has_events);
     identity::remove(tx, &empty.iter().map(|folded| &folded.fold.customer).collect::<Vec<_>>())
         .await?;
@@ -118,17 +121,17 @@ pub(crate) async fn regroup(
     Ok((folded, decisions))
 }
 
-/// Whose ids are whose, before and after.
+/// Plan of a regrouping: the customer of each id before and after, and the affected rows.
 struct Plan<'g> {
     before: HashMap<CustomerKey, CustomerKey>,
     groups: &'g Groups,
-    /// Ids that come to another customer.
+    /// Ids that change their customer.
     moved: Vec<CustomerKey>,
-    /// Under which the customers are kept that are to be written.
+    /// The surviving ids of all customers to write.
     kept: BTreeSet<CustomerKey>,
-    /// All rows that matter.
+    /// All rows to lock.
     ids: BTreeSet<CustomerKey>,
-    /// The public keys that introduce ids as their anonymous ones.
+    /// The public keys that introduce ids as anonymous.
     introducers: HashMap<CustomerKey, Option<Sender>>,
 }
 
@@ -153,7 +156,8 @@ impl<'g> Plan<'g> {
         let moved = groups.ids().filter(|id| plan.before(id) != plan.after(id));
         let moved: Vec<CustomerKey> = moved.cloned().collect();
         let ends = moved.iter().flat_map(|id| [plan.before(id), plan.after(id)]);
-        // Who has lost an id may have lost their own.
+        // A customer that lost an id may have lost its own; that id has no customer to
+        // write.
         let ends = ends.filter(|end| plan.after(end) == *end);
         let kept = named.clone().map(|id| plan.after(id)).chain(ends).cloned().collect();
         (plan.moved, plan.kept) = (moved, kept);
@@ -169,20 +173,23 @@ impl<'g> Plan<'g> {
         self.groups.canonical(id).unwrap_or_else(|| self.before(id))
     }
 
-    /// Locks every row that matters, makes those that are missing, and points
-    /// those of ids that have moved to where their customer is kept now. What
-    /// comes back is what the rows held until then.
+    /// Locks all affected rows, adds missing ones, and points merged ids at their
+    /// surviving customer. Returns the rows as they were before.
     async fn take(
         &self,
         core: &Core,
         tx: &mut Tx,
     ) -> Result<HashMap<CustomerKey, Row>, StoreError> {
         let ids: Vec<&CustomerKey> = self.ids.iter().collect();
+        // `ids` is ordered (`BTreeSet`), so that two transactions lock rows in the same
+        // order.
         let rows = identity::lock(tx, &ids).await?;
         for id in &ids {
             let row = rows.get(*id);
             if row.and_then(|row| row.merged_into.as_ref()).unwrap_or(id) != self.before(id) {
-                return Err(StoreError::Lost("an id came to another customer meanwhile".into()));
+                return Err(StoreError::Lost(
+                    "another transaction moved an id to another customer".into(),
+                ));
             }
         }
         let introduced_by = |id| self.introducers.get(id).and_then(Option::as_ref);
@@ -200,9 +207,8 @@ impl<'g> Plan<'g> {
         Ok(rows)
     }
 
-    /// What is to be folded into what, for each customer to be written. A customer
-    /// who has only gained ids gains their events; one who has lost some is made
-    /// anew.
+    /// The work items, one per customer to write. A customer that only gained ids folds
+    /// their events in. A customer that lost an id, or was merged elsewhere, is rebuilt.
     async fn work(
         &self,
         tx: &mut Tx,
@@ -227,6 +233,8 @@ impl<'g> Plan<'g> {
             let held = row.as_ref().and_then(|row| row.held.clone());
             let mut recheck_at = row.as_ref().and_then(|row| row.recheck_at);
             let mut gained: Vec<Event> = Vec::new();
+            // State is a fold and cannot forget events: a customer that lost an id is
+            // replayed.
             let base = if was_elsewhere || has_lost {
                 recheck_at = None;
                 Base::Rebuilt(rebuild::state(tx, features, customer).await?)
@@ -243,8 +251,8 @@ impl<'g> Plan<'g> {
         Ok(work)
     }
 
-    /// The customers of before, by their `rows`, who are part of one of the
-    /// `folded` now.
+    /// Merge records: customers that were assigned before and are part of another
+    /// customer now.
     fn merges<'a>(
         &'a self,
         rows: &'a HashMap<CustomerKey, Row>,

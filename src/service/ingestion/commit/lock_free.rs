@@ -1,9 +1,12 @@
-//! Commits that take no locks, as long as nobody is in the way.
+//! Lock-free commit: optimistic concurrency control over row versions.
 //!
-//! Within a process a customer has one shard, so a race is lost only to another
-//! replica, to a strict request, to a sweep, or to an event sent again. Customers
-//! known from the cache are read then, once; after that the commit is made with
-//! locks. Where that happens often, locks are cheaper from the start.
+//! Each customer belongs to one shard of this process. So a conflict comes only from
+//! another replica, a strict request, a background sweep, or an event that is sent again.
+//! After a conflict the customers from the cache are read once and the commit is
+//! repeated; after a second conflict the commit takes locks. Where conflicts are
+//! frequent, [`Trust`] starts with locks at once, which is cheaper.
+//!
+//! [`Trust`]: crate::service::ingestion::commit::adaptive::Trust
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,10 +23,11 @@ use crate::store::customers::lock_free;
 use crate::store::customers::lock_free::{Seen, Written};
 use crate::store::{DedicatedDb, StoreError};
 
-/// A lost race costs about as much as so many won ones gain.
+/// A conflict costs about as much as this number of successful lock-free commits saves.
 pub(crate) const LOSS: i32 = 8;
 
-/// `None`, with nothing done: it takes locks.
+/// Attempts the lock-free commit. Returns `None`, with nothing written, if locks are
+/// needed.
 pub(crate) async fn attempt(
     core: &Core,
     db: &DedicatedDb,
@@ -35,6 +39,7 @@ pub(crate) async fn attempt(
         return Ok(None);
     }
     let (mut race, cached) = run(core, db, all, known).await?;
+    // The cached rows may be stale. Reading them costs less than a commit with locks.
     if cached > 0 && !matches!(race, Race::Won(_)) {
         core.cache.lost(cached);
         (race, _) = run(core, db, all, Known::default()).await?;
@@ -58,8 +63,8 @@ enum Race {
     CannotBeRun,
 }
 
-/// Also returns how many customers were `known`, if they may be why it was not won; the
-/// others are read.
+/// One attempt. Also returns the number of customers taken from `known` that may be the
+/// cause of a conflict; all others are read in this attempt.
 async fn run(
     core: &Core,
     db: &DedicatedDb,
@@ -87,6 +92,7 @@ async fn run(
             None => unknown.push((customer, events)),
         }
     }
+    // Everything so far came from the cache or was precomputed; the rest is read.
     let (ahead, cached) = (folded.len(), folded.len() + work.len());
     let mut read = read(db, &unknown).await?;
     for (customer, events) in unknown {
@@ -98,6 +104,8 @@ async fn run(
     }
     let (done, unreadable) = Fold::all(work, all, (&lineup, &mut tally), now).await;
     folded.extend(done);
+    // Rows are written in customer order, as in every transaction, so that none can
+    // deadlock.
     folded.sort_unstable_by(|a, b| a.fold.customer.cmp(&b.fold.customer));
     let Some((changes, decisions)) = history::changes(folded.iter().map(Folded::change)) else {
         return Ok((Race::CannotBeRun, cached));
@@ -112,11 +120,15 @@ async fn run(
     let version = match lock_free::write(db, &written, now).await {
         Ok(version) => version,
         Err(StoreError::Lost(why)) => {
-            tracing::debug!(%why, cached, "a commit without locks was lost");
+            tracing::debug!(%why, cached, "a lock-free commit met a conflicting write");
             return Ok((Race::Lost, cached));
         }
         Err(StoreError::Conflict { constraint }) => {
-            tracing::debug!(constraint, "an event of a commit without locks was sent again");
+            tracing::debug!(
+                constraint,
+                "a lock-free commit contains an event that is already stored"
+            );
+            // No cached row is to blame: reading again would not help.
             return Ok((Race::Lost, 0));
         }
         Err(error) => return Err(error),

@@ -1,4 +1,8 @@
-//! One transaction: new events, states, assignments, history.
+//! Commit of a batch: new events, customer states, assignments and history in one
+//! transaction.
+//!
+//! [`commit`] chooses the strategy: lock-free ([`lock_free`]), with row locks, or
+//! following identity links ([`linking`]).
 
 pub(crate) mod adaptive;
 pub(crate) mod batch_cache;
@@ -10,6 +14,7 @@ pub(crate) mod precompute;
 pub(crate) mod separate;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,34 +39,44 @@ use crate::store::customers::{self, NewRow, events};
 use crate::store::{DedicatedDb, StoreError, Tx};
 use crate::telemetry::labels::Way;
 
-/// One event after its commit.
+/// An event and its result after the commit.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) event: Event,
     pub(crate) ruling: Ruling,
 }
 
-/// What became of an event.
+/// Result of one event.
 #[derive(Debug)]
 pub(crate) enum Ruling {
-    /// Counted now; where its customer stands after it.
+    /// Counted now, with the customer's new assignment.
     Counted(Arc<Assignment>),
-    /// Counted before.
+    /// The message id was already counted.
     Duplicate,
-    /// Not counted: its link is not possible.
+    /// Not counted: its identity link is impossible.
     Refused(Faults),
-    /// Not counted: another session had its customer locked for too long.
+    /// Not counted: another database session had its customer locked for too long.
     Locked,
 }
 
-/// Why events cannot be committed together; none of them is.
+/// Reason why a batch cannot be committed as one. None of its events is committed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Service(ServiceError),
-    /// The links of the events at these places are not possible.
+    /// The events at these indices have impossible links.
     Links(Vec<usize>),
-    /// Their links together concern too many ids for one transaction.
+    /// The links of the batch together involve too many ids for one transaction.
     TooManyIds,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(error) => error.fmt(f),
+            Self::Links(indices) => write!(f, "{} events have impossible links", indices.len()),
+            Self::TooManyIds => f.write_str("the links involve too many ids"),
+        }
+    }
 }
 
 impl From<ServiceError> for Failure {
@@ -76,20 +91,20 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// What the caller of some events is told: one verdict each.
+/// The answer to one caller: one verdict per event.
 pub(crate) type Answer = Result<Vec<Verdict>, ServiceError>;
 
-/// What a commit did to each event, in their order.
+/// What a commit did with each event, in batch order.
 #[derive(Debug)]
 pub(crate) struct Committed {
-    /// Where the customer of a new event stands; `None` for a duplicate.
+    /// The assignment after a new event; `None` for a duplicate.
     pub(crate) standings: Vec<Option<Arc<Assignment>>>,
-    /// Whose event it is, where that is not the id that it came under.
+    /// The surviving customer of an event, where that is not the id on the event.
     pub(crate) elsewhere: HashMap<usize, CustomerKey>,
 }
 
 impl Committed {
-    /// All of `events` were duplicates.
+    /// The result if all of `events` are duplicates.
     pub(crate) fn nothing(events: usize) -> Self {
         Self { standings: vec![None; events], elsewhere: HashMap::new() }
     }
@@ -107,7 +122,7 @@ impl Committed {
         committed
     }
 
-    /// One verdict for each of these events, which were committed.
+    /// One verdict per event of the committed batch.
     pub(crate) fn verdicts(self, events: Vec<Arrived>) -> impl Iterator<Item = Verdict> {
         let Self { standings, mut elsewhere } = self;
         events.into_iter().zip(standings).enumerate().map(
@@ -121,15 +136,16 @@ impl Committed {
         )
     }
 
-    /// The customers of the new events, one each.
+    /// The customer of each new event.
     fn answered<'c>(&'c self, all: &'c [Arrived]) -> impl Iterator<Item = &'c CustomerKey> {
         let new = self.standings.iter().enumerate().filter(|(_, standing)| standing.is_some());
         new.map(|(index, _)| self.elsewhere.get(&index).unwrap_or(&all[index].event.customer))
     }
 }
 
-/// Commits events together; of two with one id the first counts. All of them
-/// see one lineup. Of some customers something is `known` already.
+/// Commits a batch in one transaction. Of two events with one message id the first
+/// counts. All events see the same deployment. Customers in `known` are not read from the
+/// database.
 pub(crate) async fn commit(
     core: &Core,
     db: &DedicatedDb,
@@ -141,6 +157,7 @@ pub(crate) async fn commit(
     core.metrics.intake.batch_events.observe(f64::from(size));
     known.take(&core.cache, events);
     let mut attempts = Attempts::default();
+    // One statement per batch decides the strategy. Most batches have no new link.
     let linking = links::concerns(db, &core.markers, events).await?;
     let mut way = if linking { Way::Linking } else { Way::LockFree };
     let committed = loop {
@@ -156,12 +173,16 @@ pub(crate) async fn commit(
         };
         match outcome {
             Ok(Some(committed)) => break committed,
+            // Each strategy hands over to the next, more expensive one; none returns to a
+            // cheaper one.
             Ok(None) if way == Way::LockFree => way = Way::Locking,
             Ok(None) => way = Way::Linking,
             Err(error) => attempts.end_with(error)?,
         }
     };
     if way != Way::LockFree {
+        // Only the lock-free strategy puts what it wrote into the cache. The others leave
+        // cached versions behind that their writes have made stale.
         core.cache.forget(committed.answered(events));
     }
     core.shadows.offer(committed.answered(events));
@@ -170,7 +191,7 @@ pub(crate) async fn commit(
     Ok(committed)
 }
 
-/// As [`linking::attempt`], one at a time in this process where links may be recorded.
+/// [`linking::attempt`], serialised within this process where links may be recorded.
 async fn link(
     core: &Core,
     db: &DedicatedDb,
@@ -178,13 +199,14 @@ async fn link(
     surely: bool,
 ) -> Result<Linked, StoreError> {
     let may_record = surely || events.iter().any(|arrived| arrived.link.is_some());
-    // Never closed, so that it is only absent where it is not needed.
+    // The semaphore is never closed, so the permit is absent only where none is needed.
     let _turn = if may_record { core.linking.acquire().await.ok() } else { None };
     linking::attempt(core, db, events, surely).await
 }
 
-/// Places of the events by message id and sender, so that two transactions never wait
-/// for each other; stable, so that the first of two with one id is the one that counts.
+/// Indices of the events, sorted by message id and sender and without duplicates. The
+/// order keeps two transactions from waiting for each other (deadlock). The sort is
+/// stable, so the first of two events with one id is the one that counts.
 pub(crate) fn by_id(all: &[Arrived]) -> Vec<usize> {
     let mut by_id: Vec<usize> = (0..all.len()).collect();
     by_id.sort_by(|a, b| all[*a].id().cmp(&all[*b].id()));
@@ -192,14 +214,15 @@ pub(crate) fn by_id(all: &[Arrived]) -> Vec<usize> {
     by_id
 }
 
-/// The place of the event of this id.
+/// Index of the event with this id (binary search in `by_id`).
 pub(crate) fn place(all: &[Arrived], by_id: &[usize], id: &EventId) -> Option<usize> {
     let id = (id.message_id.as_str(), id.sender.as_str());
     let found = by_id.binary_search_by(|index| all[*index].id().cmp(&id));
     found.ok().map(|at| by_id[at])
 }
 
-/// `None`: some of the ids belong to customers who are kept under another.
+/// The commit with row locks. Returns `None` if some ids were merged into another
+/// customer.
 async fn attempt(
     core: &Core,
     db: &DedicatedDb,
@@ -209,13 +232,15 @@ async fn attempt(
     let by_id = by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
 
-    // Commits together: the new events, the states they change, where their
-    // customers stand, and the history of who moved.
+    // Commits together: the new events, the states that they change, the new assignments
+    // of their customers, and the history of assignment changes.
     let mut tx = db.begin().await?;
     let addressed = events::insert_and_lock(&mut tx, &sorted).await?;
     if addressed.is_empty() {
         return Ok(Some(Committed::nothing(all.len())));
     }
+    // The row lock shows the merge. The marker sends the next events of this id straight
+    // to the linking strategy.
     if addressed.iter().any(|one| one.is_merged) {
         let merged = addressed.iter().filter(|one| one.is_merged);
         core.markers.note(merged.map(|one| &one.customer));
@@ -240,8 +265,8 @@ async fn attempt(
     Ok(Some(Committed::of(all, &folded)))
 }
 
-/// Folds new events in; `tally` counts the scores. States that this feature set
-/// cannot read are rebuilt.
+/// Folds new events into states and scores them; `tally` counts the scores. States that
+/// the current feature set cannot read are rebuilt from events.
 pub(crate) async fn fold(
     core: &Core,
     tx: &mut Tx,
@@ -252,7 +277,10 @@ pub(crate) async fn fold(
     let now = core.clock.now();
     let (mut folded, unreadable) = Fold::all(work, all, (lineup, &mut *tally), now).await;
     if !unreadable.is_empty() {
-        tracing::debug!(customers = unreadable.len(), "states rebuilt from events");
+        tracing::debug!(
+            customers = unreadable.len(),
+            "unreadable customer states are rebuilt from events"
+        );
         let mut again = Vec::with_capacity(unreadable.len());
         for fold in unreadable {
             let state = rebuild::state(tx, &lineup.features, &fold.customer).await?;
@@ -263,7 +291,8 @@ pub(crate) async fn fold(
     Ok(folded)
 }
 
-/// Writes what was folded; returns what was decided how often.
+/// Writes the folded customers and their history. Returns counts of the assignment
+/// decisions.
 async fn save(core: &Core, tx: &mut Tx, folded: &[Folded]) -> Result<Decisions, StoreError> {
     let now = core.clock.now();
     let (added, known): (Vec<&Folded>, Vec<_>) = folded.iter().partition(|one| one.is_new());

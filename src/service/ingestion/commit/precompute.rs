@@ -1,11 +1,11 @@
-//! What a commit needs of an event, made before it: by the thread of its request, while
-//! the commit before is on its way.
+//! Speculative precomputation: the request's thread folds and scores its event while the
+//! previous commit is in progress.
 //!
-//! Single events all wait for the one thread that commits them, so what need not be
-//! done there is done here. It is worked out from the customer as the cache knows it,
-//! which gives it away: an event that comes while this one waits finds nothing there, and
-//! is left to the thread that commits. So are requests of many events: the more of them
-//! wait, the more of their customers have an event waiting already.
+//! Single events all wait for the one thread that commits them, so work that can be done
+//! elsewhere is done before. The base is the cached customer, which is taken out of the
+//! cache: a further event for the customer finds no entry there and is left to the commit
+//! thread. Requests of many events are not precomputed either: the more such requests
+//! wait, the more of their customers already have a queued event.
 
 use std::slice;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::events::Arrived;
 
-/// A customer after one event, if nothing else happens to it.
+/// A customer after one event, valid if nothing else changes the customer before the
+/// commit.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     lineup: Arc<Lineup>,
@@ -28,7 +29,7 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// `None`: the commit has to do it.
+    /// Precomputes one event; `None` if the commit has to do it.
     pub(crate) fn make(core: &Core, arrived: &Arrived) -> Option<Box<Self>> {
         if arrived.link.is_some() || !core.trust.is_there() {
             return None;
@@ -36,7 +37,7 @@ impl Ahead {
         let (customer, seen) = core.cache.take([&arrived.event.customer]).pop()?;
         let lineup = core.live.snapshot();
         let mut tally = Tally::of(Source::Events);
-        // The first of one: its place in the commit is told when that is made.
+        // Index 0 of a batch of one; [`Self::settle`] sets the index in the real batch.
         let (fold, all) = (Fold::of(customer, vec![0], Some(seen)), slice::from_ref(arrived));
         let now = core.clock.now();
         let folded = fold.carry_out(all, (&lineup, &mut tally), &mut Scratch::default(), now);
@@ -47,9 +48,8 @@ impl Ahead {
         &self.folded.fold.customer
     }
 
-    /// The customer after these `events` of a commit, if they are but the one that was
-    /// looked at, and this is the lineup it was looked at with; what was counted then
-    /// counts in `tally`. If not, what is to be done.
+    /// Uses the precomputed result if the deployment and the batch are unchanged; its
+    /// counts are added to `tally`. Otherwise returns the fold to redo.
     pub(crate) fn settle(
         self: Box<Self>,
         events: Vec<usize>,

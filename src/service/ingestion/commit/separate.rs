@@ -1,10 +1,11 @@
-//! Events of a commit that could not be made as one: committed apart, so that what is in
-//! the way of some does not delay the others.
+//! Fallback for a batch that cannot be committed as one: divide it, so that the events
+//! that block do not delay the others.
 //!
-//! A commit that waited in vain for a lock of another session is divided: events of
-//! customers who are found to be locked are set aside (`service::intake::aside`), and
-//! the rest are committed at once. Where no row is found locked (the lock is on a message
-//! id, on a new customer, on links), halves are tried, a bounded number of times.
+//! A commit that timed out on a lock of another session is divided. Events of customers
+//! that are found to be locked are set aside
+//! ([`locked_customers`](crate::service::ingestion::queue::locked_customers)), and the
+//! rest are committed at once. Where no row is found locked (the lock is on a message id,
+//! a new customer or on links), the batch is bisected, a bounded number of times.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,11 +24,11 @@ use crate::service::ingestion::queue::scheduler::{Batch, Charge};
 use crate::store::DedicatedDb;
 use crate::store::customers::events::Arrived;
 
-/// Commits that may wait for a lock in vain before all that is left is set aside: each
-/// takes `database.commit_lock_timeout_milliseconds`.
+/// Lock timeouts after which all remaining events are set aside. Each takes
+/// `database.commit_lock_timeout_milliseconds`.
 const MAX_BLOCKED_COMMITS: usize = 6;
 
-/// The answer to one caller, given once each of its events has a verdict.
+/// The answer to one caller, sent once each of its events has a verdict.
 #[derive(Debug)]
 pub(crate) struct PendingAnswer(Mutex<Option<Pending>>);
 
@@ -35,12 +36,12 @@ pub(crate) struct PendingAnswer(Mutex<Option<Pending>>);
 struct Pending {
     verdicts: Vec<Option<Verdict>>,
     missing: usize,
-    /// Until the answer: events that are set aside take as much memory as others.
+    /// Retained until the answer: events that are set aside occupy memory like others.
     _charge: Charge,
     answer: oneshot::Sender<Answer>,
 }
 
-/// One event, and which verdict of whose answer is its own.
+/// One event with its slot in the answer to its caller.
 #[derive(Debug)]
 pub(crate) struct One {
     pub(crate) arrived: Arrived,
@@ -57,7 +58,7 @@ impl PendingAnswer {
         if pending.missing == 0
             && let Some(Pending { verdicts, answer, .. }) = open.take()
         {
-            // A caller who has hung up does not wait for its verdicts.
+            // The caller may have disconnected; its verdicts are dropped then.
             let _ = answer.send(Ok(verdicts.into_iter().flatten().collect()));
         }
     }
@@ -71,7 +72,8 @@ impl PendingAnswer {
 }
 
 impl One {
-    /// The events of several callers. What was computed ahead is dropped.
+    /// Splits the batches of several callers into single events. Precomputed results are
+    /// dropped.
     pub(crate) fn of(batches: Vec<Batch>) -> Vec<Self> {
         let mut all = Vec::new();
         for Batch { events, charge, answer, .. } in batches {
@@ -98,7 +100,7 @@ impl One {
     }
 }
 
-/// Tells each caller of these events the one cause.
+/// Fails the callers of these events with the same error.
 pub(crate) fn fail_all(events: Vec<One>, error: ServiceError) {
     let shared = SharedError::of(error);
     for one in events {
@@ -106,7 +108,7 @@ pub(crate) fn fail_all(events: Vec<One>, error: ServiceError) {
     }
 }
 
-/// Commits these events, in as many transactions as it takes; each caller is answered.
+/// Commits these events, in several transactions if necessary. Every caller is answered.
 pub(crate) async fn commit_apart(core: &Core, db: &DedicatedDb, events: Vec<One>) {
     let mut parts = vec![events];
     let mut blocked = 0;
@@ -119,7 +121,8 @@ pub(crate) async fn commit_apart(core: &Core, db: &DedicatedDb, events: Vec<One>
             Ok(()) => {}
             Err((Failure::Links(refused), part)) => parts.push(refuse(part, &refused)),
             Err((Failure::TooManyIds, part)) if part.len() > 1 => parts.extend(halves(part)),
-            // Alone, each link is decided.
+            // A single link is always decided. Left is an event that ends too many links
+            // at once.
             Err((Failure::TooManyIds, part)) => fail_all(part, ServiceError::Locked),
             Err((Failure::Service(ServiceError::Locked), part)) => {
                 blocked += 1;
@@ -129,12 +132,13 @@ pub(crate) async fn commit_apart(core: &Core, db: &DedicatedDb, events: Vec<One>
                     Ok(locked) if !locked.is_empty() => {
                         tracing::warn!(
                             customers = locked.len(),
-                            "customers are locked by another session: their events are set aside"
+                            "events are set aside: another database session has their customers locked"
                         );
                         core.aside.note(locked);
                         parts.push(part);
                     }
-                    // All who link wait for one another: those who do not, need not.
+                    // Link-recording transactions wait for each other; the other events
+                    // need not wait.
                     Ok(_) if part.iter().any(|one| one.arrived.link.is_some()) => {
                         let linking = part.iter().filter(|one| one.arrived.link.is_some());
                         let customers = linking.map(|one| one.arrived.event.customer.clone());
@@ -152,11 +156,11 @@ pub(crate) async fn commit_apart(core: &Core, db: &DedicatedDb, events: Vec<One>
                 }
             }
             Err((Failure::Service(error), part)) => match (error, of_callers(part)) {
-                // The events of one caller must not harm those of another.
+                // The events of one caller must not fail those of another.
                 (error, callers)
                     if callers.len() > 1 && !matches!(error, ServiceError::Unavailable(_)) =>
                 {
-                    tracing::warn!(%error, "a shared transaction failed: each caller gets its own");
+                    tracing::warn!(%error, "a shared transaction failed; retrying one per caller");
                     parts.extend(callers);
                 }
                 (error, callers) => fail_all(callers.into_iter().flatten().collect(), error),
@@ -165,7 +169,8 @@ pub(crate) async fn commit_apart(core: &Core, db: &DedicatedDb, events: Vec<One>
     }
 }
 
-/// Commits these events in one transaction. After a failure they come back.
+/// Commits these events in one transaction. After a failure, returns them with the
+/// reason.
 pub(crate) async fn commit_part(
     core: &Core,
     db: &DedicatedDb,
@@ -183,7 +188,7 @@ pub(crate) async fn commit_part(
     }
 }
 
-/// Refuses the events at these places of a part; returns the others.
+/// Refuses the events at these indices. Returns the others.
 pub(crate) fn refuse(part: Vec<One>, refused: &[usize]) -> Vec<One> {
     let mut rest = Vec::with_capacity(part.len());
     for (index, one) in part.into_iter().enumerate() {
@@ -196,26 +201,27 @@ pub(crate) fn refuse(part: Vec<One>, refused: &[usize]) -> Vec<One> {
     rest
 }
 
-/// What is wrong with an event whose link is refused.
+/// The fault of an event with a link that is refused.
 pub(crate) fn too_connected() -> Faults {
     let problem = format!(
-        "is linked to an id that already hangs together with {MAX_CONNECTED_IDS} others by \
-         links: the event is not counted. Take links back (DELETE /v1/customers/…/links/…), \
+        "is linked to an id that is already connected to {MAX_CONNECTED_IDS} others by \
+         links: the event is not counted. Remove links (DELETE /v1/customers/…/links/…), \
          then replay it"
     );
     Faults::one("customer_id", problem)
 }
 
-/// Two parts, each with all events of its customers; the same part if it has one customer.
+/// Bisects a batch so that each half has all events of its customers. A batch of one
+/// customer is divided in arrival order.
 fn halves(mut part: Vec<One>) -> Vec<Vec<One>> {
-    // Stable, so that the events of a customer keep their order.
+    // A stable sort retains the order of each customer's events.
     part.sort_by(|a, b| a.arrived.event.customer.cmp(&b.arrived.event.customer));
     let customer = |one: &One| one.arrived.event.customer.clone();
     let middle = customer(&part[part.len() / 2]);
     let at = part.partition_point(|one| one.arrived.event.customer < middle);
     let at =
         if at == 0 { part.partition_point(|one| one.arrived.event.customer <= middle) } else { at };
-    // With one customer the events are divided, in the order in which they came.
+    // One customer only: divide its events in arrival order.
     let at = if at == part.len() { part.len() / 2 } else { at };
     let second = part.split_off(at);
     [part, second].into_iter().filter(|part| !part.is_empty()).collect()
@@ -227,7 +233,7 @@ fn is_divisible(part: &[One]) -> bool {
     customers.any(|customer| Some(customer) != first)
 }
 
-/// The events of each caller.
+/// Groups the events by caller.
 fn of_callers(part: Vec<One>) -> Vec<Vec<One>> {
     let mut callers: Vec<Vec<One>> = Vec::new();
     for one in part {

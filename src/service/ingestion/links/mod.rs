@@ -1,4 +1,5 @@
-//! What events say about who is who: what of it is new, and what follows.
+//! Identity links in events: detects new links, records them, and derives the groups of
+//! ids.
 
 pub(crate) mod public_keys;
 pub(crate) mod unlink;
@@ -16,16 +17,16 @@ use crate::store::customers::links::Recorded;
 use crate::store::{DedicatedDb, StoreError, Tx};
 use crate::telemetry::{Counters, labels};
 
-/// Ids remembered at most: some megabytes.
+/// Maximum of remembered ids: some megabytes.
 const MAX_MARKERS: usize = 100_000;
 
-/// Ids that the links of one transaction may concern: some 0.1 s, for which all others who
-/// link wait. Links that concern more are recorded in smaller transactions.
+/// Maximum of ids that the links of one transaction may involve: about 0.1 s, during
+/// which all other link-recording transactions wait. More links are split over
+/// transactions.
 const MAX_IDS_AT_ONCE: usize = 20_000;
 
-/// Ids seen to belong to a customer who is kept elsewhere. Only a hint, so that
-/// their next events need not find it out again: a commit that did not know it
-/// starts anew, one that thought so for nothing takes a statement more.
+/// Ids known to be merged into another customer: a hint for choosing the commit strategy.
+/// A commit without the hint restarts; one with an outdated hint runs one statement more.
 #[derive(Debug, Default)]
 pub(crate) struct Markers(RwLock<HashSet<CustomerKey>>);
 
@@ -44,8 +45,8 @@ impl Markers {
     }
 }
 
-/// Whether a commit of these events must know which ids are one customer. Said
-/// again is nothing new: libraries tell the same link with every page.
+/// Whether a commit of these events needs identity resolution. A repeated link is not
+/// new: client libraries send the same link with every page.
 pub(crate) async fn concerns(
     db: &DedicatedDb,
     markers: &Markers,
@@ -62,7 +63,7 @@ pub(crate) async fn concerns(
     Ok(told.iter().any(|told| is_news(told, &recorded)))
 }
 
-/// Whether what is recorded changes by it.
+/// Whether this link assertion changes the recorded links.
 fn is_news(told: &Told, recorded: &HashMap<Link, Recorded>) -> bool {
     let Some(Recorded { told: before, void_until, is_public }) = recorded.get(&told.link) else {
         return true;
@@ -74,7 +75,7 @@ fn is_news(told: &Told, recorded: &HashMap<Link, Recorded>) -> bool {
     !is_void && !is_later
 }
 
-/// What was new, and the groups that may have changed by it.
+/// Recorded links, and the groups of ids that they may have changed.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) groups: Groups,
@@ -89,19 +90,19 @@ impl Heard {
     }
 }
 
-/// What came of the links of some events.
+/// Result of recording the links of a batch.
 #[derive(Debug)]
 pub(crate) enum Hearing {
     Heard(Heard),
     /// Nothing was recorded: these links would connect too many ids.
     Refused(Vec<Told>),
-    /// Nothing was recorded: the links together concern too many ids to be decided at once.
+    /// Nothing was recorded: the links together involve too many ids for one decision.
     TooManyIds,
 }
 
-/// Records what new events tell. Waits for its turn if any of it is new; the
-/// message ids must be taken by then, the customers' rows must not. The `ended` links are
-/// recorded no more: the groups of their ids are made anew.
+/// Records the links of new events. Takes the lock of all links if any link is new. The
+/// message ids must be inserted before, and the customers' rows locked after. The `ended`
+/// links are no longer recorded: the groups of their ids are computed again.
 pub(crate) async fn hear(
     tx: &mut Tx,
     told: Vec<Told>,
@@ -116,6 +117,7 @@ pub(crate) async fn hear(
     let firsts = links::firsts(tx, &from).await?;
     let mut winners = HashMap::new();
     for told in &news {
+        // Trusted senders win over public keys, then the earliest wins, in any arrival order.
         if firsts.get(&told.link.from).is_none_or(|first| told < first) {
             winners.entry(&told.link.from).or_insert(told);
         }
@@ -128,6 +130,7 @@ pub(crate) async fn hear(
         Err(hearing) => return Ok(hearing),
     };
     let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
+    // Before the insert: at most one recorded link of an id may be the first.
     links::demote(tx, &displaced.collect::<Vec<_>>()).await?;
     let is_first = |told: &Told| winners.get(&told.link.from).is_some_and(|first| *first == told);
     let rows: Vec<(&Told, bool)> = news.iter().map(|told| (told, is_first(told))).collect();
@@ -147,8 +150,8 @@ pub(crate) async fn hear(
     Ok(Hearing::Heard(Heard { groups, outcomes }))
 }
 
-/// The connected component of these `new` first links, of those of the `firsts` that they
-/// displace, and of the ends of `ended` ones: every first link in it, as they will be. Its
+/// The connected component of the `new` first links, of the `firsts` that they displace,
+/// and of both ends of the `ended` links: every first link in it, after the change. The
 /// cost is bounded, whatever is stored.
 async fn connected(
     tx: &mut Tx,
@@ -161,8 +164,8 @@ async fn connected(
     let ended_ends = ended.iter().flat_map(|link| [&link.from, &link.to]);
     let ids: Vec<&CustomerKey> =
         new_ends.chain(displaced.iter().map(|first| &first.link.to)).chain(ended_ends).collect();
-    // A new link has three ends, its own and that of the link it displaces; an ended one
-    // has two. Each may be in a component of its own.
+    // A new link has three ends: its own two and the target of the link that it
+    // displaces. An ended link has two. Each end may be in a component of its own.
     let components = 3 * new.len() + 2 * ended.len();
     let max_ids = (MAX_CONNECTED_IDS * components).min(MAX_IDS_AT_ONCE);
     let Some(mut known) = links::connected(tx, &ids, max_ids).await? else {
@@ -180,7 +183,8 @@ async fn connected(
     Ok(Ok(known))
 }
 
-/// The earliest saying of each link that is new; under the lock, unless there is none.
+/// The earliest assertion of each new link. Takes the lock of all links, unless none is
+/// new.
 async fn news(tx: &mut Tx, told: Vec<Told>) -> Result<Vec<Told>, StoreError> {
     if told.is_empty() {
         return Ok(told);
@@ -190,7 +194,7 @@ async fn news(tx: &mut Tx, told: Vec<Told>) -> Result<Vec<Told>, StoreError> {
         return Ok(Vec::new());
     }
     links::lock(tx).await?;
-    // Again: until now, others may have changed it.
+    // Read again: before the lock, other transactions may have changed it.
     let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
     let mut news: Vec<Told> = told.into_iter().filter(|told| is_news(told, &recorded)).collect();
     news.sort_unstable();
@@ -199,9 +203,9 @@ async fn news(tx: &mut Tx, told: Vec<Told>) -> Result<Vec<Told>, StoreError> {
     Ok(news)
 }
 
-/// Those whose first link ever leads to a customer that had all the ids it may
-/// have before: such a link changes nothing, so that a shop window's thousandth
-/// device costs no more than its hundredth.
+/// Ids with a first link to a customer that already had the maximum number of ids. Such a
+/// link changes nothing, so the thousandth device of a shop window costs no more than the
+/// hundredth.
 async fn full(
     tx: &mut Tx,
     winners: &HashMap<&CustomerKey, &Told>,

@@ -1,10 +1,11 @@
-//! What public keys may link, and what ends such a link.
+//! Identity links from public API keys: what they may link, and what ends such a link.
 //!
-//! A public key stands in web pages and apps, so anybody may send with it. It links only
-//! from an anonymous id that it introduced, or from an id without a customer. As soon as
-//! an event, of any sender, names an id as a known customer, the links of public keys from
-//! it end: whoever links away the id of a customer who has yet to come gains nothing. The
-//! order of arrival does not matter: afterwards such a link is refused.
+//! A public key is embedded in web pages and apps, so anyone can send with it. It may
+//! link only from an anonymous id that it introduced itself, or from an id without a
+//! customer. When an event of any sender names an id as a known customer, the links of
+//! public keys from that id end. So linking away the id of a future customer gains an
+//! attacker nothing. The order of arrival does not matter: afterwards such a link is
+//! refused.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,15 +27,16 @@ use crate::telemetry::labels;
 /// Links of public keys in one commit.
 #[derive(Debug, Default)]
 pub(crate) struct PublicLinks {
-    /// Let in, and new: the row of each source must still say so in the end.
+    /// Accepted new links. The row of each source is checked again before the commit.
     new: Vec<PublicLink>,
     refused: Vec<PublicLink>,
     ended: Vec<Link>,
 }
 
 impl PublicLinks {
-    /// Judges those of the `new` ones of `all` events, and ends earlier ones whose source
-    /// these name as a known customer. The message ids must be taken by then.
+    /// Decides the public keys' links among the `new` events, and ends earlier ones with
+    /// a source that these events name as a known customer. The message ids must be
+    /// inserted before.
     pub(crate) async fn judge(
         tx: &mut Tx,
         all: &[Arrived],
@@ -47,7 +49,7 @@ impl PublicLinks {
         let known_ids: Vec<&CustomerKey> = known.iter().copied().collect();
         if !public_links::linked(tx, &known_ids).await?.is_empty() {
             links::lock(tx).await?;
-            // Again: until now, others may have changed it.
+            // Read again: before the lock, other transactions may have changed it.
             let ids = public_links::linked(tx, &known_ids).await?;
             judged.ended = public_links::end(tx, &ids).await?;
         }
@@ -79,15 +81,17 @@ impl PublicLinks {
         &self.ended
     }
 
-    /// Once the rows are locked: no other transaction has made a source a known customer
-    /// meanwhile.
+    /// Checks, with the rows locked, that no other transaction has made a source a known
+    /// customer meanwhile.
     pub(crate) async fn confirm(&self, tx: &mut Tx) -> Result<(), StoreError> {
         if self.new.is_empty() {
             return Ok(());
         }
         let sources = public_links::sources(tx, &self.new).await?;
         if sources.iter().any(|source| source.is_foreign) {
-            return Err(StoreError::Lost("an id that was to be linked has become known".into()));
+            return Err(StoreError::Lost(
+                "another transaction made the source of a link a known customer".into(),
+            ));
         }
         Ok(())
     }
@@ -98,8 +102,8 @@ fn public_link(arrived: &Arrived) -> Option<PublicLink> {
     Some(PublicLink { link, sender: arrived.sender.clone() })
 }
 
-/// The public key that alone introduces an id in these events, by id; `None` for an id that
-/// has another introducer too.
+/// The public key that is the only introducer of an id in these events, by id; `None` for
+/// an id with several introducers.
 pub(crate) fn introducers<'a>(
     events: impl Iterator<Item = &'a Arrived>,
 ) -> HashMap<CustomerKey, Option<Sender>> {
@@ -118,10 +122,10 @@ pub(crate) fn introducers<'a>(
     introducers
 }
 
-/// A link that a message of a public key asks for.
+/// A link requested by a message of a public key.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    /// The message's place in its request.
+    /// Index of the message in its request.
     place: usize,
     link: PublicLink,
     kind: EventKind,
@@ -138,20 +142,20 @@ impl Asked {
         Some(Self { place, link: public_link(arrived)?, kind: arrived.event.kind })
     }
 
-    /// Names the field of the source.
+    /// The fault, at the field that holds the source id.
     fn fault(&self) -> Faults {
         let field = if self.kind == EventKind::Alias { "previousId" } else { "anonymousId" };
         Faults::one(
             field,
-            "is not an anonymous id that this key introduced: a key of scope `track` links from \
-             no other; send the event with a key of scope `ingest`",
+            "is not an anonymous id that this key introduced: a key of scope `track` may \
+             link only from such an id; send the event with a key of scope `ingest`",
         )
     }
 }
 
 impl Intake {
-    /// Rejects the messages of a public key whose link it may not make. `kept` holds a
-    /// message as it is kept if it is rejected, by its place.
+    /// Rejects messages of a public key that request a forbidden link. `kept` maps an
+    /// index to the message as it is stored after a rejection.
     pub async fn judge_links(
         &self,
         source: Source<'_>,
@@ -179,8 +183,9 @@ impl Intake {
         Ok(())
     }
 
-    /// Of these links those that may not be made, by place: their source is a customer whom
-    /// the key did not introduce, or one that the same request names as `known`.
+    /// The forbidden links among `asked`, by index. The source of such a link is a
+    /// customer that the key did not introduce, or one that the same request names as
+    /// `known`.
     pub(crate) async fn faults_of(
         &self,
         asked: Vec<Asked>,
@@ -190,7 +195,7 @@ impl Intake {
             return Ok(Vec::new());
         }
         let public: Vec<PublicLink> = asked.iter().map(|asked| asked.link.clone()).collect();
-        // Beside the commits, and not among the readers, who may be slow.
+        // On the strict connections: the read pool may be busy with slow queries.
         let sources = public_links::read_sources(&self.strict, &public).await?;
         let refused = asked.into_iter().zip(sources).filter(|(asked, source)| {
             !source.is_recorded && (source.is_foreign || known.contains(&asked.link.link.from))

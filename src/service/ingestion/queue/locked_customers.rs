@@ -1,10 +1,10 @@
-//! Events of customers that another session of the database has locked: set aside, and
-//! tried again with exponential back-off until a deadline, on a connection of their own.
+//! Events of customers that another database session has locked: set aside, and retried
+//! with exponential back-off until a deadline, on a connection of their own.
 //!
-//! While a customer is known to be locked, its further events come here at once, so that
-//! a shared commit waits for a lock once and not each time. How many events may wait is
-//! bounded; an event that finds no room, or whose deadline passes, is not counted, and its
-//! sender is asked to send it again.
+//! While a customer is known to be locked, its further events are set aside at once, so
+//! that a shared commit waits for a lock once and not each time. The number of events set
+//! aside is bounded. An event above the bound, or past its deadline, is not counted, and
+//! its sender is asked to send it again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -28,11 +28,12 @@ use crate::store::{DedicatedDb, StoreError, customers};
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Customers that are known to be locked, and their events.
+/// Customers known to be locked, with their events.
 #[derive(Debug)]
 pub(crate) struct Aside {
     waiting: Mutex<Waiting>,
-    /// How many customers there are, for those who only ask whether there are any.
+    /// Number of locked customers, so that the hot path reads one atomic and takes no
+    /// lock.
     customers: AtomicUsize,
     changed: Notify,
     longest_wait: Duration,
@@ -44,7 +45,7 @@ pub(crate) struct Aside {
 struct Waiting {
     customers: HashMap<CustomerKey, LockedCustomer>,
     events: usize,
-    /// That may still set events aside.
+    /// Workers that may still set events aside.
     workers: usize,
 }
 
@@ -67,7 +68,7 @@ impl LockedCustomer {
     }
 }
 
-/// Ids whose rows a commit of this event locks, as far as the event tells.
+/// Ids with rows that a commit of this event locks, as far as the event shows.
 fn ids(arrived: &Arrived) -> impl Iterator<Item = &CustomerKey> {
     let ends = arrived.link.iter().flat_map(|link| [&link.from, &link.to]);
     [&arrived.event.customer].into_iter().chain(ends)
@@ -104,7 +105,7 @@ impl Aside {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the gauge and the hot path, after a change.
+    /// Updates the gauge and the atomic count after a change.
     fn publish(&self, waiting: &Waiting) {
         self.customers.store(waiting.customers.len(), Ordering::Relaxed);
         self.gauge.set(i64::try_from(waiting.events).unwrap_or(i64::MAX));
@@ -119,7 +120,7 @@ impl Aside {
         events.any(|arrived| ids(arrived).any(|id| waiting.customers.contains_key(id)))
     }
 
-    /// These customers are locked by another session.
+    /// Marks these customers as locked by another session.
     pub(crate) fn note(&self, customers: Vec<CustomerKey>) {
         let mut waiting = self.waiting();
         for customer in customers {
@@ -130,7 +131,7 @@ impl Aside {
         self.changed.notify_one();
     }
 
-    /// Sets aside the events of customers that are known to be locked; returns the others.
+    /// Sets aside the events of customers known to be locked. Returns the others.
     pub(crate) fn take_locked(&self, events: Vec<One>) -> Vec<One> {
         if self.customers.load(Ordering::Relaxed) == 0 {
             return events;
@@ -143,6 +144,8 @@ impl Aside {
             let id = ids(&one.arrived).find(|id| customers.contains_key(*id)).cloned();
             match id.and_then(|id| customers.get_mut(&id)) {
                 None => rest.push(one),
+                // Bounded, so that one locked customer cannot fill the queue for all
+                // others.
                 Some(_) if *count >= self.max_events => one.rule(Ruling::Locked),
                 Some(customer) => {
                     customer.events.push_back((deadline, one));
@@ -156,14 +159,14 @@ impl Aside {
         rest
     }
 
-    /// A worker will set no more events aside.
+    /// Records that a worker has ended and sets no more events aside.
     pub(crate) fn leave(&self) {
         self.waiting().workers -= 1;
         self.changed.notify_one();
     }
 
-    /// Answers those whose deadline has passed, and all of them once no worker is left;
-    /// returns when something is to be done next: `None` at the end.
+    /// Answers the events past their deadline; all events once no worker is left. Returns
+    /// the instant of the next action; `None` at the end.
     fn expire(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut waiting = self.waiting();
@@ -189,7 +192,7 @@ impl Aside {
         (!is_over).then_some(next)
     }
 
-    /// Customers whose turn it is to be tried again.
+    /// Customers due for a retry.
     fn due(&self) -> Vec<CustomerKey> {
         let now = Instant::now();
         let waiting = self.waiting();
@@ -206,8 +209,8 @@ impl Aside {
         }
     }
 
-    /// The oldest events of a customer, at most so many. Where there are none, the
-    /// customer counts as locked no more.
+    /// The oldest events of a customer, at most `max_events`. A customer without events
+    /// is no longer marked as locked.
     fn take(&self, customer: &CustomerKey, max_events: usize) -> Vec<(Instant, One)> {
         let mut waiting = self.waiting();
         let Some(locked) = waiting.customers.get_mut(customer) else { return Vec::new() };
@@ -221,7 +224,7 @@ impl Aside {
         taken
     }
 
-    /// Still locked: in front of what has come since.
+    /// Puts events of a customer that is still locked back, before newer events.
     fn put_back(&self, customer: &CustomerKey, events: Vec<(Instant, One)>) {
         let mut waiting = self.waiting();
         waiting.events += events.len();
@@ -233,7 +236,7 @@ impl Aside {
         self.publish(&waiting);
     }
 
-    /// Tries what has been set aside again and again, until no worker is left.
+    /// Retries the events set aside until no worker is left.
     pub(crate) async fn run(&self, core: &Core, db: &DedicatedDb) {
         while let Some(next) = self.expire() {
             let has_changed = tokio::time::timeout_at(next, self.changed.notified()).await;
@@ -241,12 +244,12 @@ impl Aside {
             if has_changed.is_ok() && due.is_empty() {
                 continue;
             }
-            // Of all of them at once, and without waiting.
+            // One statement for all due customers, and without waiting for a lock.
             let ids: Vec<&CustomerKey> = due.iter().collect();
             let locked: HashSet<CustomerKey> = match customers::locked_elsewhere(db, &ids).await {
                 Ok(locked) => locked.into_iter().collect(),
                 Err(error) => {
-                    tracing::debug!(%error, "locked customers are tried again later");
+                    tracing::debug!(%error, "cannot check locked customers; retrying");
                     due.iter().cloned().collect()
                 }
             };
@@ -254,6 +257,8 @@ impl Aside {
             let mut linking_is_blocked = false;
             for customer in due.iter().filter(|id| !locked.contains(*id)) {
                 let is_linking = self.is_linking(customer);
+                // Blocked by the lock of all links: every further link would wait for the
+                // same timeout.
                 if is_linking && linking_is_blocked {
                     self.postpone([customer].into_iter());
                     continue;
@@ -262,10 +267,11 @@ impl Aside {
                 match tried.await {
                     Ok(is_blocked) => linking_is_blocked |= is_linking && is_blocked,
                     Err(_) => {
-                        tracing::error!("a commit panicked; its events may be sent again");
+                        tracing::error!("a commit panicked; senders may repeat its events");
                     }
                 }
-                // A retry may take as long as the wait for a lock.
+                // A retry may last as long as a lock timeout, so deadlines are checked
+                // between retries.
                 if self.expire().is_none() {
                     return;
                 }
@@ -273,15 +279,16 @@ impl Aside {
         }
     }
 
-    /// Whether the next event of a customer has a link: all who link wait for one another.
+    /// Whether the next event of a customer has a link: link-recording transactions wait
+    /// for each other.
     fn is_linking(&self, customer: &CustomerKey) -> bool {
         let waiting = self.waiting();
         let next = waiting.customers.get(customer).and_then(|locked| locked.events.front());
         next.is_some_and(|(_, one)| one.arrived.link.is_some())
     }
 
-    /// Commits what waits for one customer, until nothing does or it is locked again:
-    /// whether it is.
+    /// Commits the events of one customer until none is left or it is locked again.
+    /// Returns whether it is locked.
     async fn retry(&self, core: &Core, db: &DedicatedDb, customer: &CustomerKey) -> bool {
         loop {
             let (deadlines, mut events): (Vec<Instant>, Vec<One>) =
@@ -299,7 +306,7 @@ impl Aside {
                         events = separate::refuse(part, &refused)
                     }
                     Err((Failure::TooManyIds, part)) => {
-                        // One at a time: alone, each link is decided.
+                        // One event at a time: a single link is always decided.
                         let mut part = part.into_iter();
                         events = part.by_ref().take(1).collect();
                         let rest: Vec<_> = part.map(|one| (deadline, one)).collect();
@@ -319,7 +326,7 @@ impl Aside {
     }
 }
 
-/// Counts down when a worker ends, however it ends.
+/// Guard that counts a worker down when it ends, also by a panic.
 #[derive(Debug)]
 pub(crate) struct Leaving(pub(crate) Arc<Core>);
 

@@ -1,13 +1,13 @@
-//! What waits where, and whose turn it is.
+//! Scheduler: assigns batches of queued events to shard workers.
 //!
-//! A worker takes what waits in a shard that nobody is working on. While little
-//! waits there is one transaction at a time, for all shards: it costs about as much
-//! as twenty events, so under many small requests one large transaction is worth
-//! more than two small ones side by side. The first worker that rests is the one to
-//! be called: it finds its connection, and the server its process, as they left them.
+//! A worker takes the queued events of a shard that no other worker processes. While few
+//! events wait, one transaction runs at a time, for all shards. A transaction costs about
+//! as much as twenty events, so under many small requests one large transaction is
+//! cheaper than two small concurrent ones. The idle worker with the lowest number is
+//! woken first: its connection and the server process behind it are warm.
 //!
-//! Within a shard keys take turns, and small batches go first: the single event of one
-//! key is in the next transaction, whatever another key has waiting.
+//! Within a shard keys take turns, and small batches go first. The single event of one
+//! key is in the next transaction, however much another key has queued.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,23 +21,22 @@ use crate::service::limits::resource_user::ResourceUser;
 use crate::service::limits::round_robin::RoundRobin;
 use crate::store::customers::events::Arrived;
 
-/// With so many events a transaction beside another is worth its while.
+/// From this number of queued events a concurrent transaction pays.
 const ENOUGH_EVENTS: usize = 64;
 
-/// The events of one caller, and where it waits.
+/// The events of one caller, with the channel for its answer.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// The key that sent them.
+    /// The API key that sent the events.
     pub(crate) user: ResourceUser,
     pub(crate) events: Vec<Arrived>,
-    /// What they take of bounded resources until they are committed, whether or not the
-    /// caller still waits.
+    /// Reserved resources, retained until the commit even if the caller disconnects.
     pub(crate) charge: Charge,
     pub(crate) ahead: Option<Box<Ahead>>,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
-/// Parts of the bounded queue and of the memory budget, for some events.
+/// Queue capacity and memory reserved for a number of events.
 #[derive(Debug)]
 pub(crate) struct Charge {
     room: Share<ResourceUser>,
@@ -54,7 +53,7 @@ impl Charge {
         Self { room, memory, events }
     }
 
-    /// Moves the part of some of the events into a charge of their own.
+    /// Moves the proportional part for `events` into a charge of their own.
     #[must_use]
     pub(crate) fn split(&mut self, events: usize) -> Self {
         let all = self.events.max(1);
@@ -66,11 +65,11 @@ impl Charge {
     }
 }
 
-/// What waits where, and who rests.
+/// The queues of all shards and the states of all workers.
 #[derive(Debug)]
 pub(crate) struct Board {
     all: Mutex<All>,
-    /// One for each worker.
+    /// One wake-up signal per worker.
     calls: Vec<Notify>,
 }
 
@@ -78,19 +77,19 @@ pub(crate) struct Board {
 struct All {
     shards: Vec<Shard>,
     workers: Vec<Doing>,
-    /// The shard that is looked at first, so that each has its turn.
+    /// The shard to search first; it rotates so that each shard has its turn.
     first: usize,
 }
 
-/// What a worker does.
+/// State of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
     Work,
-    /// It has found nothing to do, and has not been called since.
+    /// Idle: it found no work and has not been woken since.
     Rest,
-    /// It is about to look for work.
+    /// Woken: it is about to look for work.
     Wake,
-    /// It will do no more.
+    /// Ended.
     Nothing,
 }
 
@@ -98,12 +97,12 @@ enum Doing {
 struct Shard {
     queue: RoundRobin<ResourceUser, Batch>,
     waiting_events: usize,
-    /// A worker has taken from it and is not done: what comes later waits, so that
-    /// no two transactions of this process ever meet at a customer.
+    /// A worker is committing events of this shard. Later events wait, so that two shard
+    /// commits of this process never touch the same customer.
     is_taken: bool,
 }
 
-/// What a worker has taken.
+/// Work of one transaction: batches and the shards that they come from.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) shards: Vec<usize>,
@@ -111,7 +110,7 @@ pub(crate) struct Taken {
 }
 
 impl Board {
-    /// As many workers as shards; each is about to look for work.
+    /// Creates one worker per shard, all awake.
     pub(crate) fn new(shards: usize) -> Self {
         let each = 0..shards;
         let all = All {
@@ -134,8 +133,8 @@ impl Board {
         self.call(&mut all);
     }
 
-    /// What this worker does next, after it is `done` with some shards. `None`: it
-    /// will be called.
+    /// The next work of this worker after it is `done` with some shards. `None`: wait for
+    /// a wake-up.
     pub(crate) fn next(
         &self,
         worker: usize,
@@ -161,6 +160,8 @@ impl Board {
             }
             events += shard.take(max_batch_events - events, &mut taken.batches);
             taken.shards.push(number);
+            // Beyond the last shard this wraps: the next search takes it modulo the
+            // count.
             all.first = number + 1;
             if events >= ENOUGH_EVENTS.min(max_batch_events) {
                 break;
@@ -170,20 +171,20 @@ impl Board {
         Some(taken)
     }
 
-    /// This worker has been called.
+    /// Waits for the wake-up of this worker.
     pub(crate) async fn called(&self, worker: usize) {
         self.calls[worker].notified().await;
     }
 
-    /// This worker comes no more; if it had been called, another one is.
+    /// Ends this worker. A pending wake-up passes to another worker.
     pub(crate) fn leave(&self, worker: usize) {
         let mut all = self.all();
         all.workers[worker] = Doing::Nothing;
         self.call(&mut all);
     }
 
-    /// Calls a worker if there is something to do and none is about to look. One
-    /// calls the next.
+    /// Wakes one idle worker if work is due and no worker is already awake. Each wakes
+    /// the next, so a burst does not wake all workers at once.
     fn call(&self, all: &mut All) {
         if !all.are_due() || all.workers.contains(&Doing::Wake) {
             return;
@@ -209,13 +210,13 @@ impl Shard {
         !self.is_taken && !self.queue.is_empty()
     }
 
-    /// Takes batches until they hold `enough` events; returns how many they hold.
+    /// Takes batches until they have `enough` events. Returns their number of events.
     fn take(&mut self, enough: usize, batches: &mut Vec<Batch>) -> usize {
         let before = batches.len();
         let users = self.queue.users();
         if users > 1 && self.waiting_events > enough {
-            // Half of the transaction is shared out to small batches, the rest goes to
-            // whose turn it is: so neither can keep the other waiting.
+            // Half of the transaction is shared between the small batches of all keys;
+            // the rest goes to the key in turn. So neither kind can starve the other.
             let allowance = (enough / 2 / users).max(1);
             self.queue.take_cheap(allowance, |batch| batch.events.len(), batches);
         }
@@ -269,7 +270,7 @@ mod tests {
         Batch { user, ..batch(events) }
     }
 
-    /// A board whose workers all rest.
+    /// A board with all workers idle.
     fn board(shards: usize) -> Board {
         let board = Board::new(shards);
         for worker in 0..shards {

@@ -1,4 +1,4 @@
-//! The way in for events that are right, and the workers that commit them.
+//! Shard workers: the queue for validated events, and the tasks that commit them.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -23,7 +23,8 @@ use crate::store::DedicatedDb;
 use crate::store::customers::events::Arrived;
 use crate::store::database::time_limits::Purpose;
 
-/// The way in. How much may wait is bounded by whoever sends.
+/// Entry to the queue of every shard. Callers bound the number of queued events
+/// ([`Charge`]).
 #[derive(Debug)]
 pub(crate) struct Shards {
     board: Arc<Board>,
@@ -31,14 +32,14 @@ pub(crate) struct Shards {
     count: usize,
 }
 
-/// What commits the shards' events; there is one a shard.
+/// Commit worker; one per shard.
 #[derive(Debug)]
 pub struct Worker {
     number: usize,
     board: Arc<Board>,
     core: Arc<Core>,
     db: DedicatedDb,
-    /// Of the worker that also tries again what was set aside.
+    /// Connection for retries of events set aside; only one worker has it.
     retries: Option<DedicatedDb>,
 }
 
@@ -60,8 +61,8 @@ impl Shards {
         self.count
     }
 
-    /// Returns once all of these events of one user are committed; one verdict each, in
-    /// order. All of them belong to the shard of this number.
+    /// Queues the events of one user in this shard and waits for their commit. Returns
+    /// one verdict per event, in order.
     pub(crate) async fn commit(
         &self,
         user: ResourceUser,
@@ -72,7 +73,8 @@ impl Shards {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
         while !events.is_empty() {
-            // A caller with many events takes its turns like everybody.
+            // A caller with many events queues one batch at a time and takes turns like
+            // others.
             let most = self.core.max_batch_events;
             let batch: Vec<Arrived> = events.drain(..events.len().min(most)).collect();
             let ahead = match &batch[..] {
@@ -90,7 +92,7 @@ impl Shards {
 }
 
 impl Worker {
-    /// Commits until `stopped`; what waits by then is committed still.
+    /// Commits until `stopped`; events already queued are still committed.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let Self { retries, .. } = &self;
         let commits = async {
@@ -114,13 +116,15 @@ impl Worker {
             let next = self.board.next(self.number, &done, self.core.max_batch_events);
             done.clear();
             if let Some(Taken { shards, batches }) = next {
-                // A batch that is dropped tells its caller.
+                // A panic drops the batches, and a dropped answer channel fails its
+                // caller.
                 if AssertUnwindSafe(self.work(batches)).catch_unwind().await.is_err() {
-                    tracing::error!("a commit panicked; its events may be sent again");
+                    tracing::error!("a commit panicked; senders may repeat its events");
                 }
                 done = shards;
                 continue;
             }
+            // `biased`: a wake-up is served before the stop, so queued events are committed.
             tokio::select! {
                 biased;
                 () = self.board.called(self.number) => {}
@@ -130,8 +134,11 @@ impl Worker {
         self.board.leave(self.number);
     }
 
-    /// Commits what several callers have sent, and answers each.
+    /// Commits the batches of several callers in one transaction, and answers each
+    /// caller.
     async fn work(&self, batches: Vec<Batch>) {
+        // Committed together, the events would wait for the lock of a customer known to
+        // be locked.
         if self.core.aside.concerns(batches.iter().flat_map(|batch| &batch.events)) {
             return commit_apart(&self.core, &self.db, One::of(batches)).await;
         }
@@ -148,11 +155,13 @@ impl Worker {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
                 for caller in callers {
-                    // A caller who has hung up does not wait for its verdicts.
+                    // The caller may have disconnected; its verdicts are dropped then.
                     let own = verdicts.by_ref().take(caller.size).collect();
                     let _ = caller.answer.send(Ok(own));
                 }
             }
+            // The database is gone: dividing the batch would only repeat the error for
+            // each part.
             Err(Failure::Service(error @ ServiceError::Unavailable(_))) => {
                 let shared = SharedError::of(error);
                 for caller in callers {
@@ -160,7 +169,7 @@ impl Worker {
                 }
             }
             Err(failure) => {
-                tracing::debug!(?failure, "a commit is divided");
+                tracing::debug!(reason = %failure, "a shared commit is divided");
                 let mut all = all.into_iter();
                 let batches = callers.into_iter().map(|caller| Batch {
                     user: caller.user,
@@ -176,8 +185,7 @@ impl Worker {
     }
 }
 
-/// One caller of a shared commit: how many of its events are its own, and its charge, which
-/// ends with the answer.
+/// One caller of a shared commit. Its charge is released with the answer.
 struct Caller {
     user: ResourceUser,
     size: usize,
