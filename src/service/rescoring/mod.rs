@@ -1,5 +1,5 @@
-//! Stored customers scored again without an event: after the lineup changed,
-//! or because it is time.
+//! Rescoring of stored customers without an event: after a deployment change, or when
+//! time alone may change the assignment.
 
 pub mod on_deployment_change;
 pub mod on_time;
@@ -16,9 +16,8 @@ use crate::store::customers::assignments::{Assignment, NewChange};
 use crate::store::customers::{self, Introduction, Locked, NewRow};
 use crate::store::{StoreError, Tx};
 
-/// Scores customers that `tx` has locked, and writes where they stand, with
-/// their history. States that this feature set cannot read are rebuilt from
-/// events.
+/// Scores customers that `tx` has locked, and writes their assignments and history.
+/// States that this feature set cannot read are rebuilt from events.
 pub(crate) async fn rescore(
     tx: &mut Tx,
     lineup: &Lineup,
@@ -37,6 +36,7 @@ pub(crate) async fn rescore(
         (scored, unreadable)
     };
     let (mut scored, unreadable) =
+        // A larger batch would block its async thread for longer than half a millisecond.
         if locked.len() <= CUSTOMERS_IN_PLACE { work() } else { tokio::task::block_in_place(work) };
     for row in unreadable {
         let state = rebuild::state(tx, &lineup.features, &row.stored.customer).await?;

@@ -1,6 +1,6 @@
-//! What a customer's state becomes when it is stored: one assignment, by the rules
-//! of `domain::assign` from where the customer stood, and the instant until which
-//! time alone does not change it.
+//! From customer state to stored assignment: score, apply hysteresis
+//! (`domain::hysteresis`) to the previous assignment, and compute when time alone may
+//! change the result.
 
 use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
@@ -9,13 +9,15 @@ use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::assignments::{Assignment, Held};
 
-/// With more customers than this the work takes longer than an async thread
-/// may be held up (half a millisecond, some 10 µs each).
+/// Maximum of customers to score on an async thread: more would block it for longer than
+/// half a millisecond (some 10 µs each).
 pub const CUSTOMERS_IN_PLACE: usize = 48;
 
-/// Scores one customer for storing, who stood at `held` before; where somebody is
-/// answered by it, it counts in `tally`. Nobody needs the instant to be later than
-/// `no_later`: to look too soon does no harm, and less need be found out.
+/// Scores one customer for storage, with its previous assignment `held`. A score that a
+/// response depends on is counted in `tally`.
+///
+/// The returned instant of the next rescore may be capped at `no_later`: rescoring too
+/// early is harmless, and the cap saves the search for a later instant.
 pub fn assign(
     lineup: &Lineup,
     tally: Option<&mut Tally>,
@@ -45,7 +47,7 @@ pub fn assign(
         generation: lineup.generation,
         assigned_at: now,
         moved_at: held.and_then(|held| {
-            // From rules to a model is no move.
+            // The change from rule-based to model assignment is not a move.
             let moves = standing.is_some() && !held.fallback && held.segment != segment;
             if moves { Some(now) } else { held.moved_at }
         }),

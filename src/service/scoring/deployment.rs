@@ -1,9 +1,10 @@
-//! What is live: one immutable [`Lineup`], swapped whole.
+//! The current deployment: one immutable [`Lineup`], replaced as a whole (`ArcSwap`).
 //!
-//! Readers load it once per unit of work, so no answer mixes two models. A new
-//! lineup is opened and self-tested before it is published; if that fails the
-//! old one stays. Postgres announces changes; polling finds those whose
-//! announcement was lost. The replica that promotes takes the same road.
+//! Readers load it once per unit of work, so no response mixes two models. A new
+//! deployment is opened and self-tested before publication; if that fails, the old one
+//! remains. Postgres announces changes, and polling finds changes with a lost
+//! announcement. The replica that promotes a model loads it in the same way as all
+//! others.
 
 use std::sync::Arc;
 
@@ -24,58 +25,58 @@ use crate::store::models::{LineupRow, lineage};
 use crate::store::{ReadDb, models};
 use crate::telemetry::Metrics;
 
-/// What answers rest on besides a model.
+/// Scoring rules beside the model.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// A p-value at or below this flags an outlier.
     pub outlier_alpha: f64,
-    /// When stored customers leave their segment.
+    /// Hysteresis: when stored customers leave their segment.
     pub policy: Policy,
 }
 
-/// Everything an answer is made from, checked to agree.
+/// A deployment: everything that scores depend on, checked to be consistent.
 #[derive(Debug)]
 pub struct Lineup {
     pub generation: i64,
     pub features: Arc<FeatureSet>,
-    /// `None`: nothing trained yet, so the rule-based fallback answers.
+    /// `None`: no model is trained yet, and the rule-based fallback answers.
     pub active: Option<Arc<Model>>,
     pub previous: Option<ModelId>,
     pub rules: Rules,
-    /// What time alone can change about an answer.
+    /// Computes when time alone may change an answer.
     pub watch: Watch,
-    /// Keys of its segments that are those of other segments in another model.
+    /// Segment keys of the active model that name another segment in another model.
     namesakes: Vec<String>,
-    /// Who answers some customers in the place of all this.
+    /// The canary deployment, which answers for a share of the customers.
     pub canary: Option<Canary>,
-    /// Where what the active model met is counted.
+    /// Drift counters of the active model.
     counter: Option<Arc<Counter>>,
 }
 
-/// A model that answers a share of the customers.
+/// Canary: a model that answers for a share of the customers.
 #[derive(Debug)]
 pub struct Canary {
     pub share: f64,
-    /// Its active model is the canary, and it has no canary itself.
+    /// The deployment with the canary as active model, and without a canary of its own.
     pub lineup: Arc<Lineup>,
 }
 
-/// One scored row; every field comes from one lineup.
+/// A scored row. Every field comes from one deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'l> {
     /// `None`: the rule-based fallback answered.
     pub model: Option<&'l ModelId>,
-    /// Place among the model's segments, or among the fallback's; `None`: in none.
+    /// Index among the segments of the model or of the fallback; `None`: no segment.
     pub index: Option<usize>,
-    /// [`UNASSIGNED`] where in none.
+    /// Segment key, or [`UNASSIGNED`] without a segment.
     pub segment: &'l str,
     pub label: &'l str,
-    /// The nearest segment: `segment` itself, unless the customer is in none.
+    /// The nearest segment; equal to `segment` unless the customer is in none.
     pub nearest: Option<&'l str>,
     pub runner_up: Option<&'l str>,
     pub score: Option<Score>,
     pub outlier: bool,
-    /// In which way, if at all.
+    /// Kind of anomaly, if any.
     pub unusual: Option<Unusual>,
 }
 
@@ -97,7 +98,7 @@ impl Lineup {
         self
     }
 
-    /// The lineup that answers this customer: this one, or the canary's.
+    /// The deployment that answers for this customer: this one or the canary.
     pub fn of(&self, customer: &CustomerKey) -> &Self {
         match &self.canary {
             Some(Canary { share, lineup })
@@ -112,18 +113,19 @@ impl Lineup {
         }
     }
 
-    /// The lineup of this generation, if it is one of those that answer now.
+    /// The current deployment of this generation: this one or the canary, if either
+    /// matches.
     pub fn of_generation(&self, generation: i64) -> Option<&Self> {
         let canary = self.canary.as_ref().map(|canary| &*canary.lineup);
         [Some(self), canary].into_iter().flatten().find(|one| one.generation == generation)
     }
 
-    /// Assignments of earlier generations are stale.
+    /// The oldest current generation; assignments of earlier generations are stale.
     pub fn oldest_generation(&self) -> i64 {
         self.canary.as_ref().map_or(self.generation, |canary| canary.lineup.generation)
     }
 
-    /// Scores a row in the order of `self.features`. Never allocates once
+    /// Scores a row with values in the order of `self.features`. Allocates nothing once
     /// `scratch` is warm.
     pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Verdict<'_> {
         let Some(model) = &self.active else {
@@ -156,16 +158,17 @@ impl Lineup {
         }
     }
 
-    /// Counts a verdict of this lineup on `row`, to watch for drift; the fallback's
-    /// are not counted.
+    /// Counts a score of this deployment for drift detection. Fallback scores are not
+    /// counted.
     pub fn note(&self, tally: &mut Tally, row: &FeatureRow, verdict: &Verdict<'_>) {
         if let (Some(counter), Some(score)) = (&self.counter, &verdict.score) {
             tally.note(counter, row, score, verdict.outlier);
         }
     }
 
-    /// Where the customer of `row` stands, who stood at `held` before; `verdict` is
-    /// this lineup's on `row`. `None` where the fallback answers: it holds nobody.
+    /// The assignment of a customer by hysteresis, from the previous assignment `held`
+    /// and this deployment's score of `row`. `None` with the fallback, which has no
+    /// hysteresis.
     pub fn stand(
         &self,
         row: &FeatureRow,
@@ -185,8 +188,9 @@ impl Lineup {
         standing.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
     }
 
-    /// Where `held` is in the active model. Models keep the names of segments, so
-    /// that it usually is there; a key that two segments have had is nobody's.
+    /// The previous assignment in terms of the active model. Models preserve segment
+    /// names, so the segment usually exists there. A key that has named two segments
+    /// matches none.
     pub fn before(&self, held: &Held) -> Option<Before> {
         let is_known =
             held.generation == self.generation || !self.namesakes.contains(&held.segment);
@@ -195,8 +199,8 @@ impl Lineup {
         Some(Before { segment, moved_at: held.moved_at })
     }
 
-    /// When a customer without events need be scored again, or `no_later`; `row`
-    /// is the one of `state` at `now`, and `standing` where the active model sees it.
+    /// When a customer without events must be rescored, at most `no_later`. `row` is the
+    /// row of `state` at `now`, and `standing` the assignment by the active model.
     pub fn recheck_at(
         &self,
         (state, row, standing): (&CustomerState, &FeatureRow, Option<Standing>),
@@ -212,12 +216,12 @@ impl Lineup {
     }
 }
 
-/// Holds the lineup of this process.
+/// Holder of this process's deployment.
 #[derive(Debug)]
 pub struct Live {
     current: ArcSwap<Lineup>,
-    /// Who brings in what is stored takes turns: else an older lineup that takes
-    /// longer to open would follow a newer one.
+    /// Serialises refreshes. Otherwise an older deployment that takes longer to open
+    /// could replace a newer one.
     turn: Mutex<()>,
     db: ReadDb,
     observer: Arc<Observer>,
@@ -225,7 +229,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts with the fallback; [`Live::refresh`] brings what is stored.
+    /// Starts with the fallback; [`Live::refresh`] loads the stored deployment.
     pub fn new(
         db: ReadDb,
         features: Arc<FeatureSet>,
@@ -238,28 +242,31 @@ impl Live {
         Self { current, turn, db, observer, metrics }
     }
 
-    /// The lineup for one unit of work.
+    /// The deployment for one unit of work.
     pub fn lineup(&self) -> Guard<Arc<Lineup>> {
         self.current.load()
     }
 
-    /// The lineup, to be kept across an await.
+    /// The deployment as an `Arc`, for use across an await.
     pub fn snapshot(&self) -> Arc<Lineup> {
         self.current.load_full()
     }
 
-    /// Publishes the stored lineup if it is another than the current one.
+    /// Publishes the stored deployment if it differs from the current one.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
+        // Taken before the read, so that the row read last is also published last.
         let _turn = self.turn.lock().await;
         let stored = models::lineup(&self.db).await?;
         let current = self.snapshot();
+        // Every change of the deployment has a new generation, so equal generations are
+        // equal.
         if stored.generation == current.generation {
             return Ok(());
         }
         match self.open(&stored, &current).await {
             Ok(lineup) => {
                 let model = lineup.active.as_ref().map(|model| model.id().short().to_owned());
-                tracing::info!(generation = lineup.generation, ?model, "lineup published");
+                tracing::info!(generation = lineup.generation, model, "deployment published");
                 self.metrics.lineup.generation.set(lineup.generation);
                 self.metrics.lineup.swaps.inc();
                 self.current.store(Arc::new(lineup));
@@ -300,7 +307,7 @@ impl Live {
         Ok(Lineup { namesakes, ..lineup })
     }
 
-    /// The model, opened anew only where it is not in use already.
+    /// The model; opened only if it is not in use already.
     async fn model(
         &self,
         id: &ModelId,
@@ -314,8 +321,8 @@ impl Live {
         }
     }
 
-    /// `None` for a model of other features: the fallback answers until a
-    /// model of these features has been trained.
+    /// Loads a model. `None` for a model of another feature set: the fallback answers
+    /// until a model of this feature set is trained.
     pub async fn load(&self, id: &ModelId) -> Result<Option<Arc<Model>>, ServiceError> {
         let bytes = models::artifact(&self.db, id)
             .await?
@@ -324,7 +331,7 @@ impl Live {
         if model.feature_set() != self.lineup().features.id() {
             tracing::warn!(
                 model = id.short(),
-                "the model was trained on other features: it cannot answer"
+                "the model was trained with another feature set and cannot serve"
             );
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The history of assignments: which are changes, and how long they are kept.
+//! Assignment history: which assignments are changes, and how long changes are retained.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::store::{Db, StoreError, Tx, models};
 use crate::telemetry::Counters;
 use crate::telemetry::labels::Decision;
 
-/// How often which decision was taken.
+/// Counts of assignment decisions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Decisions {
     pub first: u64,
     pub moved: u64,
     pub kept: u64,
-    /// Kept, although another segment is nearer.
+    /// Retained by hysteresis, although another segment is nearer.
     pub held: u64,
 }
 
@@ -30,8 +30,8 @@ impl Decisions {
     }
 }
 
-/// Records those assignments that are a customer's first, or name another
-/// segment or model than before. The customers must be locked by `tx`.
+/// Records the assignments that are a customer's first, or that name another segment or
+/// model than before. `tx` must have locked the customers.
 pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisions, StoreError> {
     let models = match earlier_generations(&assigned) {
         none if none.is_empty() => Models::new(),
@@ -42,7 +42,8 @@ pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisio
     Ok(decisions)
 }
 
-/// What [`record`] would record; `None` where only the database knows.
+/// The changes that [`record`] would write; `None` where only the database has the models
+/// to compare.
 pub fn changes<'a>(
     assigned: impl Iterator<Item = NewChange<'a>>,
 ) -> Option<(Vec<NewChange<'a>>, Decisions)> {
@@ -50,7 +51,7 @@ pub fn changes<'a>(
     earlier_generations(&assigned).is_empty().then(|| split(assigned, &Models::new()))
 }
 
-/// Those that are changes, and how often which decision was taken.
+/// The changes among the assignments, and the counts of decisions.
 fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a>>, Decisions) {
     let mut decisions = Decisions::default();
     let mut changes = Vec::new();
@@ -72,10 +73,10 @@ fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a
     (changes, decisions)
 }
 
-/// Makes room for the months to come, and drops those that ended more than
-/// `keep_days` ago (0 keeps all); returns how many were dropped.
+/// Adds partitions for the coming months, and drops partitions that ended more than
+/// `keep_days` ago (0 retains all). Returns the number of dropped partitions.
 pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32, ServiceError> {
-    // Commits together: nothing is dropped unless there is room ahead.
+    // Commits together: nothing is dropped unless the coming partitions exist.
     let mut tx = db.begin().await?;
     tx.wait_briefly(db).await?;
     if keep_days > 0 {
@@ -95,8 +96,8 @@ pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32,
 
 type Models = HashMap<i64, Option<ModelId>>;
 
-/// The generations before, where they are not the present one: their models tell
-/// whether it is another model now.
+/// The previous generations that differ from the present one. Their models show whether
+/// the model has changed.
 fn earlier_generations(assigned: &[NewChange<'_>]) -> Vec<i64> {
     let earlier = |change: &NewChange<'_>| {
         change.before.map(|held| held.generation).filter(|g| *g != change.now.generation)
@@ -109,6 +110,7 @@ fn earlier_generations(assigned: &[NewChange<'_>]) -> Vec<i64> {
 
 fn decide(change: &NewChange<'_>, models: &Models) -> Decision {
     let Some(held) = change.before else { return Decision::First };
+    // A new generation may serve the same model, for example after a rollback and back.
     let same_model = match (&change.now.model, held.fallback) {
         (None, fallback) => fallback,
         (Some(_), true) => false,

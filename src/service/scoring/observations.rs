@@ -1,16 +1,15 @@
-//! What each model that answers has met, counted where it answers.
+//! Drift counters: sharded counts of the feature rows and scores of each serving model.
 //!
-//! A unit of work, a request or a commit, counts its rows in a [`Tally`] of its
-//! own and hands that over once its answers are given: so a commit that is tried
-//! again counts once, and a canary's row is not counted for the model that it
-//! answered in the place of. Counters stand in several copies, so that threads do
-//! not wait for each other; nothing locks. A flush takes every count in exchange
-//! for 0: what is handed over meanwhile is in that flush or in the next, never in
-//! both.
+//! A unit of work (a request or a commit) counts its rows in its own [`Tally`] and
+//! publishes it once its answers are given. So a commit that is retried counts once, and
+//! a row scored by the canary is not counted for the active model. Counters exist in
+//! several stripes, so that threads do not contend; counting takes no lock. A flush swaps
+//! every count with 0: a count that is published meanwhile is in this flush or in the
+//! next, never in both.
 //!
-//! Rows that were sent to be scored are counted for each API key apart, so that a
-//! decision can leave any one key out ([`crate::domain::drift::influence`]). The keys
-//! counted apart are bounded; the keys beyond share one count.
+//! Rows that were sent to be scored are counted per API key, so that a decision can leave
+//! out any one key ([`crate::domain::drift::influence`]). The number of keys is bounded;
+//! further keys share one count.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,15 +22,15 @@ use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Score};
 
-/// Beyond as many copies taking them costs more than they spare.
+/// With more stripes, collecting them costs more than the contention they avoid.
 const MOST_COPIES: usize = 16;
 
-/// The counters of this process.
+/// All drift counters of this process.
 #[derive(Debug)]
 pub struct Observer {
     enabled: bool,
-    /// Of the models that answer now, and of those whose last answers are not taken
-    /// yet. Locked when a lineup changes and when counts are taken, never to count.
+    /// Counters of serving models, and of former ones with counts not collected yet.
+    /// Locked when a deployment changes and when counts are collected, never to count.
     counters: Mutex<Vec<Arc<Counter>>>,
 }
 
@@ -43,27 +42,27 @@ pub struct Counter {
     sources: [KeyCounts; Source::ANSWERED.len()],
 }
 
-/// What was counted of one model and source since the last time, for one API key.
+/// Counts of one model, source and API key since the last collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     pub model: ModelId,
     pub source: Source,
-    /// [`NO_KEY`] where the source is not counted by key.
+    /// [`NO_KEY`] if the source is not counted per key.
     pub key: Box<str>,
     pub window: Window,
 }
 
-/// Counts by API key, without a lock and, once a key is known, without allocation.
+/// Counts per API key: lock-free, and without allocation once a key is known.
 #[derive(Debug)]
 struct KeyCounts {
     width: usize,
     slots: ArcSwap<Slots>,
-    /// Replaced sets of slots with counts that may not have been taken yet. Locked only
-    /// when counts are taken.
+    /// Replaced slot sets with counts that may not be collected yet. Locked only to
+    /// collect.
     retired: Mutex<Vec<Arc<Slots>>>,
 }
 
-/// The keys in the order of their first row; [`OTHER_KEYS`] has the last slot.
+/// Slots in the order of each key's first row; the last slot counts [`OTHER_KEYS`].
 type Slots = [OnceLock<Slot>; MOST_KEYS];
 
 #[derive(Debug)]
@@ -72,14 +71,14 @@ struct Slot {
     copies: Copies,
 }
 
-/// The same counts several times: their sum counts.
+/// Stripes of the same counters; their sum is the count.
 #[derive(Debug)]
 struct Copies {
     copies: Vec<Box<[AtomicU64]>>,
 }
 
-/// What a unit of work has counted so far; dropped, it never was. No more than two
-/// models answer at one time.
+/// Counts of one unit of work. Dropping it discards them. At most two models (active and
+/// canary) serve at one time.
 #[must_use = "only what is handed over counts"]
 #[derive(Debug)]
 pub struct Tally {
@@ -94,12 +93,12 @@ struct Part {
 }
 
 impl Observer {
-    /// One that is not `enabled` counts nothing.
+    /// Creates the counters; without `enabled` nothing is counted.
     pub fn new(enabled: bool) -> Self {
         Self { enabled, counters: Mutex::default() }
     }
 
-    /// Where this model counts; `None`: it does not.
+    /// The counter of this model; `None` if counting is disabled.
     pub fn counter(&self, model: &Model) -> Option<Arc<Counter>> {
         if !self.enabled {
             return None;
@@ -113,12 +112,13 @@ impl Observer {
         Some(counter)
     }
 
-    /// Everything counted since the last time.
+    /// Collects everything counted since the last call.
     pub fn take(&self) -> Vec<Taken> {
         let mut counters = self.counters();
-        // Told before the counts are taken: what nobody else holds can only be
-        // added to by those who ask for it first, and they wait for the lock. (Unlike
-        // `strong_count`, `get_mut` makes sure that what was added by then is seen.)
+        // Checked before the counts are collected. A counter without other owners can
+        // gain counts only through `counter()`, which waits for the lock. (`get_mut`,
+        // unlike `strong_count`, synchronises with earlier owners, so their counts are
+        // visible here.)
         let is_held: Vec<bool> =
             counters.iter_mut().map(|one| Arc::get_mut(one).is_none()).collect();
         let taken = counters.iter().flat_map(|counter| counter.take()).collect();
@@ -140,7 +140,8 @@ impl Counter {
     }
 
     fn add(&self, source: Source, key: &str, counts: &[u32]) {
-        // Customers who are drawn are counted elsewhere, once for all replicas.
+        // Sampled customers (`Source` beyond `ANSWERED`) are counted elsewhere, once for
+        // all replicas.
         if let Some(by_key) = self.sources.get(source as usize) {
             by_key.add(key, counts);
         }
@@ -178,15 +179,15 @@ impl KeyCounts {
         }
     }
 
-    /// The counts of each key, and zeros from now on. When every slot is in use, later
-    /// counts go to a fresh set of slots: keys that were revoked or rest give theirs up.
+    /// Collects the counts of each key and resets them. If every slot is in use, later
+    /// counts go to a fresh slot set: keys that are revoked or inactive lose their slots.
     fn take(&self) -> Vec<(Box<str>, Window)> {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.slots.load_full();
         let is_full = current.last().is_some_and(|slot| slot.get().is_some());
         let mut taken = Vec::new();
         drain(&current, &mut taken);
-        // Told before the counts are taken, as in [`Observer::take`].
+        // Checked before the counts are collected, as in [`Observer::take`].
         let is_held: Vec<bool> =
             retired.iter_mut().map(|slots| Arc::get_mut(slots).is_none()).collect();
         retired.iter().for_each(|slots| drain(slots, &mut taken));
@@ -224,6 +225,8 @@ impl Copies {
         let copy = &self.copies[turn() % self.copies.len()];
         for (total, count) in copy.iter().zip(counts) {
             if *count > 0 {
+                // `Relaxed`: counts order nothing else, and a flush needs no consistent
+                // cut.
                 total.fetch_add(u64::from(*count), Ordering::Relaxed);
             }
         }
@@ -243,7 +246,7 @@ impl Tally {
         Self { source, parts: [None, None] }
     }
 
-    /// Counts what the model of `counter` said of `row`.
+    /// Counts a row and its score by the model of `counter`.
     pub fn note(&mut self, counter: &Arc<Counter>, row: &FeatureRow, score: &Score, outlier: bool) {
         let Some(part) = self.place(counter) else { return };
         let part = part.get_or_insert_with(|| {
@@ -253,7 +256,7 @@ impl Tally {
         counter.layout.places(row, score, outlier, |place| part.counts[place] += 1);
     }
 
-    /// Where this counter's part is, or is to be.
+    /// The part of this counter, or the free part for it.
     fn place(&mut self, counter: &Arc<Counter>) -> Option<&mut Option<Part>> {
         let is_its = |part: &&mut Option<Part>| {
             part.as_ref().is_none_or(|part| Arc::ptr_eq(&part.counter, counter))
@@ -261,7 +264,7 @@ impl Tally {
         self.parts.iter_mut().find(is_its)
     }
 
-    /// Counts what `other` has counted, of the same source.
+    /// Adds the counts of `other`, which is of the same source.
     pub fn join(&mut self, other: Self) {
         for part in other.parts.into_iter().flatten() {
             match self.place(&part.counter) {
@@ -276,12 +279,12 @@ impl Tally {
         }
     }
 
-    /// Makes the counts visible, for no key in particular.
+    /// Publishes the counts without a key.
     pub fn hand_over(self) {
         self.hand_over_for(NO_KEY);
     }
 
-    /// Makes the counts visible, as those of the API key with the id `key`.
+    /// Publishes the counts under the API key with the id `key`.
     pub fn hand_over_for(self, key: &str) {
         for part in self.parts.into_iter().flatten() {
             part.counter.add(self.source, key, &part.counts);
@@ -289,7 +292,7 @@ impl Tally {
     }
 }
 
-/// A number of this thread's own, to choose a copy by.
+/// A number per thread, to choose its stripe.
 fn turn() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static TURN: usize = NEXT.fetch_add(1, Ordering::Relaxed));
