@@ -1,5 +1,5 @@
-//! Checks of a database, for `segmentd check database`: after a restore, an upgrade, or
-//! whenever an operator doubts it.
+//! Checks of a database for `segmentd check database`: after a restore or an upgrade, or
+//! when an operator suspects a fault.
 
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
@@ -7,29 +7,29 @@ use crate::service::clock::Clock;
 use crate::service::consistency_check::SampleResult;
 use crate::store::database::inspect::{Epoch, Inspection, SchemaVersions};
 
-/// Clocks of the machine and of the database may differ by so much.
+/// Tolerated difference between the clocks of the machine and of the database.
 const CLOCK_TOLERANCE_MILLIS: i64 = 5000;
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub is_problem: bool,
-    /// What was checked, what was found, and what to do about a problem.
+    /// Check, result, and remedy of a problem.
     pub text: String,
 }
 
-/// What the settings need of the server.
+/// Requirements of the settings on the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
     pub connections: i64,
 }
 
-/// What an inspection found.
+/// Result of an inspection.
 #[derive(Debug)]
 pub struct Inspected {
     pub findings: Vec<Finding>,
-    /// The schema and the change feed are as this program needs them, so that it can be
-    /// started on the database.
+    /// Whether schema and change feed fit this program, so that it can start on the
+    /// database.
     pub is_usable: bool,
 }
 
@@ -43,21 +43,21 @@ impl Finding {
     }
 }
 
-/// Looks through a database without changing it.
+/// Inspects a database without changing it.
 pub async fn inspect(
     inspection: &mut Inspection,
     needs: &Needs,
     clock: &Clock,
 ) -> Result<Inspected, ServiceError> {
     let mut findings = vec![schema(inspection.schema_versions().await?)];
-    // Other statements need the schema that they were written for.
+    // The other statements only work on the schema they were written for.
     let is_current = findings.iter().all(|finding| !finding.is_problem);
     let mut is_usable = is_current;
     if is_current {
         let epoch = epoch(inspection.epoch().await?);
         is_usable = !epoch.is_problem;
         findings.push(epoch);
-        // Until its epoch has begun, positions of the feed mean nothing.
+        // Feed positions have no meaning before an epoch has begun.
         if is_usable {
             findings.push(positions(inspection).await?);
         }
@@ -77,7 +77,7 @@ fn schema(versions: SchemaVersions) -> Finding {
             "schema: version {stored}, and this program needs {needed}: run `segmentd migrate`"
         )),
         Some(stored) => Finding::problem(format!(
-            "schema: version {stored} was made by a newer segmentd (this one knows {needed}): \
+            "schema: version {stored} is of a newer segmentd (this one knows {needed}): \
              run that one"
         )),
         None => Finding::problem(
@@ -134,7 +134,7 @@ async fn partitions(inspection: &mut Inspection, now: Timestamp) -> Result<Findi
     if missing.is_empty() {
         return Ok(Finding::ok("partitions: the history has those of this month and the next"));
     }
-    // Not lost meanwhile: a default partition takes them.
+    // Not a problem: a default partition stores these rows meanwhile.
     Ok(Finding::ok(format!(
         "partitions: the history has none of {}; the service makes them when it starts",
         missing.join(" and ")
@@ -145,6 +145,7 @@ async fn clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Finding, S
     let before = clock.now().millis();
     let database = inspection.clock().await?.millis();
     let after = clock.now().millis();
+    // Outside the interval of the query both clocks certainly differ.
     let apart = if database < before { before - database } else { (database - after).max(0) };
     Ok(if apart <= CLOCK_TOLERANCE_MILLIS {
         Finding::ok("clock: the database's clock agrees with this machine's")
@@ -174,13 +175,13 @@ async fn connections(inspection: &mut Inspection, needs: &Needs) -> Result<Findi
     })
 }
 
-/// What a comparison of stored states with their events says.
+/// The finding of a comparison of stored states with their events.
 pub fn states(result: SampleResult) -> Finding {
     let SampleResult { compared, mismatched } = result;
     match mismatched {
         0 => Finding::ok(format!("states: {compared} compared with their events, all equal")),
         _ => Finding::problem(format!(
-            "states: {mismatched} of {compared} are not what their events say: run \
+            "states: {mismatched} of {compared} differ from their events: run \
              `segmentd backfill --all`"
         )),
     }

@@ -1,11 +1,11 @@
 //! Fair sharing of a bounded resource between its users, by dynamic thresholds.
 //!
-//! A user may hold at most as much as is still free (Choudhury and Hahne, "Dynamic
-//! Queue Length Thresholds for Multiple Access Buffering", IEEE/ACM Transactions on
-//! Networking, 1998). One user alone may hold half of the capacity, two users a third
-//! each, *n* users *1/(n+1)* each. A part of the capacity always stays free for a user
-//! who holds nothing yet, so no user can exclude another. No list of users is
-//! configured, and a decision costs one short lock.
+//! A user may take at most as much as is still free (Choudhury and Hahne, "Dynamic Queue
+//! Length Thresholds for Multiple Access Buffering", IEEE/ACM Transactions on Networking,
+//! 1998). One user alone gets at most half of the capacity, two users a third each, *n*
+//! users *1/(n+1)* each. A part of the capacity always stays free for a new user, so no
+//! user can exclude another. No list of users is configured, and a decision costs one
+//! short lock.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -34,7 +34,7 @@ struct Usage<K: Eq + Hash> {
     by_user: HashMap<K, usize>,
 }
 
-/// A part of the capacity, held until it is dropped.
+/// A part of the capacity, released on drop.
 #[derive(Debug)]
 pub struct Share<K: Eq + Hash> {
     inner: Arc<Inner<K>>,
@@ -58,21 +58,21 @@ impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
         self.inner.capacity
     }
 
-    /// How much of the capacity all users hold now.
+    /// Capacity in use by all users.
     pub fn used(&self) -> usize {
         self.inner.lock().total
     }
 
-    /// Takes `amount` for `user`, or `None` if the user would hold more than its share.
-    /// A user who holds nothing is admitted whenever `amount` is free: callers keep a
-    /// single amount well below the capacity.
+    /// Takes `amount` for `user`, or returns `None` if that exceeds the user's share. A
+    /// user without a share is admitted whenever `amount` is free: callers choose single
+    /// amounts well below the capacity.
     pub fn try_acquire(&self, user: K, amount: usize) -> Option<Share<K>> {
         let is_granted = self.inner.lock().grant(self.inner.capacity, &user, amount);
         is_granted.then(|| Share { inner: Arc::clone(&self.inner), user, amount })
     }
 
-    /// As [`Self::try_acquire`], but waits until the amount is within the user's share.
-    /// An amount above the capacity waits for ever.
+    /// [`Self::try_acquire`] that waits until the amount is within the user's share. An
+    /// amount above the capacity waits for ever.
     pub async fn acquire(&self, user: K, amount: usize) -> Share<K> {
         let mut share = Share { inner: Arc::clone(&self.inner), user, amount: 0 };
         share.grow(amount).await;
@@ -92,8 +92,8 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
         is_granted
     }
 
-    /// As [`Self::try_grow`], but waits. Two holders that both wait to grow can wait for
-    /// each other: callers who must not stall use [`Self::try_grow`].
+    /// [`Self::try_grow`] that waits. Two shares that both wait to grow can deadlock:
+    /// callers that must not stall use [`Self::try_grow`].
     pub async fn grow(&mut self, amount: usize) {
         let inner = Arc::clone(&self.inner);
         loop {
@@ -107,8 +107,8 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
         }
     }
 
-    /// Moves a part, at most what is held, into a share of its own, to be given back
-    /// apart. What the user holds is unchanged, and nothing is locked.
+    /// Moves a part, at most the whole, into a share of its own, released separately. The
+    /// user's total is unchanged, and nothing is locked.
     #[must_use]
     pub fn split(&mut self, amount: usize) -> Self {
         let amount = amount.min(self.amount);
@@ -116,7 +116,7 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
         Self { inner: Arc::clone(&self.inner), user: self.user.clone(), amount }
     }
 
-    /// Gives a part back; at most what is held.
+    /// Releases a part, at most the whole.
     pub fn shrink(&mut self, amount: usize) {
         let amount = amount.min(self.amount);
         self.amount -= amount;
@@ -132,7 +132,7 @@ impl<K: Eq + Hash> Drop for Share<K> {
 
 impl<K: Eq + Hash> Inner<K> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Usage<K>> {
-        // The counts are changed by single assignments: a panic leaves them whole.
+        // Counts change by single assignments, so a panic leaves them consistent.
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,6 +162,7 @@ impl<K: Eq + Hash + Clone> Usage<K> {
         else {
             return false;
         };
+        // `free` is what remains after this request: the dynamic threshold.
         if held > 0 && held.saturating_add(amount) > free {
             return false;
         }

@@ -1,10 +1,9 @@
-//! Bounded concurrency for heavy work on requests: unpacking, parsing and scoring of
-//! large bodies, on a few threads of lower priority.
+//! Thread pool for heavy work on requests: decompress, parse and score large bodies, on a
+//! few threads of lower priority.
 //!
-//! One core is left to small requests, which are answered on the async threads. Keys
-//! take turns, so one key's large requests do not delay those of another by more than
-//! the work in progress. Work that nothing waits for any more is not begun, and stops
-//! soon where it has begun.
+//! One core is left to small requests, which async threads answer. Keys take turns, so
+//! one key's large requests delay those of another by at most the work in progress.
+//! Cancelled work is not started, and stops soon after it has started.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,7 @@ use crate::service::ServiceError;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::limits::round_robin::RoundRobin;
 
-/// The threads, and the work that waits for them. The threads end when this is dropped.
+/// The threads and their queue. The threads end when this is dropped.
 #[derive(Debug)]
 pub struct HeavyWork {
     queue: Arc<Queue>,
@@ -43,13 +42,13 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Whether a request has been given up: it timed out, or its sender has left. Long work
-/// asks now and then.
+/// Cancellation flag of a request: it timed out, or its sender disconnected. Long work
+/// polls it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancellation(Option<Arc<AtomicBool>>);
 
 impl Cancellation {
-    /// For light work, which is done before anything could give it up.
+    /// For light work, which is too short to cancel.
     pub const fn never() -> Self {
         Self(None)
     }
@@ -69,7 +68,7 @@ impl Drop for CancelOnDrop {
 }
 
 impl HeavyWork {
-    /// Starts the threads: one less than there are cores, at least one.
+    /// Starts the threads: one fewer than cores, at least one.
     pub fn start() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let work = Self { queue: Arc::default() };
@@ -83,7 +82,7 @@ impl HeavyWork {
         Ok(work)
     }
 
-    /// Does `work` on one of the threads, when its user's turn has come.
+    /// Runs `work` on one of the threads when its user's turn comes.
     pub async fn run<T: Send + 'static>(
         &self,
         user: ResourceUser,
@@ -95,7 +94,7 @@ impl HeavyWork {
         let (answer, answered) = oneshot::channel();
         let job = move || {
             if !cancellation.is_cancelled() {
-                // Nothing waits for it when the request was given up meanwhile.
+                // The receiver is gone if the request was cancelled meanwhile.
                 let _ = answer.send(work(&cancellation));
             }
         };
@@ -132,7 +131,7 @@ impl Queue {
 
     fn serve(&self) {
         while let Some(job) = self.next() {
-            // The caller sees that its answer never came.
+            // The caller's channel closes without an answer.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!("work on a large request panicked");
             }
@@ -140,12 +139,13 @@ impl Queue {
     }
 }
 
-/// Below the async threads, above training, which takes what is left (`SCHED_IDLE`).
+/// Lowers the priority of this thread below the async threads, and above training, which
+/// takes what remains (`SCHED_IDLE`).
 pub fn lower_priority() {
     // 25 of 100 is niceness 10: about a tenth of the weight of other threads.
     let Ok(below) = ThreadPriorityValue::try_from(25_u8) else { return };
     let below = ThreadPriority::Crossplatform(below);
     if let Err(error) = thread_priority::set_current_thread_priority(below) {
-        tracing::debug!(%error, "heavy work keeps its priority");
+        tracing::debug!(%error, "cannot lower the priority of a worker thread for large requests");
     }
 }
