@@ -1,9 +1,9 @@
-//! Readers of the feed of changes, and how they learn that there is more.
+//! Change feed: readers of assignment changes, and how they learn of new ones.
 //!
-//! Postgres is asked for the newest change some times a second, once for all
-//! readers of this process, and only while one of them waits. To announce
-//! changes instead would cost every commit of intake: NOTIFY takes one lock for
-//! the whole server until its transaction is on disk, and commits would queue.
+//! While any reader waits, this process polls Postgres for the newest change several
+//! times a second, once for all its readers. `NOTIFY` instead would cost every ingestion
+//! commit: it takes one lock for the whole server until its transaction is on disk, so
+//! commits would queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use crate::store::customers::changes::{Change, Position};
 use crate::store::database::epoch;
 use crate::telemetry::{Metrics, Reading};
 
-/// Between two looks for news: what a reader waits, at most, beyond the commit.
+/// Polling interval: the longest delay of a reader beyond the commit.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// After a failed look: Postgres may be restarting.
+/// Pause after a failed poll: Postgres may be restarting.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Changes looked through at once for those of one segment.
+/// Changes scanned at once for the changes of one segment.
 const SCAN: i64 = 1000;
 const RETRY_AFTER_SECONDS: u64 = 5;
-/// The answer to a cursor of a change that a restore has lost.
+/// Error text for a cursor of a change that a database restore has lost.
 const LOST: &str = "the change of this cursor no longer exists: the database was restored to an \
-    earlier point, or the cursor is of another database. Ask for `after=now`, then take an \
-    export, then go on from the cursor of that answer";
+    earlier point, or the cursor is of another database. Request `after=now`, then take an \
+    export, then continue from the cursor of that response";
 
-/// Where to begin.
+/// Start position of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     Oldest,
@@ -42,41 +42,41 @@ pub enum Start {
     After(Position),
 }
 
-/// The feed of this process.
+/// The change feed of this process.
 #[derive(Debug)]
 pub struct Feed {
     db: ReadDb,
     metrics: Arc<Metrics>,
-    /// Shared fairly between keys.
+    /// Concurrent readers, shared fairly between keys.
     places: FairShare<String>,
     newest: watch::Sender<Position>,
-    /// Somebody began to wait.
+    /// Signals that a reader began to wait.
     asked: Notify,
-    /// Where pages are read: to take a thousand rows apart takes milliseconds.
+    /// Runtime that reads pages: decoding a thousand rows takes milliseconds.
     reading: Handle,
     stopped: watch::Receiver<bool>,
 }
 
-/// What there is after a place.
+/// A page of changes after a position.
 #[derive(Debug)]
 pub struct Page {
     pub changes: Vec<Change>,
-    /// Go on from here.
+    /// Position to continue from.
     pub next: Position,
-    /// There is more already.
+    /// Whether more changes exist already.
     pub more: bool,
-    /// Changes between the place asked for and the first of these were dropped
-    /// by retention.
+    /// Whether retention dropped changes between the requested position and the first of
+    /// these.
     pub gap: bool,
 }
 
-/// One reader. It holds a page at most, and reads the next when asked.
+/// A reader. It stores at most one page, and reads the next on request.
 #[derive(Debug)]
 pub struct Reader {
     feed: Arc<Feed>,
     after: Position,
-    /// It has been given changes, or was at this position before: only then can it have
-    /// missed some.
+    /// Whether it received changes or started at a position: only then can it have missed
+    /// some.
     has_begun: bool,
     segment: Option<String>,
     limit: usize,
@@ -85,8 +85,8 @@ pub struct Reader {
 }
 
 impl Feed {
-    /// Reads pages on the threads of `reading`. Readers are told to go once `stopped`
-    /// holds true.
+    /// Creates the feed. Pages are read on the runtime `reading`. Readers end once
+    /// `stopped` is true.
     pub fn new(
         db: ReadDb,
         max_readers: usize,
@@ -105,8 +105,7 @@ impl Feed {
         }
     }
 
-    /// A reader, for the key `key_id`, of the changes that enter or leave `segment`, or
-    /// of all.
+    /// A reader for the key `key_id`: of the changes into or out of `segment`, or of all.
     pub async fn reader(
         self: &Arc<Self>,
         key_id: &str,
@@ -133,7 +132,7 @@ impl Feed {
     }
 
     /// The position, if every change up to it still exists. A restore to an earlier point
-    /// loses changes that readers may have seen: they cannot simply go on.
+    /// loses changes that readers may have seen, so these readers cannot simply continue.
     async fn surviving(&self, position: Position) -> Result<Position, ServiceError> {
         let is_lost = position > changes::reach(&self.db).await?.end
             || epoch::lost_after(&self.db, position).await?.is_some();
@@ -155,7 +154,7 @@ impl Feed {
         Ok(page.await.map_err(ServiceError::internal)??)
     }
 
-    /// Looks for news for ever, while somebody waits for some.
+    /// Polls for new changes for ever, but only while a reader waits.
     pub async fn look(&self) {
         loop {
             if self.newest.receiver_count() == 0 {
@@ -168,15 +167,15 @@ impl Feed {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "cannot look for changes");
+                    tracing::warn!(error = %Chain(&error), "cannot poll for new changes");
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
             }
         }
     }
 
-    /// Returns when something comes after `after`, or at `deadline`, or when the
-    /// process stops; whether it was the first.
+    /// Waits for a change after `after`, the `deadline` or the process to stop. Returns
+    /// whether a change came.
     async fn wait(&self, after: Position, deadline: Instant) -> bool {
         let mut newest = self.newest.subscribe();
         self.asked.notify_one();
@@ -184,19 +183,20 @@ impl Feed {
         tokio::select! {
             known = newest.wait_for(|newest| *newest > after) => known.is_ok(),
             () = tokio::time::sleep_until(deadline) => false,
-            // An error means that the sender is gone: stop as well.
+            // An error means that the sender is dropped: stop as well.
             _ = stopped.wait_for(|stop| *stop) => false,
         }
     }
 }
 
 impl Reader {
-    /// The next page; waits up to `wait` for there to be something on it.
+    /// The next page; waits up to `wait` for a first change.
     pub async fn next(&mut self, wait: Duration) -> Result<Page, ServiceError> {
         let deadline = Instant::now() + wait;
         let mut gap = false;
         let page = loop {
             let mut page = self.look_on().await?;
+            // A gap is reported even if the pages behind it had no matching change.
             gap |= page.gap;
             page.gap = gap;
             self.after = page.next;
@@ -217,15 +217,15 @@ impl Reader {
         *self.feed.stopped.borrow()
     }
 
-    /// What comes next, without waiting.
+    /// The next page, without waiting.
     async fn look_on(&self) -> Result<Page, ServiceError> {
         let reach = changes::reach(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
         let scan = if self.segment.is_some() { SCAN.max(limit) } else { limit };
         let found = self.feed.page(self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
-        // Always the position of a change, never merely the end of what can be seen: after
-        // a restore it shows whether its reader has seen changes that were lost.
+        // Always the position of a change, never merely the visible end of the feed:
+        // after a restore, it shows whether the reader has seen changes that were lost.
         let scanned = found.last().map(|last| last.position);
         let mut wanted: Vec<Change> = match &self.segment {
             None => found,
@@ -247,7 +247,7 @@ impl Reader {
 }
 
 impl Change {
-    /// Whether the customer entered or left `segment`, or got another model in it.
+    /// Whether the customer entered or left `segment`, or changed its model within it.
     fn concerns(&self, segment: &str) -> bool {
         self.now.segment == segment
             || self.before.as_ref().is_some_and(|before| before.segment == segment)

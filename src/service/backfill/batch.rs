@@ -1,4 +1,4 @@
-//! One transaction of a back-fill: lock, replay, score, write.
+//! One backfill transaction: lock, replay, score, write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,42 +18,43 @@ use crate::store::customers::rebuild::Known;
 use crate::store::customers::{self, Introduction, Locked, NewRow, identity};
 use crate::store::{StoreError, Tx};
 
-/// Transactions that may wait for a lock in vain, each for `database.lock_timeout_seconds`.
+/// Lock timeouts in one backfill batch before it fails, each of
+/// `database.lock_timeout_seconds`.
 const MAX_BLOCKED: u32 = 60;
 const BLOCKED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Which of the customers to rebuild.
+/// Which customers to rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Those whose state cannot be read.
+    /// Customers with an unreadable state.
     Unreadable,
-    /// Those whose state is not what a replay makes, or is not there.
+    /// Customers with a state that differs from a replay, or with no state.
     All,
 }
 
-/// What to do about rows that another transaction has locked.
+/// What to do with rows that another transaction has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     PassOver,
     ForOthers,
 }
 
-/// What a transaction did.
+/// Result of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Done<'k> {
     pub(super) made: Vec<Made<'k>>,
     pub(super) unchanged: u64,
-    /// Why they were left as they were.
+    /// Reasons for customers that were left unchanged.
     pub(super) failed: Vec<String>,
-    /// Passed over.
+    /// Customers skipped because they were locked.
     pub(super) missed: usize,
 }
 
-/// One customer rebuilt.
+/// A rebuilt customer.
 #[derive(Debug)]
 pub(super) struct Made<'k> {
     customer: &'k CustomerKey,
-    /// The state as it was stored; `None` where there was none.
+    /// The stored state before; `None` if none was stored.
     pub(super) before: Option<Vec<u8>>,
     pub(super) state: CustomerState,
     bytes: Vec<u8>,
@@ -62,7 +63,7 @@ pub(super) struct Made<'k> {
     recheck_at: Option<Timestamp>,
 }
 
-/// `keys` must be sorted.
+/// Runs one batch, with retries. `keys` must be sorted.
 pub(super) async fn run<'k>(
     work: &Backfill,
     keys: &'k [CustomerKey],
@@ -76,7 +77,10 @@ pub(super) async fn run<'k>(
             Ok(done) => return Ok(done),
             Err(StoreError::Locked) if blocked < MAX_BLOCKED => {
                 blocked += 1;
-                tracing::warn!(blocked, "a customer is locked by another session: trying again");
+                tracing::warn!(
+                    blocked,
+                    "a customer is locked by another database session; retrying"
+                );
                 tokio::time::sleep(BLOCKED_PAUSE).await;
             }
             Err(error) => attempts.end_with(error)?,
@@ -93,8 +97,8 @@ async fn attempt_run<'k>(
     let lineup = work.live.snapshot();
     let now = work.clock.now();
     let all: Vec<&CustomerKey> = keys.iter().collect();
-    // Commits together: rebuilt states, where their customers stand by them, and
-    // the history of who moved.
+    // Commits together: rebuilt states, the new assignments of their customers, and the
+    // history of assignment changes.
     let mut tx = work.db.begin().await?;
     let locked = match wait {
         Wait::PassOver => customers::lock_free(&mut tx, &all).await?,
@@ -105,10 +109,11 @@ async fn attempt_run<'k>(
     let mut locked = locked.into_iter().peekable();
     let mut scratch = Scratch::default();
     for customer in keys {
-        // Their events belong to a customer who is kept under another id.
+        // A merged id: its events belong to the surviving customer.
         if kept.get(customer).is_some_and(|kept| kept != customer) {
             continue;
         }
+        // Both are in the order of ids, so one pass matches them.
         let row = locked.next_if(|row| row.stored.customer == *customer);
         if !is_suspect(&lineup.features, row.as_ref(), scope) {
             done.unchanged += u64::from(row.is_some());
@@ -118,7 +123,8 @@ async fn attempt_run<'k>(
         let replay = rebuild::replay(&mut tx, features, customer, Known::default(), u64::MAX);
         match replay.await {
             Ok(rebuilt) if rebuilt.events == 0 => {
-                // It may be all that is left of what the customer did.
+                // Retention may have dropped the events: the state is all that remains of
+                // them.
                 let why = row.map(|_| "there are no events to rebuild the state from".to_owned());
                 done.failed.extend(why);
             }
@@ -135,7 +141,7 @@ async fn attempt_run<'k>(
     Ok(done)
 }
 
-/// Whether a customer is to be replayed.
+/// Whether to replay this customer.
 fn is_suspect(features: &FeatureSet, row: Option<&Locked>, scope: Scope) -> bool {
     match (scope, row) {
         (Scope::All, _) => true,
@@ -146,7 +152,7 @@ fn is_suspect(features: &FeatureSet, row: Option<&Locked>, scope: Scope) -> bool
     }
 }
 
-/// `None` where the state is the same, to the bit.
+/// The rebuilt customer; `None` if its state is equal to the bit.
 fn made<'k>(
     lineup: &Arc<Lineup>,
     customer: &'k CustomerKey,

@@ -1,12 +1,11 @@
-//! After the features change, or to repair: states rebuilt from their events,
-//! while events go on coming.
+//! Backfill: rebuilds customer states from events, after a feature change or as a repair,
+//! while ingestion continues.
 //!
-//! Intake rebuilds a state that it cannot read when its customer's next event
-//! comes; this does the others. What is left to do can be seen in the states
-//! themselves, so a run that was killed is gone on with by the next one. For
-//! rebuilding all of them there is nothing to be seen: ranges of ids are
-//! crossed off a list instead. Several may run at once: each passes over what
-//! another has locked.
+//! Ingestion rebuilds an unreadable state at its customer's next event; the backfill
+//! rebuilds all others. Unreadable states are visible in the data, so a run that was
+//! killed is continued by the next one. A rebuild of all states has no such mark, so it
+//! works through a stored list of id ranges. Several runs may be active at once: each
+//! skips what another has locked.
 
 mod batch;
 
@@ -24,8 +23,8 @@ use crate::store::customers::{StoredState, backfill, identity};
 use crate::store::{Db, customers};
 use batch::{Done, Made, Scope, Wait};
 
-/// Customers a transaction: they are locked for as long as it takes, some
-/// milliseconds each with a long history.
+/// Customers per transaction. They stay locked for its duration: some milliseconds each
+/// with a long history.
 const BATCH: usize = 50;
 
 #[derive(Debug)]
@@ -33,17 +32,17 @@ pub struct Backfill {
     pub db: Db,
     pub live: Arc<Live>,
     pub clock: Clock,
-    /// Rest after each batch, as a multiple of what the batch took.
+    /// Pause after each batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 
-/// What was done.
+/// Counts of one backfill run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
     pub rebuilt: u64,
-    /// Right before, or by another's work meanwhile.
+    /// Correct before, or corrected by another writer meanwhile.
     pub unchanged: u64,
-    /// Left as they were, by reason.
+    /// Left unchanged, by reason.
     pub failed: BTreeMap<String, u64>,
 }
 
@@ -61,44 +60,44 @@ impl Tally {
     }
 }
 
-/// What was found of one customer.
+/// Result for one customer.
 #[derive(Debug)]
 pub enum Finding {
-    /// The state was what the events say.
+    /// The state equals a replay of the events.
     Right,
-    /// There was none, or none that could be read; now there is.
+    /// The state was missing or unreadable, and was rebuilt.
     Unreadable,
-    /// The features that differed: name, as stored, as the events say. None where
-    /// the difference does not show now.
+    /// Features that differed: name, stored value, replayed value. Empty if the
+    /// difference is not visible in the present row.
     Differed(Vec<(String, Value, Value)>),
-    /// Left as it was, and why.
+    /// Left unchanged, with the reason.
     Failed(String),
 }
 
-/// Told how much is done, and of how much.
+/// Progress callback: done, total.
 pub type Progress<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
 impl Backfill {
-    /// Rebuilds the states that these features cannot read.
+    /// Rebuilds the states that the current feature set cannot read.
     pub async fn stale(&self, progress: Progress<'_>) -> Result<Tally, ServiceError> {
         let mut tally = Tally::default();
         if self.pass(Wait::PassOver, &mut tally, progress).await? > 0 {
-            // Others were at some: intake, or another run. Once more, for what they
-            // have left, if anything.
+            // Some were locked by ingestion or another run. A second pass handles what
+            // these left.
             self.pass(Wait::ForOthers, &mut tally, progress).await?;
         }
         Ok(tally)
     }
 
-    /// Compares every state with its events, and rebuilds those that differ.
-    /// `begun` is told what there is to do.
+    /// Compares every state with a replay of its events, and rebuilds different ones.
+    /// `begun` receives the ranges to process.
     pub async fn all(
         &self,
         begun: impl FnOnce(Ranges),
         progress: Progress<'_>,
     ) -> Result<Tally, ServiceError> {
         let features = &Arc::clone(&self.live.snapshot().features);
-        // Commits alone: the list of what is to do.
+        // Commits alone: the list of ranges to process.
         let mut tx = self.db.begin().await?;
         tx.allow_long(&self.db).await?;
         let ranges = backfill::lay_out(&mut tx, features, self.clock.now()).await?;
@@ -107,6 +106,7 @@ impl Backfill {
         let mut tally = Tally::default();
         while let Some(range) = Range::claim(&self.db, features).await? {
             let keys = range.customers(self.db.read()).await?;
+            // A new feature set may have been deployed since the last range.
             self.live.refresh().await?;
             for keys in keys.chunks(BATCH) {
                 tally.add(self.batch(keys, Scope::All, Wait::ForOthers).await?);
@@ -119,7 +119,7 @@ impl Backfill {
         Ok(tally)
     }
 
-    /// As [`Self::all`], for these customers, by the ids that they are kept under, in order.
+    /// [`Self::all`] for these customers, given by their surviving ids, in order.
     pub async fn these(
         &self,
         customers: &[CustomerKey],
@@ -134,7 +134,8 @@ impl Backfill {
         Ok(tally)
     }
 
-    /// Compares one customer's state with their events, and rebuilds it if it differs.
+    /// Compares one customer's state with a replay of its events, and rebuilds it if it
+    /// differs.
     pub async fn one(&self, customer: &CustomerKey) -> Result<Finding, ServiceError> {
         let kept = identity::find(self.db.read(), customer).await?;
         let keys = std::slice::from_ref(kept.as_ref().unwrap_or(customer));
@@ -161,7 +162,7 @@ impl Backfill {
         Finding::Differed(differing.map(|((name, before), after)| (name, before, after)).collect())
     }
 
-    /// Goes through all customers once; returns how many were passed over.
+    /// Visits all customers once. Returns the number of customers skipped.
     async fn pass(
         &self,
         wait: Wait,
@@ -169,7 +170,7 @@ impl Backfill {
         progress: Progress<'_>,
     ) -> Result<usize, ServiceError> {
         let total = customers::count(self.db.read()).await?.unsigned_abs();
-        // What failed in the pass before is tried again.
+        // Failures of the previous pass are retried.
         tally.failed = BTreeMap::new();
         let (mut after, mut looked_at, mut missed) = (String::new(), 0, 0);
         loop {
@@ -178,6 +179,7 @@ impl Backfill {
             last.customer.as_str().clone_into(&mut after);
             looked_at += page.len() as u64;
             self.live.refresh().await?;
+            // Decided without locks; the batch checks again once it has locked the rows.
             let stale = unreadable(&self.live.snapshot().features, page);
             for keys in stale.chunks(BATCH) {
                 let done = self.batch(keys, Scope::Unreadable, wait).await?;
@@ -205,9 +207,9 @@ impl Backfill {
     }
 }
 
-/// Whose state these features cannot read, in byte order.
+/// Customers with a state that these features cannot read, in byte order.
 fn unreadable(features: &FeatureSet, page: Vec<StoredState>) -> Vec<CustomerKey> {
-    // A page takes a millisecond or two.
+    // Decoding a page takes a millisecond or two: too long for an async thread.
     let mut keys: Vec<CustomerKey> = tokio::task::block_in_place(|| {
         let stale =
             |stored: &StoredState| CustomerState::from_bytes(features, &stored.state).is_err();

@@ -1,4 +1,4 @@
-//! Rows as CSV, NDJSON or Parquet, a page at a time.
+//! Encoders of the assignment export: CSV, NDJSON or Parquet, a page at a time.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::service::export::parquet::Parquet;
 use crate::store::customers::export::Standing;
 use crate::telemetry::labels::TableFormat;
 
-/// The columns, in order, in every format.
+/// Columns of every format, in order.
 pub(super) const COLUMNS: [&str; 11] = [
     "customer_id",
     "segment",
@@ -26,14 +26,14 @@ pub(super) const COLUMNS: [&str; 11] = [
     "last_event_at",
 ];
 
-/// Turns rows into bytes.
+/// Encoder of rows in one format.
 pub(super) enum Encoder {
     Csv { has_begun: bool, escape: CsvEscape },
     Ndjson,
     Parquet(Box<Parquet>),
 }
 
-/// A row as text: missing values are empty in CSV and null in JSON.
+/// A row in a text format: missing values are empty in CSV and null in JSON.
 #[derive(Serialize)]
 struct Line<'r> {
     customer_id: Cow<'r, str>,
@@ -66,7 +66,8 @@ impl<'r> Line<'r> {
         }
     }
 
-    /// For CSV. The other texts are made by segmentd: hexadecimal digits and instants.
+    /// The row for CSV. segmentd itself writes the other texts (hexadecimal digits and
+    /// instants), so only two need escaping.
     fn escaped(row: &'r Standing, escape: CsvEscape) -> Self {
         let customer_id = escape.cell(&row.customer_id);
         Self { customer_id, segment: escape.cell(&row.segment), ..Self::new(row) }
@@ -84,7 +85,7 @@ impl Encoder {
         })
     }
 
-    /// What is ready to be sent once these rows are added; perhaps nothing.
+    /// Adds rows. Returns the bytes that are ready to send, possibly none.
     pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>, ServiceError> {
         match self {
             Self::Csv { has_begun, escape } => {
@@ -96,10 +97,10 @@ impl Encoder {
         }
     }
 
-    /// The rest. Nothing may be added after it.
+    /// Returns the remaining bytes. No rows may be added afterwards.
     pub(super) fn finish(&mut self) -> Result<Vec<u8>, ServiceError> {
         match self {
-            // A table without rows has a header.
+            // An empty table also has a header.
             Self::Csv { .. } => self.add(&[]),
             Self::Ndjson => Ok(Vec::new()),
             Self::Parquet(parquet) => parquet.finish().map_err(ServiceError::internal),

@@ -1,4 +1,4 @@
-//! Rows as a Parquet file, a row group at a time.
+//! Parquet encoder: one row group at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use parquet::schema::parser::parse_message_type;
 use crate::domain::time::Timestamp;
 use crate::store::customers::export::Standing;
 
-/// What is held at most: about 10 MB. Readers work group by group, so groups
-/// must not be small either.
+/// Rows in memory at most: about 10 MB. Readers work group by group, so groups must not
+/// be small either.
 const ROWS_PER_GROUP: usize = 50_000;
 
-/// The columns of the export, in order.
+/// Columns of the export, in order.
 const SCHEMA: &str = "message assignments {
     required binary customer_id (utf8);
     required binary segment (utf8);
@@ -34,7 +34,7 @@ const SCHEMA: &str = "message assignments {
     optional int64 last_event_at (timestamp(millis, true));
 }";
 
-/// A file being written: what is finished of it is handed out and not kept.
+/// A Parquet file in progress; finished bytes are returned and not retained.
 pub(super) struct Parquet {
     file: SerializedFileWriter<Vec<u8>>,
     group: Group,
@@ -45,7 +45,8 @@ impl Parquet {
         let properties = WriterProperties::builder()
             .set_created_by(concat!("segmentd ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_compression(Compression::SNAPPY)
-            // By group, not by page: those of pages are kept until the end.
+            // Statistics per group, not per page: page statistics are retained until the
+            // end.
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true)
             .build();
@@ -79,7 +80,8 @@ impl Parquet {
         Ok(())
     }
 
-    /// The file counts what it writes, so taking it away moves no offset.
+    /// Takes the finished bytes. The writer counts what it wrote, so offsets stay
+    /// correct.
     fn finished(&mut self) -> Result<Vec<u8>> {
         self.file.flush()?;
         Ok(std::mem::take(self.file.inner_mut()))
@@ -100,7 +102,7 @@ struct Group {
     outlier: Vec<bool>,
     assigned_at: Vec<i64>,
     last_event_at: Optional<i64>,
-    /// Segments and models are few: each is held once.
+    /// Interned texts: segments and models are few, and each is stored once.
     texts: HashMap<String, ByteArray>,
 }
 
@@ -149,7 +151,7 @@ impl Group {
     }
 }
 
-/// Values that are there, and for each row whether there is one.
+/// Optional column: the present values, and a definition level per row (1 = present).
 struct Optional<T> {
     values: Vec<T>,
     levels: Vec<i16>,
@@ -175,7 +177,7 @@ impl<T> Optional<T> {
     }
 }
 
-/// Writes the group's next column.
+/// Writes the next column of the group.
 fn column<D: DataType>(
     group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
     values: &[D::T],
