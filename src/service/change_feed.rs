@@ -23,14 +23,14 @@ use crate::store::database::epoch;
 use crate::telemetry::{Metrics, Reading};
 
 /// Polling interval: the longest delay of a reader beyond the commit.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause after a failed poll: Postgres may be restarting.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Changes scanned at once for the changes of one segment.
-const SCAN: i64 = 1000;
+const SEGMENT_SCAN_CHANGES: i64 = 1000;
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// Error text for a cursor of a change that a database restore has lost.
-const LOST: &str = "the change of this cursor no longer exists: the database was restored to an \
+const LOST_CURSOR: &str = "the change of this cursor no longer exists: the database was restored to an \
     earlier point, or the cursor is of another database. Request `after=now`, then take an \
     export, then continue from the cursor of that response";
 
@@ -48,10 +48,10 @@ pub struct Feed {
     db: ReadDb,
     metrics: Arc<Metrics>,
     /// Concurrent readers, shared fairly between keys.
-    places: FairShare<String>,
+    reader_slots: FairShare<String>,
     newest: watch::Sender<Position>,
     /// Signals that a reader began to wait.
-    asked: Notify,
+    reader_waiting: Notify,
     /// Runtime that reads pages: decoding a thousand rows takes milliseconds.
     reading: Handle,
     stopped: watch::Receiver<bool>,
@@ -80,8 +80,8 @@ pub struct Reader {
     has_begun: bool,
     segment: Option<String>,
     limit: usize,
-    _place: Share<String>,
-    _counted: Reading,
+    _slot: Share<String>,
+    _open_reading: Reading,
 }
 
 impl Feed {
@@ -97,9 +97,9 @@ impl Feed {
         Self {
             db,
             metrics,
-            places: FairShare::new(max_readers),
+            reader_slots: FairShare::new(max_readers),
             newest: watch::Sender::new(Position::default()),
-            asked: Notify::new(),
+            reader_waiting: Notify::new(),
             reading,
             stopped,
         }
@@ -113,8 +113,8 @@ impl Feed {
         segment: Option<String>,
         limit: usize,
     ) -> Result<Reader, ServiceError> {
-        let place = self
-            .places
+        let slot = self
+            .reader_slots
             .try_acquire(key_id.to_owned(), 1)
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let after = match start {
@@ -123,26 +123,34 @@ impl Feed {
                 let dropped = changes::reach(&self.db).await?.dropped.unwrap_or_default();
                 changes::newest(&self.db).await?.max(dropped)
             }
-            Start::After(position) => self.surviving(position).await?,
+            Start::After(position) => self.check_position(position).await?,
         };
-        let counted = self.metrics.output.begin_reading();
+        let open_reading = self.metrics.output.begin_reading();
         let feed = Arc::clone(self);
         let has_begun = start != Start::Oldest;
-        Ok(Reader { feed, after, has_begun, segment, limit, _place: place, _counted: counted })
+        Ok(Reader {
+            feed,
+            after,
+            has_begun,
+            segment,
+            limit,
+            _slot: slot,
+            _open_reading: open_reading,
+        })
     }
 
     /// The position, if every change up to it still exists. A restore to an earlier point
     /// loses changes that readers may have seen, so these readers cannot simply continue.
-    async fn surviving(&self, position: Position) -> Result<Position, ServiceError> {
+    async fn check_position(&self, position: Position) -> Result<Position, ServiceError> {
         let is_lost = position > changes::reach(&self.db).await?.end
             || epoch::lost_after(&self.db, position).await?.is_some();
         if is_lost {
-            return Err(ServiceError::Gone(LOST.to_owned()));
+            return Err(ServiceError::Gone(LOST_CURSOR.to_owned()));
         }
         Ok(position)
     }
 
-    async fn page(
+    async fn load_page(
         &self,
         after: Position,
         end: Position,
@@ -158,17 +166,17 @@ impl Feed {
     pub async fn look(&self) {
         loop {
             if self.newest.receiver_count() == 0 {
-                self.asked.notified().await;
+                self.reader_waiting.notified().await;
             }
             match changes::newest(&self.db).await {
                 Ok(newest) => {
                     self.newest
                         .send_if_modified(|known| std::mem::replace(known, newest) != newest);
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), "cannot poll for new changes");
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tokio::time::sleep(FAILURE_PAUSE).await;
                 }
             }
         }
@@ -176,9 +184,9 @@ impl Feed {
 
     /// Waits for a change after `after`, the `deadline` or the process to stop. Returns
     /// whether a change came.
-    async fn wait(&self, after: Position, deadline: Instant) -> bool {
+    async fn wait_for_change(&self, after: Position, deadline: Instant) -> bool {
         let mut newest = self.newest.subscribe();
-        self.asked.notify_one();
+        self.reader_waiting.notify_one();
         let mut stopped = self.stopped.clone();
         tokio::select! {
             known = newest.wait_for(|newest| *newest > after) => known.is_ok(),
@@ -195,8 +203,8 @@ impl Reader {
         let deadline = Instant::now() + wait;
         let mut gap = false;
         let page = loop {
-            let mut page = self.look_on().await?;
-            // A gap is reported even if the pages behind it had no matching change.
+            let mut page = self.read_page().await?;
+            // Reported even if the first pages after the gap have no matching change.
             gap |= page.gap;
             page.gap = gap;
             self.after = page.next;
@@ -205,7 +213,7 @@ impl Reader {
             if !page.changes.is_empty() || is_over {
                 break page;
             }
-            if !page.more && !self.feed.wait(self.after, deadline).await {
+            if !page.more && !self.feed.wait_for_change(self.after, deadline).await {
                 break page;
             }
         };
@@ -218,29 +226,29 @@ impl Reader {
     }
 
     /// The next page, without waiting.
-    async fn look_on(&self) -> Result<Page, ServiceError> {
+    async fn read_page(&self) -> Result<Page, ServiceError> {
         let reach = changes::reach(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-        let scan = if self.segment.is_some() { SCAN.max(limit) } else { limit };
-        let found = self.feed.page(self.after, reach.end, scan).await?;
+        let scan = if self.segment.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
+        let found = self.feed.load_page(self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
         // Always the position of a change, never merely the visible end of the feed:
         // after a restore, it shows whether the reader has seen changes that were lost.
         let scanned = found.last().map(|last| last.position);
-        let mut wanted: Vec<Change> = match &self.segment {
+        let mut matching: Vec<Change> = match &self.segment {
             None => found,
             Some(segment) => found.into_iter().filter(|change| change.concerns(segment)).collect(),
         };
-        let cut = wanted.len() > self.limit;
-        wanted.truncate(self.limit);
-        let next = match wanted.last() {
-            Some(last) if cut => last.position,
+        let is_cut = matching.len() > self.limit;
+        matching.truncate(self.limit);
+        let next = match matching.last() {
+            Some(last) if is_cut => last.position,
             _ => scanned.or(reach.dropped).unwrap_or_default().max(self.after),
         };
         Ok(Page {
-            changes: wanted,
+            changes: matching,
             next,
-            more: cut || is_full,
+            more: is_cut || is_full,
             gap: self.has_begun && reach.dropped.is_some_and(|dropped| self.after < dropped),
         })
     }

@@ -33,7 +33,7 @@ const MAX_FAULTS_BYTES: usize = 2000;
 const DROP_ROWS: u32 = 5000;
 
 /// Bytes searched for API keys (some 0.2 ms) before the rows are written.
-const WRITTEN_AT_ONCE_BYTES: usize = 64 * 1024;
+const INSERT_BYTES: usize = 64 * 1024;
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 
@@ -67,12 +67,12 @@ pub struct FailedEvents {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: Settings,
-    this_minute: Mutex<Minute>,
+    this_minute: Mutex<MinuteCounts>,
 }
 
 /// Rejected events per key in one minute. Keys are few, and authenticated.
 #[derive(Debug, Default)]
-struct Minute {
+struct MinuteCounts {
     number: i64,
     sent: HashMap<String, usize>,
 }
@@ -104,11 +104,16 @@ impl Refused {
     }
 
     pub(in crate::service) fn reason(&self) -> String {
-        self.faults.0.first().map(Fault::gist).map(|r| cut(r, MAX_REASON_BYTES)).unwrap_or_default()
+        self.faults
+            .0
+            .first()
+            .map(Fault::gist)
+            .map(|r| truncate_for_storage(r, MAX_REASON_BYTES))
+            .unwrap_or_default()
     }
 
     pub(in crate::service) fn explanation(&self) -> String {
-        cut(self.faults.to_string(), MAX_FAULTS_BYTES)
+        truncate_for_storage(self.faults.to_string(), MAX_FAULTS_BYTES)
     }
 }
 
@@ -128,15 +133,14 @@ impl FailedEvents {
         if refused.is_empty() {
             return Ok(());
         }
-        // The first of a request are stored: the later ones usually repeat the same
-        // fault.
-        let (kept, left_out) = refused.split_at(self.room(source.key_id, refused.len()));
-        if !kept.is_empty() {
-            self.insert(source, received_at, kept).await?;
+        // The first rejected events of a request are stored, the rest only counted.
+        let (stored, not_stored) = refused.split_at(self.allowance(source.key_id, refused.len()));
+        if !stored.is_empty() {
+            self.insert(source, received_at, stored).await?;
         }
         let counter = &self.metrics.intake.failed;
-        counter.add(Failed::Kept, kept.len() as u64);
-        counter.add(Failed::NotKept, left_out.len() as u64);
+        counter.add(Failed::Kept, stored.len() as u64);
+        counter.add(Failed::NotKept, not_stored.len() as u64);
         Ok(())
     }
 
@@ -155,7 +159,7 @@ impl FailedEvents {
         for refused in refused {
             rows.push(refused.stored());
             bytes += refused.raw.len();
-            if bytes > WRITTEN_AT_ONCE_BYTES {
+            if bytes > INSERT_BYTES {
                 failed_events::insert(&mut tx, received_at, source, &rows).await?;
                 rows.clear();
                 bytes = 0;
@@ -167,27 +171,27 @@ impl FailedEvents {
         Ok(tx.commit().await?)
     }
 
-    /// How many of `asked` further events this key may store in this minute.
-    fn room(&self, key_id: &str, asked: usize) -> usize {
-        let most = usize::try_from(self.settings.max_per_minute).unwrap_or(usize::MAX);
+    /// How many of `requested` further events this key may store in this minute.
+    fn allowance(&self, key_id: &str, requested: usize) -> usize {
+        let max_per_minute = usize::try_from(self.settings.max_per_minute).unwrap_or(usize::MAX);
         let number = self.clock.now().millis().div_euclid(MILLIS_PER_MINUTE);
         let before = {
             let mut minute = self.this_minute.lock().unwrap_or_else(PoisonError::into_inner);
             if minute.number != number {
-                *minute = Minute { number, sent: HashMap::new() };
+                *minute = MinuteCounts { number, sent: HashMap::new() };
             }
             let sent = minute.sent.entry(key_id.to_owned()).or_default();
-            std::mem::replace(sent, sent.saturating_add(asked))
+            std::mem::replace(sent, sent.saturating_add(requested))
         };
         // Logged once per minute and key.
-        if before <= most && before.saturating_add(asked) > most {
+        if before <= max_per_minute && before.saturating_add(requested) > max_per_minute {
             tracing::warn!(
                 key_id,
-                most,
+                max_per_minute,
                 "too many rejected events from one key in this minute: the rest are not stored"
             );
         }
-        asked.min(most.saturating_sub(before))
+        requested.min(max_per_minute.saturating_sub(before))
     }
 
     /// Drops rows that are too old and rows above the maximum. Returns the number
@@ -215,13 +219,13 @@ impl FailedEvents {
     }
 }
 
-/// Truncates to at most `most` bytes, in a form that Postgres can store.
-fn cut(mut text: String, most: usize) -> String {
+/// Truncates to at most `max_bytes` bytes, in a form that Postgres can store.
+fn truncate_for_storage(mut text: String, max_bytes: usize) -> String {
     // Fault texts contain the sender's own field names, which may be API keys.
     if let Cow::Owned(redacted) = redact_keys(&text) {
         text = redacted;
     }
-    text.truncate(text.floor_char_boundary(most));
+    text.truncate(text.floor_char_boundary(max_bytes));
     storable(text)
 }
 

@@ -52,14 +52,16 @@ pub async fn replay(
             rebuilt.is_cut = true;
             return Ok(rebuilt);
         }
-        let is_light = page.len() <= EVENTS_IN_PLACE;
         let state = &mut rebuilt.state;
-        let fold = || fold(features, customer, page, state);
-        if is_light { fold()? } else { tokio::task::block_in_place(fold)? }
+        if page.len() <= EVENTS_IN_PLACE {
+            fold_page(features, customer, page, state)?;
+        } else {
+            tokio::task::block_in_place(|| fold_page(features, customer, page, state))?;
+        }
     }
 }
 
-fn fold(
+fn fold_page(
     features: &FeatureSet,
     customer: &CustomerKey,
     page: Vec<Stored>,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::export::formula::CsvEscape;
-use crate::service::export::parquet::Parquet;
+use crate::service::export::parquet::ParquetEncoder;
 use crate::store::customers::export::Standing;
 use crate::telemetry::labels::TableFormat;
 
@@ -27,15 +27,15 @@ pub(super) const COLUMNS: [&str; 11] = [
 ];
 
 /// Encoder of rows in one format.
-pub(super) enum Encoder {
+pub(super) enum TableEncoder {
     Csv { has_begun: bool, escape: CsvEscape },
     Ndjson,
-    Parquet(Box<Parquet>),
+    Parquet(Box<ParquetEncoder>),
 }
 
 /// A row in a text format: missing values are empty in CSV and null in JSON.
 #[derive(Serialize)]
-struct Line<'r> {
+struct TextRow<'r> {
     customer_id: Cow<'r, str>,
     segment: Cow<'r, str>,
     model: Option<&'r str>,
@@ -49,7 +49,7 @@ struct Line<'r> {
     last_event_at: Option<Timestamp>,
 }
 
-impl<'r> Line<'r> {
+impl<'r> TextRow<'r> {
     fn new(row: &'r Standing) -> Self {
         Self {
             customer_id: row.customer_id.as_str().into(),
@@ -74,13 +74,13 @@ impl<'r> Line<'r> {
     }
 }
 
-impl Encoder {
+impl TableEncoder {
     pub(super) fn new(format: TableFormat, escape: CsvEscape) -> Result<Self, ServiceError> {
         Ok(match format {
             TableFormat::Csv => Self::Csv { has_begun: false, escape },
             TableFormat::Ndjson => Self::Ndjson,
             TableFormat::Parquet => {
-                Self::Parquet(Box::new(Parquet::new().map_err(ServiceError::internal)?))
+                Self::Parquet(Box::new(ParquetEncoder::new().map_err(ServiceError::internal)?))
             }
         })
     }
@@ -119,7 +119,7 @@ fn csv(
         writer.write_record(COLUMNS)?;
     }
     for row in rows {
-        writer.serialize(Line::escaped(row, escape))?;
+        writer.serialize(TextRow::escaped(row, escape))?;
     }
     writer.into_inner().map_err(|error| Box::new(error.into_error().into()))
 }
@@ -127,7 +127,7 @@ fn csv(
 fn ndjson(rows: &[Standing]) -> Result<Vec<u8>, serde_json::Error> {
     let mut lines = Vec::new();
     for row in rows {
-        serde_json::to_writer(&mut lines, &Line::new(row))?;
+        serde_json::to_writer(&mut lines, &TextRow::new(row))?;
         lines.push(b'\n');
     }
     Ok(lines)

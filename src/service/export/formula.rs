@@ -32,7 +32,7 @@ impl CsvEscape {
 
     /// The text as a CSV cell.
     pub fn cell(self, text: &str) -> Cow<'_, str> {
-        if self == Self::Formulas && text.starts_with(begins_formula) {
+        if self == Self::Formulas && text.starts_with(is_formula_start) {
             return Cow::Owned(format!("'{text}"));
         }
         Cow::Borrowed(text)
@@ -41,7 +41,7 @@ impl CsvEscape {
 
 /// Characters listed by OWASP, and the full-width forms of the first four, which
 /// spreadsheets in some languages treat alike.
-const fn begins_formula(first: char) -> bool {
+const fn is_formula_start(first: char) -> bool {
     matches!(first, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠')
 }
 

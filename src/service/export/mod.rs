@@ -23,15 +23,15 @@ use crate::service::limits::fair_share::{FairShare, Share};
 use crate::service::limits::heavy::{Cancellation, HeavyWork};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::ReadDb;
-use crate::store::customers::export::Snapshot;
+use crate::store::customers::export::{Snapshot, Standing};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::TableFormat;
-use encode::Encoder;
+use encode::TableEncoder;
 pub use formula::CsvEscape;
 
 /// Size of a piece. Small, so that a steady client, however slow, receives a piece within
 /// the stall timeout.
-const PIECE_BYTES: usize = 64 * 1024;
+const MAX_PIECE_BYTES: usize = 64 * 1024;
 const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// Entry point of exports.
@@ -40,13 +40,13 @@ pub struct Exports {
     db: ReadDb,
     /// Concurrent exports, shared fairly between keys.
     slots: FairShare<String>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<ExportJob>,
 }
 
 /// Worker that runs exports.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<ExportJob>,
     heavy: Arc<HeavyWork>,
     /// Timeout for a client that reads nothing.
     stall: Duration,
@@ -61,24 +61,24 @@ pub struct Settings {
 }
 
 #[derive(Debug)]
-struct Job {
+struct ExportJob {
     snapshot: Snapshot,
     format: TableFormat,
     escape: CsvEscape,
-    pieces: mpsc::Sender<Piece>,
+    pieces: mpsc::Sender<ExportPiece>,
     user: ResourceUser,
     _slot: Share<String>,
 }
 
 #[derive(Debug)]
-enum Piece {
+enum ExportPiece {
     Bytes(Bytes),
     End,
 }
 
 /// A running export.
 #[derive(Debug)]
-pub struct Export(mpsc::Receiver<Piece>);
+pub struct Export(mpsc::Receiver<ExportPiece>);
 
 /// The table is incomplete: segmentd stopped, the database became unavailable, or the
 /// client stopped reading for too long.
@@ -118,7 +118,7 @@ impl Exports {
         let snapshot = Snapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
         let user = ResourceUser::of_key(key_id);
-        let job = Job { snapshot, format, escape, pieces, user, _slot: slot };
+        let job = ExportJob { snapshot, format, escape, pieces, user, _slot: slot };
         self.jobs
             .send(job)
             .await
@@ -131,8 +131,8 @@ impl Export {
     /// The next bytes; `None` at the end of a complete table.
     pub async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
         match self.0.recv().await {
-            Some(Piece::Bytes(bytes)) => Some(Ok(bytes)),
-            Some(Piece::End) => None,
+            Some(ExportPiece::Bytes(bytes)) => Some(Ok(bytes)),
+            Some(ExportPiece::End) => None,
             None => Some(Err(CutOff)),
         }
     }
@@ -155,48 +155,42 @@ impl Worker {
     }
 }
 
-impl Job {
+impl ExportJob {
     async fn run(
         mut self,
         stall: Duration,
         heavy: &HeavyWork,
         metrics: &Metrics,
     ) -> Result<(), ServiceError> {
-        let mut encoder = Encoder::new(self.format, self.escape)?;
+        let mut encoder = TableEncoder::new(self.format, self.escape)?;
         loop {
             let page = self.snapshot.next().await?;
             let rows = page.as_ref().map_or(0, Vec::len) as u64;
             let is_last = page.is_none();
             // On the threads for heavy work: a thousand rows take about a millisecond,
             // and a Parquet row group about ten.
-            let work = move |_: &Cancellation| {
-                let bytes = match page {
-                    Some(rows) => encoder.add(&rows),
-                    None => encoder.finish(),
-                };
-                bytes.map(|bytes| (encoder, bytes))
-            };
-            let done = heavy.run(self.user, work).await??;
-            encoder = done.0;
+            let encoding = heavy.run(self.user, move |_: &Cancellation| encode_page(encoder, page));
+            let (returned, bytes) = encoding.await??;
+            encoder = returned;
             metrics.output.export_rows.add(self.format, rows);
-            let mut bytes = Bytes::from(done.1);
+            let mut bytes = Bytes::from(bytes);
             while !bytes.is_empty() {
-                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-                if !self.hand_over(Piece::Bytes(piece), stall).await? {
+                let piece = bytes.split_to(bytes.len().min(MAX_PIECE_BYTES));
+                if !self.send_piece(ExportPiece::Bytes(piece), stall).await? {
                     return Ok(());
                 }
             }
             // An explicit end mark: a closed channel without it means that the table is
             // incomplete.
             if is_last {
-                self.hand_over(Piece::End, stall).await?;
+                self.send_piece(ExportPiece::End, stall).await?;
                 return Ok(());
             }
         }
     }
 
     /// Sends a piece. Returns whether the client is still connected.
-    async fn hand_over(&self, piece: Piece, stall: Duration) -> Result<bool, ServiceError> {
+    async fn send_piece(&self, piece: ExportPiece, stall: Duration) -> Result<bool, ServiceError> {
         match tokio::time::timeout(stall, self.pieces.send(piece)).await {
             Ok(sent) => Ok(sent.is_ok()),
             Err(_) => {
@@ -204,4 +198,17 @@ impl Job {
             }
         }
     }
+}
+
+/// Encodes a page, or the end of the table after the last one. The encoder moves through the
+/// heavy-work thread and back.
+fn encode_page(
+    mut encoder: TableEncoder,
+    page: Option<Vec<Standing>>,
+) -> Result<(TableEncoder, Vec<u8>), ServiceError> {
+    let bytes = match page {
+        Some(rows) => encoder.add(&rows)?,
+        None => encoder.finish()?,
+    };
+    Ok((encoder, bytes))
 }

@@ -35,12 +35,12 @@ const SCHEMA: &str = "message assignments {
 }";
 
 /// A Parquet file in progress; finished bytes are returned and not retained.
-pub(super) struct Parquet {
+pub(super) struct ParquetEncoder {
     file: SerializedFileWriter<Vec<u8>>,
-    group: Group,
+    group: RowGroup,
 }
 
-impl Parquet {
+impl ParquetEncoder {
     pub(super) fn new() -> Result<Self> {
         let properties = WriterProperties::builder()
             .set_created_by(concat!("segmentd ", env!("CARGO_PKG_VERSION")).to_owned())
@@ -52,7 +52,7 @@ impl Parquet {
             .build();
         let schema = Arc::new(parse_message_type(SCHEMA)?);
         let file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
-        Ok(Self { file, group: Group::default() })
+        Ok(Self { file, group: RowGroup::default() })
     }
 
     pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>> {
@@ -90,23 +90,23 @@ impl Parquet {
 
 /// The rows of one group, by column.
 #[derive(Default)]
-struct Group {
+struct RowGroup {
     customer_id: Vec<ByteArray>,
     segment: Vec<ByteArray>,
-    model: Optional<ByteArray>,
+    model: OptionalColumn<ByteArray>,
     fallback: Vec<bool>,
     generation: Vec<i64>,
-    distance: Optional<f32>,
-    p_value: Optional<f64>,
-    confidence: Optional<f32>,
+    distance: OptionalColumn<f32>,
+    p_value: OptionalColumn<f64>,
+    confidence: OptionalColumn<f32>,
     outlier: Vec<bool>,
     assigned_at: Vec<i64>,
-    last_event_at: Optional<i64>,
+    last_event_at: OptionalColumn<i64>,
     /// Interned texts: segments and models are few, and each is stored once.
     texts: HashMap<String, ByteArray>,
 }
 
-impl Group {
+impl RowGroup {
     fn rows(&self) -> usize {
         self.customer_id.len()
     }
@@ -152,18 +152,18 @@ impl Group {
 }
 
 /// Optional column: the present values, and a definition level per row (1 = present).
-struct Optional<T> {
+struct OptionalColumn<T> {
     values: Vec<T>,
     levels: Vec<i16>,
 }
 
-impl<T> Default for Optional<T> {
+impl<T> Default for OptionalColumn<T> {
     fn default() -> Self {
         Self { values: Vec::new(), levels: Vec::new() }
     }
 }
 
-impl<T> Optional<T> {
+impl<T> OptionalColumn<T> {
     fn push(&mut self, value: Option<T>) {
         self.levels.push(i16::from(value.is_some()));
         self.values.extend(value);

@@ -23,7 +23,7 @@ use crate::store::ReadDb;
 use crate::telemetry::Metrics;
 
 /// How often waiting work checks whether the clock is right again.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct ClockCheck {
@@ -61,7 +61,7 @@ impl ClockCheck {
     pub fn is_right(&self) -> bool {
         let is_right = self.skew_millis().is_none_or(|skew| skew.abs() <= self.tolerance_millis());
         if !is_right || self.is_reported.load(Ordering::Relaxed) {
-            self.report(is_right);
+            self.log_change(is_right);
         }
         is_right
     }
@@ -117,7 +117,7 @@ impl ClockCheck {
     /// Waits until the clock is right.
     pub async fn right(&self) {
         while !self.is_right() {
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            tokio::time::sleep(RECHECK_INTERVAL).await;
         }
     }
 
@@ -136,7 +136,7 @@ impl ClockCheck {
     }
 
     /// Logs a change once.
-    fn report(&self, is_right: bool) {
+    fn log_change(&self, is_right: bool) {
         // One atomic swap: of several threads that see the change, only one logs it.
         if self.is_reported.swap(!is_right, Ordering::Relaxed) != is_right {
             return;

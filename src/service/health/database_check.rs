@@ -49,27 +49,27 @@ pub async fn inspect(
     needs: &Needs,
     clock: &Clock,
 ) -> Result<Inspected, ServiceError> {
-    let mut findings = vec![schema(inspection.schema_versions().await?)];
+    let mut findings = vec![check_schema(inspection.schema_versions().await?)];
     // The other statements only work on the schema they were written for.
     let is_current = findings.iter().all(|finding| !finding.is_problem);
     let mut is_usable = is_current;
     if is_current {
-        let epoch = epoch(inspection.epoch().await?);
+        let epoch = check_epoch(inspection.epoch().await?);
         is_usable = !epoch.is_problem;
         findings.push(epoch);
         // Feed positions have no meaning before an epoch has begun.
         if is_usable {
-            findings.push(positions(inspection).await?);
+            findings.push(check_positions(inspection).await?);
         }
-        findings.push(sequences(inspection).await?);
-        findings.push(partitions(inspection, clock.now()).await?);
+        findings.push(check_sequences(inspection).await?);
+        findings.push(check_partitions(inspection, clock.now()).await?);
     }
-    findings.push(clocks(inspection, clock).await?);
-    findings.push(connections(inspection, needs).await?);
+    findings.push(check_clocks(inspection, clock).await?);
+    findings.push(check_connections(inspection, needs).await?);
     Ok(Inspected { findings, is_usable })
 }
 
-fn schema(versions: SchemaVersions) -> Finding {
+fn check_schema(versions: SchemaVersions) -> Finding {
     let SchemaVersions { stored, needed } = versions;
     match stored {
         Some(stored) if stored == needed => Finding::ok(format!("schema: version {stored}")),
@@ -87,7 +87,7 @@ fn schema(versions: SchemaVersions) -> Finding {
     }
 }
 
-fn epoch(epoch: Option<Epoch>) -> Finding {
+fn check_epoch(epoch: Option<Epoch>) -> Finding {
     match epoch {
         Some(Epoch { epoch, begun_at, reason, ended: None }) => {
             Finding::ok(format!("change feed: epoch {epoch}, begun at {begun_at} ({reason})"))
@@ -99,7 +99,7 @@ fn epoch(epoch: Option<Epoch>) -> Finding {
     }
 }
 
-async fn positions(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+async fn check_positions(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
     let counts = inspection.changes().await?;
     Ok(match counts.unreachable {
         0 => Finding::ok(format!("positions: {} changes can be read", counts.changes)),
@@ -111,7 +111,7 @@ async fn positions(inspection: &mut Inspection) -> Result<Finding, ServiceError>
     })
 }
 
-async fn sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+async fn check_sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
     let behind = inspection.sequences_behind().await?;
     if behind.is_empty() {
         return Ok(Finding::ok("sequences: every next number is free"));
@@ -129,7 +129,10 @@ async fn sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError>
     )))
 }
 
-async fn partitions(inspection: &mut Inspection, now: Timestamp) -> Result<Finding, ServiceError> {
+async fn check_partitions(
+    inspection: &mut Inspection,
+    now: Timestamp,
+) -> Result<Finding, ServiceError> {
     let missing = inspection.missing_partitions(now).await?;
     if missing.is_empty() {
         return Ok(Finding::ok("partitions: the history has those of this month and the next"));
@@ -141,23 +144,27 @@ async fn partitions(inspection: &mut Inspection, now: Timestamp) -> Result<Findi
     )))
 }
 
-async fn clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Finding, ServiceError> {
+async fn check_clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Finding, ServiceError> {
     let before = clock.now().millis();
     let database = inspection.clock().await?.millis();
     let after = clock.now().millis();
-    // Outside the interval of the query both clocks certainly differ.
-    let apart = if database < before { before - database } else { (database - after).max(0) };
-    Ok(if apart <= CLOCK_TOLERANCE_MILLIS {
+    // The reading lies between `before` and `after`; outside, the clocks certainly
+    // differ.
+    let difference = if database < before { before - database } else { (database - after).max(0) };
+    Ok(if difference <= CLOCK_TOLERANCE_MILLIS {
         Finding::ok("clock: the database's clock agrees with this machine's")
     } else {
         Finding::problem(format!(
             "clock: the database's clock and this machine's are {} s apart: set both by NTP",
-            apart / 1000
+            difference / 1000
         ))
     })
 }
 
-async fn connections(inspection: &mut Inspection, needs: &Needs) -> Result<Finding, ServiceError> {
+async fn check_connections(
+    inspection: &mut Inspection,
+    needs: &Needs,
+) -> Result<Finding, ServiceError> {
     let server = inspection.connections().await?;
     let free = server.allowed - server.in_use;
     let needed = needs.connections;

@@ -20,7 +20,7 @@ use crate::store::ReadDb;
 use crate::store::database::private::{DiskSpace, disk_space};
 use crate::telemetry::Metrics;
 
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A slower answer counts as no answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const ALERT_KEY: &str = "operations:disk";
@@ -105,15 +105,15 @@ impl Storage {
     pub async fn watch_database(&self) {
         loop {
             let answered = tokio::time::timeout(PING_TIMEOUT, self.db.ping()).await;
-            let why = match answered {
+            let failure = match answered {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(Chain(&error).to_string()),
                 Err(_) => Some(format!("no answer within {PING_TIMEOUT:?}")),
             };
             // Only a change is logged, not every failed check.
-            let was_up = self.is_up.swap(why.is_none(), Ordering::Relaxed);
-            self.metrics.database.up.set(i64::from(why.is_none()));
-            match why {
+            let was_up = self.is_up.swap(failure.is_none(), Ordering::Relaxed);
+            self.metrics.database.up.set(i64::from(failure.is_none()));
+            match failure {
                 Some(error) if was_up => {
                     tracing::error!(
                         error,
@@ -123,7 +123,7 @@ impl Storage {
                 None if !was_up => tracing::info!("the database answers again"),
                 _ => {}
             }
-            tokio::time::sleep(CHECK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
@@ -134,17 +134,17 @@ impl Storage {
         };
         let mut room = Room::Enough;
         // The level at the last alert that was raised or resolved.
-        let mut announced = None;
+        let mut alerted = None;
         loop {
-            let looked = directory.clone();
-            let space = tokio::task::spawn_blocking(move || disk_space(&looked)).await;
+            let checked_directory = directory.clone();
+            let space = tokio::task::spawn_blocking(move || disk_space(&checked_directory)).await;
             match space {
                 Ok(Ok(space)) => {
                     let before = room;
-                    room = self.take_in(space, before);
-                    if announced != Some(room) {
-                        match self.announce(room, space).await {
-                            Ok(()) => announced = Some(room),
+                    room = self.publish(space, before);
+                    if alerted != Some(room) {
+                        match self.update_alert(room, space).await {
+                            Ok(()) => alerted = Some(room),
                             Err(error) => {
                                 tracing::warn!(error = %Chain(&error), "disk-space alert not stored; retrying");
                             }
@@ -156,12 +156,12 @@ impl Storage {
                 }
                 Err(error) => tracing::error!(%error, "disk space cannot be read"),
             }
-            tokio::time::sleep(CHECK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
     /// Publishes a measurement and logs a change of level.
-    fn take_in(&self, space: DiskSpace, before: Room) -> Room {
+    fn publish(&self, space: DiskSpace, before: Room) -> Room {
         let room = self.bounds.room(space.free_bytes, before);
         self.metrics.database.show_disk(space.free_bytes, space.total_bytes);
         self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
@@ -187,7 +187,7 @@ impl Storage {
         room
     }
 
-    async fn announce(&self, room: Room, space: DiskSpace) -> Result<(), ServiceError> {
+    async fn update_alert(&self, room: Room, space: DiskSpace) -> Result<(), ServiceError> {
         // Commits together: the alert or its resolution, and the notifications about it.
         // `begin_critical`: succeeds while other work has taken every pooled connection.
         let mut tx = self.alerts.db.begin_critical().await?;
@@ -198,8 +198,8 @@ impl Storage {
                     .await?
             }
             Room::Low | Room::TooLittle => {
-                let found = found(room, space, self.bounds);
-                self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
+                let alert = disk_alert(room, space, self.bounds);
+                self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
             }
         }
         Ok(tx.commit().await?)
@@ -209,22 +209,23 @@ impl Storage {
 impl DiskBounds {
     /// The level for `free_bytes`, after the level `before`.
     pub fn room(self, free_bytes: u64, before: Room) -> Room {
-        let is_below = |bound: u64, room: Room| {
+        for (bound, room) in
+            [(self.min_free_bytes, Room::TooLittle), (self.warn_free_bytes, Room::Low)]
+        {
             let margin = if before >= room { MARGIN_PERCENT } else { 100 };
-            free_bytes < bound / 100 * margin
-        };
-        if is_below(self.min_free_bytes, Room::TooLittle) {
-            Room::TooLittle
-        } else if is_below(self.warn_free_bytes, Room::Low) {
-            Room::Low
-        } else {
-            Room::Enough
+            if free_bytes < bound / 100 * margin {
+                return room;
+            }
         }
+        Room::Enough
     }
 }
 
-fn found(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
-    let fact = |name: &str, value: String| Fact { name: name.into(), value };
+fn fact(name: &str, bytes: u64) -> Fact {
+    Fact { name: name.into(), value: bytes.to_string() }
+}
+
+fn disk_alert(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
     let is_refusing = room == Room::TooLittle;
     let what = if is_refusing {
         "The disk of the private Postgres is almost full. Events are refused with 503 until \
@@ -245,9 +246,9 @@ fn found(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
                  see history.keep_days and failed_events.keep_days."
             .into(),
         facts: vec![
-            fact("Free bytes", space.free_bytes.to_string()),
-            fact("Total bytes", space.total_bytes.to_string()),
-            fact("Events are refused below", bounds.min_free_bytes.to_string()),
+            fact("Free bytes", space.free_bytes),
+            fact("Total bytes", space.total_bytes),
+            fact("Events are refused below", bounds.min_free_bytes),
         ],
         picture: None,
     }

@@ -21,7 +21,7 @@ pub struct EventQuota {
 }
 
 /// Number of stored buckets above which full ones are dropped.
-const MANY_BUCKETS: usize = 10_000;
+const MAX_IDLE_BUCKETS: usize = 10_000;
 
 impl EventQuota {
     /// The burst of a key is `events_per_request`, or the events of one second if that is
@@ -61,7 +61,7 @@ impl EventQuota {
         let units = f64::from(u32::try_from(events).unwrap_or(u32::MAX));
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         // A full bucket equals a new one, so dropping it loses nothing.
-        if buckets.len() >= MANY_BUCKETS {
+        if buckets.len() >= MAX_IDLE_BUCKETS {
             buckets.retain(|_, bucket| !bucket.is_full(rate, now));
         }
         let bucket = buckets.entry(user).or_insert_with(|| TokenBucket::full(rate, now));

@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 /// caller's: requests, events, bytes.
 #[derive(Debug)]
 pub struct FairShare<K: Eq + Hash> {
-    inner: Arc<Inner<K>>,
+    inner: Arc<SharedResource<K>>,
 }
 
 #[derive(Debug)]
-struct Inner<K: Eq + Hash> {
+struct SharedResource<K: Eq + Hash> {
     capacity: usize,
     usage: Mutex<Usage<K>>,
     released: Notify,
@@ -37,7 +37,7 @@ struct Usage<K: Eq + Hash> {
 /// A part of the capacity, released on drop.
 #[derive(Debug)]
 pub struct Share<K: Eq + Hash> {
-    inner: Arc<Inner<K>>,
+    inner: Arc<SharedResource<K>>,
     user: K,
     amount: usize,
 }
@@ -51,7 +51,7 @@ impl<K: Eq + Hash> Clone for FairShare<K> {
 impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
     pub fn new(capacity: usize) -> Self {
         let usage = Mutex::new(Usage { total: 0, by_user: HashMap::new() });
-        Self { inner: Arc::new(Inner { capacity, usage, released: Notify::new() }) }
+        Self { inner: Arc::new(SharedResource { capacity, usage, released: Notify::new() }) }
     }
 
     pub fn capacity(&self) -> usize {
@@ -130,7 +130,7 @@ impl<K: Eq + Hash> Drop for Share<K> {
     }
 }
 
-impl<K: Eq + Hash> Inner<K> {
+impl<K: Eq + Hash> SharedResource<K> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Usage<K>> {
         // Counts change by single assignments, so a panic leaves them consistent.
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,9 +143,9 @@ impl<K: Eq + Hash> Inner<K> {
         {
             let mut usage = self.lock();
             usage.total = usage.total.saturating_sub(amount);
-            let rest = usage.by_user.get_mut(user).map(|held| {
-                *held = held.saturating_sub(amount);
-                *held
+            let rest = usage.by_user.get_mut(user).map(|used| {
+                *used = used.saturating_sub(amount);
+                *used
             });
             if rest == Some(0) {
                 usage.by_user.remove(user);
@@ -157,13 +157,14 @@ impl<K: Eq + Hash> Inner<K> {
 
 impl<K: Eq + Hash + Clone> Usage<K> {
     fn grant(&mut self, capacity: usize, user: &K, amount: usize) -> bool {
-        let held = self.by_user.get(user).copied().unwrap_or(0);
-        let Some(free) = self.total.checked_add(amount).and_then(|used| capacity.checked_sub(used))
+        let used = self.by_user.get(user).copied().unwrap_or(0);
+        let Some(free) =
+            self.total.checked_add(amount).and_then(|total| capacity.checked_sub(total))
         else {
             return false;
         };
         // `free` is what remains after this request: the dynamic threshold.
-        if held > 0 && held.saturating_add(amount) > free {
+        if used > 0 && used.saturating_add(amount) > free {
             return false;
         }
         if amount == 0 {
@@ -171,7 +172,7 @@ impl<K: Eq + Hash + Clone> Usage<K> {
         }
         self.total += amount;
         match self.by_user.get_mut(user) {
-            Some(held) => *held += amount,
+            Some(used) => *used += amount,
             None => {
                 self.by_user.insert(user.clone(), amount);
             }

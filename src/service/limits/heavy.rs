@@ -19,26 +19,26 @@ use crate::service::limits::round_robin::RoundRobin;
 /// The threads and their queue. The threads end when this is dropped.
 #[derive(Debug)]
 pub struct HeavyWork {
-    queue: Arc<Queue>,
+    queue: Arc<JobQueue>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type HeavyJob = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
+struct JobQueue {
+    state: Mutex<QueueState>,
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
-    jobs: RoundRobin<ResourceUser, Job>,
+struct QueueState {
+    jobs: RoundRobin<ResourceUser, HeavyJob>,
     is_closed: bool,
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for JobQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        f.debug_struct("JobQueue").finish_non_exhaustive()
     }
 }
 
@@ -92,14 +92,12 @@ impl HeavyWork {
         let cancellation = Cancellation(Some(Arc::clone(&flag)));
         let _cancel = CancelOnDrop(flag);
         let (answer, answered) = oneshot::channel();
-        let job = move || {
+        self.queue.push(user, move || {
             if !cancellation.is_cancelled() {
                 // The receiver is gone if the request was cancelled meanwhile.
                 let _ = answer.send(work(&cancellation));
             }
-        };
-        self.queue.lock().jobs.push(user, Box::new(job));
-        self.queue.arrived.notify_one();
+        });
         answered.await.map_err(|_| ServiceError::internal("heavy work panicked"))
     }
 }
@@ -111,21 +109,26 @@ impl Drop for HeavyWork {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl JobQueue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Job> {
-        let mut waiting = self.lock();
+    fn push(&self, user: ResourceUser, job: impl FnOnce() + Send + 'static) {
+        self.lock().jobs.push(user, Box::new(job));
+        self.arrived.notify_one();
+    }
+
+    fn next(&self) -> Option<HeavyJob> {
+        let mut state = self.lock();
         loop {
-            if let Some(job) = waiting.jobs.pop() {
+            if let Some(job) = state.jobs.pop() {
                 return Some(job);
             }
-            if waiting.is_closed {
+            if state.is_closed {
                 return None;
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

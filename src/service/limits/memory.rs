@@ -30,10 +30,10 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The part of the process's memory that requests share.
 #[derive(Debug, Clone)]
-pub struct MemoryBudget(Arc<Budget>);
+pub struct MemoryBudget(Arc<BudgetState>);
 
 #[derive(Debug)]
-struct Budget {
+struct BudgetState {
     shares: FairShare<ResourceUser>,
     metrics: Arc<Metrics>,
 }
@@ -47,7 +47,7 @@ pub struct Reservation {
 
 impl MemoryBudget {
     pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Budget { shares: FairShare::new(bytes), metrics }))
+        Self(Arc::new(BudgetState { shares: FairShare::new(bytes), metrics }))
     }
 
     pub fn capacity(&self) -> usize {
@@ -133,7 +133,7 @@ impl Reservation {
     /// Attaches the reservation to `content`, until the last clone of the result is
     /// dropped.
     pub fn hold(self, content: impl AsRef<[u8]> + Send + 'static) -> bytes::Bytes {
-        bytes::Bytes::from_owner(Accounted { content, _reservation: self })
+        bytes::Bytes::from_owner(ReservedContent { content, _reservation: self })
     }
 }
 
@@ -143,12 +143,12 @@ pub const fn of_events(events: usize, text_bytes: usize) -> usize {
 }
 
 /// Bytes and their reservation.
-struct Accounted<C> {
+struct ReservedContent<C> {
     content: C,
     _reservation: Reservation,
 }
 
-impl<C: AsRef<[u8]>> AsRef<[u8]> for Accounted<C> {
+impl<C: AsRef<[u8]>> AsRef<[u8]> for ReservedContent<C> {
     fn as_ref(&self) -> &[u8] {
         self.content.as_ref()
     }

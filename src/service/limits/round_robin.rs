@@ -45,7 +45,7 @@ impl<U: PartialEq, T> RoundRobin<U, T> {
         let (user, mut queue) = self.queues.pop_front()?;
         let item = queue.pop_front();
         if queue.is_empty() {
-            self.keep(queue);
+            self.recycle(queue);
         } else {
             self.queues.push_back((user, queue));
         }
@@ -58,20 +58,22 @@ impl<U: PartialEq, T> RoundRobin<U, T> {
         // Backwards, so that removing a queue leaves the remaining indices valid.
         for at in (0..self.queues.len()).rev() {
             let queue = &mut self.queues[at].1;
-            let mut left = allowance;
-            while let Some(rest) = queue.front().and_then(|item| left.checked_sub(cost(item))) {
-                left = rest;
+            let mut budget = allowance;
+            while let Some(remaining) =
+                queue.front().and_then(|item| budget.checked_sub(cost(item)))
+            {
+                budget = remaining;
                 taken.extend(queue.pop_front());
             }
             if queue.is_empty()
                 && let Some((_, queue)) = self.queues.remove(at)
             {
-                self.keep(queue);
+                self.recycle(queue);
             }
         }
     }
 
-    fn keep(&mut self, queue: VecDeque<T>) {
+    fn recycle(&mut self, queue: VecDeque<T>) {
         if self.spare.len() < MAX_SPARE {
             self.spare.push(queue);
         }
