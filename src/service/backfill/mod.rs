@@ -21,11 +21,11 @@ use crate::service::scoring::deployment::Live;
 use crate::store::customers::backfill::{Range, Ranges};
 use crate::store::customers::{StoredState, backfill, identity};
 use crate::store::{Db, customers};
-use batch::{Done, Made, Scope, Wait};
+use batch::{BackfillBatch, LockedRows, RebuildScope, RebuiltCustomer};
 
 /// Customers per transaction. They stay locked for its duration: some milliseconds each
 /// with a long history.
-const BATCH: usize = 50;
+const BATCH_CUSTOMERS: usize = 50;
 
 #[derive(Debug)]
 pub struct Backfill {
@@ -51,8 +51,8 @@ impl Tally {
         self.failed.values().sum()
     }
 
-    fn add(&mut self, done: Done<'_>) {
-        self.rebuilt += done.made.len() as u64;
+    fn add(&mut self, done: BackfillBatch<'_>) {
+        self.rebuilt += done.rebuilt_customers.len() as u64;
         self.unchanged += done.unchanged;
         for reason in done.failed {
             *self.failed.entry(reason).or_default() += 1;
@@ -81,10 +81,10 @@ impl Backfill {
     /// Rebuilds the states that the current feature set cannot read.
     pub async fn stale(&self, progress: Progress<'_>) -> Result<Tally, ServiceError> {
         let mut tally = Tally::default();
-        if self.pass(Wait::PassOver, &mut tally, progress).await? > 0 {
+        if self.rebuild_pass(LockedRows::Skip, &mut tally, progress).await? > 0 {
             // Some were locked by ingestion or another run. A second pass handles what
             // these left.
-            self.pass(Wait::ForOthers, &mut tally, progress).await?;
+            self.rebuild_pass(LockedRows::Wait, &mut tally, progress).await?;
         }
         Ok(tally)
     }
@@ -106,10 +106,10 @@ impl Backfill {
         let mut tally = Tally::default();
         while let Some(range) = Range::claim(&self.db, features).await? {
             let keys = range.customers(self.db.read()).await?;
-            // A new feature set may have been deployed since the last range.
+            // A new model may have been deployed since the last range.
             self.live.refresh().await?;
-            for keys in keys.chunks(BATCH) {
-                tally.add(self.batch(keys, Scope::All, Wait::ForOthers).await?);
+            for keys in keys.chunks(BATCH_CUSTOMERS) {
+                tally.add(self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?);
             }
             range.finish().await?;
             let left = backfill::ranges_left(self.db.read(), features).await?;
@@ -126,9 +126,9 @@ impl Backfill {
         progress: Progress<'_>,
     ) -> Result<Tally, ServiceError> {
         let mut tally = Tally::default();
-        for (place, keys) in customers.chunks(BATCH).enumerate() {
-            tally.add(self.batch(keys, Scope::All, Wait::ForOthers).await?);
-            let done = (place * BATCH + keys.len()) as u64;
+        for (place, keys) in customers.chunks(BATCH_CUSTOMERS).enumerate() {
+            tally.add(self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?);
+            let done = (place * BATCH_CUSTOMERS + keys.len()) as u64;
             progress(done, customers.len() as u64);
         }
         Ok(tally)
@@ -137,68 +137,74 @@ impl Backfill {
     /// Compares one customer's state with a replay of its events, and rebuilds it if it
     /// differs.
     pub async fn one(&self, customer: &CustomerKey) -> Result<Finding, ServiceError> {
-        let kept = identity::find(self.db.read(), customer).await?;
-        let keys = std::slice::from_ref(kept.as_ref().unwrap_or(customer));
-        let mut done = self.batch(keys, Scope::All, Wait::ForOthers).await?;
+        let survivor = identity::find(self.db.read(), customer).await?;
+        let keys = std::slice::from_ref(survivor.as_ref().unwrap_or(customer));
+        let mut done = self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?;
         if let Some(why) = done.failed.pop() {
             return Ok(Finding::Failed(why));
         }
-        match done.made.pop() {
-            Some(made) => Ok(self.difference(&made)),
+        match done.rebuilt_customers.pop() {
+            Some(rebuilt) => Ok(self.compare_features(&rebuilt)),
             None if done.unchanged > 0 => Ok(Finding::Right),
             None => Err(ServiceError::NotFound("such customer".into())),
         }
     }
 
-    fn difference(&self, made: &Made<'_>) -> Finding {
+    /// The features that differ between the stored and the rebuilt state.
+    fn compare_features(&self, customer: &RebuiltCustomer<'_>) -> Finding {
         let features = &self.live.snapshot().features;
-        let before = made.before.as_deref().map(|bytes| CustomerState::from_bytes(features, bytes));
-        let Some(Ok(before)) = before else { return Finding::Unreadable };
+        let Some(stored) = &customer.before else { return Finding::Unreadable };
+        let Ok(stored) = CustomerState::from_bytes(features, stored) else {
+            return Finding::Unreadable;
+        };
         let now = self.clock.now();
-        let (before, after) = (before.row(features, now), made.state.row(features, now));
-        let names = features.features().iter().map(|def| def.name.to_string());
-        let rows = names.zip(before.0).zip(after.0);
-        let differing = rows.filter(|((_, before), after)| before != after);
-        Finding::Differed(differing.map(|((name, before), after)| (name, before, after)).collect())
+        let (before, after) = (stored.row(features, now), customer.state.row(features, now));
+        let mut differing = Vec::new();
+        for ((feature, before), after) in features.features().iter().zip(before.0).zip(after.0) {
+            if before != after {
+                differing.push((feature.name.to_string(), before, after));
+            }
+        }
+        Finding::Differed(differing)
     }
 
     /// Visits all customers once. Returns the number of customers skipped.
-    async fn pass(
+    async fn rebuild_pass(
         &self,
-        wait: Wait,
+        wait: LockedRows,
         tally: &mut Tally,
         progress: Progress<'_>,
     ) -> Result<usize, ServiceError> {
         let total = customers::count(self.db.read()).await?.unsigned_abs();
         // Failures of the previous pass are retried.
         tally.failed = BTreeMap::new();
-        let (mut after, mut looked_at, mut missed) = (String::new(), 0, 0);
+        let (mut after, mut visited, mut skipped) = (String::new(), 0, 0);
         loop {
             let page = backfill::page(self.db.read(), &after).await?;
             let Some(last) = page.last() else { break };
             last.customer.as_str().clone_into(&mut after);
-            looked_at += page.len() as u64;
+            visited += page.len() as u64;
             self.live.refresh().await?;
             // Decided without locks; the batch checks again once it has locked the rows.
-            let stale = unreadable(&self.live.snapshot().features, page);
-            for keys in stale.chunks(BATCH) {
-                let done = self.batch(keys, Scope::Unreadable, wait).await?;
-                missed += done.missed;
+            let stale = unreadable_customers(&self.live.snapshot().features, page);
+            for keys in stale.chunks(BATCH_CUSTOMERS) {
+                let done = self.run_batch(keys, RebuildScope::Unreadable, wait).await?;
+                skipped += done.skipped;
                 tally.add(done);
             }
-            progress(looked_at, total.max(looked_at));
+            progress(visited, total.max(visited));
         }
         let touched = tally.rebuilt + tally.failures();
-        tally.unchanged = looked_at.saturating_sub(touched);
-        Ok(missed)
+        tally.unchanged = visited.saturating_sub(touched);
+        Ok(skipped)
     }
 
-    async fn batch<'k>(
+    async fn run_batch<'k>(
         &self,
         keys: &'k [CustomerKey],
-        scope: Scope,
-        wait: Wait,
-    ) -> Result<Done<'k>, ServiceError> {
+        scope: RebuildScope,
+        wait: LockedRows,
+    ) -> Result<BackfillBatch<'k>, ServiceError> {
         let started = Instant::now();
         let done = batch::run(self, keys, scope, wait).await?;
         let pause = started.elapsed().mul_f64(self.pause_ratio);
@@ -208,12 +214,16 @@ impl Backfill {
 }
 
 /// Customers with a state that these features cannot read, in byte order.
-fn unreadable(features: &FeatureSet, page: Vec<StoredState>) -> Vec<CustomerKey> {
+fn unreadable_customers(features: &FeatureSet, page: Vec<StoredState>) -> Vec<CustomerKey> {
     // Decoding a page takes a millisecond or two: too long for an async thread.
-    let mut keys: Vec<CustomerKey> = tokio::task::block_in_place(|| {
-        let stale =
-            |stored: &StoredState| CustomerState::from_bytes(features, &stored.state).is_err();
-        page.into_iter().filter(stale).map(|stored| stored.customer).collect()
+    let mut keys = tokio::task::block_in_place(|| {
+        let mut keys = Vec::new();
+        for stored in page {
+            if CustomerState::from_bytes(features, &stored.state).is_err() {
+                keys.push(stored.customer);
+            }
+        }
+        keys
     });
     keys.sort();
     keys

@@ -51,14 +51,14 @@ use crate::store::database::time_limits::Purpose;
 use crate::store::{Db, DedicatedDb};
 use crate::telemetry::{Metrics, labels};
 
-use commit::adaptive::Trust;
+use commit::adaptive::AdaptiveBackoff;
 pub use commit::cache::CustomerCache;
-use commit::{Ruling, Verdict};
-use links::Markers;
+use commit::{EventStatus, EventVerdict};
+use links::MergedIdHints;
 pub use links::unlink::Unlinked;
-use queue::locked_customers::Aside;
-use queue::scheduler::Charge;
-use queue::worker::Shards;
+use queue::locked_customers::LockedCustomers;
+use queue::scheduler::QueueCharge;
+use queue::worker::CommitQueue;
 pub use queue::worker::Worker;
 pub use replay::{Replayed, Which};
 
@@ -66,7 +66,7 @@ pub use replay::{Replayed, Which};
 /// enough.
 const RETRY_AFTER_SECONDS: u64 = 1;
 /// Divisor: events of locked customers may fill this fraction of the queue (1/4).
-const SHARE_SET_ASIDE: usize = 4;
+const SET_ASIDE_DIVISOR: usize = 4;
 /// Strict (all-or-nothing) requests that commit at the same time; further ones wait.
 const STRICT_CONNECTIONS: u32 = 2;
 
@@ -152,36 +152,47 @@ impl From<&config::Config> for Settings {
 
 /// Shared dependencies of every commit.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct IngestionCore {
     pub(crate) db: Db,
     pub(crate) live: Arc<Live>,
     pub(crate) shadows: Arc<Shadows>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) max_batch_events: usize,
-    pub(crate) markers: Markers,
+    pub(crate) merged_ids: MergedIdHints,
     pub(crate) cache: Arc<CustomerCache>,
-    pub(crate) aside: Aside,
+    pub(crate) locked_customers: LockedCustomers,
     /// Serialises link-recording commits of this process. They wait for each other here
     /// instead of at a database lock, where a wait can end in a lock timeout.
     pub(crate) linking: Semaphore,
     /// Adaptive back-off of the lock-free commit path.
-    pub(crate) trust: Trust,
+    pub(crate) lock_free_backoff: AdaptiveBackoff,
+}
+
+/// Dependencies of ingestion.
+#[derive(Debug)]
+pub struct IngestionParts {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub shadows: Arc<Shadows>,
+    pub clock_check: Arc<ClockCheck>,
+    pub metrics: Arc<Metrics>,
+    pub failed: Arc<FailedEvents>,
 }
 
 /// The ingestion service: the only entry point for events.
 #[derive(Debug)]
 pub struct Intake {
-    core: Arc<Core>,
+    core: Arc<IngestionCore>,
     clock_check: Arc<ClockCheck>,
     failed: Arc<FailedEvents>,
     settings: Settings,
-    shards: Shards,
+    shards: CommitQueue,
     /// Connections for strict requests, which have no shard, and for reading what decides
     /// the links of public keys.
     strict: DedicatedDb,
     /// Queue capacity in events, shared fairly between keys.
-    room: FairShare<ResourceUser>,
+    capacity: FairShare<ResourceUser>,
     quota: EventQuota,
     /// `None`: free disk space is not monitored.
     storage: Option<Arc<Storage>>,
@@ -190,46 +201,41 @@ pub struct Intake {
 impl Intake {
     /// The service and its commit workers. Each worker must run for as long as events may
     /// arrive.
-    pub fn new(
-        db: Db,
-        (live, shadows): (Arc<Live>, Arc<Shadows>),
-        clock_check: Arc<ClockCheck>,
-        metrics: Arc<Metrics>,
-        failed: Arc<FailedEvents>,
-        settings: Settings,
-    ) -> (Self, Vec<Worker>) {
+    pub fn new(parts: IngestionParts, settings: Settings) -> (Self, Vec<Worker>) {
+        let IngestionParts { db, live, shadows, clock_check, metrics, failed } = parts;
         let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
         let strict = db.dedicated_for(Purpose::Commit, STRICT_CONNECTIONS);
         let shards = settings.shards.max(1);
-        let most_aside = (settings.max_waiting_events / SHARE_SET_ASIDE).max(1);
+        let max_set_aside = (settings.max_waiting_events / SET_ASIDE_DIVISOR).max(1);
         let gauge = metrics.intake.set_aside.clone();
-        let aside = Aside::new(settings.locked_wait, most_aside, shards, gauge);
-        let core = Arc::new(Core {
+        let locked_customers =
+            LockedCustomers::new(settings.locked_wait, max_set_aside, shards, gauge);
+        let core = Arc::new(IngestionCore {
             db,
             live,
             shadows,
             clock,
             metrics,
             max_batch_events,
-            markers: Markers::default(),
+            merged_ids: MergedIdHints::default(),
             cache,
-            aside,
+            locked_customers,
             linking: Semaphore::new(1),
-            trust: Trust::new(commit::lock_free::LOSS),
+            lock_free_backoff: AdaptiveBackoff::new(commit::lock_free::CONFLICT_COST),
         });
-        let (shards, workers) = queue::worker::new(&core, shards);
-        let room = FairShare::new(settings.max_waiting_events);
+        let (shards, workers) = queue::worker::create(&core, shards);
+        let capacity = FairShare::new(settings.max_waiting_events);
         let quota = EventQuota::new(
             settings.events_per_second_per_key,
             settings.events_per_request,
             Arc::clone(&core.metrics),
         );
         let storage = None;
-        let intake =
-            Self { core, clock_check, failed, settings, shards, strict, room, quota, storage };
-        (intake, workers)
+        let service =
+            Self { core, clock_check, failed, settings, shards, strict, capacity, quota, storage };
+        (service, workers)
     }
 
     /// Adds the disk check: events are refused while the disk of `storage` is too full.
@@ -277,23 +283,23 @@ impl Intake {
         memory: Option<Reservation>,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
-        let room = self.make_room(user, events.len(), when_full).await?;
-        let mut charge = Charge::new(room, memory, events.len());
+        let share = self.reserve_capacity(user, events.len(), when_full).await?;
+        let mut charge = QueueCharge::new(share, memory, events.len());
         let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
-        let mut parts: Vec<Part> = Vec::new();
-        parts.resize_with(self.shards.count(), Part::default);
+        let mut parts: Vec<ShardPart> = Vec::new();
+        parts.resize_with(self.shards.count(), ShardPart::default);
         // Outcomes are returned in request order although each shard commits on its own.
-        for (place, arrived) in events.into_iter().enumerate() {
+        for (index, arrived) in events.into_iter().enumerate() {
             let part = &mut parts[self.shard_of(&arrived.event.customer)];
-            part.places.push(place);
+            part.indices.push(index);
             part.events.push(arrived);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.events.is_empty());
         let commits = parts.map(|(shard, part)| {
             self.commit_part(user, shard, charge.split(part.events.len()), part)
         });
-        for (place, verdict) in try_join_all(commits).await?.into_iter().flatten() {
-            outcomes[place] = Some(verdict.into());
+        for (index, verdict) in try_join_all(commits).await?.into_iter().flatten() {
+            outcomes[index] = Some(verdict.into());
         }
         let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
         self.count(&outcomes);
@@ -306,11 +312,11 @@ impl Intake {
         &self,
         user: ResourceUser,
         shard: usize,
-        charge: Charge,
-        part: Part,
-    ) -> Result<impl Iterator<Item = (usize, Verdict)> + use<>, ServiceError> {
+        charge: QueueCharge,
+        part: ShardPart,
+    ) -> Result<impl Iterator<Item = (usize, EventVerdict)> + use<>, ServiceError> {
         let verdicts = self.shards.commit(user, shard, part.events, charge).await?;
-        Ok(part.places.into_iter().zip(verdicts))
+        Ok(part.indices.into_iter().zip(verdicts))
     }
 
     fn shard_of(&self, customer: &CustomerKey) -> usize {
@@ -321,7 +327,7 @@ impl Intake {
     }
 
     /// Reserves queue capacity for all events of a request, or for none.
-    async fn make_room(
+    async fn reserve_capacity(
         &self,
         user: ResourceUser,
         events: usize,
@@ -332,9 +338,9 @@ impl Intake {
         // waited for the whole queue would wait for as long as any other key sends.
         let counted = events.min((self.settings.max_waiting_events / 2).max(1));
         if when_full == WhenFull::Wait {
-            return Ok(self.room.acquire(user, counted).await);
+            return Ok(self.capacity.acquire(user, counted).await);
         }
-        self.room.try_acquire(user, counted).ok_or_else(|| {
+        self.capacity.try_acquire(user, counted).ok_or_else(|| {
             self.core.metrics.intake.refused.inc_by(events as u64);
             self.core.metrics.limits.refusals.add(labels::Limit::WaitingEvents, 1);
             ServiceError::OverLimit {
@@ -347,21 +353,21 @@ impl Intake {
 
 /// The events of one request that belong to one shard, and their indices in the request.
 #[derive(Debug, Default)]
-struct Part {
-    places: Vec<usize>,
+struct ShardPart {
+    indices: Vec<usize>,
     events: Vec<Arrived>,
 }
 
-impl From<Verdict> for Outcome {
-    fn from(verdict: Verdict) -> Self {
+impl From<EventVerdict> for Outcome {
+    fn from(verdict: EventVerdict) -> Self {
         let message_id = verdict.event.message_id.into();
-        match verdict.ruling {
-            Ruling::Counted(standing) => {
+        match verdict.status {
+            EventStatus::Counted(standing) => {
                 Self::Accepted { message_id, customer: verdict.event.customer, standing }
             }
-            Ruling::Duplicate => Self::Duplicate { message_id },
-            Ruling::Refused(faults) => Self::Rejected { faults },
-            Ruling::Locked => Self::Locked { message_id },
+            EventStatus::Duplicate => Self::Duplicate { message_id },
+            EventStatus::Refused(faults) => Self::Rejected { faults },
+            EventStatus::Locked => Self::Locked { message_id },
         }
     }
 }

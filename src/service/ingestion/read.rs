@@ -27,17 +27,24 @@ impl Intake {
     ) -> Vec<Result<Message, Refused>> {
         let lineup = self.core.live.lineup();
         let limits = self.settings.limits;
-        let messages = body.read(received_at, limits, new_id).enumerate();
-        let admitted =
-            messages.take_while(|_| !cancellation.is_cancelled()).map(|(index, message)| {
-                let mut message = message
-                    .and_then(|message| self.admit(&lineup, message))
-                    .map_err(|faults| refused(body, index, faults, limits))?;
-                let text = || String::from_utf8_lossy(&body.kept(index)).into();
-                message.raw = message.link.is_some().then(text);
-                Ok(message)
+        let mut results = Vec::new();
+        for (index, message) in body.read(received_at, limits, new_id).enumerate() {
+            if cancellation.is_cancelled() {
+                break;
+            }
+            let admitted = message.and_then(|message| self.admit(&lineup, message));
+            results.push(match admitted {
+                Ok(mut message) => {
+                    // A link may still be refused by the commit; the text is stored then.
+                    if message.link.is_some() {
+                        message.raw = Some(String::from_utf8_lossy(&body.kept(index)).into());
+                    }
+                    Ok(message)
+                }
+                Err(faults) => Err(refused(body, index, faults, limits)),
             });
-        admitted.collect()
+        }
+        results
     }
 
     pub(crate) fn read_within(
@@ -50,15 +57,13 @@ impl Intake {
         if raw.len() > limits.max_event_bytes {
             return Err(self.too_large(raw));
         }
-        let read = || {
-            let value: Value = serde_json::from_slice(raw)
-                .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
-            let message = native::parse(&value, received_at, limits, new_id)?;
-            let mut message = self.admit(&self.core.live.lineup(), message)?;
-            message.raw = message.link.is_some().then(|| String::from_utf8_lossy(raw).into());
-            Ok(message)
-        };
-        read().map_err(|faults| Refused::new(faults, raw))
+        let mut message = parse_native(raw, received_at, limits, new_id)
+            .and_then(|message| self.admit(&self.core.live.lineup(), message))
+            .map_err(|faults| Refused::new(faults, raw))?;
+        if message.link.is_some() {
+            message.raw = Some(String::from_utf8_lossy(raw).into());
+        }
+        Ok(message)
     }
 
     /// Rejection of an event that is too large and begins with `head`.
@@ -67,6 +72,17 @@ impl Intake {
         let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
         Refused::cut_short(Faults::one("event", problem), head)
     }
+}
+
+fn parse_native(
+    raw: &[u8],
+    received_at: Timestamp,
+    limits: Limits,
+    new_id: impl FnOnce() -> Option<MessageId>,
+) -> Result<Message, Faults> {
+    let value: Value = serde_json::from_slice(raw)
+        .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
+    native::parse(&value, received_at, limits, new_id)
 }
 
 /// A rejected message of the Segment format, as it is stored. A message that is too large

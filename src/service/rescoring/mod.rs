@@ -8,7 +8,7 @@ use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::rebuild;
-use crate::service::scoring::assignment::CUSTOMERS_IN_PLACE;
+use crate::service::scoring::assignment::{AssignmentInput, CUSTOMERS_IN_PLACE};
 use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::{assignment, history};
@@ -24,32 +24,43 @@ pub(crate) async fn rescore(
     locked: &[Locked],
     now: Timestamp,
 ) -> Result<Decisions, StoreError> {
-    let work = || {
-        let mut scratch = Scratch::default();
-        let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
-        for row in locked {
-            match CustomerState::from_bytes(&lineup.features, &row.stored.state) {
-                Ok(state) => scored.push(Scored::new(row, &state, lineup, &mut scratch, now)),
-                Err(_) => unreadable.push(row),
-            }
-        }
-        (scored, unreadable)
-    };
-    let (mut scored, unreadable) =
+    let (mut scored, unreadable) = if locked.len() <= CUSTOMERS_IN_PLACE {
+        score_all(lineup, locked, now)
+    } else {
         // A larger batch would block its async thread for longer than half a millisecond.
-        if locked.len() <= CUSTOMERS_IN_PLACE { work() } else { tokio::task::block_in_place(work) };
+        tokio::task::block_in_place(|| score_all(lineup, locked, now))
+    };
     for row in unreadable {
         let state = rebuild::state(tx, &lineup.features, &row.stored.customer).await?;
         let rebuilt = Some(state.to_bytes(&lineup.features));
-        let again = Scored::new(row, &state, lineup, &mut Scratch::default(), now);
-        scored.push(Scored { rebuilt, ..again });
+        let again = RescoredCustomer::new(row, &state, lineup, &mut Scratch::default(), now);
+        scored.push(RescoredCustomer { rebuilt, ..again });
     }
-    let rows: Vec<NewRow<'_>> = scored.iter().map(Scored::row).collect();
+    let rows: Vec<NewRow<'_>> = scored.iter().map(RescoredCustomer::row).collect();
     customers::update(tx, &rows, now).await?;
-    history::record(tx, scored.iter().map(Scored::change).collect()).await
+    history::record(tx, scored.iter().map(RescoredCustomer::change).collect()).await
 }
 
-struct Scored<'l> {
+/// Scores the customers with a readable state; returns the others too.
+fn score_all<'l>(
+    lineup: &Lineup,
+    locked: &'l [Locked],
+    now: Timestamp,
+) -> (Vec<RescoredCustomer<'l>>, Vec<&'l Locked>) {
+    let mut scratch = Scratch::default();
+    let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
+    for row in locked {
+        match CustomerState::from_bytes(&lineup.features, &row.stored.state) {
+            Ok(state) => {
+                scored.push(RescoredCustomer::new(row, &state, lineup, &mut scratch, now));
+            }
+            Err(_) => unreadable.push(row),
+        }
+    }
+    (scored, unreadable)
+}
+
+struct RescoredCustomer<'l> {
     row: &'l Locked,
     rebuilt: Option<Vec<u8>>,
     last_event_at: Option<Timestamp>,
@@ -57,7 +68,7 @@ struct Scored<'l> {
     recheck_at: Option<Timestamp>,
 }
 
-impl<'l> Scored<'l> {
+impl<'l> RescoredCustomer<'l> {
     fn new(
         row: &'l Locked,
         state: &CustomerState,
@@ -66,8 +77,10 @@ impl<'l> Scored<'l> {
         now: Timestamp,
     ) -> Self {
         let lineup = lineup.of(&row.stored.customer);
-        let stood = (state, row.held.as_ref());
-        let (assignment, recheck_at) = assignment::assign(lineup, None, stood, scratch, now, None);
+        let previous = row.held.as_ref();
+        let input = AssignmentInput { state, previous, now, rescore_by: None };
+        // No tally: no response depends on these scores, so drift does not count them.
+        let (assignment, recheck_at) = assignment::assign(lineup, input, None, scratch);
         let last_event_at = state.last_event_at();
         Self { row, rebuilt: None, last_event_at, assignment, recheck_at }
     }

@@ -51,12 +51,12 @@ impl Reassigner {
         let Some(mut lease) = self.db.try_lease(Lease::Reassignment).await? else {
             return Ok(0);
         };
-        let done = self.work(&mut lease).await;
+        let done = self.rescore_until_fresh(&mut lease).await;
         lease.release().await;
         done
     }
 
-    async fn work(
+    async fn rescore_until_fresh(
         &self,
         lease: &mut crate::store::database::lease::Held,
     ) -> Result<u64, ServiceError> {
@@ -86,7 +86,7 @@ impl Reassigner {
             // A lost lease means that another replica has taken over.
             lease.check().await?;
             let started = Instant::now();
-            let scored = self.batch(&lineup, &stale).await?;
+            let scored = self.rescore_batch(&lineup, &stale).await?;
             done += scored.len() as u64;
             self.metrics.reassign.customers.inc_by(scored.len() as u64);
             locked.extend(stale.into_iter().filter(|customer| !scored.contains(customer)));
@@ -96,7 +96,7 @@ impl Reassigner {
     }
 
     /// Rescores the customers that no other session has locked. Returns them.
-    async fn batch(
+    async fn rescore_batch(
         &self,
         lineup: &Lineup,
         stale: &[CustomerKey],

@@ -41,7 +41,7 @@ impl Rechecker {
         let mut done = 0;
         loop {
             let started = Instant::now();
-            let customers = self.batch().await?;
+            let customers = self.rescore_batch().await?;
             done += customers as u64;
             if customers < self.batch_customers {
                 return Ok(done);
@@ -51,14 +51,14 @@ impl Rechecker {
         }
     }
 
-    async fn batch(&self) -> Result<usize, ServiceError> {
+    async fn rescore_batch(&self) -> Result<usize, ServiceError> {
         let now = self.clock.now();
         let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
         // Commits together: the new assignments with their history, the next due
         // instants, and states that had to be rebuilt.
         let mut tx = self.db.begin().await?;
         let (due, since) = customers::lock_due(&mut tx, now, limit).await?;
-        let lag = since.map_or(0.0, |since| seconds(since, now));
+        let lag = since.map_or(0.0, |since| seconds_between(since, now));
         self.metrics.recheck.lag.set(lag);
         let objectives = &self.metrics.objectives;
         // Counted before the early return: a minute without due customers is a fresh
@@ -85,6 +85,6 @@ impl Rechecker {
     }
 }
 
-fn seconds(since: Timestamp, now: Timestamp) -> f64 {
+fn seconds_between(since: Timestamp, now: Timestamp) -> f64 {
     Duration::from_millis((now.millis() - since.millis()).unsigned_abs()).as_secs_f64()
 }

@@ -5,7 +5,7 @@
 use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::{Lineup, ScoredCustomer};
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::assignments::{Assignment, Held};
 
@@ -13,25 +13,33 @@ use crate::store::customers::assignments::{Assignment, Held};
 /// half a millisecond (some 10 µs each).
 pub const CUSTOMERS_IN_PLACE: usize = 48;
 
-/// Scores one customer for storage, with its previous assignment `held`. A score that a
-/// response depends on is counted in `tally`.
-///
-/// The returned instant of the next rescore may be capped at `no_later`: rescoring too
-/// early is harmless, and the cap saves the search for a later instant.
+/// A customer to score for storage.
+#[derive(Debug, Clone, Copy)]
+pub struct AssignmentInput<'c> {
+    pub state: &'c CustomerState,
+    /// The previous assignment.
+    pub previous: Option<&'c Held>,
+    pub now: Timestamp,
+    /// Cap of the next rescore. Rescoring too early is harmless, and the cap saves the search
+    /// for a later instant.
+    pub rescore_by: Option<Timestamp>,
+}
+
+/// Scores one customer for storage. Returns the assignment, and the instant of the next
+/// rescore. A score that a response depends on is counted in `tally`.
 pub fn assign(
     lineup: &Lineup,
+    input: AssignmentInput<'_>,
     tally: Option<&mut Tally>,
-    (state, held): (&CustomerState, Option<&Held>),
     scratch: &mut Scratch,
-    now: Timestamp,
-    no_later: Option<Timestamp>,
 ) -> (Assignment, Option<Timestamp>) {
+    let AssignmentInput { state, previous, now, rescore_by } = input;
     let row = state.row(&lineup.features, now);
     let verdict = lineup.score(&row, scratch);
     if let Some(tally) = tally {
         lineup.note(tally, &row, &verdict);
     }
-    let standing = lineup.stand(&row, &verdict, held, now, scratch);
+    let standing = lineup.stand(&row, &verdict, previous, now, scratch);
     let segment = match standing {
         Some(standing) => lineup.key(&standing),
         None => verdict.segment,
@@ -46,11 +54,12 @@ pub fn assign(
         held: standing.is_some_and(|standing| standing.is_held),
         generation: lineup.generation,
         assigned_at: now,
-        moved_at: held.and_then(|held| {
+        moved_at: previous.and_then(|previous| {
             // The change from rule-based to model assignment is not a move.
-            let moves = standing.is_some() && !held.fallback && held.segment != segment;
-            if moves { Some(now) } else { held.moved_at }
+            let has_moved = standing.is_some() && !previous.fallback && previous.segment != segment;
+            if has_moved { Some(now) } else { previous.moved_at }
         }),
     };
-    (assignment, lineup.recheck_at((state, &row, standing), (now, no_later), scratch))
+    let scored = ScoredCustomer { state, row: &row, standing, now, rescore_by };
+    (assignment, lineup.recheck_at(scored, scratch))
 }

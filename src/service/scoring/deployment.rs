@@ -80,6 +80,18 @@ pub struct Verdict<'l> {
     pub unusual: Option<Unusual>,
 }
 
+/// A scored customer, for the search of its next scheduled rescore.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoredCustomer<'c> {
+    pub state: &'c CustomerState,
+    /// The row of `state` at `now`.
+    pub row: &'c FeatureRow,
+    /// The assignment by the active model; `None` with the fallback.
+    pub standing: Option<Standing>,
+    pub now: Timestamp,
+    pub rescore_by: Option<Timestamp>,
+}
+
 impl Lineup {
     fn new(
         generation: i64,
@@ -93,7 +105,7 @@ impl Lineup {
         Self { generation, features, active, previous, rules, watch, namesakes, canary, counter }
     }
 
-    fn counted_by(mut self, observer: &Observer) -> Self {
+    fn with_counter(mut self, observer: &Observer) -> Self {
         self.counter = self.active.as_deref().and_then(|model| observer.counter(model));
         self
     }
@@ -199,20 +211,19 @@ impl Lineup {
         Some(Before { segment, moved_at: held.moved_at })
     }
 
-    /// When a customer without events must be rescored, at most `no_later`. `row` is the
-    /// row of `state` at `now`, and `standing` the assignment by the active model.
+    /// When a customer must be rescored if no event arrives, at most `rescore_by`.
     pub fn recheck_at(
         &self,
-        (state, row, standing): (&CustomerState, &FeatureRow, Option<Standing>),
-        (now, no_later): (Timestamp, Option<Timestamp>),
+        customer: ScoredCustomer<'_>,
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
+        let ScoredCustomer { state, row, standing, now, rescore_by } = customer;
         let Rules { outlier_alpha, policy } = self.rules;
         let model = self.active.as_deref().zip(standing);
         let model =
             model.map(|(model, standing)| ByModel { model, outlier_alpha, policy, standing });
         let answerer = Answerer { features: &self.features, model };
-        self.watch.recheck_at(answerer, (state, row), (now, no_later), scratch)
+        self.watch.recheck_at(answerer, (state, row), (now, rescore_by), scratch)
     }
 }
 
@@ -222,7 +233,7 @@ pub struct Live {
     current: ArcSwap<Lineup>,
     /// Serialises refreshes. Otherwise an older deployment that takes longer to open
     /// could replace a newer one.
-    turn: Mutex<()>,
+    refresh_lock: Mutex<()>,
     db: ReadDb,
     observer: Arc<Observer>,
     metrics: Arc<Metrics>,
@@ -238,8 +249,8 @@ impl Live {
         metrics: Arc<Metrics>,
     ) -> Self {
         let lineup = Lineup::new(-1, features, None, None, rules);
-        let (current, turn) = (ArcSwap::from_pointee(lineup), Mutex::default());
-        Self { current, turn, db, observer, metrics }
+        let (current, refresh_lock) = (ArcSwap::from_pointee(lineup), Mutex::default());
+        Self { current, refresh_lock, db, observer, metrics }
     }
 
     /// The deployment for one unit of work.
@@ -255,15 +266,15 @@ impl Live {
     /// Publishes the stored deployment if it differs from the current one.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
         // Taken before the read, so that the row read last is also published last.
-        let _turn = self.turn.lock().await;
+        let _guard = self.refresh_lock.lock().await;
         let stored = models::lineup(&self.db).await?;
         let current = self.snapshot();
-        // Every change of the deployment has a new generation, so equal generations are
-        // equal.
+        // Every change has a new generation, so equal generations mean the same
+        // deployment.
         if stored.generation == current.generation {
             return Ok(());
         }
-        match self.open(&stored, &current).await {
+        match self.open_deployment(&stored, &current).await {
             Ok(lineup) => {
                 let model = lineup.active.as_ref().map(|model| model.id().short().to_owned());
                 tracing::info!(generation = lineup.generation, model, "deployment published");
@@ -279,27 +290,32 @@ impl Live {
         }
     }
 
-    async fn open(&self, stored: &LineupRow, current: &Lineup) -> Result<Lineup, ServiceError> {
-        let (features, rules) = (|| Arc::clone(&current.features), current.rules);
+    async fn open_deployment(
+        &self,
+        stored: &LineupRow,
+        current: &Lineup,
+    ) -> Result<Lineup, ServiceError> {
+        let (features, rules) = (&current.features, current.rules);
         let active = match &stored.active {
             None => None,
-            Some(id) => self.model(id, current).await?,
+            Some(id) => self.find_or_load(id, current).await?,
         };
         let previous = stored.previous.clone();
-        let lineup = Lineup::new(stored.generation, features(), active, previous, rules);
-        let mut lineup = self.named(lineup).await?.counted_by(&self.observer);
+        let lineup = Lineup::new(stored.generation, Arc::clone(features), active, previous, rules);
+        let mut lineup = self.with_namesakes(lineup).await?.with_counter(&self.observer);
         if let Some(row) = &stored.canary {
-            let model = self.model(&row.model, current).await?;
+            let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
-                let own = Lineup::new(row.generation, features(), Some(model), None, rules);
-                let own = self.named(own).await?.counted_by(&self.observer);
-                lineup.canary = Some(Canary { share: row.share, lineup: Arc::new(own) });
+                let features = Arc::clone(features);
+                let canary = Lineup::new(row.generation, features, Some(model), None, rules);
+                let canary = self.with_namesakes(canary).await?.with_counter(&self.observer);
+                lineup.canary = Some(Canary { share: row.share, lineup: Arc::new(canary) });
             }
         }
         Ok(lineup)
     }
 
-    async fn named(&self, lineup: Lineup) -> Result<Lineup, ServiceError> {
+    async fn with_namesakes(&self, lineup: Lineup) -> Result<Lineup, ServiceError> {
         let namesakes = match &lineup.active {
             None => Vec::new(),
             Some(model) => lineage::namesakes(&self.db, model.id()).await?,
@@ -308,7 +324,7 @@ impl Live {
     }
 
     /// The model; opened only if it is not in use already.
-    async fn model(
+    async fn find_or_load(
         &self,
         id: &ModelId,
         current: &Lineup,

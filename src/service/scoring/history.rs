@@ -34,10 +34,10 @@ impl Decisions {
 /// model than before. `tx` must have locked the customers.
 pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisions, StoreError> {
     let models = match earlier_generations(&assigned) {
-        none if none.is_empty() => Models::new(),
+        none if none.is_empty() => ModelsByGeneration::new(),
         generations => models::live_in(tx, &generations).await?,
     };
-    let (changes, decisions) = split(assigned, &models);
+    let (changes, decisions) = split_changes(assigned, &models);
     assignments::record_changes(tx, &changes).await?;
     Ok(decisions)
 }
@@ -48,11 +48,16 @@ pub fn changes<'a>(
     assigned: impl Iterator<Item = NewChange<'a>>,
 ) -> Option<(Vec<NewChange<'a>>, Decisions)> {
     let assigned: Vec<NewChange<'a>> = assigned.collect();
-    earlier_generations(&assigned).is_empty().then(|| split(assigned, &Models::new()))
+    earlier_generations(&assigned)
+        .is_empty()
+        .then(|| split_changes(assigned, &ModelsByGeneration::new()))
 }
 
 /// The changes among the assignments, and the counts of decisions.
-fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a>>, Decisions) {
+fn split_changes<'a>(
+    assigned: Vec<NewChange<'a>>,
+    models: &ModelsByGeneration,
+) -> (Vec<NewChange<'a>>, Decisions) {
     let mut decisions = Decisions::default();
     let mut changes = Vec::new();
     for assigned in assigned {
@@ -94,30 +99,31 @@ pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32,
     Ok(dropped)
 }
 
-type Models = HashMap<i64, Option<ModelId>>;
+type ModelsByGeneration = HashMap<i64, Option<ModelId>>;
 
 /// The previous generations that differ from the present one. Their models show whether
 /// the model has changed.
 fn earlier_generations(assigned: &[NewChange<'_>]) -> Vec<i64> {
-    let earlier = |change: &NewChange<'_>| {
-        change.before.map(|held| held.generation).filter(|g| *g != change.now.generation)
-    };
-    let mut generations: Vec<i64> = assigned.iter().filter_map(earlier).collect();
+    let mut generations = Vec::new();
+    for change in assigned {
+        let before = change.before.map(|previous| previous.generation);
+        generations.extend(before.filter(|before| *before != change.now.generation));
+    }
     generations.sort_unstable();
     generations.dedup();
     generations
 }
 
-fn decide(change: &NewChange<'_>, models: &Models) -> Decision {
-    let Some(held) = change.before else { return Decision::First };
+fn decide(change: &NewChange<'_>, models: &ModelsByGeneration) -> Decision {
+    let Some(previous) = change.before else { return Decision::First };
     // A new generation may serve the same model, for example after a rollback and back.
-    let same_model = match (&change.now.model, held.fallback) {
+    let is_same_model = match (&change.now.model, previous.fallback) {
         (None, fallback) => fallback,
         (Some(_), true) => false,
-        (Some(_), false) if held.generation == change.now.generation => true,
-        (now, false) => models.get(&held.generation) == Some(now),
+        (Some(_), false) if previous.generation == change.now.generation => true,
+        (now, false) => models.get(&previous.generation) == Some(now),
     };
-    if !same_model || held.segment != change.now.segment {
+    if !is_same_model || previous.segment != change.now.segment {
         Decision::Moved
     } else if change.now.held {
         Decision::Held

@@ -23,7 +23,7 @@ use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Score};
 
 /// With more stripes, collecting them costs more than the contention they avoid.
-const MOST_COPIES: usize = 16;
+const MAX_STRIPES: usize = 16;
 
 /// All drift counters of this process.
 #[derive(Debug)]
@@ -56,25 +56,25 @@ pub struct Taken {
 #[derive(Debug)]
 struct KeyCounts {
     width: usize,
-    slots: ArcSwap<Slots>,
+    slots: ArcSwap<KeySlots>,
     /// Replaced slot sets with counts that may not be collected yet. Locked only to
     /// collect.
-    retired: Mutex<Vec<Arc<Slots>>>,
+    retired: Mutex<Vec<Arc<KeySlots>>>,
 }
 
 /// Slots in the order of each key's first row; the last slot counts [`OTHER_KEYS`].
-type Slots = [OnceLock<Slot>; MOST_KEYS];
+type KeySlots = [OnceLock<KeySlot>; MOST_KEYS];
 
 #[derive(Debug)]
-struct Slot {
+struct KeySlot {
     key: Box<str>,
-    copies: Copies,
+    stripes: CounterStripes,
 }
 
 /// Stripes of the same counters; their sum is the count.
 #[derive(Debug)]
-struct Copies {
-    copies: Vec<Box<[AtomicU64]>>,
+struct CounterStripes {
+    stripes: Vec<Box<[AtomicU64]>>,
 }
 
 /// Counts of one unit of work. Dropping it discards them. At most two models (active and
@@ -83,11 +83,11 @@ struct Copies {
 #[derive(Debug)]
 pub struct Tally {
     source: Source,
-    parts: [Option<Part>; 2],
+    parts: [Option<TallyPart>; 2],
 }
 
 #[derive(Debug)]
-struct Part {
+struct TallyPart {
     counter: Arc<Counter>,
     counts: Vec<u32>,
 }
@@ -119,11 +119,11 @@ impl Observer {
         // gain counts only through `counter()`, which waits for the lock. (`get_mut`,
         // unlike `strong_count`, synchronises with earlier owners, so their counts are
         // visible here.)
-        let is_held: Vec<bool> =
+        let has_owners: Vec<bool> =
             counters.iter_mut().map(|one| Arc::get_mut(one).is_none()).collect();
         let taken = counters.iter().flat_map(|counter| counter.take()).collect();
-        let mut is_held = is_held.into_iter();
-        counters.retain(|_| is_held.next().unwrap_or(true));
+        let mut has_owners = has_owners.into_iter();
+        counters.retain(|_| has_owners.next().unwrap_or(true));
         taken
     }
 
@@ -168,12 +168,12 @@ impl KeyCounts {
         let slots = self.slots.load();
         for (place, slot) in slots.iter().enumerate() {
             let is_last = place + 1 == slots.len();
-            let slot = slot.get_or_init(|| Slot {
+            let slot = slot.get_or_init(|| KeySlot {
                 key: if is_last { OTHER_KEYS } else { key }.into(),
-                copies: Copies::new(self.width),
+                stripes: CounterStripes::new(self.width),
             });
             if is_last || *slot.key == *key {
-                slot.copies.add(counts);
+                slot.stripes.add(counts);
                 return;
             }
         }
@@ -188,11 +188,11 @@ impl KeyCounts {
         let mut taken = Vec::new();
         drain(&current, &mut taken);
         // Checked before the counts are collected, as in [`Observer::take`].
-        let is_held: Vec<bool> =
+        let has_owners: Vec<bool> =
             retired.iter_mut().map(|slots| Arc::get_mut(slots).is_none()).collect();
         retired.iter().for_each(|slots| drain(slots, &mut taken));
-        let mut is_held = is_held.into_iter();
-        retired.retain(|_| is_held.next().unwrap_or(true));
+        let mut has_owners = has_owners.into_iter();
+        retired.retain(|_| has_owners.next().unwrap_or(true));
         if is_full {
             self.slots.store(Arc::new(empty_slots()));
             retired.push(current);
@@ -201,29 +201,32 @@ impl KeyCounts {
     }
 }
 
-fn empty_slots() -> Slots {
+fn empty_slots() -> KeySlots {
     std::array::from_fn(|_| OnceLock::new())
 }
 
-fn drain(slots: &Slots, taken: &mut Vec<(Box<str>, Window)>) {
+fn drain(slots: &KeySlots, taken: &mut Vec<(Box<str>, Window)>) {
     for slot in slots.iter().filter_map(OnceLock::get) {
-        let counts = slot.copies.take();
+        let counts = slot.stripes.take();
         if counts.iter().any(|count| *count > 0) {
             taken.push((slot.key.clone(), Window { counts }));
         }
     }
 }
 
-impl Copies {
+impl CounterStripes {
     fn new(width: usize) -> Self {
-        let copies = available_parallelism().map_or(1, usize::from).min(MOST_COPIES);
-        let copy = |_| (0..width).map(|_| AtomicU64::new(0)).collect();
-        Self { copies: (0..copies).map(copy).collect() }
+        let count = available_parallelism().map_or(1, usize::from).min(MAX_STRIPES);
+        let mut stripes: Vec<Box<[AtomicU64]>> = Vec::with_capacity(count);
+        for _ in 0..count {
+            stripes.push((0..width).map(|_| AtomicU64::new(0)).collect());
+        }
+        Self { stripes }
     }
 
     fn add(&self, counts: &[u32]) {
-        let copy = &self.copies[turn() % self.copies.len()];
-        for (total, count) in copy.iter().zip(counts) {
+        let stripe = &self.stripes[thread_number() % self.stripes.len()];
+        for (total, count) in stripe.iter().zip(counts) {
             if *count > 0 {
                 // `Relaxed`: counts order nothing else, and a flush needs no consistent
                 // cut.
@@ -233,11 +236,14 @@ impl Copies {
     }
 
     fn take(&self) -> Vec<u64> {
-        let width = self.copies.first().map_or(0, |copy| copy.len());
-        let taken = |place: usize| {
-            self.copies.iter().map(|copy| copy[place].swap(0, Ordering::Relaxed)).sum()
-        };
-        (0..width).map(taken).collect()
+        let width = self.stripes.first().map_or(0, |stripe| stripe.len());
+        let mut totals = vec![0; width];
+        for stripe in &self.stripes {
+            for (total, count) in totals.iter_mut().zip(stripe.iter()) {
+                *total += count.swap(0, Ordering::Relaxed);
+            }
+        }
+        totals
     }
 }
 
@@ -251,17 +257,17 @@ impl Tally {
         let Some(part) = self.place(counter) else { return };
         let part = part.get_or_insert_with(|| {
             let counts = vec![0; counter.layout.width()];
-            Part { counter: Arc::clone(counter), counts }
+            TallyPart { counter: Arc::clone(counter), counts }
         });
         counter.layout.places(row, score, outlier, |place| part.counts[place] += 1);
     }
 
     /// The part of this counter, or the free part for it.
-    fn place(&mut self, counter: &Arc<Counter>) -> Option<&mut Option<Part>> {
-        let is_its = |part: &&mut Option<Part>| {
-            part.as_ref().is_none_or(|part| Arc::ptr_eq(&part.counter, counter))
-        };
-        self.parts.iter_mut().find(is_its)
+    fn place(&mut self, counter: &Arc<Counter>) -> Option<&mut Option<TallyPart>> {
+        self.parts.iter_mut().find(|part| match part {
+            Some(part) => Arc::ptr_eq(&part.counter, counter),
+            None => true,
+        })
     }
 
     /// Adds the counts of `other`, which is of the same source.
@@ -293,8 +299,8 @@ impl Tally {
 }
 
 /// A number per thread, to choose its stripe.
-fn turn() -> usize {
+fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static TURN: usize = NEXT.fetch_add(1, Ordering::Relaxed));
-    TURN.with(|turn| *turn)
+    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
 }

@@ -4,39 +4,40 @@ use std::collections::HashMap;
 
 use crate::domain::id::CustomerKey;
 use crate::service::ingestion::commit::cache::CustomerCache;
-use crate::service::ingestion::commit::precompute::Ahead;
+use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
 use crate::store::customers::events::Arrived;
 use crate::store::customers::lock_free::Seen;
 
 #[derive(Debug, Default)]
-pub(crate) struct Known(HashMap<CustomerKey, OfOne>);
+pub(crate) struct BatchCache(HashMap<CustomerKey, CachedCustomer>);
 
 /// A known customer: the last committed row, or a precomputed next row.
 #[derive(Debug)]
-pub(crate) enum OfOne {
+pub(crate) enum CachedCustomer {
     /// The row that this process wrote last.
-    Written(Seen),
+    Committed(Seen),
     /// The row after one event, precomputed.
-    Ahead(Box<Ahead>),
+    Precomputed(Box<PrecomputedCustomer>),
 }
 
-impl Known {
+impl BatchCache {
     /// Adds a precomputed customer, in arrival order: of two, the later one replaces the
     /// earlier.
-    pub(crate) fn add(&mut self, ahead: Box<Ahead>) {
-        self.0.insert(ahead.customer().clone(), OfOne::Ahead(ahead));
+    pub(crate) fn add_precomputed(&mut self, precomputed: Box<PrecomputedCustomer>) {
+        self.0.insert(precomputed.customer().clone(), CachedCustomer::Precomputed(precomputed));
     }
 
     /// Takes the customers of this commit out of the cache, so that no other thread
     /// precomputes from a row that the commit is about to replace.
-    pub(crate) fn take(&mut self, cache: &CustomerCache, events: &[Arrived]) {
+    pub(crate) fn add_cached(&mut self, cache: &CustomerCache, events: &[Arrived]) {
         // A customer that is in the cache again was written after its event was
         // precomputed. So the cached row replaces the precomputed one.
         let written = cache.take(events.iter().map(|arrived| &arrived.event.customer));
-        self.0.extend(written.into_iter().map(|(key, seen)| (key, OfOne::Written(seen))));
+        self.0
+            .extend(written.into_iter().map(|(key, seen)| (key, CachedCustomer::Committed(seen))));
     }
 
-    pub(crate) fn remove(&mut self, customer: &CustomerKey) -> Option<OfOne> {
+    pub(crate) fn remove(&mut self, customer: &CustomerKey) -> Option<CachedCustomer> {
         self.0.remove(customer)
     }
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
-use crate::service::ingestion::Core;
-use crate::service::ingestion::commit::fold::{Fold, Folded};
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
 use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::events::Arrived;
@@ -22,44 +22,47 @@ use crate::store::customers::events::Arrived;
 /// A customer after one event, valid if nothing else changes the customer before the
 /// commit.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct PrecomputedCustomer {
     lineup: Arc<Lineup>,
-    folded: Folded,
+    folded: FoldedCustomer,
     tally: Tally,
 }
 
-impl Ahead {
+impl PrecomputedCustomer {
     /// Precomputes one event; `None` if the commit has to do it.
-    pub(crate) fn make(core: &Core, arrived: &Arrived) -> Option<Box<Self>> {
-        if arrived.link.is_some() || !core.trust.is_there() {
+    pub(crate) fn compute(core: &IngestionCore, arrived: &Arrived) -> Option<Box<Self>> {
+        if arrived.link.is_some() || !core.lock_free_backoff.is_enabled() {
             return None;
         }
         let (customer, seen) = core.cache.take([&arrived.event.customer]).pop()?;
         let lineup = core.live.snapshot();
         let mut tally = Tally::of(Source::Events);
-        // Index 0 of a batch of one; [`Self::settle`] sets the index in the real batch.
-        let (fold, all) = (Fold::of(customer, vec![0], Some(seen)), slice::from_ref(arrived));
-        let now = core.clock.now();
-        let folded = fold.carry_out(all, (&lineup, &mut tally), &mut Scratch::default(), now);
-        Some(Box::new(Self { lineup, folded: folded.ok()?, tally }))
+        // Index 0 of a batch of one; [`Self::resolve`] sets the index in the real batch.
+        let task = FoldTask::new(customer, vec![0], Some(seen));
+        let events = slice::from_ref(arrived);
+        let context = FoldContext { lineup: &lineup, events, now: core.clock.now() };
+        let folded = task.run(context, &mut tally, &mut Scratch::default()).ok()?;
+        Some(Box::new(Self { lineup, folded, tally }))
     }
 
     pub(crate) fn customer(&self) -> &CustomerKey {
-        &self.folded.fold.customer
+        &self.folded.task.customer
     }
 
     /// Uses the precomputed result if the deployment and the batch are unchanged; its
-    /// counts are added to `tally`. Otherwise returns the fold to redo.
-    pub(crate) fn settle(
+    /// counts are added to `tally`. Otherwise returns the task to run.
+    pub(crate) fn resolve(
         self: Box<Self>,
         events: Vec<usize>,
-        (lineup, tally): (&Arc<Lineup>, &mut Tally),
-    ) -> Result<Folded, Box<Fold>> {
-        let is_right = events.len() == 1 && Arc::ptr_eq(&self.lineup, lineup);
+        lineup: &Arc<Lineup>,
+        tally: &mut Tally,
+    ) -> Result<FoldedCustomer, Box<FoldTask>> {
+        // A second event for the customer, or a new deployment, makes the result invalid.
+        let is_valid = events.len() == 1 && Arc::ptr_eq(&self.lineup, lineup);
         let mut folded = self.folded;
-        folded.fold.events = events;
-        if !is_right {
-            return Err(Box::new(folded.fold));
+        folded.task.events = events;
+        if !is_valid {
+            return Err(Box::new(folded.task));
         }
         tally.join(self.tally);
         Ok(folded)

@@ -37,7 +37,7 @@ impl PublicLinks {
     /// Decides the public keys' links among the `new` events, and ends earlier ones with
     /// a source that these events name as a known customer. The message ids must be
     /// inserted before.
-    pub(crate) async fn judge(
+    pub(crate) async fn decide(
         tx: &mut Tx,
         all: &[Arrived],
         new: &[usize],
@@ -45,27 +45,27 @@ impl PublicLinks {
         let new = new.iter().map(|index| &all[*index]);
         let known: HashSet<&CustomerKey> =
             new.clone().filter(|one| !one.is_anonymous).map(|one| &one.event.customer).collect();
-        let mut judged = Self::default();
+        let mut decided = Self::default();
         let known_ids: Vec<&CustomerKey> = known.iter().copied().collect();
         if !public_links::linked(tx, &known_ids).await?.is_empty() {
             links::lock(tx).await?;
             // Read again: before the lock, other transactions may have changed it.
             let ids = public_links::linked(tx, &known_ids).await?;
-            judged.ended = public_links::end(tx, &ids).await?;
+            decided.ended = public_links::end(tx, &ids).await?;
         }
-        let asked: Vec<PublicLink> = new.filter_map(public_link).collect();
-        if asked.is_empty() {
-            return Ok(judged);
+        let requested: Vec<PublicLink> = new.filter_map(public_link).collect();
+        if requested.is_empty() {
+            return Ok(decided);
         }
-        let sources = public_links::sources(tx, &asked).await?;
-        for (public, source) in asked.into_iter().zip(sources) {
+        let sources = public_links::sources(tx, &requested).await?;
+        for (public, source) in requested.into_iter().zip(sources) {
             if source.is_recorded {
                 continue;
             }
             let is_refused = source.is_foreign || known.contains(&public.link.from);
-            if is_refused { judged.refused.push(public) } else { judged.new.push(public) }
+            if is_refused { decided.refused.push(public) } else { decided.new.push(public) }
         }
-        Ok(judged)
+        Ok(decided)
     }
 
     pub(crate) fn is_refused(&self, arrived: &Arrived) -> bool {
@@ -124,22 +124,22 @@ pub(crate) fn introducers<'a>(
 
 /// A link requested by a message of a public key.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct LinkRequest {
     /// Index of the message in its request.
-    place: usize,
+    index: usize,
     link: PublicLink,
     kind: EventKind,
 }
 
-impl Asked {
-    fn of(place: usize, message: &Message, sender: &Sender) -> Option<Self> {
+impl LinkRequest {
+    fn for_message(index: usize, message: &Message, sender: &Sender) -> Option<Self> {
         let link = message.link.clone().filter(|_| sender.is_public())?;
         let link = PublicLink { link, sender: sender.clone() };
-        Some(Self { place, link, kind: message.event.kind })
+        Some(Self { index, link, kind: message.event.kind })
     }
 
-    pub(crate) fn of_arrived(place: usize, arrived: &Arrived) -> Option<Self> {
-        Some(Self { place, link: public_link(arrived)?, kind: arrived.event.kind })
+    pub(crate) fn for_event(index: usize, arrived: &Arrived) -> Option<Self> {
+        Some(Self { index, link: public_link(arrived)?, kind: arrived.event.kind })
     }
 
     /// The fault, at the field that holds the source id.
@@ -172,35 +172,41 @@ impl Intake {
             .filter(|message| !message.is_anonymous)
             .map(|message| message.event.customer.clone())
             .collect();
-        let asked = messages.iter().enumerate().filter_map(|(place, message)| {
-            message.as_ref().ok().and_then(|message| Asked::of(place, message, &sender))
-        });
-        let asked: Vec<Asked> = asked.collect();
-        for (place, faults) in self.faults_of(asked, &known).await? {
-            let raw = kept.get(&place).map(Vec::as_slice).unwrap_or_default();
-            messages[place] = Err(Refused::new(faults, raw));
+        let mut requests = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            if let Ok(message) = message {
+                requests.extend(LinkRequest::for_message(index, message, &sender));
+            }
+        }
+        for (index, faults) in self.find_forbidden_links(requests, &known).await? {
+            let raw = kept.get(&index).map(Vec::as_slice).unwrap_or_default();
+            messages[index] = Err(Refused::new(faults, raw));
         }
         Ok(())
     }
 
-    /// The forbidden links among `asked`, by index. The source of such a link is a
+    /// The forbidden links among `requests`, by index. The source of such a link is a
     /// customer that the key did not introduce, or one that the same request names as
     /// `known`.
-    pub(crate) async fn faults_of(
+    pub(crate) async fn find_forbidden_links(
         &self,
-        asked: Vec<Asked>,
+        requests: Vec<LinkRequest>,
         known: &HashSet<CustomerKey>,
     ) -> Result<Vec<(usize, Faults)>, ServiceError> {
-        if asked.is_empty() {
+        if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let public: Vec<PublicLink> = asked.iter().map(|asked| asked.link.clone()).collect();
+        let public: Vec<PublicLink> = requests.iter().map(|one| one.link.clone()).collect();
         // On the strict connections: the read pool may be busy with slow queries.
         let sources = public_links::read_sources(&self.strict, &public).await?;
-        let refused = asked.into_iter().zip(sources).filter(|(asked, source)| {
-            !source.is_recorded && (source.is_foreign || known.contains(&asked.link.link.from))
-        });
-        let faults: Vec<_> = refused.map(|(asked, _)| (asked.place, asked.fault())).collect();
+        let mut faults = Vec::new();
+        for (request, source) in requests.into_iter().zip(sources) {
+            // A recorded link was allowed when it was first sent; repeating it is harmless.
+            let is_foreign = source.is_foreign || known.contains(&request.link.link.from);
+            if is_foreign && !source.is_recorded {
+                faults.push((request.index, request.fault()));
+            }
+        }
         self.core.metrics.intake.links.add(labels::Link::Refused, faults.len() as u64);
         Ok(faults)
     }

@@ -4,8 +4,8 @@ use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{Groups, Link, MAX_CONNECTED_IDS, MAX_IDS};
 use crate::service::ServiceError;
-use crate::service::ingestion::commit::linking::regroup;
-use crate::service::ingestion::{Core, Intake};
+use crate::service::ingestion::commit::linking::{GroupChange, regroup};
+use crate::service::ingestion::{IngestionCore, Intake};
 use crate::service::retry::Attempts;
 use crate::service::scoring::observations::Tally;
 use crate::store::StoreError;
@@ -39,8 +39,10 @@ impl Intake {
                 Err(error) => attempts.end_with(error)?,
             }
         };
-        let what = || ServiceError::NotFound(format!("link from `{from}` at customer `{id}`"));
-        let unlinked = unlinked.ok_or_else(what)?;
+        let Some(unlinked) = unlinked else {
+            let missing = format!("link from `{from}` at customer `{id}`");
+            return Err(ServiceError::NotFound(missing));
+        };
         self.core.metrics.intake.links.add(labels::Link::TakenBack, 1);
         tracing::info!("identity link removed");
         Ok(unlinked)
@@ -49,7 +51,7 @@ impl Intake {
 
 /// One attempt; `None` if no such link exists.
 async fn attempt(
-    core: &Core,
+    core: &IngestionCore,
     id: &CustomerKey,
     from: &CustomerKey,
 ) -> Result<Option<Unlinked>, StoreError> {
@@ -63,8 +65,9 @@ async fn attempt(
     };
     let to = &first.link.to;
     let canonical = identity::canonical(&mut tx, &[id, from, to]).await?;
-    let kept = |id| canonical.get(id).unwrap_or(id);
-    if kept(id) != kept(from) && kept(id) != kept(to) {
+    let [customer, from_customer, to_customer] =
+        [id, from, to].map(|id| canonical.get(id).unwrap_or(id));
+    if customer != from_customer && customer != to_customer {
         return Ok(None);
     }
     // The sender's clock may be ahead of this one.
@@ -77,17 +80,17 @@ async fn attempt(
     } else {
         // More ids are connected than one decision may read: take each affected customer
         // by itself.
-        let kept: Vec<&CustomerKey> = ids.iter().map(|id| kept(id)).collect();
-        links::within(&mut tx, &kept).await?
+        let customers: Vec<&CustomerKey> =
+            ids.iter().map(|id| canonical.get(*id).unwrap_or(id)).collect();
+        links::within(&mut tx, &customers).await?
     };
-    let groups = Groups::of(remaining, MAX_IDS);
-    let groups = groups.with(from).with(to);
+    let groups = Groups::of(remaining, MAX_IDS).with(from).with(to);
     // No response depends on these scores, so their counts are dropped.
-    let (_, decisions) =
-        regroup(core, &mut tx, (&lineup, &mut Tally::of(Source::Events)), &groups, &[], &[])
-            .await?;
+    let mut dropped_tally = Tally::of(Source::Events);
+    let change = GroupChange { groups: &groups, all: &[], new: &[] };
+    let (_, decisions) = regroup(core, &mut tx, &lineup, change, &mut dropped_tally).await?;
     tx.commit().await?;
     decisions.count(&core.metrics.intake.assignments);
-    let after = |id| groups.canonical(id).unwrap_or(id).clone();
-    Ok(Some(Unlinked { from: after(from), to: after(to), link: first.link.clone() }))
+    let [from, to] = [from, to].map(|id| groups.canonical(id).unwrap_or(id).clone());
+    Ok(Some(Unlinked { from, to, link: first.link.clone() }))
 }

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
-use crate::service::ingestion::Core;
-use crate::service::ingestion::commit::separate::One;
-use crate::service::ingestion::commit::{Failure, Ruling, separate};
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::pending::PendingEvent;
+use crate::service::ingestion::commit::{BatchFailure, EventStatus, pending};
 use crate::store::customers::events::Arrived;
 use crate::store::{DedicatedDb, StoreError, customers};
 
@@ -30,8 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Customers known to be locked, with their events.
 #[derive(Debug)]
-pub(crate) struct Aside {
-    waiting: Mutex<Waiting>,
+pub(crate) struct LockedCustomers {
+    state: Mutex<LockedState>,
     /// Number of locked customers, so that the hot path reads one atomic and takes no
     /// lock.
     customers: AtomicUsize,
@@ -42,21 +42,29 @@ pub(crate) struct Aside {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    customers: HashMap<CustomerKey, LockedCustomer>,
+struct LockedState {
+    customers: HashMap<CustomerKey, LockedQueue>,
     events: usize,
     /// Workers that may still set events aside.
     workers: usize,
 }
 
+/// An event that is set aside.
 #[derive(Debug)]
-struct LockedCustomer {
-    events: VecDeque<(Instant, One)>,
+struct DelayedEvent {
+    /// When its sender is asked to send it again.
+    deadline: Instant,
+    event: PendingEvent,
+}
+
+#[derive(Debug)]
+struct LockedQueue {
+    events: VecDeque<DelayedEvent>,
     next_try: Instant,
     pause: Duration,
 }
 
-impl LockedCustomer {
+impl LockedQueue {
     fn new() -> Self {
         let next_try = Instant::now() + FIRST_PAUSE;
         Self { events: VecDeque::new(), next_try, pause: FIRST_PAUSE }
@@ -69,30 +77,30 @@ impl LockedCustomer {
 }
 
 /// Ids with rows that a commit of this event locks, as far as the event shows.
-fn ids(arrived: &Arrived) -> impl Iterator<Item = &CustomerKey> {
+fn locked_ids(arrived: &Arrived) -> impl Iterator<Item = &CustomerKey> {
     let ends = arrived.link.iter().flat_map(|link| [&link.from, &link.to]);
     [&arrived.event.customer].into_iter().chain(ends)
 }
 
 /// The customers of these events that another session has locked.
-pub(crate) async fn locked(
+pub(crate) async fn find_locked(
     db: &DedicatedDb,
     events: impl Iterator<Item = &Arrived>,
 ) -> Result<Vec<CustomerKey>, StoreError> {
-    let ids: HashSet<&CustomerKey> = events.flat_map(ids).collect();
+    let ids: HashSet<&CustomerKey> = events.flat_map(locked_ids).collect();
     customers::locked_elsewhere(db, &ids.into_iter().collect::<Vec<_>>()).await
 }
 
-impl Aside {
+impl LockedCustomers {
     pub(crate) fn new(
         longest_wait: Duration,
         max_events: usize,
         workers: usize,
         gauge: IntGauge,
     ) -> Self {
-        let waiting = Waiting { customers: HashMap::new(), events: 0, workers };
+        let state = LockedState { customers: HashMap::new(), events: 0, workers };
         Self {
-            waiting: Mutex::new(waiting),
+            state: Mutex::new(state),
             customers: AtomicUsize::new(0),
             changed: Notify::new(),
             longest_wait,
@@ -101,109 +109,110 @@ impl Aside {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LockedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Updates the gauge and the atomic count after a change.
-    fn publish(&self, waiting: &Waiting) {
-        self.customers.store(waiting.customers.len(), Ordering::Relaxed);
-        self.gauge.set(i64::try_from(waiting.events).unwrap_or(i64::MAX));
+    fn publish(&self, state: &LockedState) {
+        self.customers.store(state.customers.len(), Ordering::Relaxed);
+        self.gauge.set(i64::try_from(state.events).unwrap_or(i64::MAX));
     }
 
     /// Whether the customer of one of these events is known to be locked.
-    pub(crate) fn concerns<'e>(&self, mut events: impl Iterator<Item = &'e Arrived>) -> bool {
+    pub(crate) fn is_any_locked<'e>(&self, mut events: impl Iterator<Item = &'e Arrived>) -> bool {
         if self.customers.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let waiting = self.waiting();
-        events.any(|arrived| ids(arrived).any(|id| waiting.customers.contains_key(id)))
+        let state = self.state();
+        events.any(|arrived| locked_ids(arrived).any(|id| state.customers.contains_key(id)))
     }
 
     /// Marks these customers as locked by another session.
-    pub(crate) fn note(&self, customers: Vec<CustomerKey>) {
-        let mut waiting = self.waiting();
+    pub(crate) fn mark_locked(&self, customers: Vec<CustomerKey>) {
+        let mut state = self.state();
         for customer in customers {
-            waiting.customers.entry(customer).or_insert_with(LockedCustomer::new);
+            state.customers.entry(customer).or_insert_with(LockedQueue::new);
         }
-        self.publish(&waiting);
-        drop(waiting);
+        self.publish(&state);
+        drop(state);
         self.changed.notify_one();
     }
 
     /// Sets aside the events of customers known to be locked. Returns the others.
-    pub(crate) fn take_locked(&self, events: Vec<One>) -> Vec<One> {
+    pub(crate) fn set_aside(&self, events: Vec<PendingEvent>) -> Vec<PendingEvent> {
         if self.customers.load(Ordering::Relaxed) == 0 {
             return events;
         }
         let deadline = Instant::now() + self.longest_wait;
         let mut rest = Vec::with_capacity(events.len());
-        let mut waiting = self.waiting();
-        let Waiting { customers, events: count, .. } = &mut *waiting;
-        for one in events {
-            let id = ids(&one.arrived).find(|id| customers.contains_key(*id)).cloned();
+        let mut state = self.state();
+        let LockedState { customers, events: count, .. } = &mut *state;
+        for event in events {
+            let id = locked_ids(&event.arrived).find(|id| customers.contains_key(*id)).cloned();
             match id.and_then(|id| customers.get_mut(&id)) {
-                None => rest.push(one),
+                None => rest.push(event),
                 // Bounded, so that one locked customer cannot fill the queue for all
                 // others.
-                Some(_) if *count >= self.max_events => one.rule(Ruling::Locked),
+                Some(_) if *count >= self.max_events => event.answer_with(EventStatus::Locked),
                 Some(customer) => {
-                    customer.events.push_back((deadline, one));
+                    customer.events.push_back(DelayedEvent { deadline, event });
                     *count += 1;
                 }
             }
         }
-        self.publish(&waiting);
-        drop(waiting);
+        self.publish(&state);
+        drop(state);
         self.changed.notify_one();
         rest
     }
 
     /// Records that a worker has ended and sets no more events aside.
-    pub(crate) fn leave(&self) {
-        self.waiting().workers -= 1;
+    pub(crate) fn remove_worker(&self) {
+        self.state().workers -= 1;
         self.changed.notify_one();
     }
 
     /// Answers the events past their deadline; all events once no worker is left. Returns
     /// the instant of the next action; `None` at the end.
-    fn expire(&self) -> Option<Instant> {
+    fn expire_overdue(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut waiting = self.waiting();
-        let is_over = waiting.workers == 0;
+        let mut state = self.state();
+        let is_over = state.workers == 0;
         let mut expired = Vec::new();
         let mut next = now + self.longest_wait;
-        for customer in waiting.customers.values_mut() {
-            while let Some((deadline, _)) = customer.events.front() {
-                if *deadline > now && !is_over {
-                    next = next.min(*deadline);
+        for customer in state.customers.values_mut() {
+            // In arrival order, so the first deadline is the earliest.
+            while let Some(first) = customer.events.front() {
+                if first.deadline > now && !is_over {
+                    next = next.min(first.deadline);
                     break;
                 }
                 expired.extend(customer.events.pop_front());
             }
             next = next.min(customer.next_try);
         }
-        waiting.events -= expired.len();
-        self.publish(&waiting);
-        drop(waiting);
-        for (_, one) in expired {
-            one.rule(Ruling::Locked);
+        state.events -= expired.len();
+        self.publish(&state);
+        drop(state);
+        for delayed in expired {
+            delayed.event.answer_with(EventStatus::Locked);
         }
         (!is_over).then_some(next)
     }
 
     /// Customers due for a retry.
-    fn due(&self) -> Vec<CustomerKey> {
+    fn due_customers(&self) -> Vec<CustomerKey> {
         let now = Instant::now();
-        let waiting = self.waiting();
-        let due = waiting.customers.iter().filter(|(_, customer)| customer.next_try <= now);
+        let state = self.state();
+        let due = state.customers.iter().filter(|(_, customer)| customer.next_try <= now);
         due.map(|(id, _)| id.clone()).collect()
     }
 
     fn postpone<'c>(&self, customers: impl Iterator<Item = &'c CustomerKey>) {
-        let mut waiting = self.waiting();
+        let mut state = self.state();
         for id in customers {
-            if let Some(customer) = waiting.customers.get_mut(id) {
+            if let Some(customer) = state.customers.get_mut(id) {
                 customer.postpone();
             }
         }
@@ -211,36 +220,36 @@ impl Aside {
 
     /// The oldest events of a customer, at most `max_events`. A customer without events
     /// is no longer marked as locked.
-    fn take(&self, customer: &CustomerKey, max_events: usize) -> Vec<(Instant, One)> {
-        let mut waiting = self.waiting();
-        let Some(locked) = waiting.customers.get_mut(customer) else { return Vec::new() };
+    fn take_oldest(&self, customer: &CustomerKey, max_events: usize) -> Vec<DelayedEvent> {
+        let mut state = self.state();
+        let Some(locked) = state.customers.get_mut(customer) else { return Vec::new() };
         let count = locked.events.len().min(max_events);
         let taken: Vec<_> = locked.events.drain(..count).collect();
         if taken.is_empty() {
-            waiting.customers.remove(customer);
+            state.customers.remove(customer);
         }
-        waiting.events -= taken.len();
-        self.publish(&waiting);
+        state.events -= taken.len();
+        self.publish(&state);
         taken
     }
 
     /// Puts events of a customer that is still locked back, before newer events.
-    fn put_back(&self, customer: &CustomerKey, events: Vec<(Instant, One)>) {
-        let mut waiting = self.waiting();
-        waiting.events += events.len();
-        let locked = waiting.customers.entry(customer.clone()).or_insert_with(LockedCustomer::new);
+    fn put_back(&self, customer: &CustomerKey, events: Vec<PendingEvent>, deadline: Instant) {
+        let mut state = self.state();
+        state.events += events.len();
+        let locked = state.customers.entry(customer.clone()).or_insert_with(LockedQueue::new);
         for event in events.into_iter().rev() {
-            locked.events.push_front(event);
+            locked.events.push_front(DelayedEvent { deadline, event });
         }
         locked.postpone();
-        self.publish(&waiting);
+        self.publish(&state);
     }
 
     /// Retries the events set aside until no worker is left.
-    pub(crate) async fn run(&self, core: &Core, db: &DedicatedDb) {
-        while let Some(next) = self.expire() {
+    pub(crate) async fn run(&self, core: &IngestionCore, db: &DedicatedDb) {
+        while let Some(next) = self.expire_overdue() {
             let has_changed = tokio::time::timeout_at(next, self.changed.notified()).await;
-            let due = self.due();
+            let due = self.due_customers();
             if has_changed.is_ok() && due.is_empty() {
                 continue;
             }
@@ -256,7 +265,7 @@ impl Aside {
             self.postpone(locked.iter());
             let mut linking_is_blocked = false;
             for customer in due.iter().filter(|id| !locked.contains(*id)) {
-                let is_linking = self.is_linking(customer);
+                let is_linking = self.next_event_has_link(customer);
                 // Blocked by the lock of all links: every further link would wait for the
                 // same timeout.
                 if is_linking && linking_is_blocked {
@@ -272,7 +281,7 @@ impl Aside {
                 }
                 // A retry may last as long as a lock timeout, so deadlines are checked
                 // between retries.
-                if self.expire().is_none() {
+                if self.expire_overdue().is_none() {
                     return;
                 }
             }
@@ -281,43 +290,44 @@ impl Aside {
 
     /// Whether the next event of a customer has a link: link-recording transactions wait
     /// for each other.
-    fn is_linking(&self, customer: &CustomerKey) -> bool {
-        let waiting = self.waiting();
-        let next = waiting.customers.get(customer).and_then(|locked| locked.events.front());
-        next.is_some_and(|(_, one)| one.arrived.link.is_some())
+    fn next_event_has_link(&self, customer: &CustomerKey) -> bool {
+        let state = self.state();
+        let next = state.customers.get(customer).and_then(|locked| locked.events.front());
+        next.is_some_and(|delayed| delayed.event.arrived.link.is_some())
     }
 
     /// Commits the events of one customer until none is left or it is locked again.
     /// Returns whether it is locked.
-    async fn retry(&self, core: &Core, db: &DedicatedDb, customer: &CustomerKey) -> bool {
+    async fn retry(&self, core: &IngestionCore, db: &DedicatedDb, customer: &CustomerKey) -> bool {
         loop {
-            let (deadlines, mut events): (Vec<Instant>, Vec<One>) =
-                self.take(customer, core.max_batch_events).into_iter().unzip();
-            let Some(deadline) = deadlines.into_iter().min() else { return false };
+            let oldest = self.take_oldest(customer, core.max_batch_events);
+            let deadline = oldest.iter().map(|delayed| delayed.deadline).min();
+            let Some(deadline) = deadline else { return false };
+            let mut events: Vec<PendingEvent> =
+                oldest.into_iter().map(|delayed| delayed.event).collect();
             while !events.is_empty() {
-                match separate::commit_part(core, db, events).await {
+                match pending::commit_together(core, db, events).await {
                     Ok(()) => break,
-                    Err((Failure::Service(ServiceError::Locked), part)) => {
-                        let part = part.into_iter().map(|one| (deadline, one));
-                        self.put_back(customer, part.collect());
+                    Err((BatchFailure::Service(ServiceError::Locked), part)) => {
+                        self.put_back(customer, part, deadline);
                         return true;
                     }
-                    Err((Failure::Links(refused), part)) => {
-                        events = separate::refuse(part, &refused)
+                    Err((BatchFailure::Links(refused), part)) => {
+                        events = pending::refuse_links(part, &refused)
                     }
-                    Err((Failure::TooManyIds, part)) => {
+                    Err((BatchFailure::TooManyIds, part)) => {
                         // One event at a time: a single link is always decided.
                         let mut part = part.into_iter();
                         events = part.by_ref().take(1).collect();
-                        let rest: Vec<_> = part.map(|one| (deadline, one)).collect();
+                        let rest: Vec<PendingEvent> = part.collect();
                         if rest.is_empty() {
-                            separate::fail_all(events, ServiceError::Locked);
+                            pending::fail_all(events, ServiceError::Locked);
                             return false;
                         }
-                        self.put_back(customer, rest);
+                        self.put_back(customer, rest, deadline);
                     }
-                    Err((Failure::Service(error), part)) => {
-                        separate::fail_all(part, error);
+                    Err((BatchFailure::Service(error), part)) => {
+                        pending::fail_all(part, error);
                         break;
                     }
                 }
@@ -328,10 +338,10 @@ impl Aside {
 
 /// Guard that counts a worker down when it ends, also by a panic.
 #[derive(Debug)]
-pub(crate) struct Leaving(pub(crate) Arc<Core>);
+pub(crate) struct WorkerGuard(pub(crate) Arc<IngestionCore>);
 
-impl Drop for Leaving {
+impl Drop for WorkerGuard {
     fn drop(&mut self) {
-        self.0.aside.leave();
+        self.0.locked_customers.remove_worker();
     }
 }
