@@ -94,7 +94,7 @@ async fn attempt<'k>(
     scope: RebuildScope,
     wait: LockedRows,
 ) -> Result<BackfillBatch<'k>, StoreError> {
-    let lineup = work.live.snapshot();
+    let deployment = work.live.snapshot();
     let now = work.clock.now();
     let all: Vec<&CustomerKey> = keys.iter().collect();
     // Commits together: rebuilt states, the new assignments of their customers, and the
@@ -115,11 +115,11 @@ async fn attempt<'k>(
         }
         // Both are in the order of ids, so one pass matches them.
         let row = locked.next_if(|row| row.stored.customer == *customer);
-        if !needs_replay(&lineup.features, row.as_ref(), scope) {
+        if !needs_replay(&deployment.features, row.as_ref(), scope) {
             done.unchanged += u64::from(row.is_some());
             continue;
         }
-        let features = &lineup.features;
+        let features = &deployment.features;
         let replay = rebuild::replay(&mut tx, features, customer, Known::default(), u64::MAX);
         match replay.await {
             Ok(rebuilt) if rebuilt.events == 0 => {
@@ -130,7 +130,7 @@ async fn attempt<'k>(
             }
             Ok(rebuilt) => {
                 let replayed = ReplayedCustomer { customer, row, rebuilt };
-                match replayed.score(&lineup, now, &mut scratch) {
+                match replayed.score(&deployment, now, &mut scratch) {
                     Some(customer) => done.rebuilt_customers.push(customer),
                     None => done.unchanged += 1,
                 }
@@ -166,21 +166,21 @@ impl<'k> ReplayedCustomer<'k> {
     /// Scores the replayed state; `None` if the stored state is equal to the bit.
     fn score(
         self,
-        lineup: &Lineup,
+        deployment: &Lineup,
         now: Timestamp,
         scratch: &mut Scratch,
     ) -> Option<RebuiltCustomer<'k>> {
         let Self { customer, row, rebuilt: Rebuilt { state, .. } } = self;
-        let bytes = state.to_bytes(&lineup.features);
+        let bytes = state.to_bytes(&deployment.features);
         let (before, previous) = row.map(|row| (row.stored.state, row.held)).unzip();
         let previous = previous.flatten();
         if before.as_ref() == Some(&bytes) {
             return None;
         }
-        let lineup = lineup.of(customer);
+        let deployment = deployment.of(customer);
         let input =
             AssignmentInput { state: &state, previous: previous.as_ref(), now, rescore_by: None };
-        let (assignment, recheck_at) = assignment::assign(lineup, input, None, scratch);
+        let (assignment, recheck_at) = assignment::assign(deployment, input, None, scratch);
         Some(RebuiltCustomer { customer, before, state, bytes, previous, assignment, recheck_at })
     }
 }

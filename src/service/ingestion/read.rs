@@ -25,14 +25,14 @@ impl Intake {
         received_at: Timestamp,
         cancellation: &Cancellation,
     ) -> Vec<Result<Message, Refused>> {
-        let lineup = self.core.live.lineup();
+        let deployment = self.core.live.lineup();
         let limits = self.settings.limits;
         let mut results = Vec::new();
         for (index, message) in body.read(received_at, limits, new_id).enumerate() {
             if cancellation.is_cancelled() {
                 break;
             }
-            let admitted = message.and_then(|message| self.admit(&lineup, message));
+            let admitted = message.and_then(|message| self.admit(&deployment, message));
             results.push(match admitted {
                 Ok(mut message) => {
                     // A link may still be refused by the commit; the text is stored then.

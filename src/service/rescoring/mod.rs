@@ -20,20 +20,20 @@ use crate::store::{StoreError, Tx};
 /// States that this feature set cannot read are rebuilt from events.
 pub(crate) async fn rescore(
     tx: &mut Tx,
-    lineup: &Lineup,
+    deployment: &Lineup,
     locked: &[Locked],
     now: Timestamp,
 ) -> Result<Decisions, StoreError> {
     let (mut scored, unreadable) = if locked.len() <= CUSTOMERS_IN_PLACE {
-        score_all(lineup, locked, now)
+        score_all(deployment, locked, now)
     } else {
         // A larger batch would block its async thread for longer than half a millisecond.
-        tokio::task::block_in_place(|| score_all(lineup, locked, now))
+        tokio::task::block_in_place(|| score_all(deployment, locked, now))
     };
     for row in unreadable {
-        let state = rebuild::state(tx, &lineup.features, &row.stored.customer).await?;
-        let rebuilt = Some(state.to_bytes(&lineup.features));
-        let again = RescoredCustomer::new(row, &state, lineup, &mut Scratch::default(), now);
+        let state = rebuild::state(tx, &deployment.features, &row.stored.customer).await?;
+        let rebuilt = Some(state.to_bytes(&deployment.features));
+        let again = RescoredCustomer::new(row, &state, deployment, &mut Scratch::default(), now);
         scored.push(RescoredCustomer { rebuilt, ..again });
     }
     let rows: Vec<NewRow<'_>> = scored.iter().map(RescoredCustomer::row).collect();
@@ -43,16 +43,16 @@ pub(crate) async fn rescore(
 
 /// Scores the customers with a readable state; returns the others too.
 fn score_all<'l>(
-    lineup: &Lineup,
+    deployment: &Lineup,
     locked: &'l [Locked],
     now: Timestamp,
 ) -> (Vec<RescoredCustomer<'l>>, Vec<&'l Locked>) {
     let mut scratch = Scratch::default();
     let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
     for row in locked {
-        match CustomerState::from_bytes(&lineup.features, &row.stored.state) {
+        match CustomerState::from_bytes(&deployment.features, &row.stored.state) {
             Ok(state) => {
-                scored.push(RescoredCustomer::new(row, &state, lineup, &mut scratch, now));
+                scored.push(RescoredCustomer::new(row, &state, deployment, &mut scratch, now));
             }
             Err(_) => unreadable.push(row),
         }
@@ -72,15 +72,15 @@ impl<'l> RescoredCustomer<'l> {
     fn new(
         row: &'l Locked,
         state: &CustomerState,
-        lineup: &Lineup,
+        deployment: &Lineup,
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Self {
-        let lineup = lineup.of(&row.stored.customer);
+        let deployment = deployment.of(&row.stored.customer);
         let previous = row.held.as_ref();
         let input = AssignmentInput { state, previous, now, rescore_by: None };
         // No tally: no response depends on these scores, so drift does not count them.
-        let (assignment, recheck_at) = assignment::assign(lineup, input, None, scratch);
+        let (assignment, recheck_at) = assignment::assign(deployment, input, None, scratch);
         let last_event_at = state.last_event_at();
         Self { row, rebuilt: None, last_event_at, assignment, recheck_at }
     }

@@ -41,9 +41,10 @@ impl Reassigner {
     /// Works until no assignment is stale, and returns the number of rescored customers.
     /// Does nothing while another replica rescores.
     pub async fn run(&self) -> Result<u64, ServiceError> {
-        let lineup = self.live.snapshot();
+        let deployment = self.live.snapshot();
         let pending =
-            customers::count_assigned_before(self.db.read(), lineup.oldest_generation()).await?;
+            customers::count_assigned_before(self.db.read(), deployment.oldest_generation())
+                .await?;
         self.metrics.reassign.pending.set(pending);
         if pending == 0 {
             return Ok(0);
@@ -65,11 +66,11 @@ impl Reassigner {
         let mut locked = HashSet::new();
         let mut rounds = 0;
         loop {
-            let lineup = self.live.snapshot();
+            let deployment = self.live.snapshot();
             // The query returns locked customers again: ask for that many more.
             let limit = i64::try_from(self.batch_customers + locked.len()).unwrap_or(i64::MAX);
             let mut stale =
-                customers::assigned_before(self.db.read(), lineup.oldest_generation(), limit)
+                customers::assigned_before(self.db.read(), deployment.oldest_generation(), limit)
                     .await?;
             stale.retain(|customer| !locked.contains(customer));
             if stale.is_empty() {
@@ -86,7 +87,7 @@ impl Reassigner {
             // A lost lease means that another replica has taken over.
             lease.check().await?;
             let started = Instant::now();
-            let scored = self.rescore_batch(&lineup, &stale).await?;
+            let scored = self.rescore_batch(&deployment, &stale).await?;
             done += scored.len() as u64;
             self.metrics.reassign.customers.inc_by(scored.len() as u64);
             locked.extend(stale.into_iter().filter(|customer| !scored.contains(customer)));
@@ -98,7 +99,7 @@ impl Reassigner {
     /// Rescores the customers that no other session has locked. Returns them.
     async fn rescore_batch(
         &self,
-        lineup: &Lineup,
+        deployment: &Lineup,
         stale: &[CustomerKey],
     ) -> Result<HashSet<CustomerKey>, ServiceError> {
         let keys: Vec<&CustomerKey> = stale.iter().collect();
@@ -106,7 +107,7 @@ impl Reassigner {
         // rebuilt.
         let mut tx = self.db.begin().await?;
         let free = customers::lock_free(&mut tx, &keys).await?;
-        let decisions = rescore(&mut tx, lineup, &free, self.clock.now()).await?;
+        let decisions = rescore(&mut tx, deployment, &free, self.clock.now()).await?;
         tx.commit().await?;
         self.cache.forget(free.iter().map(|row| &row.stored.customer));
         decisions.count(&self.metrics.intake.assignments);

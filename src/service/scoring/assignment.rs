@@ -28,38 +28,38 @@ pub struct AssignmentInput<'c> {
 /// Scores one customer for storage. Returns the assignment, and the instant of the next
 /// rescore. A score that a response depends on is counted in `tally`.
 pub fn assign(
-    lineup: &Lineup,
+    deployment: &Lineup,
     input: AssignmentInput<'_>,
     tally: Option<&mut Tally>,
     scratch: &mut Scratch,
 ) -> (Assignment, Option<Timestamp>) {
     let AssignmentInput { state, previous, now, rescore_by } = input;
-    let row = state.row(&lineup.features, now);
-    let verdict = lineup.score(&row, scratch);
+    let row = state.row(&deployment.features, now);
+    let row_score = deployment.score(&row, scratch);
     if let Some(tally) = tally {
-        lineup.note(tally, &row, &verdict);
+        deployment.note(tally, &row, &row_score);
     }
-    let standing = lineup.stand(&row, &verdict, previous, now, scratch);
-    let segment = match standing {
-        Some(standing) => lineup.key(&standing),
-        None => verdict.segment,
+    let assigned = deployment.stand(&row, &row_score, previous, now, scratch);
+    let segment = match assigned {
+        Some(assigned) => deployment.key(&assigned),
+        None => row_score.segment,
     };
     let assignment = Assignment {
-        model: verdict.model.cloned(),
+        model: row_score.model.cloned(),
         segment: segment.to_owned(),
-        distance: standing.map(|standing| standing.distance),
-        p_value: verdict.score.map(|score| score.p_value),
-        confidence: standing.map(|standing| standing.confidence),
-        outlier: verdict.outlier,
-        held: standing.is_some_and(|standing| standing.is_held),
-        generation: lineup.generation,
+        distance: assigned.map(|assigned| assigned.distance),
+        p_value: row_score.score.map(|score| score.p_value),
+        confidence: assigned.map(|assigned| assigned.confidence),
+        outlier: row_score.outlier,
+        held: assigned.is_some_and(|assigned| assigned.is_held),
+        generation: deployment.generation,
         assigned_at: now,
         moved_at: previous.and_then(|previous| {
             // The change from rule-based to model assignment is not a move.
-            let has_moved = standing.is_some() && !previous.fallback && previous.segment != segment;
+            let has_moved = assigned.is_some() && !previous.fallback && previous.segment != segment;
             if has_moved { Some(now) } else { previous.moved_at }
         }),
     };
-    let scored = ScoredCustomer { state, row: &row, standing, now, rescore_by };
-    (assignment, lineup.recheck_at(scored, scratch))
+    let scored = ScoredCustomer { state, row: &row, standing: assigned, now, rescore_by };
+    (assignment, deployment.recheck_at(scored, scratch))
 }

@@ -113,13 +113,13 @@ impl Lineup {
     /// The deployment that answers for this customer: this one or the canary.
     pub fn of(&self, customer: &CustomerKey) -> &Self {
         match &self.canary {
-            Some(Canary { share, lineup })
-                if lineup
+            Some(Canary { share, lineup: deployment })
+                if deployment
                     .active
                     .as_ref()
                     .is_some_and(|model| lifecycle::is_in_canary(model.id(), *share, customer)) =>
             {
-                lineup
+                deployment
             }
             _ => self,
         }
@@ -172,43 +172,44 @@ impl Lineup {
 
     /// Counts a score of this deployment for drift detection. Fallback scores are not
     /// counted.
-    pub fn note(&self, tally: &mut Tally, row: &FeatureRow, verdict: &Verdict<'_>) {
-        if let (Some(counter), Some(score)) = (&self.counter, &verdict.score) {
-            tally.note(counter, row, score, verdict.outlier);
+    pub fn note(&self, tally: &mut Tally, row: &FeatureRow, row_score: &Verdict<'_>) {
+        if let (Some(counter), Some(score)) = (&self.counter, &row_score.score) {
+            tally.note(counter, row, score, row_score.outlier);
         }
     }
 
-    /// The assignment of a customer by hysteresis, from the previous assignment `held`
+    /// The assignment of a customer by hysteresis, from the `previous` assignment
     /// and this deployment's score of `row`. `None` with the fallback, which has no
     /// hysteresis.
     pub fn stand(
         &self,
         row: &FeatureRow,
-        verdict: &Verdict<'_>,
-        held: Option<&Held>,
+        row_score: &Verdict<'_>,
+        previous: Option<&Held>,
         now: Timestamp,
         scratch: &mut Scratch,
     ) -> Option<Standing> {
-        let (model, score) = (self.active.as_deref()?, verdict.score?);
-        let before = held.and_then(|held| self.before(held));
+        let (model, score) = (self.active.as_deref()?, row_score.score?);
+        let before = previous.and_then(|previous| self.before(previous));
         Some(self.rules.policy.stand((model, row), &score, before, now, scratch))
     }
 
     /// The key of a segment of the active model.
-    pub fn key(&self, standing: &Standing) -> &str {
+    pub fn key(&self, assigned: &Standing) -> &str {
         let segments = self.active.as_deref().map_or(&[][..], Model::segments);
-        standing.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
+        assigned.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
     }
 
     /// The previous assignment in terms of the active model. Models preserve segment
     /// names, so the segment usually exists there. A key that has named two segments
     /// matches none.
-    pub fn before(&self, held: &Held) -> Option<Before> {
+    pub fn before(&self, previous: &Held) -> Option<Before> {
         let is_known =
-            held.generation == self.generation || !self.namesakes.contains(&held.segment);
-        let segments = self.active.as_deref().filter(|_| is_known && !held.fallback)?.segments();
-        let segment = segments.iter().position(|segment| *segment.key == *held.segment)?;
-        Some(Before { segment, moved_at: held.moved_at })
+            previous.generation == self.generation || !self.namesakes.contains(&previous.segment);
+        let segments =
+            self.active.as_deref().filter(|_| is_known && !previous.fallback)?.segments();
+        let segment = segments.iter().position(|segment| *segment.key == *previous.segment)?;
+        Some(Before { segment, moved_at: previous.moved_at })
     }
 
     /// When a customer must be rescored if no event arrives, at most `rescore_by`.
@@ -248,8 +249,8 @@ impl Live {
         observer: Arc<Observer>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let lineup = Lineup::new(-1, features, None, None, rules);
-        let (current, refresh_lock) = (ArcSwap::from_pointee(lineup), Mutex::default());
+        let deployment = Lineup::new(-1, features, None, None, rules);
+        let (current, refresh_lock) = (ArcSwap::from_pointee(deployment), Mutex::default());
         Self { current, refresh_lock, db, observer, metrics }
     }
 
@@ -275,12 +276,12 @@ impl Live {
             return Ok(());
         }
         match self.open_deployment(&stored, &current).await {
-            Ok(lineup) => {
-                let model = lineup.active.as_ref().map(|model| model.id().short().to_owned());
-                tracing::info!(generation = lineup.generation, model, "deployment published");
-                self.metrics.lineup.generation.set(lineup.generation);
+            Ok(deployment) => {
+                let model = deployment.active.as_ref().map(|model| model.id().short().to_owned());
+                tracing::info!(generation = deployment.generation, model, "deployment published");
+                self.metrics.lineup.generation.set(deployment.generation);
                 self.metrics.lineup.swaps.inc();
-                self.current.store(Arc::new(lineup));
+                self.current.store(Arc::new(deployment));
                 Ok(())
             }
             Err(error) => {
@@ -301,26 +302,27 @@ impl Live {
             Some(id) => self.find_or_load(id, current).await?,
         };
         let previous = stored.previous.clone();
-        let lineup = Lineup::new(stored.generation, Arc::clone(features), active, previous, rules);
-        let mut lineup = self.with_namesakes(lineup).await?.with_counter(&self.observer);
+        let deployment =
+            Lineup::new(stored.generation, Arc::clone(features), active, previous, rules);
+        let mut deployment = self.with_namesakes(deployment).await?.with_counter(&self.observer);
         if let Some(row) = &stored.canary {
             let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
                 let features = Arc::clone(features);
                 let canary = Lineup::new(row.generation, features, Some(model), None, rules);
                 let canary = self.with_namesakes(canary).await?.with_counter(&self.observer);
-                lineup.canary = Some(Canary { share: row.share, lineup: Arc::new(canary) });
+                deployment.canary = Some(Canary { share: row.share, lineup: Arc::new(canary) });
             }
         }
-        Ok(lineup)
+        Ok(deployment)
     }
 
-    async fn with_namesakes(&self, lineup: Lineup) -> Result<Lineup, ServiceError> {
-        let namesakes = match &lineup.active {
+    async fn with_namesakes(&self, deployment: Lineup) -> Result<Lineup, ServiceError> {
+        let namesakes = match &deployment.active {
             None => Vec::new(),
             Some(model) => lineage::namesakes(&self.db, model.id()).await?,
         };
-        Ok(Lineup { namesakes, ..lineup })
+        Ok(Lineup { namesakes, ..deployment })
     }
 
     /// The model; opened only if it is not in use already.

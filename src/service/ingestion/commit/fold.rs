@@ -35,7 +35,7 @@ pub(crate) enum BaseState {
 /// What all customers of a batch are folded with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FoldContext<'b> {
-    pub(crate) lineup: &'b Lineup,
+    pub(crate) deployment: &'b Lineup,
     /// All events of the batch.
     pub(crate) events: &'b [Arrived],
     pub(crate) now: Timestamp,
@@ -125,18 +125,18 @@ impl FoldTask {
         let Some(state) = self.state(context) else { return Err(Box::new(self)) };
         let introduction = self.introduction(context.events);
         // A canary deployment answers for its share of the customers.
-        let lineup = context.lineup.of(&self.customer);
+        let deployment = context.deployment.of(&self.customer);
         let input = AssignmentInput {
             state: &state,
             previous: self.previous.as_ref(),
             now: context.now,
             rescore_by: self.recheck_at,
         };
-        let (assignment, recheck_at) = assignment::assign(lineup, input, Some(tally), scratch);
+        let (assignment, recheck_at) = assignment::assign(deployment, input, Some(tally), scratch);
         Ok(FoldedCustomer {
             task: self,
             assignment: Arc::new(assignment),
-            state: state.to_bytes(&context.lineup.features),
+            state: state.to_bytes(&context.deployment.features),
             last_event_at: state.last_event_at(),
             recheck_at,
             introduction,
@@ -145,7 +145,7 @@ impl FoldTask {
 
     /// The state after the new events; `None` if the stored state cannot be read.
     fn state(&self, context: FoldContext<'_>) -> Option<CustomerState> {
-        let features = &context.lineup.features;
+        let features = &context.deployment.features;
         let mut state = match &self.base {
             // Already contains the new events: `rebuild` read them inside this
             // transaction.
@@ -243,7 +243,7 @@ pub(crate) async fn fold_customers(
     );
     let mut rebuilt = Vec::with_capacity(unreadable.len());
     for task in unreadable {
-        let state = rebuild::state(tx, &context.lineup.features, &task.customer).await?;
+        let state = rebuild::state(tx, &context.deployment.features, &task.customer).await?;
         rebuilt.push(FoldTask { base: BaseState::Rebuilt(state), ..task });
     }
     // A rebuilt state is always readable, so this run leaves no task behind.

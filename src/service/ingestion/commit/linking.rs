@@ -41,7 +41,7 @@ pub(crate) async fn attempt(
     all: &[Arrived],
     is_exclusive: bool,
 ) -> Result<LinkingOutcome, StoreError> {
-    let lineup = core.live.snapshot();
+    let deployment = core.live.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
 
@@ -78,7 +78,7 @@ pub(crate) async fn attempt(
     };
     let mut tally = Tally::of(Source::Events);
     let change = GroupChange { groups: &recorded.groups, all, new: &new };
-    let (folded, decisions) = regroup(core, &mut tx, &lineup, change, &mut tally).await?;
+    let (folded, decisions) = regroup(core, &mut tx, &deployment, change, &mut tally).await?;
     // The customer rows are locked only now, so this is the first safe moment to check
     // again.
     public.confirm(&mut tx).await?;
@@ -122,14 +122,14 @@ impl<'c> GroupChange<'c> {
 pub(crate) async fn regroup(
     core: &IngestionCore,
     tx: &mut Tx,
-    lineup: &Lineup,
+    deployment: &Lineup,
     change: GroupChange<'_>,
     tally: &mut Tally,
 ) -> Result<(Vec<FoldedCustomer>, Decisions), StoreError> {
     let plan = RegroupPlan::make(tx, change).await?;
     let mut rows = plan.lock_rows(core, tx).await?;
-    let tasks = plan.fold_tasks(tx, &lineup.features, &mut rows).await?;
-    let context = FoldContext { lineup, events: change.all, now: core.clock.now() };
+    let tasks = plan.fold_tasks(tx, &deployment.features, &mut rows).await?;
+    let context = FoldContext { deployment, events: change.all, now: core.clock.now() };
     let folded = fold_customers(tx, context, tasks, tally).await?;
     // A customer without any event leaves no row behind.
     let (folded, empty): (Vec<FoldedCustomer>, Vec<_>) =

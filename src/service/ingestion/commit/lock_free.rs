@@ -81,7 +81,7 @@ enum AttemptResult {
 struct LockFreeBatch<'b> {
     all: &'b [Arrived],
     by_id: Vec<usize>,
-    lineup: Arc<Lineup>,
+    deployment: Arc<Lineup>,
     now: Timestamp,
 }
 
@@ -96,8 +96,8 @@ struct PreparedCustomers<'b> {
 
 impl<'b> LockFreeBatch<'b> {
     fn new(core: &IngestionCore, all: &'b [Arrived]) -> Self {
-        let (lineup, now) = (core.live.snapshot(), core.clock.now());
-        Self { all, by_id: sorted_by_id(all), lineup, now }
+        let (deployment, now) = (core.live.snapshot(), core.clock.now());
+        Self { all, by_id: sorted_by_id(all), deployment, now }
     }
 
     async fn attempt(
@@ -118,7 +118,7 @@ impl<'b> LockFreeBatch<'b> {
             }
             tasks.push(FoldTask::new(customer.clone(), events, row));
         }
-        let context = FoldContext { lineup: &self.lineup, events: self.all, now: self.now };
+        let context = FoldContext { deployment: &self.deployment, events: self.all, now: self.now };
         let (newly_folded, unreadable) = FoldTask::run_all(tasks, context, &mut tally).await;
         folded.extend(newly_folded);
         // Rows are written in customer order, as in every transaction, so that none can
@@ -167,7 +167,7 @@ impl<'b> LockFreeBatch<'b> {
         for (customer, events) in events_of {
             match known.remove(customer) {
                 Some(CachedCustomer::Precomputed(precomputed)) => {
-                    match precomputed.resolve(events, &self.lineup, tally) {
+                    match precomputed.resolve(events, &self.deployment, tally) {
                         Ok(folded) => prepared.folded.push(folded),
                         Err(task) => prepared.tasks.push(*task),
                     }

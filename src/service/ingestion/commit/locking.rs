@@ -20,7 +20,7 @@ pub(crate) async fn attempt(
     db: &DedicatedDb,
     all: &[Arrived],
 ) -> Result<Option<CommittedBatch>, StoreError> {
-    let lineup = core.live.snapshot();
+    let deployment = core.live.snapshot();
     let by_id = sorted_by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
 
@@ -52,7 +52,7 @@ pub(crate) async fn attempt(
         });
     }
     let mut tally = Tally::of(Source::Events);
-    let context = FoldContext { lineup: &lineup, events: all, now: core.clock.now() };
+    let context = FoldContext { deployment: &deployment, events: all, now: core.clock.now() };
     let folded = fold_customers(&mut tx, context, tasks, &mut tally).await?;
     let decisions = save(core, &mut tx, &folded).await?;
     tx.commit().await?;

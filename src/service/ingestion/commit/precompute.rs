@@ -23,7 +23,7 @@ use crate::store::customers::events::Arrived;
 /// commit.
 #[derive(Debug)]
 pub(crate) struct PrecomputedCustomer {
-    lineup: Arc<Lineup>,
+    deployment: Arc<Lineup>,
     folded: FoldedCustomer,
     tally: Tally,
 }
@@ -35,14 +35,14 @@ impl PrecomputedCustomer {
             return None;
         }
         let (customer, seen) = core.cache.take([&arrived.event.customer]).pop()?;
-        let lineup = core.live.snapshot();
+        let deployment = core.live.snapshot();
         let mut tally = Tally::of(Source::Events);
         // Index 0 of a batch of one; [`Self::resolve`] sets the index in the real batch.
         let task = FoldTask::new(customer, vec![0], Some(seen));
         let events = slice::from_ref(arrived);
-        let context = FoldContext { lineup: &lineup, events, now: core.clock.now() };
+        let context = FoldContext { deployment: &deployment, events, now: core.clock.now() };
         let folded = task.run(context, &mut tally, &mut Scratch::default()).ok()?;
-        Some(Box::new(Self { lineup, folded, tally }))
+        Some(Box::new(Self { deployment, folded, tally }))
     }
 
     pub(crate) fn customer(&self) -> &CustomerKey {
@@ -54,11 +54,11 @@ impl PrecomputedCustomer {
     pub(crate) fn resolve(
         self: Box<Self>,
         events: Vec<usize>,
-        lineup: &Arc<Lineup>,
+        deployment: &Arc<Lineup>,
         tally: &mut Tally,
     ) -> Result<FoldedCustomer, Box<FoldTask>> {
         // A second event for the customer, or a new deployment, makes the result invalid.
-        let is_valid = events.len() == 1 && Arc::ptr_eq(&self.lineup, lineup);
+        let is_valid = events.len() == 1 && Arc::ptr_eq(&self.deployment, deployment);
         let mut folded = self.folded;
         folded.task.events = events;
         if !is_valid {

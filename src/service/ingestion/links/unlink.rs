@@ -55,7 +55,7 @@ async fn attempt(
     id: &CustomerKey,
     from: &CustomerKey,
 ) -> Result<Option<Unlinked>, StoreError> {
-    let lineup = core.live.snapshot();
+    let deployment = core.live.snapshot();
     // Commits together: the removed link, the groups and states without it, the new
     // assignments of those customers, and the history of assignment changes.
     let mut tx = core.db.begin().await?;
@@ -88,7 +88,7 @@ async fn attempt(
     // No response depends on these scores, so their counts are dropped.
     let mut dropped_tally = Tally::of(Source::Events);
     let change = GroupChange { groups: &groups, all: &[], new: &[] };
-    let (_, decisions) = regroup(core, &mut tx, &lineup, change, &mut dropped_tally).await?;
+    let (_, decisions) = regroup(core, &mut tx, &deployment, change, &mut dropped_tally).await?;
     tx.commit().await?;
     decisions.count(&core.metrics.intake.assignments);
     let [from, to] = [from, to].map(|id| groups.canonical(id).unwrap_or(id).clone());
