@@ -156,7 +156,7 @@ impl<'b> LockFreeBatch<'b> {
         Ok(Attempt { result: AttemptResult::Committed(committed), cached })
     }
 
-    /// Divides the customers by what is known about them. Precomputed results that are
+    /// Divides the customers into precomputed, cached and unread ones. Results that are
     /// still valid are used, and their scores counted in `tally`.
     fn prepare(&self, mut known: BatchCache, tally: &mut Tally) -> PreparedCustomers<'b> {
         let mut events_of = BTreeMap::<&CustomerKey, Vec<usize>>::new();
