@@ -195,7 +195,7 @@ impl Storage {
             Room::Enough => {
                 self.alerts
                     .resolve(&mut tx, ALERT_KEY, "the disk has enough free space again")
-                    .await?
+                    .await?;
             }
             Room::Low | Room::TooLittle => {
                 let alert = disk_alert(room, space, self.bounds);

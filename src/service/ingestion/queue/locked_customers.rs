@@ -313,7 +313,7 @@ impl LockedCustomers {
                         return true;
                     }
                     Err((BatchFailure::Links(refused), part)) => {
-                        events = pending::refuse_links(part, &refused)
+                        events = pending::refuse_links(part, &refused);
                     }
                     Err((BatchFailure::TooManyIds, part)) => {
                         // One event at a time: a single link is always decided.
