@@ -25,7 +25,7 @@ use crate::service::failed_events::FailedEvents;
 use crate::service::health::clock_check::ClockCheck;
 use crate::service::health::storage::{DiskBounds, Storage};
 use crate::service::ingestion;
-use crate::service::ingestion::Intake;
+use crate::service::ingestion::{IngestionParts, Intake};
 use crate::service::limits::heavy::HeavyWork;
 use crate::service::limits::memory::MemoryBudget;
 use crate::service::models::policy::Policies;
@@ -173,14 +173,15 @@ pub(super) fn intake(
     failed: &Arc<FailedEvents>,
     metrics: &Arc<Metrics>,
 ) -> (Intake, Vec<ingestion::Worker>) {
-    Intake::new(
-        registry.db.clone(),
-        (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),
-        Arc::clone(clock_check),
-        Arc::clone(metrics),
-        Arc::clone(failed),
-        ingestion::Settings::from(config),
-    )
+    let parts = IngestionParts {
+        db: registry.db.clone(),
+        live: Arc::clone(&registry.live),
+        shadows: Arc::clone(&registry.shadows),
+        clock_check: Arc::clone(clock_check),
+        metrics: Arc::clone(metrics),
+        failed: Arc::clone(failed),
+    };
+    Intake::new(parts, ingestion::Settings::from(config))
 }
 
 pub(super) fn training(

@@ -1,9 +1,9 @@
-//! Readers of the feed of changes, and how they learn that there is more.
+//! Change feed: readers of assignment changes, and how they learn of new ones.
 //!
-//! Postgres is asked for the newest change some times a second, once for all
-//! readers of this process, and only while one of them waits. To announce
-//! changes instead would cost every commit of intake: NOTIFY takes one lock for
-//! the whole server until its transaction is on disk, and commits would queue.
+//! While any reader waits, this process polls Postgres for the newest change several
+//! times a second, once for all its readers. `NOTIFY` instead would cost every ingestion
+//! commit: it takes one lock for the whole server until its transaction is on disk, so
+//! commits would queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use crate::store::customers::changes::{Change, Position};
 use crate::store::database::epoch;
 use crate::telemetry::{Metrics, Reading};
 
-/// Between two looks for news: what a reader waits, at most, beyond the commit.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// After a failed look: Postgres may be restarting.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Changes looked through at once for those of one segment.
-const SCAN: i64 = 1000;
+/// Polling interval: the longest delay of a reader beyond the commit.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Pause after a failed poll: Postgres may be restarting.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// Changes scanned at once for the changes of one segment.
+const SEGMENT_SCAN_CHANGES: i64 = 1000;
 const RETRY_AFTER_SECONDS: u64 = 5;
-/// The answer to a cursor of a change that a restore has lost.
-const LOST: &str = "the change of this cursor no longer exists: the database was restored to an \
-    earlier point, or the cursor is of another database. Ask for `after=now`, then take an \
-    export, then go on from the cursor of that answer";
+/// Error text for a cursor of a change that a database restore has lost.
+const LOST_CURSOR: &str = "the change of this cursor no longer exists: the database was restored to an \
+    earlier point, or the cursor is of another database. Request `after=now`, then take an \
+    export, then continue from the cursor of that response";
 
-/// Where to begin.
+/// Start position of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     Oldest,
@@ -42,51 +42,51 @@ pub enum Start {
     After(Position),
 }
 
-/// The feed of this process.
+/// The change feed of this process.
 #[derive(Debug)]
 pub struct Feed {
     db: ReadDb,
     metrics: Arc<Metrics>,
-    /// Shared fairly between keys.
-    places: FairShare<String>,
+    /// Concurrent readers, shared fairly between keys.
+    reader_slots: FairShare<String>,
     newest: watch::Sender<Position>,
-    /// Somebody began to wait.
-    asked: Notify,
-    /// Where pages are read: to take a thousand rows apart takes milliseconds.
+    /// Signals that a reader began to wait.
+    reader_waiting: Notify,
+    /// Runtime that reads pages: decoding a thousand rows takes milliseconds.
     reading: Handle,
     stopped: watch::Receiver<bool>,
 }
 
-/// What there is after a place.
+/// A page of changes after a position.
 #[derive(Debug)]
 pub struct Page {
     pub changes: Vec<Change>,
-    /// Go on from here.
+    /// Position to continue from.
     pub next: Position,
-    /// There is more already.
+    /// Whether more changes exist already.
     pub more: bool,
-    /// Changes between the place asked for and the first of these were dropped
-    /// by retention.
+    /// Whether retention dropped changes between the requested position and the first of
+    /// these.
     pub gap: bool,
 }
 
-/// One reader. It holds a page at most, and reads the next when asked.
+/// A reader. It stores at most one page, and reads the next on request.
 #[derive(Debug)]
 pub struct Reader {
     feed: Arc<Feed>,
     after: Position,
-    /// It has been given changes, or was at this position before: only then can it have
-    /// missed some.
+    /// Whether it received changes or started at a position: only then can it have missed
+    /// some.
     has_begun: bool,
     segment: Option<String>,
     limit: usize,
-    _place: Share<String>,
-    _counted: Reading,
+    _slot: Share<String>,
+    _open_reading: Reading,
 }
 
 impl Feed {
-    /// Reads pages on the threads of `reading`. Readers are told to go once `stopped`
-    /// holds true.
+    /// Creates the feed. Pages are read on the runtime `reading`. Readers end once
+    /// `stopped` is true.
     pub fn new(
         db: ReadDb,
         max_readers: usize,
@@ -97,16 +97,15 @@ impl Feed {
         Self {
             db,
             metrics,
-            places: FairShare::new(max_readers),
+            reader_slots: FairShare::new(max_readers),
             newest: watch::Sender::new(Position::default()),
-            asked: Notify::new(),
+            reader_waiting: Notify::new(),
             reading,
             stopped,
         }
     }
 
-    /// A reader, for the key `key_id`, of the changes that enter or leave `segment`, or
-    /// of all.
+    /// A reader for the key `key_id`: of the changes into or out of `segment`, or of all.
     pub async fn reader(
         self: &Arc<Self>,
         key_id: &str,
@@ -114,8 +113,8 @@ impl Feed {
         segment: Option<String>,
         limit: usize,
     ) -> Result<Reader, ServiceError> {
-        let place = self
-            .places
+        let slot = self
+            .reader_slots
             .try_acquire(key_id.to_owned(), 1)
             .ok_or(ServiceError::Busy { retry_after_seconds: RETRY_AFTER_SECONDS })?;
         let after = match start {
@@ -124,26 +123,34 @@ impl Feed {
                 let dropped = changes::reach(&self.db).await?.dropped.unwrap_or_default();
                 changes::newest(&self.db).await?.max(dropped)
             }
-            Start::After(position) => self.surviving(position).await?,
+            Start::After(position) => self.check_position(position).await?,
         };
-        let counted = self.metrics.output.begin_reading();
+        let open_reading = self.metrics.output.begin_reading();
         let feed = Arc::clone(self);
         let has_begun = start != Start::Oldest;
-        Ok(Reader { feed, after, has_begun, segment, limit, _place: place, _counted: counted })
+        Ok(Reader {
+            feed,
+            after,
+            has_begun,
+            segment,
+            limit,
+            _slot: slot,
+            _open_reading: open_reading,
+        })
     }
 
     /// The position, if every change up to it still exists. A restore to an earlier point
-    /// loses changes that readers may have seen: they cannot simply go on.
-    async fn surviving(&self, position: Position) -> Result<Position, ServiceError> {
+    /// loses changes that readers may have seen, so these readers cannot simply continue.
+    async fn check_position(&self, position: Position) -> Result<Position, ServiceError> {
         let is_lost = position > changes::reach(&self.db).await?.end
             || epoch::lost_after(&self.db, position).await?.is_some();
         if is_lost {
-            return Err(ServiceError::Gone(LOST.to_owned()));
+            return Err(ServiceError::Gone(LOST_CURSOR.to_owned()));
         }
         Ok(position)
     }
 
-    async fn page(
+    async fn load_page(
         &self,
         after: Position,
         end: Position,
@@ -155,48 +162,49 @@ impl Feed {
         Ok(page.await.map_err(ServiceError::internal)??)
     }
 
-    /// Looks for news for ever, while somebody waits for some.
+    /// Polls for new changes for ever, but only while a reader waits.
     pub async fn look(&self) {
         loop {
             if self.newest.receiver_count() == 0 {
-                self.asked.notified().await;
+                self.reader_waiting.notified().await;
             }
             match changes::newest(&self.db).await {
                 Ok(newest) => {
                     self.newest
                         .send_if_modified(|known| std::mem::replace(known, newest) != newest);
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "cannot look for changes");
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tracing::warn!(error = %Chain(&error), "cannot poll for new changes");
+                    tokio::time::sleep(FAILURE_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Returns when something comes after `after`, or at `deadline`, or when the
-    /// process stops; whether it was the first.
-    async fn wait(&self, after: Position, deadline: Instant) -> bool {
+    /// Waits for a change after `after`, the `deadline` or the process to stop. Returns
+    /// whether a change came.
+    async fn wait_for_change(&self, after: Position, deadline: Instant) -> bool {
         let mut newest = self.newest.subscribe();
-        self.asked.notify_one();
+        self.reader_waiting.notify_one();
         let mut stopped = self.stopped.clone();
         tokio::select! {
             known = newest.wait_for(|newest| *newest > after) => known.is_ok(),
             () = tokio::time::sleep_until(deadline) => false,
-            // An error means that the sender is gone: stop as well.
+            // An error means that the sender is dropped: stop as well.
             _ = stopped.wait_for(|stop| *stop) => false,
         }
     }
 }
 
 impl Reader {
-    /// The next page; waits up to `wait` for there to be something on it.
+    /// The next page; waits up to `wait` for a first change.
     pub async fn next(&mut self, wait: Duration) -> Result<Page, ServiceError> {
         let deadline = Instant::now() + wait;
         let mut gap = false;
         let page = loop {
-            let mut page = self.look_on().await?;
+            let mut page = self.read_page().await?;
+            // Reported even if the first pages after the gap have no matching change.
             gap |= page.gap;
             page.gap = gap;
             self.after = page.next;
@@ -205,7 +213,7 @@ impl Reader {
             if !page.changes.is_empty() || is_over {
                 break page;
             }
-            if !page.more && !self.feed.wait(self.after, deadline).await {
+            if !page.more && !self.feed.wait_for_change(self.after, deadline).await {
                 break page;
             }
         };
@@ -217,37 +225,37 @@ impl Reader {
         *self.feed.stopped.borrow()
     }
 
-    /// What comes next, without waiting.
-    async fn look_on(&self) -> Result<Page, ServiceError> {
+    /// The next page, without waiting.
+    async fn read_page(&self) -> Result<Page, ServiceError> {
         let reach = changes::reach(&self.feed.db).await?;
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-        let scan = if self.segment.is_some() { SCAN.max(limit) } else { limit };
-        let found = self.feed.page(self.after, reach.end, scan).await?;
+        let scan = if self.segment.is_some() { SEGMENT_SCAN_CHANGES.max(limit) } else { limit };
+        let found = self.feed.load_page(self.after, reach.end, scan).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|count| count == scan);
-        // Always the position of a change, never merely the end of what can be seen: after
-        // a restore it shows whether its reader has seen changes that were lost.
+        // Always the position of a change, never merely the visible end of the feed:
+        // after a restore, it shows whether the reader has seen changes that were lost.
         let scanned = found.last().map(|last| last.position);
-        let mut wanted: Vec<Change> = match &self.segment {
+        let mut matching: Vec<Change> = match &self.segment {
             None => found,
             Some(segment) => found.into_iter().filter(|change| change.concerns(segment)).collect(),
         };
-        let cut = wanted.len() > self.limit;
-        wanted.truncate(self.limit);
-        let next = match wanted.last() {
-            Some(last) if cut => last.position,
+        let is_cut = matching.len() > self.limit;
+        matching.truncate(self.limit);
+        let next = match matching.last() {
+            Some(last) if is_cut => last.position,
             _ => scanned.or(reach.dropped).unwrap_or_default().max(self.after),
         };
         Ok(Page {
-            changes: wanted,
+            changes: matching,
             next,
-            more: cut || is_full,
+            more: is_cut || is_full,
             gap: self.has_begun && reach.dropped.is_some_and(|dropped| self.after < dropped),
         })
     }
 }
 
 impl Change {
-    /// Whether the customer entered or left `segment`, or got another model in it.
+    /// Whether the customer entered or left `segment`, or changed its model within it.
     fn concerns(&self, segment: &str) -> bool {
         self.now.segment == segment
             || self.before.as_ref().is_some_and(|before| before.segment == segment)

@@ -1,10 +1,9 @@
-//! Whether stored states are what their events say: some customers, again and
-//! again.
+//! Consistency check: compares sampled customer states with a replay of their events.
 //!
-//! Training reads the same states that answer online, so a state that is wrong
-//! is wrong everywhere, silently. Here it is counted. Each round reads states
-//! and events as of one instant; intake commits both together, so whatever
-//! differs is a fault and never an event on its way.
+//! Training reads the same states that serve scores, so a wrong state is wrong
+//! everywhere, silently. This check counts such states. Each round reads states and
+//! events in one snapshot. Ingestion commits both together, so any difference is a fault
+//! and never an event in progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +18,9 @@ use crate::store::customers::StoredState;
 use crate::store::customers::rebuild::{Known, Snapshot};
 use crate::store::{ReadDb, StoreError};
 use crate::telemetry::Metrics;
-use crate::telemetry::labels::{Mismatch, Uncompared};
+use crate::telemetry::labels::{Labels as _, Mismatch, Uncompared};
 
-/// Customers with more events are passed over: a round must stay a small thing.
+/// Customers with more events are skipped, to bound the cost of a round.
 const MAX_EVENTS: u64 = 50_000;
 
 #[derive(Debug)]
@@ -29,12 +28,12 @@ pub struct Sampler {
     pub db: ReadDb,
     pub live: Arc<Live>,
     pub every: Duration,
-    /// Customers a round; 0 takes none.
+    /// Customers per round; 0 disables the check.
     pub customers: usize,
     pub metrics: Arc<Metrics>,
 }
 
-/// What one round found.
+/// Result of one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SampleResult {
     pub compared: u64,
@@ -42,7 +41,7 @@ pub struct SampleResult {
 }
 
 impl Sampler {
-    /// One round.
+    /// Runs one round.
     pub async fn run(&self) -> Result<SampleResult, ServiceError> {
         let mut result = SampleResult::default();
         let count = i64::try_from(self.customers).unwrap_or(i64::MAX);
@@ -63,7 +62,7 @@ impl Sampler {
         Ok(result)
     }
 
-    /// Whether the state is what its events say; `None` where they cannot be compared.
+    /// Whether the state equals its replayed events; `None` if they cannot be compared.
     async fn compare(
         &self,
         snapshot: &mut Snapshot,
@@ -98,15 +97,15 @@ impl Sampler {
         Ok(Some(mismatch.is_none()))
     }
 
-    /// Ids stay out of the log; who may read the table finds the customer by
-    /// the digest (`[skew]` in config/default.toml says how).
+    /// Customer ids stay out of the log. A reader with access to the table finds the
+    /// customer by the digest (`[skew]` in config/default.toml says how).
     fn report(&self, customer: &CustomerKey, mismatch: Mismatch) {
         self.metrics.skew.mismatched.add(mismatch, 1);
         let digest = hex(&Sha256::digest(customer.as_str())[..8]);
         tracing::warn!(
-            kind = ?mismatch,
+            kind = mismatch.values().concat(),
             customer_sha256 = digest,
-            "a stored state is not what its events say"
+            "a stored customer state differs from a replay of its events"
         );
     }
 }

@@ -1,8 +1,9 @@
-//! Rejected events, kept as they came: to see what is wrong with a sender, and
-//! to replay after a fix (`intake::replay`).
+//! Rejected events (dead-letter store): retained as received, to diagnose a sender and to
+//! replay after a fix (`ingestion::replay`).
 //!
-//! A flood of rubbish must fill no disk. So a key gets only so many kept a
-//! minute, the rest are counted; and the oldest go when there are too many.
+//! A flood of invalid events must not fill the disk. So the number stored per key and
+//! minute is bounded, and further ones are only counted. The oldest are dropped above a
+//! maximum.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,26 +22,27 @@ use crate::store::{Db, failed_events};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Failed;
 
-/// Of an event that is too large, enough to recognise it by.
+/// Bytes stored of an event that is too large: enough to recognise it.
 pub const HEAD_BYTES: usize = 1024;
-/// Reasons are names to count by; a sender's own field names can be in them.
+/// Maximum length of a reason. Reasons group rejected events, and may contain the
+/// sender's own field names.
 const MAX_REASON_BYTES: usize = 200;
-/// A sender can be wrong in as many ways as its event has fields.
+/// Maximum length of the explanation: every field of an event can have a fault.
 const MAX_FAULTS_BYTES: usize = 2000;
 /// Rows dropped in one transaction.
 const DROP_ROWS: u32 = 5000;
 
-/// Searched for keys, which takes some 0.2 ms, and written before more are searched.
-const WRITTEN_AT_ONCE_BYTES: usize = 64 * 1024;
+/// Bytes searched for API keys (some 0.2 ms) before the rows are written.
+const INSERT_BYTES: usize = 64 * 1024;
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 
-/// Who sends, and where it comes in.
+/// Origin of an event: the sender's key and the endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'s> {
     pub door: Door,
     pub key_id: &'s str,
-    /// The key is a public one: its events are of its own namespace.
+    /// Whether the key is public: its events have a namespace of their own.
     pub is_public: bool,
 }
 
@@ -50,11 +52,11 @@ impl Source<'_> {
     }
 }
 
-/// An event that is not let in: why, and what it was.
+/// A rejected event, with its faults.
 #[derive(Debug)]
 pub struct Refused {
     pub faults: Faults,
-    /// As it came, with the keys in it.
+    /// As received, API keys included.
     raw: Box<[u8]>,
     is_cut_short: bool,
 }
@@ -65,32 +67,33 @@ pub struct FailedEvents {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: Settings,
-    this_minute: Mutex<Minute>,
+    this_minute: Mutex<MinuteCounts>,
 }
 
-/// How many each key sent in one minute. Keys are few, and known ones.
+/// Rejected events per key in one minute. Keys are few, and authenticated.
 #[derive(Debug, Default)]
-struct Minute {
+struct MinuteCounts {
     number: i64,
     sent: HashMap<String, usize>,
 }
 
 impl Refused {
-    /// One that can be replayed, unless it is no text.
+    /// A rejected event that can be replayed, unless it is not valid text.
     pub fn new(faults: Faults, raw: &[u8]) -> Self {
         Self { faults, raw: raw.into(), is_cut_short: false }
     }
 
-    /// One of which `raw` is only the head; it cannot be replayed.
+    /// A rejected event of which only the head of `raw` is stored; it cannot be replayed.
     pub fn cut_short(faults: Faults, raw: &[u8]) -> Self {
         let head = &raw[..raw.len().min(HEAD_BYTES)];
         Self { is_cut_short: true, ..Self::new(faults, head) }
     }
 
-    /// In the form in which it is stored: text, without keys.
+    /// The stored form: text, with API keys redacted.
     pub fn stored(&self) -> NewFailed {
         let text = String::from_utf8_lossy(&self.raw);
-        // Replaced, it might be let in some day as what it never was.
+        // With replacement characters it could be accepted on replay as something never
+        // sent.
         let is_text = matches!(text, Cow::Borrowed(_)) && !self.raw.contains(&0);
         NewFailed {
             reason: self.reason(),
@@ -101,11 +104,16 @@ impl Refused {
     }
 
     pub(in crate::service) fn reason(&self) -> String {
-        self.faults.0.first().map(Fault::gist).map(|r| cut(r, MAX_REASON_BYTES)).unwrap_or_default()
+        self.faults
+            .0
+            .first()
+            .map(Fault::gist)
+            .map(|r| truncate_for_storage(r, MAX_REASON_BYTES))
+            .unwrap_or_default()
     }
 
     pub(in crate::service) fn explanation(&self) -> String {
-        cut(self.faults.to_string(), MAX_FAULTS_BYTES)
+        truncate_for_storage(self.faults.to_string(), MAX_FAULTS_BYTES)
     }
 }
 
@@ -114,7 +122,7 @@ impl FailedEvents {
         Self { db, clock, metrics, settings, this_minute: Mutex::default() }
     }
 
-    /// Keeps what came together from one source, as far as the source may.
+    /// Stores the rejected events of one request, up to the key's limit per minute.
     pub async fn keep(
         &self,
         source: Source<'_>,
@@ -125,13 +133,14 @@ impl FailedEvents {
         if refused.is_empty() {
             return Ok(());
         }
-        let (kept, left_out) = refused.split_at(self.room(source.key_id, refused.len()));
-        if !kept.is_empty() {
-            self.insert(source, received_at, kept).await?;
+        // The first rejected events of a request are stored, the rest only counted.
+        let (stored, not_stored) = refused.split_at(self.allowance(source.key_id, refused.len()));
+        if !stored.is_empty() {
+            self.insert(source, received_at, stored).await?;
         }
         let counter = &self.metrics.intake.failed;
-        counter.add(Failed::Kept, kept.len() as u64);
-        counter.add(Failed::NotKept, left_out.len() as u64);
+        counter.add(Failed::Kept, stored.len() as u64);
+        counter.add(Failed::NotKept, not_stored.len() as u64);
         Ok(())
     }
 
@@ -150,7 +159,7 @@ impl FailedEvents {
         for refused in refused {
             rows.push(refused.stored());
             bytes += refused.raw.len();
-            if bytes > WRITTEN_AT_ONCE_BYTES {
+            if bytes > INSERT_BYTES {
                 failed_events::insert(&mut tx, received_at, source, &rows).await?;
                 rows.clear();
                 bytes = 0;
@@ -162,32 +171,38 @@ impl FailedEvents {
         Ok(tx.commit().await?)
     }
 
-    /// How many of `asked` more this key may have kept in this minute.
-    fn room(&self, key_id: &str, asked: usize) -> usize {
-        let most = usize::try_from(self.settings.max_per_minute).unwrap_or(usize::MAX);
+    /// How many of `requested` further events this key may store in this minute.
+    fn allowance(&self, key_id: &str, requested: usize) -> usize {
+        let max_per_minute = usize::try_from(self.settings.max_per_minute).unwrap_or(usize::MAX);
         let number = self.clock.now().millis().div_euclid(MILLIS_PER_MINUTE);
         let before = {
             let mut minute = self.this_minute.lock().unwrap_or_else(PoisonError::into_inner);
             if minute.number != number {
-                *minute = Minute { number, sent: HashMap::new() };
+                *minute = MinuteCounts { number, sent: HashMap::new() };
             }
             let sent = minute.sent.entry(key_id.to_owned()).or_default();
-            std::mem::replace(sent, sent.saturating_add(asked))
+            std::mem::replace(sent, sent.saturating_add(requested))
         };
-        // Said once a minute.
-        if before <= most && before.saturating_add(asked) > most {
-            tracing::warn!(key_id, most, "too many rejected events: the rest are not kept");
+        // Logged once per minute and key.
+        if before <= max_per_minute && before.saturating_add(requested) > max_per_minute {
+            tracing::warn!(
+                key_id,
+                max_per_minute,
+                "too many rejected events from one key in this minute: the rest are not stored"
+            );
         }
-        asked.min(most.saturating_sub(before))
+        requested.min(max_per_minute.saturating_sub(before))
     }
 
-    /// Drops what is too old and what is too many; returns how many.
+    /// Drops rows that are too old and rows above the maximum. Returns the number
+    /// dropped.
     pub async fn clean_up(&self) -> Result<u64, ServiceError> {
         let Settings { keep_days, max_rows, .. } = self.settings;
         let oldest = self.clock.now().plus_millis(-i64::from(keep_days) * MILLIS_PER_DAY);
         let mut dropped = 0;
         loop {
-            // Commits together: nothing that must; small, so that nobody waits.
+            // Commits together: no invariant; small batches, so that no other transaction
+            // waits long.
             let mut tx = self.db.begin().await?;
             let limit = i64::from(DROP_ROWS);
             let older = match keep_days {
@@ -204,17 +219,17 @@ impl FailedEvents {
     }
 }
 
-/// At most so many bytes, in a form that Postgres keeps.
-fn cut(mut text: String, most: usize) -> String {
-    // A fault names the sender's own fields.
+/// Truncates to at most `max_bytes` bytes, in a form that Postgres can store.
+fn truncate_for_storage(mut text: String, max_bytes: usize) -> String {
+    // Fault texts contain the sender's own field names, which may be API keys.
     if let Cow::Owned(redacted) = redact_keys(&text) {
         text = redacted;
     }
-    text.truncate(text.floor_char_boundary(most));
+    text.truncate(text.floor_char_boundary(max_bytes));
     storable(text)
 }
 
-/// Postgres keeps every character but NUL.
+/// Replaces NUL, the only character that Postgres cannot store.
 fn storable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }

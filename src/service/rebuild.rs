@@ -1,8 +1,8 @@
-//! A customer's state from their stored events: what it was, or should be.
+//! Rebuild of a customer's state by replaying its stored events.
 //!
-//! Events are folded a page at a time, so that the longest history takes no
-//! more memory than a short one, and beside the async threads where a page is
-//! more than a handful.
+//! Events are folded a page at a time, so that the longest history needs no more memory
+//! than a short one. A page of more than a hundred events is folded off the async
+//! threads.
 
 use crate::domain::feature::{CustomerState, FeatureSet, StateError};
 use crate::domain::id::CustomerKey;
@@ -10,20 +10,20 @@ use crate::store::StoreError;
 use crate::store::customers::events::Stored;
 use crate::store::customers::rebuild::{Known, Pages, Reader};
 
-/// With more events than this a page takes longer than an async thread may be
-/// held up (half a millisecond, some 5 µs each).
+/// Maximum of events to fold on an async thread: more would block it for longer than half
+/// a millisecond (some 5 µs each).
 const EVENTS_IN_PLACE: usize = 100;
 
-/// A state made of events.
+/// A state rebuilt from events.
 #[derive(Debug)]
 pub struct Rebuilt {
     pub state: CustomerState,
     pub events: u64,
-    /// Not all of the events: there were more than asked for.
+    /// Whether the replay stopped early, because there were more events than requested.
     pub is_cut: bool,
 }
 
-/// A customer's state from all of their events, under whatever ids they came.
+/// The state of a customer from all of its events, of all its ids.
 pub async fn state(
     reader: &mut impl Reader,
     features: &FeatureSet,
@@ -32,8 +32,7 @@ pub async fn state(
     Ok(replay(reader, features, customer, Known::default(), u64::MAX).await?.state)
 }
 
-/// Folds the events of a customer that are `known`; stops after a page or so
-/// more than `most`.
+/// Folds the `known` events of a customer. Stops within a page after `most` events.
 pub async fn replay(
     reader: &mut impl Reader,
     features: &FeatureSet,
@@ -53,14 +52,16 @@ pub async fn replay(
             rebuilt.is_cut = true;
             return Ok(rebuilt);
         }
-        let is_light = page.len() <= EVENTS_IN_PLACE;
         let state = &mut rebuilt.state;
-        let fold = || fold(features, customer, page, state);
-        if is_light { fold()? } else { tokio::task::block_in_place(fold)? }
+        if page.len() <= EVENTS_IN_PLACE {
+            fold_page(features, customer, page, state)?;
+        } else {
+            tokio::task::block_in_place(|| fold_page(features, customer, page, state))?;
+        }
     }
 }
 
-fn fold(
+fn fold_page(
     features: &FeatureSet,
     customer: &CustomerKey,
     page: Vec<Stored>,
@@ -72,13 +73,13 @@ fn fold(
     Ok(())
 }
 
-/// What a stored state is beside a replay of the same events.
+/// Comparison of a stored state with a replay of the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Likeness {
-    /// Bit for bit.
+    /// Equal to the bit.
     Same,
     Differs,
-    /// Of other features or another format: not to be compared, but to be rebuilt.
+    /// Of another feature set or format: cannot be compared, must be rebuilt.
     Foreign,
 }
 
@@ -89,7 +90,7 @@ pub fn compare(features: &FeatureSet, stored: &[u8], replayed: &CustomerState) -
     }
     match CustomerState::from_bytes(features, stored) {
         Err(StateError::OtherFeatureSet | StateError::OtherFormat) => Likeness::Foreign,
-        // An older writing of the same state.
+        // An older encoding of the same state.
         Ok(state) if state.to_bytes(features) == replayed => Likeness::Same,
         Ok(_) | Err(StateError::Corrupt) => Likeness::Differs,
     }

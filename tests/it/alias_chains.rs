@@ -50,7 +50,7 @@ async fn a_chain_of_links_is_bounded_and_costs_no_other_sender() {
     // Every link has its verdict: it is recorded, or refused with the reason.
     assert_eq!(count("accepted") + count("rejected"), CHAIN);
     assert!(count("rejected") > 0, "{verdicts}");
-    assert!(verdicts.contains("hangs together with 1000 others"), "{verdicts}");
+    assert!(verdicts.contains("connected to 1000 others"), "{verdicts}");
     assert!(largest_component(&app).await <= 1000);
 
     // What was refused is kept whole, to be replayed.

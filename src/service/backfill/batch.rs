@@ -1,6 +1,5 @@
-//! One transaction of a back-fill: lock, replay, score, write.
+//! One backfill transaction: lock, replay, score, write.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::feature::{CustomerState, FeatureSet};
@@ -11,6 +10,7 @@ use crate::service::ServiceError;
 use crate::service::backfill::Backfill;
 use crate::service::rebuild::{self, Rebuilt};
 use crate::service::retry::Attempts;
+use crate::service::scoring::assignment::AssignmentInput;
 use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::{assignment, history};
 use crate::store::customers::assignments::{Assignment, Held, NewChange};
@@ -18,168 +18,188 @@ use crate::store::customers::rebuild::Known;
 use crate::store::customers::{self, Introduction, Locked, NewRow, identity};
 use crate::store::{StoreError, Tx};
 
-/// Transactions that may wait for a lock in vain, each for `database.lock_timeout_seconds`.
-const MAX_BLOCKED: u32 = 60;
-const BLOCKED_PAUSE: Duration = Duration::from_secs(1);
+/// Lock timeouts in one backfill batch before it fails, each of
+/// `database.lock_timeout_seconds`.
+const MAX_LOCK_TIMEOUTS: u32 = 60;
+const LOCK_TIMEOUT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Which of the customers to rebuild.
+/// Which customers to rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Those whose state cannot be read.
+pub(super) enum RebuildScope {
+    /// Customers with an unreadable state.
     Unreadable,
-    /// Those whose state is not what a replay makes, or is not there.
+    /// Customers with a state that differs from a replay, or with no state.
     All,
 }
 
-/// What to do about rows that another transaction has locked.
+/// What to do with rows that another transaction has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
-    PassOver,
-    ForOthers,
+pub(super) enum LockedRows {
+    Skip,
+    Wait,
 }
 
-/// What a transaction did.
+/// Result of one transaction.
 #[derive(Debug, Default)]
-pub(super) struct Done<'k> {
-    pub(super) made: Vec<Made<'k>>,
+pub(super) struct BackfillBatch<'k> {
+    pub(super) rebuilt_customers: Vec<RebuiltCustomer<'k>>,
     pub(super) unchanged: u64,
-    /// Why they were left as they were.
+    /// Reasons for customers that were left unchanged.
     pub(super) failed: Vec<String>,
-    /// Passed over.
-    pub(super) missed: usize,
+    /// Customers skipped because they were locked.
+    pub(super) skipped: usize,
 }
 
-/// One customer rebuilt.
+/// A rebuilt customer.
 #[derive(Debug)]
-pub(super) struct Made<'k> {
+pub(super) struct RebuiltCustomer<'k> {
     customer: &'k CustomerKey,
-    /// The state as it was stored; `None` where there was none.
+    /// The stored state before; `None` if none was stored.
     pub(super) before: Option<Vec<u8>>,
     pub(super) state: CustomerState,
     bytes: Vec<u8>,
-    held: Option<Held>,
+    previous: Option<Held>,
     assignment: Assignment,
     recheck_at: Option<Timestamp>,
 }
 
-/// `keys` must be sorted.
+/// Runs one batch, with retries. `keys` must be sorted.
 pub(super) async fn run<'k>(
     work: &Backfill,
     keys: &'k [CustomerKey],
-    scope: Scope,
-    wait: Wait,
-) -> Result<Done<'k>, ServiceError> {
+    scope: RebuildScope,
+    wait: LockedRows,
+) -> Result<BackfillBatch<'k>, ServiceError> {
     let mut attempts = Attempts::default();
-    let mut blocked = 0;
+    let mut lock_timeouts = 0;
     loop {
-        match attempt_run(work, keys, scope, wait).await {
+        match attempt(work, keys, scope, wait).await {
             Ok(done) => return Ok(done),
-            Err(StoreError::Locked) if blocked < MAX_BLOCKED => {
-                blocked += 1;
-                tracing::warn!(blocked, "a customer is locked by another session: trying again");
-                tokio::time::sleep(BLOCKED_PAUSE).await;
+            Err(StoreError::Locked) if lock_timeouts < MAX_LOCK_TIMEOUTS => {
+                lock_timeouts += 1;
+                tracing::warn!(
+                    lock_timeouts,
+                    "a customer is locked by another database session; retrying"
+                );
+                tokio::time::sleep(LOCK_TIMEOUT_PAUSE).await;
             }
             Err(error) => attempts.end_with(error)?,
         }
     }
 }
 
-async fn attempt_run<'k>(
+async fn attempt<'k>(
     work: &Backfill,
     keys: &'k [CustomerKey],
-    scope: Scope,
-    wait: Wait,
-) -> Result<Done<'k>, StoreError> {
-    let lineup = work.live.snapshot();
+    scope: RebuildScope,
+    wait: LockedRows,
+) -> Result<BackfillBatch<'k>, StoreError> {
+    let deployment = work.live.snapshot();
     let now = work.clock.now();
     let all: Vec<&CustomerKey> = keys.iter().collect();
-    // Commits together: rebuilt states, where their customers stand by them, and
-    // the history of who moved.
+    // Commits together: rebuilt states, the new assignments of their customers, and the
+    // history of assignment changes.
     let mut tx = work.db.begin().await?;
     let locked = match wait {
-        Wait::PassOver => customers::lock_free(&mut tx, &all).await?,
-        Wait::ForOthers => customers::lock(&mut tx, &all).await?,
+        LockedRows::Skip => customers::lock_free(&mut tx, &all).await?,
+        LockedRows::Wait => customers::lock(&mut tx, &all).await?,
     };
     let kept = identity::canonical(&mut tx, &all).await?;
-    let mut done = Done { missed: keys.len() - locked.len(), ..Done::default() };
+    let mut done = BackfillBatch { skipped: keys.len() - locked.len(), ..BackfillBatch::default() };
     let mut locked = locked.into_iter().peekable();
     let mut scratch = Scratch::default();
     for customer in keys {
-        // Their events belong to a customer who is kept under another id.
+        // A merged id: its events belong to the surviving customer.
         if kept.get(customer).is_some_and(|kept| kept != customer) {
             continue;
         }
+        // Both are in the order of ids, so one pass matches them.
         let row = locked.next_if(|row| row.stored.customer == *customer);
-        if !is_suspect(&lineup.features, row.as_ref(), scope) {
+        if !needs_replay(&deployment.features, row.as_ref(), scope) {
             done.unchanged += u64::from(row.is_some());
             continue;
         }
-        let features = &lineup.features;
+        let features = &deployment.features;
         let replay = rebuild::replay(&mut tx, features, customer, Known::default(), u64::MAX);
         match replay.await {
             Ok(rebuilt) if rebuilt.events == 0 => {
-                // It may be all that is left of what the customer did.
+                // Retention may have dropped the events: the state is all that remains of
+                // them.
                 let why = row.map(|_| "there are no events to rebuild the state from".to_owned());
                 done.failed.extend(why);
             }
-            Ok(rebuilt) => match made(&lineup, customer, row, rebuilt, &mut scratch, now) {
-                Some(made) => done.made.push(made),
-                None => done.unchanged += 1,
-            },
+            Ok(rebuilt) => {
+                let replayed = ReplayedCustomer { customer, row, rebuilt };
+                match replayed.score(&deployment, now, &mut scratch) {
+                    Some(customer) => done.rebuilt_customers.push(customer),
+                    None => done.unchanged += 1,
+                }
+            }
             Err(error @ StoreError::Corrupt { .. }) => done.failed.push(error.to_string()),
             Err(error) => return Err(error),
         }
     }
-    save(&mut tx, &done.made, now).await?;
+    save(&mut tx, &done.rebuilt_customers, now).await?;
     tx.commit().await?;
     Ok(done)
 }
 
-/// Whether a customer is to be replayed.
-fn is_suspect(features: &FeatureSet, row: Option<&Locked>, scope: Scope) -> bool {
+/// Whether to replay this customer.
+fn needs_replay(features: &FeatureSet, row: Option<&Locked>, scope: RebuildScope) -> bool {
     match (scope, row) {
-        (Scope::All, _) => true,
-        (Scope::Unreadable, None) => false,
-        (Scope::Unreadable, Some(row)) => {
+        (RebuildScope::All, _) => true,
+        (RebuildScope::Unreadable, None) => false,
+        (RebuildScope::Unreadable, Some(row)) => {
             CustomerState::from_bytes(features, &row.stored.state).is_err()
         }
     }
 }
 
-/// `None` where the state is the same, to the bit.
-fn made<'k>(
-    lineup: &Arc<Lineup>,
+/// A locked customer and the replay of its events.
+struct ReplayedCustomer<'k> {
     customer: &'k CustomerKey,
     row: Option<Locked>,
     rebuilt: Rebuilt,
-    scratch: &mut Scratch,
-    now: Timestamp,
-) -> Option<Made<'k>> {
-    let features = &lineup.features;
-    let bytes = rebuilt.state.to_bytes(features);
-    let (before, held) = row.map(|row| (row.stored.state, row.held)).unzip();
-    let held = held.flatten();
-    if before.as_ref() == Some(&bytes) {
-        return None;
-    }
-    let state = rebuilt.state;
-    let lineup = lineup.of(customer);
-    let stood = (&state, held.as_ref());
-    let (assignment, recheck_at) = assignment::assign(lineup, None, stood, scratch, now, None);
-    Some(Made { customer, before, state, bytes, held, assignment, recheck_at })
 }
 
-async fn save(tx: &mut Tx, made: &[Made<'_>], now: Timestamp) -> Result<(), StoreError> {
-    let (known, added): (Vec<&Made<'_>>, Vec<_>) =
-        made.iter().partition(|made| made.before.is_some());
-    let added: Vec<NewRow<'_>> = added.into_iter().map(Made::row).collect();
-    let known: Vec<NewRow<'_>> = known.into_iter().map(Made::row).collect();
+impl<'k> ReplayedCustomer<'k> {
+    /// Scores the replayed state; `None` if the stored state is equal to the bit.
+    fn score(
+        self,
+        deployment: &Lineup,
+        now: Timestamp,
+        scratch: &mut Scratch,
+    ) -> Option<RebuiltCustomer<'k>> {
+        let Self { customer, row, rebuilt: Rebuilt { state, .. } } = self;
+        let bytes = state.to_bytes(&deployment.features);
+        let (before, previous) = row.map(|row| (row.stored.state, row.held)).unzip();
+        let previous = previous.flatten();
+        if before.as_ref() == Some(&bytes) {
+            return None;
+        }
+        let deployment = deployment.of(customer);
+        let input =
+            AssignmentInput { state: &state, previous: previous.as_ref(), now, rescore_by: None };
+        let (assignment, recheck_at) = assignment::assign(deployment, input, None, scratch);
+        Some(RebuiltCustomer { customer, before, state, bytes, previous, assignment, recheck_at })
+    }
+}
+
+async fn save(
+    tx: &mut Tx,
+    rebuilt_customers: &[RebuiltCustomer<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (known, added): (Vec<&RebuiltCustomer<'_>>, Vec<_>) =
+        rebuilt_customers.iter().partition(|customer| customer.before.is_some());
+    let added: Vec<NewRow<'_>> = added.into_iter().map(RebuiltCustomer::row).collect();
+    let known: Vec<NewRow<'_>> = known.into_iter().map(RebuiltCustomer::row).collect();
     customers::write(tx, &added, &known, now).await?;
-    history::record(tx, made.iter().map(Made::change).collect()).await?;
+    history::record(tx, rebuilt_customers.iter().map(RebuiltCustomer::change).collect()).await?;
     Ok(())
 }
 
-impl Made<'_> {
+impl RebuiltCustomer<'_> {
     fn row(&self) -> NewRow<'_> {
         NewRow {
             customer: self.customer,
@@ -192,6 +212,6 @@ impl Made<'_> {
     }
 
     fn change(&self) -> NewChange<'_> {
-        NewChange { customer: self.customer, now: &self.assignment, before: self.held.as_ref() }
+        NewChange { customer: self.customer, now: &self.assignment, before: self.previous.as_ref() }
     }
 }

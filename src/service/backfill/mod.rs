@@ -1,12 +1,11 @@
-//! After the features change, or to repair: states rebuilt from their events,
-//! while events go on coming.
+//! Backfill: rebuilds customer states from events, after a feature change or as a repair,
+//! while ingestion continues.
 //!
-//! Intake rebuilds a state that it cannot read when its customer's next event
-//! comes; this does the others. What is left to do can be seen in the states
-//! themselves, so a run that was killed is gone on with by the next one. For
-//! rebuilding all of them there is nothing to be seen: ranges of ids are
-//! crossed off a list instead. Several may run at once: each passes over what
-//! another has locked.
+//! Ingestion rebuilds an unreadable state at its customer's next event; the backfill
+//! rebuilds all others. Unreadable states are visible in the data, so a run that was
+//! killed is continued by the next one. A rebuild of all states has no such mark, so it
+//! works through a stored list of id ranges. Several runs may be active at once: each
+//! skips what another has locked.
 
 mod batch;
 
@@ -22,28 +21,28 @@ use crate::service::scoring::deployment::Live;
 use crate::store::customers::backfill::{Range, Ranges};
 use crate::store::customers::{StoredState, backfill, identity};
 use crate::store::{Db, customers};
-use batch::{Done, Made, Scope, Wait};
+use batch::{BackfillBatch, LockedRows, RebuildScope, RebuiltCustomer};
 
-/// Customers a transaction: they are locked for as long as it takes, some
-/// milliseconds each with a long history.
-const BATCH: usize = 50;
+/// Customers per transaction. They stay locked for its duration: some milliseconds each
+/// with a long history.
+const BATCH_CUSTOMERS: usize = 50;
 
 #[derive(Debug)]
 pub struct Backfill {
     pub db: Db,
     pub live: Arc<Live>,
     pub clock: Clock,
-    /// Rest after each batch, as a multiple of what the batch took.
+    /// Pause after each batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
 }
 
-/// What was done.
+/// Counts of one backfill run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
     pub rebuilt: u64,
-    /// Right before, or by another's work meanwhile.
+    /// Correct before, or corrected by another writer meanwhile.
     pub unchanged: u64,
-    /// Left as they were, by reason.
+    /// Left unchanged, by reason.
     pub failed: BTreeMap<String, u64>,
 }
 
@@ -52,8 +51,8 @@ impl Tally {
         self.failed.values().sum()
     }
 
-    fn add(&mut self, done: Done<'_>) {
-        self.rebuilt += done.made.len() as u64;
+    fn add(&mut self, done: BackfillBatch<'_>) {
+        self.rebuilt += done.rebuilt_customers.len() as u64;
         self.unchanged += done.unchanged;
         for reason in done.failed {
             *self.failed.entry(reason).or_default() += 1;
@@ -61,44 +60,44 @@ impl Tally {
     }
 }
 
-/// What was found of one customer.
+/// Result for one customer.
 #[derive(Debug)]
 pub enum Finding {
-    /// The state was what the events say.
+    /// The state equals a replay of the events.
     Right,
-    /// There was none, or none that could be read; now there is.
+    /// The state was missing or unreadable, and was rebuilt.
     Unreadable,
-    /// The features that differed: name, as stored, as the events say. None where
-    /// the difference does not show now.
+    /// Features that differed: name, stored value, replayed value. Empty if the
+    /// difference is not visible in the present row.
     Differed(Vec<(String, Value, Value)>),
-    /// Left as it was, and why.
+    /// Left unchanged, with the reason.
     Failed(String),
 }
 
-/// Told how much is done, and of how much.
+/// Progress callback: done, total.
 pub type Progress<'p> = &'p (dyn Fn(u64, u64) + Sync);
 
 impl Backfill {
-    /// Rebuilds the states that these features cannot read.
+    /// Rebuilds the states that the current feature set cannot read.
     pub async fn stale(&self, progress: Progress<'_>) -> Result<Tally, ServiceError> {
         let mut tally = Tally::default();
-        if self.pass(Wait::PassOver, &mut tally, progress).await? > 0 {
-            // Others were at some: intake, or another run. Once more, for what they
-            // have left, if anything.
-            self.pass(Wait::ForOthers, &mut tally, progress).await?;
+        if self.rebuild_pass(LockedRows::Skip, &mut tally, progress).await? > 0 {
+            // Some were locked by ingestion or another run. A second pass handles what
+            // these left.
+            self.rebuild_pass(LockedRows::Wait, &mut tally, progress).await?;
         }
         Ok(tally)
     }
 
-    /// Compares every state with its events, and rebuilds those that differ.
-    /// `begun` is told what there is to do.
+    /// Compares every state with a replay of its events, and rebuilds different ones.
+    /// `begun` receives the ranges to process.
     pub async fn all(
         &self,
         begun: impl FnOnce(Ranges),
         progress: Progress<'_>,
     ) -> Result<Tally, ServiceError> {
         let features = &Arc::clone(&self.live.snapshot().features);
-        // Commits alone: the list of what is to do.
+        // Commits alone: the list of ranges to process.
         let mut tx = self.db.begin().await?;
         tx.allow_long(&self.db).await?;
         let ranges = backfill::lay_out(&mut tx, features, self.clock.now()).await?;
@@ -107,9 +106,10 @@ impl Backfill {
         let mut tally = Tally::default();
         while let Some(range) = Range::claim(&self.db, features).await? {
             let keys = range.customers(self.db.read()).await?;
+            // A new model may have been deployed since the last range.
             self.live.refresh().await?;
-            for keys in keys.chunks(BATCH) {
-                tally.add(self.batch(keys, Scope::All, Wait::ForOthers).await?);
+            for keys in keys.chunks(BATCH_CUSTOMERS) {
+                tally.add(self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?);
             }
             range.finish().await?;
             let left = backfill::ranges_left(self.db.read(), features).await?;
@@ -119,84 +119,92 @@ impl Backfill {
         Ok(tally)
     }
 
-    /// As [`Self::all`], for these customers, by the ids that they are kept under, in order.
+    /// [`Self::all`] for these customers, given by their surviving ids, in order.
     pub async fn these(
         &self,
         customers: &[CustomerKey],
         progress: Progress<'_>,
     ) -> Result<Tally, ServiceError> {
         let mut tally = Tally::default();
-        for (place, keys) in customers.chunks(BATCH).enumerate() {
-            tally.add(self.batch(keys, Scope::All, Wait::ForOthers).await?);
-            let done = (place * BATCH + keys.len()) as u64;
+        for (place, keys) in customers.chunks(BATCH_CUSTOMERS).enumerate() {
+            tally.add(self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?);
+            let done = (place * BATCH_CUSTOMERS + keys.len()) as u64;
             progress(done, customers.len() as u64);
         }
         Ok(tally)
     }
 
-    /// Compares one customer's state with their events, and rebuilds it if it differs.
+    /// Compares one customer's state with a replay of its events, and rebuilds it if it
+    /// differs.
     pub async fn one(&self, customer: &CustomerKey) -> Result<Finding, ServiceError> {
-        let kept = identity::find(self.db.read(), customer).await?;
-        let keys = std::slice::from_ref(kept.as_ref().unwrap_or(customer));
-        let mut done = self.batch(keys, Scope::All, Wait::ForOthers).await?;
+        let survivor = identity::find(self.db.read(), customer).await?;
+        let keys = std::slice::from_ref(survivor.as_ref().unwrap_or(customer));
+        let mut done = self.run_batch(keys, RebuildScope::All, LockedRows::Wait).await?;
         if let Some(why) = done.failed.pop() {
             return Ok(Finding::Failed(why));
         }
-        match done.made.pop() {
-            Some(made) => Ok(self.difference(&made)),
+        match done.rebuilt_customers.pop() {
+            Some(rebuilt) => Ok(self.compare_features(&rebuilt)),
             None if done.unchanged > 0 => Ok(Finding::Right),
             None => Err(ServiceError::NotFound("such customer".into())),
         }
     }
 
-    fn difference(&self, made: &Made<'_>) -> Finding {
+    /// The features that differ between the stored and the rebuilt state.
+    fn compare_features(&self, customer: &RebuiltCustomer<'_>) -> Finding {
         let features = &self.live.snapshot().features;
-        let before = made.before.as_deref().map(|bytes| CustomerState::from_bytes(features, bytes));
-        let Some(Ok(before)) = before else { return Finding::Unreadable };
+        let Some(stored) = &customer.before else { return Finding::Unreadable };
+        let Ok(stored) = CustomerState::from_bytes(features, stored) else {
+            return Finding::Unreadable;
+        };
         let now = self.clock.now();
-        let (before, after) = (before.row(features, now), made.state.row(features, now));
-        let names = features.features().iter().map(|def| def.name.to_string());
-        let rows = names.zip(before.0).zip(after.0);
-        let differing = rows.filter(|((_, before), after)| before != after);
-        Finding::Differed(differing.map(|((name, before), after)| (name, before, after)).collect())
+        let (before, after) = (stored.row(features, now), customer.state.row(features, now));
+        let mut differing = Vec::new();
+        for ((feature, before), after) in features.features().iter().zip(before.0).zip(after.0) {
+            if before != after {
+                differing.push((feature.name.to_string(), before, after));
+            }
+        }
+        Finding::Differed(differing)
     }
 
-    /// Goes through all customers once; returns how many were passed over.
-    async fn pass(
+    /// Visits all customers once. Returns the number of customers skipped.
+    async fn rebuild_pass(
         &self,
-        wait: Wait,
+        wait: LockedRows,
         tally: &mut Tally,
         progress: Progress<'_>,
     ) -> Result<usize, ServiceError> {
         let total = customers::count(self.db.read()).await?.unsigned_abs();
-        // What failed in the pass before is tried again.
+        // Failures of the previous pass are retried.
         tally.failed = BTreeMap::new();
-        let (mut after, mut looked_at, mut missed) = (String::new(), 0, 0);
+        let (mut after, mut visited, mut skipped) = (String::new(), 0, 0);
         loop {
             let page = backfill::page(self.db.read(), &after).await?;
             let Some(last) = page.last() else { break };
             last.customer.as_str().clone_into(&mut after);
-            looked_at += page.len() as u64;
+            visited += page.len() as u64;
             self.live.refresh().await?;
-            let stale = unreadable(&self.live.snapshot().features, page);
-            for keys in stale.chunks(BATCH) {
-                let done = self.batch(keys, Scope::Unreadable, wait).await?;
-                missed += done.missed;
+            // Decided without locks; the batch checks again once it has locked the rows.
+            let stale = unreadable_customers(&self.live.snapshot().features, page);
+            for keys in stale.chunks(BATCH_CUSTOMERS) {
+                let done = self.run_batch(keys, RebuildScope::Unreadable, wait).await?;
+                skipped += done.skipped;
                 tally.add(done);
             }
-            progress(looked_at, total.max(looked_at));
+            progress(visited, total.max(visited));
         }
         let touched = tally.rebuilt + tally.failures();
-        tally.unchanged = looked_at.saturating_sub(touched);
-        Ok(missed)
+        tally.unchanged = visited.saturating_sub(touched);
+        Ok(skipped)
     }
 
-    async fn batch<'k>(
+    async fn run_batch<'k>(
         &self,
         keys: &'k [CustomerKey],
-        scope: Scope,
-        wait: Wait,
-    ) -> Result<Done<'k>, ServiceError> {
+        scope: RebuildScope,
+        wait: LockedRows,
+    ) -> Result<BackfillBatch<'k>, ServiceError> {
         let started = Instant::now();
         let done = batch::run(self, keys, scope, wait).await?;
         let pause = started.elapsed().mul_f64(self.pause_ratio);
@@ -205,13 +213,17 @@ impl Backfill {
     }
 }
 
-/// Whose state these features cannot read, in byte order.
-fn unreadable(features: &FeatureSet, page: Vec<StoredState>) -> Vec<CustomerKey> {
-    // A page takes a millisecond or two.
-    let mut keys: Vec<CustomerKey> = tokio::task::block_in_place(|| {
-        let stale =
-            |stored: &StoredState| CustomerState::from_bytes(features, &stored.state).is_err();
-        page.into_iter().filter(stale).map(|stored| stored.customer).collect()
+/// Customers with a state that these features cannot read, in byte order.
+fn unreadable_customers(features: &FeatureSet, page: Vec<StoredState>) -> Vec<CustomerKey> {
+    // Decoding a page takes a millisecond or two: too long for an async thread.
+    let mut keys = tokio::task::block_in_place(|| {
+        let mut keys = Vec::new();
+        for stored in page {
+            if CustomerState::from_bytes(features, &stored.state).is_err() {
+                keys.push(stored.customer);
+            }
+        }
+        keys
     });
     keys.sort();
     keys

@@ -1,4 +1,4 @@
-//! Rows as CSV, NDJSON or Parquet, a page at a time.
+//! Encoders of the assignment export: CSV, NDJSON or Parquet, a page at a time.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use serde::Serialize;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::export::formula::CsvEscape;
-use crate::service::export::parquet::Parquet;
+use crate::service::export::parquet::ParquetEncoder;
 use crate::store::customers::export::Standing;
 use crate::telemetry::labels::TableFormat;
 
-/// The columns, in order, in every format.
+/// Columns of every format, in order.
 pub(super) const COLUMNS: [&str; 11] = [
     "customer_id",
     "segment",
@@ -26,16 +26,16 @@ pub(super) const COLUMNS: [&str; 11] = [
     "last_event_at",
 ];
 
-/// Turns rows into bytes.
-pub(super) enum Encoder {
+/// Encoder of rows in one format.
+pub(super) enum TableEncoder {
     Csv { has_begun: bool, escape: CsvEscape },
     Ndjson,
-    Parquet(Box<Parquet>),
+    Parquet(Box<ParquetEncoder>),
 }
 
-/// A row as text: missing values are empty in CSV and null in JSON.
+/// A row in a text format: missing values are empty in CSV and null in JSON.
 #[derive(Serialize)]
-struct Line<'r> {
+struct TextRow<'r> {
     customer_id: Cow<'r, str>,
     segment: Cow<'r, str>,
     model: Option<&'r str>,
@@ -49,7 +49,7 @@ struct Line<'r> {
     last_event_at: Option<Timestamp>,
 }
 
-impl<'r> Line<'r> {
+impl<'r> TextRow<'r> {
     fn new(row: &'r Standing) -> Self {
         Self {
             customer_id: row.customer_id.as_str().into(),
@@ -66,25 +66,26 @@ impl<'r> Line<'r> {
         }
     }
 
-    /// For CSV. The other texts are made by segmentd: hexadecimal digits and instants.
+    /// The row for CSV. segmentd itself writes the other texts (hexadecimal digits and
+    /// instants), so only two need escaping.
     fn escaped(row: &'r Standing, escape: CsvEscape) -> Self {
         let customer_id = escape.cell(&row.customer_id);
         Self { customer_id, segment: escape.cell(&row.segment), ..Self::new(row) }
     }
 }
 
-impl Encoder {
+impl TableEncoder {
     pub(super) fn new(format: TableFormat, escape: CsvEscape) -> Result<Self, ServiceError> {
         Ok(match format {
             TableFormat::Csv => Self::Csv { has_begun: false, escape },
             TableFormat::Ndjson => Self::Ndjson,
             TableFormat::Parquet => {
-                Self::Parquet(Box::new(Parquet::new().map_err(ServiceError::internal)?))
+                Self::Parquet(Box::new(ParquetEncoder::new().map_err(ServiceError::internal)?))
             }
         })
     }
 
-    /// What is ready to be sent once these rows are added; perhaps nothing.
+    /// Adds rows. Returns the bytes that are ready to send, possibly none.
     pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>, ServiceError> {
         match self {
             Self::Csv { has_begun, escape } => {
@@ -96,10 +97,10 @@ impl Encoder {
         }
     }
 
-    /// The rest. Nothing may be added after it.
+    /// Returns the remaining bytes. No rows may be added afterwards.
     pub(super) fn finish(&mut self) -> Result<Vec<u8>, ServiceError> {
         match self {
-            // A table without rows has a header.
+            // An empty table also has a header.
             Self::Csv { .. } => self.add(&[]),
             Self::Ndjson => Ok(Vec::new()),
             Self::Parquet(parquet) => parquet.finish().map_err(ServiceError::internal),
@@ -118,7 +119,7 @@ fn csv(
         writer.write_record(COLUMNS)?;
     }
     for row in rows {
-        writer.serialize(Line::escaped(row, escape))?;
+        writer.serialize(TextRow::escaped(row, escape))?;
     }
     writer.into_inner().map_err(|error| Box::new(error.into_error().into()))
 }
@@ -126,7 +127,7 @@ fn csv(
 fn ndjson(rows: &[Standing]) -> Result<Vec<u8>, serde_json::Error> {
     let mut lines = Vec::new();
     for row in rows {
-        serde_json::to_writer(&mut lines, &Line::new(row))?;
+        serde_json::to_writer(&mut lines, &TextRow::new(row))?;
         lines.push(b'\n');
     }
     Ok(lines)

@@ -1,18 +1,18 @@
-//! CSV formula injection (OWASP): a cell that a spreadsheet would run as a formula.
+//! Protection against CSV formula injection (OWASP): cells that a spreadsheet would run.
 //!
-//! Customer ids come from senders, and a CSV file is often opened in a spreadsheet.
-//! A cell that begins with one of a few characters is a formula there, and may call
-//! programs or send other cells away. A leading `'` makes it text.
+//! Customer ids come from senders, and CSV files are often opened in a spreadsheet. A
+//! cell that begins with one of a few characters is a formula there, and may start
+//! programs or send other cells to a server. A leading `'` makes it text.
 
 use std::borrow::Cow;
 
-/// How text is written into CSV.
+/// Escaping of text in CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CsvEscape {
-    /// A text that a spreadsheet would run gets a `'` in front.
+    /// Prefix formulas with `'`.
     #[default]
     Formulas,
-    /// As it is: for programs.
+    /// Unchanged, for programs.
     None,
 }
 
@@ -30,18 +30,18 @@ impl CsvEscape {
         Self::ALL.into_iter().find(|escape| escape.as_str() == text)
     }
 
-    /// The text as a cell.
+    /// The text as a CSV cell.
     pub fn cell(self, text: &str) -> Cow<'_, str> {
-        if self == Self::Formulas && text.starts_with(begins_formula) {
+        if self == Self::Formulas && text.starts_with(is_formula_start) {
             return Cow::Owned(format!("'{text}"));
         }
         Cow::Borrowed(text)
     }
 }
 
-/// The characters that OWASP lists, and the full-width forms of the first four, which
-/// spreadsheets in some languages read alike.
-const fn begins_formula(first: char) -> bool {
+/// Characters listed by OWASP, and the full-width forms of the first four, which
+/// spreadsheets in some languages treat alike.
+const fn is_formula_start(first: char) -> bool {
     matches!(first, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠')
 }
 

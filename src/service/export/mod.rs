@@ -1,9 +1,9 @@
-//! Bulk out: every current assignment, streamed as a table in flat memory.
+//! Bulk export: streams every current assignment as a table, in constant memory.
 //!
-//! A worker reads a page, encodes it, and hands it over before it reads the
-//! next; so a slow reader holds back the reading. It is a task of its own and
-//! not the reader's, so that it notices when a reader has stopped for good: the
-//! snapshot and its connection are given back then.
+//! A worker reads a page, encodes it and passes it on before it reads the next page. So a
+//! slow client throttles the reads (back-pressure). The worker is a task of its own and
+//! not the client's, so that it notices a client that stopped reading, and releases the
+//! snapshot and its connection.
 
 mod encode;
 mod formula;
@@ -23,67 +23,67 @@ use crate::service::limits::fair_share::{FairShare, Share};
 use crate::service::limits::heavy::{Cancellation, HeavyWork};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::ReadDb;
-use crate::store::customers::export::Snapshot;
+use crate::store::customers::export::{Snapshot, Standing};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::TableFormat;
-use encode::Encoder;
+use encode::TableEncoder;
 pub use formula::CsvEscape;
 
-/// Handed over at once. Small, so that a steady reader, however slow, takes a
-/// piece within the time that it is given.
-const PIECE_BYTES: usize = 64 * 1024;
+/// Size of a piece. Small, so that a steady client, however slow, receives a piece within
+/// the stall timeout.
+const MAX_PIECE_BYTES: usize = 64 * 1024;
 const RETRY_AFTER_SECONDS: u64 = 10;
 
-/// Where exports are asked for.
+/// Entry point of exports.
 #[derive(Debug)]
 pub struct Exports {
     db: ReadDb,
-    /// Shared fairly between keys.
+    /// Concurrent exports, shared fairly between keys.
     slots: FairShare<String>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<ExportJob>,
 }
 
-/// What carries exports out.
+/// Worker that runs exports.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<ExportJob>,
     heavy: Arc<HeavyWork>,
-    /// A reader who takes nothing for so long is given up.
+    /// Timeout for a client that reads nothing.
     stall: Duration,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Exports at once; always one fewer than there are connections to read with.
+    /// Concurrent exports; capped at one fewer than the read connections.
     pub max_concurrent: usize,
     pub stall: Duration,
 }
 
 #[derive(Debug)]
-struct Job {
+struct ExportJob {
     snapshot: Snapshot,
     format: TableFormat,
     escape: CsvEscape,
-    pieces: mpsc::Sender<Piece>,
+    pieces: mpsc::Sender<ExportPiece>,
     user: ResourceUser,
     _slot: Share<String>,
 }
 
 #[derive(Debug)]
-enum Piece {
+enum ExportPiece {
     Bytes(Bytes),
     End,
 }
 
-/// A table on its way.
+/// A running export.
 #[derive(Debug)]
-pub struct Export(mpsc::Receiver<Piece>);
+pub struct Export(mpsc::Receiver<ExportPiece>);
 
-/// The table is not whole: segmentd stopped, the database went away, or its
-/// reader stood still for too long.
+/// The table is incomplete: segmentd stopped, the database became unavailable, or the
+/// client stopped reading for too long.
 #[derive(Debug, thiserror::Error)]
-#[error("the export was cut off")]
+#[error("the export is incomplete")]
 pub struct CutOff;
 
 impl Exports {
@@ -93,6 +93,8 @@ impl Exports {
         heavy: Arc<HeavyWork>,
         metrics: Arc<Metrics>,
     ) -> (Self, Worker) {
+        // An export occupies a connection for minutes: one always remains for other
+        // reads.
         let spare = db.max_connections().saturating_sub(1).max(1);
         let slots = FairShare::new(settings.max_concurrent.min(spare));
         let (sender, jobs) = mpsc::channel(1);
@@ -100,8 +102,8 @@ impl Exports {
         (Self { db, slots, jobs: sender }, worker)
     }
 
-    /// Begins, for the key `key_id`, with all customers, or those in `segment`. `escape`
-    /// concerns CSV only.
+    /// Starts an export for the key `key_id`, of all customers or of those in `segment`.
+    /// `escape` applies to CSV only.
     pub async fn start(
         &self,
         key_id: &str,
@@ -116,7 +118,7 @@ impl Exports {
         let snapshot = Snapshot::open(&self.db, segment).await?;
         let (pieces, export) = mpsc::channel(1);
         let user = ResourceUser::of_key(key_id);
-        let job = Job { snapshot, format, escape, pieces, user, _slot: slot };
+        let job = ExportJob { snapshot, format, escape, pieces, user, _slot: slot };
         self.jobs
             .send(job)
             .await
@@ -126,24 +128,24 @@ impl Exports {
 }
 
 impl Export {
-    /// The next bytes; `None` when the table is whole.
+    /// The next bytes; `None` at the end of a complete table.
     pub async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
         match self.0.recv().await {
-            Some(Piece::Bytes(bytes)) => Some(Ok(bytes)),
-            Some(Piece::End) => None,
+            Some(ExportPiece::Bytes(bytes)) => Some(Ok(bytes)),
+            Some(ExportPiece::End) => None,
             None => Some(Err(CutOff)),
         }
     }
 }
 
 impl Worker {
-    /// Works until `stopped`; what is on its way by then is cut off.
+    /// Works until `stopped`; running exports are then cut off.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let Self { jobs, heavy, stall, metrics } = self;
         let jobs = stream::unfold(jobs, async |mut jobs| Some((jobs.recv().await?, jobs)));
         let work = jobs.for_each_concurrent(None, async |job| {
             if let Err(error) = job.run(stall, &heavy, &metrics).await {
-                tracing::warn!(error = %Chain(&error), "an export was cut off");
+                tracing::warn!(error = %Chain(&error), "assignment export cut off");
             }
         });
         tokio::select! {
@@ -153,49 +155,60 @@ impl Worker {
     }
 }
 
-impl Job {
+impl ExportJob {
     async fn run(
         mut self,
         stall: Duration,
         heavy: &HeavyWork,
         metrics: &Metrics,
     ) -> Result<(), ServiceError> {
-        let mut encoder = Encoder::new(self.format, self.escape)?;
+        let mut encoder = TableEncoder::new(self.format, self.escape)?;
         loop {
             let page = self.snapshot.next().await?;
             let rows = page.as_ref().map_or(0, Vec::len) as u64;
             let is_last = page.is_none();
-            // On the threads for heavy work: a thousand rows take about a
-            // millisecond, a Parquet row group some ten.
-            let work = move |_: &Cancellation| {
-                let bytes = match page {
-                    Some(rows) => encoder.add(&rows),
-                    None => encoder.finish(),
-                };
-                bytes.map(|bytes| (encoder, bytes))
-            };
-            let done = heavy.run(self.user, work).await??;
-            encoder = done.0;
+            // On the threads for heavy work: a thousand rows take about a millisecond,
+            // and a Parquet row group about ten.
+            let encoding = heavy.run(self.user, move |_: &Cancellation| encode_page(encoder, page));
+            let (returned, bytes) = encoding.await??;
+            encoder = returned;
             metrics.output.export_rows.add(self.format, rows);
-            let mut bytes = Bytes::from(done.1);
+            let mut bytes = Bytes::from(bytes);
             while !bytes.is_empty() {
-                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
-                if !self.hand_over(Piece::Bytes(piece), stall).await? {
+                let piece = bytes.split_to(bytes.len().min(MAX_PIECE_BYTES));
+                if !self.send_piece(ExportPiece::Bytes(piece), stall).await? {
                     return Ok(());
                 }
             }
+            // An explicit end mark: a closed channel without it means that the table is
+            // incomplete.
             if is_last {
-                self.hand_over(Piece::End, stall).await?;
+                self.send_piece(ExportPiece::End, stall).await?;
                 return Ok(());
             }
         }
     }
 
-    /// Whether the reader is still there.
-    async fn hand_over(&self, piece: Piece, stall: Duration) -> Result<bool, ServiceError> {
+    /// Sends a piece. Returns whether the client is still connected.
+    async fn send_piece(&self, piece: ExportPiece, stall: Duration) -> Result<bool, ServiceError> {
         match tokio::time::timeout(stall, self.pieces.send(piece)).await {
             Ok(sent) => Ok(sent.is_ok()),
-            Err(_) => Err(ServiceError::Unavailable("its reader stood still".into())),
+            Err(_) => {
+                Err(ServiceError::Unavailable("the client stopped reading the export".into()))
+            }
         }
     }
+}
+
+/// Encodes a page, or the end of the table after the last one. The encoder moves through the
+/// heavy-work thread and back.
+fn encode_page(
+    mut encoder: TableEncoder,
+    page: Option<Vec<Standing>>,
+) -> Result<(TableEncoder, Vec<u8>), ServiceError> {
+    let bytes = match page {
+        Some(rows) => encoder.add(&rows)?,
+        None => encoder.finish()?,
+    };
+    Ok((encoder, bytes))
 }

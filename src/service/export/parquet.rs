@@ -1,4 +1,4 @@
-//! Rows as a Parquet file, a row group at a time.
+//! Parquet encoder: one row group at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use parquet::schema::parser::parse_message_type;
 use crate::domain::time::Timestamp;
 use crate::store::customers::export::Standing;
 
-/// What is held at most: about 10 MB. Readers work group by group, so groups
-/// must not be small either.
+/// Rows in memory at most: about 10 MB. Readers work group by group, so groups must not
+/// be small either.
 const ROWS_PER_GROUP: usize = 50_000;
 
-/// The columns of the export, in order.
+/// Columns of the export, in order.
 const SCHEMA: &str = "message assignments {
     required binary customer_id (utf8);
     required binary segment (utf8);
@@ -34,24 +34,25 @@ const SCHEMA: &str = "message assignments {
     optional int64 last_event_at (timestamp(millis, true));
 }";
 
-/// A file being written: what is finished of it is handed out and not kept.
-pub(super) struct Parquet {
+/// A Parquet file in progress; finished bytes are returned and not retained.
+pub(super) struct ParquetEncoder {
     file: SerializedFileWriter<Vec<u8>>,
-    group: Group,
+    group: RowGroup,
 }
 
-impl Parquet {
+impl ParquetEncoder {
     pub(super) fn new() -> Result<Self> {
         let properties = WriterProperties::builder()
             .set_created_by(concat!("segmentd ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_compression(Compression::SNAPPY)
-            // By group, not by page: those of pages are kept until the end.
+            // Statistics per group, not per page: page statistics are retained until the
+            // end.
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true)
             .build();
         let schema = Arc::new(parse_message_type(SCHEMA)?);
         let file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties))?;
-        Ok(Self { file, group: Group::default() })
+        Ok(Self { file, group: RowGroup::default() })
     }
 
     pub(super) fn add(&mut self, rows: &[Standing]) -> Result<Vec<u8>> {
@@ -79,7 +80,8 @@ impl Parquet {
         Ok(())
     }
 
-    /// The file counts what it writes, so taking it away moves no offset.
+    /// Takes the finished bytes. The writer counts what it wrote, so offsets stay
+    /// correct.
     fn finished(&mut self) -> Result<Vec<u8>> {
         self.file.flush()?;
         Ok(std::mem::take(self.file.inner_mut()))
@@ -88,23 +90,23 @@ impl Parquet {
 
 /// The rows of one group, by column.
 #[derive(Default)]
-struct Group {
+struct RowGroup {
     customer_id: Vec<ByteArray>,
     segment: Vec<ByteArray>,
-    model: Optional<ByteArray>,
+    model: OptionalColumn<ByteArray>,
     fallback: Vec<bool>,
     generation: Vec<i64>,
-    distance: Optional<f32>,
-    p_value: Optional<f64>,
-    confidence: Optional<f32>,
+    distance: OptionalColumn<f32>,
+    p_value: OptionalColumn<f64>,
+    confidence: OptionalColumn<f32>,
     outlier: Vec<bool>,
     assigned_at: Vec<i64>,
-    last_event_at: Optional<i64>,
-    /// Segments and models are few: each is held once.
+    last_event_at: OptionalColumn<i64>,
+    /// Interned texts: segments and models are few, and each is stored once.
     texts: HashMap<String, ByteArray>,
 }
 
-impl Group {
+impl RowGroup {
     fn rows(&self) -> usize {
         self.customer_id.len()
     }
@@ -149,19 +151,19 @@ impl Group {
     }
 }
 
-/// Values that are there, and for each row whether there is one.
-struct Optional<T> {
+/// Optional column: the present values, and a definition level per row (1 = present).
+struct OptionalColumn<T> {
     values: Vec<T>,
     levels: Vec<i16>,
 }
 
-impl<T> Default for Optional<T> {
+impl<T> Default for OptionalColumn<T> {
     fn default() -> Self {
         Self { values: Vec::new(), levels: Vec::new() }
     }
 }
 
-impl<T> Optional<T> {
+impl<T> OptionalColumn<T> {
     fn push(&mut self, value: Option<T>) {
         self.levels.push(i16::from(value.is_some()));
         self.values.extend(value);
@@ -175,7 +177,7 @@ impl<T> Optional<T> {
     }
 }
 
-/// Writes the group's next column.
+/// Writes the next column of the group.
 fn column<D: DataType>(
     group: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
     values: &[D::T],

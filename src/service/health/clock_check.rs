@@ -1,14 +1,14 @@
-//! Sanity check of this process's clock against the database's clock.
+//! Comparison of this process's clock with the database's clock.
 //!
-//! An event that is stamped by a wrong clock does harm that lasts: a date far ahead
-//! empties every time window of its customer. So while the two clocks are further apart
-//! than `clock.tolerance_seconds`, events are refused with 503, and background work that
-//! acts by the clock waits: it would drop data as too old, and write down that it was
-//! done in the future. Scoring of feature rows needs no clock and goes on.
+//! An event that is stamped by a wrong clock does lasting harm: a date far in the future
+//! empties every time window of its customer. So while the two clocks differ by more than
+//! `clock.tolerance_seconds`, events are refused with 503. Background work that depends
+//! on the clock waits too: it would drop data as too old, or record that it ran in the
+//! future. Scoring of feature rows needs no clock and continues.
 //!
 //! The database's clock is read every `clock.check_seconds`. Between two readings it is
-//! continued by the monotonic clock, which no step of the wall clock moves: a step shows
-//! at the next event, not at the next reading.
+//! extrapolated by the monotonic clock, which no step of the wall clock moves. So a step
+//! shows at the next event, not at the next reading.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -22,8 +22,8 @@ use crate::service::error::Chain;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
 
-/// How often waiting work looks whether the clock is right again.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often waiting work checks whether the clock is right again.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub struct ClockCheck {
@@ -32,7 +32,7 @@ pub struct ClockCheck {
     settings: config::Clock,
     metrics: Arc<Metrics>,
     started: Instant,
-    /// The database's clock at `started`; [`UNKNOWN`] until it has been read.
+    /// The database's clock at `started`; [`UNKNOWN`] before the first reading.
     database_at_start: AtomicI64,
     is_reported: AtomicBool,
 }
@@ -50,24 +50,24 @@ impl ClockCheck {
         &self.clock
     }
 
-    /// This clock minus the database's, in milliseconds; `None` if nothing is checked, or
-    /// the database's clock has never been read.
+    /// This clock minus the database's, in milliseconds; `None` if the check is disabled
+    /// or the database's clock was never read.
     pub fn skew_millis(&self) -> Option<i64> {
         self.settings.tolerance?;
         Some(self.clock.now().millis().saturating_sub(self.database_millis()?))
     }
 
-    /// Whether the clocks agree, as far as is known.
+    /// Whether the clocks agree, as far as is known. Logs every change.
     pub fn is_right(&self) -> bool {
         let is_right = self.skew_millis().is_none_or(|skew| skew.abs() <= self.tolerance_millis());
         if !is_right || self.is_reported.load(Ordering::Relaxed) {
-            self.report(is_right);
+            self.log_change(is_right);
         }
         is_right
     }
 
-    /// Refuses events while the clock is wrong, and those that were stamped by a clock
-    /// that was ahead.
+    /// Refuses events while the clock is wrong, and events that were stamped while it was
+    /// ahead.
     pub fn admit(&self, received_at: Timestamp) -> Result<(), ServiceError> {
         let Some(database) = self.database_millis().filter(|_| self.settings.tolerance.is_some())
         else {
@@ -82,8 +82,8 @@ impl ClockCheck {
         Err(ServiceError::WrongClock { skew_seconds: skew / 1000 })
     }
 
-    /// Reads the database's clock. A reading that takes longer than the tolerance says
-    /// nothing.
+    /// Reads the database's clock. A reading that takes longer than the tolerance is
+    /// ignored.
     pub async fn read(&self) -> Result<(), ServiceError> {
         if self.settings.tolerance.is_none() {
             return Ok(());
@@ -92,6 +92,8 @@ impl ClockCheck {
         let database = self.db.clock().await?;
         let after = self.elapsed_millis();
         if after - before <= self.tolerance_millis() {
+            // The reading was taken between the two instants; the midpoint halves the
+            // error (Cristian's algorithm).
             let middle = before.midpoint(after);
             self.database_at_start.store(database.millis() - middle, Ordering::Relaxed);
         }
@@ -102,12 +104,12 @@ impl ClockCheck {
         Ok(())
     }
 
-    /// Reads again and again.
+    /// Reads the database's clock periodically.
     pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.settings.check).await;
             if let Err(error) = self.read().await {
-                tracing::debug!(error = %Chain(&error), "the database's clock was not read");
+                tracing::debug!(error = %Chain(&error), "the database's clock could not be read");
             }
         }
     }
@@ -115,7 +117,7 @@ impl ClockCheck {
     /// Waits until the clock is right.
     pub async fn right(&self) {
         while !self.is_right() {
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            tokio::time::sleep(RECHECK_INTERVAL).await;
         }
     }
 
@@ -133,20 +135,21 @@ impl ClockCheck {
         i64::try_from(tolerance.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Logs the change, once.
-    fn report(&self, is_right: bool) {
+    /// Logs a change once.
+    fn log_change(&self, is_right: bool) {
+        // One atomic swap: of several threads that see the change, only one logs it.
         if self.is_reported.swap(!is_right, Ordering::Relaxed) != is_right {
             return;
         }
         let skew_seconds = self.skew_millis().unwrap_or_default() / 1000;
         self.metrics.clock.skew_millis(skew_seconds * 1000);
         if is_right {
-            tracing::info!("the clock agrees with the database's again; events are taken");
+            tracing::info!("the clock agrees with the database's clock again; events are accepted");
         } else {
             tracing::error!(
                 skew_seconds,
-                "the clock does not agree with the database's: events are refused (503) and \
-                 background work waits until it does; if events were stamped by it before, see \
+                "the clock differs from the database's clock: events are refused (503) and \
+                 background work waits until both agree. To repair events stamped before, see \
                  `segmentd repair clock`"
             );
         }

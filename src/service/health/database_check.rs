@@ -1,5 +1,5 @@
-//! Checks of a database, for `segmentd check database`: after a restore, an upgrade, or
-//! whenever an operator doubts it.
+//! Checks of a database for `segmentd check database`: after a restore or an upgrade, or
+//! when an operator suspects a fault.
 
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
@@ -7,29 +7,29 @@ use crate::service::clock::Clock;
 use crate::service::consistency_check::SampleResult;
 use crate::store::database::inspect::{Epoch, Inspection, SchemaVersions};
 
-/// Clocks of the machine and of the database may differ by so much.
+/// Tolerated difference between the clocks of the machine and of the database.
 const CLOCK_TOLERANCE_MILLIS: i64 = 5000;
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub is_problem: bool,
-    /// What was checked, what was found, and what to do about a problem.
+    /// Check, result, and remedy of a problem.
     pub text: String,
 }
 
-/// What the settings need of the server.
+/// Requirements of the settings on the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
     pub connections: i64,
 }
 
-/// What an inspection found.
+/// Result of an inspection.
 #[derive(Debug)]
 pub struct Inspected {
     pub findings: Vec<Finding>,
-    /// The schema and the change feed are as this program needs them, so that it can be
-    /// started on the database.
+    /// Whether schema and change feed fit this program, so that it can start on the
+    /// database.
     pub is_usable: bool,
 }
 
@@ -43,33 +43,33 @@ impl Finding {
     }
 }
 
-/// Looks through a database without changing it.
+/// Inspects a database without changing it.
 pub async fn inspect(
     inspection: &mut Inspection,
     needs: &Needs,
     clock: &Clock,
 ) -> Result<Inspected, ServiceError> {
-    let mut findings = vec![schema(inspection.schema_versions().await?)];
-    // Other statements need the schema that they were written for.
+    let mut findings = vec![check_schema(inspection.schema_versions().await?)];
+    // The other statements only work on the schema they were written for.
     let is_current = findings.iter().all(|finding| !finding.is_problem);
     let mut is_usable = is_current;
     if is_current {
-        let epoch = epoch(inspection.epoch().await?);
+        let epoch = check_epoch(inspection.epoch().await?);
         is_usable = !epoch.is_problem;
         findings.push(epoch);
-        // Until its epoch has begun, positions of the feed mean nothing.
+        // Feed positions have no meaning before an epoch has begun.
         if is_usable {
-            findings.push(positions(inspection).await?);
+            findings.push(check_positions(inspection).await?);
         }
-        findings.push(sequences(inspection).await?);
-        findings.push(partitions(inspection, clock.now()).await?);
+        findings.push(check_sequences(inspection).await?);
+        findings.push(check_partitions(inspection, clock.now()).await?);
     }
-    findings.push(clocks(inspection, clock).await?);
-    findings.push(connections(inspection, needs).await?);
+    findings.push(check_clocks(inspection, clock).await?);
+    findings.push(check_connections(inspection, needs).await?);
     Ok(Inspected { findings, is_usable })
 }
 
-fn schema(versions: SchemaVersions) -> Finding {
+fn check_schema(versions: SchemaVersions) -> Finding {
     let SchemaVersions { stored, needed } = versions;
     match stored {
         Some(stored) if stored == needed => Finding::ok(format!("schema: version {stored}")),
@@ -77,7 +77,7 @@ fn schema(versions: SchemaVersions) -> Finding {
             "schema: version {stored}, and this program needs {needed}: run `segmentd migrate`"
         )),
         Some(stored) => Finding::problem(format!(
-            "schema: version {stored} was made by a newer segmentd (this one knows {needed}): \
+            "schema: version {stored} is of a newer segmentd (this one knows {needed}): \
              run that one"
         )),
         None => Finding::problem(
@@ -87,7 +87,7 @@ fn schema(versions: SchemaVersions) -> Finding {
     }
 }
 
-fn epoch(epoch: Option<Epoch>) -> Finding {
+fn check_epoch(epoch: Option<Epoch>) -> Finding {
     match epoch {
         Some(Epoch { epoch, begun_at, reason, ended: None }) => {
             Finding::ok(format!("change feed: epoch {epoch}, begun at {begun_at} ({reason})"))
@@ -99,7 +99,7 @@ fn epoch(epoch: Option<Epoch>) -> Finding {
     }
 }
 
-async fn positions(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+async fn check_positions(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
     let counts = inspection.changes().await?;
     Ok(match counts.unreachable {
         0 => Finding::ok(format!("positions: {} changes can be read", counts.changes)),
@@ -111,7 +111,7 @@ async fn positions(inspection: &mut Inspection) -> Result<Finding, ServiceError>
     })
 }
 
-async fn sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
+async fn check_sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError> {
     let behind = inspection.sequences_behind().await?;
     if behind.is_empty() {
         return Ok(Finding::ok("sequences: every next number is free"));
@@ -129,34 +129,42 @@ async fn sequences(inspection: &mut Inspection) -> Result<Finding, ServiceError>
     )))
 }
 
-async fn partitions(inspection: &mut Inspection, now: Timestamp) -> Result<Finding, ServiceError> {
+async fn check_partitions(
+    inspection: &mut Inspection,
+    now: Timestamp,
+) -> Result<Finding, ServiceError> {
     let missing = inspection.missing_partitions(now).await?;
     if missing.is_empty() {
         return Ok(Finding::ok("partitions: the history has those of this month and the next"));
     }
-    // Not lost meanwhile: a default partition takes them.
+    // Not a problem: a default partition stores these rows meanwhile.
     Ok(Finding::ok(format!(
         "partitions: the history has none of {}; the service makes them when it starts",
         missing.join(" and ")
     )))
 }
 
-async fn clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Finding, ServiceError> {
+async fn check_clocks(inspection: &mut Inspection, clock: &Clock) -> Result<Finding, ServiceError> {
     let before = clock.now().millis();
     let database = inspection.clock().await?.millis();
     let after = clock.now().millis();
-    let apart = if database < before { before - database } else { (database - after).max(0) };
-    Ok(if apart <= CLOCK_TOLERANCE_MILLIS {
+    // The reading lies between `before` and `after`; outside, the clocks certainly
+    // differ.
+    let difference = if database < before { before - database } else { (database - after).max(0) };
+    Ok(if difference <= CLOCK_TOLERANCE_MILLIS {
         Finding::ok("clock: the database's clock agrees with this machine's")
     } else {
         Finding::problem(format!(
             "clock: the database's clock and this machine's are {} s apart: set both by NTP",
-            apart / 1000
+            difference / 1000
         ))
     })
 }
 
-async fn connections(inspection: &mut Inspection, needs: &Needs) -> Result<Finding, ServiceError> {
+async fn check_connections(
+    inspection: &mut Inspection,
+    needs: &Needs,
+) -> Result<Finding, ServiceError> {
     let server = inspection.connections().await?;
     let free = server.allowed - server.in_use;
     let needed = needs.connections;
@@ -174,13 +182,13 @@ async fn connections(inspection: &mut Inspection, needs: &Needs) -> Result<Findi
     })
 }
 
-/// What a comparison of stored states with their events says.
+/// The finding of a comparison of stored states with their events.
 pub fn states(result: SampleResult) -> Finding {
     let SampleResult { compared, mismatched } = result;
     match mismatched {
         0 => Finding::ok(format!("states: {compared} compared with their events, all equal")),
         _ => Finding::problem(format!(
-            "states: {mismatched} of {compared} are not what their events say: run \
+            "states: {mismatched} of {compared} differ from their events: run \
              `segmentd backfill --all`"
         )),
     }

@@ -1,4 +1,4 @@
-//! Repair of what a process wrote while its clock was ahead.
+//! Repair of data that a process wrote while its clock was ahead.
 
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
@@ -10,20 +10,20 @@ use crate::store::database::repair::{Late, Limits};
 #[derive(Debug)]
 pub struct ClockRepair<'w> {
     pub backfill: &'w Backfill,
-    /// How far clocks may be apart.
+    /// Tolerated difference between clocks.
     pub tolerance_seconds: f64,
-    /// No event is dated later than so long after its arrival.
+    /// Maximum time by which an event's timestamp may exceed its arrival.
     pub max_future_seconds: f64,
 }
 
-/// Instants later than the database's clock.
+/// Data with instants later than the database's clock.
 #[derive(Debug)]
 pub struct Found {
     /// The database's clock.
     pub now: Timestamp,
     pub instants: Vec<Late>,
     pub events: i64,
-    /// Their states hold such an instant.
+    /// Customers with such an instant in their state.
     pub customers: Vec<CustomerKey>,
 }
 
@@ -34,9 +34,9 @@ impl Found {
 }
 
 impl ClockRepair<'_> {
-    /// Counts what is to be repaired, and changes nothing.
+    /// Counts the data to repair, and changes nothing.
     pub async fn look(&self) -> Result<Found, ServiceError> {
-        // Commits alone: nothing; it is rolled back.
+        // Commits nothing: it is rolled back.
         let mut tx = self.backfill.db.begin().await?;
         let limits = self.limits(repair::now(&mut tx).await?);
         let instants = repair::instants(&mut tx, limits, false).await?;
@@ -46,10 +46,10 @@ impl ClockRepair<'_> {
         Ok(Found { now: limits.now, instants, events, customers })
     }
 
-    /// Repairs what [`Self::look`] found: instants are set to now, events back by
-    /// `ahead_seconds` and to now at the latest, and their customers are rebuilt from
-    /// their events. Killed in between, it is begun again: the customers are still found
-    /// by their states.
+    /// Repairs what [`Self::look`] found. Instants are set to now. Events are moved back
+    /// by `ahead_seconds`, at the latest to now, and their customers are rebuilt from
+    /// events. An interrupted repair can be repeated: the customers are still found by
+    /// their states.
     pub async fn apply(
         &self,
         found: &Found,

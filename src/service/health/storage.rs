@@ -1,8 +1,9 @@
-//! Whether the database answers and its disk has room: for readiness, metrics and alerts,
-//! and to refuse events before Postgres runs out of space.
+//! Monitor of the database and its disk: for readiness, metrics and alerts, and to refuse
+//! events before Postgres runs out of space.
 //!
-//! Postgres that cannot write its log panics, and cannot recover until there is room
-//! again. So below a floor events are refused; scoring of feature rows goes on.
+//! Postgres panics when it cannot write its write-ahead log, and cannot recover until the
+//! disk has free space again. So below a floor events are refused; scoring of feature
+//! rows continues.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,23 +20,24 @@ use crate::store::ReadDb;
 use crate::store::database::private::{DiskSpace, disk_space};
 use crate::telemetry::Metrics;
 
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// An answer that takes longer is none.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A slower answer counts as no answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 const ALERT_KEY: &str = "operations:disk";
-/// A bound that was passed is left only with so much more room, so that nothing flutters.
+/// Hysteresis: a bound that was crossed is left only at this percentage of it, so that
+/// alerts do not flap.
 const MARGIN_PERCENT: u64 = 110;
 
 /// Bounds of free disk space, in bytes; 0: no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskBounds {
-    /// Less raises an alert.
+    /// Less free space raises an alert.
     pub warn_free_bytes: u64,
-    /// With less, events are refused.
+    /// With less free space, events are refused.
     pub min_free_bytes: u64,
 }
 
-/// How much room there is.
+/// Level of free disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Room {
     Enough,
@@ -44,11 +46,11 @@ pub enum Room {
     TooLittle,
 }
 
-/// The state of the database and of its disk, as of the last check.
+/// State of the database and its disk at the last check.
 #[derive(Debug)]
 pub struct Storage {
     db: ReadDb,
-    /// On the disk of the private server; `None`: the database is external.
+    /// Directory on the disk of the private server; `None` with an external database.
     directory: Option<PathBuf>,
     bounds: DiskBounds,
     alerts: Arc<Alerts>,
@@ -83,12 +85,12 @@ impl Storage {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Whether the disk has room for events.
+    /// Whether the disk has space for events.
     pub fn has_room(&self) -> bool {
         !self.refuses_events.load(Ordering::Relaxed)
     }
 
-    /// Fails while the disk has too little room for events.
+    /// Fails while the disk has too little space for events.
     pub fn check_room(&self) -> Result<(), ServiceError> {
         if self.has_room() {
             return Ok(());
@@ -103,47 +105,48 @@ impl Storage {
     pub async fn watch_database(&self) {
         loop {
             let answered = tokio::time::timeout(PING_TIMEOUT, self.db.ping()).await;
-            let why = match answered {
+            let failure = match answered {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(Chain(&error).to_string()),
                 Err(_) => Some(format!("no answer within {PING_TIMEOUT:?}")),
             };
-            let was_up = self.is_up.swap(why.is_none(), Ordering::Relaxed);
-            self.metrics.database.up.set(i64::from(why.is_none()));
-            match why {
+            // Only a change is logged, not every failed check.
+            let was_up = self.is_up.swap(failure.is_none(), Ordering::Relaxed);
+            self.metrics.database.up.set(i64::from(failure.is_none()));
+            match failure {
                 Some(error) if was_up => {
                     tracing::error!(
                         error,
-                        "the database does not answer; scoring goes on without it"
+                        "the database does not answer; scoring of feature rows continues without it"
                     );
                 }
                 None if !was_up => tracing::info!("the database answers again"),
                 _ => {}
             }
-            tokio::time::sleep(CHECK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Checks the disk every second; returns at once where there is none to check.
+    /// Checks the disk every second; waits for ever if the database is external.
     pub async fn watch_disk(&self) {
         let Some(directory) = self.directory.clone() else {
             return std::future::pending().await;
         };
         let mut room = Room::Enough;
-        // As of the last alert that was raised or resolved.
-        let mut announced = None;
+        // The level at the last alert that was raised or resolved.
+        let mut alerted = None;
         loop {
-            let looked = directory.clone();
-            let space = tokio::task::spawn_blocking(move || disk_space(&looked)).await;
+            let checked_directory = directory.clone();
+            let space = tokio::task::spawn_blocking(move || disk_space(&checked_directory)).await;
             match space {
                 Ok(Ok(space)) => {
                     let before = room;
-                    room = self.take_in(space, before);
-                    if announced != Some(room) {
-                        match self.announce(room, space).await {
-                            Ok(()) => announced = Some(room),
+                    room = self.publish(space, before);
+                    if alerted != Some(room) {
+                        match self.update_alert(room, space).await {
+                            Ok(()) => alerted = Some(room),
                             Err(error) => {
-                                tracing::warn!(error = %Chain(&error), "disk space: the alert will be tried again");
+                                tracing::warn!(error = %Chain(&error), "disk-space alert not stored; retrying");
                             }
                         }
                     }
@@ -153,12 +156,12 @@ impl Storage {
                 }
                 Err(error) => tracing::error!(%error, "disk space cannot be read"),
             }
-            tokio::time::sleep(CHECK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Shows a measurement and logs what it changes.
-    fn take_in(&self, space: DiskSpace, before: Room) -> Room {
+    /// Publishes a measurement and logs a change of level.
+    fn publish(&self, space: DiskSpace, before: Room) -> Room {
         let room = self.bounds.room(space.free_bytes, before);
         self.metrics.database.show_disk(space.free_bytes, space.total_bytes);
         self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
@@ -166,17 +169,17 @@ impl Storage {
         let free_bytes = space.free_bytes;
         if room != before {
             match room {
-                Room::Enough => tracing::info!(free_bytes, "the disk has room again"),
+                Room::Enough => tracing::info!(free_bytes, "the disk has enough free space again"),
                 Room::Low => {
                     let warn_free_bytes = self.bounds.warn_free_bytes;
-                    tracing::warn!(free_bytes, warn_free_bytes, "the disk is running full");
+                    tracing::warn!(free_bytes, warn_free_bytes, "the disk has little free space");
                 }
                 Room::TooLittle => {
                     let min_free_bytes = self.bounds.min_free_bytes;
                     tracing::error!(
                         free_bytes,
                         min_free_bytes,
-                        "the disk is almost full: events are refused, scoring goes on"
+                        "the disk is almost full: events are refused, row scoring continues"
                     );
                 }
             }
@@ -184,14 +187,19 @@ impl Storage {
         room
     }
 
-    async fn announce(&self, room: Room, space: DiskSpace) -> Result<(), ServiceError> {
-        // Commits together: the alert or its end, and the messages about it.
+    async fn update_alert(&self, room: Room, space: DiskSpace) -> Result<(), ServiceError> {
+        // Commits together: the alert or its resolution, and the notifications about it.
+        // `begin_critical`: succeeds while other work has taken every pooled connection.
         let mut tx = self.alerts.db.begin_critical().await?;
         match room {
-            Room::Enough => self.alerts.resolve(&mut tx, ALERT_KEY, "there is room again").await?,
+            Room::Enough => {
+                self.alerts
+                    .resolve(&mut tx, ALERT_KEY, "the disk has enough free space again")
+                    .await?;
+            }
             Room::Low | Room::TooLittle => {
-                let found = found(room, space, self.bounds);
-                self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
+                let alert = disk_alert(room, space, self.bounds);
+                self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
             }
         }
         Ok(tx.commit().await?)
@@ -199,31 +207,32 @@ impl Storage {
 }
 
 impl DiskBounds {
-    /// The room that `free_bytes` are, after `before`.
+    /// The level for `free_bytes`, after the level `before`.
     pub fn room(self, free_bytes: u64, before: Room) -> Room {
-        let is_below = |bound: u64, room: Room| {
+        for (bound, room) in
+            [(self.min_free_bytes, Room::TooLittle), (self.warn_free_bytes, Room::Low)]
+        {
             let margin = if before >= room { MARGIN_PERCENT } else { 100 };
-            free_bytes < bound / 100 * margin
-        };
-        if is_below(self.min_free_bytes, Room::TooLittle) {
-            Room::TooLittle
-        } else if is_below(self.warn_free_bytes, Room::Low) {
-            Room::Low
-        } else {
-            Room::Enough
+            if free_bytes < bound / 100 * margin {
+                return room;
+            }
         }
+        Room::Enough
     }
 }
 
-fn found(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
-    let fact = |name: &str, value: String| Fact { name: name.into(), value };
+fn fact(name: &str, bytes: u64) -> Fact {
+    Fact { name: name.into(), value: bytes.to_string() }
+}
+
+fn disk_alert(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
     let is_refusing = room == Room::TooLittle;
     let what = if is_refusing {
         "The disk of the private Postgres is almost full. Events are refused with 503 until \
-         there is room; scoring of feature rows goes on."
+         space is free; scoring of feature rows continues."
     } else {
-        "The disk of the private Postgres is running full. Once \
-         database.min_free_bytes is reached, events are refused."
+        "The disk of the private Postgres has little free space. Below \
+         database.min_free_bytes, events are refused."
     };
     Found {
         key: ALERT_KEY.into(),
@@ -231,15 +240,15 @@ fn found(room: Room, space: DiskSpace, bounds: DiskBounds) -> Found {
         severity: if is_refusing { Severity::Critical } else { Severity::Warning },
         owner: None,
         subject: BTreeMap::from([("volume".to_owned(), "private_postgres".to_owned())]),
-        title: "The database's disk is running full".into(),
+        title: "The database's disk has little free space".into(),
         what: what.into(),
-        advice: "Make room or enlarge the disk. Events, history and failed events are what \
-                 grows; see history.keep_days and failed_events.keep_days."
+        advice: "Free space or enlarge the disk. Events, history and failed events grow; \
+                 see history.keep_days and failed_events.keep_days."
             .into(),
         facts: vec![
-            fact("Free bytes", space.free_bytes.to_string()),
-            fact("Total bytes", space.total_bytes.to_string()),
-            fact("Events are refused below", bounds.min_free_bytes.to_string()),
+            fact("Free bytes", space.free_bytes),
+            fact("Total bytes", space.total_bytes),
+            fact("Events are refused below", bounds.min_free_bytes),
         ],
         picture: None,
     }

@@ -1,5 +1,5 @@
-//! Acceptance: checked messages are committed and refused ones kept, with one outcome for
-//! each.
+//! Acceptance of a request: commit the valid messages, store the rejected ones, and
+//! return one outcome per message.
 
 use crate::domain::access::Sender;
 use crate::domain::fault::Faults;
@@ -7,8 +7,8 @@ use crate::domain::time::Timestamp;
 use crate::domain::wire::Message;
 use crate::service::ServiceError;
 use crate::service::failed_events::{Refused, Source};
-use crate::service::ingestion::commit::batch_cache::Known;
-use crate::service::ingestion::commit::{Committed, Failure, separate};
+use crate::service::ingestion::commit::batch_cache::BatchCache;
+use crate::service::ingestion::commit::{BatchFailure, CommittedBatch, pending};
 use crate::service::ingestion::queue::locked_customers;
 use crate::service::ingestion::{Intake, Outcome, Received, WhenFull, arrived, commit};
 use crate::service::limits::resource_user::ResourceUser;
@@ -16,10 +16,11 @@ use crate::store::customers::events::Arrived;
 use crate::telemetry::labels;
 
 impl Intake {
-    /// Counts events and keeps those that are refused; one outcome for each, in
-    /// order. Events of different customers may be committed in different
-    /// transactions: after an error some may be counted, and sending everything
-    /// again is safe.
+    /// Commits valid events and stores rejected ones. Returns one outcome per event, in
+    /// order.
+    ///
+    /// Events of different customers may be committed in different transactions. After an
+    /// error some events may be counted; sending the whole request again is safe.
     pub async fn accept(
         &self,
         received: impl Into<Received>,
@@ -38,25 +39,28 @@ impl Intake {
         let sender = source.sender();
         let mut events = Vec::with_capacity(items.len());
         let mut refused: Vec<Option<Refused>> = Vec::with_capacity(items.len());
+        // The texts of accepted messages with links, in case the commit refuses the link.
         let mut texts = Vec::new();
         for item in items {
-            let message = item.map(|mut message| {
-                texts.push(message.raw.take());
-                events.push(arrived(message, received_at, &sender));
-            });
-            refused.push(message.err());
+            match item {
+                Ok(mut message) => {
+                    texts.push(message.raw.take());
+                    events.push(arrived(message, received_at, &sender));
+                    refused.push(None);
+                }
+                Err(rejection) => refused.push(Some(rejection)),
+            }
         }
         let counted = self.commit(user, events, memory, when_full).await?;
-        let refused_links: Vec<Refused> = counted
-            .iter()
-            .zip(&texts)
-            .filter_map(|(outcome, text)| {
-                let Outcome::Rejected { faults } = outcome else { return None };
+        let mut refused_links = Vec::new();
+        for (outcome, text) in counted.iter().zip(&texts) {
+            if let Outcome::Rejected { faults } = outcome {
                 let text = text.as_deref().unwrap_or_default();
-                Some(Refused::new(faults.clone(), text.as_bytes()))
-            })
-            .collect();
-        // Last, so that what is sent again because of an error is not kept twice.
+                refused_links.push(Refused::new(faults.clone(), text.as_bytes()));
+            }
+        }
+        // Rejected events are stored last. A commit that fails makes the sender repeat
+        // the request, and its rejected events would otherwise be stored twice.
         let kept = refused.iter().flatten().chain(&refused_links);
         self.failed.keep(source, received_at, kept).await?;
         for refused in refused_links {
@@ -70,8 +74,8 @@ impl Intake {
         Ok(outcomes.collect())
     }
 
-    /// Counts all of these events, in one transaction, or none. Refused ones are
-    /// not kept: nothing happened, and their sender has them.
+    /// Commits all of these events in one transaction, or none. Rejected events are not
+    /// stored: nothing was changed, and the sender still has them.
     pub async fn accept_strict(
         &self,
         items: Vec<Result<Message, Refused>>,
@@ -91,30 +95,31 @@ impl Intake {
             return Err(ServiceError::Invalid(Faults::one("events", problem)));
         }
         if items.iter().any(Result::is_err) {
-            let outcomes: Vec<Outcome> = items
-                .into_iter()
-                .map(|item| match item {
+            let mut outcomes = Vec::with_capacity(items.len());
+            for item in items {
+                outcomes.push(match item {
                     Ok(Message { event, .. }) => {
                         Outcome::NotCounted { message_id: event.message_id.into() }
                     }
                     Err(refused) => self.reject(refused),
-                })
-                .collect();
+                });
+            }
             self.count(&outcomes);
             return Ok(outcomes);
         }
         let messages = items.into_iter().flatten();
         let events: Vec<Arrived> =
             messages.map(|message| arrived(message, received_at, &Sender::TRUSTED)).collect();
-        let room = self.make_room(user, events.len(), WhenFull::Refuse).await?;
+        let share = self.reserve_capacity(user, events.len(), WhenFull::Refuse).await?;
         let committed = self.commit_strict(&events).await;
-        drop(room);
+        // Retained until here, so that strict requests count against the queue as well.
+        drop(share);
         let outcomes: Vec<Outcome> = match committed {
             Ok(committed) => committed.verdicts(events).map(Into::into).collect(),
-            Err(Failure::Service(error)) => return Err(error),
-            Err(Failure::Links(refused)) => self.refuse_links(events, &refused),
-            Err(Failure::TooManyIds) => {
-                let problem = "have links that concern too many ids for one transaction";
+            Err(BatchFailure::Service(error)) => return Err(error),
+            Err(BatchFailure::Links(refused)) => self.refuse_links(events, &refused),
+            Err(BatchFailure::TooManyIds) => {
+                let problem = "have links that involve too many ids for one transaction";
                 return Err(ServiceError::Invalid(Faults::one("events", problem)));
             }
         };
@@ -122,31 +127,34 @@ impl Intake {
         Ok(outcomes)
     }
 
-    /// In one transaction, which waits for no customer that is known to be locked.
-    async fn commit_strict(&self, events: &[Arrived]) -> Result<Committed, Failure> {
-        let aside = &self.core.aside;
-        if aside.concerns(events.iter()) {
+    /// Commits in one transaction. Fails at once if a customer is known to be locked.
+    async fn commit_strict(&self, events: &[Arrived]) -> Result<CommittedBatch, BatchFailure> {
+        let known_locked = &self.core.locked_customers;
+        if known_locked.is_any_locked(events.iter()) {
             return Err(ServiceError::Locked.into());
         }
-        let done = commit::commit(&self.core, &self.strict, events, Known::default()).await;
-        if let Err(Failure::Service(ServiceError::Locked)) = &done {
-            aside.note(locked_customers::locked(&self.strict, events.iter()).await?);
+        let done = commit::commit(&self.core, &self.strict, events, BatchCache::default()).await;
+        if let Err(BatchFailure::Service(ServiceError::Locked)) = &done {
+            let locked = locked_customers::find_locked(&self.strict, events.iter()).await?;
+            known_locked.mark_locked(locked);
         }
         done
     }
 
-    /// Outcomes of a strict request in which the links at these places are not possible.
+    /// Outcomes of a strict request in which the events at the indices `refused` have impossible
+    /// links.
     fn refuse_links(&self, events: Vec<Arrived>, refused: &[usize]) -> Vec<Outcome> {
-        let outcomes = events.into_iter().enumerate().map(|(place, arrived)| {
-            if refused.contains(&place) {
-                let faults = separate::too_connected();
+        let mut outcomes = Vec::with_capacity(events.len());
+        for (index, arrived) in events.into_iter().enumerate() {
+            outcomes.push(if refused.contains(&index) {
+                let faults = pending::too_many_connected_ids();
                 self.count_rejected(&faults);
                 Outcome::Rejected { faults }
             } else {
                 Outcome::NotCounted { message_id: arrived.event.message_id.into() }
-            }
-        });
-        outcomes.collect()
+            });
+        }
+        outcomes
     }
 
     pub(crate) fn count(&self, outcomes: &[Outcome]) {
@@ -160,7 +168,7 @@ impl Intake {
                 Outcome::Duplicate { .. } => labels::Outcome::Duplicate,
                 Outcome::NotCounted { .. } => labels::Outcome::NotCounted,
                 Outcome::Locked { .. } => labels::Outcome::Locked,
-                // Counted with what was wrong.
+                // [`Self::count_rejected`] counts rejected events with their reason.
                 Outcome::Rejected { .. } => continue,
             };
             intake.events.add(label, 1);
@@ -181,7 +189,7 @@ impl Intake {
     }
 }
 
-/// The part of an event that a fault's path names.
+/// Metric label for the part of an event that a fault's path names.
 fn part(path: &str) -> labels::Part {
     match path.split_once('.').map_or(path, |(field, _)| field) {
         "event" => labels::Part::Event,

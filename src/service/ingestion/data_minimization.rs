@@ -1,4 +1,4 @@
-//! Data minimisation: what of an accepted event is stored.
+//! Data minimisation: removes undeclared properties and names from events before storage.
 
 use crate::config::EventNames;
 use crate::domain::event::Event;
@@ -8,25 +8,25 @@ use crate::service::ingestion::Intake;
 use crate::service::scoring::deployment::Lineup;
 
 impl Intake {
-    /// Removes from a message what no feature reads, and refuses what no feature could
-    /// read. An event whose name is removed counts all the same.
+    /// Removes what no feature reads from a message, and refuses a message that no
+    /// feature could read. An event without its name is counted all the same.
     pub(crate) fn admit(
         &self,
-        lineup: &Lineup,
+        deployment: &Lineup,
         Message { event, is_anonymous, link, raw }: Message,
     ) -> Result<Message, Faults> {
-        let mut event = lineup.features.admit(event).map_err(|fault| Faults(vec![fault]))?;
-        if !event.name.is_empty() && !self.stores_name(lineup, &event) {
+        let mut event = deployment.features.admit(event).map_err(|fault| Faults(vec![fault]))?;
+        if !event.name.is_empty() && !self.stores_name(deployment, &event) {
             event.name = Box::default();
         }
         Ok(Message { event, is_anonymous, link, raw })
     }
 
-    fn stores_name(&self, lineup: &Lineup, event: &Event) -> bool {
+    fn stores_name(&self, deployment: &Lineup, event: &Event) -> bool {
         match &self.settings.event_names {
             EventNames::All => true,
             EventNames::Declared { also } => {
-                lineup.features.reads_name(event) || also.contains(&event.name)
+                deployment.features.reads_name(event) || also.contains(&event.name)
             }
         }
     }

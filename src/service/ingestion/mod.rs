@@ -1,13 +1,16 @@
-//! Events in: each is counted once, its customer re-scored, all in one commit.
+//! Ingestion of events: deduplicate, fold into customer state, score and store, in one
+//! transaction.
 //!
-//! Requests share transactions. A customer belongs to one shard of this
-//! process; what has gathered in a shard while its last commit was on its way is
-//! committed next. So an idle service answers after one small transaction, a
-//! loaded one works in large ones, and no two transactions of it ever meet at a
-//! customer, which is why they take no locks as long as no other process is in the
-//! way, and need not read whom they wrote before. A strict request has a transaction
-//! of its own beside them; ids, then customers, are taken in order everywhere, so
-//! nobody waits in a circle.
+//! Requests share transactions (group commit). A customer belongs to one shard of this
+//! process. Events that gather in a shard while its previous commit is in progress form
+//! the next batch. So an idle service answers after one small transaction, and a loaded
+//! service works in large ones.
+//!
+//! Two shard commits of this process never touch the same customer. So they take no row
+//! locks as long as no other process interferes (optimistic concurrency control), and
+//! skip reading customers that this process wrote last. A strict request has a
+//! transaction of its own beside the shards. Every transaction takes message ids first,
+//! then customers, each in order, so transactions cannot deadlock.
 
 mod accept;
 mod commit;
@@ -48,44 +51,42 @@ use crate::store::database::time_limits::Purpose;
 use crate::store::{Db, DedicatedDb};
 use crate::telemetry::{Metrics, labels};
 
-use commit::adaptive::Trust;
+use commit::adaptive::AdaptiveBackoff;
 pub use commit::cache::CustomerCache;
-use commit::{Ruling, Verdict};
-use links::Markers;
+use commit::{EventStatus, EventVerdict};
+use links::MergedIdHints;
 pub use links::unlink::Unlinked;
-use queue::locked_customers::Aside;
-use queue::scheduler::Charge;
-use queue::worker::Shards;
+use queue::locked_customers::LockedCustomers;
+use queue::scheduler::QueueCharge;
+use queue::worker::CommitQueue;
 pub use queue::worker::Worker;
 pub use replay::{Replayed, Which};
 
-/// What a caller who finds the queue full is told: a commit takes milliseconds,
-/// so a second is long enough.
+/// `Retry-After` when the queue is full: a commit takes milliseconds, so a second is
+/// enough.
 const RETRY_AFTER_SECONDS: u64 = 1;
-/// One part in so many of the events that may wait may wait for locked customers.
-const SHARE_SET_ASIDE: usize = 4;
-/// Requests that are all or none, committed at the same time; more of them wait.
+/// Divisor: events of locked customers may fill this fraction of the queue (1/4).
+const SET_ASIDE_DIVISOR: usize = 4;
+/// Strict (all-or-nothing) requests that commit at the same time; further ones wait.
 const STRICT_CONNECTIONS: u32 = 2;
 
-/// What became of one event, after the commit.
+/// Result of one event after the commit.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// Counted now; whose it is, and where that customer stands after it.
+    /// Counted now. `customer` is the surviving customer, `standing` its new assignment.
     Accepted { message_id: String, customer: CustomerKey, standing: Arc<Assignment> },
-    /// Counted before.
+    /// The message id was already counted.
     Duplicate { message_id: String },
-    /// Not counted, and why.
+    /// Not counted, with the reasons.
     Rejected { faults: Faults },
-    /// Not counted, because others of its request were rejected and it was to be
-    /// all or none.
+    /// Not counted: another event of the same strict (all-or-nothing) request was
+    /// rejected.
     NotCounted { message_id: String },
-    /// Not counted, because another session of the database had its customer locked for
-    /// too long.
+    /// Not counted: another database session had its customer locked for too long.
     Locked { message_id: String },
 }
 
-/// Checked events of one request, and the memory that is reserved for them until they
-/// are committed.
+/// Validated events of one request, with the memory reserved for them until the commit.
 #[derive(Debug)]
 pub struct Received {
     pub items: Vec<Result<Message, Refused>>,
@@ -93,38 +94,38 @@ pub struct Received {
 }
 
 impl From<Vec<Result<Message, Refused>>> for Received {
-    /// Events of this process itself, which needs no reservation.
+    /// Events that this process produces itself need no reservation.
     fn from(items: Vec<Result<Message, Refused>>) -> Self {
         Self { items, memory: None }
     }
 }
 
-/// What to do with a caller who comes while too many events are waiting.
+/// Back-pressure policy when too many events are queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Tell it to come back: for requests.
+    /// Refuse with 429 and `Retry-After`: for requests.
     Refuse,
-    /// Let it wait, and so its sender: for streams.
+    /// Wait, which slows the sender down: for streams.
     Wait,
 }
 
-/// How intake works.
+/// Settings of ingestion.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub limits: Limits,
-    /// The names of events that are stored.
+    /// Which event names are stored.
     pub event_names: EventNames,
     pub shards: usize,
-    /// About as many events make one transaction, at most.
+    /// Approximate maximum of events in one transaction.
     pub max_batch_events: usize,
-    /// Events waiting for their commit, at most.
+    /// Maximum of events queued for commit.
     pub max_waiting_events: usize,
     /// Longest wait of an event for a customer that another session has locked.
     pub locked_wait: Duration,
-    /// Of customers that need not be read again.
+    /// Size of the customer cache, which saves reading a customer again.
     pub cache_bytes: usize,
     pub events_per_request: usize,
-    /// Events of one key; `None`: no quota.
+    /// Quota of events per second and API key; `None`: no quota.
     pub events_per_second_per_key: Option<u32>,
 }
 
@@ -149,89 +150,95 @@ impl From<&config::Config> for Settings {
     }
 }
 
-/// What a commit works with.
+/// Shared dependencies of every commit.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct IngestionCore {
     pub(crate) db: Db,
     pub(crate) live: Arc<Live>,
     pub(crate) shadows: Arc<Shadows>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) max_batch_events: usize,
-    pub(crate) markers: Markers,
+    pub(crate) merged_ids: MergedIdHints,
     pub(crate) cache: Arc<CustomerCache>,
-    pub(crate) aside: Aside,
-    /// The turn of this process to record links: its own commits wait for one another here,
-    /// and not for a lock of the database, where a wait may end as in vain.
+    pub(crate) locked_customers: LockedCustomers,
+    /// Serialises link-recording commits of this process. They wait for each other here
+    /// instead of at a database lock, where a wait can end in a lock timeout.
     pub(crate) linking: Semaphore,
-    /// In commits without locks.
-    pub(crate) trust: Trust,
+    /// Adaptive back-off of the lock-free commit path.
+    pub(crate) lock_free_backoff: AdaptiveBackoff,
 }
 
-/// The one way in for events.
+/// Dependencies of ingestion.
+#[derive(Debug)]
+pub struct IngestionParts {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub shadows: Arc<Shadows>,
+    pub clock_check: Arc<ClockCheck>,
+    pub metrics: Arc<Metrics>,
+    pub failed: Arc<FailedEvents>,
+}
+
+/// The ingestion service: the only entry point for events.
 #[derive(Debug)]
 pub struct Intake {
-    core: Arc<Core>,
+    core: Arc<IngestionCore>,
     clock_check: Arc<ClockCheck>,
     failed: Arc<FailedEvents>,
     settings: Settings,
-    shards: Shards,
-    /// For requests that are all or none, which have no shard, and for what the links of
-    /// public keys depend on.
+    shards: CommitQueue,
+    /// Connections for strict requests, which have no shard, and for reading what decides
+    /// the links of public keys.
     strict: DedicatedDb,
-    /// Events that may wait for their commit, shared between keys.
-    room: FairShare<ResourceUser>,
+    /// Queue capacity in events, shared fairly between keys.
+    capacity: FairShare<ResourceUser>,
     quota: EventQuota,
-    /// `None`: nothing watches the disk.
+    /// `None`: free disk space is not monitored.
     storage: Option<Arc<Storage>>,
 }
 
 impl Intake {
-    /// The way in, and the workers behind it: each must be run for as long as
-    /// events may come.
-    pub fn new(
-        db: Db,
-        (live, shadows): (Arc<Live>, Arc<Shadows>),
-        clock_check: Arc<ClockCheck>,
-        metrics: Arc<Metrics>,
-        failed: Arc<FailedEvents>,
-        settings: Settings,
-    ) -> (Self, Vec<Worker>) {
+    /// The service and its commit workers. Each worker must run for as long as events may
+    /// arrive.
+    pub fn new(parts: IngestionParts, settings: Settings) -> (Self, Vec<Worker>) {
+        let IngestionParts { db, live, shadows, clock_check, metrics, failed } = parts;
         let clock = clock_check.clock().clone();
         let max_batch_events = settings.max_batch_events;
         let cache = Arc::new(CustomerCache::new(settings.cache_bytes, Arc::clone(&metrics)));
         let strict = db.dedicated_for(Purpose::Commit, STRICT_CONNECTIONS);
         let shards = settings.shards.max(1);
-        let most_aside = (settings.max_waiting_events / SHARE_SET_ASIDE).max(1);
+        let max_set_aside = (settings.max_waiting_events / SET_ASIDE_DIVISOR).max(1);
         let gauge = metrics.intake.set_aside.clone();
-        let aside = Aside::new(settings.locked_wait, most_aside, shards, gauge);
-        let core = Arc::new(Core {
+        let locked_customers =
+            LockedCustomers::new(settings.locked_wait, max_set_aside, shards, gauge);
+        let core = Arc::new(IngestionCore {
             db,
             live,
             shadows,
             clock,
             metrics,
             max_batch_events,
-            markers: Markers::default(),
+            merged_ids: MergedIdHints::default(),
             cache,
-            aside,
+            locked_customers,
             linking: Semaphore::new(1),
-            trust: Trust::new(commit::lock_free::LOSS),
+            lock_free_backoff: AdaptiveBackoff::new(commit::lock_free::CONFLICT_COST),
         });
-        let (shards, workers) = queue::worker::new(&core, shards);
-        let room = FairShare::new(settings.max_waiting_events);
+        let (shards, workers) = queue::worker::create(&core, shards);
+        let capacity = FairShare::new(settings.max_waiting_events);
         let quota = EventQuota::new(
             settings.events_per_second_per_key,
             settings.events_per_request,
             Arc::clone(&core.metrics),
         );
         let storage = None;
-        let intake =
-            Self { core, clock_check, failed, settings, shards, strict, room, quota, storage };
-        (intake, workers)
+        let service =
+            Self { core, clock_check, failed, settings, shards, strict, capacity, quota, storage };
+        (service, workers)
     }
 
-    /// Refuses events while the disk of `storage` has too little room for them.
+    /// Adds the disk check: events are refused while the disk of `storage` is too full.
     #[must_use]
     pub fn refusing_without_room_on(mut self, storage: Arc<Storage>) -> Self {
         self.storage = Some(storage);
@@ -242,7 +249,8 @@ impl Intake {
         self.storage.as_ref().map_or(Ok(()), |storage| storage.check_room())
     }
 
-    /// To be told of customers whom somebody else in this process has written.
+    /// The customer cache. Other writers in this process must invalidate the customers
+    /// that they write ([`CustomerCache::forget`]).
     pub fn cache(&self) -> Arc<CustomerCache> {
         Arc::clone(&self.core.cache)
     }
@@ -251,22 +259,23 @@ impl Intake {
         self.core.clock.now()
     }
 
-    /// No event is dated later than this.
+    /// Latest timestamp that an accepted event may have.
     pub fn horizon(&self) -> Timestamp {
         self.now().plus_millis(self.settings.limits.max_future_millis)
     }
 
-    /// Events that one request may hold.
+    /// Maximum of events in one request.
     pub fn events_per_request(&self) -> usize {
         self.settings.events_per_request
     }
 
-    /// Events per transaction: callers that stream gather this many.
+    /// Events per transaction: streaming callers gather batches of this size.
     pub fn max_batch_events(&self) -> usize {
         self.settings.max_batch_events
     }
 
-    /// Commits events, each in its customer's shard; one outcome each, in order.
+    /// Commits events, each in its customer's shard. Returns one outcome per event, in
+    /// order.
     async fn commit(
         &self,
         user: ResourceUser,
@@ -274,62 +283,64 @@ impl Intake {
         memory: Option<Reservation>,
         when_full: WhenFull,
     ) -> Result<Vec<Outcome>, ServiceError> {
-        let room = self.make_room(user, events.len(), when_full).await?;
-        let mut charge = Charge::new(room, memory, events.len());
+        let share = self.reserve_capacity(user, events.len(), when_full).await?;
+        let mut charge = QueueCharge::new(share, memory, events.len());
         let mut outcomes: Vec<Option<Outcome>> = vec![None; events.len()];
-        let mut parts: Vec<Part> = Vec::new();
-        parts.resize_with(self.shards.count(), Part::default);
-        for (place, arrived) in events.into_iter().enumerate() {
+        let mut parts: Vec<ShardPart> = Vec::new();
+        parts.resize_with(self.shards.count(), ShardPart::default);
+        // Outcomes are returned in request order although each shard commits on its own.
+        for (index, arrived) in events.into_iter().enumerate() {
             let part = &mut parts[self.shard_of(&arrived.event.customer)];
-            part.places.push(place);
+            part.indices.push(index);
             part.events.push(arrived);
         }
         let parts = parts.into_iter().enumerate().filter(|(_, part)| !part.events.is_empty());
         let commits = parts.map(|(shard, part)| {
             self.commit_part(user, shard, charge.split(part.events.len()), part)
         });
-        for (place, verdict) in try_join_all(commits).await?.into_iter().flatten() {
-            outcomes[place] = Some(verdict.into());
+        for (index, verdict) in try_join_all(commits).await?.into_iter().flatten() {
+            outcomes[index] = Some(verdict.into());
         }
         let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
         self.count(&outcomes);
         Ok(outcomes)
     }
 
-    /// Commits the events of one shard; each verdict with its place in the request.
+    /// Commits the events of one shard. Returns each verdict with its index in the
+    /// request.
     async fn commit_part(
         &self,
         user: ResourceUser,
         shard: usize,
-        charge: Charge,
-        part: Part,
-    ) -> Result<impl Iterator<Item = (usize, Verdict)> + use<>, ServiceError> {
+        charge: QueueCharge,
+        part: ShardPart,
+    ) -> Result<impl Iterator<Item = (usize, EventVerdict)> + use<>, ServiceError> {
         let verdicts = self.shards.commit(user, shard, part.events, charge).await?;
-        Ok(part.places.into_iter().zip(verdicts))
+        Ok(part.indices.into_iter().zip(verdicts))
     }
 
     fn shard_of(&self, customer: &CustomerKey) -> usize {
         let mut hasher = DefaultHasher::new();
         customer.hash(&mut hasher);
-        // Below the number of shards, so it always fits.
+        // The remainder is below the number of shards, so the conversion never fails.
         usize::try_from(hasher.finish() % self.shards.count() as u64).unwrap_or_default()
     }
 
-    /// Room for so many events, all at once: a request is taken whole or not.
-    async fn make_room(
+    /// Reserves queue capacity for all events of a request, or for none.
+    async fn reserve_capacity(
         &self,
         user: ResourceUser,
         events: usize,
         when_full: WhenFull,
     ) -> Result<Share<ResourceUser>, ServiceError> {
         self.clock_check.admit(self.now())?;
-        // A request of more events than half of the room counts as half of it: one that
-        // waited for all of it would wait as long as any other key sends.
+        // A request larger than half the queue counts as half of it. A request that
+        // waited for the whole queue would wait for as long as any other key sends.
         let counted = events.min((self.settings.max_waiting_events / 2).max(1));
         if when_full == WhenFull::Wait {
-            return Ok(self.room.acquire(user, counted).await);
+            return Ok(self.capacity.acquire(user, counted).await);
         }
-        self.room.try_acquire(user, counted).ok_or_else(|| {
+        self.capacity.try_acquire(user, counted).ok_or_else(|| {
             self.core.metrics.intake.refused.inc_by(events as u64);
             self.core.metrics.limits.refusals.add(labels::Limit::WaitingEvents, 1);
             ServiceError::OverLimit {
@@ -340,23 +351,23 @@ impl Intake {
     }
 }
 
-/// The events of one request that belong to one shard, and their places in it.
+/// The events of one request that belong to one shard, and their indices in the request.
 #[derive(Debug, Default)]
-struct Part {
-    places: Vec<usize>,
+struct ShardPart {
+    indices: Vec<usize>,
     events: Vec<Arrived>,
 }
 
-impl From<Verdict> for Outcome {
-    fn from(verdict: Verdict) -> Self {
+impl From<EventVerdict> for Outcome {
+    fn from(verdict: EventVerdict) -> Self {
         let message_id = verdict.event.message_id.into();
-        match verdict.ruling {
-            Ruling::Counted(standing) => {
+        match verdict.status {
+            EventStatus::Counted(standing) => {
                 Self::Accepted { message_id, customer: verdict.event.customer, standing }
             }
-            Ruling::Duplicate => Self::Duplicate { message_id },
-            Ruling::Refused(faults) => Self::Rejected { faults },
-            Ruling::Locked => Self::Locked { message_id },
+            EventStatus::Duplicate => Self::Duplicate { message_id },
+            EventStatus::Refused(faults) => Self::Rejected { faults },
+            EventStatus::Locked => Self::Locked { message_id },
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Reading: messages of a request are checked one by one, and what no feature reads is
-//! removed from them.
+//! Parsing and validation of messages, and removal of properties that no feature reads.
 
 use serde_json::Value;
 
@@ -13,32 +12,39 @@ use crate::service::limits::heavy::Cancellation;
 use crate::service::random;
 
 impl Intake {
-    /// Checks one event in segmentd's own form.
+    /// Parses and validates one event in segmentd's native format.
     pub fn read(&self, raw: &[u8], received_at: Timestamp) -> Result<Message, Refused> {
         self.read_within(self.settings.limits, raw, received_at, new_id)
     }
 
-    /// Checks the messages of a body in Segment's form: one result for each, in
-    /// order; fewer where the request is cancelled meanwhile.
+    /// Parses and validates the messages of a body in the Segment format. Returns one
+    /// result per message, in order; fewer if the request is cancelled meanwhile.
     pub fn read_segment(
         &self,
         body: &segment::Body<'_>,
         received_at: Timestamp,
         cancellation: &Cancellation,
     ) -> Vec<Result<Message, Refused>> {
-        let lineup = self.core.live.lineup();
+        let deployment = self.core.live.lineup();
         let limits = self.settings.limits;
-        let messages = body.read(received_at, limits, new_id).enumerate();
-        let admitted =
-            messages.take_while(|_| !cancellation.is_cancelled()).map(|(index, message)| {
-                let mut message = message
-                    .and_then(|message| self.admit(&lineup, message))
-                    .map_err(|faults| refused(body, index, faults, limits))?;
-                let text = || String::from_utf8_lossy(&body.kept(index)).into();
-                message.raw = message.link.is_some().then(text);
-                Ok(message)
+        let mut results = Vec::new();
+        for (index, message) in body.read(received_at, limits, new_id).enumerate() {
+            if cancellation.is_cancelled() {
+                break;
+            }
+            let admitted = message.and_then(|message| self.admit(&deployment, message));
+            results.push(match admitted {
+                Ok(mut message) => {
+                    // A link may still be refused by the commit; the text is stored then.
+                    if message.link.is_some() {
+                        message.raw = Some(String::from_utf8_lossy(&body.kept(index)).into());
+                    }
+                    Ok(message)
+                }
+                Err(faults) => Err(refused(body, index, faults, limits)),
             });
-        admitted.collect()
+        }
+        results
     }
 
     pub(crate) fn read_within(
@@ -51,18 +57,16 @@ impl Intake {
         if raw.len() > limits.max_event_bytes {
             return Err(self.too_large(raw));
         }
-        let read = || {
-            let value: Value = serde_json::from_slice(raw)
-                .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
-            let message = native::parse(&value, received_at, limits, new_id)?;
-            let mut message = self.admit(&self.core.live.lineup(), message)?;
-            message.raw = message.link.is_some().then(|| String::from_utf8_lossy(raw).into());
-            Ok(message)
-        };
-        read().map_err(|faults| Refused::new(faults, raw))
+        let mut message = parse_native(raw, received_at, limits, new_id)
+            .and_then(|message| self.admit(&self.core.live.lineup(), message))
+            .map_err(|faults| Refused::new(faults, raw))?;
+        if message.link.is_some() {
+            message.raw = Some(String::from_utf8_lossy(raw).into());
+        }
+        Ok(message)
     }
 
-    /// What an event is answered that begins like this and is too large.
+    /// Rejection of an event that is too large and begins with `head`.
     pub fn too_large(&self, head: &[u8]) -> Refused {
         let most = self.settings.limits.max_event_bytes;
         let problem = format!("is larger than {most} bytes (intake.max_event_bytes)");
@@ -70,8 +74,19 @@ impl Intake {
     }
 }
 
-/// A message of Segment's form that is not let in, as it is kept. One that is too large
-/// is not parsed for that: its parsed form may take more than a hundred times as much.
+fn parse_native(
+    raw: &[u8],
+    received_at: Timestamp,
+    limits: Limits,
+    new_id: impl FnOnce() -> Option<MessageId>,
+) -> Result<Message, Faults> {
+    let value: Value = serde_json::from_slice(raw)
+        .map_err(|error| Faults::one("event", format!("cannot be read; {error}")))?;
+    native::parse(&value, received_at, limits, new_id)
+}
+
+/// A rejected message of the Segment format, as it is stored. A message that is too large
+/// is not parsed for this: its parsed form may take more than a hundred times the memory.
 fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limits) -> Refused {
     if body.bytes(index) > limits.max_event_bytes {
         return Refused::cut_short(faults, body.head(index, HEAD_BYTES));
@@ -84,7 +99,7 @@ fn refused(body: &segment::Body<'_>, index: usize, faults: Faults, limits: Limit
     }
 }
 
-/// For an event whose sender gave it none.
+/// A random message id for an event that arrived without one.
 fn new_id() -> Option<MessageId> {
     random::token::<16>().ok()?.parse().ok()
 }

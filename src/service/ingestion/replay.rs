@@ -1,14 +1,15 @@
-//! Rejected events again, after a fix: of the sender, the features or the limits.
+//! Replay of rejected events after a fix in the sender, the features or the limits.
 //!
-//! Each is read as if it came now, but with the instant of its arrival as the
-//! clock for what its sender's clock said. What is counted is counted once,
-//! however often and wherever it is replayed: an event without an id is named
-//! after its place among the failed ones.
+//! Each event is validated as if it arrived now, except that the instant of its original
+//! arrival corrects its sender's clock. Replay is idempotent: an event is counted once,
+//! however often and on whichever replica it is replayed. An event without a message id
+//! gets one that is derived from its failed-event id.
 
+use crate::domain::id::MessageId;
 use crate::domain::wire::{Door, Limits, segment};
 use crate::service::ServiceError;
 use crate::service::failed_events::Refused;
-use crate::service::ingestion::links::public_keys::Asked;
+use crate::service::ingestion::links::public_keys::LinkRequest;
 use crate::service::ingestion::{Intake, Outcome, WhenFull, arrived};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::customers::events::Arrived;
@@ -16,132 +17,133 @@ use crate::store::failed_events;
 use crate::store::failed_events::{Filter, Replayable, StillFailed};
 use crate::telemetry::labels::Failed;
 
-/// Which failed events to replay, oldest first.
+/// Selection of failed events to replay, oldest first.
 #[derive(Debug, Default)]
 pub struct Which {
-    /// `None`: any.
+    /// `None`: any id.
     pub ids: Option<Vec<i64>>,
     pub filter: Filter,
-    /// Those after this one.
+    /// Only events with a greater id (keyset pagination).
     pub after: Option<i64>,
     pub limit: i64,
 }
 
-/// What became of them.
+/// Counts of one replay call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replayed {
     pub accepted: usize,
-    /// Counted before.
+    /// Counted earlier.
     pub duplicate: usize,
-    /// For another reason, maybe: the new one is kept.
+    /// Rejected again, possibly for another reason: the new reason is stored.
     pub rejected: usize,
-    /// The last one looked at, when there may be more after it.
+    /// The last id of this call, if more events may follow it.
     pub next_after: Option<i64>,
 }
 
 impl Intake {
-    /// Reads kept events again, and counts those that are let in now.
+    /// Validates stored events again, and commits the ones that are accepted now.
     pub async fn replay(&self, which: &Which) -> Result<Replayed, ServiceError> {
         self.check_disk()?;
         let Which { ids, filter, after, limit } = which;
         let db = self.core.db.read();
         let found = failed_events::replayable(db, ids.as_deref(), filter, *after, *limit).await?;
-        let full = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
-        let next_after = found.last().filter(|_| full).map(|last| last.failed_event_id);
-        let (mut ids, mut events, mut still) = (Vec::new(), Vec::new(), Vec::new());
-        let mut asked = Vec::new();
-        // Thousands at once, some microseconds each.
+        let is_full_page = i64::try_from(found.len()).is_ok_and(|count| count == *limit);
+        let next_after = found.last().filter(|_| is_full_page).map(|last| last.failed_event_id);
+        let (mut ids, mut events, mut still_failed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut link_requests = Vec::new();
+        // Up to thousands of events at some microseconds each: too long for an async
+        // thread.
         tokio::task::block_in_place(|| {
             for kept in found {
                 match self.read_again(&kept) {
                     Ok(arrived) => {
-                        asked.extend(Asked::of_arrived(events.len(), &arrived));
+                        link_requests.extend(LinkRequest::for_event(events.len(), &arrived));
                         ids.push(kept.failed_event_id);
                         events.push(arrived);
                     }
-                    Err(refused) => still.push(StillFailed {
-                        failed_event_id: kept.failed_event_id,
-                        reason: refused.reason(),
-                        faults: refused.explanation(),
-                    }),
+                    Err(refused) => {
+                        still_failed.push(new_reason(kept.failed_event_id, &refused));
+                    }
                 }
             }
         });
         let known = events.iter().filter(|one| !one.is_anonymous);
         let known = known.map(|one| one.event.customer.clone()).collect();
-        // From the last to the first, so that the other places stay as they are.
-        for (place, faults) in self.faults_of(asked, &known).await?.into_iter().rev() {
-            events.remove(place);
-            let refused = Refused::new(faults, &[]);
-            still.push(StillFailed {
-                failed_event_id: ids.remove(place),
-                reason: refused.reason(),
-                faults: refused.explanation(),
-            });
+        let forbidden = self.find_forbidden_links(link_requests, &known).await?;
+        // Removal from the last index to the first leaves the remaining indices valid.
+        for (index, faults) in forbidden.into_iter().rev() {
+            events.remove(index);
+            still_failed.push(new_reason(ids.remove(index), &Refused::new(faults, &[])));
         }
         let outcomes = self.commit(ResourceUser::REPLAY, events, None, WhenFull::Refuse).await?;
         for (id, outcome) in ids.iter().zip(&outcomes) {
             if let Outcome::Rejected { faults } = outcome {
-                let refused = Refused::new(faults.clone(), b"");
-                still.push(StillFailed {
-                    failed_event_id: *id,
-                    reason: refused.reason(),
-                    faults: refused.explanation(),
-                });
+                still_failed.push(new_reason(*id, &Refused::new(faults.clone(), &[])));
             }
         }
-        self.write_down(&ids, &outcomes, &still).await?;
+        self.save_outcomes(&ids, &outcomes, &still_failed).await?;
         let accepted = outcomes.iter().filter(|o| matches!(o, Outcome::Accepted { .. })).count();
         let duplicate = outcomes.iter().filter(|o| matches!(o, Outcome::Duplicate { .. })).count();
-        Ok(Replayed { accepted, duplicate, rejected: still.len(), next_after })
+        Ok(Replayed { accepted, duplicate, rejected: still_failed.len(), next_after })
     }
 
     fn read_again(&self, kept: &Replayable) -> Result<Arrived, Refused> {
         let received_at = kept.received_at;
-        // What lay ahead of us then may be past now.
-        let since = self.now().millis().saturating_sub(received_at.millis());
+        // A timestamp that was too far in the future on arrival may be in the past now.
+        let age_millis = self.now().millis().saturating_sub(received_at.millis());
         let limits = self.settings.limits;
-        let max_future_millis = limits.max_future_millis.saturating_add(since.max(0));
+        let max_future_millis = limits.max_future_millis.saturating_add(age_millis.max(0));
         let limits = Limits { max_future_millis, ..limits };
-        let new_id = || format!("failed-event-{}", kept.failed_event_id).parse().ok();
         let sender = &kept.sender;
         let message = match kept.door {
             Door::Events | Door::Bulk => {
-                self.read_within(limits, kept.raw.as_bytes(), received_at, new_id)?
+                let raw = kept.raw.as_bytes();
+                self.read_within(limits, raw, received_at, || replay_id(kept.failed_event_id))?
             }
-            Door::Segment => segment::read_kept(&kept.raw, received_at, limits, new_id)
-                .and_then(|message| self.admit(&self.core.live.lineup(), message))
-                .map_err(|faults| Refused::new(faults, kept.raw.as_bytes()))?,
+            Door::Segment => segment::read_kept(&kept.raw, received_at, limits, || {
+                replay_id(kept.failed_event_id)
+            })
+            .and_then(|message| self.admit(&self.core.live.lineup(), message))
+            .map_err(|faults| Refused::new(faults, kept.raw.as_bytes()))?,
         };
         Ok(arrived(message, received_at, sender))
     }
 
-    async fn write_down(
+    async fn save_outcomes(
         &self,
         ids: &[i64],
         outcomes: &[Outcome],
-        still: &[StillFailed],
+        still_failed: &[StillFailed],
     ) -> Result<(), ServiceError> {
-        let replayed: Vec<failed_events::Replayed> = ids
-            .iter()
-            .zip(outcomes)
-            .filter_map(|(id, outcome)| {
-                let outcome = match outcome {
-                    Outcome::Accepted { .. } => "accepted",
-                    Outcome::Duplicate { .. } => "duplicate",
-                    // Not counted: it can be replayed again.
-                    _ => return None,
-                };
-                Some(failed_events::Replayed { failed_event_id: *id, outcome })
-            })
-            .collect();
-        // Commits together: what became of each. Lost, it is found out again by
-        // the next replay, where the counted ones are duplicates.
+        let mut replayed = Vec::with_capacity(ids.len());
+        for (id, outcome) in ids.iter().zip(outcomes) {
+            let outcome = match outcome {
+                Outcome::Accepted { .. } => "accepted",
+                Outcome::Duplicate { .. } => "duplicate",
+                // Not counted, so that a later replay may try it again.
+                _ => continue,
+            };
+            replayed.push(failed_events::Replayed { failed_event_id: *id, outcome });
+        }
+        // Commits together: the outcome of each replayed event and the new reasons of the
+        // others. If this write is lost, the next replay finds the counted events to be
+        // duplicates.
         let mut tx = self.core.db.begin().await?;
         failed_events::mark(&mut tx, &replayed, self.now()).await?;
-        failed_events::explain_anew(&mut tx, still).await?;
+        failed_events::explain_anew(&mut tx, still_failed).await?;
         tx.commit().await?;
         self.core.metrics.intake.failed.add(Failed::Replayed, replayed.len() as u64);
         Ok(())
     }
+}
+
+/// Why an event is still rejected.
+fn new_reason(failed_event_id: i64, refused: &Refused) -> StillFailed {
+    StillFailed { failed_event_id, reason: refused.reason(), faults: refused.explanation() }
+}
+
+/// The message id of an event that arrived without one: the same in every replay, so that the
+/// event is counted once.
+fn replay_id(failed_event_id: i64) -> Option<MessageId> {
+    format!("failed-event-{failed_event_id}").parse().ok()
 }

@@ -10,7 +10,7 @@ use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Limit;
 
-/// The quota of every key, and what each has used of it.
+/// The quota of every key and the consumption of each.
 #[derive(Debug)]
 pub struct EventQuota {
     /// `None`: no quota.
@@ -20,12 +20,12 @@ pub struct EventQuota {
     metrics: Arc<Metrics>,
 }
 
-/// Buckets that are stored before the full ones are dropped.
-const MANY_BUCKETS: usize = 10_000;
+/// Number of stored buckets above which full ones are dropped.
+const MAX_IDLE_BUCKETS: usize = 10_000;
 
 impl EventQuota {
-    /// A key may send `events_per_request` at once, or the events of a second if those
-    /// are more.
+    /// The burst of a key is `events_per_request`, or the events of one second if that is
+    /// more.
     pub fn new(
         events_per_second: Option<u32>,
         events_per_request: usize,
@@ -38,7 +38,7 @@ impl EventQuota {
         Self { rate, started: Instant::now(), buckets: Mutex::default(), metrics }
     }
 
-    /// Takes so many events of the key's quota, or refuses with the time to wait.
+    /// Takes `events` from the key's quota, or refuses with the time to wait.
     pub fn take(&self, user: ResourceUser, events: usize) -> Result<(), ServiceError> {
         let Err(wait_millis) = self.try_take(user, events) else { return Ok(()) };
         self.metrics.limits.refusals.add(Limit::EventRate, 1);
@@ -48,7 +48,7 @@ impl EventQuota {
         })
     }
 
-    /// As [`Self::take`], but waits until they can be taken: for streams.
+    /// [`Self::take`] that waits instead of refusing: for streams.
     pub async fn take_waiting(&self, user: ResourceUser, events: usize) {
         while let Err(wait_millis) = self.try_take(user, events) {
             tokio::time::sleep(Duration::from_millis(wait_millis)).await;
@@ -60,7 +60,8 @@ impl EventQuota {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let units = f64::from(u32::try_from(events).unwrap_or(u32::MAX));
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MANY_BUCKETS {
+        // A full bucket equals a new one, so dropping it loses nothing.
+        if buckets.len() >= MAX_IDLE_BUCKETS {
             buckets.retain(|_, bucket| !bucket.is_full(rate, now));
         }
         let bucket = buckets.entry(user).or_insert_with(|| TokenBucket::full(rate, now));

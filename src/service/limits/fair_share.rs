@@ -1,11 +1,11 @@
 //! Fair sharing of a bounded resource between its users, by dynamic thresholds.
 //!
-//! A user may hold at most as much as is still free (Choudhury and Hahne, "Dynamic
-//! Queue Length Thresholds for Multiple Access Buffering", IEEE/ACM Transactions on
-//! Networking, 1998). One user alone may hold half of the capacity, two users a third
-//! each, *n* users *1/(n+1)* each. A part of the capacity always stays free for a user
-//! who holds nothing yet, so no user can exclude another. No list of users is
-//! configured, and a decision costs one short lock.
+//! A user may take at most as much as is still free (Choudhury and Hahne, "Dynamic Queue
+//! Length Thresholds for Multiple Access Buffering", IEEE/ACM Transactions on Networking,
+//! 1998). One user alone gets at most half of the capacity, two users a third each, *n*
+//! users *1/(n+1)* each. A part of the capacity always stays free for a new user, so no
+//! user can exclude another. No list of users is configured, and a decision costs one
+//! short lock.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 /// caller's: requests, events, bytes.
 #[derive(Debug)]
 pub struct FairShare<K: Eq + Hash> {
-    inner: Arc<Inner<K>>,
+    inner: Arc<SharedResource<K>>,
 }
 
 #[derive(Debug)]
-struct Inner<K: Eq + Hash> {
+struct SharedResource<K: Eq + Hash> {
     capacity: usize,
     usage: Mutex<Usage<K>>,
     released: Notify,
@@ -34,10 +34,10 @@ struct Usage<K: Eq + Hash> {
     by_user: HashMap<K, usize>,
 }
 
-/// A part of the capacity, held until it is dropped.
+/// A part of the capacity, released on drop.
 #[derive(Debug)]
 pub struct Share<K: Eq + Hash> {
-    inner: Arc<Inner<K>>,
+    inner: Arc<SharedResource<K>>,
     user: K,
     amount: usize,
 }
@@ -51,28 +51,28 @@ impl<K: Eq + Hash> Clone for FairShare<K> {
 impl<K: Eq + Hash + Clone + Debug> FairShare<K> {
     pub fn new(capacity: usize) -> Self {
         let usage = Mutex::new(Usage { total: 0, by_user: HashMap::new() });
-        Self { inner: Arc::new(Inner { capacity, usage, released: Notify::new() }) }
+        Self { inner: Arc::new(SharedResource { capacity, usage, released: Notify::new() }) }
     }
 
     pub fn capacity(&self) -> usize {
         self.inner.capacity
     }
 
-    /// How much of the capacity all users hold now.
+    /// Capacity in use by all users.
     pub fn used(&self) -> usize {
         self.inner.lock().total
     }
 
-    /// Takes `amount` for `user`, or `None` if the user would hold more than its share.
-    /// A user who holds nothing is admitted whenever `amount` is free: callers keep a
-    /// single amount well below the capacity.
+    /// Takes `amount` for `user`, or returns `None` if that exceeds the user's share. A
+    /// user without a share is admitted whenever `amount` is free: callers choose single
+    /// amounts well below the capacity.
     pub fn try_acquire(&self, user: K, amount: usize) -> Option<Share<K>> {
         let is_granted = self.inner.lock().grant(self.inner.capacity, &user, amount);
         is_granted.then(|| Share { inner: Arc::clone(&self.inner), user, amount })
     }
 
-    /// As [`Self::try_acquire`], but waits until the amount is within the user's share.
-    /// An amount above the capacity waits for ever.
+    /// [`Self::try_acquire`] that waits until the amount is within the user's share. An
+    /// amount above the capacity waits for ever.
     pub async fn acquire(&self, user: K, amount: usize) -> Share<K> {
         let mut share = Share { inner: Arc::clone(&self.inner), user, amount: 0 };
         share.grow(amount).await;
@@ -92,8 +92,8 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
         is_granted
     }
 
-    /// As [`Self::try_grow`], but waits. Two holders that both wait to grow can wait for
-    /// each other: callers who must not stall use [`Self::try_grow`].
+    /// [`Self::try_grow`] that waits. Two shares that both wait to grow can deadlock:
+    /// callers that must not stall use [`Self::try_grow`].
     pub async fn grow(&mut self, amount: usize) {
         let inner = Arc::clone(&self.inner);
         loop {
@@ -107,8 +107,8 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
         }
     }
 
-    /// Moves a part, at most what is held, into a share of its own, to be given back
-    /// apart. What the user holds is unchanged, and nothing is locked.
+    /// Moves a part, at most the whole, into a share of its own, released separately. The
+    /// user's total is unchanged, and nothing is locked.
     #[must_use]
     pub fn split(&mut self, amount: usize) -> Self {
         let amount = amount.min(self.amount);
@@ -116,7 +116,7 @@ impl<K: Eq + Hash + Clone + Debug> Share<K> {
         Self { inner: Arc::clone(&self.inner), user: self.user.clone(), amount }
     }
 
-    /// Gives a part back; at most what is held.
+    /// Releases a part, at most the whole.
     pub fn shrink(&mut self, amount: usize) {
         let amount = amount.min(self.amount);
         self.amount -= amount;
@@ -130,9 +130,9 @@ impl<K: Eq + Hash> Drop for Share<K> {
     }
 }
 
-impl<K: Eq + Hash> Inner<K> {
+impl<K: Eq + Hash> SharedResource<K> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Usage<K>> {
-        // The counts are changed by single assignments: a panic leaves them whole.
+        // Counts change by single assignments, so a panic leaves them consistent.
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,9 +143,9 @@ impl<K: Eq + Hash> Inner<K> {
         {
             let mut usage = self.lock();
             usage.total = usage.total.saturating_sub(amount);
-            let rest = usage.by_user.get_mut(user).map(|held| {
-                *held = held.saturating_sub(amount);
-                *held
+            let rest = usage.by_user.get_mut(user).map(|used| {
+                *used = used.saturating_sub(amount);
+                *used
             });
             if rest == Some(0) {
                 usage.by_user.remove(user);
@@ -157,12 +157,14 @@ impl<K: Eq + Hash> Inner<K> {
 
 impl<K: Eq + Hash + Clone> Usage<K> {
     fn grant(&mut self, capacity: usize, user: &K, amount: usize) -> bool {
-        let held = self.by_user.get(user).copied().unwrap_or(0);
-        let Some(free) = self.total.checked_add(amount).and_then(|used| capacity.checked_sub(used))
+        let used = self.by_user.get(user).copied().unwrap_or(0);
+        let Some(free) =
+            self.total.checked_add(amount).and_then(|total| capacity.checked_sub(total))
         else {
             return false;
         };
-        if held > 0 && held.saturating_add(amount) > free {
+        // `free` is what remains after this request: the dynamic threshold.
+        if used > 0 && used.saturating_add(amount) > free {
             return false;
         }
         if amount == 0 {
@@ -170,7 +172,7 @@ impl<K: Eq + Hash + Clone> Usage<K> {
         }
         self.total += amount;
         match self.by_user.get_mut(user) {
-            Some(held) => *held += amount,
+            Some(used) => *used += amount,
             None => {
                 self.by_user.insert(user.clone(), amount);
             }

@@ -1,10 +1,9 @@
-//! Bounded concurrency for heavy work on requests: unpacking, parsing and scoring of
-//! large bodies, on a few threads of lower priority.
+//! Thread pool for heavy work on requests: decompress, parse and score large bodies, on a
+//! few threads of lower priority.
 //!
-//! One core is left to small requests, which are answered on the async threads. Keys
-//! take turns, so one key's large requests do not delay those of another by more than
-//! the work in progress. Work that nothing waits for any more is not begun, and stops
-//! soon where it has begun.
+//! One core is left to small requests, which async threads answer. Keys take turns, so
+//! one key's large requests delay those of another by at most the work in progress.
+//! Cancelled work is not started, and stops soon after it has started.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,39 +16,39 @@ use crate::service::ServiceError;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::limits::round_robin::RoundRobin;
 
-/// The threads, and the work that waits for them. The threads end when this is dropped.
+/// The threads and their queue. The threads end when this is dropped.
 #[derive(Debug)]
 pub struct HeavyWork {
-    queue: Arc<Queue>,
+    queue: Arc<JobQueue>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type HeavyJob = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
+struct JobQueue {
+    state: Mutex<QueueState>,
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
-    jobs: RoundRobin<ResourceUser, Job>,
+struct QueueState {
+    jobs: RoundRobin<ResourceUser, HeavyJob>,
     is_closed: bool,
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for JobQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        f.debug_struct("JobQueue").finish_non_exhaustive()
     }
 }
 
-/// Whether a request has been given up: it timed out, or its sender has left. Long work
-/// asks now and then.
+/// Cancellation flag of a request: it timed out, or its sender disconnected. Long work
+/// polls it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancellation(Option<Arc<AtomicBool>>);
 
 impl Cancellation {
-    /// For light work, which is done before anything could give it up.
+    /// For light work, which is too short to cancel.
     pub const fn never() -> Self {
         Self(None)
     }
@@ -69,7 +68,7 @@ impl Drop for CancelOnDrop {
 }
 
 impl HeavyWork {
-    /// Starts the threads: one less than there are cores, at least one.
+    /// Starts the threads: one fewer than cores, at least one.
     pub fn start() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let work = Self { queue: Arc::default() };
@@ -83,7 +82,7 @@ impl HeavyWork {
         Ok(work)
     }
 
-    /// Does `work` on one of the threads, when its user's turn has come.
+    /// Runs `work` on one of the threads when its user's turn comes.
     pub async fn run<T: Send + 'static>(
         &self,
         user: ResourceUser,
@@ -93,14 +92,12 @@ impl HeavyWork {
         let cancellation = Cancellation(Some(Arc::clone(&flag)));
         let _cancel = CancelOnDrop(flag);
         let (answer, answered) = oneshot::channel();
-        let job = move || {
+        self.queue.push(user, move || {
             if !cancellation.is_cancelled() {
-                // Nothing waits for it when the request was given up meanwhile.
+                // The receiver is gone if the request was cancelled meanwhile.
                 let _ = answer.send(work(&cancellation));
             }
-        };
-        self.queue.lock().jobs.push(user, Box::new(job));
-        self.queue.arrived.notify_one();
+        });
         answered.await.map_err(|_| ServiceError::internal("heavy work panicked"))
     }
 }
@@ -112,27 +109,32 @@ impl Drop for HeavyWork {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl JobQueue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Job> {
-        let mut waiting = self.lock();
+    fn push(&self, user: ResourceUser, job: impl FnOnce() + Send + 'static) {
+        self.lock().jobs.push(user, Box::new(job));
+        self.arrived.notify_one();
+    }
+
+    fn next(&self) -> Option<HeavyJob> {
+        let mut state = self.lock();
         loop {
-            if let Some(job) = waiting.jobs.pop() {
+            if let Some(job) = state.jobs.pop() {
                 return Some(job);
             }
-            if waiting.is_closed {
+            if state.is_closed {
                 return None;
             }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn serve(&self) {
         while let Some(job) = self.next() {
-            // The caller sees that its answer never came.
+            // The caller's channel closes without an answer.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!("work on a large request panicked");
             }
@@ -140,12 +142,13 @@ impl Queue {
     }
 }
 
-/// Below the async threads, above training, which takes what is left (`SCHED_IDLE`).
+/// Lowers the priority of this thread below the async threads, and above training, which
+/// takes what remains (`SCHED_IDLE`).
 pub fn lower_priority() {
     // 25 of 100 is niceness 10: about a tenth of the weight of other threads.
     let Ok(below) = ThreadPriorityValue::try_from(25_u8) else { return };
     let below = ThreadPriority::Crossplatform(below);
     if let Err(error) = thread_priority::set_current_thread_priority(below) {
-        tracing::debug!(%error, "heavy work keeps its priority");
+        tracing::debug!(%error, "cannot lower the priority of a worker thread for large requests");
     }
 }

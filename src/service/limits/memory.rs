@@ -1,9 +1,9 @@
 //! Memory budget for requests: bytes are reserved before they are allocated.
 //!
-//! Bodies, what they unpack to, parsed events, events in the queue, lines of bulk
-//! uploads and answers are reserved from one [`FairShare`], at the most that they were
-//! measured to take (`tests/alloc_requests.rs`). What does not fit is refused: 429 where the
-//! key's share is exhausted, 503 where the whole budget is.
+//! Bodies, decompressed bodies, parsed events, queued events, lines of bulk uploads and
+//! responses are reserved from one [`FairShare`], at their measured maximum
+//! (`tests/alloc_requests.rs`). What does not fit is refused: 429 if the key's share is
+//! exhausted, 503 if the whole budget is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Limit;
 
-/// Memory of one event beside its text: its structures, its place in the queue and in a
+/// Memory of one event beside its text: its structures, its entries in the queue and in a
 /// commit, its outcome and its verdict as JSON.
 pub const EVENT_BYTES: usize = 4096;
-/// Memory per byte of an event's text, from its parsed form to its commit: ids, names
-/// and properties that are copied, or the text that is kept of a rejected event; their
-/// encoding for the database; the part of the answer that repeats them.
+/// Memory per byte of an event's text, from parsing to commit: copied ids, names and
+/// properties (or the stored text of a rejected event), their encoding for the database,
+/// and the part of the response that repeats them.
 pub const EVENT_EXPANSION: usize = 7;
 /// Memory per byte of JSON in a `serde_json::Value`: an object of one member takes five
 /// bytes of text and a tree node of more than 600.
@@ -30,15 +30,15 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The part of the process's memory that requests share.
 #[derive(Debug, Clone)]
-pub struct MemoryBudget(Arc<Budget>);
+pub struct MemoryBudget(Arc<BudgetState>);
 
 #[derive(Debug)]
-struct Budget {
+struct BudgetState {
     shares: FairShare<ResourceUser>,
     metrics: Arc<Metrics>,
 }
 
-/// Reserved bytes; given back when this is dropped.
+/// Reserved bytes, released on drop.
 #[derive(Debug)]
 pub struct Reservation {
     share: Share<ResourceUser>,
@@ -47,7 +47,7 @@ pub struct Reservation {
 
 impl MemoryBudget {
     pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Budget { shares: FairShare::new(bytes), metrics }))
+        Self(Arc::new(BudgetState { shares: FairShare::new(bytes), metrics }))
     }
 
     pub fn capacity(&self) -> usize {
@@ -66,12 +66,12 @@ impl MemoryBudget {
         }
     }
 
-    /// Nothing yet, for a user that reserves step by step.
+    /// An empty reservation, for a user that reserves step by step.
     pub fn reserve_nothing(&self, user: ResourceUser) -> Result<Reservation, ServiceError> {
         self.reserve(user, 0)
     }
 
-    /// Refused because of one user's share, or because nothing is left for anyone.
+    /// The refusal: because of one user's share, or because the whole budget is used.
     fn refusal(&self, bytes: usize) -> ServiceError {
         let free = self.0.shares.capacity().saturating_sub(self.0.shares.used());
         if bytes > free {
@@ -104,7 +104,7 @@ impl Reservation {
         self.share.try_grow(bytes)
     }
 
-    /// As [`Self::grow`], but waits for other requests to end, up to `patience`.
+    /// [`Self::grow`] that waits up to `patience` for other requests to end.
     pub async fn grow_within(
         &mut self,
         bytes: usize,
@@ -119,35 +119,36 @@ impl Reservation {
         self.grow(bytes.saturating_sub(self.bytes()))
     }
 
-    /// Moves a part into a reservation of its own, to be given back apart.
+    /// Moves a part into a reservation of its own, released separately.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         Self { share: self.share.split(bytes), budget: self.budget.clone() }
     }
 
-    /// Gives back what is above `bytes`.
+    /// Releases everything above `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.share.shrink(self.bytes().saturating_sub(bytes));
     }
 
-    /// `content`, with this memory reserved until the last copy of it is dropped.
+    /// Attaches the reservation to `content`, until the last clone of the result is
+    /// dropped.
     pub fn hold(self, content: impl AsRef<[u8]> + Send + 'static) -> bytes::Bytes {
-        bytes::Bytes::from_owner(Accounted { content, _reservation: self })
+        bytes::Bytes::from_owner(ReservedContent { content, _reservation: self })
     }
 }
 
-/// Most memory of events whose text has so many bytes, beside that text.
+/// Maximum memory of events with `text_bytes` of text, beside that text.
 pub const fn of_events(events: usize, text_bytes: usize) -> usize {
     events.saturating_mul(EVENT_BYTES).saturating_add(text_bytes.saturating_mul(EVENT_EXPANSION))
 }
 
 /// Bytes and their reservation.
-struct Accounted<C> {
+struct ReservedContent<C> {
     content: C,
     _reservation: Reservation,
 }
 
-impl<C: AsRef<[u8]>> AsRef<[u8]> for Accounted<C> {
+impl<C: AsRef<[u8]>> AsRef<[u8]> for ReservedContent<C> {
     fn as_ref(&self) -> &[u8] {
         self.content.as_ref()
     }

@@ -1,20 +1,20 @@
-//! The users between which bounded resources are shared.
+//! Users that share bounded resources.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// A user of memory, of the queue of events, of threads: an API key, or one of a few
-/// fixed users. A number, so that nothing is allocated for it on the way of an event.
+/// A user of memory, of the event queue or of threads: an API key or one of a few fixed
+/// users. A number, so that an event allocates nothing for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceUser(u64);
 
 impl ResourceUser {
-    /// All requests whose key is not known yet.
+    /// All requests before their key is known.
     pub const UNAUTHENTICATED: Self = Self(0);
     /// Replays of failed events.
     pub const REPLAY: Self = Self(1);
 
-    /// The user of a key. Two of a service's keys share a hash of 64 bits with a
-    /// probability that is of no account; then they share one part of the resources.
+    /// The user of a key. Two keys collide in this 64-bit hash with negligible
+    /// probability; then they share one user's resources.
     pub fn of_key(key_id: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         key_id.hash(&mut hasher);

@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 
-/// Items in the order in which they are to be served: of one user first in, first out;
-/// of several, in turn. Queues are few, and are searched from the first to the last.
+/// Items in service order: first in, first out within a user, and in turn between users.
+/// Users are few, so their queues are searched linearly.
 #[derive(Debug)]
 pub struct RoundRobin<U, T> {
     queues: VecDeque<(U, VecDeque<T>)>,
-    /// The queues of users that have left, to be used again.
+    /// Emptied queues, reused to save allocations.
     spare: Vec<VecDeque<T>>,
 }
 
-/// Queues that are worth to be used again.
+/// Maximum of emptied queues to retain.
 const MAX_SPARE: usize = 8;
 
 impl<U, T> Default for RoundRobin<U, T> {
@@ -40,36 +40,40 @@ impl<U: PartialEq, T> RoundRobin<U, T> {
         self.queues.len()
     }
 
-    /// The first item of the user whose turn it is.
+    /// The first item of the user in turn.
     pub fn pop(&mut self) -> Option<T> {
         let (user, mut queue) = self.queues.pop_front()?;
         let item = queue.pop_front();
         if queue.is_empty() {
-            self.keep(queue);
+            self.recycle(queue);
         } else {
             self.queues.push_back((user, queue));
         }
         item
     }
 
-    /// Of every user the first items that together cost at most `allowance`.
+    /// Takes the first items of every user that together cost at most `allowance` per
+    /// user.
     pub fn take_cheap(&mut self, allowance: usize, cost: fn(&T) -> usize, taken: &mut Vec<T>) {
+        // Backwards, so that removing a queue leaves the remaining indices valid.
         for at in (0..self.queues.len()).rev() {
             let queue = &mut self.queues[at].1;
-            let mut left = allowance;
-            while let Some(rest) = queue.front().and_then(|item| left.checked_sub(cost(item))) {
-                left = rest;
+            let mut budget = allowance;
+            while let Some(remaining) =
+                queue.front().and_then(|item| budget.checked_sub(cost(item)))
+            {
+                budget = remaining;
                 taken.extend(queue.pop_front());
             }
             if queue.is_empty()
                 && let Some((_, queue)) = self.queues.remove(at)
             {
-                self.keep(queue);
+                self.recycle(queue);
             }
         }
     }
 
-    fn keep(&mut self, queue: VecDeque<T>) {
+    fn recycle(&mut self, queue: VecDeque<T>) {
         if self.spare.len() < MAX_SPARE {
             self.spare.push(queue);
         }

@@ -1,5 +1,5 @@
-//! Stored customers scored again without an event: after the lineup changed,
-//! or because it is time.
+//! Rescoring of stored customers without an event: after a deployment change, or when
+//! time alone may change the assignment.
 
 pub mod on_deployment_change;
 pub mod on_time;
@@ -8,7 +8,7 @@ use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
 use crate::service::rebuild;
-use crate::service::scoring::assignment::CUSTOMERS_IN_PLACE;
+use crate::service::scoring::assignment::{AssignmentInput, CUSTOMERS_IN_PLACE};
 use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::{assignment, history};
@@ -16,40 +16,51 @@ use crate::store::customers::assignments::{Assignment, NewChange};
 use crate::store::customers::{self, Introduction, Locked, NewRow};
 use crate::store::{StoreError, Tx};
 
-/// Scores customers that `tx` has locked, and writes where they stand, with
-/// their history. States that this feature set cannot read are rebuilt from
-/// events.
+/// Scores customers that `tx` has locked, and writes their assignments and history.
+/// States that this feature set cannot read are rebuilt from events.
 pub(crate) async fn rescore(
     tx: &mut Tx,
-    lineup: &Lineup,
+    deployment: &Lineup,
     locked: &[Locked],
     now: Timestamp,
 ) -> Result<Decisions, StoreError> {
-    let work = || {
-        let mut scratch = Scratch::default();
-        let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
-        for row in locked {
-            match CustomerState::from_bytes(&lineup.features, &row.stored.state) {
-                Ok(state) => scored.push(Scored::new(row, &state, lineup, &mut scratch, now)),
-                Err(_) => unreadable.push(row),
-            }
-        }
-        (scored, unreadable)
+    let (mut scored, unreadable) = if locked.len() <= CUSTOMERS_IN_PLACE {
+        score_all(deployment, locked, now)
+    } else {
+        // A larger batch would block its async thread for longer than half a millisecond.
+        tokio::task::block_in_place(|| score_all(deployment, locked, now))
     };
-    let (mut scored, unreadable) =
-        if locked.len() <= CUSTOMERS_IN_PLACE { work() } else { tokio::task::block_in_place(work) };
     for row in unreadable {
-        let state = rebuild::state(tx, &lineup.features, &row.stored.customer).await?;
-        let rebuilt = Some(state.to_bytes(&lineup.features));
-        let again = Scored::new(row, &state, lineup, &mut Scratch::default(), now);
-        scored.push(Scored { rebuilt, ..again });
+        let state = rebuild::state(tx, &deployment.features, &row.stored.customer).await?;
+        let rebuilt = Some(state.to_bytes(&deployment.features));
+        let again = RescoredCustomer::new(row, &state, deployment, &mut Scratch::default(), now);
+        scored.push(RescoredCustomer { rebuilt, ..again });
     }
-    let rows: Vec<NewRow<'_>> = scored.iter().map(Scored::row).collect();
+    let rows: Vec<NewRow<'_>> = scored.iter().map(RescoredCustomer::row).collect();
     customers::update(tx, &rows, now).await?;
-    history::record(tx, scored.iter().map(Scored::change).collect()).await
+    history::record(tx, scored.iter().map(RescoredCustomer::change).collect()).await
 }
 
-struct Scored<'l> {
+/// Scores the customers with a readable state; returns the others too.
+fn score_all<'l>(
+    deployment: &Lineup,
+    locked: &'l [Locked],
+    now: Timestamp,
+) -> (Vec<RescoredCustomer<'l>>, Vec<&'l Locked>) {
+    let mut scratch = Scratch::default();
+    let (mut scored, mut unreadable) = (Vec::with_capacity(locked.len()), Vec::new());
+    for row in locked {
+        match CustomerState::from_bytes(&deployment.features, &row.stored.state) {
+            Ok(state) => {
+                scored.push(RescoredCustomer::new(row, &state, deployment, &mut scratch, now));
+            }
+            Err(_) => unreadable.push(row),
+        }
+    }
+    (scored, unreadable)
+}
+
+struct RescoredCustomer<'l> {
     row: &'l Locked,
     rebuilt: Option<Vec<u8>>,
     last_event_at: Option<Timestamp>,
@@ -57,17 +68,19 @@ struct Scored<'l> {
     recheck_at: Option<Timestamp>,
 }
 
-impl<'l> Scored<'l> {
+impl<'l> RescoredCustomer<'l> {
     fn new(
         row: &'l Locked,
         state: &CustomerState,
-        lineup: &Lineup,
+        deployment: &Lineup,
         scratch: &mut Scratch,
         now: Timestamp,
     ) -> Self {
-        let lineup = lineup.of(&row.stored.customer);
-        let stood = (state, row.held.as_ref());
-        let (assignment, recheck_at) = assignment::assign(lineup, None, stood, scratch, now, None);
+        let deployment = deployment.of(&row.stored.customer);
+        let previous = row.held.as_ref();
+        let input = AssignmentInput { state, previous, now, rescore_by: None };
+        // No tally: no response depends on these scores, so drift does not count them.
+        let (assignment, recheck_at) = assignment::assign(deployment, input, None, scratch);
         let last_event_at = state.last_event_at();
         Self { row, rebuilt: None, last_event_at, assignment, recheck_at }
     }

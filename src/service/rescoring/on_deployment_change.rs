@@ -1,8 +1,9 @@
-//! After the lineup changes: every stored customer is scored again.
+//! Bulk rescoring of every stored customer after a deployment change.
 //!
-//! An assignment remembers the generation that made it; those of an earlier
-//! one are stale. Working until none is left needs no list of who was done: it
-//! survives a crash, and finds what a slower replica wrote with an old lineup.
+//! An assignment stores the generation of its deployment; assignments of an earlier
+//! generation are stale. The run works until no stale assignment is left. So it needs no
+//! list of finished customers, survives a crash, and finds what a slower replica wrote
+//! with an old deployment.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::store::database::lease::Lease;
 use crate::store::{Db, customers};
 use crate::telemetry::Metrics;
 
-/// How often customers that another session has locked are tried again in one run; the
-/// next run, some seconds later, takes up what is left.
+/// Rounds in which one run retries customers locked by another session. The next run,
+/// some seconds later, takes the rest.
 const LOCKED_ROUNDS: u32 = 5;
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,20 +30,21 @@ pub struct Reassigner {
     pub live: Arc<Live>,
     pub clock: Clock,
     pub batch_customers: usize,
-    /// Rest after each batch, as a multiple of what the batch took.
+    /// Pause after each batch, as a multiple of the batch's duration.
     pub pause_ratio: f64,
-    /// Told of whom this has written.
+    /// Cache to invalidate for the customers written here.
     pub cache: Arc<CustomerCache>,
     pub metrics: Arc<Metrics>,
 }
 
 impl Reassigner {
-    /// Works until no assignment is stale; returns how many were. Does nothing
-    /// while another replica is at it.
+    /// Works until no assignment is stale, and returns the number of rescored customers.
+    /// Does nothing while another replica rescores.
     pub async fn run(&self) -> Result<u64, ServiceError> {
-        let lineup = self.live.snapshot();
+        let deployment = self.live.snapshot();
         let pending =
-            customers::count_assigned_before(self.db.read(), lineup.oldest_generation()).await?;
+            customers::count_assigned_before(self.db.read(), deployment.oldest_generation())
+                .await?;
         self.metrics.reassign.pending.set(pending);
         if pending == 0 {
             return Ok(0);
@@ -50,24 +52,25 @@ impl Reassigner {
         let Some(mut lease) = self.db.try_lease(Lease::Reassignment).await? else {
             return Ok(0);
         };
-        let done = self.work(&mut lease).await;
+        let done = self.rescore_until_fresh(&mut lease).await;
         lease.release().await;
         done
     }
 
-    async fn work(
+    async fn rescore_until_fresh(
         &self,
         lease: &mut crate::store::database::lease::Held,
     ) -> Result<u64, ServiceError> {
         let mut done = 0;
-        // Passed over, as another session has them locked.
+        // Skipped customers, locked by another session.
         let mut locked = HashSet::new();
         let mut rounds = 0;
         loop {
-            let lineup = self.live.snapshot();
+            let deployment = self.live.snapshot();
+            // The query returns locked customers again: ask for that many more.
             let limit = i64::try_from(self.batch_customers + locked.len()).unwrap_or(i64::MAX);
             let mut stale =
-                customers::assigned_before(self.db.read(), lineup.oldest_generation(), limit)
+                customers::assigned_before(self.db.read(), deployment.oldest_generation(), limit)
                     .await?;
             stale.retain(|customer| !locked.contains(customer));
             if stale.is_empty() {
@@ -81,9 +84,10 @@ impl Reassigner {
                 tokio::time::sleep(LOCKED_PAUSE).await;
                 continue;
             }
+            // A lost lease means that another replica has taken over.
             lease.check().await?;
             let started = Instant::now();
-            let scored = self.batch(&lineup, &stale).await?;
+            let scored = self.rescore_batch(&deployment, &stale).await?;
             done += scored.len() as u64;
             self.metrics.reassign.customers.inc_by(scored.len() as u64);
             locked.extend(stale.into_iter().filter(|customer| !scored.contains(customer)));
@@ -92,18 +96,18 @@ impl Reassigner {
         }
     }
 
-    /// Scores those of these customers that no other session has locked; returns them.
-    async fn batch(
+    /// Rescores the customers that no other session has locked. Returns them.
+    async fn rescore_batch(
         &self,
-        lineup: &Lineup,
+        deployment: &Lineup,
         stale: &[CustomerKey],
     ) -> Result<HashSet<CustomerKey>, ServiceError> {
         let keys: Vec<&CustomerKey> = stale.iter().collect();
-        // Commits together: new standings with their history, and states that
-        // had to be rebuilt.
+        // Commits together: new assignments with their history, and states that had to be
+        // rebuilt.
         let mut tx = self.db.begin().await?;
         let free = customers::lock_free(&mut tx, &keys).await?;
-        let decisions = rescore(&mut tx, lineup, &free, self.clock.now()).await?;
+        let decisions = rescore(&mut tx, deployment, &free, self.clock.now()).await?;
         tx.commit().await?;
         self.cache.forget(free.iter().map(|row| &row.stored.customer));
         decisions.count(&self.metrics.intake.assignments);

@@ -1,10 +1,10 @@
-//! Time alone: customers without events are scored again when it may have
-//! changed where they stand.
+//! Scheduled rescoring: customers without events, once time alone may change their
+//! assignment.
 //!
-//! Whoever scores a customer notes until when that holds; here those are taken
-//! up whose time has come, in order, through an index on that instant. Replicas
-//! share the work without a lease: a customer that one has locked is passed
-//! over by the others, and is due no more once it is let go.
+//! Each scoring stores the instant until which its result is valid. Due customers are
+//! taken in order of that instant, through an index. Replicas share the work without a
+//! lease: a customer that one replica has locked is skipped by the others (`skip
+//! locked`), and is no longer due when it is unlocked.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,22 +26,22 @@ pub struct Rechecker {
     pub live: Arc<Live>,
     pub clock: Clock,
     pub batch_customers: usize,
-    /// Rest between batches, as a multiple of what the last one took.
+    /// Pause between batches, as a multiple of the last batch's duration.
     pub pause_ratio: f64,
-    /// Rest once nobody is due any more.
+    /// Pause once no customer is due.
     pub period: Duration,
-    /// Told of whom this has written.
+    /// Cache to invalidate for the customers written here.
     pub cache: Arc<CustomerCache>,
     pub metrics: Arc<Metrics>,
 }
 
 impl Rechecker {
-    /// Works until nobody is due; returns how many were.
+    /// Works until no customer is due. Returns the number of rescored customers.
     pub async fn run(&self) -> Result<u64, ServiceError> {
         let mut done = 0;
         loop {
             let started = Instant::now();
-            let customers = self.batch().await?;
+            let customers = self.rescore_batch().await?;
             done += customers as u64;
             if customers < self.batch_customers {
                 return Ok(done);
@@ -51,22 +51,25 @@ impl Rechecker {
         }
     }
 
-    async fn batch(&self) -> Result<usize, ServiceError> {
+    async fn rescore_batch(&self) -> Result<usize, ServiceError> {
         let now = self.clock.now();
         let limit = i64::try_from(self.batch_customers).unwrap_or(i64::MAX);
-        // Commits together: where the customers stand now with their history,
-        // when they are due again, and states that had to be rebuilt.
+        // Commits together: the new assignments with their history, the next due
+        // instants, and states that had to be rebuilt.
         let mut tx = self.db.begin().await?;
         let (due, since) = customers::lock_due(&mut tx, now, limit).await?;
-        let lag = since.map_or(0.0, |since| seconds(since, now));
+        let lag = since.map_or(0.0, |since| seconds_between(since, now));
         self.metrics.recheck.lag.set(lag);
         let objectives = &self.metrics.objectives;
+        // Counted before the early return: a minute without due customers is a fresh
+        // minute.
         let is_fresh = lag <= objectives.targets.freshness_seconds;
         objectives.minute(Objective::Freshness, now, is_fresh);
         if due.is_empty() {
             return Ok(0);
         }
-        // Once locked: nobody else can be writing down a later instant.
+        // Read after the lock, so that no other transaction can have written a later
+        // instant.
         let now = self.clock.now();
         let decisions = rescore(&mut tx, &self.live.snapshot(), &due, now).await?;
         tx.commit().await?;
@@ -82,6 +85,6 @@ impl Rechecker {
     }
 }
 
-fn seconds(since: Timestamp, now: Timestamp) -> f64 {
+fn seconds_between(since: Timestamp, now: Timestamp) -> f64 {
     Duration::from_millis((now.millis() - since.millis()).unsigned_abs()).as_secs_f64()
 }

@@ -1,54 +1,65 @@
-//! What a customer's state becomes when it is stored: one assignment, by the rules
-//! of `domain::assign` from where the customer stood, and the instant until which
-//! time alone does not change it.
+//! From customer state to stored assignment: score, apply hysteresis
+//! (`domain::hysteresis`) to the previous assignment, and compute when time alone may
+//! change the result.
 
 use crate::domain::feature::CustomerState;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
-use crate::service::scoring::deployment::Lineup;
+use crate::service::scoring::deployment::{Lineup, ScoredCustomer};
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::assignments::{Assignment, Held};
 
-/// With more customers than this the work takes longer than an async thread
-/// may be held up (half a millisecond, some 10 µs each).
+/// Maximum of customers to score on an async thread: more would block it for longer than
+/// half a millisecond (some 10 µs each).
 pub const CUSTOMERS_IN_PLACE: usize = 48;
 
-/// Scores one customer for storing, who stood at `held` before; where somebody is
-/// answered by it, it counts in `tally`. Nobody needs the instant to be later than
-/// `no_later`: to look too soon does no harm, and less need be found out.
+/// A customer to score for storage.
+#[derive(Debug, Clone, Copy)]
+pub struct AssignmentInput<'c> {
+    pub state: &'c CustomerState,
+    /// The previous assignment.
+    pub previous: Option<&'c Held>,
+    pub now: Timestamp,
+    /// Cap of the next rescore. Rescoring too early is harmless, and the cap saves the search
+    /// for a later instant.
+    pub rescore_by: Option<Timestamp>,
+}
+
+/// Scores one customer for storage. Returns the assignment, and the instant of the next
+/// rescore. A score that a response depends on is counted in `tally`.
 pub fn assign(
-    lineup: &Lineup,
+    deployment: &Lineup,
+    input: AssignmentInput<'_>,
     tally: Option<&mut Tally>,
-    (state, held): (&CustomerState, Option<&Held>),
     scratch: &mut Scratch,
-    now: Timestamp,
-    no_later: Option<Timestamp>,
 ) -> (Assignment, Option<Timestamp>) {
-    let row = state.row(&lineup.features, now);
-    let verdict = lineup.score(&row, scratch);
+    let AssignmentInput { state, previous, now, rescore_by } = input;
+    let row = state.row(&deployment.features, now);
+    let row_score = deployment.score(&row, scratch);
     if let Some(tally) = tally {
-        lineup.note(tally, &row, &verdict);
+        deployment.note(tally, &row, &row_score);
     }
-    let standing = lineup.stand(&row, &verdict, held, now, scratch);
-    let segment = match standing {
-        Some(standing) => lineup.key(&standing),
-        None => verdict.segment,
+    let assigned = deployment.stand(&row, &row_score, previous, now, scratch);
+    let segment = match assigned {
+        Some(assigned) => deployment.key(&assigned),
+        None => row_score.segment,
     };
     let assignment = Assignment {
-        model: verdict.model.cloned(),
+        model: row_score.model.cloned(),
         segment: segment.to_owned(),
-        distance: standing.map(|standing| standing.distance),
-        p_value: verdict.score.map(|score| score.p_value),
-        confidence: standing.map(|standing| standing.confidence),
-        outlier: verdict.outlier,
-        held: standing.is_some_and(|standing| standing.is_held),
-        generation: lineup.generation,
+        distance: assigned.map(|assigned| assigned.distance),
+        p_value: row_score.score.map(|score| score.p_value),
+        confidence: assigned.map(|assigned| assigned.confidence),
+        outlier: row_score.outlier,
+        held: assigned.is_some_and(|assigned| assigned.is_held),
+        generation: deployment.generation,
         assigned_at: now,
-        moved_at: held.and_then(|held| {
-            // From rules to a model is no move.
-            let moves = standing.is_some() && !held.fallback && held.segment != segment;
-            if moves { Some(now) } else { held.moved_at }
+        moved_at: previous.and_then(|previous| {
+            // The change from rule-based to model assignment is not a move.
+            let has_moved = assigned.is_some() && !previous.fallback && previous.segment != segment;
+            if has_moved { Some(now) } else { previous.moved_at }
         }),
     };
-    (assignment, lineup.recheck_at((state, &row, standing), (now, no_later), scratch))
+    let scored = ScoredCustomer { state, row: &row, standing: assigned, now, rescore_by };
+    (assignment, deployment.recheck_at(scored, scratch))
 }

@@ -1,9 +1,10 @@
-//! What is live: one immutable [`Lineup`], swapped whole.
+//! The current deployment: one immutable [`Lineup`], replaced as a whole (`ArcSwap`).
 //!
-//! Readers load it once per unit of work, so no answer mixes two models. A new
-//! lineup is opened and self-tested before it is published; if that fails the
-//! old one stays. Postgres announces changes; polling finds those whose
-//! announcement was lost. The replica that promotes takes the same road.
+//! Readers load it once per unit of work, so no response mixes two models. A new
+//! deployment is opened and self-tested before publication; if that fails, the old one
+//! remains. Postgres announces changes, and polling finds changes with a lost
+//! announcement. The replica that promotes a model loads it in the same way as all
+//! others.
 
 use std::sync::Arc;
 
@@ -24,59 +25,71 @@ use crate::store::models::{LineupRow, lineage};
 use crate::store::{ReadDb, models};
 use crate::telemetry::Metrics;
 
-/// What answers rest on besides a model.
+/// Scoring rules beside the model.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// A p-value at or below this flags an outlier.
     pub outlier_alpha: f64,
-    /// When stored customers leave their segment.
+    /// Hysteresis: when stored customers leave their segment.
     pub policy: Policy,
 }
 
-/// Everything an answer is made from, checked to agree.
+/// A deployment: everything that scores depend on, checked to be consistent.
 #[derive(Debug)]
 pub struct Lineup {
     pub generation: i64,
     pub features: Arc<FeatureSet>,
-    /// `None`: nothing trained yet, so the rule-based fallback answers.
+    /// `None`: no model is trained yet, and the rule-based fallback answers.
     pub active: Option<Arc<Model>>,
     pub previous: Option<ModelId>,
     pub rules: Rules,
-    /// What time alone can change about an answer.
+    /// Computes when time alone may change an answer.
     pub watch: Watch,
-    /// Keys of its segments that are those of other segments in another model.
+    /// Segment keys of the active model that name another segment in another model.
     namesakes: Vec<String>,
-    /// Who answers some customers in the place of all this.
+    /// The canary deployment, which answers for a share of the customers.
     pub canary: Option<Canary>,
-    /// Where what the active model met is counted.
+    /// Drift counters of the active model.
     counter: Option<Arc<Counter>>,
 }
 
-/// A model that answers a share of the customers.
+/// Canary: a model that answers for a share of the customers.
 #[derive(Debug)]
 pub struct Canary {
     pub share: f64,
-    /// Its active model is the canary, and it has no canary itself.
+    /// The deployment with the canary as active model, and without a canary of its own.
     pub lineup: Arc<Lineup>,
 }
 
-/// One scored row; every field comes from one lineup.
+/// A scored row. Every field comes from one deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'l> {
     /// `None`: the rule-based fallback answered.
     pub model: Option<&'l ModelId>,
-    /// Place among the model's segments, or among the fallback's; `None`: in none.
+    /// Index among the segments of the model or of the fallback; `None`: no segment.
     pub index: Option<usize>,
-    /// [`UNASSIGNED`] where in none.
+    /// Segment key, or [`UNASSIGNED`] without a segment.
     pub segment: &'l str,
     pub label: &'l str,
-    /// The nearest segment: `segment` itself, unless the customer is in none.
+    /// The nearest segment; equal to `segment` unless the customer is in none.
     pub nearest: Option<&'l str>,
     pub runner_up: Option<&'l str>,
     pub score: Option<Score>,
     pub outlier: bool,
-    /// In which way, if at all.
+    /// Kind of anomaly, if any.
     pub unusual: Option<Unusual>,
+}
+
+/// A scored customer, for the search of its next scheduled rescore.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoredCustomer<'c> {
+    pub state: &'c CustomerState,
+    /// The row of `state` at `now`.
+    pub row: &'c FeatureRow,
+    /// The assignment by the active model; `None` with the fallback.
+    pub standing: Option<Standing>,
+    pub now: Timestamp,
+    pub rescore_by: Option<Timestamp>,
 }
 
 impl Lineup {
@@ -92,38 +105,39 @@ impl Lineup {
         Self { generation, features, active, previous, rules, watch, namesakes, canary, counter }
     }
 
-    fn counted_by(mut self, observer: &Observer) -> Self {
+    fn with_counter(mut self, observer: &Observer) -> Self {
         self.counter = self.active.as_deref().and_then(|model| observer.counter(model));
         self
     }
 
-    /// The lineup that answers this customer: this one, or the canary's.
+    /// The deployment that answers for this customer: this one or the canary.
     pub fn of(&self, customer: &CustomerKey) -> &Self {
         match &self.canary {
-            Some(Canary { share, lineup })
-                if lineup
+            Some(Canary { share, lineup: deployment })
+                if deployment
                     .active
                     .as_ref()
                     .is_some_and(|model| lifecycle::is_in_canary(model.id(), *share, customer)) =>
             {
-                lineup
+                deployment
             }
             _ => self,
         }
     }
 
-    /// The lineup of this generation, if it is one of those that answer now.
+    /// The current deployment of this generation: this one or the canary, if either
+    /// matches.
     pub fn of_generation(&self, generation: i64) -> Option<&Self> {
         let canary = self.canary.as_ref().map(|canary| &*canary.lineup);
         [Some(self), canary].into_iter().flatten().find(|one| one.generation == generation)
     }
 
-    /// Assignments of earlier generations are stale.
+    /// The oldest current generation; assignments of earlier generations are stale.
     pub fn oldest_generation(&self) -> i64 {
         self.canary.as_ref().map_or(self.generation, |canary| canary.lineup.generation)
     }
 
-    /// Scores a row in the order of `self.features`. Never allocates once
+    /// Scores a row with values in the order of `self.features`. Allocates nothing once
     /// `scratch` is warm.
     pub fn score(&self, row: &FeatureRow, scratch: &mut Scratch) -> Verdict<'_> {
         let Some(model) = &self.active else {
@@ -156,76 +170,79 @@ impl Lineup {
         }
     }
 
-    /// Counts a verdict of this lineup on `row`, to watch for drift; the fallback's
-    /// are not counted.
-    pub fn note(&self, tally: &mut Tally, row: &FeatureRow, verdict: &Verdict<'_>) {
-        if let (Some(counter), Some(score)) = (&self.counter, &verdict.score) {
-            tally.note(counter, row, score, verdict.outlier);
+    /// Counts a score of this deployment for drift detection. Fallback scores are not
+    /// counted.
+    pub fn note(&self, tally: &mut Tally, row: &FeatureRow, row_score: &Verdict<'_>) {
+        if let (Some(counter), Some(score)) = (&self.counter, &row_score.score) {
+            tally.note(counter, row, score, row_score.outlier);
         }
     }
 
-    /// Where the customer of `row` stands, who stood at `held` before; `verdict` is
-    /// this lineup's on `row`. `None` where the fallback answers: it holds nobody.
+    /// The assignment of a customer by hysteresis, from the `previous` assignment
+    /// and this deployment's score of `row`. `None` with the fallback, which has no
+    /// hysteresis.
     pub fn stand(
         &self,
         row: &FeatureRow,
-        verdict: &Verdict<'_>,
-        held: Option<&Held>,
+        row_score: &Verdict<'_>,
+        previous: Option<&Held>,
         now: Timestamp,
         scratch: &mut Scratch,
     ) -> Option<Standing> {
-        let (model, score) = (self.active.as_deref()?, verdict.score?);
-        let before = held.and_then(|held| self.before(held));
+        let (model, score) = (self.active.as_deref()?, row_score.score?);
+        let before = previous.and_then(|previous| self.before(previous));
         Some(self.rules.policy.stand(ScoredRow { model, row, score: &score }, before, now, scratch))
     }
 
     /// The key of a segment of the active model.
-    pub fn key(&self, standing: &Standing) -> &str {
+    pub fn key(&self, assigned: &Standing) -> &str {
         let segments = self.active.as_deref().map_or(&[][..], Model::segments);
-        standing.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
+        assigned.segment.and_then(|index| segments.get(index)).map_or(UNASSIGNED, |s| &s.key)
     }
 
-    /// Where `held` is in the active model. Models keep the names of segments, so
-    /// that it usually is there; a key that two segments have had is nobody's.
-    pub fn before(&self, held: &Held) -> Option<Before> {
+    /// The previous assignment in terms of the active model. Models preserve segment
+    /// names, so the segment usually exists there. A key that has named two segments
+    /// matches none.
+    pub fn before(&self, previous: &Held) -> Option<Before> {
         let is_known =
-            held.generation == self.generation || !self.namesakes.contains(&held.segment);
-        let segments = self.active.as_deref().filter(|_| is_known && !held.fallback)?.segments();
-        let segment = segments.iter().position(|segment| *segment.key == *held.segment)?;
-        Some(Before { segment, moved_at: held.moved_at })
+            previous.generation == self.generation || !self.namesakes.contains(&previous.segment);
+        let segments =
+            self.active.as_deref().filter(|_| is_known && !previous.fallback)?.segments();
+        let segment = segments.iter().position(|segment| *segment.key == *previous.segment)?;
+        Some(Before { segment, moved_at: previous.moved_at })
     }
 
-    /// When a customer without events need be scored again, or `no_later`; `row`
-    /// is the one of `state` at `now`, and `standing` where the active model sees it.
+    /// When a customer must be rescored if no event arrives, at most `rescore_by`.
     pub fn recheck_at(
         &self,
-        (state, row, standing): (&CustomerState, &FeatureRow, Option<Standing>),
-        (now, no_later): (Timestamp, Option<Timestamp>),
+        customer: ScoredCustomer<'_>,
         scratch: &mut Scratch,
     ) -> Option<Timestamp> {
+        let ScoredCustomer { state, row, standing, now, rescore_by } = customer;
         let Rules { outlier_alpha, policy } = self.rules;
         let model = self.active.as_deref().zip(standing);
         let model =
             model.map(|(model, standing)| ByModel { model, outlier_alpha, policy, standing });
         let answerer = Answerer { features: &self.features, model };
-        self.watch.recheck_at(answerer, QuietCustomer { state, row, now }, no_later, scratch)
+        let customer = QuietCustomer { state, row, now };
+        self.watch.recheck_at(answerer, customer, rescore_by, scratch)
     }
 }
 
-/// Holds the lineup of this process.
+/// Holder of this process's deployment.
 #[derive(Debug)]
 pub struct Live {
     current: ArcSwap<Lineup>,
-    /// Who brings in what is stored takes turns: else an older lineup that takes
-    /// longer to open would follow a newer one.
-    turn: Mutex<()>,
+    /// Serialises refreshes. Otherwise an older deployment that takes longer to open
+    /// could replace a newer one.
+    refresh_lock: Mutex<()>,
     db: ReadDb,
     observer: Arc<Observer>,
     metrics: Arc<Metrics>,
 }
 
 impl Live {
-    /// Starts with the fallback; [`Live::refresh`] brings what is stored.
+    /// Starts with the fallback; [`Live::refresh`] loads the stored deployment.
     pub fn new(
         db: ReadDb,
         features: Arc<FeatureSet>,
@@ -233,36 +250,39 @@ impl Live {
         observer: Arc<Observer>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let lineup = Lineup::new(-1, features, None, None, rules);
-        let (current, turn) = (ArcSwap::from_pointee(lineup), Mutex::default());
-        Self { current, turn, db, observer, metrics }
+        let deployment = Lineup::new(-1, features, None, None, rules);
+        let (current, refresh_lock) = (ArcSwap::from_pointee(deployment), Mutex::default());
+        Self { current, refresh_lock, db, observer, metrics }
     }
 
-    /// The lineup for one unit of work.
+    /// The deployment for one unit of work.
     pub fn lineup(&self) -> Guard<Arc<Lineup>> {
         self.current.load()
     }
 
-    /// The lineup, to be kept across an await.
+    /// The deployment as an `Arc`, for use across an await.
     pub fn snapshot(&self) -> Arc<Lineup> {
         self.current.load_full()
     }
 
-    /// Publishes the stored lineup if it is another than the current one.
+    /// Publishes the stored deployment if it differs from the current one.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
-        let _turn = self.turn.lock().await;
+        // Taken before the read, so that the row read last is also published last.
+        let _guard = self.refresh_lock.lock().await;
         let stored = models::lineup(&self.db).await?;
         let current = self.snapshot();
+        // Every change has a new generation, so equal generations mean the same
+        // deployment.
         if stored.generation == current.generation {
             return Ok(());
         }
-        match self.open(&stored, &current).await {
-            Ok(lineup) => {
-                let model = lineup.active.as_ref().map(|model| model.id().short().to_owned());
-                tracing::info!(generation = lineup.generation, ?model, "lineup published");
-                self.metrics.lineup.generation.set(lineup.generation);
+        match self.open_deployment(&stored, &current).await {
+            Ok(deployment) => {
+                let model = deployment.active.as_ref().map(|model| model.id().short().to_owned());
+                tracing::info!(generation = deployment.generation, model, "deployment published");
+                self.metrics.lineup.generation.set(deployment.generation);
                 self.metrics.lineup.swaps.inc();
-                self.current.store(Arc::new(lineup));
+                self.current.store(Arc::new(deployment));
                 Ok(())
             }
             Err(error) => {
@@ -272,36 +292,42 @@ impl Live {
         }
     }
 
-    async fn open(&self, stored: &LineupRow, current: &Lineup) -> Result<Lineup, ServiceError> {
-        let (features, rules) = (|| Arc::clone(&current.features), current.rules);
+    async fn open_deployment(
+        &self,
+        stored: &LineupRow,
+        current: &Lineup,
+    ) -> Result<Lineup, ServiceError> {
+        let (features, rules) = (&current.features, current.rules);
         let active = match &stored.active {
             None => None,
-            Some(id) => self.model(id, current).await?,
+            Some(id) => self.find_or_load(id, current).await?,
         };
         let previous = stored.previous.clone();
-        let lineup = Lineup::new(stored.generation, features(), active, previous, rules);
-        let mut lineup = self.named(lineup).await?.counted_by(&self.observer);
+        let deployment =
+            Lineup::new(stored.generation, Arc::clone(features), active, previous, rules);
+        let mut deployment = self.with_namesakes(deployment).await?.with_counter(&self.observer);
         if let Some(row) = &stored.canary {
-            let model = self.model(&row.model, current).await?;
+            let model = self.find_or_load(&row.model, current).await?;
             if let Some(model) = model {
-                let own = Lineup::new(row.generation, features(), Some(model), None, rules);
-                let own = self.named(own).await?.counted_by(&self.observer);
-                lineup.canary = Some(Canary { share: row.share, lineup: Arc::new(own) });
+                let features = Arc::clone(features);
+                let canary = Lineup::new(row.generation, features, Some(model), None, rules);
+                let canary = self.with_namesakes(canary).await?.with_counter(&self.observer);
+                deployment.canary = Some(Canary { share: row.share, lineup: Arc::new(canary) });
             }
         }
-        Ok(lineup)
+        Ok(deployment)
     }
 
-    async fn named(&self, lineup: Lineup) -> Result<Lineup, ServiceError> {
-        let namesakes = match &lineup.active {
+    async fn with_namesakes(&self, deployment: Lineup) -> Result<Lineup, ServiceError> {
+        let namesakes = match &deployment.active {
             None => Vec::new(),
             Some(model) => lineage::namesakes(&self.db, model.id()).await?,
         };
-        Ok(Lineup { namesakes, ..lineup })
+        Ok(Lineup { namesakes, ..deployment })
     }
 
-    /// The model, opened anew only where it is not in use already.
-    async fn model(
+    /// The model; opened only if it is not in use already.
+    async fn find_or_load(
         &self,
         id: &ModelId,
         current: &Lineup,
@@ -314,8 +340,8 @@ impl Live {
         }
     }
 
-    /// `None` for a model of other features: the fallback answers until a
-    /// model of these features has been trained.
+    /// Loads a model. `None` for a model of another feature set: the fallback answers
+    /// until a model of this feature set is trained.
     pub async fn load(&self, id: &ModelId) -> Result<Option<Arc<Model>>, ServiceError> {
         let bytes = models::artifact(&self.db, id)
             .await?
@@ -324,7 +350,7 @@ impl Live {
         if model.feature_set() != self.lineup().features.id() {
             tracing::warn!(
                 model = id.short(),
-                "the model was trained on other features: it cannot answer"
+                "the model was trained with another feature set and cannot serve"
             );
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The history of assignments: which are changes, and how long they are kept.
+//! Assignment history: which assignments are changes, and how long changes are retained.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::store::{Db, StoreError, Tx, models};
 use crate::telemetry::Counters;
 use crate::telemetry::labels::Decision;
 
-/// How often which decision was taken.
+/// Counts of assignment decisions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Decisions {
     pub first: u64,
     pub moved: u64,
     pub kept: u64,
-    /// Kept, although another segment is nearer.
+    /// Retained by hysteresis, although another segment is nearer.
     pub held: u64,
 }
 
@@ -30,28 +30,34 @@ impl Decisions {
     }
 }
 
-/// Records those assignments that are a customer's first, or name another
-/// segment or model than before. The customers must be locked by `tx`.
+/// Records the assignments that are a customer's first, or that name another segment or
+/// model than before. `tx` must have locked the customers.
 pub async fn record(tx: &mut Tx, assigned: Vec<NewChange<'_>>) -> Result<Decisions, StoreError> {
     let models = match earlier_generations(&assigned) {
-        none if none.is_empty() => Models::new(),
+        none if none.is_empty() => ModelsByGeneration::new(),
         generations => models::live_in(tx, &generations).await?,
     };
-    let (changes, decisions) = split(assigned, &models);
+    let (changes, decisions) = split_changes(assigned, &models);
     assignments::record_changes(tx, &changes).await?;
     Ok(decisions)
 }
 
-/// What [`record`] would record; `None` where only the database knows.
+/// The changes that [`record`] would write; `None` where only the database has the models
+/// to compare.
 pub fn changes<'a>(
     assigned: impl Iterator<Item = NewChange<'a>>,
 ) -> Option<(Vec<NewChange<'a>>, Decisions)> {
     let assigned: Vec<NewChange<'a>> = assigned.collect();
-    earlier_generations(&assigned).is_empty().then(|| split(assigned, &Models::new()))
+    earlier_generations(&assigned)
+        .is_empty()
+        .then(|| split_changes(assigned, &ModelsByGeneration::new()))
 }
 
-/// Those that are changes, and how often which decision was taken.
-fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a>>, Decisions) {
+/// The changes among the assignments, and the counts of decisions.
+fn split_changes<'a>(
+    assigned: Vec<NewChange<'a>>,
+    models: &ModelsByGeneration,
+) -> (Vec<NewChange<'a>>, Decisions) {
     let mut decisions = Decisions::default();
     let mut changes = Vec::new();
     for assigned in assigned {
@@ -72,10 +78,10 @@ fn split<'a>(assigned: Vec<NewChange<'a>>, models: &Models) -> (Vec<NewChange<'a
     (changes, decisions)
 }
 
-/// Makes room for the months to come, and drops those that ended more than
-/// `keep_days` ago (0 keeps all); returns how many were dropped.
+/// Adds partitions for the coming months, and drops partitions that ended more than
+/// `keep_days` ago (0 retains all). Returns the number of dropped partitions.
 pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32, ServiceError> {
-    // Commits together: nothing is dropped unless there is room ahead.
+    // Commits together: nothing is dropped unless the coming partitions exist.
     let mut tx = db.begin().await?;
     tx.wait_briefly(db).await?;
     if keep_days > 0 {
@@ -93,29 +99,31 @@ pub async fn turn_months(db: &Db, now: Timestamp, keep_days: u32) -> Result<i32,
     Ok(dropped)
 }
 
-type Models = HashMap<i64, Option<ModelId>>;
+type ModelsByGeneration = HashMap<i64, Option<ModelId>>;
 
-/// The generations before, where they are not the present one: their models tell
-/// whether it is another model now.
+/// The previous generations that differ from the present one. Their models show whether
+/// the model has changed.
 fn earlier_generations(assigned: &[NewChange<'_>]) -> Vec<i64> {
-    let earlier = |change: &NewChange<'_>| {
-        change.before.map(|held| held.generation).filter(|g| *g != change.now.generation)
-    };
-    let mut generations: Vec<i64> = assigned.iter().filter_map(earlier).collect();
+    let mut generations = Vec::new();
+    for change in assigned {
+        let before = change.before.map(|previous| previous.generation);
+        generations.extend(before.filter(|before| *before != change.now.generation));
+    }
     generations.sort_unstable();
     generations.dedup();
     generations
 }
 
-fn decide(change: &NewChange<'_>, models: &Models) -> Decision {
-    let Some(held) = change.before else { return Decision::First };
-    let same_model = match (&change.now.model, held.fallback) {
+fn decide(change: &NewChange<'_>, models: &ModelsByGeneration) -> Decision {
+    let Some(previous) = change.before else { return Decision::First };
+    // A new generation may serve the same model, for example after a rollback and back.
+    let is_same_model = match (&change.now.model, previous.fallback) {
         (None, fallback) => fallback,
         (Some(_), true) => false,
-        (Some(_), false) if held.generation == change.now.generation => true,
-        (now, false) => models.get(&held.generation) == Some(now),
+        (Some(_), false) if previous.generation == change.now.generation => true,
+        (now, false) => models.get(&previous.generation) == Some(now),
     };
-    if !same_model || held.segment != change.now.segment {
+    if !is_same_model || previous.segment != change.now.segment {
         Decision::Moved
     } else if change.now.held {
         Decision::Held

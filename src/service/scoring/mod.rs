@@ -1,4 +1,4 @@
-//! Scoring: the current deployment, assignments, their history, counts for drift.
+//! Scoring: the current deployment, assignments, their history, and counts for drift.
 
 pub mod assignment;
 pub mod deployment;

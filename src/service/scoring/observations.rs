@@ -1,16 +1,15 @@
-//! What each model that answers has met, counted where it answers.
+//! Drift counters: sharded counts of the feature rows and scores of each serving model.
 //!
-//! A unit of work, a request or a commit, counts its rows in a [`Tally`] of its
-//! own and hands that over once its answers are given: so a commit that is tried
-//! again counts once, and a canary's row is not counted for the model that it
-//! answered in the place of. Counters stand in several copies, so that threads do
-//! not wait for each other; nothing locks. A flush takes every count in exchange
-//! for 0: what is handed over meanwhile is in that flush or in the next, never in
-//! both.
+//! A unit of work (a request or a commit) counts its rows in its own [`Tally`] and
+//! publishes it once its answers are given. So a commit that is retried counts once, and
+//! a row scored by the canary is not counted for the active model. Counters exist in
+//! several stripes, so that threads do not contend; counting takes no lock. A flush swaps
+//! every count with 0: a count that is published meanwhile is in this flush or in the
+//! next, never in both.
 //!
-//! Rows that were sent to be scored are counted for each API key apart, so that a
-//! decision can leave any one key out ([`crate::domain::drift::influence`]). The keys
-//! counted apart are bounded; the keys beyond share one count.
+//! Rows that were sent to be scored are counted per API key, so that a decision can leave
+//! out any one key ([`crate::domain::drift::influence`]). The number of keys is bounded;
+//! further keys share one count.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,15 +22,15 @@ use crate::domain::feature::FeatureRow;
 use crate::domain::id::ModelId;
 use crate::domain::model::{Model, Score};
 
-/// Beyond as many copies taking them costs more than they spare.
-const MOST_COPIES: usize = 16;
+/// With more stripes, collecting them costs more than the contention they avoid.
+const MAX_STRIPES: usize = 16;
 
-/// The counters of this process.
+/// All drift counters of this process.
 #[derive(Debug)]
 pub struct Observer {
     enabled: bool,
-    /// Of the models that answer now, and of those whose last answers are not taken
-    /// yet. Locked when a lineup changes and when counts are taken, never to count.
+    /// Counters of serving models, and of former ones with counts not collected yet.
+    /// Locked when a deployment changes and when counts are collected, never to count.
     counters: Mutex<Vec<Arc<Counter>>>,
 }
 
@@ -43,63 +42,63 @@ pub struct Counter {
     sources: [KeyCounts; Source::ANSWERED.len()],
 }
 
-/// What was counted of one model and source since the last time, for one API key.
+/// Counts of one model, source and API key since the last collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     pub model: ModelId,
     pub source: Source,
-    /// [`NO_KEY`] where the source is not counted by key.
+    /// [`NO_KEY`] if the source is not counted per key.
     pub key: Box<str>,
     pub window: Window,
 }
 
-/// Counts by API key, without a lock and, once a key is known, without allocation.
+/// Counts per API key: lock-free, and without allocation once a key is known.
 #[derive(Debug)]
 struct KeyCounts {
     width: usize,
-    slots: ArcSwap<Slots>,
-    /// Replaced sets of slots with counts that may not have been taken yet. Locked only
-    /// when counts are taken.
-    retired: Mutex<Vec<Arc<Slots>>>,
+    slots: ArcSwap<KeySlots>,
+    /// Replaced slot sets with counts that may not be collected yet. Locked only to
+    /// collect.
+    retired: Mutex<Vec<Arc<KeySlots>>>,
 }
 
-/// The keys in the order of their first row; [`OTHER_KEYS`] has the last slot.
-type Slots = [OnceLock<Slot>; MOST_KEYS];
+/// Slots in the order of each key's first row; the last slot counts [`OTHER_KEYS`].
+type KeySlots = [OnceLock<KeySlot>; MOST_KEYS];
 
 #[derive(Debug)]
-struct Slot {
+struct KeySlot {
     key: Box<str>,
-    copies: Copies,
+    stripes: CounterStripes,
 }
 
-/// The same counts several times: their sum counts.
+/// Stripes of the same counters; their sum is the count.
 #[derive(Debug)]
-struct Copies {
-    copies: Vec<Box<[AtomicU64]>>,
+struct CounterStripes {
+    stripes: Vec<Box<[AtomicU64]>>,
 }
 
-/// What a unit of work has counted so far; dropped, it never was. No more than two
-/// models answer at one time.
+/// Counts of one unit of work. Dropping it discards them. At most two models (active and
+/// canary) serve at one time.
 #[must_use = "only what is handed over counts"]
 #[derive(Debug)]
 pub struct Tally {
     source: Source,
-    parts: [Option<Part>; 2],
+    parts: [Option<TallyPart>; 2],
 }
 
 #[derive(Debug)]
-struct Part {
+struct TallyPart {
     counter: Arc<Counter>,
     counts: Vec<u32>,
 }
 
 impl Observer {
-    /// One that is not `enabled` counts nothing.
+    /// Creates the counters; without `enabled` nothing is counted.
     pub fn new(enabled: bool) -> Self {
         Self { enabled, counters: Mutex::default() }
     }
 
-    /// Where this model counts; `None`: it does not.
+    /// The counter of this model; `None` if counting is disabled.
     pub fn counter(&self, model: &Model) -> Option<Arc<Counter>> {
         if !self.enabled {
             return None;
@@ -113,17 +112,18 @@ impl Observer {
         Some(counter)
     }
 
-    /// Everything counted since the last time.
+    /// Collects everything counted since the last call.
     pub fn take(&self) -> Vec<Taken> {
         let mut counters = self.counters();
-        // Told before the counts are taken: what nobody else holds can only be
-        // added to by those who ask for it first, and they wait for the lock. (Unlike
-        // `strong_count`, `get_mut` makes sure that what was added by then is seen.)
-        let is_held: Vec<bool> =
+        // Checked before the counts are collected. A counter without other owners can
+        // gain counts only through `counter()`, which waits for the lock. (`get_mut`,
+        // unlike `strong_count`, synchronises with earlier owners, so their counts are
+        // visible here.)
+        let has_owners: Vec<bool> =
             counters.iter_mut().map(|one| Arc::get_mut(one).is_none()).collect();
         let taken = counters.iter().flat_map(|counter| counter.take()).collect();
-        let mut is_held = is_held.into_iter();
-        counters.retain(|_| is_held.next().unwrap_or(true));
+        let mut has_owners = has_owners.into_iter();
+        counters.retain(|_| has_owners.next().unwrap_or(true));
         taken
     }
 
@@ -140,7 +140,8 @@ impl Counter {
     }
 
     fn add(&self, source: Source, key: &str, counts: &[u32]) {
-        // Customers who are drawn are counted elsewhere, once for all replicas.
+        // Sampled customers (`Source` beyond `ANSWERED`) are counted elsewhere, once for
+        // all replicas.
         if let Some(by_key) = self.sources.get(source as usize) {
             by_key.add(key, counts);
         }
@@ -167,31 +168,31 @@ impl KeyCounts {
         let slots = self.slots.load();
         for (place, slot) in slots.iter().enumerate() {
             let is_last = place + 1 == slots.len();
-            let slot = slot.get_or_init(|| Slot {
+            let slot = slot.get_or_init(|| KeySlot {
                 key: if is_last { OTHER_KEYS } else { key }.into(),
-                copies: Copies::new(self.width),
+                stripes: CounterStripes::new(self.width),
             });
             if is_last || *slot.key == *key {
-                slot.copies.add(counts);
+                slot.stripes.add(counts);
                 return;
             }
         }
     }
 
-    /// The counts of each key, and zeros from now on. When every slot is in use, later
-    /// counts go to a fresh set of slots: keys that were revoked or rest give theirs up.
+    /// Collects the counts of each key and resets them. If every slot is in use, later
+    /// counts go to a fresh slot set: keys that are revoked or inactive lose their slots.
     fn take(&self) -> Vec<(Box<str>, Window)> {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.slots.load_full();
         let is_full = current.last().is_some_and(|slot| slot.get().is_some());
         let mut taken = Vec::new();
         drain(&current, &mut taken);
-        // Told before the counts are taken, as in [`Observer::take`].
-        let is_held: Vec<bool> =
+        // Checked before the counts are collected, as in [`Observer::take`].
+        let has_owners: Vec<bool> =
             retired.iter_mut().map(|slots| Arc::get_mut(slots).is_none()).collect();
         retired.iter().for_each(|slots| drain(slots, &mut taken));
-        let mut is_held = is_held.into_iter();
-        retired.retain(|_| is_held.next().unwrap_or(true));
+        let mut has_owners = has_owners.into_iter();
+        retired.retain(|_| has_owners.next().unwrap_or(true));
         if is_full {
             self.slots.store(Arc::new(empty_slots()));
             retired.push(current);
@@ -200,41 +201,49 @@ impl KeyCounts {
     }
 }
 
-fn empty_slots() -> Slots {
+fn empty_slots() -> KeySlots {
     std::array::from_fn(|_| OnceLock::new())
 }
 
-fn drain(slots: &Slots, taken: &mut Vec<(Box<str>, Window)>) {
+fn drain(slots: &KeySlots, taken: &mut Vec<(Box<str>, Window)>) {
     for slot in slots.iter().filter_map(OnceLock::get) {
-        let counts = slot.copies.take();
+        let counts = slot.stripes.take();
         if counts.iter().any(|count| *count > 0) {
             taken.push((slot.key.clone(), Window { counts }));
         }
     }
 }
 
-impl Copies {
+impl CounterStripes {
     fn new(width: usize) -> Self {
-        let copies = available_parallelism().map_or(1, usize::from).min(MOST_COPIES);
-        let copy = |_| (0..width).map(|_| AtomicU64::new(0)).collect();
-        Self { copies: (0..copies).map(copy).collect() }
+        let count = available_parallelism().map_or(1, usize::from).min(MAX_STRIPES);
+        let mut stripes: Vec<Box<[AtomicU64]>> = Vec::with_capacity(count);
+        for _ in 0..count {
+            stripes.push((0..width).map(|_| AtomicU64::new(0)).collect());
+        }
+        Self { stripes }
     }
 
     fn add(&self, counts: &[u32]) {
-        let copy = &self.copies[turn() % self.copies.len()];
-        for (total, count) in copy.iter().zip(counts) {
+        let stripe = &self.stripes[thread_number() % self.stripes.len()];
+        for (total, count) in stripe.iter().zip(counts) {
             if *count > 0 {
+                // `Relaxed`: counts order nothing else, and a flush needs no consistent
+                // cut.
                 total.fetch_add(u64::from(*count), Ordering::Relaxed);
             }
         }
     }
 
     fn take(&self) -> Vec<u64> {
-        let width = self.copies.first().map_or(0, |copy| copy.len());
-        let taken = |place: usize| {
-            self.copies.iter().map(|copy| copy[place].swap(0, Ordering::Relaxed)).sum()
-        };
-        (0..width).map(taken).collect()
+        let width = self.stripes.first().map_or(0, |stripe| stripe.len());
+        let mut totals = vec![0; width];
+        for stripe in &self.stripes {
+            for (total, count) in totals.iter_mut().zip(stripe.iter()) {
+                *total += count.swap(0, Ordering::Relaxed);
+            }
+        }
+        totals
     }
 }
 
@@ -243,25 +252,25 @@ impl Tally {
         Self { source, parts: [None, None] }
     }
 
-    /// Counts what the model of `counter` said of `row`.
+    /// Counts a row and its score by the model of `counter`.
     pub fn note(&mut self, counter: &Arc<Counter>, row: &FeatureRow, score: &Score, outlier: bool) {
         let Some(part) = self.place(counter) else { return };
         let part = part.get_or_insert_with(|| {
             let counts = vec![0; counter.layout.width()];
-            Part { counter: Arc::clone(counter), counts }
+            TallyPart { counter: Arc::clone(counter), counts }
         });
         counter.layout.places(row, score, outlier, |place| part.counts[place] += 1);
     }
 
-    /// Where this counter's part is, or is to be.
-    fn place(&mut self, counter: &Arc<Counter>) -> Option<&mut Option<Part>> {
-        let is_its = |part: &&mut Option<Part>| {
-            part.as_ref().is_none_or(|part| Arc::ptr_eq(&part.counter, counter))
-        };
-        self.parts.iter_mut().find(is_its)
+    /// The part of this counter, or the free part for it.
+    fn place(&mut self, counter: &Arc<Counter>) -> Option<&mut Option<TallyPart>> {
+        self.parts.iter_mut().find(|part| match part {
+            Some(part) => Arc::ptr_eq(&part.counter, counter),
+            None => true,
+        })
     }
 
-    /// Counts what `other` has counted, of the same source.
+    /// Adds the counts of `other`, which is of the same source.
     pub fn join(&mut self, other: Self) {
         for part in other.parts.into_iter().flatten() {
             match self.place(&part.counter) {
@@ -276,12 +285,12 @@ impl Tally {
         }
     }
 
-    /// Makes the counts visible, for no key in particular.
+    /// Publishes the counts without a key.
     pub fn hand_over(self) {
         self.hand_over_for(NO_KEY);
     }
 
-    /// Makes the counts visible, as those of the API key with the id `key`.
+    /// Publishes the counts under the API key with the id `key`.
     pub fn hand_over_for(self, key: &str) {
         for part in self.parts.into_iter().flatten() {
             part.counter.add(self.source, key, &part.counts);
@@ -289,9 +298,9 @@ impl Tally {
     }
 }
 
-/// A number of this thread's own, to choose a copy by.
-fn turn() -> usize {
+/// A number per thread, to choose its stripe.
+fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static TURN: usize = NEXT.fetch_add(1, Ordering::Relaxed));
-    TURN.with(|turn| *turn)
+    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
 }

@@ -1,37 +1,37 @@
-//! Whether a way that may fail has paid lately.
+//! Adaptive back-off for a fallible fast path: disables it after too many failures.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Counts what was gained and lost by a way. After a failure too many it is left
-/// alone for as many turns as make up for that.
+/// Balance of successes and failures of a fast path. While the balance is negative, the
+/// path is skipped, and each skipped turn raises the balance by one.
 #[derive(Debug)]
-pub(crate) struct Trust {
-    level: AtomicI32,
-    /// So many successes, or turns without, make up for a failure.
-    loss: i32,
+pub(crate) struct AdaptiveBackoff {
+    balance: AtomicI32,
+    /// Number of successes, or of skipped turns, that compensate one failure.
+    failure_cost: i32,
 }
 
-/// Neither more failures nor more successes than make up for so many are
-/// remembered.
-const MOST_LOSSES: i32 = 4;
+/// Bound of the balance in either direction, in failures. It limits how long the past
+/// counts.
+const MAX_FAILURES: i32 = 4;
 
-impl Trust {
-    pub(crate) const fn new(loss: i32) -> Self {
-        Self { level: AtomicI32::new(0), loss }
+impl AdaptiveBackoff {
+    pub(crate) const fn new(failure_cost: i32) -> Self {
+        Self { balance: AtomicI32::new(0), failure_cost }
     }
 
-    pub(crate) fn is_there(&self) -> bool {
-        self.level.load(Ordering::Relaxed) >= 0
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.balance.load(Ordering::Relaxed) >= 0
     }
 
-    /// A success, or a turn without.
-    pub(crate) fn grow(&self) {
-        let grown = self.level.load(Ordering::Relaxed).saturating_add(1);
-        self.level.store(grown.min(MOST_LOSSES * self.loss), Ordering::Relaxed);
+    /// Records a success or a skipped turn.
+    pub(crate) fn record_success(&self) {
+        let raised = self.balance.load(Ordering::Relaxed).saturating_add(1);
+        self.balance.store(raised.min(MAX_FAILURES * self.failure_cost), Ordering::Relaxed);
     }
 
-    pub(crate) fn lose(&self) {
-        let left = self.level.load(Ordering::Relaxed).saturating_sub(self.loss);
-        self.level.store(left.max(-MOST_LOSSES * self.loss), Ordering::Relaxed);
+    pub(crate) fn record_failure(&self) {
+        let lowered = self.balance.load(Ordering::Relaxed).saturating_sub(self.failure_cost);
+        self.balance.store(lowered.max(-MAX_FAILURES * self.failure_cost), Ordering::Relaxed);
     }
 }

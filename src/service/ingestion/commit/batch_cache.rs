@@ -1,40 +1,43 @@
-//! What is known of the customers of a commit without reading them.
+//! Customers of one batch that need not be read: cached rows and precomputed results.
 
 use std::collections::HashMap;
 
 use crate::domain::id::CustomerKey;
 use crate::service::ingestion::commit::cache::CustomerCache;
-use crate::service::ingestion::commit::precompute::Ahead;
+use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
 use crate::store::customers::events::Arrived;
 use crate::store::customers::lock_free::Seen;
 
 #[derive(Debug, Default)]
-pub(crate) struct Known(HashMap<CustomerKey, OfOne>);
+pub(crate) struct BatchCache(HashMap<CustomerKey, CachedCustomer>);
 
-/// Of one customer.
+/// A known customer: the last committed row, or a precomputed next row.
 #[derive(Debug)]
-pub(crate) enum OfOne {
-    /// As it was written last.
-    Written(Seen),
-    /// And what becomes of it by one event.
-    Ahead(Box<Ahead>),
+pub(crate) enum CachedCustomer {
+    /// The row that this process wrote last.
+    Committed(Seen),
+    /// The row after one event, precomputed.
+    Precomputed(Box<PrecomputedCustomer>),
 }
 
-impl Known {
-    /// In the order of arrival: of two for one customer, the later knows it better.
-    pub(crate) fn add(&mut self, ahead: Box<Ahead>) {
-        self.0.insert(ahead.customer().clone(), OfOne::Ahead(ahead));
+impl BatchCache {
+    /// Adds a precomputed customer, in arrival order: of two, the later one replaces the
+    /// earlier.
+    pub(crate) fn add_precomputed(&mut self, precomputed: Box<PrecomputedCustomer>) {
+        self.0.insert(precomputed.customer().clone(), CachedCustomer::Precomputed(precomputed));
     }
 
-    /// At the beginning of a commit: what it will write is in the cache no longer, so that
-    /// nobody takes it from there meanwhile.
-    pub(crate) fn take(&mut self, cache: &CustomerCache, events: &[Arrived]) {
-        // Who is in the cache again was written after an event of theirs was folded ahead.
+    /// Takes the customers of this commit out of the cache, so that no other thread
+    /// precomputes from a row that the commit is about to replace.
+    pub(crate) fn add_cached(&mut self, cache: &CustomerCache, events: &[Arrived]) {
+        // A customer that is in the cache again was written after its event was
+        // precomputed. So the cached row replaces the precomputed one.
         let written = cache.take(events.iter().map(|arrived| &arrived.event.customer));
-        self.0.extend(written.into_iter().map(|(key, seen)| (key, OfOne::Written(seen))));
+        self.0
+            .extend(written.into_iter().map(|(key, seen)| (key, CachedCustomer::Committed(seen))));
     }
 
-    pub(crate) fn remove(&mut self, customer: &CustomerKey) -> Option<OfOne> {
+    pub(crate) fn remove(&mut self, customer: &CustomerKey) -> Option<CachedCustomer> {
         self.0.remove(customer)
     }
 }

@@ -1,122 +1,123 @@
-//! Customers as this process wrote them last, so that the next event of each
-//! need not read them first.
+//! Cache of customers as this process wrote them last, so that their next event need not
+//! read them.
 //!
-//! Nothing is believed because it is here: a row is written only if it is still
-//! the writing that is known (`store::optimistic`). What another replica, a sweep
-//! or an erasure has done to a customer meanwhile costs a lost commit. Where that
-//! happens often, the cache is left alone.
+//! The cache is never authoritative: a row is written only if its version is still the
+//! cached one (`store::customers::lock_free`). A change by another replica, a sweep or an
+//! erasure costs one failed commit. Where that happens often, the cache is bypassed
+//! ([`AdaptiveBackoff`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
 use crate::domain::id::CustomerKey;
-use crate::service::ingestion::commit::adaptive::Trust;
+use crate::service::ingestion::commit::adaptive::AdaptiveBackoff;
 use crate::store::customers::lock_free::Seen;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Known;
 
-/// What a customer takes besides its texts and its state: structs, links, and a
-/// place in the table.
+/// Bytes of an entry besides its texts and state: structs, list links and a table slot.
 const ENTRY_BYTES: usize = 256;
-/// Far more than a lost commit costs: whoever else writes these customers will go
-/// on doing so for a while.
-const LOSS: i32 = 64;
+/// Far more than a failed commit costs: another writer of these customers will probably
+/// continue for a while.
+const STALE_ENTRY_COST: i32 = 64;
 
-/// Bounded by bytes; who was written longest ago is forgotten first.
+/// LRU cache bounded by bytes; evicts the customer that was written longest ago.
 #[derive(Debug)]
 pub struct CustomerCache {
-    kept: Mutex<Customers>,
+    entries: Mutex<CacheEntries>,
     max_bytes: usize,
-    trust: Trust,
+    backoff: AdaptiveBackoff,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
-struct Customers {
+struct CacheEntries {
     by_key: LruCache<CustomerKey, Seen>,
     bytes: usize,
 }
 
-impl Customers {
+impl CacheEntries {
     fn remove(&mut self, customer: &CustomerKey) -> Option<(CustomerKey, Seen)> {
         let known = self.by_key.pop_entry(customer)?;
-        self.bytes -= bytes(&known.0, &known.1);
+        self.bytes -= entry_bytes(&known.0, &known.1);
         Some(known)
     }
 }
 
-fn bytes(customer: &CustomerKey, seen: &Seen) -> usize {
+fn entry_bytes(customer: &CustomerKey, seen: &Seen) -> usize {
     let segment = seen.held.as_ref().map_or(0, |held| held.segment.len());
     ENTRY_BYTES + customer.as_str().len() + seen.state.capacity() + segment
 }
 
 impl CustomerCache {
-    /// Holds so many bytes at most; 0: nothing.
+    /// Creates a cache of at most `max_bytes`; 0 disables it.
     pub(crate) fn new(max_bytes: usize, metrics: Arc<Metrics>) -> Self {
-        let kept = Mutex::new(Customers { by_key: LruCache::unbounded(), bytes: 0 });
-        Self { kept, max_bytes, trust: Trust::new(LOSS), metrics }
+        let entries = Mutex::new(CacheEntries { by_key: LruCache::unbounded(), bytes: 0 });
+        Self { entries, max_bytes, backoff: AdaptiveBackoff::new(STALE_ENTRY_COST), metrics }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Customers> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, CacheEntries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of these customers who are known. They are here no longer, until somebody
-    /// has written them.
+    /// Removes and returns the entries of these customers. They return to the cache when
+    /// they are written.
     pub(crate) fn take<'c>(
         &self,
         customers: impl IntoIterator<Item = &'c CustomerKey>,
     ) -> Vec<(CustomerKey, Seen)> {
-        let is_trusted = self.trust.is_there();
-        let mut kept = self.kept();
-        let known = customers.into_iter().filter_map(|customer| kept.remove(customer));
-        let known = known.filter(|_| is_trusted).collect();
-        self.show(&kept);
+        let is_enabled = self.backoff.is_enabled();
+        let mut entries = self.entries();
+        let known = customers.into_iter().filter_map(|customer| entries.remove(customer));
+        // Removed even while the cache is bypassed: the commit will make the entries
+        // stale.
+        let known = known.filter(|_| is_enabled).collect();
+        self.publish_size(&entries);
         known
     }
 
-    /// Keeps what one commit has written.
+    /// Inserts the rows that one commit wrote.
     pub(crate) fn put(&self, written: impl Iterator<Item = (CustomerKey, Seen)>) {
-        let mut kept = self.kept();
+        let mut entries = self.entries();
         for (customer, seen) in written {
-            kept.remove(&customer);
-            kept.bytes += bytes(&customer, &seen);
-            kept.by_key.push(customer, seen);
+            entries.remove(&customer);
+            entries.bytes += entry_bytes(&customer, &seen);
+            entries.by_key.push(customer, seen);
         }
-        while kept.bytes > self.max_bytes {
-            let Some((customer, seen)) = kept.by_key.pop_lru() else { break };
-            kept.bytes -= bytes(&customer, &seen);
+        while entries.bytes > self.max_bytes {
+            let Some((customer, seen)) = entries.by_key.pop_lru() else { break };
+            entries.bytes -= entry_bytes(&customer, &seen);
         }
-        self.show(&kept);
+        self.publish_size(&entries);
     }
 
-    fn show(&self, kept: &Customers) {
-        self.metrics.intake.cache_bytes.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
+    fn publish_size(&self, entries: &CacheEntries) {
+        self.metrics.intake.cache_bytes.set(i64::try_from(entries.bytes).unwrap_or(i64::MAX));
     }
 
-    /// After somebody else in this process has written these customers.
+    /// Invalidates customers that another part of this process has written.
     pub fn forget<'c>(&self, customers: impl IntoIterator<Item = &'c CustomerKey>) {
-        let mut kept = self.kept();
+        let mut entries = self.entries();
         for customer in customers {
-            kept.remove(customer);
+            entries.remove(customer);
         }
-        self.show(&kept);
+        self.publish_size(&entries);
     }
 
-    /// A commit of customers went well: so many were known from here, and so many of
-    /// those were folded ahead.
-    pub(crate) fn won(&self, ahead: usize, cached: usize, all: usize) {
-        self.trust.grow();
+    /// Records a successful commit of `all` customers: `cached` came from the cache,
+    /// including `precomputed` precomputed ones.
+    pub(crate) fn record_commit(&self, precomputed: usize, cached: usize, all: usize) {
+        self.backoff.record_success();
         let known = &self.metrics.intake.known;
-        known.add(Known::Ahead, ahead as u64);
-        known.add(Known::Cached, (cached - ahead) as u64);
+        known.add(Known::Ahead, precomputed as u64);
+        known.add(Known::Cached, (cached - precomputed) as u64);
         known.add(Known::Read, (all - cached) as u64);
     }
 
-    /// A commit came to nothing that relied on so many customers from here.
-    pub(crate) fn lost(&self, cached: usize) {
-        self.trust.lose();
+    /// Records a failed commit that relied on `cached` customers from the cache.
+    pub(crate) fn record_stale(&self, cached: usize) {
+        self.backoff.record_failure();
         self.metrics.intake.known.add(Known::Stale, cached as u64);
     }
 }

@@ -1,4 +1,4 @@
-//! The work of a commit that needs no database: fold, score, write down.
+//! The part of a commit that needs no database: fold events into state, score, encode.
 
 use std::sync::Arc;
 
@@ -8,50 +8,61 @@ use crate::domain::feature::CustomerState;
 use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
 use crate::domain::time::Timestamp;
-use crate::service::scoring::assignment;
-use crate::service::scoring::assignment::CUSTOMERS_IN_PLACE;
+use crate::service::rebuild;
+use crate::service::scoring::assignment::{self, AssignmentInput, CUSTOMERS_IN_PLACE};
 use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::assignments::{Assignment, Held, NewChange};
 use crate::store::customers::events::Arrived;
 use crate::store::customers::lock_free::{Seen, Version};
 use crate::store::customers::{Introduction, NewRow};
+use crate::store::{StoreError, Tx};
 
-/// Events read back that take as long as a customer.
-const EVENTS_A_CUSTOMER: usize = 2;
+/// Number of events read from storage that cost as much time as scoring one customer.
+const EVENTS_PER_CUSTOMER: usize = 2;
 
-/// What the new events are folded into.
+/// The state into which the new events are folded.
 #[derive(Debug)]
-pub(crate) enum Base {
-    /// A customer never seen before.
+pub(crate) enum BaseState {
+    /// No row yet: a new customer.
     New,
-    /// The state as stored.
+    /// The stored state, encoded.
     Stored(Vec<u8>),
-    /// Made of every event of the customer, the new ones included.
+    /// Rebuilt from all events of the customer, including the new ones.
     Rebuilt(CustomerState),
 }
 
-/// One customer's part of a commit.
+/// What all customers of a batch are folded with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoldContext<'b> {
+    pub(crate) deployment: &'b Lineup,
+    /// All events of the batch.
+    pub(crate) events: &'b [Arrived],
+    pub(crate) now: Timestamp,
+}
+
+/// Work item of a commit: the new events of one customer and the state to fold them into.
 #[derive(Debug)]
-pub(crate) struct Fold {
+pub(crate) struct FoldTask {
     pub(crate) customer: CustomerKey,
-    /// Indices of its new events.
+    /// Indices of its new events in the batch.
     pub(crate) events: Vec<usize>,
-    /// Earlier events, of ids that belong to the customer from now on.
-    pub(crate) gained: Vec<Event>,
-    pub(crate) base: Base,
-    pub(crate) held: Option<Held>,
-    /// When it was to be looked at again, before these events.
+    /// Earlier events of ids that this commit merges into the customer.
+    pub(crate) merged_events: Vec<Event>,
+    pub(crate) base: BaseState,
+    pub(crate) previous: Option<Held>,
+    /// The scheduled rescore before these events.
     pub(crate) recheck_at: Option<Timestamp>,
-    /// Of its row, where that is known and not locked.
+    /// Version of the row for optimistic concurrency control, where the row is not
+    /// locked.
     pub(crate) version: Option<Version>,
 }
 
-/// One customer after its new events.
+/// A customer after its new events: state, assignment and next scheduled rescore.
 #[derive(Debug)]
-pub(crate) struct Folded {
-    /// What was carried out.
-    pub(crate) fold: Fold,
+pub(crate) struct FoldedCustomer {
+    /// The work item.
+    pub(crate) task: FoldTask,
     pub(crate) assignment: Arc<Assignment>,
     state: Vec<u8>,
     last_event_at: Option<Timestamp>,
@@ -59,108 +70,104 @@ pub(crate) struct Folded {
     introduction: Introduction,
 }
 
-impl Fold {
-    /// Events of a customer whose row is known; `None`: there is none.
-    pub(crate) fn of(customer: CustomerKey, events: Vec<usize>, row: Option<Seen>) -> Self {
-        let (base, held, recheck_at, version) = match row {
-            Some(row) => (Base::Stored(row.state), row.held, row.recheck_at, Some(row.version)),
-            None => (Base::New, None, None, None),
+impl FoldTask {
+    /// Work for a customer with a known row; `row` is `None` for a new customer.
+    pub(crate) fn new(customer: CustomerKey, events: Vec<usize>, row: Option<Seen>) -> Self {
+        let (base, previous, recheck_at, version) = match row {
+            Some(row) => {
+                (BaseState::Stored(row.state), row.held, row.recheck_at, Some(row.version))
+            }
+            None => (BaseState::New, None, None, None),
         };
-        Self { customer, events, gained: Vec::new(), base, held, recheck_at, version }
+        Self { customer, events, merged_events: Vec::new(), base, previous, recheck_at, version }
     }
 
-    /// Carries out `work`, in order; `tally` counts the scores. Comes back without
-    /// having been carried out: what has a state that this feature set cannot read.
-    pub(crate) async fn all(
-        work: Vec<Self>,
-        all: &[Arrived],
-        (lineup, tally): (&Lineup, &mut Tally),
-        now: Timestamp,
-    ) -> (Vec<Folded>, Vec<Self>) {
+    /// Folds and scores `tasks` in order; `tally` counts the scores. Returns the results, and
+    /// the tasks with a state that this feature set cannot read.
+    pub(crate) async fn run_all(
+        tasks: Vec<Self>,
+        context: FoldContext<'_>,
+        tally: &mut Tally,
+    ) -> (Vec<FoldedCustomer>, Vec<Self>) {
         let mut scratch = Scratch::default();
-        let (mut folded, mut unreadable) = (Vec::with_capacity(work.len()), Vec::new());
-        let mut since_a_rest = 0;
-        for fold in work {
-            let cost = 1 + fold.gained.len() / EVENTS_A_CUSTOMER;
-            since_a_rest += cost;
-            if since_a_rest > CUSTOMERS_IN_PLACE {
-                since_a_rest = cost;
+        let (mut folded, mut unreadable) = (Vec::with_capacity(tasks.len()), Vec::new());
+        // Yields after every `CUSTOMERS_IN_PLACE` customers, so that a large batch does not
+        // block the other tasks of this thread.
+        let mut cost_since_yield = 0;
+        for task in tasks {
+            let cost = 1 + task.merged_events.len() / EVENTS_PER_CUSTOMER;
+            cost_since_yield += cost;
+            if cost_since_yield > CUSTOMERS_IN_PLACE {
+                cost_since_yield = cost;
                 tokio::task::yield_now().await;
             }
-            let carry_out = || fold.carry_out(all, (lineup, &mut *tally), &mut scratch, now);
-            let done = if cost <= CUSTOMERS_IN_PLACE {
-                carry_out()
+            let result = if cost <= CUSTOMERS_IN_PLACE {
+                task.run(context, tally, &mut scratch)
             } else {
-                tokio::task::block_in_place(carry_out)
+                // A merge of a long history: no yield would help within one customer.
+                tokio::task::block_in_place(|| task.run(context, tally, &mut scratch))
             };
-            match done {
-                Ok(done) => folded.push(done),
-                Err(fold) => unreadable.push(*fold),
+            match result {
+                Ok(customer) => folded.push(customer),
+                Err(task) => unreadable.push(*task),
             }
         }
         (folded, unreadable)
     }
 
-    /// As [`Fold::all`], for one customer.
-    pub(crate) fn carry_out(
+    /// Folds and scores one customer. Fails with the task if its state cannot be read.
+    pub(crate) fn run(
         self,
-        all: &[Arrived],
-        (lineup, tally): (&Lineup, &mut Tally),
+        context: FoldContext<'_>,
+        tally: &mut Tally,
         scratch: &mut Scratch,
-        now: Timestamp,
-    ) -> Result<Folded, Box<Self>> {
-        match self.state(all, lineup) {
-            Some(state) => {
-                let introduction = self.introduction(all);
-                let scored = self.score(&state, (lineup, tally), scratch, now);
-                Ok(Folded { introduction, ..scored })
-            }
-            None => Err(Box::new(self)),
-        }
+    ) -> Result<FoldedCustomer, Box<Self>> {
+        let Some(state) = self.state(context) else { return Err(Box::new(self)) };
+        let introduction = self.introduction(context.events);
+        // A canary deployment answers for its share of the customers.
+        let deployment = context.deployment.of(&self.customer);
+        let input = AssignmentInput {
+            state: &state,
+            previous: self.previous.as_ref(),
+            now: context.now,
+            rescore_by: self.recheck_at,
+        };
+        let (assignment, recheck_at) = assignment::assign(deployment, input, Some(tally), scratch);
+        Ok(FoldedCustomer {
+            task: self,
+            assignment: Arc::new(assignment),
+            state: state.to_bytes(&context.deployment.features),
+            last_event_at: state.last_event_at(),
+            recheck_at,
+            introduction,
+        })
     }
 
-    fn state(&self, all: &[Arrived], lineup: &Lineup) -> Option<CustomerState> {
-        let features = &lineup.features;
+    /// The state after the new events; `None` if the stored state cannot be read.
+    fn state(&self, context: FoldContext<'_>) -> Option<CustomerState> {
+        let features = &context.deployment.features;
         let mut state = match &self.base {
-            Base::Rebuilt(state) => return Some(state.clone()),
-            Base::New => CustomerState::new(features),
-            Base::Stored(bytes) => CustomerState::from_bytes(features, bytes).ok()?,
+            // Already contains the new events: `rebuild` read them inside this
+            // transaction.
+            BaseState::Rebuilt(state) => return Some(state.clone()),
+            BaseState::New => CustomerState::new(features),
+            BaseState::Stored(bytes) => CustomerState::from_bytes(features, bytes).ok()?,
         };
-        for event in &self.gained {
+        for event in &self.merged_events {
             state.apply(features, event);
         }
         for index in &self.events {
-            state.apply(features, &all[*index].event);
+            state.apply(features, &context.events[*index].event);
         }
         Some(state)
     }
 
-    fn score(
-        self,
-        state: &CustomerState,
-        (lineup, tally): (&Lineup, &mut Tally),
-        scratch: &mut Scratch,
-        now: Timestamp,
-    ) -> Folded {
-        let answering = lineup.of(&self.customer);
-        let stood = (state, self.held.as_ref());
-        let (assignment, recheck_at) =
-            assignment::assign(answering, Some(tally), stood, scratch, now, self.recheck_at);
-        Folded {
-            fold: self,
-            assignment: Arc::new(assignment),
-            state: state.to_bytes(&lineup.features),
-            last_event_at: state.last_event_at(),
-            recheck_at,
-            introduction: Introduction::Unchanged,
-        }
-    }
-
-    /// What the new events say of the customer's own id.
+    /// Whether the new events introduce the customer's id as known or as anonymous.
     fn introduction(&self, all: &[Arrived]) -> Introduction {
         let mut by: Option<&Sender> = None;
         let mut is_of_one_public_key = true;
         for arrived in self.events.iter().map(|index| &all[*index]) {
+            // An event of a merged id does not introduce the surviving id.
             if arrived.event.customer != self.customer {
                 continue;
             }
@@ -178,20 +185,20 @@ impl Fold {
     }
 }
 
-impl Folded {
-    /// Whether the customer was never seen before.
+impl FoldedCustomer {
+    /// Whether the customer has no row yet.
     pub(crate) fn is_new(&self) -> bool {
-        matches!(self.fold.base, Base::New)
+        matches!(self.task.base, BaseState::New)
     }
 
-    /// Whether anything at all has happened.
+    /// Whether the customer has any event.
     pub(crate) fn has_events(&self) -> bool {
         self.last_event_at.is_some()
     }
 
     pub(crate) fn row(&self) -> NewRow<'_> {
         NewRow {
-            customer: &self.fold.customer,
+            customer: &self.task.customer,
             state: Some(&self.state),
             last_event_at: self.last_event_at,
             assignment: &self.assignment,
@@ -200,8 +207,8 @@ impl Folded {
         }
     }
 
-    /// Once it has been written, as this version of the customer's row.
-    pub(crate) fn seen(self, version: Version) -> (CustomerKey, Seen) {
+    /// The cache entry after the write, with the written version of the row.
+    pub(crate) fn into_cached(self, version: Version) -> (CustomerKey, Seen) {
         let seen = Seen {
             version,
             state: self.state,
@@ -209,11 +216,37 @@ impl Folded {
             recheck_at: self.recheck_at,
             is_merged: false,
         };
-        (self.fold.customer, seen)
+        (self.task.customer, seen)
     }
 
     pub(crate) fn change(&self) -> NewChange<'_> {
-        let Fold { customer, held, .. } = &self.fold;
-        NewChange { customer, now: &self.assignment, before: held.as_ref() }
+        let FoldTask { customer, previous, .. } = &self.task;
+        NewChange { customer, now: &self.assignment, before: previous.as_ref() }
     }
+}
+
+/// Folds new events into states and scores them; `tally` counts the scores. States that the
+/// current feature set cannot read are rebuilt from events.
+pub(crate) async fn fold_customers(
+    tx: &mut Tx,
+    context: FoldContext<'_>,
+    tasks: Vec<FoldTask>,
+    tally: &mut Tally,
+) -> Result<Vec<FoldedCustomer>, StoreError> {
+    let (mut folded, unreadable) = FoldTask::run_all(tasks, context, tally).await;
+    if unreadable.is_empty() {
+        return Ok(folded);
+    }
+    tracing::debug!(
+        customers = unreadable.len(),
+        "unreadable customer states are rebuilt from events"
+    );
+    let mut rebuilt = Vec::with_capacity(unreadable.len());
+    for task in unreadable {
+        let state = rebuild::state(tx, &context.deployment.features, &task.customer).await?;
+        rebuilt.push(FoldTask { base: BaseState::Rebuilt(state), ..task });
+    }
+    // A rebuilt state is always readable, so this run leaves no task behind.
+    folded.extend(FoldTask::run_all(rebuilt, context, tally).await.0);
+    Ok(folded)
 }

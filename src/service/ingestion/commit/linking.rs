@@ -1,9 +1,10 @@
-//! Commits that must know which ids are one customer.
+//! Commit with identity resolution: follows links between ids and merges or splits
+//! customers.
 //!
-//! The other commits take the row of each id for a customer and are told by the
-//! lock when one is not; they start anew here. Whose ids are whose is read
-//! first, without locks, as a guess; then all rows that matter are locked in
-//! order, and if the guess was wrong by then, the commit starts anew.
+//! The other strategies treat each id as a customer; the lock reveals a merged id, and
+//! the commit restarts here. The grouping of ids is first read without locks, as a guess.
+//! Then all affected rows are locked in order. If the guess is wrong by then, the commit
+//! restarts.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -13,151 +14,176 @@ use crate::domain::event::Event;
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::Groups;
-use crate::service::ingestion::commit::Committed;
-use crate::service::ingestion::commit::fold::{Base, Fold, Folded};
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::fold::{
+    BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
+};
+use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
 use crate::service::ingestion::links::public_keys::PublicLinks;
-use crate::service::ingestion::links::{Hearing, hear, public_keys};
-use crate::service::ingestion::{Core, commit};
+use crate::service::ingestion::links::{LinkDecision, public_keys, record_links};
 use crate::service::rebuild;
 use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::history;
 use crate::service::scoring::history::Decisions;
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::assignments::{Assignment, NewMerge};
-use crate::store::customers::events::{Arrived, EventId};
+use crate::store::customers::events::Arrived;
 use crate::store::customers::identity::{NewId, Row};
 use crate::store::customers::{self, NewRow, assignments, events, identity, links};
 use crate::store::{DedicatedDb, StoreError, Tx};
 use crate::telemetry::labels;
 
-/// As `commit::attempt`, following links. `surely`: waits until nobody else can
-/// make the guess wrong.
+/// One attempt. `is_exclusive` takes the lock of all links first, so that no other
+/// transaction can invalidate the guess.
 pub(crate) async fn attempt(
-    core: &Core,
+    core: &IngestionCore,
     db: &DedicatedDb,
     all: &[Arrived],
-    surely: bool,
-) -> Result<Linked, StoreError> {
-    let lineup = core.live.snapshot();
-    let by_id = commit::by_id(all);
+    is_exclusive: bool,
+) -> Result<LinkingOutcome, StoreError> {
+    let deployment = core.live.snapshot();
+    let by_id = sorted_by_id(all);
     let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
 
-    // Commits together: the new events, what they say about who is who, the
-    // states that change by both, where those customers stand, and the history of
-    // who moved.
+    // Commits together: the new events, their identity links, the states that both
+    // change, the new assignments of those customers, and the history of assignment
+    // changes.
     let mut tx = db.begin().await?;
     let inserted = events::insert(&mut tx, &sorted).await?;
-    let place = |id: EventId| commit::place(all, &by_id, &id);
-    let new: Vec<usize> = inserted.into_iter().filter_map(place).collect();
+    let new = inserted.iter().filter_map(|id| find_by_id(all, &by_id, id));
+    let new: Vec<usize> = new.collect();
     if new.is_empty() {
-        return Ok(Linked::Committed(Committed::nothing(all.len())));
+        return Ok(LinkingOutcome::Committed(CommittedBatch::all_duplicates(all.len())));
     }
-    if surely {
+    // After one lost race: under the lock the guess cannot be wrong again.
+    if is_exclusive {
         links::lock(&mut tx).await?;
     }
-    let public = PublicLinks::judge(&mut tx, all, &new).await?;
-    let is_let_in = |arrived: &&Arrived| !public.is_refused(arrived);
-    let told = new.iter().map(|index| &all[*index]).filter(is_let_in);
-    let told = told.filter_map(Arrived::told).collect();
-    let heard = match hear(&mut tx, told, public.ended()).await? {
-        Hearing::Heard(heard) => heard,
-        Hearing::Refused(refused) => {
-            let is_refused = |index: &usize| {
-                let told = all[*index].told();
-                told.is_some_and(|told| refused.contains(&told))
-            };
-            return Ok(Linked::Refused(new.into_iter().filter(is_refused).collect()));
+    let public = PublicLinks::decide(&mut tx, all, &new).await?;
+    let mut assertions = Vec::new();
+    for arrived in new.iter().map(|index| &all[*index]) {
+        // A refused link does not refuse its event: the event counts for its own id.
+        if !public.is_refused(arrived) {
+            assertions.extend(arrived.told());
         }
-        Hearing::TooManyIds => return Ok(Linked::TooManyIds),
+    }
+    let recorded = match record_links(&mut tx, assertions, public.ended()).await? {
+        LinkDecision::Recorded(recorded) => recorded,
+        LinkDecision::Refused(refused) => {
+            let mut events = new;
+            events.retain(|index| all[*index].told().is_some_and(|link| refused.contains(&link)));
+            return Ok(LinkingOutcome::Refused(events));
+        }
+        LinkDecision::TooManyIds => return Ok(LinkingOutcome::TooManyIds),
     };
     let mut tally = Tally::of(Source::Events);
-    let counted = (&*lineup, &mut tally);
-    let (folded, decisions) = regroup(core, &mut tx, counted, &heard.groups, all, &new).await?;
+    let change = GroupChange { groups: &recorded.groups, all, new: &new };
+    let (folded, decisions) = regroup(core, &mut tx, &deployment, change, &mut tally).await?;
+    // The customer rows are locked only now, so this is the first safe moment to check
+    // again.
     public.confirm(&mut tx).await?;
     tx.commit().await?;
     tally.hand_over();
     decisions.count(&core.metrics.intake.assignments);
-    heard.count(&core.metrics.intake.links);
+    recorded.count(&core.metrics.intake.links);
     core.metrics.intake.links.add(labels::Link::Refused, public.refusals());
-    Ok(Linked::Committed(Committed::of(all, &folded)))
+    Ok(LinkingOutcome::Committed(CommittedBatch::new(all, &folded)))
 }
 
-/// What became of a commit that follows links.
+/// Result of a commit with identity resolution.
 #[derive(Debug)]
-pub(crate) enum Linked {
-    Committed(Committed),
-    /// Nothing was written: the links of the events at these places are not possible.
+pub(crate) enum LinkingOutcome {
+    Committed(CommittedBatch),
+    /// Nothing was written: the events at these indices have impossible links.
     Refused(Vec<usize>),
-    /// Nothing was written: the links together concern too many ids.
+    /// Nothing was written: the links together involve too many ids.
     TooManyIds,
 }
 
-/// Folds the `new` ones of `all` events into the customers whose they are, once
-/// `groups` have come to hold; rebuilds and scores every customer who gained or
-/// lost an id by it. Changing groups takes `links::lock`.
+/// New groups of ids, and the new events to fold into them.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupChange<'c> {
+    pub(crate) groups: &'c Groups,
+    /// All events of the batch.
+    pub(crate) all: &'c [Arrived],
+    /// Indices of the new events.
+    pub(crate) new: &'c [usize],
+}
+
+impl<'c> GroupChange<'c> {
+    fn new_events(self) -> impl Iterator<Item = &'c Arrived> + Clone {
+        self.new.iter().map(move |index| &self.all[*index])
+    }
+}
+
+/// Folds the new events into the customers that `change.groups` names, and rebuilds and
+/// scores every customer that gained or lost an id. A change of groups requires
+/// `links::lock`.
 pub(crate) async fn regroup(
-    core: &Core,
+    core: &IngestionCore,
     tx: &mut Tx,
-    (lineup, tally): (&Lineup, &mut Tally),
-    groups: &Groups,
-    all: &[Arrived],
-    new: &[usize],
-) -> Result<(Vec<Folded>, Decisions), StoreError> {
-    let plan = Plan::make(tx, groups, all, new).await?;
-    let mut rows = plan.take(core, tx).await?;
-    let work = plan.work(tx, &lineup.features, &mut rows, all, new).await?;
-    let folded = commit::fold(core, tx, (lineup, tally), all, work).await?;
-    // Nothing has happened under the id: as if it had never been heard of.
-    let (folded, empty): (Vec<_>, Vec<_>) = folded.into_iter().partition(Folded::has_events);
-    identity::remove(tx, &empty.iter().map(|folded| &folded.fold.customer).collect::<Vec<_>>())
-        .await?;
-    let written: Vec<NewRow<'_>> = folded.iter().map(Folded::row).collect();
+    deployment: &Lineup,
+    change: GroupChange<'_>,
+    tally: &mut Tally,
+) -> Result<(Vec<FoldedCustomer>, Decisions), StoreError> {
+    let plan = RegroupPlan::make(tx, change).await?;
+    let mut rows = plan.lock_rows(core, tx).await?;
+    let tasks = plan.fold_tasks(tx, &deployment.features, &mut rows).await?;
+    let context = FoldContext { deployment, events: change.all, now: core.clock.now() };
+    let folded = fold_customers(tx, context, tasks, tally).await?;
+    // A customer without any event leaves no row behind.
+    let (folded, empty): (Vec<FoldedCustomer>, Vec<_>) =
+        folded.into_iter().partition(FoldedCustomer::has_events);
+    let empty: Vec<&CustomerKey> = empty.iter().map(|customer| &customer.task.customer).collect();
+    identity::remove(tx, &empty).await?;
+    let written: Vec<NewRow<'_>> = folded.iter().map(FoldedCustomer::row).collect();
     customers::update(tx, &written, core.clock.now()).await?;
-    let decisions = history::record(tx, folded.iter().map(Folded::change).collect()).await?;
-    assignments::record_merges(tx, &plan.merges(&rows, &folded)).await?;
+    let changes = folded.iter().map(FoldedCustomer::change).collect();
+    let decisions = history::record(tx, changes).await?;
+    assignments::record_merges(tx, &plan.merge_records(&rows, &folded)).await?;
     Ok((folded, decisions))
 }
 
-/// Whose ids are whose, before and after.
-struct Plan<'g> {
+/// Plan of a regrouping: the customer of each id before and after, and the affected rows.
+struct RegroupPlan<'c> {
     before: HashMap<CustomerKey, CustomerKey>,
-    groups: &'g Groups,
-    /// Ids that come to another customer.
+    change: GroupChange<'c>,
+    /// Ids that change their customer.
     moved: Vec<CustomerKey>,
-    /// Under which the customers are kept that are to be written.
-    kept: BTreeSet<CustomerKey>,
-    /// All rows that matter.
+    /// The surviving ids of all customers to write.
+    survivors: BTreeSet<CustomerKey>,
+    /// All rows to lock.
     ids: BTreeSet<CustomerKey>,
-    /// The public keys that introduce ids as their anonymous ones.
+    /// The public keys that introduce ids as anonymous.
     introducers: HashMap<CustomerKey, Option<Sender>>,
 }
 
-impl<'g> Plan<'g> {
-    async fn make(
-        tx: &mut Tx,
-        groups: &'g Groups,
-        all: &[Arrived],
-        new: &[usize],
-    ) -> Result<Self, StoreError> {
-        let named = new.iter().map(|index| &all[*index].event.customer);
-        let asked: HashSet<&CustomerKey> = named.clone().chain(groups.ids()).collect();
+impl<'c> RegroupPlan<'c> {
+    async fn make(tx: &mut Tx, change: GroupChange<'c>) -> Result<Self, StoreError> {
+        let named = change.new_events().map(|arrived| &arrived.event.customer);
+        let asked: HashSet<&CustomerKey> = named.clone().chain(change.groups.ids()).collect();
         let before = identity::canonical(tx, &asked.into_iter().collect::<Vec<_>>()).await?;
         let mut plan = Self {
             before,
-            groups,
+            change,
             moved: Vec::new(),
-            kept: BTreeSet::new(),
+            survivors: BTreeSet::new(),
             ids: BTreeSet::new(),
-            introducers: public_keys::introducers(new.iter().map(|index| &all[*index])),
+            introducers: public_keys::introducers(change.new_events()),
         };
-        let moved = groups.ids().filter(|id| plan.before(id) != plan.after(id));
+        let moved = change.groups.ids().filter(|id| plan.before(id) != plan.after(id));
         let moved: Vec<CustomerKey> = moved.cloned().collect();
-        let ends = moved.iter().flat_map(|id| [plan.before(id), plan.after(id)]);
-        // Who has lost an id may have lost their own.
-        let ends = ends.filter(|end| plan.after(end) == *end);
-        let kept = named.clone().map(|id| plan.after(id)).chain(ends).cloned().collect();
-        (plan.moved, plan.kept) = (moved, kept);
-        plan.ids = named.chain(&plan.moved).chain(&plan.kept).cloned().collect();
+        let mut survivors: BTreeSet<CustomerKey> =
+            named.clone().map(|id| plan.after(id).clone()).collect();
+        for end in moved.iter().flat_map(|id| [plan.before(id), plan.after(id)]) {
+            // A customer that lost an id may have lost its own; that id has no customer to
+            // write.
+            if plan.after(end) == end {
+                survivors.insert(end.clone());
+            }
+        }
+        plan.ids = named.chain(&moved).chain(&survivors).cloned().collect();
+        (plan.moved, plan.survivors) = (moved, survivors);
         Ok(plan)
     }
 
@@ -166,29 +192,33 @@ impl<'g> Plan<'g> {
     }
 
     fn after<'a>(&'a self, id: &'a CustomerKey) -> &'a CustomerKey {
-        self.groups.canonical(id).unwrap_or_else(|| self.before(id))
+        self.change.groups.canonical(id).unwrap_or_else(|| self.before(id))
     }
 
-    /// Locks every row that matters, makes those that are missing, and points
-    /// those of ids that have moved to where their customer is kept now. What
-    /// comes back is what the rows held until then.
-    async fn take(
+    /// Locks all affected rows, adds missing ones, and points merged ids at their
+    /// surviving customer. Returns the rows as they were before.
+    async fn lock_rows(
         &self,
-        core: &Core,
+        core: &IngestionCore,
         tx: &mut Tx,
     ) -> Result<HashMap<CustomerKey, Row>, StoreError> {
         let ids: Vec<&CustomerKey> = self.ids.iter().collect();
+        // `ids` is ordered (`BTreeSet`), so that two transactions lock rows in the same
+        // order.
         let rows = identity::lock(tx, &ids).await?;
         for id in &ids {
             let row = rows.get(*id);
             if row.and_then(|row| row.merged_into.as_ref()).unwrap_or(id) != self.before(id) {
-                return Err(StoreError::Lost("an id came to another customer meanwhile".into()));
+                return Err(StoreError::Lost(
+                    "another transaction moved an id to another customer".into(),
+                ));
             }
         }
-        let introduced_by = |id| self.introducers.get(id).and_then(Option::as_ref);
-        let missing = ids.into_iter().filter(|id| !rows.contains_key(*id));
-        let missing: Vec<NewId<'_>> =
-            missing.map(|id| NewId { id, introduced_by: introduced_by(id) }).collect();
+        let mut missing = Vec::new();
+        for id in ids.into_iter().filter(|id| !rows.contains_key(*id)) {
+            let introduced_by = self.introducers.get(id).and_then(Option::as_ref);
+            missing.push(NewId { id, introduced_by });
+        }
         let now = core.clock.now();
         if identity::add(tx, &missing, now).await? < missing.len() as u64 {
             return Err(StoreError::Lost("a customer was added by another transaction".into()));
@@ -196,67 +226,80 @@ impl<'g> Plan<'g> {
         let moved = self.moved.iter().map(|id| (id, Some(self.after(id)).filter(|to| *to != id)));
         let moved: Vec<_> = moved.collect();
         identity::point(tx, &moved, now).await?;
-        core.markers.note(moved.iter().filter(|(_, into)| into.is_some()).map(|(id, _)| *id));
+        core.merged_ids
+            .insert_all(moved.iter().filter(|(_, into)| into.is_some()).map(|(id, _)| *id));
         Ok(rows)
     }
 
-    /// What is to be folded into what, for each customer to be written. A customer
-    /// who has only gained ids gains their events; one who has lost some is made
-    /// anew.
-    async fn work(
+    /// The work items, one per customer to write. A customer that only gained ids folds
+    /// their events in. A customer that lost an id, or was merged elsewhere, is rebuilt.
+    async fn fold_tasks(
         &self,
         tx: &mut Tx,
         features: &FeatureSet,
         rows: &mut HashMap<CustomerKey, Row>,
-        all: &[Arrived],
-        new: &[usize],
-    ) -> Result<Vec<Fold>, StoreError> {
+    ) -> Result<Vec<FoldTask>, StoreError> {
         let mut events_of = HashMap::<&CustomerKey, Vec<usize>>::new();
-        for index in new {
-            events_of.entry(self.after(&all[*index].event.customer)).or_default().push(*index);
+        for index in self.change.new {
+            let customer = self.after(&self.change.all[*index].event.customer);
+            events_of.entry(customer).or_default().push(*index);
         }
-        let new: Vec<&Arrived> = new.iter().map(|index| &all[*index]).collect();
-        let mut work = Vec::with_capacity(self.kept.len());
-        for customer in &self.kept {
+        let new: Vec<&Arrived> = self.change.new_events().collect();
+        let mut tasks = Vec::with_capacity(self.survivors.len());
+        for customer in &self.survivors {
             let row = rows.remove(customer);
             let was_elsewhere = row.as_ref().is_some_and(|row| row.merged_into.is_some());
             let has_lost = self
                 .moved
                 .iter()
                 .any(|id| self.before(id) == customer && self.after(id) != customer);
-            let held = row.as_ref().and_then(|row| row.held.clone());
+            let previous = row.as_ref().and_then(|row| row.held.clone());
             let mut recheck_at = row.as_ref().and_then(|row| row.recheck_at);
-            let mut gained: Vec<Event> = Vec::new();
+            let mut merged_events: Vec<Event> = Vec::new();
+            // State is a fold and cannot forget events: a customer that lost an id is
+            // replayed.
             let base = if was_elsewhere || has_lost {
                 recheck_at = None;
-                Base::Rebuilt(rebuild::state(tx, features, customer).await?)
+                BaseState::Rebuilt(rebuild::state(tx, features, customer).await?)
             } else {
                 let ids = self.moved.iter().filter(|id| self.after(id) == customer);
-                gained = events::of_ids(tx, &ids.collect::<Vec<_>>(), &new).await?;
-                row.map_or(Base::New, |row| Base::Stored(row.state))
+                merged_events = events::of_ids(tx, &ids.collect::<Vec<_>>(), &new).await?;
+                row.map_or(BaseState::New, |row| BaseState::Stored(row.state))
             };
-            let events = events_of.remove(customer).unwrap_or_default();
-            let customer = customer.clone();
-            let version = None;
-            work.push(Fold { customer, events, gained, base, held, recheck_at, version });
+            tasks.push(FoldTask {
+                customer: customer.clone(),
+                events: events_of.remove(customer).unwrap_or_default(),
+                merged_events,
+                base,
+                previous,
+                recheck_at,
+                // The row is locked, so no version needs to be checked.
+                version: None,
+            });
         }
-        Ok(work)
+        Ok(tasks)
     }
 
-    /// The customers of before, by their `rows`, who are part of one of the
-    /// `folded` now.
-    fn merges<'a>(
+    /// Merge records: customers that were assigned before and are part of another
+    /// customer now.
+    fn merge_records<'a>(
         &'a self,
         rows: &'a HashMap<CustomerKey, Row>,
-        folded: &'a [Folded],
+        folded: &'a [FoldedCustomer],
     ) -> Vec<NewMerge<'a>> {
-        let standing: HashMap<&CustomerKey, &Assignment> =
-            folded.iter().map(|folded| (&folded.fold.customer, &*folded.assignment)).collect();
-        let merge = |customer| {
+        let assignments: HashMap<&CustomerKey, &Assignment> = folded
+            .iter()
+            .map(|customer| (&customer.task.customer, &*customer.assignment))
+            .collect();
+        let mut merges = Vec::new();
+        for customer in &self.moved {
             let into = self.after(customer);
-            let before = rows.get(customer)?.held.as_ref()?;
-            Some(NewMerge { customer, into, now: standing.get(into)?, before })
-        };
-        self.moved.iter().filter_map(merge).collect()
+            let before = rows.get(customer).and_then(|row| row.held.as_ref());
+            // An id without an assignment of its own was no customer: nothing was merged.
+            if let (Some(before), Some(now)) = (before, assignments.get(into).copied()) {
+                merges.push(NewMerge { customer, into, now, before });
+            }
+        }
+        merges
     }
 }

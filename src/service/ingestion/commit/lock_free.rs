@@ -1,18 +1,24 @@
-//! Commits that take no locks, as long as nobody is in the way.
+//! Lock-free commit: optimistic concurrency control over row versions.
 //!
-//! Within a process a customer has one shard, so a race is lost only to another
-//! replica, to a strict request, to a sweep, or to an event sent again. Customers
-//! known from the cache are read then, once; after that the commit is made with
-//! locks. Where that happens often, locks are cheaper from the start.
+//! Each customer belongs to one shard of this process. So a conflict comes only from
+//! another replica, a strict request, a background sweep, or an event that is sent again.
+//! After a conflict the customers from the cache are read once and the commit is
+//! repeated; after a second conflict the commit takes locks. Where conflicts are
+//! frequent, [`AdaptiveBackoff`] starts with locks at once, which is cheaper.
+//!
+//! [`AdaptiveBackoff`]: crate::service::ingestion::commit::adaptive::Trust
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
-use crate::service::ingestion::commit::Committed;
-use crate::service::ingestion::commit::batch_cache::{Known, OfOne};
-use crate::service::ingestion::commit::fold::{Fold, Folded};
-use crate::service::ingestion::{Core, commit};
+use crate::domain::time::Timestamp;
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::batch_cache::{BatchCache, CachedCustomer};
+use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
+use crate::service::ingestion::commit::{CommittedBatch, sorted_by_id};
+use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::history;
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::events::Arrived;
@@ -20,122 +26,169 @@ use crate::store::customers::lock_free;
 use crate::store::customers::lock_free::{Seen, Written};
 use crate::store::{DedicatedDb, StoreError};
 
-/// A lost race costs about as much as so many won ones gain.
-pub(crate) const LOSS: i32 = 8;
+/// A conflict costs about as much as this number of successful lock-free commits saves.
+pub(crate) const CONFLICT_COST: i32 = 8;
 
-/// `None`, with nothing done: it takes locks.
+/// Attempts the lock-free commit. Returns `None`, with nothing written, if locks are
+/// needed.
 pub(crate) async fn attempt(
-    core: &Core,
+    core: &IngestionCore,
     db: &DedicatedDb,
     all: &[Arrived],
-    known: Known,
-) -> Result<Option<Committed>, StoreError> {
-    if !core.trust.is_there() {
-        core.trust.grow();
+    known: BatchCache,
+) -> Result<Option<CommittedBatch>, StoreError> {
+    if !core.lock_free_backoff.is_enabled() {
+        core.lock_free_backoff.record_success();
         return Ok(None);
     }
-    let (mut race, cached) = run(core, db, all, known).await?;
-    if cached > 0 && !matches!(race, Race::Won(_)) {
-        core.cache.lost(cached);
-        (race, _) = run(core, db, all, Known::default()).await?;
+    let batch = LockFreeBatch::new(core, all);
+    let Attempt { mut result, cached } = batch.attempt(core, db, known).await?;
+    // The cached rows may be stale. Reading them costs less than a commit with locks.
+    if cached > 0 && !matches!(result, AttemptResult::Committed(_)) {
+        core.cache.record_stale(cached);
+        let batch = LockFreeBatch::new(core, all);
+        result = batch.attempt(core, db, BatchCache::default()).await?.result;
     }
-    match race {
-        Race::Won(committed) => {
-            core.trust.grow();
+    match result {
+        AttemptResult::Committed(committed) => {
+            core.lock_free_backoff.record_success();
             Ok(Some(committed))
         }
-        Race::Lost => {
-            core.trust.lose();
+        AttemptResult::Conflict => {
+            core.lock_free_backoff.record_failure();
             Ok(None)
         }
-        Race::CannotBeRun => Ok(None),
+        AttemptResult::NeedsLocks => Ok(None),
     }
 }
 
-enum Race {
-    Won(Committed),
-    Lost,
-    CannotBeRun,
+struct Attempt {
+    result: AttemptResult,
+    /// Customers that were taken from the cache and may be the cause of a failure.
+    cached: usize,
 }
 
-/// Also returns how many customers were `known`, if they may be why it was not won; the
-/// others are read.
-async fn run(
-    core: &Core,
-    db: &DedicatedDb,
-    all: &[Arrived],
-    mut known: Known,
-) -> Result<(Race, usize), StoreError> {
-    let lineup = core.live.snapshot();
-    let now = core.clock.now();
-    let by_id = commit::by_id(all);
-    let mut events_of = BTreeMap::<&CustomerKey, Vec<usize>>::new();
-    for index in &by_id {
-        events_of.entry(&all[*index].event.customer).or_default().push(*index);
+enum AttemptResult {
+    Committed(CommittedBatch),
+    /// Another transaction wrote first.
+    Conflict,
+    /// The batch has a merged id, an unreadable state, or a change that only the database
+    /// can classify.
+    NeedsLocks,
+}
+
+/// What one attempt starts from: all its customers see one deployment and one instant.
+struct LockFreeBatch<'b> {
+    all: &'b [Arrived],
+    by_id: Vec<usize>,
+    deployment: Arc<Lineup>,
+    now: Timestamp,
+}
+
+/// The customers of a batch before the database is read.
+#[derive(Default)]
+struct PreparedCustomers<'b> {
+    folded: Vec<FoldedCustomer>,
+    tasks: Vec<FoldTask>,
+    /// Neither cached nor precomputed, with the indices of their events.
+    unread: Vec<(&'b CustomerKey, Vec<usize>)>,
+}
+
+impl<'b> LockFreeBatch<'b> {
+    fn new(core: &IngestionCore, all: &'b [Arrived]) -> Self {
+        let (deployment, now) = (core.live.snapshot(), core.clock.now());
+        Self { all, by_id: sorted_by_id(all), deployment, now }
     }
-    let mut tally = Tally::of(Source::Events);
-    let (mut folded, mut work, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
-    for (customer, events) in events_of {
-        match known.remove(customer) {
-            Some(OfOne::Ahead(ahead)) => match ahead.settle(events, (&lineup, &mut tally)) {
-                Ok(done) => folded.push(done),
-                Err(fold) => work.push(*fold),
-            },
-            Some(OfOne::Written(seen)) => {
-                work.push(Fold::of(customer.clone(), events, Some(seen)));
+
+    async fn attempt(
+        &self,
+        core: &IngestionCore,
+        db: &DedicatedDb,
+        known: BatchCache,
+    ) -> Result<Attempt, StoreError> {
+        let mut tally = Tally::of(Source::Events);
+        let PreparedCustomers { mut folded, mut tasks, unread } = self.prepare(known, &mut tally);
+        // Everything so far came from the cache or was precomputed; the rest is read.
+        let (precomputed, cached) = (folded.len(), folded.len() + tasks.len());
+        let mut rows = read_rows(db, &unread).await?;
+        for (customer, events) in unread {
+            let row = rows.remove(customer);
+            if row.as_ref().is_some_and(|row| row.is_merged) {
+                return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
             }
-            None => unknown.push((customer, events)),
+            tasks.push(FoldTask::new(customer.clone(), events, row));
         }
+        let context = FoldContext { deployment: &self.deployment, events: self.all, now: self.now };
+        let (newly_folded, unreadable) = FoldTask::run_all(tasks, context, &mut tally).await;
+        folded.extend(newly_folded);
+        // Rows are written in customer order, as in every transaction, so that none can
+        // deadlock.
+        folded.sort_unstable_by(|a, b| a.task.customer.cmp(&b.task.customer));
+        let changes = history::changes(folded.iter().map(FoldedCustomer::change));
+        let (Some((changes, decisions)), true) = (changes, unreadable.is_empty()) else {
+            return Ok(Attempt { result: AttemptResult::NeedsLocks, cached });
+        };
+        let events: Vec<&Arrived> = self.by_id.iter().map(|index| &self.all[*index]).collect();
+        let rows = folded.iter().map(FoldedCustomer::row).collect();
+        let versions = folded.iter().map(|customer| customer.task.version).collect();
+        let written = Written { events: &events, rows, versions, changes };
+        let version = match lock_free::write(db, &written, self.now).await {
+            Ok(version) => version,
+            Err(StoreError::Lost(why)) => {
+                tracing::debug!(%why, cached, "a lock-free commit met a conflicting write");
+                return Ok(Attempt { result: AttemptResult::Conflict, cached });
+            }
+            Err(StoreError::Conflict { constraint }) => {
+                tracing::debug!(
+                    constraint,
+                    "a lock-free commit contains an event that is already stored"
+                );
+                // No cached row is to blame: reading again would not help.
+                return Ok(Attempt { result: AttemptResult::Conflict, cached: 0 });
+            }
+            Err(error) => return Err(error),
+        };
+        core.cache.record_commit(precomputed, cached, folded.len());
+        tally.hand_over();
+        decisions.count(&core.metrics.intake.assignments);
+        let committed = CommittedBatch::new(self.all, &folded);
+        core.cache.put(folded.into_iter().map(|customer| customer.into_cached(version)));
+        Ok(Attempt { result: AttemptResult::Committed(committed), cached })
     }
-    let (ahead, cached) = (folded.len(), folded.len() + work.len());
-    let mut read = read(db, &unknown).await?;
-    for (customer, events) in unknown {
-        let row = read.remove(customer);
-        if row.as_ref().is_some_and(|row| row.is_merged) {
-            return Ok((Race::CannotBeRun, cached));
+
+    /// Divides the customers into precomputed, cached and unread ones. Results that are
+    /// still valid are used, and their scores counted in `tally`.
+    fn prepare(&self, mut known: BatchCache, tally: &mut Tally) -> PreparedCustomers<'b> {
+        let mut events_of = BTreeMap::<&CustomerKey, Vec<usize>>::new();
+        for index in &self.by_id {
+            events_of.entry(&self.all[*index].event.customer).or_default().push(*index);
         }
-        work.push(Fold::of(customer.clone(), events, row));
+        let mut prepared = PreparedCustomers::default();
+        for (customer, events) in events_of {
+            match known.remove(customer) {
+                Some(CachedCustomer::Precomputed(precomputed)) => {
+                    match precomputed.resolve(events, &self.deployment, tally) {
+                        Ok(folded) => prepared.folded.push(folded),
+                        Err(task) => prepared.tasks.push(*task),
+                    }
+                }
+                Some(CachedCustomer::Committed(seen)) => {
+                    prepared.tasks.push(FoldTask::new(customer.clone(), events, Some(seen)));
+                }
+                None => prepared.unread.push((customer, events)),
+            }
+        }
+        prepared
     }
-    let (done, unreadable) = Fold::all(work, all, (&lineup, &mut tally), now).await;
-    folded.extend(done);
-    folded.sort_unstable_by(|a, b| a.fold.customer.cmp(&b.fold.customer));
-    let Some((changes, decisions)) = history::changes(folded.iter().map(Folded::change)) else {
-        return Ok((Race::CannotBeRun, cached));
-    };
-    if !unreadable.is_empty() {
-        return Ok((Race::CannotBeRun, cached));
-    }
-    let events: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
-    let rows = folded.iter().map(Folded::row).collect();
-    let versions = folded.iter().map(|one| one.fold.version).collect();
-    let written = Written { events: &events, rows, versions, changes };
-    let version = match lock_free::write(db, &written, now).await {
-        Ok(version) => version,
-        Err(StoreError::Lost(why)) => {
-            tracing::debug!(%why, cached, "a commit without locks was lost");
-            return Ok((Race::Lost, cached));
-        }
-        Err(StoreError::Conflict { constraint }) => {
-            tracing::debug!(constraint, "an event of a commit without locks was sent again");
-            return Ok((Race::Lost, 0));
-        }
-        Err(error) => return Err(error),
-    };
-    core.cache.won(ahead, cached, folded.len());
-    tally.hand_over();
-    decisions.count(&core.metrics.intake.assignments);
-    let committed = Committed::of(all, &folded);
-    core.cache.put(folded.into_iter().map(|one| one.seen(version)));
-    Ok((Race::Won(committed), cached))
 }
 
-async fn read(
+async fn read_rows(
     db: &DedicatedDb,
-    unknown: &[(&CustomerKey, Vec<usize>)],
+    unread: &[(&CustomerKey, Vec<usize>)],
 ) -> Result<HashMap<CustomerKey, Seen>, StoreError> {
-    if unknown.is_empty() {
+    if unread.is_empty() {
         return Ok(HashMap::new());
     }
-    let customers: Vec<&CustomerKey> = unknown.iter().map(|(customer, _)| *customer).collect();
+    let customers: Vec<&CustomerKey> = unread.iter().map(|(customer, _)| *customer).collect();
     lock_free::read(db, &customers).await
 }

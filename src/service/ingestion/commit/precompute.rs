@@ -1,11 +1,11 @@
-//! What a commit needs of an event, made before it: by the thread of its request, while
-//! the commit before is on its way.
+//! Speculative precomputation: the request's thread folds and scores its event while the
+//! previous commit is in progress.
 //!
-//! Single events all wait for the one thread that commits them, so what need not be
-//! done there is done here. It is worked out from the customer as the cache knows it,
-//! which gives it away: an event that comes while this one waits finds nothing there, and
-//! is left to the thread that commits. So are requests of many events: the more of them
-//! wait, the more of their customers have an event waiting already.
+//! Single events all wait for the one thread that commits them, so work that can be done
+//! elsewhere is done before. The base is the cached customer, which is taken out of the
+//! cache: a further event for the customer finds no entry there and is left to the commit
+//! thread. Requests of many events are not precomputed either: the more such requests
+//! wait, the more of their customers already have a queued event.
 
 use std::slice;
 use std::sync::Arc;
@@ -13,53 +13,56 @@ use std::sync::Arc;
 use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::domain::model::Scratch;
-use crate::service::ingestion::Core;
-use crate::service::ingestion::commit::fold::{Fold, Folded};
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::fold::{FoldContext, FoldTask, FoldedCustomer};
 use crate::service::scoring::deployment::Lineup;
 use crate::service::scoring::observations::Tally;
 use crate::store::customers::events::Arrived;
 
-/// A customer after one event, if nothing else happens to it.
+/// A customer after one event, valid if nothing else changes the customer before the
+/// commit.
 #[derive(Debug)]
-pub(crate) struct Ahead {
-    lineup: Arc<Lineup>,
-    folded: Folded,
+pub(crate) struct PrecomputedCustomer {
+    deployment: Arc<Lineup>,
+    folded: FoldedCustomer,
     tally: Tally,
 }
 
-impl Ahead {
-    /// `None`: the commit has to do it.
-    pub(crate) fn make(core: &Core, arrived: &Arrived) -> Option<Box<Self>> {
-        if arrived.link.is_some() || !core.trust.is_there() {
+impl PrecomputedCustomer {
+    /// Precomputes one event; `None` if the commit has to do it.
+    pub(crate) fn compute(core: &IngestionCore, arrived: &Arrived) -> Option<Box<Self>> {
+        if arrived.link.is_some() || !core.lock_free_backoff.is_enabled() {
             return None;
         }
         let (customer, seen) = core.cache.take([&arrived.event.customer]).pop()?;
-        let lineup = core.live.snapshot();
+        let deployment = core.live.snapshot();
         let mut tally = Tally::of(Source::Events);
-        // The first of one: its place in the commit is told when that is made.
-        let (fold, all) = (Fold::of(customer, vec![0], Some(seen)), slice::from_ref(arrived));
-        let now = core.clock.now();
-        let folded = fold.carry_out(all, (&lineup, &mut tally), &mut Scratch::default(), now);
-        Some(Box::new(Self { lineup, folded: folded.ok()?, tally }))
+        // Index 0 of a batch of one; [`Self::resolve`] sets the index in the real batch.
+        let task = FoldTask::new(customer, vec![0], Some(seen));
+        let events = slice::from_ref(arrived);
+        let context = FoldContext { deployment: &deployment, events, now: core.clock.now() };
+        let folded = task.run(context, &mut tally, &mut Scratch::default()).ok()?;
+        Some(Box::new(Self { deployment, folded, tally }))
     }
 
     pub(crate) fn customer(&self) -> &CustomerKey {
-        &self.folded.fold.customer
+        &self.folded.task.customer
     }
 
-    /// The customer after these `events` of a commit, if they are but the one that was
-    /// looked at, and this is the lineup it was looked at with; what was counted then
-    /// counts in `tally`. If not, what is to be done.
-    pub(crate) fn settle(
+    /// Uses the precomputed result if the deployment and the batch are unchanged; its
+    /// counts are added to `tally`. Otherwise returns the task to run.
+    pub(crate) fn resolve(
         self: Box<Self>,
         events: Vec<usize>,
-        (lineup, tally): (&Arc<Lineup>, &mut Tally),
-    ) -> Result<Folded, Box<Fold>> {
-        let is_right = events.len() == 1 && Arc::ptr_eq(&self.lineup, lineup);
+        deployment: &Arc<Lineup>,
+        tally: &mut Tally,
+    ) -> Result<FoldedCustomer, Box<FoldTask>> {
+        // A second event for the customer, or a new deployment, makes the result invalid.
+        let is_valid = events.len() == 1 && Arc::ptr_eq(&self.deployment, deployment);
         let mut folded = self.folded;
-        folded.fold.events = events;
-        if !is_right {
-            return Err(Box::new(folded.fold));
+        folded.task.events = events;
+        if !is_valid {
+            return Err(Box::new(folded.task));
         }
         tally.join(self.tally);
         Ok(folded)

@@ -1,242 +1,131 @@
-//! Events of a commit that could not be made as one: committed apart, so that what is in
-//! the way of some does not delay the others.
+//! Fallback for a batch that cannot be committed as one: divide it, so that the events that
+//! block do not delay the others.
 //!
-//! A commit that waited in vain for a lock of another session is divided: events of
-//! customers who are found to be locked are set aside (`service::intake::aside`), and
-//! the rest are committed at once. Where no row is found locked (the lock is on a message
-//! id, on a new customer, on links), halves are tried, a bounded number of times.
+//! A commit that timed out on a lock of another session is divided. Events of customers
+//! that are found to be locked are set aside
+//! ([`locked_customers`](crate::service::ingestion::queue::locked_customers)), and the
+//! rest are committed at once. Where no row is found locked (the lock is on a message id,
+//! a new customer or on links), the batch is bisected, a bounded number of times.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::oneshot;
-
-use crate::domain::fault::Faults;
 use crate::domain::id::CustomerKey;
-use crate::domain::identity::MAX_CONNECTED_IDS;
 use crate::service::ServiceError;
-use crate::service::error::SharedError;
-use crate::service::ingestion::Core;
-use crate::service::ingestion::commit::batch_cache::Known;
-use crate::service::ingestion::commit::{Answer, Failure, Ruling, Verdict, commit};
-use crate::service::ingestion::queue::locked_customers;
-use crate::service::ingestion::queue::scheduler::{Batch, Charge};
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::BatchFailure;
+use crate::service::ingestion::commit::pending::{
+    PendingEvent, commit_together, fail_all, refuse_links,
+};
+use crate::service::ingestion::queue::locked_customers::find_locked;
 use crate::store::DedicatedDb;
-use crate::store::customers::events::Arrived;
 
-/// Commits that may wait for a lock in vain before all that is left is set aside: each
-/// takes `database.commit_lock_timeout_milliseconds`.
-const MAX_BLOCKED_COMMITS: usize = 6;
+/// Lock timeouts after which all remaining events are set aside. Each takes
+/// `database.commit_lock_timeout_milliseconds`.
+const MAX_LOCK_TIMEOUTS: usize = 6;
 
-/// The answer to one caller, given once each of its events has a verdict.
-#[derive(Debug)]
-pub(crate) struct PendingAnswer(Mutex<Option<Pending>>);
-
-#[derive(Debug)]
-struct Pending {
-    verdicts: Vec<Option<Verdict>>,
-    missing: usize,
-    /// Until the answer: events that are set aside take as much memory as others.
-    _charge: Charge,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// One event, and which verdict of whose answer is its own.
-#[derive(Debug)]
-pub(crate) struct One {
-    pub(crate) arrived: Arrived,
-    pub(crate) place: usize,
-    pub(crate) answer: Arc<PendingAnswer>,
-}
-
-impl PendingAnswer {
-    fn put(&self, place: usize, verdict: Verdict) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(pending) = open.as_mut() else { return };
-        pending.missing -= usize::from(pending.verdicts[place].is_none());
-        pending.verdicts[place] = Some(verdict);
-        if pending.missing == 0
-            && let Some(Pending { verdicts, answer, .. }) = open.take()
-        {
-            // A caller who has hung up does not wait for its verdicts.
-            let _ = answer.send(Ok(verdicts.into_iter().flatten().collect()));
-        }
-    }
-
-    fn fail(&self, error: ServiceError) {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(pending) = open {
-            let _ = pending.answer.send(Err(error));
-        }
-    }
-}
-
-impl One {
-    /// The events of several callers. What was computed ahead is dropped.
-    pub(crate) fn of(batches: Vec<Batch>) -> Vec<Self> {
-        let mut all = Vec::new();
-        for Batch { events, charge, answer, .. } in batches {
-            let mut verdicts = Vec::new();
-            verdicts.resize_with(events.len(), || None);
-            let missing = events.len();
-            let pending = Pending { verdicts, missing, _charge: charge, answer };
-            let answer = Arc::new(PendingAnswer(Mutex::new(Some(pending))));
-            all.extend(events.into_iter().enumerate().map(|(place, arrived)| Self {
-                arrived,
-                place,
-                answer: Arc::clone(&answer),
-            }));
-        }
-        all
-    }
-
-    pub(crate) fn rule(self, ruling: Ruling) {
-        self.answer.put(self.place, Verdict { event: self.arrived.event, ruling });
-    }
-
-    pub(crate) fn fail(self, error: ServiceError) {
-        self.answer.fail(error);
-    }
-}
-
-/// Tells each caller of these events the one cause.
-pub(crate) fn fail_all(events: Vec<One>, error: ServiceError) {
-    let shared = SharedError::of(error);
-    for one in events {
-        one.fail(shared.again());
-    }
-}
-
-/// Commits these events, in as many transactions as it takes; each caller is answered.
-pub(crate) async fn commit_apart(core: &Core, db: &DedicatedDb, events: Vec<One>) {
+/// Commits these events, in several transactions if necessary. Every caller is answered.
+pub(crate) async fn commit_separately(
+    core: &IngestionCore,
+    db: &DedicatedDb,
+    events: Vec<PendingEvent>,
+) {
     let mut parts = vec![events];
-    let mut blocked = 0;
+    let mut lock_timeouts = 0;
     while let Some(part) = parts.pop() {
-        let part = core.aside.take_locked(part);
+        let part = core.locked_customers.set_aside(part);
         if part.is_empty() {
             continue;
         }
-        match commit_part(core, db, part).await {
+        match commit_together(core, db, part).await {
             Ok(()) => {}
-            Err((Failure::Links(refused), part)) => parts.push(refuse(part, &refused)),
-            Err((Failure::TooManyIds, part)) if part.len() > 1 => parts.extend(halves(part)),
-            // Alone, each link is decided.
-            Err((Failure::TooManyIds, part)) => fail_all(part, ServiceError::Locked),
-            Err((Failure::Service(ServiceError::Locked), part)) => {
-                blocked += 1;
-                let locked =
-                    locked_customers::locked(db, part.iter().map(|one| &one.arrived)).await;
-                match locked {
-                    Ok(locked) if !locked.is_empty() => {
-                        tracing::warn!(
-                            customers = locked.len(),
-                            "customers are locked by another session: their events are set aside"
-                        );
-                        core.aside.note(locked);
+            Err((BatchFailure::Links(refused), part)) => parts.push(refuse_links(part, &refused)),
+            Err((BatchFailure::TooManyIds, part)) if part.len() > 1 => parts.extend(halves(part)),
+            // A single link is always decided. Left is an event that ends too many links at
+            // once.
+            Err((BatchFailure::TooManyIds, part)) => fail_all(part, ServiceError::Locked),
+            Err((BatchFailure::Service(ServiceError::Locked), part)) => {
+                lock_timeouts += 1;
+                let is_bisectable = lock_timeouts < MAX_LOCK_TIMEOUTS && has_two_customers(&part);
+                match customers_to_set_aside(db, &part, is_bisectable).await {
+                    Some(customers) => {
+                        core.locked_customers.mark_locked(customers);
                         parts.push(part);
                     }
-                    // All who link wait for one another: those who do not, need not.
-                    Ok(_) if part.iter().any(|one| one.arrived.link.is_some()) => {
-                        let linking = part.iter().filter(|one| one.arrived.link.is_some());
-                        let customers = linking.map(|one| one.arrived.event.customer.clone());
-                        core.aside.note(customers.collect());
-                        parts.push(part);
-                    }
-                    Ok(_) if blocked < MAX_BLOCKED_COMMITS && is_divisible(&part) => {
-                        parts.extend(halves(part));
-                    }
-                    _ => {
-                        let customers = part.iter().map(|one| one.arrived.event.customer.clone());
-                        core.aside.note(customers.collect());
-                        parts.push(part);
-                    }
+                    None => parts.extend(halves(part)),
                 }
             }
-            Err((Failure::Service(error), part)) => match (error, of_callers(part)) {
-                // The events of one caller must not harm those of another.
-                (error, callers)
-                    if callers.len() > 1 && !matches!(error, ServiceError::Unavailable(_)) =>
-                {
-                    tracing::warn!(%error, "a shared transaction failed: each caller gets its own");
+            Err((BatchFailure::Service(error), part)) => {
+                let callers = group_by_caller(part);
+                if callers.len() > 1 && !matches!(error, ServiceError::Unavailable(_)) {
+                    // The events of one caller must not fail those of another.
+                    tracing::warn!(%error, "a shared transaction failed; retrying one per caller");
                     parts.extend(callers);
+                } else {
+                    fail_all(callers.into_iter().flatten().collect(), error);
                 }
-                (error, callers) => fail_all(callers.into_iter().flatten().collect(), error),
-            },
-        }
-    }
-}
-
-/// Commits these events in one transaction. After a failure they come back.
-pub(crate) async fn commit_part(
-    core: &Core,
-    db: &DedicatedDb,
-    part: Vec<One>,
-) -> Result<(), (Failure, Vec<One>)> {
-    let arrived: Vec<Arrived> = part.iter().map(|one| one.arrived.clone()).collect();
-    match commit(core, db, &arrived, Known::default()).await {
-        Ok(committed) => {
-            for (one, verdict) in part.into_iter().zip(committed.verdicts(arrived)) {
-                one.answer.put(one.place, verdict);
             }
-            Ok(())
-        }
-        Err(failure) => Err((failure, part)),
-    }
-}
-
-/// Refuses the events at these places of a part; returns the others.
-pub(crate) fn refuse(part: Vec<One>, refused: &[usize]) -> Vec<One> {
-    let mut rest = Vec::with_capacity(part.len());
-    for (index, one) in part.into_iter().enumerate() {
-        if refused.contains(&index) {
-            one.rule(Ruling::Refused(too_connected()));
-        } else {
-            rest.push(one);
         }
     }
-    rest
 }
 
-/// What is wrong with an event whose link is refused.
-pub(crate) fn too_connected() -> Faults {
-    let problem = format!(
-        "is linked to an id that already hangs together with {MAX_CONNECTED_IDS} others by \
-         links: the event is not counted. Take links back (DELETE /v1/customers/…/links/…), \
-         then replay it"
-    );
-    Faults::one("customer_id", problem)
+/// The customers to treat as locked after a lock timeout; `None`: bisect the part instead.
+async fn customers_to_set_aside(
+    db: &DedicatedDb,
+    part: &[PendingEvent],
+    is_bisectable: bool,
+) -> Option<Vec<CustomerKey>> {
+    if let Ok(locked) = find_locked(db, part.iter().map(|event| &event.arrived)).await {
+        if !locked.is_empty() {
+            tracing::warn!(
+                customers = locked.len(),
+                "another database session has customers locked; their events are set aside"
+            );
+            return Some(locked);
+        }
+        // Link-recording transactions wait for each other; the other events need not wait.
+        let linking = part.iter().filter(|event| event.arrived.link.is_some());
+        let linking: Vec<CustomerKey> =
+            linking.map(|event| event.arrived.event.customer.clone()).collect();
+        if !linking.is_empty() {
+            return Some(linking);
+        }
+        if is_bisectable {
+            return None;
+        }
+    }
+    Some(part.iter().map(|event| event.arrived.event.customer.clone()).collect())
 }
 
-/// Two parts, each with all events of its customers; the same part if it has one customer.
-fn halves(mut part: Vec<One>) -> Vec<Vec<One>> {
-    // Stable, so that the events of a customer keep their order.
+/// Bisects a batch so that each half has all events of its customers. A batch of one
+/// customer is divided in arrival order.
+fn halves(mut part: Vec<PendingEvent>) -> Vec<Vec<PendingEvent>> {
+    // A stable sort retains the order of each customer's events.
     part.sort_by(|a, b| a.arrived.event.customer.cmp(&b.arrived.event.customer));
-    let customer = |one: &One| one.arrived.event.customer.clone();
-    let middle = customer(&part[part.len() / 2]);
-    let at = part.partition_point(|one| one.arrived.event.customer < middle);
-    let at =
-        if at == 0 { part.partition_point(|one| one.arrived.event.customer <= middle) } else { at };
-    // With one customer the events are divided, in the order in which they came.
-    let at = if at == part.len() { part.len() / 2 } else { at };
+    let middle = part[part.len() / 2].arrived.event.customer.clone();
+    let mut at = part.partition_point(|event| event.arrived.event.customer < middle);
+    if at == 0 {
+        // The middle customer begins the batch: divide behind its events instead.
+        at = part.partition_point(|event| event.arrived.event.customer <= middle);
+    }
+    if at == part.len() {
+        // One customer only: divide its events in arrival order.
+        at = part.len() / 2;
+    }
     let second = part.split_off(at);
     [part, second].into_iter().filter(|part| !part.is_empty()).collect()
 }
 
-fn is_divisible(part: &[One]) -> bool {
-    let mut customers = part.iter().map(|one| &one.arrived.event.customer);
+fn has_two_customers(part: &[PendingEvent]) -> bool {
+    let mut customers = part.iter().map(|event| &event.arrived.event.customer);
     let first: Option<&CustomerKey> = customers.next();
     customers.any(|customer| Some(customer) != first)
 }
 
-/// The events of each caller.
-fn of_callers(part: Vec<One>) -> Vec<Vec<One>> {
-    let mut callers: Vec<Vec<One>> = Vec::new();
-    for one in part {
-        let same = |caller: &&mut Vec<One>| {
-            caller.first().is_some_and(|first| Arc::ptr_eq(&first.answer, &one.answer))
-        };
-        match callers.iter_mut().find(same) {
-            Some(caller) => caller.push(one),
-            None => callers.push(vec![one]),
+/// Groups the events by caller.
+fn group_by_caller(part: Vec<PendingEvent>) -> Vec<Vec<PendingEvent>> {
+    let mut callers: Vec<Vec<PendingEvent>> = Vec::new();
+    for event in part {
+        match callers.iter_mut().find(|caller| caller[0].has_caller_of(&event)) {
+            Some(caller) => caller.push(event),
+            None => callers.push(vec![event]),
         }
     }
     callers

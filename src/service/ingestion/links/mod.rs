@@ -1,4 +1,5 @@
-//! What events say about who is who: what of it is new, and what follows.
+//! Identity links in events: detects new links, records them, and derives the groups of
+//! ids.
 
 pub(crate) mod public_keys;
 pub(crate) mod unlink;
@@ -16,72 +17,74 @@ use crate::store::customers::links::Recorded;
 use crate::store::{DedicatedDb, StoreError, Tx};
 use crate::telemetry::{Counters, labels};
 
-/// Ids remembered at most: some megabytes.
-const MAX_MARKERS: usize = 100_000;
+/// Maximum of remembered ids: some megabytes.
+const MAX_HINTS: usize = 100_000;
 
-/// Ids that the links of one transaction may concern: some 0.1 s, for which all others who
-/// link wait. Links that concern more are recorded in smaller transactions.
+/// Maximum of ids that the links of one transaction may involve: about 0.1 s, during
+/// which all other link-recording transactions wait. More links are split over
+/// transactions.
 const MAX_IDS_AT_ONCE: usize = 20_000;
 
-/// Ids seen to belong to a customer who is kept elsewhere. Only a hint, so that
-/// their next events need not find it out again: a commit that did not know it
-/// starts anew, one that thought so for nothing takes a statement more.
+/// Ids known to be merged into another customer: a hint for choosing the commit strategy.
+/// A commit without the hint restarts; one with an outdated hint runs one statement more.
 #[derive(Debug, Default)]
-pub(crate) struct Markers(RwLock<HashSet<CustomerKey>>);
+pub(crate) struct MergedIdHints(RwLock<HashSet<CustomerKey>>);
 
-impl Markers {
-    pub(crate) fn note<'c>(&self, ids: impl Iterator<Item = &'c CustomerKey>) {
+impl MergedIdHints {
+    pub(crate) fn insert_all<'c>(&self, ids: impl Iterator<Item = &'c CustomerKey>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_MARKERS {
+        if known.len() >= MAX_HINTS {
             known.clear();
         }
         known.extend(ids.cloned());
     }
 
-    fn hold_one_of(&self, events: &[Arrived]) -> bool {
+    fn contains_any(&self, events: &[Arrived]) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         !known.is_empty() && events.iter().any(|arrived| known.contains(&arrived.event.customer))
     }
 }
 
-/// Whether a commit of these events must know which ids are one customer. Said
-/// again is nothing new: libraries tell the same link with every page.
-pub(crate) async fn concerns(
+/// Whether a commit of these events needs identity resolution. A repeated link is not
+/// new: client libraries send the same link with every page.
+pub(crate) async fn touches_links(
     db: &DedicatedDb,
-    markers: &Markers,
+    merged_ids: &MergedIdHints,
     events: &[Arrived],
 ) -> Result<bool, StoreError> {
-    if markers.hold_one_of(events) {
+    if merged_ids.contains_any(events) {
         return Ok(true);
     }
-    let told: Vec<Told> = events.iter().filter_map(Arrived::told).collect();
-    if told.is_empty() {
+    let assertions: Vec<Told> = events.iter().filter_map(Arrived::told).collect();
+    if assertions.is_empty() {
         return Ok(false);
     }
-    let recorded = links::read_recorded(db, told.iter().map(|told| &told.link)).await?;
-    Ok(told.iter().any(|told| is_news(told, &recorded)))
+    let recorded = links::read_recorded(db, assertions.iter().map(|one| &one.link)).await?;
+    Ok(assertions.iter().any(|assertion| is_new(assertion, &recorded)))
 }
 
-/// Whether what is recorded changes by it.
-fn is_news(told: &Told, recorded: &HashMap<Link, Recorded>) -> bool {
-    let Some(Recorded { told: before, void_until, is_public }) = recorded.get(&told.link) else {
+/// Whether this link assertion changes the recorded links.
+fn is_new(assertion: &Told, recorded: &HashMap<Link, Recorded>) -> bool {
+    let Some(Recorded { told: before, void_until, is_public }) = recorded.get(&assertion.link)
+    else {
         return true;
     };
-    let is_void = void_until.is_some_and(|until| told.at <= until);
+    // A removed link stays removed for assertions of before the removal.
+    let is_void = void_until.is_some_and(|until| assertion.at <= until);
     let is_later = before.as_ref().is_some_and(|(at, id)| {
-        (*is_public, *at, id) <= (told.is_public, told.at, &told.message_id)
+        (*is_public, *at, id) <= (assertion.is_public, assertion.at, &assertion.message_id)
     });
     !is_void && !is_later
 }
 
-/// What was new, and the groups that may have changed by it.
+/// Recorded links, and the groups of ids that they may have changed.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct RecordedLinks {
     pub(crate) groups: Groups,
     outcomes: Vec<labels::Link>,
 }
 
-impl Heard {
+impl RecordedLinks {
     pub(crate) fn count(&self, counters: &Counters<labels::Link>) {
         for outcome in &self.outcomes {
             counters.add(*outcome, 1);
@@ -89,127 +92,143 @@ impl Heard {
     }
 }
 
-/// What came of the links of some events.
+/// Result of recording the links of a batch.
 #[derive(Debug)]
-pub(crate) enum Hearing {
-    Heard(Heard),
+pub(crate) enum LinkDecision {
+    Recorded(RecordedLinks),
     /// Nothing was recorded: these links would connect too many ids.
     Refused(Vec<Told>),
-    /// Nothing was recorded: the links together concern too many ids to be decided at once.
+    /// Nothing was recorded: the links together involve too many ids for one decision.
     TooManyIds,
 }
 
-/// Records what new events tell. Waits for its turn if any of it is new; the
-/// message ids must be taken by then, the customers' rows must not. The `ended` links are
-/// recorded no more: the groups of their ids are made anew.
-pub(crate) async fn hear(
+/// Records the links of new events. Takes the lock of all links if any link is new. The
+/// message ids must be inserted before, and the customers' rows locked after. The `ended`
+/// links are no longer recorded: the groups of their ids are computed again.
+pub(crate) async fn record_links(
     tx: &mut Tx,
-    told: Vec<Told>,
+    assertions: Vec<Told>,
     ended: &[Link],
-) -> Result<Hearing, StoreError> {
-    let news = news(tx, told).await?;
-    if news.is_empty() && ended.is_empty() {
-        return Ok(Hearing::Heard(Heard::default()));
+) -> Result<LinkDecision, StoreError> {
+    let assertions = new_assertions(tx, assertions).await?;
+    if assertions.is_empty() && ended.is_empty() {
+        return Ok(LinkDecision::Recorded(RecordedLinks::default()));
     }
 
-    let from: Vec<&CustomerKey> = news.iter().map(|told| &told.link.from).collect();
+    let from: Vec<&CustomerKey> = assertions.iter().map(|one| &one.link.from).collect();
     let firsts = links::firsts(tx, &from).await?;
     let mut winners = HashMap::new();
-    for told in &news {
-        if firsts.get(&told.link.from).is_none_or(|first| told < first) {
-            winners.entry(&told.link.from).or_insert(told);
+    for assertion in &assertions {
+        // Trusted senders win over public keys, then the earliest wins, in any arrival
+        // order.
+        if firsts.get(&assertion.link.from).is_none_or(|first| assertion < first) {
+            winners.entry(&assertion.link.from).or_insert(assertion);
         }
     }
-    let full = full(tx, &winners, &firsts).await?;
+    let full = sources_of_full_targets(tx, &winners, &firsts).await?;
     let followable: Vec<&Told> =
-        winners.values().filter(|told| !full.contains(&told.link.from)).copied().collect();
-    let connected = match connected(tx, &followable, &firsts, ended).await? {
+        winners.values().filter(|winner| !full.contains(&winner.link.from)).copied().collect();
+    let connected = match connected_links(tx, &followable, &firsts, ended).await? {
         Ok(connected) => connected,
-        Err(hearing) => return Ok(hearing),
+        Err(refusal) => return Ok(refusal),
     };
     let displaced = winners.keys().filter_map(|from| firsts.get(*from)).map(|first| &first.link);
+    // Before the insert: at most one recorded link of an id may be the first.
     links::demote(tx, &displaced.collect::<Vec<_>>()).await?;
-    let is_first = |told: &Told| winners.get(&told.link.from).is_some_and(|first| *first == told);
-    let rows: Vec<(&Told, bool)> = news.iter().map(|told| (told, is_first(told))).collect();
+    let mut rows: Vec<(&Told, bool)> = Vec::with_capacity(assertions.len());
+    for assertion in &assertions {
+        let is_first = winners.get(&assertion.link.from) == Some(&assertion);
+        rows.push((assertion, is_first));
+    }
     links::put(tx, &rows).await?;
     let mut groups = Groups::of(connected, MAX_IDS);
     for id in ended.iter().flat_map(|link| [&link.from, &link.to]) {
         groups = groups.with(id);
     }
-    let outcome = |told: &Told| match groups.fate(&told.link.from) {
-        _ if !is_first(told) => labels::Link::NotFirst,
-        Some(Fate::Followed) => labels::Link::Followed,
-        Some(Fate::Circle) => labels::Link::Circle,
-        Some(Fate::Full) | None => labels::Link::Full,
-    };
-    let ends = ended.iter().map(|_| labels::Link::Ended);
-    let outcomes = news.iter().map(outcome).chain(ends).collect();
-    Ok(Hearing::Heard(Heard { groups, outcomes }))
+    let mut outcomes = vec![labels::Link::Ended; ended.len()];
+    for (assertion, is_first) in rows {
+        outcomes.push(match groups.fate(&assertion.link.from) {
+            _ if !is_first => labels::Link::NotFirst,
+            Some(Fate::Followed) => labels::Link::Followed,
+            Some(Fate::Circle) => labels::Link::Circle,
+            Some(Fate::Full) | None => labels::Link::Full,
+        });
+    }
+    Ok(LinkDecision::Recorded(RecordedLinks { groups, outcomes }))
 }
 
-/// The connected component of these `new` first links, of those of the `firsts` that they
-/// displace, and of the ends of `ended` ones: every first link in it, as they will be. Its
+/// The connected component of the `new` first links, of the `firsts` that they displace,
+/// and of both ends of the `ended` links: every first link in it, after the change. The
 /// cost is bounded, whatever is stored.
-async fn connected(
+async fn connected_links(
     tx: &mut Tx,
     new: &[&Told],
     firsts: &HashMap<CustomerKey, Told>,
     ended: &[Link],
-) -> Result<Result<Vec<Told>, Hearing>, StoreError> {
-    let displaced: Vec<&Told> = new.iter().filter_map(|told| firsts.get(&told.link.from)).collect();
-    let new_ends = new.iter().flat_map(|told| [&told.link.from, &told.link.to]);
+) -> Result<Result<Vec<Told>, LinkDecision>, StoreError> {
+    let displaced: Vec<&Told> = new.iter().filter_map(|one| firsts.get(&one.link.from)).collect();
+    let new_ends = new.iter().flat_map(|one| [&one.link.from, &one.link.to]);
     let ended_ends = ended.iter().flat_map(|link| [&link.from, &link.to]);
     let ids: Vec<&CustomerKey> =
         new_ends.chain(displaced.iter().map(|first| &first.link.to)).chain(ended_ends).collect();
-    // A new link has three ends, its own and that of the link it displaces; an ended one
-    // has two. Each may be in a component of its own.
+    // A new link has three ends: its own two and the target of the link that it
+    // displaces. An ended link has two. Each end may be in a component of its own.
     let components = 3 * new.len() + 2 * ended.len();
     let max_ids = (MAX_CONNECTED_IDS * components).min(MAX_IDS_AT_ONCE);
     let Some(mut known) = links::connected(tx, &ids, max_ids).await? else {
         return Ok(Err(match new {
-            [one] => Hearing::Refused(vec![(*one).clone()]),
-            _ => Hearing::TooManyIds,
+            [one] => LinkDecision::Refused(vec![(*one).clone()]),
+            _ => LinkDecision::TooManyIds,
         }));
     };
-    known.retain(|told| !displaced.contains(&told));
+    known.retain(|one| !displaced.contains(&one));
     let refused = too_connected(&known, new, MAX_CONNECTED_IDS);
     if !refused.is_empty() {
-        return Ok(Err(Hearing::Refused(refused.into_iter().cloned().collect())));
+        return Ok(Err(LinkDecision::Refused(refused.into_iter().cloned().collect())));
     }
-    known.extend(new.iter().map(|told| (*told).clone()));
+    known.extend(new.iter().map(|one| (*one).clone()));
     Ok(Ok(known))
 }
 
-/// The earliest saying of each link that is new; under the lock, unless there is none.
-async fn news(tx: &mut Tx, told: Vec<Told>) -> Result<Vec<Told>, StoreError> {
-    if told.is_empty() {
-        return Ok(told);
+/// The earliest assertion of each new link. Takes the lock of all links, unless none is
+/// new.
+async fn new_assertions(tx: &mut Tx, mut assertions: Vec<Told>) -> Result<Vec<Told>, StoreError> {
+    if assertions.is_empty() {
+        return Ok(assertions);
     }
-    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
-    if !told.iter().any(|told| is_news(told, &recorded)) {
+    let recorded = links::recorded(tx, assertions.iter().map(|one| &one.link)).await?;
+    if !assertions.iter().any(|assertion| is_new(assertion, &recorded)) {
         return Ok(Vec::new());
     }
     links::lock(tx).await?;
-    // Again: until now, others may have changed it.
-    let recorded = links::recorded(tx, told.iter().map(|told| &told.link)).await?;
-    let mut news: Vec<Told> = told.into_iter().filter(|told| is_news(told, &recorded)).collect();
-    news.sort_unstable();
+    // Read again: before the lock, other transactions may have changed it.
+    let recorded = links::recorded(tx, assertions.iter().map(|one| &one.link)).await?;
+    assertions.retain(|assertion| is_new(assertion, &recorded));
+    // Sorted, so that the first assertion of each link is its earliest.
+    assertions.sort_unstable();
     let mut seen = HashSet::new();
-    news.retain(|told| seen.insert(told.link.clone()));
-    Ok(news)
+    assertions.retain(|assertion| seen.insert(assertion.link.clone()));
+    Ok(assertions)
 }
 
-/// Those whose first link ever leads to a customer that had all the ids it may
-/// have before: such a link changes nothing, so that a shop window's thousandth
-/// device costs no more than its hundredth.
-async fn full(
+/// Ids with a first link to a customer that already had the maximum number of ids. Such a
+/// link changes nothing, so the thousandth device of a shop window costs no more than the
+/// hundredth.
+async fn sources_of_full_targets(
     tx: &mut Tx,
     winners: &HashMap<&CustomerKey, &Told>,
     firsts: &HashMap<CustomerKey, Told>,
 ) -> Result<HashSet<CustomerKey>, StoreError> {
-    let new = winners.values().filter(|told| !firsts.contains_key(&told.link.from));
-    let to: Vec<&CustomerKey> = new.clone().map(|told| &told.link.to).collect();
+    let new = winners.values().filter(|winner| !firsts.contains_key(&winner.link.from));
+    let to: Vec<&CustomerKey> = new.clone().map(|winner| &winner.link.to).collect();
     let full = links::full(tx, &to, MAX_IDS).await?;
-    let refused = new.filter(|told| full.get(&told.link.to).is_some_and(|last| *last < told.at));
-    Ok(refused.map(|told| told.link.from.clone()).collect())
+    let mut sources = HashSet::new();
+    for Told { link: Link { from, to }, at, .. } in new.copied() {
+        // Only a link later than the last one of the full customer: an earlier one may still
+        // be followed in its place.
+        if full.get(to).is_some_and(|last| last < at) {
+            sources.insert(from.clone());
+        }
+    }
+    Ok(sources)
 }

@@ -1,10 +1,11 @@
-//! What public keys may link, and what ends such a link.
+//! Identity links from public API keys: what they may link, and what ends such a link.
 //!
-//! A public key stands in web pages and apps, so anybody may send with it. It links only
-//! from an anonymous id that it introduced, or from an id without a customer. As soon as
-//! an event, of any sender, names an id as a known customer, the links of public keys from
-//! it end: whoever links away the id of a customer who has yet to come gains nothing. The
-//! order of arrival does not matter: afterwards such a link is refused.
+//! A public key is embedded in web pages and apps, so anyone can send with it. It may
+//! link only from an anonymous id that it introduced itself, or from an id without a
+//! customer. When an event of any sender names an id as a known customer, the links of
+//! public keys from that id end. So linking away the id of a future customer gains an
+//! attacker nothing. The order of arrival does not matter: afterwards such a link is
+//! refused.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,16 +27,17 @@ use crate::telemetry::labels;
 /// Links of public keys in one commit.
 #[derive(Debug, Default)]
 pub(crate) struct PublicLinks {
-    /// Let in, and new: the row of each source must still say so in the end.
+    /// Accepted new links. The row of each source is checked again before the commit.
     new: Vec<PublicLink>,
     refused: Vec<PublicLink>,
     ended: Vec<Link>,
 }
 
 impl PublicLinks {
-    /// Judges those of the `new` ones of `all` events, and ends earlier ones whose source
-    /// these name as a known customer. The message ids must be taken by then.
-    pub(crate) async fn judge(
+    /// Decides the public keys' links among the `new` events, and ends earlier ones with
+    /// a source that these events name as a known customer. The message ids must be
+    /// inserted before.
+    pub(crate) async fn decide(
         tx: &mut Tx,
         all: &[Arrived],
         new: &[usize],
@@ -43,27 +45,27 @@ impl PublicLinks {
         let new = new.iter().map(|index| &all[*index]);
         let known: HashSet<&CustomerKey> =
             new.clone().filter(|one| !one.is_anonymous).map(|one| &one.event.customer).collect();
-        let mut judged = Self::default();
+        let mut decided = Self::default();
         let known_ids: Vec<&CustomerKey> = known.iter().copied().collect();
         if !public_links::linked(tx, &known_ids).await?.is_empty() {
             links::lock(tx).await?;
-            // Again: until now, others may have changed it.
+            // Read again: before the lock, other transactions may have changed it.
             let ids = public_links::linked(tx, &known_ids).await?;
-            judged.ended = public_links::end(tx, &ids).await?;
+            decided.ended = public_links::end(tx, &ids).await?;
         }
-        let asked: Vec<PublicLink> = new.filter_map(public_link).collect();
-        if asked.is_empty() {
-            return Ok(judged);
+        let requested: Vec<PublicLink> = new.filter_map(public_link).collect();
+        if requested.is_empty() {
+            return Ok(decided);
         }
-        let sources = public_links::sources(tx, &asked).await?;
-        for (public, source) in asked.into_iter().zip(sources) {
+        let sources = public_links::sources(tx, &requested).await?;
+        for (public, source) in requested.into_iter().zip(sources) {
             if source.is_recorded {
                 continue;
             }
             let is_refused = source.is_foreign || known.contains(&public.link.from);
-            if is_refused { judged.refused.push(public) } else { judged.new.push(public) }
+            if is_refused { decided.refused.push(public) } else { decided.new.push(public) }
         }
-        Ok(judged)
+        Ok(decided)
     }
 
     pub(crate) fn is_refused(&self, arrived: &Arrived) -> bool {
@@ -79,15 +81,17 @@ impl PublicLinks {
         &self.ended
     }
 
-    /// Once the rows are locked: no other transaction has made a source a known customer
-    /// meanwhile.
+    /// Checks, with the rows locked, that no other transaction has made a source a known
+    /// customer meanwhile.
     pub(crate) async fn confirm(&self, tx: &mut Tx) -> Result<(), StoreError> {
         if self.new.is_empty() {
             return Ok(());
         }
         let sources = public_links::sources(tx, &self.new).await?;
         if sources.iter().any(|source| source.is_foreign) {
-            return Err(StoreError::Lost("an id that was to be linked has become known".into()));
+            return Err(StoreError::Lost(
+                "another transaction made the source of a link a known customer".into(),
+            ));
         }
         Ok(())
     }
@@ -98,8 +102,8 @@ fn public_link(arrived: &Arrived) -> Option<PublicLink> {
     Some(PublicLink { link, sender: arrived.sender.clone() })
 }
 
-/// The public key that alone introduces an id in these events, by id; `None` for an id that
-/// has another introducer too.
+/// The public key that is the only introducer of an id in these events, by id; `None` for
+/// an id with several introducers.
 pub(crate) fn introducers<'a>(
     events: impl Iterator<Item = &'a Arrived>,
 ) -> HashMap<CustomerKey, Option<Sender>> {
@@ -118,40 +122,40 @@ pub(crate) fn introducers<'a>(
     introducers
 }
 
-/// A link that a message of a public key asks for.
+/// A link requested by a message of a public key.
 #[derive(Debug)]
-pub(crate) struct Asked {
-    /// The message's place in its request.
-    place: usize,
+pub(crate) struct LinkRequest {
+    /// Index of the message in its request.
+    index: usize,
     link: PublicLink,
     kind: EventKind,
 }
 
-impl Asked {
-    fn of(place: usize, message: &Message, sender: &Sender) -> Option<Self> {
+impl LinkRequest {
+    fn for_message(index: usize, message: &Message, sender: &Sender) -> Option<Self> {
         let link = message.link.clone().filter(|_| sender.is_public())?;
         let link = PublicLink { link, sender: sender.clone() };
-        Some(Self { place, link, kind: message.event.kind })
+        Some(Self { index, link, kind: message.event.kind })
     }
 
-    pub(crate) fn of_arrived(place: usize, arrived: &Arrived) -> Option<Self> {
-        Some(Self { place, link: public_link(arrived)?, kind: arrived.event.kind })
+    pub(crate) fn for_event(index: usize, arrived: &Arrived) -> Option<Self> {
+        Some(Self { index, link: public_link(arrived)?, kind: arrived.event.kind })
     }
 
-    /// Names the field of the source.
+    /// The fault, at the field that holds the source id.
     fn fault(&self) -> Faults {
         let field = if self.kind == EventKind::Alias { "previousId" } else { "anonymousId" };
         Faults::one(
             field,
-            "is not an anonymous id that this key introduced: a key of scope `track` links from \
-             no other; send the event with a key of scope `ingest`",
+            "is not an anonymous id that this key introduced: a key of scope `track` may \
+             link only from such an id; send the event with a key of scope `ingest`",
         )
     }
 }
 
 impl Intake {
-    /// Rejects the messages of a public key whose link it may not make. `kept` holds a
-    /// message as it is kept if it is rejected, by its place.
+    /// Rejects messages of a public key that request a forbidden link. `kept` maps an
+    /// index to the message as it is stored after a rejection.
     pub async fn judge_links(
         &self,
         source: Source<'_>,
@@ -168,34 +172,41 @@ impl Intake {
             .filter(|message| !message.is_anonymous)
             .map(|message| message.event.customer.clone())
             .collect();
-        let asked = messages.iter().enumerate().filter_map(|(place, message)| {
-            message.as_ref().ok().and_then(|message| Asked::of(place, message, &sender))
-        });
-        let asked: Vec<Asked> = asked.collect();
-        for (place, faults) in self.faults_of(asked, &known).await? {
-            let raw = kept.get(&place).map(Vec::as_slice).unwrap_or_default();
-            messages[place] = Err(Refused::new(faults, raw));
+        let mut requests = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            if let Ok(message) = message {
+                requests.extend(LinkRequest::for_message(index, message, &sender));
+            }
+        }
+        for (index, faults) in self.find_forbidden_links(requests, &known).await? {
+            let raw = kept.get(&index).map(Vec::as_slice).unwrap_or_default();
+            messages[index] = Err(Refused::new(faults, raw));
         }
         Ok(())
     }
 
-    /// Of these links those that may not be made, by place: their source is a customer whom
-    /// the key did not introduce, or one that the same request names as `known`.
-    pub(crate) async fn faults_of(
+    /// The forbidden links among `requests`, by index. The source of such a link is a
+    /// customer that the key did not introduce, or one that the same request names as
+    /// `known`.
+    pub(crate) async fn find_forbidden_links(
         &self,
-        asked: Vec<Asked>,
+        requests: Vec<LinkRequest>,
         known: &HashSet<CustomerKey>,
     ) -> Result<Vec<(usize, Faults)>, ServiceError> {
-        if asked.is_empty() {
+        if requests.is_empty() {
             return Ok(Vec::new());
         }
-        let public: Vec<PublicLink> = asked.iter().map(|asked| asked.link.clone()).collect();
-        // Beside the commits, and not among the readers, who may be slow.
+        let public: Vec<PublicLink> = requests.iter().map(|one| one.link.clone()).collect();
+        // On the strict connections: the read pool may be busy with slow queries.
         let sources = public_links::read_sources(&self.strict, &public).await?;
-        let refused = asked.into_iter().zip(sources).filter(|(asked, source)| {
-            !source.is_recorded && (source.is_foreign || known.contains(&asked.link.link.from))
-        });
-        let faults: Vec<_> = refused.map(|(asked, _)| (asked.place, asked.fault())).collect();
+        let mut faults = Vec::new();
+        for (request, source) in requests.into_iter().zip(sources) {
+            // A recorded link was allowed when it was first sent; repeating it is harmless.
+            let is_foreign = source.is_foreign || known.contains(&request.link.link.from);
+            if is_foreign && !source.is_recorded {
+                faults.push((request.index, request.fault()));
+            }
+        }
         self.core.metrics.intake.links.add(labels::Link::Refused, faults.len() as u64);
         Ok(faults)
     }

@@ -1,19 +1,19 @@
-//! Taking a link back: a device that was somebody else's, a mistake, an erasure.
+//! Removal of an identity link: a shared device, a mistake, an erasure.
 
 use crate::domain::drift::Source;
 use crate::domain::id::CustomerKey;
 use crate::domain::identity::{Groups, Link, MAX_CONNECTED_IDS, MAX_IDS};
 use crate::service::ServiceError;
-use crate::service::ingestion::commit::linking::regroup;
-use crate::service::ingestion::{Core, Intake};
+use crate::service::ingestion::commit::linking::{GroupChange, regroup};
+use crate::service::ingestion::{IngestionCore, Intake};
 use crate::service::retry::Attempts;
 use crate::service::scoring::observations::Tally;
 use crate::store::StoreError;
 use crate::store::customers::{identity, links};
 use crate::telemetry::labels;
 
-/// Under which ids the customers of its two ends are kept now; the same where
-/// another link still makes them one.
+/// The surviving ids of both ends after the removal; equal if another link still connects
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unlinked {
     pub link: Link,
@@ -22,10 +22,11 @@ pub struct Unlinked {
 }
 
 impl Intake {
-    /// Takes back the first link from `from`, which leads to or from the customer
-    /// of `id`. Both are rebuilt as if it had never been said. If it was said
-    /// that `from` is somebody else too, that is what counts now. What is said of
-    /// the same link from now on counts again; what comes late does not.
+    /// Removes the first link from `from`, which leads to or from the customer of `id`.
+    ///
+    /// Both customers are rebuilt as if the link had never been sent. If `from` was also
+    /// linked elsewhere, the next link takes effect. The same link counts again if it is
+    /// sent later; late arrivals of earlier assertions do not.
     pub async fn unlink(
         &self,
         id: &CustomerKey,
@@ -38,23 +39,25 @@ impl Intake {
                 Err(error) => attempts.end_with(error)?,
             }
         };
-        let what = || ServiceError::NotFound(format!("link from `{from}` at customer `{id}`"));
-        let unlinked = unlinked.ok_or_else(what)?;
+        let Some(unlinked) = unlinked else {
+            let missing = format!("link from `{from}` at customer `{id}`");
+            return Err(ServiceError::NotFound(missing));
+        };
         self.core.metrics.intake.links.add(labels::Link::TakenBack, 1);
-        tracing::info!("a link between two ids was taken back");
+        tracing::info!("identity link removed");
         Ok(unlinked)
     }
 }
 
-/// `None`: there is no such link.
+/// One attempt; `None` if no such link exists.
 async fn attempt(
-    core: &Core,
+    core: &IngestionCore,
     id: &CustomerKey,
     from: &CustomerKey,
 ) -> Result<Option<Unlinked>, StoreError> {
-    let lineup = core.live.snapshot();
-    // Commits together: the link taken back, the groups and states as they are
-    // without it, where those customers stand, and the history of who moved.
+    let deployment = core.live.snapshot();
+    // Commits together: the removed link, the groups and states without it, the new
+    // assignments of those customers, and the history of assignment changes.
     let mut tx = core.db.begin().await?;
     links::lock(&mut tx).await?;
     let Some(first) = links::firsts(&mut tx, &[from]).await?.remove(from) else {
@@ -62,11 +65,12 @@ async fn attempt(
     };
     let to = &first.link.to;
     let canonical = identity::canonical(&mut tx, &[id, from, to]).await?;
-    let kept = |id| canonical.get(id).unwrap_or(id);
-    if kept(id) != kept(from) && kept(id) != kept(to) {
+    let [customer, from_customer, to_customer] =
+        [id, from, to].map(|id| canonical.get(id).unwrap_or(id));
+    if customer != from_customer && customer != to_customer {
         return Ok(None);
     }
-    // A sender's clock may run ahead of ours.
+    // The sender's clock may be ahead of this one.
     let until = core.clock.now().max(first.at);
     let next = links::take_back(&mut tx, &first.link, until).await?;
     let ids: Vec<&CustomerKey> = [from, to].into_iter().chain(&next).collect();
@@ -74,18 +78,19 @@ async fn attempt(
     let remaining = if let Some(connected) = connected {
         connected
     } else {
-        // More hang together than are looked at: the customers concerned, each by itself.
-        let kept: Vec<&CustomerKey> = ids.iter().map(|id| kept(id)).collect();
-        links::within(&mut tx, &kept).await?
+        // More ids are connected than one decision may read: take each affected customer
+        // by itself.
+        let customers: Vec<&CustomerKey> =
+            ids.iter().map(|id| canonical.get(*id).unwrap_or(id)).collect();
+        links::within(&mut tx, &customers).await?
     };
-    let groups = Groups::of(remaining, MAX_IDS);
-    let groups = groups.with(from).with(to);
-    // Nobody is answered: what it counts is dropped.
-    let (_, decisions) =
-        regroup(core, &mut tx, (&lineup, &mut Tally::of(Source::Events)), &groups, &[], &[])
-            .await?;
+    let groups = Groups::of(remaining, MAX_IDS).with(from).with(to);
+    // No response depends on these scores, so their counts are dropped.
+    let mut dropped_tally = Tally::of(Source::Events);
+    let change = GroupChange { groups: &groups, all: &[], new: &[] };
+    let (_, decisions) = regroup(core, &mut tx, &deployment, change, &mut dropped_tally).await?;
     tx.commit().await?;
     decisions.count(&core.metrics.intake.assignments);
-    let after = |id| groups.canonical(id).unwrap_or(id).clone();
-    Ok(Some(Unlinked { from: after(from), to: after(to), link: first.link.clone() }))
+    let [from, to] = [from, to].map(|id| groups.canonical(id).unwrap_or(id).clone());
+    Ok(Some(Unlinked { from, to, link: first.link.clone() }))
 }

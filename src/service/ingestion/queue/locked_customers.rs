@@ -1,10 +1,10 @@
-//! Events of customers that another session of the database has locked: set aside, and
-//! tried again with exponential back-off until a deadline, on a connection of their own.
+//! Events of customers that another database session has locked: set aside, and retried
+//! with exponential back-off until a deadline, on a connection of their own.
 //!
-//! While a customer is known to be locked, its further events come here at once, so that
-//! a shared commit waits for a lock once and not each time. How many events may wait is
-//! bounded; an event that finds no room, or whose deadline passes, is not counted, and its
-//! sender is asked to send it again.
+//! While a customer is known to be locked, its further events are set aside at once, so
+//! that a shared commit waits for a lock once and not each time. The number of events set
+//! aside is bounded. An event above the bound, or past its deadline, is not counted, and
+//! its sender is asked to send it again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -19,20 +19,21 @@ use tokio::time::Instant;
 
 use crate::domain::id::CustomerKey;
 use crate::service::ServiceError;
-use crate::service::ingestion::Core;
-use crate::service::ingestion::commit::separate::One;
-use crate::service::ingestion::commit::{Failure, Ruling, separate};
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::pending::PendingEvent;
+use crate::service::ingestion::commit::{BatchFailure, EventStatus, pending};
 use crate::store::customers::events::Arrived;
 use crate::store::{DedicatedDb, StoreError, customers};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Customers that are known to be locked, and their events.
+/// Customers known to be locked, with their events.
 #[derive(Debug)]
-pub(crate) struct Aside {
-    waiting: Mutex<Waiting>,
-    /// How many customers there are, for those who only ask whether there are any.
+pub(crate) struct LockedCustomers {
+    state: Mutex<LockedState>,
+    /// Number of locked customers, so that the hot path reads one atomic and takes no
+    /// lock.
     customers: AtomicUsize,
     changed: Notify,
     longest_wait: Duration,
@@ -41,21 +42,29 @@ pub(crate) struct Aside {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    customers: HashMap<CustomerKey, LockedCustomer>,
+struct LockedState {
+    customers: HashMap<CustomerKey, LockedQueue>,
     events: usize,
-    /// That may still set events aside.
+    /// Workers that may still set events aside.
     workers: usize,
 }
 
+/// An event that is set aside.
 #[derive(Debug)]
-struct LockedCustomer {
-    events: VecDeque<(Instant, One)>,
+struct DelayedEvent {
+    /// When its sender is asked to send it again.
+    deadline: Instant,
+    event: PendingEvent,
+}
+
+#[derive(Debug)]
+struct LockedQueue {
+    events: VecDeque<DelayedEvent>,
     next_try: Instant,
     pause: Duration,
 }
 
-impl LockedCustomer {
+impl LockedQueue {
     fn new() -> Self {
         let next_try = Instant::now() + FIRST_PAUSE;
         Self { events: VecDeque::new(), next_try, pause: FIRST_PAUSE }
@@ -67,31 +76,31 @@ impl LockedCustomer {
     }
 }
 
-/// Ids whose rows a commit of this event locks, as far as the event tells.
-fn ids(arrived: &Arrived) -> impl Iterator<Item = &CustomerKey> {
+/// Ids with rows that a commit of this event locks, as far as the event shows.
+fn locked_ids(arrived: &Arrived) -> impl Iterator<Item = &CustomerKey> {
     let ends = arrived.link.iter().flat_map(|link| [&link.from, &link.to]);
     [&arrived.event.customer].into_iter().chain(ends)
 }
 
 /// The customers of these events that another session has locked.
-pub(crate) async fn locked(
+pub(crate) async fn find_locked(
     db: &DedicatedDb,
     events: impl Iterator<Item = &Arrived>,
 ) -> Result<Vec<CustomerKey>, StoreError> {
-    let ids: HashSet<&CustomerKey> = events.flat_map(ids).collect();
+    let ids: HashSet<&CustomerKey> = events.flat_map(locked_ids).collect();
     customers::locked_elsewhere(db, &ids.into_iter().collect::<Vec<_>>()).await
 }
 
-impl Aside {
+impl LockedCustomers {
     pub(crate) fn new(
         longest_wait: Duration,
         max_events: usize,
         workers: usize,
         gauge: IntGauge,
     ) -> Self {
-        let waiting = Waiting { customers: HashMap::new(), events: 0, workers };
+        let state = LockedState { customers: HashMap::new(), events: 0, workers };
         Self {
-            waiting: Mutex::new(waiting),
+            state: Mutex::new(state),
             customers: AtomicUsize::new(0),
             changed: Notify::new(),
             longest_wait,
@@ -100,160 +109,165 @@ impl Aside {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LockedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the gauge and the hot path, after a change.
-    fn publish(&self, waiting: &Waiting) {
-        self.customers.store(waiting.customers.len(), Ordering::Relaxed);
-        self.gauge.set(i64::try_from(waiting.events).unwrap_or(i64::MAX));
+    /// Updates the gauge and the atomic count after a change.
+    fn publish(&self, state: &LockedState) {
+        self.customers.store(state.customers.len(), Ordering::Relaxed);
+        self.gauge.set(i64::try_from(state.events).unwrap_or(i64::MAX));
     }
 
     /// Whether the customer of one of these events is known to be locked.
-    pub(crate) fn concerns<'e>(&self, mut events: impl Iterator<Item = &'e Arrived>) -> bool {
+    pub(crate) fn is_any_locked<'e>(&self, mut events: impl Iterator<Item = &'e Arrived>) -> bool {
         if self.customers.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let waiting = self.waiting();
-        events.any(|arrived| ids(arrived).any(|id| waiting.customers.contains_key(id)))
+        let state = self.state();
+        events.any(|arrived| locked_ids(arrived).any(|id| state.customers.contains_key(id)))
     }
 
-    /// These customers are locked by another session.
-    pub(crate) fn note(&self, customers: Vec<CustomerKey>) {
-        let mut waiting = self.waiting();
+    /// Marks these customers as locked by another session.
+    pub(crate) fn mark_locked(&self, customers: Vec<CustomerKey>) {
+        let mut state = self.state();
         for customer in customers {
-            waiting.customers.entry(customer).or_insert_with(LockedCustomer::new);
+            state.customers.entry(customer).or_insert_with(LockedQueue::new);
         }
-        self.publish(&waiting);
-        drop(waiting);
+        self.publish(&state);
+        drop(state);
         self.changed.notify_one();
     }
 
-    /// Sets aside the events of customers that are known to be locked; returns the others.
-    pub(crate) fn take_locked(&self, events: Vec<One>) -> Vec<One> {
+    /// Sets aside the events of customers known to be locked. Returns the others.
+    pub(crate) fn set_aside(&self, events: Vec<PendingEvent>) -> Vec<PendingEvent> {
         if self.customers.load(Ordering::Relaxed) == 0 {
             return events;
         }
         let deadline = Instant::now() + self.longest_wait;
         let mut rest = Vec::with_capacity(events.len());
-        let mut waiting = self.waiting();
-        let Waiting { customers, events: count, .. } = &mut *waiting;
-        for one in events {
-            let id = ids(&one.arrived).find(|id| customers.contains_key(*id)).cloned();
+        let mut state = self.state();
+        let LockedState { customers, events: count, .. } = &mut *state;
+        for event in events {
+            let id = locked_ids(&event.arrived).find(|id| customers.contains_key(*id)).cloned();
             match id.and_then(|id| customers.get_mut(&id)) {
-                None => rest.push(one),
-                Some(_) if *count >= self.max_events => one.rule(Ruling::Locked),
+                None => rest.push(event),
+                // Bounded, so that one locked customer cannot fill the queue for all
+                // others.
+                Some(_) if *count >= self.max_events => event.answer_with(EventStatus::Locked),
                 Some(customer) => {
-                    customer.events.push_back((deadline, one));
+                    customer.events.push_back(DelayedEvent { deadline, event });
                     *count += 1;
                 }
             }
         }
-        self.publish(&waiting);
-        drop(waiting);
+        self.publish(&state);
+        drop(state);
         self.changed.notify_one();
         rest
     }
 
-    /// A worker will set no more events aside.
-    pub(crate) fn leave(&self) {
-        self.waiting().workers -= 1;
+    /// Records that a worker has ended and sets no more events aside.
+    pub(crate) fn remove_worker(&self) {
+        self.state().workers -= 1;
         self.changed.notify_one();
     }
 
-    /// Answers those whose deadline has passed, and all of them once no worker is left;
-    /// returns when something is to be done next: `None` at the end.
-    fn expire(&self) -> Option<Instant> {
+    /// Answers the events past their deadline; all events once no worker is left. Returns
+    /// the instant of the next action; `None` at the end.
+    fn expire_overdue(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut waiting = self.waiting();
-        let is_over = waiting.workers == 0;
+        let mut state = self.state();
+        let is_over = state.workers == 0;
         let mut expired = Vec::new();
         let mut next = now + self.longest_wait;
-        for customer in waiting.customers.values_mut() {
-            while let Some((deadline, _)) = customer.events.front() {
-                if *deadline > now && !is_over {
-                    next = next.min(*deadline);
+        for customer in state.customers.values_mut() {
+            // In arrival order, so the first deadline is the earliest.
+            while let Some(first) = customer.events.front() {
+                if first.deadline > now && !is_over {
+                    next = next.min(first.deadline);
                     break;
                 }
                 expired.extend(customer.events.pop_front());
             }
             next = next.min(customer.next_try);
         }
-        waiting.events -= expired.len();
-        self.publish(&waiting);
-        drop(waiting);
-        for (_, one) in expired {
-            one.rule(Ruling::Locked);
+        state.events -= expired.len();
+        self.publish(&state);
+        drop(state);
+        for delayed in expired {
+            delayed.event.answer_with(EventStatus::Locked);
         }
         (!is_over).then_some(next)
     }
 
-    /// Customers whose turn it is to be tried again.
-    fn due(&self) -> Vec<CustomerKey> {
+    /// Customers due for a retry.
+    fn due_customers(&self) -> Vec<CustomerKey> {
         let now = Instant::now();
-        let waiting = self.waiting();
-        let due = waiting.customers.iter().filter(|(_, customer)| customer.next_try <= now);
+        let state = self.state();
+        let due = state.customers.iter().filter(|(_, customer)| customer.next_try <= now);
         due.map(|(id, _)| id.clone()).collect()
     }
 
     fn postpone<'c>(&self, customers: impl Iterator<Item = &'c CustomerKey>) {
-        let mut waiting = self.waiting();
+        let mut state = self.state();
         for id in customers {
-            if let Some(customer) = waiting.customers.get_mut(id) {
+            if let Some(customer) = state.customers.get_mut(id) {
                 customer.postpone();
             }
         }
     }
 
-    /// The oldest events of a customer, at most so many. Where there are none, the
-    /// customer counts as locked no more.
-    fn take(&self, customer: &CustomerKey, max_events: usize) -> Vec<(Instant, One)> {
-        let mut waiting = self.waiting();
-        let Some(locked) = waiting.customers.get_mut(customer) else { return Vec::new() };
+    /// The oldest events of a customer, at most `max_events`. A customer without events
+    /// is no longer marked as locked.
+    fn take_oldest(&self, customer: &CustomerKey, max_events: usize) -> Vec<DelayedEvent> {
+        let mut state = self.state();
+        let Some(locked) = state.customers.get_mut(customer) else { return Vec::new() };
         let count = locked.events.len().min(max_events);
         let taken: Vec<_> = locked.events.drain(..count).collect();
         if taken.is_empty() {
-            waiting.customers.remove(customer);
+            state.customers.remove(customer);
         }
-        waiting.events -= taken.len();
-        self.publish(&waiting);
+        state.events -= taken.len();
+        self.publish(&state);
         taken
     }
 
-    /// Still locked: in front of what has come since.
-    fn put_back(&self, customer: &CustomerKey, events: Vec<(Instant, One)>) {
-        let mut waiting = self.waiting();
-        waiting.events += events.len();
-        let locked = waiting.customers.entry(customer.clone()).or_insert_with(LockedCustomer::new);
+    /// Puts events of a customer that is still locked back, before newer events.
+    fn put_back(&self, customer: &CustomerKey, events: Vec<PendingEvent>, deadline: Instant) {
+        let mut state = self.state();
+        state.events += events.len();
+        let locked = state.customers.entry(customer.clone()).or_insert_with(LockedQueue::new);
         for event in events.into_iter().rev() {
-            locked.events.push_front(event);
+            locked.events.push_front(DelayedEvent { deadline, event });
         }
         locked.postpone();
-        self.publish(&waiting);
+        self.publish(&state);
     }
 
-    /// Tries what has been set aside again and again, until no worker is left.
-    pub(crate) async fn run(&self, core: &Core, db: &DedicatedDb) {
-        while let Some(next) = self.expire() {
+    /// Retries the events set aside until no worker is left.
+    pub(crate) async fn run(&self, core: &IngestionCore, db: &DedicatedDb) {
+        while let Some(next) = self.expire_overdue() {
             let has_changed = tokio::time::timeout_at(next, self.changed.notified()).await;
-            let due = self.due();
+            let due = self.due_customers();
             if has_changed.is_ok() && due.is_empty() {
                 continue;
             }
-            // Of all of them at once, and without waiting.
+            // One statement for all due customers, and without waiting for a lock.
             let ids: Vec<&CustomerKey> = due.iter().collect();
             let locked: HashSet<CustomerKey> = match customers::locked_elsewhere(db, &ids).await {
                 Ok(locked) => locked.into_iter().collect(),
                 Err(error) => {
-                    tracing::debug!(%error, "locked customers are tried again later");
+                    tracing::debug!(%error, "cannot check locked customers; retrying");
                     due.iter().cloned().collect()
                 }
             };
             self.postpone(locked.iter());
             let mut linking_is_blocked = false;
             for customer in due.iter().filter(|id| !locked.contains(*id)) {
-                let is_linking = self.is_linking(customer);
+                let is_linking = self.next_event_has_link(customer);
+                // Blocked by the lock of all links: every further link would wait for the
+                // same timeout.
                 if is_linking && linking_is_blocked {
                     self.postpone([customer].into_iter());
                     continue;
@@ -262,55 +276,58 @@ impl Aside {
                 match tried.await {
                     Ok(is_blocked) => linking_is_blocked |= is_linking && is_blocked,
                     Err(_) => {
-                        tracing::error!("a commit panicked; its events may be sent again");
+                        tracing::error!("a commit panicked; senders may repeat its events");
                     }
                 }
-                // A retry may take as long as the wait for a lock.
-                if self.expire().is_none() {
+                // A retry may last as long as a lock timeout, so deadlines are checked
+                // between retries.
+                if self.expire_overdue().is_none() {
                     return;
                 }
             }
         }
     }
 
-    /// Whether the next event of a customer has a link: all who link wait for one another.
-    fn is_linking(&self, customer: &CustomerKey) -> bool {
-        let waiting = self.waiting();
-        let next = waiting.customers.get(customer).and_then(|locked| locked.events.front());
-        next.is_some_and(|(_, one)| one.arrived.link.is_some())
+    /// Whether the next event of a customer has a link: link-recording transactions wait
+    /// for each other.
+    fn next_event_has_link(&self, customer: &CustomerKey) -> bool {
+        let state = self.state();
+        let next = state.customers.get(customer).and_then(|locked| locked.events.front());
+        next.is_some_and(|delayed| delayed.event.arrived.link.is_some())
     }
 
-    /// Commits what waits for one customer, until nothing does or it is locked again:
-    /// whether it is.
-    async fn retry(&self, core: &Core, db: &DedicatedDb, customer: &CustomerKey) -> bool {
+    /// Commits the events of one customer until none is left or it is locked again.
+    /// Returns whether it is locked.
+    async fn retry(&self, core: &IngestionCore, db: &DedicatedDb, customer: &CustomerKey) -> bool {
         loop {
-            let (deadlines, mut events): (Vec<Instant>, Vec<One>) =
-                self.take(customer, core.max_batch_events).into_iter().unzip();
-            let Some(deadline) = deadlines.into_iter().min() else { return false };
+            let oldest = self.take_oldest(customer, core.max_batch_events);
+            let deadline = oldest.iter().map(|delayed| delayed.deadline).min();
+            let Some(deadline) = deadline else { return false };
+            let mut events: Vec<PendingEvent> =
+                oldest.into_iter().map(|delayed| delayed.event).collect();
             while !events.is_empty() {
-                match separate::commit_part(core, db, events).await {
+                match pending::commit_together(core, db, events).await {
                     Ok(()) => break,
-                    Err((Failure::Service(ServiceError::Locked), part)) => {
-                        let part = part.into_iter().map(|one| (deadline, one));
-                        self.put_back(customer, part.collect());
+                    Err((BatchFailure::Service(ServiceError::Locked), part)) => {
+                        self.put_back(customer, part, deadline);
                         return true;
                     }
-                    Err((Failure::Links(refused), part)) => {
-                        events = separate::refuse(part, &refused)
+                    Err((BatchFailure::Links(refused), part)) => {
+                        events = pending::refuse_links(part, &refused);
                     }
-                    Err((Failure::TooManyIds, part)) => {
-                        // One at a time: alone, each link is decided.
+                    Err((BatchFailure::TooManyIds, part)) => {
+                        // One event at a time: a single link is always decided.
                         let mut part = part.into_iter();
                         events = part.by_ref().take(1).collect();
-                        let rest: Vec<_> = part.map(|one| (deadline, one)).collect();
+                        let rest: Vec<PendingEvent> = part.collect();
                         if rest.is_empty() {
-                            separate::fail_all(events, ServiceError::Locked);
+                            pending::fail_all(events, ServiceError::Locked);
                             return false;
                         }
-                        self.put_back(customer, rest);
+                        self.put_back(customer, rest, deadline);
                     }
-                    Err((Failure::Service(error), part)) => {
-                        separate::fail_all(part, error);
+                    Err((BatchFailure::Service(error), part)) => {
+                        pending::fail_all(part, error);
                         break;
                     }
                 }
@@ -319,12 +336,12 @@ impl Aside {
     }
 }
 
-/// Counts down when a worker ends, however it ends.
+/// Guard that counts a worker down when it ends, also by a panic.
 #[derive(Debug)]
-pub(crate) struct Leaving(pub(crate) Arc<Core>);
+pub(crate) struct WorkerGuard(pub(crate) Arc<IngestionCore>);
 
-impl Drop for Leaving {
+impl Drop for WorkerGuard {
     fn drop(&mut self) {
-        self.0.aside.leave();
+        self.0.locked_customers.remove_worker();
     }
 }

@@ -1,4 +1,4 @@
-//! Queue between requests and commits: scheduler, shard workers, customers locked elsewhere.
+//! Queue between requests and commits: scheduler, shard workers, locked customers.
 
 pub(crate) mod locked_customers;
 pub(crate) mod scheduler;

@@ -1,51 +1,50 @@
-//! What waits where, and whose turn it is.
+//! Scheduler: assigns batches of queued events to shard workers.
 //!
-//! A worker takes what waits in a shard that nobody is working on. While little
-//! waits there is one transaction at a time, for all shards: it costs about as much
-//! as twenty events, so under many small requests one large transaction is worth
-//! more than two small ones side by side. The first worker that rests is the one to
-//! be called: it finds its connection, and the server its process, as they left them.
+//! A worker takes the queued events of a shard that no other worker processes. While few
+//! events wait, one transaction runs at a time, for all shards. A transaction costs about
+//! as much as twenty events, so under many small requests one large transaction is
+//! cheaper than two small concurrent ones. The idle worker with the lowest number is
+//! woken first: its connection and the server process behind it are warm.
 //!
-//! Within a shard keys take turns, and small batches go first: the single event of one
-//! key is in the next transaction, whatever another key has waiting.
+//! Within a shard keys take turns, and small batches go first. The single event of one
+//! key is in the next transaction, however much another key has queued.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::service::ingestion::commit::Answer;
-use crate::service::ingestion::commit::precompute::Ahead;
+use crate::service::ingestion::commit::BatchAnswer;
+use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
 use crate::service::limits::fair_share::Share;
 use crate::service::limits::memory::Reservation;
 use crate::service::limits::resource_user::ResourceUser;
 use crate::service::limits::round_robin::RoundRobin;
 use crate::store::customers::events::Arrived;
 
-/// With so many events a transaction beside another is worth its while.
-const ENOUGH_EVENTS: usize = 64;
+/// From this number of queued events a concurrent transaction pays.
+const MIN_CONCURRENT_EVENTS: usize = 64;
 
-/// The events of one caller, and where it waits.
+/// The events of one caller, with the channel for its answer.
 #[derive(Debug)]
-pub(crate) struct Batch {
-    /// The key that sent them.
+pub(crate) struct QueuedBatch {
+    /// The API key that sent the events.
     pub(crate) user: ResourceUser,
     pub(crate) events: Vec<Arrived>,
-    /// What they take of bounded resources until they are committed, whether or not the
-    /// caller still waits.
-    pub(crate) charge: Charge,
-    pub(crate) ahead: Option<Box<Ahead>>,
-    pub(crate) answer: oneshot::Sender<Answer>,
+    /// Reserved resources, retained until the commit even if the caller disconnects.
+    pub(crate) charge: QueueCharge,
+    pub(crate) precomputed: Option<Box<PrecomputedCustomer>>,
+    pub(crate) answer: oneshot::Sender<BatchAnswer>,
 }
 
-/// Parts of the bounded queue and of the memory budget, for some events.
+/// Queue capacity and memory reserved for a number of events.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub(crate) struct QueueCharge {
     room: Share<ResourceUser>,
     memory: Option<Reservation>,
     events: usize,
 }
 
-impl Charge {
+impl QueueCharge {
     pub(crate) const fn new(
         room: Share<ResourceUser>,
         memory: Option<Reservation>,
@@ -54,168 +53,178 @@ impl Charge {
         Self { room, memory, events }
     }
 
-    /// Moves the part of some of the events into a charge of their own.
+    /// Moves the proportional part for `events` into a charge of their own.
     #[must_use]
     pub(crate) fn split(&mut self, events: usize) -> Self {
-        let all = self.events.max(1);
-        let of = |amount: usize| amount.saturating_mul(events) / all;
-        let room = self.room.split(of(self.room.amount()));
-        let memory = self.memory.as_mut().map(|memory| memory.split(of(memory.bytes())));
+        let room_part = proportional_part(self.room.amount(), events, self.events);
+        let room = self.room.split(room_part);
+        let mut memory = None;
+        if let Some(whole) = &mut self.memory {
+            memory = Some(whole.split(proportional_part(whole.bytes(), events, self.events)));
+        }
         self.events = self.events.saturating_sub(events);
         Self { room, memory, events }
     }
 }
 
-/// What waits where, and who rests.
+fn proportional_part(amount: usize, events: usize, all_events: usize) -> usize {
+    amount.saturating_mul(events) / all_events.max(1)
+}
+
+/// The queues of all shards and the states of all workers.
 #[derive(Debug)]
-pub(crate) struct Board {
-    all: Mutex<All>,
-    /// One for each worker.
-    calls: Vec<Notify>,
+pub(crate) struct ShardScheduler {
+    state: Mutex<SchedulerState>,
+    /// One wake-up signal per worker.
+    wakeups: Vec<Notify>,
 }
 
 #[derive(Debug)]
-struct All {
-    shards: Vec<Shard>,
-    workers: Vec<Doing>,
-    /// The shard that is looked at first, so that each has its turn.
-    first: usize,
+struct SchedulerState {
+    shards: Vec<ShardQueue>,
+    workers: Vec<WorkerState>,
+    /// The shard to search first; it rotates so that each shard has its turn.
+    first_shard: usize,
 }
 
-/// What a worker does.
+/// State of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doing {
-    Work,
-    /// It has found nothing to do, and has not been called since.
-    Rest,
-    /// It is about to look for work.
-    Wake,
-    /// It will do no more.
-    Nothing,
+enum WorkerState {
+    Working,
+    /// Idle: it found no work and has not been woken since.
+    Idle,
+    /// Woken: it is about to look for work.
+    Woken,
+    /// Ended.
+    Ended,
 }
 
 #[derive(Debug, Default)]
-struct Shard {
-    queue: RoundRobin<ResourceUser, Batch>,
+struct ShardQueue {
+    queue: RoundRobin<ResourceUser, QueuedBatch>,
     waiting_events: usize,
-    /// A worker has taken from it and is not done: what comes later waits, so that
-    /// no two transactions of this process ever meet at a customer.
+    /// A worker is committing events of this shard. Later events wait, so that two shard
+    /// commits of this process never touch the same customer.
     is_taken: bool,
 }
 
-/// What a worker has taken.
+/// Work of one transaction: batches and the shards that they come from.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct AssignedWork {
     pub(crate) shards: Vec<usize>,
-    pub(crate) batches: Vec<Batch>,
+    pub(crate) batches: Vec<QueuedBatch>,
 }
 
-impl Board {
-    /// As many workers as shards; each is about to look for work.
+impl ShardScheduler {
+    /// Creates one worker per shard, all awake.
     pub(crate) fn new(shards: usize) -> Self {
         let each = 0..shards;
-        let all = All {
-            shards: each.clone().map(|_| Shard::default()).collect(),
-            workers: vec![Doing::Wake; shards],
-            first: 0,
+        let state = SchedulerState {
+            shards: each.clone().map(|_| ShardQueue::default()).collect(),
+            workers: vec![WorkerState::Woken; shards],
+            first_shard: 0,
         };
-        Self { all: Mutex::new(all), calls: each.map(|_| Notify::new()).collect() }
+        Self { state: Mutex::new(state), wakeups: each.map(|_| Notify::new()).collect() }
     }
 
-    fn all(&self) -> MutexGuard<'_, All> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SchedulerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn put(&self, shard: usize, batch: Batch) {
-        let mut all = self.all();
-        let shard = &mut all.shards[shard];
+    pub(crate) fn enqueue(&self, shard: usize, batch: QueuedBatch) {
+        let mut state = self.state();
+        let shard = &mut state.shards[shard];
         shard.waiting_events += batch.events.len();
         shard.queue.push(batch.user, batch);
-        self.call(&mut all);
+        self.wake_one(&mut state);
     }
 
-    /// What this worker does next, after it is `done` with some shards. `None`: it
-    /// will be called.
-    pub(crate) fn next(
+    /// The next work of this worker after it is `done` with some shards. `None`: wait for
+    /// a wake-up.
+    pub(crate) fn next_work(
         &self,
         worker: usize,
         done: &[usize],
         max_batch_events: usize,
-    ) -> Option<Taken> {
-        let mut all = self.all();
+    ) -> Option<AssignedWork> {
+        let mut state = self.state();
         for number in done {
-            all.shards[*number].is_taken = false;
+            state.shards[*number].is_taken = false;
         }
-        if !all.are_due() {
-            all.workers[worker] = Doing::Rest;
+        if !state.is_work_due() {
+            state.workers[worker] = WorkerState::Idle;
             return None;
         }
-        all.workers[worker] = Doing::Work;
-        let mut taken = Taken::default();
+        state.workers[worker] = WorkerState::Working;
+        let mut taken = AssignedWork::default();
         let mut events = 0;
-        let (first, count) = (all.first, all.shards.len());
+        let (first, count) = (state.first_shard, state.shards.len());
         for number in (first..first + count).map(|number| number % count) {
-            let shard = &mut all.shards[number];
+            let shard = &mut state.shards[number];
             if !shard.is_free() {
                 continue;
             }
-            events += shard.take(max_batch_events - events, &mut taken.batches);
+            events += shard.take_batches(max_batch_events - events, &mut taken.batches);
             taken.shards.push(number);
-            all.first = number + 1;
-            if events >= ENOUGH_EVENTS.min(max_batch_events) {
+            // Beyond the last shard this wraps: the next search takes it modulo the
+            // count.
+            state.first_shard = number + 1;
+            if events >= MIN_CONCURRENT_EVENTS.min(max_batch_events) {
                 break;
             }
         }
-        self.call(&mut all);
+        self.wake_one(&mut state);
         Some(taken)
     }
 
-    /// This worker has been called.
-    pub(crate) async fn called(&self, worker: usize) {
-        self.calls[worker].notified().await;
+    /// Waits for the wake-up of this worker.
+    pub(crate) async fn wait_for_wakeup(&self, worker: usize) {
+        self.wakeups[worker].notified().await;
     }
 
-    /// This worker comes no more; if it had been called, another one is.
-    pub(crate) fn leave(&self, worker: usize) {
-        let mut all = self.all();
-        all.workers[worker] = Doing::Nothing;
-        self.call(&mut all);
+    /// Ends this worker. A pending wake-up passes to another worker.
+    pub(crate) fn end_worker(&self, worker: usize) {
+        let mut state = self.state();
+        state.workers[worker] = WorkerState::Ended;
+        self.wake_one(&mut state);
     }
 
-    /// Calls a worker if there is something to do and none is about to look. One
-    /// calls the next.
-    fn call(&self, all: &mut All) {
-        if !all.are_due() || all.workers.contains(&Doing::Wake) {
+    /// Wakes one idle worker if work is due and no worker is already awake. Each wakes
+    /// the next, so a burst does not wake all workers at once.
+    fn wake_one(&self, state: &mut SchedulerState) {
+        if !state.is_work_due() || state.workers.contains(&WorkerState::Woken) {
             return;
         }
-        if let Some(first) = all.workers.iter().position(|doing| *doing == Doing::Rest) {
-            all.workers[first] = Doing::Wake;
-            self.calls[first].notify_one();
+        if let Some(idle) = state.workers.iter().position(|worker| *worker == WorkerState::Idle) {
+            state.workers[idle] = WorkerState::Woken;
+            self.wakeups[idle].notify_one();
         }
     }
 }
 
-impl All {
-    fn are_due(&self) -> bool {
+impl SchedulerState {
+    fn is_work_due(&self) -> bool {
         let free = self.shards.iter().filter(|shard| shard.is_free());
         let waiting: usize = free.map(|shard| shard.waiting_events).sum();
-        let idle = || !self.shards.iter().any(|shard| shard.is_taken);
-        waiting >= ENOUGH_EVENTS || (waiting > 0 && idle())
+        if waiting >= MIN_CONCURRENT_EVENTS {
+            return true;
+        }
+        waiting > 0 && !self.shards.iter().any(|shard| shard.is_taken)
     }
 }
 
-impl Shard {
+impl ShardQueue {
     fn is_free(&self) -> bool {
         !self.is_taken && !self.queue.is_empty()
     }
 
-    /// Takes batches until they hold `enough` events; returns how many they hold.
-    fn take(&mut self, enough: usize, batches: &mut Vec<Batch>) -> usize {
+    /// Takes batches until they have `enough` events. Returns their number of events.
+    fn take_batches(&mut self, enough: usize, batches: &mut Vec<QueuedBatch>) -> usize {
         let before = batches.len();
         let users = self.queue.users();
         if users > 1 && self.waiting_events > enough {
-            // Half of the transaction is shared out to small batches, the rest goes to
-            // whose turn it is: so neither can keep the other waiting.
+            // Half of the transaction is shared between the small batches of all keys;
+            // the rest goes to the key in turn. So neither kind can starve the other.
             let allowance = (enough / 2 / users).max(1);
             self.queue.take_cheap(allowance, |batch| batch.events.len(), batches);
         }
@@ -241,7 +250,7 @@ mod tests {
 
     const MOST: usize = 1000;
 
-    fn batch(events: usize) -> Batch {
+    fn batch(events: usize) -> QueuedBatch {
         let event = || Event {
             message_id: "m".parse().unwrap(),
             customer: "c".parse().unwrap(),
@@ -261,85 +270,88 @@ mod tests {
         let events = (0..events).map(arrived).collect();
         let user = ResourceUser::REPLAY;
         let room = FairShare::new(1).try_acquire(user, 0).unwrap();
-        let charge = Charge::new(room, None, 0);
-        Batch { user, events, charge, ahead: None, answer: oneshot::channel().0 }
+        let charge = QueueCharge::new(room, None, 0);
+        QueuedBatch { user, events, charge, precomputed: None, answer: oneshot::channel().0 }
     }
 
-    fn batch_of(user: ResourceUser, events: usize) -> Batch {
-        Batch { user, ..batch(events) }
+    fn batch_of(user: ResourceUser, events: usize) -> QueuedBatch {
+        QueuedBatch { user, ..batch(events) }
     }
 
-    /// A board whose workers all rest.
-    fn board(shards: usize) -> Board {
-        let board = Board::new(shards);
+    /// A scheduler with all workers idle.
+    fn idle_scheduler(shards: usize) -> ShardScheduler {
+        let scheduler = ShardScheduler::new(shards);
         for worker in 0..shards {
-            assert!(board.next(worker, &[], MOST).is_none());
+            assert!(scheduler.next_work(worker, &[], MOST).is_none());
         }
-        board
+        scheduler
     }
 
-    fn called(board: &Board) -> Vec<usize> {
-        let all = board.all();
-        (0..all.workers.len()).filter(|worker| all.workers[*worker] == Doing::Wake).collect()
+    fn woken_workers(scheduler: &ShardScheduler) -> Vec<usize> {
+        let state = scheduler.state();
+        (0..state.workers.len())
+            .filter(|worker| state.workers[*worker] == WorkerState::Woken)
+            .collect()
     }
 
     #[test]
-    fn one_worker_is_called_at_a_time_and_calls_the_next() {
-        let board = board(3);
+    fn one_worker_is_woken_at_a_time_and_wakes_the_next() {
+        let scheduler = idle_scheduler(3);
         for shard in 0..3 {
-            board.put(shard, batch(ENOUGH_EVENTS));
+            scheduler.enqueue(shard, batch(MIN_CONCURRENT_EVENTS));
         }
-        assert_eq!(called(&board), [0]);
-        assert_eq!(board.next(0, &[], MOST).unwrap().shards, [0]);
-        assert_eq!(called(&board), [1]);
-        assert_eq!(board.next(1, &[], MOST).unwrap().shards, [1]);
-        assert_eq!(called(&board), [2]);
+        assert_eq!(woken_workers(&scheduler), [0]);
+        assert_eq!(scheduler.next_work(0, &[], MOST).unwrap().shards, [0]);
+        assert_eq!(woken_workers(&scheduler), [1]);
+        assert_eq!(scheduler.next_work(1, &[], MOST).unwrap().shards, [1]);
+        assert_eq!(woken_workers(&scheduler), [2]);
     }
 
     #[test]
-    fn little_waits_for_the_transaction_before_it() {
-        let board = board(2);
-        board.put(0, batch(1));
-        assert_eq!(board.next(0, &[], MOST).unwrap().shards, [0]);
-        board.put(1, batch(ENOUGH_EVENTS - 1));
-        assert!(called(&board).is_empty());
-        board.put(1, batch(1));
-        assert_eq!(called(&board), [1]);
-        assert_eq!(board.next(0, &[0], MOST).unwrap().shards, [1]);
-        assert!(board.next(1, &[], MOST).is_none());
+    fn few_events_wait_for_the_transaction_before_them() {
+        let scheduler = idle_scheduler(2);
+        scheduler.enqueue(0, batch(1));
+        assert_eq!(scheduler.next_work(0, &[], MOST).unwrap().shards, [0]);
+        scheduler.enqueue(1, batch(MIN_CONCURRENT_EVENTS - 1));
+        assert!(woken_workers(&scheduler).is_empty());
+        scheduler.enqueue(1, batch(1));
+        assert_eq!(woken_workers(&scheduler), [1]);
+        assert_eq!(scheduler.next_work(0, &[0], MOST).unwrap().shards, [1]);
+        assert!(scheduler.next_work(1, &[], MOST).is_none());
     }
 
     #[test]
-    fn a_busy_shard_keeps_no_other_waiting() {
-        let board = board(2);
-        board.put(0, batch(ENOUGH_EVENTS));
-        assert_eq!(board.next(0, &[], MOST).unwrap().shards, [0]);
-        board.put(0, batch(ENOUGH_EVENTS));
-        board.put(1, batch(1));
-        assert_eq!(board.next(0, &[0], MOST).unwrap().shards, [1, 0]);
+    fn a_busy_shard_delays_no_other() {
+        let scheduler = idle_scheduler(2);
+        scheduler.enqueue(0, batch(MIN_CONCURRENT_EVENTS));
+        assert_eq!(scheduler.next_work(0, &[], MOST).unwrap().shards, [0]);
+        scheduler.enqueue(0, batch(MIN_CONCURRENT_EVENTS));
+        scheduler.enqueue(1, batch(1));
+        assert_eq!(scheduler.next_work(0, &[0], MOST).unwrap().shards, [1, 0]);
     }
 
     #[test]
-    fn who_leaves_passes_its_call_on() {
-        let board = board(2);
-        board.put(1, batch(1));
-        assert_eq!(called(&board), [0]);
-        board.leave(0);
-        assert_eq!(called(&board), [1]);
+    fn a_worker_that_ends_passes_its_wake_up_on() {
+        let scheduler = idle_scheduler(2);
+        scheduler.enqueue(1, batch(1));
+        assert_eq!(woken_workers(&scheduler), [0]);
+        scheduler.end_worker(0);
+        assert_eq!(woken_workers(&scheduler), [1]);
     }
+
     #[test]
     fn a_single_event_does_not_wait_behind_the_queue_of_another_key() {
-        let board = board(1);
+        let scheduler = idle_scheduler(1);
         let (busy, quiet) = (ResourceUser::of_key("busy"), ResourceUser::of_key("quiet"));
         for _ in 0..20 {
-            board.put(0, batch_of(busy, MOST));
+            scheduler.enqueue(0, batch_of(busy, MOST));
         }
         let mut done = vec![];
         for round in 0..3 {
             if round > 0 {
-                board.put(0, batch_of(quiet, 1));
+                scheduler.enqueue(0, batch_of(quiet, 1));
             }
-            let taken = board.next(0, &done, MOST).unwrap();
+            let taken = scheduler.next_work(0, &done, MOST).unwrap();
             let of_quiet = taken.batches.iter().filter(|batch| batch.user == quiet).count();
             assert_eq!(of_quiet, usize::from(round > 0));
             assert_eq!(taken.batches.len() - of_quiet, 1, "the busy key goes on");
@@ -349,17 +361,17 @@ mod tests {
 
     #[test]
     fn large_batches_of_two_keys_take_turns_while_small_ones_pass() {
-        let board = board(1);
+        let scheduler = idle_scheduler(1);
         let [first, second, small] = ["a", "b", "c"].map(ResourceUser::of_key);
         for _ in 0..4 {
-            board.put(0, batch_of(first, MOST));
-            board.put(0, batch_of(second, MOST));
+            scheduler.enqueue(0, batch_of(first, MOST));
+            scheduler.enqueue(0, batch_of(second, MOST));
             for _ in 0..MOST {
-                board.put(0, batch_of(small, 1));
+                scheduler.enqueue(0, batch_of(small, 1));
             }
         }
         let (mut done, mut large) = (vec![], vec![]);
-        while let Some(taken) = board.next(0, &done, MOST) {
+        while let Some(taken) = scheduler.next_work(0, &done, MOST) {
             let events: usize = taken.batches.iter().map(|batch| batch.events.len()).sum();
             assert!(events < 2 * MOST, "{events}");
             large.extend(taken.batches.iter().filter(|b| b.events.len() > 1).map(|b| b.user));

@@ -1,4 +1,4 @@
-//! The way in for events that are right, and the workers that commit them.
+//! Shard workers: the queue for validated events, and the tasks that commit them.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -11,95 +11,105 @@ use tokio::sync::oneshot;
 
 use crate::service::ServiceError;
 use crate::service::error::SharedError;
-use crate::service::ingestion::Core;
-use crate::service::ingestion::commit::batch_cache::Known;
-use crate::service::ingestion::commit::precompute::Ahead;
-use crate::service::ingestion::commit::separate::{One, commit_apart};
-use crate::service::ingestion::commit::{Answer, Failure, commit};
-use crate::service::ingestion::queue::locked_customers::Leaving;
-use crate::service::ingestion::queue::scheduler::{Batch, Board, Charge, Taken};
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::batch_cache::BatchCache;
+use crate::service::ingestion::commit::pending::PendingEvent;
+use crate::service::ingestion::commit::precompute::PrecomputedCustomer;
+use crate::service::ingestion::commit::separate::commit_separately;
+use crate::service::ingestion::commit::{BatchAnswer, BatchFailure, commit};
+use crate::service::ingestion::queue::locked_customers::WorkerGuard;
+use crate::service::ingestion::queue::scheduler::{
+    AssignedWork, QueueCharge, QueuedBatch, ShardScheduler,
+};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::store::DedicatedDb;
 use crate::store::customers::events::Arrived;
 use crate::store::database::time_limits::Purpose;
 
-/// The way in. How much may wait is bounded by whoever sends.
+/// Entry to the queue of every shard. Callers bound the number of queued events
+/// ([`QueueCharge`]).
 #[derive(Debug)]
-pub(crate) struct Shards {
-    board: Arc<Board>,
-    core: Arc<Core>,
+pub(crate) struct CommitQueue {
+    scheduler: Arc<ShardScheduler>,
+    core: Arc<IngestionCore>,
     count: usize,
 }
 
-/// What commits the shards' events; there is one a shard.
+/// Commit worker; one per shard.
 #[derive(Debug)]
 pub struct Worker {
     number: usize,
-    board: Arc<Board>,
-    core: Arc<Core>,
+    scheduler: Arc<ShardScheduler>,
+    core: Arc<IngestionCore>,
     db: DedicatedDb,
-    /// Of the worker that also tries again what was set aside.
+    /// Connection for retries of events set aside; only one worker has it.
     retries: Option<DedicatedDb>,
 }
 
-pub(crate) fn new(core: &Arc<Core>, shards: usize) -> (Shards, Vec<Worker>) {
+pub(crate) fn create(core: &Arc<IngestionCore>, shards: usize) -> (CommitQueue, Vec<Worker>) {
     let shards = shards.max(1);
-    let board = Arc::new(Board::new(shards));
-    let worker = |number| {
-        let (board, core) = (Arc::clone(&board), Arc::clone(core));
+    let scheduler = Arc::new(ShardScheduler::new(shards));
+    let mut workers = Vec::with_capacity(shards);
+    for number in 0..shards {
+        // A connection per worker: its session stays warm, and no batch waits for a
+        // pooled one.
         let db = core.db.dedicated_for(Purpose::Commit, 1);
         let retries = (number == 0).then(|| core.db.dedicated_for(Purpose::Commit, 1));
-        Worker { number, board, core, db, retries }
-    };
-    let workers = (0..shards).map(worker).collect();
-    (Shards { board, core: Arc::clone(core), count: shards }, workers)
+        let (scheduler, core) = (Arc::clone(&scheduler), Arc::clone(core));
+        workers.push(Worker { number, scheduler, core, db, retries });
+    }
+    (CommitQueue { scheduler, core: Arc::clone(core), count: shards }, workers)
 }
 
-impl Shards {
+impl CommitQueue {
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Returns once all of these events of one user are committed; one verdict each, in
-    /// order. All of them belong to the shard of this number.
+    /// Queues the events of one user in this shard and waits for their commit. Returns
+    /// one verdict per event, in order.
     pub(crate) async fn commit(
         &self,
         user: ResourceUser,
         shard: usize,
         events: Vec<Arrived>,
-        mut charge: Charge,
-    ) -> Answer {
+        mut charge: QueueCharge,
+    ) -> BatchAnswer {
         let mut verdicts = Vec::with_capacity(events.len());
         let mut events = VecDeque::from(events);
         while !events.is_empty() {
-            // A caller with many events takes its turns like everybody.
+            // A caller with many events queues one batch at a time and takes turns like
+            // others.
             let most = self.core.max_batch_events;
             let batch: Vec<Arrived> = events.drain(..events.len().min(most)).collect();
-            let ahead = match &batch[..] {
-                [alone] => Ahead::make(&self.core, alone),
+            let precomputed = match &batch[..] {
+                [alone] => PrecomputedCustomer::compute(&self.core, alone),
                 _ => None,
             };
             let charge = charge.split(batch.len());
             let (answer, answered) = oneshot::channel();
-            self.board.put(shard, Batch { user, events: batch, charge, ahead, answer });
-            let stopped = |_| ServiceError::Unavailable("segmentd is stopping".into());
-            verdicts.extend(answered.await.map_err(stopped)??);
+            self.scheduler
+                .enqueue(shard, QueuedBatch { user, events: batch, charge, precomputed, answer });
+            let Ok(answer) = answered.await else {
+                return Err(ServiceError::Unavailable("segmentd is stopping".into()));
+            };
+            verdicts.extend(answer?);
         }
         Ok(verdicts)
     }
 }
 
 impl Worker {
-    /// Commits until `stopped`; what waits by then is committed still.
+    /// Commits until `stopped`; events already queued are still committed.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let Self { retries, .. } = &self;
         let commits = async {
-            let _leaving = Leaving(Arc::clone(&self.core));
+            let _guard = WorkerGuard(Arc::clone(&self.core));
             self.run_commits(stopped).await;
         };
         match retries {
             Some(db) => {
-                tokio::join!(commits, self.core.aside.run(&self.core, db));
+                tokio::join!(commits, self.core.locked_customers.run(&self.core, db));
                 db.close().await;
             }
             None => commits.await,
@@ -111,76 +121,84 @@ impl Worker {
         let mut stopped = pin!(stopped);
         let mut done = Vec::new();
         loop {
-            let next = self.board.next(self.number, &done, self.core.max_batch_events);
+            let next = self.scheduler.next_work(self.number, &done, self.core.max_batch_events);
             done.clear();
-            if let Some(Taken { shards, batches }) = next {
-                // A batch that is dropped tells its caller.
-                if AssertUnwindSafe(self.work(batches)).catch_unwind().await.is_err() {
-                    tracing::error!("a commit panicked; its events may be sent again");
+            if let Some(AssignedWork { shards, batches }) = next {
+                // A panic drops the batches, and a dropped answer channel fails its
+                // caller.
+                if AssertUnwindSafe(self.commit_batches(batches)).catch_unwind().await.is_err() {
+                    tracing::error!("a commit panicked; senders may repeat its events");
                 }
                 done = shards;
                 continue;
             }
+            // `biased`: a wake-up is served before the stop, so queued events are committed.
             tokio::select! {
                 biased;
-                () = self.board.called(self.number) => {}
+                () = self.scheduler.wait_for_wakeup(self.number) => {}
                 () = &mut stopped => break,
             }
         }
-        self.board.leave(self.number);
+        self.scheduler.end_worker(self.number);
     }
 
-    /// Commits what several callers have sent, and answers each.
-    async fn work(&self, batches: Vec<Batch>) {
-        if self.core.aside.concerns(batches.iter().flat_map(|batch| &batch.events)) {
-            return commit_apart(&self.core, &self.db, One::of(batches)).await;
+    /// Commits the batches of several callers in one transaction, and answers each
+    /// caller.
+    async fn commit_batches(&self, batches: Vec<QueuedBatch>) {
+        // Committed together, the events would wait for the lock of a customer known to
+        // be locked.
+        if self.core.locked_customers.is_any_locked(batches.iter().flat_map(|batch| &batch.events))
+        {
+            return commit_separately(&self.core, &self.db, PendingEvent::split_batches(batches))
+                .await;
         }
         let mut callers = Vec::new();
-        let (mut all, mut known) = (Vec::new(), Known::default());
-        for Batch { user, events, charge, ahead, answer } in batches {
-            callers.push(Caller { user, size: events.len(), charge, answer });
+        let (mut all, mut known) = (Vec::new(), BatchCache::default());
+        for QueuedBatch { user, events, charge, precomputed, answer } in batches {
+            callers.push(BatchCaller { user, size: events.len(), charge, answer });
             all.extend(events);
-            if let Some(ahead) = ahead {
-                known.add(ahead);
+            if let Some(precomputed) = precomputed {
+                known.add_precomputed(precomputed);
             }
         }
         match commit(&self.core, &self.db, &all, known).await {
             Ok(committed) => {
                 let mut verdicts = committed.verdicts(all);
                 for caller in callers {
-                    // A caller who has hung up does not wait for its verdicts.
+                    // The caller may have disconnected; its verdicts are dropped then.
                     let own = verdicts.by_ref().take(caller.size).collect();
                     let _ = caller.answer.send(Ok(own));
                 }
             }
-            Err(Failure::Service(error @ ServiceError::Unavailable(_))) => {
+            // The database is gone: dividing the batch would only repeat the error for
+            // each part.
+            Err(BatchFailure::Service(error @ ServiceError::Unavailable(_))) => {
                 let shared = SharedError::of(error);
                 for caller in callers {
                     let _ = caller.answer.send(Err(shared.again()));
                 }
             }
             Err(failure) => {
-                tracing::debug!(?failure, "a commit is divided");
+                tracing::debug!(reason = %failure, "a shared commit is divided");
                 let mut all = all.into_iter();
-                let batches = callers.into_iter().map(|caller| Batch {
+                let batches = callers.into_iter().map(|caller| QueuedBatch {
                     user: caller.user,
                     events: all.by_ref().take(caller.size).collect(),
                     charge: caller.charge,
-                    ahead: None,
+                    precomputed: None,
                     answer: caller.answer,
                 });
-                let events = One::of(batches.collect());
-                commit_apart(&self.core, &self.db, events).await;
+                let events = PendingEvent::split_batches(batches.collect());
+                commit_separately(&self.core, &self.db, events).await;
             }
         }
     }
 }
 
-/// One caller of a shared commit: how many of its events are its own, and its charge, which
-/// ends with the answer.
-struct Caller {
+/// One caller of a shared commit. Its charge is released with the answer.
+struct BatchCaller {
     user: ResourceUser,
     size: usize,
-    charge: Charge,
-    answer: oneshot::Sender<Answer>,
+    charge: QueueCharge,
+    answer: oneshot::Sender<BatchAnswer>,
 }

@@ -1,0 +1,79 @@
+//! Commit with row locks: inserts the events and locks the rows of their customers in one
+//! statement, then folds and writes.
+
+use crate::domain::drift::Source;
+use crate::service::ingestion::IngestionCore;
+use crate::service::ingestion::commit::fold::{
+    BaseState, FoldContext, FoldTask, FoldedCustomer, fold_customers,
+};
+use crate::service::ingestion::commit::{CommittedBatch, find_by_id, sorted_by_id};
+use crate::service::scoring::history;
+use crate::service::scoring::history::Decisions;
+use crate::service::scoring::observations::Tally;
+use crate::store::customers::events::Arrived;
+use crate::store::customers::{self, NewRow, events};
+use crate::store::{DedicatedDb, StoreError, Tx};
+
+/// One attempt. Returns `None` if some ids were merged into another customer.
+pub(crate) async fn attempt(
+    core: &IngestionCore,
+    db: &DedicatedDb,
+    all: &[Arrived],
+) -> Result<Option<CommittedBatch>, StoreError> {
+    let deployment = core.live.snapshot();
+    let by_id = sorted_by_id(all);
+    let sorted: Vec<&Arrived> = by_id.iter().map(|index| &all[*index]).collect();
+
+    // Commits together: the new events, the states that they change, the new assignments
+    // of their customers, and the history of assignment changes.
+    let mut tx = db.begin().await?;
+    let addressed = events::insert_and_lock(&mut tx, &sorted).await?;
+    if addressed.is_empty() {
+        return Ok(Some(CommittedBatch::all_duplicates(all.len())));
+    }
+    // The row lock shows the merge. The hint sends the next events of this id straight to
+    // the linking strategy.
+    if addressed.iter().any(|one| one.is_merged) {
+        let merged = addressed.iter().filter(|one| one.is_merged);
+        core.merged_ids.insert_all(merged.map(|one| &one.customer));
+        return Ok(None);
+    }
+    let mut tasks = Vec::with_capacity(addressed.len());
+    for one in addressed {
+        let events = one.events.iter().filter_map(|id| find_by_id(all, &by_id, id));
+        tasks.push(FoldTask {
+            events: events.collect(),
+            customer: one.customer,
+            merged_events: Vec::new(),
+            base: one.state.map_or(BaseState::New, BaseState::Stored),
+            previous: one.held,
+            recheck_at: one.recheck_at,
+            version: None,
+        });
+    }
+    let mut tally = Tally::of(Source::Events);
+    let context = FoldContext { deployment: &deployment, events: all, now: core.clock.now() };
+    let folded = fold_customers(&mut tx, context, tasks, &mut tally).await?;
+    let decisions = save(core, &mut tx, &folded).await?;
+    tx.commit().await?;
+    // Published after the commit: a retried attempt must not count twice.
+    tally.hand_over();
+    decisions.count(&core.metrics.intake.assignments);
+    Ok(Some(CommittedBatch::new(all, &folded)))
+}
+
+/// Writes the folded customers and their history. Returns counts of the assignment
+/// decisions.
+async fn save(
+    core: &IngestionCore,
+    tx: &mut Tx,
+    folded: &[FoldedCustomer],
+) -> Result<Decisions, StoreError> {
+    let now = core.clock.now();
+    let (added, known): (Vec<&FoldedCustomer>, Vec<_>) =
+        folded.iter().partition(|customer| customer.is_new());
+    let added: Vec<NewRow<'_>> = added.into_iter().map(FoldedCustomer::row).collect();
+    let known: Vec<NewRow<'_>> = known.into_iter().map(FoldedCustomer::row).collect();
+    customers::write(tx, &added, &known, now).await?;
+    history::record(tx, folded.iter().map(FoldedCustomer::change).collect()).await
+}
