@@ -1,4 +1,4 @@
-//! Sending again what was sent, or was not taken.
+//! Replay of deliveries: send messages again that were delivered or were given up.
 
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
@@ -9,28 +9,29 @@ use crate::store::alerting::delivery_log::Of;
 use crate::store::alerting::{deliveries, delivery_log};
 use crate::store::{Tx, alerting};
 
-/// At once; who wants more asks again.
+/// Most messages of one replay request; a larger range needs further requests.
 const MOST_REPLAYED: i64 = 1000;
 
-/// Which messages of a channel.
+/// Selects messages of a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {
-    /// They were written from then on…
+    /// Inclusive lower bound of the time of writing.
     pub since: Timestamp,
-    /// …and before then.
+    /// Exclusive upper bound.
     pub until: Timestamp,
-    /// Those too that were taken.
+    /// Includes messages that were delivered.
     pub with_delivered: bool,
 }
 
 impl Alerts {
-    /// The same message again, under the same id; one that waits is tried at once.
+    /// Sends a message again under its id. A message that waits for a retry is due at once.
     pub async fn replay(&self, delivery_id: &str, by: &By) -> Result<(), ServiceError> {
         let row = delivery_log::list(self.db.read(), Of::Delivery(delivery_id), None, 1).await?;
         let row = row.into_iter().next();
         let row = row.ok_or_else(|| ServiceError::NotFound(format!("delivery `{delivery_id}`")))?;
         refuse_disabled(&self.channel(&row.channel_id).await?)?;
-        // Commits together: the message, what is to follow it, and who asked.
+        // Commits together: the message, the resolutions to follow it, and the record of the
+        // request.
         let mut tx = self.db.begin().await?;
         let again = deliveries::replay(&mut tx, delivery_id, self.clock.now()).await?;
         self.follow_up(&mut tx, again).await?;
@@ -38,7 +39,7 @@ impl Alerts {
         Ok(tx.commit().await?)
     }
 
-    /// Oldest first; returns how many.
+    /// Replays a range of messages, oldest first; returns how many.
     pub async fn replay_range(
         &self,
         channel_id: &str,
@@ -52,7 +53,8 @@ impl Alerts {
         }
         let within = (range.since, range.until);
         let bounds = (MOST_REPLAYED, self.clock.now());
-        // Commits together: the messages, what is to follow them, and who asked.
+        // Commits together: the messages, the resolutions to follow them, and the record of the
+        // request.
         let mut tx = self.db.begin().await?;
         let again =
             deliveries::replay_range(&mut tx, channel_id, within, range.with_delivered, bounds)
@@ -64,8 +66,10 @@ impl Alerts {
         Ok(replayed)
     }
 
-    /// Who hears only now that something fired is to hear, too, that it is over.
+    /// Enqueues the resolution behind a replayed firing alert that has ended since: the channel
+    /// must not show it as firing.
     async fn follow_up(&self, tx: &mut Tx, mut keys: Vec<String>) -> Result<(), ServiceError> {
+        // Sorted: every transaction locks alert keys in the same order.
         keys.sort_unstable();
         keys.dedup();
         for key in keys {

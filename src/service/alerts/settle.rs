@@ -1,4 +1,5 @@
-//! What becomes of a message after an attempt, and of a channel that takes none.
+//! Outcome of a delivery attempt: the message's next state, and the alert about a failing
+//! channel.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,20 +35,22 @@ impl Alerts {
                 }
             }
         };
-        // Commits together: the attempt, what becomes of the message, whether the
-        // channel is still used, and the alert about that.
+        // Commits together: the attempt, the message's next state, the channel's state, and the
+        // alert about the channel.
         let mut tx = db.begin().await?;
         deliveries::log(&mut tx, &claimed.delivery_id, &tried.attempt).await?;
+        // False if the claim has expired and another replica took the message over: its outcome
+        // counts.
         if deliveries::settle(&mut tx, &claimed.delivery_id, token, next, now).await? {
             match tried.failure {
                 None => self.takes_again(&mut tx, claimed).await?,
                 Some((SendErrorKind::Gone, _)) => self.gone(&mut tx, claimed).await?,
                 Some((SendErrorKind::Forbidden, _)) => {
-                    let what = "may not be sent anything, as it is configured";
+                    let what = "cannot be notified with its present configuration";
                     self.about_channel(&mut tx, claimed, tried, what).await?;
                 }
                 Some((SendErrorKind::Temporary, _)) if next == Next::Dead => {
-                    let what = "has not taken a message for days; it was given up";
+                    let what = "has not accepted a message for days; the message was given up";
                     self.about_channel(&mut tx, claimed, tried, what).await?;
                 }
                 Some((SendErrorKind::Temporary, _)) => {}
@@ -59,10 +62,11 @@ impl Alerts {
     }
 
     async fn takes_again(&self, tx: &mut Tx, claimed: &Claimed) -> Result<(), ServiceError> {
-        self.resolve_about_channel(tx, &claimed.channel_id, "it takes messages again").await
+        self.resolve_about_channel(tx, &claimed.channel_id, "it accepts messages again").await
     }
 
-    /// The receiver says that it is no more.
+    /// Disables a channel whose receiver answered 410 (gone), and withdraws its pending
+    /// messages.
     async fn gone(&self, tx: &mut Tx, claimed: &Claimed) -> Result<(), ServiceError> {
         let why = "the receiver answered 410 (gone)";
         let now = self.clock.now();
@@ -111,10 +115,10 @@ fn found(claimed: &Claimed, what: &str, facts: Vec<Fact>) -> Found {
         severity: Severity::Warning,
         owner: None,
         subject: BTreeMap::from([("channel".to_owned(), name.clone())]),
-        title: format!("Channel {name} takes no messages"),
+        title: format!("Channel {name} cannot be notified"),
         what: format!("Channel {name} ({}) {what}.", claimed.target.kind()),
-        advice: "See its deliveries, mend the receiver or the channel, enable it if it is \
-                 disabled, and replay what was missed."
+        advice: "See its deliveries, fix the receiver or the channel, enable it if it is \
+                 disabled, and replay the missed messages."
             .into(),
         facts,
         picture: None,

@@ -1,4 +1,4 @@
-//! Silences as people declare them.
+//! Silences: suppress notifications of matching alerts for a limited time.
 
 use crate::domain::alert::Silence;
 use crate::domain::fault::Faults;
@@ -9,11 +9,11 @@ use crate::service::{ServiceError, random};
 use crate::store::alerting::silences;
 use crate::store::alerting::silences::SilenceRow;
 
-/// What is never told again is not to be checked for.
+/// Longest silence: a permanent one would hide a check that should be removed instead.
 const MAX_DAYS: i64 = 366;
 
 impl Alerts {
-    /// What it covers is recorded and not told, until it ends.
+    /// Creates a silence. Matching alerts are recorded but not sent until it ends.
     pub async fn silence(&self, silence: Silence, by: &By) -> Result<SilenceRow, ServiceError> {
         let now = self.clock.now();
         let reason = text::required_text("reason", &by.why, MAX_FREE_TEXT_CHARS)?;
@@ -33,7 +33,7 @@ impl Alerts {
             created_by: by.who.clone(),
             reason,
         };
-        // Commits together: the silence, and who asked for it.
+        // Commits together: the silence and the record of its creation.
         let mut tx = self.db.begin().await?;
         silences::insert(&mut tx, &row).await?;
         self.record(&mut tx, ("silence", &row.silence_id), "create", by).await?;
@@ -41,9 +41,9 @@ impl Alerts {
         Ok(row)
     }
 
-    /// Ends it now: what fires and was not told is told soon.
+    /// Ends a silence now. Alerts that fire and were suppressed are sent by the next sweep.
     pub async fn end_silence(&self, silence_id: &str, by: &By) -> Result<(), ServiceError> {
-        // Commits together: its end, and who ended it.
+        // Commits together: the end of the silence and the record of it.
         let mut tx = self.db.begin().await?;
         if !silences::end(&mut tx, silence_id, self.clock.now()).await? {
             let what = format!("silence `{silence_id}` in force");

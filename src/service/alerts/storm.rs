@@ -1,9 +1,9 @@
-//! Bounds the alert storm of failing channels: each failing channel raises an alert to
-//! the others, so that n failing channels would send n × (n - 1) messages.
+//! Alert-storm protection: bounds the alerts about failing channels. Each failing channel
+//! raises an alert to the others, so n failing channels would send n × (n - 1) messages.
 //!
-//! The first few are sent one by one. The others are recorded, listed by the API, and
-//! sent together as one alert; and no channel is sent the failure of another while it
-//! fails itself. So n failing channels send at most `MOST_TOLD` + 1 messages to each.
+//! The first few are sent one by one. The others are recorded, listed by the API, and sent
+//! together as one alert. A failing channel is not sent the failures of other channels. So each
+//! channel receives at most `MOST_TOLD` + 1 messages, however many fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,17 @@ use crate::service::alerts::{Alerts, Found, Voice};
 use crate::store::alerting::AlertRow;
 use crate::store::{Tx, alerting};
 
-/// Failing channels with an alert of their own that is sent.
+/// Failing channels that are announced by an alert of their own.
 const MOST_TOLD: usize = 3;
-/// The key of the alert about all others that fail.
+/// Key of the alert about all other failing channels.
 const MANY: &str = "channels";
 const MOST_NAMES: usize = 20;
 
 impl Alerts {
-    /// Raises the alert about a channel that fails. While [`MOST_TOLD`] others are sent
-    /// already it is only recorded, and the alert about many channels is raised.
+    /// Raises the alert about a failing channel. If [`MOST_TOLD`] others are already announced,
+    /// it is only recorded, and the alert about many channels is raised.
     ///
-    /// The keys are locked in this order everywhere: the channel's, then [`MANY`].
+    /// Lock order everywhere: the channel's key, then [`MANY`].
     pub(super) async fn raise_about_channel(
         &self,
         tx: &mut Tx,
@@ -44,8 +44,8 @@ impl Alerts {
         self.raise(tx, &many(names), Voice::Plain).await
     }
 
-    /// Ends the alert about a channel, and the one about many channels with the last
-    /// that it speaks for.
+    /// Resolves the alert about a channel, and the alert about many channels with the last
+    /// channel that it covers.
     pub(super) async fn resolve_about_channel(
         &self,
         tx: &mut Tx,
@@ -59,19 +59,19 @@ impl Alerts {
         if failing(tx).await?.iter().any(|alert| alert.standing.is_untold) {
             return Ok(());
         }
-        self.resolve(tx, MANY, "few channels fail").await
+        self.resolve(tx, MANY, "only a few channels fail").await
     }
 }
 
-/// The alerts that fire about single channels.
+/// The firing alerts about single channels.
 async fn failing(tx: &mut Tx) -> Result<Vec<AlertRow>, ServiceError> {
     let mut failing = alerting::firing_now(tx, Topic::Channel).await?;
     failing.retain(|alert| alert.standing.key != MANY);
     Ok(failing)
 }
 
-/// The keys of those channels that are sent nothing about other channels, of the alerts
-/// that fire.
+/// Keys of the failing channels among the firing alerts. These channels are not notified about
+/// other channels.
 pub(super) fn failing_keys(firing: &[AlertRow]) -> BTreeSet<&str> {
     let failing = firing.iter().filter(|alert| alert.standing.topic == Topic::Channel);
     failing.map(|alert| &*alert.standing.key).collect()
@@ -91,10 +91,10 @@ fn many(mut names: Vec<String>) -> Found {
         severity: Severity::Warning,
         owner: None,
         subject: BTreeMap::new(),
-        title: format!("More than {MOST_TOLD} channels take no messages"),
+        title: format!("More than {MOST_TOLD} channels cannot be notified"),
         what: format!(
-            "More than {MOST_TOLD} channels take no messages. The others have no message of \
-             their own; GET /v1/alerts?topic=channel lists each."
+            "More than {MOST_TOLD} channels do not accept messages. The others have no alert \
+             message of their own; GET /v1/alerts?topic=channel lists each."
         ),
         advice: "Look for a common cause first: the network, a proxy, or \
                  alerts.allow_private_addresses. Then see the deliveries of each channel."

@@ -1,5 +1,5 @@
-//! What time alone changes: an alert that nobody has acknowledged is told to others,
-//! a silence ends, a channel is new. And how things stand, for the metrics.
+//! Alert sweep: notifications that become due with time alone, and gauges of firing alerts.
+//! Time escalates an unacknowledged alert, ends a silence, and adds channels.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::store::alerting::deliveries::SentRow;
 use crate::store::alerting::{AlertRow, channels, deliveries, silences};
 
 impl Alerts {
-    /// Tells what is to be told by now. Replicas may all look at once: who tells has
-    /// locked the key, and looked again.
+    /// Sends the notifications that are due. Replicas may sweep concurrently: each locks the
+    /// alert key and decides again before it enqueues a message.
     pub async fn sweep(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let db = self.db.read();
@@ -51,7 +51,7 @@ impl Alerts {
     }
 
     async fn tell_now(&self, alert: &AlertRow) -> Result<(), ServiceError> {
-        // Commits together: a message to each channel that is to hear of it now.
+        // Commits together: a message to each channel to which the alert is due.
         let mut tx = self.db.begin().await?;
         alerting::lock_key(&mut tx, &alert.standing.key).await?;
         let latest = alerting::latest(&mut tx, &alert.standing.key).await?;

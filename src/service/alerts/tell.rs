@@ -1,4 +1,4 @@
-//! Who is to hear of an alert: messages into the outbox.
+//! Enqueues alert notifications into the transactional outbox.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::store::alerting::{AlertRow, channels, deliveries, silences};
 use crate::store::{Tx, alerting};
 
 impl Alerts {
-    /// Tells of an alert that fires to every channel that is to hear of it and has
-    /// not. The caller has locked its key.
+    /// Enqueues a firing alert for every channel that routes it and was not yet sent it. The
+    /// caller has locked the alert key.
     pub(super) async fn tell(
         &self,
         tx: &mut Tx,
@@ -29,6 +29,7 @@ impl Alerts {
         let told = told(&deliveries::sent_now(tx, &alert.alert_id).await?);
         let told = |channel: &ChannelRow| told.get(&channel.channel_id).copied();
         let mut channels = channels::all_now(tx).await?;
+        // A failing channel is not notified about another failing channel: see `storm`.
         if alert.standing.topic == Topic::Channel {
             let firing = alerting::firing_now(tx, Topic::Channel).await?;
             let failing = failing_keys(&firing);
@@ -44,7 +45,7 @@ impl Alerts {
         }
         let picture = alerting::picture_now(tx, &alert.alert_id).await?;
         for channel in channels {
-            // Who knows that it fires hears that it got worse.
+            // A channel that knows the alert is sent the time at which its severity rose.
             let at = match told(&channel) {
                 Some(Told::Firing { .. }) => alert.last_seen_at,
                 Some(Told::Nothing) | None => alert.standing.fired_at,
@@ -55,8 +56,8 @@ impl Alerts {
         Ok(())
     }
 
-    /// Tells those who were told that the last alert of this key fires that it is
-    /// over, if it is. The caller has locked the key.
+    /// Enqueues the resolution of the last alert of this key, if it is resolved, for every
+    /// channel that was sent the firing alert. The caller has locked the alert key.
     pub(super) async fn tell_end(
         &self,
         tx: &mut Tx,
@@ -68,7 +69,7 @@ impl Alerts {
         for (channel, told) in told(&deliveries::sent_now(tx, &alert.alert_id).await?) {
             if told.hears_the_end() {
                 let mut notice = self.notice(&alert, State::Resolved, resolved.at, None)?;
-                notice.what = format!("It is over: {}. It was: {}", resolved.why, notice.what);
+                notice.what = format!("Resolved: {}. It was: {}", resolved.why, notice.what);
                 deliveries::insert(tx, &channel, &notice, now).await?;
             }
         }
@@ -109,7 +110,7 @@ impl Alerts {
     }
 }
 
-/// What each channel was told of one alert.
+/// The state that each channel was last sent of one alert.
 pub(super) fn told(sent: &[SentRow]) -> BTreeMap<String, Told> {
     let mut by_channel: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for row in sent {

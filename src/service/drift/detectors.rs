@@ -1,7 +1,7 @@
-//! The detectors, shown the last whole hours again at each look: what they would
-//! remember is written down already, and so is nobody's to lose. They begin with a whole
-//! week, so that what they have seen changes its beginning once a week and not at each
-//! look.
+//! Sequential detectors, replayed over the stored hours at each check. Their state is a
+//! function of counts that are stored already, so no replica owns it and a restart loses
+//! nothing. The replay starts at a whole week: its first hour changes once a week, not at each
+//! check.
 
 use crate::domain::drift::{self, Hour, Layout, Source, Stream};
 use crate::domain::model::Model;
@@ -11,8 +11,8 @@ use crate::service::drift::{Drift, MOST_HOURS, Step};
 use crate::store::drift as windows;
 
 impl Drift {
-    /// How the detectors stand without the rows of one key ([`crate::domain::drift::NO_KEY`]:
-    /// with all of them); `None` where there are to be none.
+    /// The detectors' state without the rows of one API key ([`crate::domain::drift::NO_KEY`]:
+    /// with all rows); `None` if detectors are disabled.
     pub(super) async fn stream(
         &self,
         model: &Model,
@@ -20,7 +20,7 @@ impl Drift {
         without: &str,
     ) -> Result<Option<Stream>, ServiceError> {
         let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
-        // The hour in progress is not whole.
+        // Excludes the hour in progress: its counts are incomplete.
         let until = Step::Hour.of(self.clock.now());
         let oldest = until.hour() - i64::from(MOST_HOURS);
         let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
@@ -34,7 +34,7 @@ impl Drift {
     }
 }
 
-/// Each hour once, whatever its rows came from.
+/// Merges the rows of each hour into one entry, over all sources and keys.
 fn hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<Hour> {
     let same = rows.chunk_by(|(one, _), (next, _)| one == next);
     let hour = |rows: &[(Timestamp, Vec<u64>)]| {

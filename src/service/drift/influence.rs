@@ -1,5 +1,5 @@
-//! Evidence that no single caller decides: answers checked with each API key left out,
-//! and a sample of stored customers, which no caller chooses.
+//! Influence of single API keys on drift evidence: checks with each key left out, and a random
+//! sample of stored customers, which no caller chooses. No single caller can decide a check.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use crate::service::drift::{Ask, Drift, LEAST_HOURS_BY_KEY, Report};
 use crate::service::models::gate_evidence;
 use crate::store::customers::rebuild::Snapshot;
 
-/// Customers in a sample: their share of outliers is then known to less than half a
-/// percent.
+/// Customers in a sample: their share of outliers has a standard error below half a percentage
+/// point.
 const SAMPLE: i64 = 2000;
-/// Detectors are asked again without each of the largest keys, so many at most.
+/// Largest keys for which the detectors are replayed without the key's rows.
 const MOST_STREAMS: usize = 3;
 
-/// Stored customers drawn at random and scored as they are now.
+/// Stored customers drawn at random and scored in their present state.
 #[derive(Debug)]
 pub struct Sample {
     pub now: Check,
-    /// The same customers, scored by the model before.
+    /// The same customers, scored by the previous model.
     pub before: Option<Check>,
-    /// Customers compared, and the share of them whom both models put in one segment.
+    /// Number of customers compared, and the share that both models assign to the same segment.
     pub agreement: Option<(u64, f64)>,
 }
 
 impl Drift {
-    /// The answers of the hours asked for, with each key left out. A key counts for at
-    /// most as many rows as all others together, or `floor` rows.
+    /// Checks the requested hours with each key left out. A key's rows are weighted down to at
+    /// most the number of all others together, or to `floor` rows.
     pub async fn key_checks(&self, ask: &Ask, floor: u64) -> Result<KeyChecks, ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
@@ -42,7 +42,7 @@ impl Drift {
         .await
     }
 
-    /// Scores a random sample of stored customers by `model`, and by the model before.
+    /// Scores a random sample of stored customers by `model` and by the previous model.
     pub async fn sample(
         &self,
         model: &ModelId,
@@ -55,6 +55,8 @@ impl Drift {
             None => None,
         };
         let is_readable = |model: &Arc<Model>| model.feature_set() == lineup.features.id();
+        // States can be read only with the declared feature set: a model of another one has no
+        // sample.
         let before = before.filter(is_readable);
         let states = if is_readable(&model) {
             Snapshot::open(self.db.read()).await?.sample_states(SAMPLE).await?
@@ -64,6 +66,7 @@ impl Drift {
         let now = self.clock.now();
         self.beside(move |limits| {
             let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
+            // The configured minimum counts scores; a shop may have fewer customers than that.
             let limits = &Limits { minimum_rows, ..*limits };
             let check = |model: &Arc<Model>| {
                 let layout = Layout::of(model);
@@ -80,7 +83,7 @@ impl Drift {
         .await
     }
 
-    /// Notes the key without which the detectors would not have told what they did.
+    /// Marks the API key without which the detectors report nothing.
     pub(super) async fn mark_lasting(
         &self,
         report: &mut Report,
@@ -105,7 +108,7 @@ impl Drift {
         Ok(())
     }
 
-    /// For so long counts are kept by key.
+    /// Hours for which counts are stored by API key.
     pub(super) fn hours_by_key(&self) -> i64 {
         i64::from(self.settings.window_hours.max(LEAST_HOURS_BY_KEY))
     }

@@ -1,10 +1,9 @@
-//! Whether what is scored still looks like what the model was trained on: counts
-//! written down, added up over hours and replicas, and checked.
+//! Drift detection: compares the distribution of scored rows with the training baseline. Counts
+//! are stored by hour, summed over hours and replicas, and checked.
 //!
-//! What was counted in a minute is written under the hour in which it is taken, so
-//! a window may hold a minute's worth of the hour before. What could not be written
-//! is kept for the next time; a process that is killed loses that and the minute
-//! since.
+//! Counts of a minute are stored under the hour of the flush, so a window may contain up to a
+//! minute of the previous hour. Counts that could not be stored are retried with the next
+//! flush. A process that is killed loses those and the counts since the last flush.
 
 mod churn;
 mod detectors;
@@ -45,11 +44,10 @@ use crate::telemetry::labels::Objective;
 pub use churn::Flows;
 pub use influence::Sample;
 
-/// Counts are kept by API key for so many hours at least: a week, as far as alerts look
-/// back.
+/// Minimum time for which counts are stored by API key: a week, the look-back of alerts.
 const LEAST_HOURS_BY_KEY: u32 = 168;
 
-/// A question about more hours reads more than a moment allows: three months.
+/// Longest window of a request, three months: a longer one reads too much for one request.
 pub const MOST_HOURS: u32 = 24 * 92;
 
 #[derive(Debug)]
@@ -61,57 +59,56 @@ pub struct Drift {
     settings: Settings,
     policies: Arc<Policies>,
     metrics: Arc<Metrics>,
-    /// Taken, and not written down yet.
+    /// Counts taken from the observer but not stored yet.
     pending: Mutex<Pending>,
-    /// In which hour churn was shown last.
+    /// Hour in which the churn gauge was last updated.
     churn_shown: Mutex<Option<Timestamp>>,
 }
 
-/// By model, source, API key and hour.
+/// Window by model, source, API key and hour.
 type Pending = BTreeMap<(ModelId, Source, Box<str>, Timestamp), Window>;
 
-/// What is asked for.
+/// Selects a model, a source and a window.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// `None`: the live one.
+    /// `None`: the active model.
     pub model: Option<ModelId>,
-    /// `None`: all who were answered.
+    /// `None`: all answered rows, from requests and events.
     pub source: Option<Source>,
-    /// The last so many, the one in progress included; `None`: as configured.
+    /// Hours up to and including the one in progress; `None`: the configured window.
     pub hours: Option<u32>,
 }
 
-/// What a model met, beside what it was trained on.
+/// Drift report: a model's observed rows compared with its training baseline.
 #[derive(Debug)]
 pub struct Report {
     pub model: ModelId,
     pub since: Timestamp,
     pub until: Timestamp,
-    /// With what the detectors have found in these hours.
+    /// Includes the detectors' findings in this window.
     pub check: Check,
-    /// Of the last [`MOST_HOURS`]; `None` where there are to be no detectors.
+    /// Detector state over the last [`MOST_HOURS`]; `None` if detectors are disabled.
     pub stream: Option<Stream>,
-    /// The part of each API key in the rows, the largest first; empty where they are not
-    /// counted by key.
+    /// Each API key's share of the rows, largest first; empty if rows are not counted by key.
     pub keys: Vec<KeyShare>,
 }
 
-/// Hours or days with what each of them shows, oldest first.
+/// Checks by hour or day, oldest first.
 pub type History = Vec<(Timestamp, Check)>;
 
-/// How much of the past is told of together.
+/// Aggregation interval of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Hour,
     Day,
 }
 
-/// What a model met, hour by hour.
+/// Hourly counts of a model with the baselines to check them against.
 struct Met {
     model: Arc<Model>,
-    /// A window in which nothing was scored.
+    /// A window without any scores.
     empty: Window,
-    /// `None`: nobody looks within segments.
+    /// `None`: no comparison within segments.
     yardstick: Option<Yardstick>,
     since: Timestamp,
     until: Timestamp,
@@ -130,7 +127,7 @@ impl Drift {
         Self { db, live, observer, clock, settings, policies, metrics, pending, churn_shown }
     }
 
-    /// The hours asked for, checked together, and what the detectors have told in them.
+    /// Checks the requested hours together, with the detectors' findings in them.
     pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
         let met = self.met(ask).await?;
         let stream = self.stream(&met.model, ask.sources(), NO_KEY).await?;
@@ -141,7 +138,8 @@ impl Drift {
                 mark_influence(&mut check, &met.model, &by_key, limits)
                     .map_err(ServiceError::internal)?;
                 let (since, until) = (met.since, met.until);
-                // Of too few rows nothing is told, by whatever means.
+                // Below the minimum number of rows no finding is reported, from detectors
+                // either.
                 let stream_told = stream.as_ref().filter(|_| check.is_enough);
                 if let Some(finding) = stream_told.and_then(|told| lasting(told, since, until)) {
                     check.add(finding);
@@ -155,13 +153,13 @@ impl Drift {
         Ok(report)
     }
 
-    /// The hours asked for, checked together, and nothing beside.
+    /// Checks the requested hours together, without detectors and influence.
     pub async fn check(&self, ask: &Ask) -> Result<Check, ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| met.check(&met.hours, limits)).await
     }
 
-    /// Each hour or day in which anything was scored, checked alone, oldest first.
+    /// Checks each hour or day with scores on its own, oldest first.
     pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
         let met = self.met(ask).await?;
         self.beside(move |limits| {
@@ -176,7 +174,7 @@ impl Drift {
         .await
     }
 
-    /// One feature as it was at training and as it is now.
+    /// The distribution of one feature at training and now.
     pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<Drawn, ServiceError> {
         let met = self.met(ask).await?;
         let feature = feature.to_owned();
@@ -189,9 +187,10 @@ impl Drift {
         .await
     }
 
-    /// Writes down what this process has counted.
+    /// Stores the counts of this process.
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
+        // Merged into what an earlier, failed flush left behind.
         let now = self.clock.now();
         for Taken { model, source, key, window } in self.observer.take() {
             match pending.entry((model, source, key, Step::Hour.of(now))) {
@@ -203,8 +202,8 @@ impl Drift {
                 }
             }
         }
-        // Commits together: all that was counted since the last time, once; counts too
-        // old to be kept by key are summed up, and counts too old to be kept go.
+        // Commits together: all counts since the last flush, exactly once; the merge of counts
+        // too old to be stored by key; the deletion of counts past retention.
         let mut tx = self.db.begin().await?;
         for ((model, source, key, hour), window) in &*pending {
             windows::add(&mut tx, (model, *source, key), *hour, window).await?;
@@ -221,7 +220,7 @@ impl Drift {
         Ok(())
     }
 
-    /// Shows in the metrics how things stand.
+    /// Updates the drift metrics.
     pub async fn show(&self) -> Result<(), ServiceError> {
         let (shown, now) = (&self.metrics.drift, self.clock.now());
         let lineup = self.live.snapshot();
@@ -248,7 +247,8 @@ impl Drift {
         self.show_churn().await
     }
 
-    /// Of the rows that are sent: what comes in is what an operator can mend.
+    /// Updates the PSI (population stability index) gauges from requested rows: their content
+    /// is what an operator can correct.
     fn show_psi(&self, check: &Check) {
         let (features, shown) = (Arc::clone(&self.live.lineup().features), &self.metrics.drift);
         for def in features.features() {
@@ -257,7 +257,8 @@ impl Drift {
         }
     }
 
-    /// Whether the model is as good as promised; of too few rows nothing is said.
+    /// Records the model's service-level objectives; no judgement below the minimum number of
+    /// rows.
     fn judge(&self, check: &Check) {
         if !check.is_enough {
             return;
@@ -272,9 +273,9 @@ impl Drift {
         objectives.minute(Objective::Stability, now, is_stable);
     }
 
-    /// Writes down and shows, again and again, until `stopped`. What is counted after
-    /// that is for [`Self::flush`], once nobody is answered any more.
-    /// By a wrong clock nothing is done.
+    /// Stores counts and updates metrics periodically, until `stopped`. Later counts are left
+    /// to a final [`Self::flush`] after the last request. Skips a period while the clock is
+    /// wrong.
     pub async fn run(self: Arc<Self>, check: Arc<ClockCheck>, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
@@ -285,14 +286,15 @@ impl Drift {
             if !check.is_right() {
                 continue;
             }
-            // Never cut off in between: what was written would be written again.
+            // Never cancelled between commit and `pending.clear()`: the counts would be stored
+            // twice.
             let done = async {
                 self.flush().await?;
                 self.count_customers().await?;
                 self.show().await
             };
             if let Err(error) = done.await {
-                tracing::warn!(error = %Chain(&error), "drift: will be tried again");
+                tracing::warn!(error = %Chain(&error), "storing drift counts or updating drift metrics failed and is retried");
             }
         }
     }
@@ -315,7 +317,7 @@ impl Drift {
     async fn model(&self, asked: Option<&ModelId>) -> Result<Arc<Model>, ServiceError> {
         let lineup = self.live.snapshot();
         let Some(asked) = asked else {
-            let none = || ServiceError::Conflict("no model is live: nothing is compared".into());
+            let none = || ServiceError::Conflict("no model is active: there is no baseline".into());
             return lineup.active.clone().ok_or_else(none);
         };
         let canary = lineup.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
@@ -325,7 +327,8 @@ impl Drift {
         }
     }
 
-    /// Checks of many hours or features are more than a moment's work.
+    /// Runs `work` on the blocking pool: a check of many hours or features would delay the
+    /// async threads.
     async fn beside<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Limits) -> Result<T, ServiceError> + Send + 'static,
@@ -336,7 +339,8 @@ impl Drift {
     }
 }
 
-/// Whether it says something of the model: what one API key among several sends does not.
+/// Whether the finding concerns the model. A finding contradicted by the other API keys does
+/// not.
 fn is_of_model(finding: &Finding) -> bool {
     finding.rests_on.as_ref().is_none_or(|key| !key.is_contradicted)
 }
@@ -348,7 +352,7 @@ impl Ask {
 }
 
 impl Met {
-    /// The hours together, by API key.
+    /// The window of all hours, split by API key.
     fn by_key(&self) -> Result<ByKey, ServiceError> {
         let mut by_key = ByKey::default();
         for hour in &self.hours {
@@ -382,7 +386,7 @@ impl Met {
 }
 
 impl Step {
-    /// The beginning of the hour or day, in UTC.
+    /// The start of the hour or day, in UTC.
     fn of(self, at: Timestamp) -> Timestamp {
         let millis = match self {
             Self::Hour => MILLIS_PER_HOUR,

@@ -1,8 +1,7 @@
-//! Checks for drift, again and again, and the alarms that they raise and end.
+//! Drift monitor: periodic checks that raise and resolve alarms.
 //!
-//! One replica checks for all. What alarms remember, the alerts and the messages
-//! about them commit together with the instant of the check, so a check counts once,
-//! whoever is killed at it.
+//! One replica checks for all. The alarm states, the alerts and the messages about them commit
+//! together with the time of the check, so each check counts once, whichever replica is killed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::{AlarmRow, Job};
 use crate::store::database::lease::{Held, Lease};
 
-/// A week: what has been so for longer is no news.
+/// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
 
 #[derive(Debug)]
@@ -33,15 +32,15 @@ pub struct Watcher {
     pub live: Arc<Live>,
 }
 
-/// What a check of one source has found, by key of the alarm.
+/// The report of one source.
 struct Checked {
     source: Source,
     report: Report,
-    /// Hour by hour; empty where nothing is found.
+    /// Checks by hour; empty without findings.
     history: History,
 }
 
-/// What a check does to one alarm.
+/// The effect of a check on one alarm.
 struct Change {
     row: AlarmRow,
     act: Act,
@@ -51,17 +50,17 @@ enum Act {
     Nothing,
     Raise(Box<Found>, Voice),
     Resolve(String),
-    /// It is over, and nothing of it is remembered.
+    /// Resolves the alert and deletes the alarm state.
     Forget(String),
 }
 
 impl Watcher {
-    /// Checks if it is time, and no other replica is at it.
+    /// Runs a check if it is due and no other replica is running it.
     pub async fn run(&self) -> Result<(), ServiceError> {
         let db = &self.alerts.db;
         let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
         let now = self.alerts.clock.now();
-        // A check later than now was by a clock that was wrong.
+        // A last check in the future was recorded by a wrong clock.
         let is_due = |last: Option<Timestamp>| {
             last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
         };
@@ -72,6 +71,7 @@ impl Watcher {
         }
         let Some(mut lease) = db.try_lease(Lease::Alerts).await? else { return Ok(()) };
         let outcome = async {
+            // Read again under the lease: another replica may have checked meanwhile.
             let last = alarms::ran_at(db.read(), Job::Check).await?;
             if is_due(last) {
                 self.check(&mut lease, last, now).await?;
@@ -112,7 +112,9 @@ impl Watcher {
                     .map(|row| Change { row, act: Act::Forget("it is no longer checked".into()) }),
             );
         }
+        // One order of alert keys in all transactions prevents deadlocks.
         changes.sort_by(|a, b| a.row.key.cmp(&b.row.key));
+        // Checked before the commit, as the lease may have expired during long checks.
         lease.check().await?;
         self.commit(&changes, last, now).await
     }
@@ -123,8 +125,8 @@ impl Watcher {
         last: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        // Commits together: that there was a check, what alarms remember of it, the
-        // alerts, and the messages about them.
+        // Commits together: the time of the check, the alarm states, the alerts, and the
+        // messages about them.
         let mut tx = self.alerts.db.begin().await?;
         if !alarms::set_ran_at(&mut tx, Job::Check, last, now).await? {
             // Another replica has checked: this one had lost the lease.
@@ -164,7 +166,7 @@ impl Watcher {
         }
     }
 
-    /// `None`: too few rows to tell anything, good or bad.
+    /// `None`: too few rows for a judgement, so alarms neither rise nor recover.
     async fn look(&self, model: &ModelId, source: Source) -> Result<Option<Checked>, ServiceError> {
         let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
         let report = self.drift.report(&ask).await?;
@@ -180,7 +182,7 @@ impl Watcher {
         Ok(Some(Checked { source, report, history }))
     }
 
-    /// Every alarm that has found something now, or remembers something.
+    /// Updates every alarm with a present finding or a remembered state.
     async fn of_source(
         &self,
         checked: &Checked,
@@ -213,8 +215,8 @@ impl Watcher {
         now: Timestamp,
     ) -> Result<Change, ServiceError> {
         let rules = self.alerts.settings.alarm;
-        // Detectors tell once of what they have added up over many hours: no further
-        // check has to agree.
+        // A sequential detector reports once, after many hours of accumulated evidence: no
+        // second check has to confirm it.
         let is_added_up = finding.is_some_and(|finding| finding.about == About::Stream);
         let rules = if is_added_up { AlarmRules { findings: 1, ..rules } } else { rules };
         let step = row.alarm.check(finding.map(severity), now, &rules);
@@ -259,7 +261,7 @@ impl Watcher {
         if let Some(segment) = &finding.segment {
             subject.insert("segment".into(), segment.key.to_string());
         }
-        // The picture is of everybody.
+        // The picture shows all customers, so a finding within one segment has none.
         if let (Some(feature), None) = (&finding.feature, &finding.segment) {
             let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
             picture = Some(self.picture(&ask, feature).await?);
@@ -300,7 +302,7 @@ impl Watcher {
     }
 }
 
-/// The alarms of a model that is live no more are over.
+/// Ends an alarm of a model that is no longer active.
 fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
     let why = match live {
         Some(model) => format!("model {} went live", model.short()),
@@ -309,8 +311,8 @@ fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
     Change { row, act: Act::Forget(why) }
 }
 
-/// What is told of together: the same of one feature in one source, and in one segment
-/// where it is within one; and apart from that what one API key among several sends.
+/// Alarm key: one alarm per kind of finding, feature, source and, where it applies, segment.
+/// Findings that rest on one API key have a separate alarm.
 fn key(finding: &Finding, source: Source) -> String {
     let (mut about, source) = (finding.about.name().to_owned(), source.name());
     if is_of_one_key(finding) {
@@ -323,18 +325,19 @@ fn key(finding: &Finding, source: Source) -> String {
     }
 }
 
-/// Whether one API key alone shows it, though the rows of the others are enough to.
+/// Whether the finding rests on one API key and the rows of the other keys, though sufficient,
+/// contradict it.
 fn is_of_one_key(finding: &Finding) -> bool {
     finding.rests_on.as_ref().is_some_and(|rests_on| rests_on.is_contradicted)
 }
 
-/// How severe it is to be told. What one caller among several sends is no fault of the
-/// feature: operators are told, and no more than that.
+/// Severity of the alert. A finding of one caller among several is no fault of the feature, so
+/// only operators are notified, at the lowest severity.
 fn severity(finding: &Finding) -> Severity {
     if is_of_one_key(finding) { Severity::Notice } else { finding.severity }
 }
 
-/// Whether a key is one of this source.
+/// Whether an alarm key belongs to this source.
 fn is_of(key: &str, source: Source) -> bool {
     key.rsplit(':').next() == Some(source.name())
 }
@@ -347,7 +350,8 @@ fn compared(source: Source) -> &'static str {
     }
 }
 
-/// The first of the last hours that all show the same, of those with enough rows.
+/// Start of the uninterrupted run of latest hours with the same finding, skipping hours with
+/// too few rows.
 fn since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
     let is_same = |one: &Finding| {
         (one.about, &one.feature, &one.segment)

@@ -1,10 +1,9 @@
-//! Everybody a little at a time. Those who are answered are the busy ones; training
-//! looks at everybody once. So each hour of the day has customers of its own, drawn by
-//! hash: they are scored as they stand, and nobody counts twice in a day, which p-values
-//! rest on.
+//! Sampling of stored customers. Answered rows over-represent active customers, while training
+//! weights each customer once. So each hour of the day scores its own hash class of customers
+//! in their present state. No customer counts twice in a day, an assumption of the p-values.
 //!
-//! The row of the hour is also the mark that it is done, so whichever replica is first
-//! counts it, and a restart counts nothing again.
+//! The stored window of an hour is also the mark that the hour is done. Whichever replica is
+//! first counts it, and a restart repeats nothing.
 
 use crate::domain::drift::{Inside, Layout, Source, Window, Yardstick};
 use crate::domain::feature::CustomerState;
@@ -18,16 +17,16 @@ use crate::store::drift as windows;
 
 const HOURS_PER_DAY: u32 = 24;
 
-/// What the customers of one hour count as.
+/// The counts of one hour's customers.
 pub(super) struct Counted {
     pub(super) window: Window,
-    /// `None` where the model does not know how its segments were.
+    /// `None` if the model has no baseline within segments.
     inside: Option<(usize, Inside)>,
     customers: u64,
 }
 
 impl Drift {
-    /// Counts the customers of this hour, unless that is done; returns how many.
+    /// Counts the customers of this hour unless that is done; returns how many.
     pub async fn count_customers(&self) -> Result<u64, ServiceError> {
         let lineup = self.live.snapshot();
         let Some(model) = lineup.active.clone() else { return Ok(0) };
@@ -49,8 +48,8 @@ impl Drift {
         });
         let Counted { window, inside, customers } =
             counted.await.map_err(ServiceError::internal)?;
-        // Commits together: the counts, with what they are within segments, and (as one
-        // row) that the hour is done.
+        // Commits together: the window, which also marks the hour as done, and the sums within
+        // segments.
         let mut tx = self.db.begin().await?;
         if !windows::insert(&mut tx, of, hour, &window).await? {
             return Ok(0);
@@ -64,12 +63,12 @@ impl Drift {
     }
 }
 
-/// Which of the day's hours it is.
+/// Hash class of the hour of the day.
 fn class(hour: Timestamp) -> u32 {
     u32::try_from(hour.hour().rem_euclid(i64::from(HOURS_PER_DAY))).unwrap_or_default()
 }
 
-/// States of other features are left out: they are being built anew.
+/// Counts customers; skips states of another feature set, which are being rebuilt.
 pub(super) fn count(
     (lineup, model): (&Lineup, &Model),
     layout: &Layout,
