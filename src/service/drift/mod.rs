@@ -190,8 +190,8 @@ impl Drift {
     /// Stores the counts of this process.
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
-        // Merged into what an earlier, failed flush left behind.
         let now = self.clock.now();
+        // Counts of an earlier, failed flush are still pending: add to them.
         for Taken { model, source, key, window } in self.observer.take() {
             match pending.entry((model, source, key, Step::Hour.of(now))) {
                 Entry::Vacant(free) => {
@@ -294,7 +294,10 @@ impl Drift {
                 self.show().await
             };
             if let Err(error) = done.await {
-                tracing::warn!(error = %Chain(&error), "storing drift counts or updating drift metrics failed and is retried");
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "storing drift counts or updating drift metrics failed and is retried"
+                );
             }
         }
     }

@@ -305,8 +305,8 @@ impl Watcher {
 /// Ends an alarm of a model that is no longer active.
 fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
     let why = match live {
-        Some(model) => format!("model {} went live", model.short()),
-        None => "no model is live".into(),
+        Some(model) => format!("model {} became active", model.short()),
+        None => "no model is active".into(),
     };
     Change { row, act: Act::Forget(why) }
 }

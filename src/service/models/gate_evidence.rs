@@ -1,5 +1,5 @@
-//! What is known of a model when it is to answer somebody: its report, what it
-//! would change for customers as they are now, and what shadow has shown.
+//! Gate evidence: a model's training report, the customers whose segment it would change now,
+//! and its results in shadow.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::store::models::shadow::{Count, Pair};
 use crate::store::models::{ModelRow, shadow};
 use crate::store::{ReadDb, models};
 
-/// Customers whom a new model is tried on: their share in another segment is then
-/// told to about two percent.
+/// Customers in a sample: the standard error of the share with a changed segment is about one
+/// percentage point.
 const SAMPLE: i64 = 2000;
 
-/// Gathers the evidence on `model`, which `row` describes, against what is live.
+/// Gathers the evidence on `model`, described by `row`, against the active model.
 pub async fn gather(
     db: &ReadDb,
     lineup: &Arc<Lineup>,
@@ -53,12 +53,13 @@ pub async fn gather(
     Ok(evidence)
 }
 
-/// How many customers these counts are of.
+/// Total number of customers in these counts.
 pub fn customers<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> u64 {
     counts.map(|(_, count)| count.customers.unsigned_abs()).sum()
 }
 
-/// Share of them in the same segment both times, of those of whom that can be told.
+/// Share of the customers with the same segment in both models, among those with comparable
+/// segments.
 pub fn agreement<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> Option<f64> {
     let (mut same, mut told) = (0, 0);
     for (pair, count) in counts {
@@ -69,12 +70,14 @@ pub fn agreement<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> Option<
     share(same, told)
 }
 
-/// `None` of nobody.
+/// Ratio of two counts; `None` if `all` is zero.
 #[expect(clippy::cast_precision_loss, reason = "customers are far fewer than 2^53")]
 pub fn share(part: i64, all: i64) -> Option<f64> {
     (all > 0).then(|| part as f64 / all as f64)
 }
 
+/// Share of the stored customers that would change segment if `model` replaced `active`; `None`
+/// if no segment of one model continues in the other.
 pub fn relabelled(
     lineup: &Lineup,
     active: &Model,

@@ -1,5 +1,5 @@
-//! What the service does by itself: the rules in force on every replica, and who
-//! changes them.
+//! Automation policy: the rules in force on every replica, versioned in the database, and their
+//! changes.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use crate::store::models::policy;
 use crate::store::models::policy::PolicyRow;
 use crate::store::{Db, ReadDb, alerting};
 
-/// The rules of this process.
+/// The automation policy of this process, kept in sync with the database.
 #[derive(Debug)]
 pub struct Policies {
     db: Db,
     clock: Clock,
-    /// In force until somebody changes them.
+    /// In force until the first change through the API.
     configured: Policy,
     current: ArcSwap<Current>,
 }
 
-/// What is in force.
+/// The policy in force.
 #[derive(Debug, Clone)]
 pub struct Current {
     pub policy: Policy,
-    /// `None`: as configured.
+    /// `None`: the configured policy, unchanged.
     pub changed: Option<PolicyRow>,
 }
 
@@ -46,13 +46,14 @@ impl Policies {
         self.current.load_full()
     }
 
-    /// From when on a difference is told.
+    /// Thresholds of drift findings. The configured `alpha` applies, whatever a stored version
+    /// says.
     pub fn limits(&self) -> Limits {
         let current = self.current.load();
         Limits { alpha: self.configured.drift.alpha, ..current.policy.drift }
     }
 
-    /// Takes up what another replica may have changed.
+    /// Loads the newest version, which another replica may have written.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
         let newest = policy::versions(self.db.critical_read(), 1).await?.pop();
         let known = self.current.load().changed.as_ref().map(|row| row.version);
@@ -66,14 +67,15 @@ impl Policies {
         Ok(())
     }
 
-    /// Changes what `changes` names and leaves the rest; all of it, or nothing.
+    /// Changes the fields named in `changes` and leaves the others; atomic.
     pub async fn change(
         &self,
         changes: &Value,
         (by, reason): (&str, &str),
     ) -> Result<Arc<Current>, ServiceError> {
         let reason = &text::required_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
-        // Commits together: the next version, made of the one before it, and the news.
+        // Commits together: the next version, derived from the locked latest one, and its
+        // announcement.
         let mut tx = self.db.begin_critical().await?;
         let mut document = match policy::lock(&mut tx).await? {
             Some(newest) => newest,
@@ -91,7 +93,8 @@ impl Policies {
         Ok(self.current())
     }
 
-    /// Why no model may go live by itself now: the alert that keeps it. `None`: it may.
+    /// The firing alert that blocks automatic promotion (id and title); `None`: promotion is
+    /// allowed.
     pub async fn frozen_by(&self, db: &ReadDb) -> Result<Option<(String, String)>, ServiceError> {
         let current = self.current.load();
         let actions = &current.policy.actions;
@@ -109,7 +112,7 @@ impl Policies {
     }
 }
 
-/// RFC 7396, without its removals: a policy is whole.
+/// JSON merge patch (RFC 7396) without removal by `null`: every field of a policy is required.
 fn merge(into: &mut Value, changes: &Value) {
     match (into, changes) {
         (Value::Object(into), Value::Object(changes)) => {

@@ -1,9 +1,8 @@
-//! What a promotion would do, before it is done: every stored customer scored by
-//! what is live and by another model, and counted. Nothing is written.
+//! Promotion preview: scores every stored customer with the active and with another model, and
+//! counts the migration between their segments. Writes nothing.
 //!
-//! Both follow the rules of `domain::assign`, each from where the customer stood
-//! before it: who is hardly nearer to another segment, or may not move yet, would
-//! stay, and is counted so.
+//! Both sides apply hysteresis (`domain::hysteresis`) from the customer's previous assignment.
+//! A customer that hysteresis retains in its segment counts as unmoved.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,24 +23,24 @@ use crate::store::customers::assignments::Held;
 use crate::store::customers::rebuild::Snapshot;
 use crate::store::customers::{self, StoredState};
 
-/// Customers read before they are scored, some milliseconds' work.
+/// Customers read before they are scored: some milliseconds of work.
 const CHUNK: usize = 512;
 const RETRY_AFTER_SECONDS: u64 = 10;
 
-/// Who would move.
+/// Result of a preview: the migration between segments.
 #[derive(Debug)]
 pub struct Preview {
-    /// `None`: the rule-based fallback is live.
+    /// `None`: the rule-based fallback is active.
     pub from: Option<ModelId>,
     pub to: ModelId,
     pub as_of: Timestamp,
     pub migration: Migration,
 }
 
-/// A customer's state, and where it stands.
+/// A customer's state and previous assignment.
 type Stored = (StoredState, Option<Held>);
 
-/// What scores on both sides, and at which instant.
+/// The two scorers and the common instant of scoring.
 #[derive(Debug)]
 struct Sides {
     lineup: Arc<Lineup>,
@@ -50,7 +49,7 @@ struct Sides {
 }
 
 impl Registry {
-    /// One at a time: each reads every customer.
+    /// Previews a promotion. One preview runs at a time, as each reads every customer.
     pub async fn preview(&self, model: &ModelId) -> Result<Preview, ServiceError> {
         let _slot = self
             .previews
@@ -66,7 +65,7 @@ impl Registry {
         }
         let sides = Arc::new(Sides { lineup, model, now: self.clock.now() });
         let mut counts = sides.counts();
-        // The stream holds one while states are rebuilt on the other.
+        // Two connections: the stream occupies one while states are rebuilt on the other.
         let db = self.db.read().dedicated(2);
         let mut stream = pin!(customers::stream_standing(&db).try_chunks(CHUNK));
         while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
@@ -101,7 +100,7 @@ impl Sides {
         Counts::new(from, Place::of_model(&self.model))
     }
 
-    /// Counts those whose states this feature set can read; gives back the others.
+    /// Counts the customers with readable states; returns the others.
     fn count(&self, mut counts: Counts, stored: Vec<Stored>) -> (Counts, Vec<Stored>) {
         let mut scratch = (Scratch::default(), Scratch::default());
         let mut unreadable = Vec::new();
@@ -114,7 +113,7 @@ impl Sides {
         (counts, unreadable)
     }
 
-    /// One who stands at `held`.
+    /// Counts one customer with the previous assignment `held`.
     fn add(
         &self,
         counts: &mut Counts,

@@ -1,7 +1,7 @@
-//! Automatic promotion in steps: a model that training put in shadow or canary
-//! goes on by itself once it has stayed long enough and the gates let it.
+//! Automatic rollout: promotes a model that training put in shadow or canary, once it has
+//! stayed long enough and the gates pass.
 //!
-//! Every replica looks; the lineup's lock makes one of them take the step.
+//! Every replica evaluates the rollout. The deployment lock lets one of them take the step.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::service::models::registry::{Ask, Change, Registry};
 use crate::store::models;
 use crate::store::models::decisions;
 
-/// What decisions of training begin with, in `decided_by`.
+/// Prefix of `decided_by` in decisions of training.
 pub const TRAINING: &str = "training ";
-/// Among so many of the latest decisions the one that was taken last is found.
+/// Latest decisions searched for the last one that was carried out.
 const LATEST: i64 = 50;
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Rollout {
             return Ok(false);
         };
         let stay = i64::try_from(registry.life.stay.as_millis()).unwrap_or(i64::MAX);
-        // A decision later than now was by a clock that was wrong.
+        // A decision in the future was recorded by a wrong clock.
         let stayed = registry.clock.now().millis() - last.decided_at.millis();
         let is_due = stayed >= stay || stayed < -stay;
         let is_ours = last.decided_by.starts_with(TRAINING)
@@ -63,7 +63,7 @@ impl Rollout {
         let change = Change { by: last.decided_by, reason: format!("stayed in {stage}") };
         match registry.carry_out(model, ask, change).await {
             Ok(_) => Ok(true),
-            // Another replica was first, or evidence is still to come.
+            // Another replica was first, or the evidence is not sufficient yet.
             Err(ServiceError::Refused { .. } | ServiceError::Conflict(_)) => Ok(false),
             Err(error) => Err(error),
         }

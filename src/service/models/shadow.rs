@@ -1,9 +1,9 @@
-//! Models in shadow: they score whom live ones have answered, and answer nobody.
+//! Shadow scoring: models in shadow score customers after the active model has answered them;
+//! their scores are compared and never returned.
 //!
-//! What has been committed is offered here and never waits: a bounded queue takes
-//! a share of it, and what does not fit is dropped and counted. The worker reads
-//! the customers' rows back. State and assignment are written together, so a
-//! shadow scores the very row that was answered.
+//! Committed customers are offered without blocking: a bounded queue takes a share of them, and
+//! the overflow is dropped and counted. The worker reads the customers' rows back. State and
+//! assignment are written together, so a shadow scores exactly the row that was answered.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -29,16 +29,16 @@ use crate::store::{Db, models};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ShadowOutcome;
 
-/// Models in shadow at once: each costs as much as scoring everybody picked.
+/// Most models in shadow: each one scores every sampled customer.
 pub const MAX_SHADOWS: usize = 4;
-/// Customers waiting for their shadows.
+/// Capacity of the queue, in customers.
 const QUEUE: usize = 4096;
-/// Customers read back at once.
+/// Customers read back in one query.
 const BATCH: usize = 256;
-/// How often counts are written down.
+/// Interval between writes of the counts.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 
-/// The shadows of this process, and the way to them.
+/// The shadow models of this process and their queue.
 #[derive(Debug)]
 pub struct Shadows {
     live: Arc<Live>,
@@ -50,7 +50,7 @@ pub struct Shadows {
     metrics: Arc<Metrics>,
 }
 
-/// Scores what the shadows were offered.
+/// Background worker that scores the queued customers.
 #[derive(Debug)]
 pub struct Worker {
     shadows: Arc<Shadows>,
@@ -75,7 +75,7 @@ impl Shadows {
         (shadows, worker)
     }
 
-    /// Takes a share of the customers who have just been answered; never waits.
+    /// Enqueues a share of the customers just answered; never blocks.
     pub fn offer<'k>(&self, customers: impl Iterator<Item = &'k CustomerKey>) {
         if self.models.load().is_empty() {
             return;
@@ -88,8 +88,8 @@ impl Shadows {
         }
     }
 
-    /// Opens the models that stand in shadow now. One that cannot be opened, or is
-    /// of other features, is left out.
+    /// Loads the models now in shadow. Skips a model that cannot be opened or has another
+    /// feature set.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
         let wanted = models::at_stage(self.db.read(), Stage::Shadow).await?;
         let known = self.models.load_full();
@@ -128,7 +128,8 @@ impl Shadows {
     }
 }
 
-/// `None`: answered by a lineup that is no more, or of other features.
+/// Compares one answered customer with its shadow score. `None`: the deployment that answered
+/// is no longer loaded, or its feature set differs.
 fn pair(
     lineup: &Lineup,
     shadow: &Model,
@@ -142,7 +143,7 @@ fn pair(
     let row = state.row(&lineup.features, answered.assigned_at);
     let score = shadow.score(&row, scratch);
     let beside = live.map(|live| Beside::new(live, shadow));
-    // As it would be, were the shadow live: it would find the customer where it is.
+    // Hysteresis as if the shadow were active: it starts from the customer's present segment.
     let before = beside.and_then(|beside| beside.in_other(&held.segment));
     let before = before.map(|segment| Before { segment, moved_at: held.moved_at });
     let (policy, now) = (lineup.rules.policy, answered.assigned_at);
@@ -165,7 +166,7 @@ fn pair(
 }
 
 impl Worker {
-    /// Scores until `stopped`; what has been counted by then is written down still.
+    /// Scores until `stopped`, then stores the remaining counts.
     pub async fn run(mut self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         let mut counts = Counts::new();
@@ -184,7 +185,7 @@ impl Worker {
                 }
             };
             if let Err(error) = done {
-                tracing::warn!(error = %Chain(&error), "shadows were not compared");
+                tracing::warn!(error = %Chain(&error), "comparing shadow models failed");
             }
         }
     }
@@ -198,18 +199,18 @@ impl Worker {
         let customers: Vec<CustomerKey> = customers.into_iter().collect();
         let answered = shadow::answered(self.shadows.db.read(), &customers).await?;
         let lineup = self.shadows.live.snapshot();
-        // Several milliseconds, for a full batch.
+        // Several milliseconds for a full batch, so other tasks leave this worker thread.
         tokio::task::block_in_place(|| self.shadows.count(&lineup, &answered, counts));
         Ok(())
     }
 
-    /// Counts that could not be written stay for the next time.
+    /// Stores the counts; a failed write is repeated with the next one.
     async fn flush(&self, counts: &mut Counts) -> Result<(), ServiceError> {
         if counts.is_empty() {
             return Ok(());
         }
         let all: Vec<(Pair, Count)> = counts.iter().map(|(pair, n)| (pair.clone(), *n)).collect();
-        // Commits together: all that was counted since the last time, once.
+        // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.shadows.db.begin().await?;
         shadow::add(&mut tx, &all).await?;
         tx.commit().await?;

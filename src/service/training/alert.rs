@@ -1,4 +1,4 @@
-//! A run that fails is told, and so is the next that does not.
+//! Alerts about failed training runs, resolved by the next successful run.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,12 @@ use crate::service::training::Training;
 use crate::store::Tx;
 use crate::store::models::runs::RunRow;
 
-/// Runs of the schedule, and those that somebody asked for, in order.
+/// Alert keys of requested and of scheduled runs, in the order in which they are locked.
 const KEYS: [&str; 2] = ["training:request", "training:schedule"];
 
 impl Training {
-    /// Whoever tries something is there to see what comes of it.
+    /// Raises the alert about a failed run. What-if runs raise none: their requester reads the
+    /// outcome.
     pub(super) async fn tell_failure(
         &self,
         tx: &mut Tx,
@@ -37,9 +38,10 @@ impl Training {
                 if is_scheduled { "schedule" } else { "request" }.to_owned(),
             )]),
             title: format!("A {which} failed"),
-            what: format!("No model was made: {why}."),
-            advice: "What is live stays so. See the run's error, mend its cause, and ask for \
-                     another run."
+            what: format!("No model was trained: {why}."),
+            advice: "The active model stays in service. See the run's error, fix its cause, and \
+                     request another run."
+                .into(),
                 .into(),
             facts: vec![
                 fact("Run", run.run_id.as_str()),

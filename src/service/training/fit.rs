@@ -1,10 +1,10 @@
-//! Fitting on threads of its own that take what others leave: scoring shares the
-//! machine, and must not notice.
+//! Model fitting on dedicated threads of idle priority: scoring shares the machine and must not
+//! slow down.
 //!
-//! On Linux they are scheduled as idle, not merely nice: a nice thread keeps the
-//! processor for milliseconds against one that wakes up. And they sleep for a
-//! moment every millisecond: a processor that is busy with idle work does not look
-//! for others' work that waits in another's queue; one that falls idle does.
+//! On Linux the threads run under `SCHED_IDLE`; a high nice value is not enough. A nice thread
+//! keeps the processor for milliseconds against one that wakes up. The threads also sleep
+//! briefly every millisecond: a processor busy with idle work does not pull runnable work from
+//! another processor's queue; one that becomes idle does.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,25 +22,25 @@ use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, linea
 use crate::service::ServiceError;
 use crate::service::training::predecessor::Before;
 
-/// What one model is made of; nothing else goes into its bytes.
+/// All inputs of one model; nothing else affects its bytes.
 #[derive(Debug)]
 pub struct Job {
     pub spec: CheckedSpec,
     pub features: Arc<FeatureSet>,
     /// In canonical order.
     pub rows: Vec<FeatureRow>,
-    /// The instant that they describe.
+    /// The instant that the rows describe.
     pub as_of: Timestamp,
-    /// Whose segments go on in it.
+    /// The model from which segments inherit their ids.
     pub before: Option<Before>,
 }
 
-/// A thread works for so long, and then rests.
+/// Work between two rests of a thread.
 const STRETCH: Duration = Duration::from_millis(1);
-/// The shortest sleep there is: the system makes some 60 µs of it.
+/// The shortest sleep: in practice about 60 µs.
 const REST: Duration = Duration::from_micros(1);
 
-/// Fits. Dropped early it goes on until `progress` tells it to stop.
+/// Fits a model. A dropped future leaves the thread running until `progress` requests a stop.
 pub async fn fit(
     job: Job,
     threads: usize,
@@ -59,11 +59,12 @@ pub async fn fit(
             let outcome = match pool {
                 Ok(pool) => pool
                     .install(|| job.train(&*progress))
-                    // The data and the spec do not go together: no fault of ours.
+                    // The data and the spec are incompatible: an error of the request, not of
+                    // the server.
                     .map_err(|error| ServiceError::Conflict(error.to_string())),
                 Err(error) => Err(ServiceError::internal(error)),
             };
-            // Nobody waits any more: the process is stopping.
+            // The receiver is gone only if the process is stopping.
             let _ = answer.send(outcome);
         })
         .map_err(ServiceError::internal)?;
@@ -79,7 +80,7 @@ impl Job {
     }
 }
 
-/// For a training thread to call often.
+/// Cooperative pause, to be called often by a training thread.
 pub(super) fn rest_now_and_then() {
     thread_local!(static WORKS_SINCE: Cell<Instant> = Cell::new(Instant::now()));
     WORKS_SINCE.with(|since| {
@@ -90,7 +91,7 @@ pub(super) fn rest_now_and_then() {
     });
 }
 
-/// What was taken since it was last read.
+/// Time and peak memory since the last reading.
 #[derive(Debug)]
 pub struct Meter(Mutex<Instant>);
 
@@ -108,17 +109,17 @@ impl Meter {
     }
 }
 
-/// The most memory the process held since this was last asked; only Linux says.
+/// Peak resident memory of the process since the last call; Linux only.
 fn take_peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    // 5: the peak starts again from what is held now. Where that is refused,
-    // the peak is that of the process so far.
+    // Writing 5 to `clear_refs` resets the peak (proc(5)). Where that is refused, the peak is
+    // that of the process's whole life.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// For the thread that calls.
+/// Lowers the priority of the calling thread.
 fn take_what_is_left() {
     #[cfg(target_os = "linux")]
     let done = thread_priority::set_thread_priority_and_policy(

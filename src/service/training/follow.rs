@@ -1,6 +1,5 @@
-//! How far a run is, noted down while it works; and whether it is to go on. The
-//! run's row carries both, so that it may be followed and called off through any
-//! replica.
+//! Progress and cancellation of a training run. The run's database row carries both, so any
+//! replica can show the progress and cancel the run.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,11 +19,11 @@ use crate::store::Db;
 use crate::store::models::runs;
 use crate::store::models::runs::RunRow;
 
-/// How often a run writes down how far it is, and looks whether to go on.
+/// Interval between writes of the progress and checks for cancellation.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Seconds that the rest of a run's stage takes, if it goes on as so far; `None`:
-/// nothing of the stage is over yet, or the run does not work.
+/// Estimated seconds left in the run's stage, by linear extrapolation; `None`: the run is not
+/// running, or the stage has no progress yet.
 pub fn stage_seconds_left(run: &RunRow, now: Timestamp) -> Option<i64> {
     let since = run.stage_since.filter(|_| run.status == "running" && run.done > 0)?;
     let elapsed_millis = now.millis().saturating_sub(since.millis()).max(0);
@@ -32,7 +31,7 @@ pub fn stage_seconds_left(run: &RunRow, now: Timestamp) -> Option<i64> {
     Some(left_millis / 1000)
 }
 
-/// What the training threads say, for the async side to write down.
+/// Progress reported by the training threads, stored by the async side.
 #[derive(Debug)]
 pub(super) struct Follow {
     stage: ArcSwap<&'static str>,
@@ -45,7 +44,7 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// Of a run that may take so long.
+    /// For a run limited to `max_run`.
     pub(super) fn new(max_run: Duration) -> Self {
         Self {
             started: Instant::now(),
@@ -82,8 +81,8 @@ impl Progress for Follow {
 }
 
 impl Follow {
-    /// Does `work`, which reports here, and notes how far it is. Work that was called
-    /// off, or takes too long, is stopped, and waited for.
+    /// Drives `work`, which reports here, and stores its progress. Cancelled or overdue work is
+    /// requested to stop and awaited.
     pub(super) async fn during<T>(
         self: &Arc<Self>,
         (db, clock): (&Db, &Clock),
@@ -108,7 +107,7 @@ impl Follow {
         self.started.elapsed() > self.max_run
     }
 
-    /// Work that was stopped ends in an error; that of an overdue run names the limit.
+    /// Replaces the error of stopped work by the time limit if the run is overdue.
     fn why(&self, error: ServiceError) -> ServiceError {
         if !self.is_overdue() {
             return error;
@@ -119,11 +118,11 @@ impl Follow {
         ))
     }
 
-    /// False when the run is not to go on.
+    /// Stores the progress; returns false if the run was cancelled.
     async fn note(&self, db: &Db, run: &RunId, now: Timestamp) -> Result<bool, ServiceError> {
         let stage = **self.stage.load();
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
-        // Commits alone: how far it is.
+        // Commits alone: the progress of the run.
         let mut tx = db.begin().await?;
         let goes_on = runs::progress(&mut tx, run, (stage, done, total), now).await?;
         tx.commit().await?;
@@ -131,7 +130,7 @@ impl Follow {
     }
 }
 
-/// A run that nobody waits for any more stops soon.
+/// Stops an abandoned run: its threads check the flag.
 struct StopOnDrop(Arc<Follow>);
 
 impl Drop for StopOnDrop {

@@ -1,4 +1,4 @@
-//! One run: snapshot, fit on threads of its own, seal, register, promote.
+//! Execution of one training run: snapshot, fit, register, promote.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,46 +24,48 @@ use crate::store::models::runs::RunRow;
 use crate::store::models::{NewModel, feature_sets, lineage, runs};
 use crate::telemetry::labels::RunOutcome;
 
-/// What is kept of a run beside its model.
+/// The stored report of a run, beside its model.
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
     trained: &'a TrainReport,
-    /// The instant that the rows describe: with the spec it repeats the run.
+    /// The instant that the rows describe; with the spec it reproduces the run.
     as_of: Timestamp,
     data: DataReport,
 }
 
 impl Training {
-    /// False when nothing is queued.
+    /// Executes the next queued run; false if the queue is empty.
     pub(super) async fn run_next(&self) -> Result<bool, ServiceError> {
+        // Committed at once: the claim must be visible to cancellation while the run executes.
         let mut tx = self.db.begin().await?;
         let Some(run) = runs::claim(&mut tx, self.clock.now()).await? else {
             return Ok(false);
         };
         tx.commit().await?;
         let started = Instant::now();
-        tracing::info!(run = %run.run_id, trigger = run.trigger, "training");
+        tracing::info!(run = %run.run_id, trigger = run.trigger, "training run started");
         let outcome = self.carry_out(&run).await;
         self.metrics.training.seconds.observe(started.elapsed().as_secs_f64());
         let ended = match outcome {
             Ok(Some(model)) => {
-                tracing::info!(run = %run.run_id, model = model.short(), "trained");
+                tracing::info!(run = %run.run_id, model = model.short(), "training run finished");
                 RunOutcome::Succeeded
             }
             Ok(None) => RunOutcome::Cancelled,
             Err(error) => self.failed(&run, error).await?,
         };
         if ended == RunOutcome::Cancelled {
-            tracing::info!(run = %run.run_id, "training was called off");
+            tracing::info!(run = %run.run_id, "training run cancelled");
         }
         self.metrics.training.runs.add(ended, 1);
         Ok(true)
     }
 
-    /// A run that was called off ends in an error too, which is none.
+    /// Records a failed run. A cancelled run also ends in an error, which is not recorded as
+    /// one.
     async fn failed(&self, run: &RunRow, error: ServiceError) -> Result<RunOutcome, ServiceError> {
-        // Commits together: the run's end, and the alert about it.
+        // Commits together: the run's end and the alert about it.
         let mut tx = self.db.begin().await?;
         let why = Chain(&error).to_string();
         let failed = runs::fail(&mut tx, &run.run_id, &why, self.clock.now()).await?;
@@ -74,11 +76,11 @@ impl Training {
         if !failed {
             return Ok(RunOutcome::Cancelled);
         }
-        tracing::warn!(run = %run.run_id, error = %Chain(&error), "training failed");
+        tracing::warn!(run = %run.run_id, error = %Chain(&error), "training run failed");
         Ok(RunOutcome::Failed)
     }
 
-    /// `None`: it was called off.
+    /// Trains, registers and, if configured, promotes. `None`: the run was cancelled.
     async fn carry_out(&self, run: &RunRow) -> Result<Option<ModelId>, ServiceError> {
         let features = Arc::clone(&self.live.snapshot().features);
         let as_of = self.clock.now();
@@ -95,9 +97,9 @@ impl Training {
             let reason = run.reason.clone().unwrap_or_else(|| run.trigger.clone());
             let change = Change { by: format!("{TRAINING}{}", run.run_id), reason };
             match self.registry.advance(&model, change).await {
-                // Written down with the model: what is live stays so.
+                // The refusal is recorded with the model; the active model stays.
                 Err(error @ ServiceError::Refused { .. }) => {
-                    tracing::warn!(model = model.short(), %error, "the model stays a candidate");
+                    tracing::warn!(model = model.short(), %error, "automatic promotion refused");
                 }
                 outcome => outcome?,
             }
@@ -124,7 +126,7 @@ impl Training {
         Ok((fit(job, self.settings.threads, Arc::clone(follow)).await?, data))
     }
 
-    /// False when the run was called off: then nothing is kept.
+    /// Stores the model; returns false, and stores nothing, if the run was cancelled.
     async fn register(
         &self,
         run: &RunRow,
@@ -134,9 +136,8 @@ impl Training {
     ) -> Result<bool, ServiceError> {
         let report = serde_json::to_value(report).map_err(ServiceError::internal)?;
         let now = self.clock.now();
-        // Commits together: the feature set, the candidate, what
-        // became of the segments before, the run's end, and that of an alert about
-        // runs that failed.
+        // Commits together: the feature set, the candidate, its segment lineage, the run's end,
+        // and the resolution of the alert about failed runs.
         let mut tx = self.db.begin().await?;
         feature_sets::keep(&mut tx, set.id(), set.normal_form(), now).await?;
         let model = NewModel {
