@@ -1,5 +1,5 @@
-//! One POST to an address that may be anything: bounded in time and in what is read,
-//! without redirects, proxies, cookies or connections that stay open.
+//! HTTP POST to an untrusted address: bounded in time and in response size, without redirects,
+//! proxies, cookies or persistent connections.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use super::guard::{NotAllowed, Resolver, check_literal};
 use super::{ANSWER_CHARACTERS, Message, Receipt, SendError, SendErrorKind, text};
 use crate::domain::time::Timestamp;
 
-/// Read of an answer; the rest is not waited for.
+/// Bytes read of a response; the rest is not awaited.
 const ANSWER_BYTES: usize = 4 * ANSWER_CHARACTERS;
-/// The longest that a receiver may ask to be left alone.
+/// Longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 type Connector = HttpsConnector<HttpConnector<Resolver>>;
@@ -41,14 +41,14 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// `authorities` are trusted beside the public ones.
+    /// `authorities` are trusted in addition to the public certificate authorities.
     pub(super) fn new(
         allow_private: bool,
         authorities: &[CertificateDer<'static>],
         timeout: Duration,
     ) -> Result<Self, rustls::Error> {
         let mut tcp = HttpConnector::new_with_resolver(Resolver { allow_private });
-        // Or it refuses https.
+        // By default the connector refuses https.
         tcp.enforce_http(false);
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for authority in authorities {
@@ -64,7 +64,7 @@ impl Http {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        // Alerts are rare: an old connection would be a dead one.
+        // Alerts are rare: a pooled connection would be dead by the next one.
         let client =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Ok(Self { client, allow_private, timeout })
@@ -79,8 +79,9 @@ impl Http {
         if !self.allow_private {
             check_literal(&url).map_err(|error| SendError::forbidden(error.to_string()))?;
         }
-        let request = request(url, message)
-            .map_err(|error| SendError::forbidden(format!("no request can be made: {error}")))?;
+        let request = request(url, message).map_err(|error| {
+            SendError::forbidden(format!("the request cannot be built: {error}"))
+        })?;
         let deadline = Instant::now() + self.timeout;
         let response = match timeout_at(deadline, self.client.request(request)).await {
             Ok(Ok(response)) => response,
@@ -96,14 +97,14 @@ impl Http {
     }
 }
 
-/// The name and the password of the address go as Basic.
+/// Builds the request. Credentials in the URL are sent as HTTP Basic (RFC 7617).
 fn request(mut url: Url, message: Message) -> Result<Request<Full<Bytes>>, http::Error> {
     let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| {
         let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let (name, password) = (decoded(url.username()), decoded(url.password().unwrap_or("")));
         format!("Basic {}", BASE64.encode(format!("{name}:{password}")))
     });
-    // These fail for addresses without a host only.
+    // These fail only for addresses without a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
@@ -118,7 +119,7 @@ fn request(mut url: Url, message: Message) -> Result<Request<Full<Bytes>>, http:
     request.body(Full::new(message.body.into()))
 }
 
-/// The beginning of an answer. What fails here fails nothing: the status is known.
+/// Reads the start of a response. A failure here is ignored: the status is already known.
 async fn read(mut body: impl BodyExt<Data = Bytes> + Unpin, deadline: Instant) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < ANSWER_BYTES
@@ -154,12 +155,12 @@ fn verdict(
     Err(SendError { kind, status: code, answer, retry_after })
 }
 
-/// Seconds, or a date of HTTP.
+/// Parses `Retry-After`: seconds or an HTTP date (RFC 9110).
 fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let asked = if is_number {
-        // More digits than a number has are more than the longest too.
+        // A number that overflows exceeds the maximum too.
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let until = DateTime::parse_from_rfc2822(value).ok()?.timestamp_millis();

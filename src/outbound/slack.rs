@@ -1,17 +1,17 @@
-//! A message for an incoming webhook of Slack: blocks, and the same as text for what
-//! knows no blocks (notifications, Mattermost, Rocket.Chat).
+//! Message for a Slack incoming webhook: blocks, and the same content as `text` for clients
+//! without block support (notifications, Mattermost, Rocket.Chat).
 
 use serde_json::{Value, json};
 
 use super::text::{bars, facts, headline, one_line};
 use crate::domain::alert::{Fact, Notice};
 
-/// Slack refuses the whole message where one of these is passed.
+/// Slack limits: it refuses a whole message that exceeds one of them.
 const HEADER_CHARACTERS: usize = 150;
 const SECTION_CHARACTERS: usize = 3000;
 const FIELD_CHARACTERS: usize = 2000;
 const FIELDS: usize = 10;
-/// Around a table, so that its letters have one width.
+/// Fences a table, so that it is shown in a monospaced font.
 const FENCE: &str = "```";
 
 pub fn message(notice: &Notice) -> Value {
@@ -56,16 +56,16 @@ fn field(fact: &Fact) -> String {
     format!("*{name}*\n{value}")
 }
 
-/// Whose it is, since when, and where there is more.
+/// Owner, start time and link.
 fn context(notice: &Notice) -> String {
     let mut parts = vec![format!("since {}", notice.started_at)];
     if let Some(owner) = &notice.owner {
         parts.insert(0, format!("owner: {}", escaped(&one_line(owner), FIELD_CHARACTERS / 4)));
     }
-    // A bar or a bracket would end the address.
+    // These characters end the link markup.
     let is_whole = |link: &&String| !link.contains(['|', '<', '>', ' ']);
     if let Some(link) = notice.link.as_ref().filter(is_whole) {
-        // Half an address leads nowhere.
+        // A truncated address is useless.
         let escaped = escaped(link, usize::MAX);
         if escaped.len() <= FIELD_CHARACTERS / 2 {
             parts.push(format!("<{escaped}|more>"));
@@ -74,7 +74,7 @@ fn context(notice: &Notice) -> String {
     parts.join(" · ")
 }
 
-/// At most `most` characters in which nothing is a link, a mention or a command.
+/// Escapes links, mentions and commands, and truncates to `most` characters.
 fn escaped(text: &str, most: usize) -> String {
     let mut escaped = String::new();
     let mut length = 0;
@@ -87,7 +87,7 @@ fn escaped(text: &str, most: usize) -> String {
             c => &*c.encode_utf8(&mut letter),
         };
         length += written.chars().count();
-        // Room for the ellipsis: what is left out must be seen.
+        // One character is reserved for the ellipsis that marks a truncation.
         if length >= most {
             escaped.push('…');
             break;

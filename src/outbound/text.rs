@@ -1,15 +1,15 @@
-//! Words and figures as receivers show them.
+//! Text and number formatting shared by the receivers.
 
 use std::fmt::Write as _;
 
 use crate::domain::alert::{Bar, Notice, State};
 
-/// The longest label of a bar that stands in a line with others.
+/// Longest label of a bar in a text table.
 const LABEL_CHARACTERS: usize = 24;
-/// Of a bar that is the whole.
+/// Length of a bar for a share of 1.
 const BAR_CHARACTERS: f64 = 20.0;
 
-/// At most `most` characters, the last an ellipsis where some are left out.
+/// Truncates to `most` characters; the last is an ellipsis where characters were dropped.
 pub(super) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -17,7 +17,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Without line breaks and other control characters.
+/// Collapses line breaks, control characters and runs of spaces.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
@@ -28,7 +28,7 @@ pub(super) fn headline(notice: &Notice) -> String {
     format!("[{}] {}", standing(notice), one_line(&notice.title))
 }
 
-/// How severe it is, or that it is over.
+/// The severity name, or `resolved`.
 pub(super) fn standing(notice: &Notice) -> &'static str {
     match notice.state {
         State::Firing => notice.severity.name(),
@@ -36,7 +36,7 @@ pub(super) fn standing(notice: &Notice) -> &'static str {
     }
 }
 
-/// `name: value`, a line each.
+/// One `name: value` line per fact.
 pub(super) fn facts(notice: &Notice) -> String {
     let lines = notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value));
     lines.collect::<Vec<_>>().join("\n")
@@ -46,7 +46,7 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Shares before and now, in lines for letters of one width.
+/// Shares before and now as a table for a monospaced font.
 pub(super) fn bars(bars: &[Bar]) -> String {
     let mut lines = format!("{:LABEL_CHARACTERS$} {:>8} {:>8}\n", "", "before", "now");
     for bar in bars {

@@ -1,5 +1,5 @@
-//! Standard Webhooks 1.0.0, and `CloudEvents` 1.0.2 over HTTP in both modes, signed
-//! the same way.
+//! Webhook messages: Standard Webhooks 1.0.0, and `CloudEvents` 1.0.2 over HTTP in binary and
+//! structured mode, all with Standard Webhooks signatures.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -10,14 +10,14 @@ use super::text::cut;
 use crate::domain::alert::{Bar, Envelope, Fact, Notice, SigningKey};
 use crate::domain::time::Timestamp;
 
-/// Standard Webhooks want messages below 20 kB.
+/// Standard Webhooks recommend payloads below 20 kB.
 const MAX_BYTES: usize = 20_000;
 
-/// A longer link is left out: half an address leads nowhere.
+/// A longer link is omitted: a truncated address is useless.
 const MAX_LINK_BYTES: usize = 500;
 
-/// What may be said, in characters a text and items a list: the first in which all
-/// fits. The last always does.
+/// Size budgets, largest first: the first one with which the whole message fits is used. The
+/// last one always fits.
 const ROOMS: [Room; 4] = [
     Room { characters: 4000, items: 100 },
     Room { characters: 1000, items: 40 },
@@ -31,10 +31,11 @@ struct Room {
     items: usize,
 }
 
-/// What `CloudEvents` have encoded in headers, beside controls and what is not ASCII.
+/// Characters that the `CloudEvents` HTTP binding percent-encodes in headers, beside controls
+/// and non-ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The request, signed by each of the `keys`.
+/// Builds the request with one signature per key.
 pub fn message(format: Envelope, keys: &[SigningKey], notice: &Notice, now: Timestamp) -> Message {
     let mut message = match format {
         Envelope::Standard => Message::new(
@@ -92,8 +93,8 @@ fn sign(message: &mut Message, keys: &[SigningKey], id: &str, now: Timestamp) {
     ]);
 }
 
-/// Where it comes from: the server that the link is of, as another one may number its
-/// messages the same way.
+/// `CloudEvents` source: the origin of the alert link, as another server may use the same
+/// message ids.
 fn source(notice: &Notice) -> String {
     let link = notice.link.as_deref().and_then(|link| Url::parse(link).ok());
     match link.map(|link| link.origin()).filter(url::Origin::is_tuple) {
@@ -113,8 +114,8 @@ fn fitted(render: impl Fn(Room) -> Value) -> Vec<u8> {
     body
 }
 
-/// The alert. The drawing is left out, as it takes more than all the rest: its bars
-/// are there, and `link` says where it is.
+/// The alert as JSON. The drawing is omitted as larger than all the rest: its bars are
+/// included, and `link` leads to it.
 fn data(notice: &Notice, room: Room) -> Value {
     let text = |text: &str| cut(text, room.characters);
     let fact = |fact: &Fact| json!({ "name": text(&fact.name), "value": text(&fact.value) });
@@ -122,7 +123,7 @@ fn data(notice: &Notice, room: Room) -> Value {
     let subject = notice.subject.iter().take(room.items);
     let subject: serde_json::Map<_, _> =
         subject.map(|(name, value)| (text(name), text(value).into())).collect();
-    // Some of the bars would tell another story.
+    // All bars or none: a part of a distribution would mislead.
     let bars = notice.picture.as_ref().map(|picture| &picture.bars);
     let bars = bars.filter(|bars| bars.len() <= room.items).map(|bars| {
         let bar =

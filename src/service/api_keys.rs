@@ -1,9 +1,9 @@
-//! API keys: made, revoked, and checked without asking the database.
+//! API keys: create, revoke, and authenticate without a database query.
 //!
-//! Every replica holds all valid keys by hash and reads them anew when one
-//! changes, so a request is authenticated in memory, also while Postgres is
-//! away. A key is `sgm_<id>_<secret>`; the secret has 256 random bits, so a
-//! plain SHA-256 is enough to keep it (nothing to guess, nothing to stretch).
+//! Every replica caches all valid keys by hash and reloads them when one changes, so a request
+//! is authenticated in memory, also while Postgres is unavailable. A key is
+//! `sgm_<id>_<secret>`. Its secret has 256 random bits, so plain SHA-256 suffices for storage:
+//! there is nothing to guess, and key stretching would add nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ type Keys = HashMap<[u8; 32], Arc<Principal>>;
 
 #[derive(Debug)]
 pub struct Access {
-    /// `None` until the keys have been read once.
+    /// `None` until the keys have been loaded once.
     keys: ArcSwapOption<Keys>,
     db: ReadDb,
 }
 
-/// Why a request was not let in.
+/// Reason why a request is not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The keys have not been read yet: not the caller's fault.
+    /// The keys have not been loaded yet: not the caller's fault.
     NotReady,
     Unknown,
 }
@@ -41,7 +41,7 @@ impl Access {
         Self { keys: ArcSwapOption::empty(), db }
     }
 
-    /// Reads the valid keys anew. A key whose scopes cannot be read is left out.
+    /// Reloads the valid keys. An unknown scope is dropped from its key.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
         let rows = api_keys::list(&self.db).await?;
         let valid = rows.into_iter().filter(|row| row.revoked_at.is_none()).filter_map(|row| {
@@ -61,7 +61,7 @@ impl Access {
     }
 }
 
-/// Makes a key and returns it: the only time it can be read.
+/// Creates a key and returns it: the secret cannot be read again.
 pub async fn create(
     db: &Db,
     clock: &Clock,
@@ -98,7 +98,7 @@ pub async fn create(
 
 /// Revokes a key on a connection reserved for critical writes.
 pub async fn revoke(db: &Db, clock: &Clock, key_id: &str) -> Result<(), ServiceError> {
-    // Commits together: the end of the key, and the news of it.
+    // Commits together: the revocation and its announcement.
     let mut tx = db.begin_critical().await?;
     let revoked = api_keys::revoke(&mut tx, key_id, clock.now()).await?;
     tx.commit().await?;

@@ -1,4 +1,4 @@
-//! The HTML of a mail: tables and inline styles, as mail clients drop the rest.
+//! HTML part of a mail: tables and inline styles, as mail clients drop the rest.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::domain::alert::{Bar, Notice, State};
 use crate::domain::drift::{Severity, escaped};
 use crate::outbound::text::{one_line, percent, standing};
 
-/// Of a bar that is the whole, in pixels.
+/// Width in pixels of a bar for a share of 1.
 const BAR_PIXELS: f64 = 160.0;
 const BEFORE: &str = "#7b8794";
 const NOW: &str = "#c2410c";
@@ -34,7 +34,7 @@ pub fn html(notice: &Notice) -> String {
         if !picture.bars.is_empty() {
             bars(&mut page, &picture.bars);
         }
-        // Without words in place of it: the table above says the same.
+        // Empty `alt`: the table above contains the same figures.
         let _ = writeln!(
             page,
             "<p><img src=\"cid:{PICTURE_ID}\" alt=\"\" style=\"max-width:100%;border:0\"></p>"
@@ -54,7 +54,7 @@ fn line(text: &str) -> String {
     escaped(&one_line(text))
 }
 
-/// No other address is made one to click.
+/// Only web addresses become clickable links.
 fn is_web(link: &str) -> bool {
     link.starts_with("https://") || link.starts_with("http://")
 }
@@ -112,7 +112,7 @@ fn bars(page: &mut String, bars: &[Bar]) {
     page.push_str("</table>\n");
 }
 
-/// A cell of a table of its own: what every client gives a width and a colour.
+/// A bar as a nested table cell: every client applies its width and colour.
 fn drawn(share: f64, colour: &str) -> String {
     let pixels = (BAR_PIXELS * share.clamp(0.0, 1.0)).round().max(1.0);
     format!(

@@ -1,5 +1,5 @@
-//! Mail: text and HTML of the same content, the figures as a table that every mail
-//! client shows, and the drawing for those that can.
+//! Mail: text and HTML parts of the same content, with the figures as a table for every client
+//! and the drawing for clients that support it.
 
 mod html;
 mod transport;
@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 pub use html::html;
 pub(super) use transport::Mailer;
 
-/// Why a mail cannot be made or brought on its way.
+/// Reason why a mail cannot be built or sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
     #[error("{0}")]
@@ -29,12 +29,11 @@ pub enum MailError {
     Tls(#[from] lettre::transport::smtp::Error),
 }
 
-/// Of the drawing within the mail.
+/// Content id of the drawing.
 const PICTURE_ID: &str = "picture";
 
-/// The whole mail. Its id is that of the delivery, so that one that comes twice can be
-/// told; both mails of an alert refer to the same id, so that clients show them as one
-/// conversation.
+/// The complete mail. Its `Message-ID` is the delivery's id, so a duplicate can be recognised.
+/// Both mails of an alert reference the same id, so clients show them as one thread.
 pub fn mail(
     from: &Address,
     to: &[String],
@@ -54,7 +53,7 @@ pub fn mail(
         mail = mail.in_reply_to(conversation);
     }
     for (name, value) in [
-        // Or an absence notice would answer.
+        // Suppresses automatic replies (RFC 3834).
         (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()),
         (HeaderName::new_from_ascii_str("X-Auto-Response-Suppress"), "All".to_owned()),
         (HeaderName::new_from_ascii_str("List-Id"), format!("segmentd alerts <alerts.{domain}>")),
@@ -76,7 +75,7 @@ fn content(notice: &Notice) -> Result<MultiPart, MailError> {
     let inline = Attachment::new_inline(PICTURE_ID.to_owned());
     let related =
         MultiPart::related().singlepart(html).singlepart(inline.body(picture.svg.clone(), svg()?));
-    // Clients that do not draw it in the text offer it as a file.
+    // Clients without inline SVG offer it as an attachment.
     let attached = Attachment::new("picture.svg".to_owned());
     Ok(MultiPart::mixed()
         .multipart(alternatives.multipart(related))
@@ -87,13 +86,13 @@ fn svg() -> Result<ContentType, MailError> {
     Ok(ContentType::parse("image/svg+xml")?)
 }
 
-/// `name` as the left side of a message id.
+/// `name` as the left part of a message id (RFC 5322).
 fn id(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     name.chars().map(|c| if is_plain(c) { c } else { '-' }).take(200).collect()
 }
 
-/// The alternative without any HTML.
+/// The plain-text alternative.
 pub fn text(notice: &Notice) -> String {
     let mut parts = vec![headline(notice)];
     parts.extend([&notice.what, &notice.advice].map(|part| part.trim().to_owned()));
@@ -109,7 +108,7 @@ pub fn text(notice: &Notice) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// Whose it is, and from when to when.
+/// Owner, start and end.
 fn since(notice: &Notice) -> Vec<String> {
     let mut lines: Vec<_> = notice.owner.iter().map(|owner| format!("Owner: {owner}")).collect();
     lines.push(format!("Since: {}", notice.started_at));

@@ -1,4 +1,4 @@
-//! The way to the mail server of the settings.
+//! SMTP transport to the configured mail server.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Mailer {
     timeout: Duration,
 }
 
-/// Says nothing of the server: its address may hold a password.
+/// Omits the server: its address may contain a password.
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailer").field("from", &self.from).finish_non_exhaustive()
@@ -33,7 +33,7 @@ impl fmt::Debug for Mailer {
 }
 
 impl Mailer {
-    /// `authorities` are trusted beside the public ones.
+    /// `authorities` are trusted in addition to the public certificate authorities.
     pub(crate) fn new(
         settings: &Mail,
         authorities: &[CertificateDer<'static>],
@@ -50,7 +50,8 @@ impl Mailer {
         let tls = tls.build_rustls()?;
         let (tls, port) = match (url.scheme(), &credentials) {
             ("smtps", _) => (Tls::Wrapper(tls), 465),
-            // A password goes nowhere in the clear.
+            // With a password TLS is required, never opportunistic: credentials must not be
+            // sent in clear.
             (_, Some(_)) => (Tls::Required(tls), 587),
             (_, None) => (Tls::Opportunistic(tls), 25),
         };
@@ -65,7 +66,8 @@ impl Mailer {
         Ok(Self { transport: transport.build(), from, timeout })
     }
 
-    /// One mail to all: who is refused is refused for all of them, and all are tried again.
+    /// Sends one mail to all addresses: one refused address refuses the mail for all, and the
+    /// retry goes to all.
     pub(crate) async fn send(
         &self,
         to: &[String],
@@ -73,7 +75,7 @@ impl Mailer {
         now: Timestamp,
     ) -> Result<Receipt, SendError> {
         let mail = mail(&self.from, to, notice, now)
-            .map_err(|error| SendError::forbidden(format!("no mail can be made: {error}")))?;
+            .map_err(|error| SendError::forbidden(format!("the mail cannot be built: {error}")))?;
         match tokio::time::timeout(self.timeout, self.transport.send(mail)).await {
             Ok(Ok(response)) => {
                 Ok(Receipt { status: Some(response.code().into()), answer: answer(&response) })
@@ -83,7 +85,8 @@ impl Mailer {
             }
             Err(_) => {
                 let seconds = self.timeout.as_secs();
-                Err(SendError::temporary(format!("no mail server within {seconds} seconds")))
+                let why = format!("no answer of the mail server within {seconds} seconds");
+                Err(SendError::temporary(why))
             }
         }
     }

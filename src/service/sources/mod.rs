@@ -1,9 +1,10 @@
-//! Who sends events, and whether it is as much as usual.
+//! Event sources: per-key ingestion volume, monitored for silence and anomalies.
 //!
-//! A request adds its count to its source's, in memory; once a minute that is written
-//! down, where replicas add up. Then one of them looks at every source for all:
-//! [`crate::domain::event::source_volume`] tells who has gone quiet, or sends far more or less than
-//! usual, and that is raised as an alert, and over once it is as usual again.
+//! Each request adds its count in memory. Once a minute the counts are stored, where replicas
+//! sum up. One replica then assesses every source for all:
+//! [`crate::domain::event::source_volume`] detects sources that are silent or send far more or
+//! fewer events than usual. An anomaly raises an alert, which is resolved once the volume is
+//! usual again.
 
 mod tell;
 
@@ -40,16 +41,16 @@ pub struct Sources {
     settings: Settings,
     alerts: Arc<Alerts>,
     metrics: Arc<Metrics>,
-    /// What came since the last time.
+    /// Counts since the last flush.
     seen: Lock<Seen>,
-    /// Taken from there, and not written down yet.
+    /// Counts taken from `seen` but not stored yet.
     pending: Mutex<BTreeMap<(Door, String, i64), Arrived>>,
 }
 
-/// By door and key: sources are few, and known ones.
+/// By endpoint and key. Bounded: only authenticated keys are counted.
 type Seen = [HashMap<String, Vec<(i64, Arrived)>>; Door::ALL.len()];
 
-/// A source, and how it stands.
+/// A source and the assessment of its volume.
 #[derive(Debug)]
 pub struct Watched {
     pub source: SourceRow,
@@ -68,8 +69,7 @@ impl Sources {
         Self { db, clock, settings, alerts, metrics, seen, pending }
     }
 
-    /// What became of the events of one request: the new ones count. Once a source is
-    /// known, it allocates nothing.
+    /// Counts the newly accepted events of one request. Allocates nothing for a known source.
     pub fn count(&self, source: Source<'_>, received_at: Timestamp, outcomes: &[Outcome]) {
         let is_new = |outcome: &&Outcome| matches!(outcome, Outcome::Accepted { .. });
         let events = outcomes.iter().filter(is_new).count() as u64;
@@ -90,7 +90,7 @@ impl Sources {
         }
     }
 
-    /// Writes down what this process has seen.
+    /// Stores the counts of this process.
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
         for (door, key_id, hour, arrived) in self.take() {
@@ -101,7 +101,7 @@ impl Sources {
         if pending.is_empty() {
             return Ok(());
         }
-        // Commits together: all that came since the last time, once.
+        // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.db.begin().await?;
         for ((door, key_id, hour), arrived) in &*pending {
             stored::add(&mut tx, (*door, key_id, *hour), *arrived).await?;
@@ -123,10 +123,10 @@ impl Sources {
         taken
     }
 
-    /// Every source, and how it stands.
+    /// Every source with its assessment.
     pub async fn list(&self) -> Result<Vec<Watched>, ServiceError> {
         let (now, rules) = (self.clock.now(), self.settings.rules);
-        // What came until then, every replica has written down.
+        // Two intervals back every replica has flushed, so counts up to then are complete.
         let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
         let known = now.plus_millis(every.saturating_mul(-2));
         let sources = stored::all(self.db.read()).await?;
@@ -141,14 +141,14 @@ impl Sources {
         assessed.await.map_err(ServiceError::internal)
     }
 
-    /// Looks at every source, and tells of those that are not as usual, unless another
-    /// replica has just done so.
+    /// Assesses every source and raises or resolves alerts, unless another replica has just
+    /// done so.
     pub async fn check(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let watched = self.list().await?;
         self.show(&watched, now);
         let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
-        // Replicas' naps are not exactly as long as each other.
+        // Half an interval: replicas' timers are not exactly synchronous.
         let turn = (now.plus_millis(-every / 2), now);
         if !alarms::take_turn(&self.db, Job::Sources, turn).await? {
             return Ok(());
@@ -162,9 +162,10 @@ impl Sources {
         let over = fires.into_iter().map(|alert| alert.standing.key);
         let over: Vec<String> =
             over.filter(|key| is_ours(key) && !found.contains_key(key)).collect();
-        // Commits together: the alerts that fire or are over, the messages about them,
-        // and that what is too old is forgotten.
+        // Commits together: the alerts raised and resolved, the messages about them, and the
+        // deletion of counts past the history.
         let mut tx = self.db.begin().await?;
+        // One order of alert keys in all transactions prevents deadlocks.
         let mut keys: Vec<&String> = found.keys().chain(&over).collect();
         keys.sort();
         for key in keys {
@@ -189,9 +190,8 @@ impl Sources {
         }
     }
 
-    /// Writes down and looks, again and again, until `stopped`. What comes after that is
-    /// for [`Self::flush`], once nobody is answered any more.
-    /// By a wrong clock nothing is done.
+    /// Stores and assesses periodically, until `stopped`. Later counts are left to a final
+    /// [`Self::flush`] after the last request. Skips a period while the clock is wrong.
     pub async fn run(self: Arc<Self>, check: Arc<ClockCheck>, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
@@ -202,13 +202,17 @@ impl Sources {
             if !check.is_right() {
                 continue;
             }
-            // Never cut off in between: what was written would be written again.
+            // Never cancelled between commit and `pending.clear()`: the counts would be stored
+            // twice.
             let done = async {
                 self.flush().await?;
                 self.check().await
             };
             if let Err(error) = done.await {
-                tracing::warn!(error = %Chain(&error), "sources: will be tried again");
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "storing or assessing source volumes failed and is retried"
+                );
             }
         }
     }
@@ -216,9 +220,9 @@ impl Sources {
 
 fn why_over(watched: &[Watched], key: &str) -> &'static str {
     if watched.iter().any(|one| key.ends_with(&name(&one.source))) {
-        "the source is as usual again"
+        "the volume is usual again"
     } else {
-        "its key was revoked, or nothing has come for five weeks"
+        "the key was revoked, or has sent nothing for five weeks"
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is told of a source that is not as usual.
+//! Alerts about unusual event sources.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::service::alerts::Found;
 use crate::service::sources::Watched;
 use crate::store::sources::SourceRow;
 
-/// Whether it is the key of an alert that is raised here.
+/// Whether an alert key belongs to this module.
 pub(super) fn is_ours(key: &str) -> bool {
     ["source:quiet:", "source:volume:"].iter().any(|begins| key.starts_with(begins))
 }
 
-/// Of a source, as these keys end.
+/// Suffix of alert keys that identifies a source.
 pub(super) fn name(source: &SourceRow) -> String {
     format!(":{}:{}", source.key_id, source.door.as_str())
 }
 
-/// `None`: it is as usual, or cannot be told yet.
+/// The alert about a source; `None`: its volume is usual or not assessable yet.
 pub(super) fn found(watched: &Watched, now: Timestamp) -> Option<Found> {
     let (source, assessment) = (&watched.source, &watched.assessment);
     let called = source.name.as_deref().unwrap_or(&source.key_id);
@@ -28,38 +28,38 @@ pub(super) fn found(watched: &Watched, now: Timestamp) -> Option<Found> {
     let (last_at, volume) = (source.past.last_at, assessment.last_hour);
     let usual = volume.usual.unwrap_or_default();
     let counts = format!(
-        "In the hour from {} key `{called}` sent {} new events at the door `{door}`; {usual:.0} are \
-         usual at that hour",
+        "In the hour from {} key `{called}` sent {} new events to the `{door}` endpoint; \
+         {usual:.0} are usual at that hour",
         volume.hour, volume.events
     );
     let (about, title, what, advice) = match assessment.status {
         Status::Learning | Status::Usual => return None,
         Status::Quiet => (
             "quiet",
-            format!("`{called}` sends no more events"),
+            format!("`{called}` has stopped sending events"),
             format!(
-                "Key `{called}` has sent no new event at the door `{door}` since {last_at}, for {}. \
-                 Its longest gap is usually {}.",
+                "Key `{called}` has sent no new event to the `{door}` endpoint since {last_at}, \
+                 for {}. Its longest gap is usually {}.",
                 span(now.millis() - last_at.millis()),
                 span(assessment.usual_gap_millis.unwrap_or_default()),
             ),
-            "Look whether the sender still runs and reaches segmentd, and whether its events are \
-             rejected (`GET /v1/events/failed/summary`). One that is to send no more ends this \
-             when its key is revoked.",
+            "Check whether the source is running and reaches segmentd, and whether its events are \
+             rejected (`GET /v1/events/failed/summary`). If the source is retired, revoke its key \
+             to resolve this alert.",
         ),
         Status::More => (
             "volume",
             format!("`{called}` sends far more events than usual"),
             format!("{counts}."),
-            "Look whether the sender repeats itself under new ids, or loads its past: windows \
-             of features would count that as activity.",
+            "Check whether the source resends events under new ids, or loads historical events: \
+             feature windows count both as activity.",
         ),
         Status::Less => (
             "volume",
             format!("`{called}` sends far fewer events than usual"),
             format!("{counts}."),
-            "Look whether a part of the sender is down, and whether its events are rejected \
-             (`GET /v1/events/failed/summary`). Customers seem to be less active than they are.",
+            "Check whether a part of the source is down, and whether its events are rejected \
+             (`GET /v1/events/failed/summary`). Customers appear less active than they are.",
         ),
     };
     let fact = |name: &str, value: String| Fact { name: name.into(), value };
@@ -86,7 +86,7 @@ pub(super) fn found(watched: &Watched, now: Timestamp) -> Option<Found> {
     })
 }
 
-/// In the unit that fits: `45 seconds`, `2.5 hours`.
+/// A duration in its largest fitting unit: `45 seconds`, `2.5 hours`.
 fn span(millis: i64) -> String {
     let units = [(86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes")];
     match units.into_iter().find(|(unit, _)| millis >= 2 * unit) {
