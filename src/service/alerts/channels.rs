@@ -8,14 +8,14 @@ use crate::domain::drift::Severity;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::secret::Secret;
 use crate::domain::text::{self, MAX_NAME_CHARS};
-use crate::service::alerts::{Alerts, By, written};
+use crate::service::alerts::{Alerts, By, DecisionSubject, validated_text};
 use crate::service::{ServiceError, random};
 use crate::store::StoreError;
 use crate::store::alerting::channels::ChannelRow;
 use crate::store::alerting::{channels, deliveries};
 
 /// Most channels there may be: routing an alert reads all channels.
-const MOST_CHANNELS: usize = 500;
+const MAX_CHANNELS: usize = 500;
 const MAX_OWNERS: usize = 1000;
 const MAX_AFTER_SECONDS: u32 = 30 * 86_400;
 /// Ordering key of test messages: they are sent in order among themselves and never wait for an
@@ -45,10 +45,10 @@ impl Alerts {
         let Some(target) = wanted.target.clone() else {
             return Err(ServiceError::Invalid(Faults::one("target", "is missing")));
         };
-        let (target, generated) = with_secret(target)?;
-        check(&wanted, &target)?;
-        if channels::all(self.db.read()).await?.len() >= MOST_CHANNELS {
-            let why = format!("the limit of {MOST_CHANNELS} channels is reached");
+        let (target, generated) = with_generated_secret(target)?;
+        validate(&wanted, &target)?;
+        if channels::all(self.db.read()).await?.len() >= MAX_CHANNELS {
+            let why = format!("the limit of {MAX_CHANNELS} channels is reached");
             return Err(ServiceError::Conflict(why));
         }
         let row = ChannelRow {
@@ -61,8 +61,14 @@ impl Alerts {
         };
         // Commits together: the channel and the record of its creation.
         let mut tx = self.db.begin().await?;
-        channels::insert(&mut tx, &row).await.map_err(taken)?;
-        self.record(&mut tx, ("channel", &row.channel_id), "create", &checked(by)?).await?;
+        channels::insert(&mut tx, &row).await.map_err(duplicate_name)?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(&row.channel_id),
+            "create",
+            &validated_author(by)?,
+        )
+        .await?;
         tx.commit().await?;
         Ok(Declared { row, generated })
     }
@@ -76,17 +82,23 @@ impl Alerts {
     ) -> Result<Declared, ServiceError> {
         let before = self.channel(channel_id).await?;
         let (target, generated) = match wanted.target.clone() {
-            Some(target) => with_secret(keeping_secrets(target, &before.target))?,
+            Some(target) => with_generated_secret(with_previous_secrets(target, &before.target))?,
             None => (before.target.clone(), None),
         };
-        check(&wanted, &target)?;
+        validate(&wanted, &target)?;
         let row = ChannelRow { name: wanted.name, target, route: wanted.route, ..before };
         // Commits together: the channel and the record of its change.
         let mut tx = self.db.begin().await?;
-        if !channels::update(&mut tx, &row).await.map_err(taken)? {
-            return Err(unknown(channel_id));
+        if !channels::update(&mut tx, &row).await.map_err(duplicate_name)? {
+            return Err(unknown_channel(channel_id));
         }
-        self.record(&mut tx, ("channel", channel_id), "replace", &checked(by)?).await?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(channel_id),
+            "replace",
+            &validated_author(by)?,
+        )
+        .await?;
         tx.commit().await?;
         Ok(Declared { row, generated })
     }
@@ -97,10 +109,16 @@ impl Alerts {
         // the record of the deletion.
         let mut tx = self.db.begin().await?;
         if !channels::delete(&mut tx, channel_id).await? {
-            return Err(unknown(channel_id));
+            return Err(unknown_channel(channel_id));
         }
-        self.resolve_about_channel(&mut tx, channel_id, "the channel was deleted").await?;
-        self.record(&mut tx, ("channel", channel_id), "delete", &checked(by)?).await?;
+        self.resolve_channel_alert(&mut tx, channel_id, "the channel was deleted").await?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(channel_id),
+            "delete",
+            &validated_author(by)?,
+        )
+        .await?;
         Ok(tx.commit().await?)
     }
 
@@ -116,8 +134,14 @@ impl Alerts {
         let mut tx = self.db.begin().await?;
         if channels::enable(&mut tx, channel_id).await? {
             let why = format!("the channel was enabled by {}", by.who);
-            self.resolve_about_channel(&mut tx, channel_id, &why).await?;
-            self.record(&mut tx, ("channel", channel_id), "enable", &checked(by)?).await?;
+            self.resolve_channel_alert(&mut tx, channel_id, &why).await?;
+            self.record_decision(
+                &mut tx,
+                DecisionSubject::Channel(channel_id),
+                "enable",
+                &validated_author(by)?,
+            )
+            .await?;
             tx.announce_alerts().await?;
             tx.commit().await?;
         }
@@ -151,14 +175,20 @@ impl Alerts {
         let mut tx = self.db.begin().await?;
         crate::store::alerting::lock_key(&mut tx, TEST_KEY).await?;
         deliveries::insert(&mut tx, channel_id, &notice, now).await?;
-        self.record(&mut tx, ("channel", channel_id), "test", &checked(by)?).await?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(channel_id),
+            "test",
+            &validated_author(by)?,
+        )
+        .await?;
         tx.commit().await?;
         Ok(notice.delivery_id)
     }
 
     pub async fn channel(&self, channel_id: &str) -> Result<ChannelRow, ServiceError> {
         let found = channels::find(self.db.read(), channel_id).await?;
-        found.ok_or_else(|| unknown(channel_id))
+        found.ok_or_else(|| unknown_channel(channel_id))
     }
 }
 
@@ -172,11 +202,11 @@ pub(super) fn refuse_disabled(channel: &ChannelRow) -> Result<(), ServiceError> 
     }
 }
 
-fn unknown(channel_id: &str) -> ServiceError {
+fn unknown_channel(channel_id: &str) -> ServiceError {
     ServiceError::NotFound(format!("channel `{channel_id}`"))
 }
 
-fn taken(error: StoreError) -> ServiceError {
+fn duplicate_name(error: StoreError) -> ServiceError {
     match error {
         StoreError::Conflict { .. } => {
             ServiceError::Conflict("another channel has this name".into())
@@ -185,12 +215,14 @@ fn taken(error: StoreError) -> ServiceError {
     }
 }
 
-fn checked(by: &By) -> Result<By, ServiceError> {
-    Ok(By { who: by.who.clone(), why: written("reason", &by.why)? })
+fn validated_author(by: &By) -> Result<By, ServiceError> {
+    Ok(By { who: by.who.clone(), why: validated_text("reason", &by.why)? })
 }
 
 /// Generates a secret for a webhook without one.
-fn with_secret(mut target: Target) -> Result<(Target, Option<Secret<String>>), ServiceError> {
+fn with_generated_secret(
+    mut target: Target,
+) -> Result<(Target, Option<Secret<String>>), ServiceError> {
     let mut generated = None;
     if let Target::Webhook { secrets, .. } = &mut target
         && secrets.is_empty()
@@ -202,7 +234,7 @@ fn with_secret(mut target: Target) -> Result<(Target, Option<Secret<String>>), S
     Ok((target, generated))
 }
 
-fn keeping_secrets(mut target: Target, before: &Target) -> Target {
+fn with_previous_secrets(mut target: Target, before: &Target) -> Target {
     if let (Target::Webhook { secrets, .. }, Target::Webhook { secrets: old, .. }) =
         (&mut target, before)
         && secrets.is_empty()
@@ -212,7 +244,7 @@ fn keeping_secrets(mut target: Target, before: &Target) -> Target {
     target
 }
 
-fn check(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
+fn validate(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
     let mut faults = target.check().err().unwrap_or_default();
     for fault in &mut faults.0 {
         fault.path = format!("target.{}", fault.path);

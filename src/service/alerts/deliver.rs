@@ -25,12 +25,12 @@ use crate::store::alerting::deliveries;
 use crate::store::alerting::deliveries::{Attempt, Claim, Claimed};
 
 /// Messages in flight at once, each to a different channel.
-const MOST_AT_ONCE: usize = 64;
+const MAX_IN_FLIGHT: usize = 64;
 /// Connections to Postgres. A claim and an outcome take milliseconds each, however slow the
 /// receivers are.
-const CONNECTIONS: u32 = 3;
+const MAX_CONNECTIONS: u32 = 3;
 /// Pause before a failed write of an outcome is repeated: Postgres may be unavailable.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Characters of a receiver's answer that are logged.
 const MAX_ANSWER_CHARS: usize = 500;
 
@@ -44,23 +44,29 @@ pub struct Deliverer {
 }
 
 /// The result of one delivery attempt.
-pub(super) struct Tried {
+pub(super) struct AttemptOutcome {
     pub(super) attempt: Attempt,
-    /// `None`: the receiver accepted the message. Otherwise the kind of error and the delay
-    /// that the receiver asked for.
-    pub(super) failure: Option<(SendErrorKind, Option<Duration>)>,
+    /// `None`: the receiver accepted the message.
+    pub(super) failure: Option<AttemptFailure>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct AttemptFailure {
+    pub(super) kind: SendErrorKind,
+    /// The delay requested by the receiver.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// Messages claimed together under one token.
 #[derive(Default)]
-struct Batch {
+struct ClaimedBatch {
     token: String,
     messages: Vec<Claimed>,
 }
 
 impl Deliverer {
     pub fn new(alerts: Arc<Alerts>, sender: Arc<Sender>) -> Self {
-        let db = alerts.db.dedicated(CONNECTIONS);
+        let db = alerts.db.dedicated(MAX_CONNECTIONS);
         Self { alerts, sender, db }
     }
 
@@ -71,27 +77,27 @@ impl Deliverer {
     /// returns its connection: awaiting the claim alone could deadlock.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
         let mut claiming = pin!(Fuse::terminated());
         let mut is_due = true;
         let mut is_stopped = false;
-        while !is_stopped || !under_way.is_empty() || !claiming.is_terminated() {
+        while !is_stopped || !in_flight.is_empty() || !claiming.is_terminated() {
             // A claim is started only when the previous one has finished, so `busy` is
             // complete: it names every channel with a message in flight.
-            let room = MOST_AT_ONCE - under_way.len();
-            if is_due && room > 0 && !is_stopped && claiming.is_terminated() {
+            let capacity = MAX_IN_FLIGHT - in_flight.len();
+            if is_due && capacity > 0 && !is_stopped && claiming.is_terminated() {
                 is_due = false;
-                claiming.set(self.claim_or_log(busy.iter().cloned().collect(), room).fuse());
+                claiming.set(self.claim_or_log(busy.iter().cloned().collect(), capacity).fuse());
             }
             tokio::select! {
                 batch = &mut claiming => {
                     for message in batch.messages {
                         busy.insert(message.channel_id.clone());
-                        under_way.push(self.deliver(batch.token.clone(), message));
+                        in_flight.push(self.deliver(batch.token.clone(), message));
                     }
                 }
-                Some(channel) = under_way.next() => {
+                Some(channel) = in_flight.next() => {
                     busy.remove(&channel);
                     is_due = true;
                 }
@@ -103,35 +109,36 @@ impl Deliverer {
         self.db.close().await;
     }
 
-    async fn claim_or_log(&self, busy: Vec<String>, room: usize) -> Batch {
-        self.claim(&busy, room).await.unwrap_or_else(|error| {
+    async fn claim_or_log(&self, busy: Vec<String>, capacity: usize) -> ClaimedBatch {
+        self.claim(&busy, capacity).await.unwrap_or_else(|error| {
             tracing::warn!(error = %Chain(&error), "claiming deliveries failed and is retried");
-            Batch::default()
+            ClaimedBatch::default()
         })
     }
 
-    async fn claim(&self, busy: &[String], room: usize) -> Result<Batch, ServiceError> {
+    async fn claim(&self, busy: &[String], capacity: usize) -> Result<ClaimedBatch, ServiceError> {
         let token = random::token::<8>()?;
         let now = self.alerts.clock.now();
-        let held = i64::try_from(self.alerts.settings.claim.as_millis()).unwrap_or(i64::MAX);
-        let claim = Claim { token: &token, now, until: now.plus_millis(held) };
-        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        let claim_millis =
+            i64::try_from(self.alerts.settings.claim.as_millis()).unwrap_or(i64::MAX);
+        let claim = Claim { token: &token, now, until: now.plus_millis(claim_millis) };
+        let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
         // Commits alone: which messages this worker is about to send.
         let mut tx = self.db.begin().await?;
-        let messages = deliveries::claim(&mut tx, claim, busy, room).await?;
+        let messages = deliveries::claim(&mut tx, claim, busy, capacity).await?;
         tx.commit().await?;
-        Ok(Batch { token, messages })
+        Ok(ClaimedBatch { token, messages })
     }
 
     /// Sends one message and records the outcome; returns the channel, which is free again.
     async fn deliver(&self, token: String, claimed: Claimed) -> String {
         let claim = self.alerts.settings.claim;
         let started = Instant::now();
-        let tried = self.try_once(&claimed, claim).await;
+        let outcome = self.attempt_delivery(&claimed, claim).await;
         // Retried until the claim expires: a message that was sent but not recorded is sent
         // again.
         loop {
-            match self.alerts.settle(&self.db, &token, &claimed, &tried).await {
+            match self.alerts.record_attempt(&self.db, &token, &claimed, &outcome).await {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::warn!(
@@ -142,14 +149,14 @@ impl Deliverer {
                     if started.elapsed() >= claim {
                         break;
                     }
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
         claimed.channel_id
     }
 
-    async fn try_once(&self, claimed: &Claimed, claim: Duration) -> Tried {
+    async fn attempt_delivery(&self, claimed: &Claimed, claim: Duration) -> AttemptOutcome {
         let at = self.alerts.clock.now();
         let started = Instant::now();
         let sent = self.sender.send(&claimed.target, &claimed.notice, at);
@@ -166,11 +173,13 @@ impl Deliverer {
         let took_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         let (status, answer, failure) = match sent {
             Ok(Receipt { status, answer }) => (status, answer, None),
-            Err(error) => (error.status, error.answer, Some((error.kind, error.retry_after))),
+            Err(SendError { kind, status, answer, retry_after }) => {
+                (status, answer, Some(AttemptFailure { kind, retry_after }))
+            }
         };
         // Postgres rejects NUL characters in text.
         let answer = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
         let attempt = Attempt { at, is_taken: failure.is_none(), status, answer, took_millis };
-        Tried { attempt, failure }
+        AttemptOutcome { attempt, failure }
     }
 }

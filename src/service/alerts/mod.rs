@@ -1,18 +1,18 @@
 //! Alerts: raised in the transaction that detects the problem, sent to the channels that route
 //! them, at least once and in order, and sent again when they are resolved.
 //!
-//! Messages are written with the alert (transactional outbox). The delivery worker sends them
+//! Messages are validated_text with the alert (transactional outbox). The delivery worker sends them
 //! outside of any transaction.
 
 pub mod channels;
 pub mod deliver;
-mod keep;
+mod delivery_outcome;
+mod escalation;
+mod housekeeping;
+mod notify;
 mod replay;
-mod settle;
 pub mod silences;
 mod storm;
-mod sweep;
-mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,6 +82,26 @@ pub struct By {
     pub why: String,
 }
 
+/// The object of an audited change, by its id.
+#[derive(Debug, Clone, Copy)]
+enum DecisionSubject<'a> {
+    Alert(&'a str),
+    Channel(&'a str),
+    Delivery(&'a str),
+    Silence(&'a str),
+}
+
+impl<'a> DecisionSubject<'a> {
+    const fn kind_and_id(self) -> (&'static str, &'a str) {
+        match self {
+            Self::Alert(id) => ("alert", id),
+            Self::Channel(id) => ("channel", id),
+            Self::Delivery(id) => ("delivery", id),
+            Self::Silence(id) => ("silence", id),
+        }
+    }
+}
+
 impl Alerts {
     /// Raises an alert: writes it, and a message for each channel that routes it, in the
     /// caller's transaction. A repeated call updates the content and the
@@ -122,12 +142,12 @@ impl Alerts {
                 alerting::insert(tx, &id, &standing, &found.subject, &sight).await?;
             }
             Some(known) => {
-                let standing = next(&known, found.severity, voice, now);
+                let standing = updated_standing(&known, found.severity, voice, now);
                 alerting::see(tx, &known.alert_id, &standing, &sight, now).await?;
             }
         }
         if let Some(alert) = alerting::latest(tx, &found.key).await? {
-            self.tell(tx, &alert, now).await?;
+            self.notify_firing(tx, &alert, now).await?;
         }
         Ok(())
     }
@@ -152,15 +172,14 @@ impl Alerts {
             return Ok(false);
         };
         alerting::resolve(tx, &alert.alert_id, why, now).await?;
-        self.tell_end(tx, key, now).await?;
+        self.notify_resolved(tx, key, now).await?;
         Ok(true)
     }
 
     /// Acknowledges an alert. Escalation channels (`after_seconds`) are not notified any more.
     pub async fn acknowledge(&self, alert_id: &str, by: By) -> Result<AlertRow, ServiceError> {
-        let note = written("note", &by.why)?;
-        let unknown = || ServiceError::NotFound(format!("alert `{alert_id}`"));
-        let row = alerting::find(self.db.read(), alert_id).await?.ok_or_else(unknown)?;
+        let note = validated_text("note", &by.why)?;
+        let row = self.alert(alert_id).await?;
         let (key, at) = (&row.standing.key, self.clock.now());
         // Commits together: the acknowledgement and the record of it.
         let mut tx = self.db.begin().await?;
@@ -172,16 +191,21 @@ impl Alerts {
         }
         let acknowledged = Acknowledged { at, by: by.who.clone(), note };
         alerting::acknowledge(&mut tx, alert_id, &acknowledged).await?;
-        self.record(&mut tx, ("alert", alert_id), "acknowledge", &by).await?;
+        self.record_decision(&mut tx, DecisionSubject::Alert(alert_id), "acknowledge", &by).await?;
         tx.commit().await?;
-        alerting::find(self.db.read(), alert_id).await?.ok_or_else(unknown)
+        self.alert(alert_id).await
+    }
+
+    async fn alert(&self, alert_id: &str) -> Result<AlertRow, ServiceError> {
+        let found = alerting::find(self.db.read(), alert_id).await?;
+        found.ok_or_else(|| ServiceError::NotFound(format!("alert `{alert_id}`")))
     }
 
     /// Writes an audit record of a change.
-    async fn record(
+    async fn record_decision(
         &self,
         tx: &mut Tx,
-        about: (&str, &str),
+        subject: DecisionSubject<'_>,
         step: &str,
         by: &By,
     ) -> Result<(), StoreError> {
@@ -191,12 +215,13 @@ impl Alerts {
             by: by.who.clone(),
             reason: by.why.clone(),
         };
-        decisions::insert(tx, about, &decision).await
+        let (kind, id) = subject.kind_and_id();
+        decisions::insert(tx, (kind, id), &decision).await
     }
 }
 
-/// The routing state of a known alert after the problem was detected again.
-fn next(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Standing {
+/// Routing state of a known alert after the problem was detected again.
+fn updated_standing(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Standing {
     let before = &known.standing;
     if known.resolved.is_some() {
         return Standing {
@@ -215,6 +240,6 @@ fn next(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Stan
 }
 
 /// Validates a note or a reason for storage.
-fn written(field: &str, text: &str) -> Result<String, ServiceError> {
+fn validated_text(field: &str, text: &str) -> Result<String, ServiceError> {
     Ok(text::free_text(field, text, MAX_FREE_TEXT_CHARS)?)
 }

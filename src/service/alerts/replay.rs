@@ -4,13 +4,13 @@ use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::channels::refuse_disabled;
-use crate::service::alerts::{Alerts, By};
+use crate::service::alerts::{Alerts, By, DecisionSubject};
 use crate::store::alerting::delivery_log::Of;
 use crate::store::alerting::{deliveries, delivery_log};
 use crate::store::{Tx, alerting};
 
 /// Most messages of one replay request; a larger range needs further requests.
-const MOST_REPLAYED: i64 = 1000;
+const MAX_REPLAYED: i64 = 1000;
 
 /// Selects messages of a channel.
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +34,8 @@ impl Alerts {
         // request.
         let mut tx = self.db.begin().await?;
         let again = deliveries::replay(&mut tx, delivery_id, self.clock.now()).await?;
-        self.follow_up(&mut tx, again).await?;
-        self.record(&mut tx, ("delivery", delivery_id), "replay", by).await?;
+        self.notify_resolved_keys(&mut tx, again).await?;
+        self.record_decision(&mut tx, DecisionSubject::Delivery(delivery_id), "replay", by).await?;
         Ok(tx.commit().await?)
     }
 
@@ -52,7 +52,7 @@ impl Alerts {
             return Err(ServiceError::Invalid(Faults::one("until", problem)));
         }
         let within = (range.since, range.until);
-        let bounds = (MOST_REPLAYED, self.clock.now());
+        let bounds = (MAX_REPLAYED, self.clock.now());
         // Commits together: the messages, the resolutions to follow them, and the record of the
         // request.
         let mut tx = self.db.begin().await?;
@@ -60,21 +60,25 @@ impl Alerts {
             deliveries::replay_range(&mut tx, channel_id, within, range.with_delivered, bounds)
                 .await?;
         let replayed = again.len();
-        self.follow_up(&mut tx, again).await?;
-        self.record(&mut tx, ("channel", channel_id), "replay", by).await?;
+        self.notify_resolved_keys(&mut tx, again).await?;
+        self.record_decision(&mut tx, DecisionSubject::Channel(channel_id), "replay", by).await?;
         tx.commit().await?;
         Ok(replayed)
     }
 
     /// Enqueues the resolution behind a replayed firing alert that has ended since: the channel
     /// must not show it as firing.
-    async fn follow_up(&self, tx: &mut Tx, mut keys: Vec<String>) -> Result<(), ServiceError> {
+    async fn notify_resolved_keys(
+        &self,
+        tx: &mut Tx,
+        mut keys: Vec<String>,
+    ) -> Result<(), ServiceError> {
         // Sorted: every transaction locks alert keys in the same order.
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
             alerting::lock_key(tx, &key).await?;
-            self.tell_end(tx, &key, self.clock.now()).await?;
+            self.notify_resolved(tx, &key, self.clock.now()).await?;
         }
         Ok(())
     }

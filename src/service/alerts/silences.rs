@@ -4,7 +4,7 @@ use crate::domain::alert::Silence;
 use crate::domain::fault::Faults;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS, MAX_NAME_CHARS};
 use crate::domain::time::MILLIS_PER_DAY;
-use crate::service::alerts::{Alerts, By};
+use crate::service::alerts::{Alerts, By, DecisionSubject};
 use crate::service::{ServiceError, random};
 use crate::store::alerting::silences;
 use crate::store::alerting::silences::SilenceRow;
@@ -36,7 +36,8 @@ impl Alerts {
         // Commits together: the silence and the record of its creation.
         let mut tx = self.db.begin().await?;
         silences::insert(&mut tx, &row).await?;
-        self.record(&mut tx, ("silence", &row.silence_id), "create", by).await?;
+        self.record_decision(&mut tx, DecisionSubject::Silence(&row.silence_id), "create", by)
+            .await?;
         tx.commit().await?;
         Ok(row)
     }
@@ -49,7 +50,7 @@ impl Alerts {
             let what = format!("silence `{silence_id}` in force");
             return Err(ServiceError::NotFound(what));
         }
-        self.record(&mut tx, ("silence", silence_id), "end", by).await?;
+        self.record_decision(&mut tx, DecisionSubject::Silence(silence_id), "end", by).await?;
         Ok(tx.commit().await?)
     }
 }

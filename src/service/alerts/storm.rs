@@ -3,7 +3,7 @@
 //!
 //! The first few are sent one by one. The others are recorded, listed by the API, and sent
 //! together as one alert. A failing channel is not sent the failures of other channels. So each
-//! channel receives at most `MOST_TOLD` + 1 messages, however many fail.
+//! channel receives at most `MAX_SINGLE_ALERTS` + 1 messages, however many fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,38 +15,38 @@ use crate::store::alerting::AlertRow;
 use crate::store::{Tx, alerting};
 
 /// Failing channels that are announced by an alert of their own.
-const MOST_TOLD: usize = 3;
+const MAX_SINGLE_ALERTS: usize = 3;
 /// Key of the alert about all other failing channels.
-const MANY: &str = "channels";
-const MOST_NAMES: usize = 20;
+const MANY_CHANNELS_KEY: &str = "channels";
+const MAX_NAMES: usize = 20;
 
 impl Alerts {
-    /// Raises the alert about a failing channel. If [`MOST_TOLD`] others are already announced,
+    /// Raises the alert about a failing channel. If [`MAX_SINGLE_ALERTS`] others are already announced,
     /// it is only recorded, and the alert about many channels is raised.
     ///
-    /// Lock order everywhere: the channel's key, then [`MANY`].
-    pub(super) async fn raise_about_channel(
+    /// Lock order everywhere: the channel's key, then [`MANY_CHANNELS_KEY`].
+    pub(super) async fn raise_channel_alert(
         &self,
         tx: &mut Tx,
         found: &Found,
     ) -> Result<(), ServiceError> {
         alerting::lock_key(tx, &found.key).await?;
-        alerting::lock_key(tx, MANY).await?;
-        let failing = failing(tx).await?;
+        alerting::lock_key(tx, MANY_CHANNELS_KEY).await?;
+        let failing = firing_channel_alerts(tx).await?;
         let is_known = failing.iter().any(|alert| alert.standing.key == found.key);
-        let told = failing.iter().filter(|alert| !alert.standing.is_untold).count();
-        if is_known || told < MOST_TOLD {
+        let announced = failing.iter().filter(|alert| !alert.standing.is_untold).count();
+        if is_known || announced < MAX_SINGLE_ALERTS {
             return self.raise(tx, found, Voice::Plain).await;
         }
         self.raise(tx, found, Voice::Quiet).await?;
-        let mut names: Vec<String> = failing.iter().filter_map(name).collect();
+        let mut names: Vec<String> = failing.iter().filter_map(channel_name).collect();
         names.extend(found.subject.get("channel").cloned());
-        self.raise(tx, &many(names), Voice::Plain).await
+        self.raise(tx, &many_channels_alert(names), Voice::Plain).await
     }
 
     /// Resolves the alert about a channel, and the alert about many channels with the last
     /// channel that it covers.
-    pub(super) async fn resolve_about_channel(
+    pub(super) async fn resolve_channel_alert(
         &self,
         tx: &mut Tx,
         channel_id: &str,
@@ -55,45 +55,45 @@ impl Alerts {
         if !self.resolve_firing(tx, &channel_key(channel_id), why).await? {
             return Ok(());
         }
-        alerting::lock_key(tx, MANY).await?;
-        if failing(tx).await?.iter().any(|alert| alert.standing.is_untold) {
+        alerting::lock_key(tx, MANY_CHANNELS_KEY).await?;
+        if firing_channel_alerts(tx).await?.iter().any(|alert| alert.standing.is_untold) {
             return Ok(());
         }
-        self.resolve(tx, MANY, "only a few channels fail").await
+        self.resolve(tx, MANY_CHANNELS_KEY, "only a few channels fail").await
     }
 }
 
 /// The firing alerts about single channels.
-async fn failing(tx: &mut Tx) -> Result<Vec<AlertRow>, ServiceError> {
+async fn firing_channel_alerts(tx: &mut Tx) -> Result<Vec<AlertRow>, ServiceError> {
     let mut failing = alerting::firing_now(tx, Topic::Channel).await?;
-    failing.retain(|alert| alert.standing.key != MANY);
+    failing.retain(|alert| alert.standing.key != MANY_CHANNELS_KEY);
     Ok(failing)
 }
 
 /// Keys of the failing channels among the firing alerts. These channels are not notified about
 /// other channels.
-pub(super) fn failing_keys(firing: &[AlertRow]) -> BTreeSet<&str> {
+pub(super) fn failing_channel_keys(firing: &[AlertRow]) -> BTreeSet<&str> {
     let failing = firing.iter().filter(|alert| alert.standing.topic == Topic::Channel);
     failing.map(|alert| &*alert.standing.key).collect()
 }
 
-fn name(alert: &AlertRow) -> Option<String> {
+fn channel_name(alert: &AlertRow) -> Option<String> {
     alert.subject.get("channel").cloned()
 }
 
-fn many(mut names: Vec<String>) -> Found {
+fn many_channels_alert(mut names: Vec<String>) -> Found {
     let count = names.len();
     names.sort_unstable();
-    names.truncate(MOST_NAMES);
+    names.truncate(MAX_NAMES);
     Found {
-        key: MANY.into(),
+        key: MANY_CHANNELS_KEY.into(),
         topic: Topic::Channel,
         severity: Severity::Warning,
         owner: None,
         subject: BTreeMap::new(),
-        title: format!("More than {MOST_TOLD} channels cannot be notified"),
+        title: format!("More than {MAX_SINGLE_ALERTS} channels cannot be notified"),
         what: format!(
-            "More than {MOST_TOLD} channels do not accept messages. The others have no alert \
+            "More than {MAX_SINGLE_ALERTS} channels do not accept messages. The others have no alert \
              message of their own; GET /v1/alerts?topic=channel lists each."
         ),
         advice: "Look for a common cause first: the network, a proxy, or \

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{Told, Topic, channel_key, is_owed};
+use crate::domain::alert::{Topic, channel_key, is_owed};
 use crate::service::ServiceError;
 use crate::service::alerts::Alerts;
-use crate::service::alerts::storm::failing_keys;
-use crate::service::alerts::tell::told;
+use crate::service::alerts::notify::{sent_state, sent_states};
+use crate::service::alerts::storm::failing_channel_keys;
 use crate::store::alerting;
 use crate::store::alerting::deliveries::SentRow;
 use crate::store::alerting::{AlertRow, channels, deliveries, silences};
@@ -19,7 +19,7 @@ impl Alerts {
         let now = self.clock.now();
         let db = self.db.read();
         let firing = alerting::firing(db).await?;
-        self.show(&firing).await?;
+        self.update_metrics(&firing).await?;
         if firing.is_empty() {
             return Ok(());
         }
@@ -32,36 +32,41 @@ impl Alerts {
         for row in deliveries::sent(db, &ids).await? {
             sent.entry(row.alert_id.clone()).or_default().push(row);
         }
-        let failing = failing_keys(&firing);
+        let failing = failing_channel_keys(&firing);
         for alert in &firing {
             let about_channel = alert.standing.topic == Topic::Channel;
-            let told = told(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
-            let is_any = channels.iter().any(|channel| {
-                let told = told.get(&channel.channel_id).copied().unwrap_or(Told::Nothing);
-                let whom = (&*channel.channel_id, &channel.route);
+            let sent = sent_states(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
+            let is_due = channels.iter().any(|channel| {
+                let recipient = (&*channel.channel_id, &channel.route);
                 let is_failing = failing.contains(&*channel_key(&channel.channel_id));
                 !(about_channel && is_failing)
-                    && is_owed(&alert.standing, whom, told, &silences, now)
+                    && is_owed(
+                        &alert.standing,
+                        recipient,
+                        sent_state(&sent, channel),
+                        &silences,
+                        now,
+                    )
             });
-            if is_any {
-                self.tell_now(alert).await?;
+            if is_due {
+                self.notify_due(alert).await?;
             }
         }
         Ok(())
     }
 
-    async fn tell_now(&self, alert: &AlertRow) -> Result<(), ServiceError> {
+    async fn notify_due(&self, alert: &AlertRow) -> Result<(), ServiceError> {
         // Commits together: a message to each channel to which the alert is due.
         let mut tx = self.db.begin().await?;
         alerting::lock_key(&mut tx, &alert.standing.key).await?;
         let latest = alerting::latest(&mut tx, &alert.standing.key).await?;
         if let Some(latest) = latest.filter(|latest| latest.resolved.is_none()) {
-            self.tell(&mut tx, &latest, self.clock.now()).await?;
+            self.notify_firing(&mut tx, &latest, self.clock.now()).await?;
         }
         Ok(tx.commit().await?)
     }
 
-    async fn show(&self, firing: &[AlertRow]) -> Result<(), ServiceError> {
+    async fn update_metrics(&self, firing: &[AlertRow]) -> Result<(), ServiceError> {
         let metrics = &self.metrics.alerts;
         metrics.show_firing(
             firing.iter().map(|alert| (alert.standing.topic, alert.standing.severity)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::alert::{Fact, Target, Topic, channel_key, schedule};
 use crate::domain::drift::Severity;
 use crate::outbound::SendErrorKind;
-use crate::service::alerts::deliver::Tried;
+use crate::service::alerts::deliver::{AttemptFailure, AttemptOutcome};
 use crate::service::alerts::{Alerts, Found};
 use crate::service::{ServiceError, random};
 use crate::store::alerting::deliveries::{Claimed, Next};
@@ -16,20 +16,21 @@ use crate::store::{DedicatedDb, Tx};
 use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
 
 impl Alerts {
-    pub(super) async fn settle(
+    pub(super) async fn record_attempt(
         &self,
         db: &DedicatedDb,
         token: &str,
         claimed: &Claimed,
-        tried: &Tried,
+        outcome: &AttemptOutcome,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let failed = claimed.attempts + 1;
-        let next = match tried.failure {
+        let next = match outcome.failure {
             None => Next::Delivered,
-            Some((SendErrorKind::Gone, _)) => Next::Dead,
-            Some((SendErrorKind::Temporary | SendErrorKind::Forbidden, asked)) => {
-                match schedule::delay(failed, random::share()?, asked) {
+            Some(AttemptFailure { kind: SendErrorKind::Gone, .. }) => Next::Dead,
+            // Forbidden is retried too: an operator may change the configuration meanwhile.
+            Some(AttemptFailure { retry_after, .. }) => {
+                match schedule::delay(failed, random::share()?, retry_after) {
                     Some(delay) => Next::Again(now.plus_millis(millis(delay))),
                     None => Next::Dead,
                 }
@@ -38,76 +39,85 @@ impl Alerts {
         // Commits together: the attempt, the message's next state, the channel's state, and the
         // alert about the channel.
         let mut tx = db.begin().await?;
-        deliveries::log(&mut tx, &claimed.delivery_id, &tried.attempt).await?;
+        deliveries::log(&mut tx, &claimed.delivery_id, &outcome.attempt).await?;
         // False if the claim has expired and another replica took the message over: its outcome
         // counts.
         if deliveries::settle(&mut tx, &claimed.delivery_id, token, next, now).await? {
-            match tried.failure {
-                None => self.takes_again(&mut tx, claimed).await?,
-                Some((SendErrorKind::Gone, _)) => self.gone(&mut tx, claimed).await?,
-                Some((SendErrorKind::Forbidden, _)) => {
+            match outcome.failure.map(|failure| failure.kind) {
+                None => self.resolve_recovered_channel(&mut tx, claimed).await?,
+                Some(SendErrorKind::Gone) => self.disable_gone_channel(&mut tx, claimed).await?,
+                Some(SendErrorKind::Forbidden) => {
                     let what = "cannot be notified with its present configuration";
-                    self.about_channel(&mut tx, claimed, tried, what).await?;
+                    self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
                 }
-                Some((SendErrorKind::Temporary, _)) if next == Next::Dead => {
+                Some(SendErrorKind::Temporary) if next == Next::Dead => {
                     let what = "has not accepted a message for days; the message was given up";
-                    self.about_channel(&mut tx, claimed, tried, what).await?;
+                    self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
                 }
-                Some((SendErrorKind::Temporary, _)) => {}
+                Some(SendErrorKind::Temporary) => {}
             }
         }
         tx.commit().await?;
-        self.count(claimed, next);
+        self.count_delivery(claimed, next);
         Ok(())
     }
 
-    async fn takes_again(&self, tx: &mut Tx, claimed: &Claimed) -> Result<(), ServiceError> {
-        self.resolve_about_channel(tx, &claimed.channel_id, "it accepts messages again").await
+    async fn resolve_recovered_channel(
+        &self,
+        tx: &mut Tx,
+        claimed: &Claimed,
+    ) -> Result<(), ServiceError> {
+        self.resolve_channel_alert(tx, &claimed.channel_id, "it accepts messages again").await
     }
 
     /// Disables a channel whose receiver answered 410 (gone), and withdraws its pending
     /// messages.
-    async fn gone(&self, tx: &mut Tx, claimed: &Claimed) -> Result<(), ServiceError> {
+    async fn disable_gone_channel(
+        &self,
+        tx: &mut Tx,
+        claimed: &Claimed,
+    ) -> Result<(), ServiceError> {
         let why = "the receiver answered 410 (gone)";
         let now = self.clock.now();
         channels::disable(tx, &claimed.channel_id, why, now).await?;
         deliveries::withdraw(tx, &claimed.channel_id, now).await?;
-        let found = found(claimed, "was disabled: its receiver answered 410 (gone)", Vec::new());
-        self.raise_about_channel(tx, &found).await
+        let found =
+            channel_alert(claimed, "was disabled: its receiver answered 410 (gone)", Vec::new());
+        self.raise_channel_alert(tx, &found).await
     }
 
-    async fn about_channel(
+    async fn raise_delivery_failure(
         &self,
         tx: &mut Tx,
         claimed: &Claimed,
-        tried: &Tried,
+        outcome: &AttemptOutcome,
         what: &str,
     ) -> Result<(), ServiceError> {
-        let status = tried.attempt.status.map_or("none".into(), |status| status.to_string());
+        let status = outcome.attempt.status.map_or("none".into(), |status| status.to_string());
         let facts = vec![
             Fact { name: "Last status".into(), value: status },
-            Fact { name: "Last answer".into(), value: tried.attempt.answer.clone() },
+            Fact { name: "Last answer".into(), value: outcome.attempt.answer.clone() },
         ];
-        self.raise_about_channel(tx, &found(claimed, what, facts)).await
+        self.raise_channel_alert(tx, &channel_alert(claimed, what, facts)).await
     }
 
-    fn count(&self, claimed: &Claimed, next: Next) {
+    fn count_delivery(&self, claimed: &Claimed, next: Next) {
         let kind = match claimed.target {
             Target::Webhook { .. } => ChannelKind::Webhook,
             Target::Alertmanager { .. } => ChannelKind::Alertmanager,
             Target::Slack { .. } => ChannelKind::Slack,
             Target::Email { .. } => ChannelKind::Email,
         };
-        let outcome = match next {
+        let label = match next {
             Next::Delivered => DeliveryOutcome::Delivered,
             Next::Again(_) => DeliveryOutcome::Failed,
             Next::Dead => DeliveryOutcome::Dead,
         };
-        self.metrics.alerts.deliveries.add((kind, outcome), 1);
+        self.metrics.alerts.deliveries.add((kind, label), 1);
     }
 }
 
-fn found(claimed: &Claimed, what: &str, facts: Vec<Fact>) -> Found {
+fn channel_alert(claimed: &Claimed, what: &str, facts: Vec<Fact>) -> Found {
     let name = &claimed.channel_name;
     Found {
         key: channel_key(&claimed.channel_id),

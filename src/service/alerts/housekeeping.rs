@@ -18,7 +18,7 @@ impl Alerts {
     ///
     /// Alertmanager resolves an alert that is not repeated before its `endsAt`.
     pub async fn keep_alive(&self, sender: &Sender) -> Result<(), ServiceError> {
-        if !self.is_turn(Job::KeepAlive, self.settings.keep_alive).await? {
+        if !self.acquire_job(Job::KeepAlive, self.settings.keep_alive).await? {
             return Ok(());
         }
         let now = self.clock.now();
@@ -37,7 +37,7 @@ impl Alerts {
     /// Deletes deliveries, alerts and silences older than `alerts.keep_days`, if the interval
     /// has passed.
     pub async fn clean_up(&self) -> Result<(), ServiceError> {
-        if self.settings.keep_days == 0 || !self.is_turn(Job::CleanUp, CLEAN_UP_EVERY).await? {
+        if self.settings.keep_days == 0 || !self.acquire_job(Job::CleanUp, CLEAN_UP_EVERY).await? {
             return Ok(());
         }
         let days = i64::from(self.settings.keep_days);
@@ -51,10 +51,10 @@ impl Alerts {
     }
 
     /// Whether this replica acquired the job for this interval.
-    async fn is_turn(&self, job: Job, every: Duration) -> Result<bool, ServiceError> {
+    async fn acquire_job(&self, job: Job, every: Duration) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let before = now.plus_millis(-i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
-        // A last run in the future was written by a wrong clock and does not block the job.
+        // A last run in the future was validated_text by a wrong clock and does not block the job.
         let last = alarms::ran_at(self.db.read(), job).await?;
         Ok(last.is_none_or(|last| last <= before || last > now)
             && alarms::take_turn(&self.db, job, (before, now)).await?)
