@@ -34,6 +34,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Characters of a receiver's answer that are logged.
 const MAX_ANSWER_CHARS: usize = 500;
 
+/// Background worker that delivers the messages of the outbox.
 #[derive(Debug)]
 pub struct Deliverer {
     alerts: Arc<Alerts>,
@@ -50,6 +51,7 @@ pub(super) struct AttemptOutcome {
     pub(super) failure: Option<AttemptFailure>,
 }
 
+/// Why an attempt failed.
 #[derive(Clone, Copy)]
 pub(super) struct AttemptFailure {
     pub(super) kind: SendErrorKind,

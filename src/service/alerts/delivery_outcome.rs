@@ -16,6 +16,8 @@ use crate::store::{DedicatedDb, Tx};
 use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
 
 impl Alerts {
+    /// Records an attempt: reschedules or finishes the message, and raises or resolves the alert
+    /// about its channel.
     pub(super) async fn record_attempt(
         &self,
         db: &DedicatedDb,

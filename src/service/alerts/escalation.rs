@@ -37,16 +37,13 @@ impl Alerts {
             let about_channel = alert.standing.topic == Topic::Channel;
             let sent = sent_states(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
             let is_due = channels.iter().any(|channel| {
-                let recipient = (&*channel.channel_id, &channel.route);
                 let is_failing = failing.contains(&*channel_key(&channel.channel_id));
-                !(about_channel && is_failing)
-                    && is_owed(
-                        &alert.standing,
-                        recipient,
-                        sent_state(&sent, channel),
-                        &silences,
-                        now,
-                    )
+                if about_channel && is_failing {
+                    return false;
+                }
+                let recipient = (&*channel.channel_id, &channel.route);
+                let state = sent_state(&sent, channel);
+                is_owed(&alert.standing, recipient, state, &silences, now)
             });
             if is_due {
                 self.notify_due(alert).await?;

@@ -54,7 +54,7 @@ impl Alerts {
     async fn acquire_job(&self, job: Job, every: Duration) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let before = now.plus_millis(-i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
-        // A last run in the future was validated_text by a wrong clock and does not block the job.
+        // A last run in the future was written by a wrong clock and does not block the job.
         let last = alarms::ran_at(self.db.read(), job).await?;
         Ok(last.is_none_or(|last| last <= before || last > now)
             && alarms::take_turn(&self.db, job, (before, now)).await?)

@@ -1,7 +1,7 @@
 //! Alerts: raised in the transaction that detects the problem, sent to the channels that route
 //! them, at least once and in order, and sent again when they are resolved.
 //!
-//! Messages are validated_text with the alert (transactional outbox). The delivery worker sends them
+//! Messages are written with the alert (transactional outbox). The delivery worker sends them
 //! outside of any transaction.
 
 pub mod channels;
@@ -33,6 +33,7 @@ use crate::telemetry::Metrics;
 
 pub use replay::Range;
 
+/// Alert service: raises, resolves and routes alerts.
 #[derive(Debug)]
 pub struct Alerts {
     pub db: Db,
@@ -50,7 +51,7 @@ pub struct Found {
     pub key: String,
     pub topic: Topic,
     pub severity: Severity,
-    /// Data owner responsible for the subject; `None`: operators.
+    /// Data owner responsible for the subject; `None`: no owner in particular.
     pub owner: Option<String>,
     /// Names of the affected objects, such as `feature` or `channel`.
     pub subject: BTreeMap<String, String>,

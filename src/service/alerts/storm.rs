@@ -21,8 +21,8 @@ const MANY_CHANNELS_KEY: &str = "channels";
 const MAX_NAMES: usize = 20;
 
 impl Alerts {
-    /// Raises the alert about a failing channel. If [`MAX_SINGLE_ALERTS`] others are already announced,
-    /// it is only recorded, and the alert about many channels is raised.
+    /// Raises the alert about a failing channel. If [`MAX_SINGLE_ALERTS`] others are already
+    /// announced, it is only recorded, and the alert about many channels is raised.
     ///
     /// Lock order everywhere: the channel's key, then [`MANY_CHANNELS_KEY`].
     pub(super) async fn raise_channel_alert(
@@ -93,8 +93,8 @@ fn many_channels_alert(mut names: Vec<String>) -> Found {
         subject: BTreeMap::new(),
         title: format!("More than {MAX_SINGLE_ALERTS} channels cannot be notified"),
         what: format!(
-            "More than {MAX_SINGLE_ALERTS} channels do not accept messages. The others have no alert \
-             message of their own; GET /v1/alerts?topic=channel lists each."
+            "More than {MAX_SINGLE_ALERTS} channels do not accept messages. The others are not \
+             announced one by one; GET /v1/alerts?topic=channel lists each."
         ),
         advice: "Look for a common cause first: the network, a proxy, or \
                  alerts.allow_private_addresses. Then see the deliveries of each channel."
