@@ -23,7 +23,7 @@ impl Drift {
     /// Counts the moves of the last `hours` hours; `None`: the configured window. Customers
     /// that move during the read may be missing in one of the queries.
     pub async fn flows(&self, hours: Option<u32>) -> Result<Flows, ServiceError> {
-        let model = self.model(None).await?;
+        let model = self.model_or_active(None).await?;
         let hours = hours.unwrap_or(self.settings.window_hours).max(1);
         let length = MILLIS_PER_HOUR * i64::from(hours);
         let until = self.clock.now();
@@ -49,8 +49,8 @@ impl Drift {
     }
 
     /// Updates the churn gauge at most once an hour: the query counts every customer.
-    pub(super) async fn show_churn(&self) -> Result<(), ServiceError> {
-        let hour = Step::Hour.of(self.clock.now());
+    pub(super) async fn update_churn(&self) -> Result<(), ServiceError> {
+        let hour = Step::Hour.start_of(self.clock.now());
         let mut shown = self.churn_shown.lock().await;
         if *shown != Some(hour) {
             let churn = self.flows(None).await?.churn;

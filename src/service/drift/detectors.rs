@@ -13,7 +13,7 @@ use crate::store::drift as windows;
 impl Drift {
     /// The detectors' state without the rows of one API key ([`crate::domain::drift::NO_KEY`]:
     /// with all rows); `None` if detectors are disabled.
-    pub(super) async fn stream(
+    pub(super) async fn replay_detectors(
         &self,
         model: &Model,
         sources: &[Source],
@@ -21,7 +21,7 @@ impl Drift {
     ) -> Result<Option<Stream>, ServiceError> {
         let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
         // Excludes the hour in progress: its counts are incomplete.
-        let until = Step::Hour.of(self.clock.now());
+        let until = Step::Hour.start_of(self.clock.now());
         let oldest = until.hour() - i64::from(MOST_HOURS);
         let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
         let since = Timestamp::from_millis(week * HOURS_PER_WEEK * MILLIS_PER_HOUR);
@@ -29,22 +29,23 @@ impl Drift {
         let (of, places) = ((model.id(), sources), (layout.width(), layout.p_values()));
         let rows = windows::places(self.db.read(), of, places, without, (since, until)).await?;
         let stream =
-            tokio::task::spawn_blocking(move || drift::stream(&hours(&rows), least_rows)).await;
+            tokio::task::spawn_blocking(move || drift::stream(&merge_hours(&rows), least_rows))
+                .await;
         Ok(Some(stream.map_err(ServiceError::internal)?))
     }
 }
 
 /// Merges the rows of each hour into one entry, over all sources and keys.
-fn hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<Hour> {
-    let same = rows.chunk_by(|(one, _), (next, _)| one == next);
-    let hour = |rows: &[(Timestamp, Vec<u64>)]| {
-        let mut hour = Hour { at: rows.first()?.0, counts: Default::default() };
-        for (_, counts) in rows {
-            for (sum, count) in hour.counts.iter_mut().zip(counts) {
-                *sum = sum.saturating_add(*count);
-            }
+fn merge_hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<Hour> {
+    rows.chunk_by(|(one, _), (next, _)| one == next).filter_map(merge_hour).collect()
+}
+
+fn merge_hour(rows: &[(Timestamp, Vec<u64>)]) -> Option<Hour> {
+    let mut hour = Hour { at: rows.first()?.0, counts: Default::default() };
+    for (_, counts) in rows {
+        for (sum, count) in hour.counts.iter_mut().zip(counts) {
+            *sum = sum.saturating_add(*count);
         }
-        Some(hour)
-    };
-    same.filter_map(hour).collect()
+    }
+    Some(hour)
 }

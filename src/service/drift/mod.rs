@@ -45,11 +45,24 @@ pub use churn::Flows;
 pub use influence::Sample;
 
 /// Minimum time for which counts are stored by API key: a week, the look-back of alerts.
-const LEAST_HOURS_BY_KEY: u32 = 168;
+const MIN_HOURS_BY_KEY: u32 = 168;
 
 /// Longest window of a request, three months: a longer one reads too much for one request.
 pub const MOST_HOURS: u32 = 24 * 92;
 
+/// The services that drift detection depends on.
+#[derive(Debug)]
+pub struct DriftDependencies {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub observer: Arc<Observer>,
+    pub clock: Clock,
+    pub settings: Settings,
+    pub policies: Arc<Policies>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Drift detection over the stored counts of all replicas.
 #[derive(Debug)]
 pub struct Drift {
     db: Db,
@@ -60,13 +73,13 @@ pub struct Drift {
     policies: Arc<Policies>,
     metrics: Arc<Metrics>,
     /// Counts taken from the observer but not stored yet.
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingWindows>,
     /// Hour in which the churn gauge was last updated.
     churn_shown: Mutex<Option<Timestamp>>,
 }
 
 /// Window by model, source, API key and hour.
-type Pending = BTreeMap<(ModelId, Source, Box<str>, Timestamp), Window>;
+type PendingWindows = BTreeMap<(ModelId, Source, Box<str>, Timestamp), Window>;
 
 /// Selects a model, a source and a window.
 #[derive(Debug, Clone)]
@@ -104,7 +117,7 @@ pub enum Step {
 }
 
 /// Hourly counts of a model with the baselines to check them against.
-struct Met {
+struct ObservedHours {
     model: Arc<Model>,
     /// A window without any scores.
     empty: Window,
@@ -116,70 +129,69 @@ struct Met {
 }
 
 impl Drift {
-    pub fn new(
-        db: Db,
-        (live, observer): (Arc<Live>, Arc<Observer>),
-        clock: Clock,
-        (settings, policies): (Settings, Arc<Policies>),
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(dependencies: DriftDependencies) -> Self {
+        let DriftDependencies { db, live, observer, clock, settings, policies, metrics } =
+            dependencies;
         let (pending, churn_shown) = (Mutex::default(), Mutex::default());
         Self { db, live, observer, clock, settings, policies, metrics, pending, churn_shown }
     }
 
     /// Checks the requested hours together, with the detectors' findings in them.
     pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
-        let met = self.met(ask).await?;
-        let stream = self.stream(&met.model, ask.sources(), NO_KEY).await?;
+        let observed = self.observed(ask).await?;
+        let stream = self.replay_detectors(&observed.model, ask.sources(), NO_KEY).await?;
         let (mut report, model) = self
-            .beside(move |limits| {
-                let mut check = met.check(&met.hours, limits)?;
-                let by_key = met.by_key()?;
-                mark_influence(&mut check, &met.model, &by_key, limits)
+            .run_blocking(move |limits| {
+                let mut check = observed.check(&observed.hours, limits)?;
+                let by_key = observed.by_key()?;
+                mark_influence(&mut check, &observed.model, &by_key, limits)
                     .map_err(ServiceError::internal)?;
-                let (since, until) = (met.since, met.until);
+                let (since, until) = (observed.since, observed.until);
                 // Below the minimum number of rows no finding is reported, from detectors
                 // either.
-                let stream_told = stream.as_ref().filter(|_| check.is_enough);
-                if let Some(finding) = stream_told.and_then(|told| lasting(told, since, until)) {
+                let detectors = stream.as_ref().filter(|_| check.is_enough);
+                let finding = detectors.and_then(|stream| lasting(stream, since, until));
+                if let Some(finding) = finding {
                     check.add(finding);
                 }
                 let keys = if by_key.has_keys() { by_key.shares() } else { Vec::new() };
-                let model = Arc::clone(&met.model);
+                let model = Arc::clone(&observed.model);
                 Ok((Report { model: model.id().clone(), since, until, check, stream, keys }, model))
             })
             .await?;
-        self.mark_lasting(&mut report, &model, ask.sources()).await?;
+        self.mark_detector_influence(&mut report, &model, ask.sources()).await?;
         Ok(report)
     }
 
     /// Checks the requested hours together, without detectors and influence.
     pub async fn check(&self, ask: &Ask) -> Result<Check, ServiceError> {
-        let met = self.met(ask).await?;
-        self.beside(move |limits| met.check(&met.hours, limits)).await
+        let observed = self.observed(ask).await?;
+        self.run_blocking(move |limits| observed.check(&observed.hours, limits)).await
     }
 
     /// Checks each hour or day with scores on its own, oldest first.
     pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
-        let met = self.met(ask).await?;
-        self.beside(move |limits| {
-            let steps = met.hours.chunk_by(|one, next| step.of(one.at) == step.of(next.at));
-            let line = |hours: &[Hour]| {
-                let at = hours.first().map_or(met.since, |hour| step.of(hour.at));
-                Ok((at, met.check(hours, limits)?))
-            };
-            let lines = steps.map(line).collect::<Result<_, ServiceError>>()?;
-            Ok((met.model.id().clone(), lines))
+        let observed = self.observed(ask).await?;
+        self.run_blocking(move |limits| {
+            let mut checks = History::new();
+            for hours in
+                observed.hours.chunk_by(|one, next| step.start_of(one.at) == step.start_of(next.at))
+            {
+                let at = hours.first().map_or(observed.since, |hour| step.start_of(hour.at));
+                checks.push((at, observed.check(hours, limits)?));
+            }
+            Ok((observed.model.id().clone(), checks))
         })
         .await
     }
 
     /// The distribution of one feature at training and now.
     pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<Drawn, ServiceError> {
-        let met = self.met(ask).await?;
+        let observed = self.observed(ask).await?;
         let feature = feature.to_owned();
-        self.beside(move |_| {
-            let picture = drift::picture(&met.model, &met.sum(&met.hours)?, &feature);
+        self.run_blocking(move |_| {
+            let picture =
+                drift::picture(&observed.model, &observed.sum_windows(&observed.hours)?, &feature);
             picture.map_err(ServiceError::internal)?.ok_or_else(|| {
                 ServiceError::NotFound(format!("feature `{feature}` among those compared"))
             })
@@ -193,12 +205,12 @@ impl Drift {
         let now = self.clock.now();
         // Counts of an earlier, failed flush are still pending: add to them.
         for Taken { model, source, key, window } in self.observer.take() {
-            match pending.entry((model, source, key, Step::Hour.of(now))) {
+            match pending.entry((model, source, key, Step::Hour.start_of(now))) {
                 Entry::Vacant(free) => {
                     free.insert(window);
                 }
-                Entry::Occupied(mut held) => {
-                    held.get_mut().merge(&window).map_err(ServiceError::internal)?;
+                Entry::Occupied(mut waiting) => {
+                    waiting.get_mut().merge(&window).map_err(ServiceError::internal)?;
                 }
             }
         }
@@ -209,10 +221,10 @@ impl Drift {
             windows::add(&mut tx, (model, *source, key), *hour, window).await?;
         }
         let oldest = now.plus_millis(-MILLIS_PER_HOUR * self.hours_by_key());
-        windows::merge_keys_before(&mut tx, Step::Hour.of(oldest)).await?;
+        windows::merge_keys_before(&mut tx, Step::Hour.start_of(oldest)).await?;
         if self.settings.keep_days > 0 {
             let oldest = now.plus_millis(-MILLIS_PER_DAY * i64::from(self.settings.keep_days));
-            windows::drop_before(&mut tx, Step::Hour.of(oldest)).await?;
+            windows::drop_before(&mut tx, Step::Hour.start_of(oldest)).await?;
         }
         tx.commit().await?;
         pending.clear();
@@ -233,23 +245,23 @@ impl Drift {
             shown.show_churn(None);
             return Ok(());
         }
-        let ask = |source| Ask { model: None, source: Some(source), hours: None };
         for source in Source::ALL {
-            let Report { check, stream, since, .. } = self.report(&ask(source)).await?;
-            let findings = check.findings.iter().filter(|one| is_of_model(one)).count();
+            let ask = Ask { model: None, source: Some(source), hours: None };
+            let Report { check, stream, since, .. } = self.report(&ask).await?;
+            let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
             shown.show_source(source, findings, check.scored);
             shown.show_stream(source, stream.as_ref(), since);
             if source == Source::Rows {
-                self.judge(&check);
-                self.show_psi(&check);
+                self.record_objectives(&check);
+                self.update_psi(&check);
             }
         }
-        self.show_churn().await
+        self.update_churn().await
     }
 
     /// Updates the PSI (population stability index) gauges from requested rows: their content
     /// is what an operator can correct.
-    fn show_psi(&self, check: &Check) {
+    fn update_psi(&self, check: &Check) {
         let (features, shown) = (Arc::clone(&self.live.lineup().features), &self.metrics.drift);
         for def in features.features() {
             let checked = check.features.iter().find(|one| one.feature == def.name);
@@ -259,17 +271,14 @@ impl Drift {
 
     /// Records the model's service-level objectives; no judgement below the minimum number of
     /// rows.
-    fn judge(&self, check: &Check) {
+    fn record_objectives(&self, check: &Check) {
         if !check.is_enough {
             return;
         }
         let (now, objectives) = (self.clock.now(), &self.metrics.objectives);
-        let findings: Vec<&Finding> =
-            check.findings.iter().filter(|one| is_of_model(one)).collect();
-        let holds = |about: [About; 2]| findings.iter().all(|one| !about.contains(&one.about));
-        let is_calibrated = holds([About::Outliers, About::PValues]);
+        let is_calibrated = has_no_finding(check, &[About::Outliers, About::PValues]);
         objectives.minute(Objective::Calibration, now, is_calibrated);
-        let is_stable = holds([About::Segments, About::Distances]);
+        let is_stable = has_no_finding(check, &[About::Segments, About::Distances]);
         objectives.minute(Objective::Stability, now, is_stable);
     }
 
@@ -302,37 +311,42 @@ impl Drift {
         }
     }
 
-    async fn met(&self, ask: &Ask) -> Result<Met, ServiceError> {
-        let model = self.model(ask.model.as_ref()).await?;
+    async fn observed(&self, ask: &Ask) -> Result<ObservedHours, ServiceError> {
+        let model = self.model_or_active(ask.model.as_ref()).await?;
         let hours = ask.hours.unwrap_or(self.settings.window_hours).max(1);
         let until = self.clock.now();
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
-        let since = Step::Hour.of(until).plus_millis(-before);
+        let since = Step::Hour.start_of(until).plus_millis(-before);
         let empty = Layout::of(&model).empty();
-        let is_looked_into = ask.sources() == [Source::Customers];
-        let yardstick = is_looked_into.then(|| Yardstick::of(&model)).flatten();
+        // Sums within segments are stored for the sampled customers only.
+        let has_segment_sums = ask.sources() == [Source::Customers];
+        let yardstick = has_segment_sums.then(|| Yardstick::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, Yardstick::width);
         let (of, width) = ((model.id(), ask.sources()), (empty.counts.len(), within));
         let hours = windows::hours(self.db.read(), of, width, (since, until)).await?;
-        Ok(Met { model, empty, yardstick, since, until, hours })
+        Ok(ObservedHours { model, empty, yardstick, since, until, hours })
     }
 
-    async fn model(&self, asked: Option<&ModelId>) -> Result<Arc<Model>, ServiceError> {
+    async fn model_or_active(
+        &self,
+        requested: Option<&ModelId>,
+    ) -> Result<Arc<Model>, ServiceError> {
         let lineup = self.live.snapshot();
-        let Some(asked) = asked else {
-            let none = || ServiceError::Conflict("no model is active: there is no baseline".into());
-            return lineup.active.clone().ok_or_else(none);
+        let Some(requested) = requested else {
+            return lineup.active.clone().ok_or_else(|| {
+                ServiceError::Conflict("no model is active: there is no baseline".into())
+            });
         };
         let canary = lineup.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
-        match lineup.active.iter().chain(canary).find(|model| model.id() == asked) {
+        match lineup.active.iter().chain(canary).find(|model| model.id() == requested) {
             Some(model) => Ok(Arc::clone(model)),
-            None => Ok(Arc::new(registry::open(self.db.read(), asked).await?)),
+            None => Ok(Arc::new(registry::open(self.db.read(), requested).await?)),
         }
     }
 
     /// Runs `work` on the blocking pool: a check of many hours or features would delay the
     /// async threads.
-    async fn beside<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Limits) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
@@ -344,8 +358,14 @@ impl Drift {
 
 /// Whether the finding concerns the model. A finding contradicted by the other API keys does
 /// not.
-fn is_of_model(finding: &Finding) -> bool {
+fn concerns_model(finding: &Finding) -> bool {
     finding.rests_on.as_ref().is_none_or(|key| !key.is_contradicted)
+}
+
+/// Whether no finding about the model is of one of these kinds.
+fn has_no_finding(check: &Check, kinds: &[About]) -> bool {
+    let mut findings = check.findings.iter().filter(|finding| concerns_model(finding));
+    findings.all(|finding| !kinds.contains(&finding.about))
 }
 
 impl Ask {
@@ -354,7 +374,7 @@ impl Ask {
     }
 }
 
-impl Met {
+impl ObservedHours {
     /// The window of all hours, split by API key.
     fn by_key(&self) -> Result<ByKey, ServiceError> {
         let mut by_key = ByKey::default();
@@ -364,7 +384,7 @@ impl Met {
         by_key.bounded().map_err(ServiceError::internal)
     }
 
-    fn sum(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
+    fn sum_windows(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
         let mut sum = self.empty.clone();
         for hour in hours {
             sum.merge(&hour.window).map_err(ServiceError::internal)?;
@@ -373,7 +393,7 @@ impl Met {
     }
 
     fn check(&self, hours: &[Hour], limits: &Limits) -> Result<Check, ServiceError> {
-        let window = self.sum(hours)?;
+        let window = self.sum_windows(hours)?;
         let check = match &self.yardstick {
             None => drift::check(&self.model, &window, limits),
             Some(by) => {
@@ -390,7 +410,7 @@ impl Met {
 
 impl Step {
     /// The start of the hour or day, in UTC.
-    fn of(self, at: Timestamp) -> Timestamp {
+    fn start_of(self, at: Timestamp) -> Timestamp {
         let millis = match self {
             Self::Hour => MILLIS_PER_HOUR,
             Self::Day => MILLIS_PER_DAY,

@@ -25,6 +25,7 @@ use crate::store::database::lease::{Held, Lease};
 /// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
 
+/// Periodic drift check with alarms and alerts.
 #[derive(Debug)]
 pub struct Watcher {
     pub alerts: Arc<Alerts>,
@@ -33,7 +34,7 @@ pub struct Watcher {
 }
 
 /// The report of one source.
-struct Checked {
+struct SourceCheck {
     source: Source,
     report: Report,
     /// Checks by hour; empty without findings.
@@ -41,12 +42,12 @@ struct Checked {
 }
 
 /// The effect of a check on one alarm.
-struct Change {
+struct AlarmChange {
     row: AlarmRow,
-    act: Act,
+    action: AlertAction,
 }
 
-enum Act {
+enum AlertAction {
     Nothing,
     Raise(Box<Found>, Voice),
     Resolve(String),
@@ -58,22 +59,17 @@ impl Watcher {
     /// Runs a check if it is due and no other replica is running it.
     pub async fn run(&self) -> Result<(), ServiceError> {
         let db = &self.alerts.db;
-        let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
         let now = self.alerts.clock.now();
-        // A last check in the future was recorded by a wrong clock.
-        let is_due = |last: Option<Timestamp>| {
-            last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
-        };
         let last = alarms::ran_at(db.read(), Job::Check).await?;
-        self.show(last);
-        if !is_due(last) {
+        self.show_last_check(last);
+        if !self.is_due(last, now) {
             return Ok(());
         }
         let Some(mut lease) = db.try_lease(Lease::Alerts).await? else { return Ok(()) };
         let outcome = async {
             // Read again under the lease: another replica may have checked meanwhile.
             let last = alarms::ran_at(db.read(), Job::Check).await?;
-            if is_due(last) {
+            if self.is_due(last, now) {
                 self.check(&mut lease, last, now).await?;
             }
             Ok(())
@@ -81,6 +77,12 @@ impl Watcher {
         let outcome = outcome.await;
         lease.release().await;
         outcome
+    }
+
+    fn is_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
+        let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
+        // A last check in the future was recorded by a wrong clock.
+        last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
     }
 
     async fn check(
@@ -91,26 +93,26 @@ impl Watcher {
     ) -> Result<(), ServiceError> {
         let model = self.live.snapshot().active.as_ref().map(|model| model.id().clone());
         let rows = alarms::all(self.alerts.db.read()).await?;
-        let (ours, others): (Vec<_>, Vec<_>) = rows
+        let (alarms, outdated): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| model.as_ref().is_some_and(|model| row.model == model.as_str()));
-        let mut changes: Vec<Change> =
-            others.into_iter().map(|row| of_another(row, model.as_ref())).collect();
+        let mut changes: Vec<AlarmChange> =
+            outdated.into_iter().map(|row| end_of_other_model(row, model.as_ref())).collect();
         if let Some(model) = &model {
-            let mut ours: BTreeMap<String, AlarmRow> =
-                ours.into_iter().map(|row| (row.key.clone(), row)).collect();
+            let mut alarms: BTreeMap<String, AlarmRow> =
+                alarms.into_iter().map(|row| (row.key.clone(), row)).collect();
             for source in self.sources() {
-                if let Some(checked) = self.look(model, *source).await? {
-                    changes.extend(self.of_source(&checked, &mut ours, now).await?);
+                if let Some(checked) = self.check_source(model, *source).await? {
+                    changes.extend(self.source_changes(&checked, &mut alarms, now).await?);
                 }
             }
-            let is_checked =
-                |row: &AlarmRow| self.sources().iter().any(|source| is_of(&row.key, *source));
-            let others = ours.into_values().filter(|row| !is_checked(row));
-            changes.extend(
-                others
-                    .map(|row| Change { row, act: Act::Forget("it is no longer checked".into()) }),
-            );
+            // Alarms of a source that the settings no longer check.
+            for row in alarms.into_values() {
+                if !self.sources().iter().any(|source| is_of_source(&row.key, *source)) {
+                    let action = AlertAction::Forget("it is no longer checked".into());
+                    changes.push(AlarmChange { row, action });
+                }
+            }
         }
         // One order of alert keys in all transactions prevents deadlocks.
         changes.sort_by(|a, b| a.row.key.cmp(&b.row.key));
@@ -121,7 +123,7 @@ impl Watcher {
 
     async fn commit(
         &self,
-        changes: &[Change],
+        changes: &[AlarmChange],
         last: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
@@ -132,23 +134,25 @@ impl Watcher {
             // Another replica has checked: this one had lost the lease.
             return Ok(());
         }
-        for Change { row, act } in changes {
-            match act {
-                Act::Nothing => {}
-                Act::Raise(found, voice) => self.alerts.raise(&mut tx, found, *voice).await?,
-                Act::Resolve(why) | Act::Forget(why) => {
+        for AlarmChange { row, action } in changes {
+            match action {
+                AlertAction::Nothing => {}
+                AlertAction::Raise(found, voice) => {
+                    self.alerts.raise(&mut tx, found, *voice).await?
+                }
+                AlertAction::Resolve(why) | AlertAction::Forget(why) => {
                     self.alerts.resolve(&mut tx, &row.key, why).await?;
                 }
             }
             let is_idle = row.alarm.is_idle(now, &self.alerts.settings.alarm);
-            if is_idle || matches!(act, Act::Forget(_)) {
+            if is_idle || matches!(action, AlertAction::Forget(_)) {
                 alarms::forget(&mut tx, &row.key).await?;
             } else {
                 alarms::put(&mut tx, row, now).await?;
             }
         }
         tx.commit().await?;
-        self.show(Some(now));
+        self.show_last_check(Some(now));
         Ok(())
     }
 
@@ -160,14 +164,18 @@ impl Watcher {
         }
     }
 
-    fn show(&self, last: Option<Timestamp>) {
+    fn show_last_check(&self, last: Option<Timestamp>) {
         if let Some(last) = last {
             self.alerts.metrics.alerts.checked_at(last);
         }
     }
 
     /// `None`: too few rows for a judgement, so alarms neither rise nor recover.
-    async fn look(&self, model: &ModelId, source: Source) -> Result<Option<Checked>, ServiceError> {
+    async fn check_source(
+        &self,
+        model: &ModelId,
+        source: Source,
+    ) -> Result<Option<SourceCheck>, ServiceError> {
         let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
         let report = self.drift.report(&ask).await?;
         if !report.check.is_enough {
@@ -179,53 +187,53 @@ impl Watcher {
             let ask = Ask { hours: Some(LOOK_BACK_HOURS), ..ask };
             self.drift.history(&ask, Each::Hour).await?.1
         };
-        Ok(Some(Checked { source, report, history }))
+        Ok(Some(SourceCheck { source, report, history }))
     }
 
     /// Updates every alarm with a present finding or a remembered state.
-    async fn of_source(
+    async fn source_changes(
         &self,
-        checked: &Checked,
-        ours: &mut BTreeMap<String, AlarmRow>,
+        checked: &SourceCheck,
+        alarms: &mut BTreeMap<String, AlarmRow>,
         now: Timestamp,
-    ) -> Result<Vec<Change>, ServiceError> {
+    ) -> Result<Vec<AlarmChange>, ServiceError> {
         let findings = checked.report.check.findings.iter();
         let found: BTreeMap<String, &Finding> =
-            findings.map(|finding| (key(finding, checked.source), finding)).collect();
+            findings.map(|finding| (alarm_key(finding, checked.source), finding)).collect();
         for key in found.keys() {
-            ours.entry(key.clone()).or_insert_with(|| AlarmRow {
+            alarms.entry(key.clone()).or_insert_with(|| AlarmRow {
                 key: key.clone(),
                 model: checked.report.model.to_string(),
                 alarm: Alarm::default(),
             });
         }
         let mut changes = Vec::new();
-        for row in ours.values().filter(|row| is_of(&row.key, checked.source)) {
+        for row in alarms.values().filter(|row| is_of_source(&row.key, checked.source)) {
             let finding = found.get(&row.key).copied();
-            changes.push(self.of_alarm(row.clone(), checked, finding, now).await?);
+            changes.push(self.alarm_change(row.clone(), checked, finding, now).await?);
         }
         Ok(changes)
     }
 
-    async fn of_alarm(
+    async fn alarm_change(
         &self,
         mut row: AlarmRow,
-        checked: &Checked,
+        checked: &SourceCheck,
         finding: Option<&Finding>,
         now: Timestamp,
-    ) -> Result<Change, ServiceError> {
+    ) -> Result<AlarmChange, ServiceError> {
         let rules = self.alerts.settings.alarm;
         // A sequential detector reports once, after many hours of accumulated evidence: no
         // second check has to confirm it.
-        let is_added_up = finding.is_some_and(|finding| finding.about == About::Stream);
-        let rules = if is_added_up { AlarmRules { findings: 1, ..rules } } else { rules };
-        let step = row.alarm.check(finding.map(severity), now, &rules);
-        let act = match (step, finding) {
+        let is_sequential = finding.is_some_and(|finding| finding.about == About::Stream);
+        let rules = if is_sequential { AlarmRules { findings: 1, ..rules } } else { rules };
+        let step = row.alarm.check(finding.map(alert_severity), now, &rules);
+        let action = match (step, finding) {
             (Step::Resolve, _) => {
                 let checks = rules.recovery_checks;
-                Act::Resolve(format!("it was not found in the last {checks} checks"))
+                AlertAction::Resolve(format!("it was not found in the last {checks} checks"))
             }
-            (Step::Quiet, _) | (_, None) => Act::Nothing,
+            (Step::Quiet, _) | (_, None) => AlertAction::Nothing,
             (step, Some(finding)) => {
                 let (severity, voice) = match step {
                     Step::Reopen(severity) => (severity, Voice::Back),
@@ -233,19 +241,19 @@ impl Watcher {
                         (severity, Voice::BackAloud)
                     }
                     Step::Fire(severity) => (severity, Voice::Plain),
-                    _ => (severity(finding), Voice::Plain),
+                    _ => (alert_severity(finding), Voice::Plain),
                 };
-                let found = self.found(&row.key, checked, finding, severity).await?;
-                Act::Raise(Box::new(found), voice)
+                let found = self.alert_content(&row.key, checked, finding, severity).await?;
+                AlertAction::Raise(Box::new(found), voice)
             }
         };
-        Ok(Change { row, act })
+        Ok(AlarmChange { row, action })
     }
 
-    async fn found(
+    async fn alert_content(
         &self,
         key: &str,
-        checked: &Checked,
+        checked: &SourceCheck,
         finding: &Finding,
         severity: Severity,
     ) -> Result<Found, ServiceError> {
@@ -267,25 +275,31 @@ impl Watcher {
             picture = Some(self.picture(&ask, feature).await?);
         }
         let report = &checked.report;
-        let told = match (finding.about, &report.stream) {
+        let named_values = match (finding.about, &report.stream) {
             (About::Stream, Some(stream)) => lasting_facts(stream, report.since),
             _ => facts(&report.check, finding),
         };
-        let mut facts: Vec<Fact> =
-            told.into_iter().map(|(name, value)| Fact { name: name.into(), value }).collect();
+        let mut facts: Vec<Fact> = named_values
+            .into_iter()
+            .map(|(name, value)| Fact { name: name.into(), value })
+            .collect();
         if let (About::Stream, Some(rests_on)) = (finding.about, &finding.rests_on) {
             facts.push(Fact { name: RESTS_ON_FACT.into(), value: rests_on.text() });
         }
-        if let Some(since) = since(&checked.history, finding) {
+        if let Some(since) = found_since(&checked.history, finding) {
             facts.push(Fact { name: "Found since".into(), value: since.to_string() });
         }
-        facts.push(Fact { name: "Compared".into(), value: compared(source).into() });
+        facts.push(Fact { name: "Compared".into(), value: compared_rows(source).into() });
         facts.push(Fact { name: "Model".into(), value: model.to_string() });
         Ok(Found {
             key: key.to_owned(),
             topic: Topic::Drift,
             severity,
-            owner: finding.owner.as_deref().filter(|_| !is_of_one_key(finding)).map(str::to_owned),
+            owner: finding
+                .owner
+                .as_deref()
+                .filter(|_| !rests_on_one_key(finding))
+                .map(str::to_owned),
             subject,
             title: headline(finding),
             what: finding.what.clone(),
@@ -303,19 +317,19 @@ impl Watcher {
 }
 
 /// Ends an alarm of a model that is no longer active.
-fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
+fn end_of_other_model(row: AlarmRow, live: Option<&ModelId>) -> AlarmChange {
     let why = match live {
         Some(model) => format!("model {} became active", model.short()),
         None => "no model is active".into(),
     };
-    Change { row, act: Act::Forget(why) }
+    AlarmChange { row, action: AlertAction::Forget(why) }
 }
 
 /// Alarm key: one alarm per kind of finding, feature, source and, where it applies, segment.
 /// Findings that rest on one API key have a separate alarm.
-fn key(finding: &Finding, source: Source) -> String {
+fn alarm_key(finding: &Finding, source: Source) -> String {
     let (mut about, source) = (finding.about.name().to_owned(), source.name());
-    if is_of_one_key(finding) {
+    if rests_on_one_key(finding) {
         about.push_str(":one_key");
     }
     let feature = finding.feature.as_deref().unwrap_or("-");
@@ -327,22 +341,22 @@ fn key(finding: &Finding, source: Source) -> String {
 
 /// Whether the finding rests on one API key and the rows of the other keys, though sufficient,
 /// contradict it.
-fn is_of_one_key(finding: &Finding) -> bool {
+fn rests_on_one_key(finding: &Finding) -> bool {
     finding.rests_on.as_ref().is_some_and(|rests_on| rests_on.is_contradicted)
 }
 
 /// Severity of the alert. A finding of one caller among several is no fault of the feature, so
 /// only operators are notified, at the lowest severity.
-fn severity(finding: &Finding) -> Severity {
-    if is_of_one_key(finding) { Severity::Notice } else { finding.severity }
+fn alert_severity(finding: &Finding) -> Severity {
+    if rests_on_one_key(finding) { Severity::Notice } else { finding.severity }
 }
 
 /// Whether an alarm key belongs to this source.
-fn is_of(key: &str, source: Source) -> bool {
+fn is_of_source(key: &str, source: Source) -> bool {
     key.rsplit(':').next() == Some(source.name())
 }
 
-fn compared(source: Source) -> &'static str {
+fn compared_rows(source: Source) -> &'static str {
     match source {
         Source::Rows => "rows that were sent to be scored",
         Source::Events => "customers with new events",
@@ -352,12 +366,18 @@ fn compared(source: Source) -> &'static str {
 
 /// Start of the uninterrupted run of latest hours with the same finding, skipping hours with
 /// too few rows.
-fn since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
-    let is_same = |one: &Finding| {
-        (one.about, &one.feature, &one.segment)
-            == (finding.about, &finding.feature, &finding.segment)
-    };
-    let shows = |check: &Check| check.findings.iter().any(is_same);
-    let enough = history.iter().rev().filter(|(_, check)| check.is_enough);
-    enough.take_while(|(_, check)| shows(check)).last().map(|(hour, _)| *hour)
+fn found_since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
+    let mut found_since = None;
+    for (hour, check) in history.iter().rev().filter(|(_, check)| check.is_enough) {
+        if !check.findings.iter().any(|one| is_same_finding(one, finding)) {
+            break;
+        }
+        found_since = Some(*hour);
+    }
+    found_since
+}
+
+/// Whether two findings are about the same feature in the same segment.
+fn is_same_finding(one: &Finding, other: &Finding) -> bool {
+    (one.about, &one.feature, &one.segment) == (other.about, &other.feature, &other.segment)
 }

@@ -18,7 +18,7 @@ use crate::store::drift as windows;
 const HOURS_PER_DAY: u32 = 24;
 
 /// The counts of one hour's customers.
-pub(super) struct Counted {
+pub(super) struct SampleCounts {
     pub(super) window: Window,
     /// `None` if the model has no baseline within segments.
     inside: Option<(usize, Inside)>,
@@ -34,19 +34,19 @@ impl Drift {
             return Ok(0);
         }
         let now = self.clock.now();
-        let hour = Step::Hour.of(now);
-        let (of, layout) = ((model.id(), Source::Customers), Layout::of(&model));
-        if windows::is_counted(self.db.read(), of, layout.width(), hour).await? {
+        let hour = Step::Hour.start_of(now);
+        let of = (model.id(), Source::Customers);
+        if windows::is_counted(self.db.read(), of, Layout::of(&model).width(), hour).await? {
             return Ok(0);
         }
-        let class = (class(hour), HOURS_PER_DAY);
+        let class = (hour_class(hour), HOURS_PER_DAY);
         let limit = i64::from(self.settings.customers_per_hour);
         let states = customers::of_class(self.db.read(), class, limit).await?;
         let counted = tokio::task::spawn_blocking({
             let model = model.clone();
-            move || count((&lineup, &model), &layout, &states, now)
+            move || count_states(&lineup, &model, &states, now)
         });
-        let Counted { window, inside, customers } =
+        let SampleCounts { window, inside, customers } =
             counted.await.map_err(ServiceError::internal)?;
         // Commits together: the window, which also marks the hour as done, and the sums within
         // segments.
@@ -64,17 +64,18 @@ impl Drift {
 }
 
 /// Hash class of the hour of the day.
-fn class(hour: Timestamp) -> u32 {
+fn hour_class(hour: Timestamp) -> u32 {
     u32::try_from(hour.hour().rem_euclid(i64::from(HOURS_PER_DAY))).unwrap_or_default()
 }
 
 /// Counts customers; skips states of another feature set, which are being rebuilt.
-pub(super) fn count(
-    (lineup, model): (&Lineup, &Model),
-    layout: &Layout,
+pub(super) fn count_states(
+    lineup: &Lineup,
+    model: &Model,
     states: &[StoredState],
     now: Timestamp,
-) -> Counted {
+) -> SampleCounts {
+    let layout = Layout::of(model);
     let (mut window, mut scratch, mut customers) = (layout.empty(), Scratch::default(), 0);
     let yardstick = Yardstick::of(model);
     let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
@@ -92,5 +93,5 @@ pub(super) fn count(
         customers += 1;
     }
     let inside = inside.map(|(by, inside)| (by.width(), inside));
-    Counted { window, inside, customers }
+    SampleCounts { window, inside, customers }
 }
