@@ -18,6 +18,7 @@ use crate::store::models::policy::Done;
 use crate::store::{alerting, models};
 use crate::telemetry::labels::PolicyAction;
 
+/// Carries out the actions that the automation policy names.
 #[derive(Debug)]
 pub struct Reactor {
     pub probation: Probation,
@@ -39,21 +40,21 @@ impl Reactor {
                     // Evaluated where a model would be promoted automatically.
                     Action::Freeze => {}
                     Action::Retrain => self.retrain(&alert).await?,
-                    Action::FallBack => self.fall_back(&alert).await?,
+                    Action::FallBack => self.activate_fallback(&alert).await?,
                 }
             }
         }
-        self.refresh().await
+        self.retrain_if_unconfident().await
     }
 
     async fn retrain(&self, alert: &AlertRow) -> Result<(), ServiceError> {
         let reason = format!("{} ({})", alert.title, alert.alert_id);
         let since = Timestamp::from_millis(0);
-        self.train(Done::Retrain, &alert.alert_id, since, reason).await
+        self.request_training(Done::Retrain, &alert.alert_id, since, reason).await
     }
 
     /// Requests a training run if the mean confidence has fallen below the policy's limit.
-    async fn refresh(&self) -> Result<(), ServiceError> {
+    async fn retrain_if_unconfident(&self) -> Result<(), ServiceError> {
         let policy = &self.probation.policies.current().policy;
         let lineup = models::lineup(self.training.db.read()).await?;
         let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
@@ -76,10 +77,10 @@ impl Reactor {
             check.confidence.unwrap_or_default(),
             policy.refresh.confidence
         );
-        self.train(Done::Refresh, model.as_str(), since, reason).await
+        self.request_training(Done::Refresh, model.as_str(), since, reason).await
     }
 
-    async fn train(
+    async fn request_training(
         &self,
         done: Done,
         about: &str,
@@ -105,7 +106,7 @@ impl Reactor {
         Ok(())
     }
 
-    async fn fall_back(&self, alert: &AlertRow) -> Result<(), ServiceError> {
+    async fn activate_fallback(&self, alert: &AlertRow) -> Result<(), ServiceError> {
         let registry = &self.probation.registry;
         let now = registry.clock.now();
         let reason = format!("{} ({})", alert.title, alert.alert_id);

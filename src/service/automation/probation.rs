@@ -5,8 +5,8 @@
 //! active ([`crate::domain::deployment::probation::answers`]).
 //!
 //! The evidence is the drift counts, so the answers of all replicas are judged together. Every
-//! replica evaluates probation. The deployment lock lets one of them roll back, and the alert
-//! commits with the rollback.
+//! replica evaluates probation. The deployment lock lets a single replica roll back, and the
+//! alert commits with the rollback.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use crate::telemetry::labels::PolicyAction;
 /// Author of deployment changes made by the policy.
 pub const POLICY: &str = "policy";
 
+/// Probation of newly promoted models.
 #[derive(Debug)]
 pub struct Probation {
     pub policies: Arc<Policies>,
@@ -48,7 +49,7 @@ pub struct Watched {
 }
 
 /// Evidence against a model.
-struct Case {
+struct ProbationEvidence {
     model: ModelId,
     why: String,
     answers: KeyChecks,
@@ -59,7 +60,13 @@ struct Case {
 }
 
 /// Most keys named in an alert.
-const NAMED_KEYS: usize = 5;
+const MAX_NAMED_KEYS: usize = 5;
+
+impl ProbationEvidence {
+    fn certain(model: ModelId, why: String, answers: KeyChecks) -> Self {
+        Self { model, why, answers, key: None, is_certain: true }
+    }
+}
 
 impl Probation {
     /// The model on probation; `None`: no model is.
@@ -82,7 +89,7 @@ impl Probation {
         let lineup = models::lineup(db).await?;
         let rules = self.policies.current().policy.probation;
         let Some(watched) = self.watched(&lineup) else {
-            self.end_watching(&lineup).await?;
+            self.end_probation(&lineup).await?;
             return Ok(false);
         };
         let previous = lineup.previous.as_ref().filter(|previous| **previous != watched.model);
@@ -90,23 +97,24 @@ impl Probation {
             && let Some(previous) = previous
         {
             // The previous model keeps scoring in shadow while the policy compares the two.
-            self.watch_from_shadow(previous).await?;
+            self.put_in_shadow(previous).await?;
         }
-        let Some(case) = self.judge(&lineup, &watched.model, previous, &rules).await? else {
+        let Some(evidence) = self.find_evidence(&lineup, &watched.model, previous, &rules).await?
+        else {
             return Ok(false);
         };
-        self.act(&lineup, &rules, &case).await
+        self.roll_back_or_alert(&lineup, &rules, &evidence).await
     }
 
     /// Evidence against the model: its answers and, where these rest on one key or are compared
     /// with the previous model, a sample of stored customers.
-    async fn judge(
+    async fn find_evidence(
         &self,
         lineup: &LineupRow,
         model: &ModelId,
         previous: Option<&ModelId>,
         rules: &Rules,
-    ) -> Result<Option<Case>, ServiceError> {
+    ) -> Result<Option<ProbationEvidence>, ServiceError> {
         let since = self.registry.clock.now().millis() - lineup.changed_at.millis();
         let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
         let now = self.key_checks(model, Some(hours), rules).await?;
@@ -117,85 +125,84 @@ impl Probation {
         let model = model.clone();
         let found = match answers(rules, &now, before.as_ref()) {
             Answers::Bad { why } => {
-                return Ok(Some(Case { model, why, answers: now, key: None, is_certain: true }));
+                return Ok(Some(ProbationEvidence::certain(model, why, now)));
             }
             Answers::BadOfOneKey { key, why } => Some((key, why)),
             Answers::Good => None,
         };
         let agreement = match previous {
-            Some(previous) => self.agreement(previous, &model).await?,
+            Some(previous) => self.shadow_agreement(previous, &model).await?,
             None => None,
         };
-        let apart = disagreement(rules, agreement);
-        if found.is_none() && apart.is_none() {
+        let disagreement = disagreement(rules, agreement);
+        if found.is_none() && disagreement.is_none() {
             return Ok(None);
         }
         let sample = self.drift.sample(&model, previous).await?;
         let observed = Observed {
             now: &sample.now,
             before: sample.before.as_ref(),
-            agreement: sample.agreement.filter(|_| apart.is_some()),
+            agreement: sample.agreement.filter(|_| disagreement.is_some()),
         };
         let Some((key, why)) = found else {
             // Customers with new events may belong to one caller, so stored customers must
             // agree.
-            let why = apart.filter(|_| stored(rules, &observed).is_some());
-            let case = |why| Case { model, why, answers: now, key: None, is_certain: true };
-            return Ok(why.map(case));
+            let confirmed = disagreement.filter(|_| stored(rules, &observed).is_some());
+            return Ok(confirmed.map(|why| ProbationEvidence::certain(model, why, now)));
         };
-        let case = match stored(rules, &observed) {
+        Ok(Some(match stored(rules, &observed) {
             Some(of_stored) => {
                 let why = format!("{why}; of {} stored customers: {of_stored}", sample.now.scored);
-                Case { model, why, answers: now, key: None, is_certain: true }
+                ProbationEvidence::certain(model, why, now)
             }
-            None => Case { model, why, answers: now, key: Some(key), is_certain: false },
-        };
-        Ok(Some(case))
+            None => {
+                ProbationEvidence { model, why, answers: now, key: Some(key), is_certain: false }
+            }
+        }))
     }
 
     /// Rolls the model back if the evidence is certain and the policy allows it; raises the
     /// alert. Returns whether the model was rolled back.
-    async fn act(
+    async fn roll_back_or_alert(
         &self,
         lineup: &LineupRow,
         rules: &Rules,
-        case: &Case,
+        evidence: &ProbationEvidence,
     ) -> Result<bool, ServiceError> {
-        let (registry, model) = (&self.registry, &case.model);
+        let (registry, model) = (&self.registry, &evidence.model);
         let now = registry.clock.now();
-        let reason = format!("model {}: {}", model.short(), case.why);
+        let reason = format!("model {}: {}", model.short(), evidence.why);
         let change = Change { by: POLICY.into(), reason };
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the alert, the announcement.
         let mut tx = registry.db.begin_critical().await?;
         let mut next = None;
-        if rules.rollback && case.is_certain {
+        if rules.rollback && evidence.is_certain {
             let done = (Done::RollBack, model.as_str());
             policy::begin(&mut tx, done, now, (now, &change.reason)).await?;
             let current = models::lock_lineup(&mut tx).await?;
+            // The deployment changed after the evidence was gathered: the next run evaluates again.
             if current.generation != lineup.generation {
                 return Ok(false);
-            // The deployment changed after the evidence was gathered: evaluate again with the
-            // next run.
             }
             let to = lineup.previous.clone().filter(|previous| previous != model);
             next = Some(registry.put_back(&mut tx, current, to, &change).await?);
         }
-        let found = found(case, next.as_ref());
-        self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
+        let alert = probation_alert(evidence, next.as_ref());
+        self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
         tx.commit().await?;
         if next.is_none() {
             return Ok(false);
         }
         self.alerts.metrics.policy_actions.add(PolicyAction::RollBack, 1);
-        tracing::warn!(model = model.short(), why = case.why, "new model rolled back");
+        tracing::warn!(model = model.short(), why = evidence.why, "new model rolled back");
         registry.live.refresh().await?;
         Ok(true)
     }
 
     /// Resolves the alerts about earlier models once a model promoted by a user has completed
     /// its probation, and then retires the previous model from shadow.
-    async fn end_watching(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
+    async fn end_probation(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
         let registry = &self.registry;
         let firing = crate::store::alerting::firing(registry.db.read()).await?;
         let mut keys: Vec<String> = firing
@@ -214,21 +221,21 @@ impl Probation {
             tx.commit().await?;
         }
         if let Some(previous) = &lineup.previous
-            && self.is_ours_in_shadow(previous).await?
+            && self.is_in_shadow_by_policy(previous).await?
         {
-            let change = change("the probation of its successor is over");
+            let change = policy_change("the probation of its successor is over");
             registry.carry_out(previous, registry::Ask::to(Move::Retire), change).await?;
         }
         Ok(())
     }
 
     /// Puts the previous model in shadow, so that its answers can be compared.
-    async fn watch_from_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
+    async fn put_in_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
         let registry = &self.registry;
         let row = models::find(registry.db.read(), previous).await?;
         if row.is_some_and(|row| row.stage == Stage::Retired.as_str()) {
             let ask = registry::Ask { record_refusal: false, ..registry::Ask::to(Move::Shadow) };
-            let change = change("compared with its successor on probation");
+            let change = policy_change("compared with its successor on probation");
             match registry.carry_out(previous, ask, change).await {
                 // Another replica was first, or the limit of shadow models is reached.
                 Ok(_) | Err(ServiceError::Conflict(_)) => {}
@@ -238,7 +245,7 @@ impl Probation {
         Ok(())
     }
 
-    async fn is_ours_in_shadow(&self, model: &ModelId) -> Result<bool, ServiceError> {
+    async fn is_in_shadow_by_policy(&self, model: &ModelId) -> Result<bool, ServiceError> {
         let db = self.registry.db.read();
         let row = models::find(db, model).await?;
         if row.is_none_or(|row| row.stage != Stage::Shadow.as_str()) {
@@ -248,7 +255,7 @@ impl Probation {
         Ok(last.first().is_some_and(|decision| decision.decided_by == POLICY))
     }
 
-    async fn agreement(
+    async fn shadow_agreement(
         &self,
         previous: &ModelId,
         model: &ModelId,
@@ -270,12 +277,12 @@ impl Probation {
     }
 }
 
-fn change(reason: &str) -> Change {
+fn policy_change(reason: &str) -> Change {
     Change { by: POLICY.into(), reason: reason.into() }
 }
 
-fn found(case: &Case, next: Option<&LineupRow>) -> Found {
-    let Case { model, why, answers, key, is_certain } = case;
+fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> Found {
+    let ProbationEvidence { model, why, answers, key, is_certain } = evidence;
     let (title, advice) = match next {
         Some(LineupRow { active: Some(_), .. }) => (
             "A new model was rolled back to the previous model",
@@ -299,16 +306,15 @@ fn found(case: &Case, next: Option<&LineupRow>) -> Found {
     };
     let answers_now = match next {
         None => "unchanged".into(),
-        Some(next) => next
-            .active
-            .as_ref()
-            .map_or_else(|| "rule-based fallback".into(), ToString::to_string),
+        Some(next) => {
+            next.active.as_ref().map_or_else(|| "rule-based fallback".into(), ToString::to_string)
+        }
     };
     let mut facts = vec![
         fact("Model", model.to_string()),
         fact("Serving now", answers_now),
         fact("Scored", answers.keys.iter().map(|one| one.key.rows).sum::<u64>().to_string()),
-        fact("Evidence", evidence(answers)),
+        fact("Evidence", key_shares_text(answers)),
     ];
     if let Some(outliers) = answers.all.outliers {
         facts.push(fact("Outliers", percent(outliers.now)));
@@ -335,11 +341,13 @@ fn found(case: &Case, next: Option<&LineupRow>) -> Found {
 }
 
 /// The keys with the most rows, as text for an alert.
-fn evidence(answers: &KeyChecks) -> String {
-    let name = |one: &KeyCheck| {
-        format!("{} of the rows came from {}", percent(one.key.share), key_name(&one.key.key))
-    };
-    answers.keys.iter().take(NAMED_KEYS).map(name).collect::<Vec<_>>().join("; ")
+fn key_shares_text(answers: &KeyChecks) -> String {
+    let largest = answers.keys.iter().take(MAX_NAMED_KEYS);
+    largest.map(key_share_text).collect::<Vec<_>>().join("; ")
+}
+
+fn key_share_text(check: &KeyCheck) -> String {
+    format!("{} of the rows came from {}", percent(check.key.share), key_name(&check.key.key))
 }
 
 fn key_name(key: &str) -> String {

@@ -17,7 +17,7 @@ use crate::store::{ReadDb, models};
 
 /// Customers in a sample: the standard error of the share with a changed segment is about one
 /// percentage point.
-const SAMPLE: i64 = 2000;
+const SAMPLE_SIZE: i64 = 2000;
 
 /// Gathers the evidence on `model`, described by `row`, against the active model.
 pub async fn gather(
@@ -40,7 +40,7 @@ pub async fn gather(
                 Evidence::from_report(&row.report, lineup.rules.outlier_alpha).silhouette;
         }
         if model.feature_set() == lineup.features.id() {
-            let states = Snapshot::open(db).await?.sample_states(SAMPLE).await?;
+            let states = Snapshot::open(db).await?.sample_states(SAMPLE_SIZE).await?;
             let (lineup, active) = (Arc::clone(lineup), Arc::clone(active));
             let model = Arc::clone(model);
             evidence.relabelled = tokio::task::spawn_blocking(move || {
@@ -61,13 +61,13 @@ pub fn customers<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> u64 {
 /// Share of the customers with the same segment in both models, among those with comparable
 /// segments.
 pub fn agreement<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> Option<f64> {
-    let (mut same, mut told) = (0, 0);
+    let (mut same, mut comparable) = (0, 0);
     for (pair, count) in counts {
         let Some(is_same) = pair.is_same else { continue };
-        told += count.customers;
+        comparable += count.customers;
         same += if is_same { count.customers } else { 0 };
     }
-    share(same, told)
+    share(same, comparable)
 }
 
 /// Ratio of two counts; `None` if `all` is zero.
@@ -87,17 +87,17 @@ pub fn relabelled(
 ) -> Option<f64> {
     let beside = Beside::new(active, model);
     let mut scratch = Scratch::default();
-    let (mut moved, mut told) = (0, 0);
+    let (mut moved, mut comparable) = (0, 0);
     for stored in states {
         let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
             continue;
         };
         let row = state.row(&lineup.features, now);
-        let held = active.score(&row, &mut scratch).segment();
-        let key = held.map_or(UNASSIGNED, |index| &active.segments()[index].key);
+        let assigned = active.score(&row, &mut scratch).segment();
+        let key = assigned.map_or(UNASSIGNED, |index| &active.segments()[index].key);
         let is_same = beside.is_same(key, model.score(&row, &mut scratch).segment())?;
-        told += 1;
+        comparable += 1;
         moved += i64::from(!is_same);
     }
-    share(moved, told)
+    share(moved, comparable)
 }

@@ -42,6 +42,7 @@ impl Policies {
         Self { db, clock, configured, current: ArcSwap::from_pointee(current) }
     }
 
+    /// The policy in force; no I/O.
     pub fn current(&self) -> Arc<Current> {
         self.current.load_full()
     }
@@ -71,7 +72,8 @@ impl Policies {
     pub async fn change(
         &self,
         changes: &Value,
-        (by, reason): (&str, &str),
+        by: &str,
+        reason: &str,
     ) -> Result<Arc<Current>, ServiceError> {
         let reason = &text::required_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
         // Commits together: the next version, derived from the locked latest one, and its
@@ -81,11 +83,11 @@ impl Policies {
             Some(newest) => newest,
             None => serde_json::to_value(&self.configured).map_err(ServiceError::internal)?,
         };
-        merge(&mut document, changes);
-        let wanted: Policy = serde_json::from_value(document)
+        merge_patch(&mut document, changes);
+        let changed: Policy = serde_json::from_value(document)
             .map_err(|error| ServiceError::Invalid(Faults::one("policy", error.to_string())))?;
-        let wanted = wanted.check().map_err(ServiceError::Invalid)?;
-        let document = serde_json::to_value(&wanted).map_err(ServiceError::internal)?;
+        let changed = changed.check().map_err(ServiceError::Invalid)?;
+        let document = serde_json::to_value(&changed).map_err(ServiceError::internal)?;
         policy::insert(&mut tx, &document, (by, reason), self.clock.now()).await?;
         tx.announce(News::Lineup).await?;
         tx.commit().await?;
@@ -97,27 +99,32 @@ impl Policies {
     /// allowed.
     pub async fn frozen_by(&self, db: &ReadDb) -> Result<Option<(String, String)>, ServiceError> {
         let current = self.current.load();
-        let actions = &current.policy.actions;
-        let freezes = |severity| actions.at(severity).contains(&Action::Freeze);
-        if !Severity::ALL.into_iter().any(freezes) {
+        let policy = &current.policy;
+        // Without a freeze rule the alerts need not be read.
+        if !Severity::ALL.into_iter().any(|severity| freezes(policy, severity)) {
             return Ok(None);
         }
-        let firing = alerting::firing(db).await?.into_iter();
-        let mut keeping = firing.filter(|alert| {
-            alert.standing.topic == Topic::Drift
-                && freezes(alert.standing.severity)
-                && !alert.rests_on_one_key()
-        });
-        Ok(keeping.next().map(|alert| (alert.alert_id, alert.title)))
+        for alert in alerting::firing(db).await? {
+            let is_drift = alert.standing.topic == Topic::Drift;
+            // A key that may only score must not freeze promotion.
+            if is_drift && freezes(policy, alert.standing.severity) && !alert.rests_on_one_key() {
+                return Ok(Some((alert.alert_id, alert.title)));
+            }
+        }
+        Ok(None)
     }
 }
 
+fn freezes(policy: &Policy, severity: Severity) -> bool {
+    policy.actions.at(severity).contains(&Action::Freeze)
+}
+
 /// JSON merge patch (RFC 7396) without removal by `null`: every field of a policy is required.
-fn merge(into: &mut Value, changes: &Value) {
+fn merge_patch(into: &mut Value, changes: &Value) {
     match (into, changes) {
         (Value::Object(into), Value::Object(changes)) => {
             for (name, change) in changes {
-                merge(into.entry(name.clone()).or_insert(Value::Null), change);
+                merge_patch(into.entry(name.clone()).or_insert(Value::Null), change);
             }
         }
         (into, changes) => *into = changes.clone(),

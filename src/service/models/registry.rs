@@ -25,7 +25,7 @@ use crate::store::models::{CanaryRow, LineupRow, decisions};
 use crate::store::{Db, ReadDb, Tx, models};
 
 /// Attempts at a step whose evidence is outdated by a concurrent change of the deployment.
-const ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// Author and reason of a deployment change, stored with each generation.
 #[derive(Debug, Clone)]
@@ -61,6 +61,15 @@ impl Ask {
     }
 }
 
+/// The stages before and after a decision.
+#[derive(Debug, Clone, Copy)]
+struct StageChange {
+    from: Stage,
+    /// `None`: the step was not taken.
+    to: Option<Stage>,
+}
+
+/// The registry of stored models and the deployment they serve in.
 #[derive(Debug)]
 pub struct Registry {
     pub db: Db,
@@ -110,7 +119,12 @@ impl Registry {
         };
         tracing::warn!(model = model.short(), why, "automatic promotion is frozen");
         let change = Change { by: change.by, reason: why };
-        let decision = self.decision(step.as_str(), (Stage::Candidate, None), &change, &[]);
+        let decision = self.decision(
+            step.as_str(),
+            StageChange { from: Stage::Candidate, to: None },
+            &change,
+            &[],
+        );
         // Commits alone: the record of the step not taken, and its reason.
         let mut tx = self.db.begin_critical().await?;
         decisions::insert(&mut tx, model, &decision).await?;
@@ -119,8 +133,8 @@ impl Registry {
 
     /// Why automatic promotion is frozen; `None`: it is not.
     pub(crate) async fn frozen(&self) -> Result<Option<String>, ServiceError> {
-        let keeping = self.policies.frozen_by(self.db.critical_read()).await?;
-        Ok(keeping.map(|(alert, title)| {
+        let frozen_by = self.policies.frozen_by(self.db.critical_read()).await?;
+        Ok(frozen_by.map(|(alert, title)| {
             format!("promotion is frozen while alert {alert} fires ({title}): promote manually")
         }))
     }
@@ -147,7 +161,7 @@ impl Registry {
             }
             Move::Retire | Move::Reject => None,
         };
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             self.live.refresh().await?;
             let lineup = self.live.snapshot();
             let is_compared = matches!(ask.step, Move::Shadow | Move::Canary);
@@ -169,7 +183,7 @@ impl Registry {
                 }
                 _ => Vec::new(),
             };
-            if let Some(next) = self.step(&lineup, model, ask, &change, &gates).await? {
+            if let Some(next) = self.try_step(&lineup, model, ask, &change, &gates).await? {
                 self.live.refresh().await?;
                 self.shadows.refresh().await?;
                 return Ok(next);
@@ -236,11 +250,16 @@ impl Registry {
         if let Some(model) = &by {
             let stage = models::stage(tx, model).await?.unwrap_or(Stage::Retired);
             self.end_canary(tx, &current, model, change).await?;
-            let decision = self.decision("rollback", (stage, Some(Stage::Active)), change, &[]);
+            let decision = self.decision(
+                "rollback",
+                StageChange { from: stage, to: Some(Stage::Active) },
+                change,
+                &[],
+            );
             decisions::insert(tx, model, &decision).await?;
         } else if let Some(model) = &current.active {
             self.end_canary(tx, &current, model, change).await?;
-            let stages = (Stage::Active, Some(Stage::Retired));
+            let stages = StageChange { from: Stage::Active, to: Some(Stage::Retired) };
             let decision = self.decision("fall_back", stages, change, &[]);
             decisions::insert(tx, model, &decision).await?;
         }
@@ -249,7 +268,7 @@ impl Registry {
             active: by,
             previous: current.active,
             canary: None,
-            ..self.changed(change)
+            ..self.deployment_template(change)
         };
         models::change_lineup(tx, &next).await?;
         Ok(next)
@@ -257,7 +276,7 @@ impl Registry {
 
     /// Takes a step under the deployment lock. `None`: the generation is no longer the one that
     /// the gates were evaluated against.
-    async fn step(
+    async fn try_step(
         &self,
         lineup: &Lineup,
         model: &ModelId,
@@ -282,7 +301,8 @@ impl Registry {
                 .map_err(|_| ServiceError::Conflict("no such step".into()))?,
             Err(Refusal::Gates(refusing)) => {
                 if ask.record_refusal {
-                    let decision = self.decision(ask.step.as_str(), (stage, None), change, gates);
+                    let stages = StageChange { from: stage, to: None };
+                    let decision = self.decision(ask.step.as_str(), stages, change, gates);
                     decisions::insert(&mut tx, model, &decision).await?;
                     tx.commit().await?;
                 }
@@ -303,7 +323,7 @@ impl Registry {
                     active: Some(model.clone()),
                     previous: current.active,
                     canary: None,
-                    ..self.changed(change)
+                    ..self.deployment_template(change)
                 };
                 models::change_lineup(&mut tx, &next).await?;
                 next
@@ -319,7 +339,7 @@ impl Registry {
                     active: current.active,
                     previous: current.previous,
                     canary: None,
-                    ..self.changed(change)
+                    ..self.deployment_template(change)
                 };
                 models::change_lineup(&mut tx, &next).await?;
                 next
@@ -337,8 +357,8 @@ impl Registry {
                 current
             }
         };
-        let mut decision =
-            self.decision(ask.step.as_str(), (stage, Some(next_stage)), change, gates);
+        let stages = StageChange { from: stage, to: Some(next_stage) };
+        let mut decision = self.decision(ask.step.as_str(), stages, change, gates);
         decision.forced = gates.iter().any(|gate| !gate.passed);
         decisions::insert(&mut tx, model, &decision).await?;
         tx.commit().await?;
@@ -369,7 +389,7 @@ impl Registry {
             active: current.active,
             previous: current.previous,
             canary: Some(CanaryRow { generation, model: model.clone(), share }),
-            ..self.changed(change)
+            ..self.deployment_template(change)
         })
     }
 
@@ -384,14 +404,14 @@ impl Registry {
         if let Some(canary) = current.canary.as_ref().filter(|canary| canary.model != *model) {
             let reason = format!("model {model} became active: {}", change.reason);
             let change = Change { by: change.by.clone(), reason };
-            let stages = (Stage::Canary, Some(Stage::Retired));
+            let stages = StageChange { from: Stage::Canary, to: Some(Stage::Retired) };
             let decision = self.decision(Move::Retire.as_str(), stages, &change, &[]);
             decisions::insert(tx, &canary.model, &decision).await?;
         }
         Ok(())
     }
 
-    fn changed(&self, change: &Change) -> LineupRow {
+    fn deployment_template(&self, change: &Change) -> LineupRow {
         LineupRow {
             generation: 0,
             active: None,
@@ -406,14 +426,14 @@ impl Registry {
     fn decision(
         &self,
         step: &str,
-        (from, to): (Stage, Option<Stage>),
+        stages: StageChange,
         change: &Change,
         gates: &[Gate],
     ) -> Decision {
         Decision {
             step: step.to_owned(),
-            from_stage: from.as_str().to_owned(),
-            to_stage: to.map(|stage| stage.as_str().to_owned()),
+            from_stage: stages.from.as_str().to_owned(),
+            to_stage: stages.to.map(|stage| stage.as_str().to_owned()),
             forced: false,
             decided_at: self.clock.now(),
             decided_by: change.by.clone(),

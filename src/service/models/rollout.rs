@@ -1,7 +1,8 @@
 //! Automatic rollout: promotes a model that training put in shadow or canary, once it has
 //! stayed long enough and the gates pass.
 //!
-//! Every replica evaluates the rollout. The deployment lock lets one of them take the step.
+//! Every replica evaluates the rollout. The deployment lock lets a single replica
+//! take the step.
 
 use std::sync::Arc;
 
@@ -15,8 +16,9 @@ use crate::store::models::decisions;
 /// Prefix of `decided_by` in decisions of training.
 pub const TRAINING: &str = "training ";
 /// Latest decisions searched for the last one that was carried out.
-const LATEST: i64 = 50;
+const LATEST_DECISIONS: i64 = 50;
 
+/// Takes the automatic steps from shadow and canary.
 #[derive(Debug)]
 pub struct Rollout {
     pub registry: Arc<Registry>,
@@ -37,16 +39,21 @@ impl Rollout {
         ] {
             if is_used {
                 for model in models::at_stage(self.registry.db.read(), stage).await? {
-                    taken += u64::from(self.go_on(&model, stage, step).await?);
+                    taken += u64::from(self.advance_if_due(&model, stage, step).await?);
                 }
             }
         }
         Ok(taken)
     }
 
-    async fn go_on(&self, model: &ModelId, stage: Stage, step: Move) -> Result<bool, ServiceError> {
+    async fn advance_if_due(
+        &self,
+        model: &ModelId,
+        stage: Stage,
+        step: Move,
+    ) -> Result<bool, ServiceError> {
         let registry = &self.registry;
-        let latest = decisions::of_model(registry.db.read(), model, LATEST).await?;
+        let latest = decisions::of_model(registry.db.read(), model, LATEST_DECISIONS).await?;
         let Some(last) = latest.into_iter().find(|decision| decision.to_stage.is_some()) else {
             return Ok(false);
         };
@@ -54,9 +61,9 @@ impl Rollout {
         // A decision in the future was recorded by a wrong clock.
         let stayed = registry.clock.now().millis() - last.decided_at.millis();
         let is_due = stayed >= stay || stayed < -stay;
-        let is_ours = last.decided_by.starts_with(TRAINING)
+        let is_by_training = last.decided_by.starts_with(TRAINING)
             && last.to_stage.as_deref() == Some(stage.as_str());
-        if !is_due || !is_ours {
+        if !is_due || !is_by_training {
             return Ok(false);
         }
         let ask = Ask { record_refusal: false, ..Ask::to(step) };
