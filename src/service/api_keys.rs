@@ -19,12 +19,13 @@ use crate::service::{ServiceError, random};
 use crate::store::api_keys::KeyRow;
 use crate::store::{Db, ReadDb, api_keys};
 
-type Keys = HashMap<[u8; 32], Arc<Principal>>;
+type KeysByHash = HashMap<[u8; 32], Arc<Principal>>;
 
+/// In-memory authentication of API keys.
 #[derive(Debug)]
 pub struct Access {
     /// `None` until the keys have been loaded once.
-    keys: ArcSwapOption<Keys>,
+    keys: ArcSwapOption<KeysByHash>,
     db: ReadDb,
 }
 
@@ -53,6 +54,7 @@ impl Access {
         Ok(())
     }
 
+    /// Authenticates a key by its hash.
     pub fn check(&self, key: &str) -> Result<Arc<Principal>, Refusal> {
         let keys = self.keys.load();
         let keys = keys.as_ref().ok_or(Refusal::NotReady)?;
@@ -69,8 +71,8 @@ pub async fn create(
     scopes: &[Scope],
 ) -> Result<String, ServiceError> {
     if Scope::is_public(scopes) && scopes.len() > 1 {
-        let problem = "`track` makes a public key, for browsers and apps, which can have no other \
-                       scope: make a second key, or use `ingest` for a server";
+        let problem = "a key with `track` is public, for browsers and apps, and can have no other \
+                       scope: create a second key, or use `ingest` for a server";
         return Err(ServiceError::Invalid(Faults::one("scopes", problem)));
     }
     if scopes.is_empty() {
@@ -79,19 +81,17 @@ pub async fn create(
     let name = text::name("name", name)?;
     let key_id = random::token::<6>()?;
     let key = format!("sgm_{key_id}_{}", random::token::<32>()?);
+    let row = KeyRow {
+        key_id,
+        name,
+        secret_hash: Sha256::digest(key.as_bytes()).to_vec(),
+        scopes: scopes.iter().map(ToString::to_string).collect(),
+        created_at: clock.now(),
+        revoked_at: None,
+    };
+    // Commits together: the key and its announcement to all replicas.
     let mut tx = db.begin().await?;
-    api_keys::insert(
-        &mut tx,
-        &KeyRow {
-            key_id,
-            name,
-            secret_hash: Sha256::digest(key.as_bytes()).to_vec(),
-            scopes: scopes.iter().map(ToString::to_string).collect(),
-            created_at: clock.now(),
-            revoked_at: None,
-        },
-    )
-    .await?;
+    api_keys::insert(&mut tx, &row).await?;
     tx.commit().await?;
     Ok(key)
 }

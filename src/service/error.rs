@@ -7,6 +7,7 @@ use crate::domain::deployment::lifecycle::{Gate, Move};
 use crate::domain::fault::{Fault, Faults};
 use crate::store::StoreError;
 
+/// Failure of a use case.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The request is invalid; repeating it fails again.
@@ -21,7 +22,7 @@ pub enum ServiceError {
     #[error("{0}")]
     Conflict(String),
     /// Gates refuse a life-cycle step; `gates` are the failing ones.
-    #[error("{step} is refused: {}", sentences(gates))]
+    #[error("{step} is refused: {}", gate_reasons(gates))]
     Refused { step: Move, gates: Vec<Gate> },
     /// Too many concurrent operations: retry later.
     #[error("busy")]
@@ -53,10 +54,10 @@ pub enum ServiceError {
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-fn sentences(gates: &[Gate]) -> String {
-    let said: Vec<String> =
+fn gate_reasons(gates: &[Gate]) -> String {
+    let reasons: Vec<String> =
         gates.iter().map(|gate| format!("{}: {}", gate.gate, gate.why)).collect();
-    said.join("; ")
+    reasons.join("; ")
 }
 
 impl ServiceError {

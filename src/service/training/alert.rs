@@ -11,12 +11,16 @@ use crate::store::Tx;
 use crate::store::models::runs::RunRow;
 
 /// Alert keys of requested and of scheduled runs, in the order in which they are locked.
-const KEYS: [&str; 2] = ["training:request", "training:schedule"];
+const ALERT_KEYS: [&str; 2] = ["training:request", "training:schedule"];
+
+fn fact(name: &str, value: &str) -> Fact {
+    Fact { name: name.into(), value: value.into() }
+}
 
 impl Training {
     /// Raises the alert about a failed run. What-if runs raise none: their requester reads the
     /// outcome.
-    pub(super) async fn tell_failure(
+    pub(super) async fn raise_failure_alert(
         &self,
         tx: &mut Tx,
         run: &RunRow,
@@ -27,9 +31,8 @@ impl Training {
         }
         let is_scheduled = run.trigger == "schedule";
         let which = if is_scheduled { "scheduled training run" } else { "training run" };
-        let fact = |name: &str, value: &str| Fact { name: name.into(), value: value.into() };
         let found = Found {
-            key: KEYS[usize::from(is_scheduled)].into(),
+            key: ALERT_KEYS[usize::from(is_scheduled)].into(),
             topic: Topic::Training,
             severity: Severity::Warning,
             owner: None,
@@ -42,10 +45,9 @@ impl Training {
             advice: "The active model stays in service. See the run's error, fix its cause, and \
                      request another run."
                 .into(),
-                .into(),
             facts: vec![
                 fact("Run", run.run_id.as_str()),
-                fact("Asked for by", &run.trigger),
+                fact("Trigger", &run.trigger),
                 fact("Stage", &run.stage),
             ],
             picture: None,
@@ -53,11 +55,15 @@ impl Training {
         self.alerts.raise(tx, &found, Voice::Plain).await
     }
 
-    pub(super) async fn tell_success(&self, tx: &mut Tx, run: &RunRow) -> Result<(), ServiceError> {
+    pub(super) async fn resolve_failure_alerts(
+        &self,
+        tx: &mut Tx,
+        run: &RunRow,
+    ) -> Result<(), ServiceError> {
         if run.what_if {
             return Ok(());
         }
-        for key in KEYS {
+        for key in ALERT_KEYS {
             self.alerts.resolve(tx, key, &format!("run {} succeeded", run.run_id)).await?;
         }
         Ok(())

@@ -36,9 +36,9 @@ pub struct Job {
 }
 
 /// Work between two rests of a thread.
-const STRETCH: Duration = Duration::from_millis(1);
+const WORK_INTERVAL: Duration = Duration::from_millis(1);
 /// The shortest sleep: in practice about 60 µs.
-const REST: Duration = Duration::from_micros(1);
+const PAUSE: Duration = Duration::from_micros(1);
 
 /// Fits a model. A dropped future leaves the thread running until `progress` requests a stop.
 pub async fn fit(
@@ -50,11 +50,11 @@ pub async fn fit(
     std::thread::Builder::new()
         .name("train".into())
         .spawn(move || {
-            take_what_is_left();
+            use_idle_priority();
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .thread_name(|index| format!("train-{index}"))
-                .start_handler(|_| take_what_is_left())
+                .start_handler(|_| use_idle_priority())
                 .build();
             let outcome = match pool {
                 Ok(pool) => pool
@@ -81,11 +81,11 @@ impl Job {
 }
 
 /// Cooperative pause, to be called often by a training thread.
-pub(super) fn rest_now_and_then() {
-    thread_local!(static WORKS_SINCE: Cell<Instant> = Cell::new(Instant::now()));
-    WORKS_SINCE.with(|since| {
-        if since.get().elapsed() >= STRETCH {
-            std::thread::sleep(REST);
+pub(super) fn pause_briefly() {
+    thread_local!(static WORKING_SINCE: Cell<Instant> = Cell::new(Instant::now()));
+    WORKING_SINCE.with(|since| {
+        if since.get().elapsed() >= WORK_INTERVAL {
+            std::thread::sleep(PAUSE);
             since.set(Instant::now());
         }
     });
@@ -105,12 +105,12 @@ impl Meter {
     pub fn read(&self) -> Cost {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *since, Instant::now());
-        Cost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak() }
+        Cost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak_memory() }
     }
 }
 
 /// Peak resident memory of the process since the last call; Linux only.
-fn take_peak() -> Option<u64> {
+fn take_peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     // Writing 5 to `clear_refs` resets the peak (proc(5)). Where that is refused, the peak is
     // that of the process's whole life.
@@ -120,7 +120,7 @@ fn take_peak() -> Option<u64> {
 }
 
 /// Lowers the priority of the calling thread.
-fn take_what_is_left() {
+fn use_idle_priority() {
     #[cfg(target_os = "linux")]
     let done = thread_priority::set_thread_priority_and_policy(
         thread_priority::thread_native_id(),
@@ -130,6 +130,6 @@ fn take_what_is_left() {
     #[cfg(not(target_os = "linux"))]
     let done = thread_priority::set_current_thread_priority(ThreadPriority::Min);
     if let Err(error) = done {
-        tracing::debug!(%error, "training keeps its priority");
+        tracing::debug!(%error, "lowering the priority of a training thread failed");
     }
 }

@@ -3,8 +3,8 @@
 
 mod alert;
 pub mod fit;
-mod follow;
 pub mod predecessor;
+mod progress;
 mod run;
 pub mod snapshot;
 
@@ -30,8 +30,9 @@ use crate::store::{Db, Tx};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Limit;
 
-pub use follow::stage_seconds_left;
+pub use progress::stage_seconds_left;
 
+/// Queues and executes training runs.
 #[derive(Debug)]
 pub struct Training {
     pub db: Db,
@@ -56,24 +57,24 @@ pub struct Purpose {
 const QUEUE_RETRY_AFTER_SECONDS: u64 = 60;
 
 /// The default training spec, from the settings and the declared features.
-pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
+pub fn configured(settings: &config::Training, features: &FeatureSet) -> TrainSpec {
     let rfm = features.rfm().clone();
     TrainSpec {
-        segments: if s.segments == s.segments_to {
-            Segments::Exactly(s.segments)
+        segments: if settings.segments == settings.segments_to {
+            Segments::Exactly(settings.segments)
         } else {
-            Segments::Within(SegmentRange { from: s.segments, to: s.segments_to })
+            Segments::Within(SegmentRange { from: settings.segments, to: settings.segments_to })
         },
-        algorithms: s.algorithms.clone(),
-        distance: s.distance,
-        components: s.components,
-        starts: s.starts,
-        max_iterations: s.max_iterations,
-        tolerance: s.tolerance,
-        seed: s.seed,
-        holdout_share: s.holdout_share,
-        minimum_rows: s.minimum_customers,
-        sample: Some(s.max_rows),
+        algorithms: settings.algorithms.clone(),
+        distance: settings.distance,
+        components: settings.components,
+        starts: settings.starts,
+        max_iterations: settings.max_iterations,
+        tolerance: settings.tolerance,
+        seed: settings.seed,
+        holdout_share: settings.holdout_share,
+        minimum_rows: settings.minimum_customers,
+        sample: Some(settings.max_rows),
         baseline: Some(RfmFeatures {
             recency: rfm.recency.feature,
             frequency: rfm.frequency.feature,
@@ -87,18 +88,18 @@ pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
 /// `training.max_rows`, which bounds the memory of a run.
 pub fn checked(
     mut spec: TrainSpec,
-    s: &config::Training,
+    settings: &config::Training,
     features: &FeatureSet,
 ) -> Result<CheckedSpec, Faults> {
-    let sample = *spec.sample.get_or_insert(s.max_rows);
-    if sample > s.max_rows {
-        let most = s.max_rows;
+    let sample = *spec.sample.get_or_insert(settings.max_rows);
+    if sample > settings.max_rows {
+        let most = settings.max_rows;
         let problem = format!("must be at most {most} (`training.max_rows`), is {sample}");
         return Err(Faults::one("sample", problem));
     }
     let spec = spec.check()?;
     spec.spec().check_features(features.features())?;
-    Effort::of(spec.spec()).check(s.max_fits)?;
+    Effort::of(spec.spec()).check(settings.max_fits)?;
     Ok(spec)
 }
 
@@ -208,7 +209,7 @@ impl Training {
             if let Err(error) = lease.check().await {
                 break Err(error.into());
             }
-            match self.run_next().await {
+            match self.execute_next().await {
                 Ok(true) => done += 1,
                 Ok(false) => break Ok(done),
                 Err(error) => break Err(error),

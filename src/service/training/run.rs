@@ -16,8 +16,8 @@ use crate::service::models::registry::Change;
 use crate::service::models::rollout::TRAINING;
 use crate::service::training::Training;
 use crate::service::training::fit::{Job, fit};
-use crate::service::training::follow::Follow;
 use crate::service::training::predecessor::Before;
+use crate::service::training::progress::RunProgress;
 use crate::service::training::snapshot::{self, When};
 use crate::store::models;
 use crate::store::models::runs::RunRow;
@@ -26,7 +26,7 @@ use crate::telemetry::labels::RunOutcome;
 
 /// The stored report of a run, beside its model.
 #[derive(Serialize)]
-struct Report<'a> {
+struct StoredReport<'a> {
     #[serde(flatten)]
     trained: &'a TrainReport,
     /// The instant that the rows describe; with the spec it reproduces the run.
@@ -36,8 +36,8 @@ struct Report<'a> {
 
 impl Training {
     /// Executes the next queued run; false if the queue is empty.
-    pub(super) async fn run_next(&self) -> Result<bool, ServiceError> {
-        // Committed at once: the claim must be visible to cancellation while the run executes.
+    pub(super) async fn execute_next(&self) -> Result<bool, ServiceError> {
+        // Commits alone: the claim, which makes the run visible as running while it executes.
         let mut tx = self.db.begin().await?;
         let Some(run) = runs::claim(&mut tx, self.clock.now()).await? else {
             return Ok(false);
@@ -45,7 +45,7 @@ impl Training {
         tx.commit().await?;
         let started = Instant::now();
         tracing::info!(run = %run.run_id, trigger = run.trigger, "training run started");
-        let outcome = self.carry_out(&run).await;
+        let outcome = self.execute(&run).await;
         self.metrics.training.seconds.observe(started.elapsed().as_secs_f64());
         let ended = match outcome {
             Ok(Some(model)) => {
@@ -53,7 +53,7 @@ impl Training {
                 RunOutcome::Succeeded
             }
             Ok(None) => RunOutcome::Cancelled,
-            Err(error) => self.failed(&run, error).await?,
+            Err(error) => self.record_failure(&run, error).await?,
         };
         if ended == RunOutcome::Cancelled {
             tracing::info!(run = %run.run_id, "training run cancelled");
@@ -64,13 +64,17 @@ impl Training {
 
     /// Records a failed run. A cancelled run also ends in an error, which is not recorded as
     /// one.
-    async fn failed(&self, run: &RunRow, error: ServiceError) -> Result<RunOutcome, ServiceError> {
+    async fn record_failure(
+        &self,
+        run: &RunRow,
+        error: ServiceError,
+    ) -> Result<RunOutcome, ServiceError> {
         // Commits together: the run's end and the alert about it.
         let mut tx = self.db.begin().await?;
         let why = Chain(&error).to_string();
         let failed = runs::fail(&mut tx, &run.run_id, &why, self.clock.now()).await?;
         if failed {
-            self.tell_failure(&mut tx, run, &why).await?;
+            self.raise_failure_alert(&mut tx, run, &why).await?;
         }
         tx.commit().await?;
         if !failed {
@@ -81,14 +85,13 @@ impl Training {
     }
 
     /// Trains, registers and, if configured, promotes. `None`: the run was cancelled.
-    async fn carry_out(&self, run: &RunRow) -> Result<Option<ModelId>, ServiceError> {
+    async fn execute(&self, run: &RunRow) -> Result<Option<ModelId>, ServiceError> {
         let features = Arc::clone(&self.live.snapshot().features);
         let as_of = self.clock.now();
-        let follow = Arc::new(Follow::new(self.settings.max_run));
-        let work = Box::pin(self.train(run, &features, as_of, &follow));
-        let by = (&self.db, &self.clock);
-        let (trained, data) = follow.during(by, &run.run_id, work).await?;
-        let report = Report { trained: &trained.report, as_of, data };
+        let progress = Arc::new(RunProgress::new(self.settings.max_run));
+        let work = Box::pin(self.train(run, &features, as_of, &progress));
+        let (trained, data) = progress.drive(&self.db, &self.clock, &run.run_id, work).await?;
+        let report = StoredReport { trained: &trained.report, as_of, data };
         if !self.register(run, &features, &trained, &report).await? {
             return Ok(None);
         }
@@ -99,7 +102,7 @@ impl Training {
             match self.registry.advance(&model, change).await {
                 // The refusal is recorded with the model; the active model stays.
                 Err(error @ ServiceError::Refused { .. }) => {
-                    tracing::warn!(model = model.short(), %error, "automatic promotion refused");
+                    tracing::warn!(model = model.short(), %error, "a gate refused the automatic promotion step");
                 }
                 outcome => outcome?,
             }
@@ -112,18 +115,18 @@ impl Training {
         run: &RunRow,
         features: &Arc<FeatureSet>,
         as_of: Timestamp,
-        follow: &Arc<Follow>,
+        progress: &Arc<RunProgress>,
     ) -> Result<(Trained, DataReport), ServiceError> {
         let spec: TrainSpec =
             serde_json::from_value(run.spec.clone()).map_err(ServiceError::internal)?;
         let spec = spec.check().map_err(ServiceError::Invalid)?;
         let gather = Gather::new(spec.spec(), features.features());
         let gather =
-            snapshot::take(self.db.read(), features, When::Now(as_of), gather, &**follow).await?;
+            snapshot::take(self.db.read(), features, When::Now(as_of), gather, &**progress).await?;
         let (rows, data) = gather.finish();
         let before = Before::of(self.db.read()).await?;
         let job = Job { spec, features: Arc::clone(features), rows, as_of, before };
-        Ok((fit(job, self.settings.threads, Arc::clone(follow)).await?, data))
+        Ok((fit(job, self.settings.threads, Arc::clone(progress)).await?, data))
     }
 
     /// Stores the model; returns false, and stores nothing, if the run was cancelled.
@@ -132,7 +135,7 @@ impl Training {
         run: &RunRow,
         set: &FeatureSet,
         trained: &Trained,
-        report: &Report<'_>,
+        report: &StoredReport<'_>,
     ) -> Result<bool, ServiceError> {
         let report = serde_json::to_value(report).map_err(ServiceError::internal)?;
         let now = self.clock.now();
@@ -153,7 +156,7 @@ impl Training {
         }
         let ended = runs::succeed(&mut tx, &run.run_id, trained.model.id(), &report, now).await?;
         if ended {
-            self.tell_success(&mut tx, run).await?;
+            self.resolve_failure_alerts(&mut tx, run).await?;
             tx.commit().await?;
         }
         Ok(ended)

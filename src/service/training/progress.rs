@@ -20,7 +20,7 @@ use crate::store::models::runs;
 use crate::store::models::runs::RunRow;
 
 /// Interval between writes of the progress and checks for cancellation.
-const EVERY: Duration = Duration::from_secs(1);
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Estimated seconds left in the run's stage, by linear extrapolation; `None`: the run is not
 /// running, or the stage has no progress yet.
@@ -33,7 +33,7 @@ pub fn stage_seconds_left(run: &RunRow, now: Timestamp) -> Option<i64> {
 
 /// Progress reported by the training threads, stored by the async side.
 #[derive(Debug)]
-pub(super) struct Follow {
+pub(super) struct RunProgress {
     stage: ArcSwap<&'static str>,
     done: AtomicI64,
     total: AtomicI64,
@@ -43,7 +43,7 @@ pub(super) struct Follow {
     max_run: Duration,
 }
 
-impl Follow {
+impl RunProgress {
     /// For a run limited to `max_run`.
     pub(super) fn new(max_run: Duration) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Follow {
     }
 }
 
-impl Progress for Follow {
+impl Progress for RunProgress {
     fn report(&self, stage: &'static str, done: u64, total: u64) {
         if **self.stage.load() != stage {
             self.stage.store(Arc::new(stage));
@@ -72,7 +72,7 @@ impl Progress for Follow {
     }
 
     fn pause(&self) -> Pause {
-        fit::rest_now_and_then
+        fit::pause_briefly
     }
 
     fn cost(&self) -> Cost {
@@ -80,12 +80,13 @@ impl Progress for Follow {
     }
 }
 
-impl Follow {
+impl RunProgress {
     /// Drives `work`, which reports here, and stores its progress. Cancelled or overdue work is
     /// requested to stop and awaited.
-    pub(super) async fn during<T>(
+    pub(super) async fn drive<T>(
         self: &Arc<Self>,
-        (db, clock): (&Db, &Clock),
+        db: &Db,
+        clock: &Clock,
         run: &RunId,
         work: impl Future<Output = Result<T, ServiceError>>,
     ) -> Result<T, ServiceError> {
@@ -93,9 +94,9 @@ impl Follow {
         let mut work = pin!(work);
         loop {
             tokio::select! {
-                outcome = &mut work => return outcome.map_err(|error| self.why(error)),
-                () = tokio::time::sleep(EVERY) => {
-                    if !self.note(db, run, clock.now()).await? || self.is_overdue() {
+                outcome = &mut work => return outcome.map_err(|error| self.name_time_limit(error)),
+                () = tokio::time::sleep(STORE_INTERVAL) => {
+                    if !self.store(db, run, clock.now()).await? || self.is_overdue() {
                         self.stop.store(true, Ordering::Relaxed);
                     }
                 }
@@ -108,7 +109,7 @@ impl Follow {
     }
 
     /// Replaces the error of stopped work by the time limit if the run is overdue.
-    fn why(&self, error: ServiceError) -> ServiceError {
+    fn name_time_limit(&self, error: ServiceError) -> ServiceError {
         if !self.is_overdue() {
             return error;
         }
@@ -119,7 +120,7 @@ impl Follow {
     }
 
     /// Stores the progress; returns false if the run was cancelled.
-    async fn note(&self, db: &Db, run: &RunId, now: Timestamp) -> Result<bool, ServiceError> {
+    async fn store(&self, db: &Db, run: &RunId, now: Timestamp) -> Result<bool, ServiceError> {
         let stage = **self.stage.load();
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         // Commits alone: the progress of the run.
@@ -131,7 +132,7 @@ impl Follow {
 }
 
 /// Stops an abandoned run: its threads check the flag.
-struct StopOnDrop(Arc<Follow>);
+struct StopOnDrop(Arc<RunProgress>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
