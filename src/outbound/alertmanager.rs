@@ -24,7 +24,7 @@ const SEVERITIES: [Severity; 3] = [Severity::Notice, Severity::Warning, Severity
 const MAX_CHARACTERS: usize = 4000;
 
 /// The endpoint of alerts below the server's root address.
-pub(super) fn address(mut root: Url) -> Url {
+pub(super) fn alerts_url(mut root: Url) -> Url {
     // Only an address without a host has no path.
     if let Ok(mut path) = root.path_segments_mut() {
         path.pop_if_empty().extend(["api", "v2", "alerts"]);
@@ -37,9 +37,9 @@ pub fn told(notice: &Notice, now: Timestamp) -> Value {
     let mut alerts = vec![alert(notice, notice.severity, now)];
     // A later time marks a higher severity: resolve the alerts of the lower severities.
     if notice.state == State::Firing && notice.at > notice.started_at {
-        let less = SEVERITIES.into_iter().filter(|severity| *severity < notice.severity);
+        let lower = SEVERITIES.into_iter().filter(|severity| *severity < notice.severity);
         let ended = Notice { state: State::Resolved, ..notice.clone() };
-        alerts.extend(less.map(|severity| alert(&ended, severity, now)));
+        alerts.extend(lower.map(|severity| alert(&ended, severity, now)));
     }
     Value::Array(alerts)
 }
@@ -72,8 +72,8 @@ fn alert(notice: &Notice, severity: Severity, now: Timestamp) -> Value {
 /// Identity of the alert. Empty labels are omitted, as Alertmanager drops them.
 fn labels(notice: &Notice, severity: Severity) -> BTreeMap<String, String> {
     let own = [
-        ("alertname", name(notice.topic)),
-        ("severity", level(severity)),
+        ("alertname", alert_name(notice.topic)),
+        ("severity", severity_name(severity)),
         ("owner", notice.owner.as_deref().unwrap_or("")),
         ("topic", notice.topic.name()),
     ];
@@ -93,8 +93,7 @@ fn labels(notice: &Notice, severity: Severity) -> BTreeMap<String, String> {
 /// Replaces characters outside the Prometheus label syntax `[a-zA-Z_][a-zA-Z0-9_]*`, which
 /// every version accepts.
 fn label_name(name: &str) -> String {
-    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    let mut name: String = name.chars().map(letter).collect();
+    let mut name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         name.insert(0, '_');
     }
@@ -102,18 +101,19 @@ fn label_name(name: &str) -> String {
 }
 
 fn annotations(notice: &Notice) -> Value {
-    let said = [
+    let annotations = [
         ("summary", one_line(&notice.title)),
         ("description", notice.what.clone()),
         ("advice", notice.advice.clone()),
         ("facts", facts(notice)),
     ];
-    let said = said.into_iter().filter(|(_, text)| !text.is_empty());
-    let said = said.map(|(name, text)| (name.to_owned(), cut(&text, MAX_CHARACTERS).into()));
-    Value::Object(said.collect::<Map<_, _>>())
+    let annotations = annotations.into_iter().filter(|(_, text)| !text.is_empty());
+    let annotations =
+        annotations.map(|(name, text)| (name.to_owned(), cut(&text, MAX_CHARACTERS).into()));
+    Value::Object(annotations.collect::<Map<_, _>>())
 }
 
-const fn name(topic: Topic) -> &'static str {
+const fn alert_name(topic: Topic) -> &'static str {
     match topic {
         Topic::Drift => "SegmentdDrift",
         Topic::Source => "SegmentdSource",
@@ -126,7 +126,7 @@ const fn name(topic: Topic) -> &'static str {
 }
 
 /// Alertmanager's customary severity names.
-const fn level(severity: Severity) -> &'static str {
+const fn severity_name(severity: Severity) -> &'static str {
     match severity {
         Severity::Notice => "info",
         Severity::Warning => "warning",

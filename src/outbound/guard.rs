@@ -17,7 +17,7 @@ use url::{Host, Url};
 
 /// First address and prefix length of the blocks that the IANA IPv4 special-purpose address
 /// registry (RFC 6890) does not mark as globally reachable, and of multicast.
-const NOT_PUBLIC: [([u8; 4], u8); 15] = [
+const NOT_PUBLIC_V4: [([u8; 4], u8); 15] = [
     ([0, 0, 0, 0], 8),
     ([10, 0, 0, 0], 8),
     ([100, 64, 0, 0], 10),
@@ -60,61 +60,62 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let address = u128::from(address.to_bits()) << 96;
-    let is_in = |(first, length): &([u8; 4], u8)| {
-        shares(address, u128::from(u32::from_be_bytes(*first)) << 96, *length)
-    };
-    !NOT_PUBLIC.iter().any(is_in)
+    // Shifted to the top, so that prefixes of both versions compare alike.
+    let bits = u128::from(address.to_bits()) << 96;
+    !NOT_PUBLIC_V4.iter().any(|(first, length)| {
+        let first = u128::from(u32::from_be_bytes(*first)) << 96;
+        share_prefix(bits, first, *length)
+    })
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let bits = address.to_bits();
-    if shares(bits, NAT64.0, NAT64.1) {
+    if share_prefix(bits, NAT64.0, NAT64.1) {
         let [.., a, b, c, d] = address.octets();
         return is_public_v4(Ipv4Addr::new(a, b, c, d));
     }
-    let is_in = |(first, length): &(u128, u8)| shares(bits, *first, *length);
-    is_in(&GLOBAL_V6) && !NOT_PUBLIC_V6.iter().any(is_in)
+    share_prefix(bits, GLOBAL_V6.0, GLOBAL_V6.1)
+        && !NOT_PUBLIC_V6.iter().any(|(first, length)| share_prefix(bits, *first, *length))
 }
 
 /// Whether the first `length` bits are equal; `length` is at least one, as a shift by 128
 /// overflows.
-fn shares(one: u128, other: u128, length: u8) -> bool {
+fn share_prefix(one: u128, other: u128, length: u8) -> bool {
     (one ^ other) >> (128 - u32::from(length)) == 0
 }
 
 /// The address, or every address of the name, is not public.
 #[derive(Debug)]
-pub(super) struct NotAllowed {
+pub(super) struct AddressNotAllowed {
     host: String,
 }
 
-impl fmt::Display for NotAllowed {
+impl fmt::Display for AddressNotAllowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = &self.host;
         write!(f, "{host} is not a public address; see alerts.allow_private_addresses")
     }
 }
 
-impl Error for NotAllowed {}
+impl Error for AddressNotAllowed {}
 
-/// Checks an address literal, which never reaches the [`Resolver`].
-pub(super) fn check_literal(url: &Url) -> Result<(), NotAllowed> {
+/// Checks an address literal, which never reaches the [`GuardedResolver`].
+pub(super) fn check_literal(url: &Url) -> Result<(), AddressNotAllowed> {
     let address: IpAddr = match url.host() {
         Some(Host::Ipv4(address)) => address.into(),
         Some(Host::Ipv6(address)) => address.into(),
         Some(Host::Domain(_)) | None => return Ok(()),
     };
-    if is_public(address) { Ok(()) } else { Err(NotAllowed { host: address.to_string() }) }
+    if is_public(address) { Ok(()) } else { Err(AddressNotAllowed { host: address.to_string() }) }
 }
 
 /// DNS resolver that returns only permitted addresses.
 #[derive(Debug, Clone)]
-pub(super) struct Resolver {
+pub(super) struct GuardedResolver {
     pub(super) allow_private: bool,
 }
 
-impl Service<Name> for Resolver {
+impl Service<Name> for GuardedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
@@ -132,7 +133,7 @@ impl Service<Name> for Resolver {
             let mut allowed = found;
             allowed.retain(|address| allow_private || is_public(address.ip()));
             if allowed.is_empty() && is_known {
-                return Err(NotAllowed { host: name.as_str().to_owned() }.into());
+                return Err(AddressNotAllowed { host: name.as_str().to_owned() }.into());
             }
             Ok(allowed.into_iter())
         })

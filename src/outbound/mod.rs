@@ -28,13 +28,13 @@ use crate::domain::alert::{Notice, SigningKey, State, Target};
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use email::Mailer;
-use http::Http;
+use http::HttpClient;
 pub use message::Message;
 
 /// Sends notifications to every kind of target.
 #[derive(Clone)]
 pub struct Sender {
-    http: Http,
+    http: HttpClient,
     mailer: Option<Mailer>,
 }
 
@@ -70,6 +70,7 @@ pub struct SendError {
     pub retry_after: Option<Duration>,
 }
 
+/// What a failed attempt means for the message and its channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendErrorKind {
     /// May succeed later.
@@ -94,7 +95,7 @@ impl fmt::Debug for Sender {
 impl Sender {
     pub fn new(settings: &Outbound) -> Result<Self, OutboundError> {
         let authorities = match &settings.ca_file {
-            Some(path) => authorities(path)
+            Some(path) => load_certificates(path)
                 .map_err(|problem| OutboundError::Authorities { path: path.clone(), problem })?,
             None => Vec::new(),
         };
@@ -103,7 +104,8 @@ impl Sender {
             .as_ref()
             .map(|mail| Mailer::new(mail, &authorities, settings.timeout))
             .transpose()?;
-        let http = Http::new(settings.allow_private_addresses, &authorities, settings.timeout)?;
+        let http =
+            HttpClient::new(settings.allow_private_addresses, &authorities, settings.timeout)?;
         Ok(Self { http, mailer })
     }
 
@@ -116,14 +118,16 @@ impl Sender {
     ) -> Result<Receipt, SendError> {
         match target {
             Target::Webhook { format, secrets, .. } => {
-                let keys = keys(secrets)?;
+                let keys = signing_keys(secrets)?;
                 let message = webhook::message(*format, &keys, notice, now);
                 self.post(target, message, now).await
             }
             Target::Alertmanager { .. } => {
-                self.post(target, json(&alertmanager::told(notice, now)), now).await
+                self.post(target, json_message(&alertmanager::told(notice, now)), now).await
             }
-            Target::Slack { .. } => self.post(target, json(&slack::message(notice)), now).await,
+            Target::Slack { .. } => {
+                self.post(target, json_message(&slack::message(notice)), now).await
+            }
             Target::Email { to } => match &self.mailer {
                 Some(mailer) => mailer.send(to, notice, now).await,
                 None => {
@@ -145,7 +149,7 @@ impl Sender {
         if !fires || !matches!(target, Target::Alertmanager { .. }) {
             return Ok(Receipt { status: None, answer: String::new() });
         }
-        self.post(target, json(&alertmanager::still(notices, now)), now).await
+        self.post(target, json_message(&alertmanager::still(notices, now)), now).await
     }
 
     async fn post(
@@ -156,7 +160,7 @@ impl Sender {
     ) -> Result<Receipt, SendError> {
         let url = match target.url() {
             Some(Ok(url)) if matches!(target, Target::Alertmanager { .. }) => {
-                alertmanager::address(url)
+                alertmanager::alerts_url(url)
             }
             Some(Ok(url)) => url,
             Some(Err(problem)) => return Err(SendError::forbidden(format!("url {problem}"))),
@@ -167,7 +171,7 @@ impl Sender {
 }
 
 /// Loads every certificate of a PEM file.
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
         Ok(certificates) if certificates.is_empty() => Err("contains no certificate".to_owned()),
@@ -176,11 +180,11 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn json(body: &Value) -> Message {
+fn json_message(body: &Value) -> Message {
     Message::new("application/json", body.to_string().into_bytes())
 }
 
-fn keys(secrets: &[Secret<String>]) -> Result<Vec<SigningKey>, SendError> {
+fn signing_keys(secrets: &[Secret<String>]) -> Result<Vec<SigningKey>, SendError> {
     if secrets.is_empty() {
         return Err(SendError::forbidden("the channel has no signing secret"));
     }

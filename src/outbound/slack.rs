@@ -6,26 +6,26 @@ use serde_json::{Value, json};
 use super::text::{bars, facts, headline, one_line};
 use crate::domain::alert::{Fact, Notice};
 
-/// Slack limits: it refuses a whole message that exceeds one of them.
+/// Slack limits: a message that exceeds any of these is refused as a whole.
 const HEADER_CHARACTERS: usize = 150;
 const SECTION_CHARACTERS: usize = 3000;
 const FIELD_CHARACTERS: usize = 2000;
-const FIELDS: usize = 10;
+const MAX_FIELDS: usize = 10;
 /// Fences a table, so that it is shown in a monospaced font.
 const FENCE: &str = "```";
 
+/// The JSON body for a Slack incoming webhook.
 pub fn message(notice: &Notice) -> Value {
     let header = escaped(&headline(notice), HEADER_CHARACTERS);
-    let said = escaped(&said(notice), SECTION_CHARACTERS);
+    let body = escaped(&body(notice), SECTION_CHARACTERS);
     let mut blocks =
         vec![json!({ "type": "header", "text": { "type": "plain_text", "text": header } })];
-    let section = |text: &str| json!({ "type": "section", "text": mrkdwn(text) });
-    if !said.is_empty() {
-        blocks.push(section(&said));
+    if !body.is_empty() {
+        blocks.push(section(&body));
     }
     if !notice.facts.is_empty() {
         let fields: Vec<_> =
-            notice.facts.iter().take(FIELDS).map(|fact| mrkdwn(&field(fact))).collect();
+            notice.facts.iter().take(MAX_FIELDS).map(|fact| mrkdwn(&field(fact))).collect();
         blocks.push(json!({ "type": "section", "fields": fields }));
     }
     if let Some(picture) = notice.picture.as_ref().filter(|picture| !picture.bars.is_empty()) {
@@ -36,16 +36,20 @@ pub fn message(notice: &Notice) -> Value {
     let context = context(notice);
     blocks.push(json!({ "type": "context", "elements": [mrkdwn(&context)] }));
     let facts = escaped(&facts(notice), SECTION_CHARACTERS);
-    let mut text = vec![header, said, facts, context];
+    let mut text = vec![header, body, facts, context];
     text.retain(|part| !part.is_empty());
     json!({ "text": text.join("\n"), "blocks": blocks })
+}
+
+fn section(text: &str) -> Value {
+    json!({ "type": "section", "text": mrkdwn(text) })
 }
 
 fn mrkdwn(text: &str) -> Value {
     json!({ "type": "mrkdwn", "text": text })
 }
 
-fn said(notice: &Notice) -> String {
+fn body(notice: &Notice) -> String {
     let parts = [notice.what.trim(), notice.advice.trim()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
@@ -63,8 +67,8 @@ fn context(notice: &Notice) -> String {
         parts.insert(0, format!("owner: {}", escaped(&one_line(owner), FIELD_CHARACTERS / 4)));
     }
     // These characters end the link markup.
-    let is_whole = |link: &&String| !link.contains(['|', '<', '>', ' ']);
-    if let Some(link) = notice.link.as_ref().filter(is_whole) {
+    let link = notice.link.as_ref().filter(|link| !link.contains(['|', '<', '>', ' ']));
+    if let Some(link) = link {
         // A truncated address is useless.
         let escaped = escaped(link, usize::MAX);
         if escaped.len() <= FIELD_CHARACTERS / 2 {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use percent_encoding::percent_decode_str;
+
 use crate::domain::alert::{Bar, Notice, State};
 
 /// Longest label of a bar in a text table.
@@ -25,11 +27,11 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// `[critical] Spend in 30 days drifted`, `[resolved] …`.
 pub(super) fn headline(notice: &Notice) -> String {
-    format!("[{}] {}", standing(notice), one_line(&notice.title))
+    format!("[{}] {}", state_label(notice), one_line(&notice.title))
 }
 
 /// The severity name, or `resolved`.
-pub(super) fn standing(notice: &Notice) -> &'static str {
+pub(super) fn state_label(notice: &Notice) -> &'static str {
     match notice.state {
         State::Firing => notice.severity.name(),
         State::Resolved => "resolved",
@@ -42,6 +44,12 @@ pub(super) fn facts(notice: &Notice) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Decodes a part of a URL.
+pub(super) fn percent_decoded(part: &str) -> String {
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+/// A share with one decimal: `12.3 %`.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
@@ -52,7 +60,7 @@ pub(super) fn bars(bars: &[Bar]) -> String {
     for bar in bars {
         let label = cut(&one_line(&bar.label), LABEL_CHARACTERS);
         let (before, now) = (percent(bar.before), percent(bar.now));
-        let drawn = "#".repeat(length(bar.now));
+        let drawn = "#".repeat(bar_length(bar.now));
         let line = format!("{label:LABEL_CHARACTERS$} {before:>8} {now:>8}  {drawn}");
         // Writing to a string cannot fail.
         let _ = writeln!(lines, "{}", line.trim_end());
@@ -65,6 +73,6 @@ pub(super) fn bars(bars: &[Bar]) -> String {
     clippy::cast_sign_loss,
     reason = "from 0 to the longest bar"
 )]
-fn length(share: f64) -> usize {
+fn bar_length(share: f64) -> usize {
     (BAR_CHARACTERS * share.clamp(0.0, 1.0)).round() as usize
 }

@@ -41,13 +41,13 @@ pub fn mail(
     now: Timestamp,
 ) -> Result<lettre::Message, MailError> {
     let domain = from.domain();
-    let conversation = format!("<alert.{}@{domain}>", id(&notice.alert_id));
+    let conversation = format!("<alert.{}@{domain}>", message_id_part(&notice.alert_id));
     let millis = u64::try_from(now.millis()).unwrap_or(0);
     let mut mail = lettre::Message::builder()
         .from(Mailbox::new(Some("segmentd".to_owned()), from.clone()))
         .subject(headline(notice))
         .date(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
-        .message_id(Some(format!("<{}@{domain}>", id(&notice.delivery_id))))
+        .message_id(Some(format!("<{}@{domain}>", message_id_part(&notice.delivery_id))))
         .references(conversation.clone());
     if notice.state == State::Resolved {
         mail = mail.in_reply_to(conversation);
@@ -63,33 +63,37 @@ pub fn mail(
     for address in to {
         mail = mail.to(Mailbox::new(None, address.parse()?));
     }
-    Ok(mail.multipart(content(notice)?)?)
+    Ok(mail.multipart(mail_body(notice)?)?)
 }
 
-fn content(notice: &Notice) -> Result<MultiPart, MailError> {
+fn mail_body(notice: &Notice) -> Result<MultiPart, MailError> {
     let alternatives = MultiPart::alternative().singlepart(SinglePart::plain(text(notice)));
     let html = SinglePart::html(html(notice));
     let Some(picture) = &notice.picture else {
         return Ok(alternatives.singlepart(html));
     };
     let inline = Attachment::new_inline(PICTURE_ID.to_owned());
-    let related =
-        MultiPart::related().singlepart(html).singlepart(inline.body(picture.svg.clone(), svg()?));
+    let related = MultiPart::related()
+        .singlepart(html)
+        .singlepart(inline.body(picture.svg.clone(), svg_type()?));
     // Clients without inline SVG offer it as an attachment.
     let attached = Attachment::new("picture.svg".to_owned());
     Ok(MultiPart::mixed()
         .multipart(alternatives.multipart(related))
-        .singlepart(attached.body(picture.svg.clone(), svg()?)))
+        .singlepart(attached.body(picture.svg.clone(), svg_type()?)))
 }
 
-fn svg() -> Result<ContentType, MailError> {
+fn svg_type() -> Result<ContentType, MailError> {
     Ok(ContentType::parse("image/svg+xml")?)
 }
 
 /// `name` as the left part of a message id (RFC 5322).
-fn id(name: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    name.chars().map(|c| if is_plain(c) { c } else { '-' }).take(200).collect()
+fn message_id_part(name: &str) -> String {
+    name.chars().map(plain_or_hyphen).take(200).collect()
+}
+
+fn plain_or_hyphen(c: char) -> char {
+    if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }
 }
 
 /// The plain-text alternative.
@@ -102,14 +106,14 @@ pub fn text(notice: &Notice) -> String {
     {
         parts.push(bars(shown).trim_end().to_owned());
     }
-    parts.push(since(notice).join("\n"));
+    parts.push(owner_and_times(notice).join("\n"));
     parts.extend(notice.link.clone());
     parts.retain(|part| !part.is_empty());
     parts.join("\n\n") + "\n"
 }
 
 /// Owner, start and end.
-fn since(notice: &Notice) -> Vec<String> {
+fn owner_and_times(notice: &Notice) -> Vec<String> {
     let mut lines: Vec<_> = notice.owner.iter().map(|owner| format!("Owner: {owner}")).collect();
     lines.push(format!("Since: {}", notice.started_at));
     if notice.state == State::Resolved {

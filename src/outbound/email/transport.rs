@@ -8,7 +8,6 @@ use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
-use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
@@ -18,6 +17,7 @@ use crate::domain::alert::Notice;
 use crate::domain::time::Timestamp;
 use crate::outbound::{ANSWER_CHARACTERS, Receipt, SendError, text};
 
+/// SMTP client for notification mails.
 #[derive(Clone)]
 pub(crate) struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -81,7 +81,7 @@ impl Mailer {
                 Ok(Receipt { status: Some(response.code().into()), answer: answer(&response) })
             }
             Ok(Err(error)) => {
-                Err(SendError { status: error.status().map(u16::from), ..refusal(&error) })
+                Err(SendError { status: error.status().map(u16::from), ..smtp_error(&error) })
             }
             Err(_) => {
                 let seconds = self.timeout.as_secs();
@@ -93,17 +93,19 @@ impl Mailer {
 }
 
 fn credentials(url: &Url) -> Option<Credentials> {
-    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let password = url.password().unwrap_or_default();
-    (!url.username().is_empty())
-        .then(|| Credentials::new(decoded(url.username()), decoded(password)))
+    if url.username().is_empty() {
+        return None;
+    }
+    let name = text::percent_decoded(url.username());
+    let password = text::percent_decoded(url.password().unwrap_or_default());
+    Some(Credentials::new(name, password))
 }
 
 fn answer(response: &Response) -> String {
-    let said = response.message().collect::<Vec<_>>().join(" ");
-    text::cut(&text::one_line(&said), ANSWER_CHARACTERS)
+    let message = response.message().collect::<Vec<_>>().join(" ");
+    text::cut(&text::one_line(&message), ANSWER_CHARACTERS)
 }
 
-fn refusal(error: &lettre::transport::smtp::Error) -> SendError {
+fn smtp_error(error: &lettre::transport::smtp::Error) -> SendError {
     SendError::temporary(text::one_line(&error.to_string()))
 }
