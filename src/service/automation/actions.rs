@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::alert::Topic;
 use crate::domain::deployment::policy::Action;
+use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::automation::probation::{POLICY, Probation};
@@ -100,7 +101,7 @@ impl Reactor {
                 _ => PolicyAction::Retrain,
             };
             self.training.metrics.policy_actions.add(action, 1);
-            let run = run.as_ref().map(|run| run.as_str());
+            let run = run.as_ref().map(RunId::as_str);
             tracing::info!(run, reason, "training run requested by policy");
         }
         Ok(())

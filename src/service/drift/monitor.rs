@@ -138,7 +138,7 @@ impl Watcher {
             match action {
                 AlertAction::Nothing => {}
                 AlertAction::Raise(found, voice) => {
-                    self.alerts.raise(&mut tx, found, *voice).await?
+                    self.alerts.raise(&mut tx, found, *voice).await?;
                 }
                 AlertAction::Resolve(why) | AlertAction::Forget(why) => {
                     self.alerts.resolve(&mut tx, &row.key, why).await?;
