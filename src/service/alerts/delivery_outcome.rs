@@ -72,7 +72,7 @@ impl Alerts {
         self.resolve_channel_alert(tx, &claimed.channel_id, "it accepts messages again").await
     }
 
-    /// Disables a channel whose receiver answered 410 (gone), and withdraws its pending
+    /// Disables a channel after its receiver answered 410 (gone), and withdraws its pending
     /// messages.
     async fn disable_gone_channel(
         &self,

@@ -1,5 +1,5 @@
-//! Gate evidence: a model's training report, the customers whose segment it would change now,
-//! and its results in shadow.
+//! Gate evidence: a model's training report, the share of customers that it would assign to
+//! another segment now, and its results in shadow.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ use crate::store::models::decisions::Decision;
 use crate::store::models::{CanaryRow, LineupRow, decisions};
 use crate::store::{Db, ReadDb, Tx, models};
 
-/// Attempts at a step whose evidence is outdated by a concurrent change of the deployment.
+/// Most attempts at a step: a concurrent deployment change outdates the gate evidence.
 const MAX_ATTEMPTS: usize = 5;
 
 /// Author and reason of a deployment change, stored with each generation.

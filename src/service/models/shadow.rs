@@ -1,8 +1,8 @@
-//! Shadow scoring: models in shadow score customers after the active model has answered them;
-//! their scores are compared and never returned.
+//! Shadow scoring: models in shadow score customers after the active model has answered. Their
+//! scores are compared with the answers and never returned.
 //!
-//! Committed customers are offered without blocking: a bounded queue takes a share of them, and
-//! the overflow is dropped and counted. The worker reads the customers' rows back. State and
+//! Committed customers are offered without blocking: a bounded queue takes a sample, and the
+//! overflow is dropped and counted. The worker reads the customers' rows back. State and
 //! assignment are written together, so a shadow scores exactly the row that was answered.
 
 use std::collections::{BTreeSet, HashMap};
