@@ -19,7 +19,7 @@ use crate::service::automation::probation::Probation;
 use crate::service::change_feed::Feed;
 use crate::service::clock::Clock;
 use crate::service::consistency_check::Sampler;
-use crate::service::drift::Drift;
+use crate::service::drift::{Drift, DriftDependencies};
 use crate::service::export::{self, Exports};
 use crate::service::failed_events::FailedEvents;
 use crate::service::health::clock_check::ClockCheck;
@@ -84,9 +84,15 @@ pub(super) fn drift(
     clock: &Clock,
     metrics: &Arc<Metrics>,
 ) -> Arc<Drift> {
-    let counted = (Arc::clone(live), observer);
-    let rules = (config.drift.clone(), Arc::clone(policies));
-    Arc::new(Drift::new(db.clone(), counted, clock.clone(), rules, Arc::clone(metrics)))
+    Arc::new(Drift::new(DriftDependencies {
+        db: db.clone(),
+        live: Arc::clone(live),
+        observer,
+        clock: clock.clone(),
+        settings: config.drift.clone(),
+        policies: Arc::clone(policies),
+        metrics: Arc::clone(metrics),
+    }))
 }
 
 pub(super) fn reactor(

@@ -1,9 +1,9 @@
-//! Alerts as Prometheus' Alertmanager takes them (API version 2).
+//! Receiver for the Prometheus Alertmanager, API version 2.
 //!
-//! The labels are who an alert is: Alertmanager groups, routes and silences by them.
-//! `severity` is among them, as everybody routes by it, so an alert whose severity
-//! changes is another one there. The one before ends when the next is told, and if
-//! that is lost, with its `endsAt`, as nobody tells of it again.
+//! Labels are the identity of an alert: Alertmanager groups, routes and silences by them.
+//! `severity` is a label because routes commonly use it, so an alert with a new severity is a
+//! new alert there. The old one is resolved by the next message, and if that is lost, by its
+//! `endsAt`, as it is not repeated.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::domain::alert::{Notice, State, Topic};
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 
-/// An alert that is not told again ends after so long: its teller may be dead.
+/// Validity of an alert that is not repeated: its sender may have died.
 pub const FIRES_FOR: Duration = Duration::from_mins(5);
 
 const SEVERITIES: [Severity; 3] = [Severity::Notice, Severity::Warning, Severity::Critical];
-/// Of a label or an annotation.
+/// Limit of a label or an annotation.
 const MAX_CHARACTERS: usize = 4000;
 
-/// Where alerts are posted, from the address of the root.
-pub(super) fn address(mut root: Url) -> Url {
+/// The endpoint of alerts below the server's root address.
+pub(super) fn alerts_url(mut root: Url) -> Url {
     // Only an address without a host has no path.
     if let Ok(mut path) = root.path_segments_mut() {
         path.pop_if_empty().extend(["api", "v2", "alerts"]);
@@ -32,19 +32,19 @@ pub(super) fn address(mut root: Url) -> Url {
     root
 }
 
-/// What is posted when an alert fires, is told again, or is over.
+/// Body of a message about an alert that fires, changes its severity or is resolved.
 pub fn told(notice: &Notice, now: Timestamp) -> Value {
     let mut alerts = vec![alert(notice, notice.severity, now)];
-    // It is told again because it is worse than it was.
+    // A later time marks a higher severity: resolve the alerts of the lower severities.
     if notice.state == State::Firing && notice.at > notice.started_at {
-        let less = SEVERITIES.into_iter().filter(|severity| *severity < notice.severity);
+        let lower = SEVERITIES.into_iter().filter(|severity| *severity < notice.severity);
         let ended = Notice { state: State::Resolved, ..notice.clone() };
-        alerts.extend(less.map(|severity| alert(&ended, severity, now)));
+        alerts.extend(lower.map(|severity| alert(&ended, severity, now)));
     }
     Value::Array(alerts)
 }
 
-/// What is posted every minute or so about those that still fire.
+/// Body of the periodic repetition of firing alerts.
 pub fn still(notices: &[Notice], now: Timestamp) -> Value {
     let firing = notices.iter().filter(|notice| notice.state == State::Firing);
     firing.map(|notice| alert(notice, notice.severity, now)).collect()
@@ -53,7 +53,7 @@ pub fn still(notices: &[Notice], now: Timestamp) -> Value {
 fn alert(notice: &Notice, severity: Severity, now: Timestamp) -> Value {
     let ends_at = match notice.state {
         State::Firing => now.plus_millis(i64::try_from(FIRES_FOR.as_millis()).unwrap_or(i64::MAX)),
-        // What ends later is not over; what ends before it began is refused.
+        // Alertmanager shows a future end as firing and refuses an end before the start.
         State::Resolved => notice.at.min(now).max(notice.started_at),
     };
     let mut alert = json!({
@@ -62,18 +62,18 @@ fn alert(notice: &Notice, severity: Severity, now: Timestamp) -> Value {
         "startsAt": notice.started_at,
         "endsAt": ends_at,
     });
-    // Anything but an address is refused.
+    // Alertmanager refuses a `generatorURL` that is not a URL.
     if let Some(link) = notice.link.as_deref().filter(|link| Url::parse(link).is_ok()) {
         alert["generatorURL"] = link.into();
     }
     alert
 }
 
-/// What names the alert; empty ones would be dropped.
+/// Identity of the alert. Empty labels are omitted, as Alertmanager drops them.
 fn labels(notice: &Notice, severity: Severity) -> BTreeMap<String, String> {
     let own = [
-        ("alertname", name(notice.topic)),
-        ("severity", level(severity)),
+        ("alertname", alert_name(notice.topic)),
+        ("severity", severity_name(severity)),
         ("owner", notice.owner.as_deref().unwrap_or("")),
         ("topic", notice.topic.name()),
     ];
@@ -90,10 +90,10 @@ fn labels(notice: &Notice, severity: Severity) -> BTreeMap<String, String> {
     labels
 }
 
-/// Letters, digits and `_`, no digit first: what every version takes.
+/// Replaces characters outside the Prometheus label syntax `[a-zA-Z_][a-zA-Z0-9_]*`, which
+/// every version accepts.
 fn label_name(name: &str) -> String {
-    let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    let mut name: String = name.chars().map(letter).collect();
+    let mut name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         name.insert(0, '_');
     }
@@ -101,18 +101,19 @@ fn label_name(name: &str) -> String {
 }
 
 fn annotations(notice: &Notice) -> Value {
-    let said = [
+    let annotations = [
         ("summary", one_line(&notice.title)),
         ("description", notice.what.clone()),
         ("advice", notice.advice.clone()),
         ("facts", facts(notice)),
     ];
-    let said = said.into_iter().filter(|(_, text)| !text.is_empty());
-    let said = said.map(|(name, text)| (name.to_owned(), cut(&text, MAX_CHARACTERS).into()));
-    Value::Object(said.collect::<Map<_, _>>())
+    let annotations = annotations.into_iter().filter(|(_, text)| !text.is_empty());
+    let annotations =
+        annotations.map(|(name, text)| (name.to_owned(), cut(&text, MAX_CHARACTERS).into()));
+    Value::Object(annotations.collect::<Map<_, _>>())
 }
 
-const fn name(topic: Topic) -> &'static str {
+const fn alert_name(topic: Topic) -> &'static str {
     match topic {
         Topic::Drift => "SegmentdDrift",
         Topic::Source => "SegmentdSource",
@@ -124,8 +125,8 @@ const fn name(topic: Topic) -> &'static str {
     }
 }
 
-/// In the words that are customary there.
-const fn level(severity: Severity) -> &'static str {
+/// Alertmanager's customary severity names.
+const fn severity_name(severity: Severity) -> &'static str {
     match severity {
         Severity::Notice => "info",
         Severity::Warning => "warning",

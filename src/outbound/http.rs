@@ -1,5 +1,5 @@
-//! One POST to an address that may be anything: bounded in time and in what is read,
-//! without redirects, proxies, cookies or connections that stay open.
+//! HTTP POST to an untrusted address: bounded in time and in response size, without redirects,
+//! proxies, cookies or persistent connections.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,39 +16,39 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::guard::{NotAllowed, Resolver, check_literal};
+use super::guard::{AddressNotAllowed, GuardedResolver, check_literal};
 use super::{ANSWER_CHARACTERS, Message, Receipt, SendError, SendErrorKind, text};
 use crate::domain::time::Timestamp;
 
-/// Read of an answer; the rest is not waited for.
+/// Bytes read of a response; the rest is not awaited.
 const ANSWER_BYTES: usize = 4 * ANSWER_CHARACTERS;
-/// The longest that a receiver may ask to be left alone.
+/// Longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-type Connector = HttpsConnector<HttpConnector<Resolver>>;
+type GuardedConnector = HttpsConnector<HttpConnector<GuardedResolver>>;
 
+/// HTTP client for channel addresses, guarded against SSRF.
 #[derive(Debug, Clone)]
-pub(super) struct Http {
-    client: Client<Connector, Full<Bytes>>,
+pub(super) struct HttpClient {
+    client: Client<GuardedConnector, Full<Bytes>>,
     allow_private: bool,
     timeout: Duration,
 }
 
-impl Http {
-    /// `authorities` are trusted beside the public ones.
+impl HttpClient {
+    /// `authorities` are trusted in addition to the public certificate authorities.
     pub(super) fn new(
         allow_private: bool,
         authorities: &[CertificateDer<'static>],
         timeout: Duration,
     ) -> Result<Self, rustls::Error> {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver { allow_private });
-        // Or it refuses https.
+        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver { allow_private });
+        // By default the connector refuses https.
         tcp.enforce_http(false);
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for authority in authorities {
@@ -64,12 +64,13 @@ impl Http {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        // Alerts are rare: an old connection would be a dead one.
+        // Alerts are rare: a pooled connection would be dead by the next one.
         let client =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Ok(Self { client, allow_private, timeout })
     }
 
+    /// Posts a message. A 2xx status counts as accepted; redirects do not.
     pub(super) async fn post(
         &self,
         url: Url,
@@ -79,31 +80,32 @@ impl Http {
         if !self.allow_private {
             check_literal(&url).map_err(|error| SendError::forbidden(error.to_string()))?;
         }
-        let request = request(url, message)
-            .map_err(|error| SendError::forbidden(format!("no request can be made: {error}")))?;
+        let request = build_request(url, message).map_err(|error| {
+            SendError::forbidden(format!("the request cannot be built: {error}"))
+        })?;
         let deadline = Instant::now() + self.timeout;
         let response = match timeout_at(deadline, self.client.request(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(failure(&error)),
+            Ok(Err(error)) => return Err(connection_error(&error)),
             Err(_) => {
                 let seconds = self.timeout.as_secs();
                 return Err(SendError::temporary(format!("no answer within {seconds} seconds")));
             }
         };
         let (head, body) = response.into_parts();
-        let answer = read(body, deadline).await;
-        verdict(head.status, &head.headers, answer, now)
+        let answer = read_start(body, deadline).await;
+        classify_response(head.status, &head.headers, answer, now)
     }
 }
 
-/// The name and the password of the address go as Basic.
-fn request(mut url: Url, message: Message) -> Result<Request<Full<Bytes>>, http::Error> {
+/// Builds the request. Credentials in the URL are sent as HTTP Basic (RFC 7617).
+fn build_request(mut url: Url, message: Message) -> Result<Request<Full<Bytes>>, http::Error> {
     let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| {
-        let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let (name, password) = (decoded(url.username()), decoded(url.password().unwrap_or("")));
+        let name = text::percent_decoded(url.username());
+        let password = text::percent_decoded(url.password().unwrap_or(""));
         format!("Basic {}", BASE64.encode(format!("{name}:{password}")))
     });
-    // These fail for addresses without a host only.
+    // These fail only for addresses without a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_fragment(None);
@@ -118,8 +120,8 @@ fn request(mut url: Url, message: Message) -> Result<Request<Full<Bytes>>, http:
     request.body(Full::new(message.body.into()))
 }
 
-/// The beginning of an answer. What fails here fails nothing: the status is known.
-async fn read(mut body: impl BodyExt<Data = Bytes> + Unpin, deadline: Instant) -> String {
+/// Reads the start of a response. A failure here is ignored: the status is already known.
+async fn read_start(mut body: impl BodyExt<Data = Bytes> + Unpin, deadline: Instant) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < ANSWER_BYTES
         && let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await
@@ -131,7 +133,7 @@ async fn read(mut body: impl BodyExt<Data = Bytes> + Unpin, deadline: Instant) -
     text::cut(&text::one_line(&String::from_utf8_lossy(&bytes)), ANSWER_CHARACTERS)
 }
 
-fn verdict(
+fn classify_response(
     status: StatusCode,
     headers: &HeaderMap,
     answer: String,
@@ -147,19 +149,19 @@ fn verdict(
     };
     let retry_after = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now))
+            headers.get(RETRY_AFTER).and_then(|value| parse_retry_after(value.to_str().ok()?, now))
         }
         _ => None,
     };
     Err(SendError { kind, status: code, answer, retry_after })
 }
 
-/// Seconds, or a date of HTTP.
-fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+/// Parses `Retry-After`: seconds or an HTTP date (RFC 9110).
+fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let asked = if is_number {
-        // More digits than a number has are more than the longest too.
+        // A number that overflows exceeds the maximum too.
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let until = DateTime::parse_from_rfc2822(value).ok()?.timestamp_millis();
@@ -168,13 +170,16 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(asked.min(MAX_RETRY_AFTER))
 }
 
-fn failure(error: &(dyn Error + 'static)) -> SendError {
-    let chain = || {
-        std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| Error::source(*error))
-    };
-    if let Some(refused) = chain().find_map(|error| error.downcast_ref::<NotAllowed>()) {
+fn connection_error(error: &(dyn Error + 'static)) -> SendError {
+    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<AddressNotAllowed>())
+    {
         return SendError::forbidden(refused.to_string());
     }
-    let whole: Vec<_> = chain().map(ToString::to_string).collect();
-    SendError::temporary(whole.join(": "))
+    let chain: Vec<_> = causes(error).map(ToString::to_string).collect();
+    SendError::temporary(chain.join(": "))
+}
+
+/// The error and its chain of causes.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| Error::source(*error))
 }

@@ -1,6 +1,6 @@
-//! What is posted to a receiver.
+//! The HTTP message of a notification.
 
-/// A body and the headers that belong to it.
+/// A body with its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub headers: Vec<(&'static str, String)>,

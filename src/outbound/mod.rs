@@ -1,10 +1,10 @@
-//! Other people's servers: what they are sent, and how.
+//! Clients of other people's servers: webhook, Alertmanager, Slack and mail.
 //!
-//! Each kind of receiver has a file that makes its message of a [`Notice`], purely;
-//! [`Sender`] brings it there, once. How often and when it is tried is for the caller.
+//! Each kind of receiver has a file that renders a [`Notice`] as its message, without I/O.
+//! [`Sender`] makes one attempt. The caller decides when to retry.
 //!
-//! *Architecture invariant:* whoever declares a channel says where to, so every
-//! connection but that to the mail server of the settings goes through [`guard`].
+//! *Architecture invariant:* the author of a channel chooses its address, so every connection
+//! except the one to the configured mail server goes through [`guard`].
 
 pub mod alertmanager;
 pub mod email;
@@ -28,17 +28,17 @@ use crate::domain::alert::{Notice, SigningKey, State, Target};
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use email::Mailer;
-use http::Http;
+use http::HttpClient;
 pub use message::Message;
 
-/// Sends to each kind of target.
+/// Sends notifications to every kind of target.
 #[derive(Clone)]
 pub struct Sender {
-    http: Http,
+    http: HttpClient,
     mailer: Option<Mailer>,
 }
 
-/// Why there is no sender.
+/// Reason why the sender cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
     #[error("TLS cannot be set up: {0}")]
@@ -49,42 +49,43 @@ pub enum OutboundError {
     Mail(#[from] email::MailError),
 }
 
-/// It was taken.
+/// An accepted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Of HTTP, or SMTP's reply code; `None`: there was nothing to send.
+    /// HTTP status or SMTP reply code; `None`: nothing had to be sent.
     pub status: Option<u16>,
     /// At most 500 characters.
     pub answer: String,
 }
 
-/// It was not taken.
+/// A message that was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendError {
     pub kind: SendErrorKind,
-    /// Of HTTP, or SMTP's reply code; `None`: there was no answer.
+    /// HTTP status or SMTP reply code; `None`: no answer.
     pub status: Option<u16>,
-    /// What was answered, or what went wrong; at most 500 characters.
+    /// The answer or the error, at most 500 characters.
     pub answer: String,
-    /// For how long the receiver does not want to hear of us, a day at most.
+    /// Delay requested by the receiver, a day at most.
     pub retry_after: Option<Duration>,
 }
 
+/// What a failed attempt means for the message and its channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendErrorKind {
-    /// Worth another try.
+    /// May succeed later.
     Temporary,
-    /// 410: the channel is to be disabled.
+    /// HTTP 410: the channel is to be disabled.
     Gone,
-    /// Not sent, nor would it be next time: the address is not allowed, or the target
-    /// is not set up (no mail server).
+    /// Not sent and not worth a retry: the address is not permitted, or the target is not
+    /// configured (no mail server).
     Forbidden,
 }
 
-/// Characters kept of an answer.
+/// Characters of an answer that are recorded.
 const ANSWER_CHARACTERS: usize = 500;
 
-/// Says nothing of the settings.
+/// Omits the settings, which contain credentials.
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").finish_non_exhaustive()
@@ -94,7 +95,7 @@ impl fmt::Debug for Sender {
 impl Sender {
     pub fn new(settings: &Outbound) -> Result<Self, OutboundError> {
         let authorities = match &settings.ca_file {
-            Some(path) => authorities(path)
+            Some(path) => load_certificates(path)
                 .map_err(|problem| OutboundError::Authorities { path: path.clone(), problem })?,
             None => Vec::new(),
         };
@@ -103,11 +104,12 @@ impl Sender {
             .as_ref()
             .map(|mail| Mailer::new(mail, &authorities, settings.timeout))
             .transpose()?;
-        let http = Http::new(settings.allow_private_addresses, &authorities, settings.timeout)?;
+        let http =
+            HttpClient::new(settings.allow_private_addresses, &authorities, settings.timeout)?;
         Ok(Self { http, mailer })
     }
 
-    /// Sends once; how often and when is the caller's business.
+    /// Makes one attempt; the caller decides when to retry.
     pub async fn send(
         &self,
         target: &Target,
@@ -116,23 +118,27 @@ impl Sender {
     ) -> Result<Receipt, SendError> {
         match target {
             Target::Webhook { format, secrets, .. } => {
-                let keys = keys(secrets)?;
+                let keys = signing_keys(secrets)?;
                 let message = webhook::message(*format, &keys, notice, now);
                 self.post(target, message, now).await
             }
             Target::Alertmanager { .. } => {
-                self.post(target, json(&alertmanager::told(notice, now)), now).await
+                self.post(target, json_message(&alertmanager::told(notice, now)), now).await
             }
-            Target::Slack { .. } => self.post(target, json(&slack::message(notice)), now).await,
+            Target::Slack { .. } => {
+                self.post(target, json_message(&slack::message(notice)), now).await
+            }
             Target::Email { to } => match &self.mailer {
                 Some(mailer) => mailer.send(to, notice, now).await,
-                None => Err(SendError::forbidden("no mail server is set (alerts.mail_server)")),
+                None => {
+                    Err(SendError::forbidden("no mail server is configured (alerts.mail_server)"))
+                }
             },
         }
     }
 
-    /// Alertmanager wants to hear again and again of what still fires: what it does
-    /// not hear of ends after [`alertmanager::FIRES_FOR`]. Nobody else is told.
+    /// Repeats firing alerts to Alertmanager, which otherwise resolves them after
+    /// [`alertmanager::FIRES_FOR`]. Other receivers need no repetition.
     pub async fn still_firing(
         &self,
         target: &Target,
@@ -143,7 +149,7 @@ impl Sender {
         if !fires || !matches!(target, Target::Alertmanager { .. }) {
             return Ok(Receipt { status: None, answer: String::new() });
         }
-        self.post(target, json(&alertmanager::still(notices, now)), now).await
+        self.post(target, json_message(&alertmanager::still(notices, now)), now).await
     }
 
     async fn post(
@@ -154,33 +160,33 @@ impl Sender {
     ) -> Result<Receipt, SendError> {
         let url = match target.url() {
             Some(Ok(url)) if matches!(target, Target::Alertmanager { .. }) => {
-                alertmanager::address(url)
+                alertmanager::alerts_url(url)
             }
             Some(Ok(url)) => url,
             Some(Err(problem)) => return Err(SendError::forbidden(format!("url {problem}"))),
-            None => return Err(SendError::forbidden("this target has no address")),
+            None => return Err(SendError::forbidden("the target has no address")),
         };
         self.http.post(url, message, now).await
     }
 }
 
-/// Every certificate of a PEM file, or what is wrong with it.
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Loads every certificate of a PEM file.
+fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
-        Ok(certificates) if certificates.is_empty() => Err("holds no certificate".to_owned()),
+        Ok(certificates) if certificates.is_empty() => Err("contains no certificate".to_owned()),
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(format!("cannot be read: {error}")),
     }
 }
 
-fn json(body: &Value) -> Message {
+fn json_message(body: &Value) -> Message {
     Message::new("application/json", body.to_string().into_bytes())
 }
 
-fn keys(secrets: &[Secret<String>]) -> Result<Vec<SigningKey>, SendError> {
+fn signing_keys(secrets: &[Secret<String>]) -> Result<Vec<SigningKey>, SendError> {
     if secrets.is_empty() {
-        return Err(SendError::forbidden("there is no secret to sign with"));
+        return Err(SendError::forbidden("the channel has no signing secret"));
     }
     let parsed = secrets.iter().map(|secret| SigningKey::parse(secret.expose()));
     parsed.collect::<Result<_, _>>().map_err(|why| SendError::forbidden(format!("a secret {why}")))

@@ -1,31 +1,31 @@
-//! A message for an incoming webhook of Slack: blocks, and the same as text for what
-//! knows no blocks (notifications, Mattermost, Rocket.Chat).
+//! Message for a Slack incoming webhook: blocks, and the same content as `text` for clients
+//! without block support (notifications, Mattermost, Rocket.Chat).
 
 use serde_json::{Value, json};
 
 use super::text::{bars, facts, headline, one_line};
 use crate::domain::alert::{Fact, Notice};
 
-/// Slack refuses the whole message where one of these is passed.
+/// Slack limits: a message that exceeds any of these is refused as a whole.
 const HEADER_CHARACTERS: usize = 150;
 const SECTION_CHARACTERS: usize = 3000;
 const FIELD_CHARACTERS: usize = 2000;
-const FIELDS: usize = 10;
-/// Around a table, so that its letters have one width.
+const MAX_FIELDS: usize = 10;
+/// Fences a table, so that it is shown in a monospaced font.
 const FENCE: &str = "```";
 
+/// The JSON body for a Slack incoming webhook.
 pub fn message(notice: &Notice) -> Value {
     let header = escaped(&headline(notice), HEADER_CHARACTERS);
-    let said = escaped(&said(notice), SECTION_CHARACTERS);
+    let body = escaped(&body(notice), SECTION_CHARACTERS);
     let mut blocks =
         vec![json!({ "type": "header", "text": { "type": "plain_text", "text": header } })];
-    let section = |text: &str| json!({ "type": "section", "text": mrkdwn(text) });
-    if !said.is_empty() {
-        blocks.push(section(&said));
+    if !body.is_empty() {
+        blocks.push(section(&body));
     }
     if !notice.facts.is_empty() {
         let fields: Vec<_> =
-            notice.facts.iter().take(FIELDS).map(|fact| mrkdwn(&field(fact))).collect();
+            notice.facts.iter().take(MAX_FIELDS).map(|fact| mrkdwn(&field(fact))).collect();
         blocks.push(json!({ "type": "section", "fields": fields }));
     }
     if let Some(picture) = notice.picture.as_ref().filter(|picture| !picture.bars.is_empty()) {
@@ -36,16 +36,20 @@ pub fn message(notice: &Notice) -> Value {
     let context = context(notice);
     blocks.push(json!({ "type": "context", "elements": [mrkdwn(&context)] }));
     let facts = escaped(&facts(notice), SECTION_CHARACTERS);
-    let mut text = vec![header, said, facts, context];
+    let mut text = vec![header, body, facts, context];
     text.retain(|part| !part.is_empty());
     json!({ "text": text.join("\n"), "blocks": blocks })
+}
+
+fn section(text: &str) -> Value {
+    json!({ "type": "section", "text": mrkdwn(text) })
 }
 
 fn mrkdwn(text: &str) -> Value {
     json!({ "type": "mrkdwn", "text": text })
 }
 
-fn said(notice: &Notice) -> String {
+fn body(notice: &Notice) -> String {
     let parts = [notice.what.trim(), notice.advice.trim()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
@@ -56,16 +60,16 @@ fn field(fact: &Fact) -> String {
     format!("*{name}*\n{value}")
 }
 
-/// Whose it is, since when, and where there is more.
+/// Owner, start time and link.
 fn context(notice: &Notice) -> String {
     let mut parts = vec![format!("since {}", notice.started_at)];
     if let Some(owner) = &notice.owner {
         parts.insert(0, format!("owner: {}", escaped(&one_line(owner), FIELD_CHARACTERS / 4)));
     }
-    // A bar or a bracket would end the address.
-    let is_whole = |link: &&String| !link.contains(['|', '<', '>', ' ']);
-    if let Some(link) = notice.link.as_ref().filter(is_whole) {
-        // Half an address leads nowhere.
+    // These characters end the link markup.
+    let link = notice.link.as_ref().filter(|link| !link.contains(['|', '<', '>', ' ']));
+    if let Some(link) = link {
+        // A truncated address is useless.
         let escaped = escaped(link, usize::MAX);
         if escaped.len() <= FIELD_CHARACTERS / 2 {
             parts.push(format!("<{escaped}|more>"));
@@ -74,7 +78,7 @@ fn context(notice: &Notice) -> String {
     parts.join(" · ")
 }
 
-/// At most `most` characters in which nothing is a link, a mention or a command.
+/// Escapes links, mentions and commands, and truncates to `most` characters.
 fn escaped(text: &str, most: usize) -> String {
     let mut escaped = String::new();
     let mut length = 0;
@@ -87,7 +91,7 @@ fn escaped(text: &str, most: usize) -> String {
             c => &*c.encode_utf8(&mut letter),
         };
         length += written.chars().count();
-        // Room for the ellipsis: what is left out must be seen.
+        // One character is reserved for the ellipsis that marks a truncation.
         if length >= most {
             escaped.push('…');
             break;

@@ -1,15 +1,17 @@
-//! Words and figures as receivers show them.
+//! Text and number formatting shared by the receivers.
 
 use std::fmt::Write as _;
 
+use percent_encoding::percent_decode_str;
+
 use crate::domain::alert::{Bar, Notice, State};
 
-/// The longest label of a bar that stands in a line with others.
+/// Longest label of a bar in a text table.
 const LABEL_CHARACTERS: usize = 24;
-/// Of a bar that is the whole.
+/// Length of a bar for a share of 1.
 const BAR_CHARACTERS: f64 = 20.0;
 
-/// At most `most` characters, the last an ellipsis where some are left out.
+/// Truncates to `most` characters; the last is an ellipsis where characters were dropped.
 pub(super) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
@@ -17,7 +19,7 @@ pub(super) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Without line breaks and other control characters.
+/// Collapses line breaks, control characters and runs of spaces.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
@@ -25,34 +27,40 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// `[critical] Spend in 30 days drifted`, `[resolved] …`.
 pub(super) fn headline(notice: &Notice) -> String {
-    format!("[{}] {}", standing(notice), one_line(&notice.title))
+    format!("[{}] {}", state_label(notice), one_line(&notice.title))
 }
 
-/// How severe it is, or that it is over.
-pub(super) fn standing(notice: &Notice) -> &'static str {
+/// The severity name, or `resolved`.
+pub(super) fn state_label(notice: &Notice) -> &'static str {
     match notice.state {
         State::Firing => notice.severity.name(),
         State::Resolved => "resolved",
     }
 }
 
-/// `name: value`, a line each.
+/// One `name: value` line per fact.
 pub(super) fn facts(notice: &Notice) -> String {
     let lines = notice.facts.iter().map(|fact| format!("{}: {}", fact.name, fact.value));
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Decodes a part of a URL.
+pub(super) fn percent_decoded(part: &str) -> String {
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+/// A share with one decimal: `12.3 %`.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Shares before and now, in lines for letters of one width.
+/// Shares before and now as a table for a monospaced font.
 pub(super) fn bars(bars: &[Bar]) -> String {
     let mut lines = format!("{:LABEL_CHARACTERS$} {:>8} {:>8}\n", "", "before", "now");
     for bar in bars {
         let label = cut(&one_line(&bar.label), LABEL_CHARACTERS);
         let (before, now) = (percent(bar.before), percent(bar.now));
-        let drawn = "#".repeat(length(bar.now));
+        let drawn = "#".repeat(bar_length(bar.now));
         let line = format!("{label:LABEL_CHARACTERS$} {before:>8} {now:>8}  {drawn}");
         // Writing to a string cannot fail.
         let _ = writeln!(lines, "{}", line.trim_end());
@@ -65,6 +73,6 @@ pub(super) fn bars(bars: &[Bar]) -> String {
     clippy::cast_sign_loss,
     reason = "from 0 to the longest bar"
 )]
-fn length(share: f64) -> usize {
+fn bar_length(share: f64) -> usize {
     (BAR_CHARACTERS * share.clamp(0.0, 1.0)).round() as usize
 }

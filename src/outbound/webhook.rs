@@ -1,5 +1,5 @@
-//! Standard Webhooks 1.0.0, and `CloudEvents` 1.0.2 over HTTP in both modes, signed
-//! the same way.
+//! Webhook messages: Standard Webhooks 1.0.0, and `CloudEvents` 1.0.2 over HTTP in binary and
+//! structured mode, all with Standard Webhooks signatures.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -10,74 +10,87 @@ use super::text::cut;
 use crate::domain::alert::{Bar, Envelope, Fact, Notice, SigningKey};
 use crate::domain::time::Timestamp;
 
-/// Standard Webhooks want messages below 20 kB.
+/// Standard Webhooks recommend payloads below 20 kB.
 const MAX_BYTES: usize = 20_000;
 
-/// A longer link is left out: half an address leads nowhere.
+/// A longer link is omitted: a truncated address is useless.
 const MAX_LINK_BYTES: usize = 500;
 
-/// What may be said, in characters a text and items a list: the first in which all
-/// fits. The last always does.
-const ROOMS: [Room; 4] = [
-    Room { characters: 4000, items: 100 },
-    Room { characters: 1000, items: 40 },
-    Room { characters: 250, items: 15 },
-    Room { characters: 40, items: 10 },
+/// Size budgets, largest first: the first one with which the whole message fits is used. The
+/// last one always fits.
+const SIZE_BUDGETS: [SizeBudget; 4] = [
+    SizeBudget { characters: 4000, items: 100 },
+    SizeBudget { characters: 1000, items: 40 },
+    SizeBudget { characters: 250, items: 15 },
+    SizeBudget { characters: 40, items: 10 },
 ];
 
 #[derive(Clone, Copy)]
-struct Room {
+struct SizeBudget {
     characters: usize,
     items: usize,
 }
 
-/// What `CloudEvents` have encoded in headers, beside controls and what is not ASCII.
+impl SizeBudget {
+    fn cut(self, text: &str) -> String {
+        cut(text, self.characters)
+    }
+}
+
+/// Characters that the `CloudEvents` HTTP binding percent-encodes in headers, beside controls
+/// and non-ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The request, signed by each of the `keys`.
+/// Builds the request with one signature per key.
 pub fn message(format: Envelope, keys: &[SigningKey], notice: &Notice, now: Timestamp) -> Message {
     let mut message = match format {
         Envelope::Standard => Message::new(
             "application/json",
-            fitted(|room| {
+            render_within_budget(|budget| {
                 json!({
                     "type": notice.event_type(),
                     "timestamp": notice.at,
-                    "data": data(notice, room),
+                    "data": alert_data(notice, budget),
                 })
             }),
         ),
         Envelope::CloudeventsBinary => {
-            let mut message = Message::new("application/json", fitted(|room| data(notice, room)));
-            let encoded = |value: &str| utf8_percent_encode(value, ENCODED).to_string();
+            let mut message = Message::new(
+                "application/json",
+                render_within_budget(|budget| alert_data(notice, budget)),
+            );
             message.headers.extend([
                 ("ce-specversion", "1.0".to_owned()),
                 ("ce-id", encoded(&notice.delivery_id)),
-                ("ce-source", encoded(&source(notice))),
+                ("ce-source", encoded(&event_source(notice))),
                 ("ce-type", encoded(&notice.event_type())),
                 ("ce-time", notice.at.to_string()),
-                ("ce-subject", encoded(&cut(&notice.key, ROOMS[1].characters))),
+                ("ce-subject", encoded(&cut(&notice.key, SIZE_BUDGETS[1].characters))),
             ]);
             message
         }
         Envelope::CloudeventsStructured => Message::new(
             "application/cloudevents+json; charset=utf-8",
-            fitted(|room| {
+            render_within_budget(|budget| {
                 json!({
                     "specversion": "1.0",
                     "id": notice.delivery_id,
-                    "source": source(notice),
+                    "source": event_source(notice),
                     "type": notice.event_type(),
                     "time": notice.at,
-                    "subject": cut(&notice.key, room.characters),
+                    "subject": budget.cut(&notice.key),
                     "datacontenttype": "application/json",
-                    "data": data(notice, room),
+                    "data": alert_data(notice, budget),
                 })
             }),
         ),
     };
     sign(&mut message, keys, &notice.delivery_id, now);
     message
+}
+
+fn encoded(value: &str) -> String {
+    utf8_percent_encode(value, ENCODED).to_string()
 }
 
 fn sign(message: &mut Message, keys: &[SigningKey], id: &str, now: Timestamp) {
@@ -92,9 +105,9 @@ fn sign(message: &mut Message, keys: &[SigningKey], id: &str, now: Timestamp) {
     ]);
 }
 
-/// Where it comes from: the server that the link is of, as another one may number its
-/// messages the same way.
-fn source(notice: &Notice) -> String {
+/// `CloudEvents` source: the origin of the alert link, as another server may use the same
+/// message ids.
+fn event_source(notice: &Notice) -> String {
     let link = notice.link.as_deref().and_then(|link| Url::parse(link).ok());
     match link.map(|link| link.origin()).filter(url::Origin::is_tuple) {
         Some(origin) => origin.ascii_serialization(),
@@ -102,10 +115,10 @@ fn source(notice: &Notice) -> String {
     }
 }
 
-fn fitted(render: impl Fn(Room) -> Value) -> Vec<u8> {
+fn render_within_budget(render: impl Fn(SizeBudget) -> Value) -> Vec<u8> {
     let mut body = Vec::new();
-    for room in ROOMS {
-        body = render(room).to_string().into_bytes();
+    for budget in SIZE_BUDGETS {
+        body = render(budget).to_string().into_bytes();
         if body.len() < MAX_BYTES {
             break;
         }
@@ -113,37 +126,41 @@ fn fitted(render: impl Fn(Room) -> Value) -> Vec<u8> {
     body
 }
 
-/// The alert. The drawing is left out, as it takes more than all the rest: its bars
-/// are there, and `link` says where it is.
-fn data(notice: &Notice, room: Room) -> Value {
-    let text = |text: &str| cut(text, room.characters);
-    let fact = |fact: &Fact| json!({ "name": text(&fact.name), "value": text(&fact.value) });
-    let facts: Vec<_> = notice.facts.iter().take(room.items).map(fact).collect();
-    let subject = notice.subject.iter().take(room.items);
+/// The alert as JSON. The drawing is omitted as larger than all the rest: its bars are
+/// included, and `link` leads to it.
+fn alert_data(notice: &Notice, budget: SizeBudget) -> Value {
+    let facts: Vec<_> =
+        notice.facts.iter().take(budget.items).map(|fact| fact_data(fact, budget)).collect();
+    let subject = notice.subject.iter().take(budget.items);
     let subject: serde_json::Map<_, _> =
-        subject.map(|(name, value)| (text(name), text(value).into())).collect();
-    // Some of the bars would tell another story.
+        subject.map(|(name, value)| (budget.cut(name), budget.cut(value).into())).collect();
+    // All bars or none: a part of a distribution would mislead.
     let bars = notice.picture.as_ref().map(|picture| &picture.bars);
-    let bars = bars.filter(|bars| bars.len() <= room.items).map(|bars| {
-        let bar =
-            |bar: &Bar| json!({ "label": text(&bar.label), "before": bar.before, "now": bar.now });
-        bars.iter().map(bar).collect::<Vec<_>>()
-    });
+    let bars = bars.filter(|bars| bars.len() <= budget.items);
+    let bars = bars.map(|bars| bars.iter().map(|bar| bar_data(bar, budget)).collect::<Vec<_>>());
     json!({
-        "alert_id": text(&notice.alert_id),
-        "key": text(&notice.key),
+        "alert_id": budget.cut(&notice.alert_id),
+        "key": budget.cut(&notice.key),
         "topic": notice.topic,
         "state": notice.state,
         "severity": notice.severity,
-        "owner": notice.owner.as_deref().map(text),
+        "owner": notice.owner.as_deref().map(|owner| budget.cut(owner)),
         "subject": subject,
-        "title": text(&notice.title),
-        "what": text(&notice.what),
-        "advice": text(&notice.advice),
+        "title": budget.cut(&notice.title),
+        "what": budget.cut(&notice.what),
+        "advice": budget.cut(&notice.advice),
         "facts": facts,
         "bars": bars,
         "started_at": notice.started_at,
         "at": notice.at,
         "link": notice.link.as_deref().filter(|link| link.len() <= MAX_LINK_BYTES),
     })
+}
+
+fn fact_data(fact: &Fact, budget: SizeBudget) -> Value {
+    json!({ "name": budget.cut(&fact.name), "value": budget.cut(&fact.value) })
+}
+
+fn bar_data(bar: &Bar, budget: SizeBudget) -> Value {
+    json!({ "label": budget.cut(&bar.label), "before": bar.before, "now": bar.now })
 }

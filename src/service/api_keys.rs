@@ -1,9 +1,9 @@
-//! API keys: made, revoked, and checked without asking the database.
+//! API keys: create, revoke, and authenticate without a database query.
 //!
-//! Every replica holds all valid keys by hash and reads them anew when one
-//! changes, so a request is authenticated in memory, also while Postgres is
-//! away. A key is `sgm_<id>_<secret>`; the secret has 256 random bits, so a
-//! plain SHA-256 is enough to keep it (nothing to guess, nothing to stretch).
+//! Every replica caches all valid keys by hash and reloads them when one changes, so a request
+//! is authenticated in memory, also while Postgres is unavailable. A key is
+//! `sgm_<id>_<secret>`. Its secret has 256 random bits, so plain SHA-256 suffices for storage:
+//! there is nothing to guess, and key stretching would add nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,19 +19,20 @@ use crate::service::{ServiceError, random};
 use crate::store::api_keys::KeyRow;
 use crate::store::{Db, ReadDb, api_keys};
 
-type Keys = HashMap<[u8; 32], Arc<Principal>>;
+type KeysByHash = HashMap<[u8; 32], Arc<Principal>>;
 
+/// In-memory authentication of API keys.
 #[derive(Debug)]
 pub struct Access {
-    /// `None` until the keys have been read once.
-    keys: ArcSwapOption<Keys>,
+    /// `None` until the keys have been loaded once.
+    keys: ArcSwapOption<KeysByHash>,
     db: ReadDb,
 }
 
-/// Why a request was not let in.
+/// Reason why a request is not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The keys have not been read yet: not the caller's fault.
+    /// The keys have not been loaded yet: not the caller's fault.
     NotReady,
     Unknown,
 }
@@ -41,7 +42,7 @@ impl Access {
         Self { keys: ArcSwapOption::empty(), db }
     }
 
-    /// Reads the valid keys anew. A key whose scopes cannot be read is left out.
+    /// Reloads the valid keys. An unknown scope is dropped from its key.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
         let rows = api_keys::list(&self.db).await?;
         let valid = rows.into_iter().filter(|row| row.revoked_at.is_none()).filter_map(|row| {
@@ -53,6 +54,7 @@ impl Access {
         Ok(())
     }
 
+    /// Authenticates a key by its hash.
     pub fn check(&self, key: &str) -> Result<Arc<Principal>, Refusal> {
         let keys = self.keys.load();
         let keys = keys.as_ref().ok_or(Refusal::NotReady)?;
@@ -61,7 +63,7 @@ impl Access {
     }
 }
 
-/// Makes a key and returns it: the only time it can be read.
+/// Creates a key and returns it: the secret cannot be read again.
 pub async fn create(
     db: &Db,
     clock: &Clock,
@@ -69,8 +71,8 @@ pub async fn create(
     scopes: &[Scope],
 ) -> Result<String, ServiceError> {
     if Scope::is_public(scopes) && scopes.len() > 1 {
-        let problem = "`track` makes a public key, for browsers and apps, which can have no other \
-                       scope: make a second key, or use `ingest` for a server";
+        let problem = "a key with `track` is public, for browsers and apps, and can have no other \
+                       scope: create a second key, or use `ingest` for a server";
         return Err(ServiceError::Invalid(Faults::one("scopes", problem)));
     }
     if scopes.is_empty() {
@@ -79,26 +81,24 @@ pub async fn create(
     let name = text::name("name", name)?;
     let key_id = random::token::<6>()?;
     let key = format!("sgm_{key_id}_{}", random::token::<32>()?);
+    let row = KeyRow {
+        key_id,
+        name,
+        secret_hash: Sha256::digest(key.as_bytes()).to_vec(),
+        scopes: scopes.iter().map(ToString::to_string).collect(),
+        created_at: clock.now(),
+        revoked_at: None,
+    };
+    // Commits together: the key and its announcement to all replicas.
     let mut tx = db.begin().await?;
-    api_keys::insert(
-        &mut tx,
-        &KeyRow {
-            key_id,
-            name,
-            secret_hash: Sha256::digest(key.as_bytes()).to_vec(),
-            scopes: scopes.iter().map(ToString::to_string).collect(),
-            created_at: clock.now(),
-            revoked_at: None,
-        },
-    )
-    .await?;
+    api_keys::insert(&mut tx, &row).await?;
     tx.commit().await?;
     Ok(key)
 }
 
 /// Revokes a key on a connection reserved for critical writes.
 pub async fn revoke(db: &Db, clock: &Clock, key_id: &str) -> Result<(), ServiceError> {
-    // Commits together: the end of the key, and the news of it.
+    // Commits together: the revocation and its announcement.
     let mut tx = db.begin_critical().await?;
     let revoked = api_keys::revoke(&mut tx, key_id, clock.now()).await?;
     tx.commit().await?;

@@ -1,4 +1,4 @@
-//! What time it is: the only place that asks.
+//! The clock: the only source of the current time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::Timestamp;
 
-/// The machine's clock, or one that a test sets.
+/// The system clock, or a manual clock for tests.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {
     #[default]
@@ -15,7 +15,7 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// A clock that stands still until it is moved through the handle.
+    /// A clock that shows `at` until it is moved through the handle.
     pub fn fixed(at: Timestamp) -> (Self, Arc<AtomicI64>) {
         let handle = Arc::new(AtomicI64::new(at.millis()));
         (Self::Set(Arc::clone(&handle)), handle)

@@ -1,4 +1,4 @@
-//! Why a use case could not be carried out, in terms of what the caller can do.
+//! Errors of use cases, by what the caller can do about them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,56 +7,57 @@ use crate::domain::deployment::lifecycle::{Gate, Move};
 use crate::domain::fault::{Fault, Faults};
 use crate::store::StoreError;
 
+/// Failure of a use case.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The request is wrong; the same again will fail again.
+    /// The request is invalid; repeating it fails again.
     #[error("{0}")]
     Invalid(Faults),
     #[error("there is no {0}")]
     NotFound(String),
-    /// What the request refers to no longer exists, and will not again.
+    /// The requested resource no longer exists and never will again.
     #[error("{0}")]
     Gone(String),
-    /// Right in itself, but not as things stand.
+    /// The request is valid, but conflicts with the present state.
     #[error("{0}")]
     Conflict(String),
-    /// The gates of a model's life refuse it; these of them.
-    #[error("{step} is refused: {}", sentences(gates))]
+    /// Gates refuse a life-cycle step; `gates` are the failing ones.
+    #[error("{step} is refused: {}", gate_reasons(gates))]
     Refused { step: Move, gates: Vec<Gate> },
-    /// Too much at once: come back later.
+    /// Too many concurrent operations: retry later.
     #[error("busy")]
     Busy { retry_after_seconds: u64 },
-    /// A row that is needed is locked by another session; nothing was written.
+    /// A required row is locked by another session; nothing was written.
     #[error("locked by another session")]
     Locked,
-    /// A limit of one key, named in `detail`: come back later.
+    /// A limit of one API key, named in `detail`: retry later.
     #[error("{detail}")]
     OverLimit { detail: Cow<'static, str>, retry_after_seconds: u64 },
-    /// A limit of the whole process: come back later.
+    /// A limit of the whole process: retry later.
     #[error("{detail}")]
     Overloaded { detail: &'static str, retry_after_seconds: u64 },
-    /// The database's disk has too little room for more events.
+    /// The database's disk has too little free space for more events.
     #[error(
         "the disk has {free_bytes} bytes free, less than {min_free_bytes} \
-         (database.min_free_bytes): events are refused until there is room; scoring goes on"
+         (database.min_free_bytes): events are refused until space is free; scoring continues"
     )]
     DiskFull { free_bytes: u64, min_free_bytes: u64 },
-    /// Something needed is away; it passes.
+    /// A dependency is temporarily unavailable.
     #[error("not available now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// This process's clock disagrees with the database's by so much: what would be
-    /// stamped by it is refused until it is right.
+    /// This process's clock differs from the database's by `skew_seconds`: writes with
+    /// timestamps are refused until it is right.
     #[error("the clock is {skew_seconds} s ahead of the database's")]
     WrongClock { skew_seconds: i64 },
-    /// A fault of ours.
+    /// An internal fault.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-fn sentences(gates: &[Gate]) -> String {
-    let said: Vec<String> =
+fn gate_reasons(gates: &[Gate]) -> String {
+    let reasons: Vec<String> =
         gates.iter().map(|gate| format!("{}: {}", gate.gate, gate.why)).collect();
-    said.join("; ")
+    reasons.join("; ")
 }
 
 impl ServiceError {
@@ -83,7 +84,7 @@ impl From<StoreError> for ServiceError {
     }
 }
 
-/// One cause, for every caller of a shared piece of work.
+/// A cloneable error, for every caller of a shared operation.
 #[derive(Debug, Clone)]
 pub enum SharedError {
     Locked,
@@ -100,7 +101,7 @@ impl SharedError {
         }
     }
 
-    /// The error for one more caller.
+    /// The error for one of the callers.
     pub fn again(&self) -> ServiceError {
         match self {
             Self::Locked => ServiceError::Locked,
@@ -110,7 +111,7 @@ impl SharedError {
     }
 }
 
-/// An error with all its causes, for a log line.
+/// An error with its chain of causes, for a log line.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain<'e>(pub &'e (dyn std::error::Error + 'static));
 

@@ -1,7 +1,7 @@
-//! Use cases and background work: what segmentd does, without saying how it is asked.
+//! Use cases and background work, independent of the protocol of a request.
 //!
-//! *Architecture invariant:* nothing here knows an HTTP status, and only
-//! services write to the store. Every transaction says what commits together.
+//! *Architecture invariant:* services know no HTTP status, and only services write to the
+//! store. Every transaction says what commits together.
 
 pub mod alerts;
 pub mod api_keys;

@@ -1,26 +1,26 @@
-//! Names and secrets that nobody can guess.
+//! Unguessable ids and secrets from the operating system's random source.
 
 use crate::domain::id::hex;
 use crate::service::ServiceError;
 
-/// `bytes` random bytes as hexadecimal digits, from the operating system.
+/// `BYTES` random bytes as hexadecimal digits.
 pub fn token<const BYTES: usize>() -> Result<String, ServiceError> {
     Ok(hex(&bytes::<BYTES>()?))
 }
 
-/// From the operating system.
+/// `BYTES` random bytes.
 pub fn bytes<const BYTES: usize>() -> Result<[u8; BYTES], ServiceError> {
     let mut random = [0_u8; BYTES];
     getrandom::fill(&mut random).map_err(|error| ServiceError::internal(error.to_string()))?;
     Ok(random)
 }
 
-/// A token behind what it names: `msg_5f…`.
+/// A prefixed random id: `msg_5f…`.
 pub fn named<const BYTES: usize>(what: &str) -> Result<String, ServiceError> {
     Ok(format!("{what}_{}", token::<BYTES>()?))
 }
 
-/// From 0 to 1.
+/// Uniform from 0 to 1, inclusive.
 pub fn share() -> Result<f64, ServiceError> {
     Ok(f64::from(u32::from_le_bytes(bytes()?)) / f64::from(u32::MAX))
 }

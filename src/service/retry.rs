@@ -1,11 +1,11 @@
-//! Transactions that lost a race against another are tried again.
+//! Retry of transactions that lost a race (serialization failure or deadlock).
 
 use crate::store::StoreError;
 
-/// Attempts at one transaction, at most.
+/// Most attempts at one transaction.
 const ATTEMPTS: usize = 5;
 
-/// How often a transaction has lost a race.
+/// Counts the lost attempts of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(usize);
 
@@ -14,12 +14,13 @@ impl Attempts {
         self.0 > 0
     }
 
-    /// Fails with what ended an attempt, unless there may be another.
+    /// Records a failed attempt; returns the error if it is permanent or the attempts are
+    /// exhausted.
     pub(super) fn end_with(&mut self, error: StoreError) -> Result<(), StoreError> {
         self.0 += 1;
         match error {
             StoreError::Lost(why) if self.0 < ATTEMPTS => {
-                tracing::debug!(%why, attempt = self.0, "a transaction is tried again");
+                tracing::debug!(%why, attempt = self.0, "retrying a transaction that lost a race");
                 Ok(())
             }
             error => Err(error),

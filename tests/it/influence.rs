@@ -98,7 +98,7 @@ async fn a_key_that_may_only_score_does_not_take_the_live_model_away() {
     eventually("the key is named", async || alert(&app).await.is_object()).await;
     let told = alert(&app).await;
     assert_eq!(told["severity"], "warning", "{told}");
-    assert_eq!(fact(&told, "Answers now"), "the same");
+    assert_eq!(fact(&told, "Serving now"), "unchanged");
     let what = told["what"].as_str().unwrap();
     assert!(what.contains(&format!("rests on key {}", id_of(&key))), "{what}");
     assert!(

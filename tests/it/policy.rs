@@ -158,7 +158,7 @@ async fn a_poor_model_that_passed_the_gates_is_taken_back_and_no_request_fails()
     }
     eventually("it is told", async || {
         let (_, alerts) = app.get("/v1/alerts?topic=rollback").await;
-        alerts["alerts"][0]["title"] == "A new model answers badly"
+        alerts["alerts"][0]["title"] == "A new model gives bad answers; automatic rollback is off"
     })
     .await;
     assert_eq!(live(&app).await, poor);

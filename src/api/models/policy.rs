@@ -86,7 +86,7 @@ pub(crate) async fn patch_policy(
     let Wanted { policy, reason } = json(&sent)?;
     let by = by(&caller, reason);
     let policies = &state.reactor.probation.policies;
-    let current = policies.change(&policy, (&by.who, &by.why)).await?;
+    let current = policies.change(&policy, &by.who, &by.why).await?;
     Ok(Json(body(&state, &current).await?))
 }
 

@@ -1,30 +1,31 @@
-//! The HTML of a mail: tables and inline styles, as mail clients drop the rest.
+//! HTML part of a mail: tables and inline styles, as mail clients drop the rest.
 
 use std::fmt::Write as _;
 
-use super::{PICTURE_ID, since};
+use super::{PICTURE_ID, owner_and_times};
 use crate::domain::alert::{Bar, Notice, State};
 use crate::domain::drift::{Severity, escaped};
-use crate::outbound::text::{one_line, percent, standing};
+use crate::outbound::text::{one_line, percent, state_label};
 
-/// Of a bar that is the whole, in pixels.
+/// Width in pixels of a bar for a share of 1.
 const BAR_PIXELS: f64 = 160.0;
-const BEFORE: &str = "#7b8794";
-const NOW: &str = "#c2410c";
-const CELL: &str = "padding:2px 12px 2px 0;text-align:left;vertical-align:top";
-const BODY: &str = "font-family:sans-serif;font-size:14px;line-height:1.4;color:#1f2933;\
+const BEFORE_COLOUR: &str = "#7b8794";
+const NOW_COLOUR: &str = "#c2410c";
+const CELL_STYLE: &str = "padding:2px 12px 2px 0;text-align:left;vertical-align:top";
+const BODY_STYLE: &str = "font-family:sans-serif;font-size:14px;line-height:1.4;color:#1f2933;\
     background-color:#ffffff;margin:0;padding:16px";
 
+/// The HTML part of a notification mail.
 pub fn html(notice: &Notice) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
-         <body style=\"{BODY}\">\n\
+         <body style=\"{BODY_STYLE}\">\n\
          <p style=\"margin:0 0 8px\"><span style=\"background-color:{colour};color:#ffffff;\
-         padding:2px 8px;font-weight:bold\">{standing}</span></p>\n\
+         padding:2px 8px;font-weight:bold\">{state_label}</span></p>\n\
          <h1 style=\"font-size:18px;margin:0 0 12px\">{title}</h1>\n",
-        title = line(&notice.title),
-        colour = colour(notice),
-        standing = standing(notice),
+        title = escaped_line(&notice.title),
+        colour = state_colour(notice),
+        state_label = state_label(notice),
     );
     for part in [&notice.what, &notice.advice] {
         paragraphs(&mut page, part);
@@ -34,15 +35,15 @@ pub fn html(notice: &Notice) -> String {
         if !picture.bars.is_empty() {
             bars(&mut page, &picture.bars);
         }
-        // Without words in place of it: the table above says the same.
+        // Empty `alt`: the table above contains the same figures.
         let _ = writeln!(
             page,
             "<p><img src=\"cid:{PICTURE_ID}\" alt=\"\" style=\"max-width:100%;border:0\"></p>"
         );
     }
-    let since: Vec<_> = since(notice).iter().map(|said| line(said)).collect();
+    let since: Vec<_> = owner_and_times(notice).iter().map(|text| escaped_line(text)).collect();
     let _ = writeln!(page, "<p style=\"color:#52606d\">{}</p>", since.join("<br>"));
-    if let Some(link) = notice.link.as_deref().filter(|link| is_web(link)) {
+    if let Some(link) = notice.link.as_deref().filter(|link| is_web_link(link)) {
         let link = escaped(link);
         let _ = writeln!(page, "<p><a href=\"{link}\">{link}</a></p>");
     }
@@ -50,16 +51,16 @@ pub fn html(notice: &Notice) -> String {
     page
 }
 
-fn line(text: &str) -> String {
+fn escaped_line(text: &str) -> String {
     escaped(&one_line(text))
 }
 
-/// No other address is made one to click.
-fn is_web(link: &str) -> bool {
+/// Only web addresses become clickable links.
+fn is_web_link(link: &str) -> bool {
     link.starts_with("https://") || link.starts_with("http://")
 }
 
-fn colour(notice: &Notice) -> &'static str {
+fn state_colour(notice: &Notice) -> &'static str {
     match (notice.state, notice.severity) {
         (State::Resolved, _) => "#2f855a",
         (State::Firing, Severity::Notice) => "#2b6cb0",
@@ -72,7 +73,7 @@ fn colour(notice: &Notice) -> &'static str {
 
 fn paragraphs(page: &mut String, text: &str) {
     for part in text.split("\n\n").map(str::trim).filter(|part| !part.is_empty()) {
-        let lines: Vec<_> = part.lines().map(line).collect();
+        let lines: Vec<_> = part.lines().map(escaped_line).collect();
         let _ = writeln!(page, "<p style=\"margin:0 0 12px\">{}</p>", lines.join("<br>"));
     }
 }
@@ -83,11 +84,11 @@ fn facts(page: &mut String, notice: &Notice) {
     }
     page.push_str("<table cellpadding=\"0\" cellspacing=\"0\" style=\"margin:0 0 12px\">\n");
     for fact in &notice.facts {
-        let (name, value) = (line(&fact.name), line(&fact.value));
+        let (name, value) = (escaped_line(&fact.name), escaped_line(&fact.value));
         let _ = writeln!(
             page,
-            "<tr><th style=\"{CELL};font-weight:normal;color:#52606d\">{name}</th>\
-             <td style=\"{CELL}\">{value}</td></tr>"
+            "<tr><th style=\"{CELL_STYLE};font-weight:normal;color:#52606d\">{name}</th>\
+             <td style=\"{CELL_STYLE}\">{value}</td></tr>"
         );
     }
     page.push_str("</table>\n");
@@ -97,23 +98,26 @@ fn bars(page: &mut String, bars: &[Bar]) {
     page.push_str("<table cellpadding=\"0\" cellspacing=\"0\" style=\"margin:0 0 12px\">\n");
     let _ = writeln!(
         page,
-        "<tr><th style=\"{CELL}\"></th><th style=\"{CELL};color:{BEFORE}\">before</th>\
-         <th style=\"{CELL};color:{NOW}\">now</th><th style=\"{CELL}\"></th></tr>"
+        "<tr><th style=\"{CELL_STYLE}\"></th>\
+         <th style=\"{CELL_STYLE};color:{BEFORE_COLOUR}\">before</th>\
+         <th style=\"{CELL_STYLE};color:{NOW_COLOUR}\">now</th>\
+         <th style=\"{CELL_STYLE}\"></th></tr>"
     );
     for bar in bars {
-        let (label, before, now) = (line(&bar.label), percent(bar.before), percent(bar.now));
-        let drawn = drawn(bar.before, BEFORE) + &drawn(bar.now, NOW);
+        let (label, before, now) =
+            (escaped_line(&bar.label), percent(bar.before), percent(bar.now));
+        let drawn = bar_html(bar.before, BEFORE_COLOUR) + &bar_html(bar.now, NOW_COLOUR);
         let _ = writeln!(
             page,
-            "<tr><td style=\"{CELL}\">{label}</td><td style=\"{CELL}\">{before}</td>\
-             <td style=\"{CELL}\">{now}</td><td style=\"{CELL}\">{drawn}</td></tr>"
+            "<tr><td style=\"{CELL_STYLE}\">{label}</td><td style=\"{CELL_STYLE}\">{before}</td>\
+             <td style=\"{CELL_STYLE}\">{now}</td><td style=\"{CELL_STYLE}\">{drawn}</td></tr>"
         );
     }
     page.push_str("</table>\n");
 }
 
-/// A cell of a table of its own: what every client gives a width and a colour.
-fn drawn(share: f64, colour: &str) -> String {
+/// A bar as a nested table cell: every client applies its width and colour.
+fn bar_html(share: f64, colour: &str) -> String {
     let pixels = (BAR_PIXELS * share.clamp(0.0, 1.0)).round().max(1.0);
     format!(
         "<table cellpadding=\"0\" cellspacing=\"0\"><tr><td width=\"{pixels}\" height=\"8\" \

@@ -1,5 +1,5 @@
-//! Mail: text and HTML of the same content, the figures as a table that every mail
-//! client shows, and the drawing for those that can.
+//! Mail: text and HTML parts of the same content, with the figures as a table for every client
+//! and the drawing for clients that support it.
 
 mod html;
 mod transport;
@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 pub use html::html;
 pub(super) use transport::Mailer;
 
-/// Why a mail cannot be made or brought on its way.
+/// Reason why a mail cannot be built or sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
     #[error("{0}")]
@@ -29,12 +29,11 @@ pub enum MailError {
     Tls(#[from] lettre::transport::smtp::Error),
 }
 
-/// Of the drawing within the mail.
+/// Content id of the drawing.
 const PICTURE_ID: &str = "picture";
 
-/// The whole mail. Its id is that of the delivery, so that one that comes twice can be
-/// told; both mails of an alert refer to the same id, so that clients show them as one
-/// conversation.
+/// The complete mail. Its `Message-ID` is the delivery's id, so a duplicate can be recognised.
+/// Both mails of an alert reference the same id, so clients show them as one thread.
 pub fn mail(
     from: &Address,
     to: &[String],
@@ -42,19 +41,19 @@ pub fn mail(
     now: Timestamp,
 ) -> Result<lettre::Message, MailError> {
     let domain = from.domain();
-    let conversation = format!("<alert.{}@{domain}>", id(&notice.alert_id));
+    let conversation = format!("<alert.{}@{domain}>", message_id_part(&notice.alert_id));
     let millis = u64::try_from(now.millis()).unwrap_or(0);
     let mut mail = lettre::Message::builder()
         .from(Mailbox::new(Some("segmentd".to_owned()), from.clone()))
         .subject(headline(notice))
         .date(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
-        .message_id(Some(format!("<{}@{domain}>", id(&notice.delivery_id))))
+        .message_id(Some(format!("<{}@{domain}>", message_id_part(&notice.delivery_id))))
         .references(conversation.clone());
     if notice.state == State::Resolved {
         mail = mail.in_reply_to(conversation);
     }
     for (name, value) in [
-        // Or an absence notice would answer.
+        // Suppresses automatic replies (RFC 3834).
         (HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()),
         (HeaderName::new_from_ascii_str("X-Auto-Response-Suppress"), "All".to_owned()),
         (HeaderName::new_from_ascii_str("List-Id"), format!("segmentd alerts <alerts.{domain}>")),
@@ -64,36 +63,40 @@ pub fn mail(
     for address in to {
         mail = mail.to(Mailbox::new(None, address.parse()?));
     }
-    Ok(mail.multipart(content(notice)?)?)
+    Ok(mail.multipart(mail_body(notice)?)?)
 }
 
-fn content(notice: &Notice) -> Result<MultiPart, MailError> {
+fn mail_body(notice: &Notice) -> Result<MultiPart, MailError> {
     let alternatives = MultiPart::alternative().singlepart(SinglePart::plain(text(notice)));
     let html = SinglePart::html(html(notice));
     let Some(picture) = &notice.picture else {
         return Ok(alternatives.singlepart(html));
     };
     let inline = Attachment::new_inline(PICTURE_ID.to_owned());
-    let related =
-        MultiPart::related().singlepart(html).singlepart(inline.body(picture.svg.clone(), svg()?));
-    // Clients that do not draw it in the text offer it as a file.
+    let related = MultiPart::related()
+        .singlepart(html)
+        .singlepart(inline.body(picture.svg.clone(), svg_type()?));
+    // Clients without inline SVG offer it as an attachment.
     let attached = Attachment::new("picture.svg".to_owned());
     Ok(MultiPart::mixed()
         .multipart(alternatives.multipart(related))
-        .singlepart(attached.body(picture.svg.clone(), svg()?)))
+        .singlepart(attached.body(picture.svg.clone(), svg_type()?)))
 }
 
-fn svg() -> Result<ContentType, MailError> {
+fn svg_type() -> Result<ContentType, MailError> {
     Ok(ContentType::parse("image/svg+xml")?)
 }
 
-/// `name` as the left side of a message id.
-fn id(name: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    name.chars().map(|c| if is_plain(c) { c } else { '-' }).take(200).collect()
+/// `name` as the left part of a message id (RFC 5322).
+fn message_id_part(name: &str) -> String {
+    name.chars().map(plain_or_hyphen).take(200).collect()
 }
 
-/// The alternative without any HTML.
+fn plain_or_hyphen(c: char) -> char {
+    if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }
+}
+
+/// The plain-text alternative.
 pub fn text(notice: &Notice) -> String {
     let mut parts = vec![headline(notice)];
     parts.extend([&notice.what, &notice.advice].map(|part| part.trim().to_owned()));
@@ -103,14 +106,14 @@ pub fn text(notice: &Notice) -> String {
     {
         parts.push(bars(shown).trim_end().to_owned());
     }
-    parts.push(since(notice).join("\n"));
+    parts.push(owner_and_times(notice).join("\n"));
     parts.extend(notice.link.clone());
     parts.retain(|part| !part.is_empty());
     parts.join("\n\n") + "\n"
 }
 
-/// Whose it is, and from when to when.
-fn since(notice: &Notice) -> Vec<String> {
+/// Owner, start and end.
+fn owner_and_times(notice: &Notice) -> Vec<String> {
     let mut lines: Vec<_> = notice.owner.iter().map(|owner| format!("Owner: {owner}")).collect();
     lines.push(format!("Since: {}", notice.started_at));
     if notice.state == State::Resolved {

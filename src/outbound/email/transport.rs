@@ -1,4 +1,4 @@
-//! The way to the mail server of the settings.
+//! SMTP transport to the configured mail server.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
-use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
@@ -18,6 +17,7 @@ use crate::domain::alert::Notice;
 use crate::domain::time::Timestamp;
 use crate::outbound::{ANSWER_CHARACTERS, Receipt, SendError, text};
 
+/// SMTP client for notification mails.
 #[derive(Clone)]
 pub(crate) struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -25,7 +25,7 @@ pub(crate) struct Mailer {
     timeout: Duration,
 }
 
-/// Says nothing of the server: its address may hold a password.
+/// Omits the server: its address may contain a password.
 impl fmt::Debug for Mailer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailer").field("from", &self.from).finish_non_exhaustive()
@@ -33,7 +33,7 @@ impl fmt::Debug for Mailer {
 }
 
 impl Mailer {
-    /// `authorities` are trusted beside the public ones.
+    /// `authorities` are trusted in addition to the public certificate authorities.
     pub(crate) fn new(
         settings: &Mail,
         authorities: &[CertificateDer<'static>],
@@ -50,7 +50,8 @@ impl Mailer {
         let tls = tls.build_rustls()?;
         let (tls, port) = match (url.scheme(), &credentials) {
             ("smtps", _) => (Tls::Wrapper(tls), 465),
-            // A password goes nowhere in the clear.
+            // With a password TLS is required, never opportunistic: credentials must not be
+            // sent in clear.
             (_, Some(_)) => (Tls::Required(tls), 587),
             (_, None) => (Tls::Opportunistic(tls), 25),
         };
@@ -65,7 +66,8 @@ impl Mailer {
         Ok(Self { transport: transport.build(), from, timeout })
     }
 
-    /// One mail to all: who is refused is refused for all of them, and all are tried again.
+    /// Sends one mail to all addresses: one refused address refuses the mail for all, and the
+    /// retry goes to all.
     pub(crate) async fn send(
         &self,
         to: &[String],
@@ -73,34 +75,37 @@ impl Mailer {
         now: Timestamp,
     ) -> Result<Receipt, SendError> {
         let mail = mail(&self.from, to, notice, now)
-            .map_err(|error| SendError::forbidden(format!("no mail can be made: {error}")))?;
+            .map_err(|error| SendError::forbidden(format!("the mail cannot be built: {error}")))?;
         match tokio::time::timeout(self.timeout, self.transport.send(mail)).await {
             Ok(Ok(response)) => {
                 Ok(Receipt { status: Some(response.code().into()), answer: answer(&response) })
             }
             Ok(Err(error)) => {
-                Err(SendError { status: error.status().map(u16::from), ..refusal(&error) })
+                Err(SendError { status: error.status().map(u16::from), ..smtp_error(&error) })
             }
             Err(_) => {
                 let seconds = self.timeout.as_secs();
-                Err(SendError::temporary(format!("no mail server within {seconds} seconds")))
+                let why = format!("no answer of the mail server within {seconds} seconds");
+                Err(SendError::temporary(why))
             }
         }
     }
 }
 
 fn credentials(url: &Url) -> Option<Credentials> {
-    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let password = url.password().unwrap_or_default();
-    (!url.username().is_empty())
-        .then(|| Credentials::new(decoded(url.username()), decoded(password)))
+    if url.username().is_empty() {
+        return None;
+    }
+    let name = text::percent_decoded(url.username());
+    let password = text::percent_decoded(url.password().unwrap_or_default());
+    Some(Credentials::new(name, password))
 }
 
 fn answer(response: &Response) -> String {
-    let said = response.message().collect::<Vec<_>>().join(" ");
-    text::cut(&text::one_line(&said), ANSWER_CHARACTERS)
+    let message = response.message().collect::<Vec<_>>().join(" ");
+    text::cut(&text::one_line(&message), ANSWER_CHARACTERS)
 }
 
-fn refusal(error: &lettre::transport::smtp::Error) -> SendError {
+fn smtp_error(error: &lettre::transport::smtp::Error) -> SendError {
     SendError::temporary(text::one_line(&error.to_string()))
 }

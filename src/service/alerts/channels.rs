@@ -1,5 +1,5 @@
-//! Channels as people declare them: every change is checked, and written down with
-//! who made it.
+//! Notification channels: create, replace, delete, enable and test. Every change is validated
+//! and recorded with its author.
 
 use std::collections::BTreeMap;
 
@@ -8,46 +8,47 @@ use crate::domain::drift::Severity;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::secret::Secret;
 use crate::domain::text::{self, MAX_NAME_CHARS};
-use crate::service::alerts::{Alerts, By, written};
+use crate::service::alerts::{Alerts, By, DecisionSubject, validated_text};
 use crate::service::{ServiceError, random};
 use crate::store::StoreError;
 use crate::store::alerting::channels::ChannelRow;
 use crate::store::alerting::{channels, deliveries};
 
-/// Every alert looks at all of them.
-const MOST_CHANNELS: usize = 500;
+/// Most channels there may be: routing an alert reads all channels.
+const MAX_CHANNELS: usize = 500;
 const MAX_OWNERS: usize = 1000;
 const MAX_AFTER_SECONDS: u32 = 30 * 86_400;
-/// The key of tests: they are sent one after the other, and wait for no alert.
+/// Ordering key of test messages: they are sent in order among themselves and never wait for an
+/// alert.
 const TEST_KEY: &str = "test";
 
-/// A channel as it is asked for.
+/// A channel as requested.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     pub name: String,
-    /// `None`: as it is, where there is one.
+    /// `None` leaves the target of an existing channel unchanged.
     pub target: Option<Target>,
     pub route: Route,
 }
 
-/// A channel as it is now.
+/// A stored channel and, once, its generated secret.
 #[derive(Debug)]
 pub struct Declared {
     pub row: ChannelRow,
-    /// The secret that was made for it: to be shown now, and never again.
+    /// The secret generated for the channel: returned in this response only, never again.
     pub generated: Option<Secret<String>>,
 }
 
 impl Alerts {
-    /// A webhook without a secret gets one.
+    /// Creates a channel. A webhook without a secret gets a generated one.
     pub async fn create_channel(&self, wanted: Wanted, by: &By) -> Result<Declared, ServiceError> {
         let Some(target) = wanted.target.clone() else {
             return Err(ServiceError::Invalid(Faults::one("target", "is missing")));
         };
-        let (target, generated) = with_secret(target)?;
-        check(&wanted, &target)?;
-        if channels::all(self.db.read()).await?.len() >= MOST_CHANNELS {
-            let why = format!("there are {MOST_CHANNELS} channels already, the most there may be");
+        let (target, generated) = with_generated_secret(target)?;
+        validate(&wanted, &target)?;
+        if channels::all(self.db.read()).await?.len() >= MAX_CHANNELS {
+            let why = format!("the limit of {MAX_CHANNELS} channels is reached");
             return Err(ServiceError::Conflict(why));
         }
         let row = ChannelRow {
@@ -58,15 +59,21 @@ impl Alerts {
             created_at: self.clock.now(),
             disabled: None,
         };
-        // Commits together: the channel, and who made it.
+        // Commits together: the channel and the record of its creation.
         let mut tx = self.db.begin().await?;
-        channels::insert(&mut tx, &row).await.map_err(taken)?;
-        self.record(&mut tx, ("channel", &row.channel_id), "create", &checked(by)?).await?;
+        channels::insert(&mut tx, &row).await.map_err(duplicate_name)?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(&row.channel_id),
+            "create",
+            &validated_author(by)?,
+        )
+        .await?;
         tx.commit().await?;
         Ok(Declared { row, generated })
     }
 
-    /// Puts another in its place. A webhook keeps its secrets unless there are new ones.
+    /// Replaces a channel. A webhook keeps its secrets unless the request contains new ones.
     pub async fn replace_channel(
         &self,
         channel_id: &str,
@@ -75,54 +82,73 @@ impl Alerts {
     ) -> Result<Declared, ServiceError> {
         let before = self.channel(channel_id).await?;
         let (target, generated) = match wanted.target.clone() {
-            Some(target) => with_secret(keeping_secrets(target, &before.target))?,
+            Some(target) => with_generated_secret(with_previous_secrets(target, &before.target))?,
             None => (before.target.clone(), None),
         };
-        check(&wanted, &target)?;
+        validate(&wanted, &target)?;
         let row = ChannelRow { name: wanted.name, target, route: wanted.route, ..before };
-        // Commits together: the channel, and who changed it.
+        // Commits together: the channel and the record of its change.
         let mut tx = self.db.begin().await?;
-        if !channels::update(&mut tx, &row).await.map_err(taken)? {
-            return Err(unknown(channel_id));
+        if !channels::update(&mut tx, &row).await.map_err(duplicate_name)? {
+            return Err(unknown_channel(channel_id));
         }
-        self.record(&mut tx, ("channel", channel_id), "replace", &checked(by)?).await?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(channel_id),
+            "replace",
+            &validated_author(by)?,
+        )
+        .await?;
         tx.commit().await?;
         Ok(Declared { row, generated })
     }
 
-    /// With all that was sent to it, or is to be.
+    /// Deletes a channel with its delivery log and its pending messages.
     pub async fn delete_channel(&self, channel_id: &str, by: &By) -> Result<(), ServiceError> {
-        // Commits together: the end of the channel, of the alert about it, and who
-        // ended it.
+        // Commits together: the deletion, the resolution of the alert about the channel, and
+        // the record of the deletion.
         let mut tx = self.db.begin().await?;
         if !channels::delete(&mut tx, channel_id).await? {
-            return Err(unknown(channel_id));
+            return Err(unknown_channel(channel_id));
         }
-        self.resolve_about_channel(&mut tx, channel_id, "the channel was deleted").await?;
-        self.record(&mut tx, ("channel", channel_id), "delete", &checked(by)?).await?;
+        self.resolve_channel_alert(&mut tx, channel_id, "the channel was deleted").await?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(channel_id),
+            "delete",
+            &validated_author(by)?,
+        )
+        .await?;
         Ok(tx.commit().await?)
     }
 
-    /// Once more changes nothing. What fires now is told soon.
+    /// Enables a disabled channel; idempotent. Alerts that are firing are sent to it by the
+    /// next sweep.
     pub async fn enable_channel(
         &self,
         channel_id: &str,
         by: &By,
     ) -> Result<ChannelRow, ServiceError> {
-        // Commits together: that it is used again, the end of the alert about it, and
-        // who did it.
+        // Commits together: the enabled channel, the resolution of the alert about it, and the
+        // record of the change.
         let mut tx = self.db.begin().await?;
         if channels::enable(&mut tx, channel_id).await? {
             let why = format!("the channel was enabled by {}", by.who);
-            self.resolve_about_channel(&mut tx, channel_id, &why).await?;
-            self.record(&mut tx, ("channel", channel_id), "enable", &checked(by)?).await?;
+            self.resolve_channel_alert(&mut tx, channel_id, &why).await?;
+            self.record_decision(
+                &mut tx,
+                DecisionSubject::Channel(channel_id),
+                "enable",
+                &validated_author(by)?,
+            )
+            .await?;
             tx.announce_alerts().await?;
             tx.commit().await?;
         }
         self.channel(channel_id).await
     }
 
-    /// Sends a message that says that nothing happened; returns its id.
+    /// Enqueues a test message and returns its delivery id.
     pub async fn test_channel(&self, channel_id: &str, by: &By) -> Result<String, ServiceError> {
         let channel = self.channel(channel_id).await?;
         refuse_disabled(&channel)?;
@@ -136,27 +162,33 @@ impl Alerts {
             severity: Severity::Notice,
             owner: None,
             subject: BTreeMap::from([("channel".to_owned(), channel.name.clone())]),
-            title: format!("A test of channel {}", channel.name),
-            what: format!("Nothing happened: {} asked for a test.", by.who),
-            advice: "Nothing is to be done.".into(),
+            title: format!("Test of channel {}", channel.name),
+            what: format!("{} requested a test message. No alert is firing.", by.who),
+            advice: "No action is needed.".into(),
             facts: Vec::new(),
             picture: None,
             started_at: now,
             at: now,
             link: self.settings.external_url.clone(),
         };
-        // Commits together: the message, and who asked for it.
+        // Commits together: the message and the record of the request.
         let mut tx = self.db.begin().await?;
         crate::store::alerting::lock_key(&mut tx, TEST_KEY).await?;
         deliveries::insert(&mut tx, channel_id, &notice, now).await?;
-        self.record(&mut tx, ("channel", channel_id), "test", &checked(by)?).await?;
+        self.record_decision(
+            &mut tx,
+            DecisionSubject::Channel(channel_id),
+            "test",
+            &validated_author(by)?,
+        )
+        .await?;
         tx.commit().await?;
         Ok(notice.delivery_id)
     }
 
     pub async fn channel(&self, channel_id: &str) -> Result<ChannelRow, ServiceError> {
         let found = channels::find(self.db.read(), channel_id).await?;
-        found.ok_or_else(|| unknown(channel_id))
+        found.ok_or_else(|| unknown_channel(channel_id))
     }
 }
 
@@ -170,11 +202,11 @@ pub(super) fn refuse_disabled(channel: &ChannelRow) -> Result<(), ServiceError> 
     }
 }
 
-fn unknown(channel_id: &str) -> ServiceError {
+fn unknown_channel(channel_id: &str) -> ServiceError {
     ServiceError::NotFound(format!("channel `{channel_id}`"))
 }
 
-fn taken(error: StoreError) -> ServiceError {
+fn duplicate_name(error: StoreError) -> ServiceError {
     match error {
         StoreError::Conflict { .. } => {
             ServiceError::Conflict("another channel has this name".into())
@@ -183,12 +215,14 @@ fn taken(error: StoreError) -> ServiceError {
     }
 }
 
-fn checked(by: &By) -> Result<By, ServiceError> {
-    Ok(By { who: by.who.clone(), why: written("reason", &by.why)? })
+fn validated_author(by: &By) -> Result<By, ServiceError> {
+    Ok(By { who: by.who.clone(), why: validated_text("reason", &by.why)? })
 }
 
-/// A webhook that has none gets one.
-fn with_secret(mut target: Target) -> Result<(Target, Option<Secret<String>>), ServiceError> {
+/// Generates a secret for a webhook without one.
+fn with_generated_secret(
+    mut target: Target,
+) -> Result<(Target, Option<Secret<String>>), ServiceError> {
     let mut generated = None;
     if let Target::Webhook { secrets, .. } = &mut target
         && secrets.is_empty()
@@ -200,7 +234,7 @@ fn with_secret(mut target: Target) -> Result<(Target, Option<Secret<String>>), S
     Ok((target, generated))
 }
 
-fn keeping_secrets(mut target: Target, before: &Target) -> Target {
+fn with_previous_secrets(mut target: Target, before: &Target) -> Target {
     if let (Target::Webhook { secrets, .. }, Target::Webhook { secrets: old, .. }) =
         (&mut target, before)
         && secrets.is_empty()
@@ -210,7 +244,7 @@ fn keeping_secrets(mut target: Target, before: &Target) -> Target {
     target
 }
 
-fn check(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
+fn validate(wanted: &Wanted, target: &Target) -> Result<(), ServiceError> {
     let mut faults = target.check().err().unwrap_or_default();
     for fault in &mut faults.0 {
         fault.path = format!("target.{}", fault.path);

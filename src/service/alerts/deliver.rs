@@ -1,9 +1,10 @@
-//! Sending what stands in the outbox.
+//! Delivery worker of the transactional outbox: claims messages, sends them and records the
+//! outcome.
 //!
-//! A message is claimed, sent, and then written off or put back: no transaction is
-//! open while a receiver takes its time. A replica that dies leaves its claim, which
-//! ends; so a message may come twice, and is never lost. One message a channel is
-//! under way, so a receiver that hangs holds up nobody but itself.
+//! A message is claimed, sent, and then marked as delivered or rescheduled. No transaction is
+//! open while a receiver responds. The claim of a replica that dies expires, so delivery is at
+//! least once: a message may be sent twice and is never lost. At most one message per channel
+//! is in flight, so a receiver that hangs delays only its own channel.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -23,72 +24,82 @@ use crate::store::DedicatedDb;
 use crate::store::alerting::deliveries;
 use crate::store::alerting::deliveries::{Attempt, Claim, Claimed};
 
-/// Messages under way at once, each to another channel.
-const MOST_AT_ONCE: usize = 64;
-/// Connections to Postgres: a claim and an outcome take milliseconds each, however slow
-/// the receivers are.
-const CONNECTIONS: u32 = 3;
-/// Postgres may be away for a while.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Of what a receiver answers.
+/// Messages in flight at once, each to a different channel.
+const MAX_IN_FLIGHT: usize = 64;
+/// Connections to Postgres. A claim and an outcome take milliseconds each, however slow the
+/// receivers are.
+const MAX_CONNECTIONS: u32 = 3;
+/// Pause before a failed write of an outcome is repeated: Postgres may be unavailable.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Characters of a receiver's answer that are logged.
 const MAX_ANSWER_CHARS: usize = 500;
 
+/// Background worker that delivers the messages of the outbox.
 #[derive(Debug)]
 pub struct Deliverer {
     alerts: Arc<Alerts>,
     sender: Arc<Sender>,
-    /// Connections for deliveries alone: receivers that are slow or fail cannot take the
-    /// connections of the API, nor the API those of deliveries.
+    /// A connection pool for deliveries alone: slow or failing receivers cannot exhaust the
+    /// API's connections, and API requests cannot exhaust those of deliveries.
     db: DedicatedDb,
 }
 
-/// How sending once went.
-pub(super) struct Tried {
+/// The result of one delivery attempt.
+pub(super) struct AttemptOutcome {
     pub(super) attempt: Attempt,
-    /// `None`: the receiver has it.
-    pub(super) failure: Option<(SendErrorKind, Option<Duration>)>,
+    /// `None`: the receiver accepted the message.
+    pub(super) failure: Option<AttemptFailure>,
 }
 
-/// Messages claimed together.
+/// Why an attempt failed.
+#[derive(Clone, Copy)]
+pub(super) struct AttemptFailure {
+    pub(super) kind: SendErrorKind,
+    /// The delay requested by the receiver.
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// Messages claimed together under one token.
 #[derive(Default)]
-struct Batch {
+struct ClaimedBatch {
     token: String,
     messages: Vec<Claimed>,
 }
 
 impl Deliverer {
     pub fn new(alerts: Arc<Alerts>, sender: Arc<Sender>) -> Self {
-        let db = alerts.db.dedicated(CONNECTIONS);
+        let db = alerts.db.dedicated(MAX_CONNECTIONS);
         Self { alerts, sender, db }
     }
 
-    /// Sends what is due, again and again, until `stopped`; then ends what is under
-    /// way.
+    /// Sends due messages until `stopped`, then completes the deliveries in flight.
     ///
-    /// The claim is polled together with the deliveries under way, never awaited beside
-    /// them: both need connections of one pool, and a delivery that is not polled gives
-    /// its connection back to nobody.
+    /// The claim is polled in the same `select!` as the deliveries in flight, never awaited on
+    /// its own. Both need connections of one pool, and a delivery that is not polled never
+    /// returns its connection: awaiting the claim alone could deadlock.
     pub async fn run(self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
         let mut claiming = pin!(Fuse::terminated());
         let mut is_due = true;
         let mut is_stopped = false;
-        while !is_stopped || !under_way.is_empty() || !claiming.is_terminated() {
-            let room = MOST_AT_ONCE - under_way.len();
-            if is_due && room > 0 && !is_stopped && claiming.is_terminated() {
+        while !is_stopped || !in_flight.is_empty() || !claiming.is_terminated() {
+            // A claim is started only when the previous one has finished, so `busy` is
+            // complete: it names every channel with a message in flight.
+            let capacity = MAX_IN_FLIGHT - in_flight.len();
+            if is_due && capacity > 0 && !is_stopped && claiming.is_terminated() {
                 is_due = false;
-                claiming.set(self.claim_or_log(busy.iter().cloned().collect(), room).fuse());
+                claiming.set(self.claim_or_log(busy.iter().cloned().collect(), capacity).fuse());
             }
             tokio::select! {
                 batch = &mut claiming => {
                     for message in batch.messages {
                         busy.insert(message.channel_id.clone());
-                        under_way.push(self.deliver(batch.token.clone(), message));
+                        in_flight.push(self.deliver(batch.token.clone(), message));
                     }
                 }
-                Some(channel) = under_way.next() => {
+                Some(channel) = in_flight.next() => {
                     busy.remove(&channel);
                     is_due = true;
                 }
@@ -100,71 +111,77 @@ impl Deliverer {
         self.db.close().await;
     }
 
-    async fn claim_or_log(&self, busy: Vec<String>, room: usize) -> Batch {
-        self.claim(&busy, room).await.unwrap_or_else(|error| {
-            tracing::warn!(error = %Chain(&error), "deliveries: will be tried again");
-            Batch::default()
+    async fn claim_or_log(&self, busy: Vec<String>, capacity: usize) -> ClaimedBatch {
+        self.claim(&busy, capacity).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %Chain(&error), "claiming deliveries failed and is retried");
+            ClaimedBatch::default()
         })
     }
 
-    async fn claim(&self, busy: &[String], room: usize) -> Result<Batch, ServiceError> {
+    async fn claim(&self, busy: &[String], capacity: usize) -> Result<ClaimedBatch, ServiceError> {
         let token = random::token::<8>()?;
         let now = self.alerts.clock.now();
-        let held = i64::try_from(self.alerts.settings.claim.as_millis()).unwrap_or(i64::MAX);
-        let claim = Claim { token: &token, now, until: now.plus_millis(held) };
-        let room = i64::try_from(room).unwrap_or(i64::MAX);
-        // Commits alone: who is about to send what.
+        let claim_millis =
+            i64::try_from(self.alerts.settings.claim.as_millis()).unwrap_or(i64::MAX);
+        let claim = Claim { token: &token, now, until: now.plus_millis(claim_millis) };
+        let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
+        // Commits alone: which messages this worker is about to send.
         let mut tx = self.db.begin().await?;
-        let messages = deliveries::claim(&mut tx, claim, busy, room).await?;
+        let messages = deliveries::claim(&mut tx, claim, busy, capacity).await?;
         tx.commit().await?;
-        Ok(Batch { token, messages })
+        Ok(ClaimedBatch { token, messages })
     }
 
-    /// Sends one, and writes down what came of it; its channel is free again then.
+    /// Sends one message and records the outcome; returns the channel, which is free again.
     async fn deliver(&self, token: String, claimed: Claimed) -> String {
         let claim = self.alerts.settings.claim;
         let started = Instant::now();
-        let tried = self.try_once(&claimed, claim).await;
-        // What was sent and is not written down is sent again.
+        let outcome = self.attempt_delivery(&claimed, claim).await;
+        // Retried until the claim expires: a message that was sent but not recorded is sent
+        // again.
         loop {
-            match self.alerts.settle(&self.db, &token, &claimed, &tried).await {
+            match self.alerts.record_attempt(&self.db, &token, &claimed, &outcome).await {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::warn!(
                         delivery = claimed.delivery_id,
                         error = %Chain(&error),
-                        "the outcome of a delivery could not be written down"
+                        "recording the outcome of a delivery failed"
                     );
                     if started.elapsed() >= claim {
                         break;
                     }
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
         claimed.channel_id
     }
 
-    async fn try_once(&self, claimed: &Claimed, claim: Duration) -> Tried {
+    async fn attempt_delivery(&self, claimed: &Claimed, claim: Duration) -> AttemptOutcome {
         let at = self.alerts.clock.now();
         let started = Instant::now();
         let sent = self.sender.send(&claimed.target, &claimed.notice, at);
-        // The sender has a time limit of its own; none outlasts the claim.
+        // The sender has its own timeout. This one guarantees that no attempt outlasts the
+        // claim, after which another replica may send the message.
         let sent = tokio::time::timeout(claim, sent).await.unwrap_or_else(|_| {
             Err(SendError {
                 kind: SendErrorKind::Temporary,
                 status: None,
-                answer: "it took too long".into(),
+                answer: "the receiver did not answer in time".into(),
                 retry_after: None,
             })
         });
         let took_millis = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         let (status, answer, failure) = match sent {
             Ok(Receipt { status, answer }) => (status, answer, None),
-            Err(error) => (error.status, error.answer, Some((error.kind, error.retry_after))),
+            Err(SendError { kind, status, answer, retry_after }) => {
+                (status, answer, Some(AttemptFailure { kind, retry_after }))
+            }
         };
+        // Postgres rejects NUL characters in text.
         let answer = answer.chars().filter(|c| *c != '\0').take(MAX_ANSWER_CHARS).collect();
         let attempt = Attempt { at, is_taken: failure.is_none(), status, answer, took_millis };
-        Tried { attempt, failure }
+        AttemptOutcome { attempt, failure }
     }
 }

@@ -1,18 +1,18 @@
-//! Alerts: raised in the transaction that finds them, told to whom they concern, at
-//! least once and in order, and told again when they are over.
+//! Alerts: raised in the transaction that detects the problem, sent to the channels that route
+//! them, at least once and in order, and sent again when they are resolved.
 //!
-//! What is to be sent is written with the alert (an outbox); whoever sends it holds
-//! no transaction meanwhile.
+//! Messages are written with the alert (transactional outbox). The delivery worker sends them
+//! outside of any transaction.
 
 pub mod channels;
 pub mod deliver;
-mod keep;
+mod delivery_outcome;
+mod escalation;
+mod housekeeping;
+mod notify;
 mod replay;
-mod settle;
 pub mod silences;
 mod storm;
-mod sweep;
-mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,28 +33,29 @@ use crate::telemetry::Metrics;
 
 pub use replay::Range;
 
+/// Alert service: raises, resolves and routes alerts.
 #[derive(Debug)]
 pub struct Alerts {
     pub db: Db,
     pub clock: Clock,
     pub settings: config::Alerts,
     pub metrics: Arc<Metrics>,
-    /// There may be something to send.
+    /// Wakes the delivery worker: a message may have become due.
     pub wake: Notify,
 }
 
-/// What has been found.
+/// A detected problem: the content of an alert.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// As one name: of one key at most one alert fires.
+    /// Identity of the problem: at most one alert per key fires.
     pub key: String,
     pub topic: Topic,
     pub severity: Severity,
-    /// Whose it is; `None`: nobody's in particular.
+    /// Data owner responsible for the subject; `None`: no owner in particular.
     pub owner: Option<String>,
-    /// What it is about, by name.
+    /// Names of the affected objects, such as `feature` or `channel`.
     pub subject: BTreeMap<String, String>,
-    /// One line.
+    /// A single line.
     pub title: String,
     pub what: String,
     pub advice: String,
@@ -62,30 +63,53 @@ pub struct Found {
     pub picture: Option<Picture>,
 }
 
-/// What is made of it.
+/// How a detected problem is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voice {
-    /// A new alert, unless it fires already: then only one that is worse is told.
+    /// A new alert. If one is firing already, only a higher severity is sent.
     Plain,
-    /// If it does not fire, the last alert of the key again, and nobody is told.
+    /// If no alert of the key fires, reopens the last one without a notification.
     Back,
-    /// As `Back`, and told, also where nobody was told so far.
+    /// As `Back`, with a notification, also if the alert was never sent so far.
     BackAloud,
-    /// As `Plain`, recorded without a message: another alert speaks for it.
+    /// As `Plain`, recorded without a notification: another alert covers it.
     Quiet,
 }
 
-/// Who did it, and why.
+/// The author of a change and the reason given.
 #[derive(Debug, Clone)]
 pub struct By {
     pub who: String,
     pub why: String,
 }
 
+/// The object of an audited change, by its id.
+#[derive(Debug, Clone, Copy)]
+enum DecisionSubject<'a> {
+    Alert(&'a str),
+    Channel(&'a str),
+    Delivery(&'a str),
+    Silence(&'a str),
+}
+
+impl<'a> DecisionSubject<'a> {
+    const fn kind_and_id(self) -> (&'static str, &'a str) {
+        match self {
+            Self::Alert(id) => ("alert", id),
+            Self::Channel(id) => ("channel", id),
+            Self::Delivery(id) => ("delivery", id),
+            Self::Silence(id) => ("silence", id),
+        }
+    }
+}
+
 impl Alerts {
-    /// It is so: the alert, and a message to each channel that is to hear of it, in
-    /// the caller's transaction. Once more changes nothing but when it was seen last.
-    /// Who raises several goes by their keys in order.
+    /// Raises an alert: writes it, and a message for each channel that routes it, in the
+    /// caller's transaction. A repeated call updates the content and the
+    /// time last seen; it notifies again only if the severity has risen.
+    ///
+    /// A transaction that raises several alerts raises them in the order of their keys: each
+    /// call locks its key, and a common order prevents deadlocks.
     pub async fn raise(
         &self,
         tx: &mut Tx,
@@ -119,23 +143,23 @@ impl Alerts {
                 alerting::insert(tx, &id, &standing, &found.subject, &sight).await?;
             }
             Some(known) => {
-                let standing = next(&known, found.severity, voice, now);
+                let standing = updated_standing(&known, found.severity, voice, now);
                 alerting::see(tx, &known.alert_id, &standing, &sight, now).await?;
             }
         }
         if let Some(alert) = alerting::latest(tx, &found.key).await? {
-            self.tell(tx, &alert, now).await?;
+            self.notify_firing(tx, &alert, now).await?;
         }
         Ok(())
     }
 
-    /// It is so no more: whoever was told that it is, hears of the end. Does nothing
-    /// where no alert of this key fires.
+    /// Resolves the firing alert of a key and sends the resolution to every channel that was
+    /// sent the alert. Does nothing if no alert of the key fires.
     pub async fn resolve(&self, tx: &mut Tx, key: &str, why: &str) -> Result<(), ServiceError> {
         self.resolve_firing(tx, key, why).await.map(|_| ())
     }
 
-    /// As [`Alerts::resolve`]; whether an alert of this key fired.
+    /// As [`Alerts::resolve`]; returns whether an alert of the key was firing.
     async fn resolve_firing(
         &self,
         tx: &mut Tx,
@@ -149,35 +173,40 @@ impl Alerts {
             return Ok(false);
         };
         alerting::resolve(tx, &alert.alert_id, why, now).await?;
-        self.tell_end(tx, key, now).await?;
+        self.notify_resolved(tx, key, now).await?;
         Ok(true)
     }
 
-    /// Somebody looks after it: it is told to nobody else who waits for that.
+    /// Acknowledges an alert. Escalation channels (`after_seconds`) are not notified any more.
     pub async fn acknowledge(&self, alert_id: &str, by: By) -> Result<AlertRow, ServiceError> {
-        let note = written("note", &by.why)?;
-        let unknown = || ServiceError::NotFound(format!("alert `{alert_id}`"));
-        let row = alerting::find(self.db.read(), alert_id).await?.ok_or_else(unknown)?;
+        let note = validated_text("note", &by.why)?;
+        let row = self.alert(alert_id).await?;
         let (key, at) = (&row.standing.key, self.clock.now());
-        // Commits together: who looks after it, and the record of that.
+        // Commits together: the acknowledgement and the record of it.
         let mut tx = self.db.begin().await?;
         alerting::lock_key(&mut tx, key).await?;
         let latest = alerting::latest(&mut tx, key).await?;
+        // The alert may have been resolved between the read and the lock.
         if latest.is_none_or(|last| last.alert_id != alert_id || last.resolved.is_some()) {
-            return Err(ServiceError::Conflict("the alert is over".into()));
+            return Err(ServiceError::Conflict("the alert is resolved".into()));
         }
         let acknowledged = Acknowledged { at, by: by.who.clone(), note };
         alerting::acknowledge(&mut tx, alert_id, &acknowledged).await?;
-        self.record(&mut tx, ("alert", alert_id), "acknowledge", &by).await?;
+        self.record_decision(&mut tx, DecisionSubject::Alert(alert_id), "acknowledge", &by).await?;
         tx.commit().await?;
-        alerting::find(self.db.read(), alert_id).await?.ok_or_else(unknown)
+        self.alert(alert_id).await
     }
 
-    /// Writes down who did what.
-    async fn record(
+    async fn alert(&self, alert_id: &str) -> Result<AlertRow, ServiceError> {
+        let found = alerting::find(self.db.read(), alert_id).await?;
+        found.ok_or_else(|| ServiceError::NotFound(format!("alert `{alert_id}`")))
+    }
+
+    /// Writes an audit record of a change.
+    async fn record_decision(
         &self,
         tx: &mut Tx,
-        about: (&str, &str),
+        subject: DecisionSubject<'_>,
         step: &str,
         by: &By,
     ) -> Result<(), StoreError> {
@@ -187,12 +216,13 @@ impl Alerts {
             by: by.who.clone(),
             reason: by.why.clone(),
         };
-        decisions::insert(tx, about, &decision).await
+        let (kind, id) = subject.kind_and_id();
+        decisions::insert(tx, (kind, id), &decision).await
     }
 }
 
-/// How an alert that is known stands once it is found again.
-fn next(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Standing {
+/// Routing state of a known alert after the problem was detected again.
+fn updated_standing(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Standing {
     let before = &known.standing;
     if known.resolved.is_some() {
         return Standing {
@@ -210,7 +240,7 @@ fn next(known: &AlertRow, found: Severity, voice: Voice, now: Timestamp) -> Stan
     }
 }
 
-/// A note or a reason, fit to be stored.
-fn written(field: &str, text: &str) -> Result<String, ServiceError> {
+/// Validates a note or a reason for storage.
+fn validated_text(field: &str, text: &str) -> Result<String, ServiceError> {
     Ok(text::free_text(field, text, MAX_FREE_TEXT_CHARS)?)
 }

@@ -1,44 +1,45 @@
-//! Sending again what was sent, or was not taken.
+//! Replay of deliveries: send messages again that were delivered or were given up.
 
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::channels::refuse_disabled;
-use crate::service::alerts::{Alerts, By};
+use crate::service::alerts::{Alerts, By, DecisionSubject};
 use crate::store::alerting::delivery_log::Of;
 use crate::store::alerting::{deliveries, delivery_log};
 use crate::store::{Tx, alerting};
 
-/// At once; who wants more asks again.
-const MOST_REPLAYED: i64 = 1000;
+/// Most messages of one replay request; a larger range needs further requests.
+const MAX_REPLAYED: i64 = 1000;
 
-/// Which messages of a channel.
+/// Selects messages of a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {
-    /// They were written from then on…
+    /// Inclusive lower bound of the time of writing.
     pub since: Timestamp,
-    /// …and before then.
+    /// Exclusive upper bound.
     pub until: Timestamp,
-    /// Those too that were taken.
+    /// Includes messages that were delivered.
     pub with_delivered: bool,
 }
 
 impl Alerts {
-    /// The same message again, under the same id; one that waits is tried at once.
+    /// Sends a message again under its id. A message that waits for a retry is due at once.
     pub async fn replay(&self, delivery_id: &str, by: &By) -> Result<(), ServiceError> {
         let row = delivery_log::list(self.db.read(), Of::Delivery(delivery_id), None, 1).await?;
         let row = row.into_iter().next();
         let row = row.ok_or_else(|| ServiceError::NotFound(format!("delivery `{delivery_id}`")))?;
         refuse_disabled(&self.channel(&row.channel_id).await?)?;
-        // Commits together: the message, what is to follow it, and who asked.
+        // Commits together: the message, the resolutions to follow it, and the record of the
+        // request.
         let mut tx = self.db.begin().await?;
         let again = deliveries::replay(&mut tx, delivery_id, self.clock.now()).await?;
-        self.follow_up(&mut tx, again).await?;
-        self.record(&mut tx, ("delivery", delivery_id), "replay", by).await?;
+        self.notify_resolved_keys(&mut tx, again).await?;
+        self.record_decision(&mut tx, DecisionSubject::Delivery(delivery_id), "replay", by).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Oldest first; returns how many.
+    /// Replays a range of messages, oldest first; returns how many.
     pub async fn replay_range(
         &self,
         channel_id: &str,
@@ -51,26 +52,33 @@ impl Alerts {
             return Err(ServiceError::Invalid(Faults::one("until", problem)));
         }
         let within = (range.since, range.until);
-        let bounds = (MOST_REPLAYED, self.clock.now());
-        // Commits together: the messages, what is to follow them, and who asked.
+        let bounds = (MAX_REPLAYED, self.clock.now());
+        // Commits together: the messages, the resolutions to follow them, and the record of the
+        // request.
         let mut tx = self.db.begin().await?;
         let again =
             deliveries::replay_range(&mut tx, channel_id, within, range.with_delivered, bounds)
                 .await?;
         let replayed = again.len();
-        self.follow_up(&mut tx, again).await?;
-        self.record(&mut tx, ("channel", channel_id), "replay", by).await?;
+        self.notify_resolved_keys(&mut tx, again).await?;
+        self.record_decision(&mut tx, DecisionSubject::Channel(channel_id), "replay", by).await?;
         tx.commit().await?;
         Ok(replayed)
     }
 
-    /// Who hears only now that something fired is to hear, too, that it is over.
-    async fn follow_up(&self, tx: &mut Tx, mut keys: Vec<String>) -> Result<(), ServiceError> {
+    /// Enqueues the resolution behind a replayed firing alert that has ended since: the channel
+    /// must not show it as firing.
+    async fn notify_resolved_keys(
+        &self,
+        tx: &mut Tx,
+        mut keys: Vec<String>,
+    ) -> Result<(), ServiceError> {
+        // Sorted: every transaction locks alert keys in the same order.
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
             alerting::lock_key(tx, &key).await?;
-            self.tell_end(tx, &key, self.clock.now()).await?;
+            self.notify_resolved(tx, &key, self.clock.now()).await?;
         }
         Ok(())
     }

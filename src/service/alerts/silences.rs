@@ -1,19 +1,19 @@
-//! Silences as people declare them.
+//! Silences: suppress notifications of matching alerts for a limited time.
 
 use crate::domain::alert::Silence;
 use crate::domain::fault::Faults;
 use crate::domain::text::{self, MAX_FREE_TEXT_CHARS, MAX_NAME_CHARS};
 use crate::domain::time::MILLIS_PER_DAY;
-use crate::service::alerts::{Alerts, By};
+use crate::service::alerts::{Alerts, By, DecisionSubject};
 use crate::service::{ServiceError, random};
 use crate::store::alerting::silences;
 use crate::store::alerting::silences::SilenceRow;
 
-/// What is never told again is not to be checked for.
+/// Longest silence: a permanent one would hide a check that should be removed instead.
 const MAX_DAYS: i64 = 366;
 
 impl Alerts {
-    /// What it covers is recorded and not told, until it ends.
+    /// Creates a silence. Matching alerts are recorded but not sent until it ends.
     pub async fn silence(&self, silence: Silence, by: &By) -> Result<SilenceRow, ServiceError> {
         let now = self.clock.now();
         let reason = text::required_text("reason", &by.why, MAX_FREE_TEXT_CHARS)?;
@@ -33,23 +33,24 @@ impl Alerts {
             created_by: by.who.clone(),
             reason,
         };
-        // Commits together: the silence, and who asked for it.
+        // Commits together: the silence and the record of its creation.
         let mut tx = self.db.begin().await?;
         silences::insert(&mut tx, &row).await?;
-        self.record(&mut tx, ("silence", &row.silence_id), "create", by).await?;
+        self.record_decision(&mut tx, DecisionSubject::Silence(&row.silence_id), "create", by)
+            .await?;
         tx.commit().await?;
         Ok(row)
     }
 
-    /// Ends it now: what fires and was not told is told soon.
+    /// Ends a silence now. Alerts that fire and were suppressed are sent by the next sweep.
     pub async fn end_silence(&self, silence_id: &str, by: &By) -> Result<(), ServiceError> {
-        // Commits together: its end, and who ended it.
+        // Commits together: the end of the silence and the record of it.
         let mut tx = self.db.begin().await?;
         if !silences::end(&mut tx, silence_id, self.clock.now()).await? {
             let what = format!("silence `{silence_id}` in force");
             return Err(ServiceError::NotFound(what));
         }
-        self.record(&mut tx, ("silence", silence_id), "end", by).await?;
+        self.record_decision(&mut tx, DecisionSubject::Silence(silence_id), "end", by).await?;
         Ok(tx.commit().await?)
     }
 }

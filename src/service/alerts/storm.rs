@@ -1,9 +1,9 @@
-//! Bounds the alert storm of failing channels: each failing channel raises an alert to
-//! the others, so that n failing channels would send n × (n - 1) messages.
+//! Alert-storm protection: bounds the alerts about failing channels. Each failing channel
+//! raises an alert to the others, so n failing channels would send n × (n - 1) messages.
 //!
-//! The first few are sent one by one. The others are recorded, listed by the API, and
-//! sent together as one alert; and no channel is sent the failure of another while it
-//! fails itself. So n failing channels send at most `MOST_TOLD` + 1 messages to each.
+//! The first few are sent one by one. The others are recorded, listed by the API, and sent
+//! together as one alert. A failing channel is not sent the failures of other channels. So each
+//! channel receives at most `MAX_SINGLE_ALERTS` + 1 messages, however many fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,39 +14,39 @@ use crate::service::alerts::{Alerts, Found, Voice};
 use crate::store::alerting::AlertRow;
 use crate::store::{Tx, alerting};
 
-/// Failing channels with an alert of their own that is sent.
-const MOST_TOLD: usize = 3;
-/// The key of the alert about all others that fail.
-const MANY: &str = "channels";
-const MOST_NAMES: usize = 20;
+/// Failing channels that are announced by an alert of their own.
+const MAX_SINGLE_ALERTS: usize = 3;
+/// Key of the alert about all other failing channels.
+const MANY_CHANNELS_KEY: &str = "channels";
+const MAX_NAMES: usize = 20;
 
 impl Alerts {
-    /// Raises the alert about a channel that fails. While [`MOST_TOLD`] others are sent
-    /// already it is only recorded, and the alert about many channels is raised.
+    /// Raises the alert about a failing channel. If [`MAX_SINGLE_ALERTS`] others are already
+    /// announced, it is only recorded, and the alert about many channels is raised.
     ///
-    /// The keys are locked in this order everywhere: the channel's, then [`MANY`].
-    pub(super) async fn raise_about_channel(
+    /// Lock order everywhere: the channel's key, then [`MANY_CHANNELS_KEY`].
+    pub(super) async fn raise_channel_alert(
         &self,
         tx: &mut Tx,
         found: &Found,
     ) -> Result<(), ServiceError> {
         alerting::lock_key(tx, &found.key).await?;
-        alerting::lock_key(tx, MANY).await?;
-        let failing = failing(tx).await?;
+        alerting::lock_key(tx, MANY_CHANNELS_KEY).await?;
+        let failing = firing_channel_alerts(tx).await?;
         let is_known = failing.iter().any(|alert| alert.standing.key == found.key);
-        let told = failing.iter().filter(|alert| !alert.standing.is_untold).count();
-        if is_known || told < MOST_TOLD {
+        let announced = failing.iter().filter(|alert| !alert.standing.is_untold).count();
+        if is_known || announced < MAX_SINGLE_ALERTS {
             return self.raise(tx, found, Voice::Plain).await;
         }
         self.raise(tx, found, Voice::Quiet).await?;
-        let mut names: Vec<String> = failing.iter().filter_map(name).collect();
+        let mut names: Vec<String> = failing.iter().filter_map(channel_name).collect();
         names.extend(found.subject.get("channel").cloned());
-        self.raise(tx, &many(names), Voice::Plain).await
+        self.raise(tx, &many_channels_alert(names), Voice::Plain).await
     }
 
-    /// Ends the alert about a channel, and the one about many channels with the last
-    /// that it speaks for.
-    pub(super) async fn resolve_about_channel(
+    /// Resolves the alert about a channel, and the alert about many channels with the last
+    /// channel that it covers.
+    pub(super) async fn resolve_channel_alert(
         &self,
         tx: &mut Tx,
         channel_id: &str,
@@ -55,46 +55,46 @@ impl Alerts {
         if !self.resolve_firing(tx, &channel_key(channel_id), why).await? {
             return Ok(());
         }
-        alerting::lock_key(tx, MANY).await?;
-        if failing(tx).await?.iter().any(|alert| alert.standing.is_untold) {
+        alerting::lock_key(tx, MANY_CHANNELS_KEY).await?;
+        if firing_channel_alerts(tx).await?.iter().any(|alert| alert.standing.is_untold) {
             return Ok(());
         }
-        self.resolve(tx, MANY, "few channels fail").await
+        self.resolve(tx, MANY_CHANNELS_KEY, "only a few channels fail").await
     }
 }
 
-/// The alerts that fire about single channels.
-async fn failing(tx: &mut Tx) -> Result<Vec<AlertRow>, ServiceError> {
+/// The firing alerts about single channels.
+async fn firing_channel_alerts(tx: &mut Tx) -> Result<Vec<AlertRow>, ServiceError> {
     let mut failing = alerting::firing_now(tx, Topic::Channel).await?;
-    failing.retain(|alert| alert.standing.key != MANY);
+    failing.retain(|alert| alert.standing.key != MANY_CHANNELS_KEY);
     Ok(failing)
 }
 
-/// The keys of those channels that are sent nothing about other channels, of the alerts
-/// that fire.
-pub(super) fn failing_keys(firing: &[AlertRow]) -> BTreeSet<&str> {
+/// Keys of the failing channels among the firing alerts. These channels are not notified about
+/// other channels.
+pub(super) fn failing_channel_keys(firing: &[AlertRow]) -> BTreeSet<&str> {
     let failing = firing.iter().filter(|alert| alert.standing.topic == Topic::Channel);
     failing.map(|alert| &*alert.standing.key).collect()
 }
 
-fn name(alert: &AlertRow) -> Option<String> {
+fn channel_name(alert: &AlertRow) -> Option<String> {
     alert.subject.get("channel").cloned()
 }
 
-fn many(mut names: Vec<String>) -> Found {
+fn many_channels_alert(mut names: Vec<String>) -> Found {
     let count = names.len();
     names.sort_unstable();
-    names.truncate(MOST_NAMES);
+    names.truncate(MAX_NAMES);
     Found {
-        key: MANY.into(),
+        key: MANY_CHANNELS_KEY.into(),
         topic: Topic::Channel,
         severity: Severity::Warning,
         owner: None,
         subject: BTreeMap::new(),
-        title: format!("More than {MOST_TOLD} channels take no messages"),
+        title: format!("More than {MAX_SINGLE_ALERTS} channels cannot be notified"),
         what: format!(
-            "More than {MOST_TOLD} channels take no messages. The others have no message of \
-             their own; GET /v1/alerts?topic=channel lists each."
+            "More than {MAX_SINGLE_ALERTS} channels do not accept messages. The others are not \
+             announced one by one; GET /v1/alerts?topic=channel lists each."
         ),
         advice: "Look for a common cause first: the network, a proxy, or \
                  alerts.allow_private_addresses. Then see the deliveries of each channel."

@@ -1,11 +1,12 @@
-//! What is done about drift, beside telling of it: as the policy says, once an alert.
-//! Nothing is done about drift that rests on the rows of one API key: a key that may only
-//! score must not retrain, freeze or replace the model.
+//! Policy actions on drift alerts: retraining or fallback, once per alert. Drift that rests on
+//! the rows of one API key triggers no action: a key that may only score must not retrain,
+//! freeze or replace the model.
 
 use std::sync::Arc;
 
 use crate::domain::alert::Topic;
 use crate::domain::deployment::policy::Action;
+use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::automation::probation::{POLICY, Probation};
@@ -18,6 +19,7 @@ use crate::store::models::policy::Done;
 use crate::store::{alerting, models};
 use crate::telemetry::labels::PolicyAction;
 
+/// Carries out the actions that the automation policy names.
 #[derive(Debug)]
 pub struct Reactor {
     pub probation: Probation,
@@ -25,7 +27,7 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// Looks once at everything the policy may act upon.
+    /// Evaluates probation, firing alerts and the refresh rule once.
     pub async fn run(&self) -> Result<(), ServiceError> {
         self.probation.run().await?;
         let db = self.training.db.read();
@@ -36,24 +38,24 @@ impl Reactor {
             }
             for action in current.policy.actions.at(alert.standing.severity) {
                 match action {
-                    // Asked whenever a model would go live by itself.
+                    // Evaluated where a model would be promoted automatically.
                     Action::Freeze => {}
                     Action::Retrain => self.retrain(&alert).await?,
-                    Action::FallBack => self.fall_back(&alert).await?,
+                    Action::FallBack => self.activate_fallback(&alert).await?,
                 }
             }
         }
-        self.refresh().await
+        self.retrain_if_unconfident().await
     }
 
     async fn retrain(&self, alert: &AlertRow) -> Result<(), ServiceError> {
         let reason = format!("{} ({})", alert.title, alert.alert_id);
         let since = Timestamp::from_millis(0);
-        self.train(Done::Retrain, &alert.alert_id, since, reason).await
+        self.request_training(Done::Retrain, &alert.alert_id, since, reason).await
     }
 
-    /// Trains when the model is no longer sure of what it says.
-    async fn refresh(&self) -> Result<(), ServiceError> {
+    /// Requests a training run if the mean confidence has fallen below the policy's limit.
+    async fn retrain_if_unconfident(&self) -> Result<(), ServiceError> {
         let policy = &self.probation.policies.current().policy;
         let lineup = models::lineup(self.training.db.read()).await?;
         let Some(model) = lineup.active.filter(|_| policy.refresh.confidence > 0.0) else {
@@ -62,12 +64,13 @@ impl Reactor {
         let ask = Ask { model: Some(model.clone()), source: None, hours: None };
         let drift = &self.probation.drift;
         let check = drift.check(&ask).await?;
-        // The rows may all be of one caller: stored customers must agree.
+        // All rows may come from one caller, so a sample of stored customers must agree.
         if !policy.is_worn_out(&check)
             || !policy.is_worn_out(&drift.sample(&model, None).await?.now)
         {
             return Ok(());
         }
+        // A cool-down: the same model is not refreshed again until it has passed.
         let pause = 1000 * i64::from(policy.refresh.cool_down_seconds);
         let since = self.training.clock.now().plus_millis(-pause);
         let reason = format!(
@@ -75,10 +78,10 @@ impl Reactor {
             check.confidence.unwrap_or_default(),
             policy.refresh.confidence
         );
-        self.train(Done::Refresh, model.as_str(), since, reason).await
+        self.request_training(Done::Refresh, model.as_str(), since, reason).await
     }
 
-    async fn train(
+    async fn request_training(
         &self,
         done: Done,
         about: &str,
@@ -87,7 +90,7 @@ impl Reactor {
     ) -> Result<(), ServiceError> {
         let now = self.training.clock.now();
         let purpose = Purpose { what_if: false, reason: Some(reason.clone()) };
-        // Commits together: the run, the news of it, and that it was asked for.
+        // Commits together: the run, its announcement, and the record of the action.
         let mut tx = self.training.db.begin().await?;
         if policy::begin(&mut tx, (done, about), since, (now, &reason)).await? {
             let spec = self.training.default_spec();
@@ -98,17 +101,18 @@ impl Reactor {
                 _ => PolicyAction::Retrain,
             };
             self.training.metrics.policy_actions.add(action, 1);
-            tracing::info!(run = ?run, reason, "training, as the policy says");
+            let run = run.as_ref().map(RunId::as_str);
+            tracing::info!(run, reason, "training run requested by policy");
         }
         Ok(())
     }
 
-    async fn fall_back(&self, alert: &AlertRow) -> Result<(), ServiceError> {
+    async fn activate_fallback(&self, alert: &AlertRow) -> Result<(), ServiceError> {
         let registry = &self.probation.registry;
         let now = registry.clock.now();
         let reason = format!("{} ({})", alert.title, alert.alert_id);
-        // Commits together: the next generation, the stages, the decision, that it was
-        // done, the announcement.
+        // Commits together: the next generation, the stages, the decision, the record of the
+        // action, the announcement.
         let mut tx = registry.db.begin_critical().await?;
         let done = (Done::FallBack, &*alert.alert_id);
         let since = Timestamp::from_millis(0);
@@ -124,7 +128,7 @@ impl Reactor {
         tx.commit().await?;
         if is_model_live {
             self.training.metrics.policy_actions.add(PolicyAction::FallBack, 1);
-            tracing::warn!(alert = alert.alert_id, "rules answer now, as the policy says");
+            tracing::warn!(alert = alert.alert_id, "policy activated the rule-based fallback");
             registry.live.refresh().await?;
         }
         Ok(())

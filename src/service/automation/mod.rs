@@ -1,4 +1,4 @@
-//! Actions that the service takes by itself: probation of a new model, policy actions.
+//! Automation: probation and rollback of new models, policy actions on drift.
 
 pub mod actions;
 pub mod probation;

@@ -1,12 +1,12 @@
-//! A model that has just gone live is watched, and taken back if it answers badly.
+//! Probation: watches a newly promoted model and rolls it back if it answers badly.
 //!
-//! No single caller decides: the answers must be bad whichever one API key is left out,
-//! or a sample of stored customers must be bad too. Otherwise an alert names the key, and
-//! the model stays ([`crate::domain::deployment::probation::answers`]).
+//! No single caller decides. The answers must be bad with any one API key left out, or a sample
+//! of stored customers must be bad too. Otherwise an alert names the key, and the model stays
+//! active ([`crate::domain::deployment::probation::answers`]).
 //!
-//! What it says is counted as for drift, so all replicas' answers are judged together.
-//! Every replica looks; the lineup's lock makes one of them take the model back, and
-//! the alert about it commits with that.
+//! The evidence is the drift counts, so the answers of all replicas are judged together. Every
+//! replica evaluates probation. The deployment lock lets a single replica roll back, and the
+//! alert commits with the rollback.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,9 +31,10 @@ use crate::store::models::policy::Done;
 use crate::store::models::{LineupRow, policy, shadow};
 use crate::telemetry::labels::PolicyAction;
 
-/// Who changed the lineup, where the policy did.
+/// Author of deployment changes made by the policy.
 pub const POLICY: &str = "policy";
 
+/// Probation of newly promoted models.
 #[derive(Debug)]
 pub struct Probation {
     pub policies: Arc<Policies>,
@@ -42,72 +43,80 @@ pub struct Probation {
     pub alerts: Arc<Alerts>,
 }
 
-/// How the model that is live is watched.
+/// The model on probation and the end of the probation.
 #[derive(Debug, Clone)]
 pub struct Watched {
     pub model: ModelId,
     pub until: Timestamp,
 }
 
-/// What speaks against a model.
-struct Case {
+/// Evidence against a model.
+struct ProbationEvidence {
     model: ModelId,
     why: String,
     answers: KeyChecks,
-    /// The key that the answers rest on.
+    /// The API key that the evidence rests on.
     key: Option<KeyShare>,
-    /// Whether it holds without any one key, or stored customers show it too.
+    /// Whether the evidence persists without any one key, or stored customers confirm it.
     is_certain: bool,
 }
 
-/// Keys that an alert names.
-const NAMED_KEYS: usize = 5;
+/// Most keys named in an alert.
+const MAX_NAMED_KEYS: usize = 5;
+
+impl ProbationEvidence {
+    fn certain(model: ModelId, why: String, answers: KeyChecks) -> Self {
+        Self { model, why, answers, key: None, is_certain: true }
+    }
+}
 
 impl Probation {
-    /// The model on probation; `None`: nobody is.
+    /// The model on probation; `None`: no model is.
     pub fn watched(&self, lineup: &LineupRow) -> Option<Watched> {
         let rules = self.policies.current().policy.probation;
         let model = lineup.active.clone()?;
         let until = lineup.changed_at.plus_millis(1000 * i64::from(rules.watch_seconds));
         let now = self.registry.clock.now();
-        // A model that went live later than now, by more than replicas' clocks differ, did
-        // so by a clock that was wrong.
+        // A promotion further in the future than replicas' clocks differ was recorded by a
+        // wrong clock.
         let length = until.millis() - lineup.changed_at.millis();
         let is_past = lineup.changed_at <= now.plus_millis(length);
         let is_on = lineup.changed_by != POLICY && now < until && is_past;
         is_on.then_some(Watched { model, until })
     }
 
-    /// Looks once; true: the model was taken back.
+    /// Evaluates probation once; returns whether the model was rolled back.
     pub async fn run(&self) -> Result<bool, ServiceError> {
         let db = self.registry.db.read();
         let lineup = models::lineup(db).await?;
         let rules = self.policies.current().policy.probation;
         let Some(watched) = self.watched(&lineup) else {
-            self.end_watching(&lineup).await?;
+            self.end_probation(&lineup).await?;
             return Ok(false);
         };
         let previous = lineup.previous.as_ref().filter(|previous| **previous != watched.model);
         if rules.disagreement < 1.0
             && let Some(previous) = previous
         {
-            self.watch_from_shadow(previous).await?;
+            // The previous model keeps scoring in shadow while the policy compares the two.
+            self.put_in_shadow(previous).await?;
         }
-        let Some(case) = self.judge(&lineup, &watched.model, previous, &rules).await? else {
+        let Some(evidence) = self.find_evidence(&lineup, &watched.model, previous, &rules).await?
+        else {
             return Ok(false);
         };
-        self.act(&lineup, &rules, &case).await
+        self.roll_back_or_alert(&lineup, &rules, &evidence).await
     }
 
-    /// What speaks against the model: its answers, and, where they rest on one key or
-    /// are compared with the model before, a sample of stored customers.
-    async fn judge(
+    /// Evidence against the model: its answers and, where these rest on one key or are compared
+    /// with the previous model, a sample of stored customers.
+    async fn find_evidence(
         &self,
         lineup: &LineupRow,
         model: &ModelId,
         previous: Option<&ModelId>,
         rules: &Rules,
-    ) -> Result<Option<Case>, ServiceError> {
+    ) -> Result<Option<ProbationEvidence>, ServiceError> {
         let since = self.registry.clock.now().millis() - lineup.changed_at.millis();
         let hours = u32::try_from(since / MILLIS_PER_HOUR).unwrap_or(0) + 2;
         let now = self.key_checks(model, Some(hours), rules).await?;
@@ -118,82 +127,84 @@ impl Probation {
         let model = model.clone();
         let found = match answers(rules, &now, before.as_ref()) {
             Answers::Bad { why } => {
-                return Ok(Some(Case { model, why, answers: now, key: None, is_certain: true }));
+                return Ok(Some(ProbationEvidence::certain(model, why, now)));
             }
             Answers::BadOfOneKey { key, why } => Some((key, why)),
             Answers::Good => None,
         };
         let agreement = match previous {
-            Some(previous) => self.agreement(previous, &model).await?,
+            Some(previous) => self.shadow_agreement(previous, &model).await?,
             None => None,
         };
-        let apart = disagreement(rules, agreement);
-        if found.is_none() && apart.is_none() {
+        let disagreement = disagreement(rules, agreement);
+        if found.is_none() && disagreement.is_none() {
             return Ok(None);
         }
         let sample = self.drift.sample(&model, previous).await?;
         let observed = Observed {
             now: &sample.now,
             before: sample.before.as_ref(),
-            agreement: sample.agreement.filter(|_| apart.is_some()),
+            agreement: sample.agreement.filter(|_| disagreement.is_some()),
         };
         let Some((key, why)) = found else {
-            // Customers with new events may be those of one caller: the others must agree.
-            let why = apart.filter(|_| stored(rules, &observed).is_some());
-            let case = |why| Case { model, why, answers: now, key: None, is_certain: true };
-            return Ok(why.map(case));
+            // Customers with new events may belong to one caller, so stored customers must
+            // agree.
+            let confirmed = disagreement.filter(|_| stored(rules, &observed).is_some());
+            return Ok(confirmed.map(|why| ProbationEvidence::certain(model, why, now)));
         };
-        let case = match stored(rules, &observed) {
+        Ok(Some(match stored(rules, &observed) {
             Some(of_stored) => {
                 let why = format!("{why}; of {} stored customers: {of_stored}", sample.now.scored);
-                Case { model, why, answers: now, key: None, is_certain: true }
+                ProbationEvidence::certain(model, why, now)
             }
-            None => Case { model, why, answers: now, key: Some(key), is_certain: false },
-        };
-        Ok(Some(case))
+            None => {
+                ProbationEvidence { model, why, answers: now, key: Some(key), is_certain: false }
+            }
+        }))
     }
 
-    /// Takes the model back if the case is certain and the policy says so; raises the
-    /// alert. True: the model was taken back.
-    async fn act(
+    /// Rolls the model back if the evidence is certain and the policy allows it; raises the
+    /// alert. Returns whether the model was rolled back.
+    async fn roll_back_or_alert(
         &self,
         lineup: &LineupRow,
         rules: &Rules,
-        case: &Case,
+        evidence: &ProbationEvidence,
     ) -> Result<bool, ServiceError> {
-        let (registry, model) = (&self.registry, &case.model);
+        let (registry, model) = (&self.registry, &evidence.model);
         let now = registry.clock.now();
-        let reason = format!("model {}: {}", model.short(), case.why);
+        let reason = format!("model {}: {}", model.short(), evidence.why);
         let change = Change { by: POLICY.into(), reason };
-        // Commits together: the next generation, the stages, the decision, that it was
-        // done, the alert, the announcement.
+        // Commits together: the next generation, the stages, the decision, the record of the
+        // action, the alert, the announcement.
         let mut tx = registry.db.begin_critical().await?;
         let mut next = None;
-        if rules.rollback && case.is_certain {
+        if rules.rollback && evidence.is_certain {
             let done = (Done::RollBack, model.as_str());
             policy::begin(&mut tx, done, now, (now, &change.reason)).await?;
             let current = models::lock_lineup(&mut tx).await?;
+            // The deployment changed after the evidence was gathered: the next run evaluates again.
             if current.generation != lineup.generation {
                 return Ok(false);
             }
             let to = lineup.previous.clone().filter(|previous| previous != model);
             next = Some(registry.put_back(&mut tx, current, to, &change).await?);
         }
-        let found = found(case, next.as_ref());
-        self.alerts.raise(&mut tx, &found, Voice::Plain).await?;
+        let alert = probation_alert(evidence, next.as_ref());
+        self.alerts.raise(&mut tx, &alert, Voice::Plain).await?;
         tx.commit().await?;
         if next.is_none() {
             return Ok(false);
         }
         self.alerts.metrics.policy_actions.add(PolicyAction::RollBack, 1);
-        tracing::warn!(model = model.short(), why = case.why, "the model was taken back");
+        tracing::warn!(model = model.short(), why = evidence.why, "new model rolled back");
         registry.live.refresh().await?;
         Ok(true)
     }
 
-    /// What was told of a model's answers is over once the one that somebody has put
-    /// live has done its time, and then the one before it need not watch any more.
-    async fn end_watching(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
+    /// Resolves the alerts about earlier models once a model promoted by a user has completed
+    /// its probation, and then retires the previous model from shadow.
+    async fn end_probation(&self, lineup: &LineupRow) -> Result<(), ServiceError> {
         let registry = &self.registry;
         let firing = crate::store::alerting::firing(registry.db.read()).await?;
         let mut keys: Vec<String> = firing
@@ -203,31 +214,32 @@ impl Probation {
             .collect();
         keys.sort();
         if !keys.is_empty() && lineup.changed_by != POLICY {
-            // Commits together: the ends, and the messages about them.
+            // Commits together: the resolutions and the messages about them.
             let mut tx = registry.db.begin().await?;
             for key in keys {
-                let why = "the model that is live has done its time on probation";
+                let why = "the active model has completed its probation";
                 self.alerts.resolve(&mut tx, &key, why).await?;
             }
             tx.commit().await?;
         }
         if let Some(previous) = &lineup.previous
-            && self.is_ours_in_shadow(previous).await?
+            && self.is_in_shadow_by_policy(previous).await?
         {
-            let change = change("the probation of the model after it is over");
+            let change = policy_change("the probation of its successor is over");
             registry.carry_out(previous, registry::Ask::to(Move::Retire), change).await?;
         }
         Ok(())
     }
 
-    /// The model before watches from the shadow, so that it is known what it would say.
-    async fn watch_from_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
+    /// Puts the previous model in shadow, so that its answers can be compared.
+    async fn put_in_shadow(&self, previous: &ModelId) -> Result<(), ServiceError> {
         let registry = &self.registry;
         let row = models::find(registry.db.read(), previous).await?;
         if row.is_some_and(|row| row.stage == Stage::Retired.as_str()) {
             let ask = registry::Ask { record_refusal: false, ..registry::Ask::to(Move::Shadow) };
-            match registry.carry_out(previous, ask, change("watches the model after it")).await {
-                // Another replica was first, or there are shadows enough.
+            let change = policy_change("compared with its successor on probation");
+            match registry.carry_out(previous, ask, change).await {
+                // Another replica was first, or the limit of shadow models is reached.
                 Ok(_) | Err(ServiceError::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -235,7 +247,7 @@ impl Probation {
         Ok(())
     }
 
-    async fn is_ours_in_shadow(&self, model: &ModelId) -> Result<bool, ServiceError> {
+    async fn is_in_shadow_by_policy(&self, model: &ModelId) -> Result<bool, ServiceError> {
         let db = self.registry.db.read();
         let row = models::find(db, model).await?;
         if row.is_none_or(|row| row.stage != Stage::Shadow.as_str()) {
@@ -245,7 +257,7 @@ impl Probation {
         Ok(last.first().is_some_and(|decision| decision.decided_by == POLICY))
     }
 
-    async fn agreement(
+    async fn shadow_agreement(
         &self,
         previous: &ModelId,
         model: &ModelId,
@@ -267,52 +279,54 @@ impl Probation {
     }
 }
 
-fn change(reason: &str) -> Change {
+fn policy_change(reason: &str) -> Change {
     Change { by: POLICY.into(), reason: reason.into() }
 }
 
-fn found(case: &Case, next: Option<&LineupRow>) -> Found {
-    let Case { model, why, answers, key, is_certain } = case;
+fn probation_alert(evidence: &ProbationEvidence, next: Option<&LineupRow>) -> Found {
+    let ProbationEvidence { model, why, answers, key, is_certain } = evidence;
     let (title, advice) = match next {
         Some(LineupRow { active: Some(_), .. }) => (
-            "A new model was taken back; the one before it answers again",
-            "Nothing has to be done at once. See the model's report and GET /v1/drift?model= for \
-             what it met; put another live, or this one again once its cause is mended.",
+            "A new model was rolled back to the previous model",
+            "No immediate action is needed. See the model's report and GET /v1/drift?model= for \
+             the rows it scored. Promote another model, or this one again once the cause is fixed.",
         ),
         Some(_) => (
-            "A new model was taken back; rules answer until another is live",
-            "Promote a model that answered well before, or train one: there was none to go back to.",
+            "A new model was rolled back to the rule-based fallback",
+            "There was no previous model. Promote a model that answered well before, or train one.",
         ),
         None if *is_certain => (
-            "A new model answers badly",
-            "It stays live, as policy.probation.rollback says. Roll back by \
-             POST /v1/models/rollback, or see GET /v1/drift for what it meets.",
+            "A new model gives bad answers; automatic rollback is off",
+            "The model stays active because policy.probation.rollback is false. Roll back with \
+             POST /v1/models/rollback, or see GET /v1/drift for the rows it scores.",
         ),
         None => (
-            "A new model answers the rows of one API key badly; it stays live",
-            "A sample of stored customers and the other keys do not show it. Check what this key \
-             sends. If the model is at fault, roll back by POST /v1/models/rollback.",
+            "A new model gives bad answers to one API key; it stays active",
+            "A sample of stored customers and the other keys do not confirm it. Check the rows of \
+             this key. If the model is at fault, roll back with POST /v1/models/rollback.",
         ),
     };
     let answers_now = match next {
-        None => "the same".into(),
-        Some(next) => next.active.as_ref().map_or_else(|| "the rules".into(), ToString::to_string),
+        None => "unchanged".into(),
+        Some(next) => {
+            next.active.as_ref().map_or_else(|| "rule-based fallback".into(), ToString::to_string)
+        }
     };
     let mut facts = vec![
         fact("Model", model.to_string()),
-        fact("Answers now", answers_now),
+        fact("Serving now", answers_now),
         fact("Scored", answers.keys.iter().map(|one| one.key.rows).sum::<u64>().to_string()),
-        fact("Evidence", evidence(answers)),
+        fact("Evidence", key_shares_text(answers)),
     ];
     if let Some(outliers) = answers.all.outliers {
         facts.push(fact("Outliers", percent(outliers.now)));
     }
     if let Some(unassigned) = answers.all.unassigned {
-        facts.push(fact("In no segment", percent(unassigned.now)));
+        facts.push(fact("Unassigned", percent(unassigned.now)));
     }
     let rests_on = key.as_ref().map_or_else(String::new, |key| {
         let KeyShare { key, share, .. } = key;
-        format!(" This rests on {}, {} of what it scored.", key_name(key), percent(*share))
+        format!(" This rests on {}, the source of {} of its rows.", key_name(key), percent(*share))
     });
     Found {
         key: format!("rollback:{}", model.short()),
@@ -328,12 +342,14 @@ fn found(case: &Case, next: Option<&LineupRow>) -> Found {
     }
 }
 
-/// The keys with the most rows, for people.
-fn evidence(answers: &KeyChecks) -> String {
-    let name = |one: &KeyCheck| {
-        format!("{} of the rows came from {}", percent(one.key.share), key_name(&one.key.key))
-    };
-    answers.keys.iter().take(NAMED_KEYS).map(name).collect::<Vec<_>>().join("; ")
+/// The keys with the most rows, as text for an alert.
+fn key_shares_text(answers: &KeyChecks) -> String {
+    let largest = answers.keys.iter().take(MAX_NAMED_KEYS);
+    largest.map(key_share_text).collect::<Vec<_>>().join("; ")
+}
+
+fn key_share_text(check: &KeyCheck) -> String {
+    format!("{} of the rows came from {}", percent(check.key.share), key_name(&check.key.key))
 }
 
 fn key_name(key: &str) -> String {

@@ -1,5 +1,5 @@
-//! Who moves between segments: what the history says of a period and of the one before
-//! it, beside how many stand where now.
+//! Churn: customers' moves between segments in a period and in the period before it, from the
+//! assignment history, beside the present segment sizes.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::service::ServiceError;
 use crate::service::drift::{Drift, Step};
 use crate::store::customers::assignments;
 
-/// Moves under the live model.
+/// Moves between segments under the active model.
 #[derive(Debug)]
 pub struct Flows {
     pub model: ModelId,
@@ -20,20 +20,21 @@ pub struct Flows {
 }
 
 impl Drift {
-    /// In the last so many hours; `None`: as many as configured. Who moves while it is
-    /// read may be missing in a part of it.
+    /// Counts the moves of the last `hours` hours; `None`: the configured window. Customers
+    /// that move during the read may be missing in one of the queries.
     pub async fn flows(&self, hours: Option<u32>) -> Result<Flows, ServiceError> {
-        let model = self.model(None).await?;
+        let model = self.model_or_active(None).await?;
         let hours = hours.unwrap_or(self.settings.window_hours).max(1);
         let length = MILLIS_PER_HOUR * i64::from(hours);
         let until = self.clock.now();
         let since = until.plus_millis(-length);
         let db = self.db.read();
         let sizes = assignments::sizes(db, Some(model.id())).await?;
-        // This very moment belongs to it too.
+        // The upper bound is exclusive: one millisecond later includes the present instant.
         let now = assignments::ways(db, model.id(), (since, until.plus_millis(1))).await?;
         let earlier = (since.plus_millis(-length), since);
-        // Without a line from before it, history may begin within it.
+        // Without an entry older than the earlier period, the history may begin within it, and
+        // the comparison would show a false rise.
         let before = if assignments::has_history_before(db, earlier.0).await? {
             Some(assignments::ways(db, model.id(), earlier).await?)
         } else {
@@ -47,9 +48,9 @@ impl Drift {
         Ok(Flows { model: model.id().clone(), since, until, churn })
     }
 
-    /// Shows churn in the metrics, once an hour: it counts every customer.
-    pub(super) async fn show_churn(&self) -> Result<(), ServiceError> {
-        let hour = Step::Hour.of(self.clock.now());
+    /// Updates the churn gauge at most once an hour: the query counts every customer.
+    pub(super) async fn update_churn(&self) -> Result<(), ServiceError> {
+        let hour = Step::Hour.start_of(self.clock.now());
         let mut shown = self.churn_shown.lock().await;
         if *shown != Some(hour) {
             let churn = self.flows(None).await?.churn;

@@ -1,7 +1,7 @@
-//! The detectors, shown the last whole hours again at each look: what they would
-//! remember is written down already, and so is nobody's to lose. They begin with a whole
-//! week, so that what they have seen changes its beginning once a week and not at each
-//! look.
+//! Sequential detectors, replayed over the stored hours at each check. Their state is a
+//! function of counts that are stored already, so no replica owns it and a restart loses
+//! nothing. The replay starts at a whole week: its first hour changes once a week, not at each
+//! check.
 
 use crate::domain::drift::{self, Hour, Layout, Source, Stream};
 use crate::domain::model::Model;
@@ -11,17 +11,17 @@ use crate::service::drift::{Drift, MOST_HOURS, Step};
 use crate::store::drift as windows;
 
 impl Drift {
-    /// How the detectors stand without the rows of one key ([`crate::domain::drift::NO_KEY`]:
-    /// with all of them); `None` where there are to be none.
-    pub(super) async fn stream(
+    /// The detectors' state without the rows of one API key ([`crate::domain::drift::NO_KEY`]:
+    /// with all rows); `None` if detectors are disabled.
+    pub(super) async fn replay_detectors(
         &self,
         model: &Model,
         sources: &[Source],
         without: &str,
     ) -> Result<Option<Stream>, ServiceError> {
         let Some(least_rows) = self.settings.detector_rows else { return Ok(None) };
-        // The hour in progress is not whole.
-        let until = Step::Hour.of(self.clock.now());
+        // Excludes the hour in progress: its counts are incomplete.
+        let until = Step::Hour.start_of(self.clock.now());
         let oldest = until.hour() - i64::from(MOST_HOURS);
         let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
         let since = Timestamp::from_millis(week * HOURS_PER_WEEK * MILLIS_PER_HOUR);
@@ -29,22 +29,23 @@ impl Drift {
         let (of, places) = ((model.id(), sources), (layout.width(), layout.p_values()));
         let rows = windows::places(self.db.read(), of, places, without, (since, until)).await?;
         let stream =
-            tokio::task::spawn_blocking(move || drift::stream(&hours(&rows), least_rows)).await;
+            tokio::task::spawn_blocking(move || drift::stream(&merge_hours(&rows), least_rows))
+                .await;
         Ok(Some(stream.map_err(ServiceError::internal)?))
     }
 }
 
-/// Each hour once, whatever its rows came from.
-fn hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<Hour> {
-    let same = rows.chunk_by(|(one, _), (next, _)| one == next);
-    let hour = |rows: &[(Timestamp, Vec<u64>)]| {
-        let mut hour = Hour { at: rows.first()?.0, counts: Default::default() };
-        for (_, counts) in rows {
-            for (sum, count) in hour.counts.iter_mut().zip(counts) {
-                *sum = sum.saturating_add(*count);
-            }
+/// Merges the rows of each hour into one entry, over all sources and keys.
+fn merge_hours(rows: &[(Timestamp, Vec<u64>)]) -> Vec<Hour> {
+    rows.chunk_by(|(one, _), (next, _)| one == next).filter_map(merge_hour).collect()
+}
+
+fn merge_hour(rows: &[(Timestamp, Vec<u64>)]) -> Option<Hour> {
+    let mut hour = Hour { at: rows.first()?.0, counts: Default::default() };
+    for (_, counts) in rows {
+        for (sum, count) in hour.counts.iter_mut().zip(counts) {
+            *sum = sum.saturating_add(*count);
         }
-        Some(hour)
-    };
-    same.filter_map(hour).collect()
+    }
+    Some(hour)
 }

@@ -1,87 +1,91 @@
-//! Evidence that no single caller decides: answers checked with each API key left out,
-//! and a sample of stored customers, which no caller chooses.
-
-use std::sync::Arc;
+//! Influence of single API keys on drift evidence: checks with each key left out, and a random
+//! sample of stored customers, which no caller chooses. No single caller can decide a check.
 
 use crate::domain::deployment::probation::{LEAST_STORED, SegmentAgreement};
 use crate::domain::drift;
 use crate::domain::drift::{
-    About, Check, KeyChecks, KeyShare, Layout, Limits, NO_KEY, RestsOn, Source, key_checks, lasting,
+    About, Check, KeyChecks, KeyShare, Limits, NO_KEY, RestsOn, Source, key_checks, lasting,
 };
 use crate::domain::id::ModelId;
 use crate::domain::model::Model;
 use crate::service::ServiceError;
-use crate::service::drift::{Ask, Drift, LEAST_HOURS_BY_KEY, Report};
+use crate::service::drift::{Ask, Drift, MIN_HOURS_BY_KEY, Report, sampling};
 use crate::service::models::gate_evidence;
 use crate::store::customers::rebuild::Snapshot;
 
-/// Customers in a sample: their share of outliers is then known to less than half a
-/// percent.
-const SAMPLE: i64 = 2000;
-/// Detectors are asked again without each of the largest keys, so many at most.
-const MOST_STREAMS: usize = 3;
+/// Customers in a sample: their share of outliers has a standard error below half a percentage
+/// point.
+const SAMPLE_SIZE: i64 = 2000;
+/// Largest keys for which the detectors are replayed without the key's rows.
+const MAX_REPLAYS: usize = 3;
 
-/// Stored customers drawn at random and scored as they are now.
+/// Stored customers drawn at random and scored in their present state.
 #[derive(Debug)]
 pub struct Sample {
     pub now: Check,
-    /// The same customers, scored by the model before.
+    /// The same customers, scored by the previous model.
     pub before: Option<Check>,
     /// Agreement of both models on the segments of these customers.
     pub agreement: Option<SegmentAgreement>,
 }
 
 impl Drift {
-    /// The answers of the hours asked for, with each key left out. A key counts for at
-    /// most as many rows as all others together, or `floor` rows.
+    /// Checks the requested hours with each key left out. A key's rows are weighted down to at
+    /// most the number of all others together, or to `floor` rows.
     pub async fn key_checks(&self, ask: &Ask, floor: u64) -> Result<KeyChecks, ServiceError> {
-        let met = self.met(ask).await?;
-        self.beside(move |limits| {
-            key_checks(&met.model, &met.by_key()?, floor, limits).map_err(ServiceError::internal)
+        let observed = self.observed(ask).await?;
+        self.run_blocking(move |limits| {
+            key_checks(&observed.model, &observed.by_key()?, floor, limits)
+                .map_err(ServiceError::internal)
         })
         .await
     }
 
-    /// Scores a random sample of stored customers by `model`, and by the model before.
+    /// Scores a random sample of stored customers by `model` and by the previous model.
     pub async fn sample(
         &self,
         model: &ModelId,
         before: Option<&ModelId>,
     ) -> Result<Sample, ServiceError> {
         let lineup = self.live.snapshot();
-        let model = self.model(Some(model)).await?;
+        let model = self.model_or_active(Some(model)).await?;
         let before = match before {
-            Some(before) => Some(self.model(Some(before)).await?),
+            Some(before) => Some(self.model_or_active(Some(before)).await?),
             None => None,
         };
-        let is_readable = |model: &Arc<Model>| model.feature_set() == lineup.features.id();
-        let before = before.filter(is_readable);
-        let states = if is_readable(&model) {
-            Snapshot::open(self.db.read()).await?.sample_states(SAMPLE).await?
+        // States can be read only with the declared feature set: a model of another one has no
+        // sample.
+        let features = lineup.features.id();
+        let before = before.filter(|before| before.feature_set() == features);
+        let states = if model.feature_set() == features {
+            Snapshot::open(self.db.read()).await?.sample_states(SAMPLE_SIZE).await?
         } else {
             Vec::new()
         };
         let now = self.clock.now();
-        self.beside(move |limits| {
+        self.run_blocking(move |limits| {
             let minimum_rows = limits.minimum_rows.min(LEAST_STORED);
+            // The configured minimum counts scores; a shop may have fewer customers than that.
             let limits = &Limits { minimum_rows, ..*limits };
-            let check = |model: &Arc<Model>| {
-                let layout = Layout::of(model);
-                let counted = super::sampling::count((&lineup, model), &layout, &states, now);
-                of_sample(model, &counted.window, limits)
+            let counted = sampling::count_states(&lineup, &model, &states, now);
+            let check = check_window(&model, &counted.window, limits)?;
+            let Some(before) = before else {
+                return Ok(Sample { now: check, before: None, agreement: None });
             };
-            let agreement = before.as_ref().and_then(|before| {
-                let moved = gate_evidence::relabelled(&lineup, before, &model, &states, now)?;
-                Some(SegmentAgreement { customers: states.len() as u64, share: 1.0 - moved })
+            let counted = sampling::count_states(&lineup, &before, &states, now);
+            let check_before = check_window(&before, &counted.window, limits)?;
+            let moved = gate_evidence::relabelled(&lineup, &before, &model, &states, now);
+            let agreement = moved.map(|moved| SegmentAgreement {
+                customers: states.len() as u64,
+                share: 1.0 - moved,
             });
-            let checked = before.as_ref().map(check).transpose()?;
-            Ok(Sample { now: check(&model)?, before: checked, agreement })
+            Ok(Sample { now: check, before: Some(check_before), agreement })
         })
         .await
     }
 
-    /// Notes the key without which the detectors would not have told what they did.
-    pub(super) async fn mark_lasting(
+    /// Marks the API key without which the detectors report nothing.
+    pub(super) async fn mark_detector_influence(
         &self,
         report: &mut Report,
         model: &Model,
@@ -92,9 +96,9 @@ impl Drift {
         let Some(finding) = findings.iter_mut().find(|one| one.about == About::Stream) else {
             return Ok(());
         };
-        let keys = report.keys.iter().filter(|key| *key.key != *NO_KEY).take(MOST_STREAMS);
+        let keys = report.keys.iter().filter(|key| *key.key != *NO_KEY).take(MAX_REPLAYS);
         for key in keys {
-            let stream = self.stream(model, sources, &key.key).await?;
+            let stream = self.replay_detectors(model, sources, &key.key).await?;
             let others = stream.as_ref().filter(|stream| stream.steps > 0);
             if others.and_then(|stream| lasting(stream, since, until)).is_none() {
                 let is_contradicted = others.is_some() && key.share < 1.0;
@@ -105,13 +109,13 @@ impl Drift {
         Ok(())
     }
 
-    /// For so long counts are kept by key.
+    /// Hours for which counts are stored by API key.
     pub(super) fn hours_by_key(&self) -> i64 {
-        i64::from(self.settings.window_hours.max(LEAST_HOURS_BY_KEY))
+        i64::from(self.settings.window_hours.max(MIN_HOURS_BY_KEY))
     }
 }
 
-fn of_sample(
+fn check_window(
     model: &Model,
     window: &drift::Window,
     limits: &Limits,

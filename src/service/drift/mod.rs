@@ -1,10 +1,9 @@
-//! Whether what is scored still looks like what the model was trained on: counts
-//! written down, added up over hours and replicas, and checked.
+//! Drift detection: compares the distribution of scored rows with the training baseline. Counts
+//! are stored by hour, summed over hours and replicas, and checked.
 //!
-//! What was counted in a minute is written under the hour in which it is taken, so
-//! a window may hold a minute's worth of the hour before. What could not be written
-//! is kept for the next time; a process that is killed loses that and the minute
-//! since.
+//! Counts of a minute are stored under the hour of the flush, so a window may contain up to a
+//! minute of the previous hour. Counts that could not be stored are retried with the next
+//! flush. A process that is killed loses those and the counts since the last flush.
 
 mod churn;
 mod detectors;
@@ -45,13 +44,25 @@ use crate::telemetry::labels::Objective;
 pub use churn::Flows;
 pub use influence::Sample;
 
-/// Counts are kept by API key for so many hours at least: a week, as far as alerts look
-/// back.
-const LEAST_HOURS_BY_KEY: u32 = 168;
+/// Minimum time for which counts are stored by API key: a week, the look-back of alerts.
+const MIN_HOURS_BY_KEY: u32 = 168;
 
-/// A question about more hours reads more than a moment allows: three months.
+/// Longest window of a request, three months: a longer one reads too much for one request.
 pub const MOST_HOURS: u32 = 24 * 92;
 
+/// The services that drift detection depends on.
+#[derive(Debug)]
+pub struct DriftDependencies {
+    pub db: Db,
+    pub live: Arc<Live>,
+    pub observer: Arc<Observer>,
+    pub clock: Clock,
+    pub settings: Settings,
+    pub policies: Arc<Policies>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Drift detection over the stored counts of all replicas.
 #[derive(Debug)]
 pub struct Drift {
     db: Db,
@@ -61,57 +72,56 @@ pub struct Drift {
     settings: Settings,
     policies: Arc<Policies>,
     metrics: Arc<Metrics>,
-    /// Taken, and not written down yet.
-    pending: Mutex<Pending>,
-    /// In which hour churn was shown last.
+    /// Counts taken from the observer but not stored yet.
+    pending: Mutex<PendingWindows>,
+    /// Hour in which the churn gauge was last updated.
     churn_shown: Mutex<Option<Timestamp>>,
 }
 
-/// By model, source, API key and hour.
-type Pending = BTreeMap<(ModelId, Source, Box<str>, Timestamp), Window>;
+/// Window by model, source, API key and hour.
+type PendingWindows = BTreeMap<(ModelId, Source, Box<str>, Timestamp), Window>;
 
-/// What is asked for.
+/// Selects a model, a source and a window.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// `None`: the live one.
+    /// `None`: the active model.
     pub model: Option<ModelId>,
-    /// `None`: all who were answered.
+    /// `None`: all answered rows, from requests and events.
     pub source: Option<Source>,
-    /// The last so many, the one in progress included; `None`: as configured.
+    /// Hours up to and including the one in progress; `None`: the configured window.
     pub hours: Option<u32>,
 }
 
-/// What a model met, beside what it was trained on.
+/// Drift report: a model's observed rows compared with its training baseline.
 #[derive(Debug)]
 pub struct Report {
     pub model: ModelId,
     pub since: Timestamp,
     pub until: Timestamp,
-    /// With what the detectors have found in these hours.
+    /// Includes the detectors' findings in this window.
     pub check: Check,
-    /// Of the last [`MOST_HOURS`]; `None` where there are to be no detectors.
+    /// Detector state over the last [`MOST_HOURS`]; `None` if detectors are disabled.
     pub stream: Option<Stream>,
-    /// The part of each API key in the rows, the largest first; empty where they are not
-    /// counted by key.
+    /// Each API key's share of the rows, largest first; empty if rows are not counted by key.
     pub keys: Vec<KeyShare>,
 }
 
-/// Hours or days with what each of them shows, oldest first.
+/// Checks by hour or day, oldest first.
 pub type History = Vec<(Timestamp, Check)>;
 
-/// How much of the past is told of together.
+/// Aggregation interval of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Hour,
     Day,
 }
 
-/// What a model met, hour by hour.
-struct Met {
+/// Hourly counts of a model with the baselines to check them against.
+struct ObservedHours {
     model: Arc<Model>,
-    /// A window in which nothing was scored.
+    /// A window without any scores.
     empty: Window,
-    /// `None`: nobody looks within segments.
+    /// `None`: no comparison within segments.
     yardstick: Option<Yardstick>,
     since: Timestamp,
     until: Timestamp,
@@ -119,69 +129,69 @@ struct Met {
 }
 
 impl Drift {
-    pub fn new(
-        db: Db,
-        (live, observer): (Arc<Live>, Arc<Observer>),
-        clock: Clock,
-        (settings, policies): (Settings, Arc<Policies>),
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(dependencies: DriftDependencies) -> Self {
+        let DriftDependencies { db, live, observer, clock, settings, policies, metrics } =
+            dependencies;
         let (pending, churn_shown) = (Mutex::default(), Mutex::default());
         Self { db, live, observer, clock, settings, policies, metrics, pending, churn_shown }
     }
 
-    /// The hours asked for, checked together, and what the detectors have told in them.
+    /// Checks the requested hours together, with the detectors' findings in them.
     pub async fn report(&self, ask: &Ask) -> Result<Report, ServiceError> {
-        let met = self.met(ask).await?;
-        let stream = self.stream(&met.model, ask.sources(), NO_KEY).await?;
+        let observed = self.observed(ask).await?;
+        let stream = self.replay_detectors(&observed.model, ask.sources(), NO_KEY).await?;
         let (mut report, model) = self
-            .beside(move |limits| {
-                let mut check = met.check(&met.hours, limits)?;
-                let by_key = met.by_key()?;
-                mark_influence(&mut check, &met.model, &by_key, limits)
+            .run_blocking(move |limits| {
+                let mut check = observed.check(&observed.hours, limits)?;
+                let by_key = observed.by_key()?;
+                mark_influence(&mut check, &observed.model, &by_key, limits)
                     .map_err(ServiceError::internal)?;
-                let (since, until) = (met.since, met.until);
-                // Of too few rows nothing is told, by whatever means.
-                let stream_told = stream.as_ref().filter(|_| check.is_enough);
-                if let Some(finding) = stream_told.and_then(|told| lasting(told, since, until)) {
+                let (since, until) = (observed.since, observed.until);
+                // Below the minimum number of rows no finding is reported, from detectors
+                // either.
+                let detectors = stream.as_ref().filter(|_| check.is_enough);
+                let finding = detectors.and_then(|stream| lasting(stream, since, until));
+                if let Some(finding) = finding {
                     check.add(finding);
                 }
                 let keys = if by_key.has_keys() { by_key.shares() } else { Vec::new() };
-                let model = Arc::clone(&met.model);
+                let model = Arc::clone(&observed.model);
                 Ok((Report { model: model.id().clone(), since, until, check, stream, keys }, model))
             })
             .await?;
-        self.mark_lasting(&mut report, &model, ask.sources()).await?;
+        self.mark_detector_influence(&mut report, &model, ask.sources()).await?;
         Ok(report)
     }
 
-    /// The hours asked for, checked together, and nothing beside.
+    /// Checks the requested hours together, without detectors and influence.
     pub async fn check(&self, ask: &Ask) -> Result<Check, ServiceError> {
-        let met = self.met(ask).await?;
-        self.beside(move |limits| met.check(&met.hours, limits)).await
+        let observed = self.observed(ask).await?;
+        self.run_blocking(move |limits| observed.check(&observed.hours, limits)).await
     }
 
-    /// Each hour or day in which anything was scored, checked alone, oldest first.
+    /// Checks each hour or day with scores on its own, oldest first.
     pub async fn history(&self, ask: &Ask, step: Step) -> Result<(ModelId, History), ServiceError> {
-        let met = self.met(ask).await?;
-        self.beside(move |limits| {
-            let steps = met.hours.chunk_by(|one, next| step.of(one.at) == step.of(next.at));
-            let line = |hours: &[Hour]| {
-                let at = hours.first().map_or(met.since, |hour| step.of(hour.at));
-                Ok((at, met.check(hours, limits)?))
-            };
-            let lines = steps.map(line).collect::<Result<_, ServiceError>>()?;
-            Ok((met.model.id().clone(), lines))
+        let observed = self.observed(ask).await?;
+        self.run_blocking(move |limits| {
+            let mut checks = History::new();
+            for hours in
+                observed.hours.chunk_by(|one, next| step.start_of(one.at) == step.start_of(next.at))
+            {
+                let at = hours.first().map_or(observed.since, |hour| step.start_of(hour.at));
+                checks.push((at, observed.check(hours, limits)?));
+            }
+            Ok((observed.model.id().clone(), checks))
         })
         .await
     }
 
-    /// One feature as it was at training and as it is now.
+    /// The distribution of one feature at training and now.
     pub async fn picture(&self, ask: &Ask, feature: &str) -> Result<Drawn, ServiceError> {
-        let met = self.met(ask).await?;
+        let observed = self.observed(ask).await?;
         let feature = feature.to_owned();
-        self.beside(move |_| {
-            let picture = drift::picture(&met.model, &met.sum(&met.hours)?, &feature);
+        self.run_blocking(move |_| {
+            let picture =
+                drift::picture(&observed.model, &observed.sum_windows(&observed.hours)?, &feature);
             picture.map_err(ServiceError::internal)?.ok_or_else(|| {
                 ServiceError::NotFound(format!("feature `{feature}` among those compared"))
             })
@@ -189,31 +199,32 @@ impl Drift {
         .await
     }
 
-    /// Writes down what this process has counted.
+    /// Stores the counts of this process.
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
         let now = self.clock.now();
+        // Counts of an earlier, failed flush are still pending: add to them.
         for Taken { model, source, key, window } in self.observer.take() {
-            match pending.entry((model, source, key, Step::Hour.of(now))) {
+            match pending.entry((model, source, key, Step::Hour.start_of(now))) {
                 Entry::Vacant(free) => {
                     free.insert(window);
                 }
-                Entry::Occupied(mut held) => {
-                    held.get_mut().merge(&window).map_err(ServiceError::internal)?;
+                Entry::Occupied(mut waiting) => {
+                    waiting.get_mut().merge(&window).map_err(ServiceError::internal)?;
                 }
             }
         }
-        // Commits together: all that was counted since the last time, once; counts too
-        // old to be kept by key are summed up, and counts too old to be kept go.
+        // Commits together: all counts since the last flush, exactly once; the merge of counts
+        // too old to be stored by key; the deletion of counts past retention.
         let mut tx = self.db.begin().await?;
         for ((model, source, key, hour), window) in &*pending {
             windows::add(&mut tx, (model, *source, key), *hour, window).await?;
         }
         let oldest = now.plus_millis(-MILLIS_PER_HOUR * self.hours_by_key());
-        windows::merge_keys_before(&mut tx, Step::Hour.of(oldest)).await?;
+        windows::merge_keys_before(&mut tx, Step::Hour.start_of(oldest)).await?;
         if self.settings.keep_days > 0 {
             let oldest = now.plus_millis(-MILLIS_PER_DAY * i64::from(self.settings.keep_days));
-            windows::drop_before(&mut tx, Step::Hour.of(oldest)).await?;
+            windows::drop_before(&mut tx, Step::Hour.start_of(oldest)).await?;
         }
         tx.commit().await?;
         pending.clear();
@@ -221,7 +232,7 @@ impl Drift {
         Ok(())
     }
 
-    /// Shows in the metrics how things stand.
+    /// Updates the drift metrics.
     pub async fn show(&self) -> Result<(), ServiceError> {
         let (shown, now) = (&self.metrics.drift, self.clock.now());
         let lineup = self.live.snapshot();
@@ -234,22 +245,23 @@ impl Drift {
             shown.show_churn(None);
             return Ok(());
         }
-        let ask = |source| Ask { model: None, source: Some(source), hours: None };
         for source in Source::ALL {
-            let Report { check, stream, since, .. } = self.report(&ask(source)).await?;
-            let findings = check.findings.iter().filter(|one| is_of_model(one)).count();
+            let ask = Ask { model: None, source: Some(source), hours: None };
+            let Report { check, stream, since, .. } = self.report(&ask).await?;
+            let findings = check.findings.iter().filter(|one| concerns_model(one)).count();
             shown.show_source(source, findings, check.scored);
             shown.show_stream(source, stream.as_ref(), since);
             if source == Source::Rows {
-                self.judge(&check);
-                self.show_psi(&check);
+                self.record_objectives(&check);
+                self.update_psi(&check);
             }
         }
-        self.show_churn().await
+        self.update_churn().await
     }
 
-    /// Of the rows that are sent: what comes in is what an operator can mend.
-    fn show_psi(&self, check: &Check) {
+    /// Updates the PSI (population stability index) gauges from requested rows: their content
+    /// is what an operator can correct.
+    fn update_psi(&self, check: &Check) {
         let (features, shown) = (Arc::clone(&self.live.lineup().features), &self.metrics.drift);
         for def in features.features() {
             let checked = check.features.iter().find(|one| one.feature == def.name);
@@ -257,24 +269,22 @@ impl Drift {
         }
     }
 
-    /// Whether the model is as good as promised; of too few rows nothing is said.
-    fn judge(&self, check: &Check) {
+    /// Records the model's service-level objectives; no judgement below the minimum number of
+    /// rows.
+    fn record_objectives(&self, check: &Check) {
         if !check.is_enough {
             return;
         }
         let (now, objectives) = (self.clock.now(), &self.metrics.objectives);
-        let findings: Vec<&Finding> =
-            check.findings.iter().filter(|one| is_of_model(one)).collect();
-        let holds = |about: [About; 2]| findings.iter().all(|one| !about.contains(&one.about));
-        let is_calibrated = holds([About::Outliers, About::PValues]);
+        let is_calibrated = has_no_finding(check, &[About::Outliers, About::PValues]);
         objectives.minute(Objective::Calibration, now, is_calibrated);
-        let is_stable = holds([About::Segments, About::Distances]);
+        let is_stable = has_no_finding(check, &[About::Segments, About::Distances]);
         objectives.minute(Objective::Stability, now, is_stable);
     }
 
-    /// Writes down and shows, again and again, until `stopped`. What is counted after
-    /// that is for [`Self::flush`], once nobody is answered any more.
-    /// By a wrong clock nothing is done.
+    /// Stores counts and updates metrics periodically, until `stopped`. Later counts are left
+    /// to a final [`Self::flush`] after the last request. Skips a period while the clock is
+    /// wrong.
     pub async fn run(self: Arc<Self>, check: Arc<ClockCheck>, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
@@ -285,48 +295,58 @@ impl Drift {
             if !check.is_right() {
                 continue;
             }
-            // Never cut off in between: what was written would be written again.
+            // Never cancelled between commit and `pending.clear()`: the counts would be stored
+            // twice.
             let done = async {
                 self.flush().await?;
                 self.count_customers().await?;
                 self.show().await
             };
             if let Err(error) = done.await {
-                tracing::warn!(error = %Chain(&error), "drift: will be tried again");
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "storing drift counts or updating drift metrics failed and is retried"
+                );
             }
         }
     }
 
-    async fn met(&self, ask: &Ask) -> Result<Met, ServiceError> {
-        let model = self.model(ask.model.as_ref()).await?;
+    async fn observed(&self, ask: &Ask) -> Result<ObservedHours, ServiceError> {
+        let model = self.model_or_active(ask.model.as_ref()).await?;
         let hours = ask.hours.unwrap_or(self.settings.window_hours).max(1);
         let until = self.clock.now();
         let before = MILLIS_PER_HOUR * i64::from(hours - 1);
-        let since = Step::Hour.of(until).plus_millis(-before);
+        let since = Step::Hour.start_of(until).plus_millis(-before);
         let empty = Layout::of(&model).empty();
-        let is_looked_into = ask.sources() == [Source::Customers];
-        let yardstick = is_looked_into.then(|| Yardstick::of(&model)).flatten();
+        // Sums within segments are stored for the sampled customers only.
+        let has_segment_sums = ask.sources() == [Source::Customers];
+        let yardstick = has_segment_sums.then(|| Yardstick::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, Yardstick::width);
         let (of, width) = ((model.id(), ask.sources()), (empty.counts.len(), within));
         let hours = windows::hours(self.db.read(), of, width, (since, until)).await?;
-        Ok(Met { model, empty, yardstick, since, until, hours })
+        Ok(ObservedHours { model, empty, yardstick, since, until, hours })
     }
 
-    async fn model(&self, asked: Option<&ModelId>) -> Result<Arc<Model>, ServiceError> {
+    async fn model_or_active(
+        &self,
+        requested: Option<&ModelId>,
+    ) -> Result<Arc<Model>, ServiceError> {
         let lineup = self.live.snapshot();
-        let Some(asked) = asked else {
-            let none = || ServiceError::Conflict("no model is live: nothing is compared".into());
-            return lineup.active.clone().ok_or_else(none);
+        let Some(requested) = requested else {
+            return lineup.active.clone().ok_or_else(|| {
+                ServiceError::Conflict("no model is active: there is no baseline".into())
+            });
         };
         let canary = lineup.canary.as_ref().and_then(|canary| canary.lineup.active.as_ref());
-        match lineup.active.iter().chain(canary).find(|model| model.id() == asked) {
+        match lineup.active.iter().chain(canary).find(|model| model.id() == requested) {
             Some(model) => Ok(Arc::clone(model)),
-            None => Ok(Arc::new(registry::open(self.db.read(), asked).await?)),
+            None => Ok(Arc::new(registry::open(self.db.read(), requested).await?)),
         }
     }
 
-    /// Checks of many hours or features are more than a moment's work.
-    async fn beside<T: Send + 'static>(
+    /// Runs `work` on the blocking pool: a check of many hours or features would delay the
+    /// async threads.
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Limits) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ServiceError> {
@@ -336,9 +356,16 @@ impl Drift {
     }
 }
 
-/// Whether it says something of the model: what one API key among several sends does not.
-fn is_of_model(finding: &Finding) -> bool {
+/// Whether the finding concerns the model. A finding contradicted by the other API keys does
+/// not.
+fn concerns_model(finding: &Finding) -> bool {
     finding.rests_on.as_ref().is_none_or(|key| !key.is_contradicted)
+}
+
+/// Whether no finding about the model is of one of these kinds.
+fn has_no_finding(check: &Check, kinds: &[About]) -> bool {
+    let mut findings = check.findings.iter().filter(|finding| concerns_model(finding));
+    findings.all(|finding| !kinds.contains(&finding.about))
 }
 
 impl Ask {
@@ -347,8 +374,8 @@ impl Ask {
     }
 }
 
-impl Met {
-    /// The hours together, by API key.
+impl ObservedHours {
+    /// The window of all hours, split by API key.
     fn by_key(&self) -> Result<ByKey, ServiceError> {
         let mut by_key = ByKey::default();
         for hour in &self.hours {
@@ -357,7 +384,7 @@ impl Met {
         by_key.bounded().map_err(ServiceError::internal)
     }
 
-    fn sum(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
+    fn sum_windows(&self, hours: &[Hour]) -> Result<Window, ServiceError> {
         let mut sum = self.empty.clone();
         for hour in hours {
             sum.merge(&hour.window).map_err(ServiceError::internal)?;
@@ -366,7 +393,7 @@ impl Met {
     }
 
     fn check(&self, hours: &[Hour], limits: &Limits) -> Result<Check, ServiceError> {
-        let window = self.sum(hours)?;
+        let window = self.sum_windows(hours)?;
         let check = match &self.yardstick {
             None => drift::check(&self.model, &window, limits),
             Some(by) => {
@@ -382,8 +409,8 @@ impl Met {
 }
 
 impl Step {
-    /// The beginning of the hour or day, in UTC.
-    fn of(self, at: Timestamp) -> Timestamp {
+    /// The start of the hour or day, in UTC.
+    fn start_of(self, at: Timestamp) -> Timestamp {
         let millis = match self {
             Self::Hour => MILLIS_PER_HOUR,
             Self::Day => MILLIS_PER_DAY,

@@ -1,8 +1,7 @@
-//! Checks for drift, again and again, and the alarms that they raise and end.
+//! Drift monitor: periodic checks that raise and resolve alarms.
 //!
-//! One replica checks for all. What alarms remember, the alerts and the messages
-//! about them commit together with the instant of the check, so a check counts once,
-//! whoever is killed at it.
+//! One replica checks for all. The alarm states, the alerts and the messages about them commit
+//! together with the time of the check, so each check counts once, whichever replica is killed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,9 +22,10 @@ use crate::store::alerting::alarms;
 use crate::store::alerting::alarms::{AlarmRow, Job};
 use crate::store::database::lease::{Held, Lease};
 
-/// A week: what has been so for longer is no news.
+/// A week: a finding that has lasted longer has no start worth reporting.
 const LOOK_BACK_HOURS: u32 = 168;
 
+/// Periodic drift check with alarms and alerts.
 #[derive(Debug)]
 pub struct Watcher {
     pub alerts: Arc<Alerts>,
@@ -33,47 +33,43 @@ pub struct Watcher {
     pub live: Arc<Live>,
 }
 
-/// What a check of one source has found, by key of the alarm.
-struct Checked {
+/// The report of one source.
+struct SourceCheck {
     source: Source,
     report: Report,
-    /// Hour by hour; empty where nothing is found.
+    /// Checks by hour; empty without findings.
     history: History,
 }
 
-/// What a check does to one alarm.
-struct Change {
+/// The effect of a check on one alarm.
+struct AlarmChange {
     row: AlarmRow,
-    act: Act,
+    action: AlertAction,
 }
 
-enum Act {
+enum AlertAction {
     Nothing,
     Raise(Box<Found>, Voice),
     Resolve(String),
-    /// It is over, and nothing of it is remembered.
+    /// Resolves the alert and deletes the alarm state.
     Forget(String),
 }
 
 impl Watcher {
-    /// Checks if it is time, and no other replica is at it.
+    /// Runs a check if it is due and no other replica is running it.
     pub async fn run(&self) -> Result<(), ServiceError> {
         let db = &self.alerts.db;
-        let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
         let now = self.alerts.clock.now();
-        // A check later than now was by a clock that was wrong.
-        let is_due = |last: Option<Timestamp>| {
-            last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
-        };
         let last = alarms::ran_at(db.read(), Job::Check).await?;
-        self.show(last);
-        if !is_due(last) {
+        self.show_last_check(last);
+        if !self.is_due(last, now) {
             return Ok(());
         }
         let Some(mut lease) = db.try_lease(Lease::Alerts).await? else { return Ok(()) };
         let outcome = async {
+            // Read again under the lease: another replica may have checked meanwhile.
             let last = alarms::ran_at(db.read(), Job::Check).await?;
-            if is_due(last) {
+            if self.is_due(last, now) {
                 self.check(&mut lease, last, now).await?;
             }
             Ok(())
@@ -81,6 +77,12 @@ impl Watcher {
         let outcome = outcome.await;
         lease.release().await;
         outcome
+    }
+
+    fn is_due(&self, last: Option<Timestamp>, now: Timestamp) -> bool {
+        let every = i64::try_from(self.alerts.settings.check.as_millis()).unwrap_or(i64::MAX);
+        // A last check in the future was recorded by a wrong clock.
+        last.is_none_or(|last| now.millis() - last.millis() >= every || last > now)
     }
 
     async fn check(
@@ -91,62 +93,66 @@ impl Watcher {
     ) -> Result<(), ServiceError> {
         let model = self.live.snapshot().active.as_ref().map(|model| model.id().clone());
         let rows = alarms::all(self.alerts.db.read()).await?;
-        let (ours, others): (Vec<_>, Vec<_>) = rows
+        let (alarms, outdated): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| model.as_ref().is_some_and(|model| row.model == model.as_str()));
-        let mut changes: Vec<Change> =
-            others.into_iter().map(|row| of_another(row, model.as_ref())).collect();
+        let mut changes: Vec<AlarmChange> =
+            outdated.into_iter().map(|row| end_of_other_model(row, model.as_ref())).collect();
         if let Some(model) = &model {
-            let mut ours: BTreeMap<String, AlarmRow> =
-                ours.into_iter().map(|row| (row.key.clone(), row)).collect();
+            let mut alarms: BTreeMap<String, AlarmRow> =
+                alarms.into_iter().map(|row| (row.key.clone(), row)).collect();
             for source in self.sources() {
-                if let Some(checked) = self.look(model, *source).await? {
-                    changes.extend(self.of_source(&checked, &mut ours, now).await?);
+                if let Some(checked) = self.check_source(model, *source).await? {
+                    changes.extend(self.source_changes(&checked, &mut alarms, now).await?);
                 }
             }
-            let is_checked =
-                |row: &AlarmRow| self.sources().iter().any(|source| is_of(&row.key, *source));
-            let others = ours.into_values().filter(|row| !is_checked(row));
-            changes.extend(
-                others
-                    .map(|row| Change { row, act: Act::Forget("it is no longer checked".into()) }),
-            );
+            // Alarms of a source that the settings no longer check.
+            for row in alarms.into_values() {
+                if !self.sources().iter().any(|source| is_of_source(&row.key, *source)) {
+                    let action = AlertAction::Forget("it is no longer checked".into());
+                    changes.push(AlarmChange { row, action });
+                }
+            }
         }
+        // One order of alert keys in all transactions prevents deadlocks.
         changes.sort_by(|a, b| a.row.key.cmp(&b.row.key));
+        // Checked before the commit, as the lease may have expired during long checks.
         lease.check().await?;
         self.commit(&changes, last, now).await
     }
 
     async fn commit(
         &self,
-        changes: &[Change],
+        changes: &[AlarmChange],
         last: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        // Commits together: that there was a check, what alarms remember of it, the
-        // alerts, and the messages about them.
+        // Commits together: the time of the check, the alarm states, the alerts, and the
+        // messages about them.
         let mut tx = self.alerts.db.begin().await?;
         if !alarms::set_ran_at(&mut tx, Job::Check, last, now).await? {
             // Another replica has checked: this one had lost the lease.
             return Ok(());
         }
-        for Change { row, act } in changes {
-            match act {
-                Act::Nothing => {}
-                Act::Raise(found, voice) => self.alerts.raise(&mut tx, found, *voice).await?,
-                Act::Resolve(why) | Act::Forget(why) => {
+        for AlarmChange { row, action } in changes {
+            match action {
+                AlertAction::Nothing => {}
+                AlertAction::Raise(found, voice) => {
+                    self.alerts.raise(&mut tx, found, *voice).await?;
+                }
+                AlertAction::Resolve(why) | AlertAction::Forget(why) => {
                     self.alerts.resolve(&mut tx, &row.key, why).await?;
                 }
             }
             let is_idle = row.alarm.is_idle(now, &self.alerts.settings.alarm);
-            if is_idle || matches!(act, Act::Forget(_)) {
+            if is_idle || matches!(action, AlertAction::Forget(_)) {
                 alarms::forget(&mut tx, &row.key).await?;
             } else {
                 alarms::put(&mut tx, row, now).await?;
             }
         }
         tx.commit().await?;
-        self.show(Some(now));
+        self.show_last_check(Some(now));
         Ok(())
     }
 
@@ -158,14 +164,18 @@ impl Watcher {
         }
     }
 
-    fn show(&self, last: Option<Timestamp>) {
+    fn show_last_check(&self, last: Option<Timestamp>) {
         if let Some(last) = last {
             self.alerts.metrics.alerts.checked_at(last);
         }
     }
 
-    /// `None`: too few rows to tell anything, good or bad.
-    async fn look(&self, model: &ModelId, source: Source) -> Result<Option<Checked>, ServiceError> {
+    /// `None`: too few rows for a judgement, so alarms neither rise nor recover.
+    async fn check_source(
+        &self,
+        model: &ModelId,
+        source: Source,
+    ) -> Result<Option<SourceCheck>, ServiceError> {
         let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
         let report = self.drift.report(&ask).await?;
         if !report.check.is_enough {
@@ -177,53 +187,53 @@ impl Watcher {
             let ask = Ask { hours: Some(LOOK_BACK_HOURS), ..ask };
             self.drift.history(&ask, Each::Hour).await?.1
         };
-        Ok(Some(Checked { source, report, history }))
+        Ok(Some(SourceCheck { source, report, history }))
     }
 
-    /// Every alarm that has found something now, or remembers something.
-    async fn of_source(
+    /// Updates every alarm with a present finding or a remembered state.
+    async fn source_changes(
         &self,
-        checked: &Checked,
-        ours: &mut BTreeMap<String, AlarmRow>,
+        checked: &SourceCheck,
+        alarms: &mut BTreeMap<String, AlarmRow>,
         now: Timestamp,
-    ) -> Result<Vec<Change>, ServiceError> {
+    ) -> Result<Vec<AlarmChange>, ServiceError> {
         let findings = checked.report.check.findings.iter();
         let found: BTreeMap<String, &Finding> =
-            findings.map(|finding| (key(finding, checked.source), finding)).collect();
+            findings.map(|finding| (alarm_key(finding, checked.source), finding)).collect();
         for key in found.keys() {
-            ours.entry(key.clone()).or_insert_with(|| AlarmRow {
+            alarms.entry(key.clone()).or_insert_with(|| AlarmRow {
                 key: key.clone(),
                 model: checked.report.model.to_string(),
                 alarm: Alarm::default(),
             });
         }
         let mut changes = Vec::new();
-        for row in ours.values().filter(|row| is_of(&row.key, checked.source)) {
+        for row in alarms.values().filter(|row| is_of_source(&row.key, checked.source)) {
             let finding = found.get(&row.key).copied();
-            changes.push(self.of_alarm(row.clone(), checked, finding, now).await?);
+            changes.push(self.alarm_change(row.clone(), checked, finding, now).await?);
         }
         Ok(changes)
     }
 
-    async fn of_alarm(
+    async fn alarm_change(
         &self,
         mut row: AlarmRow,
-        checked: &Checked,
+        checked: &SourceCheck,
         finding: Option<&Finding>,
         now: Timestamp,
-    ) -> Result<Change, ServiceError> {
+    ) -> Result<AlarmChange, ServiceError> {
         let rules = self.alerts.settings.alarm;
-        // Detectors tell once of what they have added up over many hours: no further
-        // check has to agree.
-        let is_added_up = finding.is_some_and(|finding| finding.about == About::Stream);
-        let rules = if is_added_up { AlarmRules { findings: 1, ..rules } } else { rules };
-        let step = row.alarm.check(finding.map(severity), now, &rules);
-        let act = match (step, finding) {
+        // A sequential detector reports once, after many hours of accumulated evidence: no
+        // second check has to confirm it.
+        let is_sequential = finding.is_some_and(|finding| finding.about == About::Stream);
+        let rules = if is_sequential { AlarmRules { findings: 1, ..rules } } else { rules };
+        let step = row.alarm.check(finding.map(alert_severity), now, &rules);
+        let action = match (step, finding) {
             (Step::Resolve, _) => {
                 let checks = rules.recovery_checks;
-                Act::Resolve(format!("it was not found in the last {checks} checks"))
+                AlertAction::Resolve(format!("it was not found in the last {checks} checks"))
             }
-            (Step::Quiet, _) | (_, None) => Act::Nothing,
+            (Step::Quiet, _) | (_, None) => AlertAction::Nothing,
             (step, Some(finding)) => {
                 let (severity, voice) = match step {
                     Step::Reopen(severity) => (severity, Voice::Back),
@@ -231,19 +241,19 @@ impl Watcher {
                         (severity, Voice::BackAloud)
                     }
                     Step::Fire(severity) => (severity, Voice::Plain),
-                    _ => (severity(finding), Voice::Plain),
+                    _ => (alert_severity(finding), Voice::Plain),
                 };
-                let found = self.found(&row.key, checked, finding, severity).await?;
-                Act::Raise(Box::new(found), voice)
+                let found = self.alert_content(&row.key, checked, finding, severity).await?;
+                AlertAction::Raise(Box::new(found), voice)
             }
         };
-        Ok(Change { row, act })
+        Ok(AlarmChange { row, action })
     }
 
-    async fn found(
+    async fn alert_content(
         &self,
         key: &str,
-        checked: &Checked,
+        checked: &SourceCheck,
         finding: &Finding,
         severity: Severity,
     ) -> Result<Found, ServiceError> {
@@ -259,31 +269,37 @@ impl Watcher {
         if let Some(segment) = &finding.segment {
             subject.insert("segment".into(), segment.key.to_string());
         }
-        // The picture is of everybody.
+        // The picture shows all customers, so a finding within one segment has none.
         if let (Some(feature), None) = (&finding.feature, &finding.segment) {
             let ask = Ask { model: Some(model.clone()), source: Some(source), hours: None };
             picture = Some(self.picture(&ask, feature).await?);
         }
         let report = &checked.report;
-        let told = match (finding.about, &report.stream) {
+        let named_values = match (finding.about, &report.stream) {
             (About::Stream, Some(stream)) => lasting_facts(stream, report.since),
             _ => facts(&report.check, finding),
         };
-        let mut facts: Vec<Fact> =
-            told.into_iter().map(|(name, value)| Fact { name: name.into(), value }).collect();
+        let mut facts: Vec<Fact> = named_values
+            .into_iter()
+            .map(|(name, value)| Fact { name: name.into(), value })
+            .collect();
         if let (About::Stream, Some(rests_on)) = (finding.about, &finding.rests_on) {
             facts.push(Fact { name: RESTS_ON_FACT.into(), value: rests_on.text() });
         }
-        if let Some(since) = since(&checked.history, finding) {
+        if let Some(since) = found_since(&checked.history, finding) {
             facts.push(Fact { name: "Found since".into(), value: since.to_string() });
         }
-        facts.push(Fact { name: "Compared".into(), value: compared(source).into() });
+        facts.push(Fact { name: "Compared".into(), value: compared_rows(source).into() });
         facts.push(Fact { name: "Model".into(), value: model.to_string() });
         Ok(Found {
             key: key.to_owned(),
             topic: Topic::Drift,
             severity,
-            owner: finding.owner.as_deref().filter(|_| !is_of_one_key(finding)).map(str::to_owned),
+            owner: finding
+                .owner
+                .as_deref()
+                .filter(|_| !rests_on_one_key(finding))
+                .map(str::to_owned),
             subject,
             title: headline(finding),
             what: finding.what.clone(),
@@ -300,20 +316,20 @@ impl Watcher {
     }
 }
 
-/// The alarms of a model that is live no more are over.
-fn of_another(row: AlarmRow, live: Option<&ModelId>) -> Change {
+/// Ends an alarm of a model that is no longer active.
+fn end_of_other_model(row: AlarmRow, live: Option<&ModelId>) -> AlarmChange {
     let why = match live {
-        Some(model) => format!("model {} went live", model.short()),
-        None => "no model is live".into(),
+        Some(model) => format!("model {} became active", model.short()),
+        None => "no model is active".into(),
     };
-    Change { row, act: Act::Forget(why) }
+    AlarmChange { row, action: AlertAction::Forget(why) }
 }
 
-/// What is told of together: the same of one feature in one source, and in one segment
-/// where it is within one; and apart from that what one API key among several sends.
-fn key(finding: &Finding, source: Source) -> String {
+/// Alarm key: one alarm per kind of finding, feature, source and, where it applies, segment.
+/// Findings that rest on one API key have a separate alarm.
+fn alarm_key(finding: &Finding, source: Source) -> String {
     let (mut about, source) = (finding.about.name().to_owned(), source.name());
-    if is_of_one_key(finding) {
+    if rests_on_one_key(finding) {
         about.push_str(":one_key");
     }
     let feature = finding.feature.as_deref().unwrap_or("-");
@@ -323,23 +339,24 @@ fn key(finding: &Finding, source: Source) -> String {
     }
 }
 
-/// Whether one API key alone shows it, though the rows of the others are enough to.
-fn is_of_one_key(finding: &Finding) -> bool {
+/// Whether the finding rests on one API key and the rows of the other keys, though sufficient,
+/// contradict it.
+fn rests_on_one_key(finding: &Finding) -> bool {
     finding.rests_on.as_ref().is_some_and(|rests_on| rests_on.is_contradicted)
 }
 
-/// How severe it is to be told. What one caller among several sends is no fault of the
-/// feature: operators are told, and no more than that.
-fn severity(finding: &Finding) -> Severity {
-    if is_of_one_key(finding) { Severity::Notice } else { finding.severity }
+/// Severity of the alert. A finding of one caller among several is no fault of the feature, so
+/// only operators are notified, at the lowest severity.
+fn alert_severity(finding: &Finding) -> Severity {
+    if rests_on_one_key(finding) { Severity::Notice } else { finding.severity }
 }
 
-/// Whether a key is one of this source.
-fn is_of(key: &str, source: Source) -> bool {
+/// Whether an alarm key belongs to this source.
+fn is_of_source(key: &str, source: Source) -> bool {
     key.rsplit(':').next() == Some(source.name())
 }
 
-fn compared(source: Source) -> &'static str {
+fn compared_rows(source: Source) -> &'static str {
     match source {
         Source::Rows => "rows that were sent to be scored",
         Source::Events => "customers with new events",
@@ -347,13 +364,20 @@ fn compared(source: Source) -> &'static str {
     }
 }
 
-/// The first of the last hours that all show the same, of those with enough rows.
-fn since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
-    let is_same = |one: &Finding| {
-        (one.about, &one.feature, &one.segment)
-            == (finding.about, &finding.feature, &finding.segment)
-    };
-    let shows = |check: &Check| check.findings.iter().any(is_same);
-    let enough = history.iter().rev().filter(|(_, check)| check.is_enough);
-    enough.take_while(|(_, check)| shows(check)).last().map(|(hour, _)| *hour)
+/// Start of the uninterrupted run of latest hours with the same finding, skipping hours with
+/// too few rows.
+fn found_since(history: &[(Timestamp, Check)], finding: &Finding) -> Option<Timestamp> {
+    let mut found_since = None;
+    for (hour, check) in history.iter().rev().filter(|(_, check)| check.is_enough) {
+        if !check.findings.iter().any(|one| is_same_finding(one, finding)) {
+            break;
+        }
+        found_since = Some(*hour);
+    }
+    found_since
+}
+
+/// Whether two findings are about the same feature in the same segment.
+fn is_same_finding(one: &Finding, other: &Finding) -> bool {
+    (one.about, &one.feature, &one.segment) == (other.about, &other.feature, &other.segment)
 }

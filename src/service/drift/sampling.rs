@@ -1,10 +1,9 @@
-//! Everybody a little at a time. Those who are answered are the busy ones; training
-//! looks at everybody once. So each hour of the day has customers of its own, drawn by
-//! hash: they are scored as they stand, and nobody counts twice in a day, which p-values
-//! rest on.
+//! Sampling of stored customers. Answered rows over-represent active customers, while training
+//! weights each customer once. So each hour of the day scores its own hash class of customers
+//! in their present state. No customer counts twice in a day, an assumption of the p-values.
 //!
-//! The row of the hour is also the mark that it is done, so whichever replica is first
-//! counts it, and a restart counts nothing again.
+//! The stored window of an hour is also the mark that the hour is done. Whichever replica is
+//! first counts it, and a restart repeats nothing.
 
 use crate::domain::drift::{Inside, Layout, Source, Window, Yardstick};
 use crate::domain::feature::CustomerState;
@@ -18,16 +17,16 @@ use crate::store::drift as windows;
 
 const HOURS_PER_DAY: u32 = 24;
 
-/// What the customers of one hour count as.
-pub(super) struct Counted {
+/// The counts of one hour's customers.
+pub(super) struct SampleCounts {
     pub(super) window: Window,
-    /// `None` where the model does not know how its segments were.
+    /// `None` if the model has no baseline within segments.
     inside: Option<(usize, Inside)>,
     customers: u64,
 }
 
 impl Drift {
-    /// Counts the customers of this hour, unless that is done; returns how many.
+    /// Counts the customers of this hour unless that is done; returns how many.
     pub async fn count_customers(&self) -> Result<u64, ServiceError> {
         let lineup = self.live.snapshot();
         let Some(model) = lineup.active.clone() else { return Ok(0) };
@@ -35,22 +34,22 @@ impl Drift {
             return Ok(0);
         }
         let now = self.clock.now();
-        let hour = Step::Hour.of(now);
-        let (of, layout) = ((model.id(), Source::Customers), Layout::of(&model));
-        if windows::is_counted(self.db.read(), of, layout.width(), hour).await? {
+        let hour = Step::Hour.start_of(now);
+        let of = (model.id(), Source::Customers);
+        if windows::is_counted(self.db.read(), of, Layout::of(&model).width(), hour).await? {
             return Ok(0);
         }
-        let class = (class(hour), HOURS_PER_DAY);
+        let class = (hour_class(hour), HOURS_PER_DAY);
         let limit = i64::from(self.settings.customers_per_hour);
         let states = customers::of_class(self.db.read(), class, limit).await?;
         let counted = tokio::task::spawn_blocking({
             let model = model.clone();
-            move || count((&lineup, &model), &layout, &states, now)
+            move || count_states(&lineup, &model, &states, now)
         });
-        let Counted { window, inside, customers } =
+        let SampleCounts { window, inside, customers } =
             counted.await.map_err(ServiceError::internal)?;
-        // Commits together: the counts, with what they are within segments, and (as one
-        // row) that the hour is done.
+        // Commits together: the window, which also marks the hour as done, and the sums within
+        // segments.
         let mut tx = self.db.begin().await?;
         if !windows::insert(&mut tx, of, hour, &window).await? {
             return Ok(0);
@@ -64,18 +63,19 @@ impl Drift {
     }
 }
 
-/// Which of the day's hours it is.
-fn class(hour: Timestamp) -> u32 {
+/// Hash class of the hour of the day.
+fn hour_class(hour: Timestamp) -> u32 {
     u32::try_from(hour.hour().rem_euclid(i64::from(HOURS_PER_DAY))).unwrap_or_default()
 }
 
-/// States of other features are left out: they are being built anew.
-pub(super) fn count(
-    (lineup, model): (&Lineup, &Model),
-    layout: &Layout,
+/// Counts customers; skips states of another feature set, which are being rebuilt.
+pub(super) fn count_states(
+    lineup: &Lineup,
+    model: &Model,
     states: &[StoredState],
     now: Timestamp,
-) -> Counted {
+) -> SampleCounts {
+    let layout = Layout::of(model);
     let (mut window, mut scratch, mut customers) = (layout.empty(), Scratch::default(), 0);
     let yardstick = Yardstick::of(model);
     let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
@@ -93,5 +93,5 @@ pub(super) fn count(
         customers += 1;
     }
     let inside = inside.map(|(by, inside)| (by.width(), inside));
-    Counted { window, inside, customers }
+    SampleCounts { window, inside, customers }
 }

@@ -1,5 +1,5 @@
-//! What is known of a model when it is to answer somebody: its report, what it
-//! would change for customers as they are now, and what shadow has shown.
+//! Gate evidence: a model's training report, the share of customers that it would assign to
+//! another segment now, and its results in shadow.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::store::models::shadow::{Count, Pair};
 use crate::store::models::{ModelRow, shadow};
 use crate::store::{ReadDb, models};
 
-/// Customers whom a new model is tried on: their share in another segment is then
-/// told to about two percent.
-const SAMPLE: i64 = 2000;
+/// Customers in a sample: the standard error of the share with a changed segment is about one
+/// percentage point.
+const SAMPLE_SIZE: i64 = 2000;
 
-/// Gathers the evidence on `model`, which `row` describes, against what is live.
+/// Gathers the evidence on `model`, described by `row`, against the active model.
 pub async fn gather(
     db: &ReadDb,
     lineup: &Arc<Lineup>,
@@ -40,7 +40,7 @@ pub async fn gather(
                 Evidence::from_report(&row.report, lineup.rules.outlier_alpha).silhouette;
         }
         if model.feature_set() == lineup.features.id() {
-            let states = Snapshot::open(db).await?.sample_states(SAMPLE).await?;
+            let states = Snapshot::open(db).await?.sample_states(SAMPLE_SIZE).await?;
             let (lineup, active) = (Arc::clone(lineup), Arc::clone(active));
             let model = Arc::clone(model);
             evidence.relabelled = tokio::task::spawn_blocking(move || {
@@ -53,28 +53,31 @@ pub async fn gather(
     Ok(evidence)
 }
 
-/// How many customers these counts are of.
+/// Total number of customers in these counts.
 pub fn customers<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> u64 {
     counts.map(|(_, count)| count.customers.unsigned_abs()).sum()
 }
 
-/// Share of them in the same segment both times, of those of whom that can be told.
+/// Share of the customers with the same segment in both models, among those with comparable
+/// segments.
 pub fn agreement<'c>(counts: impl Iterator<Item = &'c (Pair, Count)>) -> Option<f64> {
-    let (mut same, mut told) = (0, 0);
+    let (mut same, mut comparable) = (0, 0);
     for (pair, count) in counts {
         let Some(is_same) = pair.is_same else { continue };
-        told += count.customers;
+        comparable += count.customers;
         same += if is_same { count.customers } else { 0 };
     }
-    share(same, told)
+    share(same, comparable)
 }
 
-/// `None` of nobody.
+/// Ratio of two counts; `None` if `all` is zero.
 #[expect(clippy::cast_precision_loss, reason = "customers are far fewer than 2^53")]
 pub fn share(part: i64, all: i64) -> Option<f64> {
     (all > 0).then(|| part as f64 / all as f64)
 }
 
+/// Share of the stored customers that would change segment if `model` replaced `active`; `None`
+/// if no segment of one model continues in the other.
 pub fn relabelled(
     lineup: &Lineup,
     active: &Model,
@@ -84,17 +87,17 @@ pub fn relabelled(
 ) -> Option<f64> {
     let beside = Beside::new(active, model);
     let mut scratch = Scratch::default();
-    let (mut moved, mut told) = (0, 0);
+    let (mut moved, mut comparable) = (0, 0);
     for stored in states {
         let Ok(state) = CustomerState::from_bytes(&lineup.features, &stored.state) else {
             continue;
         };
         let row = state.row(&lineup.features, now);
-        let held = active.score(&row, &mut scratch).segment();
-        let key = held.map_or(UNASSIGNED, |index| &active.segments()[index].key);
+        let assigned = active.score(&row, &mut scratch).segment();
+        let key = assigned.map_or(UNASSIGNED, |index| &active.segments()[index].key);
         let is_same = beside.is_same(key, model.score(&row, &mut scratch).segment())?;
-        told += 1;
+        comparable += 1;
         moved += i64::from(!is_same);
     }
-    share(moved, told)
+    share(moved, comparable)
 }

@@ -1,4 +1,4 @@
-//! Models in service: registry, rollout, gates, shadow scoring, preview of a promotion.
+//! Models in service: registry, gated rollout, shadow scoring, promotion preview, policy.
 
 pub mod gate_evidence;
 pub mod policy;

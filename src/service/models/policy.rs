@@ -1,5 +1,5 @@
-//! What the service does by itself: the rules in force on every replica, and who
-//! changes them.
+//! Automation policy: the rules in force on every replica, versioned in the database, and their
+//! changes.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use crate::store::models::policy;
 use crate::store::models::policy::PolicyRow;
 use crate::store::{Db, ReadDb, alerting};
 
-/// The rules of this process.
+/// The automation policy of this process, kept in sync with the database.
 #[derive(Debug)]
 pub struct Policies {
     db: Db,
     clock: Clock,
-    /// In force until somebody changes them.
+    /// In force until the first change through the API.
     configured: Policy,
     current: ArcSwap<Current>,
 }
 
-/// What is in force.
+/// The policy in force.
 #[derive(Debug, Clone)]
 pub struct Current {
     pub policy: Policy,
-    /// `None`: as configured.
+    /// `None`: the configured policy, unchanged.
     pub changed: Option<PolicyRow>,
 }
 
@@ -42,17 +42,19 @@ impl Policies {
         Self { db, clock, configured, current: ArcSwap::from_pointee(current) }
     }
 
+    /// The policy in force; no I/O.
     pub fn current(&self) -> Arc<Current> {
         self.current.load_full()
     }
 
-    /// From when on a difference is told.
+    /// Thresholds of drift findings. The configured `alpha` applies, whatever a stored version
+    /// says.
     pub fn limits(&self) -> Limits {
         let current = self.current.load();
         Limits { alpha: self.configured.drift.alpha, ..current.policy.drift }
     }
 
-    /// Takes up what another replica may have changed.
+    /// Loads the newest version, which another replica may have written.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
         let newest = policy::versions(self.db.critical_read(), 1).await?.pop();
         let known = self.current.load().changed.as_ref().map(|row| row.version);
@@ -66,24 +68,26 @@ impl Policies {
         Ok(())
     }
 
-    /// Changes what `changes` names and leaves the rest; all of it, or nothing.
+    /// Changes the fields named in `changes` and leaves the others; atomic.
     pub async fn change(
         &self,
         changes: &Value,
-        (by, reason): (&str, &str),
+        by: &str,
+        reason: &str,
     ) -> Result<Arc<Current>, ServiceError> {
         let reason = &text::required_text("reason", reason, MAX_FREE_TEXT_CHARS)?;
-        // Commits together: the next version, made of the one before it, and the news.
+        // Commits together: the next version, derived from the locked latest one, and its
+        // announcement.
         let mut tx = self.db.begin_critical().await?;
         let mut document = match policy::lock(&mut tx).await? {
             Some(newest) => newest,
             None => serde_json::to_value(&self.configured).map_err(ServiceError::internal)?,
         };
-        merge(&mut document, changes);
-        let wanted: Policy = serde_json::from_value(document)
+        merge_patch(&mut document, changes);
+        let changed: Policy = serde_json::from_value(document)
             .map_err(|error| ServiceError::Invalid(Faults::one("policy", error.to_string())))?;
-        let wanted = wanted.check().map_err(ServiceError::Invalid)?;
-        let document = serde_json::to_value(&wanted).map_err(ServiceError::internal)?;
+        let changed = changed.check().map_err(ServiceError::Invalid)?;
+        let document = serde_json::to_value(&changed).map_err(ServiceError::internal)?;
         policy::insert(&mut tx, &document, (by, reason), self.clock.now()).await?;
         tx.announce(News::Lineup).await?;
         tx.commit().await?;
@@ -91,30 +95,36 @@ impl Policies {
         Ok(self.current())
     }
 
-    /// Why no model may go live by itself now: the alert that keeps it. `None`: it may.
+    /// The firing alert that blocks automatic promotion (id and title); `None`: promotion is
+    /// allowed.
     pub async fn frozen_by(&self, db: &ReadDb) -> Result<Option<(String, String)>, ServiceError> {
         let current = self.current.load();
-        let actions = &current.policy.actions;
-        let freezes = |severity| actions.at(severity).contains(&Action::Freeze);
-        if !Severity::ALL.into_iter().any(freezes) {
+        let policy = &current.policy;
+        // Without a freeze rule the alerts need not be read.
+        if !Severity::ALL.into_iter().any(|severity| freezes(policy, severity)) {
             return Ok(None);
         }
-        let firing = alerting::firing(db).await?.into_iter();
-        let mut keeping = firing.filter(|alert| {
-            alert.standing.topic == Topic::Drift
-                && freezes(alert.standing.severity)
-                && !alert.rests_on_one_key()
-        });
-        Ok(keeping.next().map(|alert| (alert.alert_id, alert.title)))
+        for alert in alerting::firing(db).await? {
+            let is_drift = alert.standing.topic == Topic::Drift;
+            // A key that may only score must not freeze promotion.
+            if is_drift && freezes(policy, alert.standing.severity) && !alert.rests_on_one_key() {
+                return Ok(Some((alert.alert_id, alert.title)));
+            }
+        }
+        Ok(None)
     }
 }
 
-/// RFC 7396, without its removals: a policy is whole.
-fn merge(into: &mut Value, changes: &Value) {
+fn freezes(policy: &Policy, severity: Severity) -> bool {
+    policy.actions.at(severity).contains(&Action::Freeze)
+}
+
+/// JSON merge patch (RFC 7396) without removal by `null`: every field of a policy is required.
+fn merge_patch(into: &mut Value, changes: &Value) {
     match (into, changes) {
         (Value::Object(into), Value::Object(changes)) => {
             for (name, change) in changes {
-                merge(into.entry(name.clone()).or_insert(Value::Null), change);
+                merge_patch(into.entry(name.clone()).or_insert(Value::Null), change);
             }
         }
         (into, changes) => *into = changes.clone(),

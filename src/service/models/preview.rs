@@ -1,9 +1,8 @@
-//! What a promotion would do, before it is done: every stored customer scored by
-//! what is live and by another model, and counted. Nothing is written.
+//! Promotion preview: scores every stored customer with the active and with another model, and
+//! counts the migration between their segments. Writes nothing.
 //!
-//! Both follow the rules of `domain::assign`, each from where the customer stood
-//! before it: who is hardly nearer to another segment, or may not move yet, would
-//! stay, and is counted so.
+//! Both scorers apply hysteresis (`domain::hysteresis`) from the customer's previous assignment.
+//! A customer that hysteresis retains in its segment counts as unmoved.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,33 +23,40 @@ use crate::store::customers::assignments::Held;
 use crate::store::customers::rebuild::Snapshot;
 use crate::store::customers::{self, StoredState};
 
-/// Customers read before they are scored, some milliseconds' work.
-const CHUNK: usize = 512;
+/// Customers read before they are scored: some milliseconds of work.
+const CHUNK_SIZE: usize = 512;
 const RETRY_AFTER_SECONDS: u64 = 10;
 
-/// Who would move.
+/// Result of a preview: the migration between segments.
 #[derive(Debug)]
 pub struct Preview {
-    /// `None`: the rule-based fallback is live.
+    /// `None`: the rule-based fallback is active.
     pub from: Option<ModelId>,
     pub to: ModelId,
     pub as_of: Timestamp,
     pub migration: Migration,
 }
 
-/// A customer's state, and where it stands.
-type Stored = (StoredState, Option<Held>);
+/// A customer's state and previous assignment.
+type StoredCustomer = (StoredState, Option<Held>);
 
-/// What scores on both sides, and at which instant.
+/// The two scorers and the common instant of scoring.
 #[derive(Debug)]
-struct Sides {
+struct PreviewScorers {
     lineup: Arc<Lineup>,
     model: Model,
     now: Timestamp,
 }
 
+/// Scratch buffers of the two scorers.
+#[derive(Default)]
+struct ScratchPair {
+    from: Scratch,
+    to: Scratch,
+}
+
 impl Registry {
-    /// One at a time: each reads every customer.
+    /// Previews a promotion. One preview runs at a time, as each reads every customer.
     pub async fn preview(&self, model: &ModelId) -> Result<Preview, ServiceError> {
         let _slot = self
             .previews
@@ -60,39 +66,37 @@ impl Registry {
         let lineup = self.live.snapshot();
         if model.feature_set() != lineup.features.id() {
             return Err(ServiceError::Conflict(format!(
-                "model `{}` was trained on other features than those that are declared now",
+                "the feature set of model `{}` differs from the declared feature set",
                 model.id()
             )));
         }
-        let sides = Arc::new(Sides { lineup, model, now: self.clock.now() });
-        let mut counts = sides.counts();
-        // The stream holds one while states are rebuilt on the other.
+        let scorers = Arc::new(PreviewScorers { lineup, model, now: self.clock.now() });
+        let mut counts = scorers.counts();
+        // Two connections: the stream occupies one while states are rebuilt on the other.
         let db = self.db.read().dedicated(2);
-        let mut stream = pin!(customers::stream_standing(&db).try_chunks(CHUNK));
+        let mut stream = pin!(customers::stream_standing(&db).try_chunks(CHUNK_SIZE));
         while let Some(chunk) = stream.try_next().await.map_err(|error| error.1)? {
-            let scoring = Arc::clone(&sides);
-            let work = move || scoring.count(counts, chunk);
+            let scoring = Arc::clone(&scorers);
+            let counted = tokio::task::spawn_blocking(move || scoring.count(counts, chunk)).await;
             let unreadable;
-            (counts, unreadable) =
-                tokio::task::spawn_blocking(work).await.map_err(ServiceError::internal)?;
-            for (stored, held) in unreadable {
+            (counts, unreadable) = counted.map_err(ServiceError::internal)?;
+            for (stored, previous) in unreadable {
                 let mut snapshot = Snapshot::open(&db).await?;
-                let features = &sides.lineup.features;
+                let features = &scorers.lineup.features;
                 let state = rebuild::state(&mut snapshot, features, &stored.customer).await?;
-                let mut scratch = (Scratch::default(), Scratch::default());
-                sides.add(&mut counts, (&state, held.as_ref()), &mut scratch);
+                scorers.add(&mut counts, &state, previous.as_ref(), &mut ScratchPair::default());
             }
         }
         Ok(Preview {
-            from: sides.lineup.active.as_ref().map(|model| model.id().clone()),
-            to: sides.model.id().clone(),
-            as_of: sides.now,
+            from: scorers.lineup.active.as_ref().map(|model| model.id().clone()),
+            to: scorers.model.id().clone(),
+            as_of: scorers.now,
             migration: counts.told(),
         })
     }
 }
 
-impl Sides {
+impl PreviewScorers {
     fn counts(&self) -> Counts {
         let from = match &self.lineup.active {
             Some(model) => Place::of_model(model),
@@ -101,43 +105,49 @@ impl Sides {
         Counts::new(from, Place::of_model(&self.model))
     }
 
-    /// Counts those whose states this feature set can read; gives back the others.
-    fn count(&self, mut counts: Counts, stored: Vec<Stored>) -> (Counts, Vec<Stored>) {
-        let mut scratch = (Scratch::default(), Scratch::default());
+    /// Counts the customers with readable states; returns the others.
+    fn count(
+        &self,
+        mut counts: Counts,
+        stored: Vec<StoredCustomer>,
+    ) -> (Counts, Vec<StoredCustomer>) {
+        let mut scratch = ScratchPair::default();
         let mut unreadable = Vec::new();
-        for (stored, held) in stored {
+        for (stored, previous) in stored {
             match CustomerState::from_bytes(&self.lineup.features, &stored.state) {
-                Ok(state) => self.add(&mut counts, (&state, held.as_ref()), &mut scratch),
-                Err(_) => unreadable.push((stored, held)),
+                Ok(state) => self.add(&mut counts, &state, previous.as_ref(), &mut scratch),
+                Err(_) => unreadable.push((stored, previous)),
             }
         }
         (counts, unreadable)
     }
 
-    /// One who stands at `held`.
+    /// Counts one customer with the previous assignment `previous`.
     fn add(
         &self,
         counts: &mut Counts,
-        (state, held): (&CustomerState, Option<&Held>),
-        scratch: &mut (Scratch, Scratch),
+        state: &CustomerState,
+        previous: Option<&Held>,
+        scratch: &mut ScratchPair,
     ) {
         let Self { lineup, model, now } = self;
         let row = state.row(&lineup.features, *now);
-        let verdict = lineup.score(&row, &mut scratch.0);
-        let standing = lineup.stand(&row, &verdict, held, *now, &mut scratch.0);
-        let from = standing.map_or(verdict.index, |standing| standing.segment);
+        let score = lineup.score(&row, &mut scratch.from);
+        let assignment = lineup.stand(&row, &score, previous, *now, &mut scratch.from);
+        let from = assignment.map_or(score.index, |assignment| assignment.segment);
+        // The new model's hysteresis starts from the segment that continues `from`. A customer that
+        // moves under the active model counts as moved now.
         let before = lineup.active.as_deref().zip(from).and_then(|(live, from)| {
             let segment = model.segment_of_id(&live.segments()[from].id)?;
-            let moved = held.filter(|held| *held.segment == *live.segments()[from].key);
-            Some(Before { segment, moved_at: moved.map_or(Some(*now), |held| held.moved_at) })
+            let moved = previous.filter(|previous| *previous.segment == *live.segments()[from].key);
+            Some(Before {
+                segment,
+                moved_at: moved.map_or(Some(*now), |previous| previous.moved_at),
+            })
         });
-        let score = model.score(&row, &mut scratch.1);
-        let to = lineup.rules.policy.stand(
-            ScoredRow { model, row: &row, score: &score },
-            before,
-            *now,
-            &mut scratch.1,
-        );
+        let score = model.score(&row, &mut scratch.to);
+        let scored = ScoredRow { model, row: &row, score: &score };
+        let to = lineup.rules.policy.stand(scored, before, *now, &mut scratch.to);
         counts.add(from, to.segment);
     }
 }

@@ -1,7 +1,7 @@
-//! The life of models: who answers, who only watches, and who decided it.
+//! Model registry: the life cycle from candidate to retired, with gates and recorded decisions.
 //!
-//! Every step is taken with the lineup locked, and written down with its figures;
-//! so is every step that a gate refuses.
+//! Every step is taken under the deployment lock and recorded with the figures of its gates.
+//! Refused steps are recorded too.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use crate::store::models::decisions::Decision;
 use crate::store::models::{CanaryRow, LineupRow, decisions};
 use crate::store::{Db, ReadDb, Tx, models};
 
-/// Looks again at figures that another change of the lineup made stale.
-const ATTEMPTS: usize = 5;
+/// Most attempts at a step: a concurrent deployment change outdates the gate evidence.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Who changes the lineup, and why: kept with each generation.
+/// Author and reason of a deployment change, stored with each generation.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub by: String,
@@ -35,7 +35,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change that a person asks for, whose reason is bounded free text.
+    /// A change requested through the API, with its bounded free-text reason.
     pub fn requested(by: String, reason: Option<&str>) -> Result<Self, ServiceError> {
         let reason = text::free_text("reason", reason.unwrap_or_default(), MAX_FREE_TEXT_CHARS)?;
         let reason = if reason.is_empty() { "requested".into() } else { reason };
@@ -43,15 +43,15 @@ impl Change {
     }
 }
 
-/// A step asked of a model.
+/// A requested life-cycle step.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
     pub step: Move,
-    /// Of the customers, for a canary; `None`: as configured.
+    /// Canary share of the customers; `None`: the configured share.
     pub share: Option<f64>,
-    /// Whatever the gates say.
+    /// Takes the step even if gates refuse it.
     pub force: bool,
-    /// Whether a refusal is written down.
+    /// Records a refusal.
     pub record_refusal: bool,
 }
 
@@ -61,6 +61,15 @@ impl Ask {
     }
 }
 
+/// The stages before and after a decision.
+#[derive(Debug, Clone, Copy)]
+struct StageChange {
+    from: Stage,
+    /// `None`: the step was not taken.
+    to: Option<Stage>,
+}
+
+/// The registry of stored models and the deployment they serve in.
 #[derive(Debug)]
 pub struct Registry {
     pub db: Db,
@@ -70,11 +79,11 @@ pub struct Registry {
     pub gates: Thresholds,
     pub life: config::Life,
     pub policies: Arc<Policies>,
-    /// Previews of what a promotion would do, one at a time.
+    /// Limits promotion previews to one at a time.
     pub previews: Semaphore,
 }
 
-/// A stored model, opened and self-tested beside the async threads.
+/// Loads and self-tests a stored model on the blocking pool.
 pub async fn open(db: &ReadDb, id: &ModelId) -> Result<Model, ServiceError> {
     let bytes = models::artifact(db, id)
         .await?
@@ -86,9 +95,8 @@ pub async fn open(db: &ReadDb, id: &ModelId) -> Result<Model, ServiceError> {
 }
 
 impl Registry {
-    /// Makes a stored model the live one, after its self-test, if the gates let it.
-    /// Promoting the live model changes nothing. On return this replica has
-    /// published it.
+    /// Promotes a stored model to active, after its self-test and if the gates pass.
+    /// Idempotent. On return this replica has published the model.
     pub async fn promote(
         &self,
         model: &ModelId,
@@ -97,8 +105,8 @@ impl Registry {
         self.carry_out(model, Ask::to(Move::Promote), change).await
     }
 
-    /// The first step of a model that goes live by itself. The first model of all
-    /// goes there at once. While promotion is frozen it stays a candidate.
+    /// Takes the first step of automatic promotion. Without an active model that is the
+    /// promotion itself. While promotion is frozen the model remains a candidate.
     pub async fn advance(&self, model: &ModelId, change: Change) -> Result<(), ServiceError> {
         let step = match (&self.live.lineup().active, &self.life) {
             (Some(_), life) if life.through_shadow => Move::Shadow,
@@ -109,24 +117,32 @@ impl Registry {
             self.carry_out(model, Ask::to(step), change).await?;
             return Ok(());
         };
-        tracing::warn!(model = model.short(), why, "the model stays a candidate");
+        tracing::warn!(model = model.short(), why, "automatic promotion is frozen");
         let change = Change { by: change.by, reason: why };
-        let decision = self.decision(step.as_str(), (Stage::Candidate, None), &change, &[]);
-        // Commits alone: that the model does not go on, and why.
+        let decision = self.decision(
+            step.as_str(),
+            StageChange { from: Stage::Candidate, to: None },
+            &change,
+            &[],
+        );
+        // Commits alone: the record of the step not taken, and its reason.
         let mut tx = self.db.begin_critical().await?;
         decisions::insert(&mut tx, model, &decision).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Why no model goes live by itself now.
+    /// Why automatic promotion is frozen; `None`: it is not.
     pub(crate) async fn frozen(&self) -> Result<Option<String>, ServiceError> {
-        let keeping = self.policies.frozen_by(self.db.critical_read()).await?;
-        Ok(keeping.map(|(alert, title)| {
-            format!("promotion is frozen while alert {alert} fires ({title}): promote by hand")
+        let frozen_by = self.policies.frozen_by(self.db.critical_read()).await?;
+        Ok(frozen_by.map(|(alert, title)| {
+            format!("promotion is frozen while alert {alert} fires ({title}): promote manually")
         }))
     }
 
-    /// Takes a step; a step to where the model stands already changes nothing.
+    /// Takes a life-cycle step. A step to the present stage changes nothing.
+    ///
+    /// Optimistic concurrency: evidence is gathered without the lock and discarded if the
+    /// generation has changed by the time the lock is taken.
     pub async fn carry_out(
         &self,
         model: &ModelId,
@@ -145,12 +161,12 @@ impl Registry {
             }
             Move::Retire | Move::Reject => None,
         };
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             self.live.refresh().await?;
             let lineup = self.live.snapshot();
             let is_compared = matches!(ask.step, Move::Shadow | Move::Canary);
             if is_compared && row.feature_set != lineup.features.id().as_str() {
-                let why = "the model was trained on other features than those of this server";
+                let why = "the model's feature set differs from the feature set of this server";
                 return Err(ServiceError::Conflict(why.into()));
             }
             let gates = match &opened {
@@ -167,20 +183,18 @@ impl Registry {
                 }
                 _ => Vec::new(),
             };
-            if let Some(next) = self.step(&lineup, model, ask, &change, &gates).await? {
+            if let Some(next) = self.try_step(&lineup, model, ask, &change, &gates).await? {
                 self.live.refresh().await?;
                 self.shadows.refresh().await?;
                 return Ok(next);
             }
         }
-        Err(ServiceError::Conflict("what is live keeps changing: try again".into()))
+        Err(ServiceError::Conflict("the deployment keeps changing: try again".into()))
     }
 
-    /// Puts the previous model back: a promotion in the other direction, which no
-    /// gate keeps. Ends a canary.
+    /// Rolls back to the previous model, without gates. Ends a canary.
     pub async fn roll_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
-        // Commits together: the next generation, the stages, the decision, the
-        // announcement.
+        // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
         let Some(previous) = current.previous.clone() else {
@@ -193,14 +207,14 @@ impl Registry {
         Ok(next)
     }
 
-    /// Takes the live model out: rules answer until another is promoted. Ends a canary.
+    /// Replaces the active model by the rule-based fallback. Ends a canary.
     pub async fn fall_back(&self, change: Change) -> Result<LineupRow, ServiceError> {
-        // Commits together: the next generation, the stages, the decision, the
-        // announcement.
+        // Commits together: the next generation, the stages, the decision, the announcement.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
         if current.active.is_none() {
-            return Err(ServiceError::Conflict("no model is live: rules answer already".into()));
+            let why = "no model is active: the rule-based fallback answers already";
+            return Err(ServiceError::Conflict(why.into()));
         }
         let next = self.put_back(&mut tx, current, None, &change).await?;
         tx.commit().await?;
@@ -208,21 +222,24 @@ impl Registry {
         Ok(next)
     }
 
-    /// Publishes what has just been committed. A database that is away by now is no
-    /// failure of the caller's change: the next poll takes the change up.
+    /// Publishes a committed change. An unavailable database does not fail the request: the
+    /// change is committed, and the next poll publishes it.
     async fn publish_committed(&self) -> Result<(), ServiceError> {
         match self.live.refresh().await {
             Err(error @ ServiceError::Unavailable(_)) => {
-                tracing::warn!(error = %Chain(&error), "a committed change will be published later");
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "a committed deployment will be published later"
+                );
                 Ok(())
             }
             published => published,
         }
     }
 
-    /// Has a model answer instead of the `current` one, or rules (`None`), whatever the
-    /// gates would say; in the transaction of the caller, who has locked the lineup and
-    /// publishes it afterwards.
+    /// Replaces the `current` active model by another one or by the rule-based fallback
+    /// (`None`), without gates. Runs in the transaction of the caller, who has locked the
+    /// deployment and publishes it after the commit.
     pub(crate) async fn put_back(
         &self,
         tx: &mut Tx,
@@ -233,11 +250,16 @@ impl Registry {
         if let Some(model) = &by {
             let stage = models::stage(tx, model).await?.unwrap_or(Stage::Retired);
             self.end_canary(tx, &current, model, change).await?;
-            let decision = self.decision("rollback", (stage, Some(Stage::Active)), change, &[]);
+            let decision = self.decision(
+                "rollback",
+                StageChange { from: stage, to: Some(Stage::Active) },
+                change,
+                &[],
+            );
             decisions::insert(tx, model, &decision).await?;
         } else if let Some(model) = &current.active {
             self.end_canary(tx, &current, model, change).await?;
-            let stages = (Stage::Active, Some(Stage::Retired));
+            let stages = StageChange { from: Stage::Active, to: Some(Stage::Retired) };
             let decision = self.decision("fall_back", stages, change, &[]);
             decisions::insert(tx, model, &decision).await?;
         }
@@ -246,14 +268,15 @@ impl Registry {
             active: by,
             previous: current.active,
             canary: None,
-            ..self.changed(change)
+            ..self.deployment_template(change)
         };
         models::change_lineup(tx, &next).await?;
         Ok(next)
     }
 
-    /// `None`: the gates were asked about another lineup than there is now.
-    async fn step(
+    /// Takes a step under the deployment lock. `None`: the generation is no longer the one that
+    /// the gates were evaluated against.
+    async fn try_step(
         &self,
         lineup: &Lineup,
         model: &ModelId,
@@ -261,8 +284,8 @@ impl Registry {
         change: &Change,
         gates: &[Gate],
     ) -> Result<Option<LineupRow>, ServiceError> {
-        // Commits together: the next generation, the stages, the decision, the
-        // announcement; or a refusal alone.
+        // Commits together: the next generation, the stages, the decision, the announcement; or
+        // the record of a refusal alone.
         let mut tx = self.db.begin_critical().await?;
         let current = models::lock_lineup(&mut tx).await?;
         if current.generation != lineup.generation {
@@ -278,7 +301,8 @@ impl Registry {
                 .map_err(|_| ServiceError::Conflict("no such step".into()))?,
             Err(Refusal::Gates(refusing)) => {
                 if ask.record_refusal {
-                    let decision = self.decision(ask.step.as_str(), (stage, None), change, gates);
+                    let stages = StageChange { from: stage, to: None };
+                    let decision = self.decision(ask.step.as_str(), stages, change, gates);
                     decisions::insert(&mut tx, model, &decision).await?;
                     tx.commit().await?;
                 }
@@ -299,7 +323,7 @@ impl Registry {
                     active: Some(model.clone()),
                     previous: current.active,
                     canary: None,
-                    ..self.changed(change)
+                    ..self.deployment_template(change)
                 };
                 models::change_lineup(&mut tx, &next).await?;
                 next
@@ -315,7 +339,7 @@ impl Registry {
                     active: current.active,
                     previous: current.previous,
                     canary: None,
-                    ..self.changed(change)
+                    ..self.deployment_template(change)
                 };
                 models::change_lineup(&mut tx, &next).await?;
                 next
@@ -333,8 +357,8 @@ impl Registry {
                 current
             }
         };
-        let mut decision =
-            self.decision(ask.step.as_str(), (stage, Some(next_stage)), change, gates);
+        let stages = StageChange { from: stage, to: Some(next_stage) };
+        let mut decision = self.decision(ask.step.as_str(), stages, change, gates);
         decision.forced = gates.iter().any(|gate| !gate.passed);
         decisions::insert(&mut tx, model, &decision).await?;
         tx.commit().await?;
@@ -349,13 +373,15 @@ impl Registry {
         change: &Change,
     ) -> Result<LineupRow, ServiceError> {
         if current.active.is_none() {
-            let why = "no model is live that would answer the others: promote this one";
+            let why = "no model is active to answer the other customers: promote this one";
             return Err(ServiceError::Conflict(why.into()));
         }
         if let Some(other) = current.canary.filter(|canary| canary.model != *model) {
             let why = format!("model `{}` is in canary: promote or retire it first", other.model);
             return Err(ServiceError::Conflict(why));
         }
+        // Two generations: the first is the canary's own, so answers of the canary and of the
+        // active model remain distinguishable.
         let generation = current.generation + 1;
         let share = share.unwrap_or(self.life.canary_share);
         Ok(LineupRow {
@@ -363,11 +389,11 @@ impl Registry {
             active: current.active,
             previous: current.previous,
             canary: Some(CanaryRow { generation, model: model.clone(), share }),
-            ..self.changed(change)
+            ..self.deployment_template(change)
         })
     }
 
-    /// Writes down that a canary ends because of `model`.
+    /// Records the end of a canary caused by `model`.
     async fn end_canary(
         &self,
         tx: &mut Tx,
@@ -376,16 +402,16 @@ impl Registry {
         change: &Change,
     ) -> Result<(), ServiceError> {
         if let Some(canary) = current.canary.as_ref().filter(|canary| canary.model != *model) {
-            let reason = format!("model {model} went live: {}", change.reason);
+            let reason = format!("model {model} became active: {}", change.reason);
             let change = Change { by: change.by.clone(), reason };
-            let stages = (Stage::Canary, Some(Stage::Retired));
+            let stages = StageChange { from: Stage::Canary, to: Some(Stage::Retired) };
             let decision = self.decision(Move::Retire.as_str(), stages, &change, &[]);
             decisions::insert(tx, &canary.model, &decision).await?;
         }
         Ok(())
     }
 
-    fn changed(&self, change: &Change) -> LineupRow {
+    fn deployment_template(&self, change: &Change) -> LineupRow {
         LineupRow {
             generation: 0,
             active: None,
@@ -400,14 +426,14 @@ impl Registry {
     fn decision(
         &self,
         step: &str,
-        (from, to): (Stage, Option<Stage>),
+        stages: StageChange,
         change: &Change,
         gates: &[Gate],
     ) -> Decision {
         Decision {
             step: step.to_owned(),
-            from_stage: from.as_str().to_owned(),
-            to_stage: to.map(|stage| stage.as_str().to_owned()),
+            from_stage: stages.from.as_str().to_owned(),
+            to_stage: stages.to.map(|stage| stage.as_str().to_owned()),
             forced: false,
             decided_at: self.clock.now(),
             decided_by: change.by.clone(),

@@ -1,7 +1,8 @@
-//! Automatic promotion in steps: a model that training put in shadow or canary
-//! goes on by itself once it has stayed long enough and the gates let it.
+//! Automatic rollout: promotes a model that training put in shadow or canary, once it has
+//! stayed long enough and the gates pass.
 //!
-//! Every replica looks; the lineup's lock makes one of them take the step.
+//! Every replica evaluates the rollout. The deployment lock lets a single replica
+//! take the step.
 
 use std::sync::Arc;
 
@@ -12,11 +13,12 @@ use crate::service::models::registry::{Ask, Change, Registry};
 use crate::store::models;
 use crate::store::models::decisions;
 
-/// What decisions of training begin with, in `decided_by`.
+/// Prefix of `decided_by` in decisions of training.
 pub const TRAINING: &str = "training ";
-/// Among so many of the latest decisions the one that was taken last is found.
-const LATEST: i64 = 50;
+/// Latest decisions searched for the last one that was carried out.
+const LATEST_DECISIONS: i64 = 50;
 
+/// Takes the automatic steps from shadow and canary.
 #[derive(Debug)]
 pub struct Rollout {
     pub registry: Arc<Registry>,
@@ -37,33 +39,38 @@ impl Rollout {
         ] {
             if is_used {
                 for model in models::at_stage(self.registry.db.read(), stage).await? {
-                    taken += u64::from(self.go_on(&model, stage, step).await?);
+                    taken += u64::from(self.advance_if_due(&model, stage, step).await?);
                 }
             }
         }
         Ok(taken)
     }
 
-    async fn go_on(&self, model: &ModelId, stage: Stage, step: Move) -> Result<bool, ServiceError> {
+    async fn advance_if_due(
+        &self,
+        model: &ModelId,
+        stage: Stage,
+        step: Move,
+    ) -> Result<bool, ServiceError> {
         let registry = &self.registry;
-        let latest = decisions::of_model(registry.db.read(), model, LATEST).await?;
+        let latest = decisions::of_model(registry.db.read(), model, LATEST_DECISIONS).await?;
         let Some(last) = latest.into_iter().find(|decision| decision.to_stage.is_some()) else {
             return Ok(false);
         };
         let stay = i64::try_from(registry.life.stay.as_millis()).unwrap_or(i64::MAX);
-        // A decision later than now was by a clock that was wrong.
+        // A decision in the future was recorded by a wrong clock.
         let stayed = registry.clock.now().millis() - last.decided_at.millis();
         let is_due = stayed >= stay || stayed < -stay;
-        let is_ours = last.decided_by.starts_with(TRAINING)
+        let is_by_training = last.decided_by.starts_with(TRAINING)
             && last.to_stage.as_deref() == Some(stage.as_str());
-        if !is_due || !is_ours {
+        if !is_due || !is_by_training {
             return Ok(false);
         }
         let ask = Ask { record_refusal: false, ..Ask::to(step) };
         let change = Change { by: last.decided_by, reason: format!("stayed in {stage}") };
         match registry.carry_out(model, ask, change).await {
             Ok(_) => Ok(true),
-            // Another replica was first, or evidence is still to come.
+            // Another replica was first, or the evidence is not sufficient yet.
             Err(ServiceError::Refused { .. } | ServiceError::Conflict(_)) => Ok(false),
             Err(error) => Err(error),
         }

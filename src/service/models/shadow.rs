@@ -1,9 +1,9 @@
-//! Models in shadow: they score whom live ones have answered, and answer nobody.
+//! Shadow scoring: models in shadow score customers after the active model has answered. Their
+//! scores are compared with the answers and never returned.
 //!
-//! What has been committed is offered here and never waits: a bounded queue takes
-//! a share of it, and what does not fit is dropped and counted. The worker reads
-//! the customers' rows back. State and assignment are written together, so a
-//! shadow scores the very row that was answered.
+//! Committed customers are offered without blocking: a bounded queue takes a sample, and the
+//! overflow is dropped and counted. The worker reads the customers' rows back. State and
+//! assignment are written together, so a shadow scores exactly the row that was answered.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -29,44 +29,44 @@ use crate::store::{Db, models};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ShadowOutcome;
 
-/// Models in shadow at once: each costs as much as scoring everybody picked.
+/// Most models in shadow: each one scores every sampled customer.
 pub const MAX_SHADOWS: usize = 4;
-/// Customers waiting for their shadows.
-const QUEUE: usize = 4096;
-/// Customers read back at once.
-const BATCH: usize = 256;
-/// How often counts are written down.
-const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// Capacity of the queue, in customers.
+const QUEUE_CAPACITY: usize = 4096;
+/// Customers read back in one query.
+const BATCH_SIZE: usize = 256;
+/// Interval between writes of the counts.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The shadows of this process, and the way to them.
+/// The shadow models of this process and their queue.
 #[derive(Debug)]
 pub struct Shadows {
     live: Arc<Live>,
     models: ArcSwap<Vec<Arc<Model>>>,
     picker: Picker,
-    turn: AtomicU64,
+    offered_count: AtomicU64,
     queue: mpsc::Sender<CustomerKey>,
     db: Db,
     metrics: Arc<Metrics>,
 }
 
-/// Scores what the shadows were offered.
+/// Background worker that scores the queued customers.
 #[derive(Debug)]
 pub struct Worker {
     shadows: Arc<Shadows>,
     queue: mpsc::Receiver<CustomerKey>,
 }
 
-type Counts = HashMap<Pair, Count>;
+type PairCounts = HashMap<Pair, Count>;
 
 impl Shadows {
     pub fn new(db: Db, live: Arc<Live>, share: f64, metrics: Arc<Metrics>) -> (Arc<Self>, Worker) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
         let shadows = Arc::new(Self {
             live,
             models: ArcSwap::default(),
             picker: Picker::new(share),
-            turn: AtomicU64::new(0),
+            offered_count: AtomicU64::new(0),
             queue: sender,
             db,
             metrics,
@@ -75,29 +75,29 @@ impl Shadows {
         (shadows, worker)
     }
 
-    /// Takes a share of the customers who have just been answered; never waits.
+    /// Enqueues a share of the customers just answered; never blocks.
     pub fn offer<'k>(&self, customers: impl Iterator<Item = &'k CustomerKey>) {
         if self.models.load().is_empty() {
             return;
         }
         for customer in customers {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            if self.picker.picks(turn) && self.queue.try_send(customer.clone()).is_err() {
+            let offered_count = self.offered_count.fetch_add(1, Ordering::Relaxed);
+            if self.picker.picks(offered_count) && self.queue.try_send(customer.clone()).is_err() {
                 self.metrics.shadow.customers.add(ShadowOutcome::Dropped, 1);
             }
         }
     }
 
-    /// Opens the models that stand in shadow now. One that cannot be opened, or is
-    /// of other features, is left out.
+    /// Loads the models now in shadow. Skips a model that cannot be opened or has another
+    /// feature set.
     pub async fn refresh(&self) -> Result<(), ServiceError> {
-        let wanted = models::at_stage(self.db.read(), Stage::Shadow).await?;
+        let ids = models::at_stage(self.db.read(), Stage::Shadow).await?;
         let known = self.models.load_full();
-        if wanted.iter().eq(known.iter().map(|model| model.id())) {
+        if ids.iter().eq(known.iter().map(|model| model.id())) {
             return Ok(());
         }
-        let mut opened = Vec::with_capacity(wanted.len());
-        for id in wanted {
+        let mut opened = Vec::with_capacity(ids.len());
+        for id in ids {
             match known.iter().find(|model| *model.id() == id) {
                 Some(model) => opened.push(Arc::clone(model)),
                 None => opened.extend(self.live.load(&id).await?),
@@ -107,12 +107,14 @@ impl Shadows {
         Ok(())
     }
 
-    fn count(&self, lineup: &Lineup, answered: &[Answered], counts: &mut Counts) {
+    fn count(&self, lineup: &Lineup, answered: &[Answered], counts: &mut PairCounts) {
         let shadows = self.models.load();
         let mut scratch = Scratch::default();
         for shadow in shadows.iter() {
             for one in answered {
-                let Some((pair, count)) = pair(lineup, shadow, one, &mut scratch) else { continue };
+                let Some((pair, count)) = compare_scores(lineup, shadow, one, &mut scratch) else {
+                    continue;
+                };
                 let outcome = match pair.is_same {
                     Some(true) => ShadowOutcome::Agree,
                     Some(false) => ShadowOutcome::Disagree,
@@ -128,33 +130,33 @@ impl Shadows {
     }
 }
 
-/// `None`: answered by a lineup that is no more, or of other features.
-fn pair(
+/// Compares one answered customer with its shadow score. `None`: the deployment that answered
+/// is no longer loaded, or its feature set differs.
+fn compare_scores(
     lineup: &Lineup,
     shadow: &Model,
     answered: &Answered,
     scratch: &mut Scratch,
 ) -> Option<(Pair, Count)> {
-    let held = &answered.held;
-    let by = lineup.of_generation(held.generation)?;
-    let live = if held.fallback { None } else { Some(by.active.as_deref()?) };
+    let assignment = &answered.held;
+    let by = lineup.of_generation(assignment.generation)?;
+    let live = if assignment.fallback { None } else { Some(by.active.as_deref()?) };
     let state = CustomerState::from_bytes(&lineup.features, &answered.state).ok()?;
     let row = state.row(&lineup.features, answered.assigned_at);
     let score = shadow.score(&row, scratch);
     let beside = live.map(|live| Beside::new(live, shadow));
-    // As it would be, were the shadow live: it would find the customer where it is.
-    let before = beside.and_then(|beside| beside.in_other(&held.segment));
-    let before = before.map(|segment| Before { segment, moved_at: held.moved_at });
+    // Hysteresis as if the shadow were active: it starts from the customer's present segment.
+    let before = beside.and_then(|beside| beside.in_other(&assignment.segment));
+    let before = before.map(|segment| Before { segment, moved_at: assignment.moved_at });
     let (policy, now) = (lineup.rules.policy, answered.assigned_at);
-    let segment = policy
-        .stand(ScoredRow { model: shadow, row: &row, score: &score }, before, now, scratch)
-        .segment;
-    let is_same = beside.and_then(|beside| beside.is_same(&held.segment, segment));
+    let scored = ScoredRow { model: shadow, row: &row, score: &score };
+    let segment = policy.stand(scored, before, now, scratch).segment;
+    let is_same = beside.and_then(|beside| beside.is_same(&assignment.segment, segment));
     let shadow_segment = segment.map_or(UNASSIGNED, |index| &shadow.segments()[index].key);
     let pair = Pair {
         shadow: shadow.id().clone(),
         live: live.map(|model| model.id().clone()),
-        live_segment: held.segment.as_str().into(),
+        live_segment: assignment.segment.as_str().into(),
         shadow_segment: shadow_segment.into(),
         is_same,
     };
@@ -167,16 +169,16 @@ fn pair(
 }
 
 impl Worker {
-    /// Scores until `stopped`; what has been counted by then is written down still.
+    /// Scores until `stopped`, then stores the remaining counts.
     pub async fn run(mut self, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
-        let mut counts = Counts::new();
-        let mut offered = Vec::with_capacity(BATCH);
-        let mut flush = tokio::time::interval(FLUSH_EVERY);
+        let mut counts = PairCounts::new();
+        let mut offered = Vec::with_capacity(BATCH_SIZE);
+        let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         let mut is_stopped = false;
         while !is_stopped {
             let done = tokio::select! {
-                _ = self.queue.recv_many(&mut offered, BATCH) => {
+                _ = self.queue.recv_many(&mut offered, BATCH_SIZE) => {
                     self.score(&mut offered, &mut counts).await
                 }
                 _ = flush.tick() => self.flush(&mut counts).await,
@@ -186,7 +188,7 @@ impl Worker {
                 }
             };
             if let Err(error) = done {
-                tracing::warn!(error = %Chain(&error), "shadows were not compared");
+                tracing::warn!(error = %Chain(&error), "comparing shadow models failed");
             }
         }
     }
@@ -194,24 +196,24 @@ impl Worker {
     async fn score(
         &self,
         offered: &mut Vec<CustomerKey>,
-        counts: &mut Counts,
+        counts: &mut PairCounts,
     ) -> Result<(), ServiceError> {
         let customers: BTreeSet<CustomerKey> = offered.drain(..).collect();
         let customers: Vec<CustomerKey> = customers.into_iter().collect();
         let answered = shadow::answered(self.shadows.db.read(), &customers).await?;
         let lineup = self.shadows.live.snapshot();
-        // Several milliseconds, for a full batch.
+        // Several milliseconds for a full batch, so other tasks leave this worker thread.
         tokio::task::block_in_place(|| self.shadows.count(&lineup, &answered, counts));
         Ok(())
     }
 
-    /// Counts that could not be written stay for the next time.
-    async fn flush(&self, counts: &mut Counts) -> Result<(), ServiceError> {
+    /// Stores the counts; a failed write is repeated with the next one.
+    async fn flush(&self, counts: &mut PairCounts) -> Result<(), ServiceError> {
         if counts.is_empty() {
             return Ok(());
         }
         let all: Vec<(Pair, Count)> = counts.iter().map(|(pair, n)| (pair.clone(), *n)).collect();
-        // Commits together: all that was counted since the last time, once.
+        // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.shadows.db.begin().await?;
         shadow::add(&mut tx, &all).await?;
         tx.commit().await?;

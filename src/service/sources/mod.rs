@@ -1,11 +1,12 @@
-//! Who sends events, and whether it is as much as usual.
+//! Event sources: per-key ingestion volume, monitored for silence and anomalies.
 //!
-//! A request adds its count to its source's, in memory; once a minute that is written
-//! down, where replicas add up. Then one of them looks at every source for all:
-//! [`crate::domain::event::source_volume`] tells who has gone quiet, or sends far more or less than
-//! usual, and that is raised as an alert, and over once it is as usual again.
+//! Each request adds its count in memory. Once a minute the counts are stored, where replicas
+//! sum up. One replica then assesses every source for all:
+//! [`crate::domain::event::source_volume`] detects sources that are silent or send far more or
+//! fewer events than usual. An anomaly raises an alert, which is resolved once the volume is
+//! usual again.
 
-mod tell;
+mod alert;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -31,8 +32,9 @@ use crate::store::sources::{self as stored, Arrived, SourceRow};
 use crate::store::{Db, alerting as raised};
 use crate::telemetry::Metrics;
 
-use tell::{found, is_ours, name};
+use alert::{is_source_key, source_alert, source_suffix};
 
+/// Volume monitor of event sources.
 #[derive(Debug)]
 pub struct Sources {
     db: Db,
@@ -40,16 +42,16 @@ pub struct Sources {
     settings: Settings,
     alerts: Arc<Alerts>,
     metrics: Arc<Metrics>,
-    /// What came since the last time.
-    seen: Lock<Seen>,
-    /// Taken from there, and not written down yet.
+    /// Counts since the last flush.
+    seen: Lock<SeenCounts>,
+    /// Counts taken from `seen` but not stored yet.
     pending: Mutex<BTreeMap<(Door, String, i64), Arrived>>,
 }
 
-/// By door and key: sources are few, and known ones.
-type Seen = [HashMap<String, Vec<(i64, Arrived)>>; Door::ALL.len()];
+/// By endpoint and key. Bounded: only authenticated keys are counted.
+type SeenCounts = [HashMap<String, Vec<(i64, Arrived)>>; Door::ALL.len()];
 
-/// A source, and how it stands.
+/// A source and the assessment of its volume.
 #[derive(Debug)]
 pub struct Watched {
     pub source: SourceRow,
@@ -68,40 +70,41 @@ impl Sources {
         Self { db, clock, settings, alerts, metrics, seen, pending }
     }
 
-    /// What became of the events of one request: the new ones count. Once a source is
-    /// known, it allocates nothing.
+    /// Counts the newly accepted events of one request. Allocates nothing for a known source.
     pub fn count(&self, source: Source<'_>, received_at: Timestamp, outcomes: &[Outcome]) {
-        let is_new = |outcome: &&Outcome| matches!(outcome, Outcome::Accepted { .. });
-        let events = outcomes.iter().filter(is_new).count() as u64;
+        // Duplicates and rejected events do not count: a source that only repeats itself is silent.
+        let events =
+            outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count()
+                as u64;
         if events == 0 {
             return;
         }
         let arrived = Arrived { events, first_at: received_at, last_at: received_at };
         let hour = received_at.hour();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_door = &mut seen[source.door as usize];
-        let Some(hours) = of_door.get_mut(source.key_id) else {
-            of_door.insert(source.key_id.to_owned(), vec![(hour, arrived)]);
+        let of_endpoint = &mut seen[source.door as usize];
+        let Some(hours) = of_endpoint.get_mut(source.key_id) else {
+            of_endpoint.insert(source.key_id.to_owned(), vec![(hour, arrived)]);
             return;
         };
         match hours.iter_mut().find(|(known, _)| *known == hour) {
-            Some((_, sum)) => merge(sum, arrived),
+            Some((_, sum)) => merge_counts(sum, arrived),
             None => hours.push((hour, arrived)),
         }
     }
 
-    /// Writes down what this process has seen.
+    /// Stores the counts of this process.
     pub async fn flush(&self) -> Result<(), ServiceError> {
         let mut pending = self.pending.lock().await;
-        for (door, key_id, hour, arrived) in self.take() {
+        for (door, key_id, hour, arrived) in self.take_counts() {
             let sum =
                 pending.entry((door, key_id, hour)).or_insert(Arrived { events: 0, ..arrived });
-            merge(sum, arrived);
+            merge_counts(sum, arrived);
         }
         if pending.is_empty() {
             return Ok(());
         }
-        // Commits together: all that came since the last time, once.
+        // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.db.begin().await?;
         for ((door, key_id, hour), arrived) in &*pending {
             stored::add(&mut tx, (*door, key_id, *hour), *arrived).await?;
@@ -111,11 +114,11 @@ impl Sources {
         Ok(())
     }
 
-    fn take(&self) -> Vec<(Door, String, i64, Arrived)> {
+    fn take_counts(&self) -> Vec<(Door, String, i64, Arrived)> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Vec::new();
-        for (door, of_door) in Door::ALL.into_iter().zip(seen.iter_mut()) {
-            for (key_id, hours) in of_door {
+        for (door, of_endpoint) in Door::ALL.into_iter().zip(seen.iter_mut()) {
+            for (key_id, hours) in of_endpoint {
                 let hours = hours.drain(..);
                 taken.extend(hours.map(|(hour, arrived)| (door, key_id.clone(), hour, arrived)));
             }
@@ -123,65 +126,69 @@ impl Sources {
         taken
     }
 
-    /// Every source, and how it stands.
+    /// Every source with its assessment.
     pub async fn list(&self) -> Result<Vec<Watched>, ServiceError> {
         let (now, rules) = (self.clock.now(), self.settings.rules);
-        // What came until then, every replica has written down.
+        // Two intervals back every replica has flushed, so counts up to then are complete.
         let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
-        let known = now.plus_millis(every.saturating_mul(-2));
+        let complete_until = now.plus_millis(every.saturating_mul(-2));
         let sources = stored::all(self.db.read()).await?;
         let assessed = tokio::task::spawn_blocking(move || {
-            let assessed = sources.into_iter().map(|source| {
+            let mut assessed = Vec::with_capacity(sources.len());
+            for source in sources {
                 let source = SourceRow { past: source.past.until(now), ..source };
-                let assessment = assess(&source.past, known, now, &rules);
-                Watched { source, assessment }
-            });
-            assessed.collect()
+                let assessment = assess(&source.past, complete_until, now, &rules);
+                assessed.push(Watched { source, assessment });
+            }
+            assessed
         });
         assessed.await.map_err(ServiceError::internal)
     }
 
-    /// Looks at every source, and tells of those that are not as usual, unless another
-    /// replica has just done so.
+    /// Assesses every source and raises or resolves alerts, unless another replica has just
+    /// done so.
     pub async fn check(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let watched = self.list().await?;
-        self.show(&watched, now);
+        self.update_metrics(&watched, now);
         let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
-        // Replicas' naps are not exactly as long as each other.
+        // Half an interval: replicas' timers are not exactly synchronous.
         let turn = (now.plus_millis(-every / 2), now);
         if !alarms::take_turn(&self.db, Job::Sources, turn).await? {
             return Ok(());
         }
-        let found: BTreeMap<String, _> = watched
-            .iter()
-            .filter_map(|watched| found(watched, now))
-            .map(|found| (found.key.clone(), found))
-            .collect();
-        let fires = raised::firing(self.db.read()).await?;
-        let over = fires.into_iter().map(|alert| alert.standing.key);
-        let over: Vec<String> =
-            over.filter(|key| is_ours(key) && !found.contains_key(key)).collect();
-        // Commits together: the alerts that fire or are over, the messages about them,
-        // and that what is too old is forgotten.
+        let mut found = BTreeMap::new();
+        for alert in watched.iter().filter_map(|watched| source_alert(watched, now)) {
+            found.insert(alert.key.clone(), alert);
+        }
+        let mut resolved = Vec::new();
+        for alert in raised::firing(self.db.read()).await? {
+            let key = alert.standing.key;
+            if is_source_key(&key) && !found.contains_key(&key) {
+                resolved.push(key);
+            }
+        }
+        // Commits together: the alerts raised and resolved, the messages about them, and the
+        // deletion of counts past the history.
         let mut tx = self.db.begin().await?;
-        let mut keys: Vec<&String> = found.keys().chain(&over).collect();
+        // One order of alert keys in all transactions prevents deadlocks.
+        let mut keys: Vec<&String> = found.keys().chain(&resolved).collect();
         keys.sort();
         for key in keys {
             match found.get(key) {
                 Some(found) => self.alerts.raise(&mut tx, found, Voice::Plain).await?,
-                None => self.alerts.resolve(&mut tx, key, why_over(&watched, key)).await?,
+                None => self.alerts.resolve(&mut tx, key, resolution_reason(&watched, key)).await?,
             }
         }
         stored::drop_before(&mut tx, now.plus_millis(-HISTORY_DAYS * MILLIS_PER_DAY)).await?;
         Ok(tx.commit().await?)
     }
 
-    fn show(&self, watched: &[Watched], now: Timestamp) {
+    fn update_metrics(&self, watched: &[Watched], now: Timestamp) {
         let shown = &self.metrics.sources;
         for door in Door::ALL {
-            let of_door = watched.iter().filter(|one| one.source.door == door);
-            shown.show_last(door, of_door.map(|one| one.source.past.last_at).max(), now);
+            let of_endpoint = watched.iter().filter(|one| one.source.door == door);
+            shown.show_last(door, of_endpoint.map(|one| one.source.past.last_at).max(), now);
         }
         for status in Status::ALL {
             let count = watched.iter().filter(|one| one.assessment.status == status).count();
@@ -189,9 +196,8 @@ impl Sources {
         }
     }
 
-    /// Writes down and looks, again and again, until `stopped`. What comes after that is
-    /// for [`Self::flush`], once nobody is answered any more.
-    /// By a wrong clock nothing is done.
+    /// Stores and assesses periodically, until `stopped`. Later counts are left to a final
+    /// [`Self::flush`] after the last request. Skips a period while the clock is wrong.
     pub async fn run(self: Arc<Self>, check: Arc<ClockCheck>, stopped: impl Future<Output = ()>) {
         let mut stopped = pin!(stopped);
         loop {
@@ -202,27 +208,31 @@ impl Sources {
             if !check.is_right() {
                 continue;
             }
-            // Never cut off in between: what was written would be written again.
+            // Never cancelled between commit and `pending.clear()`: the counts would be stored
+            // twice.
             let done = async {
                 self.flush().await?;
                 self.check().await
             };
             if let Err(error) = done.await {
-                tracing::warn!(error = %Chain(&error), "sources: will be tried again");
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "storing or assessing source volumes failed and is retried"
+                );
             }
         }
     }
 }
 
-fn why_over(watched: &[Watched], key: &str) -> &'static str {
-    if watched.iter().any(|one| key.ends_with(&name(&one.source))) {
-        "the source is as usual again"
+fn resolution_reason(watched: &[Watched], key: &str) -> &'static str {
+    if watched.iter().any(|one| key.ends_with(&source_suffix(&one.source))) {
+        "the volume is usual again"
     } else {
-        "its key was revoked, or nothing has come for five weeks"
+        "the key was revoked, or has sent nothing for five weeks"
     }
 }
 
-fn merge(sum: &mut Arrived, more: Arrived) {
+fn merge_counts(sum: &mut Arrived, more: Arrived) {
     sum.events = sum.events.saturating_add(more.events);
     sum.first_at = sum.first_at.min(more.first_at);
     sum.last_at = sum.last_at.max(more.last_at);

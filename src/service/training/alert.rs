@@ -1,4 +1,4 @@
-//! A run that fails is told, and so is the next that does not.
+//! Alerts about failed training runs, resolved by the next successful run.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,17 @@ use crate::service::training::Training;
 use crate::store::Tx;
 use crate::store::models::runs::RunRow;
 
-/// Runs of the schedule, and those that somebody asked for, in order.
-const KEYS: [&str; 2] = ["training:request", "training:schedule"];
+/// Alert keys of requested and of scheduled runs, in the order in which they are locked.
+const ALERT_KEYS: [&str; 2] = ["training:request", "training:schedule"];
+
+fn fact(name: &str, value: &str) -> Fact {
+    Fact { name: name.into(), value: value.into() }
+}
 
 impl Training {
-    /// Whoever tries something is there to see what comes of it.
-    pub(super) async fn tell_failure(
+    /// Raises the alert about a failed run. What-if runs raise none: their requester reads the
+    /// outcome.
+    pub(super) async fn raise_failure_alert(
         &self,
         tx: &mut Tx,
         run: &RunRow,
@@ -26,9 +31,8 @@ impl Training {
         }
         let is_scheduled = run.trigger == "schedule";
         let which = if is_scheduled { "scheduled training run" } else { "training run" };
-        let fact = |name: &str, value: &str| Fact { name: name.into(), value: value.into() };
         let found = Found {
-            key: KEYS[usize::from(is_scheduled)].into(),
+            key: ALERT_KEYS[usize::from(is_scheduled)].into(),
             topic: Topic::Training,
             severity: Severity::Warning,
             owner: None,
@@ -37,13 +41,13 @@ impl Training {
                 if is_scheduled { "schedule" } else { "request" }.to_owned(),
             )]),
             title: format!("A {which} failed"),
-            what: format!("No model was made: {why}."),
-            advice: "What is live stays so. See the run's error, mend its cause, and ask for \
-                     another run."
+            what: format!("No model was trained: {why}."),
+            advice: "The active model stays in service. See the run's error, fix its cause, and \
+                     request another run."
                 .into(),
             facts: vec![
                 fact("Run", run.run_id.as_str()),
-                fact("Asked for by", &run.trigger),
+                fact("Trigger", &run.trigger),
                 fact("Stage", &run.stage),
             ],
             picture: None,
@@ -51,11 +55,15 @@ impl Training {
         self.alerts.raise(tx, &found, Voice::Plain).await
     }
 
-    pub(super) async fn tell_success(&self, tx: &mut Tx, run: &RunRow) -> Result<(), ServiceError> {
+    pub(super) async fn resolve_failure_alerts(
+        &self,
+        tx: &mut Tx,
+        run: &RunRow,
+    ) -> Result<(), ServiceError> {
         if run.what_if {
             return Ok(());
         }
-        for key in KEYS {
+        for key in ALERT_KEYS {
             self.alerts.resolve(tx, key, &format!("run {} succeeded", run.run_id)).await?;
         }
         Ok(())

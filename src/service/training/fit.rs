@@ -1,10 +1,10 @@
-//! Fitting on threads of its own that take what others leave: scoring shares the
-//! machine, and must not notice.
+//! Model fitting on dedicated threads of idle priority: scoring shares the machine and must not
+//! slow down.
 //!
-//! On Linux they are scheduled as idle, not merely nice: a nice thread keeps the
-//! processor for milliseconds against one that wakes up. And they sleep for a
-//! moment every millisecond: a processor that is busy with idle work does not look
-//! for others' work that waits in another's queue; one that falls idle does.
+//! On Linux the threads run under `SCHED_IDLE`; a high nice value is not enough. A nice thread
+//! keeps the processor for milliseconds against one that wakes up. The threads also sleep
+//! briefly every millisecond: a processor busy with idle work does not pull runnable work from
+//! another processor's queue; one that becomes idle does.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,25 +22,25 @@ use crate::domain::train::{self, CheckedSpec, FitError, Progress, Trained, Train
 use crate::service::ServiceError;
 use crate::service::training::predecessor::Before;
 
-/// What one model is made of; nothing else goes into its bytes.
+/// All inputs of one model; nothing else affects its bytes.
 #[derive(Debug)]
 pub struct Job {
     pub spec: CheckedSpec,
     pub features: Arc<FeatureSet>,
     /// In canonical order.
     pub rows: Vec<FeatureRow>,
-    /// The instant that they describe.
+    /// The instant that the rows describe.
     pub as_of: Timestamp,
-    /// Whose segments go on in it.
+    /// The model from which segments inherit their ids.
     pub before: Option<Before>,
 }
 
-/// A thread works for so long, and then rests.
-const STRETCH: Duration = Duration::from_millis(1);
-/// The shortest sleep there is: the system makes some 60 µs of it.
-const REST: Duration = Duration::from_micros(1);
+/// Work between two rests of a thread.
+const WORK_INTERVAL: Duration = Duration::from_millis(1);
+/// The shortest sleep: in practice about 60 µs.
+const PAUSE: Duration = Duration::from_micros(1);
 
-/// Fits. Dropped early it goes on until `progress` tells it to stop.
+/// Fits a model. A dropped future leaves the thread running until `progress` requests a stop.
 pub async fn fit(
     job: Job,
     threads: usize,
@@ -50,20 +50,21 @@ pub async fn fit(
     std::thread::Builder::new()
         .name("train".into())
         .spawn(move || {
-            take_what_is_left();
+            use_idle_priority();
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .thread_name(|index| format!("train-{index}"))
-                .start_handler(|_| take_what_is_left())
+                .start_handler(|_| use_idle_priority())
                 .build();
             let outcome = match pool {
                 Ok(pool) => pool
                     .install(|| job.train(&*progress))
-                    // The data and the spec do not go together: no fault of ours.
+                    // The data and the spec are incompatible: an error of the request, not of
+                    // the server.
                     .map_err(|error| ServiceError::Conflict(error.to_string())),
                 Err(error) => Err(ServiceError::internal(error)),
             };
-            // Nobody waits any more: the process is stopping.
+            // The receiver is gone only if the process is stopping.
             let _ = answer.send(outcome);
         })
         .map_err(ServiceError::internal)?;
@@ -84,18 +85,18 @@ impl Job {
     }
 }
 
-/// For a training thread to call often.
-pub(super) fn rest_now_and_then() {
-    thread_local!(static WORKS_SINCE: Cell<Instant> = Cell::new(Instant::now()));
-    WORKS_SINCE.with(|since| {
-        if since.get().elapsed() >= STRETCH {
-            std::thread::sleep(REST);
+/// Cooperative pause, to be called often by a training thread.
+pub(super) fn pause_briefly() {
+    thread_local!(static WORKING_SINCE: Cell<Instant> = Cell::new(Instant::now()));
+    WORKING_SINCE.with(|since| {
+        if since.get().elapsed() >= WORK_INTERVAL {
+            std::thread::sleep(PAUSE);
             since.set(Instant::now());
         }
     });
 }
 
-/// What was taken since it was last read.
+/// Time and peak memory since the last reading.
 #[derive(Debug)]
 pub struct Meter(Mutex<Instant>);
 
@@ -109,22 +110,22 @@ impl Meter {
     pub fn read(&self) -> Cost {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *since, Instant::now());
-        Cost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak() }
+        Cost { seconds: before.elapsed().as_secs_f64(), peak_bytes: take_peak_memory() }
     }
 }
 
-/// The most memory the process held since this was last asked; only Linux says.
-fn take_peak() -> Option<u64> {
+/// Peak resident memory of the process since the last call; Linux only.
+fn take_peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    // 5: the peak starts again from what is held now. Where that is refused,
-    // the peak is that of the process so far.
+    // Writing 5 to `clear_refs` resets the peak (proc(5)). Where that is refused, the peak is
+    // that of the process's whole life.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// For the thread that calls.
-fn take_what_is_left() {
+/// Lowers the priority of the calling thread.
+fn use_idle_priority() {
     #[cfg(target_os = "linux")]
     let done = thread_priority::set_thread_priority_and_policy(
         thread_priority::thread_native_id(),
@@ -134,6 +135,6 @@ fn take_what_is_left() {
     #[cfg(not(target_os = "linux"))]
     let done = thread_priority::set_current_thread_priority(ThreadPriority::Min);
     if let Err(error) = done {
-        tracing::debug!(%error, "training keeps its priority");
+        tracing::debug!(%error, "lowering the priority of a training thread failed");
     }
 }

@@ -1,9 +1,10 @@
-//! Training: asked for, or due by the schedule; run by one replica at a time.
+//! Training: runs requested through the API or due by schedule, executed by one replica at a
+//! time.
 
 mod alert;
 pub mod fit;
-mod follow;
 pub mod predecessor;
+mod progress;
 mod run;
 pub mod snapshot;
 
@@ -29,8 +30,9 @@ use crate::store::{Db, Tx};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Limit;
 
-pub use follow::stage_seconds_left;
+pub use progress::stage_seconds_left;
 
+/// Queues and executes training runs.
 #[derive(Debug)]
 pub struct Training {
     pub db: Db,
@@ -42,38 +44,37 @@ pub struct Training {
     pub metrics: Arc<Metrics>,
 }
 
-/// What a run is for.
+/// The purpose of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Purpose {
-    /// Only to see what would come of it: never made live by itself, whatever the
-    /// settings say.
+    /// A what-if run: its model is never promoted automatically, whatever the settings.
     pub what_if: bool,
-    /// In the words of whoever asks; kept and listed.
+    /// Free text of the requester, stored with the run.
     pub reason: Option<String>,
 }
 
-/// When to ask again for a run: few are over sooner.
+/// `Retry-After` of a refused run: few runs end sooner.
 const QUEUE_RETRY_AFTER_SECONDS: u64 = 60;
 
-/// What is trained with unless somebody says otherwise.
-pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
+/// The default training spec, from the settings and the declared features.
+pub fn configured(settings: &config::Training, features: &FeatureSet) -> TrainSpec {
     let rfm = features.rfm().clone();
     TrainSpec {
-        segments: if s.segments == s.segments_to {
-            Segments::Exactly(s.segments)
+        segments: if settings.segments == settings.segments_to {
+            Segments::Exactly(settings.segments)
         } else {
-            Segments::Within(SegmentRange { from: s.segments, to: s.segments_to })
+            Segments::Within(SegmentRange { from: settings.segments, to: settings.segments_to })
         },
-        algorithms: s.algorithms.clone(),
-        distance: s.distance,
-        components: s.components,
-        starts: s.starts,
-        max_iterations: s.max_iterations,
-        tolerance: s.tolerance,
-        seed: s.seed,
-        holdout_share: s.holdout_share,
-        minimum_rows: s.minimum_customers,
-        sample: Some(s.max_rows),
+        algorithms: settings.algorithms.clone(),
+        distance: settings.distance,
+        components: settings.components,
+        starts: settings.starts,
+        max_iterations: settings.max_iterations,
+        tolerance: settings.tolerance,
+        seed: settings.seed,
+        holdout_share: settings.holdout_share,
+        minimum_rows: settings.minimum_customers,
+        sample: Some(settings.max_rows),
         baseline: Some(RfmFeatures {
             recency: rfm.recency.feature,
             frequency: rfm.frequency.feature,
@@ -83,32 +84,32 @@ pub fn configured(s: &config::Training, features: &FeatureSet) -> TrainSpec {
     }
 }
 
-/// The spec, complete and within its ranges, for rows of these features. However
-/// many rows there are, no more of them are held than the settings allow.
+/// Completes and validates a spec against the features. `sample` never exceeds
+/// `training.max_rows`, which bounds the memory of a run.
 pub fn checked(
     mut spec: TrainSpec,
-    s: &config::Training,
+    settings: &config::Training,
     features: &FeatureSet,
 ) -> Result<CheckedSpec, Faults> {
-    let sample = *spec.sample.get_or_insert(s.max_rows);
-    if sample > s.max_rows {
-        let most = s.max_rows;
+    let sample = *spec.sample.get_or_insert(settings.max_rows);
+    if sample > settings.max_rows {
+        let most = settings.max_rows;
         let problem = format!("must be at most {most} (`training.max_rows`), is {sample}");
         return Err(Faults::one("sample", problem));
     }
     let spec = spec.check()?;
     spec.spec().check_features(features.features())?;
-    Effort::of(spec.spec()).check(s.max_fits)?;
+    Effort::of(spec.spec()).check(settings.max_fits)?;
     Ok(spec)
 }
 
 impl Training {
-    /// What a run is trained with unless its request says otherwise.
+    /// The default spec of a run.
     pub fn default_spec(&self) -> TrainSpec {
         configured(&self.settings, &self.live.snapshot().features)
     }
 
-    /// Queues a run. `None`: the scheduled instant has its run already.
+    /// Queues a run. `None`: the scheduled instant already has a run.
     pub async fn request(
         &self,
         spec: TrainSpec,
@@ -118,7 +119,7 @@ impl Training {
         self.request_for(spec, trigger, due_at, Purpose::default()).await
     }
 
-    /// As [`Self::request`], saying what it is for.
+    /// As [`Self::request`], with a purpose.
     pub async fn request_for(
         &self,
         spec: TrainSpec,
@@ -126,7 +127,7 @@ impl Training {
         due_at: Option<Timestamp>,
         purpose: Purpose,
     ) -> Result<Option<RunId>, ServiceError> {
-        // Commits together: the run, and the news of it.
+        // Commits together: the run and its announcement.
         let mut tx = self.db.begin().await?;
         let queued = self.enqueue(&mut tx, spec, trigger, due_at, purpose).await?;
         tx.commit().await?;
@@ -159,14 +160,16 @@ impl Training {
         Ok(queued.then_some(run))
     }
 
-    /// Refuses a run that a key requests while too many of such runs are not over.
+    /// Refuses a run requested by a key while too many requested runs are queued or running.
     async fn check_queue(&self, tx: &mut Tx, trigger: &str) -> Result<(), ServiceError> {
         let requested = runs::count_requested(tx, trigger).await?;
         let (most, own) = (self.settings.max_queued_runs, self.settings.max_queued_runs_per_key);
         let detail = if requested.own >= i64::from(own) {
-            format!("{own} runs of this key are not over (training.max_queued_runs_per_key)")
+            format!(
+                "{own} runs of this key are queued or running (training.max_queued_runs_per_key)"
+            )
         } else if requested.all >= i64::from(most) {
-            format!("{most} requested runs are not over (training.max_queued_runs)")
+            format!("{most} requested runs are queued or running (training.max_queued_runs)")
         } else {
             return Ok(());
         };
@@ -175,11 +178,11 @@ impl Training {
         Err(ServiceError::OverLimit { detail: detail.into(), retry_after_seconds })
     }
 
-    /// Calls a run off: a queued one never starts, a running one stops soon, on
-    /// whatever replica, and leaves nothing. Once more changes nothing.
+    /// Cancels a run. A queued run never starts; a running one stops soon, on any replica, and
+    /// stores no model. Idempotent.
     pub async fn cancel(&self, run: &RunId, by: &str) -> Result<(), ServiceError> {
         let why = format!("cancelled by {by}");
-        // Commits alone: the run's end, which the replica that runs it will see.
+        // Commits alone: the run's end, which the executing replica polls.
         let mut tx = self.db.begin().await?;
         let cancelled = runs::cancel(&mut tx, run, &why, self.clock.now()).await?;
         tx.commit().await?;
@@ -190,13 +193,13 @@ impl Training {
         let status = found.map(|found| found.status);
         match status.as_deref() {
             Some("cancelled") => Ok(()),
-            Some(status) => Err(ServiceError::Conflict(format!("the run is over: it {status}"))),
+            Some(status) => Err(ServiceError::Conflict(format!("the run has already {status}"))),
             None => Err(ServiceError::NotFound(format!("training run `{run}`"))),
         }
     }
 
-    /// Carries out queued runs until none is left; returns how many. Does
-    /// nothing while another replica trains.
+    /// Executes queued runs until the queue is empty; returns how many. Does nothing while
+    /// another replica trains.
     pub async fn run_queued(&self) -> Result<u64, ServiceError> {
         let Some(mut lease) = self.db.try_lease(Lease::Training).await? else {
             return Ok(0);
@@ -206,7 +209,7 @@ impl Training {
             if let Err(error) = lease.check().await {
                 break Err(error.into());
             }
-            match self.run_next().await {
+            match self.execute_next().await {
                 Ok(true) => done += 1,
                 Ok(false) => break Ok(done),
                 Err(error) => break Err(error),

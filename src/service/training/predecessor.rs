@@ -1,4 +1,4 @@
-//! Whose segments go on in the model that is being trained: those of the live one.
+//! The predecessor of a training run: the active model, from which segments inherit their ids.
 
 use crate::domain::model::Model;
 use crate::domain::train::lineage::Predecessor;
@@ -7,7 +7,7 @@ use crate::service::models::registry;
 use crate::store::models::lineage;
 use crate::store::{ReadDb, models};
 
-/// A model, and the keys that any model ever used.
+/// A model and the number of segment keys ever used.
 #[derive(Debug)]
 pub struct Before {
     model: Model,
@@ -15,8 +15,8 @@ pub struct Before {
 }
 
 impl Before {
-    /// What is live; `None` before anything is. A live model of other features is
-    /// one all the same: what it shares with these may be enough.
+    /// Loads the active model; `None` before the first one. A model of another feature set is a
+    /// predecessor too: the shared features may suffice to match segments.
     pub async fn of(db: &ReadDb) -> Result<Option<Self>, ServiceError> {
         let Some(id) = models::lineup(db).await?.active else {
             return Ok(None);
@@ -25,7 +25,7 @@ impl Before {
         Ok(Some(Self { model: registry::open(db, &id).await?, keys_used }))
     }
 
-    /// A model by itself, of which no candidates are known.
+    /// A model on its own, without knowledge of other candidates' keys.
     pub fn alone(model: Model) -> Self {
         Self { keys_used: model.keys_used(), model }
     }

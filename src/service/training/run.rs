@@ -1,4 +1,4 @@
-//! One run: snapshot, fit on threads of its own, seal, register, promote.
+//! Execution of one training run: snapshot, fit, register, promote.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,77 +16,82 @@ use crate::service::models::registry::Change;
 use crate::service::models::rollout::TRAINING;
 use crate::service::training::Training;
 use crate::service::training::fit::{Job, fit};
-use crate::service::training::follow::Follow;
 use crate::service::training::predecessor::Before;
+use crate::service::training::progress::RunProgress;
 use crate::service::training::snapshot::{self, When};
 use crate::store::models;
 use crate::store::models::runs::RunRow;
 use crate::store::models::{NewModel, feature_sets, lineage, runs};
 use crate::telemetry::labels::RunOutcome;
 
-/// What is kept of a run beside its model.
+/// The stored report of a run, beside its model.
 #[derive(Serialize)]
-struct Report<'a> {
+struct StoredReport<'a> {
     #[serde(flatten)]
     trained: &'a TrainReport,
-    /// The instant that the rows describe: with the spec it repeats the run.
+    /// The instant that the rows describe; with the spec it reproduces the run.
     as_of: Timestamp,
     data: DataReport,
 }
 
 impl Training {
-    /// False when nothing is queued.
-    pub(super) async fn run_next(&self) -> Result<bool, ServiceError> {
+    /// Executes the next queued run; false if the queue is empty.
+    pub(super) async fn execute_next(&self) -> Result<bool, ServiceError> {
+        // Commits alone: the claim, which makes the run visible as running while it executes.
         let mut tx = self.db.begin().await?;
         let Some(run) = runs::claim(&mut tx, self.clock.now()).await? else {
             return Ok(false);
         };
         tx.commit().await?;
         let started = Instant::now();
-        tracing::info!(run = %run.run_id, trigger = run.trigger, "training");
-        let outcome = self.carry_out(&run).await;
+        tracing::info!(run = %run.run_id, trigger = run.trigger, "training run started");
+        let outcome = self.execute(&run).await;
         self.metrics.training.seconds.observe(started.elapsed().as_secs_f64());
         let ended = match outcome {
             Ok(Some(model)) => {
-                tracing::info!(run = %run.run_id, model = model.short(), "trained");
+                tracing::info!(run = %run.run_id, model = model.short(), "training run finished");
                 RunOutcome::Succeeded
             }
             Ok(None) => RunOutcome::Cancelled,
-            Err(error) => self.failed(&run, error).await?,
+            Err(error) => self.record_failure(&run, error).await?,
         };
         if ended == RunOutcome::Cancelled {
-            tracing::info!(run = %run.run_id, "training was called off");
+            tracing::info!(run = %run.run_id, "training run cancelled");
         }
         self.metrics.training.runs.add(ended, 1);
         Ok(true)
     }
 
-    /// A run that was called off ends in an error too, which is none.
-    async fn failed(&self, run: &RunRow, error: ServiceError) -> Result<RunOutcome, ServiceError> {
-        // Commits together: the run's end, and the alert about it.
+    /// Records a failed run. A cancelled run also ends in an error, which is not recorded as
+    /// one.
+    async fn record_failure(
+        &self,
+        run: &RunRow,
+        error: ServiceError,
+    ) -> Result<RunOutcome, ServiceError> {
+        // Commits together: the run's end and the alert about it.
         let mut tx = self.db.begin().await?;
         let why = Chain(&error).to_string();
         let failed = runs::fail(&mut tx, &run.run_id, &why, self.clock.now()).await?;
         if failed {
-            self.tell_failure(&mut tx, run, &why).await?;
+            self.raise_failure_alert(&mut tx, run, &why).await?;
         }
         tx.commit().await?;
         if !failed {
             return Ok(RunOutcome::Cancelled);
         }
-        tracing::warn!(run = %run.run_id, error = %Chain(&error), "training failed");
+        tracing::warn!(run = %run.run_id, error = %Chain(&error), "training run failed");
         Ok(RunOutcome::Failed)
     }
 
-    /// `None`: it was called off.
-    async fn carry_out(&self, run: &RunRow) -> Result<Option<ModelId>, ServiceError> {
+    /// Trains, registers and, if configured, promotes. `None`: the run was cancelled.
+    async fn execute(&self, run: &RunRow) -> Result<Option<ModelId>, ServiceError> {
         let features = Arc::clone(&self.live.snapshot().features);
         let as_of = self.clock.now();
-        let follow = Arc::new(Follow::new(self.settings.max_run));
-        let work = Box::pin(self.train(run, &features, as_of, &follow));
-        let by = (&self.db, &self.clock);
-        let (trained, data) = follow.during(by, &run.run_id, work).await?;
-        let report = Report { trained: &trained.report, as_of, data };
+        let progress = Arc::new(RunProgress::new(self.settings.max_run));
+        let work = Box::pin(self.train(run, &features, as_of, &progress));
+        let (trained, data) = progress.drive(&self.db, &self.clock, &run.run_id, work).await?;
+        let report = StoredReport { trained: &trained.report, as_of, data };
         if !self.register(run, &features, &trained, &report).await? {
             return Ok(None);
         }
@@ -95,9 +100,9 @@ impl Training {
             let reason = run.reason.clone().unwrap_or_else(|| run.trigger.clone());
             let change = Change { by: format!("{TRAINING}{}", run.run_id), reason };
             match self.registry.advance(&model, change).await {
-                // Written down with the model: what is live stays so.
+                // The refusal is recorded with the model; the active model stays.
                 Err(error @ ServiceError::Refused { .. }) => {
-                    tracing::warn!(model = model.short(), %error, "the model stays a candidate");
+                    tracing::warn!(model = model.short(), %error, "a gate refused the automatic promotion step");
                 }
                 outcome => outcome?,
             }
@@ -110,33 +115,32 @@ impl Training {
         run: &RunRow,
         features: &Arc<FeatureSet>,
         as_of: Timestamp,
-        follow: &Arc<Follow>,
+        progress: &Arc<RunProgress>,
     ) -> Result<(Trained, DataReport), ServiceError> {
         let spec: TrainSpec =
             serde_json::from_value(run.spec.clone()).map_err(ServiceError::internal)?;
         let spec = spec.check().map_err(ServiceError::Invalid)?;
         let gather = Gather::new(spec.spec(), features.features());
         let gather =
-            snapshot::take(self.db.read(), features, When::Now(as_of), gather, &**follow).await?;
+            snapshot::take(self.db.read(), features, When::Now(as_of), gather, &**progress).await?;
         let (rows, data) = gather.finish();
         let before = Before::of(self.db.read()).await?;
         let job = Job { spec, features: Arc::clone(features), rows, as_of, before };
-        Ok((fit(job, self.settings.threads, Arc::clone(follow)).await?, data))
+        Ok((fit(job, self.settings.threads, Arc::clone(progress)).await?, data))
     }
 
-    /// False when the run was called off: then nothing is kept.
+    /// Stores the model; returns false, and stores nothing, if the run was cancelled.
     async fn register(
         &self,
         run: &RunRow,
         set: &FeatureSet,
         trained: &Trained,
-        report: &Report<'_>,
+        report: &StoredReport<'_>,
     ) -> Result<bool, ServiceError> {
         let report = serde_json::to_value(report).map_err(ServiceError::internal)?;
         let now = self.clock.now();
-        // Commits together: the feature set, the candidate, what
-        // became of the segments before, the run's end, and that of an alert about
-        // runs that failed.
+        // Commits together: the feature set, the candidate, its segment lineage, the run's end,
+        // and the resolution of the alert about failed runs.
         let mut tx = self.db.begin().await?;
         feature_sets::keep(&mut tx, set.id(), set.normal_form(), now).await?;
         let model = NewModel {
@@ -152,7 +156,7 @@ impl Training {
         }
         let ended = runs::succeed(&mut tx, &run.run_id, trained.model.id(), &report, now).await?;
         if ended {
-            self.tell_success(&mut tx, run).await?;
+            self.resolve_failure_alerts(&mut tx, run).await?;
             tx.commit().await?;
         }
         Ok(ended)

@@ -1,4 +1,4 @@
-//! Every customer's features at one instant: what a model is trained on.
+//! Training snapshot: every customer's feature row at one instant.
 
 use std::pin::pin;
 
@@ -14,10 +14,10 @@ use crate::store::{ReadDb, customers};
 /// The instant that the rows describe.
 #[derive(Debug, Clone, Copy)]
 pub enum When {
-    /// It is this now.
+    /// The present: rows are computed from the stored states.
     Now(Timestamp),
-    /// It was this once: from the events that had come by then. Every customer is
-    /// replayed, and ids are joined as they are now.
+    /// A past instant: every customer is replayed from the events received by then. Identity
+    /// links are the present ones.
     Then(Timestamp),
 }
 
@@ -29,7 +29,7 @@ pub async fn take(
     mut gather: Gather,
     progress: &dyn Progress,
 ) -> Result<Gather, ServiceError> {
-    // The stream holds one while states are rebuilt on the other.
+    // Two connections: the stream occupies one while states are rebuilt on the other.
     let db = &db.dedicated(2);
     let all = u64::try_from(customers::count(db).await?).unwrap_or_default();
     let mut past = match when {
@@ -49,7 +49,7 @@ pub async fn take(
                 let known = Known { received_by: Some(at), ..Known::default() };
                 let customer = &stored.customer;
                 let then = rebuild::replay(events, features, customer, known, u64::MAX).await?;
-                // Nobody had heard of the others.
+                // A customer without events by then did not exist yet.
                 if then.events > 0 {
                     gather.add(then.state.row(features, at));
                 }

@@ -1,25 +1,25 @@
-//! What time alone changes: an alert that nobody has acknowledged is told to others,
-//! a silence ends, a channel is new. And how things stand, for the metrics.
+//! Alert sweep: notifications that become due with time alone, and gauges of firing alerts.
+//! Time escalates an unacknowledged alert, ends a silence, and adds channels.
 
 use std::collections::BTreeMap;
 
-use crate::domain::alert::{ChannelRoute, Told, Topic, channel_key, is_owed};
+use crate::domain::alert::{ChannelRoute, Topic, channel_key, is_owed};
 use crate::service::ServiceError;
 use crate::service::alerts::Alerts;
-use crate::service::alerts::storm::failing_keys;
-use crate::service::alerts::tell::told;
+use crate::service::alerts::notify::{sent_state, sent_states};
+use crate::service::alerts::storm::failing_channel_keys;
 use crate::store::alerting;
 use crate::store::alerting::deliveries::SentRow;
 use crate::store::alerting::{AlertRow, channels, deliveries, silences};
 
 impl Alerts {
-    /// Tells what is to be told by now. Replicas may all look at once: who tells has
-    /// locked the key, and looked again.
+    /// Sends the notifications that are due. Replicas may sweep concurrently: each locks the
+    /// alert key and decides again before it enqueues a message.
     pub async fn sweep(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let db = self.db.read();
         let firing = alerting::firing(db).await?;
-        self.show(&firing).await?;
+        self.update_metrics(&firing).await?;
         if firing.is_empty() {
             return Ok(());
         }
@@ -32,36 +32,38 @@ impl Alerts {
         for row in deliveries::sent(db, &ids).await? {
             sent.entry(row.alert_id.clone()).or_default().push(row);
         }
-        let failing = failing_keys(&firing);
+        let failing = failing_channel_keys(&firing);
         for alert in &firing {
             let about_channel = alert.standing.topic == Topic::Channel;
-            let told = told(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
-            let is_any = channels.iter().any(|channel| {
-                let told = told.get(&channel.channel_id).copied().unwrap_or(Told::Nothing);
-                let whom = ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
+            let sent = sent_states(sent.get(&alert.alert_id).map_or(&[], Vec::as_slice));
+            let is_due = channels.iter().any(|channel| {
                 let is_failing = failing.contains(&*channel_key(&channel.channel_id));
-                !(about_channel && is_failing)
-                    && is_owed(&alert.standing, whom, told, &silences, now)
+                if about_channel && is_failing {
+                    return false;
+                }
+                let recipient = ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
+                let state = sent_state(&sent, channel);
+                is_owed(&alert.standing, recipient, state, &silences, now)
             });
-            if is_any {
-                self.tell_now(alert).await?;
+            if is_due {
+                self.notify_due(alert).await?;
             }
         }
         Ok(())
     }
 
-    async fn tell_now(&self, alert: &AlertRow) -> Result<(), ServiceError> {
-        // Commits together: a message to each channel that is to hear of it now.
+    async fn notify_due(&self, alert: &AlertRow) -> Result<(), ServiceError> {
+        // Commits together: a message to each channel to which the alert is due.
         let mut tx = self.db.begin().await?;
         alerting::lock_key(&mut tx, &alert.standing.key).await?;
         let latest = alerting::latest(&mut tx, &alert.standing.key).await?;
         if let Some(latest) = latest.filter(|latest| latest.resolved.is_none()) {
-            self.tell(&mut tx, &latest, self.clock.now()).await?;
+            self.notify_firing(&mut tx, &latest, self.clock.now()).await?;
         }
         Ok(tx.commit().await?)
     }
 
-    async fn show(&self, firing: &[AlertRow]) -> Result<(), ServiceError> {
+    async fn update_metrics(&self, firing: &[AlertRow]) -> Result<(), ServiceError> {
         let metrics = &self.metrics.alerts;
         metrics.show_firing(
             firing.iter().map(|alert| (alert.standing.topic, alert.standing.severity)),

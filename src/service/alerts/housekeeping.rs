@@ -1,5 +1,5 @@
-//! What comes round: an Alertmanager hears of what still fires, and what is old is
-//! dropped. One replica does it for all.
+//! Periodic alert jobs: repeat firing alerts to Alertmanager, delete old rows. One replica does
+//! each job for all.
 
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use crate::store::alerting::{alarms, deliveries, silences};
 const CLEAN_UP_EVERY: Duration = Duration::from_hours(1);
 
 impl Alerts {
-    /// Tells every Alertmanager what fires, when it is time.
+    /// Sends the firing alerts to every Alertmanager, if the interval has passed.
+    ///
+    /// Alertmanager resolves an alert that is not repeated before its `endsAt`.
     pub async fn keep_alive(&self, sender: &Sender) -> Result<(), ServiceError> {
-        if !self.is_turn(Job::KeepAlive, self.settings.keep_alive).await? {
+        if !self.acquire_job(Job::KeepAlive, self.settings.keep_alive).await? {
             return Ok(());
         }
         let now = self.clock.now();
@@ -25,21 +27,22 @@ impl Alerts {
             let sent = sender.still_firing(&told.target, &told.notices, now).await;
             if let Err(error) = sent {
                 let (channel, status) = (&told.channel_name, error.status);
-                tracing::warn!(channel, status, "an Alertmanager was not told what still fires");
+                tracing::warn!(channel, status, "repeating firing alerts to Alertmanager failed");
             }
         });
         futures_util::future::join_all(sends).await;
         Ok(())
     }
 
-    /// Drops what has been over for long, when it is time.
+    /// Deletes deliveries, alerts and silences older than `alerts.keep_days`, if the interval
+    /// has passed.
     pub async fn clean_up(&self) -> Result<(), ServiceError> {
-        if self.settings.keep_days == 0 || !self.is_turn(Job::CleanUp, CLEAN_UP_EVERY).await? {
+        if self.settings.keep_days == 0 || !self.acquire_job(Job::CleanUp, CLEAN_UP_EVERY).await? {
             return Ok(());
         }
         let days = i64::from(self.settings.keep_days);
         let before = self.clock.now().plus_millis(-days * MILLIS_PER_DAY);
-        // Commits together: all that is as old.
+        // Commits together: the deletions of all three tables.
         let mut tx = self.db.begin().await?;
         deliveries::drop_before(&mut tx, before).await?;
         alerting::drop_before(&mut tx, before).await?;
@@ -47,10 +50,11 @@ impl Alerts {
         Ok(tx.commit().await?)
     }
 
-    /// Whether this replica is to do it now.
-    async fn is_turn(&self, job: Job, every: Duration) -> Result<bool, ServiceError> {
+    /// Whether this replica acquired the job for this interval.
+    async fn acquire_job(&self, job: Job, every: Duration) -> Result<bool, ServiceError> {
         let now = self.clock.now();
         let before = now.plus_millis(-i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
+        // A last run in the future was written by a wrong clock and does not block the job.
         let last = alarms::ran_at(self.db.read(), job).await?;
         Ok(last.is_none_or(|last| last <= before || last > now)
             && alarms::take_turn(&self.db, job, (before, now)).await?)

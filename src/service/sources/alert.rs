@@ -1,4 +1,4 @@
-//! What is told of a source that is not as usual.
+//! Alerts about unusual event sources.
 
 use std::collections::BTreeMap;
 
@@ -10,59 +10,58 @@ use crate::service::alerts::Found;
 use crate::service::sources::Watched;
 use crate::store::sources::SourceRow;
 
-/// Whether it is the key of an alert that is raised here.
-pub(super) fn is_ours(key: &str) -> bool {
+/// Whether an alert key belongs to this module.
+pub(super) fn is_source_key(key: &str) -> bool {
     ["source:quiet:", "source:volume:"].iter().any(|begins| key.starts_with(begins))
 }
 
-/// Of a source, as these keys end.
-pub(super) fn name(source: &SourceRow) -> String {
+/// Suffix of alert keys that identifies a source.
+pub(super) fn source_suffix(source: &SourceRow) -> String {
     format!(":{}:{}", source.key_id, source.door.as_str())
 }
 
-/// `None`: it is as usual, or cannot be told yet.
-pub(super) fn found(watched: &Watched, now: Timestamp) -> Option<Found> {
+/// The alert about a source; `None`: its volume is usual or not assessable yet.
+pub(super) fn source_alert(watched: &Watched, now: Timestamp) -> Option<Found> {
     let (source, assessment) = (&watched.source, &watched.assessment);
-    let called = source.name.as_deref().unwrap_or(&source.key_id);
+    let source_name = source.name.as_deref().unwrap_or(&source.key_id);
     let door = source.door.as_str();
     let (last_at, volume) = (source.past.last_at, assessment.last_hour);
     let usual = volume.usual.unwrap_or_default();
     let counts = format!(
-        "In the hour from {} key `{called}` sent {} new events at the door `{door}`; {usual:.0} are \
-         usual at that hour",
+        "In the hour from {} key `{source_name}` sent {} new events to the `{door}` endpoint; \
+         {usual:.0} are usual at that hour",
         volume.hour, volume.events
     );
     let (about, title, what, advice) = match assessment.status {
         Status::Learning | Status::Usual => return None,
         Status::Quiet => (
             "quiet",
-            format!("`{called}` sends no more events"),
+            format!("`{source_name}` has stopped sending events"),
             format!(
-                "Key `{called}` has sent no new event at the door `{door}` since {last_at}, for {}. \
-                 Its longest gap is usually {}.",
-                span(now.millis() - last_at.millis()),
-                span(assessment.usual_gap_millis.unwrap_or_default()),
+                "Key `{source_name}` has sent no new event to the `{door}` endpoint since \
+                 {last_at}, for {}. Its longest gap is usually {}.",
+                format_duration(now.millis() - last_at.millis()),
+                format_duration(assessment.usual_gap_millis.unwrap_or_default()),
             ),
-            "Look whether the sender still runs and reaches segmentd, and whether its events are \
-             rejected (`GET /v1/events/failed/summary`). One that is to send no more ends this \
-             when its key is revoked.",
+            "Check whether the source is running and reaches segmentd, and whether its events are \
+             rejected (`GET /v1/events/failed/summary`). If the source is retired, revoke its key \
+             to resolve this alert.",
         ),
         Status::More => (
             "volume",
-            format!("`{called}` sends far more events than usual"),
+            format!("`{source_name}` sends far more events than usual"),
             format!("{counts}."),
-            "Look whether the sender repeats itself under new ids, or loads its past: windows \
-             of features would count that as activity.",
+            "Check whether the source resends events under new ids, or loads historical events: \
+             feature windows count both as activity.",
         ),
         Status::Less => (
             "volume",
-            format!("`{called}` sends far fewer events than usual"),
+            format!("`{source_name}` sends far fewer events than usual"),
             format!("{counts}."),
-            "Look whether a part of the sender is down, and whether its events are rejected \
-             (`GET /v1/events/failed/summary`). Customers seem to be less active than they are.",
+            "Check whether a part of the source is down, and whether its events are rejected \
+             (`GET /v1/events/failed/summary`). Customers appear less active than they are.",
         ),
     };
-    let fact = |name: &str, value: String| Fact { name: name.into(), value };
     let mut facts = vec![fact("Last event", last_at.to_string())];
     if about == "volume" {
         facts.push(fact("Events in the hour", volume.events.to_string()));
@@ -70,10 +69,11 @@ pub(super) fn found(watched: &Watched, now: Timestamp) -> Option<Found> {
         let p_value = volume.p_value.unwrap_or(1.0);
         facts.push(fact("p-value", format!("{p_value:.2e}")));
     }
-    let subject = [("source", called), ("door", door), ("key", &*source.key_id), ("about", about)];
+    let subject =
+        [("source", source_name), ("door", door), ("key", &*source.key_id), ("about", about)];
     let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(Found {
-        key: format!("source:{about}{}", name(source)),
+        key: format!("source:{about}{}", source_suffix(source)),
         topic: Topic::Source,
         severity: Severity::Warning,
         owner: None,
@@ -86,8 +86,12 @@ pub(super) fn found(watched: &Watched, now: Timestamp) -> Option<Found> {
     })
 }
 
-/// In the unit that fits: `45 seconds`, `2.5 hours`.
-fn span(millis: i64) -> String {
+fn fact(name: &str, value: String) -> Fact {
+    Fact { name: name.into(), value }
+}
+
+/// A duration in its largest fitting unit: `45 seconds`, `2.5 hours`.
+fn format_duration(millis: i64) -> String {
     let units = [(86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes")];
     match units.into_iter().find(|(unit, _)| millis >= 2 * unit) {
         Some((unit, name)) => {

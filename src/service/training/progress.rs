@@ -1,6 +1,5 @@
-//! How far a run is, noted down while it works; and whether it is to go on. The
-//! run's row carries both, so that it may be followed and called off through any
-//! replica.
+//! Progress and cancellation of a training run. The run's database row carries both, so any
+//! replica can show the progress and cancel the run.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,11 +19,11 @@ use crate::store::Db;
 use crate::store::models::runs;
 use crate::store::models::runs::RunRow;
 
-/// How often a run writes down how far it is, and looks whether to go on.
-const EVERY: Duration = Duration::from_secs(1);
+/// Interval between writes of the progress and checks for cancellation.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Seconds that the rest of a run's stage takes, if it goes on as so far; `None`:
-/// nothing of the stage is over yet, or the run does not work.
+/// Estimated seconds left in the run's stage, by linear extrapolation; `None`: the run is not
+/// running, or the stage has no progress yet.
 pub fn stage_seconds_left(run: &RunRow, now: Timestamp) -> Option<i64> {
     let since = run.stage_since.filter(|_| run.status == "running" && run.done > 0)?;
     let elapsed_millis = now.millis().saturating_sub(since.millis()).max(0);
@@ -32,9 +31,9 @@ pub fn stage_seconds_left(run: &RunRow, now: Timestamp) -> Option<i64> {
     Some(left_millis / 1000)
 }
 
-/// What the training threads say, for the async side to write down.
+/// Progress reported by the training threads, stored by the async side.
 #[derive(Debug)]
-pub(super) struct Follow {
+pub(super) struct RunProgress {
     stage: ArcSwap<&'static str>,
     done: AtomicI64,
     total: AtomicI64,
@@ -44,8 +43,8 @@ pub(super) struct Follow {
     max_run: Duration,
 }
 
-impl Follow {
-    /// Of a run that may take so long.
+impl RunProgress {
+    /// For a run limited to `max_run`.
     pub(super) fn new(max_run: Duration) -> Self {
         Self {
             started: Instant::now(),
@@ -59,7 +58,7 @@ impl Follow {
     }
 }
 
-impl Progress for Follow {
+impl Progress for RunProgress {
     fn report(&self, stage: &'static str, done: u64, total: u64) {
         if **self.stage.load() != stage {
             self.stage.store(Arc::new(stage));
@@ -73,7 +72,7 @@ impl Progress for Follow {
     }
 
     fn pause(&self) -> Pause {
-        fit::rest_now_and_then
+        fit::pause_briefly
     }
 
     fn cost(&self) -> Cost {
@@ -81,12 +80,13 @@ impl Progress for Follow {
     }
 }
 
-impl Follow {
-    /// Does `work`, which reports here, and notes how far it is. Work that was called
-    /// off, or takes too long, is stopped, and waited for.
-    pub(super) async fn during<T>(
+impl RunProgress {
+    /// Drives `work`, which reports here, and stores its progress. Cancelled or overdue work is
+    /// requested to stop and awaited.
+    pub(super) async fn drive<T>(
         self: &Arc<Self>,
-        (db, clock): (&Db, &Clock),
+        db: &Db,
+        clock: &Clock,
         run: &RunId,
         work: impl Future<Output = Result<T, ServiceError>>,
     ) -> Result<T, ServiceError> {
@@ -94,9 +94,9 @@ impl Follow {
         let mut work = pin!(work);
         loop {
             tokio::select! {
-                outcome = &mut work => return outcome.map_err(|error| self.why(error)),
-                () = tokio::time::sleep(EVERY) => {
-                    if !self.note(db, run, clock.now()).await? || self.is_overdue() {
+                outcome = &mut work => return outcome.map_err(|error| self.name_time_limit(error)),
+                () = tokio::time::sleep(STORE_INTERVAL) => {
+                    if !self.store(db, run, clock.now()).await? || self.is_overdue() {
                         self.stop.store(true, Ordering::Relaxed);
                     }
                 }
@@ -108,8 +108,8 @@ impl Follow {
         self.started.elapsed() > self.max_run
     }
 
-    /// Work that was stopped ends in an error; that of an overdue run names the limit.
-    fn why(&self, error: ServiceError) -> ServiceError {
+    /// Replaces the error of stopped work by the time limit if the run is overdue.
+    fn name_time_limit(&self, error: ServiceError) -> ServiceError {
         if !self.is_overdue() {
             return error;
         }
@@ -119,11 +119,11 @@ impl Follow {
         ))
     }
 
-    /// False when the run is not to go on.
-    async fn note(&self, db: &Db, run: &RunId, now: Timestamp) -> Result<bool, ServiceError> {
+    /// Stores the progress; returns false if the run was cancelled.
+    async fn store(&self, db: &Db, run: &RunId, now: Timestamp) -> Result<bool, ServiceError> {
         let stage = **self.stage.load();
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
-        // Commits alone: how far it is.
+        // Commits alone: the progress of the run.
         let mut tx = db.begin().await?;
         let goes_on = runs::progress(&mut tx, run, (stage, done, total), now).await?;
         tx.commit().await?;
@@ -131,8 +131,8 @@ impl Follow {
     }
 }
 
-/// A run that nobody waits for any more stops soon.
-struct StopOnDrop(Arc<Follow>);
+/// Stops an abandoned run: its threads check the flag.
+struct StopOnDrop(Arc<RunProgress>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {

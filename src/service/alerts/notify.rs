@@ -1,4 +1,4 @@
-//! Who is to hear of an alert: messages into the outbox.
+//! Enqueues alert notifications into the transactional outbox.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::domain::alert::{
 };
 use crate::domain::time::Timestamp;
 use crate::service::alerts::Alerts;
-use crate::service::alerts::storm::failing_keys;
+use crate::service::alerts::storm::failing_channel_keys;
 use crate::service::{ServiceError, random};
 use crate::store::alerting::channels::ChannelRow;
 use crate::store::alerting::deliveries::SentRow;
@@ -15,9 +15,9 @@ use crate::store::alerting::{AlertRow, channels, deliveries, silences};
 use crate::store::{Tx, alerting};
 
 impl Alerts {
-    /// Tells of an alert that fires to every channel that is to hear of it and has
-    /// not. The caller has locked its key.
-    pub(super) async fn tell(
+    /// Enqueues a firing alert for every channel that routes it and was not yet sent it. The
+    /// caller has locked the alert key.
+    pub(super) async fn notify_firing(
         &self,
         tx: &mut Tx,
         alert: &AlertRow,
@@ -28,28 +28,28 @@ impl Alerts {
         }
         let silences = silences::in_force_now(tx, now).await?;
         let silences: Vec<_> = silences.into_iter().map(|row| row.silence).collect();
-        let told = told(&deliveries::sent_now(tx, &alert.alert_id).await?);
-        let told = |channel: &ChannelRow| told.get(&channel.channel_id).copied();
+        let sent = sent_states(&deliveries::sent_now(tx, &alert.alert_id).await?);
         let mut channels = channels::all_now(tx).await?;
+        // A failing channel is not notified about another failing channel: see `storm`.
         if alert.standing.topic == Topic::Channel {
             let firing = alerting::firing_now(tx, Topic::Channel).await?;
-            let failing = failing_keys(&firing);
+            let failing = failing_channel_keys(&firing);
             channels.retain(|channel| !failing.contains(&*channel_key(&channel.channel_id)));
         }
         channels.retain(|channel| {
-            let told = told(channel).unwrap_or(Told::Nothing);
-            let whom = ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
-            channel.disabled.is_none() && is_owed(&alert.standing, whom, told, &silences, now)
+            let state = sent_state(&sent, channel);
+            let recipient = ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
+            channel.disabled.is_none() && is_owed(&alert.standing, recipient, state, &silences, now)
         });
         if channels.is_empty() {
             return Ok(());
         }
         let picture = alerting::picture_now(tx, &alert.alert_id).await?;
         for channel in channels {
-            // Who knows that it fires hears that it got worse.
-            let at = match told(&channel) {
-                Some(Told::Firing { .. }) => alert.last_seen_at,
-                Some(Told::Nothing) | None => alert.standing.fired_at,
+            // A channel that knows the alert is sent the time at which its severity rose.
+            let at = match sent_state(&sent, &channel) {
+                Told::Firing { .. } => alert.last_seen_at,
+                Told::Nothing => alert.standing.fired_at,
             };
             let notice = self.notice(alert, State::Firing, at, picture.clone())?;
             deliveries::insert(tx, &channel.channel_id, &notice, now).await?;
@@ -57,9 +57,9 @@ impl Alerts {
         Ok(())
     }
 
-    /// Tells those who were told that the last alert of this key fires that it is
-    /// over, if it is. The caller has locked the key.
-    pub(super) async fn tell_end(
+    /// Enqueues the resolution of the last alert of this key, if it is resolved, for every
+    /// channel that was sent the firing alert. The caller has locked the alert key.
+    pub(super) async fn notify_resolved(
         &self,
         tx: &mut Tx,
         key: &str,
@@ -67,10 +67,10 @@ impl Alerts {
     ) -> Result<(), ServiceError> {
         let Some(alert) = alerting::latest(tx, key).await? else { return Ok(()) };
         let Some(resolved) = &alert.resolved else { return Ok(()) };
-        for (channel, told) in told(&deliveries::sent_now(tx, &alert.alert_id).await?) {
-            if told.hears_the_end() {
+        for (channel, state) in sent_states(&deliveries::sent_now(tx, &alert.alert_id).await?) {
+            if state.hears_the_end() {
                 let mut notice = self.notice(&alert, State::Resolved, resolved.at, None)?;
-                notice.what = format!("It is over: {}. It was: {}", resolved.why, notice.what);
+                notice.what = format!("Resolved: {}. It was: {}", resolved.why, notice.what);
                 deliveries::insert(tx, &channel, &notice, now).await?;
             }
         }
@@ -111,11 +111,16 @@ impl Alerts {
     }
 }
 
-/// What each channel was told of one alert.
-pub(super) fn told(sent: &[SentRow]) -> BTreeMap<String, Told> {
+/// The state that each channel was last sent of one alert.
+pub(super) fn sent_states(sent: &[SentRow]) -> BTreeMap<String, Told> {
     let mut by_channel: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for row in sent {
         by_channel.entry(&row.channel_id).or_default().push(row.sent);
     }
     by_channel.into_iter().map(|(channel, sent)| (channel.to_owned(), Told::of(sent))).collect()
+}
+
+/// The state that `channel` was last sent, if any.
+pub(super) fn sent_state(sent: &BTreeMap<String, Told>, channel: &ChannelRow) -> Told {
+    sent.get(&channel.channel_id).copied().unwrap_or(Told::Nothing)
 }

@@ -1,0 +1,142 @@
+//! Outcome of a delivery attempt: the message's next state, and the alert about a failing
+//! channel.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::domain::alert::{Fact, Target, Topic, channel_key, schedule};
+use crate::domain::drift::Severity;
+use crate::outbound::SendErrorKind;
+use crate::service::alerts::deliver::{AttemptFailure, AttemptOutcome};
+use crate::service::alerts::{Alerts, Found};
+use crate::service::{ServiceError, random};
+use crate::store::alerting::deliveries::{Claimed, Next};
+use crate::store::alerting::{channels, deliveries};
+use crate::store::{DedicatedDb, Tx};
+use crate::telemetry::labels::{ChannelKind, DeliveryOutcome};
+
+impl Alerts {
+    /// Records an attempt: reschedules or finishes the message, and raises or resolves the alert
+    /// about its channel.
+    pub(super) async fn record_attempt(
+        &self,
+        db: &DedicatedDb,
+        token: &str,
+        claimed: &Claimed,
+        outcome: &AttemptOutcome,
+    ) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let failed = claimed.attempts + 1;
+        let next = match outcome.failure {
+            None => Next::Delivered,
+            Some(AttemptFailure { kind: SendErrorKind::Gone, .. }) => Next::Dead,
+            // Forbidden is retried too: an operator may change the configuration meanwhile.
+            Some(AttemptFailure { retry_after, .. }) => {
+                match schedule::delay(failed, random::share()?, retry_after) {
+                    Some(delay) => Next::Again(now.plus_millis(millis(delay))),
+                    None => Next::Dead,
+                }
+            }
+        };
+        // Commits together: the attempt, the message's next state, the channel's state, and the
+        // alert about the channel.
+        let mut tx = db.begin().await?;
+        deliveries::log(&mut tx, &claimed.delivery_id, &outcome.attempt).await?;
+        // False if the claim has expired and another replica took the message over: its outcome
+        // counts.
+        if deliveries::settle(&mut tx, &claimed.delivery_id, token, next, now).await? {
+            match outcome.failure.map(|failure| failure.kind) {
+                None => self.resolve_recovered_channel(&mut tx, claimed).await?,
+                Some(SendErrorKind::Gone) => self.disable_gone_channel(&mut tx, claimed).await?,
+                Some(SendErrorKind::Forbidden) => {
+                    let what = "cannot be notified with its present configuration";
+                    self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
+                }
+                Some(SendErrorKind::Temporary) if next == Next::Dead => {
+                    let what = "has not accepted a message for days; the message was given up";
+                    self.raise_delivery_failure(&mut tx, claimed, outcome, what).await?;
+                }
+                Some(SendErrorKind::Temporary) => {}
+            }
+        }
+        tx.commit().await?;
+        self.count_delivery(claimed, next);
+        Ok(())
+    }
+
+    async fn resolve_recovered_channel(
+        &self,
+        tx: &mut Tx,
+        claimed: &Claimed,
+    ) -> Result<(), ServiceError> {
+        self.resolve_channel_alert(tx, &claimed.channel_id, "it accepts messages again").await
+    }
+
+    /// Disables a channel after its receiver answered 410 (gone), and withdraws its pending
+    /// messages.
+    async fn disable_gone_channel(
+        &self,
+        tx: &mut Tx,
+        claimed: &Claimed,
+    ) -> Result<(), ServiceError> {
+        let why = "the receiver answered 410 (gone)";
+        let now = self.clock.now();
+        channels::disable(tx, &claimed.channel_id, why, now).await?;
+        deliveries::withdraw(tx, &claimed.channel_id, now).await?;
+        let found =
+            channel_alert(claimed, "was disabled: its receiver answered 410 (gone)", Vec::new());
+        self.raise_channel_alert(tx, &found).await
+    }
+
+    async fn raise_delivery_failure(
+        &self,
+        tx: &mut Tx,
+        claimed: &Claimed,
+        outcome: &AttemptOutcome,
+        what: &str,
+    ) -> Result<(), ServiceError> {
+        let status = outcome.attempt.status.map_or("none".into(), |status| status.to_string());
+        let facts = vec![
+            Fact { name: "Last status".into(), value: status },
+            Fact { name: "Last answer".into(), value: outcome.attempt.answer.clone() },
+        ];
+        self.raise_channel_alert(tx, &channel_alert(claimed, what, facts)).await
+    }
+
+    fn count_delivery(&self, claimed: &Claimed, next: Next) {
+        let kind = match claimed.target {
+            Target::Webhook { .. } => ChannelKind::Webhook,
+            Target::Alertmanager { .. } => ChannelKind::Alertmanager,
+            Target::Slack { .. } => ChannelKind::Slack,
+            Target::Email { .. } => ChannelKind::Email,
+        };
+        let label = match next {
+            Next::Delivered => DeliveryOutcome::Delivered,
+            Next::Again(_) => DeliveryOutcome::Failed,
+            Next::Dead => DeliveryOutcome::Dead,
+        };
+        self.metrics.alerts.deliveries.add((kind, label), 1);
+    }
+}
+
+fn channel_alert(claimed: &Claimed, what: &str, facts: Vec<Fact>) -> Found {
+    let name = &claimed.channel_name;
+    Found {
+        key: channel_key(&claimed.channel_id),
+        topic: Topic::Channel,
+        severity: Severity::Warning,
+        owner: None,
+        subject: BTreeMap::from([("channel".to_owned(), name.clone())]),
+        title: format!("Channel {name} cannot be notified"),
+        what: format!("Channel {name} ({}) {what}.", claimed.target.kind()),
+        advice: "See its deliveries, fix the receiver or the channel, enable it if it is \
+                 disabled, and replay the missed messages."
+            .into(),
+        facts,
+        picture: None,
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
