@@ -1,5 +1,5 @@
-//! What models met while they answered: one row of counts a model, hour, source and API
-//! key, and one of sums within segments where customers were drawn.
+//! Drift counters: feature and output counts per model, hour, source and API key, and sums
+//! within segments for sampled customers.
 
 use std::ops::Range;
 
@@ -8,20 +8,19 @@ use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// What was counted in one hour.
+/// The counts of one hour.
 #[derive(Debug, Clone)]
 pub struct Hour {
     pub at: Timestamp,
-    /// The id of the API key; [`crate::domain::drift::NO_KEY`] where it is not counted by key.
+    /// Id of the API key; [`crate::domain::drift::NO_KEY`] if not counted by key.
     pub key: String,
     pub window: Window,
-    /// Of the same rows; `None` where nobody has looked within segments.
+    /// Sums within segments for the same rows; `None` if not computed.
     pub inside: Option<Inside>,
 }
 
-/// Adds to what any replica has counted of this model in this hour. Who adds to
-/// several does so in order of model, source, key and hour, so that two never wait for
-/// each other in a circle.
+/// Adds to the counts of this model and hour from all replicas. A caller that adds several
+/// sorts by model, source, key and hour: one lock order, so no deadlock.
 pub async fn add(
     tx: &mut Tx,
     (model, source, key): (&ModelId, Source, &str),
@@ -47,7 +46,7 @@ pub async fn add(
     Ok(())
 }
 
-/// Sums up the counts of all keys, in the hours before this one.
+/// Sums the counts of all keys, in the hours before `hour`.
 pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
     let merged = sqlx::query!(
         "with gone as (
@@ -72,7 +71,8 @@ pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, Stor
     Ok(merged.rows_affected())
 }
 
-/// Writes down an hour that one replica counts for all; false when another has.
+/// Inserts an hour that one replica counts for all; false if another replica has inserted
+/// it.
 pub async fn insert(
     tx: &mut Tx,
     (model, source): (&ModelId, Source),
@@ -94,8 +94,8 @@ pub async fn insert(
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Writes down how the customers of an hour lay within segments, in so many sums a
-/// segment. Who calls it has just inserted the hour's counts.
+/// Inserts the sums within segments of an hour, `width` sums per segment. The caller has
+/// just inserted the hour's counts.
 pub async fn insert_within(
     tx: &mut Tx,
     model: &ModelId,
@@ -119,7 +119,7 @@ pub async fn insert_within(
     Ok(())
 }
 
-/// Whether anybody has written down this hour, in so many counts.
+/// Whether a replica has inserted this hour, with `width` counts.
 pub async fn is_counted(
     db: &ReadDb,
     (model, source): (&ModelId, Source),
@@ -140,7 +140,7 @@ pub async fn is_counted(
     Ok(is_there)
 }
 
-/// Drops the hours before this one.
+/// Deletes the hours before `hour`.
 pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
         .execute(&mut *tx.inner)
@@ -151,10 +151,9 @@ pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError
     Ok(dropped.rows_affected())
 }
 
-/// What was counted of this model in the hours from `since` to `until`, hour by hour
-/// and key by key: windows of so many counts, of these sources, and of drawn customers
-/// the sums within segments, of so many each (0: none). A later hour is of a clock that
-/// was wrong.
+/// The counts of a model from `since` to `until`, by hour and key: windows of `width`
+/// counts from `sources`, and for sampled customers sums within segments, `within` per
+/// segment (0: none). An hour after `until` stems from a wrong clock.
 pub async fn hours(
     db: &ReadDb,
     (model, sources): (&ModelId, &[Source]),
@@ -193,8 +192,8 @@ pub async fn hours(
     hours.collect()
 }
 
-/// The counts of these places alone, hour by hour, before `until`, and of all keys but
-/// one ([`crate::domain::drift::NO_KEY`]: of all): many hours of few places are quickly read.
+/// A slice of the counts by hour, before `until`, over all keys except `without`
+/// ([`crate::domain::drift::NO_KEY`]: no exception). Fast for many hours and few counts.
 pub async fn places(
     db: &ReadDb,
     (model, sources): (&ModelId, &[Source]),
@@ -212,7 +211,7 @@ pub async fn places(
         to_integer(width),
         to_sql(since),
         &sources as &[&str],
-        // Arrays begin at 1 there, and a slice holds both its ends.
+        // Postgres arrays begin at 1, and a slice includes both ends.
         to_integer(places.start + 1),
         to_integer(places.end),
         to_sql(until),
@@ -228,7 +227,7 @@ fn to_counts(counts: Vec<i64>) -> Result<Vec<u64>, StoreError> {
     let counts = counts.into_iter().map(|count| {
         u64::try_from(count).map_err(|_| StoreError::Corrupt {
             what: "drift window",
-            why: format!("{count} is no count"),
+            why: format!("{count} is not a count"),
         })
     });
     counts.collect()

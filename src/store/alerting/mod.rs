@@ -323,7 +323,7 @@ pub(crate) fn severity(text: &str) -> Result<Severity, StoreError> {
 }
 
 pub(crate) fn none(what: &'static str, text: &str) -> StoreError {
-    StoreError::Corrupt { what, why: format!("`{text}` is none") }
+    StoreError::Corrupt { what, why: format!("unknown value `{text}`") }
 }
 
 struct RawAlert {

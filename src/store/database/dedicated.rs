@@ -1,4 +1,4 @@
-//! Connections for one purpose, beside those that all share.
+//! Dedicated connection pools: one purpose each, apart from the shared pools.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -9,13 +9,13 @@ use sqlx::postgres::{PgConnection, PgPool, Postgres};
 use crate::store::database::connect::TRY_AFTER_IDLE;
 use crate::store::{StoreError, Tx};
 
-/// A way to Postgres for which nobody else queues.
+/// A connection pool for one purpose: its users never queue behind other work.
 #[derive(Debug)]
 pub struct DedicatedDb {
     pool: PgPool,
-    /// Where there is one connection, for one user, it is kept from one statement to
-    /// the next, with when it was last used: the pool asks Postgres about each that it
-    /// gets back. With several users one could wait for what another has kept.
+    /// The connection of a pool of one, kept checked out between statements, with the time
+    /// of its last use. This saves the pool's test of each returned connection. Pools with
+    /// several users return connections: a kept one could block another user.
     kept: Mutex<Option<(PoolConnection<Postgres>, Instant)>>,
 }
 
@@ -25,24 +25,24 @@ impl DedicatedDb {
     }
 
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        // It may be the only one that there is.
+        // The kept connection may be the only one of the pool.
         drop(self.take());
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
-    /// Closes the connections.
+    /// Closes all connections of the pool.
     pub async fn close(&self) {
         drop(self.take());
         self.pool.close().await;
     }
 
-    /// One statement, which is a transaction of its own.
+    /// Runs one statement as a transaction of its own.
     pub(crate) async fn carry_out<T, E: From<sqlx::Error>>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut connection = self.connection().await?;
-        // After an error the pool gets it back, and looks at it.
+        // After an error the connection returns to the pool, which tests it.
         let done = statement(&mut connection).await?;
         if self.pool.options().get_max_connections() == 1 {
             *self.lock() = Some((connection, Instant::now()));
@@ -51,7 +51,7 @@ impl DedicatedDb {
     }
 
     async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        // The pool tries what it gets back.
+        // An older connection returns to the pool, which tests it before reuse.
         match self.take().filter(|(_, used)| used.elapsed() < TRY_AFTER_IDLE) {
             Some((connection, _)) => Ok(connection),
             None => self.pool.acquire().await,

@@ -1,12 +1,12 @@
 //! Client authentication of the private server: `peer` with a user name map.
 //!
-//! The server asks the kernel which account of the operating system is at the other end
-//! of the socket. Only root and the account that segmentd runs as may be the role
-//! `segmentd`, which is superuser; the account that the server runs as may not, so a fault
-//! in another program of that account reaches no SQL.
+//! The server asks the kernel for the operating-system account of the process at the other
+//! end of the socket. Only root and the account of segmentd may use the role `segmentd`, a
+//! superuser. The server's own account may not, so a fault in another program of that
+//! account reaches no SQL.
 //!
-//! Both files are written at every start, outside of the data directory, and named on the
-//! server's command line: data of an earlier start follows the same rules.
+//! Both files are written at every start, outside the data directory, and named on the
+//! server's command line. Existing data thus follows the same rules.
 
 use crate::store::database::private::error::PrivateError;
 use crate::store::database::private::place::Place;
@@ -14,7 +14,7 @@ use crate::store::database::private::{ROLE, accounts, files};
 
 const MAP: &str = "segmentd";
 
-/// Writes `pg_hba.conf` and `pg_ident.conf`; the server settings that name them.
+/// Writes `pg_hba.conf` and `pg_ident.conf`; returns the server settings that name them.
 pub(crate) fn write(place: &Place) -> Result<[String; 2], PrivateError> {
     let own = accounts::own_name()?;
     let (rules, map) = (place.beside("hba.conf"), place.beside("ident.conf"));

@@ -1,5 +1,5 @@
-//! Accounts of the operating system: the one that the server runs as, and the names of
-//! those that may connect to it.
+//! Operating-system accounts: the one that runs the server, and the names that may connect
+//! to it.
 
 use std::fs;
 use std::path::Path;
@@ -19,13 +19,13 @@ pub(crate) fn unprivileged() -> Result<Account, PrivateError> {
         .ok_or(PrivateError::NoAccount)
 }
 
-/// The name of this process' account, as the server finds it for a connection.
+/// The account name of this process, as the server resolves it for a connection.
 pub(crate) fn own_name() -> Result<String, PrivateError> {
     let uid = rustix::process::geteuid().as_raw();
     if let Some(name) = name_in(&passwd()?, uid) {
         return Ok(name);
     }
-    // Accounts of a directory service are not in the file.
+    // Accounts of a directory service (LDAP) are not in the file.
     let output = Command::new("id").arg("-un").output();
     let output = output.map_err(PrivateError::io("running", Path::new("id")))?;
     let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -41,8 +41,8 @@ fn passwd() -> Result<String, PrivateError> {
     fs::read_to_string(path).map_err(PrivateError::io("reading", path))
 }
 
-/// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`); never
-/// root under another name.
+/// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`). Never an alias of
+/// root.
 fn account_in(passwd: &str, name: &str) -> Option<Account> {
     let mut fields = passwd
         .lines()

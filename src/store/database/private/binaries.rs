@@ -1,5 +1,5 @@
-//! Finding the PostgreSQL server binaries: no two systems keep them in the
-//! same place, and few put them on the search path.
+//! Discovery of the PostgreSQL server binaries. Each system installs them in another
+//! directory, and few add them to the search path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::store::database::private::error::PrivateError;
 
-/// Directories that hold one directory per version, as `(parent, name starts
-/// with, path below)`.
+/// Parents of versioned directories, as `(parent, name prefix, subdirectory)`.
 const VERSIONED: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),         // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                  // PostgreSQL's own RPMs
@@ -16,10 +15,10 @@ const VERSIONED: [(&str, &str, &str); 4] = [
     ("/usr/local/opt", "postgresql", "bin"),    // Homebrew on Intel
 ];
 
-/// Asks the search path, as a shell resolves it, and PostgreSQL's own tool.
+/// Shell script that asks the search path and PostgreSQL's own `pg_config`.
 const ON_SEARCH_PATH: &str = "command -v initdb && command -v postgres; pg_config --bindir";
 
-/// A directory that holds `initdb` and `postgres` of one version.
+/// A directory with `initdb` and `postgres` of one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Binaries {
     pub(crate) directory: PathBuf,
@@ -37,8 +36,8 @@ impl Binaries {
     }
 }
 
-/// The binaries to use: those of major version `made_by` when data of that
-/// version is there already, else the newest. `configured` is searched alone.
+/// Selects the binaries: major version `made_by` if data of that version exists, else the
+/// newest. If `configured` is set, only that directory is searched.
 pub(crate) fn find(
     configured: Option<&Path>,
     made_by: Option<(u32, PathBuf)>,
@@ -57,7 +56,7 @@ pub(crate) fn find(
     })
 }
 
-/// Picks from `found`, newest first.
+/// Selects from `found`, which is sorted newest first.
 fn choose(found: Vec<Binaries>, made_by: Option<(u32, PathBuf)>) -> Result<Binaries, PrivateError> {
     let Some(newest) = found.first().cloned() else {
         let parents: Vec<&str> = VERSIONED.iter().map(|(parent, ..)| *parent).collect();
@@ -75,7 +74,7 @@ fn candidates() -> Vec<PathBuf> {
     let mut directories = Vec::new();
     let shell = Command::new("sh").args(["-c", ON_SEARCH_PATH]).stderr(Stdio::null()).output();
     for line in shell.iter().flat_map(|output| output.stdout.split(|&byte| byte == b'\n')) {
-        // A command's path may be a link out of the directory with the rest.
+        // The command may be a symbolic link out of the directory with the other binaries.
         let path = PathBuf::from(String::from_utf8_lossy(line).into_owned());
         let Ok(real) = path.canonicalize() else { continue };
         if real.is_dir() {
@@ -95,7 +94,7 @@ fn candidates() -> Vec<PathBuf> {
     directories
 }
 
-/// The binaries in `directory`, when both are there and `postgres` runs.
+/// The binaries in `directory`, if both exist and `postgres` runs.
 fn look_into(directory: &Path) -> Option<Binaries> {
     let directory = directory.canonicalize().ok()?;
     if !directory.join("initdb").is_file() {
@@ -106,8 +105,7 @@ fn look_into(directory: &Path) -> Option<Binaries> {
     Some(Binaries { directory, major })
 }
 
-/// 15 from `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; also from
-/// `17beta1`.
+/// 15 from `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; also 17 from `17beta1`.
 fn major_version(text: &str) -> Option<u32> {
     let number = text.split_whitespace().nth(2)?;
     let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;

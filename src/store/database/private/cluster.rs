@@ -1,4 +1,4 @@
-//! Making the data directory, once.
+//! Creation of the data directory with `initdb`, once.
 
 use std::path::PathBuf;
 use std::{fs, io};
@@ -10,11 +10,10 @@ use crate::store::database::private::error::PrivateError;
 use crate::store::database::private::place::Place;
 use crate::store::database::private::{ROLE, files};
 
-/// An unfinished data directory; the process id follows.
+/// Name prefix of an unfinished data directory; the process id follows.
 const UNFINISHED: &str = "data.new-";
 
-/// Major version that made the data of `place` and where that is; `None`
-/// before the first start.
+/// Major version that made the data, and the data directory; `None` before the first start.
 pub(crate) fn version(place: &Place) -> Result<Option<(u32, PathBuf)>, PrivateError> {
     let data = place.data();
     let file = data.join("PG_VERSION");
@@ -28,11 +27,11 @@ pub(crate) fn version(place: &Place) -> Result<Option<(u32, PathBuf)>, PrivateEr
     Ok(Some((text.trim().parse().map_err(unreadable)?, data)))
 }
 
-/// Runs `initdb` unless the data is there.
+/// Runs `initdb` unless the data directory exists.
 ///
-/// The data is made under another name and renamed at the end, so that a
-/// directory called `data` is always complete. The name holds our process id:
-/// an `initdb` that outlived a killed segmentd must not share ours.
+/// The data is created under a temporary name and renamed at the end, so a directory called
+/// `data` is always complete. The temporary name contains the process id: an `initdb` that
+/// outlived a killed segmentd must not share the directory of this one.
 pub(crate) async fn create_if_absent(
     place: &Place,
     binaries: &Binaries,
@@ -50,7 +49,8 @@ pub(crate) async fn create_if_absent(
         .arg("--pgdata")
         .arg(&unfinished)
         .args(["--username", ROLE, "--encoding", "UTF8", "--locale", "C"])
-        // Only for a server that is started by hand: segmentd names its own rules.
+        // Applies only to a server started by hand: segmentd names its own authentication
+        // files.
         .args(["--auth-local", "peer", "--auth-host", "reject"])
         .output()
         .await

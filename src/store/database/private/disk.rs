@@ -3,15 +3,15 @@
 use std::io;
 use std::path::Path;
 
-/// The room that a disk has.
+/// Capacity of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// For unprivileged accounts, as the server's is.
+    /// Available to unprivileged accounts, such as the server's.
     pub free_bytes: u64,
     pub total_bytes: u64,
 }
 
-/// The space of the disk that `directory` is on. May block for as long as the disk does.
+/// The capacity of the disk with `directory`. Blocks while the disk does not answer.
 pub fn disk_space(directory: &Path) -> io::Result<DiskSpace> {
     let found = rustix::fs::statvfs(directory)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);

@@ -1,8 +1,8 @@
-//! Where the server's files are, and as which account it runs.
+//! Layout of the server's files, and the account that it runs as.
 //!
 //! PostgreSQL refuses to run as root. When segmentd is root, the server gets an
 //! unprivileged account and a directory that this account owns. What segmentd itself
-//! writes (lock, log, rules of access) is beside that directory, never in it:
+//! writes (lock, log, authentication rules) is beside that directory, never in it:
 //!
 //! ```text
 //! STATE/postgres/            the server's: data/, run/ (the socket)
@@ -25,16 +25,16 @@ use crate::store::database::private::error::PrivateError;
 use crate::store::database::private::files::Account;
 use crate::store::database::private::{PORT, accounts, files};
 
-/// Longest path of a unix socket that every system takes: macOS allows 104
-/// bytes with the closing NUL, Linux 108.
+/// Longest unix socket path that is portable: macOS allows 104 bytes with the closing NUL,
+/// Linux 108.
 const SOCKET_PATH_MAX_BYTES: usize = 103;
-/// Where root keeps the data when the account cannot reach the state directory.
+/// Data directory of root when the server's account cannot reach the state directory.
 const SYSTEM_DIRECTORY: &str = "/var/lib/segmentd";
-/// How much of the end of the server's log is read…
+/// Bytes read from the end of the server's log…
 const LOG_END_BYTES: u64 = 256 * 1024;
-/// …and quoted when it ends or does not start.
+/// …and quoted in an error when the server ends or does not start.
 const QUOTED_BYTES: usize = 4096;
-/// What the server prints for each connection that it refuses while it starts.
+/// Log messages for connections refused during startup.
 const REFUSALS: [&str; 3] = [
     "FATAL:  the database system is starting up",
     "FATAL:  the database system is not yet accepting connections",
@@ -45,9 +45,9 @@ const REFUSALS: [&str; 3] = [
 #[derive(Debug)]
 pub(crate) struct Place {
     root: PathBuf,
-    /// The server's account; `None` when it is segmentd's own.
+    /// The server's account; `None` if it is segmentd's own.
     account: Option<Account>,
-    /// Released by the system when the process ends.
+    /// The operating system releases the lock when the process ends.
     _lock: File,
 }
 
@@ -76,7 +76,7 @@ impl Place {
         &self.root
     }
 
-    /// The file of segmentd's own beside the server's directory with this ending.
+    /// A file of segmentd beside the server's directory, with this ending.
     pub(crate) fn beside(&self, ending: &str) -> PathBuf {
         beside(&self.root, ending)
     }
@@ -86,12 +86,12 @@ impl Place {
         self.root.join("data")
     }
 
-    /// The server's directory, opened.
+    /// Opens the server's directory.
     pub(crate) fn open_root(&self) -> Result<OwnedFd, PrivateError> {
         files::open_directory(&self.root).map_err(PrivateError::io("opening", &self.root))
     }
 
-    /// The data directory, opened; `None` where there is none.
+    /// Opens the data directory; `None` if it does not exist.
     pub(crate) fn open_data(&self) -> Result<Option<OwnedFd>, PrivateError> {
         let data = self.data();
         match files::open_directory_in(&self.open_root()?, Path::new("data")) {
@@ -101,12 +101,13 @@ impl Place {
         }
     }
 
-    /// Whom the server's processes belong to.
+    /// The user id of the server's processes.
     pub(crate) fn server_uid(&self) -> u32 {
         self.account.map_or(rustix::process::geteuid().as_raw(), |account| account.uid)
     }
 
-    /// The log of the next start, for both outputs; the log of the start before is kept.
+    /// Opens the log of the next start, for standard output and standard error. Keeps the
+    /// log of the start before.
     pub(crate) fn open_log(&self) -> Result<(File, File), PrivateError> {
         let path = self.log();
         match fs::rename(&path, self.beside("log.old")) {
@@ -120,8 +121,8 @@ impl Place {
         Ok((log, copy))
     }
 
-    /// What the server printed last, without the refusals of those who ask whether it has
-    /// started: in a long recovery these would be all of it.
+    /// The last log lines, without messages about refused connections: in a long recovery
+    /// these would fill the log.
     pub(crate) fn end_of_log(&self) -> String {
         let read = || -> std::io::Result<Vec<u8>> {
             let mut log = files::open_own(&self.log(), true)?;
@@ -140,8 +141,8 @@ impl Place {
 
     /// A directory for the socket that only the server's account can enter.
     ///
-    /// In the place itself where the path is short enough, else in `/tmp`
-    /// under a name made from the place.
+    /// Inside the server's directory if the path is short enough, else in `/tmp` under a
+    /// name derived from that directory.
     pub(crate) fn socket_directory(&self) -> Result<String, PrivateError> {
         let inside = self.root.join("run");
         let socket = inside.join(format!(".s.PGSQL.{PORT}"));
@@ -159,23 +160,23 @@ impl Place {
         Ok(directory.to_string_lossy().into_owned())
     }
 
-    /// A command that runs `program` as the server's account, from this place,
-    /// with an empty environment: `PGDATA`, `PGPORT` or `LC_MESSAGES` of the
-    /// caller speak of some other server.
+    /// A command that runs `program` as the server's account, in the server's directory,
+    /// with an empty environment: `PGDATA`, `PGPORT` or `LC_MESSAGES` of the caller
+    /// describe another server.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().current_dir(&self.root).stdin(std::process::Stdio::null());
         if let Some(account) = self.account {
-            // Dropping root this way drops its supplementary groups as well.
+            // Setting uid and gid also drops root's supplementary groups.
             command.uid(account.uid).gid(account.gid);
         }
         command
     }
 }
 
-/// Root: the server runs as the owner of existing data, else as `postgres` or
-/// `nobody`. Where that account cannot reach `state`, the data goes to a system
-/// directory, and a link in `state` leads there on the next start.
+/// Directory and account for a segmentd that runs as root. The server runs as the owner of
+/// existing data, else as `postgres` or `nobody`. If that account cannot reach `state`, the
+/// data is created in a system directory and `state` gets a symbolic link to it.
 fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
     let inside = state.join("postgres");
     let linked = fs::read_link(&inside).ok();
@@ -196,11 +197,11 @@ fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
     let elsewhere = system.join(digest(state));
     warn!(
         state_directory = %state.display(), used_instead = %elsewhere.display(),
-        "the database server's account cannot reach the state directory; its data is kept elsewhere"
+        "the database server's account cannot reach the state directory; its data is stored elsewhere"
     );
     if !system.exists() {
         fs::create_dir_all(system).map_err(PrivateError::io("creating", system))?;
-        // The caller's umask may have taken bits away that the account needs.
+        // The caller's umask may have cleared bits that the account needs.
         fs::set_permissions(system, fs::Permissions::from_mode(0o755))
             .map_err(PrivateError::io("opening up", system))?;
     }
@@ -236,8 +237,8 @@ fn lock(root: &Path) -> Result<File, PrivateError> {
     }
 }
 
-/// Whether `account` can enter and write `directory`. Tried, not computed:
-/// every parent, access lists and mounts have a say.
+/// Whether `account` can enter and write `directory`. Tested, not computed: every parent,
+/// access list and mount matters.
 fn is_reachable(directory: &Path, account: Account) -> bool {
     let mut command = std::process::Command::new("/bin/sh");
     std::os::unix::process::CommandExt::uid(&mut command, account.uid);
@@ -247,7 +248,7 @@ fn is_reachable(directory: &Path, account: Account) -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-/// A short name for `path`, the same at every start: 64 bits of its SHA-256.
+/// A short, stable name for `path`: 64 bits of its SHA-256.
 fn digest(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     let start = digest.iter().take(8).fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));

@@ -1,5 +1,5 @@
-//! The server process: started under a supervisor, stopped with a deadline,
-//! cleared away when an earlier process left one behind.
+//! The server process: started under a supervisor, stopped with a deadline, removed when
+//! left by an earlier process.
 
 use std::io::{self, PipeWriter};
 #[cfg(target_os = "linux")]
@@ -20,15 +20,15 @@ use crate::store::database::private::error::PrivateError;
 use crate::store::database::private::place::Place;
 use crate::store::database::private::{PORT, Settings, access, files};
 
-/// Runs the server given as arguments until it ends or the pipe on standard
-/// input closes; then asks for a fast shutdown.
+/// Runs the server given as arguments until it ends or the pipe on standard input closes;
+/// then requests a fast shutdown.
 ///
-/// - Hang-up, interrupt and terminate are ignored: a signal to every process
-///   of a terminal or service must not take the database away from a segmentd
-///   that still finishes its requests. (The server sets its own handlers.)
-/// - The watcher is a process of its own, so the pipe is obeyed even when the
-///   supervisor itself is killed. It must go first when the server ends by
-///   itself, as it would later signal a process id that means another process.
+/// - Hang-up, interrupt and terminate are ignored: a signal to every process of a terminal
+///   or service must not stop the database under a segmentd that still finishes its
+///   requests. (The server sets its own handlers.)
+/// - The watcher is a separate process, so closing the pipe works even after the supervisor
+///   was killed. It must end first when the server ends by itself; else it would later
+///   signal a process id that belongs to another process.
 /// - Standard input of a background command is `/dev/null`, hence the copy.
 const SUPERVISOR: &str = r#"
 trap '' HUP INT TERM
@@ -44,23 +44,22 @@ kill -KILL "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// Time for a fast shutdown: it writes every dirty page before it ends.
+/// Deadline of a fast shutdown, which writes every dirty page before it ends.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
-/// Of a server that an earlier process left. Shorter: the service waits for it, and what
-/// was committed is replayed from the log at the next start.
+/// Deadline for a server left by an earlier process. Shorter, because the service waits for
+/// it; committed data is replayed from the log at the next start.
 const LEFT_OVER_SHUTDOWN: Duration = Duration::from_secs(5);
-/// Time for an immediate one, which writes nothing; the log is replayed at the
-/// next start.
+/// Deadline of an immediate shutdown, which writes no page; the next start replays the log.
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
-/// Written by PostgreSQL, with its process id first.
+/// PostgreSQL's pid file; its first line is the process id.
 const PID_FILE: &str = "postmaster.pid";
 
 /// The supervisor of a running server.
 #[derive(Debug)]
 pub(crate) struct Server {
     supervisor: Child,
-    /// Closing it stops the server.
+    /// Closing this pipe stops the server.
     life_line: Option<PipeWriter>,
 }
 
@@ -85,7 +84,7 @@ impl Server {
             .stdin(Stdio::from(end))
             .stdout(log)
             .stderr(error_log)
-            // Ctrl-C in a terminal goes to segmentd's process group only.
+            // Ctrl-C in a terminal signals only segmentd's process group.
             .process_group(0)
             .spawn()
             .map_err(PrivateError::io("running", shell))?;
@@ -99,11 +98,11 @@ impl Server {
         Ok(status.is_some())
     }
 
-    /// Waits until the server has ended by itself; how it ended. May be dropped and
-    /// called again.
+    /// Waits until the server ends by itself; returns its status. Cancel-safe: may be
+    /// dropped and called again.
     pub(crate) async fn ended(&mut self) -> String {
         match self.supervisor.wait().await {
-            // A shell's status for a program that a signal ended.
+            // A shell reports a program ended by signal N with status 128 + N.
             Ok(status) => match status.code() {
                 Some(code @ 129..) => format!("signal {}", code - 128),
                 _ => status.to_string(),
@@ -112,8 +111,8 @@ impl Server {
         }
     }
 
-    /// Fast shutdown, then an immediate one when that takes too long; also of a server
-    /// whose supervisor ended without it.
+    /// Fast shutdown, then an immediate one after the deadline. Also ends a server that
+    /// outlived its supervisor.
     pub(crate) async fn stop(&mut self, place: &Place) -> Result<(), PrivateError> {
         drop(self.life_line.take());
         let waited = tokio::time::timeout(FAST_SHUTDOWN, self.supervisor.wait()).await;
@@ -124,10 +123,10 @@ impl Server {
     }
 }
 
-/// Ends the server that still runs on the data of `place`, if any: one that shuts down
-/// because its segmentd was killed, or one whose supervisor was killed too.
+/// Ends a server that still runs on the data of `place`: one still shutting down after
+/// segmentd was killed, or one that outlived its killed supervisor.
 ///
-/// The caller holds the lock of the place, so no live segmentd uses it.
+/// The caller has locked `place`, so no other live segmentd uses it.
 pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
     let data = place.data();
     let pid_file = data.join(PID_FILE);
@@ -139,7 +138,7 @@ pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
     match program() {
         Program::Server => {}
         Program::Other => {
-            // PostgreSQL takes any live process for a running server.
+            // PostgreSQL takes any live process with this id for a running server.
             rustix::fs::unlinkat(&directory, PID_FILE, AtFlags::empty())
                 .map_err(io::Error::from)
                 .map_err(PrivateError::io("removing", &pid_file))?;
@@ -148,7 +147,7 @@ pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
         Program::Unknown => return Ok(()),
     }
     warn!(pid = pid.as_raw_pid(), "waiting for the server of an earlier process to stop");
-    // Asking a server that already shuts down once more does no harm.
+    // A second request to a server that is already shutting down is harmless.
     for (signal, patience) in [
         (Signal::INT, LEFT_OVER_SHUTDOWN),
         (Signal::QUIT, IMMEDIATE_SHUTDOWN),
@@ -166,9 +165,9 @@ pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
     Err(PrivateError::DoesNotStop { pid: pid.as_raw_pid() })
 }
 
-/// Given on the command line, so that a newer segmentd changes them on old data too.
+/// Settings on the command line, so that a newer segmentd also changes them for old data.
 fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
-    // The socket option is a list: quoted, a comma in the path is no separator.
+    // The socket option is a list: in quotes, a comma in the path is no separator.
     let quoted_directory = format!("\"{}\"", socket_directory.replace('"', "\"\""));
     vec![
         "listen_addresses=".to_owned(),
@@ -176,19 +175,20 @@ fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
         "unix_socket_permissions=0700".to_owned(),
         format!("port={PORT}"),
         format!("max_connections={}", settings.max_connections),
-        // An acknowledged event is on disk.
+        // Durability: an acknowledged event is on disk.
         "fsync=on".to_owned(),
         "synchronous_commit=on".to_owned(),
         "full_page_writes=on".to_owned(),
-        // A million customers are some 900 MB, and their events' index comes on top: what
-        // has no room here is read and written at every turn. Memory is only taken as it
-        // is used.
+        // A million customers need about 900 MB, plus the index of their events. Pages
+        // beyond this cache are read and written on every access. Memory is allocated only
+        // as it is used.
         "shared_buffers=2GB".to_owned(),
-        // After a checkpoint each page is logged whole, once: with customers on many
-        // pages, checkpoints at every gigabyte would log little else.
+        // After a checkpoint the first change of each page logs the whole page. With
+        // customers spread over many pages, a checkpoint every gigabyte would log little
+        // else.
         "max_wal_size=4GB".to_owned(),
         "checkpoint_timeout=15min".to_owned(),
-        // Compiling a query costs more than any of ours takes.
+        // Compiling a query costs more than any query here takes.
         "jit=off".to_owned(),
         "timezone=UTC".to_owned(),
         "log_timezone=UTC".to_owned(),
@@ -202,21 +202,21 @@ fn first_pid(text: &str) -> Option<Pid> {
     Pid::from_raw(number)
 }
 
-/// What a process id from a pid file means by now: they are reused.
+/// Current meaning of a process id from a pid file: process ids are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Program {
     /// The server on this data.
     Server,
-    /// Certainly something else, or a process that ended and waits to be reaped.
+    /// Certainly another program, or a zombie process.
     Other,
-    /// There is no such process, or it cannot be inspected: PostgreSQL has its
-    /// own, more careful, test for these.
+    /// No such process, or one that cannot be inspected. PostgreSQL has its own, more
+    /// careful test for these.
     Unknown,
 }
 
-/// Reads the command line, which unlike the working directory can be read for
-/// another account's process without any capability. The server's account writes the pid
-/// file, so a process of another account is none of its own to have ended by root.
+/// Inspects the command line, which unlike the working directory is readable for another
+/// account's process without capabilities. The server's account writes the pid file; a
+/// process of another account in it must not be ended by root.
 #[cfg(target_os = "linux")]
 fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
@@ -230,7 +230,7 @@ fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
     if is_server { Program::Server } else { Program::Other }
 }
 
-/// Systems without `/proc` keep the command line where only `ps` reads it.
+/// On systems without `/proc` only `ps` reads the command line.
 #[cfg(not(target_os = "linux"))]
 fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
     let number = pid.as_raw_pid().to_string();
