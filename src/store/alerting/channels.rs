@@ -1,4 +1,4 @@
-//! Who is told, where, and of what.
+//! Notification channels: target, and the topics, owners and severities that they receive.
 
 use crate::domain::alert::{Route, Target, Topic};
 use crate::domain::time::Timestamp;
@@ -15,7 +15,7 @@ pub struct ChannelRow {
     pub disabled: Option<Disabled>,
 }
 
-/// A channel that is sent nothing.
+/// Why a channel receives no notifications.
 #[derive(Debug, Clone)]
 pub struct Disabled {
     pub at: Timestamp,
@@ -41,7 +41,7 @@ pub async fn insert(tx: &mut Tx, row: &ChannelRow) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes name, target and route anew; false when there is no such channel.
+/// Replaces name, target and route; false if no such channel exists.
 pub async fn update(tx: &mut Tx, row: &ChannelRow) -> Result<bool, StoreError> {
     let updated = sqlx::query!(
         "update channel set name = $2, target = $3, owners = $4, topics = $5,
@@ -60,7 +60,7 @@ pub async fn update(tx: &mut Tx, row: &ChannelRow) -> Result<bool, StoreError> {
     Ok(updated.rows_affected() == 1)
 }
 
-/// With all that was sent to it; false when there is no such channel.
+/// Deletes a channel with all its deliveries; false if no such channel exists.
 pub async fn delete(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
     let deleted = sqlx::query!("delete from channel where channel_id = $1", channel_id)
         .execute(&mut *tx.inner)
@@ -68,7 +68,7 @@ pub async fn delete(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
     Ok(deleted.rows_affected() == 1)
 }
 
-/// False when it is disabled already, or there is no such channel.
+/// Disables a channel; false if it is already disabled or does not exist.
 pub async fn disable(
     tx: &mut Tx,
     channel_id: &str,
@@ -87,7 +87,7 @@ pub async fn disable(
     Ok(disabled.rows_affected() == 1)
 }
 
-/// False when it is not disabled, or there is no such channel.
+/// Enables a channel; false if it is not disabled or does not exist.
 pub async fn enable(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
     let enabled = sqlx::query!(
         "update channel set disabled_at = null, disabled_why = null
@@ -103,12 +103,12 @@ pub async fn find(db: &ReadDb, channel_id: &str) -> Result<Option<ChannelRow>, S
     Ok(all(db).await?.into_iter().find(|row| row.channel_id == channel_id))
 }
 
-/// Every channel by name: they are few.
+/// Every channel, by name. There are few.
 pub async fn all(db: &ReadDb) -> Result<Vec<ChannelRow>, StoreError> {
     every(&db.pool).await
 }
 
-/// As [`all`], within a transaction.
+/// Like [`all`], within a transaction.
 pub async fn all_now(tx: &mut Tx) -> Result<Vec<ChannelRow>, StoreError> {
     every(&mut *tx.inner).await
 }

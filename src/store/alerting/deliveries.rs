@@ -1,11 +1,11 @@
-//! The outbox: what is to be sent, in which order, and what became of it.
+//! Transactional outbox of notifications: queue, claims, and results.
 
 use crate::domain::alert::{Notice, Sent, State, Target};
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, none, severity, to_json};
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// One that this process is to send now.
+/// A delivery that this process has claimed and sends now.
 #[derive(Debug)]
 pub struct Claimed {
     pub delivery_id: String,
@@ -13,11 +13,11 @@ pub struct Claimed {
     pub channel_name: String,
     pub target: Target,
     pub notice: Notice,
-    /// That failed before.
+    /// Failed attempts so far.
     pub attempts: u32,
 }
 
-/// Whose claim, and how long it holds.
+/// A claim on deliveries, and its expiry.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     pub token: &'a str,
@@ -25,7 +25,7 @@ pub struct Claim<'a> {
     pub until: Timestamp,
 }
 
-/// How one attempt went.
+/// The result of one attempt.
 #[derive(Debug)]
 pub struct Attempt {
     pub at: Timestamp,
@@ -35,16 +35,16 @@ pub struct Attempt {
     pub took_millis: i64,
 }
 
-/// What becomes of a message after an attempt.
+/// The state of a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     Delivered,
     Dead,
-    /// Tried again then.
+    /// Retried at this time.
     Again(Timestamp),
 }
 
-/// What was sent to a channel of an alert.
+/// A notification about an alert that was sent to a channel.
 #[derive(Debug)]
 pub struct SentRow {
     pub alert_id: String,
@@ -52,8 +52,8 @@ pub struct SentRow {
     pub sent: Sent,
 }
 
-/// Puts a message into the outbox, unless its channel is gone: behind all that is there
-/// of its channel and key, as the caller has locked the key.
+/// Adds a notification to the outbox, unless its channel no longer exists. It comes after
+/// all earlier ones of its channel and key, because the caller has locked the key.
 pub async fn insert(
     tx: &mut Tx,
     channel_id: &str,
@@ -79,12 +79,12 @@ pub async fn insert(
     tx.announce_alerts().await
 }
 
-/// What was sent, or is about to be, of these alerts: in order.
+/// Notifications of these alerts, sent or queued, in order.
 pub async fn sent(db: &ReadDb, alerts: &[String]) -> Result<Vec<SentRow>, StoreError> {
     sent_of(&db.pool, alerts).await
 }
 
-/// As [`sent`], within a transaction.
+/// Like [`sent`], within a transaction.
 pub async fn sent_now(tx: &mut Tx, alert: &str) -> Result<Vec<SentRow>, StoreError> {
     sent_of(&mut *tx.inner, &[alert.to_owned()]).await
 }
@@ -111,10 +111,10 @@ async fn sent_of(
     rows.collect()
 }
 
-/// Takes up to `limit` messages that are due, one a channel, none of the channels in
-/// `busy`; of a channel and key only the first that waits. No delay is as long as 27
-/// hours ([`crate::domain::alert::schedule`]): what is put off for longer, or was written
-/// later than now, was so by a clock that was wrong, and is due.
+/// Claims up to `limit` due deliveries, one per channel, none of the channels in `busy`. Of
+/// a channel and key only the first waiting one is claimed, so the order is preserved. No
+/// delay reaches 27 hours ([`crate::domain::alert::schedule`]): a delivery due later, or
+/// created in the future, stems from a wrong clock and counts as due.
 pub async fn claim(
     tx: &mut Tx,
     claim: Claim<'_>,
@@ -165,7 +165,7 @@ pub async fn claim(
     rows.collect()
 }
 
-/// Writes an attempt into the log, whoever made it.
+/// Logs an attempt, even after its claim has expired.
 pub async fn log(tx: &mut Tx, delivery_id: &str, attempt: &Attempt) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into delivery_attempt (delivery_id, at, is_taken, status, answer, took_millis)
@@ -183,8 +183,8 @@ pub async fn log(tx: &mut Tx, delivery_id: &str, attempt: &Attempt) -> Result<()
     Ok(())
 }
 
-/// Gives a message back with what became of it; false when another has it by now,
-/// or it is over.
+/// Releases a claimed delivery with the result of an attempt; false if another process has
+/// claimed it since, or it is finished.
 pub async fn settle(
     tx: &mut Tx,
     delivery_id: &str,
@@ -214,8 +214,8 @@ pub async fn settle(
     Ok(settled.rows_affected() == 1)
 }
 
-/// Takes back what waits for a channel, but for the end of what it was told of: that it
-/// hears once it is used again.
+/// Withdraws the waiting deliveries of a channel, except the resolution of an alert that
+/// the channel was notified of: it is delivered once the channel is enabled again.
 pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u64, StoreError> {
     let withdrawn = sqlx::query!(
         "update delivery
@@ -233,7 +233,8 @@ pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u
     Ok(withdrawn.rows_affected())
 }
 
-/// Sends one again, as the same message, or at once if it waits; its key.
+/// Requeues a delivery under the same id, or makes a waiting one due at once. Returns its
+/// key.
 pub async fn replay(
     tx: &mut Tx,
     delivery_id: &str,
@@ -251,8 +252,8 @@ pub async fn replay(
     Ok(keys)
 }
 
-/// Sends again what was written within this time and not taken, or all of it, at most
-/// `limit`, oldest first; the key of each.
+/// Requeues at most `limit` deliveries created within a period, oldest first: failed and
+/// withdrawn ones, with `with_delivered` also delivered ones. Returns the key of each.
 pub async fn replay_range(
     tx: &mut Tx,
     channel_id: &str,
@@ -281,7 +282,7 @@ pub async fn replay_range(
     Ok(keys)
 }
 
-/// A channel, and what it was last told of each alert that fires.
+/// A channel, with the latest notification of each alert that is firing.
 #[derive(Debug)]
 pub struct StillFiring {
     pub channel_name: String,
@@ -289,7 +290,7 @@ pub struct StillFiring {
     pub notices: Vec<Notice>,
 }
 
-/// What fires and has been told to channels of this kind.
+/// Channels of one kind that were notified of alerts that are still firing.
 pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, StoreError> {
     let rows = sqlx::query!(
         "select distinct on (channel.channel_id, alert.alert_id)
@@ -320,7 +321,7 @@ pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, S
     Ok(told.into_iter().map(|(_, told)| told).collect())
 }
 
-/// Since when the oldest message waits that is due; `None`: none is.
+/// Creation time of the oldest waiting delivery; `None` if none is waiting.
 pub async fn oldest_waiting(db: &ReadDb) -> Result<Option<Timestamp>, StoreError> {
     let oldest = sqlx::query_scalar!(
         "select min(delivery.created_at) from delivery join channel using (channel_id)
@@ -331,7 +332,7 @@ pub async fn oldest_waiting(db: &ReadDb) -> Result<Option<Timestamp>, StoreError
     Ok(oldest.map(from_sql))
 }
 
-/// Drops what was finished before this.
+/// Deletes deliveries finished before `before`, except those of firing alerts.
 pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
         "delete from delivery where finished_at < $1

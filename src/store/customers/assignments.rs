@@ -1,7 +1,7 @@
-//! Where each customer stands: the current assignment, and a history of changes.
+//! The current assignment of each customer, and the history of its changes.
 //!
-//! The current one lies in the customer's own row and is written with the
-//! state (`store::customers`); here it is read, and its changes are recorded.
+//! The current assignment is stored in the customer's own row and written with the state
+//! (`store::customers`). This module reads it and records its changes.
 
 use chrono::{DateTime, Utc};
 
@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::store::models::model_id;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// A stored score of one customer, by one lineup, at one instant.
+/// The stored score of one customer by one deployment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
     /// `None`: the rule-based fallback answered.
@@ -21,18 +21,18 @@ pub struct Assignment {
     pub p_value: Option<f64>,
     pub confidence: Option<f32>,
     pub outlier: bool,
-    /// Another segment is nearer: the customer was kept in this one.
+    /// Retained by hysteresis: another segment is nearer.
     pub held: bool,
-    /// Of the lineup that scored.
+    /// Generation of the deployment that scored.
     pub generation: i64,
     pub assigned_at: Timestamp,
-    /// When the customer came from another segment of a model; `None`: never, or
-    /// before that was written down.
+    /// Last change from one segment of a model to another; `None` if it never happened or
+    /// predates this column.
     pub moved_at: Option<Timestamp>,
 }
 
 impl Assignment {
-    /// What the next one is compared with.
+    /// The part that the next assignment is compared with.
     pub fn stored(&self) -> Held {
         Held {
             generation: self.generation,
@@ -43,8 +43,8 @@ impl Assignment {
     }
 }
 
-/// As much of the assignment before as tells whether a new one is a change, and
-/// may be one.
+/// The previous assignment, as far as it decides whether a new one is a change and whether
+/// hysteresis allows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub generation: i64,
@@ -54,7 +54,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// `None` where a customer has not been assigned yet.
+    /// `None` if a customer has not been assigned yet.
     pub(crate) fn of(
         generation: Option<i64>,
         fallback: Option<bool>,
@@ -66,8 +66,7 @@ impl Held {
     }
 }
 
-/// One line of history to write: a customer's first segment, or another
-/// segment or model than before.
+/// A history entry: a customer's first segment, or a change of segment or model.
 #[derive(Debug)]
 pub struct NewChange<'a> {
     pub customer: &'a CustomerKey,
@@ -75,7 +74,7 @@ pub struct NewChange<'a> {
     pub before: Option<&'a Held>,
 }
 
-/// Adds to the history. The customers' rows must be locked by this transaction.
+/// Appends to the history. The customers' rows must be locked by this transaction.
 pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
@@ -105,7 +104,7 @@ pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<()
     Ok(())
 }
 
-/// Changes turned into columns: one array a column is what Postgres takes.
+/// Changes transposed to columns: each query parameter is one array.
 pub(crate) struct Columns<'a> {
     pub(crate) customers: Vec<&'a str>,
     pub(crate) times: Vec<DateTime<Utc>>,
@@ -138,18 +137,17 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// One line of history to write: an assigned customer is kept under another id
-/// from now on.
+/// A history entry: an assigned customer is merged into another id.
 #[derive(Debug)]
 pub struct NewMerge<'a> {
     pub customer: &'a CustomerKey,
     pub into: &'a CustomerKey,
-    /// Where that one stands.
+    /// The assignment of the surviving customer.
     pub now: &'a Assignment,
     pub before: &'a Held,
 }
 
-/// Adds to the history. The customers' rows must be locked by this transaction.
+/// Appends to the history. The customers' rows must be locked by this transaction.
 pub async fn record_merges(tx: &mut Tx, merges: &[NewMerge<'_>]) -> Result<(), StoreError> {
     for merge in merges {
         sqlx::query!(
@@ -206,7 +204,7 @@ pub async fn current(
     .transpose()
 }
 
-/// One line of a customer's history.
+/// One history entry of a customer.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub model: Option<ModelId>,
@@ -217,7 +215,7 @@ pub struct Change {
     pub assigned_at: Timestamp,
 }
 
-/// Changes of one customer, newest first, older than `before`.
+/// Changes of one customer before `before`, newest first.
 pub async fn history(
     db: &ReadDb,
     customer: &CustomerKey,
@@ -250,8 +248,7 @@ pub async fn history(
         .collect()
 }
 
-/// How many customers stand in each segment now, and how many of them are
-/// outliers, by one model or the fallback.
+/// Number of customers and of outliers in each segment now, for one model or the fallback.
 pub async fn sizes(
     db: &ReadDb,
     model: Option<&ModelId>,
@@ -271,8 +268,8 @@ pub async fn sizes(
     Ok(rows.into_iter().map(|row| (row.segment, row.customers, row.outliers)).collect())
 }
 
-/// How customers with changes in a period (from its beginning on, up to its end) went
-/// between the segments of one model. Those with many changes count once.
+/// Flows of customers between the segments of one model in a period (end exclusive). A
+/// customer with many changes counts once.
 pub async fn ways(
     db: &ReadDb,
     model: &ModelId,
@@ -338,7 +335,7 @@ pub async fn ways(
     Ok(ways.collect())
 }
 
-/// Whether anything is kept of the time before `at`.
+/// Whether the history contains entries before `at`.
 pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select exists (select from assignment_history where assigned_at < $1) as "is_there!""#,
@@ -348,7 +345,7 @@ pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, Stor
     .await?)
 }
 
-/// Makes the history's partitions of this month and the next.
+/// Creates the history's partitions of this month and the next.
 pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(r#"select make_history_partitions($1) as "made!: ()""#, to_sql(now))
         .execute(&mut *tx.inner)
@@ -356,9 +353,9 @@ pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Keeps everybody else from the history until the transaction ends. To be taken
-/// before months are made or dropped: readers take the table first, then its
-/// months, and so must who would otherwise take a month, then the table.
+/// Locks the history against all other sessions until the transaction ends. Required before
+/// creating or dropping partitions: readers lock the table first and then its partitions,
+/// so the reverse order could deadlock.
 pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
     sqlx::query!("lock table assignment_history in access exclusive mode")
         .execute(&mut *tx.inner)
@@ -366,7 +363,7 @@ pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Drops the months of history that ended before `before`; returns how many.
+/// Drops the history partitions that ended before `before`; returns their number.
 pub async fn drop_partitions(tx: &mut Tx, before: Timestamp) -> Result<i32, StoreError> {
     Ok(sqlx::query_scalar!(r#"select drop_history_partitions($1) as "dropped!""#, to_sql(before))
         .fetch_one(&mut *tx.inner)

@@ -1,4 +1,4 @@
-//! Accepted events: each once, by its message id.
+//! Accepted events, deduplicated by message id and sender.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -12,10 +12,10 @@ use crate::store::customers::assignments::Held;
 use crate::store::customers::customer_key;
 use crate::store::{StoreError, Tx, from_sql, to_sql};
 
-/// An event, what it says about who is who, and when it came.
+/// A received event, its identity link, and its arrival time.
 #[derive(Debug, Clone)]
 pub struct Arrived {
-    /// With the message id, the identity of the event.
+    /// Part of the identity of the event, with the message id.
     pub sender: Sender,
     pub event: Event,
     /// The event names its customer by an anonymous id.
@@ -30,7 +30,7 @@ impl Arrived {
         (self.event.message_id.as_str(), self.sender.as_str())
     }
 
-    /// The link that it tells.
+    /// The link that the event asserts.
     pub fn told(&self) -> Option<Told> {
         let Event { timestamp, message_id, .. } = &self.event;
         let link = self.link.clone()?;
@@ -39,8 +39,8 @@ impl Arrived {
     }
 }
 
-/// The identity of an event. Two transactions that insert some of the same events do so
-/// in its order: by message id, then sender, in byte order.
+/// The identity of an event. Transactions that insert the same events do so in this order:
+/// by message id, then sender, in byte order. This avoids deadlocks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     pub message_id: String,
@@ -51,21 +51,21 @@ pub struct EventId {
 #[derive(Debug, Clone)]
 pub struct Addressed {
     pub customer: CustomerKey,
-    /// Its new events.
+    /// The new events of the customer.
     pub events: Vec<EventId>,
-    /// Of its row, now locked; `None`: a customer never seen before.
+    /// State in the locked row; `None` for a new customer.
     pub state: Option<Vec<u8>>,
     /// `None` until first assigned.
     pub held: Option<Held>,
-    /// When it was to be looked at again.
+    /// Scheduled time of the next rescoring.
     pub recheck_at: Option<Timestamp>,
-    /// The row is a marker (`store::identity`): the customer is kept elsewhere.
+    /// The row is a marker (`store::identity`): the customer has another canonical id.
     pub is_merged: bool,
 }
 
-/// Inserts events not there yet, then locks their customers, in one round trip.
-/// Ids are taken in order first, then customers in order, so that two
-/// transactions never wait for each other: `events` must be sorted by id; what comes back is sorted by customer.
+/// Inserts new events, then locks their customers, in one round trip. Event ids come first
+/// in order, then customers in order: one lock order, so no deadlock. `events` must be
+/// sorted by id; the result is sorted by customer.
 pub async fn insert_and_lock(
     tx: &mut Tx,
     arrived: &[&Arrived],
@@ -130,8 +130,7 @@ fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
     ids.map(|(message_id, sender)| EventId { message_id, sender }).collect()
 }
 
-/// Inserts events not there yet, and returns their ids. `events` must be sorted
-/// by id.
+/// Inserts new events and returns their ids. `events` must be sorted by id.
 pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, StoreError> {
     let columns = Columns::of(arrived);
     Ok(sqlx::query_as!(
@@ -156,7 +155,7 @@ pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, S
     .await?)
 }
 
-/// Events turned into columns: one array a column is what Postgres takes.
+/// Events transposed to columns: each query parameter is one array.
 pub(crate) struct Columns<'a> {
     pub(crate) ids: Vec<&'a str>,
     pub(crate) customers: Vec<&'a str>,
@@ -185,7 +184,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The events that came under these ids, except these `new` ones of this transaction.
+/// Stored events under these ids, except the `new` ones of this transaction.
 pub async fn of_ids(
     tx: &mut Tx,
     ids: &[&CustomerKey],
@@ -213,7 +212,7 @@ pub async fn of_ids(
     Ok(events)
 }
 
-/// An event as it is stored.
+/// An event as stored.
 #[derive(Debug)]
 pub struct Stored {
     pub(crate) message_id: String,
