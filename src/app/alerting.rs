@@ -1,4 +1,4 @@
-//! What alerts are made of: who checks, who keeps them, who sends.
+//! Wiring of alerting: drift monitor, alert store, and delivery.
 
 use std::sync::Arc;
 

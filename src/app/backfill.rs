@@ -1,4 +1,4 @@
-//! What a back-fill needs of the program: no server, no background work.
+//! Wiring of a backfill: database and features, without server and background tasks.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::service::clock::Clock;
 use crate::service::scoring::observations::Observer;
 use crate::telemetry::Metrics;
 
-/// A back-fill, and the database that it works on.
+/// A backfill with its open database.
 #[derive(Debug)]
 pub struct Backfilling {
     database: Database,
@@ -19,7 +19,7 @@ pub struct Backfilling {
 }
 
 impl Backfilling {
-    /// With the features and the database of `config`.
+    /// Opens the database and the feature set of `config`.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let features = Arc::new(features(config)?);
         let clock = Clock::System;
@@ -32,10 +32,10 @@ impl Backfilling {
             database.close().await?;
             anyhow::bail!(
                 "this machine's clock differs from the database's by {seconds} s: states would be \
-                 rebuilt as of a wrong time"
+                 rebuilt for a wrong time"
             );
         }
-        // Nobody is answered here.
+        // A backfill answers no requests, so drift counts nothing.
         let observer = Arc::new(Observer::new(false));
         let live = parts::live(config, &db, features, &observer, &metrics).await?;
         let pause_ratio = config.reassign.pause_ratio;

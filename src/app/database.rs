@@ -1,4 +1,4 @@
-//! The database of the settings: its server, and the connections to it.
+//! The configured database: its server, and the connections to it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct DatabaseServer {
     pub url: String,
 }
 
-/// The private server.
+/// A private server, before or under supervision.
 #[derive(Debug)]
 enum Private {
     Started(Box<PrivatePostgres>),
@@ -27,7 +27,7 @@ enum Private {
 }
 
 impl DatabaseServer {
-    /// Starts a private server unless another one is configured.
+    /// Starts a private server unless an external one is configured.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let settings = &config.database;
         if let Some(url) = &settings.url {
@@ -39,7 +39,7 @@ impl DatabaseServer {
         Ok(Self { url, private: Some(Private::Started(Box::new(private))) })
     }
 
-    /// On the disk of the private server; `None` with an external database.
+    /// A directory on the disk of the private server; `None` with an external database.
     fn directory(&self) -> Option<&Path> {
         match &self.private {
             Some(Private::Started(postgres)) => Some(postgres.directory()),
@@ -67,7 +67,7 @@ impl DatabaseServer {
     }
 }
 
-/// How to connect, by the settings.
+/// Connection parameters from the settings.
 pub fn connection(config: &Config, url: &str) -> Connection {
     let settings = &config.database;
     Connection {
@@ -78,7 +78,7 @@ pub fn connection(config: &Config, url: &str) -> Connection {
     }
 }
 
-/// The database, and the private server when it is ours.
+/// The database, with the private server if this process owns it.
 #[derive(Debug)]
 pub struct Database {
     pub db: Db,
@@ -87,7 +87,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Connects to the configured database, or starts a private one; migrates.
+    /// Connects to the configured database, or starts a private one; migrates the schema.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let server = DatabaseServer::start(config).await?;
         let url = server.url.clone();
@@ -96,7 +96,7 @@ impl Database {
         Ok(Self { db, server, url })
     }
 
-    /// On the disk of the private server; `None` with an external database.
+    /// A directory on the disk of the private server; `None` with an external database.
     pub(super) fn directory(&self) -> Option<&Path> {
         self.server.directory()
     }

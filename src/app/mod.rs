@@ -1,4 +1,4 @@
-//! Wiring: builds everything once, starts it, and stops it in order.
+//! Wiring: builds every component once, starts it, and stops it in order.
 
 mod alerting;
 mod backfill;
@@ -39,10 +39,10 @@ pub use database::{Database, DatabaseServer, connection};
 use serve::Server;
 use tasks::{Tasks, Workers};
 
-/// The built-in feature set, and the manual of its format.
+/// The built-in feature set; it is also the manual of the format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
 
-/// The whole program, listening, not yet running.
+/// The complete service: listening, not yet running.
 #[derive(Debug)]
 pub struct App {
     database: Database,
@@ -65,7 +65,7 @@ impl App {
         Self::build_with(config, Clock::System).await
     }
 
-    /// As [`App::build`], with a clock that a test may hold.
+    /// Like [`App::build`], with a clock that a test may control.
     pub async fn build_with(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let features = Arc::new(features(&config)?);
         let api = bind(config.http.bind, "http.bind").await?;
@@ -90,13 +90,14 @@ impl App {
         let (intake, intake_workers) =
             parts::intake(&config, &registry, &clock_check, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
-        let reading = OwnThread::start_below("reading").context("a thread to read with")?;
+        let reading = OwnThread::start_below("reading")
+            .context("cannot start the thread of the change feed")?;
         let feed = parts::feed(&config, db, reading.handle(), stopped, &metrics);
-        let heavy = Arc::new(HeavyWork::start().context("threads for heavy work")?);
+        let heavy = Arc::new(HeavyWork::start().context("cannot start the threads of heavy work")?);
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
         let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
         let workers = Workers::start(intake_workers, exporter, reading, shadow_worker, watched)
-            .context("cannot start the threads of intake")?;
+            .context("cannot start the ingestion threads")?;
         let reassigner = parts::reassigner(&config, db, &live, &clock, &intake, &metrics);
         let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
         let sampler = parts::sampler(&config, db, &live, &metrics);
@@ -189,12 +190,12 @@ impl App {
         &self.clock
     }
 
-    /// What handlers use, for commands that run beside the server.
+    /// Handler state, for commands that run beside the server.
     pub fn state(&self) -> ApiState {
         self.api_state.clone()
     }
 
-    /// Trains once, without serving, with some settings of the spec changed.
+    /// Trains once without serving, with `changes` to the default spec.
     pub async fn train_once(
         self,
         changes: serde_json::Map<String, serde_json::Value>,
@@ -202,19 +203,21 @@ impl App {
         let training = Arc::clone(&self.api_state.training);
         let spec = training.default_spec().over(changes)?;
         let run = training.request(spec, "command line", None).await?;
-        let run = run.context("the run was not queued")?;
+        let run = run.context("the training run was not queued")?;
         training.run_queued().await?;
         let row = crate::store::models::runs::find(self.db().read(), &run).await?;
-        let row = row.context("the run is gone")?;
+        let row = row.context("the training run no longer exists")?;
         self.database.close().await?;
         match (row.model, row.error) {
             (Some(model), _) => Ok(model.to_string()),
             (None, Some(error)) => anyhow::bail!("{error}"),
-            (None, None) => anyhow::bail!("another replica is training; the run waits its turn"),
+            (None, None) => {
+                anyhow::bail!("training run {run} is queued: another replica is training")
+            }
         }
     }
 
-    /// Runs in the background.
+    /// Runs as a background task.
     pub fn spawn(
         self,
         until: impl Future<Output = ()> + Send + 'static,
@@ -222,8 +225,8 @@ impl App {
         tasks::spawn(self.run(until))
     }
 
-    /// Serves until `until` resolves; then stops accepting, finishes requests,
-    /// stops background work, and closes the database: in this order.
+    /// Serves until `until` resolves. Then stops accepting, finishes requests, stops
+    /// background tasks, and closes the database, in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
         let stop = self.stop;
@@ -252,24 +255,24 @@ impl App {
         }
         tracing::info!("stopping");
         readiness.drain();
-        // Only fails when nobody listens any more.
+        // Fails only if all receivers have been dropped.
         let _ = stop.send(true);
         if tokio::time::timeout(self.config.http.drain, &mut serve).await.is_err() {
-            tracing::warn!("requests were still in progress at the deadline");
+            tracing::warn!("requests aborted at the shutdown deadline");
             serve.abort();
         }
         background.stop(self.config.http.drain).await;
-        // Only now: requests in progress waited for them.
+        // After the requests: those in progress waited for the workers.
         workers.stop(self.config.http.drain).await;
-        // Nobody is answered any more, so nothing more is counted. By a wrong clock the
-        // counts would be those of another hour.
+        // No requests remain, so the counts are final. A wrong clock would add them to
+        // another hour.
         if !self.clock_check.is_right() {
-            tracing::warn!("the last counts for drift are lost: the clock is wrong");
+            tracing::warn!("the latest drift counts were discarded: the clock is wrong");
         } else if let Err(error) = drift.flush().await {
-            tracing::warn!(error = %Chain(&error), "the last counts for drift are lost");
+            tracing::warn!(error = %Chain(&error), "the latest drift counts could not be written");
         }
         if let Err(error) = sources.flush().await {
-            tracing::warn!(error = %Chain(&error), "the last counts of sources are lost");
+            tracing::warn!(error = %Chain(&error), "the latest source counts could not be written");
         }
         admin.abort();
         database.close().await?;

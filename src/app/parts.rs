@@ -1,4 +1,4 @@
-//! The parts of the program, each made of the settings and of the parts it stands on.
+//! Constructors of the service's components, from the settings and their dependencies.
 
 use std::sync::Arc;
 
@@ -41,14 +41,14 @@ use crate::service::training::Training;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 
-/// With the stored keys loaded.
+/// Authentication, with the stored keys loaded.
 pub(super) async fn access(db: &Db) -> anyhow::Result<Access> {
     let access = Access::new(db.critical_read().clone());
-    access.refresh().await.context("the stored keys")?;
+    access.refresh().await.context("cannot load the API keys")?;
     Ok(access)
 }
 
-/// With what is stored published.
+/// Serving state, with the stored deployment loaded.
 pub(super) async fn live(
     config: &Config,
     db: &Db,
@@ -58,18 +58,18 @@ pub(super) async fn live(
 ) -> anyhow::Result<Arc<Live>> {
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
     let live = Live::new(db.critical_read().clone(), features, rules(config), observer, metrics);
-    live.refresh().await.context("the stored lineup")?;
+    live.refresh().await.context("cannot load the deployment")?;
     Ok(Arc::new(live))
 }
 
-/// With what somebody may have changed.
+/// Automation policies, with stored changes loaded.
 pub(super) async fn policies(
     config: &Config,
     db: &Db,
     clock: &Clock,
 ) -> anyhow::Result<Arc<Policies>> {
     let policies = Policies::new(db.clone(), clock.clone(), config.policy.clone());
-    policies.refresh().await.context("the stored policy")?;
+    policies.refresh().await.context("cannot load the policy")?;
     Ok(Arc::new(policies))
 }
 
@@ -104,7 +104,8 @@ pub(super) fn reactor(
     Arc::new(Reactor { probation, training: Arc::clone(training) })
 }
 
-/// Compared once already; a database that is too slow to tell the time is compared later.
+/// Clock check after its first comparison. If the database is too slow to compare, the
+/// comparison happens later.
 pub(super) async fn clock_check(
     config: &Config,
     db: &Db,
@@ -138,7 +139,8 @@ pub(super) fn storage(
         warn_free_bytes: config.database.warn_free_bytes,
         min_free_bytes: config.database.min_free_bytes,
     };
-    // Of its own: a check that waits for a connection would find the database away.
+    // A connection of its own: a check that waits for a shared one would report the
+    // database as unavailable.
     let db = database.db.critical_read().dedicated(1);
     let (alerts, metrics) = (Arc::clone(alerts), Arc::clone(metrics));
     Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
@@ -264,8 +266,8 @@ pub(super) fn body_bounds(config: &Config) -> BodyBounds {
     }
 }
 
-/// As many at once as configured, but one of the connections that read is left to short
-/// reads, and those of exports to exports.
+/// Limit of slow reads: as configured, but one read connection stays free for short reads,
+/// and those of exports for exports.
 pub(super) fn slow_reads(config: &Config, db: &Db) -> SlowReads {
     let taken = config.export.max_concurrent.saturating_add(1);
     let spare = db.read().max_connections().saturating_sub(taken).max(1);

@@ -1,5 +1,5 @@
-//! Supervision of the private Postgres: a server that ends by itself is started again,
-//! with exponential back-off and jitter, for as long as the process runs.
+//! Supervision of the private Postgres: restarts a server that ends by itself, with
+//! exponential back-off and jitter, until the process stops.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use crate::service::random;
 use crate::store::database::private::{Ended, PrivateError, PrivatePostgres};
 use crate::telemetry::Metrics;
 
-/// Before the first attempt: children of the server that ended give their memory back.
+/// Delay before the first attempt: the children of the ended server still release memory.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// Between attempts, at most: so long the service stays away once a full disk has room
-/// again.
+/// Longest delay between attempts. It is also the downtime that remains after a full disk
+/// has space again.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// A server that ran for so long has recovered: the next end begins with a short delay.
+/// A server that ran this long has recovered: the back-off starts again.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 /// A private server that is restarted whenever it ends.
@@ -34,9 +34,9 @@ impl Supervised {
         Self { stop, running: tasks::spawn(supervise(postgres, stopped, metrics)) }
     }
 
-    /// Stops the server and waits until it is gone.
+    /// Stops the server and waits for its end.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        // Fails only when the task has ended, which the next line reports.
+        // Fails only if the task has ended, which the next line reports.
         let _ = self.stop.send(());
         Ok(self.running.await??)
     }
@@ -55,7 +55,7 @@ async fn supervise(
             _ = &mut stopped => break,
         };
         let Ended { status, log } = ended;
-        tracing::error!(status, log, "the private Postgres ended; it will be restarted");
+        tracing::error!(status, log, "private Postgres ended unexpectedly; it will be restarted");
         if started.elapsed() >= STABLE_AFTER {
             backoff = Backoff::default();
         }
@@ -67,7 +67,7 @@ async fn supervise(
     postgres.stop().await
 }
 
-/// Returns once the server accepts connections again.
+/// Restarts the server; returns once it accepts connections again.
 async fn restart(postgres: &mut PrivatePostgres, backoff: &mut Backoff, metrics: &Metrics) {
     let since = Instant::now();
     loop {
@@ -76,7 +76,7 @@ async fn restart(postgres: &mut PrivatePostgres, backoff: &mut Backoff, metrics:
         match postgres.restart().await {
             Ok(()) => {
                 let away_millis = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(away_millis, "the private Postgres is running again");
+                tracing::info!(away_millis, "private Postgres restarted");
                 return;
             }
             Err(error) => {
@@ -84,21 +84,21 @@ async fn restart(postgres: &mut PrivatePostgres, backoff: &mut Backoff, metrics:
                 tracing::error!(
                     error = %Chain(&error),
                     retry_within_seconds,
-                    "the private Postgres cannot be restarted; it will be tried again"
+                    "private Postgres could not be restarted; it will retry"
                 );
             }
         }
     }
 }
 
-/// Exponential back-off with jitter: from half of each delay to all of it.
+/// Exponential back-off with jitter: 50 to 100 % of each delay.
 #[derive(Debug, Default)]
 struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
-    /// The next delay; `jitter` is from 0 to 1.
+    /// The next delay; `jitter` ranges from 0 to 1.
     fn next(&mut self, jitter: f64) -> Duration {
         let factor = 2_u32.saturating_pow(self.attempts);
         self.attempts = self.attempts.saturating_add(1);

@@ -1,4 +1,4 @@
-//! Background tasks, each with a name; the only `tokio::spawn`.
+//! Background tasks, each with a name; the only use of `tokio::spawn`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::service::{ServiceError, export, ingestion};
 use crate::store::Db;
 use crate::store::database::connect::{Listener, News};
 
-/// What the tasks work with.
+/// Dependencies of the background tasks.
 #[derive(Debug)]
 pub(super) struct Tasks {
     pub(super) db: Db,
@@ -57,15 +57,16 @@ pub(super) struct Tasks {
 #[derive(Debug)]
 pub(super) struct Background(JoinSet<&'static str>);
 
-/// How long to wait after a failure: Postgres may be restarting.
+/// Delay after a failure: Postgres may be restarting.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Months are made two ahead, so that a failure may last.
+/// Interval of partition maintenance. Partitions exist up to the next month, so a failure
+/// may last.
 const TURN_MONTHS_EVERY: Duration = Duration::from_hours(12);
-/// After a failure, such as a lock that was not free at once.
+/// Delay after a failure, such as a busy lock.
 const TURN_MONTHS_AGAIN: Duration = Duration::from_mins(1);
-/// So often there may be a minute's worth of rejected events too many.
+/// Clean-up interval; between runs, one minute's worth of excess rejected events may exist.
 const CLEAN_UP_EVERY: Duration = Duration::from_mins(1);
-/// A schedule is looked at this often, so that a changed clock is noticed.
+/// Longest sleep until a scheduled time, so that a changed clock is noticed.
 const LONGEST_NAP: Duration = Duration::from_mins(1);
 
 #[expect(clippy::disallowed_methods, reason = "the one home of tokio::spawn")]
@@ -84,7 +85,7 @@ impl Tasks {
                 let mut stopped = stopped.clone();
                 set.spawn(async move {
                 tokio::select! {
-                    () = work => tracing::error!(task = name, "ended although it should run for ever"),
+                    () = work => tracing::error!(task = name, "background task ended unexpectedly"),
                     _ = stopped.wait_for(|stop| *stop) => {}
                 }
                 name
@@ -130,18 +131,21 @@ impl Tasks {
 }
 
 impl Background {
-    /// Waits for the tasks to end, and names those that are late.
+    /// Waits for the tasks to end; aborts and counts those still running at the deadline.
     pub(super) async fn stop(&mut self, deadline: Duration) {
         let all = async { while self.0.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!(late = self.0.len(), "background tasks were cut off");
+            tracing::warn!(
+                late = self.0.len(),
+                "background tasks aborted at the shutdown deadline"
+            );
             self.0.shutdown().await;
         }
     }
 }
 
-/// The workers of intake, of exports, of shadows, of drift, of sources and of deliveries. They outlast
-/// the other tasks: requests in progress wait for them, and what is being sent is ended.
+/// Workers of ingestion, exports, shadows, drift, sources and deliveries. They outlast the
+/// other tasks: requests in progress wait for them, and a delivery in progress completes.
 #[derive(Debug)]
 pub(super) struct Workers {
     running: JoinSet<()>,
@@ -163,7 +167,7 @@ impl Workers {
         let until = || {
             let mut stopped = stopped.clone();
             async move {
-                // An error means that the sender is gone: stop as well.
+                // An error means that the sender was dropped, which also means stop.
                 let _ = stopped.wait_for(|stop| *stop).await;
             }
         };
@@ -181,54 +185,57 @@ impl Workers {
         Ok(Self { running, _threads: threads, stop })
     }
 
-    /// Sends messages, until it is to stop.
+    /// Starts the delivery of notifications.
     pub(super) fn deliver(&mut self, deliverer: Deliverer) {
         let mut stopped = self.stop.subscribe();
         self.running.spawn(async move {
             deliverer
                 .run(async {
-                    // An error means that the sender is gone: stop as well.
+                    // An error means that the sender was dropped, which also means stop.
                     let _ = stopped.wait_for(|stop| *stop).await;
                 })
                 .await;
         });
     }
 
-    /// Watches who sends events, until it is to stop.
+    /// Starts monitoring of event sources.
     pub(super) fn watch_sources(&mut self, sources: Arc<Sources>, check: Arc<ClockCheck>) {
         let mut stopped = self.stop.subscribe();
         self.running.spawn(sources.run(check, async move {
-            // An error means that the sender is gone: stop as well.
+            // An error means that the sender was dropped, which also means stop.
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
     }
 
-    /// Commits what is in intake's queues, and cuts off exports whose readers were
-    /// still at it at the deadline for requests.
+    /// Commits the queued events. Aborts exports that a client still reads at the
+    /// deadline of requests.
     pub(super) async fn stop(mut self, deadline: Duration) {
-        // Only fails when no worker is left.
+        // Fails only if no worker is left.
         let _ = self.stop.send(true);
         let all = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!("the last commits were cut off; their senders were told nothing");
+            tracing::warn!(
+                "workers aborted at the shutdown deadline; queued events were not acknowledged"
+            );
             self.running.shutdown().await;
         }
     }
 }
 
-/// Who is to look for work.
+/// Signals that wake tasks before their next poll.
 #[derive(Debug, Default)]
 struct Wake {
     training: Notify,
     reassignment: Notify,
 }
 
-/// Hears the news, and after a lost connection assumes that some was missed.
+/// Handles notifications of other replicas. After a lost connection it refreshes
+/// everything, because some may have been missed.
 async fn listen(db: Db, api: ApiState, wake: Arc<Wake>) {
     loop {
         let listened = async {
             let mut listener = Listener::connect(&db).await?;
-            // What was announced before anybody listened.
+            // Catches up on notifications sent before this listener connected.
             api.alerts.wake.notify_one();
             loop {
                 match listener.next().await? {
@@ -285,7 +292,7 @@ async fn train_queued(
         check.right().await;
         log("training", training.run_queued().await.map(|_| ()));
         wake.reassignment.notify_one();
-        // News may be lost; polling finds the run.
+        // A notification may be lost; polling finds the run.
         let _ = tokio::time::timeout(poll, wake.training.notified()).await;
     }
 }
@@ -320,7 +327,7 @@ async fn turn_months(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
         check.right().await;
         match history::turn_months(&db, check.clock().now(), keep_days).await {
             Ok(0) => {}
-            Ok(months) => tracing::info!(months, "history dropped"),
+            Ok(months) => tracing::info!(months, "expired history partitions dropped"),
             Err(error) => {
                 log("history months", Err(error));
                 tokio::time::sleep(TURN_MONTHS_AGAIN).await;
@@ -336,7 +343,7 @@ async fn clean_up(failed: Arc<FailedEvents>, check: Arc<ClockCheck>) {
         check.right().await;
         match failed.clean_up().await {
             Ok(0) => {}
-            Ok(events) => tracing::info!(events, "failed events dropped"),
+            Ok(events) => tracing::info!(events, "expired rejected events deleted"),
             Err(error) => log("failed events", Err(error)),
         }
         tokio::time::sleep(CLEAN_UP_EVERY).await;
@@ -353,7 +360,9 @@ async fn reassign(
         conditions.hold().await;
         match reassigner.run().await {
             Ok(0) => {}
-            Ok(customers) => tracing::info!(customers, "re-assigned"),
+            Ok(customers) => {
+                tracing::info!(customers, "customers rescored after a deployment change")
+            }
             Err(error) => log("reassignment", Err(error)),
         }
         let _ = tokio::time::timeout(poll, wake.reassignment.notified()).await;
@@ -365,14 +374,14 @@ async fn recheck(rechecker: Rechecker, conditions: RescoringConditions) {
         conditions.hold().await;
         match rechecker.run().await {
             Ok(0) => {}
-            Ok(customers) => tracing::debug!(customers, "rechecked"),
+            Ok(customers) => tracing::debug!(customers, "customers rescored on schedule"),
             Err(error) => log("recheck", Err(error)),
         }
         tokio::time::sleep(rechecker.period).await;
     }
 }
 
-/// What rescoring waits for: it may write every stored customer.
+/// Preconditions of rescoring, which may write every stored customer.
 #[derive(Debug)]
 struct RescoringConditions {
     clock: Arc<ClockCheck>,
@@ -380,7 +389,7 @@ struct RescoringConditions {
 }
 
 impl RescoringConditions {
-    /// Waits until the clock is right and the disk has room.
+    /// Waits until the clock is right and the disk has space.
     async fn hold(&self) {
         self.clock.right().await;
         while !self.storage.has_room() {
@@ -394,14 +403,14 @@ async fn roll_out(rollout: Rollout, check: Arc<ClockCheck>, every: Duration) {
         check.right().await;
         match rollout.run().await {
             Ok(0) => {}
-            Ok(steps) => tracing::info!(steps, "models went on by themselves"),
+            Ok(steps) => tracing::info!(steps, "models advanced to their next stage"),
             Err(error) => log("rollout", Err(error)),
         }
         tokio::time::sleep(every).await;
     }
 }
 
-/// What is due by the clock: checks, telling, keeping alive, cleaning up.
+/// Periodic alerting work: drift checks, escalation, heartbeats, retention.
 async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockCheck>) {
     let alerts = Arc::clone(&watcher.alerts);
     loop {
@@ -411,7 +420,7 @@ async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockChec
         log("alerts", alerts.sweep().await);
         check.right().await;
         log("keep alive", alerts.keep_alive(&sender).await);
-        // Each step takes its own time, in which a clock may go wrong; this one drops data.
+        // The clock may go wrong during each step; this one deletes data.
         check.right().await;
         log("old alerts", alerts.clean_up().await);
         tokio::time::sleep(alerts.settings.poll).await;
@@ -435,6 +444,6 @@ async fn sample(sampler: Sampler) {
 
 fn log(task: &'static str, outcome: Result<(), ServiceError>) {
     if let Err(error) = outcome {
-        tracing::warn!(task, error = %Chain(&error), "will be tried again");
+        tracing::warn!(task, error = %Chain(&error), "background task failed; it will retry");
     }
 }

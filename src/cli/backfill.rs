@@ -1,4 +1,4 @@
-//! `segmentd backfill`: states rebuilt from their events beside running services.
+//! `segmentd backfill`: rebuilds customer states from their events beside running services.
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,11 +11,11 @@ use crate::service::backfill::{Backfill as Work, Finding, Tally};
 
 #[derive(Debug, Args)]
 pub(super) struct Backfill {
-    /// Compare every state with its events, and rebuild those that differ: a repair.
-    /// Without this, only states of other features are rebuilt.
+    /// Compare every state with its events, and rebuild the different ones (repair). By
+    /// default, only states of another feature set are rebuilt.
     #[arg(long, conflicts_with = "customer")]
     all: bool,
-    /// Only this customer: compare, say which features differ, and rebuild.
+    /// Only this customer: compare, list the features that differ, and rebuild.
     #[arg(long, value_name = "ID", value_parser = key)]
     customer: Option<CustomerKey>,
 }
@@ -43,7 +43,7 @@ impl Backfill {
             let begun = |ranges: crate::store::customers::backfill::Ranges| {
                 if !ranges.is_new {
                     let (left, at) = (ranges.left, ranges.begun_at);
-                    println!("going on with what was begun at {at}: {left} ranges left");
+                    println!("resuming the backfill begun at {at}: {left} ranges left");
                 }
             };
             work.all(begun, &progress).await?
@@ -68,18 +68,18 @@ pub(super) fn report(tally: &Tally) -> anyhow::Result<()> {
 
 async fn one(work: &Work, customer: &CustomerKey) -> anyhow::Result<()> {
     match work.one(customer).await? {
-        Finding::Right => println!("unchanged: the state is what the events say"),
-        Finding::Unreadable => println!("rebuilt: there was no state that these features can read"),
+        Finding::Right => println!("unchanged: the state matches the events"),
+        Finding::Unreadable => println!("rebuilt: there was no state of this feature set"),
         Finding::Differed(features) if features.is_empty() => {
-            println!("rebuilt: the state differed, no feature does now");
+            println!("rebuilt: the state differed, but no feature value");
         }
         Finding::Differed(features) => {
-            println!("rebuilt: as stored, and as the events say");
+            println!("rebuilt; feature: stored value, value from events");
             for (name, stored, replayed) in features {
                 println!("  {name}: {}, {}", shown(&stored), shown(&replayed));
             }
         }
-        Finding::Failed(why) => anyhow::bail!("left as it was: {why}"),
+        Finding::Failed(why) => anyhow::bail!("not changed: {why}"),
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `segmentd demo`: the whole job on a year of real shopping, then live.
+//! `segmentd demo`: loads a year of real purchases, trains, and replays events live.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::store::customers::assignments;
 use crate::store::models::runs;
 use crate::store::{ReadDb, customers};
 
-/// The data ends here; the demo moves it so that it ends today.
+/// End of the data; the demo shifts it to end today.
 const DATA_ENDS: Timestamp = Timestamp::from_millis(1_514_779_280_000);
 const TABLES: [(&str, &str); 3] = [
     ("demographics.toml", "demographics.csv"),
@@ -32,7 +32,7 @@ const TABLES: [(&str, &str); 3] = [
     ("coupon_redemptions.toml", "coupon_redemptions.csv"),
 ];
 const BATCH_EVENTS: usize = 5000;
-/// The last two weeks are replayed, this many events at a time, once a second.
+/// The last two weeks are replayed, this many events per second.
 const TAIL_DAYS: i64 = 14;
 const REPLAY_EVENTS: usize = 20;
 const REPORT_EVERY: u32 = 10;
@@ -42,7 +42,7 @@ pub(super) struct Demo {
     /// Folder with the tables and their mappings.
     #[arg(long, default_value = "tests/data/complete_journey")]
     data: PathBuf,
-    /// Stop once everything is loaded, trained and assigned: for scripts.
+    /// Stop once all data is loaded, trained and assigned: for scripts.
     #[arg(long)]
     exit_when_ready: bool,
 }
@@ -65,7 +65,7 @@ impl Demo {
         let running = app.spawn(async move {
             tokio::select! {
                 () = stop => {}
-                // Also when the demo failed and dropped its end.
+                // Also resolves if the demo failed and dropped its sender.
                 _ = finished => {}
             }
         });
@@ -91,7 +91,8 @@ impl Demo {
             self.replay(&sender, &state, shift).await
         };
         let outcome = tokio::select! {
-            // First: what fails from then on fails because the service is going.
+            // First, because errors after the stop signal are caused by the stopping
+            // service.
             biased;
             () = asked_to_stop => Ok(()),
             outcome = shown => outcome,
@@ -103,7 +104,8 @@ impl Demo {
         outcome
     }
 
-    /// Loads every table that is not there yet; returns by how much time was moved.
+    /// Loads every table unless an earlier start did; returns the time shift in
+    /// milliseconds.
     async fn load(
         &self,
         sender: &Sender,
@@ -114,7 +116,7 @@ impl Demo {
         let shift = shift(state_directory, now).await?;
         let done = state_directory.join("demo.loaded");
         if tokio::fs::try_exists(&done).await? && customers::count(&state.db).await? > 0 {
-            println!("The data is there from an earlier start.");
+            println!("The data has been loaded by an earlier start.");
             return Ok(shift);
         }
         let mut counts = Counts::default();
@@ -182,7 +184,7 @@ async fn finish_of<T>(running: &tokio::task::JoinHandle<T>) {
     }
 }
 
-/// Whole days from the end of the data to now, the same at every start.
+/// Time shift from the end of the data to now, in whole days; the same at every start.
 async fn shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
     tokio::fs::create_dir_all(state_directory).await?;
     let kept = state_directory.join("demo.shift_days");
@@ -195,15 +197,19 @@ async fn shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
     Ok(days * MILLIS_PER_DAY)
 }
 
-/// Trains on what is there now; waits until every customer is assigned by it.
+/// Trains on the loaded customers; waits until each is assigned by the new model.
 async fn train(state: &ApiState) -> anyhow::Result<()> {
     println!("Training on {} customers …", customers::count(&state.db).await?);
     let spec = state.training.default_spec();
-    let run =
-        state.training.request(spec, "demo", None).await?.context("the run was not queued")?;
+    let run = state
+        .training
+        .request(spec, "demo", None)
+        .await?
+        .context("the training run was not queued")?;
     let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
     loop {
-        let row = runs::find(&state.db, &run).await?.context("the run is gone")?;
+        let row =
+            runs::find(&state.db, &run).await?.context("the training run no longer exists")?;
         if let Some(error) = row.error {
             anyhow::bail!("training failed: {error}");
         }
@@ -214,7 +220,7 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
         }
         anyhow::ensure!(
             tokio::time::Instant::now() < deadline,
-            "training took too long: see the log"
+            "training exceeded 5 minutes: see the log"
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -227,7 +233,7 @@ async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
     let all: i64 = sizes.iter().map(|(_, size)| size).sum();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["segment", "customers", "share", "what sets it apart"]);
+    table.set_header(["segment", "customers", "share", "characteristics"]);
     for segment in model.segments() {
         let size = sizes.iter().find(|(key, _)| **key == *segment.key).map_or(0, |(_, n)| *n);
         let percent = size * 1000 / all.max(1);
@@ -250,7 +256,7 @@ async fn sizes(
     Ok(rows.into_iter().map(|(segment, customers, _)| (segment, customers)).collect())
 }
 
-/// A body for `/v1/score` from the features' own names.
+/// A request body for `/v1/score`, with the feature names of the deployment.
 fn example(state: &ApiState) -> String {
     let lineup = state.live.snapshot();
     let rules = lineup.features.rfm();

@@ -1,4 +1,4 @@
-//! `segmentd export`: a running service's assignments, into a file.
+//! `segmentd export`: saves the assignments of a running service to a file.
 
 use std::path::{Path, PathBuf};
 
@@ -10,23 +10,23 @@ use tokio::io::AsyncWriteExt;
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// The running service.
+    /// URL of the running service.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// A key with the scope `read`.
     #[arg(long, env = "SEGMENTD_KEY", hide_env_values = true)]
     key: String,
-    /// Left out: by the end of the file's name.
+    /// Output format [default: from the file name].
     #[arg(long)]
     format: Option<Format>,
-    /// Of CSV: whether texts that a spreadsheet would run as formulas get a `'` in
-    /// front. `none` for programs. [default: formulas]
+    /// CSV only: whether texts that a spreadsheet would run as formulas get a leading `'`.
+    /// Use `none` for programs. [default: formulas]
     #[arg(long)]
     escape: Option<Escape>,
     /// Only customers in this segment.
     #[arg(long)]
     segment: Option<String>,
-    /// Where to, such as `assignments.parquet`.
+    /// Output file, such as `assignments.parquet`.
     file: PathBuf,
 }
 
@@ -47,7 +47,7 @@ impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let format = self.format.or_else(|| of_name(&self.file)).with_context(|| {
             format!(
-                "{} ends in none of .csv, .ndjson, .parquet: give --format",
+                "{} does not end in .csv, .ndjson or .parquet: pass --format",
                 self.file.display()
             )
         })?;
@@ -75,7 +75,7 @@ impl Export {
         if !status.is_success() {
             anyhow::bail!("the service answered {status}: {}", answer.text().await?);
         }
-        // Under its own name only once it is whole.
+        // A complete file appears under its name; a partial one has the suffix `.part`.
         let mut part = self.file.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
@@ -83,7 +83,7 @@ impl Export {
         let bytes = match saved {
             Ok(bytes) => bytes,
             Err(error) => {
-                // There may be none; what went wrong is said below.
+                // The file may not exist; the error that matters is returned below.
                 let _ = tokio::fs::remove_file(&part).await;
                 return Err(error);
             }
@@ -101,7 +101,7 @@ async fn save(answer: &mut reqwest::Response, path: &Path) -> anyhow::Result<u64
         File::create(path).await.with_context(|| format!("cannot write {}", path.display()))?;
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?);
-    while let Some(chunk) = answer.chunk().await.context("the export was cut off: try again")? {
+    while let Some(chunk) = answer.chunk().await.context("the export was interrupted: try again")? {
         file.write_all(&chunk).await?;
         bar.inc(chunk.len() as u64);
     }

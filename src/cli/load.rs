@@ -1,4 +1,5 @@
-//! `segmentd load`: any shop's table, through a column mapping and the API.
+//! `segmentd load`: sends the rows of a table as events through the API, with a column
+//! mapping.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,10 +18,10 @@ use crate::domain::time::MILLIS_PER_DAY;
 
 #[derive(Debug, Args)]
 pub(super) struct Load {
-    /// How a row becomes an event (TOML); see config/load.example.toml.
+    /// Column mapping from rows to events (TOML); see config/load.example.toml.
     #[arg(long, value_name = "FILE")]
     mapping: PathBuf,
-    /// The running service.
+    /// URL of the running service.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// A key with the scope `ingest`.
@@ -29,11 +30,11 @@ pub(super) struct Load {
     /// Events per request.
     #[arg(long, default_value_t = 5000)]
     batch: usize,
-    /// Move every row by this many days: an old table then ends today, and the
-    /// windows of features see it.
+    /// Shift every row by this many days, so that an old table ends today and features with
+    /// time windows see it.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     shift_days: i32,
-    /// The table: CSV with a header line; `.gz` is unpacked.
+    /// The table: CSV with a header line, optionally compressed (`.gz`).
     table: PathBuf,
 }
 
@@ -48,7 +49,7 @@ impl Load {
     }
 }
 
-/// What became of what was sent.
+/// Results of the sent events.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -82,7 +83,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Sends events to the bulk endpoint.
+/// Client of the bulk endpoint.
 #[derive(Debug)]
 pub(super) struct Sender {
     client: reqwest::Client,
@@ -110,7 +111,7 @@ impl Sender {
         Ok(Self { client, url, key: key.to_owned() })
     }
 
-    /// Sends NDJSON; fails unless every line got its verdict.
+    /// Sends NDJSON; fails unless every line got a result.
     pub(super) async fn send(&self, lines: Vec<u8>, count: u64) -> anyhow::Result<Counts> {
         let request = self.client.post(&self.url).bearer_auth(&self.key).body(lines);
         let answer = request.send().await.context("cannot reach the service")?;
@@ -134,18 +135,18 @@ impl Sender {
                 }
                 "locked" => anyhow::bail!(
                     "a customer is locked by another session of the database; load the table \
-                     again, what was counted counts once: {line}"
+                     again, duplicates are ignored: {line}"
                 ),
                 _ => anyhow::bail!("the service stopped: {line}"),
             }
         }
         let verdicts = counts.accepted + counts.duplicate + counts.rejected;
-        anyhow::ensure!(verdicts == count, "{count} events sent, {verdicts} verdicts");
+        anyhow::ensure!(verdicts == count, "{count} events sent, but {verdicts} results received");
         Ok(counts)
     }
 }
 
-/// Sends a whole table, with a progress bar where somebody looks.
+/// Sends a whole table, with a progress bar on a terminal.
 pub(super) async fn send_table(
     sender: &Sender,
     mapping: &Path,
@@ -181,7 +182,7 @@ pub(super) async fn send_table(
     Ok(counts)
 }
 
-/// The table's bytes, unpacked where its name ends in `.gz`.
+/// The table's bytes, decompressed if the name ends in `.gz`.
 pub(super) fn unpacked(path: &Path, bytes: impl Read + 'static) -> Box<dyn Read> {
     if path.extension().is_some_and(|extension| extension == "gz") {
         Box::new(MultiGzDecoder::new(bytes))

@@ -1,4 +1,4 @@
-//! A column mapping: how one row of a shop's table becomes one event.
+//! Column mapping from a row of a table to an event.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::time::Timestamp;
 
-/// The file, as written; `config/load.example.toml` is its manual.
+/// The mapping file as written; `config/load.example.toml` is its manual.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     r#type: String,
     #[serde(default)]
     name: String,
-    /// Text with `{column}` and `{line}` (data rows from 1).
+    /// Template with `{column}` and `{line}` (data rows from 1).
     message_id: String,
     customer_id: String,
     /// Another id of the same customer, or the only one.
@@ -31,7 +31,7 @@ struct File {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Property {
-    /// The column; or the product of several.
+    /// One column; alternatively the product of several.
     column: Option<String>,
     #[serde(default)]
     product: Vec<String>,
@@ -59,7 +59,7 @@ pub struct Mapping {
     properties: Vec<(String, Vec<usize>, Kind)>,
 }
 
-/// Text with columns in it.
+/// Text with column placeholders.
 #[derive(Debug)]
 struct Template(Vec<Part>);
 
@@ -77,7 +77,7 @@ impl Mapping {
         Self::parse(&text, headers).with_context(|| format!("in {}", path.display()))
     }
 
-    /// Reads the TOML of a mapping and binds it to a table's columns.
+    /// Parses a TOML mapping and binds it to a table's columns.
     pub fn parse(text: &str, headers: &StringRecord) -> anyhow::Result<Self> {
         Self::bind(toml::from_str(text)?, headers)
     }
@@ -88,7 +88,7 @@ impl Mapping {
             let columns = match property.column {
                 Some(column) if property.product.is_empty() => vec![column],
                 None if !property.product.is_empty() => property.product,
-                _ => anyhow::bail!("properties.{name}: give either `column` or `product`"),
+                _ => anyhow::bail!("properties.{name}: must have either `column` or `product`"),
             };
             let columns =
                 columns.iter().map(|c| column(headers, c)).collect::<anyhow::Result<_>>()?;
@@ -105,8 +105,8 @@ impl Mapping {
         })
     }
 
-    /// The event of one row as JSON. Nothing is left out that the service could
-    /// judge: a row without a customer is sent, and refused with its reason.
+    /// Converts one row to an event as JSON. Invalid rows are sent too: the service rejects
+    /// a row without a customer and gives the reason.
     pub fn event(&self, row: &StringRecord, line: u64, shift_millis: i64) -> Value {
         let stamp = self.timestamp.fill(row, line);
         let stamp = if stamp.len() == "2017-01-01".len() { stamp + "T00:00:00Z" } else { stamp };
@@ -139,14 +139,14 @@ impl Mapping {
         event
     }
 
-    /// When this row happened, where that can be read.
+    /// Event time of a row; `None` if it cannot be parsed.
     pub fn happened(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
         Timestamp::parse(&self.timestamp.fill(row, line))
     }
 }
 
-/// Empty cells are missing; a number that cannot be read is sent as text, so
-/// that the service refuses it with its reason.
+/// Empty cells are missing. An invalid number is sent as text, so that the service rejects
+/// it with a reason.
 fn property(row: &StringRecord, columns: &[usize], kind: Kind) -> Option<Value> {
     let cell = |index: &usize| row.get(*index).map(str::trim).filter(|cell| !cell.is_empty());
     if kind == Kind::Text {
@@ -197,6 +197,6 @@ impl Template {
 fn column(headers: &StringRecord, name: &str) -> anyhow::Result<usize> {
     headers.iter().position(|header| header == name).with_context(|| {
         let known: Vec<&str> = headers.iter().collect();
-        format!("there is no column `{name}`; there are {}", known.join(", "))
+        format!("no column `{name}`; the table has {}", known.join(", "))
     })
 }

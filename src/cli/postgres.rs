@@ -1,4 +1,4 @@
-//! `segmentd postgres -- COMMAND …`: a look into the private database.
+//! `segmentd postgres -- COMMAND …`: runs a command on the private database.
 
 use anyhow::Context;
 use clap::Args;
@@ -9,7 +9,7 @@ use crate::store::Db;
 
 #[derive(Debug, Args)]
 pub(super) struct With {
-    /// Leave the schema as it is: to restore a backup into a new database, or to make a
+    /// Do not migrate the schema: to restore a backup into a new database, or to make a
     /// backup before an upgrade.
     #[arg(long)]
     no_migrate: bool,
@@ -19,8 +19,7 @@ pub(super) struct With {
 }
 
 impl With {
-    /// Migrates, runs the command with `DATABASE_URL` set, and stops the
-    /// private server again.
+    /// Migrates, runs the command with `DATABASE_URL` set, and stops the private server.
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
         let server = DatabaseServer::start(&config).await?;
         let done = self.run_on(&config, &server.url).await;

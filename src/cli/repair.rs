@@ -1,4 +1,4 @@
-//! `segmentd repair`: mends what an accident has left in the database.
+//! `segmentd repair`: repairs damage in the database.
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,18 +9,18 @@ use crate::service::health::repair::{ClockRepair, Found};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Repair {
-    /// Find instants that are later than the database's clock, written while a server's
-    /// clock was ahead; with --apply, mend them and rebuild their customers.
+    /// Find timestamps later than the database's clock, written while a server's clock was
+    /// ahead. With --apply, correct them and rebuild their customers.
     Clock(Clock),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Clock {
-    /// Mend what is found. Without this, it is only counted.
+    /// Correct the timestamps. By default they are only counted.
     #[arg(long)]
     apply: bool,
-    /// By how much the clock was ahead: events are set back by so many seconds, and are
-    /// then dated right. Without this, they are dated now.
+    /// How far the clock was ahead: events are moved back by this many seconds to their
+    /// true time. By default they are set to now.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     ahead_seconds: u32,
 }
@@ -52,7 +52,7 @@ impl Clock {
             return Ok(());
         }
         if !self.apply {
-            println!("nothing was changed; --apply mends it");
+            println!("nothing was changed; --apply corrects the timestamps");
             return Ok(());
         }
         let bar = ProgressBar::new(0);
@@ -64,16 +64,16 @@ impl Clock {
         };
         let tally = repair.apply(&found, f64::from(self.ahead_seconds), &progress).await?;
         bar.finish_and_clear();
-        println!("mended");
+        println!("timestamps corrected");
         super::backfill::report(&tally)
     }
 }
 
 fn report(found: &Found) {
-    println!("later than the database's clock, {}:", found.now);
+    println!("timestamps later than the database's clock, {}:", found.now);
     for late in &found.instants {
         println!("  {}: {}", late.column, late.rows);
     }
     println!("  events: {}", found.events);
-    println!("  customers whose states hold such an instant: {}", found.customers.len());
+    println!("  customers with such a timestamp in their state: {}", found.customers.len());
 }

@@ -211,8 +211,10 @@ pub async fn replayable(
     .fetch_all(&db.pool)
     .await?;
     let replayable = rows.into_iter().map(|row| {
-        let unknown =
-            || StoreError::Corrupt { what: "failed event", why: format!("unknown endpoint {}", row.door) };
+        let unknown = || StoreError::Corrupt {
+            what: "failed event",
+            why: format!("unknown endpoint {}", row.door),
+        };
         Ok(Replayable {
             failed_event_id: row.failed_event_id,
             received_at: from_sql(row.received_at),

@@ -97,8 +97,10 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
         hours.insert(from_sql(row.hour).hour(), sent);
     }
     let rows = sources.into_iter().map(|row| {
-        let unknown =
-            || StoreError::Corrupt { what: "source", why: format!("unknown endpoint {}", row.door) };
+        let unknown = || StoreError::Corrupt {
+            what: "source",
+            why: format!("unknown endpoint {}", row.door),
+        };
         let door = Door::parse(&row.door).ok_or_else(unknown)?;
         let hours = by_source.remove(&(row.door, row.key_id.clone())).unwrap_or_default();
         let (first_at, last_at) = (from_sql(row.first_at), from_sql(row.last_at));

@@ -1,8 +1,7 @@
-//! The open connections of a listener: a limit, shared fairly between addresses.
+//! Open connections of a listener: a limit, shared fairly between client networks.
 //!
-//! With the limit reached, the connection that has been idle longest makes room: first
-//! one of the same network, else one of any. Only connections without a request in
-//! progress are closed so.
+//! At the limit, a new connection evicts the one idle longest: first of the same network,
+//! else of any. Connections with a request in progress are never evicted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +12,7 @@ use crate::service::limits::fair_share::{FairShare, Share};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, ListenerName};
 
-/// Those of one listener.
+/// The open connections of one listener.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) listener: ListenerName,
@@ -35,7 +34,7 @@ struct Entry {
     _share: Share<IpAddr>,
 }
 
-/// An open connection's place in the limit, until it is dropped.
+/// A connection slot, released on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Arc<Connections>,
@@ -50,11 +49,11 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        // Entries are added and removed whole: a panic leaves the map usable.
+        // Entries are added and removed whole, so a panic leaves the map consistent.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection from `network`, or why there is none.
+    /// Admits a new connection from `network`, or returns the reason for refusing it.
     pub(super) fn admit(self: &Arc<Self>, network: IpAddr) -> Result<Place, ConnectionRefusal> {
         let mut open = self.lock();
         let share = match self.shares.try_acquire(network, 1) {
@@ -69,7 +68,7 @@ impl Connections {
         Ok(Place { connections: Arc::clone(self), number, activity })
     }
 
-    /// The share of an idle connection, for a new one from `network`.
+    /// Evicts an idle connection and acquires its share for `network`.
     fn make_room(
         &self,
         open: &mut Open,
@@ -87,7 +86,7 @@ impl Connections {
         self.shares.try_acquire(network, 1).ok_or(reason)
     }
 
-    /// Takes the place away at once; the connection's task closes it a moment later.
+    /// Releases the slot at once; the connection's task closes it shortly after.
     fn evict(&self, open: &mut Open, number: u64) {
         if let Some(entry) = open.by_number.remove(&number) {
             entry.activity.evicted.notify_one();
@@ -97,7 +96,7 @@ impl Connections {
 }
 
 impl Open {
-    /// The longest idle of the connections that `may` be taken.
+    /// The connection idle longest among all that satisfy `may`.
     fn idle_longest(&self, may: impl Fn(&Entry) -> bool) -> Option<u64> {
         let mut longest = None;
         for (&number, entry) in &self.by_number {
@@ -120,7 +119,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Already gone if the connection was evicted.
+        // The entry is missing if the connection was evicted.
         self.connections.lock().by_number.remove(&self.number);
     }
 }

@@ -1,8 +1,7 @@
-//! The HTTP server of a listener: accepts connections, limits them, closes them in time.
+//! HTTP server of a listener, with connection limits and timeouts.
 //!
-//! `axum::serve` has neither limits nor timeouts; this is its loop with both. Each
-//! connection is a task of its own, which hyper drives; dropping the server's future
-//! ends them all.
+//! `axum::serve` has neither; this module replaces its accept loop. Each connection is a
+//! task of its own, driven by hyper. Dropping the server's future ends them all.
 
 mod activity;
 mod connections;
@@ -32,10 +31,10 @@ use crate::telemetry::labels::ListenerName;
 use activity::{Activity, ClientStream};
 use connections::{Connections, Place};
 
-/// Largest head of a request, and most of a body that is read ahead; bounds the memory
-/// of a connection.
+/// Largest request head, and the read-ahead limit of a body; bounds the memory of a
+/// connection.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
-/// After a failed `accept` that is not the client's fault, such as no descriptor left.
+/// Pause after an `accept` error of the server itself, such as no free descriptor.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
 /// A listener with its router.
@@ -47,8 +46,8 @@ pub(super) struct Server {
     connections: Arc<Connections>,
 }
 
-/// The limits of both listeners, within what the operating system allows. Raises the
-/// process's limit on open files.
+/// The limits of both listeners, within those of the operating system. Raises the process
+/// limit on open files.
 pub(super) fn limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
     let within = descriptors::connections_within(descriptors::raise_limit(), config);
     let configured = config.http.connections;
@@ -69,8 +68,8 @@ impl Server {
         Self { listener, router, limits, connections: Arc::new(connections) }
     }
 
-    /// Serves until `stopped` holds true; then accepts no more, and ends when the
-    /// requests in progress have been answered.
+    /// Serves until `stopped` is true; then stops accepting, and ends after the requests in
+    /// progress.
     pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
         let Self { listener, router, limits, connections } = self;
         let mut running = JoinSet::new();
@@ -101,13 +100,14 @@ impl Server {
                 }
             }
         }
-        // New clients are refused by the operating system from now on.
+        // From now on the operating system refuses new clients.
         drop(listener);
         while running.join_next().await.is_some() {}
     }
 }
 
-/// A client that has gone between two steps of its connection is no failure.
+/// Logs and pauses, unless the client disconnected during the handshake, which is no
+/// failure.
 async fn after_failed_accept(error: &std::io::Error) {
     use std::io::ErrorKind as Kind;
     let kinds = [Kind::ConnectionRefused, Kind::ConnectionAborted, Kind::ConnectionReset];
@@ -118,7 +118,7 @@ async fn after_failed_accept(error: &std::io::Error) {
 }
 
 async fn is_true(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone: stop as well.
+    // An error means that the sender was dropped, which also means stop.
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
@@ -149,8 +149,8 @@ impl Connection {
             }
         });
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&activity)));
-        // The timeouts are those of `Activity`: hyper's own cannot tell an idle connection
-        // from a slow head.
+        // `Activity` implements the timeouts: hyper's own do not distinguish an idle
+        // connection from a slow request head.
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_buf_size(MAX_BUFFER_BYTES)
@@ -164,7 +164,7 @@ impl Connection {
                 biased;
                 ended = &mut connection => {
                     if let Err(error) = ended {
-                        tracing::trace!(%error, "a connection broke");
+                        tracing::trace!(%error, "connection failed");
                     }
                     return;
                 }
@@ -179,7 +179,7 @@ impl Connection {
                     if activity.waiting_since().is_some() {
                         return;
                     }
-                    // A request has come meanwhile: it is answered.
+                    // A request has arrived since the eviction: it is still answered.
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut is_stopped, if !is_stopping => {
@@ -191,15 +191,15 @@ impl Connection {
     }
 }
 
-/// Answers that come in pieces, as streams do, would else wait for the client to
-/// acknowledge the piece before (Nagle, RFC 896).
+/// Sets `TCP_NODELAY`. With Nagle's algorithm (RFC 896) each piece of a streamed response
+/// would wait until the client acknowledges the previous one.
 fn send_at_once(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "answers to a client may come late");
+        tracing::debug!(%error, "TCP_NODELAY could not be set: responses to this client may be delayed");
     }
 }
 
-/// A request in progress, until the value is dropped.
+/// A request in progress, until this guard is dropped.
 struct InProgress(Arc<Activity>);
 
 impl InProgress {
@@ -215,7 +215,7 @@ impl Drop for InProgress {
     }
 }
 
-/// A response body whose request is in progress until it has been sent.
+/// A response body that counts as a request in progress until it is sent.
 struct SendingBody {
     body: Body,
     _in_progress: InProgress,

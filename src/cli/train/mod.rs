@@ -1,5 +1,5 @@
-//! `segmentd train`: a run asked for and awaited; or, with `--from`, a model
-//! trained here and now that touches nothing stored and nothing live.
+//! `segmentd train`: requests a training run and waits for it; with `--from`, trains
+//! offline without changing stored data or the deployment.
 
 mod show;
 mod table;
@@ -29,48 +29,46 @@ use crate::service::training::{checked, configured};
 
 #[derive(Debug, Args)]
 pub(super) struct Train {
-    /// Train here and now, and leave alone what is stored and live: from a table
-    /// with a column for every feature (.csv, .csv.gz, .parquet; `customer_id`
-    /// may stand beside them), or from the stored customers. Left out: ask the
-    /// service for a run, and wait for it.
+    /// Train offline, without changing stored data or the deployment: from a table with a
+    /// column per feature (.csv, .csv.gz, .parquet; optionally `customer_id`), or from the
+    /// stored customers. By default, request a run of the service and wait for it.
     #[arg(long, value_name = "TABLE|database")]
     from: Option<Source>,
-    /// Where to save the model.
+    /// Output file of the model.
     #[arg(long, value_name = "FILE", requires = "from")]
     out: Option<PathBuf>,
-    /// What to train, as POST /v1/training-runs takes it (.toml or .json); what is
-    /// left out is as configured.
+    /// Training spec, as in POST /v1/training-runs (.toml or .json); missing fields as
+    /// configured.
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
-    /// How many segments: a number, or a range to choose from, such as 4..8.
+    /// Number of segments, or a range to choose from, such as 4..8.
     #[arg(long, value_parser = segments)]
     segments: Option<Segments>,
-    /// Which algorithms compete, such as kmeans,ward.
+    /// Competing algorithms, such as kmeans,ward.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     algorithms: Vec<String>,
     /// euclidean, cosine or mahalanobis.
     #[arg(long)]
     distance: Option<String>,
-    /// Random starts, of which the best is kept.
+    /// Number of random starts; the best one wins.
     #[arg(long)]
     starts: Option<usize>,
-    /// Of the random numbers.
+    /// Seed of the random number generator.
     #[arg(long)]
     seed: Option<u64>,
-    /// Most rows to train on; of more, so many are drawn by the seed.
+    /// Maximum number of training rows; larger data is sampled by the seed.
     #[arg(long)]
     sample: Option<usize>,
-    /// The instant that the rows describe; stored customers are then what they
-    /// were. Now when left out.
+    /// Reference time of the rows; stored customers are as they were then. [default: now]
     #[arg(long, value_name = "INSTANT", value_parser = instant, requires = "from")]
     as_of: Option<Timestamp>,
-    /// The model whose segments keep their names in the new one. Left out: what is
-    /// live, where the rows come from the database; none, where from a table.
+    /// Predecessor model, from which matching segments inherit their names. By default the
+    /// live model with rows from the database; none with a table.
     #[arg(long, value_name = "FILE", requires = "from")]
     after: Option<PathBuf>,
 }
 
-/// Where rows come from.
+/// Source of training rows.
 #[derive(Debug, Clone)]
 enum Source {
     Database,
@@ -94,7 +92,7 @@ impl Train {
         }
     }
 
-    /// The file's settings, and over them those of the command line.
+    /// The settings of the spec file, overridden by those of the command line.
     fn changes(&self) -> anyhow::Result<Map<String, Value>> {
         let mut changes = self.spec.as_deref().map_or_else(|| Ok(Map::new()), spec_file)?;
         let mut set = |name: &str, value: Option<Value>| {
@@ -136,14 +134,14 @@ impl Train {
         println!("{}", show::all(&trained, data));
         if let Some(path) = &self.out {
             save(path, &trained.bytes)?;
-            println!("saved in {}", path.display());
+            println!("saved to {}", path.display());
         }
         println!("model {}", trained.model.id());
         Ok(())
     }
 }
 
-/// Asks for a run, and waits for it.
+/// Requests a training run and waits for it.
 async fn ask(mut config: Config, changes: Map<String, Value>) -> anyhow::Result<()> {
     config.http.bind.set_port(0);
     config.admin.bind.set_port(0);
@@ -187,11 +185,11 @@ async fn from_database(
 fn after(path: &Path) -> anyhow::Result<Before> {
     let shown = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
-    let model = Model::open(&bytes).with_context(|| format!("{shown} is no model"))?;
+    let model = Model::open(&bytes).with_context(|| format!("{shown} is not a segmentd model"))?;
     Ok(Before::alone(model))
 }
 
-/// Wrong input keeps its list of faults.
+/// Unwraps invalid input, so that its list of problems is printed.
 fn plain<T>(outcome: Result<T, ServiceError>) -> anyhow::Result<T> {
     outcome.map_err(|error| match error {
         ServiceError::Invalid(faults) => faults.into(),
@@ -214,7 +212,8 @@ fn spec_file(path: &Path) -> anyhow::Result<Map<String, Value>> {
     })
 }
 
-/// Under its own name only once it is whole.
+/// Writes a temporary file and renames it, so that only a complete model appears under
+/// `path`.
 fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut part = path.to_owned().into_os_string();
     part.push(".part");
@@ -237,7 +236,7 @@ fn instant(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "must be like 2017-01-01T11:53:26Z".to_owned())
 }
 
-/// A progress bar, where somebody looks.
+/// A progress bar, visible on a terminal.
 #[derive(Debug)]
 struct Bar(ProgressBar, Meter);
 

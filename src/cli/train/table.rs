@@ -1,4 +1,4 @@
-//! A table of feature rows: CSV (also gzipped) or Parquet, a column a feature.
+//! Feature rows from a table: CSV (optionally gzipped) or Parquet, one column per feature.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,14 +13,14 @@ use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, MAX_TEXT_BYTES, Value};
 use crate::domain::nearest::nearest;
 
-/// The one column that is no feature: it gives the rows the order that stored
-/// customers have.
+/// The only column that is not a feature: it sorts the rows in the order of stored
+/// customers.
 const CUSTOMER: &str = "customer_id";
-/// Enough to see what is wrong with a file.
+/// Limit of reported problems: enough to diagnose a file.
 const MAX_FAULTS: usize = 20;
 
-/// The rows, by customer id in byte order where the table names customers, and as
-/// they stand where it does not. Refused with what is wrong, each with its line.
+/// Reads the rows: by customer id in byte order if the table has that column, else in table
+/// order. On failure returns all problems with their lines.
 pub(super) fn read(path: &Path, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let is_parquet = path.extension().is_some_and(|extension| extension == "parquet");
@@ -85,7 +85,7 @@ fn cell(field: &Field) -> Cell<'_> {
     }
 }
 
-/// Where a table has what.
+/// Column indices of a table.
 struct Columns {
     customer: Option<usize>,
     /// By feature.
@@ -108,12 +108,12 @@ impl Columns {
                 }
             };
             if place.replace(column).is_some() {
-                faults.push(Fault::new(name, "is there twice: a table names a column once"));
+                faults.push(Fault::new(name, "occurs twice: column names must be unique"));
             }
         }
         for (def, column) in features.features().iter().zip(&found) {
             if column.is_none() {
-                let problem = "has no column; every feature needs one, empty where it is missing";
+                let problem = "has no column; every feature needs one (leave cells empty if the value is missing)";
                 faults.push(Fault::new(&*def.name, problem));
             }
         }
@@ -127,11 +127,11 @@ fn unknown(name: &str, features: &FeatureSet) -> String {
     format!("is neither a feature of this set nor `{CUSTOMER}`{advice}")
 }
 
-/// The rows read so far, and what is wrong with them.
+/// The rows read so far, and their problems.
 struct Rows<'a> {
     features: &'a FeatureSet,
     columns: &'a Columns,
-    /// With the customer, where the table names one.
+    /// With the customer id, if the table has that column.
     read: Vec<(Box<str>, FeatureRow)>,
     customers: HashSet<Box<str>>,
     faults: Faults,
@@ -143,7 +143,7 @@ impl<'a> Rows<'a> {
         Self { features, columns, read, customers, faults: Faults::default() }
     }
 
-    /// Fails once enough is wrong.
+    /// Adds a row; fails once the limit of problems is reached.
     fn add<'c>(&mut self, line: usize, cell: impl Fn(usize) -> Cell<'c>) -> Result<(), Faults> {
         let mut values = Vec::with_capacity(self.columns.features.len());
         for (feature, column) in self.columns.features.iter().enumerate() {
@@ -158,11 +158,11 @@ impl<'a> Rows<'a> {
         let customer = self.columns.customer.map_or_else(Box::default, |column| {
             let (customer, problem) = match cell(column) {
                 Cell::Text(text) if self.customers.insert(text.into()) => (text.into(), None),
-                Cell::Text(text) => ("".into(), Some(format!("`{text}` is there twice"))),
+                Cell::Text(text) => ("".into(), Some(format!("`{text}` occurs twice"))),
                 Cell::Number(number) if self.customers.insert(number.to_string().into()) => {
                     (number.to_string().into(), None)
                 }
-                Cell::Number(number) => ("".into(), Some(format!("{number} is there twice"))),
+                Cell::Number(number) => ("".into(), Some(format!("{number} occurs twice"))),
                 Cell::Nothing => ("".into(), Some("is empty".to_owned())),
                 Cell::Other => ("".into(), Some("is not text".to_owned())),
             };
@@ -179,13 +179,13 @@ impl<'a> Rows<'a> {
     }
 
     fn finish(mut self) -> anyhow::Result<Vec<FeatureRow>> {
-        // Stable: without customers, as they stand.
+        // A stable sort: without customer ids the table order remains.
         self.read.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(self.faults.or(self.read.into_iter().map(|(_, row)| row).collect())?)
     }
 }
 
-/// What the feature holds; or what would be right.
+/// Converts a cell to a feature value; the error states what is expected.
 fn value(kind: Kind, cell: &Cell<'_>) -> Result<Value, String> {
     match (kind, cell) {
         (_, Cell::Nothing) => Ok(Value::Missing),
@@ -193,7 +193,7 @@ fn value(kind: Kind, cell: &Cell<'_>) -> Result<Value, String> {
         (Kind::Number, Cell::Number(number)) => Err(format!("must be finite: is {number}")),
         (Kind::Number, Cell::Text(text)) => match text.trim().parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Value::number(number)),
-            _ => Err(format!("must be a number, or empty where it is missing: is `{text}`")),
+            _ => Err(format!("must be a number, or empty if missing: is `{text}`")),
         },
         (Kind::Text, Cell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long: is {}", text.len()))

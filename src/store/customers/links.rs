@@ -125,7 +125,7 @@ pub async fn firsts(
         .collect()
 }
 
-/// Those ids whose customer already has `max_ids` ids, with the time of its latest link. A
+/// Ids of customers that already have `max_ids` ids, with the time of the latest link. A
 /// later link cannot be followed.
 pub async fn full(
     tx: &mut Tx,

@@ -33,8 +33,8 @@ pub struct Seen {
     pub is_merged: bool,
 }
 
-/// The version of a row. Postgres reuses transaction numbers after 2^32 of them, and also
-/// numbers lost in a crash or failover. The server start time tells these apart.
+/// The version of a row. Postgres reuses transaction numbers after 2^32 transactions, and also
+/// numbers lost in a crash or failover. The server start time distinguishes these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     /// The transaction that wrote the row (`xmin`). As `integer`, because Postgres compares

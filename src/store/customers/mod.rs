@@ -171,8 +171,8 @@ impl Introduction {
     }
 }
 
-/// Writes new customers and those that this transaction has locked. `added` must be sorted.
-/// Fails with `Lost` if a concurrent transaction has added one of them.
+/// Writes new customers and customers locked by this transaction. `added` must be sorted.
+/// Fails with `Lost` if a concurrent transaction has added one.
 pub async fn write(
     tx: &mut Tx,
     added: &[NewRow<'_>],

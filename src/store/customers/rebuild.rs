@@ -51,7 +51,7 @@ pub struct Known {
 /// Pages of one customer's events, id by id, each oldest first.
 #[derive(Debug)]
 pub struct Pages {
-    /// Ids whose events are not read completely; the last one is being read.
+    /// Ids with unread events; the last one is being read.
     ids: Vec<String>,
     known: Known,
     /// Event time of the last one read.

@@ -282,8 +282,10 @@ async fn at_stage_of(
 }
 
 pub(crate) fn stage_of(text: &str) -> Result<Stage, StoreError> {
-    Stage::parse(text)
-        .ok_or_else(|| StoreError::Corrupt { what: "stage", why: format!("unknown value `{text}`") })
+    Stage::parse(text).ok_or_else(|| StoreError::Corrupt {
+        what: "stage",
+        why: format!("unknown value `{text}`"),
+    })
 }
 
 impl Tx {

@@ -62,7 +62,9 @@ pub enum PrivateError {
         owner: u32,
     },
     /// The account that segmentd runs as has no name.
-    #[error("segmentd runs as uid {uid}, which has no account name: PostgreSQL authenticates accounts by name")]
+    #[error(
+        "segmentd runs as uid {uid}, which has no account name: PostgreSQL authenticates accounts by name"
+    )]
     NoName {
         /// The user id.
         uid: u32,
