@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::app::parts::CommonParts;
 use crate::app::{DatabaseServer, connection, features, parts};
 use crate::config::Config;
 use crate::service::clock::Clock;
@@ -57,7 +58,8 @@ async fn compare_states(config: &Config, url: &str, clock: &Clock) -> anyhow::Re
     let db = Db::connect(&connection(config, url)).await?;
     let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
     let observer = Arc::new(Observer::new(false));
-    let live = parts::live(config, &db, Arc::new(features(config)?), &observer, &metrics).await?;
+    let common = CommonParts { config, db: &db, clock, metrics: &metrics };
+    let live = parts::live(&common, Arc::new(features(config)?), &observer).await?;
     let sampler = Sampler {
         db: db.read().clone(),
         live,

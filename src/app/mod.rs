@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiState, Handles, Readiness};
 use crate::api::{self, Gate};
-use crate::app::threads::OwnThread;
+use crate::app::parts::CommonParts;
+use crate::app::threads::DedicatedThread;
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::deliver::Deliverer;
@@ -33,11 +34,11 @@ use crate::service::scoring::observations::Observer;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ListenerName;
-pub use backfill::Backfilling;
+pub use backfill::BackfillSession;
 pub use check::check_database;
-pub use database::{Database, DatabaseServer, connection};
-use serve::Server;
-use tasks::{Tasks, Workers};
+pub use database::{DatabaseServer, ManagedDatabase, connection};
+use serve::HttpServer;
+use tasks::{BackgroundTasks, WorkerPool};
 
 /// The built-in feature set; it is also the manual of the format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
@@ -45,14 +46,14 @@ const RETAIL: &str = include_str!("../../config/features.retail.toml");
 /// The complete service: listening, not yet running.
 #[derive(Debug)]
 pub struct App {
-    database: Database,
+    database: ManagedDatabase,
     api: TcpListener,
     admin: TcpListener,
     api_state: ApiState,
     admin_state: AdminState,
     gate: Gate,
-    tasks: Tasks,
-    workers: Workers,
+    tasks: BackgroundTasks,
+    workers: WorkerPool,
     deliverer: Deliverer,
     clock_check: Arc<ClockCheck>,
     stop: watch::Sender<bool>,
@@ -70,37 +71,37 @@ impl App {
         let features = Arc::new(features(&config)?);
         let api = bind(config.http.bind, "http.bind").await?;
         let admin = bind(config.admin.bind, "admin.bind").await?;
-        let database = Database::open(&config).await?;
+        let database = ManagedDatabase::open(&config).await?;
         let db = &database.db;
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
-        let clock_check = parts::clock_check(&config, db, &clock, &metrics).await?;
+        let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
+        let clock_check = parts::clock_check(&common).await?;
         let observer = Arc::new(Observer::new(config.drift.enabled));
-        let live = parts::live(&config, db, features, &observer, &metrics).await?;
+        let live = parts::live(&common, features, &observer).await?;
         let policies = parts::policies(&config, db, &clock).await?;
-        let drift = parts::drift(&config, db, (&live, observer, &policies), &clock, &metrics);
+        let drift = parts::drift(&common, &live, observer, &policies);
         let access = parts::access(db).await?;
-        let (registry, shadow_worker) =
-            parts::registry(&config, db, (&live, &policies), &clock, &metrics);
-        let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
+        let (registry, shadow_worker) = parts::registry(&common, &live, &policies);
+        let alerting = alerting::build(&common, &live, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
-        let sources = parts::sources(&config, db, &alerting.alerts, &clock, &metrics);
-        let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
+        let sources = parts::sources(&common, &alerting.alerts);
+        let training = parts::training(&common, &registry, &alerting.alerts);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
-        let failed = parts::failed_events(&config, db, &clock, &metrics);
+        let failed = parts::failed_events(&common);
         let (intake, intake_workers) =
             parts::intake(&config, &registry, &clock_check, &failed, &metrics);
         let (stop, stopped) = watch::channel(false);
-        let reading = OwnThread::start_below("reading")
+        let reading = DedicatedThread::start_below("reading")
             .context("cannot start the thread of the change feed")?;
-        let feed = parts::feed(&config, db, reading.handle(), stopped, &metrics);
+        let feed = parts::feed(&common, reading.handle(), stopped);
         let heavy = Arc::new(HeavyWork::start().context("cannot start the threads of heavy work")?);
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
         let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
-        let workers = Workers::start(intake_workers, exporter, reading, shadow_worker, watched)
+        let workers = WorkerPool::start(intake_workers, exporter, reading, shadow_worker, watched)
             .context("cannot start the ingestion threads")?;
-        let reassigner = parts::reassigner(&config, db, &live, &clock, &intake, &metrics);
-        let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
-        let sampler = parts::sampler(&config, db, &live, &metrics);
+        let reassigner = parts::reassigner(&common, &live, &intake);
+        let rechecker = parts::rechecker(&common, &live, &intake);
+        let sampler = parts::sampler(&common, &live);
         let readiness = Readiness::new(Arc::clone(&live));
         let memory = parts::memory_budget(&config, &metrics);
         let admin_state = AdminState {
@@ -133,7 +134,7 @@ impl App {
             allowed_hosts: config.http.allowed_hosts.clone(),
             slow_reads: parts::slow_reads(&config, db),
         }));
-        let tasks = Tasks {
+        let tasks = BackgroundTasks {
             db: db.clone(),
             storage,
             api: api_state.clone(),
@@ -240,13 +241,13 @@ impl App {
         database.supervise(&self.admin_state.metrics);
         let mut background = self.tasks.start(&stopped);
         let mut workers = self.workers;
-        workers.deliver(self.deliverer);
-        workers.watch_sources(Arc::clone(&sources), Arc::clone(&self.clock_check));
+        workers.start_delivery(self.deliverer);
+        workers.monitor_sources(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
-        let admin = Server::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
+        let admin = HttpServer::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
         let admin = tasks::spawn(admin.run(stopped.clone()));
-        let api = Server::new(ListenerName::Api, self.api, router, api_limits, &metrics);
+        let api = HttpServer::new(ListenerName::Api, self.api, router, api_limits, &metrics);
         let mut serve = tasks::spawn(api.run(stopped));
 
         tokio::select! {

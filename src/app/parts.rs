@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::api::request::slow_reads::SlowReads;
 use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
 use crate::api::{Capacities, Limits};
-use crate::app::Database;
+use crate::app::ManagedDatabase;
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
@@ -41,6 +41,15 @@ use crate::service::training::Training;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 
+/// Dependencies of most components.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CommonParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) db: &'a Db,
+    pub(super) clock: &'a Clock,
+    pub(super) metrics: &'a Arc<Metrics>,
+}
+
 /// Authentication, with the stored keys loaded.
 pub(super) async fn access(db: &Db) -> anyhow::Result<Access> {
     let access = Access::new(db.critical_read().clone());
@@ -50,12 +59,11 @@ pub(super) async fn access(db: &Db) -> anyhow::Result<Access> {
 
 /// Serving state, with the stored deployment loaded.
 pub(super) async fn live(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     features: Arc<FeatureSet>,
     observer: &Arc<Observer>,
-    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Arc<Live>> {
+    let &CommonParts { config, db, metrics, .. } = common;
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
     let live = Live::new(db.critical_read().clone(), features, rules(config), observer, metrics);
     live.refresh().await.context("cannot load the deployment")?;
@@ -78,12 +86,12 @@ fn rules(config: &Config) -> Rules {
 }
 
 pub(super) fn drift(
-    config: &Config,
-    db: &Db,
-    (live, observer, policies): (&Arc<Live>, Arc<Observer>, &Arc<Policies>),
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
+    common: &CommonParts<'_>,
+    live: &Arc<Live>,
+    observer: Arc<Observer>,
+    policies: &Arc<Policies>,
 ) -> Arc<Drift> {
+    let &CommonParts { config, db, clock, metrics } = common;
     let counted = (Arc::clone(live), observer);
     let rules = (config.drift.clone(), Arc::clone(policies));
     Arc::new(Drift::new(db.clone(), counted, clock.clone(), rules, Arc::clone(metrics)))
@@ -106,32 +114,23 @@ pub(super) fn reactor(
 
 /// Clock check after its first comparison. If the database is too slow to compare, the
 /// comparison happens later.
-pub(super) async fn clock_check(
-    config: &Config,
-    db: &Db,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Arc<ClockCheck>> {
-    let (clock, db) = (clock.clone(), db.read().clone());
-    let check = ClockCheck::new(clock, db, config.clock, Arc::clone(metrics));
+pub(super) async fn clock_check(common: &CommonParts<'_>) -> anyhow::Result<Arc<ClockCheck>> {
+    let &CommonParts { config, db, clock, metrics } = common;
+    let check =
+        ClockCheck::new(clock.clone(), db.read().clone(), config.clock, Arc::clone(metrics));
     check.read().await?;
     Ok(Arc::new(check))
 }
 
-pub(super) fn sources(
-    config: &Config,
-    db: &Db,
-    alerts: &Arc<Alerts>,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Arc<Sources> {
+pub(super) fn sources(common: &CommonParts<'_>, alerts: &Arc<Alerts>) -> Arc<Sources> {
+    let &CommonParts { config, db, clock, metrics } = common;
     let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
     Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
 }
 
 pub(super) fn storage(
     config: &Config,
-    database: &Database,
+    database: &ManagedDatabase,
     alerts: &Arc<Alerts>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Storage> {
@@ -147,12 +146,11 @@ pub(super) fn storage(
 }
 
 pub(super) fn registry(
-    config: &Config,
-    db: &Db,
-    (live, policies): (&Arc<Live>, &Arc<Policies>),
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
+    common: &CommonParts<'_>,
+    live: &Arc<Live>,
+    policies: &Arc<Policies>,
 ) -> (Arc<Registry>, shadow::Worker) {
+    let &CommonParts { config, db, clock, metrics } = common;
     let share = config.life.shadow_share;
     let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
     let registry = Registry {
@@ -186,12 +184,11 @@ pub(super) fn intake(
 }
 
 pub(super) fn training(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     registry: &Arc<Registry>,
     alerts: &Arc<Alerts>,
-    metrics: &Arc<Metrics>,
 ) -> Arc<Training> {
+    let &CommonParts { config, db, metrics, .. } = common;
     Arc::new(Training {
         db: db.clone(),
         registry: Arc::clone(registry),
@@ -215,12 +212,11 @@ pub(super) fn exports(
 }
 
 pub(super) fn feed(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     reading: &Handle,
     stopped: watch::Receiver<bool>,
-    metrics: &Arc<Metrics>,
 ) -> Arc<Feed> {
+    let &CommonParts { config, db, metrics, .. } = common;
     let max_readers = config.changes.max_readers;
     Arc::new(Feed::new(
         db.read().clone(),
@@ -280,24 +276,18 @@ pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBu
     MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
 }
 
-pub(super) fn failed_events(
-    config: &Config,
-    db: &Db,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Arc<FailedEvents> {
+pub(super) fn failed_events(common: &CommonParts<'_>) -> Arc<FailedEvents> {
+    let &CommonParts { config, db, clock, metrics } = common;
     let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
     Arc::new(FailedEvents::new(db.clone(), clock, metrics, config.failed_events))
 }
 
 pub(super) fn reassigner(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     live: &Arc<Live>,
-    clock: &Clock,
     intake: &Intake,
-    metrics: &Arc<Metrics>,
 ) -> Reassigner {
+    let &CommonParts { config, db, clock, metrics } = common;
     Reassigner {
         db: db.clone(),
         live: Arc::clone(live),
@@ -309,14 +299,8 @@ pub(super) fn reassigner(
     }
 }
 
-pub(super) fn rechecker(
-    config: &Config,
-    db: &Db,
-    live: &Arc<Live>,
-    clock: &Clock,
-    intake: &Intake,
-    metrics: &Arc<Metrics>,
-) -> Rechecker {
+pub(super) fn rechecker(common: &CommonParts<'_>, live: &Arc<Live>, intake: &Intake) -> Rechecker {
+    let &CommonParts { config, db, clock, metrics } = common;
     Rechecker {
         db: db.clone(),
         live: Arc::clone(live),
@@ -329,12 +313,8 @@ pub(super) fn rechecker(
     }
 }
 
-pub(super) fn sampler(
-    config: &Config,
-    db: &Db,
-    live: &Arc<Live>,
-    metrics: &Arc<Metrics>,
-) -> Sampler {
+pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<Live>) -> Sampler {
+    let &CommonParts { config, db, metrics, .. } = common;
     Sampler {
         db: db.read().clone(),
         live: Arc::clone(live),

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::app::tasks;
 use crate::service::error::Chain;
 use crate::service::random;
-use crate::store::database::private::{Ended, PrivateError, PrivatePostgres};
+use crate::store::database::private::{PrivateError, PrivatePostgres, ServerExit};
 use crate::telemetry::Metrics;
 
 /// Delay before the first attempt: the children of the ended server still release memory.
@@ -23,12 +23,12 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 /// A private server that is restarted whenever it ends.
 #[derive(Debug)]
-pub(super) struct Supervised {
+pub(super) struct SupervisedPostgres {
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), PrivateError>>,
 }
 
-impl Supervised {
+impl SupervisedPostgres {
     pub(super) fn start(postgres: PrivatePostgres, metrics: Arc<Metrics>) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self { stop, running: tasks::spawn(supervise(postgres, stopped, metrics)) }
@@ -47,17 +47,17 @@ async fn supervise(
     mut stopped: oneshot::Receiver<()>,
     metrics: Arc<Metrics>,
 ) -> Result<(), PrivateError> {
-    let mut backoff = Backoff::default();
+    let mut backoff = ExponentialBackoff::default();
     loop {
         let started = Instant::now();
         let ended = tokio::select! {
             ended = postgres.ended() => ended,
             _ = &mut stopped => break,
         };
-        let Ended { status, log } = ended;
+        let ServerExit { status, log } = ended;
         tracing::error!(status, log, "private Postgres ended unexpectedly; it will be restarted");
         if started.elapsed() >= STABLE_AFTER {
-            backoff = Backoff::default();
+            backoff = ExponentialBackoff::default();
         }
         tokio::select! {
             () = restart(&mut postgres, &mut backoff, &metrics) => {}
@@ -68,7 +68,11 @@ async fn supervise(
 }
 
 /// Restarts the server; returns once it accepts connections again.
-async fn restart(postgres: &mut PrivatePostgres, backoff: &mut Backoff, metrics: &Metrics) {
+async fn restart(
+    postgres: &mut PrivatePostgres,
+    backoff: &mut ExponentialBackoff,
+    metrics: &Metrics,
+) {
     let since = Instant::now();
     loop {
         tokio::time::sleep(backoff.next(random::share().unwrap_or(1.0))).await;
@@ -93,11 +97,11 @@ async fn restart(postgres: &mut PrivatePostgres, backoff: &mut Backoff, metrics:
 
 /// Exponential back-off with jitter: 50 to 100 % of each delay.
 #[derive(Debug, Default)]
-struct Backoff {
+struct ExponentialBackoff {
     attempts: u32,
 }
 
-impl Backoff {
+impl ExponentialBackoff {
     /// The next delay; `jitter` ranges from 0 to 1.
     fn next(&mut self, jitter: f64) -> Duration {
         let factor = 2_u32.saturating_pow(self.attempts);
@@ -113,10 +117,10 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_a_bound() {
-        let mut backoff = Backoff::default();
+        let mut backoff = ExponentialBackoff::default();
         let millis: Vec<u128> = (0..9).map(|_| backoff.next(1.0).as_millis()).collect();
         assert_eq!(millis, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        let mut backoff = Backoff { attempts: u32::MAX };
+        let mut backoff = ExponentialBackoff { attempts: u32::MAX };
         assert_eq!(backoff.next(0.0), LONGEST_DELAY / 2);
     }
 }

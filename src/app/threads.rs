@@ -10,13 +10,13 @@ use crate::service::limits::heavy;
 /// would queue behind every earlier request; between threads the operating system schedules
 /// fairly.
 #[derive(Debug)]
-pub(super) struct OwnThread {
+pub(super) struct DedicatedThread {
     handle: Handle,
     /// `Some` until dropped.
     runtime: Option<Runtime>,
 }
 
-impl OwnThread {
+impl DedicatedThread {
     pub(super) fn start(name: &str) -> io::Result<Self> {
         Self::of(builder(name))
     }
@@ -47,7 +47,7 @@ fn builder(name: &str) -> Builder {
     builder
 }
 
-impl Drop for OwnThread {
+impl Drop for DedicatedThread {
     /// Aborts running work: an async thread cannot wait for it.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {

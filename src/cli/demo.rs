@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::api::ApiState;
 use crate::app::App;
-use crate::cli::load::{Counts, Sender, send_table, unpacked};
+use crate::cli::load::{BulkSender, SendCounts, decompressed, send_table};
 use crate::cli::mapping::Mapping;
 use crate::cli::serve;
 use crate::config::{Config, Schedule};
@@ -38,7 +38,7 @@ const REPLAY_EVENTS: usize = 20;
 const REPORT_EVERY: u32 = 10;
 
 #[derive(Debug, Args)]
-pub(super) struct Demo {
+pub(super) struct DemoCommand {
     /// Folder with the tables and their mappings.
     #[arg(long, default_value = "tests/data/complete_journey")]
     data: PathBuf,
@@ -47,7 +47,7 @@ pub(super) struct Demo {
     exit_when_ready: bool,
 }
 
-impl Demo {
+impl DemoCommand {
     pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
         let stop = serve::stop_signal()?.shared();
         let asked_to_stop = stop.clone();
@@ -69,7 +69,7 @@ impl Demo {
                 _ = finished => {}
             }
         });
-        let sender = Sender::new(&format!("http://{api}"), &loading)?;
+        let sender = BulkSender::new(&format!("http://{api}"), &loading)?;
         let shown = async {
             let shift = self.load(&sender, &state, &state_directory).await?;
             train(&state).await?;
@@ -96,7 +96,7 @@ impl Demo {
             biased;
             () = asked_to_stop => Ok(()),
             outcome = shown => outcome,
-            () = finish_of(&running) => Ok(()),
+            () = wait_for_end(&running) => Ok(()),
         };
         // The server may have stopped by itself already.
         let _ = finish.send(());
@@ -108,18 +108,18 @@ impl Demo {
     /// milliseconds.
     async fn load(
         &self,
-        sender: &Sender,
+        sender: &BulkSender,
         state: &ApiState,
         state_directory: &Path,
     ) -> anyhow::Result<i64> {
         let now = state.intake.now();
-        let shift = shift(state_directory, now).await?;
+        let shift = time_shift(state_directory, now).await?;
         let done = state_directory.join("demo.loaded");
         if tokio::fs::try_exists(&done).await? && customers::count(&state.db).await? > 0 {
             println!("The data has been loaded by an earlier start.");
             return Ok(shift);
         }
-        let mut counts = Counts::default();
+        let mut counts = SendCounts::default();
         for (mapping, table) in TABLES {
             let (mapping, table) = (self.data.join(mapping), self.data.join(table));
             counts.add(send_table(sender, &mapping, &table, BATCH_EVENTS, shift).await?);
@@ -129,11 +129,16 @@ impl Demo {
         Ok(shift)
     }
 
-    async fn replay(&self, sender: &Sender, state: &ApiState, shift: i64) -> anyhow::Result<()> {
+    async fn replay(
+        &self,
+        sender: &BulkSender,
+        state: &ApiState,
+        shift: i64,
+    ) -> anyhow::Result<()> {
         let mut tail = self.tail(shift)?;
         let started = state.intake.now().millis();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        let mut counts = Counts::default();
+        let mut counts = SendCounts::default();
         for tick in 1_u32.. {
             ticks.tick().await;
             let now = state.intake.now();
@@ -163,13 +168,13 @@ impl Demo {
         let (mapping, table) = TABLES[1];
         let path = self.data.join(table);
         let file = std::fs::File::open(&path)?;
-        let mut reader = csv::Reader::from_reader(unpacked(&path, file));
+        let mut reader = csv::Reader::from_reader(decompressed(&path, file));
         let mapping = Mapping::read(&self.data.join(mapping), reader.headers()?)?;
         let from = DATA_ENDS.plus_millis(-TAIL_DAYS * MILLIS_PER_DAY);
         let mut tail = VecDeque::new();
         for (row, line) in reader.records().zip(1..) {
             let row = row?;
-            if mapping.happened(&row, line).is_some_and(|at| at >= from) {
+            if mapping.event_time(&row, line).is_some_and(|at| at >= from) {
                 tail.push_back(mapping.event(&row, line, shift));
             }
         }
@@ -178,22 +183,22 @@ impl Demo {
     }
 }
 
-async fn finish_of<T>(running: &tokio::task::JoinHandle<T>) {
+async fn wait_for_end<T>(running: &tokio::task::JoinHandle<T>) {
     while !running.is_finished() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 /// Time shift from the end of the data to now, in whole days; the same at every start.
-async fn shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
+async fn time_shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
     tokio::fs::create_dir_all(state_directory).await?;
-    let kept = state_directory.join("demo.shift_days");
-    if let Ok(text) = tokio::fs::read_to_string(&kept).await {
-        let days: i64 = text.trim().parse().with_context(|| format!("in {}", kept.display()))?;
+    let file = state_directory.join("demo.shift_days");
+    if let Ok(text) = tokio::fs::read_to_string(&file).await {
+        let days: i64 = text.trim().parse().with_context(|| format!("in {}", file.display()))?;
         return Ok(days * MILLIS_PER_DAY);
     }
     let days = (now.millis() - DATA_ENDS.millis()).div_euclid(MILLIS_PER_DAY);
-    tokio::fs::write(&kept, days.to_string()).await?;
+    tokio::fs::write(&file, days.to_string()).await?;
     Ok(days * MILLIS_PER_DAY)
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Subcommand;
 
-use crate::app::Database;
+use crate::app::ManagedDatabase;
 use crate::config::Config;
 use crate::domain::access::Scope;
 use crate::service::api_keys;
@@ -12,7 +12,7 @@ use crate::service::clock::Clock;
 use crate::store::api_keys as stored_keys;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Keys {
+pub(super) enum KeysCommand {
     /// Create a key. It is printed once and cannot be read again.
     Create {
         /// Name of the key, shown in lists and logs.
@@ -29,15 +29,15 @@ pub(super) enum Keys {
     Revoke { key_id: String },
 }
 
-impl Keys {
+impl KeysCommand {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let database = Database::open(&config).await?;
-        let outcome = self.act(&database).await;
+        let database = ManagedDatabase::open(&config).await?;
+        let outcome = self.execute(&database).await;
         database.close().await?;
         outcome
     }
 
-    async fn act(self, database: &Database) -> anyhow::Result<()> {
+    async fn execute(self, database: &ManagedDatabase) -> anyhow::Result<()> {
         let clock = Clock::System;
         match self {
             Self::Create { name, scopes } => {

@@ -17,7 +17,7 @@ use crate::cli::mapping::Mapping;
 use crate::domain::time::MILLIS_PER_DAY;
 
 #[derive(Debug, Args)]
-pub(super) struct Load {
+pub(super) struct LoadCommand {
     /// Column mapping from rows to events (TOML); see config/load.example.toml.
     #[arg(long, value_name = "FILE")]
     mapping: PathBuf,
@@ -38,9 +38,9 @@ pub(super) struct Load {
     table: PathBuf,
 }
 
-impl Load {
+impl LoadCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let sender = Sender::new(&self.url, &self.key)?;
+        let sender = BulkSender::new(&self.url, &self.key)?;
         let shift_millis = i64::from(self.shift_days) * MILLIS_PER_DAY;
         let counts =
             send_table(&sender, &self.mapping, &self.table, self.batch, shift_millis).await?;
@@ -51,7 +51,7 @@ impl Load {
 
 /// Results of the sent events.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct SendCounts {
     pub(super) sent: u64,
     pub(super) accepted: u64,
     pub(super) duplicate: u64,
@@ -60,7 +60,7 @@ pub(super) struct Counts {
     pub(super) reasons: BTreeMap<String, u64>,
 }
 
-impl Counts {
+impl SendCounts {
     pub(super) fn add(&mut self, other: Self) {
         self.sent += other.sent;
         self.accepted += other.accepted;
@@ -72,7 +72,7 @@ impl Counts {
     }
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for SendCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, accepted, duplicate, rejected, reasons } = self;
         write!(f, "sent {sent}, accepted {accepted}, duplicate {duplicate}, rejected {rejected}")?;
@@ -85,26 +85,26 @@ impl fmt::Display for Counts {
 
 /// Client of the bulk endpoint.
 #[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct BulkSender {
     client: reqwest::Client,
     url: String,
     key: String,
 }
 
 #[derive(Deserialize)]
-struct Verdict {
+struct LineResult {
     status: String,
     #[serde(default)]
-    errors: Vec<Fault>,
+    errors: Vec<LineFault>,
 }
 
 #[derive(Deserialize)]
-struct Fault {
+struct LineFault {
     field: String,
     problem: String,
 }
 
-impl Sender {
+impl BulkSender {
     pub(super) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().build()?;
         let url = format!("{}/v1/events/bulk", url.trim_end_matches('/'));
@@ -112,21 +112,21 @@ impl Sender {
     }
 
     /// Sends NDJSON; fails unless every line got a result.
-    pub(super) async fn send(&self, lines: Vec<u8>, count: u64) -> anyhow::Result<Counts> {
+    pub(super) async fn send(&self, lines: Vec<u8>, count: u64) -> anyhow::Result<SendCounts> {
         let request = self.client.post(&self.url).bearer_auth(&self.key).body(lines);
-        let answer = request.send().await.context("cannot reach the service")?;
-        let status = answer.status();
-        let text = answer.text().await?;
+        let response = request.send().await.context("cannot reach the service")?;
+        let status = response.status();
+        let text = response.text().await?;
         anyhow::ensure!(status.is_success(), "the service answered {status}: {text}");
-        let mut counts = Counts { sent: count, ..Counts::default() };
+        let mut counts = SendCounts { sent: count, ..SendCounts::default() };
         for line in text.lines() {
-            let verdict: Verdict = serde_json::from_str(line)?;
-            match verdict.status.as_str() {
+            let result: LineResult = serde_json::from_str(line)?;
+            match result.status.as_str() {
                 "accepted" => counts.accepted += 1,
                 "duplicate" => counts.duplicate += 1,
                 "rejected" => {
                     counts.rejected += 1;
-                    let reasons: Vec<String> = verdict
+                    let reasons: Vec<String> = result
                         .errors
                         .into_iter()
                         .map(|fault| format!("{} {}", fault.field, fault.problem))
@@ -140,50 +140,50 @@ impl Sender {
                 _ => anyhow::bail!("the service stopped: {line}"),
             }
         }
-        let verdicts = counts.accepted + counts.duplicate + counts.rejected;
-        anyhow::ensure!(verdicts == count, "{count} events sent, but {verdicts} results received");
+        let results = counts.accepted + counts.duplicate + counts.rejected;
+        anyhow::ensure!(results == count, "{count} events sent, but {results} results received");
         Ok(counts)
     }
 }
 
 /// Sends a whole table, with a progress bar on a terminal.
 pub(super) async fn send_table(
-    sender: &Sender,
+    sender: &BulkSender,
     mapping: &Path,
     table: &Path,
     batch: usize,
     shift_millis: i64,
-) -> anyhow::Result<Counts> {
+) -> anyhow::Result<SendCounts> {
     let file = File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
     let bar = ProgressBar::new(file.metadata()?.len());
     bar.set_style(ProgressStyle::with_template(
         "{msg:24} {wide_bar} {bytes}/{total_bytes} eta {eta}",
     )?);
     bar.set_message(table.file_name().unwrap_or_default().to_string_lossy().into_owned());
-    let mut reader = csv::Reader::from_reader(unpacked(table, bar.wrap_read(file)));
+    let mut reader = csv::Reader::from_reader(decompressed(table, bar.wrap_read(file)));
     let mapping = Mapping::read(mapping, reader.headers()?)?;
-    let mut counts = Counts::default();
+    let mut counts = SendCounts::default();
     let mut lines = Vec::new();
-    let mut held = 0;
+    let mut pending = 0;
     for (row, line) in reader.records().zip(1..) {
         let event = mapping.event(&row?, line, shift_millis);
         serde_json::to_writer(&mut lines, &event)?;
         lines.push(b'\n');
-        held += 1;
-        if held == batch as u64 {
-            counts.add(sender.send(std::mem::take(&mut lines), held).await?);
-            held = 0;
+        pending += 1;
+        if pending == batch as u64 {
+            counts.add(sender.send(std::mem::take(&mut lines), pending).await?);
+            pending = 0;
         }
     }
-    if held > 0 {
-        counts.add(sender.send(lines, held).await?);
+    if pending > 0 {
+        counts.add(sender.send(lines, pending).await?);
     }
     bar.finish_and_clear();
     Ok(counts)
 }
 
 /// The table's bytes, decompressed if the name ends in `.gz`.
-pub(super) fn unpacked(path: &Path, bytes: impl Read + 'static) -> Box<dyn Read> {
+pub(super) fn decompressed(path: &Path, bytes: impl Read + 'static) -> Box<dyn Read> {
     if path.extension().is_some_and(|extension| extension == "gz") {
         Box::new(MultiGzDecoder::new(bytes))
     } else {

@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 /// The mapping file as written; `config/load.example.toml` is its manual.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct MappingFile {
     r#type: String,
     #[serde(default)]
     name: String,
@@ -25,23 +25,23 @@ struct File {
     anonymous_id: String,
     timestamp: String,
     #[serde(default)]
-    properties: BTreeMap<String, Property>,
+    properties: BTreeMap<String, PropertyMapping>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Property {
+struct PropertyMapping {
     /// One column; alternatively the product of several.
     column: Option<String>,
     #[serde(default)]
     product: Vec<String>,
     #[serde(default)]
-    r#type: Kind,
+    r#type: PropertyKind,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum PropertyKind {
     #[default]
     Number,
     Text,
@@ -52,19 +52,19 @@ enum Kind {
 pub struct Mapping {
     kind: String,
     name: String,
-    message_id: Template,
-    customer_id: Template,
-    anonymous_id: Template,
-    timestamp: Template,
-    properties: Vec<(String, Vec<usize>, Kind)>,
+    message_id: TextTemplate,
+    customer_id: TextTemplate,
+    anonymous_id: TextTemplate,
+    timestamp: TextTemplate,
+    properties: Vec<(String, Vec<usize>, PropertyKind)>,
 }
 
 /// Text with column placeholders.
 #[derive(Debug)]
-struct Template(Vec<Part>);
+struct TextTemplate(Vec<TemplatePart>);
 
 #[derive(Debug)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Column(usize),
     Line,
@@ -82,7 +82,7 @@ impl Mapping {
         Self::bind(toml::from_str(text)?, headers)
     }
 
-    fn bind(file: File, headers: &StringRecord) -> anyhow::Result<Self> {
+    fn bind(file: MappingFile, headers: &StringRecord) -> anyhow::Result<Self> {
         let mut properties = Vec::with_capacity(file.properties.len());
         for (name, property) in file.properties {
             let columns = match property.column {
@@ -97,10 +97,10 @@ impl Mapping {
         Ok(Self {
             kind: file.r#type,
             name: file.name,
-            message_id: Template::bind(&file.message_id, headers)?,
-            customer_id: Template::bind(&file.customer_id, headers)?,
-            anonymous_id: Template::bind(&file.anonymous_id, headers)?,
-            timestamp: Template::bind(&file.timestamp, headers)?,
+            message_id: TextTemplate::bind(&file.message_id, headers)?,
+            customer_id: TextTemplate::bind(&file.customer_id, headers)?,
+            anonymous_id: TextTemplate::bind(&file.anonymous_id, headers)?,
+            timestamp: TextTemplate::bind(&file.timestamp, headers)?,
             properties,
         })
     }
@@ -140,21 +140,20 @@ impl Mapping {
     }
 
     /// Event time of a row; `None` if it cannot be parsed.
-    pub fn happened(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
+    pub fn event_time(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
         Timestamp::parse(&self.timestamp.fill(row, line))
     }
 }
 
 /// Empty cells are missing. An invalid number is sent as text, so that the service rejects
 /// it with a reason.
-fn property(row: &StringRecord, columns: &[usize], kind: Kind) -> Option<Value> {
-    let cell = |index: &usize| row.get(*index).map(str::trim).filter(|cell| !cell.is_empty());
-    if kind == Kind::Text {
-        return cell(columns.first()?).map(Value::from);
+fn property(row: &StringRecord, columns: &[usize], kind: PropertyKind) -> Option<Value> {
+    if kind == PropertyKind::Text {
+        return cell(row, *columns.first()?).map(Value::from);
     }
     let mut product = 1.0;
-    for index in columns {
-        let text = cell(index)?;
+    for column in columns {
+        let text = cell(row, *column)?;
         match text.parse::<f64>() {
             Ok(number) => product *= number,
             Err(_) => return Some(text.into()),
@@ -163,21 +162,26 @@ fn property(row: &StringRecord, columns: &[usize], kind: Kind) -> Option<Value> 
     Some(product.into())
 }
 
-impl Template {
+/// The trimmed text of a cell; `None` if it is empty or missing.
+fn cell(row: &StringRecord, column: usize) -> Option<&str> {
+    row.get(column).map(str::trim).filter(|text| !text.is_empty())
+}
+
+impl TextTemplate {
     fn bind(text: &str, headers: &StringRecord) -> anyhow::Result<Self> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let close = rest[open..].find('}').map(|at| open + at);
             let close = close.with_context(|| format!("`{text}`: `{{` without `}}`"))?;
-            parts.push(Part::Text(rest[..open].to_owned()));
+            parts.push(TemplatePart::Text(rest[..open].to_owned()));
             parts.push(match &rest[open + 1..close] {
-                "line" => Part::Line,
-                name => Part::Column(column(headers, name)?),
+                "line" => TemplatePart::Line,
+                name => TemplatePart::Column(column(headers, name)?),
             });
             rest = &rest[close + 1..];
         }
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(TemplatePart::Text(rest.to_owned()));
         Ok(Self(parts))
     }
 
@@ -185,9 +189,11 @@ impl Template {
         let mut text = String::new();
         for part in &self.0 {
             match part {
-                Part::Text(part) => text.push_str(part),
-                Part::Column(index) => text.push_str(row.get(*index).unwrap_or_default().trim()),
-                Part::Line => text.push_str(&line.to_string()),
+                TemplatePart::Text(part) => text.push_str(part),
+                TemplatePart::Column(index) => {
+                    text.push_str(row.get(*index).unwrap_or_default().trim())
+                }
+                TemplatePart::Line => text.push_str(&line.to_string()),
             }
         }
         text

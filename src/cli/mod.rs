@@ -9,6 +9,7 @@ mod keys;
 mod load;
 pub mod mapping;
 mod postgres;
+mod progress;
 mod repair;
 mod serve;
 mod train;
@@ -25,15 +26,15 @@ use crate::telemetry::trace;
 /// Online customer segmentation: scores a customer's segment the moment an event arrives.
 #[derive(Debug, Parser)]
 #[command(version, about)]
-struct Cli {
+struct CommandLine {
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingsArgs,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Args)]
-struct Settings {
+struct SettingsArgs {
     /// Settings file; only the settings that differ from the defaults.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -43,38 +44,38 @@ struct Settings {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the service until SIGTERM or Ctrl-C.
     Serve,
     /// Load a year of purchases, train, show the segments, then replay events live.
-    Demo(demo::Demo),
+    Demo(demo::DemoCommand),
     /// Train a model on the stored customers through the service; or offline from a table,
     /// without changing stored data.
-    Train(train::Train),
+    Train(train::TrainCommand),
     /// Rebuild customer states from their events beside running services, after a change of
     /// the features or as a repair.
-    Backfill(backfill::Backfill),
+    Backfill(backfill::BackfillCommand),
     /// Repair damage in the database.
     #[command(subcommand)]
-    Repair(repair::Repair),
+    Repair(repair::RepairCommand),
     /// Send a table (CSV, optionally gzipped) to a running service, one event per row.
-    Load(load::Load),
+    Load(load::LoadCommand),
     /// Save the current assignments of all customers as CSV, NDJSON or Parquet.
-    Export(export::Export),
+    Export(export::ExportCommand),
     /// Create, list and revoke API keys.
     #[command(subcommand)]
-    Keys(keys::Keys),
+    Keys(keys::KeysCommand),
     /// Check settings and files, or the database, without running the service.
     #[command(subcommand)]
-    Check(Check),
+    Check(CheckCommand),
     /// Migrate the database schema.
     Migrate,
     /// Run a command with `DATABASE_URL` set to the (private) database.
-    Postgres(postgres::With),
+    Postgres(postgres::PostgresCommand),
 }
 
 #[derive(Debug, Subcommand)]
-enum Check {
+enum CheckCommand {
     /// Check settings and feature set; reports all problems at once.
     Config,
     /// Check the database after a restore or an upgrade: schema, change feed, sequences,
@@ -84,8 +85,8 @@ enum Check {
 }
 
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let config = match Config::load(cli.settings.config.as_deref(), &cli.settings.set) {
+    let line = CommandLine::parse();
+    let config = match Config::load(line.settings.config.as_deref(), &line.settings.set) {
         Ok(config) => config,
         Err(faults) => return invalid_input(&faults, "in the settings"),
     };
@@ -101,19 +102,19 @@ pub fn run() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(async {
-        match cli.command {
-            Command::Serve => Box::pin(serve::serve(config)).await,
-            Command::Demo(demo) => Box::pin(demo.run(config)).await,
-            Command::Train(train) => Box::pin(train.run(config)).await,
-            Command::Backfill(backfill) => backfill.run(config).await,
-            Command::Repair(repair) => repair.run(config).await,
-            Command::Load(load) => load.run().await,
-            Command::Export(export) => export.run().await,
-            Command::Keys(keys) => keys.run(config).await,
-            Command::Check(Check::Config) => check(&config),
-            Command::Check(Check::Database) => check::database(&config).await,
-            Command::Migrate => migrate(config).await,
-            Command::Postgres(with) => with.run(config).await,
+        match line.command {
+            CliCommand::Serve => Box::pin(serve::serve(config)).await,
+            CliCommand::Demo(demo) => Box::pin(demo.run(config)).await,
+            CliCommand::Train(train) => Box::pin(train.run(config)).await,
+            CliCommand::Backfill(backfill) => backfill.run(config).await,
+            CliCommand::Repair(repair) => repair.run(config).await,
+            CliCommand::Load(load) => load.run().await,
+            CliCommand::Export(export) => export.run().await,
+            CliCommand::Keys(keys) => keys.run(config).await,
+            CliCommand::Check(CheckCommand::Config) => check(&config),
+            CliCommand::Check(CheckCommand::Database) => check::database(&config).await,
+            CliCommand::Migrate => migrate(config).await,
+            CliCommand::Postgres(with) => with.run(config).await,
         }
     });
     match outcome {
@@ -146,7 +147,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn migrate(config: Config) -> anyhow::Result<()> {
-    crate::app::Database::open(&config).await?.close().await
+    crate::app::ManagedDatabase::open(&config).await?.close().await
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

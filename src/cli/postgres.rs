@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::store::Db;
 
 #[derive(Debug, Args)]
-pub(super) struct With {
+pub(super) struct PostgresCommand {
     /// Do not migrate the schema: to restore a backup into a new database, or to make a
     /// backup before an upgrade.
     #[arg(long)]
@@ -18,13 +18,13 @@ pub(super) struct With {
     command: Vec<String>,
 }
 
-impl With {
+impl PostgresCommand {
     /// Migrates, runs the command with `DATABASE_URL` set, and stops the private server.
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
         let server = DatabaseServer::start(&config).await?;
-        let done = self.run_on(&config, &server.url).await;
+        let outcome = self.run_on(&config, &server.url).await;
         server.stop().await?;
-        done
+        outcome
     }
 
     async fn run_on(self, config: &Config, url: &str) -> anyhow::Result<()> {

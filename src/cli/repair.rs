@@ -1,21 +1,21 @@
 //! `segmentd repair`: repairs damage in the database.
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::app::Backfilling;
+use crate::app::BackfillSession;
+use crate::cli::{backfill, progress};
 use crate::config::Config;
 use crate::service::health::repair::{ClockRepair, Found};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Repair {
+pub(super) enum RepairCommand {
     /// Find timestamps later than the database's clock, written while a server's clock was
     /// ahead. With --apply, correct them and rebuild their customers.
-    Clock(Clock),
+    Clock(ClockRepairArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Clock {
+pub(super) struct ClockRepairArgs {
     /// Correct the timestamps. By default they are only counted.
     #[arg(long)]
     apply: bool,
@@ -25,27 +25,27 @@ pub(super) struct Clock {
     ahead_seconds: u32,
 }
 
-impl Repair {
+impl RepairCommand {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let Self::Clock(clock) = self;
-        let open = Backfilling::open(&config).await?;
+        let Self::Clock(args) = self;
+        let session = BackfillSession::open(&config).await?;
         let outcome = async {
             let tolerance = config.clock.tolerance.unwrap_or_default();
             let repair = ClockRepair {
-                backfill: &open.work,
+                backfill: &session.work,
                 tolerance_seconds: tolerance.as_secs_f64(),
                 max_future_seconds: config.intake.max_future.as_secs_f64(),
             };
-            clock.act(&repair).await
+            args.repair(&repair).await
         };
         let outcome = outcome.await;
-        open.close().await?;
+        session.close().await?;
         outcome
     }
 }
 
-impl Clock {
-    async fn act(self, repair: &ClockRepair<'_>) -> anyhow::Result<()> {
+impl ClockRepairArgs {
+    async fn repair(self, repair: &ClockRepair<'_>) -> anyhow::Result<()> {
         let found = repair.look().await?;
         report(&found);
         if found.is_empty() {
@@ -55,17 +55,14 @@ impl Clock {
             println!("nothing was changed; --apply corrects the timestamps");
             return Ok(());
         }
-        let bar = ProgressBar::new(0);
-        bar.set_style(ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} eta {eta}")?);
-        bar.set_message("customers");
-        let progress = |done, of| {
-            bar.set_length(of);
-            bar.set_position(done);
-        };
-        let tally = repair.apply(&found, f64::from(self.ahead_seconds), &progress).await?;
+        let bar = progress::bar("customers")?;
+        let ahead_seconds = f64::from(self.ahead_seconds);
+        let tally = repair
+            .apply(&found, ahead_seconds, &|done, total| progress::show(&bar, done, total))
+            .await?;
         bar.finish_and_clear();
         println!("timestamps corrected");
-        super::backfill::report(&tally)
+        backfill::report(&tally)
     }
 }
 

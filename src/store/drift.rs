@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::domain::drift::{Inside, Source, Window};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
 
 /// The counts of one hour.
 #[derive(Debug, Clone)]
@@ -19,14 +19,28 @@ pub struct Hour {
     pub inside: Option<Inside>,
 }
 
+/// Identity of the counts of one hour.
+#[derive(Debug, Clone, Copy)]
+pub struct CounterKey<'a> {
+    pub model: &'a ModelId,
+    pub source: Source,
+    pub key_id: &'a str,
+    pub hour: Timestamp,
+}
+
+/// Selection of stored hours of one model.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowQuery<'a> {
+    pub model: &'a ModelId,
+    pub sources: &'a [Source],
+    /// Counts per window.
+    pub width: usize,
+    pub period: TimeRange,
+}
+
 /// Adds to the counts of this model and hour from all replicas. A caller that adds several
 /// sorts by model, source, key and hour: one lock order, so no deadlock.
-pub async fn add(
-    tx: &mut Tx,
-    (model, source, key): (&ModelId, Source, &str),
-    hour: Timestamp,
-    window: &Window,
-) -> Result<(), StoreError> {
+pub async fn add(tx: &mut Tx, counter: &CounterKey<'_>, window: &Window) -> Result<(), StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
         "insert into drift_window as held (model_id, source, hour, width, key_id, counts)
@@ -35,11 +49,11 @@ pub async fn add(
              (select array_agg(mine + theirs order by place)
               from unnest(held.counts, excluded.counts)
                    with ordinality as both_counts (mine, theirs, place))",
-        model.as_str(),
-        source.name(),
-        to_sql(hour),
+        counter.model.as_str(),
+        counter.source.name(),
+        to_sql(counter.hour),
         &counts,
-        key,
+        counter.key_id,
     )
     .execute(&mut *tx.inner)
     .await?;
@@ -75,7 +89,8 @@ pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, Stor
 /// it.
 pub async fn insert(
     tx: &mut Tx,
-    (model, source): (&ModelId, Source),
+    model: &ModelId,
+    source: Source,
     hour: Timestamp,
     window: &Window,
 ) -> Result<bool, StoreError> {
@@ -100,7 +115,8 @@ pub async fn insert_within(
     tx: &mut Tx,
     model: &ModelId,
     hour: Timestamp,
-    (width, inside): (usize, &Inside),
+    width: usize,
+    inside: &Inside,
 ) -> Result<(), StoreError> {
     let rows: Vec<i64> = inside.rows.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
@@ -122,7 +138,8 @@ pub async fn insert_within(
 /// Whether a replica has inserted this hour, with `width` counts.
 pub async fn is_counted(
     db: &ReadDb,
-    (model, source): (&ModelId, Source),
+    model: &ModelId,
+    source: Source,
     width: usize,
     hour: Timestamp,
 ) -> Result<bool, StoreError> {
@@ -156,11 +173,10 @@ pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError
 /// segment (0: none). An hour after `until` stems from a wrong clock.
 pub async fn hours(
     db: &ReadDb,
-    (model, sources): (&ModelId, &[Source]),
-    (width, within): (usize, usize),
-    (since, until): (Timestamp, Timestamp),
+    query: &WindowQuery<'_>,
+    within: usize,
 ) -> Result<Vec<Hour>, StoreError> {
-    let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+    let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         r#"select met.hour, key_id, counts, rows as "rows?", sums as "sums?", squares as "squares?"
            from drift_window as met left join drift_within as within
@@ -169,13 +185,13 @@ pub async fn hours(
            where met.model_id = $1 and met.width = $2 and met.hour >= $3 and met.hour <= $7
                  and source = any($4::text[])
            order by met.hour"#,
-        model.as_str(),
-        to_integer(width),
-        to_sql(since),
+        query.model.as_str(),
+        to_integer(query.width),
+        to_sql(query.period.since),
         &sources as &[&str],
         to_integer(within),
         Source::Customers.name(),
-        to_sql(until),
+        to_sql(query.period.until),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -196,25 +212,24 @@ pub async fn hours(
 /// ([`crate::domain::drift::NO_KEY`]: no exception). Fast for many hours and few counts.
 pub async fn places(
     db: &ReadDb,
-    (model, sources): (&ModelId, &[Source]),
-    (width, places): (usize, Range<usize>),
+    query: &WindowQuery<'_>,
+    places: Range<usize>,
     without: &str,
-    (since, until): (Timestamp, Timestamp),
 ) -> Result<Vec<(Timestamp, Vec<u64>)>, StoreError> {
-    let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+    let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         r#"select hour, counts[$5:$6] as "counts!" from drift_window
            where model_id = $1 and width = $2 and source = any($4::text[])
                  and hour >= $3 and hour < $7 and (key_id = '' or key_id <> $8)
            order by hour"#,
-        model.as_str(),
-        to_integer(width),
-        to_sql(since),
+        query.model.as_str(),
+        to_integer(query.width),
+        to_sql(query.period.since),
         &sources as &[&str],
         // Postgres arrays begin at 1, and a slice includes both ends.
         to_integer(places.start + 1),
         to_integer(places.end),
-        to_sql(until),
+        to_sql(query.period.until),
         without,
     )
     .fetch_all(&db.pool)

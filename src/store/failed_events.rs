@@ -4,6 +4,7 @@
 use crate::domain::access::Sender;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Door;
+use crate::store::sources::stored_endpoint;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 /// A rejected event to store.
@@ -211,14 +212,10 @@ pub async fn replayable(
     .fetch_all(&db.pool)
     .await?;
     let replayable = rows.into_iter().map(|row| {
-        let unknown = || StoreError::Corrupt {
-            what: "failed event",
-            why: format!("unknown endpoint {}", row.door),
-        };
         Ok(Replayable {
             failed_event_id: row.failed_event_id,
             received_at: from_sql(row.received_at),
-            door: Door::parse(&row.door).ok_or_else(unknown)?,
+            door: stored_endpoint("failed event", &row.door)?,
             sender: if row.is_public { Sender::public(&row.key_id) } else { Sender::TRUSTED },
             raw: row.raw,
         })

@@ -42,6 +42,13 @@ pub struct ReadDb {
     long: PgPool,
 }
 
+/// A time range. Each function states whether the end is included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    pub since: Timestamp,
+    pub until: Timestamp,
+}
+
 /// One transaction: its writes commit together or not at all.
 #[derive(Debug)]
 pub struct Tx {

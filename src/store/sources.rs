@@ -30,7 +30,9 @@ pub struct Arrived {
 /// one stems from a wrong clock and is replaced: new counts are at most minutes old.
 pub async fn add(
     tx: &mut Tx,
-    (door, key_id, hour): (Door, &str, i64),
+    door: Door,
+    key_id: &str,
+    hour: i64,
     arrived: Arrived,
 ) -> Result<(), StoreError> {
     let before = sqlx::query_scalar!(
@@ -97,17 +99,19 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
         hours.insert(from_sql(row.hour).hour(), sent);
     }
     let rows = sources.into_iter().map(|row| {
-        let unknown = || StoreError::Corrupt {
-            what: "source",
-            why: format!("unknown endpoint {}", row.door),
-        };
-        let door = Door::parse(&row.door).ok_or_else(unknown)?;
+        let door = stored_endpoint("source", &row.door)?;
         let hours = by_source.remove(&(row.door, row.key_id.clone())).unwrap_or_default();
         let (first_at, last_at) = (from_sql(row.first_at), from_sql(row.last_at));
         let past = Past { first_at, last_at, hours };
         Ok(SourceRow { door, key_id: row.key_id, name: row.name, past })
     });
     rows.collect()
+}
+
+/// Decodes a stored endpoint of the row `what`.
+pub(crate) fn stored_endpoint(what: &'static str, text: &str) -> Result<Door, StoreError> {
+    Door::parse(text)
+        .ok_or_else(|| StoreError::Corrupt { what, why: format!("unknown endpoint {text}") })
 }
 
 /// Deletes hours before `at`, and sources without an event since then.

@@ -21,7 +21,7 @@ use crate::telemetry::labels::ConnectionClosure;
 /// Activity of one connection. Times are milliseconds since it was accepted, plus one; 0
 /// means unset.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(super) struct ConnectionActivity {
     accepted: Instant,
     /// Requests without a completely sent response.
     in_progress: AtomicUsize,
@@ -35,7 +35,7 @@ pub(super) struct Activity {
     pub(super) evicted: Notify,
 }
 
-impl Activity {
+impl ConnectionActivity {
     /// Activity of a new connection: the head of its first request is due.
     pub(super) fn new() -> Self {
         Self {
@@ -122,11 +122,11 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct ClientStream {
     stream: TcpStream,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
 impl ClientStream {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(stream: TcpStream, activity: Arc<ConnectionActivity>) -> Self {
         Self { stream, activity }
     }
 }
@@ -194,9 +194,9 @@ mod tests {
     }
 
     /// Activity of a connection accepted `seconds` ago.
-    fn aged(seconds: u64) -> Activity {
+    fn aged(seconds: u64) -> ConnectionActivity {
         let accepted = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        Activity { accepted, ..Activity::new() }
+        ConnectionActivity { accepted, ..ConnectionActivity::new() }
     }
 
     #[test]

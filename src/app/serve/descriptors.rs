@@ -40,9 +40,9 @@ pub(super) fn connections_within(limit: Option<u64>, config: &Config) -> usize {
     let database = config.database.max_connections as usize
         + config.intake.shards
         + OTHER_DATABASE_CONNECTIONS;
-    let kept_back = database + config.admin.max_connections + OTHER_DESCRIPTORS;
+    let reserved = database + config.admin.max_connections + OTHER_DESCRIPTORS;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let left = limit.saturating_sub(kept_back).max(FEWEST_CONNECTIONS);
+    let left = limit.saturating_sub(reserved).max(FEWEST_CONNECTIONS);
     if left < configured {
         tracing::warn!(
             open_files = limit,

@@ -25,11 +25,12 @@ use tokio::task::JoinSet;
 use tower::Service as _;
 
 use crate::api::PeerAddress;
+use crate::app::tasks::until_stopped;
 use crate::config::{Config, ConnectionLimits};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ListenerName;
-use activity::{Activity, ClientStream};
-use connections::{Connections, Place};
+use activity::{ClientStream, ConnectionActivity};
+use connections::{ConnectionSlot, OpenConnections};
 
 /// Largest request head, and the read-ahead limit of a body; bounds the memory of a
 /// connection.
@@ -39,11 +40,11 @@ const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
 /// A listener with its router.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct HttpServer {
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
-    connections: Arc<Connections>,
+    connections: Arc<OpenConnections>,
 }
 
 /// The limits of both listeners, within those of the operating system. Raises the process
@@ -56,7 +57,7 @@ pub(super) fn limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
     (api, admin)
 }
 
-impl Server {
+impl HttpServer {
     pub(super) fn new(
         name: ListenerName,
         listener: TcpListener,
@@ -64,17 +65,16 @@ impl Server {
         limits: ConnectionLimits,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let connections = Connections::new(name, limits.max_connections, Arc::clone(metrics));
+        let connections = OpenConnections::new(name, limits.max_connections, Arc::clone(metrics));
         Self { listener, router, limits, connections: Arc::new(connections) }
     }
 
     /// Serves until `stopped` is true; then stops accepting, and ends after the requests in
     /// progress.
-    pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
+    pub(super) async fn run(self, stopped: watch::Receiver<bool>) {
         let Self { listener, router, limits, connections } = self;
         let mut running = JoinSet::new();
-        let until = stopped.clone();
-        let mut is_stopped = pin!(is_true(&mut stopped));
+        let mut is_stopped = pin!(until_stopped(stopped.clone()));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -90,9 +90,9 @@ impl Server {
             };
             let peer = PeerAddress::new(address.ip());
             match connections.admit(peer.network()) {
-                Ok(place) => {
-                    let connection = Connection { place, peer, limits };
-                    running.spawn(connection.run(stream, router.clone(), until.clone()));
+                Ok(slot) => {
+                    let connection = ClientConnection { slot, peer, limits };
+                    running.spawn(connection.run(stream, router.clone(), stopped.clone()));
                 }
                 Err(reason) => {
                     let refused = &connections.metrics.connections.refused;
@@ -117,39 +117,34 @@ async fn after_failed_accept(error: &std::io::Error) {
     }
 }
 
-async fn is_true(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the sender was dropped, which also means stop.
-    let _ = stopped.wait_for(|stop| *stop).await;
-}
-
 /// One connection.
-struct Connection {
-    place: Place,
+struct ClientConnection {
+    slot: ConnectionSlot,
     peer: PeerAddress,
     limits: ConnectionLimits,
 }
 
-impl Connection {
-    async fn run(self, stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
-        let Self { place, peer, limits } = self;
-        let connections = Arc::clone(place.connections());
+impl ClientConnection {
+    async fn run(self, stream: TcpStream, router: Router, stopped: watch::Receiver<bool>) {
+        let Self { slot, peer, limits } = self;
+        let connections = Arc::clone(slot.connections());
         let _open = connections.metrics.connections.open(connections.listener);
         send_at_once(&stream);
-        let activity = Arc::clone(&place.activity);
+        let activity = Arc::clone(&slot.activity);
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let in_progress = InProgress::begin(&activity);
+            let in_progress = RequestGuard::begin(&activity);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let answer = router.clone().call(request);
             async move {
                 let response = answer.await?;
                 Ok::<_, Infallible>(
-                    response.map(|body| SendingBody { body, _in_progress: in_progress }),
+                    response.map(|body| TrackedBody { body, _in_progress: in_progress }),
                 )
             }
         });
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&activity)));
-        // `Activity` implements the timeouts: hyper's own do not distinguish an idle
+        // `ConnectionActivity` implements the timeouts: hyper's own do not distinguish an idle
         // connection from a slow request head.
         let connection = http1::Builder::new()
             .header_read_timeout(None)
@@ -157,7 +152,7 @@ impl Connection {
             .serve_connection(io, service);
         let mut connection = pin!(connection);
         let mut next_check = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut is_stopped = pin!(is_true(&mut stopped));
+        let mut is_stopped = pin!(until_stopped(stopped));
         let mut is_stopping = false;
         loop {
             tokio::select! {
@@ -200,28 +195,28 @@ fn send_at_once(stream: &TcpStream) {
 }
 
 /// A request in progress, until this guard is dropped.
-struct InProgress(Arc<Activity>);
+struct RequestGuard(Arc<ConnectionActivity>);
 
-impl InProgress {
-    fn begin(activity: &Arc<Activity>) -> Self {
+impl RequestGuard {
+    fn begin(activity: &Arc<ConnectionActivity>) -> Self {
         activity.begin_request();
         Self(Arc::clone(activity))
     }
 }
 
-impl Drop for InProgress {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.end_request();
     }
 }
 
 /// A response body that counts as a request in progress until it is sent.
-struct SendingBody {
+struct TrackedBody {
     body: Body,
-    _in_progress: InProgress,
+    _in_progress: RequestGuard,
 }
 
-impl HttpBody for SendingBody {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

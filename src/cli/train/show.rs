@@ -12,7 +12,7 @@ use crate::domain::train::{DataReport, Trained};
 /// Table width that fits a printed page and half a screen.
 const WIDTH: u16 = 120;
 
-pub(super) fn all(trained: &Trained, data: DataReport) -> String {
+pub(super) fn training_report(trained: &Trained, data: DataReport) -> String {
     let report = &trained.report;
     let mut shown = leaderboard(&report.leaderboard).to_string();
     // Writing to a String cannot fail.
@@ -22,8 +22,8 @@ pub(super) fn all(trained: &Trained, data: DataReport) -> String {
         let _ = write!(shown, ", sampled by seed {}", data.seed);
     }
     let _ = write!(shown, "; {} held out for evaluation", report.held_out_rows);
-    if let Some(lineage) = report.lineage.as_ref().filter(|told| told.predecessor.is_some()) {
-        let _ = write!(shown, "\n{}", names(lineage));
+    if let Some(lineage) = report.lineage.as_ref().filter(|lineage| lineage.predecessor.is_some()) {
+        let _ = write!(shown, "\n{}", lineage_summary(lineage));
     }
     if !report.left_out.is_empty() {
         let _ =
@@ -33,15 +33,18 @@ pub(super) fn all(trained: &Trained, data: DataReport) -> String {
 }
 
 /// Summary of the segment lineage.
-fn names(lineage: &Lineage) -> String {
-    let count = |event| lineage.lines.iter().filter(|line| line.event == event).count();
+fn lineage_summary(lineage: &Lineage) -> String {
     format!(
         "segments kept {}, born {}, died {}; {} of earlier customers changed segment",
-        count(Event::Kept),
-        count(Event::Born),
-        count(Event::Died),
+        count(lineage, Event::Kept),
+        count(lineage, Event::Born),
+        count(lineage, Event::Died),
         percent(lineage.relabelled_share),
     )
+}
+
+fn count(lineage: &Lineage, event: Event) -> usize {
+    lineage.lines.iter().filter(|line| line.event == event).count()
 }
 
 fn leaderboard(board: &Leaderboard) -> Table {

@@ -53,6 +53,6 @@ impl Alerts {
         let before = now.plus_millis(-i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
         let last = alarms::ran_at(self.db.read(), job).await?;
         Ok(last.is_none_or(|last| last <= before || last > now)
-            && alarms::take_turn(&self.db, job, (before, now)).await?)
+            && alarms::take_turn(&self.db, job, before, now).await?)
     }
 }

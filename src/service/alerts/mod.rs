@@ -187,7 +187,7 @@ impl Alerts {
             by: by.who.clone(),
             reason: by.why.clone(),
         };
-        decisions::insert(tx, about, &decision).await
+        decisions::insert(tx, about.0, about.1, &decision).await
     }
 }
 

@@ -25,7 +25,7 @@ use crate::service::models::policy::Policies;
 use crate::service::models::registry::{Change, Registry};
 use crate::service::models::{gate_evidence, registry};
 use crate::store::models;
-use crate::store::models::policy::Done;
+use crate::store::models::policy::{Done, NewAction};
 use crate::store::models::{LineupRow, policy, shadow};
 use crate::telemetry::labels::PolicyAction;
 
@@ -168,8 +168,9 @@ impl Probation {
         let mut tx = registry.db.begin_critical().await?;
         let mut next = None;
         if rules.rollback && case.is_certain {
-            let done = (Done::RollBack, model.as_str());
-            policy::begin(&mut tx, done, now, (now, &change.reason)).await?;
+            let (about, reason) = (model.as_str(), &*change.reason);
+            let action = NewAction { action: Done::RollBack, about, reason };
+            policy::begin(&mut tx, action, now, now).await?;
             let current = models::lock_lineup(&mut tx).await?;
             if current.generation != lineup.generation {
                 return Ok(false);

@@ -8,6 +8,7 @@ use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::drift::{Drift, Step};
+use crate::store::TimeRange;
 use crate::store::customers::assignments;
 
 /// Moves under the live model.
@@ -31,10 +32,12 @@ impl Drift {
         let db = self.db.read();
         let sizes = assignments::sizes(db, Some(model.id())).await?;
         // This very moment belongs to it too.
-        let now = assignments::ways(db, model.id(), (since, until.plus_millis(1))).await?;
-        let earlier = (since.plus_millis(-length), since);
+        let now =
+            assignments::ways(db, model.id(), TimeRange { since, until: until.plus_millis(1) })
+                .await?;
+        let earlier = TimeRange { since: since.plus_millis(-length), until: since };
         // Without a line from before it, history may begin within it.
-        let before = if assignments::has_history_before(db, earlier.0).await? {
+        let before = if assignments::has_history_before(db, earlier.since).await? {
             Some(assignments::ways(db, model.id(), earlier).await?)
         } else {
             None

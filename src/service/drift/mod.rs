@@ -38,7 +38,8 @@ use crate::service::models::registry;
 use crate::service::scoring::deployment::Live;
 use crate::service::scoring::observations::{Observer, Taken};
 use crate::store::Db;
-use crate::store::drift::{self as windows, Hour};
+use crate::store::TimeRange;
+use crate::store::drift::{self as windows, CounterKey, Hour, WindowQuery};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
@@ -207,7 +208,8 @@ impl Drift {
         // old to be kept by key are summed up, and counts too old to be kept go.
         let mut tx = self.db.begin().await?;
         for ((model, source, key, hour), window) in &*pending {
-            windows::add(&mut tx, (model, *source, key), *hour, window).await?;
+            let counter = CounterKey { model, source: *source, key_id: key, hour: *hour };
+            windows::add(&mut tx, &counter, window).await?;
         }
         let oldest = now.plus_millis(-MILLIS_PER_HOUR * self.hours_by_key());
         windows::merge_keys_before(&mut tx, Step::Hour.of(oldest)).await?;
@@ -307,8 +309,13 @@ impl Drift {
         let is_looked_into = ask.sources() == [Source::Customers];
         let yardstick = is_looked_into.then(|| Yardstick::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, Yardstick::width);
-        let (of, width) = ((model.id(), ask.sources()), (empty.counts.len(), within));
-        let hours = windows::hours(self.db.read(), of, width, (since, until)).await?;
+        let query = WindowQuery {
+            model: model.id(),
+            sources: ask.sources(),
+            width: empty.counts.len(),
+            period: TimeRange { since, until },
+        };
+        let hours = windows::hours(self.db.read(), &query, within).await?;
         Ok(Met { model, empty, yardstick, since, until, hours })
     }
 

@@ -36,13 +36,12 @@ impl Drift {
         }
         let now = self.clock.now();
         let hour = Step::Hour.of(now);
-        let (of, layout) = ((model.id(), Source::Customers), Layout::of(&model));
-        if windows::is_counted(self.db.read(), of, layout.width(), hour).await? {
+        let (source, layout) = (Source::Customers, Layout::of(&model));
+        if windows::is_counted(self.db.read(), model.id(), source, layout.width(), hour).await? {
             return Ok(0);
         }
-        let class = (class(hour), HOURS_PER_DAY);
         let limit = i64::from(self.settings.customers_per_hour);
-        let states = customers::of_class(self.db.read(), class, limit).await?;
+        let states = customers::of_class(self.db.read(), class(hour), HOURS_PER_DAY, limit).await?;
         let counted = tokio::task::spawn_blocking({
             let model = model.clone();
             move || count((&lineup, &model), &layout, &states, now)
@@ -52,11 +51,11 @@ impl Drift {
         // Commits together: the counts, with what they are within segments, and (as one
         // row) that the hour is done.
         let mut tx = self.db.begin().await?;
-        if !windows::insert(&mut tx, of, hour, &window).await? {
+        if !windows::insert(&mut tx, model.id(), source, hour, &window).await? {
             return Ok(0);
         }
         if let Some((width, inside)) = &inside {
-            windows::insert_within(&mut tx, model.id(), hour, (*width, inside)).await?;
+            windows::insert_within(&mut tx, model.id(), hour, *width, inside).await?;
         }
         tx.commit().await?;
         self.metrics.drift.customers.inc_by(customers);

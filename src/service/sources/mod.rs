@@ -104,7 +104,7 @@ impl Sources {
         // Commits together: all that came since the last time, once.
         let mut tx = self.db.begin().await?;
         for ((door, key_id, hour), arrived) in &*pending {
-            stored::add(&mut tx, (*door, key_id, *hour), *arrived).await?;
+            stored::add(&mut tx, *door, key_id, *hour, *arrived).await?;
         }
         tx.commit().await?;
         pending.clear();
@@ -149,8 +149,8 @@ impl Sources {
         self.show(&watched, now);
         let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
         // Replicas' naps are not exactly as long as each other.
-        let turn = (now.plus_millis(-every / 2), now);
-        if !alarms::take_turn(&self.db, Job::Sources, turn).await? {
+        let before = now.plus_millis(-every / 2);
+        if !alarms::take_turn(&self.db, Job::Sources, before, now).await? {
             return Ok(());
         }
         let found: BTreeMap<String, _> = watched

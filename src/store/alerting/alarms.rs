@@ -98,7 +98,8 @@ pub async fn set_ran_at(
 pub async fn take_turn(
     db: &Db,
     job: Job,
-    (before, now): (Timestamp, Timestamp),
+    before: Timestamp,
+    now: Timestamp,
 ) -> Result<bool, StoreError> {
     let taken = sqlx::query!(
         "insert into alert_job (job, ran_at) values ($1, $3)

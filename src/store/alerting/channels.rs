@@ -2,7 +2,7 @@
 
 use crate::domain::alert::{Route, Target, Topic};
 use crate::domain::time::Timestamp;
-use crate::store::alerting::{from_json, severity, to_json, topic};
+use crate::store::alerting::{from_json, parse_severity, parse_topic, to_json};
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
@@ -12,12 +12,12 @@ pub struct ChannelRow {
     pub target: Target,
     pub route: Route,
     pub created_at: Timestamp,
-    pub disabled: Option<Disabled>,
+    pub disabled: Option<ChannelDisablement>,
 }
 
 /// Why a channel receives no notifications.
 #[derive(Debug, Clone)]
-pub struct Disabled {
+pub struct ChannelDisablement {
     pub at: Timestamp,
     pub why: String,
 }
@@ -105,15 +105,15 @@ pub async fn find(db: &ReadDb, channel_id: &str) -> Result<Option<ChannelRow>, S
 
 /// Every channel, by name. There are few.
 pub async fn all(db: &ReadDb) -> Result<Vec<ChannelRow>, StoreError> {
-    every(&db.pool).await
+    select_all(&db.pool).await
 }
 
 /// Like [`all`], within a transaction.
 pub async fn all_now(tx: &mut Tx) -> Result<Vec<ChannelRow>, StoreError> {
-    every(&mut *tx.inner).await
+    select_all(&mut *tx.inner).await
 }
 
-async fn every(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, StoreError> {
+async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, StoreError> {
     let rows = sqlx::query!(
         "select channel_id, name, target, owners, topics, least_severity, after_seconds,
                 created_at, disabled_at, disabled_why
@@ -122,7 +122,7 @@ async fn every(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, S
     .fetch_all(executor)
     .await?;
     let rows = rows.into_iter().map(|row| {
-        let topics = row.topics.iter().map(|text| topic(text)).collect::<Result<_, _>>()?;
+        let topics = row.topics.iter().map(|text| parse_topic(text)).collect::<Result<_, _>>()?;
         let disabled = row.disabled_at.zip(row.disabled_why);
         Ok(ChannelRow {
             channel_id: row.channel_id,
@@ -131,11 +131,11 @@ async fn every(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, S
             route: Route {
                 owners: row.owners,
                 topics,
-                least_severity: severity(&row.least_severity)?,
+                least_severity: parse_severity(&row.least_severity)?,
                 after_seconds: u32::try_from(row.after_seconds).unwrap_or_default(),
             },
             created_at: from_sql(row.created_at),
-            disabled: disabled.map(|(at, why)| Disabled { at: from_sql(at), why }),
+            disabled: disabled.map(|(at, why)| ChannelDisablement { at: from_sql(at), why }),
         })
     });
     rows.collect()

@@ -16,7 +16,8 @@ pub struct AlertDecision {
 /// id of that object.
 pub async fn insert(
     tx: &mut Tx,
-    (about, id): (&str, &str),
+    about: &str,
+    id: &str,
     decision: &AlertDecision,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -37,7 +38,8 @@ pub async fn insert(
 /// The latest decisions about one object, newest first.
 pub async fn about(
     db: &ReadDb,
-    (about, id): (&str, &str),
+    about: &str,
+    id: &str,
     limit: i64,
 ) -> Result<Vec<AlertDecision>, StoreError> {
     let rows = sqlx::query!(

@@ -2,8 +2,8 @@
 
 use crate::domain::alert::{Notice, Sent, State, Target};
 use crate::domain::time::Timestamp;
-use crate::store::alerting::{from_json, none, severity, to_json};
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::alerting::{from_json, parse_severity, to_json, unknown_value};
+use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
 
 /// A delivery that this process has claimed and sends now.
 #[derive(Debug)]
@@ -81,15 +81,15 @@ pub async fn insert(
 
 /// Notifications of these alerts, sent or queued, in order.
 pub async fn sent(db: &ReadDb, alerts: &[String]) -> Result<Vec<SentRow>, StoreError> {
-    sent_of(&db.pool, alerts).await
+    select_sent(&db.pool, alerts).await
 }
 
 /// Like [`sent`], within a transaction.
 pub async fn sent_now(tx: &mut Tx, alert: &str) -> Result<Vec<SentRow>, StoreError> {
-    sent_of(&mut *tx.inner, &[alert.to_owned()]).await
+    select_sent(&mut *tx.inner, &[alert.to_owned()]).await
 }
 
-async fn sent_of(
+async fn select_sent(
     executor: impl sqlx::PgExecutor<'_>,
     alerts: &[String],
 ) -> Result<Vec<SentRow>, StoreError> {
@@ -102,8 +102,8 @@ async fn sent_of(
     .await?;
     let rows = rows.into_iter().map(|row| {
         let sent = Sent {
-            state: notice_state(&row.notice_state)?,
-            severity: severity(&row.severity)?,
+            state: parse_notice_state(&row.notice_state)?,
+            severity: parse_severity(&row.severity)?,
             is_dead: row.state == "dead",
         };
         Ok(SentRow { alert_id: row.alert_id, channel_id: row.channel_id, sent })
@@ -252,14 +252,22 @@ pub async fn replay(
     Ok(keys)
 }
 
+/// Deliveries of a channel to requeue.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplaySelection {
+    /// By creation time, end exclusive.
+    pub period: TimeRange,
+    pub with_delivered: bool,
+    pub limit: i64,
+}
+
 /// Requeues at most `limit` deliveries created within a period, oldest first: failed and
 /// withdrawn ones, with `with_delivered` also delivered ones. Returns the key of each.
 pub async fn replay_range(
     tx: &mut Tx,
     channel_id: &str,
-    (since, until): (Timestamp, Timestamp),
-    with_delivered: bool,
-    (limit, now): (i64, Timestamp),
+    selection: ReplaySelection,
+    now: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
     let keys = sqlx::query_scalar!(
         "update delivery set state = 'waiting', attempts = 0, next_at = $6, finished_at = null
@@ -270,10 +278,10 @@ pub async fn replay_range(
               order by place limit $5)
          returning key",
         channel_id,
-        to_sql(since),
-        to_sql(until),
-        with_delivered,
-        limit,
+        to_sql(selection.period.since),
+        to_sql(selection.period.until),
+        selection.with_delivered,
+        selection.limit,
         to_sql(now),
     )
     .fetch_all(&mut *tx.inner)
@@ -306,19 +314,19 @@ pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, S
     )
     .fetch_all(&db.pool)
     .await?;
-    let mut told: Vec<(String, StillFiring)> = Vec::new();
+    let mut channels: Vec<(String, StillFiring)> = Vec::new();
     for row in rows {
         let notice = from_json("notice", row.notice)?;
-        match told.last_mut() {
+        match channels.last_mut() {
             Some((channel, last)) if *channel == row.channel_id => last.notices.push(notice),
             _ => {
                 let target = from_json("target", row.target)?;
                 let first = StillFiring { channel_name: row.name, target, notices: vec![notice] };
-                told.push((row.channel_id, first));
+                channels.push((row.channel_id, first));
             }
         }
     }
-    Ok(told.into_iter().map(|(_, told)| told).collect())
+    Ok(channels.into_iter().map(|(_, channel)| channel).collect())
 }
 
 /// Creation time of the oldest waiting delivery; `None` if none is waiting.
@@ -345,6 +353,6 @@ pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreErr
     Ok(dropped.rows_affected())
 }
 
-pub(crate) fn notice_state(text: &str) -> Result<State, StoreError> {
-    State::parse(text).ok_or_else(|| none("state of a notice", text))
+pub(crate) fn parse_notice_state(text: &str) -> Result<State, StoreError> {
+    State::parse(text).ok_or_else(|| unknown_value("state of a notice", text))
 }

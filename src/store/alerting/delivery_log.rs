@@ -3,8 +3,8 @@
 use crate::domain::alert::State;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
-use crate::store::alerting::deliveries::{Attempt, notice_state};
-use crate::store::alerting::severity;
+use crate::store::alerting::deliveries::{Attempt, parse_notice_state};
+use crate::store::alerting::parse_severity;
 use crate::store::{ReadDb, StoreError, from_sql};
 
 /// One delivery in the log.
@@ -74,8 +74,8 @@ pub async fn list(
             channel_name: row.name,
             alert_id: row.alert_id,
             key: row.key,
-            notice_state: notice_state(&row.notice_state)?,
-            severity: severity(&row.severity)?,
+            notice_state: parse_notice_state(&row.notice_state)?,
+            severity: parse_severity(&row.severity)?,
             next_at: (row.state == "waiting").then(|| from_sql(row.next_at)),
             state: row.state,
             created_at: from_sql(row.created_at),

@@ -316,15 +316,15 @@ pub(crate) fn from_json<T: DeserializeOwned>(
         .map_err(|error| StoreError::Corrupt { what, why: error.to_string() })
 }
 
-pub(crate) fn topic(text: &str) -> Result<Topic, StoreError> {
-    Topic::parse(text).ok_or_else(|| none("topic", text))
+pub(crate) fn parse_topic(text: &str) -> Result<Topic, StoreError> {
+    Topic::parse(text).ok_or_else(|| unknown_value("topic", text))
 }
 
-pub(crate) fn severity(text: &str) -> Result<Severity, StoreError> {
-    Severity::parse(text).ok_or_else(|| none("severity", text))
+pub(crate) fn parse_severity(text: &str) -> Result<Severity, StoreError> {
+    Severity::parse(text).ok_or_else(|| unknown_value("severity", text))
 }
 
-pub(crate) fn none(what: &'static str, text: &str) -> StoreError {
+pub(crate) fn unknown_value(what: &'static str, text: &str) -> StoreError {
     StoreError::Corrupt { what, why: format!("unknown value `{text}`") }
 }
 
@@ -363,9 +363,9 @@ impl TryFrom<RawAlert> for AlertRow {
             place: raw.place,
             standing: Standing {
                 key: raw.key,
-                topic: topic(&raw.topic)?,
+                topic: parse_topic(&raw.topic)?,
                 owner: raw.owner,
-                severity: severity(&raw.severity)?,
+                severity: parse_severity(&raw.severity)?,
                 fired_at: from_sql(raw.fired_at),
                 is_acknowledged: acknowledged.is_some(),
                 is_untold: raw.is_untold,

@@ -2,7 +2,7 @@
 
 use crate::domain::alert::{Silence, Topic};
 use crate::domain::time::Timestamp;
-use crate::store::alerting::topic;
+use crate::store::alerting::parse_topic;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
@@ -47,15 +47,15 @@ pub async fn end(tx: &mut Tx, silence_id: &str, now: Timestamp) -> Result<bool, 
 
 /// Silences in force now, newest first.
 pub async fn in_force(db: &ReadDb, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
-    held(&db.pool, now).await
+    select_active(&db.pool, now).await
 }
 
 /// Like [`in_force`], within a transaction.
 pub async fn in_force_now(tx: &mut Tx, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
-    held(&mut *tx.inner, now).await
+    select_active(&mut *tx.inner, now).await
 }
 
-async fn held(
+async fn select_active(
     executor: impl sqlx::PgExecutor<'_>,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
@@ -68,7 +68,7 @@ async fn held(
     .await?;
     let rows = rows.into_iter().map(|row| {
         let silence = Silence {
-            topic: row.topic.as_deref().map(topic).transpose()?,
+            topic: row.topic.as_deref().map(parse_topic).transpose()?,
             owner: row.owner,
             key_prefix: row.key_prefix,
             until: from_sql(row.until),

@@ -9,7 +9,7 @@ use crate::domain::drift::{Apart, Start, Way};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::models::model_id;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
 
 /// The stored score of one customer by one deployment.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +55,7 @@ pub struct Held {
 
 impl Held {
     /// `None` if a customer has not been assigned yet.
-    pub(crate) fn of(
+    pub(crate) fn from_columns(
         generation: Option<i64>,
         fallback: Option<bool>,
         segment: Option<String>,
@@ -79,7 +79,7 @@ pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<()
     if changes.is_empty() {
         return Ok(());
     }
-    let columns = Columns::of(changes);
+    let columns = ChangeColumns::from_changes(changes);
     sqlx::query!(
         "insert into assignment_history
              (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
@@ -105,7 +105,7 @@ pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<()
 }
 
 /// Changes transposed to columns: each query parameter is one array.
-pub(crate) struct Columns<'a> {
+pub(crate) struct ChangeColumns<'a> {
     pub(crate) customers: Vec<&'a str>,
     pub(crate) times: Vec<DateTime<Utc>>,
     pub(crate) generations: Vec<i64>,
@@ -118,8 +118,8 @@ pub(crate) struct Columns<'a> {
     pub(crate) old_segments: Vec<Option<&'a str>>,
 }
 
-impl<'a> Columns<'a> {
-    pub(crate) fn of(changes: &[NewChange<'a>]) -> Self {
+impl<'a> ChangeColumns<'a> {
+    pub(crate) fn from_changes(changes: &[NewChange<'a>]) -> Self {
         let now = changes.iter().map(|change| change.now);
         let before = changes.iter().map(|change| change.before);
         Self {
@@ -130,9 +130,12 @@ impl<'a> Columns<'a> {
             segments: now.clone().map(|a| a.segment.as_str()).collect(),
             distances: now.clone().map(|a| a.distance).collect(),
             outliers: now.map(|a| a.outlier).collect(),
-            old_generations: before.clone().map(|held| held.map(|h| h.generation)).collect(),
-            old_fallbacks: before.clone().map(|held| held.map(|h| h.fallback)).collect(),
-            old_segments: before.map(|held| held.map(|h| h.segment.as_str())).collect(),
+            old_generations: before
+                .clone()
+                .map(|previous| previous.map(|p| p.generation))
+                .collect(),
+            old_fallbacks: before.clone().map(|previous| previous.map(|p| p.fallback)).collect(),
+            old_segments: before.map(|previous| previous.map(|p| p.segment.as_str())).collect(),
         }
     }
 }
@@ -270,11 +273,7 @@ pub async fn sizes(
 
 /// Flows of customers between the segments of one model in a period (end exclusive). A
 /// customer with many changes counts once.
-pub async fn ways(
-    db: &ReadDb,
-    model: &ModelId,
-    (since, until): (Timestamp, Timestamp),
-) -> Result<Vec<Way>, StoreError> {
+pub async fn ways(db: &ReadDb, model: &ModelId, period: TimeRange) -> Result<Vec<Way>, StoreError> {
     let rows = sqlx::query!(
         r#"with own as materialized (select generation from lineup where active_model_id = $1),
         change_of as (
@@ -309,8 +308,8 @@ pub async fn ways(
                sum(by_model)::bigint as "by_model!", sum(merges)::bigint as "merges!"
         from went group by stood, is_new, from_segment, to_segment"#,
         model.as_str(),
-        to_sql(since),
-        to_sql(until),
+        to_sql(period.since),
+        to_sql(period.until),
     )
     .fetch_all(&db.long)
     .await?;

@@ -39,7 +39,7 @@ pub struct Side {
 
 /// Bounds of the feed at one instant.
 #[derive(Debug, Clone, Copy)]
-pub struct Reach {
+pub struct FeedBounds {
     /// The oldest running transaction: every earlier change is visible, and no earlier one
     /// can appear any more.
     pub end: Position,
@@ -47,7 +47,7 @@ pub struct Reach {
     pub dropped: Option<Position>,
 }
 
-pub async fn reach(db: &ReadDb) -> Result<Reach, StoreError> {
+pub async fn reach(db: &ReadDb) -> Result<FeedBounds, StoreError> {
     let row = sqlx::query!(
         r#"select (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
                    + change_offset())::text as "end!",
@@ -60,11 +60,14 @@ pub async fn reach(db: &ReadDb) -> Result<Reach, StoreError> {
     .await?;
     let dropped = match (row.transaction, row.change) {
         (Some(transaction), Some(change)) => {
-            Some(Position { transaction: number(&transaction)?, change })
+            Some(Position { transaction: parse_transaction(&transaction)?, change })
         }
         _ => None,
     };
-    Ok(Reach { end: Position { transaction: number(&row.end)?, change: 0 }, dropped })
+    Ok(FeedBounds {
+        end: Position { transaction: parse_transaction(&row.end)?, change: 0 },
+        dropped,
+    })
 }
 
 /// Changes after `after` and before `end`, oldest first.
@@ -105,7 +108,10 @@ pub async fn page(
                 _ => None,
             };
             Ok(Change {
-                position: Position { transaction: number(&row.transaction)?, change: row.change },
+                position: Position {
+                    transaction: parse_transaction(&row.transaction)?,
+                    change: row.change,
+                },
                 customer: row.customer_id,
                 now: Side {
                     segment: row.segment,
@@ -134,11 +140,11 @@ pub async fn newest(db: &ReadDb) -> Result<Position, StoreError> {
     .fetch_optional(&db.pool)
     .await?;
     row.map_or(Ok(Position::default()), |row| {
-        Ok(Position { transaction: number(&row.transaction)?, change: row.change })
+        Ok(Position { transaction: parse_transaction(&row.transaction)?, change: row.change })
     })
 }
 
-fn number(text: &str) -> Result<u64, StoreError> {
+fn parse_transaction(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt {
         what: "transaction number",
         why: format!("`{text}` is not a number"),

@@ -70,7 +70,7 @@ pub async fn insert_and_lock(
     tx: &mut Tx,
     arrived: &[&Arrived],
 ) -> Result<Vec<Addressed>, StoreError> {
-    let columns = Columns::of(arrived);
+    let columns = EventColumns::from_events(arrived);
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
         r#"with inserted as (
@@ -117,7 +117,7 @@ pub async fn insert_and_lock(
                 customer: customer_key(row.customer_id)?,
                 events: event_ids(row.message_ids, row.senders),
                 state: row.state,
-                held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
+                held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             })
@@ -132,7 +132,7 @@ fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
 
 /// Inserts new events and returns their ids. `events` must be sorted by id.
 pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, StoreError> {
-    let columns = Columns::of(arrived);
+    let columns = EventColumns::from_events(arrived);
     Ok(sqlx::query_as!(
         EventId,
         "insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
@@ -156,7 +156,7 @@ pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, S
 }
 
 /// Events transposed to columns: each query parameter is one array.
-pub(crate) struct Columns<'a> {
+pub(crate) struct EventColumns<'a> {
     pub(crate) ids: Vec<&'a str>,
     pub(crate) customers: Vec<&'a str>,
     pub(crate) kinds: Vec<&'a str>,
@@ -167,8 +167,8 @@ pub(crate) struct Columns<'a> {
     pub(crate) senders: Vec<&'a str>,
 }
 
-impl<'a> Columns<'a> {
-    pub(crate) fn of(arrived: &[&'a Arrived]) -> Self {
+impl<'a> EventColumns<'a> {
+    pub(crate) fn from_events(arrived: &[&'a Arrived]) -> Self {
         let events = arrived.iter().map(|arrived| &arrived.event);
         debug_assert!(arrived.is_sorted_by(|a, b| a.id() < b.id()));
         Self {
@@ -224,18 +224,18 @@ pub struct Stored {
 
 impl Stored {
     pub fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
-        let properties = stored(serde_json::from_str(&self.properties))?;
+        let properties = decode(serde_json::from_str(&self.properties))?;
         Ok(Event {
-            message_id: stored(MessageId::try_from(self.message_id))?,
+            message_id: decode(MessageId::try_from(self.message_id))?,
             customer: customer.clone(),
-            kind: stored(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
+            kind: decode(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
             name: self.name.into_boxed_str(),
             timestamp: from_sql(self.occurred_at),
-            properties: stored(Properties::from_json(&properties, usize::MAX))?,
+            properties: decode(Properties::from_json(&properties, usize::MAX))?,
         })
     }
 }
 
-fn stored<T, E: std::fmt::Display>(value: Result<T, E>) -> Result<T, StoreError> {
+fn decode<T, E: std::fmt::Display>(value: Result<T, E>) -> Result<T, StoreError> {
     value.map_err(|why| StoreError::Corrupt { what: "event", why: why.to_string() })
 }

@@ -59,20 +59,25 @@ impl Snapshot {
         .await?;
         let Some(last) = rows.last() else { return Ok(None) };
         self.after.clone_from(&last.customer_id);
-        let wanted = |segment: &str| self.segment.as_ref().is_none_or(|only| only == segment);
-        let standings = rows.into_iter().filter(|row| wanted(&row.segment)).map(|row| Standing {
-            customer_id: row.customer_id,
-            segment: row.segment,
-            model: row.model_id,
-            fallback: row.fallback,
-            generation: row.generation,
-            distance: row.distance,
-            p_value: row.p_value,
-            confidence: row.confidence,
-            outlier: row.outlier,
-            assigned_at: from_sql(row.assigned_at),
-            last_event_at: row.last_event_at.map(from_sql),
-        });
-        Ok(Some(standings.collect()))
+        let mut page = Vec::with_capacity(rows.len());
+        for row in rows {
+            if self.segment.as_ref().is_some_and(|only| *only != row.segment) {
+                continue;
+            }
+            page.push(Standing {
+                customer_id: row.customer_id,
+                segment: row.segment,
+                model: row.model_id,
+                fallback: row.fallback,
+                generation: row.generation,
+                distance: row.distance,
+                p_value: row.p_value,
+                confidence: row.confidence,
+                outlier: row.outlier,
+                assigned_at: from_sql(row.assigned_at),
+                last_event_at: row.last_event_at.map(from_sql),
+            });
+        }
+        Ok(Some(page))
     }
 }

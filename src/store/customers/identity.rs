@@ -33,8 +33,8 @@ pub struct NewId<'a> {
     pub introduced_by: Option<&'a Sender>,
 }
 
-/// Current canonical ids of those ids that have a row. They may change until the rows are
-/// locked.
+/// Current canonical ids of these ids, without ids that have no row. They may change until
+/// the rows are locked.
 pub async fn canonical(
     tx: &mut Tx,
     ids: &[&CustomerKey],
@@ -52,7 +52,7 @@ pub async fn canonical(
         .collect()
 }
 
-/// Locks the rows of those ids that have one, markers included. `ids` must be sorted and
+/// Locks the existing rows of these ids, markers included. `ids` must be sorted and
 /// unique: one lock order, so no deadlock.
 pub async fn lock(
     tx: &mut Tx,
@@ -72,7 +72,7 @@ pub async fn lock(
     rows.into_iter()
         .map(|row| {
             let merged_into = row.merged_into.map(customer_key).transpose()?;
-            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+            let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
             let recheck_at = row.recheck_at.map(from_sql);
             let id = customer_key(row.customer_id)?;
             Ok((id, Row { merged_into, state: row.state, held, recheck_at }))

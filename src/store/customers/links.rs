@@ -74,7 +74,7 @@ pub async fn read_recorded<'l>(
     db: &DedicatedDb,
     links: impl Iterator<Item = &'l Link>,
 ) -> Result<HashMap<Link, Recorded>, StoreError> {
-    db.carry_out(async |connection| read(connection, links).await).await
+    db.run_statement(async |connection| read(connection, links).await).await
 }
 
 async fn read<'c, 'l>(

@@ -13,9 +13,9 @@ use sqlx::types::Json;
 use crate::domain::event::Properties;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::{Held, NewChange};
-use crate::store::customers::events::Arrived;
-use crate::store::customers::{self, NewRow, assignments, customer_key, events};
+use crate::store::customers::assignments::{ChangeColumns, Held, NewChange};
+use crate::store::customers::events::{Arrived, EventColumns};
+use crate::store::customers::{CustomerColumns, NewRow, customer_key};
 use crate::store::{DedicatedDb, StoreError, from_sql, to_sql};
 
 /// Constraint that aborts a statement which could not write all its rows.
@@ -45,7 +45,7 @@ pub struct Version {
 }
 
 impl Version {
-    fn of(transaction: i64, server: DateTime<Utc>) -> Result<Self, StoreError> {
+    fn new(transaction: i64, server: DateTime<Utc>) -> Result<Self, StoreError> {
         let transaction = u32::try_from(transaction).map_err(|why| StoreError::Corrupt {
             what: "transaction number",
             why: why.to_string(),
@@ -54,7 +54,7 @@ impl Version {
     }
 }
 
-/// The rows of those customers that have one.
+/// The existing rows of these customers.
 pub async fn read(
     db: &DedicatedDb,
     customers: &[&CustomerKey],
@@ -67,13 +67,13 @@ pub async fn read(
            from customer where customer_id = any($1)"#,
         &ids as &[&str],
     );
-    let rows = db.carry_out(async |connection| read.fetch_all(connection).await).await?;
+    let rows = db.run_statement(async |connection| read.fetch_all(connection).await).await?;
     rows.into_iter()
         .map(|row| {
             let seen = Seen {
-                version: Version::of(row.version, row.server)?,
+                version: Version::new(row.version, row.server)?,
                 state: row.state,
-                held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
+                held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             };
@@ -83,7 +83,7 @@ pub async fn read(
 }
 
 /// The common server of all versions; `None` if no row is known. Fails if they differ.
-fn the_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, StoreError> {
+fn common_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, StoreError> {
     let mut servers = versions.iter().flatten().map(|version| version.server);
     let first = servers.next();
     if servers.any(|server| Some(server) != first) {
@@ -115,7 +115,7 @@ pub struct Written<'a> {
     pub rows: Vec<NewRow<'a>>,
     /// The known version of each row; `None` for a new customer.
     pub versions: Vec<Option<Version>>,
-    /// History entries of those customers that changed.
+    /// History entries of the changed customers.
     pub changes: Vec<NewChange<'a>>,
 }
 
@@ -128,10 +128,10 @@ pub async fn write(
     written: &Written<'_>,
     now: Timestamp,
 ) -> Result<Version, StoreError> {
-    let events = events::Columns::of(written.events);
-    let rows = customers::Columns::of(&written.rows);
+    let events = EventColumns::from_events(written.events);
+    let rows = CustomerColumns::from_rows(&written.rows);
     let versions = transactions(&written.versions);
-    let changes = assignments::Columns::of(&written.changes);
+    let changes = ChangeColumns::from_changes(&written.changes);
     // The events are inserted before the first customer row is locked: one lock order, so
     // no deadlock.
     let write = sqlx::query!(
@@ -221,11 +221,12 @@ pub async fn write(
         &changes.old_generations as &[Option<i64>],
         &changes.old_fallbacks as &[Option<bool>],
         &changes.old_segments as &[Option<&str>],
-        the_server(&written.versions)?,
+        common_server(&written.versions)?,
         &events.senders as &[&str],
         &rows.introductions as &[Option<&str>],
     );
-    let by = db.carry_out(async |connection| write.fetch_one(connection).await.map_err(lost_race));
-    let by = by.await?;
-    Version::of(by.transaction, by.server)
+    let written_by =
+        db.run_statement(async |connection| write.fetch_one(connection).await.map_err(lost_race));
+    let written_by = written_by.await?;
+    Version::new(written_by.transaction, written_by.server)
 }

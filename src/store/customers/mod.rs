@@ -35,8 +35,8 @@ pub struct Locked {
     pub held: Option<Held>,
 }
 
-/// Locks the rows of those customers that exist under these canonical ids. `customers` must
-/// be sorted and unique: one lock order, so no deadlock.
+/// Locks the existing rows of these canonical ids. `customers` must be sorted and unique:
+/// one lock order, so no deadlock.
 pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
     debug_assert!(customers.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
@@ -51,7 +51,7 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
     .await?;
     rows.into_iter()
         .map(|row| {
-            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+            let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
             Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
         })
         .collect()
@@ -79,14 +79,15 @@ pub async fn locked_elsewhere(
               or not exists (select from free where free.customer_id = asked.kept)"#,
         &ids as &[&str],
     );
-    let locked = db
-        .carry_out(async |connection| locked.fetch_all(connection).await.map_err(StoreError::from));
+    let locked = db.run_statement(async |connection| {
+        locked.fetch_all(connection).await.map_err(StoreError::from)
+    });
     locked.await?.into_iter().map(customer_key).collect()
 }
 
-/// Locks the rows of those customers that exist under these canonical ids and are not
-/// locked by another session; returns them by customer, in byte order. Never waits for a
-/// lock, so the lock order is free.
+/// Locks the existing rows of these canonical ids that are not locked by another session;
+/// returns them by customer, in byte order. Never waits for a lock, so the lock order is
+/// free.
 pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
     let rows = sqlx::query!(
@@ -99,7 +100,7 @@ pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Lo
     .await?;
     let mut locked = Vec::with_capacity(rows.len());
     for row in rows {
-        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
         locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, held });
     }
     locked.sort_unstable_by(|a, b| a.stored.customer.cmp(&b.stored.customer));
@@ -126,7 +127,7 @@ pub async fn lock_due(
     .await?;
     let since = rows.iter().map(|row| row.recheck_at).min().map(from_sql);
     let locked = rows.into_iter().map(|row| {
-        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
         Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
     });
     Ok((locked.collect::<Result<_, StoreError>>()?, since))
@@ -189,7 +190,7 @@ pub async fn write(
 }
 
 async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
-    let columns = Columns::of(rows);
+    let columns = CustomerColumns::from_rows(rows);
     let introducers = columns.introductions.iter().map(|key| key.filter(|key| !key.is_empty()));
     let introducers: Vec<Option<&str>> = introducers.collect();
     let inserted = sqlx::query!(
@@ -228,7 +229,7 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
 
 /// Writes customers that this transaction has locked.
 pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<(), StoreError> {
-    let columns = Columns::of(rows);
+    let columns = CustomerColumns::from_rows(rows);
     sqlx::query!(
         "update customer set
              state = coalesce(new.state, customer.state),
@@ -275,7 +276,7 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
 
 /// Rows transposed to columns: each query parameter is one array. The statements unnest
 /// them side by side in `select`; in `from` Postgres would materialize each first.
-pub(crate) struct Columns<'a> {
+pub(crate) struct CustomerColumns<'a> {
     pub(crate) customers: Vec<&'a str>,
     pub(crate) states: Vec<Option<&'a [u8]>>,
     pub(crate) last_event_at: Vec<Option<DateTime<Utc>>>,
@@ -293,8 +294,8 @@ pub(crate) struct Columns<'a> {
     pub(crate) introductions: Vec<Option<&'a str>>,
 }
 
-impl<'a> Columns<'a> {
-    pub(crate) fn of(rows: &[NewRow<'a>]) -> Self {
+impl<'a> CustomerColumns<'a> {
+    pub(crate) fn from_rows(rows: &[NewRow<'a>]) -> Self {
         let assigned = rows.iter().map(|row| row.assignment);
         Self {
             customers: rows.iter().map(|row| row.customer.as_str()).collect(),
@@ -347,27 +348,30 @@ pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>
 /// the first `limit` in hash order, so the same ones at every call.
 pub async fn of_class(
     db: &ReadDb,
-    (class, classes): (u32, u32),
+    class: u32,
+    classes: u32,
     limit: i64,
 ) -> Result<Vec<StoredState>, StoreError> {
     let width = u64::MAX / u64::from(classes.max(1));
-    let first = |class: u32| {
-        let above = width.saturating_mul(u64::from(class));
-        // Hashes are signed: the minimum is −2^63.
-        i64::MIN.saturating_add_unsigned(above)
-    };
-    let last = if class + 1 >= classes { i64::MAX } else { first(class + 1) - 1 };
+    let first = first_hash(class, width);
+    let last = if class + 1 >= classes { i64::MAX } else { first_hash(class + 1, width) - 1 };
     let rows = sqlx::query!(
         "select customer_id, state from customer
          where hashtextextended(customer_id, 0) between $1 and $2 and merged_into is null
          order by hashtextextended(customer_id, 0) limit $3",
-        first(class),
+        first,
         last,
         limit,
     )
     .fetch_all(&db.long)
     .await?;
     rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
+}
+
+/// The smallest hash of a class of `width` hashes.
+fn first_hash(class: u32, width: u64) -> i64 {
+    // Hashes are signed: the minimum is −2^63.
+    i64::MIN.saturating_add_unsigned(width.saturating_mul(u64::from(class)))
 }
 
 /// Like [`stream`], with the assignments; `None` until first assigned.
@@ -381,7 +385,7 @@ pub fn stream_standing(
     .fetch(&db.long)
     .map_err(StoreError::from)
     .and_then(|row| async move {
-        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
         Ok((stored_state(row.customer_id, row.state)?, held))
     })
 }

@@ -38,7 +38,7 @@ pub async fn read_sources(
     db: &DedicatedDb,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
-    db.carry_out(async |connection| read(connection, links).await).await
+    db.run_statement(async |connection| read(connection, links).await).await
 }
 
 async fn read<'c>(

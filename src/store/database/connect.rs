@@ -7,12 +7,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::config::TimeLimits;
-use crate::store::database::time_limits::Purpose;
+use crate::store::database::time_limits::{Purpose, TEST_AFTER_IDLE};
 use crate::store::database::{epoch, time_limits};
-use crate::store::{Db, DedicatedDb, ReadDb, StoreError};
+use crate::store::{Db, DedicatedDb, ReadDb, StoreError, Tx};
 
-/// Idle time after which a connection is tested before use: Postgres may have restarted.
-pub(crate) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// Size of the pool of critical writes, and of that of critical reads. Two suffice: these
 /// statements are rare and short, and changes of the deployment exclude each other.
 const CRITICAL_CONNECTIONS: u32 = 2;
@@ -47,6 +45,16 @@ impl News {
             Self::Keys => "segmentd_keys",
             Self::Alerts => "segmentd_alerts",
         }
+    }
+}
+
+impl Tx {
+    /// Notifies every replica on commit.
+    pub async fn announce(&mut self, news: News) -> Result<(), StoreError> {
+        sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
     }
 }
 
@@ -120,7 +128,7 @@ impl ReadDb {
     }
 }
 
-/// Options of a pool. A connection is tested before use only after [`TRY_AFTER_IDLE`]:
+/// Options of a pool. A connection is tested before use only after [`TEST_AFTER_IDLE`]:
 /// testing it every time adds a round trip to every transaction.
 fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions {
     PgPoolOptions::new()
@@ -129,7 +137,7 @@ fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions 
         .test_before_acquire(false)
         .before_acquire(|connection, used| {
             Box::pin(async move {
-                if used.idle_for >= TRY_AFTER_IDLE {
+                if used.idle_for >= TEST_AFTER_IDLE {
                     connection.ping().await?;
                 }
                 Ok(true)
@@ -139,11 +147,11 @@ fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions 
 
 /// Subscriber to the notifications of other replicas and commands (Postgres `listen`).
 #[derive(Debug)]
-pub struct Listener {
+pub struct ChangeListener {
     inner: PgListener,
 }
 
-impl Listener {
+impl ChangeListener {
     pub async fn connect(db: &Db) -> Result<Self, StoreError> {
         // A listener occupies its connection until the process ends. Its own pool leaves
         // the shared pool at full size.
@@ -157,9 +165,7 @@ impl Listener {
     /// The next notification. `None` after a lost connection: notifications may have been
     /// missed.
     pub async fn next(&mut self) -> Result<Option<News>, StoreError> {
-        let heard = self.inner.try_recv().await?;
-        Ok(heard.and_then(|notification| {
-            News::ALL.into_iter().find(|news| news.channel() == notification.channel())
-        }))
+        let Some(notification) = self.inner.try_recv().await? else { return Ok(None) };
+        Ok(News::ALL.into_iter().find(|news| news.channel() == notification.channel()))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, Postgres};
 
-use crate::store::database::connect::TRY_AFTER_IDLE;
+use crate::store::database::time_limits::TEST_AFTER_IDLE;
 use crate::store::{StoreError, Tx};
 
 /// A connection pool for one purpose: its users never queue behind other work.
@@ -15,17 +15,24 @@ pub struct DedicatedDb {
     pool: PgPool,
     /// The connection of a pool of one, kept checked out between statements, with the time
     /// of its last use. This saves the pool's test of each returned connection. Pools with
-    /// several users return connections: a kept one could block another user.
-    kept: Mutex<Option<(PoolConnection<Postgres>, Instant)>>,
+    /// several users return connections: a cached one could block another user.
+    cached: Mutex<Option<CachedConnection>>,
+}
+
+/// A connection between two statements.
+#[derive(Debug)]
+struct CachedConnection {
+    connection: PoolConnection<Postgres>,
+    last_used: Instant,
 }
 
 impl DedicatedDb {
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, kept: Mutex::new(None) }
+        Self { pool, cached: Mutex::new(None) }
     }
 
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        // The kept connection may be the only one of the pool.
+        // The cached connection may be the only one of the pool.
         drop(self.take());
         Ok(Tx { inner: self.pool.begin().await? })
     }
@@ -37,7 +44,7 @@ impl DedicatedDb {
     }
 
     /// Runs one statement as a transaction of its own.
-    pub(crate) async fn carry_out<T, E: From<sqlx::Error>>(
+    pub(crate) async fn run_statement<T, E: From<sqlx::Error>>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -45,24 +52,24 @@ impl DedicatedDb {
         // After an error the connection returns to the pool, which tests it.
         let done = statement(&mut connection).await?;
         if self.pool.options().get_max_connections() == 1 {
-            *self.lock() = Some((connection, Instant::now()));
+            *self.lock() = Some(CachedConnection { connection, last_used: Instant::now() });
         }
         Ok(done)
     }
 
     async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         // An older connection returns to the pool, which tests it before reuse.
-        match self.take().filter(|(_, used)| used.elapsed() < TRY_AFTER_IDLE) {
-            Some((connection, _)) => Ok(connection),
+        match self.take().filter(|cached| cached.last_used.elapsed() < TEST_AFTER_IDLE) {
+            Some(cached) => Ok(cached.connection),
             None => self.pool.acquire().await,
         }
     }
 
-    fn take(&self) -> Option<(PoolConnection<Postgres>, Instant)> {
+    fn take(&self) -> Option<CachedConnection> {
         self.lock().take()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(PoolConnection<Postgres>, Instant)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<CachedConnection>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,9 +5,14 @@
 //! `idle_in_transaction_session_timeout` bounds how long locks outlive a process that
 //! stopped within a transaction.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::TimeLimits;
+
+/// Idle time after which a connection is tested before use: Postgres may have restarted.
+pub(crate) const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Use of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

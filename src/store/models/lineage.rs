@@ -10,12 +10,10 @@ use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(), StoreError> {
     let lines = &lineage.lines;
     let events: Vec<&str> = lines.iter().map(|line| line.event.name()).collect();
-    let id = |of: &'_ Option<Named>| of.as_ref().map(|named| named.id.to_string());
-    let key = |of: &'_ Option<Named>| of.as_ref().map(|named| named.key.to_string());
-    let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(&line.old)).collect();
-    let old_keys: Vec<Option<String>> = lines.iter().map(|line| key(&line.old)).collect();
-    let new_ids: Vec<Option<String>> = lines.iter().map(|line| id(&line.new)).collect();
-    let new_keys: Vec<Option<String>> = lines.iter().map(|line| key(&line.new)).collect();
+    let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.old.as_ref())).collect();
+    let old_keys: Vec<Option<String>> = lines.iter().map(|line| key(line.old.as_ref())).collect();
+    let new_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.new.as_ref())).collect();
+    let new_keys: Vec<Option<String>> = lines.iter().map(|line| key(line.new.as_ref())).collect();
     let members: Vec<i64> =
         lines.iter().map(|line| i64::try_from(line.members).unwrap_or(i64::MAX)).collect();
     let of_old: Vec<Option<f64>> = lines.iter().map(|line| line.share_of_old).collect();
@@ -44,6 +42,14 @@ pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(
     .execute(&mut *tx.inner)
     .await?;
     Ok(())
+}
+
+fn id(segment: Option<&Named>) -> Option<String> {
+    segment.map(|named| named.id.to_string())
+}
+
+fn key(segment: Option<&Named>) -> Option<String> {
+    segment.map(|named| named.key.to_string())
 }
 
 /// The greatest N of all segment keys `sN`; 0 without any.

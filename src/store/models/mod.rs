@@ -288,16 +288,6 @@ pub(crate) fn stage_of(text: &str) -> Result<Stage, StoreError> {
     })
 }
 
-impl Tx {
-    /// Notifies every replica on commit.
-    pub async fn announce(&mut self, news: News) -> Result<(), StoreError> {
-        sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(())
-    }
-}
-
 pub(crate) fn model_id(text: String) -> Result<ModelId, StoreError> {
     ModelId::try_from(text)
         .map_err(|why| StoreError::Corrupt { what: "model id", why: why.to_string() })

@@ -74,7 +74,8 @@ pub async fn lock(tx: &mut Tx) -> Result<Option<serde_json::Value>, StoreError> 
 pub async fn insert(
     tx: &mut Tx,
     document: &serde_json::Value,
-    (by, reason): (&str, &str),
+    by: &str,
+    reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -89,15 +90,24 @@ pub async fn insert(
     Ok(())
 }
 
+/// An automatic action about to start.
+#[derive(Debug, Clone, Copy)]
+pub struct NewAction<'a> {
+    pub action: Done,
+    /// The alert or model that causes it.
+    pub about: &'a str,
+    pub reason: &'a str,
+}
+
 /// Records the start of an action. False if it was started after `since`: then it must not
 /// be repeated. An action later than `now` stems from a wrong clock and counts only if
 /// `since` is the beginning of time, which means once for ever. Concurrent callers wait for
 /// this transaction.
 pub async fn begin(
     tx: &mut Tx,
-    (done, about): (Done, &str),
+    action: NewAction<'_>,
     since: Timestamp,
-    (now, reason): (Timestamp, &str),
+    now: Timestamp,
 ) -> Result<bool, StoreError> {
     sqlx::query!("lock table policy_action in share row exclusive mode")
         .execute(&mut *tx.inner)
@@ -107,10 +117,10 @@ pub async fn begin(
          select $1::text, $2::text, $3::timestamptz, $4::text where not exists (
              select from policy_action where action = $1 and about = $2 and taken_at >= $5
                     and (taken_at <= $3 or $5 <= to_timestamp(0)))",
-        done.name(),
-        about,
+        action.action.name(),
+        action.about,
         to_sql(now),
-        reason,
+        action.reason,
         to_sql(since),
     )
     .execute(&mut *tx.inner)

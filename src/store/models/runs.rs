@@ -116,11 +116,19 @@ pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreE
     row.map(TryInto::try_into).transpose()
 }
 
+/// How far a training run has come.
+#[derive(Debug, Clone, Copy)]
+pub struct RunProgress<'a> {
+    pub stage: &'a str,
+    pub done: i64,
+    pub total: i64,
+}
+
 /// Records the progress of a run; false if the run was cancelled and must stop.
 pub async fn progress(
     tx: &mut Tx,
     run: &RunId,
-    (stage, done, total): (&str, i64, i64),
+    progress: RunProgress<'_>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let noted = sqlx::query!(
@@ -129,9 +137,9 @@ pub async fn progress(
              stage_since = case when stage = $2 then coalesce(stage_since, $5) else $5 end
          where run_id = $1 and status = 'running'",
         run.as_str(),
-        stage,
-        done,
-        total,
+        progress.stage,
+        progress.done,
+        progress.total,
         to_sql(now),
     )
     .execute(&mut *tx.inner)

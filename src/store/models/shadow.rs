@@ -29,7 +29,7 @@ pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answ
     let answered = rows.into_iter().filter_map(|row| {
         Some(Answered {
             state: row.state,
-            held: Held::of(row.generation, row.fallback, row.segment, row.moved_at)?,
+            held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at)?,
             outlier: row.outlier,
             assigned_at: from_sql(row.assigned_at),
         })
@@ -59,10 +59,14 @@ pub struct Count {
 
 /// Adds to the counts of all replicas, in sorted order: one lock order, so no deadlock.
 pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError> {
-    let live = |pair: &Pair| pair.live.as_ref().map_or("", ModelId::as_str).to_owned();
     let mut counts: Vec<&(Pair, Count)> = counts.iter().collect();
     counts.sort_by_cached_key(|(pair, _)| {
-        (pair.shadow.clone(), live(pair), pair.live_segment.clone(), pair.shadow_segment.clone())
+        (
+            pair.shadow.clone(),
+            stored_live(pair),
+            pair.live_segment.clone(),
+            pair.shadow_segment.clone(),
+        )
     });
     for (pair, count) in counts {
         sqlx::query!(
@@ -75,7 +79,7 @@ pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError
                            live_outliers = held.live_outliers + excluded.live_outliers,
                            shadow_outliers = held.shadow_outliers + excluded.shadow_outliers",
             pair.shadow.as_str(),
-            live(pair),
+            stored_live(pair),
             &*pair.live_segment,
             &*pair.shadow_segment,
             pair.is_same,
@@ -87,6 +91,11 @@ pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError
         .await?;
     }
     Ok(())
+}
+
+/// SQL form of the live model: empty for the fallback.
+fn stored_live(pair: &Pair) -> String {
+    pair.live.as_ref().map_or("", ModelId::as_str).to_owned()
 }
 
 /// Counts of one shadow, by live model, most frequent first.

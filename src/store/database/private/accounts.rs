@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::files::Account;
+use crate::store::database::private::files::UnixAccount;
 
 const PASSWD: &str = "/etc/passwd";
 
 /// The account for a server that root starts: `postgres`, else `nobody`.
-pub(crate) fn unprivileged() -> Result<Account, PrivateError> {
+pub(crate) fn unprivileged() -> Result<UnixAccount, PrivateError> {
     let accounts = passwd()?;
     ["postgres", "nobody"]
         .iter()
@@ -43,7 +43,7 @@ fn passwd() -> Result<String, PrivateError> {
 
 /// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`). Never an alias of
 /// root.
-fn account_in(passwd: &str, name: &str) -> Option<Account> {
+fn account_in(passwd: &str, name: &str) -> Option<UnixAccount> {
     let mut fields = passwd
         .lines()
         .map(|line| line.split(':'))
@@ -51,7 +51,7 @@ fn account_in(passwd: &str, name: &str) -> Option<Account> {
         .skip(1);
     let uid = fields.next()?.parse().ok().filter(|&uid| uid != 0)?;
     let gid = fields.next()?.parse().ok()?;
-    Some(Account { uid, gid })
+    Some(UnixAccount { uid, gid })
 }
 
 /// The first name of `uid`.
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn accounts_are_read_from_passwd() {
-        assert_eq!(account_in(PASSWD, "postgres"), Some(Account { uid: 101, gid: 104 }));
+        assert_eq!(account_in(PASSWD, "postgres"), Some(UnixAccount { uid: 101, gid: 104 }));
         assert_eq!(account_in(PASSWD, "nobody"), None);
         assert_eq!(account_in(PASSWD, "toor"), None);
         assert_eq!(name_in(PASSWD, 0).as_deref(), Some("root"));

@@ -14,6 +14,8 @@ pub struct DiskSpace {
 /// The capacity of the disk with `directory`. Blocks while the disk does not answer.
 pub fn disk_space(directory: &Path) -> io::Result<DiskSpace> {
     let found = rustix::fs::statvfs(directory)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(DiskSpace { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
+    Ok(DiskSpace {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+    })
 }

@@ -21,8 +21,8 @@ mod cluster;
 mod disk;
 mod error;
 mod files;
-mod place;
 mod server;
+mod server_directory;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,11 +31,11 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::info;
 
-use binaries::Binaries;
+use binaries::ServerBinaries;
 pub use disk::{DiskSpace, disk_space};
 pub use error::PrivateError;
-use place::Place;
-use server::Server;
+use server::ServerProcess;
+use server_directory::ServerDirectory;
 
 use crate::config;
 
@@ -74,17 +74,17 @@ impl From<&config::Database> for Settings {
 /// [`PrivatePostgres::stop`] also waits for the end.
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    server: Server,
-    binaries: Binaries,
+    server: ServerProcess,
+    binaries: ServerBinaries,
     settings: Settings,
     socket_directory: String,
     /// Locks the directory while this process owns the server.
-    place: Place,
+    server_directory: ServerDirectory,
 }
 
 /// An unexpected end of the server.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ServerExit {
     /// Its exit status, or the signal that ended it.
     pub status: String,
     /// The last lines of its log.
@@ -98,22 +98,30 @@ impl PrivatePostgres {
     /// Remains of an earlier process (a server still shutting down, a stale pid file or
     /// socket, an incomplete data directory) are removed first.
     pub async fn start(state_directory: &Path, settings: &Settings) -> Result<Self, PrivateError> {
-        let place = Place::open(state_directory)?;
-        server::end_left_over(&place).await?;
-        let binaries = binaries::find(settings.binaries.as_deref(), cluster::version(&place)?)?;
-        cluster::create_if_absent(&place, &binaries).await?;
+        let server_directory = ServerDirectory::open(state_directory)?;
+        server::stop_left_over_server(&server_directory).await?;
+        let binaries = binaries::find(
+            settings.binaries.as_deref(),
+            cluster::existing_data(&server_directory)?,
+        )?;
+        cluster::create_if_absent(&server_directory, &binaries).await?;
 
-        let socket_directory = place.socket_directory()?;
-        let server = Server::spawn(&place, &binaries, &socket_directory, settings)?;
+        let socket_directory = server_directory.socket_directory()?;
+        let server =
+            ServerProcess::spawn(&server_directory, &binaries, &socket_directory, settings)?;
         let settings = settings.clone();
-        let mut postgres = Self { server, binaries, settings, socket_directory, place };
+        let mut postgres = Self { server, binaries, settings, socket_directory, server_directory };
         match tokio::time::timeout(READY_DEADLINE, postgres.wait_until_ready(READY_POLL)).await {
             Ok(ready) => ready?,
-            Err(_) => return Err(PrivateError::NotStarted { log: postgres.place.end_of_log() }),
+            Err(_) => {
+                return Err(PrivateError::NotStarted {
+                    log: postgres.server_directory.end_of_log(),
+                });
+            }
         }
         postgres.create_database(DATABASE).await?;
         info!(
-            directory = %postgres.place.root().display(),
+            directory = %postgres.server_directory.root().display(),
             version = postgres.binaries.major,
             "private Postgres started"
         );
@@ -122,9 +130,9 @@ impl PrivatePostgres {
 
     /// Waits until the server ends unexpectedly. Cancel-safe: may be dropped and called
     /// again.
-    pub async fn ended(&mut self) -> Ended {
+    pub async fn ended(&mut self) -> ServerExit {
         let status = self.server.ended().await;
-        Ended { status, log: self.place.end_of_log() }
+        ServerExit { status, log: self.server_directory.end_of_log() }
     }
 
     /// Restarts the server on its existing data. Returns once it accepts connections,
@@ -133,20 +141,24 @@ impl PrivatePostgres {
     ///
     /// Cancel-safe: if dropped, the next call stops or restarts the server.
     pub async fn restart(&mut self) -> Result<(), PrivateError> {
-        self.server.stop(&self.place).await?;
-        if cluster::version(&self.place)?.is_none() {
-            return Err(PrivateError::DataMissing { directory: self.place.data() });
+        self.server.stop(&self.server_directory).await?;
+        if cluster::existing_data(&self.server_directory)?.is_none() {
+            return Err(PrivateError::DataMissing { directory: self.server_directory.data() });
         }
         // The socket directory and its parent may have been lost as well.
-        self.socket_directory = self.place.socket_directory()?;
-        self.server =
-            Server::spawn(&self.place, &self.binaries, &self.socket_directory, &self.settings)?;
+        self.socket_directory = self.server_directory.socket_directory()?;
+        self.server = ServerProcess::spawn(
+            &self.server_directory,
+            &self.binaries,
+            &self.socket_directory,
+            &self.settings,
+        )?;
         self.wait_until_ready(RECOVERY_POLL).await
     }
 
     /// The server's directory; its disk contains the data.
     pub fn directory(&self) -> &Path {
-        self.place.root()
+        self.server_directory.root()
     }
 
     /// URL of segmentd's own database.
@@ -188,7 +200,7 @@ impl PrivatePostgres {
     /// Shuts the server down and waits for its end. Open sessions are terminated; their
     /// committed transactions are durable.
     pub async fn stop(mut self) -> Result<(), PrivateError> {
-        self.server.stop(&self.place).await?;
+        self.server.stop(&self.server_directory).await?;
         info!("private Postgres stopped");
         Ok(())
     }
@@ -204,7 +216,7 @@ impl PrivatePostgres {
                 Err(refusal) => refusal,
             };
             if self.server.has_ended()? {
-                return Err(PrivateError::NotStarted { log: self.place.end_of_log() });
+                return Err(PrivateError::NotStarted { log: self.server_directory.end_of_log() });
             }
             if matches!(&refusal, sqlx::Error::Configuration(_)) {
                 return Err(refusal.into());

@@ -15,9 +15,9 @@ use rustix::process::{Pid, Signal};
 use tokio::process::Child;
 use tracing::warn;
 
-use crate::store::database::private::binaries::Binaries;
+use crate::store::database::private::binaries::ServerBinaries;
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::place::Place;
+use crate::store::database::private::server_directory::ServerDirectory;
 use crate::store::database::private::{PORT, Settings, access, files};
 
 /// Runs the server given as arguments until it ends or the pipe on standard input closes;
@@ -57,38 +57,39 @@ const PID_FILE: &str = "postmaster.pid";
 
 /// The supervisor of a running server.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerProcess {
     supervisor: Child,
     /// Closing this pipe stops the server.
-    life_line: Option<PipeWriter>,
+    stop_pipe: Option<PipeWriter>,
 }
 
-impl Server {
+impl ServerProcess {
     pub(crate) fn spawn(
-        place: &Place,
-        binaries: &Binaries,
+        server_directory: &ServerDirectory,
+        binaries: &ServerBinaries,
         socket_directory: &str,
         settings: &Settings,
     ) -> Result<Self, PrivateError> {
         let shell = Path::new("/bin/sh");
-        let access = access::write(place)?;
-        let (log, error_log) = place.open_log()?;
-        let (end, life_line) = io::pipe().map_err(PrivateError::io("making a pipe for", shell))?;
-        let mut command = place.command(shell);
+        let access = access::write(server_directory)?;
+        let (log, error_log) = server_directory.open_log()?;
+        let (read_end, stop_pipe) =
+            io::pipe().map_err(PrivateError::io("making a pipe for", shell))?;
+        let mut command = server_directory.command(shell);
         command.args(["-c", SUPERVISOR, "segmentd-postgres"]).arg(binaries.postgres());
-        command.arg("-D").arg(place.data());
+        command.arg("-D").arg(server_directory.data());
         for setting in server_settings(socket_directory, settings).into_iter().chain(access) {
             command.arg("-c").arg(setting);
         }
         let supervisor = command
-            .stdin(Stdio::from(end))
+            .stdin(Stdio::from(read_end))
             .stdout(log)
             .stderr(error_log)
             // Ctrl-C in a terminal signals only segmentd's process group.
             .process_group(0)
             .spawn()
             .map_err(PrivateError::io("running", shell))?;
-        Ok(Self { supervisor, life_line: Some(life_line) })
+        Ok(Self { supervisor, stop_pipe: Some(stop_pipe) })
     }
 
     /// Whether the server has ended by itself.
@@ -113,38 +114,43 @@ impl Server {
 
     /// Fast shutdown, then an immediate one after the deadline. Also ends a server that
     /// outlived its supervisor.
-    pub(crate) async fn stop(&mut self, place: &Place) -> Result<(), PrivateError> {
-        drop(self.life_line.take());
+    pub(crate) async fn stop(
+        &mut self,
+        server_directory: &ServerDirectory,
+    ) -> Result<(), PrivateError> {
+        drop(self.stop_pipe.take());
         let waited = tokio::time::timeout(FAST_SHUTDOWN, self.supervisor.wait()).await;
         if !waited.is_ok_and(|ended| ended.is_ok_and(|status| status.success())) {
-            end_left_over(place).await?;
+            stop_left_over_server(server_directory).await?;
         }
         Ok(())
     }
 }
 
-/// Ends a server that still runs on the data of `place`: one still shutting down after
+/// Ends a server that still runs on the data of `server_directory`: one still shutting down after
 /// segmentd was killed, or one that outlived its killed supervisor.
 ///
-/// The caller has locked `place`, so no other live segmentd uses it.
-pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
-    let data = place.data();
+/// The caller has locked `server_directory`, so no other live segmentd uses it.
+pub(crate) async fn stop_left_over_server(
+    server_directory: &ServerDirectory,
+) -> Result<(), PrivateError> {
+    let data = server_directory.data();
     let pid_file = data.join(PID_FILE);
-    let Some(directory) = place.open_data()? else { return Ok(()) };
-    let text = files::read_small(&directory, PID_FILE);
+    let Some(directory) = server_directory.open_data()? else { return Ok(()) };
+    let text = files::read_small_file(&directory, PID_FILE);
     let text = text.map_err(PrivateError::io("reading", &pid_file))?;
     let Some(pid) = text.as_deref().and_then(first_pid) else { return Ok(()) };
-    let program = || program_of(pid, &data, place.server_uid());
-    match program() {
-        Program::Server => {}
-        Program::Other => {
+    let uid = server_directory.server_uid();
+    match owner_of_pid(pid, &data, uid) {
+        PidOwner::PrivateServer => {}
+        PidOwner::Other => {
             // PostgreSQL takes any live process with this id for a running server.
             rustix::fs::unlinkat(&directory, PID_FILE, AtFlags::empty())
                 .map_err(io::Error::from)
                 .map_err(PrivateError::io("removing", &pid_file))?;
             return Ok(());
         }
-        Program::Unknown => return Ok(()),
+        PidOwner::Unknown => return Ok(()),
     }
     warn!(pid = pid.as_raw_pid(), "waiting for the server of an earlier process to stop");
     // A second request to a server that is already shutting down is harmless.
@@ -156,7 +162,7 @@ pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
         let Ok(()) = rustix::process::kill_process(pid, signal) else { return Ok(()) };
         let asked = Instant::now();
         while asked.elapsed() < patience {
-            if program() != Program::Server {
+            if owner_of_pid(pid, &data, uid) != PidOwner::PrivateServer {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
@@ -204,9 +210,9 @@ fn first_pid(text: &str) -> Option<Pid> {
 
 /// Current meaning of a process id from a pid file: process ids are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Program {
+enum PidOwner {
     /// The server on this data.
-    Server,
+    PrivateServer,
     /// Certainly another program, or a zombie process.
     Other,
     /// No such process, or one that cannot be inspected. PostgreSQL has its own, more
@@ -218,26 +224,26 @@ enum Program {
 /// account's process without capabilities. The server's account writes the pid file; a
 /// process of another account in it must not be ended by root.
 #[cfg(target_os = "linux")]
-fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
+fn owner_of_pid(pid: Pid, data: &Path, uid: u32) -> PidOwner {
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
-    let Ok(found) = std::fs::metadata(&process) else { return Program::Unknown };
+    let Ok(found) = std::fs::metadata(&process) else { return PidOwner::Unknown };
     if found.uid() != uid {
-        return Program::Other;
+        return PidOwner::Other;
     }
-    let Ok(line) = std::fs::read(process.join("cmdline")) else { return Program::Unknown };
+    let Ok(line) = std::fs::read(process.join("cmdline")) else { return PidOwner::Unknown };
     let data = data.as_os_str().as_encoded_bytes();
     let is_server = line.split(|&byte| byte == 0).any(|argument| argument == data);
-    if is_server { Program::Server } else { Program::Other }
+    if is_server { PidOwner::PrivateServer } else { PidOwner::Other }
 }
 
 /// On systems without `/proc` only `ps` reads the command line.
 #[cfg(not(target_os = "linux"))]
-fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
+fn owner_of_pid(pid: Pid, data: &Path, uid: u32) -> PidOwner {
     let number = pid.as_raw_pid().to_string();
     let said = std::process::Command::new("ps").args(["-o", "uid=,args=", "-p", &number]).output();
-    let Ok(said) = said else { return Program::Unknown };
+    let Ok(said) = said else { return PidOwner::Unknown };
     let text = String::from_utf8_lossy(&said.stdout);
-    let Some((owner, line)) = text.trim().split_once(' ') else { return Program::Unknown };
+    let Some((owner, line)) = text.trim().split_once(' ') else { return PidOwner::Unknown };
     let is_server = owner == uid.to_string() && line.contains(&*data.to_string_lossy());
-    if is_server { Program::Server } else { Program::Other }
+    if is_server { PidOwner::PrivateServer } else { PidOwner::Other }
 }

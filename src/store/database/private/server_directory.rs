@@ -22,7 +22,7 @@ use tokio::process::Command;
 use tracing::warn;
 
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::files::Account;
+use crate::store::database::private::files::UnixAccount;
 use crate::store::database::private::{PORT, accounts, files};
 
 /// Longest unix socket path that is portable: macOS allows 104 bytes with the closing NUL,
@@ -43,15 +43,15 @@ const REFUSALS: [&str; 3] = [
 
 /// The server's directory, locked by this process.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ServerDirectory {
     root: PathBuf,
     /// The server's account; `None` if it is segmentd's own.
-    account: Option<Account>,
+    account: Option<UnixAccount>,
     /// The operating system releases the lock when the process ends.
     _lock: File,
 }
 
-impl Place {
+impl ServerDirectory {
     /// Creates, checks and locks the server's directory in `state_directory`.
     pub(crate) fn open(state_directory: &Path) -> Result<Self, PrivateError> {
         fs::create_dir_all(state_directory)
@@ -61,10 +61,10 @@ impl Place {
             .map_err(PrivateError::io("resolving", state_directory))?;
         let (root, account) = if rustix::process::geteuid().is_root() {
             files::check_trusted(&state)?;
-            for_root(&state)?
+            choose_for_root(&state)?
         } else {
             let root = state.join("postgres");
-            files::give_directory(&root, None)?;
+            files::create_owned_directory(&root, None)?;
             (root, None)
         };
         let lock = lock(&root)?;
@@ -77,8 +77,8 @@ impl Place {
     }
 
     /// A file of segmentd beside the server's directory, with this ending.
-    pub(crate) fn beside(&self, ending: &str) -> PathBuf {
-        beside(&self.root, ending)
+    pub(crate) fn sibling_file(&self, ending: &str) -> PathBuf {
+        sibling_file(&self.root, ending)
     }
 
     /// PostgreSQL's data directory; absent before the first start.
@@ -110,13 +110,13 @@ impl Place {
     /// log of the start before.
     pub(crate) fn open_log(&self) -> Result<(File, File), PrivateError> {
         let path = self.log();
-        match fs::rename(&path, self.beside("log.old")) {
+        match fs::rename(&path, self.sibling_file("log.old")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(PrivateError::io("renaming", &path)(error));
             }
             _ => {}
         }
-        let log = files::open_own(&path, true).map_err(PrivateError::io("creating", &path))?;
+        let log = files::open_own_file(&path, true).map_err(PrivateError::io("creating", &path))?;
         let copy = log.try_clone().map_err(PrivateError::io("opening", &path))?;
         Ok((log, copy))
     }
@@ -124,19 +124,12 @@ impl Place {
     /// The last log lines, without messages about refused connections: in a long recovery
     /// these would fill the log.
     pub(crate) fn end_of_log(&self) -> String {
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut log = files::open_own(&self.log(), true)?;
-            let length = log.metadata()?.len();
-            log.seek(std::io::SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
-            let mut end = Vec::new();
-            log.take(LOG_END_BYTES).read_to_end(&mut end)?;
-            Ok(end)
-        };
-        last_lines(&String::from_utf8_lossy(&read().unwrap_or_default()))
+        let end = read_end(&self.log()).unwrap_or_default();
+        last_lines(&String::from_utf8_lossy(&end))
     }
 
     fn log(&self) -> PathBuf {
-        self.beside("log")
+        self.sibling_file("log")
     }
 
     /// A directory for the socket that only the server's account can enter.
@@ -150,7 +143,7 @@ impl Place {
             Some(_) if socket.as_os_str().len() <= SOCKET_PATH_MAX_BYTES => inside,
             _ => PathBuf::from(format!("/tmp/segmentd-{}", digest(&self.root))),
         };
-        files::give_directory(&directory, self.account)?;
+        files::create_owned_directory(&directory, self.account)?;
         // `/tmp` is open to all: another account may have taken the name.
         let found =
             fs::symlink_metadata(&directory).map_err(PrivateError::io("inspecting", &directory))?;
@@ -177,7 +170,7 @@ impl Place {
 /// Directory and account for a segmentd that runs as root. The server runs as the owner of
 /// existing data, else as `postgres` or `nobody`. If that account cannot reach `state`, the
 /// data is created in a system directory and `state` gets a symbolic link to it.
-fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
+fn choose_for_root(state: &Path) -> Result<(PathBuf, Option<UnixAccount>), PrivateError> {
     let inside = state.join("postgres");
     let linked = fs::read_link(&inside).ok();
     let root = linked.clone().unwrap_or_else(|| inside.clone());
@@ -185,10 +178,10 @@ fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
         files::check_trusted(parent)?;
     }
     let account = match fs::symlink_metadata(&root) {
-        Ok(found) if found.uid() != 0 => Account { uid: found.uid(), gid: found.gid() },
+        Ok(found) if found.uid() != 0 => UnixAccount { uid: found.uid(), gid: found.gid() },
         _ => accounts::unprivileged()?,
     };
-    files::give_directory(&root, Some(account))?;
+    files::create_owned_directory(&root, Some(account))?;
     if linked.is_some() || is_reachable(&root, account) {
         return Ok((root, Some(account)));
     }
@@ -206,21 +199,34 @@ fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
             .map_err(PrivateError::io("opening up", system))?;
     }
     files::check_trusted(system)?;
-    files::give_directory(&elsewhere, Some(account))?;
+    files::create_owned_directory(&elsewhere, Some(account))?;
     fs::remove_dir(&inside).map_err(PrivateError::io("removing", &inside))?;
     std::os::unix::fs::symlink(&elsewhere, &inside)
         .map_err(PrivateError::io("linking", &inside))?;
     Ok((elsewhere, Some(account)))
 }
 
+fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut log = files::open_own_file(path, true)?;
+    let length = log.metadata()?.len();
+    log.seek(std::io::SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+    let mut end = Vec::new();
+    log.take(LOG_END_BYTES).read_to_end(&mut end)?;
+    Ok(end)
+}
+
+/// The last [`QUOTED_BYTES`] of `log`, without [`REFUSALS`].
 fn last_lines(log: &str) -> String {
-    let is_told = |line: &&str| !REFUSALS.iter().any(|refusal| line.ends_with(refusal));
-    let lines: Vec<&str> = log.trim().lines().filter(is_told).collect();
+    let lines: Vec<&str> = log.trim().lines().filter(|line| !is_refusal(line)).collect();
     let text = lines.join("\n");
     text[text.ceil_char_boundary(text.len().saturating_sub(QUOTED_BYTES))..].to_owned()
 }
 
-fn beside(root: &Path, ending: &str) -> PathBuf {
+fn is_refusal(line: &str) -> bool {
+    REFUSALS.iter().any(|refusal| line.ends_with(refusal))
+}
+
+fn sibling_file(root: &Path, ending: &str) -> PathBuf {
     let mut name = root.as_os_str().to_owned();
     name.push(".");
     name.push(ending);
@@ -228,8 +234,8 @@ fn beside(root: &Path, ending: &str) -> PathBuf {
 }
 
 fn lock(root: &Path) -> Result<File, PrivateError> {
-    let path = beside(root, "lock");
-    let file = files::open_own(&path, false).map_err(PrivateError::io("opening", &path))?;
+    let path = sibling_file(root, "lock");
+    let file = files::open_own_file(&path, false).map_err(PrivateError::io("opening", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PrivateError::InUse { directory: root.to_owned() }),
@@ -239,7 +245,7 @@ fn lock(root: &Path) -> Result<File, PrivateError> {
 
 /// Whether `account` can enter and write `directory`. Tested, not computed: every parent,
 /// access list and mount matters.
-fn is_reachable(directory: &Path, account: Account) -> bool {
+fn is_reachable(directory: &Path, account: UnixAccount) -> bool {
     let mut command = std::process::Command::new("/bin/sh");
     std::os::unix::process::CommandExt::uid(&mut command, account.uid);
     std::os::unix::process::CommandExt::gid(&mut command, account.gid);
