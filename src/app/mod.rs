@@ -80,7 +80,6 @@ impl App {
         let live = parts::live(&common, features, &observer).await?;
         let policies = parts::policies(&config, db, &clock).await?;
         let drift = parts::drift(&common, &live, observer, &policies);
-        let access = parts::access(db).await?;
         let (registry, shadow_worker) = parts::registry(&common, &live, &policies);
         let alerting = alerting::build(&common, &live, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
@@ -88,8 +87,7 @@ impl App {
         let training = parts::training(&common, &registry, &alerting.alerts);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
         let failed = parts::failed_events(&common);
-        let (intake, intake_workers) =
-            parts::intake(&config, &registry, &clock_check, &failed, &metrics);
+        let (intake, intake_workers) = parts::intake(&common, &registry, &clock_check, &failed);
         let (stop, stopped) = watch::channel(false);
         let reading = DedicatedThread::start_below("reading")
             .context("cannot start the thread of the change feed")?;
@@ -114,7 +112,7 @@ impl App {
         };
         let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
-            access,
+            access: parts::access(db).await?,
             live,
             readiness,
             intake: Arc::new(intake.refusing_without_room_on(Arc::clone(&storage))),

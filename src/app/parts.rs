@@ -167,12 +167,12 @@ pub(super) fn registry(
 }
 
 pub(super) fn intake(
-    config: &Config,
+    common: &CommonParts<'_>,
     registry: &Registry,
     clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEvents>,
-    metrics: &Arc<Metrics>,
 ) -> (Intake, Vec<ingestion::Worker>) {
+    let &CommonParts { config, metrics, .. } = common;
     Intake::new(
         registry.db.clone(),
         (Arc::clone(&registry.live), Arc::clone(&registry.shadows)),

@@ -352,7 +352,7 @@ async fn rescore_on_deployment_change(
         match reassigner.run().await {
             Ok(0) => {}
             Ok(customers) => {
-                tracing::info!(customers, "customers rescored after a deployment change")
+                tracing::info!(customers, "customers rescored after a deployment change");
             }
             Err(error) => log("rescoring after deployment change", Err(error)),
         }

@@ -191,7 +191,7 @@ impl TextTemplate {
             match part {
                 TemplatePart::Text(part) => text.push_str(part),
                 TemplatePart::Column(index) => {
-                    text.push_str(row.get(*index).unwrap_or_default().trim())
+                    text.push_str(row.get(*index).unwrap_or_default().trim());
                 }
                 TemplatePart::Line => text.push_str(&line.to_string()),
             }

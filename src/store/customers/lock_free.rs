@@ -225,8 +225,6 @@ pub async fn write(
         &events.senders as &[&str],
         &rows.introductions as &[Option<&str>],
     );
-    let written_by =
-        db.run_statement(async |connection| write.fetch_one(connection).await.map_err(lost_race));
-    let written_by = written_by.await?;
-    Version::new(written_by.transaction, written_by.server)
+    let row = db.run_statement(async |c| write.fetch_one(c).await.map_err(lost_race)).await?;
+    Version::new(row.transaction, row.server)
 }
