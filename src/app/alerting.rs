@@ -1,21 +1,18 @@
-//! What alerts are made of: who checks, who keeps them, who sends.
+//! Wiring of alerting: drift monitor, alert store, and delivery.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::app::parts::CommonParts;
 use crate::outbound::{OutboundError, Sender};
 use crate::service::alerts::Alerts;
 use crate::service::alerts::deliver::Deliverer;
-use crate::service::clock::Clock;
 use crate::service::drift::Drift;
 use crate::service::drift::monitor::Watcher;
 use crate::service::scoring::deployment::Live;
-use crate::store::Db;
-use crate::telemetry::Metrics;
 
-pub(super) struct Alerting {
+pub(super) struct AlertingParts {
     pub(super) alerts: Arc<Alerts>,
     pub(super) watcher: Watcher,
     pub(super) deliverer: Deliverer,
@@ -23,12 +20,11 @@ pub(super) struct Alerting {
 }
 
 pub(super) fn build(
-    config: &Config,
-    db: &Db,
-    (live, drift): (&Arc<Live>, &Arc<Drift>),
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Result<Alerting, OutboundError> {
+    common: &CommonParts<'_>,
+    live: &Arc<Live>,
+    drift: &Arc<Drift>,
+) -> Result<AlertingParts, OutboundError> {
+    let &CommonParts { config, db, clock, metrics } = common;
     let sender = Arc::new(Sender::new(&config.outbound)?);
     let alerts = Arc::new(Alerts {
         db: db.clone(),
@@ -40,5 +36,5 @@ pub(super) fn build(
     let watcher =
         Watcher { alerts: Arc::clone(&alerts), drift: Arc::clone(drift), live: Arc::clone(live) };
     let deliverer = Deliverer::new(Arc::clone(&alerts), Arc::clone(&sender));
-    Ok(Alerting { alerts, watcher, deliverer, sender })
+    Ok(AlertingParts { alerts, watcher, deliverer, sender })
 }

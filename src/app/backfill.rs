@@ -1,43 +1,45 @@
-//! What a back-fill needs of the program: no server, no background work.
+//! Wiring of a backfill: database and features, without server and background tasks.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::app::{Database, features, parts};
+use crate::app::parts::CommonParts;
+use crate::app::{ManagedDatabase, features, parts};
 use crate::config::Config;
 use crate::service::backfill::Backfill;
 use crate::service::clock::Clock;
 use crate::service::scoring::observations::Observer;
 use crate::telemetry::Metrics;
 
-/// A back-fill, and the database that it works on.
+/// A backfill with its open database.
 #[derive(Debug)]
-pub struct Backfilling {
-    database: Database,
+pub struct BackfillSession {
+    database: ManagedDatabase,
     pub work: Backfill,
 }
 
-impl Backfilling {
-    /// With the features and the database of `config`.
+impl BackfillSession {
+    /// Opens the database and the feature set of `config`.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let features = Arc::new(features(config)?);
         let clock = Clock::System;
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
-        let database = Database::open(config).await?;
+        let database = ManagedDatabase::open(config).await?;
         let db = database.db.clone();
-        let clock_check = parts::clock_check(config, &db, &clock, &metrics).await?;
+        let common = CommonParts { config, db: &db, clock: &clock, metrics: &metrics };
+        let clock_check = parts::clock_check(&common).await?;
         if !clock_check.is_right() {
             let seconds = clock_check.skew_millis().unwrap_or_default() / 1000;
             database.close().await?;
             anyhow::bail!(
                 "this machine's clock differs from the database's by {seconds} s: states would be \
-                 rebuilt as of a wrong time"
+                 rebuilt for a wrong time"
             );
         }
-        // Nobody is answered here.
+        // A backfill answers no requests, so drift counts nothing.
         let observer = Arc::new(Observer::new(false));
-        let live = parts::live(config, &db, features, &observer, &metrics).await?;
+        let live = parts::live(&common, features, &observer).await?;
         let pause_ratio = config.reassign.pause_ratio;
         Ok(Self { database, work: Backfill { db, live, clock, pause_ratio } })
     }

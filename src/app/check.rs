@@ -1,9 +1,10 @@
-//! What `segmentd check database` needs of the program.
+//! Wiring of `segmentd check database`.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::app::parts::CommonParts;
 use crate::app::{DatabaseServer, connection, features, parts};
 use crate::config::Config;
 use crate::service::clock::Clock;
@@ -15,13 +16,13 @@ use crate::store::Db;
 use crate::store::database::inspect::Inspection;
 use crate::telemetry::Metrics;
 
-/// Customers whose states are compared with their events.
+/// Sample size of the comparison between stored states and events.
 const SAMPLED_CUSTOMERS: usize = 200;
-/// Connections that do not depend on the settings: strict requests, events set aside,
-/// leases, and news.
+/// Connections outside the settings: strict requests (2), rejected events (1), leases (3),
+/// and the listener (1).
 const FIXED_CONNECTIONS: u32 = 2 + 1 + 3 + 1;
 
-/// Checks the database of these settings, and changes nothing in it.
+/// Checks the configured database without changing it.
 pub async fn check_database(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let server = DatabaseServer::start(config).await?;
     let findings = check_at(config, &server.url).await;
@@ -44,10 +45,10 @@ async fn check_at(config: &Config, url: &str) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// How many connections this process makes, at most.
+/// Maximum number of connections of this process.
 fn connections(config: &Config) -> i64 {
     let shared = config.database.max_connections;
-    // As many for long reads as for others: `Db::connect`.
+    // The pool of long reads is as large as the read pool: see `Db::connect`.
     let long = (shared / 3).max(2);
     let shards = u32::try_from(config.intake.shards).unwrap_or(u32::MAX);
     i64::from(shared) + i64::from(long) + i64::from(shards) + i64::from(FIXED_CONNECTIONS)
@@ -57,7 +58,8 @@ async fn compare_states(config: &Config, url: &str, clock: &Clock) -> anyhow::Re
     let db = Db::connect(&connection(config, url)).await?;
     let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
     let observer = Arc::new(Observer::new(false));
-    let live = parts::live(config, &db, Arc::new(features(config)?), &observer, &metrics).await?;
+    let common = CommonParts { config, db: &db, clock, metrics: &metrics };
+    let live = parts::live(&common, Arc::new(features(config)?), &observer).await?;
     let sampler = Sampler {
         db: db.read().clone(),
         live,

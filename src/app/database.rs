@@ -1,11 +1,11 @@
-//! The database of the settings: its server, and the connections to it.
+//! The configured database: its server, and the connections to it.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::app::supervise::Supervised;
+use crate::app::supervise::SupervisedPostgres;
 use crate::config::Config;
 use crate::store::Db;
 use crate::store::database::connect::Connection;
@@ -15,19 +15,19 @@ use crate::telemetry::Metrics;
 /// The configured server, or a running private one.
 #[derive(Debug)]
 pub struct DatabaseServer {
-    private: Option<Private>,
+    private: Option<PrivateServer>,
     pub url: String,
 }
 
-/// The private server.
+/// A private server, before or under supervision.
 #[derive(Debug)]
-enum Private {
+enum PrivateServer {
     Started(Box<PrivatePostgres>),
-    Supervised(Supervised),
+    Supervised(SupervisedPostgres),
 }
 
 impl DatabaseServer {
-    /// Starts a private server unless another one is configured.
+    /// Starts a private server unless an external one is configured.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let settings = &config.database;
         if let Some(url) = &settings.url {
@@ -36,38 +36,38 @@ impl DatabaseServer {
         let private =
             PrivatePostgres::start(&settings.state_directory, &Settings::from(settings)).await?;
         let url = private.url();
-        Ok(Self { url, private: Some(Private::Started(Box::new(private))) })
+        Ok(Self { url, private: Some(PrivateServer::Started(Box::new(private))) })
     }
 
-    /// On the disk of the private server; `None` with an external database.
+    /// A directory on the disk of the private server; `None` with an external database.
     fn directory(&self) -> Option<&Path> {
         match &self.private {
-            Some(Private::Started(postgres)) => Some(postgres.directory()),
-            Some(Private::Supervised(_)) | None => None,
+            Some(PrivateServer::Started(postgres)) => Some(postgres.directory()),
+            Some(PrivateServer::Supervised(_)) | None => None,
         }
     }
 
     /// Restarts the private server from now on whenever it ends.
     fn supervise(&mut self, metrics: &Arc<Metrics>) {
         self.private = self.private.take().map(|private| match private {
-            Private::Started(postgres) => {
-                Private::Supervised(Supervised::start(*postgres, Arc::clone(metrics)))
+            PrivateServer::Started(postgres) => {
+                PrivateServer::Supervised(SupervisedPostgres::start(*postgres, Arc::clone(metrics)))
             }
-            supervised @ Private::Supervised(_) => supervised,
+            supervised @ PrivateServer::Supervised(_) => supervised,
         });
     }
 
     /// Stops the private server.
     pub async fn stop(self) -> anyhow::Result<()> {
         match self.private {
-            Some(Private::Started(postgres)) => Ok(postgres.stop().await?),
-            Some(Private::Supervised(supervised)) => supervised.stop().await,
+            Some(PrivateServer::Started(postgres)) => Ok(postgres.stop().await?),
+            Some(PrivateServer::Supervised(supervised)) => supervised.stop().await,
             None => Ok(()),
         }
     }
 }
 
-/// How to connect, by the settings.
+/// Connection parameters from the settings.
 pub fn connection(config: &Config, url: &str) -> Connection {
     let settings = &config.database;
     Connection {
@@ -78,16 +78,16 @@ pub fn connection(config: &Config, url: &str) -> Connection {
     }
 }
 
-/// The database, and the private server when it is ours.
+/// The database, with the private server if this process owns it.
 #[derive(Debug)]
-pub struct Database {
+pub struct ManagedDatabase {
     pub db: Db,
     server: DatabaseServer,
     pub url: String,
 }
 
-impl Database {
-    /// Connects to the configured database, or starts a private one; migrates.
+impl ManagedDatabase {
+    /// Connects to the configured database, or starts a private one; migrates the schema.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let server = DatabaseServer::start(config).await?;
         let url = server.url.clone();
@@ -96,7 +96,7 @@ impl Database {
         Ok(Self { db, server, url })
     }
 
-    /// On the disk of the private server; `None` with an external database.
+    /// A directory on the disk of the private server; `None` with an external database.
     pub(super) fn directory(&self) -> Option<&Path> {
         self.server.directory()
     }

@@ -1,4 +1,4 @@
-//! Wiring: builds everything once, starts it, and stops it in order.
+//! Wiring: builds every component once, starts it, and stops it in order.
 
 mod alerting;
 mod backfill;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::api::admin::{self, AdminState};
 use crate::api::state::{ApiState, Handles, Readiness};
 use crate::api::{self, Gate};
+use crate::app::parts::CommonParts;
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::deliver::Deliverer;
@@ -32,26 +33,26 @@ use crate::service::scoring::observations::Observer;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ListenerName;
-pub use backfill::Backfilling;
+pub use backfill::BackfillSession;
 pub use check::check_database;
-pub use database::{Database, DatabaseServer, connection};
-use serve::Server;
-use tasks::{Tasks, Workers};
+pub use database::{DatabaseServer, ManagedDatabase, connection};
+use serve::HttpServer;
+use tasks::{BackgroundTasks, WorkerPool};
 
-/// The built-in feature set, and the manual of its format.
+/// The built-in feature set; it is also the manual of the format.
 const RETAIL: &str = include_str!("../../config/features.retail.toml");
 
-/// The whole program, listening, not yet running.
+/// The complete service: listening, not yet running.
 #[derive(Debug)]
 pub struct App {
-    database: Database,
+    database: ManagedDatabase,
     api: TcpListener,
     admin: TcpListener,
     api_state: ApiState,
     admin_state: AdminState,
     gate: Gate,
-    tasks: Tasks,
-    workers: Workers,
+    tasks: BackgroundTasks,
+    workers: WorkerPool,
     deliverer: Deliverer,
     clock_check: Arc<ClockCheck>,
     stop: watch::Sender<bool>,
@@ -64,40 +65,38 @@ impl App {
         Self::build_with(config, Clock::System).await
     }
 
-    /// As [`App::build`], with a clock that a test may hold.
+    /// Like [`App::build`], with a clock that a test may control.
     pub async fn build_with(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let features = Arc::new(features(&config)?);
         let api = bind(config.http.bind, "http.bind").await?;
         let admin = bind(config.admin.bind, "admin.bind").await?;
-        let database = Database::open(&config).await?;
+        let database = ManagedDatabase::open(&config).await?;
         let db = &database.db;
         let metrics = Arc::new(Metrics::new(clock.now(), config.objectives).context("metrics")?);
-        let clock_check = parts::clock_check(&config, db, &clock, &metrics).await?;
+        let common = CommonParts { config: &config, db, clock: &clock, metrics: &metrics };
+        let clock_check = parts::clock_check(&common).await?;
         let observer = Arc::new(Observer::new(config.drift.enabled));
-        let live = parts::live(&config, db, features, &observer, &metrics).await?;
+        let live = parts::live(&common, features, &observer).await?;
         let policies = parts::policies(&config, db, &clock).await?;
-        let drift = parts::drift(&config, db, (&live, observer, &policies), &clock, &metrics);
-        let access = parts::access(db).await?;
-        let (registry, shadow_worker) =
-            parts::registry(&config, db, (&live, &policies), &clock, &metrics);
-        let alerting = alerting::build(&config, db, (&live, &drift), &clock, &metrics)?;
+        let drift = parts::drift(&common, &live, observer, &policies);
+        let (registry, shadow_worker) = parts::registry(&common, &live, &policies);
+        let alerting = alerting::build(&common, &live, &drift)?;
         let storage = parts::storage(&config, &database, &alerting.alerts, &metrics);
-        let sources = parts::sources(&config, db, &alerting.alerts, &clock, &metrics);
-        let training = parts::training(&config, db, &registry, &alerting.alerts, &metrics);
+        let sources = parts::sources(&common, &alerting.alerts);
+        let training = parts::training(&common, &registry, &alerting.alerts);
         let reactor = parts::reactor(policies, &registry, &drift, &training);
-        let failed = parts::failed_events(&config, db, &clock, &metrics);
-        let (intake, intake_workers) =
-            parts::intake(&config, &registry, &clock_check, &failed, &metrics);
+        let failed = parts::failed_events(&common);
+        let (intake, intake_workers) = parts::intake(&common, &registry, &clock_check, &failed);
         let (stop, stopped) = watch::channel(false);
-        let (feed, reading) = parts::feed(&config, db, stopped, &metrics)?;
-        let heavy = Arc::new(HeavyWork::start().context("threads for heavy work")?);
+        let (feed, reading) = parts::feed(&common, stopped)?;
+        let heavy = Arc::new(HeavyWork::start().context("cannot start the threads of heavy work")?);
         let (exports, exporter) = parts::exports(&config, db, &heavy, &metrics);
         let watched = config.drift.enabled.then(|| (Arc::clone(&drift), Arc::clone(&clock_check)));
-        let workers = Workers::start(intake_workers, exporter, reading, shadow_worker, watched)
-            .context("cannot start the threads of intake")?;
-        let reassigner = parts::reassigner(&config, db, &live, &clock, &intake, &metrics);
-        let rechecker = parts::rechecker(&config, db, &live, &clock, &intake, &metrics);
-        let sampler = parts::sampler(&config, db, &live, &metrics);
+        let workers = WorkerPool::start(intake_workers, exporter, reading, shadow_worker, watched)
+            .context("cannot start the ingestion threads")?;
+        let reassigner = parts::reassigner(&common, &live, &intake);
+        let rechecker = parts::rechecker(&common, &live, &intake);
+        let sampler = parts::sampler(&common, &live);
         let readiness = Readiness::new(Arc::clone(&live));
         let memory = parts::memory_budget(&config, &metrics);
         let admin_state = AdminState {
@@ -110,7 +109,7 @@ impl App {
         };
         let gate = Gate::new(Arc::clone(&metrics), parts::limits(&config))?;
         let api_state = ApiState(Arc::new(Handles {
-            access,
+            access: parts::access(db).await?,
             live,
             readiness,
             intake: Arc::new(intake.refusing_without_room_on(Arc::clone(&storage))),
@@ -130,7 +129,7 @@ impl App {
             allowed_hosts: config.http.allowed_hosts.clone(),
             slow_reads: parts::slow_reads(&config, db),
         }));
-        let tasks = Tasks {
+        let tasks = BackgroundTasks {
             db: db.clone(),
             storage,
             api: api_state.clone(),
@@ -187,12 +186,12 @@ impl App {
         &self.clock
     }
 
-    /// What handlers use, for commands that run beside the server.
+    /// Handler state, for commands that run beside the server.
     pub fn state(&self) -> ApiState {
         self.api_state.clone()
     }
 
-    /// Trains once, without serving, with some settings of the spec changed.
+    /// Trains once without serving, with `changes` to the default spec.
     pub async fn train_once(
         self,
         changes: serde_json::Map<String, serde_json::Value>,
@@ -200,19 +199,21 @@ impl App {
         let training = Arc::clone(&self.api_state.training);
         let spec = training.default_spec().over(changes)?;
         let run = training.request(spec, "command line", None).await?;
-        let run = run.context("the run was not queued")?;
+        let run = run.context("the training run was not queued")?;
         training.run_queued().await?;
         let row = crate::store::models::runs::find(self.db().read(), &run).await?;
-        let row = row.context("the run is gone")?;
+        let row = row.context("the training run no longer exists")?;
         self.database.close().await?;
         match (row.model, row.error) {
             (Some(model), _) => Ok(model.to_string()),
             (None, Some(error)) => anyhow::bail!("{error}"),
-            (None, None) => anyhow::bail!("another replica is training; the run waits its turn"),
+            (None, None) => {
+                anyhow::bail!("training run {run} is queued: another replica is training")
+            }
         }
     }
 
-    /// Runs in the background.
+    /// Runs as a background task.
     pub fn spawn(
         self,
         until: impl Future<Output = ()> + Send + 'static,
@@ -220,8 +221,8 @@ impl App {
         tasks::spawn(self.run(until))
     }
 
-    /// Serves until `until` resolves; then stops accepting, finishes requests,
-    /// stops background work, and closes the database: in this order.
+    /// Serves until `until` resolves. Then stops accepting, finishes requests, stops
+    /// background tasks, and closes the database, in this order.
     pub async fn run(self, until: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         tracing::info!(api = %self.addr()?, admin = %self.admin_addr()?, "listening");
         let stop = self.stop;
@@ -235,13 +236,13 @@ impl App {
         database.supervise(&self.admin_state.metrics);
         let mut background = self.tasks.start(&stopped);
         let mut workers = self.workers;
-        workers.deliver(self.deliverer);
-        workers.watch_sources(Arc::clone(&sources), Arc::clone(&self.clock_check));
+        workers.start_delivery(self.deliverer);
+        workers.monitor_sources(Arc::clone(&sources), Arc::clone(&self.clock_check));
         let (api_limits, admin_limits) = serve::limits(&self.config);
         let admin = admin::router(self.admin_state);
-        let admin = Server::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
+        let admin = HttpServer::new(ListenerName::Admin, self.admin, admin, admin_limits, &metrics);
         let admin = tasks::spawn(admin.run(stopped.clone()));
-        let api = Server::new(ListenerName::Api, self.api, router, api_limits, &metrics);
+        let api = HttpServer::new(ListenerName::Api, self.api, router, api_limits, &metrics);
         let mut serve = tasks::spawn(api.run(stopped));
 
         tokio::select! {
@@ -250,24 +251,24 @@ impl App {
         }
         tracing::info!("stopping");
         readiness.drain();
-        // Only fails when nobody listens any more.
+        // Fails only if all receivers have been dropped.
         let _ = stop.send(true);
         if tokio::time::timeout(self.config.http.drain, &mut serve).await.is_err() {
-            tracing::warn!("requests were still in progress at the deadline");
+            tracing::warn!("requests aborted at the shutdown deadline");
             serve.abort();
         }
         background.stop(self.config.http.drain).await;
-        // Only now: requests in progress waited for them.
+        // After the requests: those in progress waited for the workers.
         workers.stop(self.config.http.drain).await;
-        // Nobody is answered any more, so nothing more is counted. By a wrong clock the
-        // counts would be those of another hour.
+        // No requests remain, so the counts are final. A wrong clock would add them to
+        // another hour.
         if !self.clock_check.is_right() {
-            tracing::warn!("the last counts for drift are lost: the clock is wrong");
+            tracing::warn!("the latest drift counts were discarded: the clock is wrong");
         } else if let Err(error) = drift.flush().await {
-            tracing::warn!(error = %Chain(&error), "the last counts for drift are lost");
+            tracing::warn!(error = %Chain(&error), "the latest drift counts could not be written");
         }
         if let Err(error) = sources.flush().await {
-            tracing::warn!(error = %Chain(&error), "the last counts of sources are lost");
+            tracing::warn!(error = %Chain(&error), "the latest source counts could not be written");
         }
         admin.abort();
         database.close().await?;

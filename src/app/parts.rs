@@ -1,4 +1,4 @@
-//! The parts of the program, each made of the settings and of the parts it stands on.
+//! Constructors of the service's components, from the settings and their dependencies.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::api::request::slow_reads::SlowReads;
 use crate::api::state::{BodyBounds, BodyPace, StreamLimits};
 use crate::api::{Capacities, Limits};
-use crate::app::Database;
-use crate::app::threads::OwnThread;
+use crate::app::ManagedDatabase;
+use crate::app::threads::DedicatedThread;
 use crate::config::{Config, RequestLimits};
 use crate::domain::feature::FeatureSet;
 use crate::service::alerts::Alerts;
@@ -41,35 +41,43 @@ use crate::service::training::Training;
 use crate::store::Db;
 use crate::telemetry::Metrics;
 
-/// With the stored keys loaded.
+/// Dependencies of most components.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CommonParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) db: &'a Db,
+    pub(super) clock: &'a Clock,
+    pub(super) metrics: &'a Arc<Metrics>,
+}
+
+/// Authentication, with the stored keys loaded.
 pub(super) async fn access(db: &Db) -> anyhow::Result<Access> {
     let access = Access::new(db.critical_read().clone());
-    access.refresh().await.context("the stored keys")?;
+    access.refresh().await.context("cannot load the API keys")?;
     Ok(access)
 }
 
-/// With what is stored published.
+/// Serving state, with the stored deployment loaded.
 pub(super) async fn live(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     features: Arc<FeatureSet>,
     observer: &Arc<Observer>,
-    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Arc<Live>> {
+    let &CommonParts { config, db, metrics, .. } = common;
     let (observer, metrics) = (Arc::clone(observer), Arc::clone(metrics));
     let live = Live::new(db.critical_read().clone(), features, rules(config), observer, metrics);
-    live.refresh().await.context("the stored lineup")?;
+    live.refresh().await.context("cannot load the deployment")?;
     Ok(Arc::new(live))
 }
 
-/// With what somebody may have changed.
+/// Automation policies, with stored changes loaded.
 pub(super) async fn policies(
     config: &Config,
     db: &Db,
     clock: &Clock,
 ) -> anyhow::Result<Arc<Policies>> {
     let policies = Policies::new(db.clone(), clock.clone(), config.policy.clone());
-    policies.refresh().await.context("the stored policy")?;
+    policies.refresh().await.context("cannot load the policy")?;
     Ok(Arc::new(policies))
 }
 
@@ -78,12 +86,12 @@ fn rules(config: &Config) -> Rules {
 }
 
 pub(super) fn drift(
-    config: &Config,
-    db: &Db,
-    (live, observer, policies): (&Arc<Live>, Arc<Observer>, &Arc<Policies>),
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
+    common: &CommonParts<'_>,
+    live: &Arc<Live>,
+    observer: Arc<Observer>,
+    policies: &Arc<Policies>,
 ) -> Arc<Drift> {
+    let &CommonParts { config, db, clock, metrics } = common;
     Arc::new(Drift::new(DriftDependencies {
         db: db.clone(),
         live: Arc::clone(live),
@@ -110,33 +118,25 @@ pub(super) fn reactor(
     Arc::new(Reactor { probation, training: Arc::clone(training) })
 }
 
-/// Compared once already; a database that is too slow to tell the time is compared later.
-pub(super) async fn clock_check(
-    config: &Config,
-    db: &Db,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Arc<ClockCheck>> {
-    let (clock, db) = (clock.clone(), db.read().clone());
-    let check = ClockCheck::new(clock, db, config.clock, Arc::clone(metrics));
+/// Clock check after its first comparison. If the database is too slow to compare, the
+/// comparison happens later.
+pub(super) async fn clock_check(common: &CommonParts<'_>) -> anyhow::Result<Arc<ClockCheck>> {
+    let &CommonParts { config, db, clock, metrics } = common;
+    let check =
+        ClockCheck::new(clock.clone(), db.read().clone(), config.clock, Arc::clone(metrics));
     check.read().await?;
     Ok(Arc::new(check))
 }
 
-pub(super) fn sources(
-    config: &Config,
-    db: &Db,
-    alerts: &Arc<Alerts>,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Arc<Sources> {
+pub(super) fn sources(common: &CommonParts<'_>, alerts: &Arc<Alerts>) -> Arc<Sources> {
+    let &CommonParts { config, db, clock, metrics } = common;
     let (settings, alerts) = (config.sources.clone(), Arc::clone(alerts));
     Arc::new(Sources::new(db.clone(), clock.clone(), settings, alerts, Arc::clone(metrics)))
 }
 
 pub(super) fn storage(
     config: &Config,
-    database: &Database,
+    database: &ManagedDatabase,
     alerts: &Arc<Alerts>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Storage> {
@@ -144,19 +144,19 @@ pub(super) fn storage(
         warn_free_bytes: config.database.warn_free_bytes,
         min_free_bytes: config.database.min_free_bytes,
     };
-    // Of its own: a check that waits for a connection would find the database away.
+    // A connection of its own: a check that waits for a shared one would report the
+    // database as unavailable.
     let db = database.db.critical_read().dedicated(1);
     let (alerts, metrics) = (Arc::clone(alerts), Arc::clone(metrics));
     Arc::new(Storage::new(db, database.directory(), bounds, alerts, metrics))
 }
 
 pub(super) fn registry(
-    config: &Config,
-    db: &Db,
-    (live, policies): (&Arc<Live>, &Arc<Policies>),
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
+    common: &CommonParts<'_>,
+    live: &Arc<Live>,
+    policies: &Arc<Policies>,
 ) -> (Arc<Registry>, shadow::Worker) {
+    let &CommonParts { config, db, clock, metrics } = common;
     let share = config.life.shadow_share;
     let (shadows, worker) = Shadows::new(db.clone(), Arc::clone(live), share, Arc::clone(metrics));
     let registry = Registry {
@@ -173,12 +173,12 @@ pub(super) fn registry(
 }
 
 pub(super) fn intake(
-    config: &Config,
+    common: &CommonParts<'_>,
     registry: &Registry,
     clock_check: &Arc<ClockCheck>,
     failed: &Arc<FailedEvents>,
-    metrics: &Arc<Metrics>,
 ) -> (Intake, Vec<ingestion::Worker>) {
+    let &CommonParts { config, metrics, .. } = common;
     let parts = IngestionParts {
         db: registry.db.clone(),
         live: Arc::clone(&registry.live),
@@ -191,12 +191,11 @@ pub(super) fn intake(
 }
 
 pub(super) fn training(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     registry: &Arc<Registry>,
     alerts: &Arc<Alerts>,
-    metrics: &Arc<Metrics>,
 ) -> Arc<Training> {
+    let &CommonParts { config, db, metrics, .. } = common;
     Arc::new(Training {
         db: db.clone(),
         registry: Arc::clone(registry),
@@ -220,13 +219,13 @@ pub(super) fn exports(
 }
 
 pub(super) fn feed(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     stopped: watch::Receiver<bool>,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Arc<Feed>, OwnThread)> {
+) -> anyhow::Result<(Arc<Feed>, DedicatedThread)> {
+    let &CommonParts { config, db, metrics, .. } = common;
     let max_readers = config.changes.max_readers;
-    let reading = OwnThread::start_below("reading").context("a thread to read with")?;
+    let reading = DedicatedThread::start_below("reading")
+        .context("cannot start the thread of the change feed")?;
     let (db, handle) = (db.read().clone(), reading.handle().clone());
     let feed = Feed::new(db, max_readers, handle, stopped, Arc::clone(metrics));
     Ok((Arc::new(feed), reading))
@@ -267,8 +266,8 @@ pub(super) fn body_bounds(config: &Config) -> BodyBounds {
     }
 }
 
-/// As many at once as configured, but one of the connections that read is left to short
-/// reads, and those of exports to exports.
+/// Limit of slow reads: as configured, but one read connection stays free for short reads,
+/// and those of exports for exports.
 pub(super) fn slow_reads(config: &Config, db: &Db) -> SlowReads {
     let taken = config.export.max_concurrent.saturating_add(1);
     let spare = db.read().max_connections().saturating_sub(taken).max(1);
@@ -281,24 +280,18 @@ pub(super) fn memory_budget(config: &Config, metrics: &Arc<Metrics>) -> MemoryBu
     MemoryBudget::new(buffer_bytes, Arc::clone(metrics))
 }
 
-pub(super) fn failed_events(
-    config: &Config,
-    db: &Db,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Arc<FailedEvents> {
+pub(super) fn failed_events(common: &CommonParts<'_>) -> Arc<FailedEvents> {
+    let &CommonParts { config, db, clock, metrics } = common;
     let (clock, metrics) = (clock.clone(), Arc::clone(metrics));
     Arc::new(FailedEvents::new(db.clone(), clock, metrics, config.failed_events))
 }
 
 pub(super) fn reassigner(
-    config: &Config,
-    db: &Db,
+    common: &CommonParts<'_>,
     live: &Arc<Live>,
-    clock: &Clock,
     intake: &Intake,
-    metrics: &Arc<Metrics>,
 ) -> Reassigner {
+    let &CommonParts { config, db, clock, metrics } = common;
     Reassigner {
         db: db.clone(),
         live: Arc::clone(live),
@@ -310,14 +303,8 @@ pub(super) fn reassigner(
     }
 }
 
-pub(super) fn rechecker(
-    config: &Config,
-    db: &Db,
-    live: &Arc<Live>,
-    clock: &Clock,
-    intake: &Intake,
-    metrics: &Arc<Metrics>,
-) -> Rechecker {
+pub(super) fn rechecker(common: &CommonParts<'_>, live: &Arc<Live>, intake: &Intake) -> Rechecker {
+    let &CommonParts { config, db, clock, metrics } = common;
     Rechecker {
         db: db.clone(),
         live: Arc::clone(live),
@@ -330,12 +317,8 @@ pub(super) fn rechecker(
     }
 }
 
-pub(super) fn sampler(
-    config: &Config,
-    db: &Db,
-    live: &Arc<Live>,
-    metrics: &Arc<Metrics>,
-) -> Sampler {
+pub(super) fn sampler(common: &CommonParts<'_>, live: &Arc<Live>) -> Sampler {
+    let &CommonParts { config, db, metrics, .. } = common;
     Sampler {
         db: db.read().clone(),
         live: Arc::clone(live),

@@ -1,4 +1,4 @@
-//! Background tasks, each with a name; the only `tokio::spawn`.
+//! Background tasks, each with a name; the only use of `tokio::spawn`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::ApiState;
-use crate::app::threads::OwnThread;
+use crate::app::threads::DedicatedThread;
 use crate::outbound::Sender;
 use crate::service::alerts::deliver::Deliverer;
 use crate::service::automation::actions::Reactor;
@@ -29,11 +29,11 @@ use crate::service::sources::Sources;
 use crate::service::training::Training;
 use crate::service::{ServiceError, export, ingestion};
 use crate::store::Db;
-use crate::store::database::connect::{Listener, News};
+use crate::store::database::connect::{ChangeListener, News};
 
-/// What the tasks work with.
+/// Dependencies of the background tasks.
 #[derive(Debug)]
-pub(super) struct Tasks {
+pub(super) struct BackgroundTasks {
     pub(super) db: Db,
     pub(super) storage: Arc<Storage>,
     pub(super) api: ApiState,
@@ -55,18 +55,22 @@ pub(super) struct Tasks {
 
 /// The running tasks.
 #[derive(Debug)]
-pub(super) struct Background(JoinSet<&'static str>);
+pub(super) struct RunningTasks {
+    running: JoinSet<()>,
+    stopped: watch::Receiver<bool>,
+}
 
-/// How long to wait after a failure: Postgres may be restarting.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Months are made two ahead, so that a failure may last.
-const TURN_MONTHS_EVERY: Duration = Duration::from_hours(12);
-/// After a failure, such as a lock that was not free at once.
-const TURN_MONTHS_AGAIN: Duration = Duration::from_mins(1);
-/// So often there may be a minute's worth of rejected events too many.
-const CLEAN_UP_EVERY: Duration = Duration::from_mins(1);
-/// A schedule is looked at this often, so that a changed clock is noticed.
-const LONGEST_NAP: Duration = Duration::from_mins(1);
+/// Delay after a failure: Postgres may be restarting.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Interval of partition maintenance. Partitions exist up to the next month, so a failure
+/// may last.
+const PARTITION_INTERVAL: Duration = Duration::from_hours(12);
+/// Delay after a failure, such as a busy lock.
+const PARTITION_RETRY: Duration = Duration::from_mins(1);
+/// Clean-up interval; between runs, one minute's worth of excess rejected events may exist.
+const CLEAN_UP_INTERVAL: Duration = Duration::from_mins(1);
+/// Longest sleep until a scheduled time, so that a changed clock is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 #[expect(clippy::disallowed_methods, reason = "the one home of tokio::spawn")]
 pub(super) fn spawn<T: Send + 'static>(
@@ -75,169 +79,163 @@ pub(super) fn spawn<T: Send + 'static>(
     tokio::spawn(work)
 }
 
-impl Tasks {
-    pub(super) fn start(self, stopped: &watch::Receiver<bool>) -> Background {
-        let mut set = JoinSet::new();
-        let wake = Arc::new(Wake::default());
-        let mut run =
-            |name: &'static str, work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-                let mut stopped = stopped.clone();
-                set.spawn(async move {
-                tokio::select! {
-                    () = work => tracing::error!(task = name, "ended although it should run for ever"),
-                    _ = stopped.wait_for(|stop| *stop) => {}
-                }
-                name
-            });
-            };
+/// Resolves once `stopped` is true.
+pub(super) async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender was dropped, which also means stop.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+impl BackgroundTasks {
+    pub(super) fn start(self, stopped: &watch::Receiver<bool>) -> RunningTasks {
+        let mut tasks = RunningTasks { running: JoinSet::new(), stopped: stopped.clone() };
+        let wake = Arc::new(WakeSignals::default());
+        let clock = &self.clock_check;
+        let conditions =
+            RescoringConditions { clock: Arc::clone(clock), storage: Arc::clone(&self.storage) };
         let storage = Arc::clone(&self.storage);
-        run("database check", Box::pin(async move { storage.watch_database().await }));
-        let storage = Arc::clone(&self.storage);
-        run("disk space", Box::pin(async move { storage.watch_disk().await }));
-        let news = Arc::clone(&wake);
+        tasks.run("database check", async move { storage.watch_database().await });
+        let storage = self.storage;
+        tasks.run("disk space", async move { storage.watch_disk().await });
         let feed = Arc::clone(&self.api.feed);
-        run("change feed", Box::pin(async move { feed.look().await }));
-        let check = || Arc::clone(&self.clock_check);
-        run("clock", Box::pin(check().run()));
-        let months = turn_months(self.db.clone(), check(), self.keep_history_days);
-        run("history months", Box::pin(months));
-        run("failed events", Box::pin(clean_up(self.failed, check())));
-        run("news", Box::pin(listen(self.db, self.api.clone(), news)));
-        let poll = Arc::clone(&wake);
-        run("lineup poll", Box::pin(poll_lineup(self.api.clone(), poll, self.poll)));
-        run("key refresh", Box::pin(refresh_keys(self.api, self.refresh_keys)));
-        let rollout = Rollout { registry: Arc::clone(&self.training.registry) };
-        run("rollout", Box::pin(roll_out(rollout, check(), self.poll)));
-        let train = Arc::clone(&wake);
-        run(
-            "training",
-            Box::pin(train_queued(Arc::clone(&self.training), check(), train, self.poll)),
+        tasks.run("change feed", async move { feed.look().await });
+        tasks.run("clock", Arc::clone(clock).run());
+        let months =
+            maintain_partitions(self.db.clone(), Arc::clone(clock), self.keep_history_days);
+        tasks.run("history partitions", months);
+        tasks.run("rejected events", clean_up(self.failed, Arc::clone(clock)));
+        tasks.run("notifications", listen(self.db, self.api.clone(), Arc::clone(&wake)));
+        tasks.run(
+            "deployment poll",
+            poll_deployment(self.api.clone(), Arc::clone(&wake), self.poll),
         );
-        run("schedule", Box::pin(keep_schedule(self.training, self.clock, check())));
-        let rescoring = || RescoringConditions {
-            clock: Arc::clone(&self.clock_check),
-            storage: Arc::clone(&self.storage),
-        };
-        run("recheck", Box::pin(recheck(self.rechecker, rescoring())));
-        run("reassignment", Box::pin(reassign(self.reassigner, rescoring(), wake, self.poll)));
-        run("policy", Box::pin(react(self.reactor, check(), self.react_every)));
-        run("alerts", Box::pin(keep_alerts(self.watcher, self.sender, check())));
+        tasks.run("key refresh", refresh_keys(self.api, self.refresh_keys));
+        let rollout = Rollout { registry: Arc::clone(&self.training.registry) };
+        tasks.run("rollout", roll_out(rollout, Arc::clone(clock), self.poll));
+        let training = Arc::clone(&self.training);
+        let queue = train_queued(training, Arc::clone(clock), Arc::clone(&wake), self.poll);
+        tasks.run("training", queue);
+        tasks.run("schedule", run_schedule(self.training, self.clock, Arc::clone(clock)));
+        tasks.run("scheduled rescoring", rescore_on_schedule(self.rechecker, conditions.clone()));
+        tasks.run(
+            "rescoring after deployment change",
+            rescore_on_deployment_change(self.reassigner, conditions, wake, self.poll),
+        );
+        tasks.run("policy", apply_policy(self.reactor, Arc::clone(clock), self.react_every));
+        tasks.run("alerts", maintain_alerts(self.watcher, self.sender, Arc::clone(clock)));
         if self.sampler.customers > 0 {
-            run("skew", Box::pin(sample(self.sampler)));
+            tasks.run("state consistency check", check_consistency(self.sampler));
         }
-        Background(set)
+        tasks
     }
 }
 
-impl Background {
-    /// Waits for the tasks to end, and names those that are late.
+impl RunningTasks {
+    /// Runs a task until the service stops. It must not end before.
+    fn run(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let stopped = until_stopped(self.stopped.clone());
+        self.running.spawn(async move {
+            tokio::select! {
+                () = work => tracing::error!(task = name, "background task ended unexpectedly"),
+                () = stopped => {}
+            }
+        });
+    }
+
+    /// Waits for the tasks to end; aborts and counts those still running at the deadline.
     pub(super) async fn stop(&mut self, deadline: Duration) {
-        let all = async { while self.0.join_next().await.is_some() {} };
+        let all = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!(late = self.0.len(), "background tasks were cut off");
-            self.0.shutdown().await;
+            let late = self.running.len();
+            tracing::warn!(late, "background tasks aborted at the shutdown deadline");
+            self.running.shutdown().await;
         }
     }
 }
 
-/// The workers of intake, of exports, of shadows, of drift, of sources and of deliveries. They outlast
-/// the other tasks: requests in progress wait for them, and what is being sent is ended.
+/// Workers of ingestion, exports, shadows, drift, sources and deliveries. They outlast the
+/// other tasks: requests in progress wait for them, and a delivery in progress completes.
 #[derive(Debug)]
-pub(super) struct Workers {
+pub(super) struct WorkerPool {
     running: JoinSet<()>,
-    _threads: Vec<OwnThread>,
+    _threads: Vec<DedicatedThread>,
     stop: watch::Sender<bool>,
 }
 
-impl Workers {
+impl WorkerPool {
     pub(super) fn start(
         intake: Vec<ingestion::Worker>,
         exports: export::Worker,
-        reading: OwnThread,
+        reading: DedicatedThread,
         shadows: shadow::Worker,
         drift: Option<(Arc<Drift>, Arc<ClockCheck>)>,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
         let mut threads = Vec::new();
-        let until = || {
-            let mut stopped = stopped.clone();
-            async move {
-                // An error means that the sender is gone: stop as well.
-                let _ = stopped.wait_for(|stop| *stop).await;
-            }
-        };
         for worker in intake {
-            let thread = OwnThread::start("intake")?;
-            running.spawn_on(worker.run(until()), thread.handle());
+            let thread = DedicatedThread::start("intake")?;
+            running.spawn_on(worker.run(until_stopped(stopped.clone())), thread.handle());
             threads.push(thread);
         }
-        running.spawn_on(exports.run(until()), reading.handle());
+        running.spawn_on(exports.run(until_stopped(stopped.clone())), reading.handle());
         threads.push(reading);
-        running.spawn(shadows.run(until()));
+        running.spawn(shadows.run(until_stopped(stopped.clone())));
         if let Some((drift, check)) = drift {
-            running.spawn(drift.run(check, until()));
+            running.spawn(drift.run(check, until_stopped(stopped.clone())));
         }
         Ok(Self { running, _threads: threads, stop })
     }
 
-    /// Sends messages, until it is to stop.
-    pub(super) fn deliver(&mut self, deliverer: Deliverer) {
-        let mut stopped = self.stop.subscribe();
-        self.running.spawn(async move {
-            deliverer
-                .run(async {
-                    // An error means that the sender is gone: stop as well.
-                    let _ = stopped.wait_for(|stop| *stop).await;
-                })
-                .await;
-        });
+    /// Starts the delivery of notifications.
+    pub(super) fn start_delivery(&mut self, deliverer: Deliverer) {
+        let stopped = until_stopped(self.stop.subscribe());
+        self.running.spawn(async move { deliverer.run(stopped).await });
     }
 
-    /// Watches who sends events, until it is to stop.
-    pub(super) fn watch_sources(&mut self, sources: Arc<Sources>, check: Arc<ClockCheck>) {
-        let mut stopped = self.stop.subscribe();
-        self.running.spawn(sources.run(check, async move {
-            // An error means that the sender is gone: stop as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        }));
+    /// Starts monitoring of event sources.
+    pub(super) fn monitor_sources(&mut self, sources: Arc<Sources>, check: Arc<ClockCheck>) {
+        let stopped = until_stopped(self.stop.subscribe());
+        self.running.spawn(sources.run(check, stopped));
     }
 
-    /// Commits what is in intake's queues, and cuts off exports whose readers were
-    /// still at it at the deadline for requests.
+    /// Commits the queued events. Aborts exports that a client still reads at the
+    /// deadline of requests.
     pub(super) async fn stop(mut self, deadline: Duration) {
-        // Only fails when no worker is left.
+        // Fails only if no worker is left.
         let _ = self.stop.send(true);
         let all = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(deadline, all).await.is_err() {
-            tracing::warn!("the last commits were cut off; their senders were told nothing");
+            tracing::warn!(
+                "workers aborted at the shutdown deadline; queued events were not acknowledged"
+            );
             self.running.shutdown().await;
         }
     }
 }
 
-/// Who is to look for work.
+/// Signals that wake tasks before their next poll.
 #[derive(Debug, Default)]
-struct Wake {
+struct WakeSignals {
     training: Notify,
     reassignment: Notify,
 }
 
-/// Hears the news, and after a lost connection assumes that some was missed.
-async fn listen(db: Db, api: ApiState, wake: Arc<Wake>) {
+/// Handles notifications of other replicas. After a lost connection it refreshes
+/// everything, because some may have been missed.
+async fn listen(db: Db, api: ApiState, wake: Arc<WakeSignals>) {
     loop {
         let listened = async {
-            let mut listener = Listener::connect(&db).await?;
-            // What was announced before anybody listened.
+            let mut listener = ChangeListener::connect(&db).await?;
+            // Catches up on notifications sent before this listener connected.
             api.alerts.wake.notify_one();
             loop {
                 match listener.next().await? {
-                    Some(News::Lineup) => refresh_lineup(&api, &wake).await,
+                    Some(News::Lineup) => refresh_deployment(&api, &wake).await,
                     Some(News::Keys) => log("keys", api.access.refresh().await),
                     Some(News::Runs) => wake.training.notify_one(),
                     Some(News::Alerts) => api.alerts.wake.notify_one(),
                     None => {
-                        refresh_lineup(&api, &wake).await;
+                        refresh_deployment(&api, &wake).await;
                         log("keys", api.access.refresh().await);
                         wake.training.notify_one();
                         api.alerts.wake.notify_one();
@@ -246,21 +244,21 @@ async fn listen(db: Db, api: ApiState, wake: Arc<Wake>) {
             }
         };
         let ended: Result<(), crate::store::StoreError> = listened.await;
-        log("news", ended.map_err(ServiceError::from));
-        tokio::time::sleep(AFTER_FAILURE).await;
+        log("notifications", ended.map_err(ServiceError::from));
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-async fn poll_lineup(api: ApiState, wake: Arc<Wake>, every: Duration) {
+async fn poll_deployment(api: ApiState, wake: Arc<WakeSignals>, every: Duration) {
     loop {
-        refresh_lineup(&api, &wake).await;
+        refresh_deployment(&api, &wake).await;
         tokio::time::sleep(every).await;
     }
 }
 
-async fn refresh_lineup(api: &ApiState, wake: &Wake) {
+async fn refresh_deployment(api: &ApiState, wake: &WakeSignals) {
     let before = api.live.lineup().generation;
-    log("lineup", api.live.refresh().await);
+    log("deployment", api.live.refresh().await);
     log("shadow", api.registry.shadows.refresh().await);
     log("policy", api.registry.policies.refresh().await);
     if api.live.lineup().generation != before {
@@ -278,19 +276,19 @@ async fn refresh_keys(api: ApiState, every: Duration) {
 async fn train_queued(
     training: Arc<Training>,
     check: Arc<ClockCheck>,
-    wake: Arc<Wake>,
+    wake: Arc<WakeSignals>,
     poll: Duration,
 ) {
     loop {
         check.right().await;
         log("training", training.run_queued().await.map(|_| ()));
         wake.reassignment.notify_one();
-        // News may be lost; polling finds the run.
+        // A notification may be lost; polling finds the run.
         let _ = tokio::time::timeout(poll, wake.training.notified()).await;
     }
 }
 
-async fn keep_schedule(training: Arc<Training>, clock: Clock, check: Arc<ClockCheck>) {
+async fn run_schedule(training: Arc<Training>, clock: Clock, check: Arc<ClockCheck>) {
     let mut due = training.next_due();
     loop {
         check.right().await;
@@ -305,7 +303,7 @@ async fn keep_schedule(training: Arc<Training>, clock: Clock, check: Arc<ClockCh
         }
         let left = at.millis() - clock.now().millis();
         if left > 0 {
-            let nap = Duration::from_millis(left.unsigned_abs()).min(LONGEST_NAP);
+            let nap = Duration::from_millis(left.unsigned_abs()).min(LONGEST_SLEEP);
             tokio::time::sleep(nap).await;
             continue;
         }
@@ -315,19 +313,19 @@ async fn keep_schedule(training: Arc<Training>, clock: Clock, check: Arc<ClockCh
     }
 }
 
-async fn turn_months(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
+async fn maintain_partitions(db: Db, check: Arc<ClockCheck>, keep_days: u32) {
     loop {
         check.right().await;
         match history::turn_months(&db, check.clock().now(), keep_days).await {
             Ok(0) => {}
-            Ok(months) => tracing::info!(months, "history dropped"),
+            Ok(months) => tracing::info!(months, "expired history partitions dropped"),
             Err(error) => {
-                log("history months", Err(error));
-                tokio::time::sleep(TURN_MONTHS_AGAIN).await;
+                log("history partitions", Err(error));
+                tokio::time::sleep(PARTITION_RETRY).await;
                 continue;
             }
         }
-        tokio::time::sleep(TURN_MONTHS_EVERY).await;
+        tokio::time::sleep(PARTITION_INTERVAL).await;
     }
 }
 
@@ -336,55 +334,57 @@ async fn clean_up(failed: Arc<FailedEvents>, check: Arc<ClockCheck>) {
         check.right().await;
         match failed.clean_up().await {
             Ok(0) => {}
-            Ok(events) => tracing::info!(events, "failed events dropped"),
-            Err(error) => log("failed events", Err(error)),
+            Ok(events) => tracing::info!(events, "expired rejected events deleted"),
+            Err(error) => log("rejected events", Err(error)),
         }
-        tokio::time::sleep(CLEAN_UP_EVERY).await;
+        tokio::time::sleep(CLEAN_UP_INTERVAL).await;
     }
 }
 
-async fn reassign(
+async fn rescore_on_deployment_change(
     reassigner: Reassigner,
     conditions: RescoringConditions,
-    wake: Arc<Wake>,
+    wake: Arc<WakeSignals>,
     poll: Duration,
 ) {
     loop {
-        conditions.hold().await;
+        conditions.wait().await;
         match reassigner.run().await {
             Ok(0) => {}
-            Ok(customers) => tracing::info!(customers, "re-assigned"),
-            Err(error) => log("reassignment", Err(error)),
+            Ok(customers) => {
+                tracing::info!(customers, "customers rescored after a deployment change");
+            }
+            Err(error) => log("rescoring after deployment change", Err(error)),
         }
         let _ = tokio::time::timeout(poll, wake.reassignment.notified()).await;
     }
 }
 
-async fn recheck(rechecker: Rechecker, conditions: RescoringConditions) {
+async fn rescore_on_schedule(rechecker: Rechecker, conditions: RescoringConditions) {
     loop {
-        conditions.hold().await;
+        conditions.wait().await;
         match rechecker.run().await {
             Ok(0) => {}
-            Ok(customers) => tracing::debug!(customers, "rechecked"),
-            Err(error) => log("recheck", Err(error)),
+            Ok(customers) => tracing::debug!(customers, "customers rescored on schedule"),
+            Err(error) => log("scheduled rescoring", Err(error)),
         }
         tokio::time::sleep(rechecker.period).await;
     }
 }
 
-/// What rescoring waits for: it may write every stored customer.
-#[derive(Debug)]
+/// Preconditions of rescoring, which may write every stored customer.
+#[derive(Debug, Clone)]
 struct RescoringConditions {
     clock: Arc<ClockCheck>,
     storage: Arc<Storage>,
 }
 
 impl RescoringConditions {
-    /// Waits until the clock is right and the disk has room.
-    async fn hold(&self) {
+    /// Waits until the clock is right and the disk has space.
+    async fn wait(&self) {
         self.clock.right().await;
         while !self.storage.has_room() {
-            tokio::time::sleep(AFTER_FAILURE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 }
@@ -394,15 +394,15 @@ async fn roll_out(rollout: Rollout, check: Arc<ClockCheck>, every: Duration) {
         check.right().await;
         match rollout.run().await {
             Ok(0) => {}
-            Ok(steps) => tracing::info!(steps, "models went on by themselves"),
+            Ok(steps) => tracing::info!(steps, "models advanced to their next stage"),
             Err(error) => log("rollout", Err(error)),
         }
         tokio::time::sleep(every).await;
     }
 }
 
-/// What is due by the clock: checks, telling, keeping alive, cleaning up.
-async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockCheck>) {
+/// Periodic alerting work: drift checks, escalation, heartbeats, retention.
+async fn maintain_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockCheck>) {
     let alerts = Arc::clone(&watcher.alerts);
     loop {
         check.right().await;
@@ -410,15 +410,15 @@ async fn keep_alerts(watcher: Watcher, sender: Arc<Sender>, check: Arc<ClockChec
         check.right().await;
         log("alerts", alerts.sweep().await);
         check.right().await;
-        log("keep alive", alerts.keep_alive(&sender).await);
-        // Each step takes its own time, in which a clock may go wrong; this one drops data.
+        log("alert heartbeat", alerts.keep_alive(&sender).await);
+        // The clock may go wrong during each step; this one deletes data.
         check.right().await;
-        log("old alerts", alerts.clean_up().await);
+        log("alert retention", alerts.clean_up().await);
         tokio::time::sleep(alerts.settings.poll).await;
     }
 }
 
-async fn react(reactor: Arc<Reactor>, check: Arc<ClockCheck>, every: Duration) {
+async fn apply_policy(reactor: Arc<Reactor>, check: Arc<ClockCheck>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         check.right().await;
@@ -426,15 +426,15 @@ async fn react(reactor: Arc<Reactor>, check: Arc<ClockCheck>, every: Duration) {
     }
 }
 
-async fn sample(sampler: Sampler) {
+async fn check_consistency(sampler: Sampler) {
     loop {
         tokio::time::sleep(sampler.every).await;
-        log("skew", sampler.run().await.map(|_| ()));
+        log("state consistency check", sampler.run().await.map(|_| ()));
     }
 }
 
 fn log(task: &'static str, outcome: Result<(), ServiceError>) {
     if let Err(error) = outcome {
-        tracing::warn!(task, error = %Chain(&error), "will be tried again");
+        tracing::warn!(task, error = %Chain(&error), "background task failed; it will retry");
     }
 }

@@ -1,4 +1,4 @@
-//! Threads of their own, beside those on which requests are answered.
+//! Dedicated threads, apart from the request threads.
 
 use std::io;
 
@@ -6,23 +6,23 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::service::limits::heavy;
 
-/// One thread, for a task on which many requests wait. Among the tasks of the common
-/// threads it would wait for every request that came before it; between threads the
-/// system shares out the cores, first to who has had least of them.
+/// A dedicated thread for a task that many requests wait for. On the shared threads it
+/// would queue behind every earlier request; between threads the operating system schedules
+/// fairly.
 #[derive(Debug)]
-pub(super) struct OwnThread {
+pub(super) struct DedicatedThread {
     handle: Handle,
-    /// Until it is dropped.
+    /// `Some` until dropped.
     runtime: Option<Runtime>,
 }
 
-impl OwnThread {
+impl DedicatedThread {
     pub(super) fn start(name: &str) -> io::Result<Self> {
         Self::of(builder(name))
     }
 
-    /// With the priority of heavy work: for tasks that take apart many rows at a time,
-    /// for which small requests would wait.
+    /// With the lower priority of heavy work: for tasks that process many rows at a time
+    /// and would delay small requests.
     pub(super) fn start_below(name: &str) -> io::Result<Self> {
         let mut builder = builder(name);
         builder.on_thread_start(heavy::lower_priority);
@@ -39,16 +39,16 @@ impl OwnThread {
     }
 }
 
-/// A runtime of one worker, not of the current thread: what takes long may still hand its
-/// thread over (`block_in_place`).
+/// A multi-threaded runtime with one worker. A current-thread runtime would not permit
+/// `block_in_place`, with which long work hands its thread over.
 fn builder(name: &str) -> Builder {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).thread_name(name).enable_all();
     builder
 }
 
-impl Drop for OwnThread {
-    /// Cuts off what still runs; to wait for it is not possible on an async thread.
+impl Drop for DedicatedThread {
+    /// Aborts running work: an async thread cannot wait for it.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

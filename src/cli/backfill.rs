@@ -1,58 +1,52 @@
-//! `segmentd backfill`: states rebuilt from their events beside running services.
+//! `segmentd backfill`: rebuilds customer states from their events beside running services.
 
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::app::Backfilling;
+use crate::app::BackfillSession;
+use crate::cli::progress;
 use crate::config::Config;
 use crate::domain::feature::Value;
 use crate::domain::id::CustomerKey;
-use crate::service::backfill::{Backfill as Work, Finding, Tally};
+use crate::service::backfill::{Backfill, Finding, Tally};
+use crate::store::customers::backfill::Ranges;
+use clap::Args;
 
 #[derive(Debug, Args)]
-pub(super) struct Backfill {
-    /// Compare every state with its events, and rebuild those that differ: a repair.
-    /// Without this, only states of other features are rebuilt.
+pub(super) struct BackfillCommand {
+    /// Compare every state with its events, and rebuild the different ones (repair). By
+    /// default, only states of another feature set are rebuilt.
     #[arg(long, conflicts_with = "customer")]
     all: bool,
-    /// Only this customer: compare, say which features differ, and rebuild.
-    #[arg(long, value_name = "ID", value_parser = key)]
+    /// Only this customer: compare, list the features that differ, and rebuild.
+    #[arg(long, value_name = "ID", value_parser = customer_key)]
     customer: Option<CustomerKey>,
 }
 
-impl Backfill {
+impl BackfillCommand {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let open = Backfilling::open(&config).await?;
-        let outcome = self.act(&open.work).await;
-        open.close().await?;
+        let session = BackfillSession::open(&config).await?;
+        let outcome = self.rebuild(&session.work).await;
+        session.close().await?;
         outcome
     }
 
-    async fn act(self, work: &Work) -> anyhow::Result<()> {
+    async fn rebuild(self, work: &Backfill) -> anyhow::Result<()> {
         if let Some(customer) = &self.customer {
-            return one(work, customer).await;
+            return rebuild_one(work, customer).await;
         }
-        let bar = ProgressBar::new(0);
-        bar.set_style(ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} eta {eta}")?);
-        let progress = |done, of| {
-            bar.set_length(of);
-            bar.set_position(done);
-        };
+        let bar = progress::bar(if self.all { "ranges of customers" } else { "customers" })?;
         let tally = if self.all {
-            bar.set_message("ranges of customers");
-            let begun = |ranges: crate::store::customers::backfill::Ranges| {
-                if !ranges.is_new {
-                    let (left, at) = (ranges.left, ranges.begun_at);
-                    println!("going on with what was begun at {at}: {left} ranges left");
-                }
-            };
-            work.all(begun, &progress).await?
+            work.all(report_resumed, &|done, total| progress::show(&bar, done, total)).await?
         } else {
-            bar.set_message("customers");
-            work.stale(&progress).await?
+            work.stale(&|done, total| progress::show(&bar, done, total)).await?
         };
         bar.finish_and_clear();
         report(&tally)
+    }
+}
+
+fn report_resumed(ranges: Ranges) {
+    if !ranges.is_new {
+        let (left, at) = (ranges.left, ranges.begun_at);
+        println!("resuming the backfill begun at {at}: {left} ranges left");
     }
 }
 
@@ -66,25 +60,25 @@ pub(super) fn report(tally: &Tally) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn one(work: &Work, customer: &CustomerKey) -> anyhow::Result<()> {
+async fn rebuild_one(work: &Backfill, customer: &CustomerKey) -> anyhow::Result<()> {
     match work.one(customer).await? {
-        Finding::Right => println!("unchanged: the state is what the events say"),
-        Finding::Unreadable => println!("rebuilt: there was no state that these features can read"),
+        Finding::Right => println!("unchanged: the state matches the events"),
+        Finding::Unreadable => println!("rebuilt: there was no state of this feature set"),
         Finding::Differed(features) if features.is_empty() => {
-            println!("rebuilt: the state differed, no feature does now");
+            println!("rebuilt: the state differed, but no feature value");
         }
         Finding::Differed(features) => {
-            println!("rebuilt: as stored, and as the events say");
+            println!("rebuilt; feature: stored value, value from events");
             for (name, stored, replayed) in features {
-                println!("  {name}: {}, {}", shown(&stored), shown(&replayed));
+                println!("  {name}: {}, {}", display(&stored), display(&replayed));
             }
         }
-        Finding::Failed(why) => anyhow::bail!("left as it was: {why}"),
+        Finding::Failed(why) => anyhow::bail!("not changed: {why}"),
     }
     Ok(())
 }
 
-fn shown(value: &Value) -> String {
+fn display(value: &Value) -> String {
     match value {
         Value::Missing => "missing".to_owned(),
         Value::Number(number) => number.to_string(),
@@ -92,6 +86,6 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn key(text: &str) -> Result<CustomerKey, String> {
+fn customer_key(text: &str) -> Result<CustomerKey, String> {
     text.parse().map_err(|why: crate::domain::id::BadId| why.to_string())
 }

@@ -3,7 +3,7 @@
 use crate::app;
 use crate::config::Config;
 
-/// One line a check; fails if one of them found a problem.
+/// Prints one line per check; fails if a check found a problem.
 pub(super) async fn database(config: &Config) -> anyhow::Result<()> {
     let findings = Box::pin(app::check_database(config)).await?;
     for finding in &findings {
@@ -11,6 +11,6 @@ pub(super) async fn database(config: &Config) -> anyhow::Result<()> {
         println!("{mark:<8}{}", finding.text);
     }
     let problems = findings.iter().filter(|finding| finding.is_problem).count();
-    anyhow::ensure!(problems == 0, "the database has {problems} problem(s)");
+    anyhow::ensure!(problems == 0, "{problems} problem(s) in the database");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `segmentd demo`: the whole job on a year of real shopping, then live.
+//! `segmentd demo`: loads a year of real purchases, trains, and replays events live.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::api::ApiState;
 use crate::app::App;
-use crate::cli::load::{Counts, Sender, send_table, unpacked};
+use crate::cli::load::{BulkSender, SendCounts, decompressed, send_table};
 use crate::cli::mapping::Mapping;
 use crate::cli::serve;
 use crate::config::{Config, Schedule};
@@ -24,7 +24,7 @@ use crate::store::customers::assignments;
 use crate::store::models::runs;
 use crate::store::{ReadDb, customers};
 
-/// The data ends here; the demo moves it so that it ends today.
+/// End of the data; the demo shifts it to end today.
 const DATA_ENDS: Timestamp = Timestamp::from_millis(1_514_779_280_000);
 const TABLES: [(&str, &str); 3] = [
     ("demographics.toml", "demographics.csv"),
@@ -32,22 +32,22 @@ const TABLES: [(&str, &str); 3] = [
     ("coupon_redemptions.toml", "coupon_redemptions.csv"),
 ];
 const BATCH_EVENTS: usize = 5000;
-/// The last two weeks are replayed, this many events at a time, once a second.
+/// The last two weeks are replayed, this many events per second.
 const TAIL_DAYS: i64 = 14;
 const REPLAY_EVENTS: usize = 20;
 const REPORT_EVERY: u32 = 10;
 
 #[derive(Debug, Args)]
-pub(super) struct Demo {
+pub(super) struct DemoCommand {
     /// Folder with the tables and their mappings.
     #[arg(long, default_value = "tests/data/complete_journey")]
     data: PathBuf,
-    /// Stop once everything is loaded, trained and assigned: for scripts.
+    /// Stop once all data is loaded, trained and assigned: for scripts.
     #[arg(long)]
     exit_when_ready: bool,
 }
 
-impl Demo {
+impl DemoCommand {
     pub(super) async fn run(self, mut config: Config) -> anyhow::Result<()> {
         let stop = serve::stop_signal()?.shared();
         let asked_to_stop = stop.clone();
@@ -65,11 +65,11 @@ impl Demo {
         let running = app.spawn(async move {
             tokio::select! {
                 () = stop => {}
-                // Also when the demo failed and dropped its end.
+                // Also resolves if the demo failed and dropped its sender.
                 _ = finished => {}
             }
         });
-        let sender = Sender::new(&format!("http://{api}"), &loading)?;
+        let sender = BulkSender::new(&format!("http://{api}"), &loading)?;
         let shown = async {
             let shift = self.load(&sender, &state, &state_directory).await?;
             train(&state).await?;
@@ -91,11 +91,12 @@ impl Demo {
             self.replay(&sender, &state, shift).await
         };
         let outcome = tokio::select! {
-            // First: what fails from then on fails because the service is going.
+            // First, because errors after the stop signal are caused by the stopping
+            // service.
             biased;
             () = asked_to_stop => Ok(()),
             outcome = shown => outcome,
-            () = finish_of(&running) => Ok(()),
+            () = wait_for_end(&running) => Ok(()),
         };
         // The server may have stopped by itself already.
         let _ = finish.send(());
@@ -103,21 +104,22 @@ impl Demo {
         outcome
     }
 
-    /// Loads every table that is not there yet; returns by how much time was moved.
+    /// Loads every table unless an earlier start did; returns the time shift in
+    /// milliseconds.
     async fn load(
         &self,
-        sender: &Sender,
+        sender: &BulkSender,
         state: &ApiState,
         state_directory: &Path,
     ) -> anyhow::Result<i64> {
         let now = state.intake.now();
-        let shift = shift(state_directory, now).await?;
+        let shift = time_shift(state_directory, now).await?;
         let done = state_directory.join("demo.loaded");
         if tokio::fs::try_exists(&done).await? && customers::count(&state.db).await? > 0 {
-            println!("The data is there from an earlier start.");
+            println!("The data has been loaded by an earlier start.");
             return Ok(shift);
         }
-        let mut counts = Counts::default();
+        let mut counts = SendCounts::default();
         for (mapping, table) in TABLES {
             let (mapping, table) = (self.data.join(mapping), self.data.join(table));
             counts.add(send_table(sender, &mapping, &table, BATCH_EVENTS, shift).await?);
@@ -127,11 +129,16 @@ impl Demo {
         Ok(shift)
     }
 
-    async fn replay(&self, sender: &Sender, state: &ApiState, shift: i64) -> anyhow::Result<()> {
+    async fn replay(
+        &self,
+        sender: &BulkSender,
+        state: &ApiState,
+        shift: i64,
+    ) -> anyhow::Result<()> {
         let mut tail = self.tail(shift)?;
         let started = state.intake.now().millis();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        let mut counts = Counts::default();
+        let mut counts = SendCounts::default();
         for tick in 1_u32.. {
             ticks.tick().await;
             let now = state.intake.now();
@@ -161,13 +168,13 @@ impl Demo {
         let (mapping, table) = TABLES[1];
         let path = self.data.join(table);
         let file = std::fs::File::open(&path)?;
-        let mut reader = csv::Reader::from_reader(unpacked(&path, file));
+        let mut reader = csv::Reader::from_reader(decompressed(&path, file));
         let mapping = Mapping::read(&self.data.join(mapping), reader.headers()?)?;
         let from = DATA_ENDS.plus_millis(-TAIL_DAYS * MILLIS_PER_DAY);
         let mut tail = VecDeque::new();
         for (row, line) in reader.records().zip(1..) {
             let row = row?;
-            if mapping.happened(&row, line).is_some_and(|at| at >= from) {
+            if mapping.event_time(&row, line).is_some_and(|at| at >= from) {
                 tail.push_back(mapping.event(&row, line, shift));
             }
         }
@@ -176,34 +183,38 @@ impl Demo {
     }
 }
 
-async fn finish_of<T>(running: &tokio::task::JoinHandle<T>) {
+async fn wait_for_end<T>(running: &tokio::task::JoinHandle<T>) {
     while !running.is_finished() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Whole days from the end of the data to now, the same at every start.
-async fn shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
+/// Time shift from the end of the data to now, in whole days; the same at every start.
+async fn time_shift(state_directory: &Path, now: Timestamp) -> anyhow::Result<i64> {
     tokio::fs::create_dir_all(state_directory).await?;
-    let kept = state_directory.join("demo.shift_days");
-    if let Ok(text) = tokio::fs::read_to_string(&kept).await {
-        let days: i64 = text.trim().parse().with_context(|| format!("in {}", kept.display()))?;
+    let file = state_directory.join("demo.shift_days");
+    if let Ok(text) = tokio::fs::read_to_string(&file).await {
+        let days: i64 = text.trim().parse().with_context(|| format!("in {}", file.display()))?;
         return Ok(days * MILLIS_PER_DAY);
     }
     let days = (now.millis() - DATA_ENDS.millis()).div_euclid(MILLIS_PER_DAY);
-    tokio::fs::write(&kept, days.to_string()).await?;
+    tokio::fs::write(&file, days.to_string()).await?;
     Ok(days * MILLIS_PER_DAY)
 }
 
-/// Trains on what is there now; waits until every customer is assigned by it.
+/// Trains on the loaded customers; waits until each is assigned by the new model.
 async fn train(state: &ApiState) -> anyhow::Result<()> {
     println!("Training on {} customers …", customers::count(&state.db).await?);
     let spec = state.training.default_spec();
-    let run =
-        state.training.request(spec, "demo", None).await?.context("the run was not queued")?;
+    let run = state
+        .training
+        .request(spec, "demo", None)
+        .await?
+        .context("the training run was not queued")?;
     let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
     loop {
-        let row = runs::find(&state.db, &run).await?.context("the run is gone")?;
+        let row =
+            runs::find(&state.db, &run).await?.context("the training run no longer exists")?;
         if let Some(error) = row.error {
             anyhow::bail!("training failed: {error}");
         }
@@ -214,7 +225,7 @@ async fn train(state: &ApiState) -> anyhow::Result<()> {
         }
         anyhow::ensure!(
             tokio::time::Instant::now() < deadline,
-            "training took too long: see the log"
+            "training exceeded 5 minutes: see the log"
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -227,7 +238,7 @@ async fn show_segments(state: &ApiState) -> anyhow::Result<()> {
     let all: i64 = sizes.iter().map(|(_, size)| size).sum();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["segment", "customers", "share", "what sets it apart"]);
+    table.set_header(["segment", "customers", "share", "characteristics"]);
     for segment in model.segments() {
         let size = sizes.iter().find(|(key, _)| **key == *segment.key).map_or(0, |(_, n)| *n);
         let percent = size * 1000 / all.max(1);
@@ -250,7 +261,7 @@ async fn sizes(
     Ok(rows.into_iter().map(|(segment, customers, _)| (segment, customers)).collect())
 }
 
-/// A body for `/v1/score` from the features' own names.
+/// A request body for `/v1/score`, with the feature names of the deployment.
 fn example(state: &ApiState) -> String {
     let lineup = state.live.snapshot();
     let rules = lineup.features.rfm();

@@ -1,4 +1,4 @@
-//! `segmentd export`: a running service's assignments, into a file.
+//! `segmentd export`: saves the assignments of a running service to a file.
 
 use std::path::{Path, PathBuf};
 
@@ -9,60 +9,60 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
 #[derive(Debug, Args)]
-pub(super) struct Export {
-    /// The running service.
+pub(super) struct ExportCommand {
+    /// URL of the running service.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// A key with the scope `read`.
     #[arg(long, env = "SEGMENTD_KEY", hide_env_values = true)]
     key: String,
-    /// Left out: by the end of the file's name.
+    /// Output format [default: from the file name].
     #[arg(long)]
-    format: Option<Format>,
-    /// Of CSV: whether texts that a spreadsheet would run as formulas get a `'` in
-    /// front. `none` for programs. [default: formulas]
+    format: Option<ExportFormat>,
+    /// CSV only: whether texts that a spreadsheet would run as formulas get a leading `'`.
+    /// Use `none` for programs. [default: formulas]
     #[arg(long)]
-    escape: Option<Escape>,
+    escape: Option<FormulaEscape>,
     /// Only customers in this segment.
     #[arg(long)]
     segment: Option<String>,
-    /// Where to, such as `assignments.parquet`.
+    /// Output file, such as `assignments.parquet`.
     file: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
+enum ExportFormat {
     Csv,
     Ndjson,
     Parquet,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Escape {
+enum FormulaEscape {
     Formulas,
     None,
 }
 
-impl Export {
+impl ExportCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let format = self.format.or_else(|| of_name(&self.file)).with_context(|| {
+        let format = self.format.or_else(|| format_of_name(&self.file)).with_context(|| {
             format!(
-                "{} ends in none of .csv, .ndjson, .parquet: give --format",
+                "{} does not end in .csv, .ndjson or .parquet: pass --format",
                 self.file.display()
             )
         })?;
         let format = match format {
-            Format::Csv => "csv",
-            Format::Ndjson => "ndjson",
-            Format::Parquet => "parquet",
+            ExportFormat::Csv => "csv",
+            ExportFormat::Ndjson => "ndjson",
+            ExportFormat::Parquet => "parquet",
         };
         let mut address = reqwest::Url::parse(&self.url).context("--url")?;
         address.set_path("/v1/assignments");
         address.query_pairs_mut().append_pair("format", format);
         if let Some(escape) = self.escape {
             let escape = match escape {
-                Escape::Formulas => "formulas",
-                Escape::None => "none",
+                FormulaEscape::Formulas => "formulas",
+                FormulaEscape::None => "none",
             };
             address.query_pairs_mut().append_pair("escape", escape);
         }
@@ -70,20 +70,20 @@ impl Export {
             address.query_pairs_mut().append_pair("segment", segment);
         }
         let request = reqwest::Client::builder().build()?.get(address).bearer_auth(&self.key);
-        let mut answer = request.send().await.context("cannot reach the service")?;
-        let status = answer.status();
+        let mut response = request.send().await.context("cannot reach the service")?;
+        let status = response.status();
         if !status.is_success() {
-            anyhow::bail!("the service answered {status}: {}", answer.text().await?);
+            anyhow::bail!("the service answered {status}: {}", response.text().await?);
         }
-        // Under its own name only once it is whole.
+        // A complete file appears under its name; a partial one has the suffix `.part`.
         let mut part = self.file.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
-        let saved = save(&mut answer, &part).await;
+        let saved = save(&mut response, &part).await;
         let bytes = match saved {
             Ok(bytes) => bytes,
             Err(error) => {
-                // There may be none; what went wrong is said below.
+                // The file may not exist; the error that matters is returned below.
                 let _ = tokio::fs::remove_file(&part).await;
                 return Err(error);
             }
@@ -96,12 +96,14 @@ impl Export {
     }
 }
 
-async fn save(answer: &mut reqwest::Response, path: &Path) -> anyhow::Result<u64> {
+async fn save(response: &mut reqwest::Response, path: &Path) -> anyhow::Result<u64> {
     let mut file =
         File::create(path).await.with_context(|| format!("cannot write {}", path.display()))?;
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}")?);
-    while let Some(chunk) = answer.chunk().await.context("the export was cut off: try again")? {
+    while let Some(chunk) =
+        response.chunk().await.context("the export was interrupted: try again")?
+    {
         file.write_all(&chunk).await?;
         bar.inc(chunk.len() as u64);
     }
@@ -110,6 +112,6 @@ async fn save(answer: &mut reqwest::Response, path: &Path) -> anyhow::Result<u64
     Ok(bar.position())
 }
 
-fn of_name(file: &Path) -> Option<Format> {
-    Format::from_str(file.extension()?.to_str()?, true).ok()
+fn format_of_name(file: &Path) -> Option<ExportFormat> {
+    ExportFormat::from_str(file.extension()?.to_str()?, true).ok()
 }

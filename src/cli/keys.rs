@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Subcommand;
 
-use crate::app::Database;
+use crate::app::ManagedDatabase;
 use crate::config::Config;
 use crate::domain::access::Scope;
 use crate::service::api_keys;
@@ -12,32 +12,32 @@ use crate::service::clock::Clock;
 use crate::store::api_keys as stored_keys;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Keys {
-    /// Make a key. It is printed once and cannot be read again.
+pub(super) enum KeysCommand {
+    /// Create a key. It is printed once and cannot be read again.
     Create {
-        /// What it is for, for people.
+        /// Name of the key, shown in lists and logs.
         name: String,
-        /// Left out: a public key for browsers and apps.
+        /// By default a public key for browsers and apps.
         #[arg(long, value_delimiter = ',', value_parser = scope, default_value = "track",
               help = scopes_help())]
         scopes: Vec<Scope>,
     },
-    /// List keys, without their secrets: id, state, kind (public or secret), creation,
+    /// List keys without their secrets: id, state, kind (public or secret), creation,
     /// scopes, name.
     List,
-    /// Make a key invalid.
+    /// Revoke a key.
     Revoke { key_id: String },
 }
 
-impl Keys {
+impl KeysCommand {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let database = Database::open(&config).await?;
-        let outcome = self.act(&database).await;
+        let database = ManagedDatabase::open(&config).await?;
+        let outcome = self.execute(&database).await;
         database.close().await?;
         outcome
     }
 
-    async fn act(self, database: &Database) -> anyhow::Result<()> {
+    async fn execute(self, database: &ManagedDatabase) -> anyhow::Result<()> {
         let clock = Clock::System;
         match self {
             Self::Create { name, scopes } => {
@@ -62,11 +62,12 @@ impl Keys {
     }
 }
 
-/// The scopes and what each allows.
+/// Help text with every scope and its permissions.
 fn scopes_help() -> String {
-    let mut help = "What the key may do, separated by commas. The default makes a public key for \
+    let mut help =
+        "Permissions of the key, separated by commas. The default creates a public key for \
                     browsers and apps, which can have no other scope.\n"
-        .to_owned();
+            .to_owned();
     for scope in Scope::ALL {
         // Writing to a String cannot fail.
         let _ = write!(help, "\n{scope}: {}.", scope.allows());

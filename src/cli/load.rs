@@ -1,4 +1,5 @@
-//! `segmentd load`: any shop's table, through a column mapping and the API.
+//! `segmentd load`: sends the rows of a table as events through the API, with a column
+//! mapping.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,11 +17,11 @@ use crate::cli::mapping::Mapping;
 use crate::domain::time::MILLIS_PER_DAY;
 
 #[derive(Debug, Args)]
-pub(super) struct Load {
-    /// How a row becomes an event (TOML); see config/load.example.toml.
+pub(super) struct LoadCommand {
+    /// Column mapping from rows to events (TOML); see config/load.example.toml.
     #[arg(long, value_name = "FILE")]
     mapping: PathBuf,
-    /// The running service.
+    /// URL of the running service.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// A key with the scope `ingest`.
@@ -29,17 +30,17 @@ pub(super) struct Load {
     /// Events per request.
     #[arg(long, default_value_t = 5000)]
     batch: usize,
-    /// Move every row by this many days: an old table then ends today, and the
-    /// windows of features see it.
+    /// Shift every row by this many days, so that an old table ends today and features with
+    /// time windows see it.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     shift_days: i32,
-    /// The table: CSV with a header line; `.gz` is unpacked.
+    /// The table: CSV with a header line, optionally compressed (`.gz`).
     table: PathBuf,
 }
 
-impl Load {
+impl LoadCommand {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let sender = Sender::new(&self.url, &self.key)?;
+        let sender = BulkSender::new(&self.url, &self.key)?;
         let shift_millis = i64::from(self.shift_days) * MILLIS_PER_DAY;
         let counts =
             send_table(&sender, &self.mapping, &self.table, self.batch, shift_millis).await?;
@@ -48,9 +49,9 @@ impl Load {
     }
 }
 
-/// What became of what was sent.
+/// Results of the sent events.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct SendCounts {
     pub(super) sent: u64,
     pub(super) accepted: u64,
     pub(super) duplicate: u64,
@@ -59,7 +60,7 @@ pub(super) struct Counts {
     pub(super) reasons: BTreeMap<String, u64>,
 }
 
-impl Counts {
+impl SendCounts {
     pub(super) fn add(&mut self, other: Self) {
         self.sent += other.sent;
         self.accepted += other.accepted;
@@ -71,7 +72,7 @@ impl Counts {
     }
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for SendCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sent, accepted, duplicate, rejected, reasons } = self;
         write!(f, "sent {sent}, accepted {accepted}, duplicate {duplicate}, rejected {rejected}")?;
@@ -82,50 +83,50 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Sends events to the bulk endpoint.
+/// Client of the bulk endpoint.
 #[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct BulkSender {
     client: reqwest::Client,
     url: String,
     key: String,
 }
 
 #[derive(Deserialize)]
-struct Verdict {
+struct LineResult {
     status: String,
     #[serde(default)]
-    errors: Vec<Fault>,
+    errors: Vec<LineFault>,
 }
 
 #[derive(Deserialize)]
-struct Fault {
+struct LineFault {
     field: String,
     problem: String,
 }
 
-impl Sender {
+impl BulkSender {
     pub(super) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().build()?;
         let url = format!("{}/v1/events/bulk", url.trim_end_matches('/'));
         Ok(Self { client, url, key: key.to_owned() })
     }
 
-    /// Sends NDJSON; fails unless every line got its verdict.
-    pub(super) async fn send(&self, lines: Vec<u8>, count: u64) -> anyhow::Result<Counts> {
+    /// Sends NDJSON; fails unless every line got a result.
+    pub(super) async fn send(&self, lines: Vec<u8>, count: u64) -> anyhow::Result<SendCounts> {
         let request = self.client.post(&self.url).bearer_auth(&self.key).body(lines);
-        let answer = request.send().await.context("cannot reach the service")?;
-        let status = answer.status();
-        let text = answer.text().await?;
+        let response = request.send().await.context("cannot reach the service")?;
+        let status = response.status();
+        let text = response.text().await?;
         anyhow::ensure!(status.is_success(), "the service answered {status}: {text}");
-        let mut counts = Counts { sent: count, ..Counts::default() };
+        let mut counts = SendCounts { sent: count, ..SendCounts::default() };
         for line in text.lines() {
-            let verdict: Verdict = serde_json::from_str(line)?;
-            match verdict.status.as_str() {
+            let result: LineResult = serde_json::from_str(line)?;
+            match result.status.as_str() {
                 "accepted" => counts.accepted += 1,
                 "duplicate" => counts.duplicate += 1,
                 "rejected" => {
                     counts.rejected += 1;
-                    let reasons: Vec<String> = verdict
+                    let reasons: Vec<String> = result
                         .errors
                         .into_iter()
                         .map(|fault| format!("{} {}", fault.field, fault.problem))
@@ -134,55 +135,55 @@ impl Sender {
                 }
                 "locked" => anyhow::bail!(
                     "a customer is locked by another session of the database; load the table \
-                     again, what was counted counts once: {line}"
+                     again, duplicates are ignored: {line}"
                 ),
                 _ => anyhow::bail!("the service stopped: {line}"),
             }
         }
-        let verdicts = counts.accepted + counts.duplicate + counts.rejected;
-        anyhow::ensure!(verdicts == count, "{count} events sent, {verdicts} verdicts");
+        let results = counts.accepted + counts.duplicate + counts.rejected;
+        anyhow::ensure!(results == count, "{count} events sent, but {results} results received");
         Ok(counts)
     }
 }
 
-/// Sends a whole table, with a progress bar where somebody looks.
+/// Sends a whole table, with a progress bar on a terminal.
 pub(super) async fn send_table(
-    sender: &Sender,
+    sender: &BulkSender,
     mapping: &Path,
     table: &Path,
     batch: usize,
     shift_millis: i64,
-) -> anyhow::Result<Counts> {
+) -> anyhow::Result<SendCounts> {
     let file = File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
     let bar = ProgressBar::new(file.metadata()?.len());
     bar.set_style(ProgressStyle::with_template(
         "{msg:24} {wide_bar} {bytes}/{total_bytes} eta {eta}",
     )?);
     bar.set_message(table.file_name().unwrap_or_default().to_string_lossy().into_owned());
-    let mut reader = csv::Reader::from_reader(unpacked(table, bar.wrap_read(file)));
+    let mut reader = csv::Reader::from_reader(decompressed(table, bar.wrap_read(file)));
     let mapping = Mapping::read(mapping, reader.headers()?)?;
-    let mut counts = Counts::default();
+    let mut counts = SendCounts::default();
     let mut lines = Vec::new();
-    let mut held = 0;
+    let mut pending = 0;
     for (row, line) in reader.records().zip(1..) {
         let event = mapping.event(&row?, line, shift_millis);
         serde_json::to_writer(&mut lines, &event)?;
         lines.push(b'\n');
-        held += 1;
-        if held == batch as u64 {
-            counts.add(sender.send(std::mem::take(&mut lines), held).await?);
-            held = 0;
+        pending += 1;
+        if pending == batch as u64 {
+            counts.add(sender.send(std::mem::take(&mut lines), pending).await?);
+            pending = 0;
         }
     }
-    if held > 0 {
-        counts.add(sender.send(lines, held).await?);
+    if pending > 0 {
+        counts.add(sender.send(lines, pending).await?);
     }
     bar.finish_and_clear();
     Ok(counts)
 }
 
-/// The table's bytes, unpacked where its name ends in `.gz`.
-pub(super) fn unpacked(path: &Path, bytes: impl Read + 'static) -> Box<dyn Read> {
+/// The table's bytes, decompressed if the name ends in `.gz`.
+pub(super) fn decompressed(path: &Path, bytes: impl Read + 'static) -> Box<dyn Read> {
     if path.extension().is_some_and(|extension| extension == "gz") {
         Box::new(MultiGzDecoder::new(bytes))
     } else {

@@ -1,4 +1,4 @@
-//! A column mapping: how one row of a shop's table becomes one event.
+//! Column mapping from a row of a table to an event.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::time::Timestamp;
 
-/// The file, as written; `config/load.example.toml` is its manual.
+/// The mapping file as written; `config/load.example.toml` is its manual.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct MappingFile {
     r#type: String,
     #[serde(default)]
     name: String,
-    /// Text with `{column}` and `{line}` (data rows from 1).
+    /// Template with `{column}` and `{line}` (data rows from 1).
     message_id: String,
     customer_id: String,
     /// Another id of the same customer, or the only one.
@@ -25,23 +25,23 @@ struct File {
     anonymous_id: String,
     timestamp: String,
     #[serde(default)]
-    properties: BTreeMap<String, Property>,
+    properties: BTreeMap<String, PropertyMapping>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Property {
-    /// The column; or the product of several.
+struct PropertyMapping {
+    /// One column; alternatively the product of several.
     column: Option<String>,
     #[serde(default)]
     product: Vec<String>,
     #[serde(default)]
-    r#type: Kind,
+    r#type: PropertyKind,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum PropertyKind {
     #[default]
     Number,
     Text,
@@ -52,19 +52,19 @@ enum Kind {
 pub struct Mapping {
     kind: String,
     name: String,
-    message_id: Template,
-    customer_id: Template,
-    anonymous_id: Template,
-    timestamp: Template,
-    properties: Vec<(String, Vec<usize>, Kind)>,
+    message_id: TextTemplate,
+    customer_id: TextTemplate,
+    anonymous_id: TextTemplate,
+    timestamp: TextTemplate,
+    properties: Vec<(String, Vec<usize>, PropertyKind)>,
 }
 
-/// Text with columns in it.
+/// Text with column placeholders.
 #[derive(Debug)]
-struct Template(Vec<Part>);
+struct TextTemplate(Vec<TemplatePart>);
 
 #[derive(Debug)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Column(usize),
     Line,
@@ -77,18 +77,18 @@ impl Mapping {
         Self::parse(&text, headers).with_context(|| format!("in {}", path.display()))
     }
 
-    /// Reads the TOML of a mapping and binds it to a table's columns.
+    /// Parses a TOML mapping and binds it to a table's columns.
     pub fn parse(text: &str, headers: &StringRecord) -> anyhow::Result<Self> {
         Self::bind(toml::from_str(text)?, headers)
     }
 
-    fn bind(file: File, headers: &StringRecord) -> anyhow::Result<Self> {
+    fn bind(file: MappingFile, headers: &StringRecord) -> anyhow::Result<Self> {
         let mut properties = Vec::with_capacity(file.properties.len());
         for (name, property) in file.properties {
             let columns = match property.column {
                 Some(column) if property.product.is_empty() => vec![column],
                 None if !property.product.is_empty() => property.product,
-                _ => anyhow::bail!("properties.{name}: give either `column` or `product`"),
+                _ => anyhow::bail!("properties.{name}: must have either `column` or `product`"),
             };
             let columns =
                 columns.iter().map(|c| column(headers, c)).collect::<anyhow::Result<_>>()?;
@@ -97,16 +97,16 @@ impl Mapping {
         Ok(Self {
             kind: file.r#type,
             name: file.name,
-            message_id: Template::bind(&file.message_id, headers)?,
-            customer_id: Template::bind(&file.customer_id, headers)?,
-            anonymous_id: Template::bind(&file.anonymous_id, headers)?,
-            timestamp: Template::bind(&file.timestamp, headers)?,
+            message_id: TextTemplate::bind(&file.message_id, headers)?,
+            customer_id: TextTemplate::bind(&file.customer_id, headers)?,
+            anonymous_id: TextTemplate::bind(&file.anonymous_id, headers)?,
+            timestamp: TextTemplate::bind(&file.timestamp, headers)?,
             properties,
         })
     }
 
-    /// The event of one row as JSON. Nothing is left out that the service could
-    /// judge: a row without a customer is sent, and refused with its reason.
+    /// Converts one row to an event as JSON. Invalid rows are sent too: the service rejects
+    /// a row without a customer and gives the reason.
     pub fn event(&self, row: &StringRecord, line: u64, shift_millis: i64) -> Value {
         let stamp = self.timestamp.fill(row, line);
         let stamp = if stamp.len() == "2017-01-01".len() { stamp + "T00:00:00Z" } else { stamp };
@@ -139,22 +139,21 @@ impl Mapping {
         event
     }
 
-    /// When this row happened, where that can be read.
-    pub fn happened(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
+    /// Event time of a row; `None` if it cannot be parsed.
+    pub fn event_time(&self, row: &StringRecord, line: u64) -> Option<Timestamp> {
         Timestamp::parse(&self.timestamp.fill(row, line))
     }
 }
 
-/// Empty cells are missing; a number that cannot be read is sent as text, so
-/// that the service refuses it with its reason.
-fn property(row: &StringRecord, columns: &[usize], kind: Kind) -> Option<Value> {
-    let cell = |index: &usize| row.get(*index).map(str::trim).filter(|cell| !cell.is_empty());
-    if kind == Kind::Text {
-        return cell(columns.first()?).map(Value::from);
+/// Empty cells are missing. An invalid number is sent as text, so that the service rejects
+/// it with a reason.
+fn property(row: &StringRecord, columns: &[usize], kind: PropertyKind) -> Option<Value> {
+    if kind == PropertyKind::Text {
+        return cell(row, *columns.first()?).map(Value::from);
     }
     let mut product = 1.0;
-    for index in columns {
-        let text = cell(index)?;
+    for column in columns {
+        let text = cell(row, *column)?;
         match text.parse::<f64>() {
             Ok(number) => product *= number,
             Err(_) => return Some(text.into()),
@@ -163,21 +162,26 @@ fn property(row: &StringRecord, columns: &[usize], kind: Kind) -> Option<Value> 
     Some(product.into())
 }
 
-impl Template {
+/// The trimmed text of a cell; `None` if it is empty or missing.
+fn cell(row: &StringRecord, column: usize) -> Option<&str> {
+    row.get(column).map(str::trim).filter(|text| !text.is_empty())
+}
+
+impl TextTemplate {
     fn bind(text: &str, headers: &StringRecord) -> anyhow::Result<Self> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let close = rest[open..].find('}').map(|at| open + at);
             let close = close.with_context(|| format!("`{text}`: `{{` without `}}`"))?;
-            parts.push(Part::Text(rest[..open].to_owned()));
+            parts.push(TemplatePart::Text(rest[..open].to_owned()));
             parts.push(match &rest[open + 1..close] {
-                "line" => Part::Line,
-                name => Part::Column(column(headers, name)?),
+                "line" => TemplatePart::Line,
+                name => TemplatePart::Column(column(headers, name)?),
             });
             rest = &rest[close + 1..];
         }
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(TemplatePart::Text(rest.to_owned()));
         Ok(Self(parts))
     }
 
@@ -185,9 +189,11 @@ impl Template {
         let mut text = String::new();
         for part in &self.0 {
             match part {
-                Part::Text(part) => text.push_str(part),
-                Part::Column(index) => text.push_str(row.get(*index).unwrap_or_default().trim()),
-                Part::Line => text.push_str(&line.to_string()),
+                TemplatePart::Text(part) => text.push_str(part),
+                TemplatePart::Column(index) => {
+                    text.push_str(row.get(*index).unwrap_or_default().trim());
+                }
+                TemplatePart::Line => text.push_str(&line.to_string()),
             }
         }
         text
@@ -197,6 +203,6 @@ impl Template {
 fn column(headers: &StringRecord, name: &str) -> anyhow::Result<usize> {
     headers.iter().position(|header| header == name).with_context(|| {
         let known: Vec<&str> = headers.iter().collect();
-        format!("there is no column `{name}`; there are {}", known.join(", "))
+        format!("no column `{name}`; the table has {}", known.join(", "))
     })
 }

@@ -1,5 +1,5 @@
-//! Commands. Exit codes: 0 done, 1 failed, 2 wrong settings or usage.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
+//! Commands. Exit codes: 0 success, 1 failure, 2 invalid settings or usage.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands write to the terminal")]
 
 mod backfill;
 mod check;
@@ -9,6 +9,7 @@ mod keys;
 mod load;
 pub mod mapping;
 mod postgres;
+mod progress;
 mod repair;
 mod serve;
 mod train;
@@ -22,19 +23,19 @@ use crate::config::{Config, LogFormat};
 use crate::domain::fault::Faults;
 use crate::telemetry::trace;
 
-/// Which segment a customer is in, the moment an event arrives.
+/// Online customer segmentation: scores a customer's segment the moment an event arrives.
 #[derive(Debug, Parser)]
 #[command(version, about)]
-struct Cli {
+struct CommandLine {
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingsArgs,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Args)]
-struct Settings {
-    /// Settings file; only what differs from the defaults.
+struct SettingsArgs {
+    /// Settings file; only the settings that differ from the defaults.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One setting, such as `http.bind=0.0.0.0:8080`; may be repeated.
@@ -43,104 +44,110 @@ struct Settings {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the service until SIGTERM or Ctrl-C.
     Serve,
-    /// Load a year of shopping, train, show the segments, then replay live.
-    Demo(demo::Demo),
-    /// Train a model: from the stored customers, by the service's rules; or here and
-    /// now from a table, touching nothing.
-    Train(train::Train),
-    /// Rebuild customers' states from their events, beside running services: after
-    /// the features have changed, or to repair.
-    Backfill(backfill::Backfill),
-    /// Mend what an accident has left in the database.
+    /// Load a year of purchases, train, show the segments, then replay events live.
+    Demo(demo::DemoCommand),
+    /// Train a model on the stored customers through the service; or offline from a table,
+    /// without changing stored data.
+    Train(train::TrainCommand),
+    /// Rebuild customer states from their events beside running services, after a change of
+    /// the features or as a repair.
+    Backfill(backfill::BackfillCommand),
+    /// Repair damage in the database.
     #[command(subcommand)]
-    Repair(repair::Repair),
-    /// Send a table (CSV, also gzipped) to a running service, one event a row.
-    Load(load::Load),
-    /// Save where every customer stands, as CSV, NDJSON or Parquet.
-    Export(export::Export),
-    /// Make, list and revoke API keys.
+    Repair(repair::RepairCommand),
+    /// Send a table (CSV, optionally gzipped) to a running service, one event per row.
+    Load(load::LoadCommand),
+    /// Save the current assignments of all customers as CSV, NDJSON or Parquet.
+    Export(export::ExportCommand),
+    /// Create, list and revoke API keys.
     #[command(subcommand)]
-    Keys(keys::Keys),
+    Keys(keys::KeysCommand),
     /// Check settings and files, or the database, without running the service.
     #[command(subcommand)]
-    Check(Check),
-    /// Bring the database's schema up to date.
+    Check(CheckCommand),
+    /// Migrate the database schema.
     Migrate,
     /// Run a command with `DATABASE_URL` set to the (private) database.
-    Postgres(postgres::With),
+    Postgres(postgres::PostgresCommand),
 }
 
 #[derive(Debug, Subcommand)]
-enum Check {
-    /// Settings and feature set: everything that is wrong, at once.
+enum CheckCommand {
+    /// Check settings and feature set; reports all problems at once.
     Config,
-    /// The database, after a restore or an upgrade: schema, change feed, sequences,
-    /// partitions, states against their events, clock, connections. Changes nothing;
-    /// fails, and says what to do, if something is wrong.
+    /// Check the database after a restore or an upgrade: schema, change feed, sequences,
+    /// partitions, states against their events, clock, connections. Changes nothing; fails
+    /// with advice if there is a problem.
     Database,
 }
 
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let config = match Config::load(cli.settings.config.as_deref(), &cli.settings.set) {
+    let line = CommandLine::parse();
+    let config = match Config::load(line.settings.config.as_deref(), &line.settings.set) {
         Ok(config) => config,
-        Err(faults) => return wrong(&faults),
+        Err(faults) => return invalid_input(&faults, "in the settings"),
     };
     if let Err(error) = trace::init(&config.log.level, config.log.format == LogFormat::Json) {
-        eprintln!("segmentd: {error}");
+        eprintln!("error: {error}");
         return ExitCode::from(2);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("segmentd: cannot start: {error}");
+            eprintln!("error: cannot start the async runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     let outcome = runtime.block_on(async {
-        match cli.command {
-            Command::Serve => Box::pin(serve::serve(config)).await,
-            Command::Demo(demo) => Box::pin(demo.run(config)).await,
-            Command::Train(train) => Box::pin(train.run(config)).await,
-            Command::Backfill(backfill) => backfill.run(config).await,
-            Command::Repair(repair) => repair.run(config).await,
-            Command::Load(load) => load.run().await,
-            Command::Export(export) => export.run().await,
-            Command::Keys(keys) => keys.run(config).await,
-            Command::Check(Check::Config) => check(&config),
-            Command::Check(Check::Database) => check::database(&config).await,
-            Command::Migrate => migrate(config).await,
-            Command::Postgres(with) => with.run(config).await,
+        match line.command {
+            CliCommand::Serve => Box::pin(serve::serve(config)).await,
+            CliCommand::Demo(demo) => Box::pin(demo.run(config)).await,
+            CliCommand::Train(train) => Box::pin(train.run(config)).await,
+            CliCommand::Backfill(backfill) => backfill.run(config).await,
+            CliCommand::Repair(repair) => repair.run(config).await,
+            CliCommand::Load(load) => load.run().await,
+            CliCommand::Export(export) => export.run().await,
+            CliCommand::Keys(keys) => keys.run(config).await,
+            CliCommand::Check(CheckCommand::Config) => check(&config),
+            CliCommand::Check(CheckCommand::Database) => check::database(&config).await,
+            CliCommand::Migrate => migrate(config).await,
+            CliCommand::Postgres(with) => with.run(config).await,
         }
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(faults) = error.downcast_ref::<Faults>() {
-                return wrong(faults);
+                // The context of an invalid file is its name: "in mall.csv".
+                let context = error.to_string();
+                let is_place = context.starts_with("in ");
+                return invalid_input(faults, if is_place { &context } else { "in the input" });
             }
-            eprintln!("segmentd: {error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn wrong(faults: &Faults) -> ExitCode {
-    eprintln!("segmentd: {} to put right:\n{faults}", faults.0.len());
+/// Prints every problem of an input; `place` says where, such as `in mall.csv`.
+fn invalid_input(faults: &Faults, place: &str) -> ExitCode {
+    let count = faults.0.len();
+    let noun = if count == 1 { "problem" } else { "problems" };
+    eprintln!("error: {count} {noun} {place}\n{faults}");
     ExitCode::from(2)
 }
 
 fn check(config: &Config) -> anyhow::Result<()> {
     let features = crate::app::features(config)?;
-    println!("settings and {} features are right", features.features().len());
+    println!("settings and {} features are valid", features.features().len());
     Ok(())
 }
 
 async fn migrate(config: Config) -> anyhow::Result<()> {
-    crate::app::Database::open(&config).await?.close().await
+    crate::app::ManagedDatabase::open(&config).await?.close().await
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -1,4 +1,4 @@
-//! `segmentd postgres -- COMMAND …`: a look into the private database.
+//! `segmentd postgres -- COMMAND …`: runs a command on the private database.
 
 use anyhow::Context;
 use clap::Args;
@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::store::Db;
 
 #[derive(Debug, Args)]
-pub(super) struct With {
-    /// Leave the schema as it is: to restore a backup into a new database, or to make a
+pub(super) struct PostgresCommand {
+    /// Do not migrate the schema: to restore a backup into a new database, or to make a
     /// backup before an upgrade.
     #[arg(long)]
     no_migrate: bool,
@@ -18,14 +18,13 @@ pub(super) struct With {
     command: Vec<String>,
 }
 
-impl With {
-    /// Migrates, runs the command with `DATABASE_URL` set, and stops the
-    /// private server again.
+impl PostgresCommand {
+    /// Migrates, runs the command with `DATABASE_URL` set, and stops the private server.
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
         let server = DatabaseServer::start(&config).await?;
-        let done = self.run_on(&config, &server.url).await;
+        let outcome = self.run_on(&config, &server.url).await;
         server.stop().await?;
-        done
+        outcome
     }
 
     async fn run_on(self, config: &Config, url: &str) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
     App::build(config).await?.run(stop).await
 }
 
-/// Resolves at SIGTERM or Ctrl-C, once.
+/// Resolves once, at SIGTERM or Ctrl-C.
 pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,4 +1,4 @@
-//! API keys by the SHA-256 of their secret.
+//! API keys, identified by the SHA-256 of their secret.
 
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::News;
@@ -29,7 +29,7 @@ pub async fn insert(tx: &mut Tx, key: &KeyRow) -> Result<(), StoreError> {
     tx.announce(News::Keys).await
 }
 
-/// False when there is no such key, or it was revoked before.
+/// Revokes a key; false if no such key exists or it is already revoked.
 pub async fn revoke(tx: &mut Tx, key_id: &str, now: Timestamp) -> Result<bool, StoreError> {
     let revoked = sqlx::query!(
         "update api_key set revoked_at = $2 where key_id = $1 and revoked_at is null",

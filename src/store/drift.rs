@@ -1,33 +1,46 @@
-//! What models met while they answered: one row of counts a model, hour, source and API
-//! key, and one of sums within segments where customers were drawn.
+//! Drift counters: feature and output counts per model, hour, source and API key, and sums
+//! within segments for sampled customers.
 
 use std::ops::Range;
 
 use crate::domain::drift::{Inside, Source, Window};
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
 
-/// What was counted in one hour.
+/// The counts of one hour.
 #[derive(Debug, Clone)]
 pub struct Hour {
     pub at: Timestamp,
-    /// The id of the API key; [`crate::domain::drift::NO_KEY`] where it is not counted by key.
+    /// Id of the API key; [`crate::domain::drift::NO_KEY`] if not counted by key.
     pub key: String,
     pub window: Window,
-    /// Of the same rows; `None` where nobody has looked within segments.
+    /// Sums within segments for the same rows; `None` if not computed.
     pub inside: Option<Inside>,
 }
 
-/// Adds to what any replica has counted of this model in this hour. Who adds to
-/// several does so in order of model, source, key and hour, so that two never wait for
-/// each other in a circle.
-pub async fn add(
-    tx: &mut Tx,
-    (model, source, key): (&ModelId, Source, &str),
-    hour: Timestamp,
-    window: &Window,
-) -> Result<(), StoreError> {
+/// Identity of the counts of one hour.
+#[derive(Debug, Clone, Copy)]
+pub struct CounterKey<'a> {
+    pub model: &'a ModelId,
+    pub source: Source,
+    pub key_id: &'a str,
+    pub hour: Timestamp,
+}
+
+/// Selection of stored hours of one model.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowQuery<'a> {
+    pub model: &'a ModelId,
+    pub sources: &'a [Source],
+    /// Counts per window.
+    pub width: usize,
+    pub period: TimeRange,
+}
+
+/// Adds to the counts of this model and hour from all replicas. A caller that adds several
+/// sorts by model, source, key and hour: one lock order, so no deadlock.
+pub async fn add(tx: &mut Tx, counter: &CounterKey<'_>, window: &Window) -> Result<(), StoreError> {
     let counts: Vec<i64> = window.counts.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
         "insert into drift_window as held (model_id, source, hour, width, key_id, counts)
@@ -36,18 +49,18 @@ pub async fn add(
              (select array_agg(mine + theirs order by place)
               from unnest(held.counts, excluded.counts)
                    with ordinality as both_counts (mine, theirs, place))",
-        model.as_str(),
-        source.name(),
-        to_sql(hour),
+        counter.model.as_str(),
+        counter.source.name(),
+        to_sql(counter.hour),
         &counts,
-        key,
+        counter.key_id,
     )
     .execute(&mut *tx.inner)
     .await?;
     Ok(())
 }
 
-/// Sums up the counts of all keys, in the hours before this one.
+/// Sums the counts of all keys, in the hours before `hour`.
 pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
     let merged = sqlx::query!(
         "with gone as (
@@ -72,10 +85,12 @@ pub async fn merge_keys_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, Stor
     Ok(merged.rows_affected())
 }
 
-/// Writes down an hour that one replica counts for all; false when another has.
+/// Inserts an hour that one replica counts for all; false if another replica has inserted
+/// it.
 pub async fn insert(
     tx: &mut Tx,
-    (model, source): (&ModelId, Source),
+    model: &ModelId,
+    source: Source,
     hour: Timestamp,
     window: &Window,
 ) -> Result<bool, StoreError> {
@@ -94,13 +109,14 @@ pub async fn insert(
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Writes down how the customers of an hour lay within segments, in so many sums a
-/// segment. Who calls it has just inserted the hour's counts.
+/// Inserts the sums within segments of an hour, `width` sums per segment. The caller has
+/// just inserted the hour's counts.
 pub async fn insert_within(
     tx: &mut Tx,
     model: &ModelId,
     hour: Timestamp,
-    (width, inside): (usize, &Inside),
+    width: usize,
+    inside: &Inside,
 ) -> Result<(), StoreError> {
     let rows: Vec<i64> = inside.rows.iter().map(|count| to_bigint(*count)).collect();
     sqlx::query!(
@@ -119,10 +135,11 @@ pub async fn insert_within(
     Ok(())
 }
 
-/// Whether anybody has written down this hour, in so many counts.
+/// Whether a replica has inserted this hour, with `width` counts.
 pub async fn is_counted(
     db: &ReadDb,
-    (model, source): (&ModelId, Source),
+    model: &ModelId,
+    source: Source,
     width: usize,
     hour: Timestamp,
 ) -> Result<bool, StoreError> {
@@ -140,7 +157,7 @@ pub async fn is_counted(
     Ok(is_there)
 }
 
-/// Drops the hours before this one.
+/// Deletes the hours before `hour`.
 pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from drift_window where hour < $1", to_sql(hour))
         .execute(&mut *tx.inner)
@@ -151,17 +168,15 @@ pub async fn drop_before(tx: &mut Tx, hour: Timestamp) -> Result<u64, StoreError
     Ok(dropped.rows_affected())
 }
 
-/// What was counted of this model in the hours from `since` to `until`, hour by hour
-/// and key by key: windows of so many counts, of these sources, and of drawn customers
-/// the sums within segments, of so many each (0: none). A later hour is of a clock that
-/// was wrong.
+/// The counts of a model from `since` to `until`, by hour and key: windows of `width`
+/// counts from `sources`, and for sampled customers sums within segments, `within` per
+/// segment (0: none). An hour after `until` stems from a wrong clock.
 pub async fn hours(
     db: &ReadDb,
-    (model, sources): (&ModelId, &[Source]),
-    (width, within): (usize, usize),
-    (since, until): (Timestamp, Timestamp),
+    query: &WindowQuery<'_>,
+    within: usize,
 ) -> Result<Vec<Hour>, StoreError> {
-    let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+    let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         r#"select met.hour, key_id, counts, rows as "rows?", sums as "sums?", squares as "squares?"
            from drift_window as met left join drift_within as within
@@ -170,13 +185,13 @@ pub async fn hours(
            where met.model_id = $1 and met.width = $2 and met.hour >= $3 and met.hour <= $7
                  and source = any($4::text[])
            order by met.hour"#,
-        model.as_str(),
-        to_integer(width),
-        to_sql(since),
+        query.model.as_str(),
+        to_integer(query.width),
+        to_sql(query.period.since),
         &sources as &[&str],
         to_integer(within),
         Source::Customers.name(),
-        to_sql(until),
+        to_sql(query.period.until),
     )
     .fetch_all(&db.pool)
     .await?;
@@ -193,29 +208,28 @@ pub async fn hours(
     hours.collect()
 }
 
-/// The counts of these places alone, hour by hour, before `until`, and of all keys but
-/// one ([`crate::domain::drift::NO_KEY`]: of all): many hours of few places are quickly read.
+/// A slice of the counts by hour, before `until`, over all keys except `without`
+/// ([`crate::domain::drift::NO_KEY`]: no exception). Fast for many hours and few counts.
 pub async fn places(
     db: &ReadDb,
-    (model, sources): (&ModelId, &[Source]),
-    (width, places): (usize, Range<usize>),
+    query: &WindowQuery<'_>,
+    places: Range<usize>,
     without: &str,
-    (since, until): (Timestamp, Timestamp),
 ) -> Result<Vec<(Timestamp, Vec<u64>)>, StoreError> {
-    let sources: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+    let sources: Vec<&str> = query.sources.iter().map(|source| source.name()).collect();
     let rows = sqlx::query!(
         r#"select hour, counts[$5:$6] as "counts!" from drift_window
            where model_id = $1 and width = $2 and source = any($4::text[])
                  and hour >= $3 and hour < $7 and (key_id = '' or key_id <> $8)
            order by hour"#,
-        model.as_str(),
-        to_integer(width),
-        to_sql(since),
+        query.model.as_str(),
+        to_integer(query.width),
+        to_sql(query.period.since),
         &sources as &[&str],
-        // Arrays begin at 1 there, and a slice holds both its ends.
+        // Postgres arrays begin at 1, and a slice includes both ends.
         to_integer(places.start + 1),
         to_integer(places.end),
-        to_sql(until),
+        to_sql(query.period.until),
         without,
     )
     .fetch_all(&db.pool)
@@ -228,7 +242,7 @@ fn to_counts(counts: Vec<i64>) -> Result<Vec<u64>, StoreError> {
     let counts = counts.into_iter().map(|count| {
         u64::try_from(count).map_err(|_| StoreError::Corrupt {
             what: "drift window",
-            why: format!("{count} is no count"),
+            why: format!("{count} is not a count"),
         })
     });
     counts.collect()

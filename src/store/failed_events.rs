@@ -1,11 +1,13 @@
-//! Rejected events as they came: listed, counted, read again, dropped in time.
+//! Rejected events (dead letter queue): stored, listed, counted, replayed, deleted by
+//! retention.
 
 use crate::domain::access::Sender;
 use crate::domain::time::Timestamp;
 use crate::domain::wire::Door;
+use crate::store::sources::stored_endpoint;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// What of one rejected event is kept.
+/// A rejected event to store.
 #[derive(Debug)]
 pub struct NewFailed {
     pub reason: String,
@@ -14,7 +16,7 @@ pub struct NewFailed {
     pub whole: bool,
 }
 
-/// Which ones; what is `None` does not matter.
+/// Filter of rejected events; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub door: Option<String>,
@@ -30,14 +32,14 @@ pub struct FailedRow {
     pub key_id: String,
     pub reason: String,
     pub faults: String,
-    /// Unless it was not asked for.
+    /// `None` if not requested.
     pub raw: Option<String>,
     pub whole: bool,
     pub replayed_at: Option<Timestamp>,
     pub outcome: Option<String>,
 }
 
-/// How many one key sent that failed for one reason.
+/// Number of rejected events by key, endpoint and reason.
 #[derive(Debug)]
 pub struct Group {
     pub key_id: String,
@@ -49,34 +51,34 @@ pub struct Group {
     pub last_at: Timestamp,
 }
 
-/// One to read again.
+/// A rejected event to replay.
 #[derive(Debug)]
 pub struct Replayable {
     pub failed_event_id: i64,
     pub received_at: Timestamp,
     pub door: Door,
-    /// In whose namespace its message id is.
+    /// Namespace of its message id.
     pub sender: Sender,
     pub raw: String,
 }
 
-/// Where rejected events came from.
+/// Origin of rejected events.
 #[derive(Debug, Clone, Copy)]
 pub struct FailedSource<'a> {
     pub door: Door,
     pub key_id: &'a str,
-    /// The key is a public one.
+    /// The key is a public write key.
     pub is_public: bool,
 }
 
-/// What became of one in a replay.
+/// Outcome of one event in a replay.
 #[derive(Debug)]
 pub struct Replayed {
     pub failed_event_id: i64,
     pub outcome: &'static str,
 }
 
-/// One that was rejected again, and why now.
+/// An event that was rejected again, with the new reason.
 #[derive(Debug)]
 pub struct StillFailed {
     pub failed_event_id: i64,
@@ -112,7 +114,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Newest first, those before the id `before`.
+/// Newest first, with ids below `before`.
 pub async fn list(
     db: &ReadDb,
     filter: &Filter,
@@ -153,7 +155,7 @@ pub async fn list(
     Ok(row.collect())
 }
 
-/// The largest groups of those received since then, largest first.
+/// The largest groups received since `since`, largest first.
 pub async fn summary(
     db: &ReadDb,
     since: Option<Timestamp>,
@@ -182,8 +184,8 @@ pub async fn summary(
     Ok(group.collect())
 }
 
-/// Oldest first, those after the id `after`; of `ids` only, where given. What
-/// has been replayed before or is not whole is not among them.
+/// Oldest first, with ids above `after`; restricted to `ids` if given. Excludes replayed
+/// events and truncated ones.
 pub async fn replayable(
     db: &ReadDb,
     ids: Option<&[i64]>,
@@ -210,12 +212,10 @@ pub async fn replayable(
     .fetch_all(&db.pool)
     .await?;
     let replayable = rows.into_iter().map(|row| {
-        let unknown =
-            || StoreError::Corrupt { what: "failed event", why: format!("no door {}", row.door) };
         Ok(Replayable {
             failed_event_id: row.failed_event_id,
             received_at: from_sql(row.received_at),
-            door: Door::parse(&row.door).ok_or_else(unknown)?,
+            door: stored_endpoint("failed event", &row.door)?,
             sender: if row.is_public { Sender::public(&row.key_id) } else { Sender::TRUSTED },
             raw: row.raw,
         })
@@ -223,8 +223,8 @@ pub async fn replayable(
     replayable.collect()
 }
 
-/// Marks those that are counted now. One that somebody else has marked stays as
-/// it is.
+/// Marks replayed events with their outcome. Events marked by another replay stay
+/// unchanged.
 pub async fn mark(tx: &mut Tx, replayed: &[Replayed], now: Timestamp) -> Result<(), StoreError> {
     let ids: Vec<i64> = replayed.iter().map(|r| r.failed_event_id).collect();
     let outcomes: Vec<&str> = replayed.iter().map(|r| r.outcome).collect();
@@ -241,7 +241,7 @@ pub async fn mark(tx: &mut Tx, replayed: &[Replayed], now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Keeps why they fail now instead of why they failed before.
+/// Replaces the stored reason with that of the latest replay.
 pub async fn explain_anew(tx: &mut Tx, failed: &[StillFailed]) -> Result<(), StoreError> {
     let ids: Vec<i64> = failed.iter().map(|f| f.failed_event_id).collect();
     let reasons: Vec<&str> = failed.iter().map(|f| &*f.reason).collect();
@@ -259,7 +259,7 @@ pub async fn explain_anew(tx: &mut Tx, failed: &[StillFailed]) -> Result<(), Sto
     Ok(())
 }
 
-/// Drops at most `limit` of those received before `before`; returns how many.
+/// Deletes at most `limit` events received before `before`; returns their number.
 pub async fn drop_older(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
         "delete from failed_event where failed_event_id in (
@@ -273,7 +273,7 @@ pub async fn drop_older(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<u6
     Ok(dropped.rows_affected())
 }
 
-/// Drops at most `limit` of those older than the newest `keep`; returns how many.
+/// Deletes at most `limit` events older than the newest `keep`; returns their number.
 pub async fn drop_beyond(tx: &mut Tx, keep: i64, limit: i64) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
         "delete from failed_event where failed_event_id in (

@@ -1,9 +1,9 @@
-//! Postgres: the only part that names sqlx, and the only part with SQL in it.
+//! Postgres storage: the only module with sqlx and SQL.
 //!
-//! [`ReadDb`] cannot write: its connections are read-only. Writing functions
-//! take a [`Tx`], which only [`Db::begin`], [`Db::begin_critical`] and
-//! [`DedicatedDb::begin`] make, or a [`DedicatedDb`], and only services hold these. A [`Tx`] that is dropped without
-//! [`Tx::commit`] leaves nothing behind.
+//! [`ReadDb`] cannot write: its connections are read-only. Writing functions take a [`Tx`]
+//! or a [`DedicatedDb`], and only services own these. A [`Tx`] comes only from
+//! [`Db::begin`], [`Db::begin_critical`] and [`DedicatedDb::begin`]. Dropping a [`Tx`]
+//! without [`Tx::commit`] rolls it back.
 
 pub mod alerting;
 pub mod api_keys;
@@ -23,7 +23,7 @@ use crate::domain::time::Timestamp;
 pub use database::dedicated::DedicatedDb;
 pub use database::error::StoreError;
 
-/// Reads and writes; held by services only.
+/// Read and write handle; owned by services only.
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: PgPool,
@@ -33,16 +33,23 @@ pub struct Db {
     critical_read: ReadDb,
 }
 
-/// Reads; held by edges as well.
+/// Read-only handle; edges have it too.
 #[derive(Debug, Clone)]
 pub struct ReadDb {
     pool: PgPool,
-    /// For reads that last: exports, training, checks of many customers. They have
-    /// connections of their own, so that no request waits for one.
+    /// Pool for long reads: exports, training, checks of many customers. Requests never
+    /// wait for these connections.
     long: PgPool,
 }
 
-/// One transaction. What is written through it commits together or not at all.
+/// A time range. Each function states whether the end is included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    pub since: Timestamp,
+    pub until: Timestamp,
+}
+
+/// One transaction: its writes commit together or not at all.
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
@@ -53,9 +60,9 @@ impl Db {
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
-    /// Begins a critical write on a connection reserved for these: a rollback, a change of
-    /// the policy, the revocation of a key. It succeeds while other work has taken every
-    /// connection of the shared pool, which is when it is needed most.
+    /// Begins a critical write on a reserved connection: a rollback, a policy change, the
+    /// revocation of a key. It succeeds even while other work has taken every connection of
+    /// the shared pool, which is when it is needed most.
     pub async fn begin_critical(&self) -> Result<Tx, StoreError> {
         Ok(Tx { inner: self.critical.begin().await? })
     }
@@ -64,13 +71,13 @@ impl Db {
         &self.read
     }
 
-    /// Reads on connections reserved for critical work: the deployment, the policy, the
-    /// API keys, and the check whether Postgres answers.
+    /// Reads on reserved connections: the deployment, the policy, the API keys, and the
+    /// health check of Postgres.
     pub fn critical_read(&self) -> &ReadDb {
         &self.critical_read
     }
 
-    /// Waits until every connection has been given back, then closes them.
+    /// Waits until every connection has been returned, then closes them.
     pub async fn close(&self) {
         self.pool.close().await;
         self.read.pool.close().await;
@@ -81,7 +88,7 @@ impl Db {
 }
 
 impl Tx {
-    /// Raises the time limits to those of long work, for this transaction only.
+    /// Raises the timeouts to those of long work, for this transaction only.
     pub async fn allow_long(&mut self, db: &Db) -> Result<(), StoreError> {
         let milliseconds = db.limits.long_statement.as_millis().to_string();
         sqlx::query!(
@@ -94,8 +101,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Lowers the wait for a lock to half of what commits of events wait, for this
-    /// transaction only: who waits for a whole table makes all others wait behind it.
+    /// Lowers the lock timeout to half of that of event commits, for this transaction only:
+    /// a waiter for a whole table makes all later sessions queue behind it.
     pub async fn wait_briefly(&mut self, db: &Db) -> Result<(), StoreError> {
         let milliseconds = (db.limits.commit_lock / 2).as_millis().to_string();
         sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, milliseconds,)
@@ -110,34 +117,34 @@ impl Tx {
 }
 
 impl ReadDb {
-    /// What time it is by the database's clock.
+    /// The current time of the database's clock.
     pub async fn clock(&self) -> Result<Timestamp, StoreError> {
         let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
         Ok(from_sql(now.fetch_one(&self.pool).await?))
     }
 
-    /// One round trip: is Postgres there?
+    /// Health check of Postgres in one round trip.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;
         Ok(())
     }
 
-    /// Connections that there may be at once.
+    /// Upper limit of the pool.
     pub fn max_connections(&self) -> usize {
         self.pool.options().get_max_connections() as usize
     }
 
-    /// Connections: open, idle.
+    /// Number of open and of idle connections.
     pub fn pool_size(&self) -> (u32, usize) {
         (self.pool.size(), self.pool.num_idle())
     }
 }
 
-/// The first instant of `timestamptz`: 24 November 4714 BC.
+/// The earliest instant of `timestamptz`: 24 November 4714 BC.
 const EARLIEST_MILLIS: i64 = -210_866_803_200_000;
 
-/// An instant that `timestamptz` cannot store becomes the nearest that it can: what
-/// lies before a retention of millions of years is nothing, not everything.
+/// Converts an instant, clamped to the range of `timestamptz`: a deletion before a
+/// retention of millions of years must delete nothing, not everything.
 fn to_sql(at: Timestamp) -> DateTime<Utc> {
     // chrono ends in the year 262,142, before Postgres does.
     DateTime::from_timestamp_millis(at.millis().max(EARLIEST_MILLIS))

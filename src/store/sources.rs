@@ -1,4 +1,4 @@
-//! What each source of events sent: when first and last, and how much by the hour.
+//! Event sources: first and last event, and volume by hour.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::domain::wire::Door;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// A source: who sends, and where it comes in.
+/// A source: an API key and the endpoint that it sends to.
 #[derive(Debug, Clone)]
 pub struct SourceRow {
     pub door: Door,
     pub key_id: String,
-    /// As its key is called; `None` where the key is gone.
+    /// Name of the key; `None` if the key no longer exists.
     pub name: Option<String>,
     pub past: Past,
 }
 
-/// What came of one source in one hour since the last time.
+/// New events of one source in one hour, since the last write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrived {
     pub events: u64,
@@ -25,12 +25,14 @@ pub struct Arrived {
     pub last_at: Timestamp,
 }
 
-/// Adds to what any replica has seen of this source in this hour. Who adds to several
-/// goes by door, key and hour in order. A last event more than a day later than this one
-/// came by a clock that was wrong: what is written down is at most minutes old.
+/// Adds to the counts of this source and hour from all replicas. A caller that adds several
+/// sorts by endpoint, key and hour. A stored last event more than a day later than the new
+/// one stems from a wrong clock and is replaced: new counts are at most minutes old.
 pub async fn add(
     tx: &mut Tx,
-    (door, key_id, hour): (Door, &str, i64),
+    door: Door,
+    key_id: &str,
+    hour: i64,
     arrived: Arrived,
 ) -> Result<(), StoreError> {
     let before = sqlx::query_scalar!(
@@ -72,7 +74,7 @@ pub async fn add(
     Ok(())
 }
 
-/// Every source whose key is valid, with what it sent; by door and key.
+/// Every source with a valid key, with its volume; by endpoint and key.
 pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
     let sources = sqlx::query!(
         r#"select door, event_source.key_id, name as "name?", first_at, last_at
@@ -90,16 +92,14 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
     for row in hours {
         let events = u64::try_from(row.events).map_err(|_| StoreError::Corrupt {
             what: "hour of a source",
-            why: format!("{} is no count", row.events),
+            why: format!("{} is not a count", row.events),
         })?;
         let sent = Sent { events, longest_gap_millis: row.longest_gap_millis };
         let hours = by_source.entry((row.door, row.key_id)).or_default();
         hours.insert(from_sql(row.hour).hour(), sent);
     }
     let rows = sources.into_iter().map(|row| {
-        let unknown =
-            || StoreError::Corrupt { what: "source", why: format!("no door {}", row.door) };
-        let door = Door::parse(&row.door).ok_or_else(unknown)?;
+        let door = stored_endpoint("source", &row.door)?;
         let hours = by_source.remove(&(row.door, row.key_id.clone())).unwrap_or_default();
         let (first_at, last_at) = (from_sql(row.first_at), from_sql(row.last_at));
         let past = Past { first_at, last_at, hours };
@@ -108,7 +108,13 @@ pub async fn all(db: &ReadDb) -> Result<Vec<SourceRow>, StoreError> {
     rows.collect()
 }
 
-/// Forgets hours before this instant, and sources that sent nothing since.
+/// Decodes a stored endpoint of the row `what`.
+pub(crate) fn stored_endpoint(what: &'static str, text: &str) -> Result<Door, StoreError> {
+    Door::parse(text)
+        .ok_or_else(|| StoreError::Corrupt { what, why: format!("unknown endpoint {text}") })
+}
+
+/// Deletes hours before `at`, and sources without an event since then.
 pub async fn drop_before(tx: &mut Tx, at: Timestamp) -> Result<(), StoreError> {
     sqlx::query!("delete from event_source_hour where hour < $1", to_sql(at))
         .execute(&mut *tx.inner)

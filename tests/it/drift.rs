@@ -8,6 +8,7 @@ use segmentd::domain::drift::{self, Layout, Limits, Source, Window};
 use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
 use segmentd::domain::model::Model;
 use segmentd::service::clock::Clock;
+use segmentd::store::TimeRange;
 use segmentd::store::drift as windows;
 use serde_json::{Value, json};
 
@@ -60,9 +61,14 @@ fn sum<'w>(model: &Model, windows: impl IntoIterator<Item = &'w Window>) -> Wind
 async fn stored(app: &TestApp, model: &Model) -> Window {
     let width = Layout::of(model).width();
     let since = segmentd::domain::time::Timestamp::default();
-    let of = (model.id(), &Source::ANSWERED[..]);
-    let hours = (since, Clock::System.now().plus_millis(365 * 24 * HOUR_MILLIS));
-    let hours = windows::hours(app.db.read(), of, (width, 0), hours).await.unwrap();
+    let until = Clock::System.now().plus_millis(365 * 24 * HOUR_MILLIS);
+    let query = windows::WindowQuery {
+        model: model.id(),
+        sources: &Source::ANSWERED,
+        width,
+        period: TimeRange { since, until },
+    };
+    let hours = windows::hours(app.db.read(), &query, 0).await.unwrap();
     sum(model, hours.iter().map(|hour| &hour.window))
 }
 

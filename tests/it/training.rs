@@ -133,7 +133,7 @@ async fn a_wrong_table_is_refused_in_words() {
     let (code, said) = train(&format!("{header}a,x{empty}\na,{empty}\n"), &[]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains(&format!("line 2: {}: must be a number", names[0])), "{said}");
-    assert!(said.contains("line 3: customer_id: `a` is there twice"), "{said}");
+    assert!(said.contains("line 3: customer_id: `a` occurs twice"), "{said}");
 
     let spec = folder.path().join("spec.toml");
     std::fs::write(&spec, "segments = \"many\"\nseeds = 3\n").unwrap();

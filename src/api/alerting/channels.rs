@@ -145,7 +145,7 @@ pub(crate) async fn get_channel(
     Path(id): Path<String>,
 ) -> Result<Json<ToldChannelBody>, ApiError> {
     let row = state.alerts.channel(&id).await?;
-    let decisions = decisions::about(&state.db, ("channel", &id), MOST_DECISIONS).await?;
+    let decisions = decisions::about(&state.db, "channel", &id, MOST_DECISIONS).await?;
     let decisions = decisions.into_iter().map(Into::into).collect();
     Ok(Json(ToldChannelBody { channel: row.into(), decisions }))
 }

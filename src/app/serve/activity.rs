@@ -1,8 +1,8 @@
-//! What a connection does, and the timeouts that follow from it.
+//! Connection activity, and the timeouts based on it.
 //!
-//! The stream and the service only write down times, with one atomic operation each;
-//! the connection's task looks at them when the next deadline can have passed. So a
-//! request arms no timer.
+//! The stream and the service only record times, with one atomic operation each. The
+//! connection's task checks them when the next deadline may have passed. So a request arms
+//! no timer.
 
 use std::io;
 use std::pin::Pin;
@@ -18,24 +18,25 @@ use tokio::sync::Notify;
 use crate::config::ConnectionLimits;
 use crate::telemetry::labels::ConnectionClosure;
 
-/// Times are milliseconds since the connection was made, plus one; 0: not so.
+/// Activity of one connection. Times are milliseconds since it was accepted, plus one; 0
+/// means unset.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(super) struct ConnectionActivity {
     accepted: Instant,
-    /// Requests whose response has not been sent completely.
+    /// Requests without a completely sent response.
     in_progress: AtomicUsize,
-    /// When the last response had been sent.
+    /// End of the last response.
     idle_since: AtomicU64,
-    /// When the head of a request began.
+    /// Start of the current request head.
     head_since: AtomicU64,
-    /// When the client stopped reading.
+    /// Start of the current write stall: the client does not read.
     write_stalled_since: AtomicU64,
-    /// The connection is to make room for another.
+    /// Signals that the connection must close in favour of another.
     pub(super) evicted: Notify,
 }
 
-impl Activity {
-    /// Of a new connection: the head of its first request is due.
+impl ConnectionActivity {
+    /// Activity of a new connection: the head of its first request is due.
     pub(super) fn new() -> Self {
         Self {
             accepted: Instant::now(),
@@ -56,15 +57,15 @@ impl Activity {
         self.in_progress.load(Ordering::Relaxed) == 0
     }
 
-    /// Since when no request has been in progress; `None` if one is, or if a part of a
-    /// response is still to be sent.
+    /// Start of the idle time; `None` while a request is in progress or a response is
+    /// partly unsent.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         let is_waiting = self.is_idle() && self.write_stalled_since.load(Ordering::Relaxed) == 0;
         let since = self.idle_since.load(Ordering::Relaxed).saturating_sub(1);
         is_waiting.then(|| self.accepted + Duration::from_millis(since))
     }
 
-    /// The timeout that has passed, or when to look again.
+    /// The exceeded timeout as an error, else the time of the next check.
     pub(super) fn check(&self, limits: &ConnectionLimits) -> Result<Instant, ConnectionClosure> {
         let now = self.now();
         let head = self.head_since.load(Ordering::Relaxed);
@@ -77,7 +78,7 @@ impl Activity {
             (heading, limits.header_timeout, ConnectionClosure::HeaderTimeout),
             (waiting, limits.idle_timeout, ConnectionClosure::IdleTimeout),
         ];
-        // What begins after now is due after the shortest of the timeouts at the earliest.
+        // A state that begins after now is due after the shortest timeout at the earliest.
         let mut next = limits.write_timeout.min(limits.header_timeout).min(limits.idle_timeout);
         for (since, timeout, reason) in rules {
             if since == 0 {
@@ -117,15 +118,15 @@ impl Activity {
     }
 }
 
-/// A stream that notes its activity.
+/// A stream that records its activity.
 #[derive(Debug)]
 pub(super) struct ClientStream {
     stream: TcpStream,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
 impl ClientStream {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(stream: TcpStream, activity: Arc<ConnectionActivity>) -> Self {
         Self { stream, activity }
     }
 }
@@ -192,10 +193,10 @@ mod tests {
         }
     }
 
-    /// As if it had been made so many seconds ago.
-    fn aged(seconds: u64) -> Activity {
+    /// Activity of a connection accepted `seconds` ago.
+    fn aged(seconds: u64) -> ConnectionActivity {
         let accepted = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        Activity { accepted, ..Activity::new() }
+        ConnectionActivity { accepted, ..ConnectionActivity::new() }
     }
 
     #[test]

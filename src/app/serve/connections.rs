@@ -1,104 +1,106 @@
-//! The open connections of a listener: a limit, shared fairly between addresses.
+//! Open connections of a listener: a limit, shared fairly between client networks.
 //!
-//! With the limit reached, the connection that has been idle longest makes room: first
-//! one of the same network, else one of any. Only connections without a request in
-//! progress are closed so.
+//! At the limit, a new connection evicts the one idle longest: first of the same network,
+//! else of any. Connections with a request in progress are never evicted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::activity::Activity;
+use super::activity::ConnectionActivity;
 use crate::service::limits::fair_share::{FairShare, Share};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{ConnectionClosure, ConnectionRefusal, ListenerName};
 
-/// Those of one listener.
+/// The open connections of one listener.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct OpenConnections {
     pub(super) listener: ListenerName,
     pub(super) metrics: Arc<Metrics>,
     shares: FairShare<IpAddr>,
-    open: Mutex<Open>,
+    table: Mutex<ConnectionTable>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct ConnectionTable {
     last_number: u64,
-    by_number: HashMap<u64, Entry>,
+    by_number: HashMap<u64, ConnectionEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct ConnectionEntry {
     network: IpAddr,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     _share: Share<IpAddr>,
 }
 
-/// An open connection's place in the limit, until it is dropped.
+/// A connection slot, released on drop.
 #[derive(Debug)]
-pub(super) struct Place {
-    connections: Arc<Connections>,
+pub(super) struct ConnectionSlot {
+    connections: Arc<OpenConnections>,
     number: u64,
-    pub(super) activity: Arc<Activity>,
+    pub(super) activity: Arc<ConnectionActivity>,
 }
 
-impl Connections {
+impl OpenConnections {
     pub(super) fn new(listener: ListenerName, limit: usize, metrics: Arc<Metrics>) -> Self {
         metrics.connections.set_limit(listener, limit);
-        Self { listener, metrics, shares: FairShare::new(limit), open: Mutex::default() }
+        Self { listener, metrics, shares: FairShare::new(limit), table: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        // Entries are added and removed whole: a panic leaves the map usable.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
+        // Entries are added and removed whole, so a panic leaves the map consistent.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection from `network`, or why there is none.
-    pub(super) fn admit(self: &Arc<Self>, network: IpAddr) -> Result<Place, ConnectionRefusal> {
-        let mut open = self.lock();
+    /// Admits a new connection from `network`, or returns the reason for refusing it.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        network: IpAddr,
+    ) -> Result<ConnectionSlot, ConnectionRefusal> {
+        let mut table = self.lock();
         let share = match self.shares.try_acquire(network, 1) {
             Some(share) => share,
-            None => self.make_room(&mut open, network)?,
+            None => self.evict_and_acquire(&mut table, network)?,
         };
-        open.last_number += 1;
-        let number = open.last_number;
-        let activity = Arc::new(Activity::new());
-        let entry = Entry { network, activity: Arc::clone(&activity), _share: share };
-        open.by_number.insert(number, entry);
-        Ok(Place { connections: Arc::clone(self), number, activity })
+        table.last_number += 1;
+        let number = table.last_number;
+        let activity = Arc::new(ConnectionActivity::new());
+        let entry = ConnectionEntry { network, activity: Arc::clone(&activity), _share: share };
+        table.by_number.insert(number, entry);
+        Ok(ConnectionSlot { connections: Arc::clone(self), number, activity })
     }
 
-    /// The share of an idle connection, for a new one from `network`.
-    fn make_room(
+    /// Evicts an idle connection and acquires its share for `network`.
+    fn evict_and_acquire(
         &self,
-        open: &mut Open,
+        table: &mut ConnectionTable,
         network: IpAddr,
     ) -> Result<Share<IpAddr>, ConnectionRefusal> {
         let is_full = self.shares.used() >= self.shares.capacity();
-        let mut victim = open.idle_longest(|entry| entry.network == network);
+        let mut victim = table.idle_longest(|entry| entry.network == network);
         if victim.is_none() && is_full {
-            victim = open.idle_longest(|_| true);
+            victim = table.idle_longest(|_| true);
         }
         if let Some(number) = victim {
-            self.evict(open, number);
+            self.evict(table, number);
         }
         let reason = if is_full { ConnectionRefusal::Full } else { ConnectionRefusal::Share };
         self.shares.try_acquire(network, 1).ok_or(reason)
     }
 
-    /// Takes the place away at once; the connection's task closes it a moment later.
-    fn evict(&self, open: &mut Open, number: u64) {
-        if let Some(entry) = open.by_number.remove(&number) {
+    /// Releases the slot at once; the connection's task closes it shortly after.
+    fn evict(&self, table: &mut ConnectionTable, number: u64) {
+        if let Some(entry) = table.by_number.remove(&number) {
             entry.activity.evicted.notify_one();
             self.metrics.connections.closed.add((self.listener, ConnectionClosure::Evicted), 1);
         }
     }
 }
 
-impl Open {
-    /// The longest idle of the connections that `may` be taken.
-    fn idle_longest(&self, may: impl Fn(&Entry) -> bool) -> Option<u64> {
+impl ConnectionTable {
+    /// The connection idle longest among all that satisfy `may`.
+    fn idle_longest(&self, may: impl Fn(&ConnectionEntry) -> bool) -> Option<u64> {
         let mut longest = None;
         for (&number, entry) in &self.by_number {
             let Some(since) = entry.activity.waiting_since().filter(|_| may(entry)) else {
@@ -112,15 +114,15 @@ impl Open {
     }
 }
 
-impl Place {
-    pub(super) fn connections(&self) -> &Arc<Connections> {
+impl ConnectionSlot {
+    pub(super) fn connections(&self) -> &Arc<OpenConnections> {
         &self.connections
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        // Already gone if the connection was evicted.
+        // The entry is missing if the connection was evicted.
         self.connections.lock().by_number.remove(&self.number);
     }
 }
@@ -131,9 +133,9 @@ mod tests {
     use crate::domain::objective::Objectives;
     use crate::domain::time::Timestamp;
 
-    fn connections(limit: usize) -> Arc<Connections> {
+    fn connections(limit: usize) -> Arc<OpenConnections> {
         let metrics = Metrics::new(Timestamp::from_millis(0), Objectives::default()).unwrap();
-        Arc::new(Connections::new(ListenerName::Api, limit, Arc::new(metrics)))
+        Arc::new(OpenConnections::new(ListenerName::Api, limit, Arc::new(metrics)))
     }
 
     fn network(last: u8) -> IpAddr {

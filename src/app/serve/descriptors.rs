@@ -1,23 +1,23 @@
-//! File descriptors: the process's limit, and how many connections it leaves.
+//! File descriptors: the process limit, and the number of connections it permits.
 //!
 //! A process without a free descriptor can open neither a connection to Postgres nor a
-//! file. So listeners together get fewer connections than there are descriptors.
+//! file. The listeners therefore get fewer connections than descriptors exist.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// Beside connections to Postgres: connections to other people's servers, files, pipes,
-/// and connections that are being closed.
+/// Descriptors not for Postgres: outbound connections, files, pipes, and connections being
+/// closed.
 const OTHER_DESCRIPTORS: usize = 160;
-/// Beside the shared pools: leases, news, requests that are all or none, deliveries,
-/// critical work, the check whether Postgres answers, training and previews.
+/// Connections outside the shared pools: leases, the listener, all-or-nothing requests,
+/// deliveries, critical work, the health check of Postgres, training and previews.
 const OTHER_DATABASE_CONNECTIONS: usize = 32;
-/// With fewer descriptors the process does not work whatever the limit.
+/// With fewer descriptors the process fails at any limit.
 const FEWEST_CONNECTIONS: usize = 16;
 
 /// Raises the soft limit on open files to the hard limit, which needs no privilege, and
-/// returns it; `None`: there is no limit.
+/// returns it; `None` if unlimited.
 pub(super) fn raise_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -32,23 +32,23 @@ pub(super) fn raise_limit() -> Option<u64> {
     }
 }
 
-/// Connections that the API may have: as configured, or what the limit on open files
-/// leaves.
+/// Connection limit of the API: as configured, or lower if the limit on open files requires
+/// it.
 pub(super) fn connections_within(limit: Option<u64>, config: &Config) -> usize {
     let configured = config.http.connections.max_connections;
     let Some(limit) = limit else { return configured };
     let database = config.database.max_connections as usize
         + config.intake.shards
         + OTHER_DATABASE_CONNECTIONS;
-    let kept_back = database + config.admin.max_connections + OTHER_DESCRIPTORS;
+    let reserved = database + config.admin.max_connections + OTHER_DESCRIPTORS;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let left = limit.saturating_sub(kept_back).max(FEWEST_CONNECTIONS);
+    let left = limit.saturating_sub(reserved).max(FEWEST_CONNECTIONS);
     if left < configured {
         tracing::warn!(
             open_files = limit,
             connections = left,
             configured,
-            "http.max_connections is lowered: the limit on open files is too small for it"
+            "http.max_connections lowered: the limit on open files is too low"
         );
     }
     configured.min(left)

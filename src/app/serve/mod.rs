@@ -1,8 +1,7 @@
-//! The HTTP server of a listener: accepts connections, limits them, closes them in time.
+//! HTTP server of a listener, with connection limits and timeouts.
 //!
-//! `axum::serve` has neither limits nor timeouts; this is its loop with both. Each
-//! connection is a task of its own, which hyper drives; dropping the server's future
-//! ends them all.
+//! `axum::serve` has neither; this module replaces its accept loop. Each connection is a
+//! task of its own, driven by hyper. Dropping the server's future ends them all.
 
 mod activity;
 mod connections;
@@ -26,29 +25,30 @@ use tokio::task::JoinSet;
 use tower::Service as _;
 
 use crate::api::PeerAddress;
+use crate::app::tasks::until_stopped;
 use crate::config::{Config, ConnectionLimits};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::ListenerName;
-use activity::{Activity, ClientStream};
-use connections::{Connections, Place};
+use activity::{ClientStream, ConnectionActivity};
+use connections::{ConnectionSlot, OpenConnections};
 
-/// Largest head of a request, and most of a body that is read ahead; bounds the memory
-/// of a connection.
+/// Largest request head, and the read-ahead limit of a body; bounds the memory of a
+/// connection.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
-/// After a failed `accept` that is not the client's fault, such as no descriptor left.
+/// Pause after an `accept` error of the server itself, such as no free descriptor.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
 /// A listener with its router.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct HttpServer {
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
-    connections: Arc<Connections>,
+    connections: Arc<OpenConnections>,
 }
 
-/// The limits of both listeners, within what the operating system allows. Raises the
-/// process's limit on open files.
+/// The limits of both listeners, within those of the operating system. Raises the process
+/// limit on open files.
 pub(super) fn limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
     let within = descriptors::connections_within(descriptors::raise_limit(), config);
     let configured = config.http.connections;
@@ -57,7 +57,7 @@ pub(super) fn limits(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
     (api, admin)
 }
 
-impl Server {
+impl HttpServer {
     pub(super) fn new(
         name: ListenerName,
         listener: TcpListener,
@@ -65,17 +65,16 @@ impl Server {
         limits: ConnectionLimits,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let connections = Connections::new(name, limits.max_connections, Arc::clone(metrics));
+        let connections = OpenConnections::new(name, limits.max_connections, Arc::clone(metrics));
         Self { listener, router, limits, connections: Arc::new(connections) }
     }
 
-    /// Serves until `stopped` holds true; then accepts no more, and ends when the
-    /// requests in progress have been answered.
-    pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
+    /// Serves until `stopped` is true; then stops accepting, and ends after the requests in
+    /// progress.
+    pub(super) async fn run(self, stopped: watch::Receiver<bool>) {
         let Self { listener, router, limits, connections } = self;
         let mut running = JoinSet::new();
-        let until = stopped.clone();
-        let mut is_stopped = pin!(is_true(&mut stopped));
+        let mut is_stopped = pin!(until_stopped(stopped.clone()));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -91,9 +90,9 @@ impl Server {
             };
             let peer = PeerAddress::new(address.ip());
             match connections.admit(peer.network()) {
-                Ok(place) => {
-                    let connection = Connection { place, peer, limits };
-                    running.spawn(connection.run(stream, router.clone(), until.clone()));
+                Ok(slot) => {
+                    let connection = ClientConnection { slot, peer, limits };
+                    running.spawn(connection.run(stream, router.clone(), stopped.clone()));
                 }
                 Err(reason) => {
                     let refused = &connections.metrics.connections.refused;
@@ -101,13 +100,14 @@ impl Server {
                 }
             }
         }
-        // New clients are refused by the operating system from now on.
+        // From now on the operating system refuses new clients.
         drop(listener);
         while running.join_next().await.is_some() {}
     }
 }
 
-/// A client that has gone between two steps of its connection is no failure.
+/// Logs and pauses, unless the client disconnected during the handshake, which is no
+/// failure.
 async fn after_failed_accept(error: &std::io::Error) {
     use std::io::ErrorKind as Kind;
     let kinds = [Kind::ConnectionRefused, Kind::ConnectionAborted, Kind::ConnectionReset];
@@ -117,54 +117,49 @@ async fn after_failed_accept(error: &std::io::Error) {
     }
 }
 
-async fn is_true(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone: stop as well.
-    let _ = stopped.wait_for(|stop| *stop).await;
-}
-
 /// One connection.
-struct Connection {
-    place: Place,
+struct ClientConnection {
+    slot: ConnectionSlot,
     peer: PeerAddress,
     limits: ConnectionLimits,
 }
 
-impl Connection {
-    async fn run(self, stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
-        let Self { place, peer, limits } = self;
-        let connections = Arc::clone(place.connections());
+impl ClientConnection {
+    async fn run(self, stream: TcpStream, router: Router, stopped: watch::Receiver<bool>) {
+        let Self { slot, peer, limits } = self;
+        let connections = Arc::clone(slot.connections());
         let _open = connections.metrics.connections.open(connections.listener);
         send_at_once(&stream);
-        let activity = Arc::clone(&place.activity);
+        let activity = Arc::clone(&slot.activity);
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            let in_progress = InProgress::begin(&activity);
+            let in_progress = RequestGuard::begin(&activity);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let answer = router.clone().call(request);
             async move {
                 let response = answer.await?;
                 Ok::<_, Infallible>(
-                    response.map(|body| SendingBody { body, _in_progress: in_progress }),
+                    response.map(|body| TrackedBody { body, _in_progress: in_progress }),
                 )
             }
         });
         let io = TokioIo::new(ClientStream::new(stream, Arc::clone(&activity)));
-        // The timeouts are those of `Activity`: hyper's own cannot tell an idle connection
-        // from a slow head.
+        // `ConnectionActivity` implements the timeouts: hyper's own do not distinguish an idle
+        // connection from a slow request head.
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .max_buf_size(MAX_BUFFER_BYTES)
             .serve_connection(io, service);
         let mut connection = pin!(connection);
         let mut next_check = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut is_stopped = pin!(is_true(&mut stopped));
+        let mut is_stopped = pin!(until_stopped(stopped));
         let mut is_stopping = false;
         loop {
             tokio::select! {
                 biased;
                 ended = &mut connection => {
                     if let Err(error) = ended {
-                        tracing::trace!(%error, "a connection broke");
+                        tracing::trace!(%error, "connection failed");
                     }
                     return;
                 }
@@ -179,7 +174,7 @@ impl Connection {
                     if activity.waiting_since().is_some() {
                         return;
                     }
-                    // A request has come meanwhile: it is answered.
+                    // A request has arrived since the eviction: it is still answered.
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut is_stopped, if !is_stopping => {
@@ -191,37 +186,37 @@ impl Connection {
     }
 }
 
-/// Answers that come in pieces, as streams do, would else wait for the client to
-/// acknowledge the piece before (Nagle, RFC 896).
+/// Sets `TCP_NODELAY`. With Nagle's algorithm (RFC 896) each piece of a streamed response
+/// would wait until the client acknowledges the previous one.
 fn send_at_once(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "answers to a client may come late");
+        tracing::debug!(%error, "TCP_NODELAY could not be set: responses to this client may be delayed");
     }
 }
 
-/// A request in progress, until the value is dropped.
-struct InProgress(Arc<Activity>);
+/// A request in progress, until this guard is dropped.
+struct RequestGuard(Arc<ConnectionActivity>);
 
-impl InProgress {
-    fn begin(activity: &Arc<Activity>) -> Self {
+impl RequestGuard {
+    fn begin(activity: &Arc<ConnectionActivity>) -> Self {
         activity.begin_request();
         Self(Arc::clone(activity))
     }
 }
 
-impl Drop for InProgress {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.end_request();
     }
 }
 
-/// A response body whose request is in progress until it has been sent.
-struct SendingBody {
+/// A response body that counts as a request in progress until it is sent.
+struct TrackedBody {
     body: Body,
-    _in_progress: InProgress,
+    _in_progress: RequestGuard,
 }
 
-impl HttpBody for SendingBody {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

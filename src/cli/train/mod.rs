@@ -1,5 +1,5 @@
-//! `segmentd train`: a run asked for and awaited; or, with `--from`, a model
-//! trained here and now that touches nothing stored and nothing live.
+//! `segmentd train`: requests a training run and waits for it; with `--from`, trains
+//! offline without changing stored data or the deployment.
 
 mod show;
 mod table;
@@ -13,7 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use crate::app::{App, Database};
+use crate::app::{App, ManagedDatabase};
 use crate::config::Config;
 use crate::domain::feature::FeatureSet;
 use crate::domain::model::Model;
@@ -28,56 +28,54 @@ use crate::service::training::snapshot::{self, When};
 use crate::service::training::{checked, configured};
 
 #[derive(Debug, Args)]
-pub(super) struct Train {
-    /// Train here and now, and leave alone what is stored and live: from a table
-    /// with a column for every feature (.csv, .csv.gz, .parquet; `customer_id`
-    /// may stand beside them), or from the stored customers. Left out: ask the
-    /// service for a run, and wait for it.
+pub(super) struct TrainCommand {
+    /// Train offline, without changing stored data or the deployment: from a table with a
+    /// column per feature (.csv, .csv.gz, .parquet; optionally `customer_id`), or from the
+    /// stored customers. By default, request a run of the service and wait for it.
     #[arg(long, value_name = "TABLE|database")]
-    from: Option<Source>,
-    /// Where to save the model.
+    from: Option<RowSource>,
+    /// Output file of the model.
     #[arg(long, value_name = "FILE", requires = "from")]
     out: Option<PathBuf>,
-    /// What to train, as POST /v1/training-runs takes it (.toml or .json); what is
-    /// left out is as configured.
+    /// Training spec, as in POST /v1/training-runs (.toml or .json); missing fields as
+    /// configured.
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
-    /// How many segments: a number, or a range to choose from, such as 4..8.
+    /// Number of segments, or a range to choose from, such as 4..8.
     #[arg(long, value_parser = segments)]
     segments: Option<Segments>,
-    /// Which algorithms compete, such as kmeans,ward.
+    /// Competing algorithms, such as kmeans,ward.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     algorithms: Vec<String>,
     /// euclidean, cosine or mahalanobis.
     #[arg(long)]
     distance: Option<String>,
-    /// Random starts, of which the best is kept.
+    /// Number of random starts; the best one wins.
     #[arg(long)]
     starts: Option<usize>,
-    /// Of the random numbers.
+    /// Seed of the random number generator.
     #[arg(long)]
     seed: Option<u64>,
-    /// Most rows to train on; of more, so many are drawn by the seed.
+    /// Maximum number of training rows; larger data is sampled by the seed.
     #[arg(long)]
     sample: Option<usize>,
-    /// The instant that the rows describe; stored customers are then what they
-    /// were. Now when left out.
-    #[arg(long, value_name = "INSTANT", value_parser = instant, requires = "from")]
+    /// Reference time of the rows; stored customers are as they were then. [default: now]
+    #[arg(long, value_name = "TIMESTAMP", value_parser = timestamp, requires = "from")]
     as_of: Option<Timestamp>,
-    /// The model whose segments keep their names in the new one. Left out: what is
-    /// live, where the rows come from the database; none, where from a table.
+    /// Predecessor model, from which matching segments inherit their names. By default the
+    /// live model with rows from the database; none with a table.
     #[arg(long, value_name = "FILE", requires = "from")]
     after: Option<PathBuf>,
 }
 
-/// Where rows come from.
+/// Source of training rows.
 #[derive(Debug, Clone)]
-enum Source {
+enum RowSource {
     Database,
     Table(PathBuf),
 }
 
-impl FromStr for Source {
+impl FromStr for RowSource {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -85,34 +83,37 @@ impl FromStr for Source {
     }
 }
 
-impl Train {
+impl TrainCommand {
     pub(super) async fn run(self, config: Config) -> anyhow::Result<()> {
         let changes = self.changes()?;
         match &self.from {
-            Some(source) => self.here(config, source, changes).await,
-            None => Box::pin(ask(config, changes)).await,
+            Some(source) => self.train_offline(config, source, changes).await,
+            None => Box::pin(request_run(config, changes)).await,
         }
     }
 
-    /// The file's settings, and over them those of the command line.
+    /// The settings of the spec file, overridden by those of the command line.
     fn changes(&self) -> anyhow::Result<Map<String, Value>> {
         let mut changes = self.spec.as_deref().map_or_else(|| Ok(Map::new()), spec_file)?;
-        let mut set = |name: &str, value: Option<Value>| {
+        let has_algorithms = !self.algorithms.is_empty();
+        let options = [
+            ("segments", self.segments.map(serde_json::to_value).transpose()?),
+            ("algorithms", has_algorithms.then(|| self.algorithms.clone().into())),
+            ("distance", self.distance.clone().map(Value::from)),
+            ("starts", self.starts.map(Value::from)),
+            ("seed", self.seed.map(Value::from)),
+            ("sample", self.sample.map(Value::from)),
+        ];
+        for (name, value) in options {
             changes.extend(value.map(|value| (name.to_owned(), value)));
-        };
-        set("segments", self.segments.map(serde_json::to_value).transpose()?);
-        set("algorithms", (!self.algorithms.is_empty()).then(|| self.algorithms.clone().into()));
-        set("distance", self.distance.clone().map(Value::from));
-        set("starts", self.starts.map(Value::from));
-        set("seed", self.seed.map(Value::from));
-        set("sample", self.sample.map(Value::from));
+        }
         Ok(changes)
     }
 
-    async fn here(
+    async fn train_offline(
         &self,
         config: Config,
-        source: &Source,
+        source: &RowSource,
         changes: Map<String, Value>,
     ) -> anyhow::Result<()> {
         let features = Arc::new(crate::app::features(&config)?);
@@ -120,31 +121,31 @@ impl Train {
         let spec = configured(settings, &features).over(changes)?;
         let spec = checked(spec, settings, &features)?;
         let as_of = self.as_of.unwrap_or_else(|| Clock::System.now());
-        let bar = Arc::new(Bar::new()?);
+        let progress = Arc::new(TrainingProgress::new()?);
         let (gather, live) = match source {
-            Source::Table(path) => (from_table(path, &features, spec.spec(), &bar)?, None),
-            Source::Database => {
+            RowSource::Table(path) => (from_table(path, &features, spec.spec(), &progress)?, None),
+            RowSource::Database => {
                 let when = self.as_of.map_or(When::Now(as_of), When::Then);
-                from_database(&config, &features, spec.spec(), when, &bar).await?
+                from_database(&config, &features, spec.spec(), when, &progress).await?
             }
         };
-        let before = self.after.as_deref().map(after).transpose()?.or(live);
+        let before = self.after.as_deref().map(predecessor).transpose()?.or(live);
         let (rows, data) = gather.finish();
         let job = Job { spec, features, rows, as_of, before };
-        let trained = plain(fit(job, settings.threads, Arc::clone(&bar)).await)?;
-        bar.0.finish_and_clear();
-        println!("{}", show::all(&trained, data));
+        let trained = unwrap_invalid(fit(job, settings.threads, Arc::clone(&progress)).await)?;
+        progress.bar.finish_and_clear();
+        println!("{}", show::training_report(&trained, data));
         if let Some(path) = &self.out {
             save(path, &trained.bytes)?;
-            println!("saved in {}", path.display());
+            println!("saved to {}", path.display());
         }
         println!("model {}", trained.model.id());
         Ok(())
     }
 }
 
-/// Asks for a run, and waits for it.
-async fn ask(mut config: Config, changes: Map<String, Value>) -> anyhow::Result<()> {
+/// Requests a training run and waits for it.
+async fn request_run(mut config: Config, changes: Map<String, Value>) -> anyhow::Result<()> {
     config.http.bind.set_port(0);
     config.admin.bind.set_port(0);
     config.training.schedule = None;
@@ -158,7 +159,7 @@ fn from_table(
     path: &Path,
     features: &FeatureSet,
     spec: &TrainSpec,
-    progress: &Bar,
+    progress: &TrainingProgress,
 ) -> anyhow::Result<Gather> {
     progress.report("reading", 0, 1);
     let rows = table::read(path, features)?;
@@ -174,25 +175,25 @@ async fn from_database(
     features: &FeatureSet,
     spec: &TrainSpec,
     when: When,
-    progress: &Bar,
+    progress: &TrainingProgress,
 ) -> anyhow::Result<(Gather, Option<Before>)> {
-    let database = Database::open(config).await?;
+    let database = ManagedDatabase::open(config).await?;
     let gather = Gather::new(spec, features.features());
     let taken = snapshot::take(database.db.read(), features, when, gather, progress).await;
     let live = Before::of(database.db.read()).await;
     database.close().await?;
-    Ok((plain(taken)?, plain(live)?))
+    Ok((unwrap_invalid(taken)?, unwrap_invalid(live)?))
 }
 
-fn after(path: &Path) -> anyhow::Result<Before> {
+fn predecessor(path: &Path) -> anyhow::Result<Before> {
     let shown = path.display();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {shown}"))?;
-    let model = Model::open(&bytes).with_context(|| format!("{shown} is no model"))?;
+    let model = Model::open(&bytes).with_context(|| format!("{shown} is not a segmentd model"))?;
     Ok(Before::alone(model))
 }
 
-/// Wrong input keeps its list of faults.
-fn plain<T>(outcome: Result<T, ServiceError>) -> anyhow::Result<T> {
+/// Unwraps invalid input, so that its list of problems is printed.
+fn unwrap_invalid<T>(outcome: Result<T, ServiceError>) -> anyhow::Result<T> {
     outcome.map_err(|error| match error {
         ServiceError::Invalid(faults) => faults.into(),
         error => error.into(),
@@ -214,7 +215,8 @@ fn spec_file(path: &Path) -> anyhow::Result<Map<String, Value>> {
     })
 }
 
-/// Under its own name only once it is whole.
+/// Writes a temporary file and renames it, so that only a complete model appears under
+/// `path`.
 fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut part = path.to_owned().into_os_string();
     part.push(".part");
@@ -224,39 +226,46 @@ fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 fn segments(text: &str) -> Result<Segments, String> {
-    let number = |text: &str| {
-        text.trim().parse::<usize>().map_err(|_| "must be a number, or a range such as 4..8")
+    let Some((from, to)) = text.split_once("..") else {
+        return Ok(Segments::Exactly(segment_count(text)?));
     };
-    Ok(match text.split_once("..") {
-        None => Segments::Exactly(number(text)?),
-        Some((from, to)) => Segments::Within(SegmentRange { from: number(from)?, to: number(to)? }),
-    })
+    let range = SegmentRange { from: segment_count(from)?, to: segment_count(to)? };
+    Ok(Segments::Within(range))
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text).ok_or_else(|| "must be like 2017-01-01T11:53:26Z".to_owned())
+fn segment_count(text: &str) -> Result<usize, String> {
+    let count = text.trim().parse();
+    count.map_err(|_| "must be a number, or a range such as 4..8".to_owned())
 }
 
-/// A progress bar, where somebody looks.
+fn timestamp(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text)
+        .ok_or_else(|| "must be an RFC 3339 timestamp such as 2017-01-01T11:53:26Z".to_owned())
+}
+
+/// A progress bar, visible on a terminal.
 #[derive(Debug)]
-struct Bar(ProgressBar, Meter);
+struct TrainingProgress {
+    bar: ProgressBar,
+    meter: Meter,
+}
 
-impl Bar {
+impl TrainingProgress {
     fn new() -> anyhow::Result<Self> {
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} eta {eta}")?);
-        Ok(Self(bar, Meter::default()))
+        Ok(Self { bar, meter: Meter::default() })
     }
 }
 
-impl Progress for Bar {
+impl Progress for TrainingProgress {
     fn report(&self, stage: &'static str, done: u64, total: u64) {
-        if self.0.message() != stage {
-            self.0.set_message(stage);
-            self.0.reset_eta();
+        if self.bar.message() != stage {
+            self.bar.set_message(stage);
+            self.bar.reset_eta();
         }
-        self.0.set_length(total);
-        self.0.set_position(done);
+        self.bar.set_length(total);
+        self.bar.set_position(done);
     }
 
     fn should_stop(&self) -> bool {
@@ -264,6 +273,6 @@ impl Progress for Bar {
     }
 
     fn cost(&self) -> Cost {
-        self.1.read()
+        self.meter.read()
     }
 }

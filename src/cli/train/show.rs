@@ -1,5 +1,4 @@
-//! A finished run, for people: what competed and why it stands where it does, and
-//! the segments found.
+//! Report of a finished training run: leaderboard with reasons, and the segments found.
 
 use std::fmt::Write as _;
 
@@ -10,10 +9,10 @@ use crate::domain::train::lineage::{Event, Lineage};
 use crate::domain::train::selection::leaderboard::{Entry, Figures, Leaderboard};
 use crate::domain::train::{DataReport, Trained};
 
-/// Fits a printout, and half of a screen.
+/// Table width that fits a printed page and half a screen.
 const WIDTH: u16 = 120;
 
-pub(super) fn all(trained: &Trained, data: DataReport) -> String {
+pub(super) fn training_report(trained: &Trained, data: DataReport) -> String {
     let report = &trained.report;
     let mut shown = leaderboard(&report.leaderboard).to_string();
     // Writing to a String cannot fail.
@@ -22,31 +21,35 @@ pub(super) fn all(trained: &Trained, data: DataReport) -> String {
     if data.sampled {
         let _ = write!(shown, ", sampled by seed {}", data.seed);
     }
-    let _ = write!(shown, "; {} held out", report.held_out_rows);
-    if let Some(lineage) = report.lineage.as_ref().filter(|told| told.predecessor.is_some()) {
-        let _ = write!(shown, "\n{}", names(lineage));
+    let _ = write!(shown, "; {} held out for evaluation", report.held_out_rows);
+    if let Some(lineage) = report.lineage.as_ref().filter(|lineage| lineage.predecessor.is_some()) {
+        let _ = write!(shown, "\n{}", lineage_summary(lineage));
     }
     if !report.left_out.is_empty() {
-        let _ = write!(shown, "\nwithout a value, and left out: {}", report.left_out.join(", "));
+        let _ =
+            write!(shown, "\nfeatures without a value, not used: {}", report.left_out.join(", "));
     }
     shown
 }
 
-/// Which names went on.
-fn names(lineage: &Lineage) -> String {
-    let count = |event| lineage.lines.iter().filter(|line| line.event == event).count();
+/// Summary of the segment lineage.
+fn lineage_summary(lineage: &Lineage) -> String {
     format!(
-        "segments kept {}, born {}, died {}; {} of those there before are in another one now",
-        count(Event::Kept),
-        count(Event::Born),
-        count(Event::Died),
+        "segments kept {}, born {}, died {}; {} of earlier customers changed segment",
+        count(lineage, Event::Kept),
+        count(lineage, Event::Born),
+        count(lineage, Event::Died),
         percent(lineage.relabelled_share),
     )
 }
 
+fn count(lineage: &Lineage, event: Event) -> usize {
+    lineage.lines.iter().filter(|line| line.event == event).count()
+}
+
 fn leaderboard(board: &Leaderboard) -> Table {
     let mut table = table(&[
-        "place",
+        "rank",
         "algorithm",
         "segments",
         "silhouette",
@@ -54,7 +57,7 @@ fn leaderboard(board: &Leaderboard) -> Table {
         "over RFM",
         "smallest",
         "seconds",
-        "why",
+        "reason",
     ]);
     for (place, entry) in board.entries.iter().enumerate() {
         let [silhouette, stability, smallest] = figures(&entry.figures);
@@ -72,7 +75,7 @@ fn leaderboard(board: &Leaderboard) -> Table {
     }
     if let Some(baseline) = &board.baseline {
         let [silhouette, stability, smallest] = figures(&baseline.figures);
-        let why = "the baseline that candidates are measured by".to_owned();
+        let why = "baseline for the candidates".to_owned();
         let segments = baseline.figures.segments.to_string();
         let none = String::new;
         table.add_row([
@@ -91,7 +94,7 @@ fn leaderboard(board: &Leaderboard) -> Table {
 }
 
 fn segments(trained: &Trained) -> Table {
-    let mut table = table(&["segment", "customers", "share", "what sets it apart"]);
+    let mut table = table(&["segment", "customers", "share", "characteristics"]);
     for segment in trained.model.segments() {
         table.add_row([
             segment.key.to_string(),
@@ -104,7 +107,7 @@ fn segments(trained: &Trained) -> Table {
     if unassigned > 0 {
         let permille = unassigned * 1000 / trained.report.rows.max(1);
         let share = format!("{}.{} %", permille / 10, permille % 10);
-        table.add_row(["unassigned", &*unassigned.to_string(), &*share, "unlike any segment"]);
+        table.add_row(["unassigned", &*unassigned.to_string(), &*share, "in no segment"]);
     }
     table
 }
@@ -124,7 +127,7 @@ fn figures(figures: &Figures) -> [String; 3] {
         .map_or_else(|| "unknown".to_owned(), |s| format!("{:.3} ± {:.3}", s.value, s.error));
     let jaccard = figures.stability.as_ref().and_then(|stability| stability.mean_jaccard);
     let stability =
-        jaccard.map_or_else(|| "not tried".to_owned(), |jaccard| format!("{jaccard:.3}"));
+        jaccard.map_or_else(|| "not measured".to_owned(), |jaccard| format!("{jaccard:.3}"));
     [silhouette, stability, percent(figures.smallest_share)]
 }
 

@@ -1,4 +1,4 @@
-//! A table of feature rows: CSV (also gzipped) or Parquet, a column a feature.
+//! Feature rows from a table: CSV (optionally gzipped) or Parquet, one column per feature.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -8,19 +8,19 @@ use anyhow::Context;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 
-use crate::cli::load::unpacked;
+use crate::cli::load::decompressed;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::{FeatureRow, FeatureSet, Kind, MAX_TEXT_BYTES, Value};
 use crate::domain::nearest::nearest;
 
-/// The one column that is no feature: it gives the rows the order that stored
-/// customers have.
+/// The only column that is not a feature: it sorts the rows in the order of stored
+/// customers.
 const CUSTOMER: &str = "customer_id";
-/// Enough to see what is wrong with a file.
+/// Limit of reported problems: enough to diagnose a file.
 const MAX_FAULTS: usize = 20;
 
-/// The rows, by customer id in byte order where the table names customers, and as
-/// they stand where it does not. Refused with what is wrong, each with its line.
+/// Reads the rows: by customer id in byte order if the table has that column, else in table
+/// order. On failure returns all problems with their lines.
 pub(super) fn read(path: &Path, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let is_parquet = path.extension().is_some_and(|extension| extension == "parquet");
@@ -29,15 +29,15 @@ pub(super) fn read(path: &Path, features: &FeatureSet) -> anyhow::Result<Vec<Fea
 }
 
 fn csv(path: &Path, file: File, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>> {
-    let mut reader = csv::Reader::from_reader(unpacked(path, file));
-    let columns = Columns::of(reader.headers()?.iter(), features)?;
-    let mut rows = Rows::new(features, &columns);
+    let mut reader = csv::Reader::from_reader(decompressed(path, file));
+    let columns = TableColumns::of(reader.headers()?.iter(), features)?;
+    let mut rows = RowReader::new(features, &columns);
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
         rows.add(usize::try_from(line)?, |column| match record.get(column) {
-            None | Some("") => Cell::Nothing,
-            Some(text) => Cell::Text(text),
+            None | Some("") => TableCell::Nothing,
+            Some(text) => TableCell::Text(text),
         })?;
     }
     rows.finish()
@@ -47,17 +47,17 @@ fn parquet(file: File, features: &FeatureSet) -> anyhow::Result<Vec<FeatureRow>>
     let reader = SerializedFileReader::new(file)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let names: Vec<&str> = schema.root_schema().get_fields().iter().map(|f| f.name()).collect();
-    let columns = Columns::of(names.into_iter(), features)?;
-    let mut rows = Rows::new(features, &columns);
+    let columns = TableColumns::of(names.into_iter(), features)?;
+    let mut rows = RowReader::new(features, &columns);
     for (row, number) in reader.get_row_iter(None)?.zip(1..) {
         let fields: Vec<Field> = row?.into_columns().into_iter().map(|(_, field)| field).collect();
-        rows.add(number, |column| fields.get(column).map_or(Cell::Nothing, cell))?;
+        rows.add(number, |column| fields.get(column).map_or(TableCell::Nothing, cell))?;
     }
     rows.finish()
 }
 
 /// One value of a table.
-enum Cell<'a> {
+enum TableCell<'a> {
     Nothing,
     Number(f64),
     Text(&'a str),
@@ -66,40 +66,40 @@ enum Cell<'a> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "features are doubles wherever they come from")]
-fn cell(field: &Field) -> Cell<'_> {
+fn cell(field: &Field) -> TableCell<'_> {
     match field {
-        Field::Null => Cell::Nothing,
-        Field::Bool(value) => Cell::Number(f64::from(u8::from(*value))),
-        Field::Byte(value) => Cell::Number(f64::from(*value)),
-        Field::Short(value) => Cell::Number(f64::from(*value)),
-        Field::Int(value) => Cell::Number(f64::from(*value)),
-        Field::Long(value) => Cell::Number(*value as f64),
-        Field::UByte(value) => Cell::Number(f64::from(*value)),
-        Field::UShort(value) => Cell::Number(f64::from(*value)),
-        Field::UInt(value) => Cell::Number(f64::from(*value)),
-        Field::ULong(value) => Cell::Number(*value as f64),
-        Field::Float(value) => Cell::Number(f64::from(*value)),
-        Field::Double(value) => Cell::Number(*value),
-        Field::Str(text) => Cell::Text(text),
-        _ => Cell::Other,
+        Field::Null => TableCell::Nothing,
+        Field::Bool(value) => TableCell::Number(f64::from(u8::from(*value))),
+        Field::Byte(value) => TableCell::Number(f64::from(*value)),
+        Field::Short(value) => TableCell::Number(f64::from(*value)),
+        Field::Int(value) => TableCell::Number(f64::from(*value)),
+        Field::Long(value) => TableCell::Number(*value as f64),
+        Field::UByte(value) => TableCell::Number(f64::from(*value)),
+        Field::UShort(value) => TableCell::Number(f64::from(*value)),
+        Field::UInt(value) => TableCell::Number(f64::from(*value)),
+        Field::ULong(value) => TableCell::Number(*value as f64),
+        Field::Float(value) => TableCell::Number(f64::from(*value)),
+        Field::Double(value) => TableCell::Number(*value),
+        Field::Str(text) => TableCell::Text(text),
+        _ => TableCell::Other,
     }
 }
 
-/// Where a table has what.
-struct Columns {
+/// Column indices of a table.
+struct TableColumns {
     customer: Option<usize>,
     /// By feature.
     features: Vec<usize>,
 }
 
-impl Columns {
+impl TableColumns {
     fn of<'n>(names: impl Iterator<Item = &'n str>, features: &FeatureSet) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let mut customer = None;
         let mut found: Vec<Option<usize>> = vec![None; features.features().len()];
         for (column, name) in names.enumerate() {
             let name = name.trim_start_matches('\u{feff}');
-            let place = match features.index_of(name) {
+            let slot = match features.index_of(name) {
                 Some(feature) => &mut found[feature],
                 None if name == CUSTOMER => &mut customer,
                 None => {
@@ -107,13 +107,13 @@ impl Columns {
                     continue;
                 }
             };
-            if place.replace(column).is_some() {
-                faults.push(Fault::new(name, "is there twice: a table names a column once"));
+            if slot.replace(column).is_some() {
+                faults.push(Fault::new(name, "occurs twice: column names must be unique"));
             }
         }
         for (def, column) in features.features().iter().zip(&found) {
             if column.is_none() {
-                let problem = "has no column; every feature needs one, empty where it is missing";
+                let problem = "has no column; every feature needs one (leave cells empty if the value is missing)";
                 faults.push(Fault::new(&*def.name, problem));
             }
         }
@@ -127,44 +127,50 @@ fn unknown(name: &str, features: &FeatureSet) -> String {
     format!("is neither a feature of this set nor `{CUSTOMER}`{advice}")
 }
 
-/// The rows read so far, and what is wrong with them.
-struct Rows<'a> {
+/// The rows read so far, and their problems.
+struct RowReader<'a> {
     features: &'a FeatureSet,
-    columns: &'a Columns,
-    /// With the customer, where the table names one.
+    columns: &'a TableColumns,
+    /// With the customer id, if the table has that column.
     read: Vec<(Box<str>, FeatureRow)>,
     customers: HashSet<Box<str>>,
     faults: Faults,
 }
 
-impl<'a> Rows<'a> {
-    fn new(features: &'a FeatureSet, columns: &'a Columns) -> Self {
+impl<'a> RowReader<'a> {
+    fn new(features: &'a FeatureSet, columns: &'a TableColumns) -> Self {
         let (read, customers) = (Vec::new(), HashSet::new());
         Self { features, columns, read, customers, faults: Faults::default() }
     }
 
-    /// Fails once enough is wrong.
-    fn add<'c>(&mut self, line: usize, cell: impl Fn(usize) -> Cell<'c>) -> Result<(), Faults> {
+    /// Adds a row; fails once the limit of problems is reached.
+    fn add<'c>(
+        &mut self,
+        line: usize,
+        cell: impl Fn(usize) -> TableCell<'c>,
+    ) -> Result<(), Faults> {
         let mut values = Vec::with_capacity(self.columns.features.len());
         for (feature, column) in self.columns.features.iter().enumerate() {
-            values.push(value(self.features.kind_of(feature), &cell(*column)).unwrap_or_else(
-                |problem| {
-                    let name = &*self.features.features()[feature].name;
-                    self.faults.push(Fault::at(line, name, problem));
-                    Value::Missing
-                },
-            ));
+            values.push(
+                feature_value(self.features.kind_of(feature), &cell(*column)).unwrap_or_else(
+                    |problem| {
+                        let name = &*self.features.features()[feature].name;
+                        self.faults.push(Fault::at(line, name, problem));
+                        Value::Missing
+                    },
+                ),
+            );
         }
         let customer = self.columns.customer.map_or_else(Box::default, |column| {
             let (customer, problem) = match cell(column) {
-                Cell::Text(text) if self.customers.insert(text.into()) => (text.into(), None),
-                Cell::Text(text) => ("".into(), Some(format!("`{text}` is there twice"))),
-                Cell::Number(number) if self.customers.insert(number.to_string().into()) => {
+                TableCell::Text(text) if self.customers.insert(text.into()) => (text.into(), None),
+                TableCell::Text(text) => ("".into(), Some(format!("`{text}` occurs twice"))),
+                TableCell::Number(number) if self.customers.insert(number.to_string().into()) => {
                     (number.to_string().into(), None)
                 }
-                Cell::Number(number) => ("".into(), Some(format!("{number} is there twice"))),
-                Cell::Nothing => ("".into(), Some("is empty".to_owned())),
-                Cell::Other => ("".into(), Some("is not text".to_owned())),
+                TableCell::Number(number) => ("".into(), Some(format!("{number} occurs twice"))),
+                TableCell::Nothing => ("".into(), Some("is empty".to_owned())),
+                TableCell::Other => ("".into(), Some("is not text".to_owned())),
             };
             if let Some(problem) = problem {
                 self.faults.push(Fault::at(line, CUSTOMER, problem));
@@ -179,27 +185,31 @@ impl<'a> Rows<'a> {
     }
 
     fn finish(mut self) -> anyhow::Result<Vec<FeatureRow>> {
-        // Stable: without customers, as they stand.
+        // A stable sort: without customer ids the table order remains.
         self.read.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(self.faults.or(self.read.into_iter().map(|(_, row)| row).collect())?)
     }
 }
 
-/// What the feature holds; or what would be right.
-fn value(kind: Kind, cell: &Cell<'_>) -> Result<Value, String> {
+/// Converts a cell to a feature value; the error states what is expected.
+fn feature_value(kind: Kind, cell: &TableCell<'_>) -> Result<Value, String> {
     match (kind, cell) {
-        (_, Cell::Nothing) => Ok(Value::Missing),
-        (Kind::Number, Cell::Number(number)) if number.is_finite() => Ok(Value::number(*number)),
-        (Kind::Number, Cell::Number(number)) => Err(format!("must be finite: is {number}")),
-        (Kind::Number, Cell::Text(text)) => match text.trim().parse::<f64>() {
+        (_, TableCell::Nothing) => Ok(Value::Missing),
+        (Kind::Number, TableCell::Number(number)) if number.is_finite() => {
+            Ok(Value::number(*number))
+        }
+        (Kind::Number, TableCell::Number(number)) => Err(format!("must be finite: is {number}")),
+        (Kind::Number, TableCell::Text(text)) => match text.trim().parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Value::number(number)),
-            _ => Err(format!("must be a number, or empty where it is missing: is `{text}`")),
+            _ => Err(format!("must be a number, or empty if missing: is `{text}`")),
         },
-        (Kind::Text, Cell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
+        (Kind::Text, TableCell::Text(text)) if text.len() > MAX_TEXT_BYTES => {
             Err(format!("must be at most {MAX_TEXT_BYTES} bytes long: is {}", text.len()))
         }
-        (Kind::Text, Cell::Text(text)) => Ok(Value::Category((*text).into())),
-        (Kind::Text, Cell::Number(number)) => Err(format!("must be text: is the number {number}")),
-        (_, Cell::Other) => Err("must be a number or text".to_owned()),
+        (Kind::Text, TableCell::Text(text)) => Ok(Value::Category((*text).into())),
+        (Kind::Text, TableCell::Number(number)) => {
+            Err(format!("must be text: is the number {number}"))
+        }
+        (_, TableCell::Other) => Err("must be a number or text".to_owned()),
     }
 }

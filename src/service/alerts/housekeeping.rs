@@ -57,6 +57,6 @@ impl Alerts {
         // A last run in the future was written by a wrong clock and does not block the job.
         let last = alarms::ran_at(self.db.read(), job).await?;
         Ok(last.is_none_or(|last| last <= before || last > now)
-            && alarms::take_turn(&self.db, job, (before, now)).await?)
+            && alarms::take_turn(&self.db, job, before, now).await?)
     }
 }

@@ -217,7 +217,7 @@ impl Alerts {
             reason: by.why.clone(),
         };
         let (kind, id) = subject.kind_and_id();
-        decisions::insert(tx, (kind, id), &decision).await
+        decisions::insert(tx, kind, id, &decision).await
     }
 }
 

@@ -5,9 +5,10 @@ use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
 use crate::service::alerts::channels::refuse_disabled;
 use crate::service::alerts::{Alerts, By, DecisionSubject};
+use crate::store::alerting::deliveries::ReplaySelection;
 use crate::store::alerting::delivery_log::Of;
 use crate::store::alerting::{deliveries, delivery_log};
-use crate::store::{Tx, alerting};
+use crate::store::{TimeRange, Tx, alerting};
 
 /// Most messages of one replay request; a larger range needs further requests.
 const MAX_REPLAYED: i64 = 1000;
@@ -51,14 +52,16 @@ impl Alerts {
             let problem = format!("must be after since, which is {}", range.since);
             return Err(ServiceError::Invalid(Faults::one("until", problem)));
         }
-        let within = (range.since, range.until);
-        let bounds = (MAX_REPLAYED, self.clock.now());
+        let selection = ReplaySelection {
+            period: TimeRange { since: range.since, until: range.until },
+            with_delivered: range.with_delivered,
+            limit: MAX_REPLAYED,
+        };
         // Commits together: the messages, the resolutions to follow them, and the record of the
         // request.
         let mut tx = self.db.begin().await?;
         let again =
-            deliveries::replay_range(&mut tx, channel_id, within, range.with_delivered, bounds)
-                .await?;
+            deliveries::replay_range(&mut tx, channel_id, selection, self.clock.now()).await?;
         let replayed = again.len();
         self.notify_resolved_keys(&mut tx, again).await?;
         self.record_decision(&mut tx, DecisionSubject::Channel(channel_id), "replay", by).await?;

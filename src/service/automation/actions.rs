@@ -15,7 +15,7 @@ use crate::service::models::registry::Change;
 use crate::service::training::{Purpose, Training};
 use crate::store::alerting::AlertRow;
 use crate::store::models::policy;
-use crate::store::models::policy::Done;
+use crate::store::models::policy::{Done, NewAction};
 use crate::store::{alerting, models};
 use crate::telemetry::labels::PolicyAction;
 
@@ -92,7 +92,9 @@ impl Reactor {
         let purpose = Purpose { what_if: false, reason: Some(reason.clone()) };
         // Commits together: the run, its announcement, and the record of the action.
         let mut tx = self.training.db.begin().await?;
-        if policy::begin(&mut tx, (done, about), since, (now, &reason)).await? {
+        if policy::begin(&mut tx, NewAction { action: done, about, reason: &reason }, since, now)
+            .await?
+        {
             let spec = self.training.default_spec();
             let run = self.training.enqueue(&mut tx, spec, POLICY, None, purpose).await?;
             tx.commit().await?;
@@ -114,9 +116,9 @@ impl Reactor {
         // Commits together: the next generation, the stages, the decision, the record of the
         // action, the announcement.
         let mut tx = registry.db.begin_critical().await?;
-        let done = (Done::FallBack, &*alert.alert_id);
+        let action = NewAction { action: Done::FallBack, about: &alert.alert_id, reason: &reason };
         let since = Timestamp::from_millis(0);
-        if !policy::begin(&mut tx, done, since, (now, &reason)).await? {
+        if !policy::begin(&mut tx, action, since, now).await? {
             return Ok(());
         }
         let current = models::lock_lineup(&mut tx).await?;

@@ -27,7 +27,7 @@ use crate::service::models::policy::Policies;
 use crate::service::models::registry::{Change, Registry};
 use crate::service::models::{gate_evidence, registry};
 use crate::store::models;
-use crate::store::models::policy::Done;
+use crate::store::models::policy::{Done, NewAction};
 use crate::store::models::{LineupRow, policy, shadow};
 use crate::telemetry::labels::PolicyAction;
 
@@ -180,8 +180,9 @@ impl Probation {
         let mut tx = registry.db.begin_critical().await?;
         let mut next = None;
         if rules.rollback && evidence.is_certain {
-            let done = (Done::RollBack, model.as_str());
-            policy::begin(&mut tx, done, now, (now, &change.reason)).await?;
+            let (about, reason) = (model.as_str(), &*change.reason);
+            let action = NewAction { action: Done::RollBack, about, reason };
+            policy::begin(&mut tx, action, now, now).await?;
             let current = models::lock_lineup(&mut tx).await?;
             // The deployment changed after the evidence was gathered: the next run evaluates again.
             if current.generation != lineup.generation {

@@ -8,6 +8,7 @@ use crate::domain::id::ModelId;
 use crate::domain::time::{MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::drift::{Drift, Step};
+use crate::store::TimeRange;
 use crate::store::customers::assignments;
 
 /// Moves between segments under the active model.
@@ -31,11 +32,12 @@ impl Drift {
         let db = self.db.read();
         let sizes = assignments::sizes(db, Some(model.id())).await?;
         // The upper bound is exclusive: one millisecond later includes the present instant.
-        let now = assignments::ways(db, model.id(), (since, until.plus_millis(1))).await?;
-        let earlier = (since.plus_millis(-length), since);
+        let period = TimeRange { since, until: until.plus_millis(1) };
+        let now = assignments::ways(db, model.id(), period).await?;
+        let earlier = TimeRange { since: since.plus_millis(-length), until: since };
         // Without an entry older than the earlier period, the history may begin within it, and
         // the comparison would show a false rise.
-        let before = if assignments::has_history_before(db, earlier.0).await? {
+        let before = if assignments::has_history_before(db, earlier.since).await? {
             Some(assignments::ways(db, model.id(), earlier).await?)
         } else {
             None

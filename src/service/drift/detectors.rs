@@ -8,7 +8,8 @@ use crate::domain::model::Model;
 use crate::domain::time::{HOURS_PER_WEEK, MILLIS_PER_HOUR, Timestamp};
 use crate::service::ServiceError;
 use crate::service::drift::{Drift, MOST_HOURS, Step};
-use crate::store::drift as windows;
+use crate::store::TimeRange;
+use crate::store::drift::{self as windows, WindowQuery};
 
 impl Drift {
     /// The detectors' state without the rows of one API key ([`crate::domain::drift::NO_KEY`]:
@@ -26,8 +27,9 @@ impl Drift {
         let week = oldest.div_euclid(HOURS_PER_WEEK) + 1;
         let since = Timestamp::from_millis(week * HOURS_PER_WEEK * MILLIS_PER_HOUR);
         let layout = Layout::of(model);
-        let (of, places) = ((model.id(), sources), (layout.width(), layout.p_values()));
-        let rows = windows::places(self.db.read(), of, places, without, (since, until)).await?;
+        let period = TimeRange { since, until };
+        let query = WindowQuery { model: model.id(), sources, width: layout.width(), period };
+        let rows = windows::places(self.db.read(), &query, layout.p_values(), without).await?;
         let stream =
             tokio::task::spawn_blocking(move || drift::stream(&merge_hours(&rows), least_rows))
                 .await;

@@ -37,7 +37,8 @@ use crate::service::models::registry;
 use crate::service::scoring::deployment::Live;
 use crate::service::scoring::observations::{Observer, Taken};
 use crate::store::Db;
-use crate::store::drift::{self as windows, Hour};
+use crate::store::TimeRange;
+use crate::store::drift::{self as windows, CounterKey, Hour, WindowQuery};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 
@@ -218,7 +219,8 @@ impl Drift {
         // too old to be stored by key; the deletion of counts past retention.
         let mut tx = self.db.begin().await?;
         for ((model, source, key, hour), window) in &*pending {
-            windows::add(&mut tx, (model, *source, key), *hour, window).await?;
+            let counter = CounterKey { model, source: *source, key_id: key, hour: *hour };
+            windows::add(&mut tx, &counter, window).await?;
         }
         let oldest = now.plus_millis(-MILLIS_PER_HOUR * self.hours_by_key());
         windows::merge_keys_before(&mut tx, Step::Hour.start_of(oldest)).await?;
@@ -322,8 +324,13 @@ impl Drift {
         let has_segment_sums = ask.sources() == [Source::Customers];
         let yardstick = has_segment_sums.then(|| Yardstick::of(&model)).flatten();
         let within = yardstick.as_ref().map_or(0, Yardstick::width);
-        let (of, width) = ((model.id(), ask.sources()), (empty.counts.len(), within));
-        let hours = windows::hours(self.db.read(), of, width, (since, until)).await?;
+        let query = WindowQuery {
+            model: model.id(),
+            sources: ask.sources(),
+            width: empty.counts.len(),
+            period: TimeRange { since, until },
+        };
+        let hours = windows::hours(self.db.read(), &query, within).await?;
         Ok(ObservedHours { model, empty, yardstick, since, until, hours })
     }
 

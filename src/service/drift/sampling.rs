@@ -35,13 +35,13 @@ impl Drift {
         }
         let now = self.clock.now();
         let hour = Step::Hour.start_of(now);
-        let of = (model.id(), Source::Customers);
-        if windows::is_counted(self.db.read(), of, Layout::of(&model).width(), hour).await? {
+        let (source, layout) = (Source::Customers, Layout::of(&model));
+        if windows::is_counted(self.db.read(), model.id(), source, layout.width(), hour).await? {
             return Ok(0);
         }
-        let class = (hour_class(hour), HOURS_PER_DAY);
+        let class = hour_class(hour);
         let limit = i64::from(self.settings.customers_per_hour);
-        let states = customers::of_class(self.db.read(), class, limit).await?;
+        let states = customers::of_class(self.db.read(), class, HOURS_PER_DAY, limit).await?;
         let counted = tokio::task::spawn_blocking({
             let model = model.clone();
             move || count_states(&lineup, &model, &states, now)
@@ -51,11 +51,11 @@ impl Drift {
         // Commits together: the window, which also marks the hour as done, and the sums within
         // segments.
         let mut tx = self.db.begin().await?;
-        if !windows::insert(&mut tx, of, hour, &window).await? {
+        if !windows::insert(&mut tx, model.id(), source, hour, &window).await? {
             return Ok(0);
         }
         if let Some((width, inside)) = &inside {
-            windows::insert_within(&mut tx, model.id(), hour, (*width, inside)).await?;
+            windows::insert_within(&mut tx, model.id(), hour, *width, inside).await?;
         }
         tx.commit().await?;
         self.metrics.drift.customers.inc_by(customers);

@@ -88,7 +88,7 @@ impl Policies {
             .map_err(|error| ServiceError::Invalid(Faults::one("policy", error.to_string())))?;
         let changed = changed.check().map_err(ServiceError::Invalid)?;
         let document = serde_json::to_value(&changed).map_err(ServiceError::internal)?;
-        policy::insert(&mut tx, &document, (by, reason), self.clock.now()).await?;
+        policy::insert(&mut tx, &document, by, reason, self.clock.now()).await?;
         tx.announce(News::Lineup).await?;
         tx.commit().await?;
         self.refresh().await?;

@@ -107,7 +107,7 @@ impl Sources {
         // Commits together: all counts since the last flush, exactly once.
         let mut tx = self.db.begin().await?;
         for ((door, key_id, hour), arrived) in &*pending {
-            stored::add(&mut tx, (*door, key_id, *hour), *arrived).await?;
+            stored::add(&mut tx, *door, key_id, *hour, *arrived).await?;
         }
         tx.commit().await?;
         pending.clear();
@@ -153,8 +153,8 @@ impl Sources {
         self.update_metrics(&watched, now);
         let every = i64::try_from(self.settings.check.as_millis()).unwrap_or(i64::MAX);
         // Half an interval: replicas' timers are not exactly synchronous.
-        let turn = (now.plus_millis(-every / 2), now);
-        if !alarms::take_turn(&self.db, Job::Sources, turn).await? {
+        let before = now.plus_millis(-every / 2);
+        if !alarms::take_turn(&self.db, Job::Sources, before, now).await? {
             return Ok(());
         }
         let mut found = BTreeMap::new();

@@ -1,11 +1,11 @@
-//! What alarms remember between checks, and whose turn a job is.
+//! Alarm state between checks, and the last runs of periodic jobs.
 
 use crate::domain::drift::Alarm;
 use crate::domain::time::Timestamp;
 use crate::store::alerting::{from_json, to_json};
 use crate::store::{Db, ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// Work that one replica does for all.
+/// A periodic job that one replica does for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
     Check,
@@ -28,7 +28,7 @@ impl Job {
 #[derive(Debug, Clone)]
 pub struct AlarmRow {
     pub key: String,
-    /// Of whose findings it is.
+    /// The model that its findings are about.
     pub model: String,
     pub alarm: Alarm,
 }
@@ -65,7 +65,7 @@ pub async fn forget(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// When a job was done last.
+/// The last run of a job.
 pub async fn ran_at(db: &ReadDb, job: Job) -> Result<Option<Timestamp>, StoreError> {
     let at = sqlx::query_scalar!("select ran_at from alert_job where job = $1", job.name())
         .fetch_optional(&db.pool)
@@ -73,8 +73,8 @@ pub async fn ran_at(db: &ReadDb, job: Job) -> Result<Option<Timestamp>, StoreErr
     Ok(at.map(from_sql))
 }
 
-/// Notes that a job was done that was done last at `before`; false when somebody else
-/// has meanwhile.
+/// Records a run of a job that last ran at `before` (compare-and-set); false if another
+/// replica has recorded one since.
 pub async fn set_ran_at(
     tx: &mut Tx,
     job: Job,
@@ -93,12 +93,13 @@ pub async fn set_ran_at(
     Ok(set.rows_affected() == 1)
 }
 
-/// Takes the turn at a job that was last taken at `before` or earlier, or later than
-/// now, by a clock that was wrong; false when another replica has.
+/// Claims a job that last ran at `before` or earlier, or in the future by a wrong clock;
+/// false if another replica has claimed it.
 pub async fn take_turn(
     db: &Db,
     job: Job,
-    (before, now): (Timestamp, Timestamp),
+    before: Timestamp,
+    now: Timestamp,
 ) -> Result<bool, StoreError> {
     let taken = sqlx::query!(
         "insert into alert_job (job, ran_at) values ($1, $3)

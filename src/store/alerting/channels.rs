@@ -1,8 +1,8 @@
-//! Who is told, where, and of what.
+//! Notification channels: target, and the topics, owners and severities that they receive.
 
 use crate::domain::alert::{Route, Target, Topic};
 use crate::domain::time::Timestamp;
-use crate::store::alerting::{from_json, severity, to_json, topic};
+use crate::store::alerting::{from_json, parse_severity, parse_topic, to_json};
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
@@ -12,12 +12,12 @@ pub struct ChannelRow {
     pub target: Target,
     pub route: Route,
     pub created_at: Timestamp,
-    pub disabled: Option<Disabled>,
+    pub disabled: Option<ChannelDisablement>,
 }
 
-/// A channel that is sent nothing.
+/// Why a channel receives no notifications.
 #[derive(Debug, Clone)]
-pub struct Disabled {
+pub struct ChannelDisablement {
     pub at: Timestamp,
     pub why: String,
 }
@@ -41,7 +41,7 @@ pub async fn insert(tx: &mut Tx, row: &ChannelRow) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes name, target and route anew; false when there is no such channel.
+/// Replaces name, target and route; false if no such channel exists.
 pub async fn update(tx: &mut Tx, row: &ChannelRow) -> Result<bool, StoreError> {
     let updated = sqlx::query!(
         "update channel set name = $2, target = $3, owners = $4, topics = $5,
@@ -60,7 +60,7 @@ pub async fn update(tx: &mut Tx, row: &ChannelRow) -> Result<bool, StoreError> {
     Ok(updated.rows_affected() == 1)
 }
 
-/// With all that was sent to it; false when there is no such channel.
+/// Deletes a channel with all its deliveries; false if no such channel exists.
 pub async fn delete(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
     let deleted = sqlx::query!("delete from channel where channel_id = $1", channel_id)
         .execute(&mut *tx.inner)
@@ -68,7 +68,7 @@ pub async fn delete(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
     Ok(deleted.rows_affected() == 1)
 }
 
-/// False when it is disabled already, or there is no such channel.
+/// Disables a channel; false if it is already disabled or does not exist.
 pub async fn disable(
     tx: &mut Tx,
     channel_id: &str,
@@ -87,7 +87,7 @@ pub async fn disable(
     Ok(disabled.rows_affected() == 1)
 }
 
-/// False when it is not disabled, or there is no such channel.
+/// Enables a channel; false if it is not disabled or does not exist.
 pub async fn enable(tx: &mut Tx, channel_id: &str) -> Result<bool, StoreError> {
     let enabled = sqlx::query!(
         "update channel set disabled_at = null, disabled_why = null
@@ -103,17 +103,17 @@ pub async fn find(db: &ReadDb, channel_id: &str) -> Result<Option<ChannelRow>, S
     Ok(all(db).await?.into_iter().find(|row| row.channel_id == channel_id))
 }
 
-/// Every channel by name: they are few.
+/// Every channel, by name. There are few.
 pub async fn all(db: &ReadDb) -> Result<Vec<ChannelRow>, StoreError> {
-    every(&db.pool).await
+    select_all(&db.pool).await
 }
 
-/// As [`all`], within a transaction.
+/// Like [`all`], within a transaction.
 pub async fn all_now(tx: &mut Tx) -> Result<Vec<ChannelRow>, StoreError> {
-    every(&mut *tx.inner).await
+    select_all(&mut *tx.inner).await
 }
 
-async fn every(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, StoreError> {
+async fn select_all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, StoreError> {
     let rows = sqlx::query!(
         "select channel_id, name, target, owners, topics, least_severity, after_seconds,
                 created_at, disabled_at, disabled_why
@@ -122,7 +122,7 @@ async fn every(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, S
     .fetch_all(executor)
     .await?;
     let rows = rows.into_iter().map(|row| {
-        let topics = row.topics.iter().map(|text| topic(text)).collect::<Result<_, _>>()?;
+        let topics = row.topics.iter().map(|text| parse_topic(text)).collect::<Result<_, _>>()?;
         let disabled = row.disabled_at.zip(row.disabled_why);
         Ok(ChannelRow {
             channel_id: row.channel_id,
@@ -131,11 +131,11 @@ async fn every(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<ChannelRow>, S
             route: Route {
                 owners: row.owners,
                 topics,
-                least_severity: severity(&row.least_severity)?,
+                least_severity: parse_severity(&row.least_severity)?,
                 after_seconds: u32::try_from(row.after_seconds).unwrap_or_default(),
             },
             created_at: from_sql(row.created_at),
-            disabled: disabled.map(|(at, why)| Disabled { at: from_sql(at), why }),
+            disabled: disabled.map(|(at, why)| ChannelDisablement { at: from_sql(at), why }),
         })
     });
     rows.collect()

@@ -1,9 +1,9 @@
-//! Who changed what about alerts, and why.
+//! Audit log of changes to alerts and channels, with actor and reason.
 
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// One step that somebody took.
+/// One step, with its actor and reason.
 #[derive(Debug, Clone)]
 pub struct AlertDecision {
     pub step: String,
@@ -12,10 +12,12 @@ pub struct AlertDecision {
     pub reason: String,
 }
 
-/// `about`: `channel`, `silence`, `alert` or `delivery`, and which one.
+/// Records a decision. `about` is `channel`, `silence`, `alert` or `delivery`, and `id` the
+/// id of that object.
 pub async fn insert(
     tx: &mut Tx,
-    (about, id): (&str, &str),
+    about: &str,
+    id: &str,
     decision: &AlertDecision,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -33,10 +35,11 @@ pub async fn insert(
     Ok(())
 }
 
-/// The latest about one thing, newest first.
+/// The latest decisions about one object, newest first.
 pub async fn about(
     db: &ReadDb,
-    (about, id): (&str, &str),
+    about: &str,
+    id: &str,
     limit: i64,
 ) -> Result<Vec<AlertDecision>, StoreError> {
     let rows = sqlx::query!(

@@ -1,11 +1,11 @@
-//! The outbox: what is to be sent, in which order, and what became of it.
+//! Transactional outbox of notifications: queue, claims, and results.
 
 use crate::domain::alert::{Notice, Sent, State, Target};
 use crate::domain::time::Timestamp;
-use crate::store::alerting::{from_json, none, severity, to_json};
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::alerting::{from_json, parse_severity, to_json, unknown_value};
+use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
 
-/// One that this process is to send now.
+/// A delivery that this process has claimed and sends now.
 #[derive(Debug)]
 pub struct Claimed {
     pub delivery_id: String,
@@ -13,11 +13,11 @@ pub struct Claimed {
     pub channel_name: String,
     pub target: Target,
     pub notice: Notice,
-    /// That failed before.
+    /// Failed attempts so far.
     pub attempts: u32,
 }
 
-/// Whose claim, and how long it holds.
+/// A claim on deliveries, and its expiry.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     pub token: &'a str,
@@ -25,7 +25,7 @@ pub struct Claim<'a> {
     pub until: Timestamp,
 }
 
-/// How one attempt went.
+/// The result of one attempt.
 #[derive(Debug)]
 pub struct Attempt {
     pub at: Timestamp,
@@ -35,16 +35,16 @@ pub struct Attempt {
     pub took_millis: i64,
 }
 
-/// What becomes of a message after an attempt.
+/// The state of a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     Delivered,
     Dead,
-    /// Tried again then.
+    /// Retried at this time.
     Again(Timestamp),
 }
 
-/// What was sent to a channel of an alert.
+/// A notification about an alert that was sent to a channel.
 #[derive(Debug)]
 pub struct SentRow {
     pub alert_id: String,
@@ -52,8 +52,8 @@ pub struct SentRow {
     pub sent: Sent,
 }
 
-/// Puts a message into the outbox, unless its channel is gone: behind all that is there
-/// of its channel and key, as the caller has locked the key.
+/// Adds a notification to the outbox, unless its channel no longer exists. It comes after
+/// all earlier ones of its channel and key, because the caller has locked the key.
 pub async fn insert(
     tx: &mut Tx,
     channel_id: &str,
@@ -79,17 +79,17 @@ pub async fn insert(
     tx.announce_alerts().await
 }
 
-/// What was sent, or is about to be, of these alerts: in order.
+/// Notifications of these alerts, sent or queued, in order.
 pub async fn sent(db: &ReadDb, alerts: &[String]) -> Result<Vec<SentRow>, StoreError> {
-    sent_of(&db.pool, alerts).await
+    select_sent(&db.pool, alerts).await
 }
 
-/// As [`sent`], within a transaction.
+/// Like [`sent`], within a transaction.
 pub async fn sent_now(tx: &mut Tx, alert: &str) -> Result<Vec<SentRow>, StoreError> {
-    sent_of(&mut *tx.inner, &[alert.to_owned()]).await
+    select_sent(&mut *tx.inner, &[alert.to_owned()]).await
 }
 
-async fn sent_of(
+async fn select_sent(
     executor: impl sqlx::PgExecutor<'_>,
     alerts: &[String],
 ) -> Result<Vec<SentRow>, StoreError> {
@@ -102,8 +102,8 @@ async fn sent_of(
     .await?;
     let rows = rows.into_iter().map(|row| {
         let sent = Sent {
-            state: notice_state(&row.notice_state)?,
-            severity: severity(&row.severity)?,
+            state: parse_notice_state(&row.notice_state)?,
+            severity: parse_severity(&row.severity)?,
             is_dead: row.state == "dead",
         };
         Ok(SentRow { alert_id: row.alert_id, channel_id: row.channel_id, sent })
@@ -111,10 +111,10 @@ async fn sent_of(
     rows.collect()
 }
 
-/// Takes up to `limit` messages that are due, one a channel, none of the channels in
-/// `busy`; of a channel and key only the first that waits. No delay is as long as 27
-/// hours ([`crate::domain::alert::schedule`]): what is put off for longer, or was written
-/// later than now, was so by a clock that was wrong, and is due.
+/// Claims up to `limit` due deliveries, one per channel, none of the channels in `busy`. Of
+/// a channel and key only the first waiting one is claimed, so the order is preserved. No
+/// delay reaches 27 hours ([`crate::domain::alert::schedule`]): a delivery due later, or
+/// created in the future, stems from a wrong clock and counts as due.
 pub async fn claim(
     tx: &mut Tx,
     claim: Claim<'_>,
@@ -165,7 +165,7 @@ pub async fn claim(
     rows.collect()
 }
 
-/// Writes an attempt into the log, whoever made it.
+/// Logs an attempt, even after its claim has expired.
 pub async fn log(tx: &mut Tx, delivery_id: &str, attempt: &Attempt) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into delivery_attempt (delivery_id, at, is_taken, status, answer, took_millis)
@@ -183,8 +183,8 @@ pub async fn log(tx: &mut Tx, delivery_id: &str, attempt: &Attempt) -> Result<()
     Ok(())
 }
 
-/// Gives a message back with what became of it; false when another has it by now,
-/// or it is over.
+/// Releases a claimed delivery with the result of an attempt; false if another process has
+/// claimed it since, or it is finished.
 pub async fn settle(
     tx: &mut Tx,
     delivery_id: &str,
@@ -214,8 +214,8 @@ pub async fn settle(
     Ok(settled.rows_affected() == 1)
 }
 
-/// Takes back what waits for a channel, but for the end of what it was told of: that it
-/// hears once it is used again.
+/// Withdraws the waiting deliveries of a channel, except the resolution of an alert that
+/// the channel was notified of: it is delivered once the channel is enabled again.
 pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u64, StoreError> {
     let withdrawn = sqlx::query!(
         "update delivery
@@ -233,7 +233,8 @@ pub async fn withdraw(tx: &mut Tx, channel_id: &str, now: Timestamp) -> Result<u
     Ok(withdrawn.rows_affected())
 }
 
-/// Sends one again, as the same message, or at once if it waits; its key.
+/// Requeues a delivery under the same id, or makes a waiting one due at once. Returns its
+/// key.
 pub async fn replay(
     tx: &mut Tx,
     delivery_id: &str,
@@ -251,14 +252,22 @@ pub async fn replay(
     Ok(keys)
 }
 
-/// Sends again what was written within this time and not taken, or all of it, at most
-/// `limit`, oldest first; the key of each.
+/// Deliveries of a channel to requeue.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplaySelection {
+    /// By creation time, end exclusive.
+    pub period: TimeRange,
+    pub with_delivered: bool,
+    pub limit: i64,
+}
+
+/// Requeues at most `limit` deliveries created within a period, oldest first: failed and
+/// withdrawn ones, with `with_delivered` also delivered ones. Returns the key of each.
 pub async fn replay_range(
     tx: &mut Tx,
     channel_id: &str,
-    (since, until): (Timestamp, Timestamp),
-    with_delivered: bool,
-    (limit, now): (i64, Timestamp),
+    selection: ReplaySelection,
+    now: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
     let keys = sqlx::query_scalar!(
         "update delivery set state = 'waiting', attempts = 0, next_at = $6, finished_at = null
@@ -269,10 +278,10 @@ pub async fn replay_range(
               order by place limit $5)
          returning key",
         channel_id,
-        to_sql(since),
-        to_sql(until),
-        with_delivered,
-        limit,
+        to_sql(selection.period.since),
+        to_sql(selection.period.until),
+        selection.with_delivered,
+        selection.limit,
         to_sql(now),
     )
     .fetch_all(&mut *tx.inner)
@@ -281,7 +290,7 @@ pub async fn replay_range(
     Ok(keys)
 }
 
-/// A channel, and what it was last told of each alert that fires.
+/// A channel, with the latest notification of each alert that is firing.
 #[derive(Debug)]
 pub struct StillFiring {
     pub channel_name: String,
@@ -289,7 +298,7 @@ pub struct StillFiring {
     pub notices: Vec<Notice>,
 }
 
-/// What fires and has been told to channels of this kind.
+/// Channels of one kind that were notified of alerts that are still firing.
 pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, StoreError> {
     let rows = sqlx::query!(
         "select distinct on (channel.channel_id, alert.alert_id)
@@ -305,22 +314,22 @@ pub async fn still_firing(db: &ReadDb, kind: &str) -> Result<Vec<StillFiring>, S
     )
     .fetch_all(&db.pool)
     .await?;
-    let mut told: Vec<(String, StillFiring)> = Vec::new();
+    let mut channels: Vec<(String, StillFiring)> = Vec::new();
     for row in rows {
         let notice = from_json("notice", row.notice)?;
-        match told.last_mut() {
+        match channels.last_mut() {
             Some((channel, last)) if *channel == row.channel_id => last.notices.push(notice),
             _ => {
                 let target = from_json("target", row.target)?;
                 let first = StillFiring { channel_name: row.name, target, notices: vec![notice] };
-                told.push((row.channel_id, first));
+                channels.push((row.channel_id, first));
             }
         }
     }
-    Ok(told.into_iter().map(|(_, told)| told).collect())
+    Ok(channels.into_iter().map(|(_, channel)| channel).collect())
 }
 
-/// Since when the oldest message waits that is due; `None`: none is.
+/// Creation time of the oldest waiting delivery; `None` if none is waiting.
 pub async fn oldest_waiting(db: &ReadDb) -> Result<Option<Timestamp>, StoreError> {
     let oldest = sqlx::query_scalar!(
         "select min(delivery.created_at) from delivery join channel using (channel_id)
@@ -331,7 +340,7 @@ pub async fn oldest_waiting(db: &ReadDb) -> Result<Option<Timestamp>, StoreError
     Ok(oldest.map(from_sql))
 }
 
-/// Drops what was finished before this.
+/// Deletes deliveries finished before `before`, except those of firing alerts.
 pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
     let dropped = sqlx::query!(
         "delete from delivery where finished_at < $1
@@ -344,6 +353,6 @@ pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreErr
     Ok(dropped.rows_affected())
 }
 
-pub(crate) fn notice_state(text: &str) -> Result<State, StoreError> {
-    State::parse(text).ok_or_else(|| none("state of a notice", text))
+pub(crate) fn parse_notice_state(text: &str) -> Result<State, StoreError> {
+    State::parse(text).ok_or_else(|| unknown_value("state of a notice", text))
 }

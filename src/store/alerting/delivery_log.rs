@@ -1,13 +1,13 @@
-//! What was sent to whom, and how each attempt went.
+//! Delivery log: notifications with their attempts.
 
 use crate::domain::alert::State;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
-use crate::store::alerting::deliveries::{Attempt, notice_state};
-use crate::store::alerting::severity;
+use crate::store::alerting::deliveries::{Attempt, parse_notice_state};
+use crate::store::alerting::parse_severity;
 use crate::store::{ReadDb, StoreError, from_sql};
 
-/// One message in the log.
+/// One delivery in the log.
 #[derive(Debug)]
 pub struct DeliveryRow {
     pub delivery_id: String,
@@ -19,7 +19,7 @@ pub struct DeliveryRow {
     pub notice_state: State,
     pub severity: Severity,
     pub state: String,
-    /// `None`: it waits for nothing any more.
+    /// `None`: no further attempt is scheduled.
     pub next_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
@@ -27,7 +27,7 @@ pub struct DeliveryRow {
     pub attempts: Vec<Attempt>,
 }
 
-/// Which of the log.
+/// Filter of the log.
 #[derive(Debug, Clone, Copy)]
 pub enum Of<'a> {
     Alert(&'a str),
@@ -35,7 +35,7 @@ pub enum Of<'a> {
     Delivery(&'a str),
 }
 
-/// Newest first, those before the place `before`.
+/// Newest first, with places below `before`.
 pub async fn list(
     db: &ReadDb,
     of: Of<'_>,
@@ -74,8 +74,8 @@ pub async fn list(
             channel_name: row.name,
             alert_id: row.alert_id,
             key: row.key,
-            notice_state: notice_state(&row.notice_state)?,
-            severity: severity(&row.severity)?,
+            notice_state: parse_notice_state(&row.notice_state)?,
+            severity: parse_severity(&row.severity)?,
             next_at: (row.state == "waiting").then(|| from_sql(row.next_at)),
             state: row.state,
             created_at: from_sql(row.created_at),

@@ -1,4 +1,4 @@
-//! Alerts: at most one that fires a key, and all that were.
+//! Alerts: at most one firing per key, and all resolved ones.
 
 pub mod alarms;
 pub mod channels;
@@ -18,11 +18,11 @@ use crate::domain::time::Timestamp;
 use crate::store::database::connect::News;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// An alert as it is stored, without its picture.
+/// A stored alert, without its picture.
 #[derive(Debug, Clone)]
 pub struct AlertRow {
     pub alert_id: String,
-    /// Orders lists.
+    /// Sort key of lists.
     pub place: i64,
     pub standing: Standing,
     pub subject: BTreeMap<String, String>,
@@ -38,8 +38,8 @@ pub struct AlertRow {
 }
 
 impl AlertRow {
-    /// Whether it rests on what one API key sent: such an alert is told, and nothing is
-    /// done about it without people.
+    /// Whether the alert rests on the traffic of one API key. Such an alert only notifies;
+    /// no automatic action follows from it.
     pub fn rests_on_one_key(&self) -> bool {
         self.facts.iter().any(|fact| fact.name == RESTS_ON_FACT)
     }
@@ -58,7 +58,7 @@ pub struct Acknowledged {
     pub note: String,
 }
 
-/// What of an alert is written again with each sight of it.
+/// Content of an alert that every new observation overwrites.
 #[derive(Debug)]
 pub struct Sight<'a> {
     pub title: &'a str,
@@ -68,7 +68,7 @@ pub struct Sight<'a> {
     pub picture: Option<&'a Picture>,
 }
 
-/// Which alerts; what is `None` does not matter.
+/// Filter of alerts; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub is_firing: Option<bool>,
@@ -76,8 +76,8 @@ pub struct Filter {
     pub topic: Option<Topic>,
 }
 
-/// Keeps everybody else from this key until the transaction ends. So what is told of
-/// a key is ordered as it was committed.
+/// Locks a key until the transaction ends, so that notifications about a key are queued in
+/// commit order.
 pub async fn lock_key(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
     sqlx::query!(
         r#"select pg_advisory_xact_lock(hashtextextended('segmentd alert ' || $1, 0)) as "got!: ()""#,
@@ -88,7 +88,8 @@ pub async fn lock_key(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The last alert of a key, which fires if any does. The caller has locked the key.
+/// The latest alert of a key: the firing one if any is firing. The caller has locked the
+/// key.
 pub async fn latest(tx: &mut Tx, key: &str) -> Result<Option<AlertRow>, StoreError> {
     let row = sqlx::query_as!(
         RawAlert,
@@ -119,7 +120,7 @@ pub async fn find(db: &ReadDb, alert_id: &str) -> Result<Option<AlertRow>, Store
     row.map(TryInto::try_into).transpose()
 }
 
-/// Newest first, those before the place `before`.
+/// Newest first, with places below `before`.
 pub async fn list(
     db: &ReadDb,
     filter: &Filter,
@@ -149,13 +150,13 @@ pub async fn list(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// All that fire.
+/// All firing alerts.
 pub async fn firing(db: &ReadDb) -> Result<Vec<AlertRow>, StoreError> {
     let filter = Filter { is_firing: Some(true), ..Filter::default() };
     list(db, &filter, None, i64::MAX).await
 }
 
-/// All of this topic that fire, within a transaction, by key.
+/// All firing alerts of a topic, within a transaction, by key.
 pub async fn firing_now(tx: &mut Tx, topic: Topic) -> Result<Vec<AlertRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawAlert,
@@ -171,7 +172,8 @@ pub async fn firing_now(tx: &mut Tx, topic: Topic) -> Result<Vec<AlertRow>, Stor
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// A new alert, which fires. The caller has locked the key, and none of it fires.
+/// Inserts a new, firing alert. The caller has locked the key, and no alert of it is
+/// firing.
 pub async fn insert(
     tx: &mut Tx,
     alert_id: &str,
@@ -202,7 +204,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// What is seen of an alert now: it fires (again), and stands so.
+/// Records a new observation of an alert, which is firing (again): its content and state.
 pub async fn see(
     tx: &mut Tx,
     alert_id: &str,
@@ -278,7 +280,7 @@ pub async fn picture(db: &ReadDb, alert_id: &str) -> Result<Option<Picture>, Sto
     found.flatten().map(|json| from_json("picture", json)).transpose()
 }
 
-/// As [`picture`], within a transaction that may have changed it.
+/// Like [`picture`], within a transaction that may have changed it.
 pub async fn picture_now(tx: &mut Tx, alert_id: &str) -> Result<Option<Picture>, StoreError> {
     let found = sqlx::query_scalar!("select picture from alert where alert_id = $1", alert_id)
         .fetch_optional(&mut *tx.inner)
@@ -286,7 +288,7 @@ pub async fn picture_now(tx: &mut Tx, alert_id: &str) -> Result<Option<Picture>,
     found.flatten().map(|json| from_json("picture", json)).transpose()
 }
 
-/// Drops what was over before this; returns how many.
+/// Deletes alerts resolved before `before`; returns their number.
 pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from alert where resolved_at < $1", to_sql(before))
         .execute(&mut *tx.inner)
@@ -295,7 +297,7 @@ pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreErr
 }
 
 impl Tx {
-    /// Tells every replica that there is something to send, once this has committed.
+    /// Notifies every replica on commit that the outbox has new deliveries.
     pub async fn announce_alerts(&mut self) -> Result<(), StoreError> {
         self.announce(News::Alerts).await
     }
@@ -314,16 +316,16 @@ pub(crate) fn from_json<T: DeserializeOwned>(
         .map_err(|error| StoreError::Corrupt { what, why: error.to_string() })
 }
 
-pub(crate) fn topic(text: &str) -> Result<Topic, StoreError> {
-    Topic::parse(text).ok_or_else(|| none("topic", text))
+pub(crate) fn parse_topic(text: &str) -> Result<Topic, StoreError> {
+    Topic::parse(text).ok_or_else(|| unknown_value("topic", text))
 }
 
-pub(crate) fn severity(text: &str) -> Result<Severity, StoreError> {
-    Severity::parse(text).ok_or_else(|| none("severity", text))
+pub(crate) fn parse_severity(text: &str) -> Result<Severity, StoreError> {
+    Severity::parse(text).ok_or_else(|| unknown_value("severity", text))
 }
 
-pub(crate) fn none(what: &'static str, text: &str) -> StoreError {
-    StoreError::Corrupt { what, why: format!("`{text}` is none") }
+pub(crate) fn unknown_value(what: &'static str, text: &str) -> StoreError {
+    StoreError::Corrupt { what, why: format!("unknown value `{text}`") }
 }
 
 struct RawAlert {
@@ -361,9 +363,9 @@ impl TryFrom<RawAlert> for AlertRow {
             place: raw.place,
             standing: Standing {
                 key: raw.key,
-                topic: topic(&raw.topic)?,
+                topic: parse_topic(&raw.topic)?,
                 owner: raw.owner,
-                severity: severity(&raw.severity)?,
+                severity: parse_severity(&raw.severity)?,
                 fired_at: from_sql(raw.fired_at),
                 is_acknowledged: acknowledged.is_some(),
                 is_untold: raw.is_untold,

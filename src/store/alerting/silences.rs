@@ -1,8 +1,8 @@
-//! What is not told for a while.
+//! Silences: suppression of notifications for a limited time.
 
 use crate::domain::alert::{Silence, Topic};
 use crate::domain::time::Timestamp;
-use crate::store::alerting::topic;
+use crate::store::alerting::parse_topic;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub async fn insert(tx: &mut Tx, row: &SilenceRow) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Ends one; false when there is none, or it is over.
+/// Ends a silence; false if it does not exist or has ended.
 pub async fn end(tx: &mut Tx, silence_id: &str, now: Timestamp) -> Result<bool, StoreError> {
     let ended = sqlx::query!(
         "update silence set until = $2 where silence_id = $1 and until > $2",
@@ -45,17 +45,17 @@ pub async fn end(tx: &mut Tx, silence_id: &str, now: Timestamp) -> Result<bool, 
     Ok(ended.rows_affected() == 1)
 }
 
-/// Those that hold now, newest first.
+/// Silences in force now, newest first.
 pub async fn in_force(db: &ReadDb, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
-    held(&db.pool, now).await
+    select_active(&db.pool, now).await
 }
 
-/// As [`in_force`], within a transaction.
+/// Like [`in_force`], within a transaction.
 pub async fn in_force_now(tx: &mut Tx, now: Timestamp) -> Result<Vec<SilenceRow>, StoreError> {
-    held(&mut *tx.inner, now).await
+    select_active(&mut *tx.inner, now).await
 }
 
-async fn held(
+async fn select_active(
     executor: impl sqlx::PgExecutor<'_>,
     now: Timestamp,
 ) -> Result<Vec<SilenceRow>, StoreError> {
@@ -68,7 +68,7 @@ async fn held(
     .await?;
     let rows = rows.into_iter().map(|row| {
         let silence = Silence {
-            topic: row.topic.as_deref().map(topic).transpose()?,
+            topic: row.topic.as_deref().map(parse_topic).transpose()?,
             owner: row.owner,
             key_prefix: row.key_prefix,
             until: from_sql(row.until),
@@ -84,7 +84,7 @@ async fn held(
     rows.collect()
 }
 
-/// Drops those that were over before this.
+/// Deletes silences that ended before `before`.
 pub async fn drop_before(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
     let dropped = sqlx::query!("delete from silence where until < $1", to_sql(before))
         .execute(&mut *tx.inner)

@@ -1,7 +1,7 @@
-//! Where each customer stands: the current assignment, and a history of changes.
+//! The current assignment of each customer, and the history of its changes.
 //!
-//! The current one lies in the customer's own row and is written with the
-//! state (`store::customers`); here it is read, and its changes are recorded.
+//! The current assignment is stored in the customer's own row and written with the state
+//! (`store::customers`). This module reads it and records its changes.
 
 use chrono::{DateTime, Utc};
 
@@ -9,9 +9,9 @@ use crate::domain::drift::{Apart, Start, Way};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::models::model_id;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
 
-/// A stored score of one customer, by one lineup, at one instant.
+/// The stored score of one customer by one deployment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
     /// `None`: the rule-based fallback answered.
@@ -21,18 +21,18 @@ pub struct Assignment {
     pub p_value: Option<f64>,
     pub confidence: Option<f32>,
     pub outlier: bool,
-    /// Another segment is nearer: the customer was kept in this one.
+    /// Retained by hysteresis: another segment is nearer.
     pub held: bool,
-    /// Of the lineup that scored.
+    /// Generation of the deployment that scored.
     pub generation: i64,
     pub assigned_at: Timestamp,
-    /// When the customer came from another segment of a model; `None`: never, or
-    /// before that was written down.
+    /// Last change from one segment of a model to another; `None` if it never happened or
+    /// predates this column.
     pub moved_at: Option<Timestamp>,
 }
 
 impl Assignment {
-    /// What the next one is compared with.
+    /// The part that the next assignment is compared with.
     pub fn stored(&self) -> Held {
         Held {
             generation: self.generation,
@@ -43,8 +43,8 @@ impl Assignment {
     }
 }
 
-/// As much of the assignment before as tells whether a new one is a change, and
-/// may be one.
+/// The previous assignment, as far as it decides whether a new one is a change and whether
+/// hysteresis allows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub generation: i64,
@@ -54,8 +54,8 @@ pub struct Held {
 }
 
 impl Held {
-    /// `None` where a customer has not been assigned yet.
-    pub(crate) fn of(
+    /// `None` if a customer has not been assigned yet.
+    pub(crate) fn from_columns(
         generation: Option<i64>,
         fallback: Option<bool>,
         segment: Option<String>,
@@ -66,8 +66,7 @@ impl Held {
     }
 }
 
-/// One line of history to write: a customer's first segment, or another
-/// segment or model than before.
+/// A history entry: a customer's first segment, or a change of segment or model.
 #[derive(Debug)]
 pub struct NewChange<'a> {
     pub customer: &'a CustomerKey,
@@ -75,12 +74,12 @@ pub struct NewChange<'a> {
     pub before: Option<&'a Held>,
 }
 
-/// Adds to the history. The customers' rows must be locked by this transaction.
+/// Appends to the history. The customers' rows must be locked by this transaction.
 pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let columns = Columns::of(changes);
+    let columns = ChangeColumns::from_changes(changes);
     sqlx::query!(
         "insert into assignment_history
              (customer_id, assigned_at, generation, fallback, segment, distance, outlier,
@@ -105,8 +104,8 @@ pub async fn record_changes(tx: &mut Tx, changes: &[NewChange<'_>]) -> Result<()
     Ok(())
 }
 
-/// Changes turned into columns: one array a column is what Postgres takes.
-pub(crate) struct Columns<'a> {
+/// Changes transposed to columns: each query parameter is one array.
+pub(crate) struct ChangeColumns<'a> {
     pub(crate) customers: Vec<&'a str>,
     pub(crate) times: Vec<DateTime<Utc>>,
     pub(crate) generations: Vec<i64>,
@@ -119,8 +118,8 @@ pub(crate) struct Columns<'a> {
     pub(crate) old_segments: Vec<Option<&'a str>>,
 }
 
-impl<'a> Columns<'a> {
-    pub(crate) fn of(changes: &[NewChange<'a>]) -> Self {
+impl<'a> ChangeColumns<'a> {
+    pub(crate) fn from_changes(changes: &[NewChange<'a>]) -> Self {
         let now = changes.iter().map(|change| change.now);
         let before = changes.iter().map(|change| change.before);
         Self {
@@ -131,25 +130,27 @@ impl<'a> Columns<'a> {
             segments: now.clone().map(|a| a.segment.as_str()).collect(),
             distances: now.clone().map(|a| a.distance).collect(),
             outliers: now.map(|a| a.outlier).collect(),
-            old_generations: before.clone().map(|held| held.map(|h| h.generation)).collect(),
-            old_fallbacks: before.clone().map(|held| held.map(|h| h.fallback)).collect(),
-            old_segments: before.map(|held| held.map(|h| h.segment.as_str())).collect(),
+            old_generations: before
+                .clone()
+                .map(|previous| previous.map(|p| p.generation))
+                .collect(),
+            old_fallbacks: before.clone().map(|previous| previous.map(|p| p.fallback)).collect(),
+            old_segments: before.map(|previous| previous.map(|p| p.segment.as_str())).collect(),
         }
     }
 }
 
-/// One line of history to write: an assigned customer is kept under another id
-/// from now on.
+/// A history entry: an assigned customer is merged into another id.
 #[derive(Debug)]
 pub struct NewMerge<'a> {
     pub customer: &'a CustomerKey,
     pub into: &'a CustomerKey,
-    /// Where that one stands.
+    /// The assignment of the surviving customer.
     pub now: &'a Assignment,
     pub before: &'a Held,
 }
 
-/// Adds to the history. The customers' rows must be locked by this transaction.
+/// Appends to the history. The customers' rows must be locked by this transaction.
 pub async fn record_merges(tx: &mut Tx, merges: &[NewMerge<'_>]) -> Result<(), StoreError> {
     for merge in merges {
         sqlx::query!(
@@ -206,7 +207,7 @@ pub async fn current(
     .transpose()
 }
 
-/// One line of a customer's history.
+/// One history entry of a customer.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub model: Option<ModelId>,
@@ -217,7 +218,7 @@ pub struct Change {
     pub assigned_at: Timestamp,
 }
 
-/// Changes of one customer, newest first, older than `before`.
+/// Changes of one customer before `before`, newest first.
 pub async fn history(
     db: &ReadDb,
     customer: &CustomerKey,
@@ -250,8 +251,7 @@ pub async fn history(
         .collect()
 }
 
-/// How many customers stand in each segment now, and how many of them are
-/// outliers, by one model or the fallback.
+/// Number of customers and of outliers in each segment now, for one model or the fallback.
 pub async fn sizes(
     db: &ReadDb,
     model: Option<&ModelId>,
@@ -271,13 +271,9 @@ pub async fn sizes(
     Ok(rows.into_iter().map(|row| (row.segment, row.customers, row.outliers)).collect())
 }
 
-/// How customers with changes in a period (from its beginning on, up to its end) went
-/// between the segments of one model. Those with many changes count once.
-pub async fn ways(
-    db: &ReadDb,
-    model: &ModelId,
-    (since, until): (Timestamp, Timestamp),
-) -> Result<Vec<Way>, StoreError> {
+/// Flows of customers between the segments of one model in a period (end exclusive). A
+/// customer with many changes counts once.
+pub async fn ways(db: &ReadDb, model: &ModelId, period: TimeRange) -> Result<Vec<Way>, StoreError> {
     let rows = sqlx::query!(
         r#"with own as materialized (select generation from lineup where active_model_id = $1),
         change_of as (
@@ -312,8 +308,8 @@ pub async fn ways(
                sum(by_model)::bigint as "by_model!", sum(merges)::bigint as "merges!"
         from went group by stood, is_new, from_segment, to_segment"#,
         model.as_str(),
-        to_sql(since),
-        to_sql(until),
+        to_sql(period.since),
+        to_sql(period.until),
     )
     .fetch_all(&db.long)
     .await?;
@@ -338,7 +334,7 @@ pub async fn ways(
     Ok(ways.collect())
 }
 
-/// Whether anything is kept of the time before `at`.
+/// Whether the history contains entries before `at`.
 pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select exists (select from assignment_history where assigned_at < $1) as "is_there!""#,
@@ -348,7 +344,7 @@ pub async fn has_history_before(db: &ReadDb, at: Timestamp) -> Result<bool, Stor
     .await?)
 }
 
-/// Makes the history's partitions of this month and the next.
+/// Creates the history's partitions of this month and the next.
 pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(r#"select make_history_partitions($1) as "made!: ()""#, to_sql(now))
         .execute(&mut *tx.inner)
@@ -356,9 +352,9 @@ pub async fn make_partitions(tx: &mut Tx, now: Timestamp) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Keeps everybody else from the history until the transaction ends. To be taken
-/// before months are made or dropped: readers take the table first, then its
-/// months, and so must who would otherwise take a month, then the table.
+/// Locks the history against all other sessions until the transaction ends. Required before
+/// creating or dropping partitions: readers lock the table first and then its partitions,
+/// so the reverse order could deadlock.
 pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
     sqlx::query!("lock table assignment_history in access exclusive mode")
         .execute(&mut *tx.inner)
@@ -366,7 +362,7 @@ pub async fn lock_history(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Drops the months of history that ended before `before`; returns how many.
+/// Drops the history partitions that ended before `before`; returns their number.
 pub async fn drop_partitions(tx: &mut Tx, before: Timestamp) -> Result<i32, StoreError> {
     Ok(sqlx::query_scalar!(r#"select drop_history_partitions($1) as "dropped!""#, to_sql(before))
         .fetch_one(&mut *tx.inner)

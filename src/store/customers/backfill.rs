@@ -1,5 +1,4 @@
-//! Walking through every customer: pages of states, and ranges of ids that
-//! several workers share.
+//! Iteration over all customers: pages of states, and id ranges shared by several workers.
 
 use crate::domain::feature::FeatureSet;
 use crate::domain::id::CustomerKey;
@@ -7,10 +6,10 @@ use crate::domain::time::Timestamp;
 use crate::store::customers::{self, StoredState};
 use crate::store::{Db, ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// Customers in a page of states, and in a range as it is laid out.
+/// Customers per page of states and per range.
 const PAGE: i64 = 1000;
 
-/// The next states after `after`, by customer id in the database's order.
+/// The next states after `after`, by customer id in the collation of the database.
 pub async fn page(db: &ReadDb, after: &str) -> Result<Vec<StoredState>, StoreError> {
     let rows = sqlx::query!(
         "select customer_id, state from customer where customer_id > $1 and merged_into is null
@@ -23,22 +22,23 @@ pub async fn page(db: &ReadDb, after: &str) -> Result<Vec<StoredState>, StoreErr
     rows.into_iter().map(|row| customers::stored_state(row.customer_id, row.state)).collect()
 }
 
-/// Every customer, in ranges.
+/// The open ranges of a backfill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ranges {
     pub begun_at: Timestamp,
     pub left: i64,
-    /// Laid out now, and not left by an earlier run.
+    /// Created now, not left by an earlier run.
     pub is_new: bool,
 }
 
-/// The ranges that are left for this feature set; laid out anew where none is.
+/// The open ranges of this feature set; creates them if there are none.
 pub async fn lay_out(
     tx: &mut Tx,
     features: &FeatureSet,
     now: Timestamp,
 ) -> Result<Ranges, StoreError> {
-    // One at a time, so that two workers who begin together share one layout.
+    // One transaction at a time, so that workers that start together share one set of
+    // ranges.
     sqlx::query!(
         r#"select pg_advisory_xact_lock(hashtextextended('segmentd backfill', 0)) as "locked!: ()""#
     )
@@ -82,7 +82,7 @@ pub async fn ranges_left(db: &ReadDb, features: &FeatureSet) -> Result<i64, Stor
     .await?)
 }
 
-/// A range that nobody else works on while this is held.
+/// A claimed range: other workers skip it until it is finished or dropped.
 #[derive(Debug)]
 pub struct Range {
     tx: Tx,
@@ -92,10 +92,10 @@ pub struct Range {
 }
 
 impl Range {
-    /// The first one that is free.
+    /// Claims the first free range.
     pub async fn claim(db: &Db, features: &FeatureSet) -> Result<Option<Self>, StoreError> {
         let mut tx = db.begin().await?;
-        // It stays open while the customers of the range are worked on.
+        // The transaction stays open while the customers of the range are processed.
         tx.allow_long(db).await?;
         let row = sqlx::query!(
             "select after_id, upto_id from backfill_range where feature_set_id = $1
@@ -112,7 +112,7 @@ impl Range {
         }))
     }
 
-    /// Its customers, with a state or with events only, in byte order.
+    /// Customers of the range with a state or with events only, in byte order.
     pub async fn customers(&self, db: &ReadDb) -> Result<Vec<CustomerKey>, StoreError> {
         let ids = sqlx::query_scalar!(
             r#"select customer_id as "customer_id!"
@@ -130,7 +130,7 @@ impl Range {
         ids.into_iter().map(customers::customer_key).collect()
     }
 
-    /// Takes it off the list.
+    /// Deletes the range from the list of open ones.
     pub async fn finish(mut self) -> Result<(), StoreError> {
         sqlx::query!(
             "delete from backfill_range where feature_set_id = $1 and after_id = $2",

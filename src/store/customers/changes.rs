@@ -1,35 +1,35 @@
-//! The history of assignments as a feed: pages in one order that never changes.
+//! Change feed of assignments: pages in one stable order.
 
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::store::models::model_id;
 use crate::store::{ReadDb, StoreError, from_sql};
 
-/// A position in the feed: just after one change, or just before a transaction. Of a
-/// transaction it has the number plus the offset of its epoch (`store::epoch`).
+/// A cursor of the feed: just after one change, or just before a transaction. `transaction`
+/// includes the offset of its epoch (`store::epoch`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub transaction: u64,
     pub change: i64,
 }
 
-/// One change, and the place just after it.
+/// One change, and the cursor just after it.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub position: Position,
     pub customer: String,
     pub now: Side,
-    /// `None`: the customer's first.
+    /// `None` for the customer's first assignment.
     pub before: Option<Side>,
     pub distance: Option<f32>,
     pub outlier: bool,
     pub generation: i64,
     pub changed_at: Timestamp,
-    /// Under which id the customer is kept from now on, where it is another.
+    /// The surviving id, if the customer was merged into another.
     pub merged_into: Option<String>,
 }
 
-/// What a customer was assigned to.
+/// The assignment before or after a change.
 #[derive(Debug, Clone)]
 pub struct Side {
     pub segment: String,
@@ -37,17 +37,17 @@ pub struct Side {
     pub fallback: bool,
 }
 
-/// How far the feed reaches at one instant.
+/// Bounds of the feed at one instant.
 #[derive(Debug, Clone, Copy)]
-pub struct Reach {
-    /// The oldest transaction still running: every change before it is there to
-    /// see, none can come before it any more.
+pub struct FeedBounds {
+    /// The oldest running transaction: every earlier change is visible, and no earlier one
+    /// can appear any more.
     pub end: Position,
-    /// The last change that retention dropped.
+    /// The last change that retention deleted.
     pub dropped: Option<Position>,
 }
 
-pub async fn reach(db: &ReadDb) -> Result<Reach, StoreError> {
+pub async fn reach(db: &ReadDb) -> Result<FeedBounds, StoreError> {
     let row = sqlx::query!(
         r#"select (pg_snapshot_xmin(pg_current_snapshot())::text::bigint
                    + change_offset())::text as "end!",
@@ -60,11 +60,14 @@ pub async fn reach(db: &ReadDb) -> Result<Reach, StoreError> {
     .await?;
     let dropped = match (row.transaction, row.change) {
         (Some(transaction), Some(change)) => {
-            Some(Position { transaction: number(&transaction)?, change })
+            Some(Position { transaction: parse_transaction(&transaction)?, change })
         }
         _ => None,
     };
-    Ok(Reach { end: Position { transaction: number(&row.end)?, change: 0 }, dropped })
+    Ok(FeedBounds {
+        end: Position { transaction: parse_transaction(&row.end)?, change: 0 },
+        dropped,
+    })
 }
 
 /// Changes after `after` and before `end`, oldest first.
@@ -105,7 +108,10 @@ pub async fn page(
                 _ => None,
             };
             Ok(Change {
-                position: Position { transaction: number(&row.transaction)?, change: row.change },
+                position: Position {
+                    transaction: parse_transaction(&row.transaction)?,
+                    change: row.change,
+                },
                 customer: row.customer_id,
                 now: Side {
                     segment: row.segment,
@@ -123,7 +129,7 @@ pub async fn page(
         .collect()
 }
 
-/// The newest change that can be seen; the very start when there is none.
+/// The newest visible change; the start of the feed if there is none.
 pub async fn newest(db: &ReadDb) -> Result<Position, StoreError> {
     let row = sqlx::query!(
         r#"select transaction::text as "transaction!", change from assignment_history
@@ -134,11 +140,11 @@ pub async fn newest(db: &ReadDb) -> Result<Position, StoreError> {
     .fetch_optional(&db.pool)
     .await?;
     row.map_or(Ok(Position::default()), |row| {
-        Ok(Position { transaction: number(&row.transaction)?, change: row.change })
+        Ok(Position { transaction: parse_transaction(&row.transaction)?, change: row.change })
     })
 }
 
-fn number(text: &str) -> Result<u64, StoreError> {
+fn parse_transaction(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt {
         what: "transaction number",
         why: format!("`{text}` is not a number"),

@@ -1,4 +1,4 @@
-//! Accepted events: each once, by its message id.
+//! Accepted events, deduplicated by message id and sender.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -12,10 +12,10 @@ use crate::store::customers::assignments::Held;
 use crate::store::customers::customer_key;
 use crate::store::{StoreError, Tx, from_sql, to_sql};
 
-/// An event, what it says about who is who, and when it came.
+/// A received event, its identity link, and its arrival time.
 #[derive(Debug, Clone)]
 pub struct Arrived {
-    /// With the message id, the identity of the event.
+    /// Part of the identity of the event, with the message id.
     pub sender: Sender,
     pub event: Event,
     /// The event names its customer by an anonymous id.
@@ -30,7 +30,7 @@ impl Arrived {
         (self.event.message_id.as_str(), self.sender.as_str())
     }
 
-    /// The link that it tells.
+    /// The link that the event asserts.
     pub fn told(&self) -> Option<Told> {
         let Event { timestamp, message_id, .. } = &self.event;
         let link = self.link.clone()?;
@@ -39,8 +39,8 @@ impl Arrived {
     }
 }
 
-/// The identity of an event. Two transactions that insert some of the same events do so
-/// in its order: by message id, then sender, in byte order.
+/// The identity of an event. Transactions that insert the same events do so in this order:
+/// by message id, then sender, in byte order. This avoids deadlocks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     pub message_id: String,
@@ -51,26 +51,26 @@ pub struct EventId {
 #[derive(Debug, Clone)]
 pub struct Addressed {
     pub customer: CustomerKey,
-    /// Its new events.
+    /// The new events of the customer.
     pub events: Vec<EventId>,
-    /// Of its row, now locked; `None`: a customer never seen before.
+    /// State in the locked row; `None` for a new customer.
     pub state: Option<Vec<u8>>,
     /// `None` until first assigned.
     pub held: Option<Held>,
-    /// When it was to be looked at again.
+    /// Scheduled time of the next rescoring.
     pub recheck_at: Option<Timestamp>,
-    /// The row is a marker (`store::identity`): the customer is kept elsewhere.
+    /// The row is a marker (`store::identity`): the customer has another canonical id.
     pub is_merged: bool,
 }
 
-/// Inserts events not there yet, then locks their customers, in one round trip.
-/// Ids are taken in order first, then customers in order, so that two
-/// transactions never wait for each other: `events` must be sorted by id; what comes back is sorted by customer.
+/// Inserts new events, then locks their customers, in one round trip. Event ids come first
+/// in order, then customers in order: one lock order, so no deadlock. `events` must be
+/// sorted by id; the result is sorted by customer.
 pub async fn insert_and_lock(
     tx: &mut Tx,
     arrived: &[&Arrived],
 ) -> Result<Vec<Addressed>, StoreError> {
-    let columns = Columns::of(arrived);
+    let columns = EventColumns::from_events(arrived);
     // Byte order, as Rust sorts: the database's own collation may differ.
     let rows = sqlx::query!(
         r#"with inserted as (
@@ -117,7 +117,7 @@ pub async fn insert_and_lock(
                 customer: customer_key(row.customer_id)?,
                 events: event_ids(row.message_ids, row.senders),
                 state: row.state,
-                held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
+                held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             })
@@ -130,10 +130,9 @@ fn event_ids(message_ids: Vec<String>, senders: Vec<String>) -> Vec<EventId> {
     ids.map(|(message_id, sender)| EventId { message_id, sender }).collect()
 }
 
-/// Inserts events not there yet, and returns their ids. `events` must be sorted
-/// by id.
+/// Inserts new events and returns their ids. `events` must be sorted by id.
 pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, StoreError> {
-    let columns = Columns::of(arrived);
+    let columns = EventColumns::from_events(arrived);
     Ok(sqlx::query_as!(
         EventId,
         "insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
@@ -156,8 +155,8 @@ pub async fn insert(tx: &mut Tx, arrived: &[&Arrived]) -> Result<Vec<EventId>, S
     .await?)
 }
 
-/// Events turned into columns: one array a column is what Postgres takes.
-pub(crate) struct Columns<'a> {
+/// Events transposed to columns: each query parameter is one array.
+pub(crate) struct EventColumns<'a> {
     pub(crate) ids: Vec<&'a str>,
     pub(crate) customers: Vec<&'a str>,
     pub(crate) kinds: Vec<&'a str>,
@@ -168,8 +167,8 @@ pub(crate) struct Columns<'a> {
     pub(crate) senders: Vec<&'a str>,
 }
 
-impl<'a> Columns<'a> {
-    pub(crate) fn of(arrived: &[&'a Arrived]) -> Self {
+impl<'a> EventColumns<'a> {
+    pub(crate) fn from_events(arrived: &[&'a Arrived]) -> Self {
         let events = arrived.iter().map(|arrived| &arrived.event);
         debug_assert!(arrived.is_sorted_by(|a, b| a.id() < b.id()));
         Self {
@@ -185,7 +184,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The events that came under these ids, except these `new` ones of this transaction.
+/// Stored events under these ids, except the `new` ones of this transaction.
 pub async fn of_ids(
     tx: &mut Tx,
     ids: &[&CustomerKey],
@@ -213,7 +212,7 @@ pub async fn of_ids(
     Ok(events)
 }
 
-/// An event as it is stored.
+/// An event as stored.
 #[derive(Debug)]
 pub struct Stored {
     pub(crate) message_id: String,
@@ -225,18 +224,18 @@ pub struct Stored {
 
 impl Stored {
     pub fn read(self, customer: &CustomerKey) -> Result<Event, StoreError> {
-        let properties = stored(serde_json::from_str(&self.properties))?;
+        let properties = decode(serde_json::from_str(&self.properties))?;
         Ok(Event {
-            message_id: stored(MessageId::try_from(self.message_id))?,
+            message_id: decode(MessageId::try_from(self.message_id))?,
             customer: customer.clone(),
-            kind: stored(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
+            kind: decode(EventKind::parse(&self.kind).ok_or("unknown kind"))?,
             name: self.name.into_boxed_str(),
             timestamp: from_sql(self.occurred_at),
-            properties: stored(Properties::from_json(&properties, usize::MAX))?,
+            properties: decode(Properties::from_json(&properties, usize::MAX))?,
         })
     }
 }
 
-fn stored<T, E: std::fmt::Display>(value: Result<T, E>) -> Result<T, StoreError> {
+fn decode<T, E: std::fmt::Display>(value: Result<T, E>) -> Result<T, StoreError> {
     value.map_err(|why| StoreError::Corrupt { what: "event", why: why.to_string() })
 }

@@ -1,11 +1,11 @@
-//! Every current assignment, a page at a time, all of one instant.
+//! Export of all current assignments: pages from one snapshot.
 
 use sqlx::{Postgres, Transaction};
 
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, from_sql};
 
-/// Where one customer stands. Its fields are the export's columns.
+/// The assignment of one customer. Its fields are the export's columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     pub customer_id: String,
@@ -21,9 +21,9 @@ pub struct Standing {
     pub last_event_at: Option<Timestamp>,
 }
 
-/// What was stored at the instant of the first page, read by customer id in the
-/// database's order. Holds a connection, and nothing is on its way over it
-/// between pages: whoever stops reading leaves nothing to be read away.
+/// A repeatable-read snapshot of the first page's instant, read by customer id in the
+/// collation of the database. It occupies a connection, but no result is pending between
+/// pages: an abandoned export leaves no rows to drain.
 #[derive(Debug)]
 pub struct Snapshot {
     tx: Transaction<'static, Postgres>,
@@ -33,17 +33,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of all customers, or of those in one segment.
+    /// All customers, or those in one segment.
     pub async fn open(db: &ReadDb, segment: Option<String>) -> Result<Self, StoreError> {
         let tx = db.long.begin_with("begin isolation level repeatable read, read only").await?;
         Ok(Self { tx, after: String::new(), segment })
     }
 
-    /// The next ones, perhaps none of a page; `None` at the end.
+    /// The next page, possibly without a row; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<Standing>>, StoreError> {
-        // The limit stands in the statement, so that the planner sees that the
-        // primary key is the way; and a segment is picked out here, so that a
-        // page costs the same whatever is asked for.
+        // The limit is a literal, so that the planner chooses the primary key. The segment
+        // is filtered here, so that a page costs the same for every segment.
         let rows = sqlx::query!(
             r#"select customer_id, segment as "segment!", fallback as "fallback!",
                       generation as "generation!", distance, p_value, confidence,
@@ -60,20 +59,25 @@ impl Snapshot {
         .await?;
         let Some(last) = rows.last() else { return Ok(None) };
         self.after.clone_from(&last.customer_id);
-        let wanted = |segment: &str| self.segment.as_ref().is_none_or(|only| only == segment);
-        let standings = rows.into_iter().filter(|row| wanted(&row.segment)).map(|row| Standing {
-            customer_id: row.customer_id,
-            segment: row.segment,
-            model: row.model_id,
-            fallback: row.fallback,
-            generation: row.generation,
-            distance: row.distance,
-            p_value: row.p_value,
-            confidence: row.confidence,
-            outlier: row.outlier,
-            assigned_at: from_sql(row.assigned_at),
-            last_event_at: row.last_event_at.map(from_sql),
-        });
-        Ok(Some(standings.collect()))
+        let mut page = Vec::with_capacity(rows.len());
+        for row in rows {
+            if self.segment.as_ref().is_some_and(|only| *only != row.segment) {
+                continue;
+            }
+            page.push(Standing {
+                customer_id: row.customer_id,
+                segment: row.segment,
+                model: row.model_id,
+                fallback: row.fallback,
+                generation: row.generation,
+                distance: row.distance,
+                p_value: row.p_value,
+                confidence: row.confidence,
+                outlier: row.outlier,
+                assigned_at: from_sql(row.assigned_at),
+                last_event_at: row.last_event_at.map(from_sql),
+            });
+        }
+        Ok(Some(page))
     }
 }

@@ -1,9 +1,9 @@
-//! Under which id each customer is kept.
+//! Identity resolution: the canonical id of each customer.
 //!
-//! The row of an id that belongs to another customer is an empty marker that
-//! points to that customer's row. Markers are made and taken away under
-//! `store::links::lock` and their own row's lock; so whoever holds the lock of a
-//! row knows whether it is a marker until the transaction ends.
+//! The row of a merged id is an empty marker that points to the row of the surviving
+//! customer. Markers are created and removed under `store::links::lock` and the lock of
+//! their own row. A transaction with the lock of a row therefore knows until its end
+//! whether the row is a marker.
 
 use std::collections::HashMap;
 
@@ -14,27 +14,27 @@ use crate::store::customers::assignments::Held;
 use crate::store::customers::customer_key;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// The row of one id, locked.
+/// The locked row of one id.
 #[derive(Debug)]
 pub struct Row {
-    /// Where its customer is kept; `None`: here.
+    /// Canonical id of its customer; `None` if it is this id.
     pub merged_into: Option<CustomerKey>,
     pub state: Vec<u8>,
     pub held: Option<Held>,
-    /// When it was to be looked at again.
+    /// Scheduled time of the next rescoring.
     pub recheck_at: Option<Timestamp>,
 }
 
-/// An id that is to have a row.
+/// An id that needs a row.
 #[derive(Debug)]
 pub struct NewId<'a> {
     pub id: &'a CustomerKey,
-    /// The public key whose anonymous id it is.
+    /// The public key that introduced the anonymous id.
     pub introduced_by: Option<&'a Sender>,
 }
 
-/// Where the customers of those ids are kept that have a row, as it is now: a
-/// guess, until the rows are locked.
+/// Current canonical ids of these ids, without ids that have no row. They may change until
+/// the rows are locked.
 pub async fn canonical(
     tx: &mut Tx,
     ids: &[&CustomerKey],
@@ -52,8 +52,8 @@ pub async fn canonical(
         .collect()
 }
 
-/// Locks the rows of those ids that have one, markers too. `ids` must be sorted
-/// and unique: one order for everyone, so no deadlock.
+/// Locks the existing rows of these ids, markers included. `ids` must be sorted and
+/// unique: one lock order, so no deadlock.
 pub async fn lock(
     tx: &mut Tx,
     ids: &[&CustomerKey],
@@ -72,7 +72,7 @@ pub async fn lock(
     rows.into_iter()
         .map(|row| {
             let merged_into = row.merged_into.map(customer_key).transpose()?;
-            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+            let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
             let recheck_at = row.recheck_at.map(from_sql);
             let id = customer_key(row.customer_id)?;
             Ok((id, Row { merged_into, state: row.state, held, recheck_at }))
@@ -80,9 +80,9 @@ pub async fn lock(
         .collect()
 }
 
-/// Makes empty rows, to be written before this transaction ends; returns how
-/// many: fewer than given when another transaction has added some meanwhile.
-/// `ids` must be sorted.
+/// Inserts empty rows, which this transaction must write before its end. Returns their
+/// number: fewer than given if a concurrent transaction has added some. `ids` must be
+/// sorted.
 pub async fn add(tx: &mut Tx, ids: &[NewId<'_>], now: Timestamp) -> Result<u64, StoreError> {
     let introducers: Vec<Option<&str>> =
         ids.iter().map(|new| new.introduced_by.map(Sender::as_str)).collect();
@@ -100,8 +100,8 @@ pub async fn add(tx: &mut Tx, ids: &[NewId<'_>], now: Timestamp) -> Result<u64, 
     Ok(added.rows_affected())
 }
 
-/// Empties rows of this transaction, and points each to where its customer is
-/// kept now: nowhere for one that is kept here, whose row is then to be written.
+/// Empties rows that this transaction has locked and sets the canonical id of each. `None`
+/// marks a surviving row, which the caller must then write.
 pub async fn point(
     tx: &mut Tx,
     ids: &[(&CustomerKey, Option<&CustomerKey>)],
@@ -126,7 +126,7 @@ pub async fn point(
     Ok(())
 }
 
-/// Removes rows of ids under which nothing has happened.
+/// Deletes rows of ids without events.
 pub async fn remove(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<(), StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     sqlx::query!("delete from customer where customer_id = any($1)", &ids as &[&str])
@@ -135,7 +135,7 @@ pub async fn remove(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Where the customer of an id is kept; `None` for an id without a row.
+/// The canonical id of a customer; `None` for an id without a row.
 pub async fn find(db: &ReadDb, id: &CustomerKey) -> Result<Option<CustomerKey>, StoreError> {
     let found = sqlx::query_scalar!(
         r#"select coalesce(merged_into, customer_id) as "canonical!"
@@ -147,8 +147,7 @@ pub async fn find(db: &ReadDb, id: &CustomerKey) -> Result<Option<CustomerKey>, 
     found.map(customer_key).transpose()
 }
 
-/// The other ids of the customer who is kept under `canonical`, in the
-/// database's order.
+/// The merged ids of the customer with this canonical id, in the collation of the database.
 pub async fn others(db: &ReadDb, canonical: &CustomerKey) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
         "select customer_id from customer where merged_into = $1 order by customer_id",

@@ -1,11 +1,9 @@
-//! What was said about who is who: every link between two ids, the earliest
-//! saying of each.
+//! Identity links: the earliest assertion of each link between two ids.
 //!
-//! Which link is an id's first, and what follows from that, is decided under
-//! [`lock`]: one transaction at a time, of all replicas, changes links and
-//! groups. It is taken after the message ids and before the customers' rows, so
-//! nobody waits in a circle; and only for what nobody has said before, so the
-//! events of customers already known never see it.
+//! The first link of an id, and the merges that follow from it, are decided under [`lock`]:
+//! one transaction of all replicas at a time changes links and identity groups. The lock
+//! comes after the message ids and before the customers' rows, so no deadlock occurs. Only
+//! new links need it; events of known customers never wait for it.
 
 use std::collections::HashMap;
 
@@ -18,37 +16,37 @@ use crate::domain::time::Timestamp;
 use crate::store::customers::customer_key;
 use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// What is recorded of a link.
+/// The stored part of a link.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// When it was said first, and by which message; `None`: taken back.
+    /// Earliest assertion: time and message; `None` after the link was revoked.
     pub told: Option<(Timestamp, MessageId)>,
-    /// What is said to have happened up to then does not count.
+    /// Assertions dated up to this time do not count.
     pub void_until: Option<Timestamp>,
-    /// Made by a public key.
+    /// Asserted by a public key.
     pub is_public: bool,
 }
 
-/// One line of the list of a customer's links.
+/// One entry in the list of a customer's links.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub link: Link,
     pub recorded: Recorded,
-    /// The earliest of its id: the only one that may be followed.
+    /// The earliest link of its id: the only one that may be followed.
     pub is_first: bool,
-    /// The id stands under the same customer as the one it is said to belong to.
+    /// Both ids of the link belong to one customer.
     pub is_one: bool,
 }
 
-/// Longest wait for a customer's row of a transaction that holds the lock below.
+/// Lock timeout for customer rows in a transaction that has acquired the lock below.
 const ROW_LOCK_MILLISECONDS: &str = "100";
 
-/// Longest wait for the lock below. Longer than for a row: those who hold it are other
-/// replicas, at work, and wait for little themselves.
+/// Lock timeout for the lock below. Longer than for a row: its owners are working replicas,
+/// which themselves wait only briefly.
 const TURN_MILLISECONDS: &str = "5000";
 
-/// Waits for its turn to change links and groups, until this transaction ends. From then
-/// on this transaction waits only briefly for other locks: all who link wait for it.
+/// Acquires the global lock of links and identity groups until this transaction ends. Later
+/// lock waits of this transaction are short, because all linking transactions wait for it.
 pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     sqlx::query!(r#"select set_config('lock_timeout', $1, true) as "lock!""#, TURN_MILLISECONDS)
         .fetch_one(&mut *tx.inner)
@@ -63,7 +61,7 @@ pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What is recorded of these links, as this transaction sees it.
+/// The stored state of these links, within a transaction.
 pub async fn recorded<'l>(
     tx: &mut Tx,
     links: impl Iterator<Item = &'l Link>,
@@ -71,12 +69,12 @@ pub async fn recorded<'l>(
     read(&mut *tx.inner, links).await
 }
 
-/// What is recorded of these links.
+/// The stored state of these links.
 pub async fn read_recorded<'l>(
     db: &DedicatedDb,
     links: impl Iterator<Item = &'l Link>,
 ) -> Result<HashMap<Link, Recorded>, StoreError> {
-    db.carry_out(async |connection| read(connection, links).await).await
+    db.run_statement(async |connection| read(connection, links).await).await
 }
 
 async fn read<'c, 'l>(
@@ -104,7 +102,7 @@ async fn read<'c, 'l>(
         .collect()
 }
 
-/// The first links of these ids, by id.
+/// The first link of each of these ids.
 pub async fn firsts(
     tx: &mut Tx,
     from: &[&CustomerKey],
@@ -127,8 +125,8 @@ pub async fn firsts(
         .collect()
 }
 
-/// Of these ids, those that stand under a customer of `max_ids` ids, by when the
-/// last of its links happened: one that happened later cannot be followed.
+/// Ids of customers that already have `max_ids` ids, with the time of the latest link. A
+/// later link cannot be followed.
 pub async fn full(
     tx: &mut Tx,
     ids: &[&CustomerKey],
@@ -151,18 +149,17 @@ pub async fn full(
     rows.into_iter().map(|row| Ok((customer_key(row.id)?, from_sql(row.last)))).collect()
 }
 
-/// The connected component of these ids: every first link that hangs together with
-/// them, in one statement. `None`, after a bounded search, if it has more than `max_ids`
-/// ids.
+/// The connected component of these ids over first links, in one statement. `None`, after a
+/// bounded search, if it has more than `max_ids` ids.
 pub async fn connected(
     tx: &mut Tx,
     ids: &[&CustomerKey],
     max_ids: usize,
 ) -> Result<Option<Vec<Told>>, StoreError> {
     let asked: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
-    // Postgres computes no more of a recursive query than is fetched of it. Each search
-    // that stands in `lateral` is one through an index, whatever the planner believes
-    // about the number of ids.
+    // Postgres evaluates a recursive query only as far as its rows are fetched, so `limit`
+    // bounds the search. Each `lateral` subquery is an index scan, whatever the planner
+    // estimates for the number of ids.
     let rows = sqlx::query!(
         r#"with recursive reached (id) as (
                select unnest($1::text[])
@@ -196,8 +193,7 @@ pub async fn connected(
     Ok(Some(links.collect::<Result<_, _>>()?))
 }
 
-/// The first links between two ids of these customers, each given by the id under which
-/// it is kept.
+/// The first links between two ids of these customers, which are given by canonical id.
 pub async fn within(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Told>, StoreError> {
     let customers: Vec<&str> = customers.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query!(
@@ -221,7 +217,7 @@ pub async fn within(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Told>
         .collect()
 }
 
-/// These are no longer the first of their ids.
+/// Marks links as no longer the first of their ids.
 pub async fn demote(tx: &mut Tx, links: &[&Link]) -> Result<(), StoreError> {
     let from: Vec<&str> = links.iter().map(|link| link.from.as_str()).collect();
     let to: Vec<&str> = links.iter().map(|link| link.to.as_str()).collect();
@@ -236,8 +232,8 @@ pub async fn demote(tx: &mut Tx, links: &[&Link]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Records sayings that are new or earlier than what is recorded, one of each
-/// link, and whether it is the first of its id.
+/// Stores assertions that are new or earlier than the stored ones, one per link, with a
+/// flag for the first of its id.
 pub async fn put(tx: &mut Tx, links: &[(&Told, bool)]) -> Result<(), StoreError> {
     let told = links.iter().map(|(told, _)| *told);
     let from: Vec<&str> = told.clone().map(|t| t.link.from.as_str()).collect();
@@ -265,8 +261,8 @@ pub async fn put(tx: &mut Tx, links: &[(&Told, bool)]) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Takes a link back, with all that is yet to come and happened until then; and
-/// makes the next in time the first of its id: returns whose it is said to be.
+/// Revokes a link, including assertions still to arrive that are dated up to `until`. The
+/// next link in time becomes the first of its id; returns its target.
 pub async fn take_back(
     tx: &mut Tx,
     link: &Link,
@@ -295,7 +291,7 @@ pub async fn take_back(
     next.map(customer_key).transpose()
 }
 
-/// Links from or to one of these ids, at most `limit`, by the ids.
+/// At most `limit` links from or to one of these ids, by the ids.
 pub async fn list(db: &ReadDb, ids: &[CustomerKey], limit: i64) -> Result<Vec<Line>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(

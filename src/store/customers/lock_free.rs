@@ -1,11 +1,9 @@
-//! Intake without locks: customers are known with their versions, and what became
-//! of them is written in one statement, all of it or, if anybody else has written
-//! one of them or one of the events meanwhile, none.
+//! Optimistic concurrency control for ingestion: one statement writes a batch if every row
+//! still has its known version, else nothing.
 //!
-//! The statement is a transaction of its own, so two round trips do what takes
-//! four with locks, or one where nobody has to be read. Optimistic concurrency
-//! control: Kung and Robinson (1981), *On optimistic methods for concurrency
-//! control*.
+//! The statement is a transaction of its own. A commit thus takes two round trips instead
+//! of four with locks, or one if every customer is cached. Source: Kung and Robinson
+//! (1981), *On optimistic methods for concurrency control*.
 
 use std::collections::HashMap;
 
@@ -15,40 +13,39 @@ use sqlx::types::Json;
 use crate::domain::event::Properties;
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
-use crate::store::customers::assignments::{Held, NewChange};
-use crate::store::customers::events::Arrived;
-use crate::store::customers::{self, NewRow, assignments, customer_key, events};
+use crate::store::customers::assignments::{ChangeColumns, Held, NewChange};
+use crate::store::customers::events::{Arrived, EventColumns};
+use crate::store::customers::{CustomerColumns, NewRow, customer_key};
 use crate::store::{DedicatedDb, StoreError, from_sql, to_sql};
 
-/// The rule that takes back a statement that could not write all its rows.
+/// Constraint that aborts a statement which could not write all its rows.
 const ALL_OR_NONE: &str = "written_by_nobody_else";
 
-/// A customer's row as it was read or written.
+/// A customer's row as last read or written.
 #[derive(Debug)]
 pub struct Seen {
     pub version: Version,
     pub state: Vec<u8>,
     pub held: Option<Held>,
-    /// When it was to be looked at again.
+    /// Scheduled time of the next rescoring.
     pub recheck_at: Option<Timestamp>,
-    /// The row is a marker (`store::identity`): the customer is kept elsewhere.
+    /// The row is a marker (`store::identity`): the customer has another canonical id.
     pub is_merged: bool,
 }
 
-/// Which writing of a row it is. Postgres uses the numbers of transactions again:
-/// after four thousand million of them, and those that a crash or a failover has
-/// lost. So the server is part of it.
+/// The version of a row. Postgres reuses transaction numbers after 2^32 transactions, and also
+/// numbers lost in a crash or failover. The server start time distinguishes these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
-    /// The transaction that wrote the row (`xmin`). Postgres compares such a
-    /// number with an integer of the same 32 bits.
+    /// The transaction that wrote the row (`xmin`). As `integer`, because Postgres compares
+    /// it with an integer of the same 32 bits.
     transaction: i32,
-    /// When the server was started that knows of it.
+    /// Start time of the server that reported the transaction.
     server: DateTime<Utc>,
 }
 
 impl Version {
-    fn of(transaction: i64, server: DateTime<Utc>) -> Result<Self, StoreError> {
+    fn new(transaction: i64, server: DateTime<Utc>) -> Result<Self, StoreError> {
         let transaction = u32::try_from(transaction).map_err(|why| StoreError::Corrupt {
             what: "transaction number",
             why: why.to_string(),
@@ -57,7 +54,7 @@ impl Version {
     }
 }
 
-/// The rows of those customers that have one.
+/// The existing rows of these customers.
 pub async fn read(
     db: &DedicatedDb,
     customers: &[&CustomerKey],
@@ -70,13 +67,13 @@ pub async fn read(
            from customer where customer_id = any($1)"#,
         &ids as &[&str],
     );
-    let rows = db.carry_out(async |connection| read.fetch_all(connection).await).await?;
+    let rows = db.run_statement(async |connection| read.fetch_all(connection).await).await?;
     rows.into_iter()
         .map(|row| {
             let seen = Seen {
-                version: Version::of(row.version, row.server)?,
+                version: Version::new(row.version, row.server)?,
                 state: row.state,
-                held: Held::of(row.generation, row.fallback, row.segment, row.moved_at),
+                held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at),
                 recheck_at: row.recheck_at.map(from_sql),
                 is_merged: row.is_merged,
             };
@@ -85,8 +82,8 @@ pub async fn read(
         .collect()
 }
 
-/// Which all of them know from; `None` where no row is known.
-fn the_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, StoreError> {
+/// The common server of all versions; `None` if no row is known. Fails if they differ.
+fn common_server(versions: &[Option<Version>]) -> Result<Option<DateTime<Utc>>, StoreError> {
     let mut servers = versions.iter().flatten().map(|version| version.server);
     let first = servers.next();
     if servers.any(|server| Some(server) != first) {
@@ -99,7 +96,7 @@ fn transactions(versions: &[Option<Version>]) -> Vec<Option<i32>> {
     versions.iter().map(|version| version.map(|version| version.transaction)).collect()
 }
 
-/// What to make of an error: that not all rows could be written is a lost race.
+/// Maps the violated constraint to a lost race.
 fn lost_race(error: sqlx::Error) -> StoreError {
     match error.into() {
         StoreError::Conflict { constraint } if constraint == ALL_OR_NONE => {
@@ -109,34 +106,34 @@ fn lost_race(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// What became of the customers of some events.
+/// The writes of one batch: events, and their customers' rows and changes.
 #[derive(Debug)]
 pub struct Written<'a> {
-    /// Sorted by id; none of them is there yet.
+    /// Sorted by id; none is stored yet.
     pub events: &'a [&'a Arrived],
     /// Sorted by customer.
     pub rows: Vec<NewRow<'a>>,
-    /// Of each row as it is known; `None`: there is none.
+    /// The known version of each row; `None` for a new customer.
     pub versions: Vec<Option<Version>>,
-    /// Of some of the customers.
+    /// History entries of the changed customers.
     pub changes: Vec<NewChange<'a>>,
 }
 
-/// Commits together: the new events, the states they change, where their
-/// customers stand, and the history of who moved. Returns the version of every row.
-/// With nothing done: in conflict when an event was there before (to look first would
-/// cost every event a search), lost when a row is not what it was known to be.
+/// Commits together: the new events, the states they change, the customers' assignments,
+/// and the history of changes. Returns the version of every row. On failure nothing is
+/// written: `Conflict` if an event is a duplicate (a prior check would cost every event an
+/// index search), `Lost` if a row has another version.
 pub async fn write(
     db: &DedicatedDb,
     written: &Written<'_>,
     now: Timestamp,
 ) -> Result<Version, StoreError> {
-    let events = events::Columns::of(written.events);
-    let rows = customers::Columns::of(&written.rows);
+    let events = EventColumns::from_events(written.events);
+    let rows = CustomerColumns::from_rows(&written.rows);
     let versions = transactions(&written.versions);
-    let changes = assignments::Columns::of(&written.changes);
-    // The events are in before the first customer is waited for: one order for
-    // everyone, so that two of these do not wait in a circle.
+    let changes = ChangeColumns::from_changes(&written.changes);
+    // The events are inserted before the first customer row is locked: one lock order, so
+    // no deadlock.
     let write = sqlx::query!(
         r#"with inserted as (
                insert into event (message_id, customer_id, kind, name, occurred_at, received_at,
@@ -224,11 +221,10 @@ pub async fn write(
         &changes.old_generations as &[Option<i64>],
         &changes.old_fallbacks as &[Option<bool>],
         &changes.old_segments as &[Option<&str>],
-        the_server(&written.versions)?,
+        common_server(&written.versions)?,
         &events.senders as &[&str],
         &rows.introductions as &[Option<&str>],
     );
-    let by = db.carry_out(async |connection| write.fetch_one(connection).await.map_err(lost_race));
-    let by = by.await?;
-    Version::of(by.transaction, by.server)
+    let row = db.run_statement(async |c| write.fetch_one(c).await.map_err(lost_race)).await?;
+    Version::new(row.transaction, row.server)
 }

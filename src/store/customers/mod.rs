@@ -1,4 +1,4 @@
-//! Customers: state and current assignment in one row each, written under its lock.
+//! Customers: one row with state and current assignment each, written under its lock.
 
 pub mod assignments;
 pub mod backfill;
@@ -20,14 +20,14 @@ use crate::domain::time::Timestamp;
 use crate::store::customers::assignments::{Assignment, Held};
 use crate::store::{DedicatedDb, ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// A stored state, still as bytes: only the feature set can read it.
+/// A stored state as bytes; only the feature set can decode it.
 #[derive(Debug, Clone)]
 pub struct StoredState {
     pub customer: CustomerKey,
     pub state: Vec<u8>,
 }
 
-/// A customer's row, locked.
+/// A customer's locked row.
 #[derive(Debug, Clone)]
 pub struct Locked {
     pub stored: StoredState,
@@ -35,8 +35,8 @@ pub struct Locked {
     pub held: Option<Held>,
 }
 
-/// Locks the rows of those customers that exist and are kept under these ids.
-/// `customers` must be sorted and unique: one order for everyone, so no deadlock.
+/// Locks the existing rows of these canonical ids. `customers` must be sorted and unique:
+/// one lock order, so no deadlock.
 pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
     debug_assert!(customers.is_sorted_by(|a, b| a < b));
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
@@ -51,14 +51,14 @@ pub async fn lock(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>
     .await?;
     rows.into_iter()
         .map(|row| {
-            let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+            let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
             Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
         })
         .collect()
 }
 
-/// Those of these ids whose row, or the row under which their customer is kept, another
-/// session has locked. Waits for no row.
+/// Those ids for which another session has locked the id's row or its canonical row. Never
+/// waits for a lock.
 pub async fn locked_elsewhere(
     db: &DedicatedDb,
     ids: &[&CustomerKey],
@@ -79,14 +79,15 @@ pub async fn locked_elsewhere(
               or not exists (select from free where free.customer_id = asked.kept)"#,
         &ids as &[&str],
     );
-    let locked = db
-        .carry_out(async |connection| locked.fetch_all(connection).await.map_err(StoreError::from));
+    let locked = db.run_statement(async |connection| {
+        locked.fetch_all(connection).await.map_err(StoreError::from)
+    });
     locked.await?.into_iter().map(customer_key).collect()
 }
 
-/// Locks the rows of those customers that exist, are kept under these ids, and are not
-/// locked by another session; by customer, in byte order. Waits for no row, so the order
-/// of locking is free.
+/// Locks the existing rows of these canonical ids that are not locked by another session;
+/// returns them by customer, in byte order. Never waits for a lock, so the lock order is
+/// free.
 pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Locked>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(|c| c.as_str()).collect();
     let rows = sqlx::query!(
@@ -99,17 +100,16 @@ pub async fn lock_free(tx: &mut Tx, customers: &[&CustomerKey]) -> Result<Vec<Lo
     .await?;
     let mut locked = Vec::with_capacity(rows.len());
     for row in rows {
-        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
         locked.push(Locked { stored: stored_state(row.customer_id, row.state)?, held });
     }
     locked.sort_unstable_by(|a, b| a.stored.customer.cmp(&b.stored.customer));
     Ok(locked)
 }
 
-/// Locks customers that are to be looked at again by `now`, the longest overdue
-/// first, and says since when that one has been. Those that another transaction
-/// has locked are passed over: whoever has them is scoring them. Never waits for
-/// a lock, so the order of locking is free.
+/// Locks customers due for scheduled rescoring at `now`, the longest overdue first, and
+/// returns the due time of the first. Skips rows locked by another transaction, which
+/// rescores them itself. Never waits for a lock, so the lock order is free.
 pub async fn lock_due(
     tx: &mut Tx,
     now: Timestamp,
@@ -127,41 +127,42 @@ pub async fn lock_due(
     .await?;
     let since = rows.iter().map(|row| row.recheck_at).min().map(from_sql);
     let locked = rows.into_iter().map(|row| {
-        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
         Ok(Locked { stored: stored_state(row.customer_id, row.state)?, held })
     });
     Ok((locked.collect::<Result<_, StoreError>>()?, since))
 }
 
-/// What a customer's row is to hold.
+/// The new content of a customer's row.
 #[derive(Debug)]
 pub struct NewRow<'a> {
     pub customer: &'a CustomerKey,
-    /// `None`: as it is.
+    /// `None`: unchanged.
     pub state: Option<&'a [u8]>,
     pub last_event_at: Option<Timestamp>,
     pub assignment: &'a Assignment,
-    /// Until then time alone does not change the assignment; `None`: never. Rows
-    /// in which this stays as it was leave every index alone.
+    /// Time until which the assignment cannot change without events; `None`: never. An
+    /// update that leaves this value unchanged touches no index.
     pub recheck_at: Option<Timestamp>,
     pub introduction: &'a Introduction,
 }
 
-/// What events say of how the id of their customer became known.
+/// How the id of a customer became known, according to new events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Introduction {
-    /// Nothing: of a trusted sender if the id is new, else as recorded before.
+    /// No statement: from a trusted sender if the id is new, else as recorded before.
     #[default]
     Unchanged,
-    /// One of them names it as a known customer: from now on no public key links from it.
+    /// An event names the id as a known customer: from now on no public key may link from
+    /// it.
     Known,
-    /// All of them name it as an anonymous id and come from this public key, which has
-    /// introduced it if it is new.
+    /// All events name the id as anonymous and come from this public key, which has
+    /// introduced the id if it is new.
     Anonymous(Sender),
 }
 
 impl Introduction {
-    /// As the statements take it: null changes nothing, empty is [`Self::Known`].
+    /// SQL form: null changes nothing, the empty text is [`Self::Known`].
     fn as_sql(&self) -> Option<&str> {
         match self {
             Self::Unchanged => None,
@@ -171,9 +172,8 @@ impl Introduction {
     }
 }
 
-/// Writes customers: those that are new, and those that this transaction has
-/// locked. `added` must be sorted; when another transaction has added one of
-/// them meanwhile, this one is lost.
+/// Writes new customers and customers locked by this transaction. `added` must be sorted.
+/// Fails with `Lost` if a concurrent transaction has added one.
 pub async fn write(
     tx: &mut Tx,
     added: &[NewRow<'_>],
@@ -190,7 +190,7 @@ pub async fn write(
 }
 
 async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64, StoreError> {
-    let columns = Columns::of(rows);
+    let columns = CustomerColumns::from_rows(rows);
     let introducers = columns.introductions.iter().map(|key| key.filter(|key| !key.is_empty()));
     let introducers: Vec<Option<&str>> = introducers.collect();
     let inserted = sqlx::query!(
@@ -229,7 +229,7 @@ async fn insert(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<u64,
 
 /// Writes customers that this transaction has locked.
 pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<(), StoreError> {
-    let columns = Columns::of(rows);
+    let columns = CustomerColumns::from_rows(rows);
     sqlx::query!(
         "update customer set
              state = coalesce(new.state, customer.state),
@@ -274,10 +274,9 @@ pub async fn update(tx: &mut Tx, rows: &[NewRow<'_>], now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Rows turned into columns: one array a column is what Postgres takes. They are
-/// unnested side by side in `select`: in `from` each would be stored before it is
-/// read.
-pub(crate) struct Columns<'a> {
+/// Rows transposed to columns: each query parameter is one array. The statements unnest
+/// them side by side in `select`; in `from` Postgres would materialize each first.
+pub(crate) struct CustomerColumns<'a> {
     pub(crate) customers: Vec<&'a str>,
     pub(crate) states: Vec<Option<&'a [u8]>>,
     pub(crate) last_event_at: Vec<Option<DateTime<Utc>>>,
@@ -295,8 +294,8 @@ pub(crate) struct Columns<'a> {
     pub(crate) introductions: Vec<Option<&'a str>>,
 }
 
-impl<'a> Columns<'a> {
-    pub(crate) fn of(rows: &[NewRow<'a>]) -> Self {
+impl<'a> CustomerColumns<'a> {
+    pub(crate) fn from_rows(rows: &[NewRow<'a>]) -> Self {
         let assigned = rows.iter().map(|row| row.assignment);
         Self {
             customers: rows.iter().map(|row| row.customer.as_str()).collect(),
@@ -345,25 +344,22 @@ pub fn stream(db: &ReadDb) -> impl Stream<Item = Result<StoredState, StoreError>
     .and_then(|row| async move { stored_state(row.customer_id, row.state) })
 }
 
-/// States of customers in one of `classes` equal parts of all, drawn by hash: the first
-/// `limit` in its order, and so the same ones again and again.
+/// Sampled states from one of `classes` equal parts of all customers, by hash of the id:
+/// the first `limit` in hash order, so the same ones at every call.
 pub async fn of_class(
     db: &ReadDb,
-    (class, classes): (u32, u32),
+    class: u32,
+    classes: u32,
     limit: i64,
 ) -> Result<Vec<StoredState>, StoreError> {
     let width = u64::MAX / u64::from(classes.max(1));
-    let first = |class: u32| {
-        let above = width.saturating_mul(u64::from(class));
-        // Hashes are signed: the least one is 2^63 below 0.
-        i64::MIN.saturating_add_unsigned(above)
-    };
-    let last = if class + 1 >= classes { i64::MAX } else { first(class + 1) - 1 };
+    let first = first_hash(class, width);
+    let last = if class + 1 >= classes { i64::MAX } else { first_hash(class + 1, width) - 1 };
     let rows = sqlx::query!(
         "select customer_id, state from customer
          where hashtextextended(customer_id, 0) between $1 and $2 and merged_into is null
          order by hashtextextended(customer_id, 0) limit $3",
-        first(class),
+        first,
         last,
         limit,
     )
@@ -372,7 +368,13 @@ pub async fn of_class(
     rows.into_iter().map(|row| stored_state(row.customer_id, row.state)).collect()
 }
 
-/// As [`stream`], with where the customers stand; `None` until first assigned.
+/// The smallest hash of a class of `width` hashes.
+fn first_hash(class: u32, width: u64) -> i64 {
+    // Hashes are signed: the minimum is −2^63.
+    i64::MIN.saturating_add_unsigned(width.saturating_mul(u64::from(class)))
+}
+
+/// Like [`stream`], with the assignments; `None` until first assigned.
 pub fn stream_standing(
     db: &ReadDb,
 ) -> impl Stream<Item = Result<(StoredState, Option<Held>), StoreError>> + '_ {
@@ -383,12 +385,12 @@ pub fn stream_standing(
     .fetch(&db.long)
     .map_err(StoreError::from)
     .and_then(|row| async move {
-        let held = Held::of(row.generation, row.fallback, row.segment, row.moved_at);
+        let held = Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at);
         Ok((stored_state(row.customer_id, row.state)?, held))
     })
 }
 
-/// Ids of customers last assigned before `generation`, some of them, in byte order.
+/// Up to `limit` ids of customers last assigned before `generation`, in byte order.
 pub async fn assigned_before(
     db: &ReadDb,
     generation: i64,
@@ -415,7 +417,7 @@ pub async fn count_assigned_before(db: &ReadDb, generation: i64) -> Result<i64, 
     .await?)
 }
 
-/// When this customer's newest event happened.
+/// Time of this customer's latest event.
 pub async fn last_event_at(
     db: &ReadDb,
     customer: &CustomerKey,

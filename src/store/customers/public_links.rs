@@ -1,8 +1,8 @@
-//! Links of public keys: which a key may make, and which end.
+//! Identity links of public keys: permission, and revocation.
 //!
-//! A public key may link from an anonymous id that it introduced, and from an id without
-//! a customer. Nothing that it links from is a known customer: once an event names the id
-//! as one, its links end ([`end`]) and no new one is let in ([`sources`]).
+//! A public key may link from an anonymous id that it introduced, and from an id without a
+//! customer. It never links from a known customer: once an event names the id as one, its
+//! links end ([`end`]) and no new one is accepted ([`sources`]).
 
 use sqlx::PgExecutor;
 
@@ -12,23 +12,23 @@ use crate::domain::identity::Link;
 use crate::store::customers::customer_key;
 use crate::store::{DedicatedDb, StoreError, Tx};
 
-/// A link that a public key makes.
+/// A link asserted by a public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicLink {
     pub link: Link,
     pub sender: Sender,
 }
 
-/// What is stored about the source of a link.
+/// Stored facts about the source of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkSource {
-    /// There is a customer of this id whom the key did not introduce.
+    /// The id has a customer that the key did not introduce.
     pub is_foreign: bool,
-    /// The same link has been made before: it changes nothing.
+    /// The same link is already stored, so it changes nothing.
     pub is_recorded: bool,
 }
 
-/// The sources of these links, in order, as this transaction sees them.
+/// The sources of these links, in order, within a transaction.
 pub async fn sources(tx: &mut Tx, links: &[PublicLink]) -> Result<Vec<LinkSource>, StoreError> {
     read(&mut *tx.inner, links).await
 }
@@ -38,7 +38,7 @@ pub async fn read_sources(
     db: &DedicatedDb,
     links: &[PublicLink],
 ) -> Result<Vec<LinkSource>, StoreError> {
-    db.carry_out(async |connection| read(connection, links).await).await
+    db.run_statement(async |connection| read(connection, links).await).await
 }
 
 async fn read<'c>(
@@ -68,7 +68,7 @@ async fn read<'c>(
     Ok(rows)
 }
 
-/// Those of these ids that a public key has linked to others.
+/// Those ids that have a link asserted by a public key.
 pub async fn linked(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<CustomerKey>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     let rows = sqlx::query_scalar!(
@@ -81,9 +81,9 @@ pub async fn linked(tx: &mut Tx, ids: &[&CustomerKey]) -> Result<Vec<CustomerKey
     rows.into_iter().map(customer_key).collect()
 }
 
-/// Ends the links of public keys from these ids, and returns those that were the first of
-/// their id: only these may have been followed. Takes `store::links::lock`. No other link
-/// takes their place: one of a trusted sender comes before them anyway.
+/// Deletes the links of public keys from these ids. Returns the first links among them:
+/// only these may have been followed. Acquires `store::links::lock`. No other link is
+/// promoted: one of a trusted sender takes precedence anyway.
 pub async fn end(tx: &mut Tx, ids: &[CustomerKey]) -> Result<Vec<Link>, StoreError> {
     let ids: Vec<&str> = ids.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(

@@ -1,5 +1,5 @@
-//! What a state is rebuilt from and compared with: a customer's events, a page
-//! at a time, and some customers picked at random, all of one instant.
+//! Data to rebuild and verify states: pages of a customer's events, and random samples of
+//! customers, from one snapshot.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -10,24 +10,24 @@ use crate::store::customers::events::Stored;
 use crate::store::customers::{self, StoredState};
 use crate::store::{ReadDb, StoreError, Tx, to_sql};
 
-/// Events a page, or more of one instant: few enough to be folded between two
-/// breaths of other work, enough for most customers.
+/// Events per page, or more with equal event times. Few enough to fold without delaying
+/// other tasks, enough for most customers.
 const PAGE: u16 = 500;
 
-/// Something to read through.
+/// A transaction to read from.
 pub trait Reader: Send {
     fn connection(&mut self) -> &mut PgConnection;
 }
 
-/// For states that are about to be written: their customers' rows are locked.
+/// For states about to be written: their customers' rows are locked.
 impl Reader for Tx {
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
 }
 
-/// One instant: a state and the events it was made of are both in it or both
-/// not, whatever is committed meanwhile.
+/// A repeatable-read snapshot: a state and its events are both visible or both not,
+/// whatever other transactions commit.
 #[derive(Debug)]
 pub struct Snapshot {
     tx: Transaction<'static, Postgres>,
@@ -39,27 +39,27 @@ impl Reader for Snapshot {
     }
 }
 
-/// Which events are known.
+/// Filter of events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Known {
-    /// Those that had happened by then; `None`: all.
+    /// Events that happened up to this time; `None`: all.
     pub happened_by: Option<Timestamp>,
-    /// Those that had come by then; `None`: all.
+    /// Events that arrived up to this time; `None`: all.
     pub received_by: Option<Timestamp>,
 }
 
-/// The events of one customer, one id after the other, each oldest first.
+/// Pages of one customer's events, id by id, each oldest first.
 #[derive(Debug)]
 pub struct Pages {
-    /// Ids whose events have not all been read; the last one's are being read.
+    /// Ids with unread events; the last one is being read.
     ids: Vec<String>,
     known: Known,
-    /// The instant of the last one read.
+    /// Event time of the last one read.
     after: Option<DateTime<Utc>>,
 }
 
 impl Pages {
-    /// Of all the ids of a customer.
+    /// Events under all ids of a customer.
     pub async fn of(
         reader: &mut impl Reader,
         customer: &CustomerKey,
@@ -75,7 +75,7 @@ impl Pages {
         Ok(Self { ids, known, after: None })
     }
 
-    /// The next ones; none at the end.
+    /// The next page; empty at the end.
     pub async fn next(&mut self, reader: &mut impl Reader) -> Result<Vec<Stored>, StoreError> {
         while let Some(id) = self.ids.last() {
             let page = self.page(reader, id).await?;
@@ -92,8 +92,8 @@ impl Pages {
     }
 
     async fn page(&self, reader: &mut impl Reader, id: &str) -> Result<Vec<Stored>, StoreError> {
-        // All of the last instant, so that the index alone gives the order: a page of
-        // a long history costs what any other does.
+        // `with ties` completes the last event time, so that the index alone defines the
+        // order: a page of a long history costs the same as any other.
         Ok(sqlx::query_as!(
             Stored,
             r#"select message_id, kind, name, occurred_at, properties::text as "properties!"
@@ -120,8 +120,8 @@ impl Snapshot {
         Ok(Self { tx })
     }
 
-    /// Up to `count` customers from places picked at random. Reads about as many
-    /// blocks of the table, however large it is.
+    /// Up to `count` random customers. Reads about `count` blocks, whatever the size of the
+    /// table.
     pub async fn sample_states(&mut self, count: i64) -> Result<Vec<StoredState>, StoreError> {
         let Some(share) = self.share_of("customer", count).await? else { return Ok(Vec::new()) };
         let rows = sqlx::query!(
@@ -135,8 +135,8 @@ impl Snapshot {
         rows.into_iter().map(|row| customers::stored_state(row.customer_id, row.state)).collect()
     }
 
-    /// As many customers as a sample of events has, `count` events at most, and
-    /// those of them who have no state.
+    /// The number of customers in a sample of at most `count` events, and those among them
+    /// without a state.
     pub async fn sample_stateless(
         &mut self,
         count: i64,
@@ -159,8 +159,8 @@ impl Snapshot {
         Ok((found, stateless.collect::<Result<_, _>>()?))
     }
 
-    /// The percentage of a table's blocks that makes about `blocks` of them;
-    /// `None` for an empty table.
+    /// The percentage of a table's blocks that equals about `blocks`; `None` for an empty
+    /// table.
     async fn share_of(&mut self, table: &str, blocks: i64) -> Result<Option<f32>, StoreError> {
         Ok(sqlx::query_scalar!(
             "select least(100, 100 * $2::bigint::float8

@@ -1,4 +1,4 @@
-//! Opening the pools, bringing the schema up to date, listening for news.
+//! Connection pools, schema migration, and listeners for `notify`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,28 +7,26 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::config::TimeLimits;
-use crate::store::database::time_limits::Purpose;
+use crate::store::database::time_limits::{Purpose, TEST_AFTER_IDLE};
 use crate::store::database::{epoch, time_limits};
-use crate::store::{Db, DedicatedDb, ReadDb, StoreError};
+use crate::store::{Db, DedicatedDb, ReadDb, StoreError, Tx};
 
-/// Postgres may have been restarted meanwhile.
-pub(crate) const TRY_AFTER_IDLE: Duration = Duration::from_secs(1);
-/// Connections for critical writes, and as many for critical reads: they are rare and
-/// short, and changes of the deployment exclude each other.
+/// Size of the pool of critical writes, and of that of critical reads. Two suffice: these
+/// statements are rare and short, and changes of the deployment exclude each other.
 const CRITICAL_CONNECTIONS: u32 = 2;
 
-/// Where Postgres is and how much of it to use.
+/// Address of Postgres and the share of it that this process may use.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub url: String,
-    /// Connections of this process; a third of them only read, at least two. The critical
-    /// ones, the listener's and those of [`DedicatedDb`]s come on top.
+    /// Connections of the shared pools: a third are read-only, at least two. Connections of
+    /// the critical pools, the listener and [`DedicatedDb`]s are additional.
     pub max_connections: u32,
     pub acquire_timeout: Duration,
     pub time_limits: TimeLimits,
 }
 
-/// News that spreads to every replica.
+/// Subjects that replicas notify each other about (Postgres `notify`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
     Lineup,
@@ -50,8 +48,18 @@ impl News {
     }
 }
 
+impl Tx {
+    /// Notifies every replica on commit.
+    pub async fn announce(&mut self, news: News) -> Result<(), StoreError> {
+        sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}
+
 impl Db {
-    /// Connects, and brings the schema up to date (one replica at a time).
+    /// Connects and migrates the schema, one replica at a time.
     pub async fn connect(connection: &Connection) -> Result<Self, StoreError> {
         let limits = connection.time_limits;
         let options = connect_options(&connection.url)?;
@@ -60,7 +68,7 @@ impl Db {
         let writers = connection.max_connections.saturating_sub(readers).max(2);
         let writing = time_limits::apply(&limits, options.clone(), Purpose::Write);
         let writers = pool_options(writers, connection).after_connect(|connection, _| {
-            // A row that is written must not get the position of an earlier epoch.
+            // A written row must not get a feed position of an earlier epoch.
             Box::pin(async move { epoch::ensure(connection).await })
         });
         let pool = writers.clone().connect_with(writing.clone()).await?;
@@ -79,13 +87,13 @@ impl Db {
         Ok(Self { pool, read, limits, critical, critical_read })
     }
 
-    /// With at most so many connections, each made when it is first needed, on the
-    /// thread that needs it. A single one is for a single user at a time.
+    /// A pool of its own with at most `connections` connections. Each opens on first use,
+    /// on the thread that uses it. A pool of one serves one user at a time.
     pub fn dedicated(&self, connections: u32) -> DedicatedDb {
         self.dedicated_for(Purpose::Write, connections)
     }
 
-    /// As [`Db::dedicated`], with the time limits of this purpose.
+    /// Like [`Db::dedicated`], with the time limits of `purpose`.
     pub fn dedicated_for(&self, purpose: Purpose, connections: u32) -> DedicatedDb {
         let options =
             time_limits::apply(&self.limits, (*self.pool.connect_options()).clone(), purpose);
@@ -98,19 +106,19 @@ pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError>
     Ok(PgConnectOptions::from_str(url)?.application_name("segmentd"))
 }
 
-/// On a connection of its own: a migration takes as long as its tables are large, and a
-/// second replica waits for the first.
+/// Migrates on a separate connection with the limits of long work: a migration takes as
+/// long as its tables are large, and a second replica waits for the first.
 async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
     let mut connection: PgConnection = options.connect().await?;
     sqlx::migrate!("./migrations").run(&mut connection).await?;
-    // The schema is up to date, whatever becomes of the connection.
+    // The schema is up to date even if closing the connection fails.
     let _ = connection.close().await;
     Ok(())
 }
 
 impl ReadDb {
-    /// With connections of its own, for work that holds one while it waits for the next:
-    /// of shared connections, two of its kind could each wait for what the other holds.
+    /// A separate pool for work that uses two connections at once. In a shared pool two
+    /// such users could each wait for the connection of the other (deadlock).
     #[must_use]
     pub fn dedicated(&self, connections: u32) -> Self {
         let options = (*self.long.connect_options()).clone();
@@ -120,8 +128,8 @@ impl ReadDb {
     }
 }
 
-/// A connection is tried before use when it has not been used for a while: to
-/// try it every time is a round trip more for every transaction.
+/// Options of a pool. A connection is tested before use only after [`TEST_AFTER_IDLE`]:
+/// testing it every time adds a round trip to every transaction.
 fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(max_connections)
@@ -129,7 +137,7 @@ fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions 
         .test_before_acquire(false)
         .before_acquire(|connection, used| {
             Box::pin(async move {
-                if used.idle_for >= TRY_AFTER_IDLE {
+                if used.idle_for >= TEST_AFTER_IDLE {
                     connection.ping().await?;
                 }
                 Ok(true)
@@ -137,16 +145,16 @@ fn pool_options(max_connections: u32, connection: &Connection) -> PgPoolOptions 
         })
 }
 
-/// Hears what other replicas and commands announce.
+/// Subscriber to the notifications of other replicas and commands (Postgres `listen`).
 #[derive(Debug)]
-pub struct Listener {
+pub struct ChangeListener {
     inner: PgListener,
 }
 
-impl Listener {
+impl ChangeListener {
     pub async fn connect(db: &Db) -> Result<Self, StoreError> {
-        // The listener holds its connection for as long as the process runs: a connection
-        // of the shared pool would be missing there.
+        // A listener occupies its connection until the process ends. Its own pool leaves
+        // the shared pool at full size.
         let options = (*db.pool.connect_options()).clone();
         let own = db.pool.options().clone().max_connections(1).connect_lazy_with(options);
         let mut inner = PgListener::connect_with(&own).await?;
@@ -154,11 +162,10 @@ impl Listener {
         Ok(Self { inner })
     }
 
-    /// The next news; `None` after a lost connection, when some may have been missed.
+    /// The next notification. `None` after a lost connection: notifications may have been
+    /// missed.
     pub async fn next(&mut self) -> Result<Option<News>, StoreError> {
-        let heard = self.inner.try_recv().await?;
-        Ok(heard.and_then(|notification| {
-            News::ALL.into_iter().find(|news| news.channel() == notification.channel())
-        }))
+        let Some(notification) = self.inner.try_recv().await? else { return Ok(None) };
+        Ok(News::ALL.into_iter().find(|news| news.channel() == notification.channel()))
     }
 }

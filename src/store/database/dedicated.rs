@@ -1,4 +1,4 @@
-//! Connections for one purpose, beside those that all share.
+//! Dedicated connection pools: one purpose each, apart from the shared pools.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -6,63 +6,70 @@ use std::time::Instant;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, Postgres};
 
-use crate::store::database::connect::TRY_AFTER_IDLE;
+use crate::store::database::time_limits::TEST_AFTER_IDLE;
 use crate::store::{StoreError, Tx};
 
-/// A way to Postgres for which nobody else queues.
+/// A connection pool for one purpose: its users never queue behind other work.
 #[derive(Debug)]
 pub struct DedicatedDb {
     pool: PgPool,
-    /// Where there is one connection, for one user, it is kept from one statement to
-    /// the next, with when it was last used: the pool asks Postgres about each that it
-    /// gets back. With several users one could wait for what another has kept.
-    kept: Mutex<Option<(PoolConnection<Postgres>, Instant)>>,
+    /// The connection of a pool of one, kept checked out between statements, with the time
+    /// of its last use. This saves the pool's test of each returned connection. Pools with
+    /// several users return connections: a cached one could block another user.
+    cached: Mutex<Option<CachedConnection>>,
+}
+
+/// A connection between two statements.
+#[derive(Debug)]
+struct CachedConnection {
+    connection: PoolConnection<Postgres>,
+    last_used: Instant,
 }
 
 impl DedicatedDb {
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, kept: Mutex::new(None) }
+        Self { pool, cached: Mutex::new(None) }
     }
 
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        // It may be the only one that there is.
+        // The cached connection may be the only one of the pool.
         drop(self.take());
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
-    /// Closes the connections.
+    /// Closes all connections of the pool.
     pub async fn close(&self) {
         drop(self.take());
         self.pool.close().await;
     }
 
-    /// One statement, which is a transaction of its own.
-    pub(crate) async fn carry_out<T, E: From<sqlx::Error>>(
+    /// Runs one statement as a transaction of its own.
+    pub(crate) async fn run_statement<T, E: From<sqlx::Error>>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut connection = self.connection().await?;
-        // After an error the pool gets it back, and looks at it.
+        // After an error the connection returns to the pool, which tests it.
         let done = statement(&mut connection).await?;
         if self.pool.options().get_max_connections() == 1 {
-            *self.lock() = Some((connection, Instant::now()));
+            *self.lock() = Some(CachedConnection { connection, last_used: Instant::now() });
         }
         Ok(done)
     }
 
     async fn connection(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        // The pool tries what it gets back.
-        match self.take().filter(|(_, used)| used.elapsed() < TRY_AFTER_IDLE) {
-            Some((connection, _)) => Ok(connection),
+        // An older connection returns to the pool, which tests it before reuse.
+        match self.take().filter(|cached| cached.last_used.elapsed() < TEST_AFTER_IDLE) {
+            Some(cached) => Ok(cached.connection),
             None => self.pool.acquire().await,
         }
     }
 
-    fn take(&self) -> Option<(PoolConnection<Postgres>, Instant)> {
+    fn take(&self) -> Option<CachedConnection> {
         self.lock().take()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(PoolConnection<Postgres>, Instant)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<CachedConnection>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

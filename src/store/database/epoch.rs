@@ -1,8 +1,8 @@
-//! Epochs of the change feed: how its positions survive a restore.
+//! Epochs of the change feed: feed positions stay in order across a database restore.
 //!
 //! A position is a transaction number plus the offset of the current epoch (migration
-//! 0024). A new epoch begins on the first connection to a cluster or timeline that is
-//! not the one of the last epoch.
+//! 0024). A new epoch begins on the first connection to a cluster or timeline that differs
+//! from that of the last epoch.
 
 use sqlx::postgres::PgConnection;
 
@@ -19,9 +19,9 @@ pub(crate) async fn ensure(connection: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Fails while a restored database has no epoch of its own yet: a reader would take the
-/// positions of the new cluster for those of the old one. The next connection that may
-/// write begins the epoch.
+/// Fails while a restored database has no epoch of its own: a reader would mistake
+/// positions of the new cluster for positions of the old one. The next writing connection
+/// begins the epoch.
 pub(crate) async fn refuse_ended(connection: &mut PgConnection) -> sqlx::Result<()> {
     match ended(connection).await? {
         None => Ok(()),
@@ -31,13 +31,13 @@ pub(crate) async fn refuse_ended(connection: &mut PgConnection) -> sqlx::Result<
     }
 }
 
-/// Why another epoch has to begin; `None` while the current one holds.
+/// The reason why a new epoch must begin; `None` while the current one is valid.
 pub(crate) async fn ended(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!("select change_epoch_ended()").fetch_one(connection).await
 }
 
-/// The last change that survived the restore that lost the change at `position`; `None`
-/// if no restore lost it.
+/// The last change that survived the restore in which the change at `position` was lost;
+/// `None` if no restore lost it.
 pub async fn lost_after(db: &ReadDb, position: Position) -> Result<Option<Position>, StoreError> {
     let transaction = i64::try_from(position.transaction).unwrap_or(i64::MAX);
     let row = sqlx::query!(

@@ -1,37 +1,39 @@
-//! What can go wrong with Postgres, told apart by what the caller can do.
+//! Database errors, classified by how a caller can respond.
 
-/// `Unavailable` passes by itself, `Lost` when tried again; `Conflict` is the
-/// caller's; `Broken` is ours.
+/// A database error. `Unavailable` passes by itself; `Lost` succeeds on retry; `Conflict`
+/// is the caller's fault; `Broken` is a fault of segmentd.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Postgres is away, starting, stopping, or short of something; the text says which.
+    /// Postgres is unreachable, starting, stopping, or short of a resource that the message
+    /// names.
     #[error("{}", unavailability(.0))]
     Unavailable(#[source] sqlx::Error),
-    /// Another session held a lock for longer than this one may wait (`lock_timeout`).
+    /// Another session held a lock longer than `lock_timeout`.
     #[error("locked by another session")]
     Locked,
-    /// A statement took longer than it may (`statement_timeout`), or a transaction was
-    /// left idle (`idle_in_transaction_session_timeout`).
+    /// A statement exceeded `statement_timeout`, or a transaction exceeded
+    /// `idle_in_transaction_session_timeout`.
     #[error("a database statement took too long and was cancelled: {0}")]
     TimedOut(String),
-    /// Another transaction was first; the same again will see what it did.
+    /// A concurrent transaction committed first (serialization failure or deadlock). A
+    /// retry sees its changes.
     #[error("another transaction changed the same data first: {0}")]
     Lost(String),
-    /// A rule of the schema refused it.
-    #[error("refused by the rule `{constraint}`")]
+    /// A constraint of the schema was violated.
+    #[error("the constraint `{constraint}` refuses the change")]
     Conflict { constraint: String },
-    /// What is stored cannot be read back.
+    /// A stored value cannot be decoded.
     #[error("stored {what} cannot be read: {why}")]
     Corrupt { what: &'static str, why: String },
-    /// Anything else: a fault in segmentd or its schema.
+    /// Any other error: a fault in segmentd or its schema.
     #[error("the database refused a statement")]
     Broken(#[source] sqlx::Error),
     #[error("the schema could not be migrated")]
     Migration(#[from] sqlx::migrate::MigrateError),
 }
 
-/// What is short, as an operator looks for it: only a database that cannot be reached is
-/// called unavailable.
+/// Message for an operator that names the short resource. Only a database that cannot be
+/// reached is called unavailable.
 fn unavailability(error: &sqlx::Error) -> &'static str {
     match error {
         sqlx::Error::PoolTimedOut => {
@@ -61,15 +63,16 @@ impl From<sqlx::Error> for StoreError {
                     return Self::Conflict { constraint: constraint.to_owned() };
                 }
                 match refusal.code().as_deref() {
-                    // Serialisation failure, deadlock.
+                    // `serialization_failure`, `deadlock_detected`.
                     Some("40001" | "40P01") => Self::Lost(refusal.message().to_owned()),
-                    // `lock_timeout`, or `nowait`.
+                    // `lock_not_available`: `lock_timeout`, or `nowait`.
                     Some("55P03") => Self::Locked,
                     // `statement_timeout`; the timeouts of idle and of long transactions.
                     Some("57014" | "25P03" | "25P04") => {
                         Self::TimedOut(refusal.message().to_owned())
                     }
-                    // Connection lost, resources short, operator intervention.
+                    // Classes 08 connection exception, 53 insufficient resources, 57
+                    // operator intervention.
                     Some(code)
                         if code.starts_with("08")
                             || code.starts_with("53")

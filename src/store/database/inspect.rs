@@ -1,5 +1,5 @@
-//! What a database says of itself, for `segmentd check database`: over one read-only
-//! connection, whatever its schema.
+//! Database diagnosis for `segmentd check database`, over one read-only connection that
+//! accepts any schema version.
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
@@ -12,16 +12,16 @@ use crate::store::database::time_limits::Purpose;
 use crate::store::database::{epoch, time_limits};
 use crate::store::{StoreError, from_sql, to_sql};
 
-/// A read-only connection.
+/// A read-only connection for diagnosis.
 #[derive(Debug)]
 pub struct Inspection {
     connection: PgConnection,
 }
 
-/// Versions of the schema: the stored one, and the one that this program needs.
+/// Schema versions: the stored one, and the one that this program needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaVersions {
-    /// `None`: the database has no tables of segmentd.
+    /// `None` if the database has no tables of segmentd.
     pub stored: Option<i64>,
     pub needed: i64,
 }
@@ -32,11 +32,11 @@ pub struct Epoch {
     pub epoch: i32,
     pub begun_at: Timestamp,
     pub reason: String,
-    /// Why it no longer holds; `None` while it does.
+    /// The reason why it is no longer valid; `None` while it is.
     pub ended: Option<String>,
 }
 
-/// A sequence whose next number is taken.
+/// A sequence that would return a number already in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceBehind {
     pub sequence: String,
@@ -44,18 +44,19 @@ pub struct SequenceBehind {
     pub greatest_value: i64,
 }
 
-/// Changes in the feed.
+/// Row counts of the change feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeCounts {
     pub changes: i64,
-    /// Behind the end of the feed while no transaction is running: no reader gets them.
+    /// Changes behind the end of the feed while no transaction is running. No reader gets
+    /// them.
     pub unreachable: i64,
 }
 
-/// Connections of the server.
+/// Connection usage of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerConnections {
-    /// For roles that are not superusers.
+    /// Limit for roles that are not superusers.
     pub allowed: i64,
     pub in_use: i64,
 }
@@ -84,8 +85,8 @@ impl Inspection {
     }
 
     async fn stored_version(&mut self) -> Result<Option<i64>, StoreError> {
-        // The table is sqlx's own: no migration makes it, so that its columns cannot be
-        // checked when this is compiled.
+        // sqlx creates this table itself, not a migration, so the query cannot be checked
+        // at compile time.
         Ok(sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
             .fetch_one(&mut self.connection)
             .await?)
@@ -119,8 +120,8 @@ impl Inspection {
     }
 
     pub async fn changes(&mut self) -> Result<ChangeCounts, StoreError> {
-        // A row that is visible was written by a transaction that has ended, so its
-        // position is below the next one of this epoch.
+        // The transaction of a visible row has ended, so the row's position is below the
+        // next one of this epoch.
         Ok(sqlx::query_as!(
             ChangeCounts,
             r#"select count(*) as "changes!",
@@ -134,7 +135,7 @@ impl Inspection {
         .await?)
     }
 
-    /// The months from that of `now` to the next one whose history has no partition.
+    /// Months without a history partition, from the month of `now` to the next.
     pub async fn missing_partitions(&mut self, now: Timestamp) -> Result<Vec<String>, StoreError> {
         let at: DateTime<Utc> = to_sql(now);
         Ok(sqlx::query_scalar!(
@@ -150,7 +151,7 @@ impl Inspection {
         .await?)
     }
 
-    /// The server's clock.
+    /// The clock of the database server.
     pub async fn clock(&mut self) -> Result<Timestamp, StoreError> {
         let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
             .fetch_one(&mut self.connection)

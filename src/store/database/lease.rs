@@ -1,7 +1,7 @@
-//! Leases for work that only one replica may do at a time.
+//! Leader election: leases for work that one replica at a time may do.
 //!
-//! A lease is a Postgres advisory lock held by a connection of its own: a
-//! replica that dies loses the connection, and with it the lease.
+//! A lease is a Postgres advisory lock on a connection of its own. A replica that dies
+//! loses the connection and thereby the lease.
 
 use sqlx::postgres::PgAdvisoryLock;
 use sqlx::{Connection, Either, PgConnection};
@@ -25,7 +25,7 @@ impl Lease {
     }
 }
 
-/// A lease held; given back by [`Held::release`], or when the connection closes.
+/// Guard of an acquired lease, released by [`Held::release`] or when its connection closes.
 #[derive(Debug)]
 pub struct Held {
     lock: PgAdvisoryLock,
@@ -33,23 +33,23 @@ pub struct Held {
 }
 
 impl Held {
-    /// Once this returns another may have it: the server notices the end of a
-    /// connection when it comes to that.
+    /// Releases the lease at once. Without an explicit unlock another replica would wait
+    /// until the server notices the closed connection.
     pub async fn release(self) {
-        // A failed goodbye loses nothing: the server drops the lock with the connection.
+        // An error here is harmless: the server drops the lock with the connection.
         if let Ok((connection, _)) = self.lock.force_release(self.connection).await {
             let _ = connection.close().await;
         }
     }
 
-    /// Fails when the connection, and so the lease, has been lost.
+    /// Fails if the connection, and with it the lease, has been lost.
     pub async fn check(&mut self) -> Result<(), StoreError> {
         Ok(self.connection.ping().await?)
     }
 }
 
 impl Db {
-    /// The lease, or `None` when another replica holds it.
+    /// Acquires the lease; `None` if another replica has it.
     pub async fn try_lease(&self, lease: Lease) -> Result<Option<Held>, StoreError> {
         let connection = self.pool.acquire().await?.detach();
         let lock = PgAdvisoryLock::new(lease.name());
@@ -59,7 +59,7 @@ impl Db {
                 Ok(Some(Held { lock, connection }))
             }
             Either::Right(connection) => {
-                // Not ours: only the connection is given back.
+                // The lease is taken: only the connection is closed.
                 let _ = connection.close().await;
                 Ok(None)
             }

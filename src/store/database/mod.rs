@@ -1,4 +1,4 @@
-//! Database connections and everything that is not about one table: leases, time limits,
+//! Database connections and all that is not specific to one table: leases, time limits,
 //! epochs, repair, the private server.
 
 pub mod connect;

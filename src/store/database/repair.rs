@@ -1,36 +1,37 @@
-//! Instants later than the database's clock: written by a process whose clock was wrong.
+//! Repair of timestamps later than the database's clock, written by a process with a wrong
+//! clock.
 
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::customer_key;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// From when on an instant is too late.
+/// Thresholds beyond which a timestamp is too late.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// By the database's clock.
     pub now: Timestamp,
-    /// How far clocks may be apart.
+    /// Allowed difference between clocks.
     pub tolerance_seconds: f64,
-    /// No event is dated later than so long after its arrival.
+    /// Latest allowed event time after its arrival.
     pub max_future_seconds: f64,
 }
 
-/// A column, such as `alert_job.ran_at`, and how many of its instants are too late.
+/// A column, such as `alert_job.ran_at`, and the number of its rows that are too late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Late {
     pub column: String,
     pub rows: i64,
 }
 
-/// The clock of the database, in a transaction: when that began.
+/// The database's clock at the start of the transaction.
 pub async fn now(tx: &mut Tx) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut *tx.inner).await?;
     Ok(from_sql(now))
 }
 
-/// Instants that are too late, but for those of events and what is made of them. With
-/// `mend` they are set to now; counts of hours to come are deleted.
+/// Late timestamps outside of events and customer states. With `mend` they are set to now,
+/// and counts of future hours are deleted.
 pub async fn instants(tx: &mut Tx, limits: Limits, mend: bool) -> Result<Vec<Late>, StoreError> {
     let rows = sqlx::query!(
         r#"select instant as "instant!", late as "late!"
@@ -44,7 +45,7 @@ pub async fn instants(tx: &mut Tx, limits: Limits, mend: bool) -> Result<Vec<Lat
     Ok(rows.into_iter().map(|row| Late { column: row.instant, rows: row.late }).collect())
 }
 
-/// Events that were received or happened too late.
+/// Counts events with a late arrival or event time.
 pub async fn events(tx: &mut Tx, limits: Limits) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select count(*) as "count!" from event
@@ -58,7 +59,7 @@ pub async fn events(tx: &mut Tx, limits: Limits) -> Result<i64, StoreError> {
     .await?)
 }
 
-/// Sets such events back by so many seconds, and to now where they still are later.
+/// Moves late events back by `ahead_seconds`, and to now if they are still later.
 pub async fn set_events_back(
     tx: &mut Tx,
     limits: Limits,
@@ -82,8 +83,7 @@ pub async fn set_events_back(
     Ok(changed.rows_affected())
 }
 
-/// Customers with such events, or with a state that holds such an instant: their ids as
-/// they are kept.
+/// Canonical ids of customers with late events, or with a late timestamp in their state.
 pub async fn customers(db: &ReadDb, limits: Limits) -> Result<Vec<CustomerKey>, StoreError> {
     let ids = sqlx::query_scalar!(
         r#"select coalesce(merged_into, id) as "customer_id!"

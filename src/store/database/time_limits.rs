@@ -1,28 +1,33 @@
-//! Time limits that Postgres enforces on the connections of one purpose.
+//! Timeouts that Postgres enforces on connections, by purpose.
 //!
-//! They bound how long one session can delay another: `lock_timeout` the wait for a row
-//! or a table that another session has locked, `statement_timeout` one statement, and
-//! `idle_in_transaction_session_timeout` how long locks outlive a process that has
-//! stopped in the middle of a transaction.
+//! They bound how long one session can delay another. `lock_timeout` bounds the wait for a
+//! row or table locked by another session, and `statement_timeout` one statement.
+//! `idle_in_transaction_session_timeout` bounds how long locks outlive a process that
+//! stopped within a transaction.
+
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::TimeLimits;
 
-/// What a connection is used for.
+/// Idle time after which a connection is tested before use: Postgres may have restarted.
+pub(crate) const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// Use of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Shared commits of events: a locked customer must not delay other customers.
+    /// Batched commits of events: a locked customer must not delay other customers.
     Commit,
     /// All other writes of requests and background work.
     Write,
     Read,
-    /// Exports, training, back-fills, migrations.
+    /// Exports, training, backfills, migrations.
     Long,
 }
 
-/// Sets the limits as options of the connection. They cost no statement, and of two
-/// values of one option the later counts.
+/// Sets the timeouts as connection options. They cost no statement; the last of two values
+/// of one option wins.
 pub(crate) fn apply(
     limits: &TimeLimits,
     options: PgConnectOptions,

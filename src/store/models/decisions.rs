@@ -1,17 +1,17 @@
-//! What was decided about a model: every step asked for, taken or refused.
+//! Audit log of model life-cycle steps: requested, done or refused.
 
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// One step asked of a model.
+/// One requested step of a model.
 #[derive(Debug, Clone)]
 pub struct Decision {
     pub step: String,
     pub from_stage: String,
     /// `None`: refused.
     pub to_stage: Option<String>,
-    /// Against the gates.
+    /// Despite failed gates.
     pub forced: bool,
     pub decided_at: Timestamp,
     pub decided_by: String,
@@ -39,7 +39,7 @@ pub async fn insert(tx: &mut Tx, model: &ModelId, decision: &Decision) -> Result
     Ok(())
 }
 
-/// The latest about one model, newest first.
+/// The latest decisions about one model, newest first.
 pub async fn of_model(
     db: &ReadDb,
     model: &ModelId,

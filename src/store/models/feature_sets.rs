@@ -1,10 +1,10 @@
-//! Feature sets by content, so that every model's features can be read back.
+//! Feature sets addressed by content, so that every model's features can be decoded.
 
 use crate::domain::id::FeatureSetId;
 use crate::domain::time::Timestamp;
 use crate::store::{StoreError, Tx, to_sql};
 
-/// Keeps a feature set; one that is there already stays as it is.
+/// Stores a feature set; an existing one is unchanged.
 pub async fn keep(
     tx: &mut Tx,
     id: &FeatureSetId,

@@ -1,4 +1,4 @@
-//! Which segments are which through retrainings, as it was told at each.
+//! Segment lineage over trainings, as recorded with each model.
 
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
@@ -6,17 +6,14 @@ use crate::domain::train::lineage::{Lineage, Named};
 use crate::store::models::model_id;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// Writes down what a new model says of its segments. The same model again
-/// changes nothing.
+/// Records the lineage of a new model. Recording the same model again changes nothing.
 pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(), StoreError> {
     let lines = &lineage.lines;
     let events: Vec<&str> = lines.iter().map(|line| line.event.name()).collect();
-    let id = |of: &'_ Option<Named>| of.as_ref().map(|named| named.id.to_string());
-    let key = |of: &'_ Option<Named>| of.as_ref().map(|named| named.key.to_string());
-    let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(&line.old)).collect();
-    let old_keys: Vec<Option<String>> = lines.iter().map(|line| key(&line.old)).collect();
-    let new_ids: Vec<Option<String>> = lines.iter().map(|line| id(&line.new)).collect();
-    let new_keys: Vec<Option<String>> = lines.iter().map(|line| key(&line.new)).collect();
+    let old_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.old.as_ref())).collect();
+    let old_keys: Vec<Option<String>> = lines.iter().map(|line| key(line.old.as_ref())).collect();
+    let new_ids: Vec<Option<String>> = lines.iter().map(|line| id(line.new.as_ref())).collect();
+    let new_keys: Vec<Option<String>> = lines.iter().map(|line| key(line.new.as_ref())).collect();
     let members: Vec<i64> =
         lines.iter().map(|line| i64::try_from(line.members).unwrap_or(i64::MAX)).collect();
     let of_old: Vec<Option<f64>> = lines.iter().map(|line| line.share_of_old).collect();
@@ -47,7 +44,15 @@ pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(
     Ok(())
 }
 
-/// The greatest N of any key `sN` that any model has had; 0 without.
+fn id(segment: Option<&Named>) -> Option<String> {
+    segment.map(|named| named.id.to_string())
+}
+
+fn key(segment: Option<&Named>) -> Option<String> {
+    segment.map(|named| named.key.to_string())
+}
+
+/// The greatest N of all segment keys `sN`; 0 without any.
 pub async fn keys_used(db: &ReadDb) -> Result<u64, StoreError> {
     let greatest = sqlx::query_scalar!(
         r#"select coalesce(max(substring(new_key from '^s([0-9]{1,9})$')::bigint), 0)
@@ -59,8 +64,8 @@ pub async fn keys_used(db: &ReadDb) -> Result<u64, StoreError> {
     Ok(greatest.unsigned_abs())
 }
 
-/// Keys of a model's segments that have been those of other segments as well: of
-/// models that were trained beside each other, before any was live.
+/// Keys of a model's segments that other segments had too: those of models trained side by
+/// side, before one was live.
 pub async fn namesakes(db: &ReadDb, model: &ModelId) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"select distinct mine.new_key as "key!"
@@ -72,12 +77,12 @@ pub async fn namesakes(db: &ReadDb, model: &ModelId) -> Result<Vec<String>, Stor
     .await?)
 }
 
-/// One thing that became of a segment.
+/// One lineage event of a segment.
 #[derive(Debug, Clone)]
 pub struct LineRow {
     pub model: ModelId,
     pub predecessor: Option<ModelId>,
-    /// When the model was registered.
+    /// Registration time of the model.
     pub at: Timestamp,
     pub event: String,
     pub old_id: Option<String>,
@@ -89,8 +94,8 @@ pub struct LineRow {
     pub share_of_new: Option<f64>,
 }
 
-/// What became of one segment in the newest `models` that say something of it,
-/// registered before `before`; newest first.
+/// Lineage of one segment in the newest `models` that mention it, registered before
+/// `before`; newest first.
 pub async fn of_segment(
     db: &ReadDb,
     segment: &str,
@@ -118,7 +123,8 @@ pub async fn of_segment(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// What became of `from`'s segments in `to`; empty unless it came right after.
+/// Lineage from the segments of `from` to those of `to`; empty unless `to` is the direct
+/// successor.
 pub async fn between(
     db: &ReadDb,
     from: &ModelId,

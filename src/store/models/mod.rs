@@ -1,4 +1,4 @@
-//! Sealed models, their stages, and the lineup: what is live.
+//! Model artifacts, their stages, and the deployment.
 
 pub mod decisions;
 pub mod feature_sets;
@@ -26,7 +26,7 @@ pub struct ModelRow {
     pub created_at: Timestamp,
 }
 
-/// What is live: the newest row of the lineup.
+/// The current deployment: the newest row of its table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineupRow {
     pub generation: i64,
@@ -38,16 +38,16 @@ pub struct LineupRow {
     pub reason: String,
 }
 
-/// Who else answers, and whom.
+/// The canary model and its share of customers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CanaryRow {
-    /// Its own; that of everybody else is greater.
+    /// Generation of the canary; the deployment's own is greater.
     pub generation: i64,
     pub model: ModelId,
     pub share: f64,
 }
 
-/// A trained model on its way in.
+/// A trained model to register.
 #[derive(Debug)]
 pub struct NewModel<'a> {
     pub model_id: &'a ModelId,
@@ -57,7 +57,8 @@ pub struct NewModel<'a> {
     pub report: &'a serde_json::Value,
 }
 
-/// Registers a candidate. The same bytes again are the same model.
+/// Registers a candidate. Content-addressed: inserting the same bytes again changes
+/// nothing.
 pub async fn insert(tx: &mut Tx, model: &NewModel<'_>, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into model (model_id, feature_set_id, artifact, stage, run_id, report, created_at)
@@ -113,7 +114,7 @@ pub async fn list(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// What a model is a version of: enough to choose one.
+/// The part of a model that decides which version to use.
 #[derive(Debug)]
 pub struct VersionRow {
     pub model_id: ModelId,
@@ -154,7 +155,7 @@ pub async fn lineup(db: &ReadDb) -> Result<LineupRow, StoreError> {
     row.try_into()
 }
 
-/// Which model was live in each of these generations; `None` for the fallback.
+/// The live model of each of these generations; `None` for the fallback.
 pub async fn live_in(
     tx: &mut Tx,
     generations: &[i64],
@@ -170,7 +171,7 @@ pub async fn live_in(
         .collect()
 }
 
-/// The lineup, with every other change of it kept out until this transaction ends.
+/// The deployment, locked against other changes until this transaction ends.
 pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
     sqlx::query!("lock table lineup in share row exclusive mode").execute(&mut *tx.inner).await?;
     let row = sqlx::query_as!(
@@ -188,7 +189,7 @@ pub async fn lock_lineup(tx: &mut Tx) -> Result<LineupRow, StoreError> {
     row.try_into()
 }
 
-/// Writes the next generation, moves the stages, and tells every replica on commit.
+/// Writes the next generation, updates the stages, and notifies every replica on commit.
 pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreError> {
     let active = next.active.as_ref().map(ModelId::as_str);
     let canary = next.canary.as_ref().map(|canary| canary.model.as_str());
@@ -237,7 +238,7 @@ pub async fn change_lineup(tx: &mut Tx, next: &LineupRow) -> Result<(), StoreErr
     tx.announce(News::Lineup).await
 }
 
-/// A model's stage, with the lineup locked: then nobody moves it.
+/// A model's stage. With the deployment locked it cannot change.
 pub async fn stage(tx: &mut Tx, model: &ModelId) -> Result<Option<Stage>, StoreError> {
     let found = sqlx::query_scalar!("select stage from model where model_id = $1", model.as_str())
         .fetch_optional(&mut *tx.inner)
@@ -245,7 +246,7 @@ pub async fn stage(tx: &mut Tx, model: &ModelId) -> Result<Option<Stage>, StoreE
     found.map(|text| stage_of(&text)).transpose()
 }
 
-/// Moves a model that the lineup does not name, and tells every replica on commit.
+/// Sets the stage of a model outside the deployment, and notifies every replica on commit.
 pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(), StoreError> {
     sqlx::query!(
         "update model set stage = $2 where model_id = $1",
@@ -257,12 +258,12 @@ pub async fn set_stage(tx: &mut Tx, model: &ModelId, stage: Stage) -> Result<(),
     tx.announce(News::Lineup).await
 }
 
-/// Models at this stage, in order of id.
+/// Models at this stage, by id.
 pub async fn at_stage(db: &ReadDb, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
     at_stage_of(&db.pool, stage).await
 }
 
-/// As [`at_stage`], within a transaction: it needs no second connection.
+/// Like [`at_stage`], within a transaction: needs no second connection.
 pub async fn at_stage_now(tx: &mut Tx, stage: Stage) -> Result<Vec<ModelId>, StoreError> {
     at_stage_of(&mut *tx.inner, stage).await
 }
@@ -281,18 +282,10 @@ async fn at_stage_of(
 }
 
 pub(crate) fn stage_of(text: &str) -> Result<Stage, StoreError> {
-    Stage::parse(text)
-        .ok_or_else(|| StoreError::Corrupt { what: "stage", why: format!("`{text}` is none") })
-}
-
-impl Tx {
-    /// Tells every replica, once this transaction has committed.
-    pub async fn announce(&mut self, news: News) -> Result<(), StoreError> {
-        sqlx::query!(r#"select pg_notify($1, '') as "sent!: ()""#, news.channel())
-            .execute(&mut *self.inner)
-            .await?;
-        Ok(())
-    }
+    Stage::parse(text).ok_or_else(|| StoreError::Corrupt {
+        what: "stage",
+        why: format!("unknown value `{text}`"),
+    })
 }
 
 pub(crate) fn model_id(text: String) -> Result<ModelId, StoreError> {

@@ -1,9 +1,9 @@
-//! What the service does by itself: the rules in force, and what was done by them.
+//! Automation policy: its versions, and the log of automatic actions.
 
 use crate::domain::time::Timestamp;
 use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
 
-/// One version of the rules.
+/// One version of the policy.
 #[derive(Debug, Clone)]
 pub struct PolicyRow {
     pub version: i64,
@@ -13,18 +13,18 @@ pub struct PolicyRow {
     pub reason: String,
 }
 
-/// What was done.
+/// Kind of automatic action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
-    /// Trained because of an alert.
+    /// Training after an alert.
     Retrain,
-    /// Trained because the model had worn out.
+    /// Training because the model has aged.
     Refresh,
     FallBack,
     RollBack,
 }
 
-/// One thing that was done.
+/// One automatic action.
 #[derive(Debug, Clone)]
 pub struct ActionRow {
     pub action: String,
@@ -63,8 +63,8 @@ pub async fn versions(db: &ReadDb, limit: i64) -> Result<Vec<PolicyRow>, StoreEr
     Ok(versions.collect())
 }
 
-/// The newest version's document, with every other change of it kept out until this
-/// transaction ends; `None` before the first.
+/// The newest version's document, locked against other changes until this transaction ends;
+/// `None` before the first.
 pub async fn lock(tx: &mut Tx) -> Result<Option<serde_json::Value>, StoreError> {
     sqlx::query!("lock table policy in share row exclusive mode").execute(&mut *tx.inner).await?;
     let newest = sqlx::query_scalar!("select document from policy order by version desc limit 1");
@@ -74,7 +74,8 @@ pub async fn lock(tx: &mut Tx) -> Result<Option<serde_json::Value>, StoreError> 
 pub async fn insert(
     tx: &mut Tx,
     document: &serde_json::Value,
-    (by, reason): (&str, &str),
+    by: &str,
+    reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -89,14 +90,24 @@ pub async fn insert(
     Ok(())
 }
 
-/// Writes down that something is done. False: it was since `since`, and is not to be
-/// done again. What was done later than `now`, by a clock that was wrong, counts only
-/// where `since` is the beginning of time: once is once. Whoever else asks waits for this transaction.
+/// An automatic action about to start.
+#[derive(Debug, Clone, Copy)]
+pub struct NewAction<'a> {
+    pub action: Done,
+    /// The alert or model that causes it.
+    pub about: &'a str,
+    pub reason: &'a str,
+}
+
+/// Records the start of an action. False if it was started after `since`: then it must not
+/// be repeated. An action later than `now` stems from a wrong clock and counts only if
+/// `since` is the beginning of time, which means once for ever. Concurrent callers wait for
+/// this transaction.
 pub async fn begin(
     tx: &mut Tx,
-    (done, about): (Done, &str),
+    action: NewAction<'_>,
     since: Timestamp,
-    (now, reason): (Timestamp, &str),
+    now: Timestamp,
 ) -> Result<bool, StoreError> {
     sqlx::query!("lock table policy_action in share row exclusive mode")
         .execute(&mut *tx.inner)
@@ -106,10 +117,10 @@ pub async fn begin(
          select $1::text, $2::text, $3::timestamptz, $4::text where not exists (
              select from policy_action where action = $1 and about = $2 and taken_at >= $5
                     and (taken_at <= $3 or $5 <= to_timestamp(0)))",
-        done.name(),
-        about,
+        action.action.name(),
+        action.about,
         to_sql(now),
-        reason,
+        action.reason,
         to_sql(since),
     )
     .execute(&mut *tx.inner)
@@ -117,7 +128,7 @@ pub async fn begin(
     Ok(inserted.rows_affected() > 0)
 }
 
-/// What was done last, newest first.
+/// The latest actions, newest first.
 pub async fn actions(db: &ReadDb, limit: i64) -> Result<Vec<ActionRow>, StoreError> {
     let rows = sqlx::query!(
         "select action, about, taken_at, reason from policy_action

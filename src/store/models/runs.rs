@@ -1,4 +1,4 @@
-//! Training runs: asked for, claimed once, followed, finished or called off.
+//! Training runs: queued, claimed once, tracked, finished or cancelled.
 
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
@@ -11,13 +11,13 @@ pub struct RunRow {
     pub run_id: RunId,
     pub status: String,
     pub trigger: String,
-    /// Never made live by itself.
+    /// Never promoted automatically.
     pub what_if: bool,
-    /// What it is for, in the words of whoever asked.
+    /// Purpose, as stated by the requester.
     pub reason: Option<String>,
     pub spec: serde_json::Value,
     pub stage: String,
-    /// When the stage began; `None` before the first note of one.
+    /// Start of the current stage; `None` before the first progress report.
     pub stage_since: Option<Timestamp>,
     pub done: i64,
     pub total: i64,
@@ -29,19 +29,19 @@ pub struct RunRow {
     pub finished_at: Option<Timestamp>,
 }
 
-/// A run to be queued.
+/// A training run to queue.
 #[derive(Debug)]
 pub struct NewRun<'a> {
     pub run_id: &'a RunId,
     pub trigger: &'a str,
-    /// The instant of the schedule.
+    /// The scheduled time.
     pub due_at: Option<Timestamp>,
     pub what_if: bool,
     pub reason: Option<&'a str>,
     pub spec: &'a serde_json::Value,
 }
 
-/// Queues a run; false when one for the same scheduled instant is there already.
+/// Queues a run; false if one for the same scheduled time exists.
 pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bool, StoreError> {
     let queued = sqlx::query!(
         "insert into training_run
@@ -62,19 +62,19 @@ pub async fn enqueue(tx: &mut Tx, run: &NewRun<'_>, now: Timestamp) -> Result<bo
     Ok(queued == 1)
 }
 
-/// How the trigger of a run begins that a key has requested.
+/// Prefix of the trigger of runs requested with an API key.
 pub const KEY_TRIGGER: &str = "key ";
 
-/// Runs that keys have requested and that are not over.
+/// Unfinished runs requested with API keys.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestedRuns {
     pub all: i64,
-    /// Of one key.
+    /// Those of one key.
     pub own: i64,
 }
 
-/// Counts the requested runs that are not over. Until the transaction ends no other one
-/// counts, so that two requests cannot both take the last place.
+/// Counts unfinished requested runs. Locks the count until the transaction ends, so that
+/// two requests cannot both take the last slot.
 pub async fn count_requested(tx: &mut Tx, trigger: &str) -> Result<RequestedRuns, StoreError> {
     sqlx::query!(
         r#"select pg_advisory_xact_lock(hashtextextended('segmentd training queue', 0)) as "locked!: ()""#
@@ -94,9 +94,9 @@ pub async fn count_requested(tx: &mut Tx, trigger: &str) -> Result<RequestedRuns
     Ok(counted)
 }
 
-/// Takes the next run: by the schedule or the policy before those that keys have
-/// requested, then the oldest. The caller holds the training lease, so a run that is
-/// still `running` lost its replica: it starts anew, before any other.
+/// Claims the next run: scheduled and automatic ones before those requested with keys, then
+/// the oldest. The caller has the training lease, so a run that is still `running` lost its
+/// replica: it restarts before any other.
 pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreError> {
     let row = sqlx::query_as!(
         RawRun,
@@ -116,11 +116,19 @@ pub async fn claim(tx: &mut Tx, now: Timestamp) -> Result<Option<RunRow>, StoreE
     row.map(TryInto::try_into).transpose()
 }
 
-/// Notes how far a run is; false when it is not to go on: it was called off.
+/// How far a training run has come.
+#[derive(Debug, Clone, Copy)]
+pub struct RunProgress<'a> {
+    pub stage: &'a str,
+    pub done: i64,
+    pub total: i64,
+}
+
+/// Records the progress of a run; false if the run was cancelled and must stop.
 pub async fn progress(
     tx: &mut Tx,
     run: &RunId,
-    (stage, done, total): (&str, i64, i64),
+    progress: RunProgress<'_>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let noted = sqlx::query!(
@@ -129,9 +137,9 @@ pub async fn progress(
              stage_since = case when stage = $2 then coalesce(stage_since, $5) else $5 end
          where run_id = $1 and status = 'running'",
         run.as_str(),
-        stage,
-        done,
-        total,
+        progress.stage,
+        progress.done,
+        progress.total,
         to_sql(now),
     )
     .execute(&mut *tx.inner)
@@ -140,7 +148,7 @@ pub async fn progress(
     Ok(noted == 1)
 }
 
-/// False when the run was called off: then nothing of it is to be kept.
+/// False if the run was cancelled: then its results must not be stored.
 pub async fn succeed(
     tx: &mut Tx,
     run: &RunId,
@@ -162,7 +170,7 @@ pub async fn succeed(
     Ok(ended == 1)
 }
 
-/// False when the run was called off before it failed.
+/// False if the run was cancelled before it failed.
 pub async fn fail(
     tx: &mut Tx,
     run: &RunId,
@@ -182,8 +190,8 @@ pub async fn fail(
     Ok(ended == 1)
 }
 
-/// Calls off a run; false when there is none that is not over. One that is
-/// running hears of it with its next note.
+/// Cancels a run; false if no unfinished run has this id. A running one learns it with its
+/// next progress report.
 pub async fn cancel(
     tx: &mut Tx,
     run: &RunId,
@@ -216,7 +224,7 @@ pub async fn find(db: &ReadDb, run: &RunId) -> Result<Option<RunRow>, StoreError
     row.map(TryInto::try_into).transpose()
 }
 
-/// Newest first, asked for before `before`.
+/// Newest first, requested before `before`.
 pub async fn list(
     db: &ReadDb,
     before: Option<Timestamp>,

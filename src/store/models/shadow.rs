@@ -1,11 +1,11 @@
-//! Shadows beside what answers: who is to be compared, and what was counted.
+//! Shadow deployment: customers to compare, and counts of the comparisons.
 
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::customers::assignments::Held;
 use crate::store::{ReadDb, StoreError, Tx, from_sql};
 
-/// A customer as last answered: the state is the one that was scored.
+/// A customer with the state and assignment of its last score.
 #[derive(Debug)]
 pub struct Answered {
     pub state: Vec<u8>,
@@ -14,7 +14,7 @@ pub struct Answered {
     pub assigned_at: Timestamp,
 }
 
-/// Those of these customers who are kept under these ids.
+/// Those customers with an assignment under these canonical ids.
 pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answered>, StoreError> {
     let ids: Vec<&str> = customers.iter().map(CustomerKey::as_str).collect();
     let rows = sqlx::query!(
@@ -29,7 +29,7 @@ pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answ
     let answered = rows.into_iter().filter_map(|row| {
         Some(Answered {
             state: row.state,
-            held: Held::of(row.generation, row.fallback, row.segment, row.moved_at)?,
+            held: Held::from_columns(row.generation, row.fallback, row.segment, row.moved_at)?,
             outlier: row.outlier,
             assigned_at: from_sql(row.assigned_at),
         })
@@ -37,7 +37,7 @@ pub async fn answered(db: &ReadDb, customers: &[CustomerKey]) -> Result<Vec<Answ
     Ok(answered.collect())
 }
 
-/// Which answers stood beside each other.
+/// A pair of answers for one customer: the live one and that of the shadow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pair {
     pub shadow: ModelId,
@@ -45,11 +45,11 @@ pub struct Pair {
     pub live: Option<ModelId>,
     pub live_segment: Box<str>,
     pub shadow_segment: Box<str>,
-    /// Whether both are one segment; `None` where the models have none in common.
+    /// Whether both are the same segment; `None` if the models have no common segments.
     pub is_same: Option<bool>,
 }
 
-/// How often they did.
+/// Frequency of a pair.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
     pub customers: i64,
@@ -57,13 +57,16 @@ pub struct Count {
     pub shadow_outliers: i64,
 }
 
-/// Adds to what any replica has counted. In one order, so that two never wait for
-/// each other in a circle.
+/// Adds to the counts of all replicas, in sorted order: one lock order, so no deadlock.
 pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError> {
-    let live = |pair: &Pair| pair.live.as_ref().map_or("", ModelId::as_str).to_owned();
     let mut counts: Vec<&(Pair, Count)> = counts.iter().collect();
     counts.sort_by_cached_key(|(pair, _)| {
-        (pair.shadow.clone(), live(pair), pair.live_segment.clone(), pair.shadow_segment.clone())
+        (
+            pair.shadow.clone(),
+            stored_live(pair),
+            pair.live_segment.clone(),
+            pair.shadow_segment.clone(),
+        )
     });
     for (pair, count) in counts {
         sqlx::query!(
@@ -76,7 +79,7 @@ pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError
                            live_outliers = held.live_outliers + excluded.live_outliers,
                            shadow_outliers = held.shadow_outliers + excluded.shadow_outliers",
             pair.shadow.as_str(),
-            live(pair),
+            stored_live(pair),
             &*pair.live_segment,
             &*pair.shadow_segment,
             pair.is_same,
@@ -90,7 +93,12 @@ pub async fn add(tx: &mut Tx, counts: &[(Pair, Count)]) -> Result<(), StoreError
     Ok(())
 }
 
-/// What was counted of one shadow, most frequent first.
+/// SQL form of the live model: empty for the fallback.
+fn stored_live(pair: &Pair) -> String {
+    pair.live.as_ref().map_or("", ModelId::as_str).to_owned()
+}
+
+/// Counts of one shadow, by live model, most frequent first.
 pub async fn counts(db: &ReadDb, shadow: &ModelId) -> Result<Vec<(Pair, Count)>, StoreError> {
     let rows = sqlx::query!(
         "select live_model_id, live_segment, shadow_segment, is_same, customers, live_outliers,

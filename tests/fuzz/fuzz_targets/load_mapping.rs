@@ -17,7 +17,7 @@ fuzz_target!(|text: &str| {
     for (row, line) in reader.records().zip(1..) {
         let Ok(row) = row else { return };
         let event = mapping.event(&row, line, 400 * DAY_MILLIS);
-        let _ = mapping.happened(&row, line);
+        let _ = mapping.event_time(&row, line);
         let _ = native::parse(&event, NOW, LIMITS, new_id);
     }
 });

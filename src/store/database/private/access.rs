@@ -1,25 +1,26 @@
 //! Client authentication of the private server: `peer` with a user name map.
 //!
-//! The server asks the kernel which account of the operating system is at the other end
-//! of the socket. Only root and the account that segmentd runs as may be the role
-//! `segmentd`, which is superuser; the account that the server runs as may not, so a fault
-//! in another program of that account reaches no SQL.
+//! The server asks the kernel for the operating-system account of the process at the other
+//! end of the socket. Only root and the account of segmentd may use the role `segmentd`, a
+//! superuser. The server's own account may not, so a fault in another program of that
+//! account reaches no SQL.
 //!
-//! Both files are written at every start, outside of the data directory, and named on the
-//! server's command line: data of an earlier start follows the same rules.
+//! Both files are written at every start, outside the data directory, and named on the
+//! server's command line. Existing data thus follows the same rules.
 
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::place::Place;
+use crate::store::database::private::server_directory::ServerDirectory;
 use crate::store::database::private::{ROLE, accounts, files};
 
 const MAP: &str = "segmentd";
 
-/// Writes `pg_hba.conf` and `pg_ident.conf`; the server settings that name them.
-pub(crate) fn write(place: &Place) -> Result<[String; 2], PrivateError> {
+/// Writes `pg_hba.conf` and `pg_ident.conf`; returns the server settings that name them.
+pub(crate) fn write(server_directory: &ServerDirectory) -> Result<[String; 2], PrivateError> {
     let own = accounts::own_name()?;
-    let (rules, map) = (place.beside("hba.conf"), place.beside("ident.conf"));
+    let rules = server_directory.sibling_file("hba.conf");
+    let map = server_directory.sibling_file("ident.conf");
     for (path, text) in [(&rules, host_rules()), (&map, user_map(&own))] {
-        files::write_readable(path, &text).map_err(PrivateError::io("writing", path))?;
+        files::write_readable_file(path, &text).map_err(PrivateError::io("writing", path))?;
     }
     Ok([format!("hba_file={}", rules.display()), format!("ident_file={}", map.display())])
 }
@@ -29,11 +30,17 @@ fn host_rules() -> String {
 }
 
 fn user_map(own: &str) -> String {
-    let mut names = vec!["root"];
-    names.extend((own != "root").then_some(own));
-    let line = |name: &str| format!("{MAP} \"{}\" {ROLE}\n", name.replace('"', "\"\""));
-    let lines: String = names.into_iter().map(line).collect();
-    format!("# Written by segmentd at every start.\n{lines}")
+    let mut map = "# Written by segmentd at every start.\n".to_owned();
+    map.push_str(&map_line("root"));
+    if own != "root" {
+        map.push_str(&map_line(own));
+    }
+    map
+}
+
+/// A line of `pg_ident.conf`; inside double quotes a quote is doubled.
+fn map_line(account: &str) -> String {
+    format!("{MAP} \"{}\" {ROLE}\n", account.replace('"', "\"\""))
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! Accounts of the operating system: the one that the server runs as, and the names of
-//! those that may connect to it.
+//! Operating-system accounts: the one that runs the server, and the names that may connect
+//! to it.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::files::Account;
+use crate::store::database::private::files::UnixAccount;
 
 const PASSWD: &str = "/etc/passwd";
 
 /// The account for a server that root starts: `postgres`, else `nobody`.
-pub(crate) fn unprivileged() -> Result<Account, PrivateError> {
+pub(crate) fn unprivileged() -> Result<UnixAccount, PrivateError> {
     let accounts = passwd()?;
     ["postgres", "nobody"]
         .iter()
@@ -19,13 +19,13 @@ pub(crate) fn unprivileged() -> Result<Account, PrivateError> {
         .ok_or(PrivateError::NoAccount)
 }
 
-/// The name of this process' account, as the server finds it for a connection.
+/// The account name of this process, as the server resolves it for a connection.
 pub(crate) fn own_name() -> Result<String, PrivateError> {
     let uid = rustix::process::geteuid().as_raw();
     if let Some(name) = name_in(&passwd()?, uid) {
         return Ok(name);
     }
-    // Accounts of a directory service are not in the file.
+    // Accounts of a directory service (LDAP) are not in the file.
     let output = Command::new("id").arg("-un").output();
     let output = output.map_err(PrivateError::io("running", Path::new("id")))?;
     let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -41,9 +41,9 @@ fn passwd() -> Result<String, PrivateError> {
     fs::read_to_string(path).map_err(PrivateError::io("reading", path))
 }
 
-/// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`); never
-/// root under another name.
-fn account_in(passwd: &str, name: &str) -> Option<Account> {
+/// The account `name` in the text of `/etc/passwd` (`name:x:uid:gid:…`). Never an alias of
+/// root.
+fn account_in(passwd: &str, name: &str) -> Option<UnixAccount> {
     let mut fields = passwd
         .lines()
         .map(|line| line.split(':'))
@@ -51,7 +51,7 @@ fn account_in(passwd: &str, name: &str) -> Option<Account> {
         .skip(1);
     let uid = fields.next()?.parse().ok().filter(|&uid| uid != 0)?;
     let gid = fields.next()?.parse().ok()?;
-    Some(Account { uid, gid })
+    Some(UnixAccount { uid, gid })
 }
 
 /// The first name of `uid`.
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn accounts_are_read_from_passwd() {
-        assert_eq!(account_in(PASSWD, "postgres"), Some(Account { uid: 101, gid: 104 }));
+        assert_eq!(account_in(PASSWD, "postgres"), Some(UnixAccount { uid: 101, gid: 104 }));
         assert_eq!(account_in(PASSWD, "nobody"), None);
         assert_eq!(account_in(PASSWD, "toor"), None);
         assert_eq!(name_in(PASSWD, 0).as_deref(), Some("root"));

@@ -1,5 +1,5 @@
-//! Finding the PostgreSQL server binaries: no two systems keep them in the
-//! same place, and few put them on the search path.
+//! Discovery of the PostgreSQL server binaries. Each system installs them in another
+//! directory, and few add them to the search path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::store::database::private::error::PrivateError;
 
-/// Directories that hold one directory per version, as `(parent, name starts
-/// with, path below)`.
+/// Parents of versioned directories, as `(parent, name prefix, subdirectory)`.
 const VERSIONED: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),         // Debian, Ubuntu
     ("/usr", "pgsql-", "bin"),                  // PostgreSQL's own RPMs
@@ -16,18 +15,26 @@ const VERSIONED: [(&str, &str, &str); 4] = [
     ("/usr/local/opt", "postgresql", "bin"),    // Homebrew on Intel
 ];
 
-/// Asks the search path, as a shell resolves it, and PostgreSQL's own tool.
+/// Shell script that asks the search path and PostgreSQL's own `pg_config`.
 const ON_SEARCH_PATH: &str = "command -v initdb && command -v postgres; pg_config --bindir";
 
-/// A directory that holds `initdb` and `postgres` of one version.
+/// A directory with `initdb` and `postgres` of one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Binaries {
+pub(crate) struct ServerBinaries {
     pub(crate) directory: PathBuf,
     /// Major version, such as 16.
     pub(crate) major: u32,
 }
 
-impl Binaries {
+/// A data directory of an earlier start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExistingData {
+    /// Major version that created it.
+    pub(crate) major: u32,
+    pub(crate) directory: PathBuf,
+}
+
+impl ServerBinaries {
     pub(crate) fn initdb(&self) -> PathBuf {
         self.directory.join("initdb")
     }
@@ -37,19 +44,20 @@ impl Binaries {
     }
 }
 
-/// The binaries to use: those of major version `made_by` when data of that
-/// version is there already, else the newest. `configured` is searched alone.
+/// Selects the binaries of the version of existing data, else the
+/// newest. If `configured` is set, only that directory is searched.
 pub(crate) fn find(
     configured: Option<&Path>,
-    made_by: Option<(u32, PathBuf)>,
-) -> Result<Binaries, PrivateError> {
+    existing_data: Option<ExistingData>,
+) -> Result<ServerBinaries, PrivateError> {
     let directories = match configured {
         Some(directory) => vec![directory.to_owned()],
         None => candidates(),
     };
-    let mut found: Vec<Binaries> = directories.iter().filter_map(|d| look_into(d)).collect();
+    let mut found: Vec<ServerBinaries> =
+        directories.iter().filter_map(|d| inspect_directory(d)).collect();
     found.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
-    choose(found, made_by).map_err(|error| match (error, configured) {
+    choose(found, existing_data).map_err(|error| match (error, configured) {
         (PrivateError::NotInstalled { .. }, Some(directory)) => {
             PrivateError::NotInstalled { searched: directory.display().to_string() }
         }
@@ -57,17 +65,20 @@ pub(crate) fn find(
     })
 }
 
-/// Picks from `found`, newest first.
-fn choose(found: Vec<Binaries>, made_by: Option<(u32, PathBuf)>) -> Result<Binaries, PrivateError> {
+/// Selects from `found`, which is sorted newest first.
+fn choose(
+    found: Vec<ServerBinaries>,
+    existing_data: Option<ExistingData>,
+) -> Result<ServerBinaries, PrivateError> {
     let Some(newest) = found.first().cloned() else {
         let parents: Vec<&str> = VERSIONED.iter().map(|(parent, ..)| *parent).collect();
         let searched = format!("the search path, pg_config, {}", parents.join(", "));
         return Err(PrivateError::NotInstalled { searched });
     };
-    let Some((made_by, directory)) = made_by else { return Ok(newest) };
+    let Some(ExistingData { major, directory }) = existing_data else { return Ok(newest) };
     let installed: Vec<String> = found.iter().map(|b| b.major.to_string()).collect();
-    found.into_iter().find(|binaries| binaries.major == made_by).ok_or_else(|| {
-        PrivateError::WrongVersion { directory, made_by, installed: installed.join(", ") }
+    found.into_iter().find(|binaries| binaries.major == major).ok_or_else(|| {
+        PrivateError::WrongVersion { directory, made_by: major, installed: installed.join(", ") }
     })
 }
 
@@ -75,7 +86,7 @@ fn candidates() -> Vec<PathBuf> {
     let mut directories = Vec::new();
     let shell = Command::new("sh").args(["-c", ON_SEARCH_PATH]).stderr(Stdio::null()).output();
     for line in shell.iter().flat_map(|output| output.stdout.split(|&byte| byte == b'\n')) {
-        // A command's path may be a link out of the directory with the rest.
+        // The command may be a symbolic link out of the directory with the other binaries.
         let path = PathBuf::from(String::from_utf8_lossy(line).into_owned());
         let Ok(real) = path.canonicalize() else { continue };
         if real.is_dir() {
@@ -95,19 +106,18 @@ fn candidates() -> Vec<PathBuf> {
     directories
 }
 
-/// The binaries in `directory`, when both are there and `postgres` runs.
-fn look_into(directory: &Path) -> Option<Binaries> {
+/// The binaries in `directory`, if both exist and `postgres` runs.
+fn inspect_directory(directory: &Path) -> Option<ServerBinaries> {
     let directory = directory.canonicalize().ok()?;
     if !directory.join("initdb").is_file() {
         return None;
     }
     let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
     let major = major_version(&String::from_utf8_lossy(&output.stdout))?;
-    Some(Binaries { directory, major })
+    Some(ServerBinaries { directory, major })
 }
 
-/// 15 from `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; also from
-/// `17beta1`.
+/// 15 from `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; also 17 from `17beta1`.
 fn major_version(text: &str) -> Option<u32> {
     let number = text.split_whitespace().nth(2)?;
     let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -118,8 +128,8 @@ fn major_version(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn versions(majors: &[u32]) -> Vec<Binaries> {
-        majors.iter().map(|&major| Binaries { directory: PathBuf::new(), major }).collect()
+    fn versions(majors: &[u32]) -> Vec<ServerBinaries> {
+        majors.iter().map(|&major| ServerBinaries { directory: PathBuf::new(), major }).collect()
     }
 
     #[test]
@@ -133,7 +143,7 @@ mod tests {
     #[test]
     fn existing_data_decides_the_version_else_the_newest() {
         assert_eq!(choose(versions(&[17, 15]), None).unwrap().major, 17);
-        let data = || Some((15, PathBuf::from("/data")));
+        let data = || Some(ExistingData { major: 15, directory: PathBuf::from("/data") });
         assert_eq!(choose(versions(&[17, 15]), data()).unwrap().major, 15);
         let refusal = choose(versions(&[17, 16]), data()).unwrap_err().to_string();
         assert!(refusal.contains("PostgreSQL 15") && refusal.contains("17, 16"), "{refusal}");

@@ -1,56 +1,57 @@
-//! Making the data directory, once.
+//! Creation of the data directory with `initdb`, once.
 
-use std::path::PathBuf;
 use std::{fs, io};
 
 use tracing::info;
 
-use crate::store::database::private::binaries::Binaries;
+use crate::store::database::private::binaries::{ExistingData, ServerBinaries};
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::place::Place;
+use crate::store::database::private::server_directory::ServerDirectory;
 use crate::store::database::private::{ROLE, files};
 
-/// An unfinished data directory; the process id follows.
+/// Name prefix of an unfinished data directory; the process id follows.
 const UNFINISHED: &str = "data.new-";
 
-/// Major version that made the data of `place` and where that is; `None`
-/// before the first start.
-pub(crate) fn version(place: &Place) -> Result<Option<(u32, PathBuf)>, PrivateError> {
-    let data = place.data();
+/// The existing data; `None` before the first start.
+pub(crate) fn existing_data(
+    server_directory: &ServerDirectory,
+) -> Result<Option<ExistingData>, PrivateError> {
+    let data = server_directory.data();
     let file = data.join("PG_VERSION");
-    let Some(directory) = place.open_data()? else { return Ok(None) };
-    let text = files::read_small(&directory, "PG_VERSION");
+    let Some(directory) = server_directory.open_data()? else { return Ok(None) };
+    let text = files::read_small_file(&directory, "PG_VERSION");
     let Some(text) = text.map_err(PrivateError::io("reading", &file))? else { return Ok(None) };
-    let unreadable = |_| {
-        let source = io::Error::new(io::ErrorKind::InvalidData, "not a version number");
-        PrivateError::io("reading", &file)(source)
+    let Ok(major) = text.trim().parse() else {
+        let invalid = io::Error::new(io::ErrorKind::InvalidData, "not a version number");
+        return Err(PrivateError::io("reading", &file)(invalid));
     };
-    Ok(Some((text.trim().parse().map_err(unreadable)?, data)))
+    Ok(Some(ExistingData { major, directory: data }))
 }
 
-/// Runs `initdb` unless the data is there.
+/// Runs `initdb` unless the data directory exists.
 ///
-/// The data is made under another name and renamed at the end, so that a
-/// directory called `data` is always complete. The name holds our process id:
-/// an `initdb` that outlived a killed segmentd must not share ours.
+/// The data is created under a temporary name and renamed at the end, so a directory called
+/// `data` is always complete. The temporary name contains the process id: an `initdb` that
+/// outlived a killed segmentd must not share the directory of this one.
 pub(crate) async fn create_if_absent(
-    place: &Place,
-    binaries: &Binaries,
+    server_directory: &ServerDirectory,
+    binaries: &ServerBinaries,
 ) -> Result<(), PrivateError> {
-    let data = place.data();
-    let is_there = files::exists_in(&place.open_root()?, "data");
-    if is_there.map_err(PrivateError::io("inspecting", &data))? {
+    let data = server_directory.data();
+    let exists = files::exists_in(&server_directory.open_root()?, "data");
+    if exists.map_err(PrivateError::io("inspecting", &data))? {
         return Ok(());
     }
-    remove_unfinished(place)?;
+    remove_unfinished(server_directory)?;
     info!(directory = %data.display(), version = binaries.major, "creating the private database");
-    let unfinished = place.root().join(format!("{UNFINISHED}{}", std::process::id()));
-    let output = place
+    let unfinished = server_directory.root().join(format!("{UNFINISHED}{}", std::process::id()));
+    let output = server_directory
         .command(&binaries.initdb())
         .arg("--pgdata")
         .arg(&unfinished)
         .args(["--username", ROLE, "--encoding", "UTF8", "--locale", "C"])
-        // Only for a server that is started by hand: segmentd names its own rules.
+        // Applies only to a server started by hand: segmentd names its own authentication
+        // files.
         .args(["--auth-local", "peer", "--auth-host", "reject"])
         .output()
         .await
@@ -62,8 +63,9 @@ pub(crate) async fn create_if_absent(
     fs::rename(&unfinished, &data).map_err(PrivateError::io("renaming", &unfinished))
 }
 
-fn remove_unfinished(place: &Place) -> Result<(), PrivateError> {
-    let listing = fs::read_dir(place.root()).map_err(PrivateError::io("listing", place.root()))?;
+fn remove_unfinished(server_directory: &ServerDirectory) -> Result<(), PrivateError> {
+    let listing = fs::read_dir(server_directory.root())
+        .map_err(PrivateError::io("listing", server_directory.root()))?;
     for entry in listing.flatten() {
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
             let path = entry.path();

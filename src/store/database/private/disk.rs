@@ -3,17 +3,19 @@
 use std::io;
 use std::path::Path;
 
-/// The room that a disk has.
+/// Capacity of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// For unprivileged accounts, as the server's is.
+    /// Available to unprivileged accounts, such as the server's.
     pub free_bytes: u64,
     pub total_bytes: u64,
 }
 
-/// The space of the disk that `directory` is on. May block for as long as the disk does.
+/// The capacity of the disk with `directory`. Blocks while the disk does not answer.
 pub fn disk_space(directory: &Path) -> io::Result<DiskSpace> {
     let found = rustix::fs::statvfs(directory)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(DiskSpace { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
+    Ok(DiskSpace {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+    })
 }

@@ -1,9 +1,9 @@
-//! Why the private server could not be had, and what to do about it.
+//! Errors of the private server, with advice for the operator.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the private server did not start or stop.
+/// Failure to start or stop the private server.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
     /// No directory with both `initdb` and `postgres` was found.
@@ -11,16 +11,16 @@ pub enum PrivateError {
         "no PostgreSQL server on this machine (searched {searched}). Install it: \
          Debian or Ubuntu `apt-get install postgresql`, Fedora `dnf install postgresql-server`, \
          macOS `brew install postgresql@16`. Or name its directory in `database.postgres_bin`, \
-         or set DATABASE_URL to a server that runs already"
+         or set DATABASE_URL to a running server"
     )]
     NotInstalled {
-        /// The places looked at, for the reader.
+        /// The searched directories, as message text.
         searched: String,
     },
     /// Another segmentd runs the server of this directory.
     #[error("{} is in use by another segmentd; stop it, or give this one a `database.state_directory` of its own", directory.display())]
     InUse {
-        /// The directory that holds the server's data.
+        /// The directory with the server's data.
         directory: PathBuf,
     },
     /// The data was made by a major version that is not installed.
@@ -33,7 +33,7 @@ pub enum PrivateError {
         directory: PathBuf,
         /// Major version that made the data.
         made_by: u32,
-        /// Major versions found, for the reader.
+        /// Installed major versions, as message text.
         installed: String,
     },
     /// Running as root, and the machine has no account to run the server as.
@@ -44,7 +44,7 @@ pub enum PrivateError {
     /// The data belongs to another account than segmentd's, which is not root.
     #[error("{} belongs to another account (uid {owner}); start segmentd as that account or as root", directory.display())]
     NotOwner {
-        /// The directory that holds the server's data.
+        /// The directory with the server's data.
         directory: PathBuf,
         /// Its owner.
         owner: u32,
@@ -52,23 +52,25 @@ pub enum PrivateError {
     /// Running as root in a directory that another account can change.
     #[error(
         "{} belongs to another account (uid {owner}) or can be written by others: as root, \
-         segmentd uses only directories of root's own. Give it to root (`chown root`, \
+         segmentd uses only directories that root owns. Give it to root (`chown root`, \
          `chmod go-w`), or start segmentd as the account that owns it", directory.display()
     )]
     Untrusted {
-        /// The directory that root was to use.
+        /// The rejected directory.
         directory: PathBuf,
         /// Its owner.
         owner: u32,
     },
     /// The account that segmentd runs as has no name.
-    #[error("uid {uid}, as which segmentd runs, has no name: PostgreSQL lets in accounts by name")]
+    #[error(
+        "segmentd runs as uid {uid}, which has no account name: PostgreSQL authenticates accounts by name"
+    )]
     NoName {
-        /// The account.
+        /// The user id.
         uid: u32,
     },
-    /// The data of a server that is to be restarted is gone.
-    #[error("{} is gone or incomplete: put the data back, or restart segmentd to begin anew", directory.display())]
+    /// The data of a server to be restarted is missing.
+    #[error("{} is missing or incomplete: restore the data, or restart segmentd to begin with an empty database", directory.display())]
     DataMissing {
         /// The data directory.
         directory: PathBuf,
@@ -76,27 +78,27 @@ pub enum PrivateError {
     /// `initdb` failed.
     #[error("initdb failed: {output}")]
     Initdb {
-        /// What it printed.
+        /// The output of `initdb`.
         output: String,
     },
-    /// The server ended, or gave no answer in time.
+    /// The server ended, or did not answer in time.
     #[error("the private PostgreSQL did not start; the end of its log:\n{log}")]
     NotStarted {
         /// The last lines of the server's log.
         log: String,
     },
-    /// The server outlived every request to stop.
+    /// The server is still running after every stop signal.
     #[error("the private PostgreSQL (pid {pid}) does not stop")]
     DoesNotStop {
-        /// Process id of its first process.
+        /// Process id of the postmaster.
         pid: i32,
     },
     /// A file or process operation failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried, and on which path.
+        /// The operation and its path.
         what: String,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The server started, but its database could not be prepared.
@@ -105,7 +107,7 @@ pub enum PrivateError {
 }
 
 impl PrivateError {
-    /// For `map_err`: says what was being done to which path.
+    /// Adapter for `map_err` that adds the operation and its path.
     pub(crate) fn io(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{doing} {}", path.display());
         move |source| Self::Io { what, source }

@@ -1,9 +1,9 @@
 //! Files and directories beside and inside a directory that belongs to another account.
 //!
-//! As root, every path that another account can change is hostile: a symbolic link in it
-//! leads a write of ours to any file of the system. So nothing here follows a link in the
-//! last part of a path (`O_NOFOLLOW`), and owner and kind are checked and changed on open
-//! descriptors, never on names.
+//! As root, every path that another account can change is hostile: a symbolic link
+//! redirects a write to any file of the system. So no function here follows a link in the
+//! last part of a path (`O_NOFOLLOW`). Owner and type are checked and changed on open
+//! descriptors, never by name.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -14,12 +14,12 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use crate::store::database::private::error::PrivateError;
 
-/// A text file of PostgreSQL's that is read here has a few lines.
+/// Read limit for PostgreSQL's small text files, which have a few lines.
 const SMALL_BYTES: u64 = 4096;
 
 /// An unprivileged account for the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Account {
+pub(crate) struct UnixAccount {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
@@ -36,50 +36,59 @@ pub(crate) fn open_directory_in(parent: &OwnedFd, name: &Path) -> io::Result<Own
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
-/// Creates the directory `path` for its owner alone and gives it to `account`, or to this
-/// process where there is none; one that exists must belong to it already.
-pub(crate) fn give_directory(path: &Path, account: Option<Account>) -> Result<(), PrivateError> {
-    let refuse = || PrivateError::io("creating", path)(io::ErrorKind::InvalidInput.into());
-    let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(refuse)?;
-    let create = || -> io::Result<(OwnedFd, Stat)> {
-        let parent = open_directory(parent)?;
-        match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let directory = open_directory_in(&parent, Path::new(name))?;
-        let found = rustix::fs::fstat(&directory)?;
-        Ok((directory, found))
+/// Creates the directory `path` with access for its owner alone and gives it to `account`,
+/// or to this process if `None`. An existing directory must already belong to it.
+pub(crate) fn create_owned_directory(
+    path: &Path,
+    account: Option<UnixAccount>,
+) -> Result<(), PrivateError> {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else {
+        return Err(PrivateError::io("creating", path)(io::ErrorKind::InvalidInput.into()));
     };
-    let (directory, found) = create().map_err(PrivateError::io("creating", path))?;
+    let created = create_directory(parent, Path::new(name));
+    let (directory, found) = created.map_err(PrivateError::io("creating", path))?;
     let own = rustix::process::geteuid().as_raw();
     let owner = account.map_or(own, |account| account.uid);
     if found.st_uid != owner && found.st_uid != own {
         return Err(PrivateError::NotOwner { directory: path.to_owned(), owner: found.st_uid });
     }
     if found.st_uid == own {
-        // New, or left by a start that was cut short here. The caller's umask may have taken
-        // bits away.
-        let give = || -> io::Result<()> {
-            if let Some(Account { uid, gid }) = account {
-                let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-                rustix::fs::fchown(&directory, Some(owner.0), Some(owner.1))?;
-                rustix::fs::fchmod(&directory, Mode::RWXU)?;
-            } else if !Mode::from_raw_mode(found.st_mode).contains(Mode::RWXU) {
-                rustix::fs::fchmod(&directory, Mode::RWXU)?;
-            }
-            Ok(())
-        };
-        give().map_err(PrivateError::io("giving away", path))?;
+        // New, or left by an interrupted start.
+        change_owner(&directory, found, account)
+            .map_err(PrivateError::io("changing the owner of", path))?;
     }
     Ok(())
 }
 
-/// Refuses, as root, a directory that another account can change: its files would be
-/// what that account makes of them.
+/// Creates the directory `name` in `parent` if it does not exist, and opens it.
+fn create_directory(parent: &Path, name: &Path) -> io::Result<(OwnedFd, Stat)> {
+    let parent = open_directory(parent)?;
+    match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let directory = open_directory_in(&parent, name)?;
+    let found = rustix::fs::fstat(&directory)?;
+    Ok((directory, found))
+}
+
+/// Gives a directory of this process to `account`, if any, and restores the mode bits
+/// that the caller's umask may have cleared.
+fn change_owner(directory: &OwnedFd, found: Stat, account: Option<UnixAccount>) -> io::Result<()> {
+    if let Some(UnixAccount { uid, gid }) = account {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::fchown(directory, Some(uid), Some(gid))?;
+        rustix::fs::fchmod(directory, Mode::RWXU)?;
+    } else if !Mode::from_raw_mode(found.st_mode).contains(Mode::RWXU) {
+        rustix::fs::fchmod(directory, Mode::RWXU)?;
+    }
+    Ok(())
+}
+
+/// Rejects, as root, a directory that another account can change: that account would
+/// control its files.
 pub(crate) fn check_trusted(directory: &Path) -> Result<(), PrivateError> {
-    let inspect = || -> io::Result<Stat> { Ok(rustix::fs::fstat(open_directory(directory)?)?) };
-    let found = inspect().map_err(PrivateError::io("inspecting", directory))?;
+    let found = stat_directory(directory).map_err(PrivateError::io("inspecting", directory))?;
     let mode = Mode::from_raw_mode(found.st_mode);
     let group_writes = mode.contains(Mode::WGRP) && found.st_gid != 0;
     let others_write = mode.contains(Mode::WOTH) || group_writes;
@@ -89,26 +98,30 @@ pub(crate) fn check_trusted(directory: &Path) -> Result<(), PrivateError> {
     Err(PrivateError::Untrusted { directory: directory.to_owned(), owner: found.st_uid })
 }
 
-/// Opens a regular file of this account's own, creating it where it is absent, without
-/// changing its content. Fails on a symbolic link, on a file of another account, and on a
-/// file that has a second name.
-pub(crate) fn open_own(path: &Path, append: bool) -> io::Result<File> {
+fn stat_directory(path: &Path) -> io::Result<Stat> {
+    Ok(rustix::fs::fstat(open_directory(path)?)?)
+}
+
+/// Opens a regular file of this account, creating it if absent, without changing its
+/// content. Fails on a symbolic link, on a file of another account, and on a file with a
+/// second hard link.
+pub(crate) fn open_own_file(path: &Path, append: bool) -> io::Result<File> {
     let mut flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     flags.set(OFlags::APPEND, append);
     let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
     let found = rustix::fs::fstat(&file)?;
     let is_own = found.st_uid == rustix::process::geteuid().as_raw();
     if !is_own || found.st_nlink != 1 || !FileType::from_raw_mode(found.st_mode).is_file() {
-        let why = "is no regular file of this account's own with a single name";
+        let why = "is not a regular file of this account with a single hard link";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(File::from(file))
 }
 
-/// Puts `text` into a file of this account's own; every account may read it. A file with
-/// this text already is not written: that works on a full disk too.
-pub(crate) fn write_readable(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = open_own(path, false)?;
+/// Writes `text` to a file of this account, readable by every account. A file with the same
+/// text is not rewritten, which also works on a full disk.
+pub(crate) fn write_readable_file(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = open_own_file(path, false)?;
     let mut before = Vec::new();
     Read::by_ref(&mut file).take(SMALL_BYTES).read_to_end(&mut before)?;
     if before != text.as_bytes() {
@@ -120,9 +133,9 @@ pub(crate) fn write_readable(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The text of a small regular file in `directory`; `None` where there is none. A link
-/// is not followed, and a pipe does not block.
-pub(crate) fn read_small(directory: &OwnedFd, name: &str) -> io::Result<Option<String>> {
+/// Reads a small regular file in `directory`; `None` if it does not exist. Symbolic links
+/// are not followed, and a pipe does not block.
+pub(crate) fn read_small_file(directory: &OwnedFd, name: &str) -> io::Result<Option<String>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
         Ok(file) => file,
@@ -130,14 +143,14 @@ pub(crate) fn read_small(directory: &OwnedFd, name: &str) -> io::Result<Option<S
         Err(error) => return Err(error.into()),
     };
     if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "is no regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "is not a regular file"));
     }
     let mut text = String::new();
     File::from(file).take(SMALL_BYTES).read_to_string(&mut text)?;
     Ok(Some(text))
 }
 
-/// Whether `name` exists in `directory`, also as a link.
+/// Whether `name` exists in `directory`, including as a symbolic link.
 pub(crate) fn exists_in(directory: &OwnedFd, name: &str) -> io::Result<bool> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
@@ -162,14 +175,14 @@ mod tests {
         let by_name = folder.path().join("name");
         std::fs::hard_link(&victim, &by_name).unwrap();
         for path in [&by_link, &by_name] {
-            assert!(open_own(path, true).is_err());
-            assert!(write_readable(path, "gone").is_err());
+            assert!(open_own_file(path, true).is_err());
+            assert!(write_readable_file(path, "gone").is_err());
         }
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
-        assert!(give_directory(&by_link, None).is_err());
+        assert!(create_owned_directory(&by_link, None).is_err());
         let directory = open_directory(folder.path()).unwrap();
-        assert!(read_small(&directory, "link").is_err());
-        assert_eq!(read_small(&directory, "victim").unwrap().as_deref(), Some("precious"));
-        assert_eq!(read_small(&directory, "absent").unwrap(), None);
+        assert!(read_small_file(&directory, "link").is_err());
+        assert_eq!(read_small_file(&directory, "victim").unwrap().as_deref(), Some("precious"));
+        assert_eq!(read_small_file(&directory, "absent").unwrap(), None);
     }
 }

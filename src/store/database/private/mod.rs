@@ -1,18 +1,18 @@
-//! A Postgres server of segmentd's own, for a machine without one.
+//! A private Postgres server, for a machine without one.
 //!
-//! Started from the server binaries on the machine when no database is
-//! configured. It is reached over a unix socket only, keeps its data under the
+//! It is started from the server binaries on the machine when no database is
+//! configured. It listens on a unix socket only, stores its data under the
 //! state directory, and stops with the process however the process ends.
 //!
 //! ```text
 //! segmentd ──pipe──▶ sh (supervisor) ──▶ postgres
 //! ```
 //!
-//! The pipe is the life line: the kernel closes it when segmentd ends, `kill
-//! -9` included, and the supervisor then shuts the server down.
+//! The kernel closes the pipe when segmentd ends, `kill -9` included, and the
+//! supervisor then shuts the server down.
 //!
-//! A server that ends by itself is noticed by [`PrivatePostgres::ended`] and started again
-//! by [`PrivatePostgres::restart`].
+//! [`PrivatePostgres::ended`] detects a server that ends by itself;
+//! [`PrivatePostgres::restart`] starts it again.
 
 mod access;
 mod accounts;
@@ -21,8 +21,8 @@ mod cluster;
 mod disk;
 mod error;
 mod files;
-mod place;
 mod server;
+mod server_directory;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,60 +31,60 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tracing::info;
 
-use binaries::Binaries;
+use binaries::ServerBinaries;
 pub use disk::{DiskSpace, disk_space};
 pub use error::PrivateError;
-use place::Place;
-use server::Server;
+use server::ServerProcess;
+use server_directory::ServerDirectory;
 
 use crate::config;
 
-/// The database that segmentd keeps its own tables in.
+/// The database with segmentd's own tables.
 const DATABASE: &str = "segmentd";
-/// The one role of the cluster, made by `initdb`.
+/// The only role of the cluster, created by `initdb`.
 const ROLE: &str = "segmentd";
-/// Only part of the socket's file name, as nothing listens on TCP.
+/// Only part of the socket's file name: the server does not listen on TCP.
 const PORT: u16 = 5432;
-/// Longest wait for a server to answer: replaying the log after a power cut
-/// can take this long on a slow disk.
+/// Longest wait for a server to answer. Replaying the write-ahead log after a power cut can
+/// take this long on a slow disk.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
 const READY_POLL: Duration = Duration::from_millis(20);
-/// After a crash the server first replays its log.
+/// Poll interval after a crash, while the server replays its write-ahead log.
 const RECOVERY_POLL: Duration = Duration::from_millis(100);
 
-/// How to run the private server.
+/// Settings of the private server.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Directory with `initdb` and `postgres`; `None` searches the machine.
     pub binaries: Option<PathBuf>,
-    /// Connections that the server accepts, all users together.
+    /// Connections that the server accepts in total.
     pub max_connections: u32,
 }
 
 impl From<&config::Database> for Settings {
     fn from(database: &config::Database) -> Self {
-        // Room for several pools of this process, and for people who look in;
-        // a connection that nobody opens costs next to nothing.
+        // Enough for several pools of this process and for administrators; an unused
+        // connection slot costs almost nothing.
         let max_connections = database.max_connections.saturating_mul(4).max(100);
         Self { binaries: database.postgres_bin.clone(), max_connections }
     }
 }
 
-/// A running private server. Dropping it shuts the server down in the
-/// background; [`PrivatePostgres::stop`] also waits for it.
+/// A running private server. Dropping it shuts the server down in the background;
+/// [`PrivatePostgres::stop`] also waits for the end.
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    server: Server,
-    binaries: Binaries,
+    server: ServerProcess,
+    binaries: ServerBinaries,
     settings: Settings,
     socket_directory: String,
-    /// Keeps the directory locked for as long as the server is ours.
-    place: Place,
+    /// Locks the directory while this process owns the server.
+    server_directory: ServerDirectory,
 }
 
-/// How a server ended that was not to.
+/// An unexpected end of the server.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ServerExit {
     /// Its exit status, or the signal that ended it.
     pub status: String,
     /// The last lines of its log.
@@ -92,71 +92,84 @@ pub struct Ended {
 }
 
 impl PrivatePostgres {
-    /// Starts the server of `state_directory`, creating the data on first use,
-    /// and returns once the database `segmentd` accepts connections.
+    /// Starts the server of `state_directory`, creating the data on first use. Returns once
+    /// the database `segmentd` accepts connections.
     ///
-    /// What an earlier process left behind (a server still shutting down, a
-    /// stale pid file or socket, a half-made data directory) is cleared first.
+    /// Remains of an earlier process (a server still shutting down, a stale pid file or
+    /// socket, an incomplete data directory) are removed first.
     pub async fn start(state_directory: &Path, settings: &Settings) -> Result<Self, PrivateError> {
-        let place = Place::open(state_directory)?;
-        server::end_left_over(&place).await?;
-        let binaries = binaries::find(settings.binaries.as_deref(), cluster::version(&place)?)?;
-        cluster::create_if_absent(&place, &binaries).await?;
+        let server_directory = ServerDirectory::open(state_directory)?;
+        server::stop_left_over_server(&server_directory).await?;
+        let binaries = binaries::find(
+            settings.binaries.as_deref(),
+            cluster::existing_data(&server_directory)?,
+        )?;
+        cluster::create_if_absent(&server_directory, &binaries).await?;
 
-        let socket_directory = place.socket_directory()?;
-        let server = Server::spawn(&place, &binaries, &socket_directory, settings)?;
+        let socket_directory = server_directory.socket_directory()?;
+        let server =
+            ServerProcess::spawn(&server_directory, &binaries, &socket_directory, settings)?;
         let settings = settings.clone();
-        let mut postgres = Self { server, binaries, settings, socket_directory, place };
+        let mut postgres = Self { server, binaries, settings, socket_directory, server_directory };
         match tokio::time::timeout(READY_DEADLINE, postgres.wait_until_ready(READY_POLL)).await {
             Ok(ready) => ready?,
-            Err(_) => return Err(PrivateError::NotStarted { log: postgres.place.end_of_log() }),
+            Err(_) => {
+                return Err(PrivateError::NotStarted {
+                    log: postgres.server_directory.end_of_log(),
+                });
+            }
         }
         postgres.create_database(DATABASE).await?;
         info!(
-            directory = %postgres.place.root().display(),
+            directory = %postgres.server_directory.root().display(),
             version = postgres.binaries.major,
             "private Postgres started"
         );
         Ok(postgres)
     }
 
-    /// Waits until the server has ended by itself. May be dropped and called again.
-    pub async fn ended(&mut self) -> Ended {
+    /// Waits until the server ends unexpectedly. Cancel-safe: may be dropped and called
+    /// again.
+    pub async fn ended(&mut self) -> ServerExit {
         let status = self.server.ended().await;
-        Ended { status, log: self.place.end_of_log() }
+        ServerExit { status, log: self.server_directory.end_of_log() }
     }
 
-    /// Starts the server again, on the data that it had, and returns once it accepts
-    /// connections, however long it replays its log. Never creates data: an empty database
-    /// in the place of a lost one would look like success.
+    /// Restarts the server on its existing data. Returns once it accepts connections,
+    /// however long it replays its log. Never creates data: an empty database instead of a
+    /// lost one would look like success.
     ///
-    /// May be dropped: then the server is stopped or restarted by the next call.
+    /// Cancel-safe: if dropped, the next call stops or restarts the server.
     pub async fn restart(&mut self) -> Result<(), PrivateError> {
-        self.server.stop(&self.place).await?;
-        if cluster::version(&self.place)?.is_none() {
-            return Err(PrivateError::DataMissing { directory: self.place.data() });
+        self.server.stop(&self.server_directory).await?;
+        if cluster::existing_data(&self.server_directory)?.is_none() {
+            return Err(PrivateError::DataMissing { directory: self.server_directory.data() });
         }
-        // Both may have been lost with the directory.
-        self.socket_directory = self.place.socket_directory()?;
-        self.server =
-            Server::spawn(&self.place, &self.binaries, &self.socket_directory, &self.settings)?;
+        // The socket directory and its parent may have been lost as well.
+        self.socket_directory = self.server_directory.socket_directory()?;
+        self.server = ServerProcess::spawn(
+            &self.server_directory,
+            &self.binaries,
+            &self.socket_directory,
+            &self.settings,
+        )?;
         self.wait_until_ready(RECOVERY_POLL).await
     }
 
-    /// The directory on the disk that the data is on.
+    /// The server's directory; its disk contains the data.
     pub fn directory(&self) -> &Path {
-        self.place.root()
+        self.server_directory.root()
     }
 
-    /// Address of segmentd's own database.
+    /// URL of segmentd's own database.
     pub fn url(&self) -> String {
         self.url_for(DATABASE)
     }
 
-    /// Address of `database` on this server.
+    /// URL of `database` on this server.
     ///
-    /// Every part is spelt out: sqlx fills gaps from `PGPORT`, `PGSSLMODE` and
-    /// the like, which speak of some other server.
+    /// Every part is explicit: sqlx fills gaps from `PGPORT`, `PGSSLMODE` and similar
+    /// variables, which describe another server.
     pub fn url_for(&self, database: &str) -> String {
         format!(
             "postgres:///{}?host={}&port={PORT}&user={ROLE}&sslmode=disable",
@@ -165,7 +178,7 @@ impl PrivatePostgres {
         )
     }
 
-    /// Creates `database` unless it is there.
+    /// Creates `database` if it does not exist.
     pub async fn create_database(&self, database: &str) -> Result<(), PrivateError> {
         let mut connection = PgConnection::connect(&self.url_for("postgres")).await?;
         let (exists,): (bool,) =
@@ -174,7 +187,7 @@ impl PrivatePostgres {
                 .fetch_one(&mut connection)
                 .await?;
         if !exists {
-            // A name cannot be a parameter; quoted, it can only be a name.
+            // `create database` accepts no parameter. Quoted, the text can only be a name.
             let quoted = database.replace('"', "\"\"");
             sqlx::raw_sql(AssertSqlSafe(format!("create database \"{quoted}\"")))
                 .execute(&mut connection)
@@ -184,26 +197,26 @@ impl PrivatePostgres {
         Ok(())
     }
 
-    /// Shuts the server down and waits until it is gone. Sessions still open
-    /// are broken off; what they committed is kept.
+    /// Shuts the server down and waits for its end. Open sessions are terminated; their
+    /// committed transactions are durable.
     pub async fn stop(mut self) -> Result<(), PrivateError> {
-        self.server.stop(&self.place).await?;
+        self.server.stop(&self.server_directory).await?;
         info!("private Postgres stopped");
         Ok(())
     }
 
-    /// Returns once the server accepts connections, and fails once it has ended.
+    /// Returns once the server accepts connections; fails if it has ended.
     async fn wait_until_ready(&mut self, poll: Duration) -> Result<(), PrivateError> {
         let url = self.url_for("postgres");
         loop {
-            // Refused while the server starts or replays its log. A server
-            // that cannot start at all ends instead, which is seen here.
+            // Connections are refused while the server starts or replays its log. A server
+            // that cannot start ends instead, which `has_ended` detects.
             let refusal = match PgConnection::connect(&url).await {
                 Ok(connection) => return Ok(connection.close().await?),
                 Err(refusal) => refusal,
             };
             if self.server.has_ended()? {
-                return Err(PrivateError::NotStarted { log: self.place.end_of_log() });
+                return Err(PrivateError::NotStarted { log: self.server_directory.end_of_log() });
             }
             if matches!(&refusal, sqlx::Error::Configuration(_)) {
                 return Err(refusal.into());
@@ -213,7 +226,7 @@ impl PrivatePostgres {
     }
 }
 
-/// `text` as part of a URL (RFC 3986: all but unreserved bytes as `%XX`).
+/// `text` as part of a URL (RFC 3986: percent-encodes all but unreserved bytes and `/`).
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

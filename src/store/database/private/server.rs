@@ -1,5 +1,5 @@
-//! The server process: started under a supervisor, stopped with a deadline,
-//! cleared away when an earlier process left one behind.
+//! The server process: started under a supervisor, stopped with a deadline, removed when
+//! left by an earlier process.
 
 use std::io::{self, PipeWriter};
 #[cfg(target_os = "linux")]
@@ -15,20 +15,20 @@ use rustix::process::{Pid, Signal};
 use tokio::process::Child;
 use tracing::warn;
 
-use crate::store::database::private::binaries::Binaries;
+use crate::store::database::private::binaries::ServerBinaries;
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::place::Place;
+use crate::store::database::private::server_directory::ServerDirectory;
 use crate::store::database::private::{PORT, Settings, access, files};
 
-/// Runs the server given as arguments until it ends or the pipe on standard
-/// input closes; then asks for a fast shutdown.
+/// Runs the server given as arguments until it ends or the pipe on standard input closes;
+/// then requests a fast shutdown.
 ///
-/// - Hang-up, interrupt and terminate are ignored: a signal to every process
-///   of a terminal or service must not take the database away from a segmentd
-///   that still finishes its requests. (The server sets its own handlers.)
-/// - The watcher is a process of its own, so the pipe is obeyed even when the
-///   supervisor itself is killed. It must go first when the server ends by
-///   itself, as it would later signal a process id that means another process.
+/// - Hang-up, interrupt and terminate are ignored: a signal to every process of a terminal
+///   or service must not stop the database under a segmentd that still finishes its
+///   requests. (The server sets its own handlers.)
+/// - The watcher is a separate process, so closing the pipe works even after the supervisor
+///   was killed. It must end first when the server ends by itself; else it would later
+///   signal a process id that belongs to another process.
 /// - Standard input of a background command is `/dev/null`, hence the copy.
 const SUPERVISOR: &str = r#"
 trap '' HUP INT TERM
@@ -44,52 +44,52 @@ kill -KILL "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// Time for a fast shutdown: it writes every dirty page before it ends.
+/// Deadline of a fast shutdown, which writes every dirty page before it ends.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(30);
-/// Of a server that an earlier process left. Shorter: the service waits for it, and what
-/// was committed is replayed from the log at the next start.
+/// Deadline for a server left by an earlier process. Shorter, because the service waits for
+/// it; committed data is replayed from the log at the next start.
 const LEFT_OVER_SHUTDOWN: Duration = Duration::from_secs(5);
-/// Time for an immediate one, which writes nothing; the log is replayed at the
-/// next start.
+/// Deadline of an immediate shutdown, which writes no page; the next start replays the log.
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
-/// Written by PostgreSQL, with its process id first.
+/// PostgreSQL's pid file; its first line is the process id.
 const PID_FILE: &str = "postmaster.pid";
 
 /// The supervisor of a running server.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerProcess {
     supervisor: Child,
-    /// Closing it stops the server.
-    life_line: Option<PipeWriter>,
+    /// Closing this pipe stops the server.
+    stop_pipe: Option<PipeWriter>,
 }
 
-impl Server {
+impl ServerProcess {
     pub(crate) fn spawn(
-        place: &Place,
-        binaries: &Binaries,
+        server_directory: &ServerDirectory,
+        binaries: &ServerBinaries,
         socket_directory: &str,
         settings: &Settings,
     ) -> Result<Self, PrivateError> {
         let shell = Path::new("/bin/sh");
-        let access = access::write(place)?;
-        let (log, error_log) = place.open_log()?;
-        let (end, life_line) = io::pipe().map_err(PrivateError::io("making a pipe for", shell))?;
-        let mut command = place.command(shell);
+        let access = access::write(server_directory)?;
+        let (log, error_log) = server_directory.open_log()?;
+        let (read_end, stop_pipe) =
+            io::pipe().map_err(PrivateError::io("making a pipe for", shell))?;
+        let mut command = server_directory.command(shell);
         command.args(["-c", SUPERVISOR, "segmentd-postgres"]).arg(binaries.postgres());
-        command.arg("-D").arg(place.data());
+        command.arg("-D").arg(server_directory.data());
         for setting in server_settings(socket_directory, settings).into_iter().chain(access) {
             command.arg("-c").arg(setting);
         }
         let supervisor = command
-            .stdin(Stdio::from(end))
+            .stdin(Stdio::from(read_end))
             .stdout(log)
             .stderr(error_log)
-            // Ctrl-C in a terminal goes to segmentd's process group only.
+            // Ctrl-C in a terminal signals only segmentd's process group.
             .process_group(0)
             .spawn()
             .map_err(PrivateError::io("running", shell))?;
-        Ok(Self { supervisor, life_line: Some(life_line) })
+        Ok(Self { supervisor, stop_pipe: Some(stop_pipe) })
     }
 
     /// Whether the server has ended by itself.
@@ -99,11 +99,11 @@ impl Server {
         Ok(status.is_some())
     }
 
-    /// Waits until the server has ended by itself; how it ended. May be dropped and
-    /// called again.
+    /// Waits until the server ends by itself; returns its status. Cancel-safe: may be
+    /// dropped and called again.
     pub(crate) async fn ended(&mut self) -> String {
         match self.supervisor.wait().await {
-            // A shell's status for a program that a signal ended.
+            // A shell reports a program ended by signal N with status 128 + N.
             Ok(status) => match status.code() {
                 Some(code @ 129..) => format!("signal {}", code - 128),
                 _ => status.to_string(),
@@ -112,43 +112,48 @@ impl Server {
         }
     }
 
-    /// Fast shutdown, then an immediate one when that takes too long; also of a server
-    /// whose supervisor ended without it.
-    pub(crate) async fn stop(&mut self, place: &Place) -> Result<(), PrivateError> {
-        drop(self.life_line.take());
+    /// Fast shutdown, then an immediate one after the deadline. Also ends a server that
+    /// outlived its supervisor.
+    pub(crate) async fn stop(
+        &mut self,
+        server_directory: &ServerDirectory,
+    ) -> Result<(), PrivateError> {
+        drop(self.stop_pipe.take());
         let waited = tokio::time::timeout(FAST_SHUTDOWN, self.supervisor.wait()).await;
         if !waited.is_ok_and(|ended| ended.is_ok_and(|status| status.success())) {
-            end_left_over(place).await?;
+            stop_left_over_server(server_directory).await?;
         }
         Ok(())
     }
 }
 
-/// Ends the server that still runs on the data of `place`, if any: one that shuts down
-/// because its segmentd was killed, or one whose supervisor was killed too.
+/// Ends a server that still runs on the data of `server_directory`: one still shutting down after
+/// segmentd was killed, or one that outlived its killed supervisor.
 ///
-/// The caller holds the lock of the place, so no live segmentd uses it.
-pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
-    let data = place.data();
+/// The caller has locked `server_directory`, so no other live segmentd uses it.
+pub(crate) async fn stop_left_over_server(
+    server_directory: &ServerDirectory,
+) -> Result<(), PrivateError> {
+    let data = server_directory.data();
     let pid_file = data.join(PID_FILE);
-    let Some(directory) = place.open_data()? else { return Ok(()) };
-    let text = files::read_small(&directory, PID_FILE);
+    let Some(directory) = server_directory.open_data()? else { return Ok(()) };
+    let text = files::read_small_file(&directory, PID_FILE);
     let text = text.map_err(PrivateError::io("reading", &pid_file))?;
     let Some(pid) = text.as_deref().and_then(first_pid) else { return Ok(()) };
-    let program = || program_of(pid, &data, place.server_uid());
-    match program() {
-        Program::Server => {}
-        Program::Other => {
-            // PostgreSQL takes any live process for a running server.
+    let uid = server_directory.server_uid();
+    match owner_of_pid(pid, &data, uid) {
+        PidOwner::PrivateServer => {}
+        PidOwner::Other => {
+            // PostgreSQL takes any live process with this id for a running server.
             rustix::fs::unlinkat(&directory, PID_FILE, AtFlags::empty())
                 .map_err(io::Error::from)
                 .map_err(PrivateError::io("removing", &pid_file))?;
             return Ok(());
         }
-        Program::Unknown => return Ok(()),
+        PidOwner::Unknown => return Ok(()),
     }
     warn!(pid = pid.as_raw_pid(), "waiting for the server of an earlier process to stop");
-    // Asking a server that already shuts down once more does no harm.
+    // A second request to a server that is already shutting down is harmless.
     for (signal, patience) in [
         (Signal::INT, LEFT_OVER_SHUTDOWN),
         (Signal::QUIT, IMMEDIATE_SHUTDOWN),
@@ -157,7 +162,7 @@ pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
         let Ok(()) = rustix::process::kill_process(pid, signal) else { return Ok(()) };
         let asked = Instant::now();
         while asked.elapsed() < patience {
-            if program() != Program::Server {
+            if owner_of_pid(pid, &data, uid) != PidOwner::PrivateServer {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;
@@ -166,9 +171,9 @@ pub(crate) async fn end_left_over(place: &Place) -> Result<(), PrivateError> {
     Err(PrivateError::DoesNotStop { pid: pid.as_raw_pid() })
 }
 
-/// Given on the command line, so that a newer segmentd changes them on old data too.
+/// Settings on the command line, so that a newer segmentd also changes them for old data.
 fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
-    // The socket option is a list: quoted, a comma in the path is no separator.
+    // The socket option is a list: in quotes, a comma in the path is no separator.
     let quoted_directory = format!("\"{}\"", socket_directory.replace('"', "\"\""));
     vec![
         "listen_addresses=".to_owned(),
@@ -176,19 +181,20 @@ fn server_settings(socket_directory: &str, settings: &Settings) -> Vec<String> {
         "unix_socket_permissions=0700".to_owned(),
         format!("port={PORT}"),
         format!("max_connections={}", settings.max_connections),
-        // An acknowledged event is on disk.
+        // Durability: an acknowledged event is on disk.
         "fsync=on".to_owned(),
         "synchronous_commit=on".to_owned(),
         "full_page_writes=on".to_owned(),
-        // A million customers are some 900 MB, and their events' index comes on top: what
-        // has no room here is read and written at every turn. Memory is only taken as it
-        // is used.
+        // A million customers need about 900 MB, plus the index of their events. Pages
+        // beyond this cache are read and written on every access. Memory is allocated only
+        // as it is used.
         "shared_buffers=2GB".to_owned(),
-        // After a checkpoint each page is logged whole, once: with customers on many
-        // pages, checkpoints at every gigabyte would log little else.
+        // After a checkpoint the first change of each page logs the whole page. With
+        // customers spread over many pages, a checkpoint every gigabyte would log little
+        // else.
         "max_wal_size=4GB".to_owned(),
         "checkpoint_timeout=15min".to_owned(),
-        // Compiling a query costs more than any of ours takes.
+        // Compiling a query costs more than any query here takes.
         "jit=off".to_owned(),
         "timezone=UTC".to_owned(),
         "log_timezone=UTC".to_owned(),
@@ -202,42 +208,42 @@ fn first_pid(text: &str) -> Option<Pid> {
     Pid::from_raw(number)
 }
 
-/// What a process id from a pid file means by now: they are reused.
+/// Current meaning of a process id from a pid file: process ids are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Program {
+enum PidOwner {
     /// The server on this data.
-    Server,
-    /// Certainly something else, or a process that ended and waits to be reaped.
+    PrivateServer,
+    /// Certainly another program, or a zombie process.
     Other,
-    /// There is no such process, or it cannot be inspected: PostgreSQL has its
-    /// own, more careful, test for these.
+    /// No such process, or one that cannot be inspected. PostgreSQL has its own, more
+    /// careful test for these.
     Unknown,
 }
 
-/// Reads the command line, which unlike the working directory can be read for
-/// another account's process without any capability. The server's account writes the pid
-/// file, so a process of another account is none of its own to have ended by root.
+/// Inspects the command line, which unlike the working directory is readable for another
+/// account's process without capabilities. The server's account writes the pid file; a
+/// process of another account in it must not be ended by root.
 #[cfg(target_os = "linux")]
-fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
+fn owner_of_pid(pid: Pid, data: &Path, uid: u32) -> PidOwner {
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
-    let Ok(found) = std::fs::metadata(&process) else { return Program::Unknown };
+    let Ok(found) = std::fs::metadata(&process) else { return PidOwner::Unknown };
     if found.uid() != uid {
-        return Program::Other;
+        return PidOwner::Other;
     }
-    let Ok(line) = std::fs::read(process.join("cmdline")) else { return Program::Unknown };
+    let Ok(line) = std::fs::read(process.join("cmdline")) else { return PidOwner::Unknown };
     let data = data.as_os_str().as_encoded_bytes();
     let is_server = line.split(|&byte| byte == 0).any(|argument| argument == data);
-    if is_server { Program::Server } else { Program::Other }
+    if is_server { PidOwner::PrivateServer } else { PidOwner::Other }
 }
 
-/// Systems without `/proc` keep the command line where only `ps` reads it.
+/// On systems without `/proc` only `ps` reads the command line.
 #[cfg(not(target_os = "linux"))]
-fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
+fn owner_of_pid(pid: Pid, data: &Path, uid: u32) -> PidOwner {
     let number = pid.as_raw_pid().to_string();
     let said = std::process::Command::new("ps").args(["-o", "uid=,args=", "-p", &number]).output();
-    let Ok(said) = said else { return Program::Unknown };
+    let Ok(said) = said else { return PidOwner::Unknown };
     let text = String::from_utf8_lossy(&said.stdout);
-    let Some((owner, line)) = text.trim().split_once(' ') else { return Program::Unknown };
+    let Some((owner, line)) = text.trim().split_once(' ') else { return PidOwner::Unknown };
     let is_server = owner == uid.to_string() && line.contains(&*data.to_string_lossy());
-    if is_server { Program::Server } else { Program::Other }
+    if is_server { PidOwner::PrivateServer } else { PidOwner::Other }
 }

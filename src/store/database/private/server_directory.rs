@@ -1,8 +1,8 @@
-//! Where the server's files are, and as which account it runs.
+//! Layout of the server's files, and the account that it runs as.
 //!
 //! PostgreSQL refuses to run as root. When segmentd is root, the server gets an
 //! unprivileged account and a directory that this account owns. What segmentd itself
-//! writes (lock, log, rules of access) is beside that directory, never in it:
+//! writes (lock, log, authentication rules) is beside that directory, never in it:
 //!
 //! ```text
 //! STATE/postgres/            the server's: data/, run/ (the socket)
@@ -22,19 +22,19 @@ use tokio::process::Command;
 use tracing::warn;
 
 use crate::store::database::private::error::PrivateError;
-use crate::store::database::private::files::Account;
+use crate::store::database::private::files::UnixAccount;
 use crate::store::database::private::{PORT, accounts, files};
 
-/// Longest path of a unix socket that every system takes: macOS allows 104
-/// bytes with the closing NUL, Linux 108.
+/// Longest unix socket path that is portable: macOS allows 104 bytes with the closing NUL,
+/// Linux 108.
 const SOCKET_PATH_MAX_BYTES: usize = 103;
-/// Where root keeps the data when the account cannot reach the state directory.
+/// Data directory of root when the server's account cannot reach the state directory.
 const SYSTEM_DIRECTORY: &str = "/var/lib/segmentd";
-/// How much of the end of the server's log is read…
+/// Bytes read from the end of the server's log…
 const LOG_END_BYTES: u64 = 256 * 1024;
-/// …and quoted when it ends or does not start.
+/// …and quoted in an error when the server ends or does not start.
 const QUOTED_BYTES: usize = 4096;
-/// What the server prints for each connection that it refuses while it starts.
+/// Log messages for connections refused during startup.
 const REFUSALS: [&str; 3] = [
     "FATAL:  the database system is starting up",
     "FATAL:  the database system is not yet accepting connections",
@@ -43,15 +43,15 @@ const REFUSALS: [&str; 3] = [
 
 /// The server's directory, locked by this process.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ServerDirectory {
     root: PathBuf,
-    /// The server's account; `None` when it is segmentd's own.
-    account: Option<Account>,
-    /// Released by the system when the process ends.
+    /// The server's account; `None` if it is segmentd's own.
+    account: Option<UnixAccount>,
+    /// The operating system releases the lock when the process ends.
     _lock: File,
 }
 
-impl Place {
+impl ServerDirectory {
     /// Creates, checks and locks the server's directory in `state_directory`.
     pub(crate) fn open(state_directory: &Path) -> Result<Self, PrivateError> {
         fs::create_dir_all(state_directory)
@@ -61,10 +61,10 @@ impl Place {
             .map_err(PrivateError::io("resolving", state_directory))?;
         let (root, account) = if rustix::process::geteuid().is_root() {
             files::check_trusted(&state)?;
-            for_root(&state)?
+            choose_for_root(&state)?
         } else {
             let root = state.join("postgres");
-            files::give_directory(&root, None)?;
+            files::create_owned_directory(&root, None)?;
             (root, None)
         };
         let lock = lock(&root)?;
@@ -76,9 +76,9 @@ impl Place {
         &self.root
     }
 
-    /// The file of segmentd's own beside the server's directory with this ending.
-    pub(crate) fn beside(&self, ending: &str) -> PathBuf {
-        beside(&self.root, ending)
+    /// A file of segmentd beside the server's directory, with this ending.
+    pub(crate) fn sibling_file(&self, ending: &str) -> PathBuf {
+        sibling_file(&self.root, ending)
     }
 
     /// PostgreSQL's data directory; absent before the first start.
@@ -86,12 +86,12 @@ impl Place {
         self.root.join("data")
     }
 
-    /// The server's directory, opened.
+    /// Opens the server's directory.
     pub(crate) fn open_root(&self) -> Result<OwnedFd, PrivateError> {
         files::open_directory(&self.root).map_err(PrivateError::io("opening", &self.root))
     }
 
-    /// The data directory, opened; `None` where there is none.
+    /// Opens the data directory; `None` if it does not exist.
     pub(crate) fn open_data(&self) -> Result<Option<OwnedFd>, PrivateError> {
         let data = self.data();
         match files::open_directory_in(&self.open_root()?, Path::new("data")) {
@@ -101,47 +101,41 @@ impl Place {
         }
     }
 
-    /// Whom the server's processes belong to.
+    /// The user id of the server's processes.
     pub(crate) fn server_uid(&self) -> u32 {
         self.account.map_or(rustix::process::geteuid().as_raw(), |account| account.uid)
     }
 
-    /// The log of the next start, for both outputs; the log of the start before is kept.
+    /// Opens the log of the next start, for standard output and standard error. Keeps the
+    /// log of the start before.
     pub(crate) fn open_log(&self) -> Result<(File, File), PrivateError> {
         let path = self.log();
-        match fs::rename(&path, self.beside("log.old")) {
+        match fs::rename(&path, self.sibling_file("log.old")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(PrivateError::io("renaming", &path)(error));
             }
             _ => {}
         }
-        let log = files::open_own(&path, true).map_err(PrivateError::io("creating", &path))?;
+        let log = files::open_own_file(&path, true).map_err(PrivateError::io("creating", &path))?;
         let copy = log.try_clone().map_err(PrivateError::io("opening", &path))?;
         Ok((log, copy))
     }
 
-    /// What the server printed last, without the refusals of those who ask whether it has
-    /// started: in a long recovery these would be all of it.
+    /// The last log lines, without messages about refused connections: in a long recovery
+    /// these would fill the log.
     pub(crate) fn end_of_log(&self) -> String {
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut log = files::open_own(&self.log(), true)?;
-            let length = log.metadata()?.len();
-            log.seek(std::io::SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
-            let mut end = Vec::new();
-            log.take(LOG_END_BYTES).read_to_end(&mut end)?;
-            Ok(end)
-        };
-        last_lines(&String::from_utf8_lossy(&read().unwrap_or_default()))
+        let end = read_end(&self.log()).unwrap_or_default();
+        last_lines(&String::from_utf8_lossy(&end))
     }
 
     fn log(&self) -> PathBuf {
-        self.beside("log")
+        self.sibling_file("log")
     }
 
     /// A directory for the socket that only the server's account can enter.
     ///
-    /// In the place itself where the path is short enough, else in `/tmp`
-    /// under a name made from the place.
+    /// Inside the server's directory if the path is short enough, else in `/tmp` under a
+    /// name derived from that directory.
     pub(crate) fn socket_directory(&self) -> Result<String, PrivateError> {
         let inside = self.root.join("run");
         let socket = inside.join(format!(".s.PGSQL.{PORT}"));
@@ -149,7 +143,7 @@ impl Place {
             Some(_) if socket.as_os_str().len() <= SOCKET_PATH_MAX_BYTES => inside,
             _ => PathBuf::from(format!("/tmp/segmentd-{}", digest(&self.root))),
         };
-        files::give_directory(&directory, self.account)?;
+        files::create_owned_directory(&directory, self.account)?;
         // `/tmp` is open to all: another account may have taken the name.
         let found =
             fs::symlink_metadata(&directory).map_err(PrivateError::io("inspecting", &directory))?;
@@ -159,24 +153,24 @@ impl Place {
         Ok(directory.to_string_lossy().into_owned())
     }
 
-    /// A command that runs `program` as the server's account, from this place,
-    /// with an empty environment: `PGDATA`, `PGPORT` or `LC_MESSAGES` of the
-    /// caller speak of some other server.
+    /// A command that runs `program` as the server's account, in the server's directory,
+    /// with an empty environment: `PGDATA`, `PGPORT` or `LC_MESSAGES` of the caller
+    /// describe another server.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().current_dir(&self.root).stdin(std::process::Stdio::null());
         if let Some(account) = self.account {
-            // Dropping root this way drops its supplementary groups as well.
+            // Setting uid and gid also drops root's supplementary groups.
             command.uid(account.uid).gid(account.gid);
         }
         command
     }
 }
 
-/// Root: the server runs as the owner of existing data, else as `postgres` or
-/// `nobody`. Where that account cannot reach `state`, the data goes to a system
-/// directory, and a link in `state` leads there on the next start.
-fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
+/// Directory and account for a segmentd that runs as root. The server runs as the owner of
+/// existing data, else as `postgres` or `nobody`. If that account cannot reach `state`, the
+/// data is created in a system directory and `state` gets a symbolic link to it.
+fn choose_for_root(state: &Path) -> Result<(PathBuf, Option<UnixAccount>), PrivateError> {
     let inside = state.join("postgres");
     let linked = fs::read_link(&inside).ok();
     let root = linked.clone().unwrap_or_else(|| inside.clone());
@@ -184,10 +178,10 @@ fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
         files::check_trusted(parent)?;
     }
     let account = match fs::symlink_metadata(&root) {
-        Ok(found) if found.uid() != 0 => Account { uid: found.uid(), gid: found.gid() },
+        Ok(found) if found.uid() != 0 => UnixAccount { uid: found.uid(), gid: found.gid() },
         _ => accounts::unprivileged()?,
     };
-    files::give_directory(&root, Some(account))?;
+    files::create_owned_directory(&root, Some(account))?;
     if linked.is_some() || is_reachable(&root, account) {
         return Ok((root, Some(account)));
     }
@@ -196,30 +190,43 @@ fn for_root(state: &Path) -> Result<(PathBuf, Option<Account>), PrivateError> {
     let elsewhere = system.join(digest(state));
     warn!(
         state_directory = %state.display(), used_instead = %elsewhere.display(),
-        "the database server's account cannot reach the state directory; its data is kept elsewhere"
+        "the database server's account cannot reach the state directory; its data is stored elsewhere"
     );
     if !system.exists() {
         fs::create_dir_all(system).map_err(PrivateError::io("creating", system))?;
-        // The caller's umask may have taken bits away that the account needs.
+        // The caller's umask may have cleared bits that the account needs.
         fs::set_permissions(system, fs::Permissions::from_mode(0o755))
             .map_err(PrivateError::io("opening up", system))?;
     }
     files::check_trusted(system)?;
-    files::give_directory(&elsewhere, Some(account))?;
+    files::create_owned_directory(&elsewhere, Some(account))?;
     fs::remove_dir(&inside).map_err(PrivateError::io("removing", &inside))?;
     std::os::unix::fs::symlink(&elsewhere, &inside)
         .map_err(PrivateError::io("linking", &inside))?;
     Ok((elsewhere, Some(account)))
 }
 
+fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut log = files::open_own_file(path, true)?;
+    let length = log.metadata()?.len();
+    log.seek(std::io::SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+    let mut end = Vec::new();
+    log.take(LOG_END_BYTES).read_to_end(&mut end)?;
+    Ok(end)
+}
+
+/// The last [`QUOTED_BYTES`] of `log`, without [`REFUSALS`].
 fn last_lines(log: &str) -> String {
-    let is_told = |line: &&str| !REFUSALS.iter().any(|refusal| line.ends_with(refusal));
-    let lines: Vec<&str> = log.trim().lines().filter(is_told).collect();
+    let lines: Vec<&str> = log.trim().lines().filter(|line| !is_refusal(line)).collect();
     let text = lines.join("\n");
     text[text.ceil_char_boundary(text.len().saturating_sub(QUOTED_BYTES))..].to_owned()
 }
 
-fn beside(root: &Path, ending: &str) -> PathBuf {
+fn is_refusal(line: &str) -> bool {
+    REFUSALS.iter().any(|refusal| line.ends_with(refusal))
+}
+
+fn sibling_file(root: &Path, ending: &str) -> PathBuf {
     let mut name = root.as_os_str().to_owned();
     name.push(".");
     name.push(ending);
@@ -227,8 +234,8 @@ fn beside(root: &Path, ending: &str) -> PathBuf {
 }
 
 fn lock(root: &Path) -> Result<File, PrivateError> {
-    let path = beside(root, "lock");
-    let file = files::open_own(&path, false).map_err(PrivateError::io("opening", &path))?;
+    let path = sibling_file(root, "lock");
+    let file = files::open_own_file(&path, false).map_err(PrivateError::io("opening", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PrivateError::InUse { directory: root.to_owned() }),
@@ -236,9 +243,9 @@ fn lock(root: &Path) -> Result<File, PrivateError> {
     }
 }
 
-/// Whether `account` can enter and write `directory`. Tried, not computed:
-/// every parent, access lists and mounts have a say.
-fn is_reachable(directory: &Path, account: Account) -> bool {
+/// Whether `account` can enter and write `directory`. Tested, not computed: every parent,
+/// access list and mount matters.
+fn is_reachable(directory: &Path, account: UnixAccount) -> bool {
     let mut command = std::process::Command::new("/bin/sh");
     std::os::unix::process::CommandExt::uid(&mut command, account.uid);
     std::os::unix::process::CommandExt::gid(&mut command, account.gid);
@@ -247,7 +254,7 @@ fn is_reachable(directory: &Path, account: Account) -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-/// A short name for `path`, the same at every start: 64 bits of its SHA-256.
+/// A short, stable name for `path`: 64 bits of its SHA-256.
 fn digest(path: &Path) -> String {
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     let start = digest.iter().take(8).fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
