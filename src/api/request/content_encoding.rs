@@ -1,4 +1,4 @@
-//! Bodies that come packed: gzip, to a bounded size.
+//! `Content-Encoding` of request bodies: gzip, decompressed to a bounded size.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use crate::api::ApiError;
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::memory::Reservation;
 
-/// What `Content-Encoding` says.
+/// The content encoding of a request body (RFC 9110, section 8.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
     Plain,
@@ -26,13 +26,13 @@ impl Packing {
             _ => Err(ApiError::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unknown-encoding",
-                "the body's Content-Encoding must be gzip, or left out",
+                "the body's Content-Encoding must be gzip or absent",
             )),
         }
     }
 
-    /// Unpacks at most `most` bytes, however little they were packed into, and reserves
-    /// each step before it is made.
+    /// Decompresses to at most `most` bytes, which stops decompression bombs. Reserves
+    /// memory before the buffer grows.
     pub(crate) fn unpack(
         self,
         body: Bytes,
@@ -51,7 +51,7 @@ impl Packing {
                 return Err(ApiError::given_up());
             }
             let read = decoder.read(&mut step).map_err(|error| {
-                let detail = format!("the body is not gzip, or ended early: {error}");
+                let detail = format!("the body is not valid gzip, or ended early: {error}");
                 ApiError::new(StatusCode::BAD_REQUEST, "broken-body", detail)
             })?;
             if read == 0 {
@@ -59,7 +59,7 @@ impl Packing {
             }
             if unpacked.len() + read > most {
                 return Err(ApiError::too_large(format!(
-                    "the body is larger than {most} bytes, unpacked (http.max_body_bytes)"
+                    "the body is larger than {most} bytes when decompressed (http.max_body_bytes)"
                 )));
             }
             if unpacked.len() + read > unpacked.capacity() {
@@ -72,5 +72,5 @@ impl Packing {
     }
 }
 
-/// Unpacked at once: it takes about 0.1 ms.
+/// Bytes decompressed between two cancellation checks: about 0.1 ms.
 const STEP_BYTES: usize = 64 * 1024;

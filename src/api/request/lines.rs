@@ -1,4 +1,4 @@
-//! Lines of a body as it arrives.
+//! Streaming line reader for NDJSON bodies.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use crate::domain::wire::lines::{self, LineLimits, LineSplitter};
 use crate::service::failed_events::HEAD_BYTES;
 
-/// Splits a body into lines; holds one line and one chunk at most.
+/// Splits a body into lines. Buffers at most one line and one chunk.
 pub(crate) struct Lines {
     chunks: axum::body::BodyDataStream,
     splitter: LineSplitter,
@@ -18,11 +18,11 @@ pub(crate) struct Lines {
 
 pub(crate) enum Line {
     Text(Bytes),
-    /// How it begins.
+    /// A line above the size limit: its first bytes.
     TooLong(Bytes),
     End,
     Broken(String),
-    /// No byte came for the time that is allowed.
+    /// No byte arrived within the idle timeout.
     Idle,
 }
 
@@ -32,12 +32,12 @@ impl Lines {
         Self { chunks: body.into_data_stream(), splitter: LineSplitter::new(limits), idle }
     }
 
-    /// The number of the line given last, from 1.
+    /// Number of the last returned line, from 1.
     pub(crate) const fn number(&self) -> u64 {
         self.splitter.number()
     }
 
-    /// The next line. Cancel safe: a call that is dropped loses nothing.
+    /// Reads the next line. Cancel safe: a dropped call loses no data.
     pub(crate) async fn next(&mut self) -> Line {
         loop {
             match self.splitter.take_line() {

@@ -1,4 +1,4 @@
-//! What handlers take from a request: who calls, the body, a page.
+//! Extractors: the authenticated caller, path and query parameters, body and page.
 
 pub(crate) mod body;
 pub(crate) mod client_address;
@@ -34,13 +34,14 @@ use crate::service::limits::memory;
 use crate::service::limits::memory::{Reservation, VALUE_EXPANSION};
 use crate::service::limits::resource_user::ResourceUser;
 
-/// Who calls, proved to have the scope `S`.
+/// The authenticated caller; its key has the scope `S`.
 #[derive(Debug)]
 pub(crate) struct Caller<S> {
     pub(crate) principal: Arc<Principal>,
     scope: PhantomData<S>,
 }
 
+/// A required scope, as a type parameter of [`Caller`].
 pub(crate) trait Needs: Send + Sync {
     const SCOPE: Scope;
 }
@@ -60,7 +61,7 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        // Found by the admission layer, which let the request in.
+        // Inserted by admission control, which has authenticated the request already.
         match parts.extensions.get::<Arc<Principal>>() {
             Some(principal) => Self::with_scope(Arc::clone(principal)),
             None => Self::with_scope(authenticate(state, &parts.headers)?),
@@ -69,12 +70,12 @@ impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
 }
 
 impl<S: Needs> Caller<S> {
-    /// The user between which resources are shared.
+    /// The key as a unit of fair sharing of memory and threads.
     pub(crate) fn user(&self) -> ResourceUser {
         ResourceUser::of_key(&self.principal.key_id)
     }
 
-    /// Whose key this is, if it has the scope.
+    /// Authenticates the key and checks its scope.
     pub(crate) fn prove(state: &ApiState, key: &str) -> Result<Self, ApiError> {
         Self::with_scope(check(state, key)?)
     }
@@ -87,19 +88,19 @@ impl<S: Needs> Caller<S> {
     }
 }
 
-/// The principal of the key in the head.
+/// Authenticates the key in the `Authorization` header.
 pub(crate) fn authenticate(
     state: &ApiState,
     headers: &HeaderMap,
 ) -> Result<Arc<Principal>, ApiError> {
     authenticate_if_given(state, headers)?.ok_or_else(|| {
         ApiError::unauthenticated(
-            "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
+            "send `Authorization: Bearer <key>`; `segmentd keys create` creates a key",
         )
     })
 }
 
-/// As [`authenticate`]; `None` if the head has no key.
+/// As [`authenticate`]; `None` if the request has no `Authorization` header with a key.
 pub(crate) fn authenticate_if_given(
     state: &ApiState,
     headers: &HeaderMap,
@@ -109,13 +110,13 @@ pub(crate) fn authenticate_if_given(
 
 fn check(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
     state.access.check(key).map_err(|refusal| match refusal {
-        Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
-        Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
+        Refusal::NotReady => ApiError::unavailable("the API keys are being loaded", 1),
+        Refusal::Unknown => ApiError::unauthenticated("the API key is not valid"),
     })
 }
 
-/// The key in `Authorization`: as Bearer, or as the user of Basic (what
-/// `curl -u "$KEY:"` sends).
+/// The key in `Authorization`: a Bearer token (RFC 6750), or the user name of Basic
+/// authentication (RFC 7617), as `curl -u "$KEY:"` sends it.
 pub(crate) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = value.split_once(' ')?;
@@ -130,8 +131,8 @@ pub(crate) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     Some(user.to_owned().into())
 }
 
-/// The variable parts of the path. As axum's extractor, but a path that cannot be
-/// decoded is answered as a problem document.
+/// Path parameters. Like axum's extractor, but a path that cannot be decoded is answered
+/// with a problem document.
 #[derive(Debug)]
 pub(crate) struct Path<T>(pub(crate) T);
 
@@ -148,7 +149,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// What is asked for after the `?`.
+/// Query parameters, checked for storable text.
 #[derive(Debug)]
 pub(crate) struct Asked<T>(pub(crate) T);
 
@@ -168,7 +169,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Asked<T> {
     }
 }
 
-/// Part of a list, newest first.
+/// Pagination parameters of a list that is ordered newest first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page {
     pub(crate) before: Option<Timestamp>,
@@ -194,7 +195,7 @@ impl FromRequestParts<ApiState> for Page {
     }
 }
 
-/// How many entries of a list are asked for.
+/// The `limit` parameter: from 1 to `most`, `default` where absent.
 pub(crate) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, ApiError> {
     let limit = asked.unwrap_or(default);
     if (1..=most).contains(&limit) {
@@ -204,12 +205,12 @@ pub(crate) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, 
     Err(ServiceError::Invalid(Faults::one("limit", range)).into())
 }
 
-/// The body of a request that is one small document. Its reservation lasts as long as
-/// the bytes, and covers what they are parsed into.
+/// The body of a request that is one small JSON document. Its memory reservation lasts as
+/// long as the bytes, and covers the parsed form.
 #[derive(Debug)]
 pub(crate) struct Body(pub(crate) Bytes);
 
-/// Larger documents are refused: the parsed form may take almost 200 times as much.
+/// Largest JSON document: its parsed form may take almost 200 times as much memory.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
 impl FromRequest<ApiState> for Body {
@@ -224,8 +225,8 @@ impl FromRequest<ApiState> for Body {
     }
 }
 
-/// The whole body of a request that may be large, at most as large as configured; and
-/// the memory that is reserved for it, which grows with what is made of it.
+/// The whole body of a request, up to the configured size, with its memory reservation.
+/// Handlers enlarge the reservation for the data that they derive from the body.
 #[derive(Debug)]
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
@@ -250,7 +251,8 @@ impl Payload {
     ) -> Result<Self, ApiError> {
         let user = user_of(&request);
         let body = request.into_body();
-        // Of a small body everything at once; a large one may never come.
+        // A small body is reserved in full. A large one is reserved as it arrives, as a
+        // client may announce bytes and never send them.
         let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
         let small = announced.filter(|bytes| *bytes <= HEAVY_BODY_BYTES);
         let first = small.map_or(0, |bytes| bytes + memory::of_events(1, bytes));
@@ -266,14 +268,14 @@ impl Payload {
     }
 }
 
-/// The key of a request, once the admission layer has checked it.
+/// The user of a request, from the principal that admission control has inserted.
 fn user_of(request: &Request) -> ResourceUser {
     let principal = request.extensions().get::<Arc<Principal>>();
     principal
         .map_or(ResourceUser::UNAUTHENTICATED, |principal| ResourceUser::of_key(&principal.key_id))
 }
 
-/// Reads JSON into `T`, told apart into malformed (400) and wrong (422).
+/// Deserialises JSON: 400 for malformed JSON, 422 for well-formed JSON of the wrong shape.
 pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
     storable::check_json(body).map_err(ServiceError::Invalid)?;
     serde_json::from_slice(body).map_err(|error| ApiError::json(&error))

@@ -1,7 +1,8 @@
-//! Admission control: a capacity for each class of requests, shared fairly between keys.
+//! Admission control (load shedding): one concurrency limit for each class of requests,
+//! shared fairly between API keys.
 //!
-//! Each class has its own capacity, so that scoring and health are answered while
-//! another class is overloaded. Within a class an API key holds at most its fair share
+//! Separate limits (the bulkhead pattern) let scoring and health checks continue while
+//! another class is overloaded. Within a class an API key gets at most its fair share
 //! ([`FairShare`]); requests without a key are shared by network address. A permit lasts
 //! until the response has been sent.
 
@@ -19,23 +20,23 @@ use crate::service::limits::fair_share::{FairShare, Share};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{RequestClass, ShedReason};
 
-/// After a refusal for want of capacity. Most requests last less than a second.
+/// `Retry-After` of a shed request. Most requests last less than a second.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// What the requests of a route are, declared once for each route: decides their class,
+/// The kind of work of a route, declared once for each route. It decides the request class,
 /// whether a key is required, and whether the time limit applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     Score,
     Ingest,
-    /// Segment's tracking endpoints, whose key may be inside the body.
+    /// Segment's tracking endpoints: the API key may be inside the body.
     IngestKeyInBody,
-    /// Lasts as long as the client takes.
+    /// Streaming: lasts as long as the client reads or writes.
     Stream,
-    /// GET reads; other methods change something.
+    /// Reads with GET, changes with other methods.
     Manage,
     Health,
-    /// Answered without a key.
+    /// Requires no key.
     Public,
 }
 
@@ -72,7 +73,7 @@ impl Work {
     }
 }
 
-/// Most requests in progress of each class.
+/// Concurrency limit of each request class.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacities {
     pub scoring: usize,
@@ -85,8 +86,8 @@ pub struct Capacities {
     pub unidentified: usize,
 }
 
-/// A user of the capacity: a key, or the network of a client without one. Keys are
-/// compared by id, as a reload of the keys makes new principals.
+/// A user of capacity: an API key, or the network of a client without a key. Keys are
+/// compared by id, as a reload of the keys creates new principals.
 #[derive(Debug, Clone)]
 pub(crate) enum CapacityUser {
     Key(Arc<Principal>),
@@ -114,7 +115,7 @@ impl Hash for CapacityUser {
     }
 }
 
-/// The capacities of this process.
+/// The concurrency limits of this process.
 #[derive(Debug)]
 pub(crate) struct Admission {
     scoring: FairShare<CapacityUser>,
@@ -128,19 +129,19 @@ pub(crate) struct Admission {
     metrics: Arc<Metrics>,
 }
 
-/// A part of a class's capacity, until it is dropped.
+/// A permit: part of a class's capacity, released when it is dropped.
 #[derive(Debug)]
 pub(crate) enum Permit {
-    /// Of a request whose user is final.
+    /// The user of the request is final.
     Fixed { _share: Share<CapacityUser> },
-    /// Of a request whose key may still be found in its body.
+    /// The key may still be found in the body; the share is then replaced.
     Replaceable { _slot: ShareSlot },
 }
 
 type ShareSlot = Arc<Mutex<Share<CapacityUser>>>;
 
-/// In the extensions of a request without a key in its head: moves the request from the
-/// shares of its address to those of its key, once the key has been read.
+/// In the extensions of a request without an `Authorization` header: moves the request from
+/// the shares of its address to those of its key, once the body has been read.
 #[derive(Debug, Clone)]
 pub(crate) struct Unidentified {
     admission: Arc<Admission>,
@@ -148,7 +149,7 @@ pub(crate) struct Unidentified {
 }
 
 impl Unidentified {
-    /// Takes a share of the key's in place of the share of the address.
+    /// Replaces the share of the address by a share of the key.
     pub(crate) fn identify(&self, principal: &Arc<Principal>) -> Result<(), ApiError> {
         let user = CapacityUser::Key(Arc::clone(principal));
         let share = self.admission.acquire(RequestClass::Ingestion, user)?;
@@ -172,8 +173,8 @@ impl Admission {
         }
     }
 
-    /// Authenticates a request by its head and takes a share of its class. No byte of
-    /// the body has been read. The principal goes into the request's extensions, where
+    /// Authenticates a request by its header and takes a share of its class, before a byte
+    /// of the body is read. Inserts the principal into the request's extensions, where
     /// [`crate::api::request::Caller`] finds it.
     pub(crate) fn admit(
         self: &Arc<Self>,
@@ -216,7 +217,7 @@ impl Admission {
             } else {
                 (
                     ShedReason::Share,
-                    "too many requests in progress for this key or address: it uses its fair share",
+                    "too many requests in progress for this key or address: its fair share is used up",
                 )
             };
             self.metrics.http.shed.add((class, reason), 1);
