@@ -1,4 +1,5 @@
-//! `GET /v1/changes`: who moved, page by page, waiting for more, or as events.
+//! `GET /v1/changes`: the feed of assignment changes, by page, by long polling, or as
+//! server-sent events.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::store::customers::changes::{Change, Position, Side};
 const DEFAULT_LIMIT: usize = 500;
 const MAX_LIMIT: usize = 1000;
 const MAX_WAIT_SECONDS: u64 = 60;
-/// Something is sent so often, so that nobody on the way thinks the stream dead.
+/// Interval of heartbeats, so that proxies do not close an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const CURSOR_VERSION: u8 = 1;
@@ -42,18 +43,18 @@ pub(crate) struct What {
 struct ChangesBody {
     /// Oldest first.
     changes: Vec<ChangeBody>,
-    /// Give this as `after` to go on.
+    /// Cursor for the next page: send it as `after`.
     next: String,
-    /// There is more already: ask again at once.
+    /// Further changes are available now: request the next page at once.
     more: bool,
-    /// Changes after `after` are missing, as they were dropped with their month:
-    /// start over from an export.
+    /// Changes after `after` are missing, as retention dropped their month: start over
+    /// from an export.
     gap: bool,
 }
 
 #[derive(Debug, Serialize)]
 struct ChangeBody {
-    /// Give this as `after` to go on behind this change.
+    /// Cursor just after this change: send it as `after` to continue here.
     cursor: String,
     customer_id: String,
     changed_at: Timestamp,
@@ -62,10 +63,10 @@ struct ChangeBody {
     distance: Option<f32>,
     outlier: bool,
     generation: i64,
-    /// Null for a customer's first.
+    /// Null for the first assignment of a customer.
     previous: Option<SideBody>,
-    /// The id is another customer's from now on, who stands there: it is to be
-    /// counted no more.
+    /// The surviving customer id: `customer_id` was merged into it and must not be counted
+    /// any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     merged_into: Option<String>,
 }
@@ -107,7 +108,7 @@ pub(crate) async fn get_changes(
 ) -> Result<Response, ApiError> {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let as_events = header(header::ACCEPT).is_some_and(|kinds| kinds.contains("text/event-stream"));
-    // Sent by a reader that connects again: newer than what it once began with.
+    // Sent by a client that reconnects: newer than the cursor in its URL.
     let resumed = header(LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
     let (start, limit, wait) =
         checked(&asked, resumed).map_err(|faults| ApiError::from(ServiceError::Invalid(faults)))?;
@@ -123,7 +124,7 @@ pub(crate) async fn get_changes(
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// Changes that are written in about half a millisecond.
+/// Changes that are serialised in about half a millisecond.
 const HEAVY_PAGE_CHANGES: usize = 200;
 
 fn page_json(page: Page) -> Result<Vec<u8>, ApiError> {
@@ -148,7 +149,7 @@ fn checked(asked: &What, resumed: Option<&str>) -> Result<(Start, usize, Duratio
         Some(text) => position(text).map_or(Start::Oldest, Start::After),
     };
     if start == Start::Oldest && place.is_some() {
-        let problem = "is not a cursor: send one that an answer held, `now`, or nothing";
+        let problem = "is not a cursor: send a cursor from a response, `now`, or nothing";
         faults.push(Fault::new(field, problem));
     }
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
@@ -163,8 +164,8 @@ fn checked(asked: &What, resumed: Option<&str>) -> Result<(Start, usize, Duratio
     faults.or((start, limit, Duration::from_secs(wait)))
 }
 
-/// Server-sent events, a page of them whenever the reader has taken the last:
-/// what it does not read yet stays in Postgres. Ends when the process stops.
+/// Server-sent events (WHATWG HTML, section 9.2) with backpressure: the next page is read
+/// from Postgres after the client has received the last one. Ends when the process stops.
 fn events(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
     let following = Following { state, user, reader };
     let pages = stream::unfold(Some(following), async |following| {
@@ -172,8 +173,8 @@ fn events(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
         match following.next().await {
             Ok(events) => Some((Ok(events), Some(following))),
             Err(error) => {
-                // The reader connects again, and is then told what is wrong.
-                tracing::warn!(error = error.detail(), "a stream of changes was cut off");
+                // The client reconnects, and then receives the error as a problem document.
+                tracing::warn!(error = error.detail(), "change stream aborted");
                 Some((Err(std::io::Error::other(error.detail().to_owned())), None))
             }
         }
@@ -183,7 +184,7 @@ fn events(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
     (headers, HttpBody::from_stream(pages)).into_response()
 }
 
-/// A reader of server-sent events.
+/// A client of server-sent events.
 struct Following {
     state: ApiState,
     user: ResourceUser,
@@ -191,7 +192,7 @@ struct Following {
 }
 
 impl Following {
-    /// The next page as events.
+    /// Reads the next page as events.
     async fn next(&mut self) -> Result<Bytes, ApiError> {
         let page = self.reader.next(HEARTBEAT).await?;
         let heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
@@ -210,22 +211,22 @@ fn page_events(page: Page) -> Bytes {
         out.extend_from_slice(b"id: ");
         out.extend_from_slice(change.cursor.as_bytes());
         out.extend_from_slice(b"\nevent: change\ndata: ");
-        // Text and numbers always serialise into memory, without a line break.
+        // Serialising text and numbers into memory cannot fail, and adds no line break.
         match serde_json::to_writer(&mut out, &change) {
             Ok(()) => out.extend_from_slice(b"\n\n"),
             Err(_) => out.truncate(start),
         }
     }
-    // An id without data is no event: it says how far the reader has come, even
-    // where a filter let nothing through, and is the sign of life.
+    // An id without data is not an event. It advances the client's position even if the
+    // filter dropped every change, and is the heartbeat.
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(cursor(page.next).as_bytes());
     out.extend_from_slice(b"\n\n");
     out.into()
 }
 
-/// A place as text: version, the two numbers, and a check, so that a cursor that
-/// was cut short or made up is told from one that was given out.
+/// Encodes a position as a cursor: version, the two numbers and a checksum in hexadecimal.
+/// The checksum detects truncated and invented cursors.
 fn cursor(at: Position) -> String {
     let mut bytes = vec![CURSOR_VERSION];
     bytes.extend_from_slice(&at.transaction.to_be_bytes());
@@ -235,6 +236,7 @@ fn cursor(at: Position) -> String {
     hex(&bytes)
 }
 
+/// Decodes a cursor; `None` unless [`cursor`] has written it.
 fn position(text: &str) -> Option<Position> {
     let at = Position {
         transaction: u64::from_str_radix(text.get(2..18)?, 16).ok()?,

@@ -1,4 +1,4 @@
-//! `GET /v1/assignments`: where every customer stands, as a table.
+//! `GET /v1/assignments`: export of the assignments of all customers as a table.
 
 use axum::body::Body as HttpBody;
 use axum::extract::State;
@@ -22,16 +22,16 @@ pub(crate) struct What {
     segment: Option<String>,
 }
 
-/// Name, media type, file name.
+/// Formats of an export: name, media type, file name.
 const FORMATS: [(TableFormat, &str, &str, &str); 3] = [
     (TableFormat::Ndjson, "ndjson", "application/x-ndjson", "assignments.ndjson"),
     (TableFormat::Csv, "csv", "text/csv", "assignments.csv"),
     (TableFormat::Parquet, "parquet", "application/vnd.apache.parquet", "assignments.parquet"),
 ];
 
-/// One instant's assignments, read from Postgres only as fast as the caller
-/// reads. A body that could not be finished is broken off, never ended, so that
-/// no client takes a part for the whole.
+/// Streams a consistent snapshot of the assignments with backpressure: Postgres is read only
+/// as fast as the client reads. After an error the connection is aborted, not closed
+/// normally, so that no client mistakes a part for the whole.
 pub(crate) async fn get_assignments(
     State(state): State<ApiState>,
     caller: Caller<Read>,
@@ -55,18 +55,18 @@ pub(crate) async fn get_assignments(
     Ok((headers, HttpBody::from_stream(pieces)).into_response())
 }
 
-/// Formulas, unless another way is named.
+/// Parses `escape`; formulas are escaped by default.
 fn escape(name: Option<&str>, format: TableFormat) -> Result<CsvEscape, ApiError> {
     let Some(name) = name else { return Ok(CsvEscape::default()) };
     let problem = match CsvEscape::parse(name) {
         Some(escape) if format == TableFormat::Csv => return Ok(escape),
-        Some(_) => "belongs to the format `csv`",
+        Some(_) => "applies only to the format `csv`",
         None => "must be `formulas` or `none`",
     };
     Err(ServiceError::Invalid(Faults::one("escape", problem)).into())
 }
 
-/// By name, else the first that the caller accepts, else NDJSON.
+/// Content negotiation: the named format, else the first known type in `Accept`, else NDJSON.
 fn chosen(
     name: Option<&str>,
     accepted: Option<&str>,

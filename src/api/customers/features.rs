@@ -1,10 +1,9 @@
-//! One customer's features: now, or as they were at an earlier instant.
+//! `GET /v1/customers/{id}/features`: features now, or at an earlier instant (bitemporal).
 //!
-//! Two questions are asked of the past. Training asks what was true: the events
-//! that had *happened* by then, whenever they came (`as_of`). An audit asks what
-//! a model saw: the events that had *come* by then (`known_by`). Together: what
-//! was known by one instant about an earlier one. Which ids are one customer is
-//! told as it is known now.
+//! `as_of` is the event time: events that had *happened* by then, whenever they arrived, as
+//! training needs them. `known_by` is the ingestion time: events that had *arrived* by then,
+//! as an audit of past scores needs them. Together they give the knowledge at one instant
+//! about an earlier one. Links between ids are always the current ones.
 
 use axum::Json;
 use axum::extract::State;
@@ -31,15 +30,15 @@ pub(crate) struct When {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct FeaturesBody {
-    /// Under which they are kept.
+    /// The surviving id after merges.
     customer_id: String,
-    /// The instant that the features are of.
+    /// The instant of the features.
     as_of: Timestamp,
     known_by: Option<Timestamp>,
     feature_set: String,
-    /// Null when they are those of the stored state.
+    /// Null for features of the stored state.
     replayed_events: Option<u64>,
-    /// By name; null where missing.
+    /// Values by feature name; null where missing.
     features: Map<String, JsonValue>,
 }
 
@@ -57,7 +56,7 @@ pub(crate) async fn get_features(
     let features = &state.live.snapshot().features;
     let at = known.happened_by.or(known.received_by).unwrap_or_else(|| state.intake.now());
     let is_past = known.happened_by.is_some() || known.received_by.is_some();
-    // A state of other features is about to be rebuilt: replayed as well.
+    // A state of another feature set awaits its rebuild: replay it here too.
     let stored = stored.and_then(|bytes| CustomerState::from_bytes(features, &bytes).ok());
     let (folded, replayed_events) = if let Some(stored) = stored.filter(|_| !is_past) {
         (stored, None)
@@ -98,13 +97,13 @@ impl When {
 
 fn instant(name: &str, text: &str, horizon: Timestamp) -> Result<Timestamp, Fault> {
     let Some(at) = Timestamp::parse(text) else {
-        let hint = if text.contains(' ') { "; a `+` in an address is written `%2B`" } else { "" };
+        let hint = if text.contains(' ') { "; in a URL, write `+` as `%2B`" } else { "" };
         let problem =
             format!("`{text}` is not an RFC 3339 instant such as 2017-01-01T11:53:26Z{hint}");
         return Err(Fault::new(name, problem));
     };
     if at > horizon {
-        let problem = format!("lies in the future: events are dated up to {horizon}");
+        let problem = format!("lies in the future: event times are accepted up to {horizon}");
         return Err(Fault::new(name, problem));
     }
     Ok(at)

@@ -1,4 +1,4 @@
-//! Which ids are one customer: what was said, what came of it, and taking it back.
+//! `/v1/customers/{id}/links`: identity links, their status, and removal.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,13 +12,13 @@ use crate::domain::time::Timestamp;
 use crate::store::customers::links::Line;
 use crate::store::customers::{identity, links};
 
-/// Links shown at most: a shared device can have any number.
+/// Most links in a response: a shared device can have any number of links.
 const MAX_LINKS: i64 = 1000;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct LinksBody {
     customer_id: String,
-    /// By the id that they lead from, then by time.
+    /// Ordered by the id in `from`, then by time.
     links: Vec<LinkBody>,
 }
 
@@ -27,10 +27,10 @@ struct LinkBody {
     from: String,
     to: String,
     status: &'static str,
-    /// When it was said first, and by which event.
+    /// Time and message id of the first event that asserted the link.
     happened_at: Option<Timestamp>,
     message_id: Option<String>,
-    /// What is said to have happened up to then does not count.
+    /// Assertions dated up to this instant are ignored.
     void_until: Option<Timestamp>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct UnlinkedBody {
     to: KeptBody,
 }
 
-/// Under which id the customer of an id is kept.
+/// An id, and the surviving id of its customer.
 #[derive(Debug, Serialize)]
 struct KeptBody {
     id: String,

@@ -1,4 +1,4 @@
-//! One customer: where they stand, why, and where they stood before.
+//! `GET /v1/customers/{id}…`: current assignment, features and history of one customer.
 
 pub(crate) mod changes;
 pub(crate) mod export;
@@ -23,7 +23,7 @@ use crate::store::customers;
 use crate::store::customers::assignments::Assignment;
 use crate::store::customers::{assignments, identity};
 
-/// A stored score.
+/// The assignment of a customer: the stored score.
 #[derive(Debug, Serialize)]
 pub(crate) struct StandingBody<'a> {
     model: Option<&'a str>,
@@ -34,7 +34,7 @@ pub(crate) struct StandingBody<'a> {
     confidence: Option<f32>,
     p_value: Option<f64>,
     outlier: bool,
-    /// Another segment is nearer.
+    /// Retained by hysteresis: another segment is nearer.
     held: bool,
     assigned_at: Timestamp,
 }
@@ -58,17 +58,17 @@ impl<'a> StandingBody<'a> {
 
 #[derive(Debug, Serialize)]
 struct CustomerBody<'a> {
-    /// Under which they are kept.
+    /// The surviving id after merges.
     customer_id: &'a str,
-    /// Where it is another of their ids.
+    /// The id in the request, where it is not the surviving id.
     #[serde(skip_serializing_if = "Option::is_none")]
     asked_id: Option<&'a str>,
-    /// Their other ids.
+    /// Other ids of the customer.
     merged_ids: Vec<String>,
     #[serde(flatten)]
     standing: StandingBody<'a>,
     last_event_at: Option<Timestamp>,
-    /// As of `features_as_of`, by name; null where missing.
+    /// Values at `features_as_of` by feature name; null where missing.
     features: Map<String, JsonValue>,
     features_as_of: Timestamp,
 }
@@ -85,7 +85,7 @@ pub(crate) async fn get_customer(
     let bytes = customers::state(&state.db, &customer).await?.ok_or_else(unknown)?;
     let lineup = state.live.snapshot();
     let now = state.intake.now();
-    // A state of other features is about to be rebuilt: shown without features.
+    // A state of another feature set awaits its rebuild: no features meanwhile.
     let folded = CustomerState::from_bytes(&lineup.features, &bytes).ok();
     let row = folded.as_ref().map(|folded| folded.row(&lineup.features, now));
     let body = CustomerBody {
@@ -102,14 +102,14 @@ pub(crate) async fn get_customer(
 
 #[derive(Debug, Serialize)]
 pub(crate) struct HistoryBody {
-    /// Under which they are kept.
+    /// The surviving id after merges.
     customer_id: String,
-    /// Where it is another of their ids.
+    /// The id in the request, where it is not the surviving id.
     #[serde(skip_serializing_if = "Option::is_none")]
     asked_id: Option<String>,
     /// Newest first; one entry for each change of segment or model.
     changes: Vec<ChangeBody>,
-    /// Give this as `before` for the next page; null at the end.
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<Timestamp>,
 }
 
@@ -150,7 +150,7 @@ pub(crate) async fn get_history(
     Ok(Json(HistoryBody { customer_id: customer.into(), asked_id, changes, next_before }))
 }
 
-/// Under which id the customer is kept who has this one.
+/// Finds the surviving id of a customer; 404 if the id is unknown.
 pub(crate) async fn find(state: &ApiState, id: &str) -> Result<CustomerKey, ApiError> {
     identity::find(&state.db, &key(id)?).await?.ok_or_else(|| unknown(id))
 }

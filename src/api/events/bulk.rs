@@ -1,4 +1,4 @@
-//! `POST /v1/events/bulk`: NDJSON, streamed both ways.
+//! `POST /v1/events/bulk`: bidirectional NDJSON streaming of events and verdicts.
 
 use axum::body::Body as HttpBody;
 use axum::extract::{Request, State};
@@ -25,16 +25,15 @@ use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::labels::Limit;
 
-/// Memory of a stream that has gathered nothing, beside a line: the chunk that is being
-/// split, as large as the connection's buffer may become.
+/// Memory of an idle stream besides its lines: the chunk that is being split, at most as
+/// large as the connection's buffer.
 const STREAM_BYTES: usize = 512 * 1024;
 
-/// Reads lines as they come and answers each line with a verdict as soon as its
-/// batch has committed: memory stays flat. A batch is committed when it is full or
-/// has been gathered for a while, so that a slow sender's lines are committed too. A
-/// sender must read while it writes. When the database goes away, or the sender falls
-/// silent, the answer ends with a line of status `failed`; lines without a verdict were
-/// not counted and can be sent again.
+/// Reads lines as they arrive and answers each line with a verdict once its batch has
+/// committed, so memory is constant. A batch is committed when it is full or after a flush
+/// interval, which bounds the latency of slow senders. A sender must read while it writes.
+/// If the database becomes unavailable or the sender is idle for too long, the response
+/// ends with a line of status `failed`. Lines without a verdict can be sent again.
 pub(crate) async fn post_bulk(
     State(state): State<ApiState>,
     caller: Caller<Ingest>,
@@ -62,42 +61,42 @@ pub(crate) async fn post_bulk(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// One bulk upload.
+/// State of one bulk upload.
 struct Upload {
     state: ApiState,
     key_id: String,
     user: ResourceUser,
     lines: Lines,
     memory: Reservation,
-    /// Reserved while nothing is gathered.
+    /// Bytes reserved while no lines are gathered.
     base_bytes: usize,
-    /// A line that did not fit into the batch before.
+    /// A line that did not fit into the previous batch.
     pending: Option<Line>,
 }
 
-/// A line, or how one that is too long begins.
+/// The text of a line; `Err` with its first bytes if the line is too long.
 type LineText = Result<Bytes, Bytes>;
 
-/// Lines that are committed together.
+/// A batch of lines for one commit.
 #[derive(Default)]
 struct Gathered {
     numbers: Vec<u64>,
     texts: Vec<LineText>,
     text_bytes: usize,
-    /// Why no more lines come.
+    /// Set once the upload has ended.
     end: Option<End>,
 }
 
-/// How an upload ends.
+/// The end of an upload: complete, or broken off with a reason.
 enum End {
     Whole,
     Failed(String),
 }
 
 impl Upload {
-    /// Verdicts of one batch as NDJSON, and whether there may be more.
+    /// Commits one batch. Returns its verdicts as NDJSON, and whether more may follow.
     async fn next_batch(&mut self) -> (Bytes, bool) {
-        // The verdicts before have been handed to the connection.
+        // The verdicts of the previous batch are in the connection's buffer now.
         self.memory.shrink_to(self.base_bytes);
         let received_at = self.state.intake.now();
         let Gathered { numbers, texts, text_bytes, end } = self.gather().await;
@@ -128,7 +127,7 @@ impl Upload {
         (out.into(), end.is_none())
     }
 
-    /// Gathers lines until the batch is full, or the time since its first line is over.
+    /// Gathers lines until the batch is full or its flush interval has passed.
     async fn gather(&mut self) -> Gathered {
         let mut batch = Gathered::default();
         let mut flush_at = None;
@@ -192,7 +191,7 @@ impl Upload {
         Ok(outcomes)
     }
 
-    /// The next line; `None` when it is time to commit those before it.
+    /// The next line; `None` when the flush interval has ended.
     async fn next_line(&mut self, flush_at: Option<Instant>) -> Option<Line> {
         if let Some(line) = self.pending.take() {
             return Some(line);
@@ -203,8 +202,8 @@ impl Upload {
         }
     }
 
-    /// Other requests of the key take its whole share: this one reads no further
-    /// until they end.
+    /// Backpressure: waits until other requests of the key release memory. Meanwhile this
+    /// upload reads no further line.
     async fn wait_for_memory(&mut self, text_bytes: usize) -> Result<(), ServiceError> {
         let needed = memory::of_events(1, text_bytes);
         self.memory.grow_within(needed, self.state.bounds.stream.idle).await
@@ -213,7 +212,7 @@ impl Upload {
     fn fell_silent(&self) -> String {
         self.state.metrics.limits.refusals.add(Limit::StreamIdle, 1);
         let seconds = self.state.bounds.stream.idle.as_secs();
-        format!("no byte came for {seconds} s (limits.stream_idle_seconds)")
+        format!("no byte arrived for {seconds} s (limits.stream_idle_seconds)")
     }
 }
 
@@ -237,7 +236,7 @@ fn failed(line: Option<u64>, why: &str) -> VerdictBody<'static> {
 }
 
 fn put(out: &mut Vec<u8>, verdict: &VerdictBody<'_>) {
-    // A verdict is text and numbers: it always serialises into memory.
+    // A verdict contains only text and numbers: serialising it into memory cannot fail.
     if serde_json::to_writer(&mut *out, verdict).is_ok() {
         out.push(b'\n');
     }

@@ -1,8 +1,8 @@
-//! Rejected events: listed, counted, replayed.
+//! `/v1/events/failed…`: list, count and replay rejected events (dead-letter queue).
 //!
-//! A raw body holds the personal data that intake drops from every other event, so it
-//! takes the scope `replay`, which nothing else includes. A replay takes it too: it sends
-//! in the events of every key.
+//! A raw body contains personal data that ingestion drops from accepted events. Reading it
+//! therefore requires the scope `replay`, which no other scope includes. A replay requires
+//! it too, as it ingests events of every key.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,7 +20,7 @@ use crate::store::failed_events::{FailedRow, Filter, Group};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
-/// One request must not keep the others waiting.
+/// Most events that one request replays, so that others need not wait for long.
 const MAX_REPLAYED: i64 = 1000;
 
 #[derive(Debug, Deserialize)]
@@ -38,7 +38,7 @@ pub(crate) struct WhichToList {
 #[derive(Debug, Serialize)]
 pub(crate) struct FailedBody {
     failed_events: Vec<FailedEventBody>,
-    /// Give this as `before` for the next page; null at the end.
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<String>,
 }
 
@@ -53,11 +53,11 @@ struct FailedEventBody {
     faults: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
-    /// `raw` is what was sent; else it is cut short or has unreadable bytes
+    /// `raw` is the complete event as sent. Otherwise it is truncated or has invalid bytes
     /// replaced, and cannot be replayed.
     whole: bool,
     replayed_at: Option<Timestamp>,
-    /// Of the replay: accepted or duplicate.
+    /// Result of the replay: accepted or duplicate.
     outcome: Option<String>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn get_failed(
 ) -> Result<Json<FailedBody>, ApiError> {
     if asked.raw && !caller.principal.may(Scope::Replay) {
         return Err(ApiError::forbidden(format!(
-            "raw bodies hold personal data: the key lacks the scope `{}`",
+            "raw bodies contain personal data: the key lacks the scope `{}`",
             Scope::Replay
         )));
     }
@@ -118,7 +118,7 @@ struct GroupBody {
     door: String,
     reason: String,
     events: i64,
-    /// As many of them are counted by now.
+    /// Events of the group that were replayed successfully.
     replayed: i64,
     first_at: Timestamp,
     last_at: Timestamp,
@@ -148,7 +148,8 @@ impl GroupBody {
     }
 }
 
-/// What is left out does not matter; `{}` replays everything, part by part.
+/// Filters of a replay. An absent filter matches every event; `{}` replays all events, page
+/// by page.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WhichToReplay {
@@ -165,7 +166,7 @@ pub(crate) struct ReplayedBody {
     accepted: usize,
     duplicate: usize,
     rejected: usize,
-    /// Give this as `after` to go on; null at the end.
+    /// Send this as `after` for the next page; null on the last page.
     next_after: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `POST /v1/events`: one event or an array.
+//! `POST /v1/events`: ingestion of one event or an array of events.
 
 pub(crate) mod bulk;
 pub(crate) mod failed_events;
@@ -29,17 +29,17 @@ use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
 use crate::telemetry::labels::Limit;
 
-/// The answer: counts, and one verdict an event, in order.
+/// The response: counts, and one verdict for each event, in order.
 #[derive(Serialize)]
 struct EventsBody<'o> {
     accepted: usize,
     duplicate: usize,
     rejected: usize,
-    /// Of a strict request that was refused: those that were right.
+    /// Valid events of a strict request that was rejected as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_counted: Option<usize>,
-    /// Not counted, as another session of the database had their customer locked: to be
-    /// sent again.
+    /// Events that were not counted, as another database session had locked their customer.
+    /// The client should send them again.
     #[serde(skip_serializing_if = "is_zero")]
     locked: usize,
     outcomes: Vec<VerdictBody<'o>>,
@@ -47,7 +47,7 @@ struct EventsBody<'o> {
 
 #[derive(Serialize)]
 pub(crate) struct VerdictBody<'o> {
-    /// Of a bulk upload, from 1.
+    /// Line number in a bulk upload, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<u64>,
     pub(crate) status: &'static str,
@@ -55,24 +55,24 @@ pub(crate) struct VerdictBody<'o> {
     pub(crate) message_id: Option<&'o str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) customer_id: Option<&'o str>,
-    /// Where the customer stands after the event.
+    /// The customer's assignment after the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) score: Option<StandingBody<'o>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FaultBody>,
-    /// Faults that are left out, because the answer names enough of them.
+    /// Number of faults that are omitted, as the response already lists the maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) errors_omitted: Option<usize>,
 }
 
-/// How many more faults an answer may name: it must not be many times as large as its
-/// request. `GET /v1/events/failed` lists the faults of every rejected event.
+/// Budget of faults in one response, which must not be many times as large as its request.
+/// `GET /v1/events/failed` lists the faults of every rejected event.
 #[derive(Debug)]
 pub(crate) struct Detail {
     faults_left: usize,
 }
 
-/// Faults that one answer names.
+/// Most faults that one response lists.
 const MAX_FAULTS: usize = 1000;
 
 impl Default for Detail {
@@ -82,7 +82,7 @@ impl Default for Detail {
 }
 
 impl Detail {
-    /// The faults of one event, all or none; and how many are left out.
+    /// Takes the faults of one event, all or none. Returns them and the number omitted.
     pub(crate) fn take(&mut self, faults: &Faults) -> (Vec<FaultBody>, Option<usize>) {
         let count = faults.0.len();
         match self.faults_left.checked_sub(count) {
@@ -98,20 +98,20 @@ impl Detail {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HowToTake {
-    /// All of the events or none.
+    /// All-or-nothing: one rejected event rejects the whole request.
     #[serde(default)]
     strict: bool,
 }
 
-/// For serde, which gives a reference.
+/// For `skip_serializing_if`, which passes a reference.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// 503 when the customers of all were locked by another session; else
-/// 200 when every event was accepted or a duplicate, 207 when some were
-/// rejected, 422 when all were. Strict: 200, or 422 and nothing was counted.
+/// Ingests events. Answers 200 if every event was accepted or a duplicate, 207 if some were
+/// rejected or locked, 422 if all were rejected, 503 if another database session had locked
+/// the customers of all. Strict: 200, or 422 and no event was counted.
 pub(crate) async fn post_events(
     State(state): State<ApiState>,
     caller: Caller<Ingest>,
@@ -143,10 +143,10 @@ pub(crate) async fn post_events(
     Ok((status, [(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// Verdicts that are written in about half a millisecond.
+/// Verdicts that are serialised in about half a millisecond.
 const HEAVY_ANSWER_EVENTS: usize = 100;
 
-/// Checks every event of a body, and reserves what they take.
+/// Validates every event of a body and reserves their memory.
 fn read(
     state: &ApiState,
     bytes: &Bytes,
@@ -168,12 +168,12 @@ fn read(
         }
         items.push(state.intake.read(raw.get().as_bytes(), received_at));
     }
-    // The body itself is dropped now.
+    // The caller drops the body next.
     memory.shrink_to(memory::of_events(items.len(), bytes.len()));
     Ok((items, memory))
 }
 
-/// The answer's status, and its JSON with the memory that it takes.
+/// The status of the response, and its JSON with the memory reservation.
 fn answer(
     outcomes: &[Outcome],
     strict: bool,
@@ -206,7 +206,7 @@ fn answer(
     Ok((status, memory.hold(json)))
 }
 
-/// The events of a body as they stand in it: one, or those of an array.
+/// Splits a body into the raw JSON of its events: one object, or the elements of an array.
 fn events(body: &[u8], most: usize) -> Result<Vec<&RawValue>, ArrayError> {
     if body.trim_ascii_start().first() == Some(&b'[') {
         bounded::elements(body, most)

@@ -1,10 +1,10 @@
-//! Segment's tracking API, for its libraries as they are: only their host changes.
+//! Segment's HTTP Tracking API, compatible with its unmodified libraries: clients change
+//! only the host.
 //!
-//! The libraries drop for ever what is answered with most of 4xx, and take a
-//! redirect for delivered. So only what no later try could mend is answered
-//! with 4xx, everything that passes with 503 or 429 and `Retry-After`, and
-//! nothing with 3xx. A batch gets 200 whatever its events are worth, as with
-//! Segment; the answer says which were rejected, and why.
+//! The libraries discard a message after most 4xx responses, and treat a redirect as
+//! delivered. So 4xx is only for permanent errors, temporary errors are 503 or 429 with
+//! `Retry-After`, and 3xx is never used. As with Segment, a batch gets 200 even if some of
+//! its events are invalid; the response lists the rejected ones with reasons.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -43,13 +43,12 @@ use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
 use crate::telemetry::labels::Limit;
 
-/// When to come back, as the browser's library reads it.
+/// The retry delay in seconds, in the header that Segment's browser library reads.
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-/// How long a browser may remember that it is welcome.
+/// Time for which a browser may cache a CORS preflight response.
 const PREFLIGHT_SECONDS: u64 = 86_400;
 
-/// Where messages come in; the mobile and the browser's libraries use the short
-/// paths.
+/// Paths of the tracking endpoints; the mobile and browser libraries use the short paths.
 const TRACKING: [(&str, Form); 14] = [
     ("/v1/identify", Form::One(EventKind::Identify)),
     ("/v1/i", Form::One(EventKind::Identify)),
@@ -67,7 +66,7 @@ const TRACKING: [(&str, Form); 14] = [
     ("/v1/b", Form::Batch),
 ];
 
-/// The door's routes.
+/// The routes of the tracking API.
 pub(crate) fn routes() -> impl Iterator<Item = Route> {
     let tracking = TRACKING.into_iter().map(|(path, form)| {
         let handler =
@@ -82,7 +81,8 @@ pub(crate) fn routes() -> impl Iterator<Item = Route> {
     ])
 }
 
-/// Around a route with its gate: what the gate answers belongs to the door too.
+/// Wraps a route and its request layer in CORS and Segment's error format, so that errors
+/// of the request layer have them too.
 pub(crate) fn dress(handler: MethodRouter<ApiState>, gate: GateLayer) -> MethodRouter<ApiState> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
@@ -90,11 +90,11 @@ pub(crate) fn dress(handler: MethodRouter<ApiState>, gate: GateLayer) -> MethodR
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::RETRY_AFTER, RATE_LIMIT_RESET])
         .max_age(std::time::Duration::from_secs(PREFLIGHT_SECONDS));
-    // A fallback of its own, so that a preflight reaches the layer.
+    // Own fallback for other methods, so that an OPTIONS preflight reaches the CORS layer.
     let handler = handler.fallback(error::wrong_method).layer(gate);
     let handler = handler.layer::<_, Infallible>(map_response(in_segments_words));
     let handler = handler.layer::<_, Infallible>(cors);
-    // Outermost, so that an answer to a preflight has it too.
+    // Outermost, so that a preflight response has the header too.
     handler.layer(MapResponseLayer::new(without_sniffing))
 }
 
@@ -110,16 +110,16 @@ struct Taken {
 
 #[derive(Serialize)]
 struct Rejection {
-    /// Place in the batch, from 0.
+    /// Index in the batch, from 0.
     index: usize,
     errors: Vec<FaultBody>,
-    /// Faults that are left out, because the answer names enough of them.
+    /// Number of faults that are omitted, as the response already lists the maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors_omitted: Option<usize>,
 }
 
 async fn track(state: ApiState, form: Form, request: Request) -> Result<Response, ApiError> {
-    // A wrong key in the head has been refused before the body is read.
+    // An invalid key in the header was refused by the request layer, before the body.
     let principal = request.extensions().get::<Arc<Principal>>().cloned();
     let caller = principal.map(Caller::<Track>::with_scope).transpose()?;
     let unidentified = request.extensions().get::<Unidentified>().cloned();
@@ -150,7 +150,7 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Response
     let received = Received { items, memory: Some(queued) };
     let outcomes = state.intake.accept(received, source, received_at, WhenFull::Refuse).await?;
     state.sources.count(source, received_at, &outcomes);
-    // Libraries send a whole request again, or nothing of it; what was counted counts once.
+    // Libraries retry whole requests only. Events that were counted are deduplicated then.
     if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Locked { .. })) {
         return Err(ApiError::locked());
     }
@@ -159,7 +159,7 @@ async fn track(state: ApiState, form: Form, request: Request) -> Result<Response
     Ok(([(header::CONTENT_TYPE, "application/json")], memory.hold(json)).into_response())
 }
 
-/// A request as it came.
+/// A request as received, before its body is parsed.
 struct Sent {
     form: Form,
     packing: Packing,
@@ -168,20 +168,20 @@ struct Sent {
     received_at: Timestamp,
 }
 
-/// Who sends, each message, let in or refused, and the memory reserved for them.
+/// The authenticated caller, each message (valid or rejected), and their memory reservation.
 struct Checked {
     caller: Caller<Track>,
     items: Vec<Result<Message, Refused>>,
-    /// Messages of a public key that link two ids, by place, as they are kept if the link
-    /// is refused.
+    /// Raw messages of a public key that link two ids, by index: stored as failed events if
+    /// the link is refused.
     kept: HashMap<usize, Vec<u8>>,
     memory: Reservation,
     text_bytes: usize,
 }
 
 impl Sent {
-    /// Unpacks the body, then checks every message in it, once the caller is known: by
-    /// the head, or else by the key in the body.
+    /// Decompresses and parses the body, authenticates the caller by header or by the key in
+    /// the body, then validates every message.
     fn read(
         self,
         state: &ApiState,
@@ -199,7 +199,7 @@ impl Sent {
             (None, Some(key)) => Caller::prove(state, key)?,
             (None, None) => {
                 return Err(ApiError::unauthenticated(
-                    "send a key: `writeKey` in the body, or `Authorization: Basic` with it as user",
+                    "send a key: `writeKey` in the body, or `Authorization: Basic` with the key as user",
                 ));
             }
         };
@@ -222,7 +222,7 @@ impl Sent {
     }
 }
 
-/// The libraries drop what is answered 413 or 400, which no later try could mend.
+/// Permanent errors: 413 or 400, after which the libraries discard the messages.
 fn not_read(state: &ApiState, error: ArrayError) -> ApiError {
     match error {
         ArrayError::TooMany(_) => {
@@ -243,8 +243,8 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
         match outcome {
             Outcome::Accepted { .. } => taken.accepted += 1,
             Outcome::Duplicate { .. } => taken.duplicate += 1,
-            // Of strict requests, which this door does not know; and of requests that
-            // were answered 503 as a whole.
+            // Strict requests do not exist here; requests with locked customers were answered
+            // 503 as a whole.
             Outcome::NotCounted { .. } | Outcome::Locked { .. } => {}
             Outcome::Rejected { faults } => {
                 taken.rejected += 1;
@@ -256,7 +256,7 @@ fn taken(outcomes: Vec<Outcome>) -> Taken {
     taken
 }
 
-/// What the libraries measure of themselves.
+/// Reads and discards the metrics that the libraries report about themselves.
 async fn drop_telemetry(
     State(state): State<ApiState>,
     request: Request,
@@ -266,8 +266,8 @@ async fn drop_telemetry(
     Ok(Json(json!({ "success": true })))
 }
 
-/// What the mobile and the browser's libraries ask for first: which
-/// destinations there are (one), and where its messages go: back here.
+/// The settings that the mobile and browser libraries request first: the only destination,
+/// and its host, which is this server.
 async fn get_settings(
     State(state): State<ApiState>,
     Path(write_key): Path<String>,
@@ -277,10 +277,10 @@ async fn get_settings(
         if refusal.is_passing() { refusal } else { ApiError::not_found("project of this key") }
     })?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {
-        ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host`")
+        ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host` header")
     })?;
     if !is_allowed(&state.allowed_hosts, host) {
-        let detail = "the `Host` is not one of http.allowed_hosts";
+        let detail = "the `Host` header is not one of http.allowed_hosts";
         return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail));
     }
     let settings = json!({
@@ -292,23 +292,23 @@ async fn get_settings(
         "middlewareSettings": {},
         "metrics": { "sampleRate": 0 },
     });
-    // The answer repeats the `Host`: a cache that ignores it must not hand the answer to
-    // others.
+    // The response repeats the `Host`: a cache that ignores it must not serve it to other
+    // clients (cache poisoning).
     let headers = [(header::CACHE_CONTROL, "no-store"), (header::VARY, "Host")];
     Ok((headers, Json(settings)).into_response())
 }
 
-/// Whether a `Host` may be repeated in an answer. The port does not matter.
+/// Whether a response may repeat this `Host`. The port is ignored.
 fn is_allowed(allowed: &[String], host: &str) -> bool {
     let name = host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase());
     match name {
-        // Not a host at all: nothing that a client could connect to.
+        // Not a valid host: no client could connect to it.
         Err(_) => false,
         Ok(name) => allowed.is_empty() || allowed.contains(&name),
     }
 }
 
-/// A failure as Segment says it, beside how we do.
+/// Adds Segment's error fields `code` and `message` to the problem document.
 async fn in_segments_words(mut response: Response) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     let mut problem = error.problem();

@@ -1,4 +1,4 @@
-//! Who sends events, and whether it is as much as usual.
+//! `GET /v1/sources`: event sources and their volume compared with the usual volume.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use crate::service::sources::Watched;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct SourcesBody {
-    /// By door and key.
+    /// Ordered by endpoint and key.
     sources: Vec<SourceBody>,
 }
 
@@ -24,9 +24,9 @@ struct SourceBody {
     status: Status,
     first_event_at: Timestamp,
     last_event_at: Timestamp,
-    /// In progress; not judged.
+    /// The hour in progress; not compared with the usual volume.
     this_hour: Volume,
-    /// The one that is judged.
+    /// The last complete hour, which is compared with the usual volume.
     last_hour: Volume,
     usual_gap_seconds: Option<f64>,
     quiet_at: Option<Timestamp>,

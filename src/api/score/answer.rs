@@ -1,4 +1,4 @@
-//! The JSON of an answer, written score by score while the rows are read.
+//! Streaming JSON writer of a scoring response: one score is written as each row is read.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
 use crate::service::scoring::deployment::{Lineup, Verdict};
 use crate::service::scoring::observations::Tally;
 
-/// One feature's part in the distance, in the feature's own unit.
+/// The contribution of one feature to the distance, in the unit of the feature.
 #[derive(Serialize)]
 struct ReasonBody {
     feature: String,
@@ -50,20 +50,21 @@ pub(in crate::api) fn value_body(value: Value) -> serde_json::Value {
     }
 }
 
-/// An answer in the making. A bare row's score lies at its top, those of several
-/// rows under `scores`.
+/// Writer of a scoring response. The score of a single row is written at the top level,
+/// the scores of several rows under `scores`.
 pub(super) struct Scores<'l> {
     lineup: &'l Lineup,
     explain: bool,
     scratch: Scratch,
     tally: Tally,
     json: Vec<u8>,
-    /// By segment: what all its scores share is written once, then copied.
+    /// By segment: ranges of the JSON that all scores of the segment share. They are
+    /// serialised once, then copied.
     written: Vec<Written>,
     listed: bool,
 }
 
-/// Where in the JSON a segment's parts were first written; empty until then.
+/// Ranges of the JSON where the parts of a segment were first written; empty until then.
 #[derive(Clone, Default)]
 struct Written {
     nearest: Range<usize>,
@@ -72,7 +73,7 @@ struct Written {
 
 impl<'l> Scores<'l> {
     pub(super) fn new(lineup: &'l Lineup, explain: bool, body_bytes: usize) -> Self {
-        // Rows of few features make the longest answers for their size.
+        // Rows of few features have the longest answers relative to their size.
         let json = Vec::with_capacity(512 + 3 * body_bytes);
         let segments = lineup.active.as_ref().map_or(1, |model| model.segments().len());
         let written = vec![Written::default(); segments];
@@ -80,7 +81,7 @@ impl<'l> Scores<'l> {
         Self { lineup, explain, scratch, tally, json, written, listed: true }
     }
 
-    /// Scores a row and writes it.
+    /// Scores a row and writes the score.
     pub(super) fn add(&mut self, row: &FeatureRow, bare: bool) -> Result<()> {
         if self.json.is_empty() {
             self.open(bare)?;
@@ -105,7 +106,7 @@ impl<'l> Scores<'l> {
         Ok(())
     }
 
-    /// The whole answer, and what it counts once it is given.
+    /// Completes the response. Returns its JSON and the drift counts of its scores.
     pub(super) fn finish(mut self) -> Result<(Vec<u8>, Tally)> {
         if self.json.is_empty() {
             self.open(false)?;
@@ -117,7 +118,7 @@ impl<'l> Scores<'l> {
         Ok((self.json, self.tally))
     }
 
-    /// Writes what comes before the first score's own fields.
+    /// Writes the fields that precede the first score.
     fn open(&mut self, bare: bool) -> Result<()> {
         let model = self.lineup.active.as_ref().map(|model| model.id().as_str());
         let json = &mut self.json;
@@ -156,7 +157,7 @@ impl<'l> Scores<'l> {
     }
 }
 
-/// What a score of the fallback says where a model's has figures.
+/// The fields of a score that the rule-based fallback cannot compute.
 const NO_DISTANCES: &str = concat!(
     ",\"nearest\":null,\"distance\":null,\"runner_up\":null,\"margin\":null",
     ",\"confidence\":null,\"p_value\":null,\"outlier\":false",
@@ -168,7 +169,7 @@ fn put(json: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) -> Res
     serde_json::to_writer(json, value)
 }
 
-/// Writes what stands at `at`, or copies it from there.
+/// Copies the JSON at `at`; writes it and records the range if that is still empty.
 fn once(
     json: &mut Vec<u8>,
     at: &mut Range<usize>,

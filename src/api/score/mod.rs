@@ -1,4 +1,4 @@
-//! `POST /v1/score`: feature rows in, scores out; no database on the path.
+//! `POST /v1/score`: stateless scoring of feature rows, without the database.
 
 mod answer;
 
@@ -33,7 +33,7 @@ pub(super) async fn post_score(
     let work = move |cancellation: &Cancellation| {
         memory.cover(bytes.len() * SCORE_EXPANSION)?;
         let json = score(&scoring, &caller.principal.key_id, &bytes, cancellation)?;
-        // The answer outlives the body, and a slow reader keeps it.
+        // The response outlives the body: a slow client may read it for a long time.
         memory.cover(bytes.len() + json.capacity())?;
         memory.shrink_to(json.capacity());
         Ok(memory.hold(json))
@@ -42,7 +42,7 @@ pub(super) async fn post_score(
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// Memory per byte of a body: the body, and the capacity of the answer.
+/// Memory per byte of a body: the body itself, and the capacity of the response.
 const SCORE_EXPANSION: usize = 4;
 
 fn score(
@@ -57,7 +57,7 @@ fn score(
     if cancellation.is_cancelled() {
         return Err(ApiError::given_up());
     }
-    // Known only when the rows have been read, for both may follow them.
+    // `explain` and `customer_id` may follow the rows, so they are known only now.
     let lineup = asked.customer.as_ref().map_or(&**live, |customer| live.of(customer));
     let is_answered = !asked.explain && lineup.generation == live.generation;
     let (asked, (json, tally)) = if is_answered {
@@ -71,7 +71,7 @@ fn score(
     Ok(json)
 }
 
-/// What was asked; the answer, and what it counts once it is given.
+/// Parses and scores a body. Returns the options of the request, the JSON and its counts.
 fn answer(
     state: &ApiState,
     lineup: &Lineup,
@@ -86,7 +86,7 @@ fn answer(
     Ok((envelope, answer))
 }
 
-/// Counts scores given from one lineup.
+/// Records scores of one deployment in the metrics.
 pub(super) fn note_scores(
     metrics: &Metrics,
     door: Door,
