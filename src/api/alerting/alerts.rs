@@ -1,4 +1,4 @@
-//! Alerts: listed, shown with what was sent about them, acknowledged.
+//! `/v1/alerts…`: list, show and acknowledge alerts.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::store::alerting::{AlertRow, Filter, delivery_log};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
-/// Of one alert; the latest.
+/// Most deliveries in the response for one alert; the latest.
 const MOST_DELIVERIES: i64 = 200;
 
 #[derive(Debug, Deserialize)]
@@ -38,7 +38,7 @@ pub(crate) struct Which {
 #[derive(Debug, Serialize)]
 pub(crate) struct AlertsBody {
     alerts: Vec<AlertBody>,
-    /// Give this as `before` for the next page; null at the end.
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<String>,
 }
 
@@ -55,13 +55,13 @@ pub(crate) struct AlertBody {
     what: String,
     advice: String,
     facts: Vec<Fact>,
-    /// Where it is.
+    /// Path of the picture.
     picture: Option<String>,
     started_at: Timestamp,
-    /// Later than `started_at` where it was over for a short while.
+    /// Later than `started_at` if the alert was resolved for a short while.
     fired_at: Timestamp,
     last_seen_at: Timestamp,
-    /// It was over a short while ago: nobody is told yet.
+    /// No notification is sent yet, as the alert was resolved a short while ago.
     untold: bool,
     resolved_at: Option<Timestamp>,
     resolved_why: Option<String>,
@@ -124,7 +124,7 @@ pub(crate) async fn get_alerts(
     Ok(Json(AlertsBody { alerts: rows.into_iter().map(Into::into).collect(), next_before }))
 }
 
-/// One alert, and what was sent about it.
+/// One alert with its deliveries.
 #[derive(Debug, Serialize)]
 pub(crate) struct ToldAlertBody {
     #[serde(flatten)]
@@ -155,7 +155,7 @@ pub(crate) async fn get_picture(
     Ok(html_page::svg(picture.svg))
 }
 
-/// The body may be left out.
+/// Request to acknowledge an alert; the body is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
@@ -173,15 +173,15 @@ pub(crate) async fn post_acknowledge(
     Ok(Json(state.alerts.acknowledge(&id, by(&caller, note)).await?.into()))
 }
 
-/// Who asks, and why.
+/// The actor of a change: the API key and the reason.
 pub(crate) fn by<S: Needs>(caller: &Caller<S>, why: impl Into<String>) -> By {
     By { who: format!("key {}", caller.principal.key_id), why: why.into() }
 }
 
-/// Where a page of a list ends.
+/// Parses the `before` cursor of a list.
 pub(crate) fn place(text: &str) -> Result<i64, ApiError> {
     text.parse().map_err(|_| {
-        let problem = format!("`{text}` is not the `next_before` of a page");
+        let problem = format!("`{text}` is not a `next_before` cursor");
         ServiceError::Invalid(Faults::one("before", problem)).into()
     })
 }

@@ -1,4 +1,5 @@
-//! Channels: who is told, where, and of what. Their secrets are never shown.
+//! `/v1/channels…`: notification channels, with their recipients and alert filters. Stored
+//! secrets are never returned.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +17,7 @@ use crate::store::alerting::channels::ChannelRow;
 use crate::store::alerting::decisions::AlertDecision;
 use crate::store::alerting::{channels, decisions};
 
-/// Of one channel; the latest.
+/// Most decisions in the response for one channel; the latest.
 const MOST_DECISIONS: i64 = 100;
 
 #[derive(Debug, Serialize)]
@@ -56,7 +57,7 @@ impl From<ChannelRow> for ChannelBody {
     }
 }
 
-/// A channel, and the secret that was made for it: it is not shown again.
+/// A channel with its generated signing secret, which is returned only once.
 #[derive(Debug, Serialize)]
 pub(crate) struct DeclaredBody {
     #[serde(flatten)]
@@ -72,7 +73,7 @@ impl From<Declared> for DeclaredBody {
     }
 }
 
-/// A channel, and what was decided about it.
+/// A channel with the decisions about it.
 #[derive(Debug, Serialize)]
 pub(crate) struct ToldChannelBody {
     #[serde(flatten)]
@@ -100,7 +101,7 @@ impl From<AlertDecision> for DecisionBody {
     }
 }
 
-/// A channel as it is asked for; what is left out takes in everything.
+/// Request to create or replace a channel. An absent filter matches every alert.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
@@ -117,7 +118,7 @@ struct Wish {
 }
 
 impl Wish {
-    /// With the reason.
+    /// Parses the body into a channel and the reason.
     fn read(body: &[u8]) -> Result<(Wanted, String), ApiError> {
         let wish: Self = json(body)?;
         let route = Route {
@@ -187,7 +188,7 @@ pub(crate) async fn post_enable(
     Ok(Json(state.alerts.enable_channel(&id, &by(&caller, "requested")).await?.into()))
 }
 
-/// What to look for in the channel's deliveries.
+/// The id of a test delivery, to find it among the deliveries of the channel.
 #[derive(Debug, Serialize)]
 pub(crate) struct TestBody {
     delivery: String,

@@ -1,4 +1,4 @@
-//! What was sent to a channel, each with its attempts; and sending it again.
+//! Deliveries of a channel with their attempts, and replay of deliveries.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,13 +21,13 @@ const MAX_LIMIT: i64 = 200;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct DeliveryBody {
-    /// The id that the receiver sees, however often it is sent.
+    /// Delivery id: the same for every attempt, so that receivers can deduplicate.
     delivery: String,
     channel: String,
     channel_name: String,
     alert: String,
     key: String,
-    /// What it tells: firing or resolved.
+    /// State in the notification: firing or resolved.
     tells: Told,
     severity: Severity,
     /// waiting, delivered, dead or withdrawn
@@ -43,9 +43,9 @@ pub(crate) struct DeliveryBody {
 struct AttemptBody {
     at: Timestamp,
     taken: bool,
-    /// Null: there was no answer.
+    /// HTTP status; null if no response arrived.
     status: Option<u16>,
-    /// Its beginning, or what went wrong.
+    /// First part of the response, or the error.
     answer: String,
     took_milliseconds: i64,
 }
@@ -91,7 +91,7 @@ pub(crate) struct Which {
 #[derive(Debug, Serialize)]
 pub(crate) struct DeliveriesBody {
     deliveries: Vec<DeliveryBody>,
-    /// Give this as `before` for the next page; null at the end.
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<String>,
 }
 
@@ -125,7 +125,7 @@ pub(crate) async fn post_replay(
 struct Within {
     since: Timestamp,
     until: Timestamp,
-    /// Those too that were taken.
+    /// Replay delivered notifications as well.
     #[serde(default)]
     delivered: bool,
 }

@@ -1,4 +1,4 @@
-//! Silences: what is not told for a while.
+//! `/v1/silences…`: silences, which suppress notifications for a limited time.
 
 use axum::Json;
 use axum::extract::State;
@@ -53,7 +53,7 @@ pub(crate) async fn get_silences(
     Ok(Json(SilencesBody { silences: rows.into_iter().map(Into::into).collect() }))
 }
 
-/// What is left out does not matter.
+/// Request to create a silence. An absent matcher matches every alert.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {

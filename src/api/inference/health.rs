@@ -1,4 +1,4 @@
-//! Is it up, is it ready, what is it: asked by probes, which carry no key.
+//! Health and server metadata for probes, which send no key.
 
 use axum::Json;
 use axum::extract::State;
@@ -24,8 +24,8 @@ pub(super) async fn get_server() -> Json<Server> {
     })
 }
 
-/// Of the protocol's two texts one shows `live` for both questions, and clients
-/// read `ready`: each answer has both.
+/// Health of the server. One edition of the protocol names the field `live` in both
+/// responses, clients read `ready`: each response has both.
 #[derive(Debug, Serialize)]
 pub(super) struct Health {
     live: bool,
@@ -47,7 +47,7 @@ pub(super) struct ModelHealth {
     ready: bool,
 }
 
-/// A version that is not live is not ready.
+/// Readiness of a model version; a version that is not deployed is not ready.
 pub(super) async fn get_model_ready(
     State(state): State<ApiState>,
     addressed: Addressed,

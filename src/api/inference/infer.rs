@@ -1,4 +1,5 @@
-//! Tensors in, tensors out; no database on the path.
+//! Inference and model metadata: feature tensors in, score tensors out, without the
+//! database.
 
 use std::time::Instant;
 
@@ -19,14 +20,14 @@ use crate::service::scoring::deployment::Verdict;
 use crate::service::scoring::observations::Tally;
 use crate::telemetry::labels::Door;
 
-/// Sent where binary data follows the JSON: the JSON's length.
+/// Header of the binary tensor data extension: the length of the JSON before the data.
 const JSON_BYTES: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// Memory of one value of one row: as it was read, and in the answer.
+/// Memory of one value of one row: parsed, and in the response.
 const VALUE_BYTES: usize = 128;
 
-/// A larger body holds a thread up for more than half a millisecond: columns
-/// without names pack some hundred rows into it.
+/// Size above which a body blocks a thread for more than half a millisecond: tensors without
+/// feature names pack several hundred rows into it.
 const HEAVY_BODY_BYTES: usize = 4 * 1024;
 
 pub(super) async fn get_model(
@@ -74,12 +75,12 @@ pub(super) async fn post_infer(
 fn json_bytes(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     let Some(value) = headers.get(JSON_BYTES) else { return Ok(None) };
     value.to_str().ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(|| {
-        let problem = "Inference-Header-Content-Length must be the number of bytes of the JSON";
+        let problem = "Inference-Header-Content-Length must be the length of the JSON in bytes";
         ApiError::new(StatusCode::BAD_REQUEST, "malformed-header", problem)
     })
 }
 
-/// The answer, and what it counts once it is given.
+/// Scores the request. Returns the response and the drift counts of its scores.
 fn infer(
     state: &ApiState,
     addressed: &Addressed,

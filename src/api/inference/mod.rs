@@ -1,10 +1,9 @@
-//! The Open Inference Protocol, version 2: the same scores as `/v1/score`, for
-//! clients that speak it.
+//! Open Inference Protocol, version 2 (KServe): the same scores as `/v1/score`, for clients
+//! of that protocol.
 //!
-//! *Who may ask what.* Whether the server is up, and what it is, is open to
-//! all: probes carry no key. What the model is takes the scope `score`, for
-//! feature names are their owner's business and whoever scores must know them.
-//! The repository takes `read` to list and `train` to change.
+//! *Authorization.* Health and server metadata require no key, as probes send none. Model
+//! metadata requires the scope `score`: feature names are confidential, and clients that
+//! score need them. The model repository requires `read` to list and `train` to change.
 
 mod describe;
 mod health;
@@ -67,7 +66,7 @@ pub(super) fn routes() -> [Route; 15] {
     ]
 }
 
-/// A failure as this protocol says it: one text, under `error`.
+/// Converts an error to the protocol's shape: one text under `error`.
 pub(super) fn in_protocol(mut response: Response) -> Response {
     #[derive(Serialize)]
     struct Failure {
@@ -82,8 +81,7 @@ pub(super) fn in_protocol(mut response: Response) -> Response {
     (head, body).into_response()
 }
 
-/// The model that an address names, which exists, and perhaps its version,
-/// which may not.
+/// The model in the path, which exists, and the optional version, which is not checked yet.
 #[derive(Debug)]
 struct Addressed {
     version: Option<String>,
@@ -108,18 +106,18 @@ impl FromRequestParts<ApiState> for Addressed {
 }
 
 impl Addressed {
-    /// Whether this lineup answers for the version, if one is named.
+    /// Whether this deployment serves the requested version, if there is one.
     fn is_live(&self, lineup: &Lineup) -> bool {
         self.version.as_deref().is_none_or(|version| version_of(lineup) == Some(version))
     }
 
-    /// Only what is live answers, so that no request waits for a model to be read.
+    /// Returns 404 unless the version is deployed: no request waits for a model to load.
     fn check_live(&self, lineup: &Lineup) -> Result<(), ApiError> {
         match &self.version {
             Some(version) if !self.is_live(lineup) => {
-                let live = version_of(lineup).unwrap_or("the fallback, which has no version");
+                let live = version_of(lineup).unwrap_or("the rule-based fallback");
                 Err(ApiError::not_found(&format!(
-                    "live version `{version}`: live is {live}; to make another version live, \
+                    "deployed version `{version}`: {live} is deployed; to deploy another version, \
                      POST /v2/repository/models/{MODEL_NAME}/versions/{{version}}/load"
                 )))
             }
@@ -128,7 +126,7 @@ impl Addressed {
     }
 }
 
-/// `None` while the fallback answers.
+/// The version of the active model; `None` for the rule-based fallback.
 fn version_of(lineup: &Lineup) -> Option<&str> {
     lineup.active.as_ref().map(|model| model.id().as_str())
 }

@@ -1,7 +1,7 @@
-//! The model repository extension: loading a version promotes it, and
-//! unloading the live one puts the previous back.
+//! Model repository extension: `load` promotes a version, `unload` rolls back to the
+//! previous one.
 //!
-//! Something always answers, so nothing can be unloaded for good.
+//! A model or the fallback always serves, so `unload` never leaves the server without one.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,7 +19,7 @@ use crate::service::models::registry::Change;
 use crate::service::scoring::deployment::Lineup;
 use crate::store::models::{self, VersionRow};
 
-/// One version that is stored, and whether it answers here and now.
+/// One stored version, and whether it serves on this replica now.
 #[derive(Debug, Serialize)]
 pub(super) struct Indexed {
     name: &'static str,
@@ -35,7 +35,7 @@ const UNAVAILABLE: &str = "UNAVAILABLE";
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wanted {
-    /// Only what answers.
+    /// Only versions that serve.
     ready: bool,
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn post_index(
         name: MODEL_NAME,
         version: None,
         state: READY,
-        reason: "the fallback answers: no model is live".into(),
+        reason: "no model is deployed: the rule-based fallback serves".into(),
     });
     let versions = stored.into_iter().map(|row| indexed(row, &lineup));
     let index = fallback.into_iter().chain(versions);
@@ -64,12 +64,12 @@ fn indexed(row: VersionRow, lineup: &Lineup) -> Indexed {
     } else if row.feature_set != lineup.features.id().as_str() {
         (UNAVAILABLE, OTHER_FEATURES.into())
     } else {
-        (UNAVAILABLE, format!("{}; loading it makes it live", row.stage))
+        (UNAVAILABLE, format!("{}; loading promotes it", row.stage))
     };
     Indexed { name: MODEL_NAME, version: Some(row.model_id.into()), state, reason }
 }
 
-const OTHER_FEATURES: &str = "it was trained on other features than those of this server";
+const OTHER_FEATURES: &str = "it was trained on a feature set other than that of this server";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -77,15 +77,15 @@ struct Load {
     parameters: LoadParameters,
 }
 
-/// Others than these are none of ours.
+/// The parameters that segmentd reads; others are ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct LoadParameters {
     version: Option<String>,
 }
 
-/// The version stands in the address, or in `parameters`. Without one, what is
-/// live stays so.
+/// Promotes the version in the path or in `parameters`. Without a version the deployment
+/// stays as it is.
 pub(super) async fn post_load(
     State(state): State<ApiState>,
     caller: Caller<Train>,
@@ -97,7 +97,7 @@ pub(super) async fn post_load(
         Some(version) => promote(&state, &caller, &version).await?,
         None if state.live.lineup().active.is_some() => {}
         None => {
-            let why = "no version is live; name one in `parameters.version`: \
+            let why = "no version is deployed; name one in `parameters.version`: \
                        POST /v2/repository/index lists them";
             return Err(ServiceError::Conflict(why.into()).into());
         }
@@ -111,7 +111,8 @@ async fn promote(state: &ApiState, caller: &Caller<Train>, version: &str) -> Res
     })?;
     let row = models::find(&state.db, &model).await?;
     let row = row.ok_or_else(|| ApiError::not_found(&format!("version `{version}`")))?;
-    // It would be promoted and the fallback would answer: loaded, but not ready.
+    // A model of another feature set cannot score here. A promotion would deploy it, and
+    // the fallback would serve in its place.
     if row.feature_set != state.live.snapshot().features.id().as_str() {
         return Err(ServiceError::Conflict(OTHER_FEATURES.into()).into());
     }
@@ -132,11 +133,11 @@ pub(super) async fn post_unload(
 fn change(caller: &Caller<Train>, what: &str) -> Change {
     Change {
         by: format!("key {}", caller.principal.key_id),
-        reason: format!("{what} over the inference protocol"),
+        reason: format!("{what} through the inference protocol"),
     }
 }
 
-/// A body may be left out.
+/// Parses an optional JSON body.
 fn or_default<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() { Ok(T::default()) } else { json(body) }
 }

@@ -1,5 +1,5 @@
-//! What another model would change: compared with one, and with what is live;
-//! and what became of a segment through all of them.
+//! Comparisons of models: difference of two models, promotion preview against the active
+//! model, and lineage of a segment over trainings.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,11 +20,11 @@ use crate::store::models::lineage::LineRow;
 pub(crate) struct DiffBody {
     #[serde(flatten)]
     diff: Diff,
-    /// What became of every segment, where `to` was trained while `from` was live.
+    /// Lineage of every segment, if `to` was trained while `from` was active.
     lineage: Vec<LineBody>,
 }
 
-/// One thing that became of a segment.
+/// One lineage event of a segment.
 #[derive(Debug, Serialize)]
 struct LineBody {
     model: ModelId,
@@ -72,7 +72,7 @@ pub(crate) async fn get_diff(
     let lines = lineage::between(&state.db, &from, &to).await?;
     let (from, to) =
         tokio::try_join!(registry::open(&state.db, &from), registry::open(&state.db, &to))?;
-    // 256 segments of many features each are more than a moment's work.
+    // Always heavy: a comparison covers up to 256 segments of many features each.
     let work = move |_: &Cancellation| Ok(model::diff(&from, &to));
     let diff = heavy_work::run(&state, caller.user(), true, work).await?;
     Ok(Json(DiffBody { diff, lineage: lines.into_iter().map(LineBody::new).collect() }))
@@ -80,7 +80,7 @@ pub(crate) async fn get_diff(
 
 #[derive(Debug, Serialize)]
 pub(crate) struct MigrationBody {
-    /// The live model; null: the rule-based fallback is.
+    /// The active model; null for the rule-based fallback.
     from: Option<ModelId>,
     to: ModelId,
     as_of: Timestamp,

@@ -1,4 +1,4 @@
-//! Models: list, show, move through their life, roll back.
+//! `/v1/models…`: list and show models, change their life-cycle stage, roll back.
 
 pub(crate) mod diff;
 pub(crate) mod policy;
@@ -21,7 +21,7 @@ use crate::service::models::registry::{Ask, Change};
 use crate::store::models::decisions::Decision;
 use crate::store::models::{self, LineupRow, ModelRow, decisions};
 
-/// Of one model; the latest.
+/// Most decisions in the response for one model; the latest.
 const MOST_DECISIONS: i64 = 100;
 
 #[derive(Debug, Serialize)]
@@ -64,7 +64,7 @@ pub(crate) async fn get_models(
     Ok(Json(ModelsBody { models: rows.into_iter().map(ModelBody::new).collect(), next_before }))
 }
 
-/// One model, and what was decided about it.
+/// One model with the decisions about it.
 #[derive(Debug, Serialize)]
 pub(crate) struct ToldModelBody {
     #[serde(flatten)]
@@ -77,9 +77,9 @@ pub(crate) struct ToldModelBody {
 struct DecisionBody {
     step: String,
     from_stage: String,
-    /// Null: refused.
+    /// Null if the transition was refused.
     to_stage: Option<String>,
-    /// Taken although gates refused.
+    /// The transition was made although gates refused it.
     forced: bool,
     decided_at: Timestamp,
     decided_by: String,
@@ -118,7 +118,7 @@ pub(crate) async fn found(state: &ApiState, id: &str) -> Result<ModelRow, ApiErr
     row.ok_or_else(|| ApiError::not_found(&format!("model `{id}`")))
 }
 
-/// What is live after a change.
+/// The deployment after a change.
 #[derive(Debug, Serialize)]
 pub(crate) struct LineupBody {
     generation: i64,
@@ -130,7 +130,7 @@ pub(crate) struct LineupBody {
     reason: String,
 }
 
-/// Who else answers, and what share of the customers.
+/// The canary model and its share of the customers.
 #[derive(Debug, Serialize)]
 struct CanaryBody {
     model: String,
@@ -156,14 +156,14 @@ impl LineupBody {
     }
 }
 
-/// The body may be left out; a reason is kept with the change.
+/// Optional body with the reason of a change, which is stored with the change.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Why {
     reason: Option<String>,
 }
 
-/// As [`Why`], of a step that gates may refuse.
+/// Optional body of a life-cycle transition: reason, override of gates, canary share.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
@@ -173,7 +173,7 @@ struct Wish {
     share: Option<f64>,
 }
 
-/// A handler for each step.
+/// Defines one handler for each life-cycle transition.
 macro_rules! steps {
     ($($handler:ident: $step:ident,)+) => {$(
         pub(crate) async fn $handler(
@@ -204,16 +204,16 @@ async fn carry_out(
     let wish: Wish = if body.is_empty() { Wish::default() } else { json(body)? };
     if wish.force {
         if !caller.principal.may(Scope::Admin) {
-            let why = format!("to overrule the gates the key needs the scope `{}`", Scope::Admin);
+            let why = format!("`force` requires a key with the scope `{}`", Scope::Admin);
             return Err(ApiError::forbidden(why));
         }
         if wish.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
-            let problem = "must say why the gates are overruled";
+            let problem = "is required with `force`: state why the gates are overridden";
             return Err(ServiceError::Invalid(Faults::one("reason", problem)).into());
         }
     }
     if wish.share.is_some() && step != Move::Canary {
-        let problem = "belongs to a canary only";
+        let problem = "applies only to a canary";
         return Err(ServiceError::Invalid(Faults::one("share", problem)).into());
     }
     let ask = Ask { share: wish.share, force: wish.force, ..Ask::to(step) };

@@ -1,4 +1,4 @@
-//! What the service does by itself: read, changed, and what it did.
+//! `/v1/policy…`: the automation policy, its changes, and the actions taken under it.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,19 +18,19 @@ use crate::store::models::policy::{ActionRow, PolicyRow};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
-/// Shown beside the policy.
+/// Most actions in the policy response; the latest.
 const LATEST_ACTIONS: i64 = 20;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct PolicyBody {
     policy: Policy,
-    /// Null: as configured.
+    /// Latest change; null while the configured policy applies.
     changed: Option<ChangedBody>,
-    /// The alert that keeps models from going live by themselves; null: none does.
+    /// The alert that blocks automatic promotion; null if none does.
     frozen_by: Option<FrozenBody>,
-    /// The model that is watched as it has just gone live; null: nobody is.
+    /// The newly promoted model on probation; null if there is none.
     probation: Option<ProbationBody>,
-    /// What was done last, newest first.
+    /// Latest actions, newest first.
     actions: Vec<ActionBody>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) async fn get_policy(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    /// What is to be otherwise; the rest stays.
+    /// The values to change; absent values stay as they are.
     policy: Value,
     reason: String,
 }

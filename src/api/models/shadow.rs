@@ -1,4 +1,4 @@
-//! What a model in shadow would have answered, beside what was.
+//! `GET /v1/models/{id}/shadow`: scores of a shadow model compared with the served scores.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,16 +16,16 @@ use crate::store::models::shadow::{Count, Pair};
 pub(crate) struct ShadowBody {
     model: String,
     stage: String,
-    /// One for each model that answered meanwhile, and for the fallback.
+    /// One entry for each model that served meanwhile, and for the fallback.
     beside: Vec<BesideBody>,
 }
 
 #[derive(Debug, Serialize)]
 struct BesideBody {
-    /// Null: the fallback.
+    /// Null for the rule-based fallback.
     model: Option<String>,
     customers: i64,
-    /// Share of them in the same segment; null where the models have none in common.
+    /// Share of customers in the same segment; null if the models share no segment.
     agreement: Option<f64>,
     outlier_rate: Option<f64>,
     shadow_outlier_rate: Option<f64>,
@@ -50,7 +50,7 @@ pub(crate) async fn get_shadow(
 ) -> Result<Json<ShadowBody>, ApiError> {
     let row = found(&state, &id).await?;
     let counts = shadow::counts(&state.db, &row.model_id).await?;
-    // In order of the live model.
+    // The counts are ordered by the serving model.
     let beside = counts.chunk_by(|(a, _), (b, _)| a.live == b.live).map(BesideBody::new);
     Ok(Json(ShadowBody { model: row.model_id.into(), stage: row.stage, beside: beside.collect() }))
 }

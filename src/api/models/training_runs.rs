@@ -1,4 +1,4 @@
-//! Training runs: ask for one, follow it, call it off.
+//! `/v1/training-runs…`: request, follow and cancel training runs.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,8 +14,8 @@ use crate::service::training::{Purpose, stage_seconds_left};
 use crate::store::models::runs;
 use crate::store::models::runs::{KEY_TRIGGER, RunRow};
 
-/// What to change of the configured training, every field of a spec may be left
-/// out; and what the run is for.
+/// Request for a training run: changes to the configured training spec, with all fields
+/// optional, and the purpose of the run.
 #[derive(Debug, Default, Deserialize)]
 struct RunRequest {
     #[serde(default)]
@@ -35,10 +35,10 @@ pub(crate) struct RunBody {
     reason: Option<String>,
     spec: serde_json::Value,
     stage: String,
-    /// Steps of this stage done, and in all.
+    /// Completed steps of this stage, and all its steps.
     done: i64,
     total: i64,
-    /// Estimated; null while nothing of the stage is over.
+    /// Estimate; null before the first step of the stage is complete.
     stage_seconds_left: Option<i64>,
     model: Option<String>,
     report: Option<serde_json::Value>,
@@ -87,8 +87,7 @@ pub(crate) async fn post_run(
     let purpose = Purpose { what_if: asked.what_if, reason: asked.reason };
     let trigger = format!("{KEY_TRIGGER}{}", caller.principal.key_id);
     let run = state.training.request_for(spec, &trigger, None, purpose).await?;
-    let run = run
-        .ok_or_else(|| ServiceError::internal("a run without an instant is never there already"))?;
+    let run = run.ok_or_else(|| ServiceError::internal("a requested run must be new"))?;
     Ok((StatusCode::ACCEPTED, stored(&state, run.as_str()).await?))
 }
 

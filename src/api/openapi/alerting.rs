@@ -1,4 +1,4 @@
-//! Alerts, silences, channels and deliveries described.
+//! OpenAPI description of alerts, silences, channels and deliveries.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The API described: OpenAPI 3.1 for programs, one plain page for people.
+//! API documentation: the OpenAPI 3.1 document, and an HTML page generated from it.
 
 mod alerting;
 mod operations;
@@ -17,11 +17,11 @@ use operations::{OPERATIONS, Question};
 
 pub(super) use operations::Operation;
 
-/// Bodies that may be left out.
+/// Schemas of optional request bodies.
 const OPTIONAL: [&str; 7] =
     ["Why", "Wish", "RunRequest", "Replay", "Note", "IndexRequest", "LoadRequest"];
 
-/// Every operation, door by door.
+/// Every operation, endpoint by endpoint.
 fn operations() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS
         .iter()
@@ -30,7 +30,7 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         .chain(inference::OPERATIONS)
 }
 
-/// What may be asked for after the `?` of this path.
+/// The query parameters of this path.
 fn questions(path: &str) -> impl Iterator<Item = &'static Question> {
     operations::ASKED
         .iter()
@@ -138,7 +138,7 @@ pub fn document() -> Value {
     })
 }
 
-/// How keys are made, and what each scope allows.
+/// Description of API keys: how to create one, and what each scope allows.
 fn key_description() -> String {
     let mut text = "An API key; `segmentd keys create` makes one. Each operation names the scope \
                     that it needs. A key with the scope `track` alone is public; every other key \
@@ -151,12 +151,12 @@ fn key_description() -> String {
     text
 }
 
-/// The names in braces.
+/// Names of the path parameters.
 fn parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-/// The media types of an answer.
+/// Media types of the response.
 fn media(path: &str) -> Value {
     match path {
         "/v1/changes" => json!({ "application/json": {}, "text/event-stream": {} }),
@@ -170,7 +170,7 @@ fn media(path: &str) -> Value {
     }
 }
 
-/// Every operation in a table; works without scripts.
+/// HTML page with a table of all operations; works without scripts.
 fn page() -> String {
     let mut rows = String::new();
     for (path, method, scope, summary, _, answer) in operations() {

@@ -1,4 +1,4 @@
-//! What the service does by itself, described.
+//! OpenAPI description of the automation policy.
 
 use serde_json::{Value, json};
 
