@@ -1,4 +1,4 @@
-//! Whether what is scored still looks like what the model was trained on.
+//! `GET /v1/drift…`: scored rows compared with the model's drift baseline, and churn.
 
 use axum::Json;
 use axum::extract::State;
@@ -35,15 +35,15 @@ pub(super) struct Steps {
 #[derive(Debug, Serialize)]
 pub(super) struct DriftBody {
     model: ModelId,
-    /// The beginning of the first hour.
+    /// Start of the first hour.
     since: Timestamp,
     until: Timestamp,
     #[serde(flatten)]
     check: Check,
-    /// Of all whole hours; `None`: there are to be no detectors.
+    /// Sequential detectors over all whole hours; `None`: detectors are disabled.
     stream: Option<Stream>,
-    /// The part of each API key in the rows, the largest first; empty where they are not
-    /// counted by key.
+    /// Share of each API key in the rows, largest first; empty where rows are not counted
+    /// by key.
     keys: Vec<KeyShare>,
 }
 

@@ -1,5 +1,5 @@
-//! Failures as `application/problem+json` (RFC 9457): the only map from
-//! [`ServiceError`] to a status.
+//! Error responses as `application/problem+json` (RFC 9457): the only map from
+//! [`ServiceError`] to an HTTP status.
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -11,18 +11,21 @@ use crate::domain::wire::bounded::ArrayError;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
 
-/// Error text of an event whose customer stayed locked until the lock timeout.
-pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
-/// A wrong clock is corrected by a time service or a person.
+/// Error text for an event when its customer stays locked until the lock timeout.
+pub(super) const LOCKED: &str = "the customer is locked by another database session; send the \
+                                 event again with the same message_id";
+/// Detail of an internal error: the cause is in the log only.
+const INTERNAL_DETAIL: &str = "internal error; the log of segmentd has it under the request id";
+/// `Retry-After` for a wrong clock, which a time service or an operator corrects.
 const CLOCK_RETRY_SECONDS: u64 = 10;
-/// A person has to make room first.
+/// `Retry-After` for a full disk: an operator must free space first.
 const DISK_RETRY_AFTER_SECONDS: u64 = 30;
 
-/// What is answered instead of a result.
+/// An error response: status, problem type and detail, with its cause for the log.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
-    /// Last part of the problem type's address; stable, for programs.
+    /// Last part of the problem type's URI; stable, for programs.
     kind: &'static str,
     detail: String,
     faults: Faults,
@@ -31,11 +34,11 @@ pub struct ApiError {
     cause: Option<Box<Cause>>,
 }
 
-/// What the log is told and the caller is not.
+/// The internal cause of an error: logged, never sent to the client.
 #[derive(Debug, Clone)]
 pub(super) struct Cause {
     chain: String,
-    /// Ours to mend; else it passes.
+    /// A defect of segmentd; otherwise a temporary condition.
     is_fault: bool,
 }
 
@@ -43,9 +46,9 @@ impl Cause {
     pub(super) fn log(&self, route: &'static str, id: &str) {
         let error = &self.chain;
         if self.is_fault {
-            tracing::error!(route, id, error, "internal error");
+            tracing::error!(route, id, error, "request failed: internal error");
         } else {
-            tracing::warn!(route, id, error, "not available");
+            tracing::warn!(route, id, error, "request failed: not available");
         }
     }
 }
@@ -58,12 +61,12 @@ struct Problem<'p> {
     detail: &'p str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FaultBody>,
-    /// Those that refuse.
+    /// The gates that refuse the transition.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     gates: &'p [lifecycle::Gate],
 }
 
-/// One fault of a request, where and what.
+/// One fault of a request: the field and the problem.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct FaultBody {
     field: String,
@@ -91,7 +94,7 @@ impl ApiError {
         }
     }
 
-    /// Not JSON at all, or JSON of the wrong shape.
+    /// Malformed JSON (400), or well-formed JSON of the wrong shape (422).
     pub fn json(error: &serde_json::Error) -> Self {
         if error.is_data() {
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string())
@@ -128,12 +131,12 @@ impl ApiError {
         error
     }
 
-    /// Of events: their customers are locked by another session of the database.
+    /// 503 for events: another database session has locked their customers.
     pub(super) fn locked() -> Self {
         Self::unavailable(LOCKED, 1)
     }
 
-    /// Of events.
+    /// The error of an event request, with advice on resending events.
     pub(super) fn of_events(error: ServiceError) -> Self {
         match error {
             ServiceError::Locked => Self::locked(),
@@ -141,17 +144,17 @@ impl ApiError {
         }
     }
 
-    /// Work was stopped because its request was given up: nothing waits for this answer.
+    /// Work stopped because its request was cancelled: no client waits for this answer.
     pub(super) fn given_up() -> Self {
-        Self::unavailable("the request was given up", 1)
+        Self::unavailable("the request was cancelled", 1)
     }
 
-    /// An array with too many elements, or anything else that is wrong with the JSON.
+    /// An array of events with too many elements, or a JSON error.
     pub(super) fn events(error: ArrayError) -> Self {
         match error {
             ArrayError::TooMany(most) => Self::too_large(format!(
                 "the request has more than {most} events (limits.events_per_request); send \
-                 several requests, or a bulk upload"
+                 several requests, or use POST /v1/events/bulk"
             )),
             ArrayError::Json(error) => Self::json(&error),
         }
@@ -179,7 +182,7 @@ impl ApiError {
         Self { cause: Some(Box::new(cause)), ..self }
     }
 
-    /// The body, for doors that add to it what their protocol wants.
+    /// The problem document, for endpoints of protocols that add fields to it.
     pub(super) fn problem(&self) -> serde_json::Value {
         serde_json::to_value(Problem {
             r#type: format!("/docs#problem-{}", self.kind),
@@ -212,12 +215,13 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::Gone(why) => Self::new(StatusCode::GONE, "gone", why),
             ServiceError::Locked => {
-                let detail = "locked by another session; nothing was written; send again";
+                let detail = "a row is locked by another database session; nothing was written; \
+                              send the request again";
                 Self::unavailable(detail, 1).caused_by(&error, false)
             }
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {
-                Self::busy("too much at once", retry_after_seconds)
+                Self::busy("too many requests of this kind are in progress", retry_after_seconds)
             }
             ServiceError::OverLimit { detail, retry_after_seconds } => {
                 Self::busy(&detail, retry_after_seconds)
@@ -234,13 +238,13 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::WrongClock { skew_seconds } => {
                 let detail = format!(
-                    "events are not taken: the clock of this server differs from its database's \
-                     by {skew_seconds} s (clock.tolerance_seconds); send them again later"
+                    "events are not accepted: the clock of this server differs from its \
+                     database's by {skew_seconds} s (clock.tolerance_seconds); send them again later"
                 );
                 Self::unavailable(&detail, CLOCK_RETRY_SECONDS).caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", INTERNAL_DETAIL)
                     .caused_by(&error, true)
             }
         }
@@ -253,10 +257,9 @@ impl From<crate::store::StoreError> for ApiError {
     }
 }
 
-/// The response carries the error along, so that a layer can say it otherwise.
 impl IntoResponse for ApiError {
-    /// The response carries the error itself along, for a door whose protocol
-    /// says it in another shape.
+    /// A problem document. The response's extensions contain the error itself, so that a
+    /// layer can log it or convert it to the shape of another protocol.
     fn into_response(self) -> Response {
         let mut response = (self.status, self.problem().to_string()).into_response();
         let headers = response.headers_mut();
@@ -280,6 +283,6 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "wrong-method",
-        format!("{} does not take {method}; see /docs", uri.path()),
+        format!("{} does not support {method}; see /docs", uri.path()),
     )
 }

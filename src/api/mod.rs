@@ -1,8 +1,8 @@
-//! JSON over HTTP: the programmatic edge.
+//! HTTP API: JSON endpoints, health probes and metrics.
 //!
 //! *Architecture invariant:* an edge cannot write. It reads through
-//! [`crate::store::ReadDb`] and changes things through services only. Bodies
-//! are not domain types; they are converted by hand, here.
+//! [`crate::store::ReadDb`] and changes state through services only. Bodies are types of
+//! their own, converted from domain types by hand; some embed a serialisable domain type.
 
 pub mod admin;
 pub(crate) mod alerting;
@@ -31,10 +31,10 @@ pub use state::ApiState;
 
 use request_layer::{ANY_METHOD, Work};
 
-/// A route: path, methods, handler, and what its requests are.
+/// A route: path, methods, handler, and the kind of work that its requests are.
 type Route = (&'static str, &'static [&'static str], MethodRouter<ApiState>, Work);
 
-/// Every route of the API. A route is declared once, with its metrics and its class.
+/// Every route of the API. Each is declared once, with its metrics and its request class.
 pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
     let unmatched = gate.layer(&state, "<unknown>", &[ANY_METHOD], Work::Public)?;
     let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
@@ -50,7 +50,7 @@ pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
         .with_state(state))
 }
 
-/// The routes, each behind the gate.
+/// The routes, each inside the request layer.
 fn gated(
     routes: impl IntoIterator<Item = Route>,
     state: &ApiState,

@@ -1,4 +1,5 @@
-//! The segments that are live, their sizes now, and the features behind them.
+//! `GET /v1/segments` and `GET /v1/features`: the deployed segments with their current
+//! sizes, and the feature set.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,7 @@ use crate::store::customers::assignments;
 pub(super) struct SegmentsBody {
     #[serde(flatten)]
     live: AnsweringBody,
-    /// What answers some customers in its place.
+    /// The canary, which scores a share of the customers instead.
     canary: Option<CanaryBody>,
 }
 
@@ -28,7 +29,7 @@ struct CanaryBody {
     live: AnsweringBody,
 }
 
-/// One model, or the fallback.
+/// Segments of one model, or of the rule-based fallback.
 #[derive(Debug, Serialize)]
 struct AnsweringBody {
     model: Option<String>,
@@ -40,11 +41,11 @@ struct AnsweringBody {
 #[derive(Debug, Serialize)]
 struct SegmentBody {
     segment: String,
-    /// Customers assigned to it now.
+    /// Customers assigned to the segment now.
     customers: i64,
     outliers: i64,
-    /// What training found; null for the rule-based fallback, and for those in no
-    /// segment.
+    /// Description from training; null for the rule-based fallback, and for unassigned
+    /// customers.
     profile: Option<Segment>,
 }
 

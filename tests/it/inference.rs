@@ -167,7 +167,7 @@ async fn failures_are_said_in_the_protocol() {
         (INFER, &huge, 413, "larger than 200000 bytes"),
         ("/v2/models/x/infer", ONE, 404, "the only one is `segments`"),
         ("/v2/models/segments/versions/x/infer", ONE, 404, "live is the fallback"),
-        ("/v2/models/segments", "", 405, "does not take POST"),
+        ("/v2/models/segments", "", 405, "does not support POST"),
         ("/v2/models/segments/explain", "", 404, "no route"),
         ("/v2/repository/index", r#"{"ready": 1}"#, 422, "expected a boolean"),
         ("/v2/repository/models/segments/load", "", 409, "POST /v2/repository/index lists them"),
