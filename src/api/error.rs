@@ -4,12 +4,14 @@
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::error::Category;
 
 use crate::domain::deployment::lifecycle;
-use crate::domain::fault::Faults;
+use crate::domain::fault::{Fault, Faults};
 use crate::domain::wire::bounded::ArrayError;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
+use crate::store::StoreError;
 
 /// Error text for an event when its customer stays locked until the lock timeout.
 pub(super) const LOCKED: &str = "the customer is locked by another database session; send the \
@@ -31,18 +33,18 @@ pub struct ApiError {
     faults: Faults,
     gates: Vec<lifecycle::Gate>,
     retry_after_seconds: Option<u64>,
-    cause: Option<Box<Cause>>,
+    cause: Option<Box<ErrorCause>>,
 }
 
 /// The internal cause of an error: logged, never sent to the client.
 #[derive(Debug, Clone)]
-pub(super) struct Cause {
+pub(super) struct ErrorCause {
     chain: String,
     /// A defect of segmentd; otherwise a temporary condition.
     is_fault: bool,
 }
 
-impl Cause {
+impl ErrorCause {
     pub(super) fn log(&self, route: &'static str, id: &str) {
         let error = &self.chain;
         if self.is_fault {
@@ -54,7 +56,7 @@ impl Cause {
 }
 
 #[derive(Serialize)]
-struct Problem<'p> {
+struct ProblemDocument<'p> {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -74,11 +76,13 @@ pub(super) struct FaultBody {
 }
 
 pub(super) fn fault_bodies(faults: &Faults) -> Vec<FaultBody> {
-    let body = |fault: &crate::domain::fault::Fault| FaultBody {
-        field: fault.path.clone(),
-        problem: fault.problem.clone(),
-    };
-    faults.0.iter().map(body).collect()
+    faults.0.iter().map(FaultBody::from).collect()
+}
+
+impl From<&Fault> for FaultBody {
+    fn from(fault: &Fault) -> Self {
+        Self { field: fault.path.clone(), problem: fault.problem.clone() }
+    }
 }
 
 impl ApiError {
@@ -95,12 +99,30 @@ impl ApiError {
     }
 
     /// Malformed JSON (400), or well-formed JSON of the wrong shape (422).
-    pub fn json(error: &serde_json::Error) -> Self {
+    pub fn from_json(error: &serde_json::Error) -> Self {
         if error.is_data() {
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string())
         } else {
-            Self::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
+            Self::malformed_json(error)
         }
+    }
+
+    /// 400 for a body that cannot be parsed, whatever is wrong with it.
+    pub(super) fn malformed_json(error: &serde_json::Error) -> Self {
+        let detail = match error.classify() {
+            Category::Eof => {
+                let (line, column) = (error.line(), error.column());
+                format!("the body ends before its JSON is complete, at line {line} column {column}")
+            }
+            Category::Data => error.to_string(),
+            Category::Syntax | Category::Io => format!("the body is not valid JSON: {error}"),
+        };
+        Self::new(StatusCode::BAD_REQUEST, "malformed-json", detail)
+    }
+
+    /// One invalid field: 422.
+    pub fn invalid(field: &str, problem: impl Into<String>) -> Self {
+        ServiceError::Invalid(Faults::one(field, problem)).into()
     }
 
     pub fn unauthenticated(detail: &str) -> Self {
@@ -137,7 +159,7 @@ impl ApiError {
     }
 
     /// The error of an event request, with advice on resending events.
-    pub(super) fn of_events(error: ServiceError) -> Self {
+    pub(super) fn from_ingestion(error: ServiceError) -> Self {
         match error {
             ServiceError::Locked => Self::locked(),
             error => error.into(),
@@ -145,23 +167,23 @@ impl ApiError {
     }
 
     /// Work stopped because its request was cancelled: no client waits for this answer.
-    pub(super) fn given_up() -> Self {
+    pub(super) fn cancelled() -> Self {
         Self::unavailable("the request was cancelled", 1)
     }
 
     /// An array of events with too many elements, or a JSON error.
-    pub(super) fn events(error: ArrayError) -> Self {
+    pub(super) fn from_array_error(error: ArrayError) -> Self {
         match error {
-            ArrayError::TooMany(most) => Self::too_large(format!(
-                "the request has more than {most} events (limits.events_per_request); send \
+            ArrayError::TooMany(max) => Self::too_large(format!(
+                "the request has more than {max} events (limits.events_per_request); send \
                  several requests, or use POST /v1/events/bulk"
             )),
-            ArrayError::Json(error) => Self::json(&error),
+            ArrayError::Json(error) => Self::from_json(&error),
         }
     }
 
     /// Whether the same request may succeed later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         self.retry_after_seconds.is_some()
     }
 
@@ -173,18 +195,18 @@ impl ApiError {
         &self.detail
     }
 
-    pub(super) fn cause(&self) -> Option<&Cause> {
+    pub(super) fn cause(&self) -> Option<&ErrorCause> {
         self.cause.as_deref()
     }
 
     fn caused_by(self, error: &ServiceError, is_fault: bool) -> Self {
-        let cause = Cause { chain: Chain(error).to_string(), is_fault };
+        let cause = ErrorCause { chain: Chain(error).to_string(), is_fault };
         Self { cause: Some(Box::new(cause)), ..self }
     }
 
     /// The problem document, for endpoints of protocols that add fields to it.
     pub(super) fn problem(&self) -> serde_json::Value {
-        serde_json::to_value(Problem {
+        serde_json::to_value(ProblemDocument {
             r#type: format!("/docs#problem-{}", self.kind),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
@@ -251,8 +273,8 @@ impl From<ServiceError> for ApiError {
     }
 }
 
-impl From<crate::store::StoreError> for ApiError {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
         ServiceError::from(error).into()
     }
 }

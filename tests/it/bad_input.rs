@@ -19,7 +19,7 @@ async fn bad_input_is_named_and_survived() {
     };
     let promote_unknown = format!("/v1/models/{}/promote", "a".repeat(64));
     let table: [(&str, &str, String, u16, &str); 23] = [
-        ("malformed", "/v1/score", "{".into(), 400, "EOF"),
+        ("malformed", "/v1/score", "{".into(), 400, "ends before its JSON is complete"),
         (
             "not a number",
             "/v1/score",

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::request::{Caller, Read};
+use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::event::source_volume::{Status, Volume};
 use crate::domain::time::Timestamp;
@@ -34,7 +34,7 @@ struct SourceBody {
 
 pub(crate) async fn get_sources(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    _: AuthorizedCaller<Read>,
 ) -> Result<Json<SourcesBody>, ApiError> {
     let watched = state.sources.list().await?;
     Ok(Json(SourcesBody { sources: watched.into_iter().map(SourceBody::new).collect() }))
@@ -42,8 +42,6 @@ pub(crate) async fn get_sources(
 
 impl SourceBody {
     fn new(Watched { source, assessment }: Watched) -> Self {
-        let seconds =
-            |millis: i64| std::time::Duration::from_millis(millis.unsigned_abs()).as_secs_f64();
         Self {
             door: source.door.as_str(),
             key: source.key_id,
@@ -53,8 +51,12 @@ impl SourceBody {
             last_event_at: source.past.last_at,
             this_hour: assessment.this_hour,
             last_hour: assessment.last_hour,
-            usual_gap_seconds: assessment.usual_gap_millis.map(seconds),
+            usual_gap_seconds: assessment.usual_gap_millis.map(millis_to_seconds),
             quiet_at: assessment.quiet_at,
         }
     }
+}
+
+fn millis_to_seconds(millis: i64) -> f64 {
+    std::time::Duration::from_millis(millis.unsigned_abs()).as_secs_f64()
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::api::{html_page, inference};
 use crate::domain::access::Scope;
-use operations::{OPERATIONS, Question};
+use operations::{OPERATIONS, QueryParameter};
 
 pub(super) use operations::Operation;
 
@@ -31,11 +31,11 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
 }
 
 /// The query parameters of this path.
-fn questions(path: &str) -> impl Iterator<Item = &'static Question> {
-    operations::ASKED
+fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter> {
+    operations::QUERY_PARAMETERS
         .iter()
-        .chain(alerting::ASKED)
-        .chain(policy::ASKED)
+        .chain(alerting::QUERY_PARAMETERS)
+        .chain(policy::QUERY_PARAMETERS)
         .filter(move |(of, ..)| *of == path)
 }
 
@@ -70,12 +70,12 @@ pub fn document() -> Value {
                 "5XX": failure,
             },
         });
-        let asked = questions(path).map(|(_, name, kind, text)| {
+        let query = query_parameters(path).map(|(_, name, kind, text)| {
             json!({ "name": name, "in": "query", "schema": { "type": kind }, "description": text })
         });
-        let parameters: Vec<Value> = parameters(path)
+        let parameters: Vec<Value> = path_parameters(path)
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-            .chain(asked)
+            .chain(query)
             .collect();
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
@@ -152,7 +152,7 @@ fn key_description() -> String {
 }
 
 /// Names of the path parameters.
-fn parameters(path: &str) -> impl Iterator<Item = &str> {
+fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
@@ -181,7 +181,7 @@ fn page() -> String {
             rows,
             "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}."
         );
-        for (_, name, _, text) in questions(path) {
+        for (_, name, _, text) in query_parameters(path) {
             let _ = write!(rows, "<br><code>?{name}=</code> {text}.");
         }
         rows.push_str("</small></td></tr>");

@@ -407,9 +407,9 @@ const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 
                               with Segment. A failure has `code` and `message` too";
 
 /// A query parameter: path, name, type, description.
-pub(super) type Question = (&'static str, &'static str, &'static str, &'static str);
+pub(super) type QueryParameter = (&'static str, &'static str, &'static str, &'static str);
 
-pub(super) const ASKED: &[Question] = &[
+pub(super) const QUERY_PARAMETERS: &[QueryParameter] = &[
     ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
     ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
     ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),

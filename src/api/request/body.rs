@@ -21,15 +21,15 @@ use crate::telemetry::labels::BodyTimeout;
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Reads the whole body, of at most `most` bytes. Reserves twice the received bytes before
+/// Reads the whole body, of at most `max_bytes` bytes. Reserves twice the received bytes before
 /// copying them, as the buffer grows by doubling.
 pub(crate) async fn read(
     body: Body,
-    most: usize,
+    max_bytes: usize,
     state: &ApiState,
     memory: &mut Reservation,
 ) -> Result<Bytes, ApiError> {
-    let mut body = Arriving::new(body, most, state.bounds.pace, &state.metrics).await?;
+    let mut body = IncomingBody::new(body, max_bytes, state.bounds.pace, &state.metrics).await?;
     let Some(first) = body.next().await? else { return Ok(Bytes::new()) };
     body.reserve(memory).await?;
     if body.is_complete() {
@@ -68,36 +68,37 @@ async fn linger_in(body: &mut Body) {
 /// Reads a body within the limits of [`read`] and discards it.
 pub(crate) async fn discard(
     body: Body,
-    most: usize,
+    max_bytes: usize,
     pace: BodyPace,
     metrics: &Metrics,
 ) -> Result<(), ApiError> {
-    let mut body = Arriving::new(body, most, pace, metrics).await?;
+    let mut body = IncomingBody::new(body, max_bytes, pace, metrics).await?;
     while body.next().await?.is_some() {}
     Ok(())
 }
 
 /// A body that is being received, with its limits.
-struct Arriving<'m> {
+struct IncomingBody<'m> {
     body: Body,
-    most: usize,
+    max_bytes: usize,
     pace: BodyPace,
     metrics: &'m Metrics,
     started: Instant,
     received: usize,
 }
 
-impl<'m> Arriving<'m> {
+impl<'m> IncomingBody<'m> {
     /// Rejects a declared length above the limit before reading a byte.
     async fn new(
         body: Body,
-        most: usize,
+        max_bytes: usize,
         pace: BodyPace,
         metrics: &'m Metrics,
     ) -> Result<Self, ApiError> {
         let declared = body.size_hint().lower();
-        let mut body = Self { body, most, pace, metrics, started: Instant::now(), received: 0 };
-        if declared > most as u64 {
+        let mut body =
+            Self { body, max_bytes, pace, metrics, started: Instant::now(), received: 0 };
+        if declared > max_bytes as u64 {
             return Err(body.too_large().await);
         }
         Ok(body)
@@ -122,7 +123,7 @@ impl<'m> Arriving<'m> {
             // Trailers are ignored.
             let Ok(data) = frame.into_data() else { continue };
             self.received += data.len();
-            if self.received > self.most {
+            if self.received > self.max_bytes {
                 return Err(self.too_large().await);
             }
             return Ok(Some(data));
@@ -156,7 +157,7 @@ impl<'m> Arriving<'m> {
     /// Returns the 413 error, after a lingering close.
     async fn too_large(&mut self) -> ApiError {
         linger_in(&mut self.body).await;
-        ApiError::too_large(format!("the body is larger than {} bytes", self.most))
+        ApiError::too_large(format!("the body is larger than {} bytes", self.max_bytes))
     }
 }
 

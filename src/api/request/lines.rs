@@ -10,13 +10,13 @@ use crate::domain::wire::lines::{self, LineLimits, LineSplitter};
 use crate::service::failed_events::HEAD_BYTES;
 
 /// Splits a body into lines. Buffers at most one line and one chunk.
-pub(crate) struct Lines {
+pub(crate) struct LineReader {
     chunks: axum::body::BodyDataStream,
     splitter: LineSplitter,
     idle: Duration,
 }
 
-pub(crate) enum Line {
+pub(crate) enum BodyLine {
     Text(Bytes),
     /// A line above the size limit: its first bytes.
     TooLong(Bytes),
@@ -26,7 +26,7 @@ pub(crate) enum Line {
     Idle,
 }
 
-impl Lines {
+impl LineReader {
     pub(crate) fn new(body: HttpBody, max_line_bytes: usize, idle: Duration) -> Self {
         let limits = LineLimits { max_line_bytes, head_bytes: HEAD_BYTES };
         Self { chunks: body.into_data_stream(), splitter: LineSplitter::new(limits), idle }
@@ -38,21 +38,21 @@ impl Lines {
     }
 
     /// Reads the next line. Cancel safe: a dropped call loses no data.
-    pub(crate) async fn next(&mut self) -> Line {
+    pub(crate) async fn next(&mut self) -> BodyLine {
         loop {
             match self.splitter.take_line() {
-                Some(lines::Line::Text(text)) => return Line::Text(text),
-                Some(lines::Line::TooLong(head)) => return Line::TooLong(head),
-                None if self.splitter.is_at_end() => return Line::End,
+                Some(lines::Line::Text(text)) => return BodyLine::Text(text),
+                Some(lines::Line::TooLong(head)) => return BodyLine::TooLong(head),
+                None if self.splitter.is_at_end() => return BodyLine::End,
                 None => {}
             }
             match tokio::time::timeout(self.idle, self.chunks.next()).await {
                 Ok(Some(Ok(chunk))) => self.splitter.push(&chunk),
                 Ok(Some(Err(error))) => {
-                    return Line::Broken(format!("the body ended early: {error}"));
+                    return BodyLine::Broken(format!("the body ended early: {error}"));
                 }
                 Ok(None) => self.splitter.end(),
-                Err(_) => return Line::Idle,
+                Err(_) => return BodyLine::Idle,
             }
         }
     }

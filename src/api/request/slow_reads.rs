@@ -25,9 +25,9 @@ impl SlowReads {
     }
 
     /// Waits for a permit, which is released when the value is dropped.
-    pub async fn turn(&self, principal: &Principal) -> Result<Share<String>, ApiError> {
-        let turn = self.0.acquire(principal.key_id.clone(), 1);
-        tokio::time::timeout(LONGEST_WAIT, turn).await.map_err(|_| {
+    pub async fn acquire(&self, principal: &Principal) -> Result<Share<String>, ApiError> {
+        let permit = self.0.acquire(principal.key_id.clone(), 1);
+        tokio::time::timeout(LONGEST_WAIT, permit).await.map_err(|_| {
             let detail = "too many slow reads are in progress";
             ApiError::busy(detail, RETRY_AFTER_SECONDS)
         })

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::Request;
 use axum::http::Method;
 
-use crate::api::request::{authenticate, authenticate_if_given};
+use crate::api::request::caller::{authenticate, authenticate_if_given};
 use crate::api::{ApiError, ApiState, PeerAddress};
 use crate::domain::access::Principal;
 use crate::service::limits::fair_share::{FairShare, Share};
@@ -26,7 +26,7 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 /// The kind of work of a route, declared once for each route. It decides the request class,
 /// whether a key is required, and whether the time limit applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Work {
+pub(crate) enum RouteKind {
     Score,
     Ingest,
     /// Segment's tracking endpoints: the API key may be inside the body.
@@ -41,13 +41,13 @@ pub(crate) enum Work {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Authentication {
+enum AuthenticationMode {
     None,
     Header,
     HeaderOrBody,
 }
 
-impl Work {
+impl RouteKind {
     pub(crate) fn class(self, method: &Method) -> RequestClass {
         match self {
             Self::Score => RequestClass::Scoring,
@@ -60,11 +60,11 @@ impl Work {
         }
     }
 
-    fn authentication(self) -> Authentication {
+    fn authentication(self) -> AuthenticationMode {
         match self {
-            Self::Health | Self::Public => Authentication::None,
-            Self::IngestKeyInBody => Authentication::HeaderOrBody,
-            Self::Score | Self::Ingest | Self::Stream | Self::Manage => Authentication::Header,
+            Self::Health | Self::Public => AuthenticationMode::None,
+            Self::IngestKeyInBody => AuthenticationMode::HeaderOrBody,
+            Self::Score | Self::Ingest | Self::Stream | Self::Manage => AuthenticationMode::Header,
         }
     }
 
@@ -117,7 +117,7 @@ impl Hash for CapacityUser {
 
 /// The concurrency limits of this process.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct AdmissionControl {
     scoring: FairShare<CapacityUser>,
     ingestion: FairShare<CapacityUser>,
     read: FairShare<CapacityUser>,
@@ -131,7 +131,7 @@ pub(crate) struct Admission {
 
 /// A permit: part of a class's capacity, released when it is dropped.
 #[derive(Debug)]
-pub(crate) enum Permit {
+pub(crate) enum RequestPermit {
     /// The user of the request is final.
     Fixed { _share: Share<CapacityUser> },
     /// The key may still be found in the body; the share is then replaced.
@@ -143,12 +143,12 @@ type ShareSlot = Arc<Mutex<Share<CapacityUser>>>;
 /// In the extensions of a request without an `Authorization` header: moves the request from
 /// the shares of its address to those of its key, once the body has been read.
 #[derive(Debug, Clone)]
-pub(crate) struct Unidentified {
-    admission: Arc<Admission>,
+pub(crate) struct UnidentifiedRequest {
+    admission: Arc<AdmissionControl>,
     slot: ShareSlot,
 }
 
-impl Unidentified {
+impl UnidentifiedRequest {
     /// Replaces the share of the address by a share of the key.
     pub(crate) fn identify(&self, principal: &Arc<Principal>) -> Result<(), ApiError> {
         let user = CapacityUser::Key(Arc::clone(principal));
@@ -158,7 +158,7 @@ impl Unidentified {
     }
 }
 
-impl Admission {
+impl AdmissionControl {
     pub(crate) fn new(capacities: Capacities, metrics: Arc<Metrics>) -> Self {
         Self {
             scoring: FairShare::new(capacities.scoring),
@@ -175,33 +175,34 @@ impl Admission {
 
     /// Authenticates a request by its header and takes a share of its class, before a byte
     /// of the body is read. Inserts the principal into the request's extensions, where
-    /// [`crate::api::request::Caller`] finds it.
+    /// [`crate::api::request::AuthorizedCaller`] finds it.
     pub(crate) fn admit(
         self: &Arc<Self>,
         state: &ApiState,
-        work: Work,
+        kind: RouteKind,
         request: &mut Request,
-    ) -> Result<Permit, ApiError> {
-        let class = work.class(request.method());
-        let principal = match work.authentication() {
-            Authentication::None => None,
-            Authentication::Header => Some(authenticate(state, request.headers())?),
-            Authentication::HeaderOrBody => authenticate_if_given(state, request.headers())?,
+    ) -> Result<RequestPermit, ApiError> {
+        let class = kind.class(request.method());
+        let principal = match kind.authentication() {
+            AuthenticationMode::None => None,
+            AuthenticationMode::Header => Some(authenticate(state, request.headers())?),
+            AuthenticationMode::HeaderOrBody => authenticate_if_given(state, request.headers())?,
         };
         if let Some(principal) = principal {
             let share = self.acquire(class, CapacityUser::Key(Arc::clone(&principal)))?;
             request.extensions_mut().insert(principal);
-            return Ok(Permit::Fixed { _share: share });
+            return Ok(RequestPermit::Fixed { _share: share });
         }
         let network = request.extensions().get::<PeerAddress>().map(|peer| peer.network());
         let user = CapacityUser::Network(network.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
-        if work != Work::IngestKeyInBody {
-            return Ok(Permit::Fixed { _share: self.acquire(class, user)? });
+        if kind != RouteKind::IngestKeyInBody {
+            return Ok(RequestPermit::Fixed { _share: self.acquire(class, user)? });
         }
         let slot = Arc::new(Mutex::new(self.acquire(RequestClass::Unidentified, user)?));
-        let unidentified = Unidentified { admission: Arc::clone(self), slot: Arc::clone(&slot) };
+        let unidentified =
+            UnidentifiedRequest { admission: Arc::clone(self), slot: Arc::clone(&slot) };
         request.extensions_mut().insert(unidentified);
-        Ok(Permit::Replaceable { _slot: slot })
+        Ok(RequestPermit::Replaceable { _slot: slot })
     }
 
     fn acquire(

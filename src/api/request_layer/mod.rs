@@ -25,11 +25,11 @@ use crate::api::{ApiError, ApiState};
 use crate::service::{ServiceError, random};
 use crate::telemetry::labels::RequestClass;
 use crate::telemetry::{Metrics, Route};
-use admission::Admission;
-use response::{Holding, hold_until_sent, set_security_headers};
+use admission::AdmissionControl;
+use response::{ResponseGuard, guard_until_sent, set_security_headers};
 
 pub use admission::Capacities;
-pub(crate) use admission::{Unidentified, Work};
+pub(crate) use admission::{RouteKind, UnidentifiedRequest};
 pub(crate) use response::without_sniffing;
 
 /// Method name in the metrics of a route that handles every method.
@@ -49,13 +49,13 @@ pub struct Limits {
 pub struct Gate {
     metrics: Arc<Metrics>,
     request_timeout: Duration,
-    admission: Arc<Admission>,
+    admission: Arc<AdmissionControl>,
     id_prefix: Arc<str>,
 }
 
 impl Gate {
     pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Result<Self, ServiceError> {
-        let admission = Arc::new(Admission::new(limits.capacities, Arc::clone(&metrics)));
+        let admission = Arc::new(AdmissionControl::new(limits.capacities, Arc::clone(&metrics)));
         let id_prefix = random::token::<4>()?.into();
         Ok(Self { metrics, request_timeout: limits.request_timeout, admission, id_prefix })
     }
@@ -66,17 +66,17 @@ impl Gate {
         state: &ApiState,
         path: &'static str,
         methods: &[&'static str],
-        work: Work,
-    ) -> prometheus::Result<GateLayer> {
+        kind: RouteKind,
+    ) -> prometheus::Result<RouteLayer> {
         let routes = methods
             .iter()
             .map(|method| Ok((*method, self.metrics.http.route(path, method)?)))
             .collect::<prometheus::Result<Vec<_>>>()?;
-        Ok(GateLayer(Arc::new(Passage {
+        Ok(RouteLayer(Arc::new(RouteState {
             path,
             routes,
-            work,
-            state: state.clone(),
+            kind,
+            api_state: state.clone(),
             metrics: Arc::clone(&self.metrics),
             request_timeout: self.request_timeout,
             admission: Arc::clone(&self.admission),
@@ -87,48 +87,50 @@ impl Gate {
 
 /// The state of one route's layer.
 #[derive(Debug)]
-struct Passage {
+struct RouteState {
     path: &'static str,
     routes: Vec<(&'static str, Route)>,
-    work: Work,
-    state: ApiState,
+    kind: RouteKind,
+    api_state: ApiState,
     metrics: Arc<Metrics>,
     request_timeout: Duration,
-    admission: Arc<Admission>,
+    admission: Arc<AdmissionControl>,
     id_prefix: Arc<str>,
 }
 
-impl Passage {
+impl RouteState {
     /// Index of the route's metrics for a method. HEAD counts as GET.
-    fn route(&self, method: &Method) -> Option<usize> {
+    fn metrics_index(&self, method: &Method) -> Option<usize> {
         let method = if method == Method::HEAD { "GET" } else { method.as_str() };
         self.routes.iter().position(|(known, _)| *known == method || *known == ANY_METHOD)
     }
 
     /// A method that the route does not support needs no key: the answer is 405.
-    fn work(&self, route: Option<usize>) -> Work {
-        if route.is_some() { self.work } else { Work::Public }
+    fn kind_of(&self, route: Option<usize>) -> RouteKind {
+        if route.is_some() { self.kind } else { RouteKind::Public }
     }
 }
 
+/// The layer of one route.
 #[derive(Debug, Clone)]
-pub(crate) struct GateLayer(Arc<Passage>);
+pub(crate) struct RouteLayer(Arc<RouteState>);
 
+/// A handler inside its layer.
 #[derive(Debug, Clone)]
-pub(crate) struct Gated<S> {
+pub(crate) struct RouteService<S> {
     inner: S,
-    passage: Arc<Passage>,
+    state: Arc<RouteState>,
 }
 
-impl<S> Layer<S> for GateLayer {
-    type Service = Gated<S>;
+impl<S> Layer<S> for RouteLayer {
+    type Service = RouteService<S>;
 
-    fn layer(&self, inner: S) -> Gated<S> {
-        Gated { inner, passage: Arc::clone(&self.0) }
+    fn layer(&self, inner: S) -> RouteService<S> {
+        RouteService { inner, state: Arc::clone(&self.0) }
     }
 }
 
-impl<S> Service<Request> for Gated<S>
+impl<S> Service<Request> for RouteService<S>
 where
     S: Service<Request, Error = Infallible> + Clone + Send + 'static,
     S::Response: IntoResponse,
@@ -144,24 +146,24 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let passage = Arc::clone(&self.passage);
-        let id = request_id(&request, &passage.id_prefix);
+        let state = Arc::clone(&self.state);
+        let id = request_id(&request, &state.id_prefix);
         // At debug level only: a span costs as much as scoring a row. Errors are logged
         // below with the same fields.
         let span = tracing::debug_span!(
             "request",
             method = request.method().as_str(),
-            route = passage.path,
+            route = state.path,
             id = id.to_str().unwrap_or_default(),
         );
-        let route = passage.route(request.method());
-        let work = passage.work(route);
+        let route = state.metrics_index(request.method());
+        let kind = state.kind_of(route);
         let limit = TimeLimit {
-            timeout: work.is_timed().then_some(passage.request_timeout),
-            class: work.class(request.method()),
+            timeout: kind.is_timed().then_some(state.request_timeout),
+            class: kind.class(request.method()),
         };
-        let in_flight = passage.metrics.http.begin();
-        let admitted = passage.admission.admit(&passage.state, work, &mut request);
+        let in_flight = state.metrics.http.begin();
+        let admitted = state.admission.admit(&state.api_state, kind, &mut request);
         let admitted = admitted.map(|permit| (permit, self.inner.call(request)));
         Box::pin(
             async move {
@@ -170,17 +172,17 @@ where
                     Ok((permit, handler)) => (limit.answer(handler).await, Some(permit)),
                 };
                 if let Some(cause) = response.extensions().get().and_then(ApiError::cause) {
-                    cause.log(passage.path, id.to_str().unwrap_or_default());
+                    cause.log(state.path, id.to_str().unwrap_or_default());
                 }
                 response.headers_mut().insert(REQUEST_ID, id);
                 set_security_headers(response.headers_mut());
                 // An unsupported method counts in the metrics of the route's first method.
-                if let Some((_, route)) = passage.routes.get(route.unwrap_or(0)) {
+                if let Some((_, route)) = state.routes.get(route.unwrap_or(0)) {
                     route.observe(response.status().as_u16(), started.elapsed());
                 }
                 tracing::debug!(status = response.status().as_u16(), "request finished");
-                let holding = Holding { _in_flight: in_flight, _permit: permit };
-                Ok(hold_until_sent(response, holding))
+                let guard = ResponseGuard { _in_flight: in_flight, _permit: permit };
+                Ok(guard_until_sent(response, guard))
             }
             .instrument(span),
         )

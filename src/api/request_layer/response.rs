@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
-use crate::api::request_layer::admission::Permit;
+use crate::api::request_layer::admission::RequestPermit;
 use crate::telemetry::InFlight;
 
 /// A complete body of at most this size releases its permit at once: the connection limit
@@ -17,26 +17,26 @@ const SMALL_BODY_BYTES: u64 = 16 * 1024;
 
 /// The permit and the in-flight count of a request, until its response has been sent.
 #[derive(Debug)]
-pub(crate) struct Holding {
+pub(crate) struct ResponseGuard {
     pub(crate) _in_flight: InFlight,
-    pub(crate) _permit: Option<Permit>,
+    pub(crate) _permit: Option<RequestPermit>,
 }
 
 /// A body that releases its permit when it has been sent or the client has disconnected.
-struct HoldingBody {
+struct GuardedBody {
     body: Body,
-    _holding: Holding,
+    _guard: ResponseGuard,
 }
 
-pub(crate) fn hold_until_sent(response: Response, holding: Holding) -> Response {
+pub(crate) fn guard_until_sent(response: Response, guard: ResponseGuard) -> Response {
     let is_small = response.body().size_hint().upper().is_some_and(|most| most <= SMALL_BODY_BYTES);
     if is_small {
         return response;
     }
-    response.map(|body| Body::new(HoldingBody { body, _holding: holding }))
+    response.map(|body| Body::new(GuardedBody { body, _guard: guard }))
 }
 
-impl HttpBody for HoldingBody {
+impl HttpBody for GuardedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -24,8 +24,9 @@ pub struct Envelope {
     pub customer: Option<CustomerKey>,
 }
 
-/// Takes a row and whether it came bare under `features`.
-pub type OnRow<'r> = dyn FnMut(&FeatureRow, bool) -> serde_json::Result<()> + 'r;
+/// Callback for a row. The single row under `features` comes last, with the envelope; the
+/// rows of a list come as soon as they are parsed.
+pub type OnRow<'r> = dyn FnMut(&FeatureRow, Option<&Envelope>) -> serde_json::Result<()> + 'r;
 
 /// Reads a request against these features and hands over each row as it is read;
 /// errors name the feature.
@@ -151,7 +152,11 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
         if customer.is_some() && !single {
             return Err(A::Error::custom("`customer_id` says whose `features` are, not `rows`"));
         }
-        Ok(Envelope { rows: self.0.rows, single, explain, customer })
+        let envelope = Envelope { rows: self.0.rows, single, explain, customer };
+        if single {
+            (self.0.on_row)(&self.0.row, Some(&envelope)).map_err(A::Error::custom)?;
+        }
+        Ok(envelope)
     }
 }
 
@@ -207,7 +212,10 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
             reader.named.push(index);
         }
         reader.rows += 1;
-        (reader.on_row)(&reader.row, self.bare).map_err(A::Error::custom)
+        if self.bare {
+            return Ok(());
+        }
+        (reader.on_row)(&reader.row, None).map_err(A::Error::custom)
     }
 }
 
