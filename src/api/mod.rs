@@ -59,7 +59,14 @@ impl ApiRoute {
 pub fn router(state: ApiState, gate: &Gate) -> prometheus::Result<Router> {
     let unmatched = gate.layer(&state, "<unknown>", &[ANY_METHOD], RouteKind::Public)?;
     let fallback = get(error::no_such_route).fallback(error::no_such_route).layer(unmatched);
-    let mut native = with_layers(native().into_iter().chain(alerting()), &state, gate)?;
+    let native_routes = [
+        ingestion_routes(),
+        customer_routes(),
+        model_routes(),
+        drift_and_documentation_routes(),
+        alerting_routes(),
+    ];
+    let mut native = with_layers(native_routes.into_iter().flatten(), &state, gate)?;
     for route in events::segment::routes() {
         let layer = route.layer(&state, gate)?;
         let handler = events::segment::with_segment_protocol(route.handler, layer);
@@ -86,10 +93,8 @@ fn with_layers(
     Ok(router.method_not_allowed_fallback(error::wrong_method))
 }
 
-/// Routes of the native API, except alerting and the policy.
-fn native() -> Vec<ApiRoute> {
-    let shadow = get(models::shadow::get_shadow).post(models::post_shadow);
-    let runs = get(models::training_runs::get_runs).post(models::training_runs::post_run);
+/// Routes of ingestion and scoring.
+fn ingestion_routes() -> Vec<ApiRoute> {
     vec![
         ApiRoute::new("/v1/events", &["POST"], post(events::post_events), RouteKind::Ingest),
         ApiRoute::new(
@@ -117,6 +122,18 @@ fn native() -> Vec<ApiRoute> {
             RouteKind::Manage,
         ),
         ApiRoute::new("/v1/score", &["POST"], post(score::post_score), RouteKind::Score),
+        ApiRoute::new(
+            "/v1/sources",
+            &["GET"],
+            get(events::sources::get_sources),
+            RouteKind::Manage,
+        ),
+    ]
+}
+
+/// Routes of customers, their changes and their export.
+fn customer_routes() -> Vec<ApiRoute> {
+    vec![
         ApiRoute::new(
             "/v1/customers/{id}",
             &["GET"],
@@ -159,6 +176,14 @@ fn native() -> Vec<ApiRoute> {
             get(customers::export::get_assignments),
             RouteKind::Stream,
         ),
+    ]
+}
+
+/// Routes of segments, features, models and training runs.
+fn model_routes() -> Vec<ApiRoute> {
+    let shadow = get(models::shadow::get_shadow).post(models::post_shadow);
+    let runs = get(models::training_runs::get_runs).post(models::training_runs::post_run);
+    vec![
         ApiRoute::new("/v1/segments", &["GET"], get(segments::get_segments), RouteKind::Manage),
         ApiRoute::new("/v1/models", &["GET"], get(models::get_models), RouteKind::Manage),
         ApiRoute::new(
@@ -225,6 +250,12 @@ fn native() -> Vec<ApiRoute> {
             RouteKind::Manage,
         ),
         ApiRoute::new("/v1/features", &["GET"], get(segments::get_features), RouteKind::Manage),
+    ]
+}
+
+/// Routes of drift and of the API documentation.
+fn drift_and_documentation_routes() -> Vec<ApiRoute> {
+    vec![
         ApiRoute::new("/v1/drift", &["GET"], get(drift::get_drift), RouteKind::Manage),
         ApiRoute::new("/v1/drift/history", &["GET"], get(drift::get_history), RouteKind::Manage),
         ApiRoute::new("/v1/drift/flow", &["GET"], get(drift::get_churn), RouteKind::Manage),
@@ -234,19 +265,13 @@ fn native() -> Vec<ApiRoute> {
             get(drift::get_picture),
             RouteKind::Manage,
         ),
-        ApiRoute::new(
-            "/v1/sources",
-            &["GET"],
-            get(events::sources::get_sources),
-            RouteKind::Manage,
-        ),
         ApiRoute::new("/openapi.json", &["GET"], get(openapi::get_document), RouteKind::Public),
         ApiRoute::new("/docs", &["GET"], get(openapi::get_page), RouteKind::Public),
     ]
 }
 
 /// Routes of alerting and of the automation policy.
-fn alerting() -> Vec<ApiRoute> {
+fn alerting_routes() -> Vec<ApiRoute> {
     let channel = get(alerting::channels::get_channel)
         .put(alerting::channels::put_channel)
         .delete(alerting::channels::delete_channel);

@@ -202,7 +202,7 @@ async fn post_transition(
     step: Move,
     JsonBody(body): &JsonBody,
 ) -> Result<Json<DeploymentBody>, ApiError> {
-    let request: TransitionRequest = parse_optional_json(&body)?;
+    let request: TransitionRequest = parse_optional_json(body)?;
     if request.force {
         if !caller.principal.may(Scope::Admin) {
             let why = format!("`force` requires a key with the scope `{}`", Scope::Admin);
