@@ -1,4 +1,4 @@
-//! The second listener: health and metrics, for machines that watch.
+//! Admin listener: liveness, readiness and Prometheus metrics.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -39,16 +39,16 @@ pub fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// Ready to score feature rows: the first deployment is published and the process is not
-/// stopping. A database that is away, a full disk or a wrong clock does not make the process
-/// unready, as scoring answers from memory; the body then says `degraded: …`.
+/// Readiness to score feature rows: the first deployment is published and the process is
+/// not draining. An unreachable database, a full disk or a wrong clock does not make the
+/// process unready, as scoring answers from memory; the body then says `degraded: …`.
 async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let is_verbose = query.is_some_and(|query| query.contains("verbose"));
     state.answer(state.readiness.is_ready(), is_verbose)
 }
 
-/// Ready for stateful requests as well: events, customers and everything stored. For
-/// orchestrators that are to take a process without its database out of rotation.
+/// Readiness for stateful requests as well: events, customers and everything stored. For
+/// orchestrators that take a process without its database out of rotation.
 async fn readyz_stateful(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let is_verbose = query.is_some_and(|query| query.contains("verbose"));
     let storage = &state.storage;

@@ -1,12 +1,12 @@
-//! Whether what is scored still looks like what the model was trained on.
+//! `GET /v1/drift…`: scored rows compared with the model's drift baseline, and churn.
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use crate::api::models::model_id;
-use crate::api::request::{Asked, Caller, Path, Read};
+use crate::api::models::parse_model_id;
+use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState, html_page};
 use crate::domain::drift::{Check, Churn, KeyShare, Source, Stream};
 use crate::domain::fault::{Fault, Faults};
@@ -17,7 +17,7 @@ use crate::service::drift::{Ask, Flows, MOST_HOURS, Report, Step};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct DriftQuery {
     hours: Option<u32>,
     model: Option<String>,
     source: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Which {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Steps {
+pub(super) struct DriftHistoryQuery {
     hours: Option<u32>,
     model: Option<String>,
     source: Option<String>,
@@ -35,37 +35,37 @@ pub(super) struct Steps {
 #[derive(Debug, Serialize)]
 pub(super) struct DriftBody {
     model: ModelId,
-    /// The beginning of the first hour.
+    /// Start of the first hour.
     since: Timestamp,
     until: Timestamp,
     #[serde(flatten)]
     check: Check,
-    /// Of all whole hours; `None`: there are to be no detectors.
+    /// Sequential detectors over all whole hours; `None`: detectors are disabled.
     stream: Option<Stream>,
-    /// The part of each API key in the rows, the largest first; empty where they are not
-    /// counted by key.
+    /// Share of each API key in the rows, largest first; empty where rows are not counted
+    /// by key.
     keys: Vec<KeyShare>,
 }
 
 pub(super) async fn get_drift(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Asked(asked): Asked<Which>,
+    _: AuthorizedCaller<Read>,
+    QueryParameters(query): QueryParameters<DriftQuery>,
 ) -> Result<Json<DriftBody>, ApiError> {
-    let report = state.drift.report(&ask(&asked)?).await?;
+    let report = state.drift.report(&drift_request(&query)?).await?;
     let Report { model, since, until, check, stream, keys } = report;
     Ok(Json(DriftBody { model, since, until, check, stream, keys }))
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct HistoryBody {
+pub(super) struct DriftHistoryBody {
     model: ModelId,
     /// Oldest first; hours and days without a score are left out.
-    history: Vec<LineBody>,
+    history: Vec<DriftPointBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct LineBody {
+struct DriftPointBody {
     at: Timestamp,
     scored: u64,
     outlier_rate: Option<f64>,
@@ -82,32 +82,32 @@ struct PsiBody {
 
 pub(super) async fn get_history(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Asked(asked): Asked<Steps>,
-) -> Result<Json<HistoryBody>, ApiError> {
-    let step = match asked.by.as_deref() {
+    _: AuthorizedCaller<Read>,
+    QueryParameters(query): QueryParameters<DriftHistoryQuery>,
+) -> Result<Json<DriftHistoryBody>, ApiError> {
+    let step = match query.by.as_deref() {
         None | Some("hour") => Step::Hour,
         Some("day") => Step::Day,
         Some(other) => {
             let problem = format!("is `{other}`, not `hour` or `day`");
-            return Err(ServiceError::Invalid(Faults::one("by", problem)).into());
+            return Err(ApiError::invalid("by", problem));
         }
     };
-    let Steps { hours, model, source, .. } = asked;
-    let ask = ask(&Which { hours, model, source })?;
-    let (model, checks) = state.drift.history(&ask, step).await?;
-    let history = checks.into_iter().map(|(at, check)| LineBody::new(at, &check)).collect();
-    Ok(Json(HistoryBody { model, history }))
+    let DriftHistoryQuery { hours, model, source, .. } = query;
+    let request = drift_request(&DriftQuery { hours, model, source })?;
+    let (model, checks) = state.drift.history(&request, step).await?;
+    let history = checks.into_iter().map(|(at, check)| DriftPointBody::new(at, &check)).collect();
+    Ok(Json(DriftHistoryBody { model, history }))
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Period {
+pub(super) struct ChurnQuery {
     hours: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct FlowBody {
+pub(super) struct ChurnBody {
     model: ModelId,
     since: Timestamp,
     until: Timestamp,
@@ -115,27 +115,27 @@ pub(super) struct FlowBody {
     churn: Churn,
 }
 
-pub(super) async fn get_flow(
+pub(super) async fn get_churn(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Asked(Period { hours }): Asked<Period>,
-) -> Result<Json<FlowBody>, ApiError> {
+    _: AuthorizedCaller<Read>,
+    QueryParameters(ChurnQuery { hours }): QueryParameters<ChurnQuery>,
+) -> Result<Json<ChurnBody>, ApiError> {
     let mut faults = Vec::new();
     check_hours(hours, &mut faults);
     if !faults.is_empty() {
         return Err(ServiceError::Invalid(Faults(faults)).into());
     }
     let Flows { model, since, until, churn } = state.drift.flows(hours).await?;
-    Ok(Json(FlowBody { model, since, until, churn }))
+    Ok(Json(ChurnBody { model, since, until, churn }))
 }
 
 pub(super) async fn get_picture(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(name): Path<String>,
-    Asked(asked): Asked<Which>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(name): PathParameters<String>,
+    QueryParameters(query): QueryParameters<DriftQuery>,
 ) -> Result<Response, ApiError> {
-    let picture = state.drift.picture(&ask(&asked)?, &name).await?;
+    let picture = state.drift.picture(&drift_request(&query)?, &name).await?;
     Ok(html_page::svg(picture.svg))
 }
 
@@ -145,16 +145,16 @@ fn check_hours(hours: Option<u32>, faults: &mut Vec<Fault>) {
     }
 }
 
-fn ask(asked: &Which) -> Result<Ask, ApiError> {
+fn drift_request(query: &DriftQuery) -> Result<Ask, ApiError> {
     let mut faults = Vec::new();
-    check_hours(asked.hours, &mut faults);
-    let source = match asked.source.as_deref() {
+    check_hours(query.hours, &mut faults);
+    let source = match query.source.as_deref() {
         None => Some(Source::Rows),
         Some("all") => None,
-        Some(named) => {
-            let source = Source::parse(named);
+        Some(name) => {
+            let source = Source::parse(name);
             if source.is_none() {
-                let problem = format!("is `{named}`, not `rows`, `events`, `customers` or `all`");
+                let problem = format!("is `{name}`, not `rows`, `events`, `customers` or `all`");
                 faults.push(Fault::new("source", problem));
             }
             source
@@ -163,13 +163,13 @@ fn ask(asked: &Which) -> Result<Ask, ApiError> {
     if !faults.is_empty() {
         return Err(ServiceError::Invalid(Faults(faults)).into());
     }
-    let model = asked.model.as_deref().map(model_id).transpose()?;
-    Ok(Ask { model, source, hours: asked.hours })
+    let model = query.model.as_deref().map(parse_model_id).transpose()?;
+    Ok(Ask { model, source, hours: query.hours })
 }
 
-impl LineBody {
+impl DriftPointBody {
     fn new(at: Timestamp, check: &Check) -> Self {
-        let psi = check.features.iter().filter_map(|one| Some((one, one.psi?.value)));
+        let psi = check.features.iter().filter_map(|feature| Some((feature, feature.psi?.value)));
         let largest = psi.max_by(|(_, a), (_, b)| a.total_cmp(b));
         Self {
             at,

@@ -1,69 +1,74 @@
-//! Failures as `application/problem+json` (RFC 9457): the only map from
-//! [`ServiceError`] to a status.
+//! Error responses as `application/problem+json` (RFC 9457): the only map from
+//! [`ServiceError`] to an HTTP status.
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::error::Category;
 
 use crate::domain::deployment::lifecycle;
-use crate::domain::fault::Faults;
+use crate::domain::fault::{Fault, Faults};
 use crate::domain::wire::bounded::ArrayError;
 use crate::service::ServiceError;
 use crate::service::error::Chain;
+use crate::store::StoreError;
 
-/// Error text of an event whose customer stayed locked until the lock timeout.
-pub(super) const LOCKED: &str = "locked by another session; send again with the same message_id";
-/// A wrong clock is corrected by a time service or a person.
+/// Error text for an event when its customer stays locked until the lock timeout.
+pub(super) const LOCKED: &str = "the customer is locked by another database session; send the \
+                                 event again with the same message_id";
+/// Detail of an internal error: the cause is in the log only.
+const INTERNAL_DETAIL: &str = "internal error; the log of segmentd has it under the request id";
+/// `Retry-After` for a wrong clock, which a time service or an operator corrects.
 const CLOCK_RETRY_SECONDS: u64 = 10;
-/// A person has to make room first.
+/// `Retry-After` for a full disk: an operator must free space first.
 const DISK_RETRY_AFTER_SECONDS: u64 = 30;
 
-/// What is answered instead of a result.
+/// An error response: status, problem type and detail, with its cause for the log.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
-    /// Last part of the problem type's address; stable, for programs.
+    /// Last part of the problem type's URI; stable, for programs.
     kind: &'static str,
     detail: String,
     faults: Faults,
     gates: Vec<lifecycle::Gate>,
     retry_after_seconds: Option<u64>,
-    cause: Option<Box<Cause>>,
+    cause: Option<Box<ErrorCause>>,
 }
 
-/// What the log is told and the caller is not.
+/// The internal cause of an error: logged, never sent to the client.
 #[derive(Debug, Clone)]
-pub(super) struct Cause {
+pub(super) struct ErrorCause {
     chain: String,
-    /// Ours to mend; else it passes.
+    /// A defect of segmentd; otherwise a temporary condition.
     is_fault: bool,
 }
 
-impl Cause {
+impl ErrorCause {
     pub(super) fn log(&self, route: &'static str, id: &str) {
         let error = &self.chain;
         if self.is_fault {
-            tracing::error!(route, id, error, "internal error");
+            tracing::error!(route, id, error, "request failed: internal error");
         } else {
-            tracing::warn!(route, id, error, "not available");
+            tracing::warn!(route, id, error, "request failed: not available");
         }
     }
 }
 
 #[derive(Serialize)]
-struct Problem<'p> {
+struct ProblemDocument<'p> {
     r#type: String,
     title: &'static str,
     status: u16,
     detail: &'p str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FaultBody>,
-    /// Those that refuse.
+    /// The gates that refuse the transition.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     gates: &'p [lifecycle::Gate],
 }
 
-/// One fault of a request, where and what.
+/// One fault of a request: the field and the problem.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct FaultBody {
     field: String,
@@ -71,11 +76,13 @@ pub(super) struct FaultBody {
 }
 
 pub(super) fn fault_bodies(faults: &Faults) -> Vec<FaultBody> {
-    let body = |fault: &crate::domain::fault::Fault| FaultBody {
-        field: fault.path.clone(),
-        problem: fault.problem.clone(),
-    };
-    faults.0.iter().map(body).collect()
+    faults.0.iter().map(FaultBody::from).collect()
+}
+
+impl From<&Fault> for FaultBody {
+    fn from(fault: &Fault) -> Self {
+        Self { field: fault.path.clone(), problem: fault.problem.clone() }
+    }
 }
 
 impl ApiError {
@@ -91,13 +98,31 @@ impl ApiError {
         }
     }
 
-    /// Not JSON at all, or JSON of the wrong shape.
-    pub fn json(error: &serde_json::Error) -> Self {
+    /// Malformed JSON (400), or well-formed JSON of the wrong shape (422).
+    pub fn from_json(error: &serde_json::Error) -> Self {
         if error.is_data() {
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", error.to_string())
         } else {
-            Self::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
+            Self::malformed_json(error)
         }
+    }
+
+    /// 400 for a body that cannot be parsed, whatever is wrong with it.
+    pub(super) fn malformed_json(error: &serde_json::Error) -> Self {
+        let detail = match error.classify() {
+            Category::Eof => {
+                let (line, column) = (error.line(), error.column());
+                format!("the body ends before its JSON is complete, at line {line} column {column}")
+            }
+            Category::Data => error.to_string(),
+            Category::Syntax | Category::Io => format!("the body is not valid JSON: {error}"),
+        };
+        Self::new(StatusCode::BAD_REQUEST, "malformed-json", detail)
+    }
+
+    /// One invalid field: 422.
+    pub fn invalid(field: &str, problem: impl Into<String>) -> Self {
+        ServiceError::Invalid(Faults::one(field, problem)).into()
     }
 
     pub fn unauthenticated(detail: &str) -> Self {
@@ -128,37 +153,37 @@ impl ApiError {
         error
     }
 
-    /// Of events: their customers are locked by another session of the database.
+    /// 503 for events: another database session has locked their customers.
     pub(super) fn locked() -> Self {
         Self::unavailable(LOCKED, 1)
     }
 
-    /// Of events.
-    pub(super) fn of_events(error: ServiceError) -> Self {
+    /// The error of an event request, with advice on resending events.
+    pub(super) fn from_ingestion(error: ServiceError) -> Self {
         match error {
             ServiceError::Locked => Self::locked(),
             error => error.into(),
         }
     }
 
-    /// Work was stopped because its request was given up: nothing waits for this answer.
-    pub(super) fn given_up() -> Self {
-        Self::unavailable("the request was given up", 1)
+    /// Work stopped because its request was cancelled: no client waits for this answer.
+    pub(super) fn cancelled() -> Self {
+        Self::unavailable("the request was cancelled", 1)
     }
 
-    /// An array with too many elements, or anything else that is wrong with the JSON.
-    pub(super) fn events(error: ArrayError) -> Self {
+    /// An array of events with too many elements, or a JSON error.
+    pub(super) fn from_array_error(error: ArrayError) -> Self {
         match error {
-            ArrayError::TooMany(most) => Self::too_large(format!(
-                "the request has more than {most} events (limits.events_per_request); send \
-                 several requests, or a bulk upload"
+            ArrayError::TooMany(max) => Self::too_large(format!(
+                "the request has more than {max} events (limits.events_per_request); send \
+                 several requests, or use POST /v1/events/bulk"
             )),
-            ArrayError::Json(error) => Self::json(&error),
+            ArrayError::Json(error) => Self::from_json(&error),
         }
     }
 
     /// Whether the same request may succeed later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         self.retry_after_seconds.is_some()
     }
 
@@ -170,18 +195,18 @@ impl ApiError {
         &self.detail
     }
 
-    pub(super) fn cause(&self) -> Option<&Cause> {
+    pub(super) fn cause(&self) -> Option<&ErrorCause> {
         self.cause.as_deref()
     }
 
     fn caused_by(self, error: &ServiceError, is_fault: bool) -> Self {
-        let cause = Cause { chain: Chain(error).to_string(), is_fault };
+        let cause = ErrorCause { chain: Chain(error).to_string(), is_fault };
         Self { cause: Some(Box::new(cause)), ..self }
     }
 
-    /// The body, for doors that add to it what their protocol wants.
+    /// The problem document, for endpoints of protocols that add fields to it.
     pub(super) fn problem(&self) -> serde_json::Value {
-        serde_json::to_value(Problem {
+        serde_json::to_value(ProblemDocument {
             r#type: format!("/docs#problem-{}", self.kind),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
@@ -212,12 +237,13 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::Gone(why) => Self::new(StatusCode::GONE, "gone", why),
             ServiceError::Locked => {
-                let detail = "locked by another session; nothing was written; send again";
+                let detail = "a row is locked by another database session; nothing was written; \
+                              send the request again";
                 Self::unavailable(detail, 1).caused_by(&error, false)
             }
             ServiceError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
             ServiceError::Busy { retry_after_seconds } => {
-                Self::busy("too much at once", retry_after_seconds)
+                Self::busy("too many requests of this kind are in progress", retry_after_seconds)
             }
             ServiceError::OverLimit { detail, retry_after_seconds } => {
                 Self::busy(&detail, retry_after_seconds)
@@ -234,29 +260,28 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::WrongClock { skew_seconds } => {
                 let detail = format!(
-                    "events are not taken: the clock of this server differs from its database's \
-                     by {skew_seconds} s (clock.tolerance_seconds); send them again later"
+                    "events are not accepted: the clock of this server differs from its \
+                     database's by {skew_seconds} s (clock.tolerance_seconds); send them again later"
                 );
                 Self::unavailable(&detail, CLOCK_RETRY_SECONDS).caused_by(&error, false)
             }
             ServiceError::Internal(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of segmentd's")
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", INTERNAL_DETAIL)
                     .caused_by(&error, true)
             }
         }
     }
 }
 
-impl From<crate::store::StoreError> for ApiError {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
         ServiceError::from(error).into()
     }
 }
 
-/// The response carries the error along, so that a layer can say it otherwise.
 impl IntoResponse for ApiError {
-    /// The response carries the error itself along, for a door whose protocol
-    /// says it in another shape.
+    /// A problem document. The response's extensions contain the error itself, so that a
+    /// layer can log it or convert it to the shape of another protocol.
     fn into_response(self) -> Response {
         let mut response = (self.status, self.problem().to_string()).into_response();
         let headers = response.headers_mut();
@@ -280,6 +305,6 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "wrong-method",
-        format!("{} does not take {method}; see /docs", uri.path()),
+        format!("{} does not support {method}; see /docs", uri.path()),
     )
 }

@@ -1,14 +1,14 @@
-//! Documents that a browser shows: no script, nothing loaded, no framing by others.
+//! Documents for browsers: no script, no external resource, no framing by other sites.
 
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
-/// Content security policy of the documentation, which has its styles inside it.
+/// Content security policy of the documentation page, which has inline styles.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'";
-/// Of pictures. Their texts are names that people chose.
+/// Content security policy of SVG pictures. Their texts contain names chosen by users.
 const PICTURE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
-/// The documentation is the same for everybody.
+/// Caching of the documentation, which is the same for every client.
 const PUBLIC: &str = "no-cache";
 
 pub(super) fn html(page: String) -> Response {

@@ -1,4 +1,5 @@
-//! The segments that are live, their sizes now, and the features behind them.
+//! `GET /v1/segments` and `GET /v1/features`: the deployed segments with their current
+//! sizes, and the feature set.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::request::{Caller, Read};
+use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::feature::FeatureDef;
 use crate::domain::model::{Segment, UNASSIGNED};
@@ -16,21 +17,21 @@ use crate::store::customers::assignments;
 #[derive(Debug, Serialize)]
 pub(super) struct SegmentsBody {
     #[serde(flatten)]
-    live: AnsweringBody,
-    /// What answers some customers in its place.
-    canary: Option<CanaryBody>,
+    live: DeployedSegmentsBody,
+    /// The canary, which scores a share of the customers instead.
+    canary: Option<CanarySegmentsBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct CanaryBody {
+struct CanarySegmentsBody {
     share: f64,
     #[serde(flatten)]
-    live: AnsweringBody,
+    live: DeployedSegmentsBody,
 }
 
-/// One model, or the fallback.
+/// Segments of one model, or of the rule-based fallback.
 #[derive(Debug, Serialize)]
-struct AnsweringBody {
+struct DeployedSegmentsBody {
     model: Option<String>,
     fallback: bool,
     generation: i64,
@@ -40,30 +41,34 @@ struct AnsweringBody {
 #[derive(Debug, Serialize)]
 struct SegmentBody {
     segment: String,
-    /// Customers assigned to it now.
+    /// Customers assigned to the segment now.
     customers: i64,
     outliers: i64,
-    /// What training found; null for the rule-based fallback, and for those in no
-    /// segment.
+    /// Description from training; null for the rule-based fallback, and for unassigned
+    /// customers.
     profile: Option<Segment>,
 }
 
 pub(super) async fn get_segments(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    _: AuthorizedCaller<Read>,
 ) -> Result<Json<SegmentsBody>, ApiError> {
-    let lineup = state.live.snapshot();
-    let canary = match &lineup.canary {
+    let deployment = state.live.snapshot();
+    let canary = match &deployment.canary {
         None => None,
-        Some(canary) => {
-            Some(CanaryBody { share: canary.share, live: answering(&state, &canary.lineup).await? })
-        }
+        Some(canary) => Some(CanarySegmentsBody {
+            share: canary.share,
+            live: deployed_segments(&state, &canary.lineup).await?,
+        }),
     };
-    Ok(Json(SegmentsBody { live: answering(&state, &lineup).await?, canary }))
+    Ok(Json(SegmentsBody { live: deployed_segments(&state, &deployment).await?, canary }))
 }
 
-async fn answering(state: &ApiState, lineup: &Lineup) -> Result<AnsweringBody, ApiError> {
-    let model = lineup.active.as_ref();
+async fn deployed_segments(
+    state: &ApiState,
+    deployment: &Lineup,
+) -> Result<DeployedSegmentsBody, ApiError> {
+    let model = deployment.active.as_ref();
     let sizes = assignments::sizes(&state.db, model.map(|model| model.id())).await?;
     let segments = match model {
         None => sizes
@@ -78,45 +83,46 @@ async fn answering(state: &ApiState, lineup: &Lineup) -> Result<AnsweringBody, A
         Some(model) => {
             let sizes: HashMap<String, (i64, i64)> =
                 sizes.into_iter().map(|(key, all, outliers)| (key, (all, outliers))).collect();
-            let body = |segment: &Segment| {
-                let (customers, outliers) = sizes.get(&*segment.key).copied().unwrap_or_default();
-                SegmentBody {
-                    segment: segment.key.to_string(),
-                    customers,
-                    outliers,
-                    profile: Some(segment.clone()),
-                }
-            };
-            let mut segments: Vec<SegmentBody> = model.segments().iter().map(body).collect();
+            let mut segments: Vec<SegmentBody> = model
+                .segments()
+                .iter()
+                .map(|segment| SegmentBody::new(&segment.key, &sizes, Some(segment)))
+                .collect();
             if model.form().has_reach() {
-                let (customers, outliers) = sizes.get(UNASSIGNED).copied().unwrap_or_default();
-                let segment = UNASSIGNED.to_owned();
-                segments.push(SegmentBody { segment, customers, outliers, profile: None });
+                segments.push(SegmentBody::new(UNASSIGNED, &sizes, None));
             }
             segments
         }
     };
-    Ok(AnsweringBody {
+    Ok(DeployedSegmentsBody {
         model: model.map(|model| model.id().to_string()),
         fallback: model.is_none(),
-        generation: lineup.generation,
+        generation: deployment.generation,
         segments,
     })
 }
 
+impl SegmentBody {
+    /// `sizes`: customers and outliers by segment key; absent segments are empty.
+    fn new(key: &str, sizes: &HashMap<String, (i64, i64)>, profile: Option<&Segment>) -> Self {
+        let (customers, outliers) = sizes.get(key).copied().unwrap_or_default();
+        Self { segment: key.to_owned(), customers, outliers, profile: profile.cloned() }
+    }
+}
+
 #[derive(Debug, Serialize)]
-pub(super) struct FeaturesBody {
+pub(super) struct FeatureSetBody {
     feature_set: String,
     features: Vec<FeatureDef>,
 }
 
 pub(super) async fn get_features(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-) -> Json<FeaturesBody> {
-    let lineup = state.live.snapshot();
-    Json(FeaturesBody {
-        feature_set: lineup.features.id().to_string(),
-        features: lineup.features.features().to_vec(),
+    _: AuthorizedCaller<Read>,
+) -> Json<FeatureSetBody> {
+    let deployment = state.live.snapshot();
+    Json(FeatureSetBody {
+        feature_set: deployment.features.id().to_string(),
+        features: deployment.features.features().to_vec(),
     })
 }

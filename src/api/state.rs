@@ -1,4 +1,4 @@
-//! What handlers may use.
+//! Shared state of the handlers: services, read access to the database, and limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use crate::service::training::Training;
 use crate::store::ReadDb;
 use crate::telemetry::Metrics;
 
-/// Handles only, cheap to clone.
+/// Shared handles to services; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ApiState(pub Arc<Handles>);
 
@@ -44,7 +44,7 @@ pub struct Handles {
     pub memory: MemoryBudget,
     pub heavy: Arc<HeavyWork>,
     pub bounds: BodyBounds,
-    /// Values of `Host` that may be repeated in an answer; empty: all.
+    /// Values of `Host` that a response may repeat; empty: all.
     pub allowed_hosts: Vec<String>,
     pub slow_reads: SlowReads,
 }
@@ -57,43 +57,43 @@ impl std::ops::Deref for ApiState {
     }
 }
 
-/// How request bodies are read.
+/// Limits on request bodies.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyBounds {
-    /// Feature rows of a request.
+    /// Feature rows in one request.
     pub max_rows: usize,
     pub max_body_bytes: usize,
-    /// Of a request whose key is inside its body.
+    /// Limit for a request that carries its API key inside the body.
     pub max_unidentified_body_bytes: usize,
-    /// Of a bulk upload.
+    /// Limit for one line of a bulk upload.
     pub max_line_bytes: usize,
     pub pace: BodyPace,
     pub stream: StreamLimits,
 }
 
-/// How fast a request body must arrive.
+/// Minimum transfer rate and deadline of a request body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyPace {
-    /// For the whole body.
+    /// Deadline for the whole body.
     pub timeout: Duration,
-    /// Before the minimum rate applies.
+    /// Time before the minimum rate applies.
     pub grace: Duration,
     /// 0: no minimum rate.
     pub min_bytes_per_second: u64,
 }
 
-/// How bulk uploads are read.
+/// Batching and idle limits of bulk uploads.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
-    /// Time that lines are gathered before they are committed.
+    /// Longest time that a line waits for its batch to fill before the commit.
     pub flush: Duration,
-    /// Lines that are gathered, in bytes.
+    /// Bytes of lines that fill a batch.
     pub batch_bytes: usize,
-    /// A stream without a byte for this time is ended.
+    /// A stream that sends no byte for this time is closed.
     pub idle: Duration,
 }
 
-/// Whether this process is to be sent requests.
+/// Readiness of this process: whether a load balancer should send it requests.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     live: Arc<Live>,
@@ -105,7 +105,7 @@ impl Readiness {
         Self { live, draining: Arc::default() }
     }
 
-    /// Says that the process begins to stop.
+    /// Marks the process as draining: from now on it is not ready.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -114,7 +114,7 @@ impl Readiness {
         !self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether the stored lineup has been read.
+    /// Whether the stored deployment has been loaded.
     pub fn has_lineup(&self) -> bool {
         self.live.lineup().generation >= 0
     }

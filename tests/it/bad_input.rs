@@ -19,7 +19,7 @@ async fn bad_input_is_named_and_survived() {
     };
     let promote_unknown = format!("/v1/models/{}/promote", "a".repeat(64));
     let table: [(&str, &str, String, u16, &str); 23] = [
-        ("malformed", "/v1/score", "{".into(), 400, "EOF"),
+        ("malformed", "/v1/score", "{".into(), 400, "ends before its JSON is complete"),
         (
             "not a number",
             "/v1/score",
@@ -71,7 +71,7 @@ async fn bad_input_is_named_and_survived() {
         ("bad spec", "/v1/training-runs", r#"{"segments": 0}"#.into(), 422, "segments"),
         ("unknown spec", "/v1/training-runs", r#"{"k": 3}"#.into(), 422, "unknown field"),
         ("unknown route", "/v1/nothing", String::new(), 404, "there is no route"),
-        ("wrong method", "/v1/segments", String::new(), 405, "does not take POST"),
+        ("wrong method", "/v1/segments", String::new(), 405, "does not support POST"),
     ];
     for (name, path, body, status, text) in table {
         let (got, problem) = app.post(path, body).await;

@@ -162,12 +162,12 @@ async fn failures_are_said_in_the_protocol() {
     let load_unknown = format!("/v2/repository/models/segments/versions/{unknown}/load");
     let huge = " ".repeat(300_000);
     let table: [(&str, &str, u16, &str); 13] = [
-        (INFER, "{", 400, "EOF"),
+        (INFER, "{", 400, "ends before its JSON is complete"),
         (INFER, "{}", 422, "inputs: is required"),
         (INFER, &huge, 413, "larger than 200000 bytes"),
         ("/v2/models/x/infer", ONE, 404, "the only one is `segments`"),
         ("/v2/models/segments/versions/x/infer", ONE, 404, "live is the fallback"),
-        ("/v2/models/segments", "", 405, "does not take POST"),
+        ("/v2/models/segments", "", 405, "does not support POST"),
         ("/v2/models/segments/explain", "", 404, "no route"),
         ("/v2/repository/index", r#"{"ready": 1}"#, 422, "expected a boolean"),
         ("/v2/repository/models/segments/load", "", 409, "POST /v2/repository/index lists them"),

@@ -85,7 +85,8 @@ async fn an_event_of_a_locked_customer_is_answered_after_its_deadline_and_counts
         // Alone: the request fails as a whole.
         let (status, answer) = app.post("/v1/events", event(1, "stuck").to_string()).await;
         assert_eq!(status, 503, "{answer}");
-        let said = "locked by another session; send again with the same message_id";
+        let said = "the customer is locked by another database session; send the event again with \
+                    the same message_id";
         assert_eq!(answer["detail"], said);
         // With others: each has a status of its own.
         let batch = json!([event(2, "stuck"), event(3, "free")]).to_string();
@@ -205,7 +206,10 @@ async fn every_connection_has_its_time_limits() {
     // A read that waits for a lock ends, and says why.
     let read = tokio::time::timeout(STUCK, app.get("/v1/customers/c1")).await.unwrap();
     assert_eq!(read.0, 503, "{}", read.1);
-    assert_eq!(read.1["detail"], "locked by another session; nothing was written; send again");
+    assert_eq!(
+        read.1["detail"],
+        "a row is locked by another database session; nothing was written; send the request again"
+    );
     session.close().await.unwrap();
     app.stop().await;
 }

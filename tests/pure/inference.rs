@@ -70,7 +70,7 @@ proptest! {
         }).collect();
         let native = json!({ "rows": native }).to_string();
         let mut expected = Vec::new();
-        let on_row = &mut |row: &FeatureRow, _| {
+        let on_row = &mut |row: &FeatureRow, _: Option<&rows::Envelope>| {
             expected.push(row.clone());
             Ok(())
         };

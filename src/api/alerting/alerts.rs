@@ -1,4 +1,4 @@
-//! Alerts: listed, shown with what was sent about them, acknowledged.
+//! `/v1/alerts…`: list, show and acknowledge alerts.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use crate::api::alerting::deliveries::DeliveryBody;
-use crate::api::request::{Asked, Body, Caller, Needs, Path, Read, Train, json, limit};
+use crate::api::request::parameters::{last_of_full_page, page_cursor, page_limit};
+use crate::api::request::{
+    AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, Train, parse_optional_json,
+};
 use crate::api::{ApiError, ApiState, html_page};
 use crate::domain::alert::{Fact, Topic};
 use crate::domain::drift::Severity;
-use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
-use crate::service::ServiceError;
-use crate::service::alerts::By;
 use crate::store::alerting;
 use crate::store::alerting::delivery_log::Of;
 use crate::store::alerting::{AlertRow, Filter, delivery_log};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
-/// Of one alert; the latest.
+/// Most deliveries in the response for one alert; the latest.
 const MOST_DELIVERIES: i64 = 200;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Which {
+pub(crate) struct AlertsQuery {
     state: Option<String>,
     owner: Option<String>,
     topic: Option<Topic>,
@@ -38,7 +38,7 @@ pub(crate) struct Which {
 #[derive(Debug, Serialize)]
 pub(crate) struct AlertsBody {
     alerts: Vec<AlertBody>,
-    /// Give this as `before` for the next page; null at the end.
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<String>,
 }
 
@@ -55,13 +55,13 @@ pub(crate) struct AlertBody {
     what: String,
     advice: String,
     facts: Vec<Fact>,
-    /// Where it is.
+    /// Path of the picture.
     picture: Option<String>,
     started_at: Timestamp,
-    /// Later than `started_at` where it was over for a short while.
+    /// Later than `started_at` if the alert was resolved for a short while.
     fired_at: Timestamp,
     last_seen_at: Timestamp,
-    /// It was over a short while ago: nobody is told yet.
+    /// No notification is sent yet, as the alert was resolved a short while ago.
     untold: bool,
     resolved_at: Option<Timestamp>,
     resolved_why: Option<String>,
@@ -103,30 +103,29 @@ impl From<AlertRow> for AlertBody {
 
 pub(crate) async fn get_alerts(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Asked(asked): Asked<Which>,
+    _: AuthorizedCaller<Read>,
+    QueryParameters(query): QueryParameters<AlertsQuery>,
 ) -> Result<Json<AlertsBody>, ApiError> {
-    let is_firing = match asked.state.as_deref() {
+    let is_firing = match query.state.as_deref() {
         None | Some("firing") => Some(true),
         Some("resolved") => Some(false),
         Some("all") => None,
         Some(other) => {
             let problem = format!("is `{other}`, not `firing`, `resolved` or `all`");
-            return Err(ServiceError::Invalid(Faults::one("state", problem)).into());
+            return Err(ApiError::invalid("state", problem));
         }
     };
-    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let before = asked.before.as_deref().map(place).transpose()?;
-    let filter = Filter { is_firing, owner: asked.owner, topic: asked.topic };
+    let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let before = query.before.as_deref().map(page_cursor).transpose()?;
+    let filter = Filter { is_firing, owner: query.owner, topic: query.topic };
     let rows = alerting::list(&state.db, &filter, before, limit).await?;
-    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-    let next_before = rows.last().filter(|_| full).map(|row| row.place.to_string());
+    let next_before = last_of_full_page(&rows, limit).map(|row| row.place.to_string());
     Ok(Json(AlertsBody { alerts: rows.into_iter().map(Into::into).collect(), next_before }))
 }
 
-/// One alert, and what was sent about it.
+/// One alert with its deliveries.
 #[derive(Debug, Serialize)]
-pub(crate) struct ToldAlertBody {
+pub(crate) struct AlertDetailBody {
     #[serde(flatten)]
     alert: AlertBody,
     /// Newest first.
@@ -135,53 +134,40 @@ pub(crate) struct ToldAlertBody {
 
 pub(crate) async fn get_alert(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
-) -> Result<Json<ToldAlertBody>, ApiError> {
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
+) -> Result<Json<AlertDetailBody>, ApiError> {
     let row = alerting::find(&state.db, &id).await?;
     let row = row.ok_or_else(|| ApiError::not_found(&format!("alert `{id}`")))?;
     let sent = delivery_log::list(&state.db, Of::Alert(&id), None, MOST_DELIVERIES).await?;
     let deliveries = sent.into_iter().map(Into::into).collect();
-    Ok(Json(ToldAlertBody { alert: row.into(), deliveries }))
+    Ok(Json(AlertDetailBody { alert: row.into(), deliveries }))
 }
 
 pub(crate) async fn get_picture(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<Response, ApiError> {
     let picture = alerting::picture(&state.db, &id).await?;
     let picture = picture.ok_or_else(|| ApiError::not_found(&format!("picture of `{id}`")))?;
     Ok(html_page::svg(picture.svg))
 }
 
-/// The body may be left out.
+/// Request to acknowledge an alert; the body is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Note {
+struct AcknowledgeRequest {
     #[serde(default)]
     note: String,
 }
 
 pub(crate) async fn post_acknowledge(
     State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Path(id): Path<String>,
-    Body(body): Body,
+    caller: AuthorizedCaller<Train>,
+    PathParameters(id): PathParameters<String>,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<AlertBody>, ApiError> {
-    let Note { note } = if body.is_empty() { Note::default() } else { json(&body)? };
-    Ok(Json(state.alerts.acknowledge(&id, by(&caller, note)).await?.into()))
-}
-
-/// Who asks, and why.
-pub(crate) fn by<S: Needs>(caller: &Caller<S>, why: impl Into<String>) -> By {
-    By { who: format!("key {}", caller.principal.key_id), why: why.into() }
-}
-
-/// Where a page of a list ends.
-pub(crate) fn place(text: &str) -> Result<i64, ApiError> {
-    text.parse().map_err(|_| {
-        let problem = format!("`{text}` is not the `next_before` of a page");
-        ServiceError::Invalid(Faults::one("before", problem)).into()
-    })
+    let AcknowledgeRequest { note } = parse_optional_json(&body)?;
+    Ok(Json(state.alerts.acknowledge(&id, caller.actor(note)).await?.into()))
 }

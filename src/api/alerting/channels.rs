@@ -1,12 +1,12 @@
-//! Channels: who is told, where, and of what. Their secrets are never shown.
+//! `/v1/channels…`: notification channels, with their recipients and alert filters. Stored
+//! secrets are never returned.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::alerting::alerts::by;
-use crate::api::request::{Admin, Body, Caller, Path, Read, json};
+use crate::api::request::{Admin, AuthorizedCaller, JsonBody, PathParameters, Read, parse_json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Route, Shown, Target, Topic};
 use crate::domain::drift::Severity;
@@ -16,7 +16,7 @@ use crate::store::alerting::channels::ChannelRow;
 use crate::store::alerting::decisions::AlertDecision;
 use crate::store::alerting::{channels, decisions};
 
-/// Of one channel; the latest.
+/// Most decisions in the response for one channel; the latest.
 const MOST_DECISIONS: i64 = 100;
 
 #[derive(Debug, Serialize)]
@@ -56,40 +56,40 @@ impl From<ChannelRow> for ChannelBody {
     }
 }
 
-/// A channel, and the secret that was made for it: it is not shown again.
+/// A channel with its generated signing secret, which is returned only once.
 #[derive(Debug, Serialize)]
-pub(crate) struct DeclaredBody {
+pub(crate) struct CreatedChannelBody {
     #[serde(flatten)]
     channel: ChannelBody,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
 }
 
-impl From<Declared> for DeclaredBody {
+impl From<Declared> for CreatedChannelBody {
     fn from(declared: Declared) -> Self {
         let secret = declared.generated.map(|secret| secret.expose().clone());
         Self { channel: declared.row.into(), secret }
     }
 }
 
-/// A channel, and what was decided about it.
+/// A channel with the decisions about it.
 #[derive(Debug, Serialize)]
-pub(crate) struct ToldChannelBody {
+pub(crate) struct ChannelDetailBody {
     #[serde(flatten)]
     channel: ChannelBody,
     /// Newest first.
-    decisions: Vec<DecisionBody>,
+    decisions: Vec<AlertDecisionBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct DecisionBody {
+struct AlertDecisionBody {
     step: String,
     decided_at: Timestamp,
     decided_by: String,
     reason: String,
 }
 
-impl From<AlertDecision> for DecisionBody {
+impl From<AlertDecision> for AlertDecisionBody {
     fn from(decision: AlertDecision) -> Self {
         Self {
             step: decision.step,
@@ -100,10 +100,10 @@ impl From<AlertDecision> for DecisionBody {
     }
 }
 
-/// A channel as it is asked for; what is left out takes in everything.
+/// Request to create or replace a channel. An absent filter matches every alert.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct ChannelRequest {
     name: String,
     target: Option<Target>,
     #[serde(default)]
@@ -116,24 +116,24 @@ struct Wish {
     reason: Option<String>,
 }
 
-impl Wish {
-    /// With the reason.
-    fn read(body: &[u8]) -> Result<(Wanted, String), ApiError> {
-        let wish: Self = json(body)?;
+impl ChannelRequest {
+    /// Parses the body into a channel and the reason.
+    fn parse(body: &[u8]) -> Result<(Wanted, String), ApiError> {
+        let request: Self = parse_json(body)?;
         let route = Route {
-            owners: wish.owners,
-            topics: wish.topics,
-            least_severity: wish.least_severity.unwrap_or(Severity::Notice),
-            after_seconds: wish.after_seconds,
+            owners: request.owners,
+            topics: request.topics,
+            least_severity: request.least_severity.unwrap_or(Severity::Notice),
+            after_seconds: request.after_seconds,
         };
-        let reason = wish.reason.unwrap_or_else(|| "requested".into());
-        Ok((Wanted { name: wish.name, target: wish.target, route }, reason))
+        let reason = request.reason.unwrap_or_else(|| "requested".into());
+        Ok((Wanted { name: request.name, target: request.target, route }, reason))
     }
 }
 
 pub(crate) async fn get_channels(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    _: AuthorizedCaller<Read>,
 ) -> Result<Json<ChannelsBody>, ApiError> {
     let rows = channels::all(&state.db).await?;
     Ok(Json(ChannelsBody { channels: rows.into_iter().map(Into::into).collect() }))
@@ -141,63 +141,63 @@ pub(crate) async fn get_channels(
 
 pub(crate) async fn get_channel(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
-) -> Result<Json<ToldChannelBody>, ApiError> {
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
+) -> Result<Json<ChannelDetailBody>, ApiError> {
     let row = state.alerts.channel(&id).await?;
     let decisions = decisions::about(&state.db, "channel", &id, MOST_DECISIONS).await?;
     let decisions = decisions.into_iter().map(Into::into).collect();
-    Ok(Json(ToldChannelBody { channel: row.into(), decisions }))
+    Ok(Json(ChannelDetailBody { channel: row.into(), decisions }))
 }
 
 pub(crate) async fn post_channel(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Body(body): Body,
-) -> Result<(StatusCode, Json<DeclaredBody>), ApiError> {
-    let (wanted, reason) = Wish::read(&body)?;
-    let declared = state.alerts.create_channel(wanted, &by(&caller, reason)).await?;
+    caller: AuthorizedCaller<Admin>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<CreatedChannelBody>), ApiError> {
+    let (wanted, reason) = ChannelRequest::parse(&body)?;
+    let declared = state.alerts.create_channel(wanted, &caller.actor(reason)).await?;
     Ok((StatusCode::CREATED, Json(declared.into())))
 }
 
 pub(crate) async fn put_channel(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Path(id): Path<String>,
-    Body(body): Body,
-) -> Result<Json<DeclaredBody>, ApiError> {
-    let (wanted, reason) = Wish::read(&body)?;
-    Ok(Json(state.alerts.replace_channel(&id, wanted, &by(&caller, reason)).await?.into()))
+    caller: AuthorizedCaller<Admin>,
+    PathParameters(id): PathParameters<String>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<CreatedChannelBody>, ApiError> {
+    let (wanted, reason) = ChannelRequest::parse(&body)?;
+    Ok(Json(state.alerts.replace_channel(&id, wanted, &caller.actor(reason)).await?.into()))
 }
 
 pub(crate) async fn delete_channel(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Path(id): Path<String>,
+    caller: AuthorizedCaller<Admin>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.alerts.delete_channel(&id, &by(&caller, "requested")).await?;
+    state.alerts.delete_channel(&id, &caller.actor("requested")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn post_enable(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Path(id): Path<String>,
+    caller: AuthorizedCaller<Admin>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<Json<ChannelBody>, ApiError> {
-    Ok(Json(state.alerts.enable_channel(&id, &by(&caller, "requested")).await?.into()))
+    Ok(Json(state.alerts.enable_channel(&id, &caller.actor("requested")).await?.into()))
 }
 
-/// What to look for in the channel's deliveries.
+/// The id of a test delivery, to find it among the deliveries of the channel.
 #[derive(Debug, Serialize)]
-pub(crate) struct TestBody {
+pub(crate) struct TestDeliveryBody {
     delivery: String,
 }
 
 pub(crate) async fn post_test(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Path(id): Path<String>,
-) -> Result<(StatusCode, Json<TestBody>), ApiError> {
-    let delivery = state.alerts.test_channel(&id, &by(&caller, "requested")).await?;
-    Ok((StatusCode::ACCEPTED, Json(TestBody { delivery })))
+    caller: AuthorizedCaller<Admin>,
+    PathParameters(id): PathParameters<String>,
+) -> Result<(StatusCode, Json<TestDeliveryBody>), ApiError> {
+    let delivery = state.alerts.test_channel(&id, &caller.actor("requested")).await?;
+    Ok((StatusCode::ACCEPTED, Json(TestDeliveryBody { delivery })))
 }

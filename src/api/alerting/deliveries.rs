@@ -1,14 +1,16 @@
-//! What was sent to a channel, each with its attempts; and sending it again.
+//! Deliveries of a channel with their attempts, and replay of deliveries.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::alerting::alerts::{by, place};
-use crate::api::request::{Admin, Asked, Body, Caller, Path, Read, json, limit};
+use crate::api::request::parameters::{last_of_full_page, page_cursor, page_limit};
+use crate::api::request::{
+    Admin, AuthorizedCaller, JsonBody, PathParameters, QueryParameters, Read, parse_json,
+};
 use crate::api::{ApiError, ApiState};
-use crate::domain::alert::State as Told;
+use crate::domain::alert::State as NotificationState;
 use crate::domain::drift::Severity;
 use crate::domain::time::Timestamp;
 use crate::service::alerts::Range;
@@ -21,14 +23,14 @@ const MAX_LIMIT: i64 = 200;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct DeliveryBody {
-    /// The id that the receiver sees, however often it is sent.
+    /// Delivery id: the same for every attempt, so that receivers can deduplicate.
     delivery: String,
     channel: String,
     channel_name: String,
     alert: String,
     key: String,
-    /// What it tells: firing or resolved.
-    tells: Told,
+    /// State in the notification: firing or resolved.
+    tells: NotificationState,
     severity: Severity,
     /// waiting, delivered, dead or withdrawn
     state: String,
@@ -43,9 +45,9 @@ pub(crate) struct DeliveryBody {
 struct AttemptBody {
     at: Timestamp,
     taken: bool,
-    /// Null: there was no answer.
+    /// HTTP status; null if no response arrived.
     status: Option<u16>,
-    /// Its beginning, or what went wrong.
+    /// First part of the response, or the error.
     answer: String,
     took_milliseconds: i64,
 }
@@ -83,7 +85,7 @@ impl From<Attempt> for AttemptBody {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Which {
+pub(crate) struct DeliveriesQuery {
     before: Option<String>,
     limit: Option<i64>,
 }
@@ -91,59 +93,58 @@ pub(crate) struct Which {
 #[derive(Debug, Serialize)]
 pub(crate) struct DeliveriesBody {
     deliveries: Vec<DeliveryBody>,
-    /// Give this as `before` for the next page; null at the end.
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<String>,
 }
 
 pub(crate) async fn get_deliveries(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
-    Asked(asked): Asked<Which>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
+    QueryParameters(query): QueryParameters<DeliveriesQuery>,
 ) -> Result<Json<DeliveriesBody>, ApiError> {
     state.alerts.channel(&id).await?;
-    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let before = asked.before.as_deref().map(place).transpose()?;
+    let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let before = query.before.as_deref().map(page_cursor).transpose()?;
     let rows = delivery_log::list(&state.db, Of::Channel(&id), before, limit).await?;
-    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-    let next_before = rows.last().filter(|_| full).map(|row| row.place.to_string());
+    let next_before = last_of_full_page(&rows, limit).map(|row| row.place.to_string());
     let deliveries = rows.into_iter().map(Into::into).collect();
     Ok(Json(DeliveriesBody { deliveries, next_before }))
 }
 
 pub(crate) async fn post_replay(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Path(id): Path<String>,
+    caller: AuthorizedCaller<Admin>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.alerts.replay(&id, &by(&caller, "requested")).await?;
+    state.alerts.replay(&id, &caller.actor("requested")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Within {
+struct ReplayRangeRequest {
     since: Timestamp,
     until: Timestamp,
-    /// Those too that were taken.
+    /// Replay delivered notifications as well.
     #[serde(default)]
     delivered: bool,
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct ReplayedBody {
+pub(crate) struct ReplayedDeliveriesBody {
     replayed: usize,
 }
 
 pub(crate) async fn post_replay_range(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Path(id): Path<String>,
-    Body(body): Body,
-) -> Result<Json<ReplayedBody>, ApiError> {
-    let Within { since, until, delivered } = json(&body)?;
+    caller: AuthorizedCaller<Admin>,
+    PathParameters(id): PathParameters<String>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<ReplayedDeliveriesBody>, ApiError> {
+    let ReplayRangeRequest { since, until, delivered } = parse_json(&body)?;
     let range = Range { since, until, with_delivered: delivered };
     let why = format!("from {since} to {until}");
-    let replayed = state.alerts.replay_range(&id, range, &by(&caller, why)).await?;
-    Ok(Json(ReplayedBody { replayed }))
+    let replayed = state.alerts.replay_range(&id, range, &caller.actor(why)).await?;
+    Ok(Json(ReplayedDeliveriesBody { replayed }))
 }

@@ -1,4 +1,4 @@
-//! Routes of alerting: alerts, channels, deliveries and silences.
+//! Alerting endpoints: alerts, notification channels, deliveries and silences.
 
 pub(crate) mod alerts;
 pub(crate) mod channels;

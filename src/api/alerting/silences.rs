@@ -1,12 +1,11 @@
-//! Silences: what is not told for a while.
+//! `/v1/silences…`: silences, which suppress notifications for a limited time.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::alerting::alerts::by;
-use crate::api::request::{Body, Caller, Path, Read, Train, json};
+use crate::api::request::{AuthorizedCaller, JsonBody, PathParameters, Read, Train, parse_json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::alert::{Silence, Topic};
 use crate::domain::time::Timestamp;
@@ -47,16 +46,16 @@ impl From<SilenceRow> for SilenceBody {
 
 pub(crate) async fn get_silences(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    _: AuthorizedCaller<Read>,
 ) -> Result<Json<SilencesBody>, ApiError> {
     let rows = silences::in_force(&state.db, state.alerts.clock.now()).await?;
     Ok(Json(SilencesBody { silences: rows.into_iter().map(Into::into).collect() }))
 }
 
-/// What is left out does not matter.
+/// Request to create a silence. An absent matcher matches every alert.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct SilenceRequest {
     topic: Option<Topic>,
     owner: Option<String>,
     key_prefix: Option<String>,
@@ -66,20 +65,20 @@ struct Wanted {
 
 pub(crate) async fn post_silence(
     State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Body(body): Body,
+    caller: AuthorizedCaller<Train>,
+    JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SilenceBody>), ApiError> {
-    let Wanted { topic, owner, key_prefix, until, reason } = json(&body)?;
+    let SilenceRequest { topic, owner, key_prefix, until, reason } = parse_json(&body)?;
     let silence = Silence { topic, owner, key_prefix, until };
-    let row = state.alerts.silence(silence, &by(&caller, reason)).await?;
+    let row = state.alerts.silence(silence, &caller.actor(reason)).await?;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
 pub(crate) async fn delete_silence(
     State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Path(id): Path<String>,
+    caller: AuthorizedCaller<Train>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.alerts.end_silence(&id, &by(&caller, "requested")).await?;
+    state.alerts.end_silence(&id, &caller.actor("requested")).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,5 @@
-//! `GET /v1/changes`: who moved, page by page, waiting for more, or as events.
+//! `GET /v1/changes`: the feed of assignment changes, by page, by long polling, or as
+//! server-sent events.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::api::request::{Asked, Caller, Read, heavy_work};
+use crate::api::request::{AuthorizedCaller, QueryParameters, Read, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::id::{ModelId, hex};
@@ -24,14 +25,14 @@ use crate::store::customers::changes::{Change, Position, Side};
 const DEFAULT_LIMIT: usize = 500;
 const MAX_LIMIT: usize = 1000;
 const MAX_WAIT_SECONDS: u64 = 60;
-/// Something is sent so often, so that nobody on the way thinks the stream dead.
+/// Interval of heartbeats, so that proxies do not close an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const CURSOR_VERSION: u8 = 1;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct What {
+pub(crate) struct ChangesQuery {
     after: Option<String>,
     segment: Option<String>,
     limit: Option<usize>,
@@ -41,52 +42,52 @@ pub(crate) struct What {
 #[derive(Debug, Serialize)]
 struct ChangesBody {
     /// Oldest first.
-    changes: Vec<ChangeBody>,
-    /// Give this as `after` to go on.
+    changes: Vec<FeedChangeBody>,
+    /// Cursor for the next page: send it as `after`.
     next: String,
-    /// There is more already: ask again at once.
+    /// Further changes are available now: request the next page at once.
     more: bool,
-    /// Changes after `after` are missing, as they were dropped with their month:
-    /// start over from an export.
+    /// Changes after `after` are missing, as retention dropped their month: start over
+    /// from an export.
     gap: bool,
 }
 
 #[derive(Debug, Serialize)]
-struct ChangeBody {
-    /// Give this as `after` to go on behind this change.
+struct FeedChangeBody {
+    /// Cursor just after this change: send it as `after` to continue here.
     cursor: String,
     customer_id: String,
     changed_at: Timestamp,
     #[serde(flatten)]
-    now: SideBody,
+    now: AssignedSegmentBody,
     distance: Option<f32>,
     outlier: bool,
     generation: i64,
-    /// Null for a customer's first.
-    previous: Option<SideBody>,
-    /// The id is another customer's from now on, who stands there: it is to be
-    /// counted no more.
+    /// Null for the first assignment of a customer.
+    previous: Option<AssignedSegmentBody>,
+    /// The surviving customer id: `customer_id` was merged into it and must not be counted
+    /// any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     merged_into: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct SideBody {
+struct AssignedSegmentBody {
     segment: String,
     model: Option<ModelId>,
     fallback: bool,
 }
 
-impl From<Side> for SideBody {
+impl From<Side> for AssignedSegmentBody {
     fn from(side: Side) -> Self {
         Self { segment: side.segment, model: side.model, fallback: side.fallback }
     }
 }
 
-impl From<Change> for ChangeBody {
+impl From<Change> for FeedChangeBody {
     fn from(change: Change) -> Self {
         Self {
-            cursor: cursor(change.position),
+            cursor: encode_cursor(change.position),
             customer_id: change.customer,
             changed_at: change.changed_at,
             now: change.now.into(),
@@ -101,34 +102,34 @@ impl From<Change> for ChangeBody {
 
 pub(crate) async fn get_changes(
     State(state): State<ApiState>,
-    caller: Caller<Read>,
-    Asked(asked): Asked<What>,
+    caller: AuthorizedCaller<Read>,
+    QueryParameters(query): QueryParameters<ChangesQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let as_events = header(header::ACCEPT).is_some_and(|kinds| kinds.contains("text/event-stream"));
-    // Sent by a reader that connects again: newer than what it once began with.
-    let resumed = header(LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
-    let (start, limit, wait) =
-        checked(&asked, resumed).map_err(|faults| ApiError::from(ServiceError::Invalid(faults)))?;
+    let accepted = header_text(&headers, header::ACCEPT);
+    let as_events = accepted.is_some_and(|kinds| kinds.contains("text/event-stream"));
+    // Sent by a client that reconnects: newer than the cursor in its URL.
+    let resumed = header_text(&headers, LAST_EVENT_ID).filter(|id| as_events && !id.is_empty());
+    let FeedOptions { start, limit, wait } =
+        FeedOptions::new(&query, resumed).map_err(ServiceError::Invalid)?;
     let mut reader =
-        state.feed.reader(&caller.principal.key_id, start, asked.segment, limit).await?;
+        state.feed.reader(&caller.principal.key_id, start, query.segment, limit).await?;
     let user = caller.user();
     if as_events {
-        return Ok(events(state, user, reader));
+        return Ok(event_stream(state, user, reader));
     }
     let page = reader.next(wait).await?;
-    let heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
-    let json = heavy_work::run(&state, user, heavy, move |_| page_json(page)).await?;
+    let is_heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
+    let json = heavy_work::run(&state, user, is_heavy, move |_| page_json(page)).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// Changes that are written in about half a millisecond.
+/// Changes that are serialised in about half a millisecond.
 const HEAVY_PAGE_CHANGES: usize = 200;
 
 fn page_json(page: Page) -> Result<Vec<u8>, ApiError> {
     let body = ChangesBody {
-        next: cursor(page.next),
+        next: encode_cursor(page.next),
         more: page.more,
         gap: page.gap,
         changes: page.changes.into_iter().map(Into::into).collect(),
@@ -136,44 +137,58 @@ fn page_json(page: Page) -> Result<Vec<u8>, ApiError> {
     Ok(serde_json::to_vec(&body).map_err(ServiceError::internal)?)
 }
 
-fn checked(asked: &What, resumed: Option<&str>) -> Result<(Start, usize, Duration), Faults> {
-    let mut faults = Faults::default();
-    let (field, place) = match resumed {
-        Some(id) => ("Last-Event-ID", Some(id)),
-        None => ("after", asked.after.as_deref()),
-    };
-    let start = match place {
-        None => Start::Oldest,
-        Some("now") => Start::Now,
-        Some(text) => position(text).map_or(Start::Oldest, Start::After),
-    };
-    if start == Start::Oldest && place.is_some() {
-        let problem = "is not a cursor: send one that an answer held, `now`, or nothing";
-        faults.push(Fault::new(field, problem));
-    }
-    let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        faults.push(Fault::new("limit", format!("must be from 1 to {MAX_LIMIT}")));
-    }
-    let wait = asked.wait_seconds.unwrap_or(0);
-    if wait > MAX_WAIT_SECONDS {
-        let range = format!("must be from 0 to {MAX_WAIT_SECONDS}");
-        faults.push(Fault::new("wait_seconds", range));
-    }
-    faults.or((start, limit, Duration::from_secs(wait)))
+fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Server-sent events, a page of them whenever the reader has taken the last:
-/// what it does not read yet stays in Postgres. Ends when the process stops.
-fn events(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
-    let following = Following { state, user, reader };
-    let pages = stream::unfold(Some(following), async |following| {
-        let mut following = following.filter(|following| !following.reader.is_stopping())?;
-        match following.next().await {
-            Ok(events) => Some((Ok(events), Some(following))),
+/// Validated parameters of the feed.
+struct FeedOptions {
+    start: Start,
+    limit: usize,
+    wait: Duration,
+}
+
+impl FeedOptions {
+    /// `resumed`: the cursor in `Last-Event-ID`, which overrides `after`.
+    fn new(query: &ChangesQuery, resumed: Option<&str>) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let (field, cursor) = match resumed {
+            Some(id) => ("Last-Event-ID", Some(id)),
+            None => ("after", query.after.as_deref()),
+        };
+        let start = match cursor {
+            None => Start::Oldest,
+            Some("now") => Start::Now,
+            Some(text) => decode_cursor(text).map_or(Start::Oldest, Start::After),
+        };
+        if start == Start::Oldest && cursor.is_some() {
+            let problem = "is not a cursor: send a cursor from a response, `now`, or nothing";
+            faults.push(Fault::new(field, problem));
+        }
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            faults.push(Fault::new("limit", format!("must be from 1 to {MAX_LIMIT}")));
+        }
+        let wait = query.wait_seconds.unwrap_or(0);
+        if wait > MAX_WAIT_SECONDS {
+            let range = format!("must be from 0 to {MAX_WAIT_SECONDS}");
+            faults.push(Fault::new("wait_seconds", range));
+        }
+        faults.or(Self { start, limit, wait: Duration::from_secs(wait) })
+    }
+}
+
+/// Server-sent events (WHATWG HTML, section 9.2) with backpressure: the next page is read
+/// from Postgres after the client has received the last one. Ends when the process stops.
+fn event_stream(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
+    let stream = ChangeStream { state, user, reader };
+    let pages = stream::unfold(Some(stream), async |stream| {
+        let mut stream = stream.filter(|stream| !stream.reader.is_stopping())?;
+        match stream.next().await {
+            Ok(events) => Some((Ok(events), Some(stream))),
             Err(error) => {
-                // The reader connects again, and is then told what is wrong.
-                tracing::warn!(error = error.detail(), "a stream of changes was cut off");
+                // The client reconnects, and then receives the error as a problem document.
+                tracing::warn!(error = error.detail(), "change stream aborted");
                 Some((Err(std::io::Error::other(error.detail().to_owned())), None))
             }
         }
@@ -183,19 +198,19 @@ fn events(state: ApiState, user: ResourceUser, reader: Reader) -> Response {
     (headers, HttpBody::from_stream(pages)).into_response()
 }
 
-/// A reader of server-sent events.
-struct Following {
+/// A client of server-sent events.
+struct ChangeStream {
     state: ApiState,
     user: ResourceUser,
     reader: Reader,
 }
 
-impl Following {
-    /// The next page as events.
+impl ChangeStream {
+    /// Reads the next page as events.
     async fn next(&mut self) -> Result<Bytes, ApiError> {
         let page = self.reader.next(HEARTBEAT).await?;
-        let heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
-        heavy_work::run(&self.state, self.user, heavy, move |_| Ok(page_events(page))).await
+        let is_heavy = page.changes.len() > HEAVY_PAGE_CHANGES;
+        heavy_work::run(&self.state, self.user, is_heavy, move |_| Ok(page_events(page))).await
     }
 }
 
@@ -205,28 +220,28 @@ fn page_events(page: Page) -> Bytes {
         out.extend_from_slice(b"event: gap\ndata: {}\n\n");
     }
     for change in page.changes {
-        let change = ChangeBody::from(change);
+        let change = FeedChangeBody::from(change);
         let start = out.len();
         out.extend_from_slice(b"id: ");
         out.extend_from_slice(change.cursor.as_bytes());
         out.extend_from_slice(b"\nevent: change\ndata: ");
-        // Text and numbers always serialise into memory, without a line break.
+        // Serialising text and numbers into memory cannot fail, and adds no line break.
         match serde_json::to_writer(&mut out, &change) {
             Ok(()) => out.extend_from_slice(b"\n\n"),
             Err(_) => out.truncate(start),
         }
     }
-    // An id without data is no event: it says how far the reader has come, even
-    // where a filter let nothing through, and is the sign of life.
+    // An id without data is not an event. It advances the client's position even if the
+    // filter dropped every change, and is the heartbeat.
     out.extend_from_slice(b"id: ");
-    out.extend_from_slice(cursor(page.next).as_bytes());
+    out.extend_from_slice(encode_cursor(page.next).as_bytes());
     out.extend_from_slice(b"\n\n");
     out.into()
 }
 
-/// A place as text: version, the two numbers, and a check, so that a cursor that
-/// was cut short or made up is told from one that was given out.
-fn cursor(at: Position) -> String {
+/// Encodes a position as a cursor: version, the two numbers and a checksum in hexadecimal.
+/// The checksum detects truncated and invented cursors.
+fn encode_cursor(at: Position) -> String {
     let mut bytes = vec![CURSOR_VERSION];
     bytes.extend_from_slice(&at.transaction.to_be_bytes());
     bytes.extend_from_slice(&at.change.to_be_bytes());
@@ -235,12 +250,13 @@ fn cursor(at: Position) -> String {
     hex(&bytes)
 }
 
-fn position(text: &str) -> Option<Position> {
+/// Decodes a cursor; `None` unless [`cursor`] has written it.
+fn decode_cursor(text: &str) -> Option<Position> {
     let at = Position {
         transaction: u64::from_str_radix(text.get(2..18)?, 16).ok()?,
         change: i64::from_str_radix(text.get(18..34)?, 16).ok()?,
     };
-    (cursor(at) == text).then_some(at)
+    (encode_cursor(at) == text).then_some(at)
 }
 
 #[cfg(test)]
@@ -250,16 +266,16 @@ mod tests {
     #[test]
     fn a_cursor_is_read_back_and_no_other_text_is() {
         let at = Position { transaction: 0x0123_4567_89ab, change: 42 };
-        let text = cursor(at);
-        assert_eq!(position(&text), Some(at));
+        let text = encode_cursor(at);
+        assert_eq!(decode_cursor(&text), Some(at));
         for end in 0..text.len() {
-            assert_eq!(position(&text[..end]), None);
+            assert_eq!(decode_cursor(&text[..end]), None);
             let mut other = text.clone().into_bytes();
             other[end] = if other[end] == b'0' { b'1' } else { b'0' };
-            assert_eq!(position(std::str::from_utf8(&other).unwrap()), None, "{end}");
+            assert_eq!(decode_cursor(std::str::from_utf8(&other).unwrap()), None, "{end}");
         }
-        assert_eq!(position(&text.to_uppercase()), None);
-        assert_eq!(position("now"), None);
-        assert_eq!(position(&"é".repeat(19)), None);
+        assert_eq!(decode_cursor(&text.to_uppercase()), None);
+        assert_eq!(decode_cursor("now"), None);
+        assert_eq!(decode_cursor(&"é".repeat(19)), None);
     }
 }

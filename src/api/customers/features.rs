@@ -1,18 +1,17 @@
-//! One customer's features: now, or as they were at an earlier instant.
+//! `GET /v1/customers/{id}/features`: features now, or at an earlier instant (bitemporal).
 //!
-//! Two questions are asked of the past. Training asks what was true: the events
-//! that had *happened* by then, whenever they came (`as_of`). An audit asks what
-//! a model saw: the events that had *come* by then (`known_by`). Together: what
-//! was known by one instant about an earlier one. Which ids are one customer is
-//! told as it is known now.
+//! `as_of` is the event time: events that had *happened* by then, whenever they arrived, as
+//! training needs them. `known_by` is the ingestion time: events that had *arrived* by then,
+//! as an audit of past scores needs them. Together they give the knowledge at one instant
+//! about an earlier one. Links between ids are always the current ones.
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as JsonValue};
 
-use crate::api::customers::{key, named};
-use crate::api::request::{Asked, Caller, Path, Read};
+use crate::api::customers::{features_by_name, parse_customer_id};
+use crate::api::request::{AuthorizedCaller, PathParameters, QueryParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::feature::CustomerState;
@@ -24,45 +23,45 @@ use crate::store::customers::rebuild::{Known, Snapshot};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct When {
+pub(crate) struct FeatureTimeQuery {
     as_of: Option<String>,
     known_by: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct FeaturesBody {
-    /// Under which they are kept.
+pub(crate) struct CustomerFeaturesBody {
+    /// The surviving id after merges.
     customer_id: String,
-    /// The instant that the features are of.
+    /// The instant of the features.
     as_of: Timestamp,
     known_by: Option<Timestamp>,
     feature_set: String,
-    /// Null when they are those of the stored state.
+    /// Null for features of the stored state.
     replayed_events: Option<u64>,
-    /// By name; null where missing.
+    /// Values by feature name; null where missing.
     features: Map<String, JsonValue>,
 }
 
 pub(crate) async fn get_features(
     State(state): State<ApiState>,
-    caller: Caller<Read>,
-    Path(id): Path<String>,
-    Asked(asked): Asked<When>,
-) -> Result<Json<FeaturesBody>, ApiError> {
-    let customer = key(&id)?;
+    caller: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
+    QueryParameters(query): QueryParameters<FeatureTimeQuery>,
+) -> Result<Json<CustomerFeaturesBody>, ApiError> {
+    let customer = parse_customer_id(&id)?;
     let customer = identity::find(&state.db, &customer).await?.unwrap_or(customer);
-    let known = asked.known(state.intake.horizon())?;
+    let known = query.known(state.intake.horizon())?;
     let stored = customers::state(&state.db, &customer).await?;
     let is_known = stored.is_some();
     let features = &state.live.snapshot().features;
     let at = known.happened_by.or(known.received_by).unwrap_or_else(|| state.intake.now());
     let is_past = known.happened_by.is_some() || known.received_by.is_some();
-    // A state of other features is about to be rebuilt: replayed as well.
+    // A state of another feature set awaits its rebuild: replay it here too.
     let stored = stored.and_then(|bytes| CustomerState::from_bytes(features, &bytes).ok());
     let (folded, replayed_events) = if let Some(stored) = stored.filter(|_| !is_past) {
         (stored, None)
     } else {
-        let _turn = state.slow_reads.turn(&caller.principal).await?;
+        let _permit = state.slow_reads.acquire(&caller.principal).await?;
         let mut snapshot = Snapshot::open(&state.db).await?;
         let replay = rebuild::replay(&mut snapshot, features, &customer, known, u64::MAX);
         let rebuilt = replay.await?;
@@ -71,40 +70,52 @@ pub(crate) async fn get_features(
         }
         (rebuilt.state, Some(rebuilt.events))
     };
-    Ok(Json(FeaturesBody {
+    Ok(Json(CustomerFeaturesBody {
         customer_id: customer.into(),
         as_of: at,
         known_by: known.received_by,
         feature_set: features.id().to_string(),
         replayed_events,
-        features: named(features, folded.row(features, at)),
+        features: features_by_name(features, folded.row(features, at)),
     }))
 }
 
-impl When {
+impl FeatureTimeQuery {
     fn known(&self, horizon: Timestamp) -> Result<Known, ServiceError> {
         let mut faults = Vec::new();
-        let mut read = |name: &str, text: &Option<String>| {
-            let read = text.as_deref().map(|text| instant(name, text, horizon)).transpose();
-            read.map_err(|fault| faults.push(fault)).ok().flatten()
-        };
         let known = Known {
-            happened_by: read("as_of", &self.as_of),
-            received_by: read("known_by", &self.known_by),
+            happened_by: parse_optional(self.as_of.as_deref(), "as_of", horizon, &mut faults),
+            received_by: parse_optional(self.known_by.as_deref(), "known_by", horizon, &mut faults),
         };
         if faults.is_empty() { Ok(known) } else { Err(ServiceError::Invalid(Faults(faults))) }
     }
 }
 
-fn instant(name: &str, text: &str, horizon: Timestamp) -> Result<Timestamp, Fault> {
+/// Parses an optional instant; `None` and a fault if it is not valid.
+fn parse_optional(
+    text: Option<&str>,
+    name: &str,
+    horizon: Timestamp,
+    faults: &mut Vec<Fault>,
+) -> Option<Timestamp> {
+    match parse_instant(name, text?, horizon) {
+        Ok(at) => Some(at),
+        Err(fault) => {
+            faults.push(fault);
+            None
+        }
+    }
+}
+
+fn parse_instant(name: &str, text: &str, horizon: Timestamp) -> Result<Timestamp, Fault> {
     let Some(at) = Timestamp::parse(text) else {
-        let hint = if text.contains(' ') { "; a `+` in an address is written `%2B`" } else { "" };
+        let hint = if text.contains(' ') { "; in a URL, write `+` as `%2B`" } else { "" };
         let problem =
             format!("`{text}` is not an RFC 3339 instant such as 2017-01-01T11:53:26Z{hint}");
         return Err(Fault::new(name, problem));
     };
     if at > horizon {
-        let problem = format!("lies in the future: events are dated up to {horizon}");
+        let problem = format!("lies in the future: event times are accepted up to {horizon}");
         return Err(Fault::new(name, problem));
     }
     Ok(at)

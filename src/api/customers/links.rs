@@ -1,24 +1,24 @@
-//! Which ids are one customer: what was said, what came of it, and taking it back.
+//! `/v1/customers/{id}/links`: identity links, their status, and removal.
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::customers::{find, key};
-use crate::api::request::{Admin, Caller, Path, Read};
+use crate::api::customers::{find_customer, parse_customer_id};
+use crate::api::request::{Admin, AuthorizedCaller, PathParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::CustomerKey;
 use crate::domain::time::Timestamp;
 use crate::store::customers::links::Line;
 use crate::store::customers::{identity, links};
 
-/// Links shown at most: a shared device can have any number.
+/// Most links in a response: a shared device can have any number of links.
 const MAX_LINKS: i64 = 1000;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct LinksBody {
     customer_id: String,
-    /// By the id that they lead from, then by time.
+    /// Ordered by the id in `from`, then by time.
     links: Vec<LinkBody>,
 }
 
@@ -27,19 +27,19 @@ struct LinkBody {
     from: String,
     to: String,
     status: &'static str,
-    /// When it was said first, and by which event.
+    /// Time and message id of the first event that asserted the link.
     happened_at: Option<Timestamp>,
     message_id: Option<String>,
-    /// What is said to have happened up to then does not count.
+    /// Assertions dated up to this instant are ignored.
     void_until: Option<Timestamp>,
 }
 
 pub(crate) async fn get_links(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<Json<LinksBody>, ApiError> {
-    let customer = find(&state, &id).await?;
+    let customer = find_customer(&state, &id).await?;
     let mut ids = identity::others(&state.db, &customer).await?;
     ids.push(customer.clone());
     let links = links::list(&state.db, &ids, MAX_LINKS).await?;
@@ -68,30 +68,33 @@ impl From<Line> for LinkBody {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct UnlinkedBody {
-    from: KeptBody,
-    to: KeptBody,
+pub(crate) struct RemovedLinkBody {
+    from: SurvivingIdBody,
+    to: SurvivingIdBody,
 }
 
-/// Under which id the customer of an id is kept.
+/// An id, and the surviving id of its customer.
 #[derive(Debug, Serialize)]
-struct KeptBody {
+struct SurvivingIdBody {
     id: String,
     customer_id: String,
 }
 
 pub(crate) async fn delete_link(
     State(state): State<ApiState>,
-    _: Caller<Admin>,
-    Path((id, from)): Path<(String, String)>,
-) -> Result<Json<UnlinkedBody>, ApiError> {
-    let unlinked = state.intake.unlink(&key(&id)?, &key(&from)?).await?;
-    let kept = |id: CustomerKey, customer: CustomerKey| KeptBody {
-        id: id.into(),
-        customer_id: customer.into(),
-    };
-    Ok(Json(UnlinkedBody {
-        from: kept(unlinked.link.from, unlinked.from),
-        to: kept(unlinked.link.to, unlinked.to),
+    _: AuthorizedCaller<Admin>,
+    PathParameters((id, from)): PathParameters<(String, String)>,
+) -> Result<Json<RemovedLinkBody>, ApiError> {
+    let unlinked =
+        state.intake.unlink(&parse_customer_id(&id)?, &parse_customer_id(&from)?).await?;
+    Ok(Json(RemovedLinkBody {
+        from: SurvivingIdBody::new(unlinked.link.from, unlinked.from),
+        to: SurvivingIdBody::new(unlinked.link.to, unlinked.to),
     }))
+}
+
+impl SurvivingIdBody {
+    fn new(id: CustomerKey, customer: CustomerKey) -> Self {
+        Self { id: id.into(), customer_id: customer.into() }
+    }
 }

@@ -1,4 +1,4 @@
-//! One customer: where they stand, why, and where they stood before.
+//! `GET /v1/customers/{id}…`: current assignment, features and history of one customer.
 
 pub(crate) mod changes;
 pub(crate) mod export;
@@ -11,21 +11,20 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value as JsonValue};
 
-use crate::api::request::{Caller, Page, Path, Read};
+use crate::api::request::parameters::last_of_full_page;
+use crate::api::request::{AuthorizedCaller, PageParameters, PathParameters, Read};
 use crate::api::score::value_body;
 use crate::api::{ApiError, ApiState};
-use crate::domain::fault::Faults;
 use crate::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
-use crate::service::ServiceError;
 use crate::store::customers;
 use crate::store::customers::assignments::Assignment;
 use crate::store::customers::{assignments, identity};
 
-/// A stored score.
+/// The assignment of a customer: the stored score.
 #[derive(Debug, Serialize)]
-pub(crate) struct StandingBody<'a> {
+pub(crate) struct AssignmentBody<'a> {
     model: Option<&'a str>,
     fallback: bool,
     generation: i64,
@@ -34,87 +33,88 @@ pub(crate) struct StandingBody<'a> {
     confidence: Option<f32>,
     p_value: Option<f64>,
     outlier: bool,
-    /// Another segment is nearer.
+    /// Retained by hysteresis: another segment is nearer.
     held: bool,
     assigned_at: Timestamp,
 }
 
-impl<'a> StandingBody<'a> {
-    pub(crate) fn new(of: &'a Assignment) -> Self {
+impl<'a> AssignmentBody<'a> {
+    pub(crate) fn new(assignment: &'a Assignment) -> Self {
         Self {
-            fallback: of.model.is_none(),
-            model: of.model.as_ref().map(ModelId::as_str),
-            generation: of.generation,
-            segment: &of.segment,
-            distance: of.distance,
-            confidence: of.confidence,
-            p_value: of.p_value,
-            outlier: of.outlier,
-            held: of.held,
-            assigned_at: of.assigned_at,
+            fallback: assignment.model.is_none(),
+            model: assignment.model.as_ref().map(ModelId::as_str),
+            generation: assignment.generation,
+            segment: &assignment.segment,
+            distance: assignment.distance,
+            confidence: assignment.confidence,
+            p_value: assignment.p_value,
+            outlier: assignment.outlier,
+            held: assignment.held,
+            assigned_at: assignment.assigned_at,
         }
     }
 }
 
 #[derive(Debug, Serialize)]
 struct CustomerBody<'a> {
-    /// Under which they are kept.
+    /// The surviving id after merges.
     customer_id: &'a str,
-    /// Where it is another of their ids.
+    /// The id in the request, where it is not the surviving id.
     #[serde(skip_serializing_if = "Option::is_none")]
     asked_id: Option<&'a str>,
-    /// Their other ids.
+    /// Other ids of the customer.
     merged_ids: Vec<String>,
     #[serde(flatten)]
-    standing: StandingBody<'a>,
+    assignment: AssignmentBody<'a>,
     last_event_at: Option<Timestamp>,
-    /// As of `features_as_of`, by name; null where missing.
+    /// Values at `features_as_of` by feature name; null where missing.
     features: Map<String, JsonValue>,
     features_as_of: Timestamp,
 }
 
 pub(crate) async fn get_customer(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<Response, ApiError> {
-    let customer = find(&state, &id).await?;
+    let customer = find_customer(&state, &id).await?;
     let merged = identity::others(&state.db, &customer).await?;
-    let unknown = || unknown(&id);
-    let standing = assignments::current(&state.db, &customer).await?.ok_or_else(unknown)?;
-    let bytes = customers::state(&state.db, &customer).await?.ok_or_else(unknown)?;
-    let lineup = state.live.snapshot();
+    let assignment = assignments::current(&state.db, &customer).await?;
+    let assignment = assignment.ok_or_else(|| unknown_customer(&id))?;
+    let bytes = customers::state(&state.db, &customer).await?;
+    let bytes = bytes.ok_or_else(|| unknown_customer(&id))?;
+    let deployment = state.live.snapshot();
     let now = state.intake.now();
-    // A state of other features is about to be rebuilt: shown without features.
-    let folded = CustomerState::from_bytes(&lineup.features, &bytes).ok();
-    let row = folded.as_ref().map(|folded| folded.row(&lineup.features, now));
+    // A state of another feature set awaits its rebuild: no features meanwhile.
+    let folded = CustomerState::from_bytes(&deployment.features, &bytes).ok();
+    let row = folded.as_ref().map(|folded| folded.row(&deployment.features, now));
     let body = CustomerBody {
         customer_id: customer.as_str(),
         asked_id: (customer.as_str() != id).then_some(&id),
         merged_ids: merged.into_iter().map(Into::into).collect(),
-        standing: StandingBody::new(&standing),
+        assignment: AssignmentBody::new(&assignment),
         last_event_at: folded.and_then(|folded| folded.last_event_at()),
-        features: row.map(|row| named(&lineup.features, row)).unwrap_or_default(),
+        features: row.map(|row| features_by_name(&deployment.features, row)).unwrap_or_default(),
         features_as_of: now,
     };
     Ok(Json(body).into_response())
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct HistoryBody {
-    /// Under which they are kept.
+pub(crate) struct AssignmentHistoryBody {
+    /// The surviving id after merges.
     customer_id: String,
-    /// Where it is another of their ids.
+    /// The id in the request, where it is not the surviving id.
     #[serde(skip_serializing_if = "Option::is_none")]
     asked_id: Option<String>,
     /// Newest first; one entry for each change of segment or model.
-    changes: Vec<ChangeBody>,
-    /// Give this as `before` for the next page; null at the end.
+    changes: Vec<AssignmentChangeBody>,
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize)]
-struct ChangeBody {
+struct AssignmentChangeBody {
     assigned_at: Timestamp,
     model: Option<String>,
     fallback: bool,
@@ -126,17 +126,16 @@ struct ChangeBody {
 
 pub(crate) async fn get_history(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
-    page: Page,
-) -> Result<Json<HistoryBody>, ApiError> {
-    let customer = find(&state, &id).await?;
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
+    page: PageParameters,
+) -> Result<Json<AssignmentHistoryBody>, ApiError> {
+    let customer = find_customer(&state, &id).await?;
     let changes = assignments::history(&state.db, &customer, page.before, page.limit).await?;
-    let full = i64::try_from(changes.len()).is_ok_and(|count| count == page.limit);
-    let next_before = changes.last().filter(|_| full).map(|change| change.assigned_at);
+    let next_before = last_of_full_page(&changes, page.limit).map(|change| change.assigned_at);
     let changes = changes
         .into_iter()
-        .map(|change| ChangeBody {
+        .map(|change| AssignmentChangeBody {
             assigned_at: change.assigned_at,
             fallback: change.model.is_none(),
             model: change.model.map(Into::into),
@@ -147,25 +146,26 @@ pub(crate) async fn get_history(
         })
         .collect();
     let asked_id = (customer.as_str() != id).then_some(id);
-    Ok(Json(HistoryBody { customer_id: customer.into(), asked_id, changes, next_before }))
+    Ok(Json(AssignmentHistoryBody { customer_id: customer.into(), asked_id, changes, next_before }))
 }
 
-/// Under which id the customer is kept who has this one.
-pub(crate) async fn find(state: &ApiState, id: &str) -> Result<CustomerKey, ApiError> {
-    identity::find(&state.db, &key(id)?).await?.ok_or_else(|| unknown(id))
+/// Finds the surviving id of a customer; 404 if the id is unknown.
+pub(crate) async fn find_customer(state: &ApiState, id: &str) -> Result<CustomerKey, ApiError> {
+    identity::find(&state.db, &parse_customer_id(id)?).await?.ok_or_else(|| unknown_customer(id))
 }
 
-fn unknown(id: &str) -> ApiError {
+fn unknown_customer(id: &str) -> ApiError {
     ApiError::not_found(&format!("customer `{id}`"))
 }
 
-pub(crate) fn key(id: &str) -> Result<CustomerKey, ApiError> {
-    id.parse().map_err(|why: crate::domain::id::BadId| {
-        ServiceError::Invalid(Faults::one("customer_id", why.to_string())).into()
-    })
+/// Parses a customer id from the path; 422 if it is not valid.
+pub(crate) fn parse_customer_id(id: &str) -> Result<CustomerKey, ApiError> {
+    id.parse()
+        .map_err(|why: crate::domain::id::BadId| ApiError::invalid("customer_id", why.to_string()))
 }
 
-pub(crate) fn named(set: &FeatureSet, row: FeatureRow) -> Map<String, JsonValue> {
+/// Feature values as JSON by feature name.
+pub(crate) fn features_by_name(set: &FeatureSet, row: FeatureRow) -> Map<String, JsonValue> {
     let names = set.features().iter().map(|def| def.name.to_string());
     names.zip(row.0.into_iter().map(value_body)).collect()
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/events/bulk`: NDJSON, streamed both ways.
+//! `POST /v1/events/bulk`: bidirectional NDJSON streaming of events and verdicts.
 
 use axum::body::Body as HttpBody;
 use axum::extract::{Request, State};
@@ -9,10 +9,10 @@ use futures_util::stream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::error::fault_bodies;
-use crate::api::events::{Detail, VerdictBody, verdict};
+use crate::api::events::{EventResultBody, FaultBudget, event_result};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
-use crate::api::request::lines::{Line, Lines};
-use crate::api::request::{Caller, Ingest, body, heavy_work};
+use crate::api::request::lines::{BodyLine, LineReader};
+use crate::api::request::{AuthorizedCaller, Ingest, body, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
@@ -25,19 +25,18 @@ use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
 use crate::service::limits::resource_user::ResourceUser;
 use crate::telemetry::labels::Limit;
 
-/// Memory of a stream that has gathered nothing, beside a line: the chunk that is being
-/// split, as large as the connection's buffer may become.
+/// Memory of an idle stream besides its lines: the chunk that is being split, at most as
+/// large as the connection's buffer.
 const STREAM_BYTES: usize = 512 * 1024;
 
-/// Reads lines as they come and answers each line with a verdict as soon as its
-/// batch has committed: memory stays flat. A batch is committed when it is full or
-/// has been gathered for a while, so that a slow sender's lines are committed too. A
-/// sender must read while it writes. When the database goes away, or the sender falls
-/// silent, the answer ends with a line of status `failed`; lines without a verdict were
-/// not counted and can be sent again.
+/// Reads lines as they arrive and answers each line with a verdict once its batch has
+/// committed, so memory is constant. A batch is committed when it is full or after a flush
+/// interval, which bounds the latency of slow senders. A sender must read while it writes.
+/// If the database becomes unavailable or the sender is idle for too long, the response
+/// ends with a line of status `failed`. Lines without a verdict can be sent again.
 pub(crate) async fn post_bulk(
     State(state): State<ApiState>,
-    caller: Caller<Ingest>,
+    caller: AuthorizedCaller<Ingest>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let base_bytes = STREAM_BYTES + 2 * state.bounds.max_line_bytes;
@@ -49,10 +48,10 @@ pub(crate) async fn post_bulk(
         }
     };
     let lines =
-        Lines::new(request.into_body(), state.bounds.max_line_bytes, state.bounds.stream.idle);
+        LineReader::new(request.into_body(), state.bounds.max_line_bytes, state.bounds.stream.idle);
     let key_id = caller.principal.key_id.clone();
     let user = caller.user();
-    let upload = Upload { state, key_id, user, lines, memory, base_bytes, pending: None };
+    let upload = BulkUpload { state, key_id, user, lines, memory, base_bytes, pending: None };
     let batches = stream::unfold(Some(upload), |upload| async move {
         let mut upload = upload?;
         let (verdicts, more) = upload.next_batch().await;
@@ -62,104 +61,106 @@ pub(crate) async fn post_bulk(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// One bulk upload.
-struct Upload {
+/// State of one bulk upload.
+struct BulkUpload {
     state: ApiState,
     key_id: String,
     user: ResourceUser,
-    lines: Lines,
+    lines: LineReader,
     memory: Reservation,
-    /// Reserved while nothing is gathered.
+    /// Bytes reserved while no lines are gathered.
     base_bytes: usize,
-    /// A line that did not fit into the batch before.
-    pending: Option<Line>,
+    /// A line that did not fit into the previous batch.
+    pending: Option<BodyLine>,
 }
 
-/// A line, or how one that is too long begins.
-type LineText = Result<Bytes, Bytes>;
+/// The text of a line; `Err` with its first bytes if the line is too long.
+type BoundedLine = Result<Bytes, Bytes>;
 
-/// Lines that are committed together.
+/// A batch of lines for one commit.
 #[derive(Default)]
-struct Gathered {
+struct LineBatch {
     numbers: Vec<u64>,
-    texts: Vec<LineText>,
+    texts: Vec<BoundedLine>,
     text_bytes: usize,
-    /// Why no more lines come.
-    end: Option<End>,
+    /// Set once the upload has ended.
+    end: Option<UploadEnd>,
 }
 
-/// How an upload ends.
-enum End {
+/// The end of an upload: complete, or broken off with a reason.
+enum UploadEnd {
     Whole,
     Failed(String),
 }
 
-impl Upload {
-    /// Verdicts of one batch as NDJSON, and whether there may be more.
+impl BulkUpload {
+    /// Commits one batch. Returns its verdicts as NDJSON, and whether more may follow.
     async fn next_batch(&mut self) -> (Bytes, bool) {
-        // The verdicts before have been handed to the connection.
+        // The verdicts of the previous batch are in the connection's buffer now.
         self.memory.shrink_to(self.base_bytes);
         let received_at = self.state.intake.now();
-        let Gathered { numbers, texts, text_bytes, end } = self.gather().await;
+        let LineBatch { numbers, texts, text_bytes, end } = self.gather().await;
         let first = numbers.first().copied();
         let mut out = Vec::new();
         let queued = self.memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
         match self.commit(texts, text_bytes, queued, received_at).await {
             Ok(outcomes) => {
-                let mut detail = Detail::default();
+                let mut fault_budget = FaultBudget::default();
                 for (line, outcome) in numbers.into_iter().zip(&outcomes) {
-                    let mut verdict = verdict(outcome, Some(line), &mut detail);
-                    verdict.score = None;
-                    verdict.customer_id = None;
-                    put(&mut out, &verdict);
+                    let mut result = event_result(outcome, Some(line), &mut fault_budget);
+                    result.score = None;
+                    result.customer_id = None;
+                    write_line(&mut out, &result);
                 }
             }
             Err(error) => {
                 if let Some(cause) = error.cause() {
                     cause.log("/v1/events/bulk", "");
                 }
-                put(&mut out, &failed(first, error.detail()));
+                write_line(&mut out, &failure_line(first, error.detail()));
                 return (out.into(), false);
             }
         }
-        if let Some(End::Failed(why)) = &end {
-            put(&mut out, &failed(None, why));
+        if let Some(UploadEnd::Failed(why)) = &end {
+            write_line(&mut out, &failure_line(None, why));
         }
         (out.into(), end.is_none())
     }
 
-    /// Gathers lines until the batch is full, or the time since its first line is over.
-    async fn gather(&mut self) -> Gathered {
-        let mut batch = Gathered::default();
+    /// Gathers lines until the batch is full or its flush interval has passed.
+    async fn gather(&mut self) -> LineBatch {
+        let mut batch = LineBatch::default();
         let mut flush_at = None;
-        let most = self.state.intake.max_batch_events();
-        while batch.texts.len() < most && batch.text_bytes < self.state.bounds.stream.batch_bytes {
+        let max_events = self.state.intake.max_batch_events();
+        while batch.texts.len() < max_events
+            && batch.text_bytes < self.state.bounds.stream.batch_bytes
+        {
             let Some(line) = self.next_line(flush_at).await else { break };
             let text = match line {
-                Line::Text(text) if text.trim_ascii().is_empty() => continue,
-                Line::Text(text) => Ok(text),
-                Line::TooLong(head) => Err(head),
-                Line::End => {
-                    batch.end = Some(End::Whole);
+                BodyLine::Text(text) if text.trim_ascii().is_empty() => continue,
+                BodyLine::Text(text) => Ok(text),
+                BodyLine::TooLong(head) => Err(head),
+                BodyLine::End => {
+                    batch.end = Some(UploadEnd::Whole);
                     break;
                 }
-                Line::Broken(why) => {
-                    batch.end = Some(End::Failed(why));
+                BodyLine::Broken(why) => {
+                    batch.end = Some(UploadEnd::Failed(why));
                     break;
                 }
-                Line::Idle => {
-                    batch.end = Some(End::Failed(self.fell_silent()));
+                BodyLine::Idle => {
+                    batch.end = Some(UploadEnd::Failed(self.idle_reason()));
                     break;
                 }
             };
             let text_bytes = text.as_ref().map_or(HEAD_BYTES, Bytes::len);
             if !self.memory.try_grow(memory::of_events(1, text_bytes)) {
                 if !batch.texts.is_empty() {
-                    self.pending = Some(text.map_or_else(Line::TooLong, Line::Text));
+                    self.pending = Some(text.map_or_else(BodyLine::TooLong, BodyLine::Text));
                     break;
                 }
                 if let Err(error) = self.wait_for_memory(text_bytes).await {
-                    batch.end = Some(End::Failed(error.to_string()));
+                    batch.end = Some(UploadEnd::Failed(error.to_string()));
                     break;
                 }
             }
@@ -173,7 +174,7 @@ impl Upload {
 
     async fn commit(
         &mut self,
-        texts: Vec<LineText>,
+        texts: Vec<BoundedLine>,
         text_bytes: usize,
         memory: Reservation,
         received_at: Timestamp,
@@ -181,8 +182,8 @@ impl Upload {
         let state = self.state.clone();
         let is_heavy = text_bytes > HEAVY_BODY_BYTES;
         let items = heavy_work::run(&self.state, self.user, is_heavy, move |cancellation| {
-            let wanted = texts.into_iter().take_while(|_| !cancellation.is_cancelled());
-            Ok(wanted.map(|text| read(&state, text, received_at)).collect())
+            let texts = texts.into_iter().take_while(|_| !cancellation.is_cancelled());
+            Ok(texts.map(|text| read_line(&state, text, received_at)).collect())
         });
         let received = Received { items: items.await?, memory: Some(memory) };
         let source = Source { door: Door::Bulk, key_id: &self.key_id, is_public: false };
@@ -192,8 +193,8 @@ impl Upload {
         Ok(outcomes)
     }
 
-    /// The next line; `None` when it is time to commit those before it.
-    async fn next_line(&mut self, flush_at: Option<Instant>) -> Option<Line> {
+    /// The next line; `None` when the flush interval has ended.
+    async fn next_line(&mut self, flush_at: Option<Instant>) -> Option<BodyLine> {
         if let Some(line) = self.pending.take() {
             return Some(line);
         }
@@ -203,29 +204,33 @@ impl Upload {
         }
     }
 
-    /// Other requests of the key take its whole share: this one reads no further
-    /// until they end.
+    /// Backpressure: waits until other requests of the key release memory. Meanwhile this
+    /// upload reads no further line.
     async fn wait_for_memory(&mut self, text_bytes: usize) -> Result<(), ServiceError> {
         let needed = memory::of_events(1, text_bytes);
         self.memory.grow_within(needed, self.state.bounds.stream.idle).await
     }
 
-    fn fell_silent(&self) -> String {
+    fn idle_reason(&self) -> String {
         self.state.metrics.limits.refusals.add(Limit::StreamIdle, 1);
         let seconds = self.state.bounds.stream.idle.as_secs();
-        format!("no byte came for {seconds} s (limits.stream_idle_seconds)")
+        format!("no byte arrived for {seconds} s (limits.stream_idle_seconds)")
     }
 }
 
-fn read(state: &ApiState, text: LineText, received_at: Timestamp) -> Result<Message, Refused> {
+fn read_line(
+    state: &ApiState,
+    text: BoundedLine,
+    received_at: Timestamp,
+) -> Result<Message, Refused> {
     match text {
         Ok(text) => state.intake.read(&text, received_at),
         Err(head) => Err(state.intake.too_large(&head)),
     }
 }
 
-fn failed(line: Option<u64>, why: &str) -> VerdictBody<'static> {
-    VerdictBody {
+fn failure_line(line: Option<u64>, why: &str) -> EventResultBody<'static> {
+    EventResultBody {
         line,
         status: "failed",
         message_id: None,
@@ -236,9 +241,9 @@ fn failed(line: Option<u64>, why: &str) -> VerdictBody<'static> {
     }
 }
 
-fn put(out: &mut Vec<u8>, verdict: &VerdictBody<'_>) {
-    // A verdict is text and numbers: it always serialises into memory.
-    if serde_json::to_writer(&mut *out, verdict).is_ok() {
+fn write_line(out: &mut Vec<u8>, result: &EventResultBody<'_>) {
+    // A verdict contains only text and numbers: serialising it into memory cannot fail.
+    if serde_json::to_writer(&mut *out, result).is_ok() {
         out.push(b'\n');
     }
 }

@@ -1,31 +1,32 @@
-//! Rejected events: listed, counted, replayed.
+//! `/v1/events/failed…`: list, count and replay rejected events (dead-letter queue).
 //!
-//! A raw body holds the personal data that intake drops from every other event, so it
-//! takes the scope `replay`, which nothing else includes. A replay takes it too: it sends
-//! in the events of every key.
+//! A raw body contains personal data that ingestion drops from accepted events. Reading it
+//! therefore requires the scope `replay`, which no other scope includes. A replay requires
+//! it too, as it ingests events of every key.
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use crate::api::request::{Asked, Body, Caller, Read, Replay, json, limit};
+use crate::api::request::parameters::{last_of_full_page, page_limit};
+use crate::api::request::{
+    AuthorizedCaller, JsonBody, QueryParameters, Read, Replay, parse_optional_json,
+};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Scope;
-use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
-use crate::service::ServiceError;
 use crate::service::ingestion::Which;
 use crate::store::failed_events;
 use crate::store::failed_events::{FailedRow, Filter, Group};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
-/// One request must not keep the others waiting.
+/// Most events that one request replays, so that others need not wait for long.
 const MAX_REPLAYED: i64 = 1000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct WhichToList {
+pub(crate) struct FailedEventsQuery {
     before: Option<String>,
     limit: Option<i64>,
     door: Option<String>,
@@ -36,9 +37,9 @@ pub(crate) struct WhichToList {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct FailedBody {
+pub(crate) struct FailedEventsBody {
     failed_events: Vec<FailedEventBody>,
-    /// Give this as `before` for the next page; null at the end.
+    /// Send this as `before` for the next page; null on the last page.
     next_before: Option<String>,
 }
 
@@ -53,33 +54,32 @@ struct FailedEventBody {
     faults: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<String>,
-    /// `raw` is what was sent; else it is cut short or has unreadable bytes
+    /// `raw` is the complete event as sent. Otherwise it is truncated or has invalid bytes
     /// replaced, and cannot be replayed.
     whole: bool,
     replayed_at: Option<Timestamp>,
-    /// Of the replay: accepted or duplicate.
+    /// Result of the replay: accepted or duplicate.
     outcome: Option<String>,
 }
 
 pub(crate) async fn get_failed(
     State(state): State<ApiState>,
-    caller: Caller<Read>,
-    Asked(asked): Asked<WhichToList>,
-) -> Result<Json<FailedBody>, ApiError> {
-    if asked.raw && !caller.principal.may(Scope::Replay) {
+    caller: AuthorizedCaller<Read>,
+    QueryParameters(query): QueryParameters<FailedEventsQuery>,
+) -> Result<Json<FailedEventsBody>, ApiError> {
+    if query.raw && !caller.principal.may(Scope::Replay) {
         return Err(ApiError::forbidden(format!(
-            "raw bodies hold personal data: the key lacks the scope `{}`",
+            "raw bodies contain personal data: the key lacks the scope `{}`",
             Scope::Replay
         )));
     }
-    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let before = asked.before.as_deref().map(|text| id("before", text)).transpose()?;
-    let filter = Filter { door: asked.door, key_id: asked.key, reason: asked.reason };
-    let rows = failed_events::list(&state.db, &filter, before, asked.raw, limit).await?;
-    let full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-    let next_before = rows.last().filter(|_| full).map(|row| row.failed_event_id.to_string());
+    let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let before = query.before.as_deref().map(|text| parse_id("before", text)).transpose()?;
+    let filter = Filter { door: query.door, key_id: query.key, reason: query.reason };
+    let rows = failed_events::list(&state.db, &filter, before, query.raw, limit).await?;
+    let next_before = last_of_full_page(&rows, limit).map(|row| row.failed_event_id.to_string());
     let failed_events = rows.into_iter().map(FailedEventBody::new).collect();
-    Ok(Json(FailedBody { failed_events, next_before }))
+    Ok(Json(FailedEventsBody { failed_events, next_before }))
 }
 
 impl FailedEventBody {
@@ -101,24 +101,24 @@ impl FailedEventBody {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Since {
+pub(crate) struct FailedSummaryQuery {
     since: Option<Timestamp>,
     limit: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct SummaryBody {
+pub(crate) struct FailedSummaryBody {
     /// Largest first.
-    groups: Vec<GroupBody>,
+    groups: Vec<FailedGroupBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct GroupBody {
+struct FailedGroupBody {
     key: String,
     door: String,
     reason: String,
     events: i64,
-    /// As many of them are counted by now.
+    /// Events of the group that were replayed successfully.
     replayed: i64,
     first_at: Timestamp,
     last_at: Timestamp,
@@ -126,15 +126,15 @@ struct GroupBody {
 
 pub(crate) async fn get_summary(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Asked(asked): Asked<Since>,
-) -> Result<Json<SummaryBody>, ApiError> {
-    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let groups = failed_events::summary(&state.db, asked.since, limit).await?;
-    Ok(Json(SummaryBody { groups: groups.into_iter().map(GroupBody::new).collect() }))
+    _: AuthorizedCaller<Read>,
+    QueryParameters(query): QueryParameters<FailedSummaryQuery>,
+) -> Result<Json<FailedSummaryBody>, ApiError> {
+    let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let groups = failed_events::summary(&state.db, query.since, limit).await?;
+    Ok(Json(FailedSummaryBody { groups: groups.into_iter().map(FailedGroupBody::new).collect() }))
 }
 
-impl GroupBody {
+impl FailedGroupBody {
     fn new(group: Group) -> Self {
         Self {
             key: group.key_id,
@@ -148,10 +148,11 @@ impl GroupBody {
     }
 }
 
-/// What is left out does not matter; `{}` replays everything, part by part.
+/// Filters of a replay. An absent filter matches every event; `{}` replays all events, page
+/// by page.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WhichToReplay {
+struct ReplayRequest {
     ids: Option<Vec<String>>,
     door: Option<String>,
     key: Option<String>,
@@ -161,30 +162,29 @@ struct WhichToReplay {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct ReplayedBody {
+pub(crate) struct ReplayResultBody {
     accepted: usize,
     duplicate: usize,
     rejected: usize,
-    /// Give this as `after` to go on; null at the end.
+    /// Send this as `after` for the next page; null on the last page.
     next_after: Option<String>,
 }
 
 pub(crate) async fn post_replay(
     State(state): State<ApiState>,
-    _: Caller<Replay>,
-    Body(body): Body,
-) -> Result<Json<ReplayedBody>, ApiError> {
-    let asked: WhichToReplay =
-        if body.is_empty() { WhichToReplay::default() } else { json(&body)? };
-    let ids = asked.ids.map(|ids| ids.iter().map(|text| id("ids", text)).collect()).transpose()?;
+    _: AuthorizedCaller<Replay>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<ReplayResultBody>, ApiError> {
+    let request: ReplayRequest = parse_optional_json(&body)?;
+    let ids = request.ids.map(|ids| ids.iter().map(|text| parse_id("ids", text)).collect());
     let which = Which {
-        ids,
-        filter: Filter { door: asked.door, key_id: asked.key, reason: asked.reason },
-        after: asked.after.as_deref().map(|text| id("after", text)).transpose()?,
-        limit: limit(asked.limit, MAX_REPLAYED, MAX_REPLAYED)?,
+        ids: ids.transpose()?,
+        filter: Filter { door: request.door, key_id: request.key, reason: request.reason },
+        after: request.after.as_deref().map(|text| parse_id("after", text)).transpose()?,
+        limit: page_limit(request.limit, MAX_REPLAYED, MAX_REPLAYED)?,
     };
     let replayed = state.intake.replay(&which).await?;
-    Ok(Json(ReplayedBody {
+    Ok(Json(ReplayResultBody {
         accepted: replayed.accepted,
         duplicate: replayed.duplicate,
         rejected: replayed.rejected,
@@ -192,9 +192,9 @@ pub(crate) async fn post_replay(
     }))
 }
 
-fn id(field: &str, text: &str) -> Result<i64, ApiError> {
+fn parse_id(field: &str, text: &str) -> Result<i64, ApiError> {
     text.parse().map_err(|_| {
         let problem = format!("`{text}` is not the id of a failed event");
-        ServiceError::Invalid(Faults::one(field, problem)).into()
+        ApiError::invalid(field, problem)
     })
 }

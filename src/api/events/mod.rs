@@ -1,4 +1,4 @@
-//! `POST /v1/events`: one event or an array.
+//! `POST /v1/events`: ingestion of one event or an array of events.
 
 pub(crate) mod bulk;
 pub(crate) mod failed_events;
@@ -12,10 +12,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::api::customers::StandingBody;
+use crate::api::customers::AssignmentBody;
 use crate::api::error::{FaultBody, LOCKED, fault_bodies};
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
-use crate::api::request::{Asked, Caller, Ingest, Payload, heavy_work};
+use crate::api::request::{AuthorizedCaller, Ingest, QueryParameters, RequestBody, heavy_work};
 use crate::api::{ApiError, ApiState};
 use crate::domain::fault::Faults;
 use crate::domain::time::Timestamp;
@@ -29,25 +29,25 @@ use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
 use crate::telemetry::labels::Limit;
 
-/// The answer: counts, and one verdict an event, in order.
+/// The response: counts, and one result for each event, in order.
 #[derive(Serialize)]
 struct EventsBody<'o> {
     accepted: usize,
     duplicate: usize,
     rejected: usize,
-    /// Of a strict request that was refused: those that were right.
+    /// Valid events of a strict request that was rejected as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_counted: Option<usize>,
-    /// Not counted, as another session of the database had their customer locked: to be
-    /// sent again.
+    /// Events that were not counted, as another database session had locked their customer.
+    /// The client should send them again.
     #[serde(skip_serializing_if = "is_zero")]
     locked: usize,
-    outcomes: Vec<VerdictBody<'o>>,
+    outcomes: Vec<EventResultBody<'o>>,
 }
 
 #[derive(Serialize)]
-pub(crate) struct VerdictBody<'o> {
-    /// Of a bulk upload, from 1.
+pub(crate) struct EventResultBody<'o> {
+    /// Line number in a bulk upload, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) line: Option<u64>,
     pub(crate) status: &'static str,
@@ -55,34 +55,34 @@ pub(crate) struct VerdictBody<'o> {
     pub(crate) message_id: Option<&'o str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) customer_id: Option<&'o str>,
-    /// Where the customer stands after the event.
+    /// The customer's assignment after the event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) score: Option<StandingBody<'o>>,
+    pub(crate) score: Option<AssignmentBody<'o>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FaultBody>,
-    /// Faults that are left out, because the answer names enough of them.
+    /// Number of faults that are omitted, as the response already lists the maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) errors_omitted: Option<usize>,
 }
 
-/// How many more faults an answer may name: it must not be many times as large as its
-/// request. `GET /v1/events/failed` lists the faults of every rejected event.
+/// Budget of faults in one response, which must not be many times as large as its request.
+/// `GET /v1/events/failed` lists the faults of every rejected event.
 #[derive(Debug)]
-pub(crate) struct Detail {
+pub(crate) struct FaultBudget {
     faults_left: usize,
 }
 
-/// Faults that one answer names.
+/// Most faults that one response lists.
 const MAX_FAULTS: usize = 1000;
 
-impl Default for Detail {
+impl Default for FaultBudget {
     fn default() -> Self {
         Self { faults_left: MAX_FAULTS }
     }
 }
 
-impl Detail {
-    /// The faults of one event, all or none; and how many are left out.
+impl FaultBudget {
+    /// Takes the faults of one event, all or none. Returns them and the number omitted.
     pub(crate) fn take(&mut self, faults: &Faults) -> (Vec<FaultBody>, Option<usize>) {
         let count = faults.0.len();
         match self.faults_left.checked_sub(count) {
@@ -97,36 +97,36 @@ impl Detail {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct HowToTake {
-    /// All of the events or none.
+pub(crate) struct IngestQuery {
+    /// All-or-nothing: one rejected event rejects the whole request.
     #[serde(default)]
     strict: bool,
 }
 
-/// For serde, which gives a reference.
+/// For `skip_serializing_if`, which passes a reference.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// 503 when the customers of all were locked by another session; else
-/// 200 when every event was accepted or a duplicate, 207 when some were
-/// rejected, 422 when all were. Strict: 200, or 422 and nothing was counted.
+/// Ingests events. Answers 200 if every event was accepted or a duplicate, 207 if some were
+/// rejected or locked, 422 if all were rejected, 503 if another database session had locked
+/// the customers of all. Strict: 200, or 422 and no event was counted.
 pub(crate) async fn post_events(
     State(state): State<ApiState>,
-    caller: Caller<Ingest>,
-    Asked(HowToTake { strict }): Asked<HowToTake>,
-    payload: Payload,
+    caller: AuthorizedCaller<Ingest>,
+    QueryParameters(IngestQuery { strict }): QueryParameters<IngestQuery>,
+    body: RequestBody,
 ) -> Result<Response, ApiError> {
     let received_at = state.intake.now();
-    let Payload { bytes, memory, user } = payload;
+    let RequestBody { bytes, memory, user } = body;
     let text_bytes = bytes.len();
-    let heavy = text_bytes > HEAVY_BODY_BYTES;
+    let is_heavy = text_bytes > HEAVY_BODY_BYTES;
     let reading = state.clone();
-    let read = move |cancellation: &Cancellation| {
-        read(&reading, &bytes, memory, received_at, cancellation)
-    };
-    let (items, mut memory) = heavy_work::run(&state, user, heavy, read).await?;
+    let read = heavy_work::run(&state, user, is_heavy, move |cancellation| {
+        read_events(&reading, &bytes, memory, received_at, cancellation)
+    });
+    let (items, mut memory) = read.await?;
     let source = Source { door: Door::Events, key_id: &caller.principal.key_id, is_public: false };
     let outcomes = if strict {
         state.intake.accept_strict(items, source, received_at).await
@@ -135,63 +135,64 @@ pub(crate) async fn post_events(
         let received = Received { items, memory: Some(queued) };
         state.intake.accept(received, source, received_at, WhenFull::Refuse).await
     };
-    let outcomes = outcomes.map_err(ApiError::of_events)?;
+    let outcomes = outcomes.map_err(ApiError::from_ingestion)?;
     state.sources.count(source, received_at, &outcomes);
-    let heavy = outcomes.len() > HEAVY_ANSWER_EVENTS;
-    let write = move |_: &Cancellation| answer(&outcomes, strict, memory);
-    let (status, json) = heavy_work::run(&state, user, heavy, write).await?;
+    let is_heavy = outcomes.len() > HEAVY_ANSWER_EVENTS;
+    let written =
+        heavy_work::run(&state, user, is_heavy, move |_| write_response(&outcomes, strict, memory));
+    let (status, json) = written.await?;
     Ok((status, [(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// Verdicts that are written in about half a millisecond.
+/// Number of results that are serialised in about half a millisecond.
 const HEAVY_ANSWER_EVENTS: usize = 100;
 
-/// Checks every event of a body, and reserves what they take.
-fn read(
+/// Validates every event of a body and reserves their memory.
+fn read_events(
     state: &ApiState,
     bytes: &Bytes,
     mut memory: Reservation,
     received_at: Timestamp,
     cancellation: &Cancellation,
 ) -> Result<(Vec<Result<Message, Refused>>, Reservation), ApiError> {
-    let events = events(bytes, state.intake.events_per_request()).inspect_err(|error| {
+    let events = split_events(bytes, state.intake.events_per_request()).inspect_err(|error| {
         if matches!(error, ArrayError::TooMany(_)) {
             state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
         }
     });
-    let events = events.map_err(ApiError::events)?;
+    let events = events.map_err(ApiError::from_array_error)?;
     memory.cover(bytes.len() + memory::of_events(events.len(), bytes.len()))?;
     let mut items = Vec::with_capacity(events.len());
     for raw in events {
         if cancellation.is_cancelled() {
-            return Err(ApiError::given_up());
+            return Err(ApiError::cancelled());
         }
         items.push(state.intake.read(raw.get().as_bytes(), received_at));
     }
-    // The body itself is dropped now.
+    // The caller drops the body next.
     memory.shrink_to(memory::of_events(items.len(), bytes.len()));
     Ok((items, memory))
 }
 
-/// The answer's status, and its JSON with the memory that it takes.
-fn answer(
+/// The status of the response, and its JSON with the memory reservation.
+fn write_response(
     outcomes: &[Outcome],
     strict: bool,
     mut memory: Reservation,
 ) -> Result<(StatusCode, Bytes), ApiError> {
-    let mut detail = Detail::default();
+    let mut fault_budget = FaultBudget::default();
     let outcomes: Vec<_> =
-        outcomes.iter().map(|outcome| verdict(outcome, None, &mut detail)).collect();
-    let count = |status| outcomes.iter().filter(|verdict| verdict.status == status).count();
-    let (rejected, locked) = (count("rejected"), count("locked"));
+        outcomes.iter().map(|outcome| event_result(outcome, None, &mut fault_budget)).collect();
+    let rejected = count_status(&outcomes, "rejected");
+    let locked = count_status(&outcomes, "locked");
     if locked > 0 && locked == outcomes.len() {
         return Err(ApiError::locked());
     }
     let body = EventsBody {
-        accepted: count("accepted"),
-        duplicate: count("duplicate"),
+        accepted: count_status(&outcomes, "accepted"),
+        duplicate: count_status(&outcomes, "duplicate"),
         rejected,
-        not_counted: (strict && rejected > 0).then(|| count("not_counted")),
+        not_counted: (strict && rejected > 0).then(|| count_status(&outcomes, "not_counted")),
         locked,
         outcomes,
     };
@@ -206,21 +207,26 @@ fn answer(
     Ok((status, memory.hold(json)))
 }
 
-/// The events of a body as they stand in it: one, or those of an array.
-fn events(body: &[u8], most: usize) -> Result<Vec<&RawValue>, ArrayError> {
+fn count_status(results: &[EventResultBody<'_>], status: &str) -> usize {
+    results.iter().filter(|result| result.status == status).count()
+}
+
+/// Splits a body into the raw JSON of its events: one object, or the elements of an array.
+fn split_events(body: &[u8], max_events: usize) -> Result<Vec<&RawValue>, ArrayError> {
     if body.trim_ascii_start().first() == Some(&b'[') {
-        bounded::elements(body, most)
+        bounded::elements(body, max_events)
     } else {
         Ok(vec![serde_json::from_slice(body)?])
     }
 }
 
-pub(crate) fn verdict<'o>(
+/// The result of one event; `line` for a bulk upload.
+pub(crate) fn event_result<'o>(
     outcome: &'o Outcome,
     line: Option<u64>,
-    detail: &mut Detail,
-) -> VerdictBody<'o> {
-    let blank = VerdictBody {
+    fault_budget: &mut FaultBudget,
+) -> EventResultBody<'o> {
+    let blank = EventResultBody {
         line,
         status: "rejected",
         message_id: None,
@@ -230,28 +236,28 @@ pub(crate) fn verdict<'o>(
         errors_omitted: None,
     };
     match outcome {
-        Outcome::Accepted { message_id, customer, standing } => VerdictBody {
+        Outcome::Accepted { message_id, customer, standing } => EventResultBody {
             status: "accepted",
             message_id: Some(message_id),
             customer_id: Some(customer.as_str()),
-            score: Some(StandingBody::new(standing)),
+            score: Some(AssignmentBody::new(standing)),
             ..blank
         },
         Outcome::Duplicate { message_id } => {
-            VerdictBody { status: "duplicate", message_id: Some(message_id), ..blank }
+            EventResultBody { status: "duplicate", message_id: Some(message_id), ..blank }
         }
         Outcome::NotCounted { message_id } => {
-            VerdictBody { status: "not_counted", message_id: Some(message_id), ..blank }
+            EventResultBody { status: "not_counted", message_id: Some(message_id), ..blank }
         }
-        Outcome::Locked { message_id } => VerdictBody {
+        Outcome::Locked { message_id } => EventResultBody {
             status: "locked",
             message_id: Some(message_id),
             errors: fault_bodies(&Faults::one("customer_id", LOCKED)),
             ..blank
         },
         Outcome::Rejected { faults } => {
-            let (errors, errors_omitted) = detail.take(faults);
-            VerdictBody { errors, errors_omitted, ..blank }
+            let (errors, errors_omitted) = fault_budget.take(faults);
+            EventResultBody { errors, errors_omitted, ..blank }
         }
     }
 }

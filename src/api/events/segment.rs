@@ -1,10 +1,10 @@
-//! Segment's tracking API, for its libraries as they are: only their host changes.
+//! Segment's HTTP Tracking API, compatible with its unmodified libraries: clients change
+//! only the host.
 //!
-//! The libraries drop for ever what is answered with most of 4xx, and take a
-//! redirect for delivered. So only what no later try could mend is answered
-//! with 4xx, everything that passes with 503 or 429 and `Retry-After`, and
-//! nothing with 3xx. A batch gets 200 whatever its events are worth, as with
-//! Segment; the answer says which were rejected, and why.
+//! The libraries discard a message after most 4xx responses, and treat a redirect as
+//! delivered. So 4xx is only for permanent errors, temporary errors are 503 or 429 with
+//! `Retry-After`, and 3xx is never used. As with Segment, a batch gets 200 even if some of
+//! its events are invalid; the response lists the rejected ones with reasons.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,12 +23,12 @@ use tower::util::MapResponseLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::api::error::{self, FaultBody};
-use crate::api::events::Detail;
-use crate::api::request::content_encoding::Packing;
+use crate::api::events::FaultBudget;
+use crate::api::request::content_encoding::ContentEncoding;
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
-use crate::api::request::{Caller, Path, Payload, Track, body, heavy_work};
-use crate::api::request_layer::{GateLayer, Unidentified, Work, without_sniffing};
-use crate::api::{ApiError, ApiState, Route};
+use crate::api::request::{AuthorizedCaller, PathParameters, RequestBody, Track, body, heavy_work};
+use crate::api::request_layer::{RouteKind, RouteLayer, UnidentifiedRequest, without_sniffing};
+use crate::api::{ApiError, ApiRoute, ApiState};
 use crate::domain::access::Principal;
 use crate::domain::event::EventKind;
 use crate::domain::time::Timestamp;
@@ -43,13 +43,12 @@ use crate::service::limits::memory;
 use crate::service::limits::memory::{EVENT_EXPANSION, Reservation};
 use crate::telemetry::labels::Limit;
 
-/// When to come back, as the browser's library reads it.
+/// The retry delay in seconds, in the header that Segment's browser library reads.
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-/// How long a browser may remember that it is welcome.
+/// Time for which a browser may cache a CORS preflight response.
 const PREFLIGHT_SECONDS: u64 = 86_400;
 
-/// Where messages come in; the mobile and the browser's libraries use the short
-/// paths.
+/// Paths of the tracking endpoints; the mobile and browser libraries use the short paths.
 const TRACKING: [(&str, Form); 14] = [
     ("/v1/identify", Form::One(EventKind::Identify)),
     ("/v1/i", Form::One(EventKind::Identify)),
@@ -67,139 +66,149 @@ const TRACKING: [(&str, Form); 14] = [
     ("/v1/b", Form::Batch),
 ];
 
-/// The door's routes.
-pub(crate) fn routes() -> impl Iterator<Item = Route> {
-    let tracking = TRACKING.into_iter().map(|(path, form)| {
-        let handler =
-            move |State(state): State<ApiState>, request: Request| track(state, form, request);
-        let methods: &'static [&'static str] = &["POST"];
-        (path, methods, post(handler), Work::IngestKeyInBody)
-    });
-    let settings = get(get_settings);
+/// The routes of the tracking API.
+pub(crate) fn routes() -> impl Iterator<Item = ApiRoute> {
+    let tracking = TRACKING.into_iter().map(|(path, form)| tracking_route(path, form));
+    let settings = "/v1/projects/{write_key}/settings";
     tracking.chain([
-        ("/v1/m", &["POST"] as _, post(drop_telemetry), Work::IngestKeyInBody),
-        ("/v1/projects/{write_key}/settings", &["GET"] as _, settings, Work::Public),
+        ApiRoute::new("/v1/m", &["POST"], post(drop_telemetry), RouteKind::IngestKeyInBody),
+        ApiRoute::new(settings, &["GET"], get(get_settings), RouteKind::Public),
     ])
 }
 
-/// Around a route with its gate: what the gate answers belongs to the door too.
-pub(crate) fn dress(handler: MethodRouter<ApiState>, gate: GateLayer) -> MethodRouter<ApiState> {
+/// The route of one tracking endpoint.
+fn tracking_route(path: &'static str, form: Form) -> ApiRoute {
+    let handler = post(move |State(state): State<ApiState>, request: Request| {
+        post_tracking(state, form, request)
+    });
+    ApiRoute::new(path, &["POST"], handler, RouteKind::IngestKeyInBody)
+}
+
+/// Wraps a route and its request layer in CORS and Segment's error format, so that errors
+/// of the request layer have them too.
+pub(crate) fn with_segment_protocol(
+    handler: MethodRouter<ApiState>,
+    layer: RouteLayer,
+) -> MethodRouter<ApiState> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::RETRY_AFTER, RATE_LIMIT_RESET])
         .max_age(std::time::Duration::from_secs(PREFLIGHT_SECONDS));
-    // A fallback of its own, so that a preflight reaches the layer.
-    let handler = handler.fallback(error::wrong_method).layer(gate);
-    let handler = handler.layer::<_, Infallible>(map_response(in_segments_words));
+    // Own fallback for other methods, so that an OPTIONS preflight reaches the CORS layer.
+    let handler = handler.fallback(error::wrong_method).layer(layer);
+    let handler = handler.layer::<_, Infallible>(map_response(add_segment_error));
     let handler = handler.layer::<_, Infallible>(cors);
-    // Outermost, so that an answer to a preflight has it too.
+    // Outermost, so that a preflight response has the header too.
     handler.layer(MapResponseLayer::new(without_sniffing))
 }
 
 #[derive(Serialize)]
-struct Taken {
+struct TrackingResponse {
     success: bool,
     accepted: usize,
     duplicate: usize,
     rejected: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    rejections: Vec<Rejection>,
+    rejections: Vec<RejectedMessage>,
 }
 
 #[derive(Serialize)]
-struct Rejection {
-    /// Place in the batch, from 0.
+struct RejectedMessage {
+    /// Index in the batch, from 0.
     index: usize,
     errors: Vec<FaultBody>,
-    /// Faults that are left out, because the answer names enough of them.
+    /// Number of faults that are omitted, as the response already lists the maximum.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors_omitted: Option<usize>,
 }
 
-async fn track(state: ApiState, form: Form, request: Request) -> Result<Response, ApiError> {
-    // A wrong key in the head has been refused before the body is read.
+async fn post_tracking(
+    state: ApiState,
+    form: Form,
+    request: Request,
+) -> Result<Response, ApiError> {
+    // An invalid key in the header was refused by the request layer, before the body.
     let principal = request.extensions().get::<Arc<Principal>>().cloned();
-    let caller = principal.map(Caller::<Track>::with_scope).transpose()?;
-    let unidentified = request.extensions().get::<Unidentified>().cloned();
-    let packing = Packing::of(request.headers())?;
-    let most = match caller {
+    let caller = principal.map(AuthorizedCaller::<Track>::with_scope).transpose()?;
+    let unidentified = request.extensions().get::<UnidentifiedRequest>().cloned();
+    let encoding = ContentEncoding::from_headers(request.headers())?;
+    let max_bytes = match caller {
         Some(_) => state.bounds.max_body_bytes,
         None => state.bounds.max_unidentified_body_bytes,
     };
-    let payload = Payload::read(request, most, &state).await?;
+    let body = RequestBody::read(request, max_bytes, &state).await?;
     let received_at = state.intake.now();
-    let user = payload.user;
-    let heavy = packing == Packing::Gzip || payload.bytes.len() > HEAVY_BODY_BYTES;
+    let user = body.user;
+    let is_heavy = encoding == ContentEncoding::Gzip || body.bytes.len() > HEAVY_BODY_BYTES;
     let reading = state.clone();
-    let read = move |cancellation: &Cancellation| {
-        let sent = Sent { form, packing, caller, payload, received_at };
-        sent.read(&reading, most, cancellation)
-    };
-    let Checked { caller, mut items, kept, mut memory, text_bytes } =
-        heavy_work::run(&state, user, heavy, read).await?;
+    let tracking = TrackingRequest { form, encoding, caller, body, received_at };
+    let checked = heavy_work::run(&state, user, is_heavy, move |cancellation| {
+        tracking.check(&reading, max_bytes, cancellation)
+    });
+    let CheckedRequest { caller, mut items, raw_links, mut memory, text_bytes } = checked.await?;
     if let Some(unidentified) = unidentified {
         unidentified.identify(&caller.principal)?;
     }
     let Principal { key_id, .. } = &*caller.principal;
     let is_public = caller.principal.is_public();
     let source = Source { door: Door::Segment, key_id, is_public };
-    state.intake.judge_links(source, &mut items, &kept).await?;
+    state.intake.judge_links(source, &mut items, &raw_links).await?;
     let queued = memory.split(text_bytes.saturating_mul(EVENT_EXPANSION));
     let received = Received { items, memory: Some(queued) };
     let outcomes = state.intake.accept(received, source, received_at, WhenFull::Refuse).await?;
     state.sources.count(source, received_at, &outcomes);
-    // Libraries send a whole request again, or nothing of it; what was counted counts once.
+    // Libraries retry whole requests only. Events that were counted are deduplicated then.
     if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Locked { .. })) {
         return Err(ApiError::locked());
     }
-    let json = serde_json::to_vec(&taken(outcomes)).map_err(ServiceError::internal)?;
+    let json = serde_json::to_vec(&tracking_response(outcomes)).map_err(ServiceError::internal)?;
     memory.shrink_to(json.capacity());
     Ok(([(header::CONTENT_TYPE, "application/json")], memory.hold(json)).into_response())
 }
 
-/// A request as it came.
-struct Sent {
+/// A request as received, before its body is parsed.
+struct TrackingRequest {
     form: Form,
-    packing: Packing,
-    caller: Option<Caller<Track>>,
-    payload: Payload,
+    encoding: ContentEncoding,
+    caller: Option<AuthorizedCaller<Track>>,
+    body: RequestBody,
     received_at: Timestamp,
 }
 
-/// Who sends, each message, let in or refused, and the memory reserved for them.
-struct Checked {
-    caller: Caller<Track>,
+/// The authenticated caller, each message (valid or rejected), and their memory reservation.
+struct CheckedRequest {
+    caller: AuthorizedCaller<Track>,
     items: Vec<Result<Message, Refused>>,
-    /// Messages of a public key that link two ids, by place, as they are kept if the link
-    /// is refused.
-    kept: HashMap<usize, Vec<u8>>,
+    /// Raw messages of a public key that link two ids, by index: stored as failed events if
+    /// the link is refused.
+    raw_links: HashMap<usize, Vec<u8>>,
     memory: Reservation,
     text_bytes: usize,
 }
 
-impl Sent {
-    /// Unpacks the body, then checks every message in it, once the caller is known: by
-    /// the head, or else by the key in the body.
-    fn read(
+impl TrackingRequest {
+    /// Decompresses and parses the body, authenticates the caller by header or by the key in
+    /// the body, then validates every message.
+    fn check(
         self,
         state: &ApiState,
         max_body_bytes: usize,
         cancellation: &Cancellation,
-    ) -> Result<Checked, ApiError> {
-        let Self { form, packing, caller, payload, received_at } = self;
-        let Payload { bytes, mut memory, .. } = payload;
-        let body = packing.unpack(bytes, max_body_bytes, &mut memory, cancellation)?;
-        let most = state.intake.events_per_request();
-        let parsed = segment::Body::parse(&body, form, most);
-        let parsed = parsed.map_err(|error| not_read(state, error))?;
+    ) -> Result<CheckedRequest, ApiError> {
+        let Self { form, encoding, caller, body, received_at } = self;
+        let RequestBody { bytes, mut memory, .. } = body;
+        let body = encoding.decode(bytes, max_body_bytes, &mut memory, cancellation)?;
+        let max_events = state.intake.events_per_request();
+        let parsed = segment::Body::parse(&body, form, max_events);
+        let parsed = parsed.map_err(|error| parse_error(state, error))?;
         let caller = match (caller, &parsed.write_key) {
             (Some(caller), _) => caller,
-            (None, Some(key)) => Caller::prove(state, key)?,
+            (None, Some(key)) => AuthorizedCaller::authenticate(state, key)?,
             (None, None) => {
                 return Err(ApiError::unauthenticated(
-                    "send a key: `writeKey` in the body, or `Authorization: Basic` with it as user",
+                    "send a key: `writeKey` in the body, or `Authorization: Basic` with the key as user",
                 ));
             }
         };
@@ -207,80 +216,83 @@ impl Sent {
         memory.grow(memory::of_events(parsed.len(), text_bytes))?;
         let items = state.intake.read_segment(&parsed, received_at, cancellation);
         if cancellation.is_cancelled() {
-            return Err(ApiError::given_up());
+            return Err(ApiError::cancelled());
         }
-        let mut kept = HashMap::new();
+        let mut raw_links = HashMap::new();
         if caller.principal.is_public() {
-            for (place, item) in items.iter().enumerate() {
+            for (index, item) in items.iter().enumerate() {
                 if item.as_ref().is_ok_and(|message| message.link.is_some()) {
-                    kept.insert(place, parsed.kept(place));
+                    raw_links.insert(index, parsed.kept(index));
                 }
             }
         }
         memory.shrink_to(memory::of_events(items.len(), text_bytes));
-        Ok(Checked { caller, items, kept, memory, text_bytes })
+        Ok(CheckedRequest { caller, items, raw_links, memory, text_bytes })
     }
 }
 
-/// The libraries drop what is answered 413 or 400, which no later try could mend.
-fn not_read(state: &ApiState, error: ArrayError) -> ApiError {
+/// Permanent errors: 413 or 400, after which the libraries discard the messages.
+fn parse_error(state: &ApiState, error: ArrayError) -> ApiError {
     match error {
         ArrayError::TooMany(_) => {
             state.metrics.limits.refusals.add(Limit::EventsPerRequest, 1);
-            ApiError::events(error)
+            ApiError::from_array_error(error)
         }
-        ArrayError::Json(error) => {
-            ApiError::new(StatusCode::BAD_REQUEST, "malformed-json", error.to_string())
-        }
+        ArrayError::Json(error) => ApiError::malformed_json(&error),
     }
 }
 
-fn taken(outcomes: Vec<Outcome>) -> Taken {
-    let mut taken =
-        Taken { success: true, accepted: 0, duplicate: 0, rejected: 0, rejections: Vec::new() };
-    let mut detail = Detail::default();
+fn tracking_response(outcomes: Vec<Outcome>) -> TrackingResponse {
+    let mut response = TrackingResponse {
+        success: true,
+        accepted: 0,
+        duplicate: 0,
+        rejected: 0,
+        rejections: Vec::new(),
+    };
+    let mut fault_budget = FaultBudget::default();
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
-            Outcome::Accepted { .. } => taken.accepted += 1,
-            Outcome::Duplicate { .. } => taken.duplicate += 1,
-            // Of strict requests, which this door does not know; and of requests that
-            // were answered 503 as a whole.
+            Outcome::Accepted { .. } => response.accepted += 1,
+            Outcome::Duplicate { .. } => response.duplicate += 1,
+            // Strict requests do not exist here; requests with locked customers were answered
+            // 503 as a whole.
             Outcome::NotCounted { .. } | Outcome::Locked { .. } => {}
             Outcome::Rejected { faults } => {
-                taken.rejected += 1;
-                let (errors, errors_omitted) = detail.take(&faults);
-                taken.rejections.push(Rejection { index, errors, errors_omitted });
+                response.rejected += 1;
+                let (errors, errors_omitted) = fault_budget.take(&faults);
+                response.rejections.push(RejectedMessage { index, errors, errors_omitted });
             }
         }
     }
-    taken
+    response
 }
 
-/// What the libraries measure of themselves.
+/// Reads and discards the metrics that the libraries report about themselves.
 async fn drop_telemetry(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let most = state.bounds.max_unidentified_body_bytes;
-    body::discard(request.into_body(), most, state.bounds.pace, &state.metrics).await?;
+    let max_bytes = state.bounds.max_unidentified_body_bytes;
+    body::discard(request.into_body(), max_bytes, state.bounds.pace, &state.metrics).await?;
     Ok(Json(json!({ "success": true })))
 }
 
-/// What the mobile and the browser's libraries ask for first: which
-/// destinations there are (one), and where its messages go: back here.
+/// The settings that the mobile and browser libraries request first: the only destination,
+/// and its host, which is this server.
 async fn get_settings(
     State(state): State<ApiState>,
-    Path(write_key): Path<String>,
+    PathParameters(write_key): PathParameters<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    Caller::<Track>::prove(&state, &write_key).map_err(|refusal| {
-        if refusal.is_passing() { refusal } else { ApiError::not_found("project of this key") }
+    AuthorizedCaller::<Track>::authenticate(&state, &write_key).map_err(|refusal| {
+        if refusal.is_temporary() { refusal } else { ApiError::not_found("project of this key") }
     })?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(|| {
-        ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host`")
+        ApiError::new(StatusCode::BAD_REQUEST, "no-host", "the request lacks a `Host` header")
     })?;
     if !is_allowed(&state.allowed_hosts, host) {
-        let detail = "the `Host` is not one of http.allowed_hosts";
+        let detail = "the `Host` header is not one of http.allowed_hosts";
         return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", detail));
     }
     let settings = json!({
@@ -292,24 +304,24 @@ async fn get_settings(
         "middlewareSettings": {},
         "metrics": { "sampleRate": 0 },
     });
-    // The answer repeats the `Host`: a cache that ignores it must not hand the answer to
-    // others.
+    // The response repeats the `Host`: a cache that ignores it must not serve it to other
+    // clients (cache poisoning).
     let headers = [(header::CACHE_CONTROL, "no-store"), (header::VARY, "Host")];
     Ok((headers, Json(settings)).into_response())
 }
 
-/// Whether a `Host` may be repeated in an answer. The port does not matter.
+/// Whether a response may repeat this `Host`. The port is ignored.
 fn is_allowed(allowed: &[String], host: &str) -> bool {
     let name = host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase());
     match name {
-        // Not a host at all: nothing that a client could connect to.
+        // Not a valid host: no client could connect to it.
         Err(_) => false,
         Ok(name) => allowed.is_empty() || allowed.contains(&name),
     }
 }
 
-/// A failure as Segment says it, beside how we do.
-async fn in_segments_words(mut response: Response) -> Response {
+/// Adds Segment's error fields `code` and `message` to the problem document.
+async fn add_segment_error(mut response: Response) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     let mut problem = error.problem();
     problem["code"] = error.kind().into();

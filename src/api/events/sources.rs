@@ -1,10 +1,10 @@
-//! Who sends events, and whether it is as much as usual.
+//! `GET /v1/sources`: event sources and their volume compared with the usual volume.
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::request::{Caller, Read};
+use crate::api::request::{AuthorizedCaller, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::event::source_volume::{Status, Volume};
 use crate::domain::time::Timestamp;
@@ -12,7 +12,7 @@ use crate::service::sources::Watched;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct SourcesBody {
-    /// By door and key.
+    /// Ordered by endpoint and key.
     sources: Vec<SourceBody>,
 }
 
@@ -24,9 +24,9 @@ struct SourceBody {
     status: Status,
     first_event_at: Timestamp,
     last_event_at: Timestamp,
-    /// In progress; not judged.
+    /// The hour in progress; not compared with the usual volume.
     this_hour: Volume,
-    /// The one that is judged.
+    /// The last complete hour, which is compared with the usual volume.
     last_hour: Volume,
     usual_gap_seconds: Option<f64>,
     quiet_at: Option<Timestamp>,
@@ -34,7 +34,7 @@ struct SourceBody {
 
 pub(crate) async fn get_sources(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    _: AuthorizedCaller<Read>,
 ) -> Result<Json<SourcesBody>, ApiError> {
     let watched = state.sources.list().await?;
     Ok(Json(SourcesBody { sources: watched.into_iter().map(SourceBody::new).collect() }))
@@ -42,8 +42,6 @@ pub(crate) async fn get_sources(
 
 impl SourceBody {
     fn new(Watched { source, assessment }: Watched) -> Self {
-        let seconds =
-            |millis: i64| std::time::Duration::from_millis(millis.unsigned_abs()).as_secs_f64();
         Self {
             door: source.door.as_str(),
             key: source.key_id,
@@ -53,8 +51,12 @@ impl SourceBody {
             last_event_at: source.past.last_at,
             this_hour: assessment.this_hour,
             last_hour: assessment.last_hour,
-            usual_gap_seconds: assessment.usual_gap_millis.map(seconds),
+            usual_gap_seconds: assessment.usual_gap_millis.map(millis_to_seconds),
             quiet_at: assessment.quiet_at,
         }
     }
+}
+
+fn millis_to_seconds(millis: i64) -> f64 {
+    std::time::Duration::from_millis(millis.unsigned_abs()).as_secs_f64()
 }

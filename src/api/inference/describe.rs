@@ -1,10 +1,10 @@
-//! The protocol's operations for `/openapi.json` and `/docs`.
+//! OpenAPI description of the Open Inference Protocol endpoints.
 
 use serde_json::{Value, json};
 
 use crate::api::openapi::Operation;
 
-/// A version in the address asks for that one model.
+/// Operations with a version in the path address that one model.
 pub(in crate::api) const OPERATIONS: &[Operation] = &[
     (
         "/v2",

@@ -1,44 +1,44 @@
-//! Is it up, is it ready, what is it: asked by probes, which carry no key.
+//! Health and server metadata for probes, which send no key.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 
-use crate::api::inference::Addressed;
+use crate::api::inference::ModelPath;
 use crate::api::{ApiError, ApiState};
 use crate::domain::wire::inference::MODEL_NAME;
 
 #[derive(Debug, Serialize)]
-pub(super) struct Server {
+pub(super) struct ServerMetadata {
     name: &'static str,
     version: &'static str,
     extensions: [&'static str; 2],
 }
 
-pub(super) async fn get_server() -> Json<Server> {
-    Json(Server {
+pub(super) async fn get_server() -> Json<ServerMetadata> {
+    Json(ServerMetadata {
         name: "segmentd",
         version: env!("CARGO_PKG_VERSION"),
         extensions: ["binary_tensor_data", "model_repository"],
     })
 }
 
-/// Of the protocol's two texts one shows `live` for both questions, and clients
-/// read `ready`: each answer has both.
+/// Health of the server. One edition of the protocol names the field `live` in both
+/// responses, clients read `ready`: each response has both.
 #[derive(Debug, Serialize)]
-pub(super) struct Health {
+pub(super) struct ServerHealth {
     live: bool,
     ready: bool,
 }
 
-pub(super) async fn get_live(State(state): State<ApiState>) -> Json<Health> {
-    Json(Health { live: true, ready: state.readiness.is_ready() })
+pub(super) async fn get_live(State(state): State<ApiState>) -> Json<ServerHealth> {
+    Json(ServerHealth { live: true, ready: state.readiness.is_ready() })
 }
 
-pub(super) async fn get_ready(State(state): State<ApiState>) -> (StatusCode, Json<Health>) {
+pub(super) async fn get_ready(State(state): State<ApiState>) -> (StatusCode, Json<ServerHealth>) {
     let ready = state.readiness.is_ready();
-    (status(ready), Json(Health { live: true, ready }))
+    (status(ready), Json(ServerHealth { live: true, ready }))
 }
 
 #[derive(Debug, Serialize)]
@@ -47,12 +47,12 @@ pub(super) struct ModelHealth {
     ready: bool,
 }
 
-/// A version that is not live is not ready.
+/// Readiness of a model version; a version that is not deployed is not ready.
 pub(super) async fn get_model_ready(
     State(state): State<ApiState>,
-    addressed: Addressed,
+    model_path: ModelPath,
 ) -> Result<(StatusCode, Json<ModelHealth>), ApiError> {
-    let ready = state.readiness.is_ready() && addressed.is_live(&state.live.lineup());
+    let ready = state.readiness.is_ready() && model_path.is_deployed_in(&state.live.lineup());
     Ok((status(ready), Json(ModelHealth { name: MODEL_NAME, ready })))
 }
 

@@ -1,4 +1,4 @@
-//! Models: list, show, move through their life, roll back.
+//! `/v1/models…`: list and show models, change their life-cycle stage, roll back.
 
 pub(crate) mod diff;
 pub(crate) mod policy;
@@ -9,11 +9,13 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
-use crate::api::request::{Body, Caller, Page, Path, Read, Train, json};
+use crate::api::request::parameters::last_of_full_page;
+use crate::api::request::{
+    AuthorizedCaller, JsonBody, PageParameters, PathParameters, Read, Train, parse_optional_json,
+};
 use crate::api::{ApiError, ApiState};
 use crate::domain::access::Scope;
 use crate::domain::deployment::lifecycle::Move;
-use crate::domain::fault::Faults;
 use crate::domain::id::{BadId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::service::ServiceError;
@@ -21,7 +23,7 @@ use crate::service::models::registry::{Ask, Change};
 use crate::store::models::decisions::Decision;
 use crate::store::models::{self, LineupRow, ModelRow, decisions};
 
-/// Of one model; the latest.
+/// Most decisions in the response for one model; the latest.
 const MOST_DECISIONS: i64 = 100;
 
 #[derive(Debug, Serialize)]
@@ -55,31 +57,30 @@ pub(crate) struct ModelsBody {
 
 pub(crate) async fn get_models(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    page: Page,
+    _: AuthorizedCaller<Read>,
+    page: PageParameters,
 ) -> Result<Json<ModelsBody>, ApiError> {
     let rows = models::list(&state.db, page.before, page.limit).await?;
-    let full = i64::try_from(rows.len()).is_ok_and(|count| count == page.limit);
-    let next_before = rows.last().filter(|_| full).map(|row| row.created_at);
+    let next_before = last_of_full_page(&rows, page.limit).map(|row| row.created_at);
     Ok(Json(ModelsBody { models: rows.into_iter().map(ModelBody::new).collect(), next_before }))
 }
 
-/// One model, and what was decided about it.
+/// One model with the decisions about it.
 #[derive(Debug, Serialize)]
-pub(crate) struct ToldModelBody {
+pub(crate) struct ModelDetailBody {
     #[serde(flatten)]
     model: ModelBody,
     /// Newest first.
-    decisions: Vec<DecisionBody>,
+    decisions: Vec<ModelDecisionBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct DecisionBody {
+struct ModelDecisionBody {
     step: String,
     from_stage: String,
-    /// Null: refused.
+    /// Null if the transition was refused.
     to_stage: Option<String>,
-    /// Taken although gates refused.
+    /// The transition was made although gates refused it.
     forced: bool,
     decided_at: Timestamp,
     decided_by: String,
@@ -87,7 +88,7 @@ struct DecisionBody {
     gates: serde_json::Value,
 }
 
-impl From<Decision> for DecisionBody {
+impl From<Decision> for ModelDecisionBody {
     fn from(decision: Decision) -> Self {
         Self {
             step: decision.step,
@@ -104,44 +105,44 @@ impl From<Decision> for DecisionBody {
 
 pub(crate) async fn get_model(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
-) -> Result<Json<ToldModelBody>, ApiError> {
-    let row = found(&state, &id).await?;
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
+) -> Result<Json<ModelDetailBody>, ApiError> {
+    let row = find_model(&state, &id).await?;
     let decisions = decisions::of_model(&state.db, &row.model_id, MOST_DECISIONS).await?;
     let decisions = decisions.into_iter().map(Into::into).collect();
-    Ok(Json(ToldModelBody { model: ModelBody::new(row), decisions }))
+    Ok(Json(ModelDetailBody { model: ModelBody::new(row), decisions }))
 }
 
-pub(crate) async fn found(state: &ApiState, id: &str) -> Result<ModelRow, ApiError> {
-    let row = models::find(&state.db, &model_id(id)?).await?;
+pub(crate) async fn find_model(state: &ApiState, id: &str) -> Result<ModelRow, ApiError> {
+    let row = models::find(&state.db, &parse_model_id(id)?).await?;
     row.ok_or_else(|| ApiError::not_found(&format!("model `{id}`")))
 }
 
-/// What is live after a change.
+/// The deployment after a change.
 #[derive(Debug, Serialize)]
-pub(crate) struct LineupBody {
+pub(crate) struct DeploymentBody {
     generation: i64,
     active_model: Option<String>,
     previous_model: Option<String>,
-    canary: Option<CanaryBody>,
+    canary: Option<DeployedCanaryBody>,
     changed_at: Timestamp,
     changed_by: String,
     reason: String,
 }
 
-/// Who else answers, and what share of the customers.
+/// The canary model and its share of the customers.
 #[derive(Debug, Serialize)]
-struct CanaryBody {
+struct DeployedCanaryBody {
     model: String,
     generation: i64,
     share: f64,
 }
 
-impl LineupBody {
+impl DeploymentBody {
     fn new(row: LineupRow) -> Self {
         Self {
-            canary: row.canary.map(|canary| CanaryBody {
+            canary: row.canary.map(|canary| DeployedCanaryBody {
                 model: canary.model.into(),
                 generation: canary.generation,
                 share: canary.share,
@@ -156,37 +157,37 @@ impl LineupBody {
     }
 }
 
-/// The body may be left out; a reason is kept with the change.
+/// Optional body with the reason of a change, which is stored with the change.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Why {
+struct ReasonRequest {
     reason: Option<String>,
 }
 
-/// As [`Why`], of a step that gates may refuse.
+/// Optional body of a life-cycle transition: reason, override of gates, canary share.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct TransitionRequest {
     reason: Option<String>,
     #[serde(default)]
     force: bool,
     share: Option<f64>,
 }
 
-/// A handler for each step.
-macro_rules! steps {
+/// Defines one handler for each life-cycle transition.
+macro_rules! transition_handlers {
     ($($handler:ident: $step:ident,)+) => {$(
         pub(crate) async fn $handler(
             State(state): State<ApiState>,
-            caller: Caller<Train>,
-            Path(id): Path<String>,
-            body: Body,
-        ) -> Result<Json<LineupBody>, ApiError> {
-            carry_out(&state, &caller, &id, Move::$step, &body).await
+            caller: AuthorizedCaller<Train>,
+            PathParameters(id): PathParameters<String>,
+            body: JsonBody,
+        ) -> Result<Json<DeploymentBody>, ApiError> {
+            post_transition(&state, &caller, &id, Move::$step, &body).await
         }
     )+};
 }
-steps! {
+transition_handlers! {
     post_shadow: Shadow,
     post_canary: Canary,
     post_promote: Promote,
@@ -194,59 +195,58 @@ steps! {
     post_reject: Reject,
 }
 
-async fn carry_out(
+async fn post_transition(
     state: &ApiState,
-    caller: &Caller<Train>,
+    caller: &AuthorizedCaller<Train>,
     id: &str,
     step: Move,
-    Body(body): &Body,
-) -> Result<Json<LineupBody>, ApiError> {
-    let wish: Wish = if body.is_empty() { Wish::default() } else { json(body)? };
-    if wish.force {
+    JsonBody(body): &JsonBody,
+) -> Result<Json<DeploymentBody>, ApiError> {
+    let request: TransitionRequest = parse_optional_json(body)?;
+    if request.force {
         if !caller.principal.may(Scope::Admin) {
-            let why = format!("to overrule the gates the key needs the scope `{}`", Scope::Admin);
+            let why = format!("`force` requires a key with the scope `{}`", Scope::Admin);
             return Err(ApiError::forbidden(why));
         }
-        if wish.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
-            let problem = "must say why the gates are overruled";
-            return Err(ServiceError::Invalid(Faults::one("reason", problem)).into());
+        if request.reason.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
+            let problem = "is required with `force`: state why the gates are overridden";
+            return Err(ApiError::invalid("reason", problem));
         }
     }
-    if wish.share.is_some() && step != Move::Canary {
-        let problem = "belongs to a canary only";
-        return Err(ServiceError::Invalid(Faults::one("share", problem)).into());
+    if request.share.is_some() && step != Move::Canary {
+        let problem = "applies only to a canary";
+        return Err(ApiError::invalid("share", problem));
     }
-    let ask = Ask { share: wish.share, force: wish.force, ..Ask::to(step) };
-    let change = change(caller, wish.reason.as_deref())?;
-    let row = state.registry.carry_out(&model_id(id)?, ask, change).await?;
-    Ok(Json(LineupBody::new(row)))
+    let ask = Ask { share: request.share, force: request.force, ..Ask::to(step) };
+    let change = change(caller, request.reason.as_deref())?;
+    let row = state.registry.carry_out(&parse_model_id(id)?, ask, change).await?;
+    Ok(Json(DeploymentBody::new(row)))
 }
 
 pub(crate) async fn post_rollback(
     State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Body(body): Body,
-) -> Result<Json<LineupBody>, ApiError> {
-    let why: Why = if body.is_empty() { Why::default() } else { json(&body)? };
-    let row = state.registry.roll_back(change(&caller, why.reason.as_deref())?).await?;
-    Ok(Json(LineupBody::new(row)))
+    caller: AuthorizedCaller<Train>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<DeploymentBody>, ApiError> {
+    let request: ReasonRequest = parse_optional_json(&body)?;
+    let row = state.registry.roll_back(change(&caller, request.reason.as_deref())?).await?;
+    Ok(Json(DeploymentBody::new(row)))
 }
 
 pub(crate) async fn post_fall_back(
     State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Body(body): Body,
-) -> Result<Json<LineupBody>, ApiError> {
-    let why: Why = if body.is_empty() { Why::default() } else { json(&body)? };
-    let row = state.registry.fall_back(change(&caller, why.reason.as_deref())?).await?;
-    Ok(Json(LineupBody::new(row)))
+    caller: AuthorizedCaller<Train>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<DeploymentBody>, ApiError> {
+    let request: ReasonRequest = parse_optional_json(&body)?;
+    let row = state.registry.fall_back(change(&caller, request.reason.as_deref())?).await?;
+    Ok(Json(DeploymentBody::new(row)))
 }
 
-fn change(caller: &Caller<Train>, reason: Option<&str>) -> Result<Change, ServiceError> {
-    Change::requested(format!("key {}", caller.principal.key_id), reason)
+fn change(caller: &AuthorizedCaller<Train>, reason: Option<&str>) -> Result<Change, ServiceError> {
+    Change::requested(caller.actor_name(), reason)
 }
 
-pub(crate) fn model_id(text: &str) -> Result<ModelId, ApiError> {
-    text.parse()
-        .map_err(|why: BadId| ServiceError::Invalid(Faults::one("model", why.to_string())).into())
+pub(crate) fn parse_model_id(text: &str) -> Result<ModelId, ApiError> {
+    text.parse().map_err(|why: BadId| ApiError::invalid("model", why.to_string()))
 }

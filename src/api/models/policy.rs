@@ -1,12 +1,12 @@
-//! What the service does by itself: read, changed, and what it did.
+//! `/v1/policy…`: the automation policy, its changes, and the actions taken under it.
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::alerting::alerts::by;
-use crate::api::request::{Admin, Asked, Body, Caller, Read, json, limit};
+use crate::api::request::parameters::page_limit;
+use crate::api::request::{Admin, AuthorizedCaller, JsonBody, QueryParameters, Read, parse_json};
 use crate::api::{ApiError, ApiState};
 use crate::domain::deployment::policy::Policy;
 use crate::domain::id::ModelId;
@@ -18,24 +18,24 @@ use crate::store::models::policy::{ActionRow, PolicyRow};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 500;
-/// Shown beside the policy.
+/// Most actions in the policy response; the latest.
 const LATEST_ACTIONS: i64 = 20;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct PolicyBody {
     policy: Policy,
-    /// Null: as configured.
-    changed: Option<ChangedBody>,
-    /// The alert that keeps models from going live by themselves; null: none does.
-    frozen_by: Option<FrozenBody>,
-    /// The model that is watched as it has just gone live; null: nobody is.
+    /// Latest change; null while the configured policy applies.
+    changed: Option<PolicyChangeBody>,
+    /// The alert that blocks automatic promotion; null if none does.
+    frozen_by: Option<BlockingAlertBody>,
+    /// The newly promoted model on probation; null if there is none.
     probation: Option<ProbationBody>,
-    /// What was done last, newest first.
-    actions: Vec<ActionBody>,
+    /// Latest actions, newest first.
+    actions: Vec<PolicyActionBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct ChangedBody {
+struct PolicyChangeBody {
     version: i64,
     at: Timestamp,
     by: String,
@@ -43,7 +43,7 @@ struct ChangedBody {
 }
 
 #[derive(Debug, Serialize)]
-struct FrozenBody {
+struct BlockingAlertBody {
     alert: String,
     title: String,
 }
@@ -55,7 +55,7 @@ struct ProbationBody {
 }
 
 #[derive(Debug, Serialize)]
-struct ActionBody {
+struct PolicyActionBody {
     action: String,
     about: String,
     at: Timestamp,
@@ -64,86 +64,86 @@ struct ActionBody {
 
 pub(crate) async fn get_policy(
     State(state): State<ApiState>,
-    _: Caller<Read>,
+    _: AuthorizedCaller<Read>,
 ) -> Result<Json<PolicyBody>, ApiError> {
     let current = state.reactor.probation.policies.current();
-    Ok(Json(body(&state, &current).await?))
+    Ok(Json(policy_body(&state, &current).await?))
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
-    /// What is to be otherwise; the rest stays.
+struct PolicyChangeRequest {
+    /// The values to change; absent values stay as they are.
     policy: Value,
     reason: String,
 }
 
 pub(crate) async fn patch_policy(
     State(state): State<ApiState>,
-    caller: Caller<Admin>,
-    Body(sent): Body,
+    caller: AuthorizedCaller<Admin>,
+    JsonBody(sent): JsonBody,
 ) -> Result<Json<PolicyBody>, ApiError> {
-    let Wanted { policy, reason } = json(&sent)?;
-    let by = by(&caller, reason);
+    let PolicyChangeRequest { policy, reason } = parse_json(&sent)?;
+    let by = caller.actor(reason);
     let policies = &state.reactor.probation.policies;
     let current = policies.change(&policy, &by.who, &by.why).await?;
-    Ok(Json(body(&state, &current).await?))
+    Ok(Json(policy_body(&state, &current).await?))
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Page {
+pub(crate) struct PolicyHistoryQuery {
     limit: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct VersionsBody {
+pub(crate) struct PolicyVersionsBody {
     /// Newest first.
-    versions: Vec<VersionBody>,
+    versions: Vec<PolicyVersionBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct VersionBody {
+struct PolicyVersionBody {
     #[serde(flatten)]
-    changed: ChangedBody,
+    changed: PolicyChangeBody,
     policy: Value,
 }
 
 pub(crate) async fn get_history(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Asked(asked): Asked<Page>,
-) -> Result<Json<VersionsBody>, ApiError> {
-    let limit = limit(asked.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    _: AuthorizedCaller<Read>,
+    QueryParameters(query): QueryParameters<PolicyHistoryQuery>,
+) -> Result<Json<PolicyVersionsBody>, ApiError> {
+    let limit = page_limit(query.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let versions = policy::versions(&state.db, limit)
         .await?
         .into_iter()
-        .map(|row| VersionBody { changed: ChangedBody::of(&row), policy: row.document });
-    Ok(Json(VersionsBody { versions: versions.collect() }))
+        .map(|row| PolicyVersionBody { changed: PolicyChangeBody::of(&row), policy: row.document });
+    Ok(Json(PolicyVersionsBody { versions: versions.collect() }))
 }
 
-async fn body(state: &ApiState, current: &Current) -> Result<PolicyBody, ApiError> {
+async fn policy_body(state: &ApiState, current: &Current) -> Result<PolicyBody, ApiError> {
     let probation = &state.reactor.probation;
     let frozen = probation.policies.frozen_by(&state.db).await?;
     let watched = probation.watched(&models::lineup(&state.db).await?);
     let actions = policy::actions(&state.db, LATEST_ACTIONS).await?;
     Ok(PolicyBody {
         policy: current.policy.clone(),
-        changed: current.changed.as_ref().map(ChangedBody::of),
-        frozen_by: frozen.map(|(alert, title)| FrozenBody { alert, title }),
-        probation: watched.map(|one| ProbationBody { model: one.model, until: one.until }),
+        changed: current.changed.as_ref().map(PolicyChangeBody::of),
+        frozen_by: frozen.map(|(alert, title)| BlockingAlertBody { alert, title }),
+        probation: watched.map(|model| ProbationBody { model: model.model, until: model.until }),
         actions: actions.into_iter().map(Into::into).collect(),
     })
 }
 
-impl ChangedBody {
+impl PolicyChangeBody {
     fn of(row: &PolicyRow) -> Self {
         let PolicyRow { version, changed_at, changed_by, reason, .. } = row;
         Self { version: *version, at: *changed_at, by: changed_by.clone(), reason: reason.clone() }
     }
 }
 
-impl From<ActionRow> for ActionBody {
+impl From<ActionRow> for PolicyActionBody {
     fn from(row: ActionRow) -> Self {
         Self { action: row.action, about: row.about, at: row.taken_at, reason: row.reason }
     }

@@ -1,11 +1,11 @@
-//! What a model in shadow would have answered, beside what was.
+//! `GET /v1/models/{id}/shadow`: scores of a shadow model compared with the served scores.
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::api::models::found;
-use crate::api::request::{Caller, Path, Read};
+use crate::api::models::find_model;
+use crate::api::request::{AuthorizedCaller, PathParameters, Read};
 use crate::api::{ApiError, ApiState};
 use crate::domain::model::UNASSIGNED;
 use crate::service::models::gate_evidence::{agreement, share};
@@ -16,27 +16,27 @@ use crate::store::models::shadow::{Count, Pair};
 pub(crate) struct ShadowBody {
     model: String,
     stage: String,
-    /// One for each model that answered meanwhile, and for the fallback.
-    beside: Vec<BesideBody>,
+    /// One entry for each model that served meanwhile, and for the fallback.
+    beside: Vec<ShadowComparisonBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct BesideBody {
-    /// Null: the fallback.
+struct ShadowComparisonBody {
+    /// Null for the rule-based fallback.
     model: Option<String>,
     customers: i64,
-    /// Share of them in the same segment; null where the models have none in common.
+    /// Share of customers in the same segment; null if the models share no segment.
     agreement: Option<f64>,
     outlier_rate: Option<f64>,
     shadow_outlier_rate: Option<f64>,
     unassigned_rate: Option<f64>,
     shadow_unassigned_rate: Option<f64>,
     /// Most frequent first.
-    pairs: Vec<PairBody>,
+    pairs: Vec<SegmentPairBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct PairBody {
+struct SegmentPairBody {
     segment: String,
     shadow_segment: String,
     is_same: Option<bool>,
@@ -45,43 +45,53 @@ struct PairBody {
 
 pub(crate) async fn get_shadow(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
 ) -> Result<Json<ShadowBody>, ApiError> {
-    let row = found(&state, &id).await?;
+    let row = find_model(&state, &id).await?;
     let counts = shadow::counts(&state.db, &row.model_id).await?;
-    // In order of the live model.
-    let beside = counts.chunk_by(|(a, _), (b, _)| a.live == b.live).map(BesideBody::new);
+    // The counts are ordered by the serving model.
+    let beside = counts.chunk_by(|(a, _), (b, _)| a.live == b.live).map(ShadowComparisonBody::new);
     Ok(Json(ShadowBody { model: row.model_id.into(), stage: row.stage, beside: beside.collect() }))
 }
 
-impl BesideBody {
+impl ShadowComparisonBody {
+    /// `counts`: all pairs of one serving model.
     fn new(counts: &[(Pair, Count)]) -> Self {
-        let sum = |of: &dyn Fn(&Pair, &Count) -> i64| {
-            counts.iter().map(|(pair, count)| of(pair, count)).sum::<i64>()
-        };
-        let customers = sum(&|_, count| count.customers);
-        let in_none = |segment: &str, count: &Count| {
-            if segment == UNASSIGNED { count.customers } else { 0 }
-        };
-        let rate = |part| share(part, customers);
+        let mut customers = 0;
+        let (mut outliers, mut shadow_outliers) = (0, 0);
+        let (mut unassigned, mut shadow_unassigned) = (0, 0);
+        for (pair, count) in counts {
+            customers += count.customers;
+            outliers += count.live_outliers;
+            shadow_outliers += count.shadow_outliers;
+            if &*pair.live_segment == UNASSIGNED {
+                unassigned += count.customers;
+            }
+            if &*pair.shadow_segment == UNASSIGNED {
+                shadow_unassigned += count.customers;
+            }
+        }
         Self {
             model: counts.first().and_then(|(pair, _)| pair.live.clone()).map(Into::into),
             customers,
             agreement: agreement(counts.iter()),
-            outlier_rate: rate(sum(&|_, count| count.live_outliers)),
-            shadow_outlier_rate: rate(sum(&|_, count| count.shadow_outliers)),
-            unassigned_rate: rate(sum(&|pair, count| in_none(&pair.live_segment, count))),
-            shadow_unassigned_rate: rate(sum(&|pair, count| in_none(&pair.shadow_segment, count))),
-            pairs: counts
-                .iter()
-                .map(|(pair, count)| PairBody {
-                    segment: pair.live_segment.to_string(),
-                    shadow_segment: pair.shadow_segment.to_string(),
-                    is_same: pair.is_same,
-                    customers: count.customers,
-                })
-                .collect(),
+            outlier_rate: share(outliers, customers),
+            shadow_outlier_rate: share(shadow_outliers, customers),
+            unassigned_rate: share(unassigned, customers),
+            shadow_unassigned_rate: share(shadow_unassigned, customers),
+            pairs: counts.iter().map(|(pair, count)| SegmentPairBody::new(pair, count)).collect(),
+        }
+    }
+}
+
+impl SegmentPairBody {
+    fn new(pair: &Pair, count: &Count) -> Self {
+        Self {
+            segment: pair.live_segment.to_string(),
+            shadow_segment: pair.shadow_segment.to_string(),
+            is_same: pair.is_same,
+            customers: count.customers,
         }
     }
 }

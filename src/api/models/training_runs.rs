@@ -1,11 +1,14 @@
-//! Training runs: ask for one, follow it, call it off.
+//! `/v1/training-runs…`: request, follow and cancel training runs.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::api::request::{Body, Caller, Page, Path, Read, Train, json};
+use crate::api::request::parameters::last_of_full_page;
+use crate::api::request::{
+    AuthorizedCaller, JsonBody, PageParameters, PathParameters, Read, Train, parse_optional_json,
+};
 use crate::api::{ApiError, ApiState};
 use crate::domain::id::RunId;
 use crate::domain::time::Timestamp;
@@ -14,10 +17,10 @@ use crate::service::training::{Purpose, stage_seconds_left};
 use crate::store::models::runs;
 use crate::store::models::runs::{KEY_TRIGGER, RunRow};
 
-/// What to change of the configured training, every field of a spec may be left
-/// out; and what the run is for.
+/// Request for a training run: changes to the configured training spec, with all fields
+/// optional, and the purpose of the run.
 #[derive(Debug, Default, Deserialize)]
-struct RunRequest {
+struct TrainingRunRequest {
     #[serde(default)]
     what_if: bool,
     reason: Option<String>,
@@ -26,7 +29,7 @@ struct RunRequest {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct RunBody {
+pub(crate) struct TrainingRunBody {
     run: String,
     /// queued, running, succeeded, failed or cancelled
     status: String,
@@ -35,10 +38,10 @@ pub(crate) struct RunBody {
     reason: Option<String>,
     spec: serde_json::Value,
     stage: String,
-    /// Steps of this stage done, and in all.
+    /// Completed steps of this stage, and all its steps.
     done: i64,
     total: i64,
-    /// Estimated; null while nothing of the stage is over.
+    /// Estimate; null before the first step of the stage is complete.
     stage_seconds_left: Option<i64>,
     model: Option<String>,
     report: Option<serde_json::Value>,
@@ -48,7 +51,7 @@ pub(crate) struct RunBody {
     finished_at: Option<Timestamp>,
 }
 
-impl RunBody {
+impl TrainingRunBody {
     fn new(row: RunRow, now: Timestamp) -> Self {
         Self {
             stage_seconds_left: stage_seconds_left(&row, now),
@@ -72,63 +75,61 @@ impl RunBody {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct RunsBody {
-    runs: Vec<RunBody>,
+pub(crate) struct TrainingRunsBody {
+    runs: Vec<TrainingRunBody>,
     next_before: Option<Timestamp>,
 }
 
 pub(crate) async fn post_run(
     State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Body(body): Body,
-) -> Result<(StatusCode, Json<RunBody>), ApiError> {
-    let asked: RunRequest = if body.is_empty() { RunRequest::default() } else { json(&body)? };
-    let spec = state.training.default_spec().over(asked.spec).map_err(ServiceError::Invalid)?;
-    let purpose = Purpose { what_if: asked.what_if, reason: asked.reason };
+    caller: AuthorizedCaller<Train>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<TrainingRunBody>), ApiError> {
+    let request: TrainingRunRequest = parse_optional_json(&body)?;
+    let spec = state.training.default_spec().over(request.spec).map_err(ServiceError::Invalid)?;
+    let purpose = Purpose { what_if: request.what_if, reason: request.reason };
     let trigger = format!("{KEY_TRIGGER}{}", caller.principal.key_id);
     let run = state.training.request_for(spec, &trigger, None, purpose).await?;
-    let run = run
-        .ok_or_else(|| ServiceError::internal("a run without an instant is never there already"))?;
-    Ok((StatusCode::ACCEPTED, stored(&state, run.as_str()).await?))
+    let run = run.ok_or_else(|| ServiceError::internal("a requested run must be new"))?;
+    Ok((StatusCode::ACCEPTED, find_run(&state, run.as_str()).await?))
 }
 
 pub(crate) async fn post_cancel(
     State(state): State<ApiState>,
-    caller: Caller<Train>,
-    Path(id): Path<String>,
-) -> Result<Json<RunBody>, ApiError> {
-    let run: RunId = id.parse().map_err(|_| unknown(&id))?;
-    state.training.cancel(&run, &format!("key {}", caller.principal.key_id)).await?;
-    stored(&state, &id).await
+    caller: AuthorizedCaller<Train>,
+    PathParameters(id): PathParameters<String>,
+) -> Result<Json<TrainingRunBody>, ApiError> {
+    let run: RunId = id.parse().map_err(|_| unknown_run(&id))?;
+    state.training.cancel(&run, &caller.actor_name()).await?;
+    find_run(&state, &id).await
 }
 
 pub(crate) async fn get_run(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    Path(id): Path<String>,
-) -> Result<Json<RunBody>, ApiError> {
-    stored(&state, &id).await
+    _: AuthorizedCaller<Read>,
+    PathParameters(id): PathParameters<String>,
+) -> Result<Json<TrainingRunBody>, ApiError> {
+    find_run(&state, &id).await
 }
 
-async fn stored(state: &ApiState, id: &str) -> Result<Json<RunBody>, ApiError> {
-    let run: RunId = id.parse().map_err(|_| unknown(id))?;
-    let row = runs::find(&state.db, &run).await?.ok_or_else(|| unknown(id))?;
-    Ok(Json(RunBody::new(row, state.training.clock.now())))
+async fn find_run(state: &ApiState, id: &str) -> Result<Json<TrainingRunBody>, ApiError> {
+    let run: RunId = id.parse().map_err(|_| unknown_run(id))?;
+    let row = runs::find(&state.db, &run).await?.ok_or_else(|| unknown_run(id))?;
+    Ok(Json(TrainingRunBody::new(row, state.training.clock.now())))
 }
 
-fn unknown(id: &str) -> ApiError {
+fn unknown_run(id: &str) -> ApiError {
     ApiError::not_found(&format!("training run `{id}`"))
 }
 
 pub(crate) async fn get_runs(
     State(state): State<ApiState>,
-    _: Caller<Read>,
-    page: Page,
-) -> Result<Json<RunsBody>, ApiError> {
+    _: AuthorizedCaller<Read>,
+    page: PageParameters,
+) -> Result<Json<TrainingRunsBody>, ApiError> {
     let rows = runs::list(&state.db, page.before, page.limit).await?;
-    let full = i64::try_from(rows.len()).is_ok_and(|count| count == page.limit);
-    let next_before = rows.last().filter(|_| full).map(|row| row.requested_at);
+    let next_before = last_of_full_page(&rows, page.limit).map(|row| row.requested_at);
     let now = state.training.clock.now();
-    let runs = rows.into_iter().map(|row| RunBody::new(row, now)).collect();
-    Ok(Json(RunsBody { runs, next_before }))
+    let runs = rows.into_iter().map(|row| TrainingRunBody::new(row, now)).collect();
+    Ok(Json(TrainingRunsBody { runs, next_before }))
 }

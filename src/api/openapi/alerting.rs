@@ -1,9 +1,9 @@
-//! Alerts, silences, channels and deliveries described.
+//! OpenAPI description of alerts, silences, channels and deliveries.
 
 use serde_json::{Value, json};
 
 use super::Operation;
-use super::operations::Question;
+use super::operations::QueryParameter;
 use crate::domain::alert::Topic;
 use crate::domain::drift::Severity;
 
@@ -136,7 +136,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
 ];
 
-pub(super) const ASKED: &[Question] = &[
+pub(super) const QUERY_PARAMETERS: &[QueryParameter] = &[
     ("/v1/alerts", "state", "string", "firing (when left out), resolved or all"),
     ("/v1/alerts", "owner", "string", "Only of this owner"),
     (

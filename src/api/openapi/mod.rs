@@ -1,4 +1,4 @@
-//! The API described: OpenAPI 3.1 for programs, one plain page for people.
+//! API documentation: the OpenAPI 3.1 document, and an HTML page generated from it.
 
 mod alerting;
 mod operations;
@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 
 use crate::api::{html_page, inference};
 use crate::domain::access::Scope;
-use operations::{OPERATIONS, Question};
+use operations::{OPERATIONS, QueryParameter};
 
 pub(super) use operations::Operation;
 
-/// Bodies that may be left out.
+/// Schemas of optional request bodies.
 const OPTIONAL: [&str; 7] =
     ["Why", "Wish", "RunRequest", "Replay", "Note", "IndexRequest", "LoadRequest"];
 
-/// Every operation, door by door.
+/// Every operation, endpoint by endpoint.
 fn operations() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS
         .iter()
@@ -30,12 +30,12 @@ fn operations() -> impl Iterator<Item = &'static Operation> {
         .chain(inference::OPERATIONS)
 }
 
-/// What may be asked for after the `?` of this path.
-fn questions(path: &str) -> impl Iterator<Item = &'static Question> {
-    operations::ASKED
+/// The query parameters of this path.
+fn query_parameters(path: &str) -> impl Iterator<Item = &'static QueryParameter> {
+    operations::QUERY_PARAMETERS
         .iter()
-        .chain(alerting::ASKED)
-        .chain(policy::ASKED)
+        .chain(alerting::QUERY_PARAMETERS)
+        .chain(policy::QUERY_PARAMETERS)
         .filter(move |(of, ..)| *of == path)
 }
 
@@ -70,12 +70,12 @@ pub fn document() -> Value {
                 "5XX": failure,
             },
         });
-        let asked = questions(path).map(|(_, name, kind, text)| {
+        let query = query_parameters(path).map(|(_, name, kind, text)| {
             json!({ "name": name, "in": "query", "schema": { "type": kind }, "description": text })
         });
-        let parameters: Vec<Value> = parameters(path)
+        let parameters: Vec<Value> = path_parameters(path)
             .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-            .chain(asked)
+            .chain(query)
             .collect();
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
@@ -138,7 +138,7 @@ pub fn document() -> Value {
     })
 }
 
-/// How keys are made, and what each scope allows.
+/// Description of API keys: how to create one, and what each scope allows.
 fn key_description() -> String {
     let mut text = "An API key; `segmentd keys create` makes one. Each operation names the scope \
                     that it needs. A key with the scope `track` alone is public; every other key \
@@ -151,12 +151,12 @@ fn key_description() -> String {
     text
 }
 
-/// The names in braces.
-fn parameters(path: &str) -> impl Iterator<Item = &str> {
+/// Names of the path parameters.
+fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-/// The media types of an answer.
+/// Media types of the response.
 fn media(path: &str) -> Value {
     match path {
         "/v1/changes" => json!({ "application/json": {}, "text/event-stream": {} }),
@@ -170,7 +170,7 @@ fn media(path: &str) -> Value {
     }
 }
 
-/// Every operation in a table; works without scripts.
+/// HTML page with a table of all operations; works without scripts.
 fn page() -> String {
     let mut rows = String::new();
     for (path, method, scope, summary, _, answer) in operations() {
@@ -181,7 +181,7 @@ fn page() -> String {
             rows,
             "<tr><td>{method}</td><td><code>{path}</code></td><td>{scope}</td><td>{summary}.<br><small>Answers: {answer}."
         );
-        for (_, name, _, text) in questions(path) {
+        for (_, name, _, text) in query_parameters(path) {
             let _ = write!(rows, "<br><code>?{name}=</code> {text}.");
         }
         rows.push_str("</small></td></tr>");

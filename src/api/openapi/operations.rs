@@ -1,7 +1,7 @@
-//! What there is to call, door by door, and what may be asked for.
+//! OpenAPI operations and query parameters, endpoint by endpoint.
 
-/// Path, method, scope (none is open to all), summary, request body's schema,
-/// answer's description.
+/// Path, method, scope (empty: no key required), summary, schema of the request body,
+/// description of the response.
 pub(in crate::api) type Operation =
     (&'static str, &'static str, &'static str, &'static str, Option<&'static str>, &'static str);
 
@@ -406,10 +406,10 @@ const DRIFT_MODEL: &str = "What this model met while it answered; the live one w
 const SEGMENT_ANSWER: &str = "Counts, and why which messages were rejected; 200 even then, as \
                               with Segment. A failure has `code` and `message` too";
 
-/// Path, name, type, what is asked for after the `?`.
-pub(super) type Question = (&'static str, &'static str, &'static str, &'static str);
+/// A query parameter: path, name, type, description.
+pub(super) type QueryParameter = (&'static str, &'static str, &'static str, &'static str);
 
-pub(super) const ASKED: &[Question] = &[
+pub(super) const QUERY_PARAMETERS: &[QueryParameter] = &[
     ("/v1/events", "strict", "boolean", "All of the events or none, in one transaction"),
     ("/v1/events/failed", "before", "string", "The last page's `next_before`"),
     ("/v1/events/failed", "limit", "integer", "From 1 to 500; 50 when left out"),

@@ -1,9 +1,9 @@
-//! What the service does by itself, described.
+//! OpenAPI description of the automation policy.
 
 use serde_json::{Value, json};
 
 use super::Operation;
-use super::operations::Question;
+use super::operations::QueryParameter;
 
 pub(super) const OPERATIONS: &[Operation] = &[
     (
@@ -35,23 +35,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     ),
 ];
 
-pub(super) const ASKED: &[Question] =
+pub(super) const QUERY_PARAMETERS: &[QueryParameter] =
     &[("/v1/policy/history", "limit", "integer", "From 1 to 500; 50 when left out")];
 
 pub(super) fn schemas() -> Value {
-    let number = |least: f64, most: f64, what: &str| json!({ "type": "number", "minimum": least, "maximum": most, "description": what });
-    let steps = |what: &str| {
-        json!({
-            "type": "object",
-            "additionalProperties": false,
-            "description": what,
-            "properties": {
-                "notice": { "type": "number" },
-                "warning": { "type": "number" },
-                "critical": { "type": "number" },
-            },
-        })
-    };
     let actions = json!({
         "type": "array",
         "items": { "enum": ["retrain", "freeze", "fall_back"] },
@@ -68,10 +55,10 @@ pub(super) fn schemas() -> Value {
                 "properties": {
                     "minimum_rows": { "type": "integer", "minimum": 1 },
                     "level": number(1e-9, 0.5, "Of the tests, corrected for their number"),
-                    "psi": steps("Of the population stability index beyond what chance explains"),
-                    "share": steps("Of a share of the rows"),
-                    "outliers": steps("In times the promised share"),
-                    "movement": steps("Of a feature within a segment, in standard deviations within it"),
+                    "psi": thresholds("Of the population stability index beyond what chance explains"),
+                    "share": thresholds("Of a share of the rows"),
+                    "outliers": thresholds("In times the promised share"),
+                    "movement": thresholds("Of a feature within a segment, in standard deviations within it"),
                 },
             },
             "actions": {
@@ -110,6 +97,24 @@ pub(super) fn schemas() -> Value {
                 "policy": policy,
                 "reason": { "type": "string", "minLength": 1, "maxLength": 2000 },
             },
+        },
+    })
+}
+
+fn number(least: f64, most: f64, description: &str) -> Value {
+    json!({ "type": "number", "minimum": least, "maximum": most, "description": description })
+}
+
+/// A threshold for each severity.
+fn thresholds(description: &str) -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "description": description,
+        "properties": {
+            "notice": { "type": "number" },
+            "warning": { "type": "number" },
+            "critical": { "type": "number" },
         },
     })
 }

@@ -1,4 +1,4 @@
-//! The bodies described: of our own form, and of Segment's.
+//! OpenAPI schemas of request and response bodies: native and Segment formats.
 
 use serde_json::{Value, json};
 
@@ -131,7 +131,7 @@ pub(super) fn native() -> Value {
     })
 }
 
-/// What is asked of a model.
+/// Request of a life-cycle transition of a model.
 pub(super) fn life() -> Value {
     json!({
         "Wish": {
@@ -155,7 +155,7 @@ pub(super) fn life() -> Value {
     })
 }
 
-/// What a training run is asked for with.
+/// Request for a training run.
 pub(super) fn training() -> Value {
     json!({
         "RunRequest": {
@@ -247,7 +247,7 @@ pub(super) fn training() -> Value {
     })
 }
 
-/// What the parts of that are made of.
+/// Parts of a training request: feature choices, algorithms and row filters.
 pub(super) fn choices() -> Value {
     json!({
         "FeatureChoice": {

@@ -1,8 +1,8 @@
-//! Request bodies: read whole, within a size limit, a deadline and a minimum rate.
+//! Request bodies, read whole within a size limit, a deadline and a minimum rate.
 //!
-//! A client that sends a head and then one byte at a time would hold its permit for as
-//! long as it likes (slow-body attack). A body therefore has to arrive at a minimum rate
-//! after a grace period, and completely before a deadline; else the answer is 408.
+//! A client that sends the header and then one byte at a time would occupy its permit
+//! indefinitely (slow-body attack, "R.U.D.Y."). A body must therefore arrive at a minimum
+//! rate after a grace period, and completely before a deadline; otherwise the answer is 408.
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::StatusCode;
@@ -17,25 +17,25 @@ use crate::service::limits::memory::Reservation;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::BodyTimeout;
 
-/// Of a body that is refused for its size, so much is read and thrown away.
+/// Bytes of a rejected body that are read and discarded (lingering close).
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The whole body, of at most `most` bytes. What arrives is reserved before it is
-/// copied: twice, as the buffer grows by doubling.
+/// Reads the whole body, of at most `max_bytes` bytes. Reserves twice the received bytes before
+/// copying them, as the buffer grows by doubling.
 pub(crate) async fn read(
     body: Body,
-    most: usize,
+    max_bytes: usize,
     state: &ApiState,
     memory: &mut Reservation,
 ) -> Result<Bytes, ApiError> {
-    let mut body = Arriving::new(body, most, state.bounds.pace, &state.metrics).await?;
+    let mut body = IncomingBody::new(body, max_bytes, state.bounds.pace, &state.metrics).await?;
     let Some(first) = body.next().await? else { return Ok(Bytes::new()) };
     body.reserve(memory).await?;
     if body.is_complete() {
         return Ok(first);
     }
-    // Copied together: many small pieces would each keep a read buffer alive.
+    // Copied into one buffer: each small piece would keep a whole read buffer alive.
     let mut whole = BytesMut::from(&*first);
     while let Some(piece) = body.next().await? {
         body.reserve(memory).await?;
@@ -44,8 +44,8 @@ pub(crate) async fn read(
     Ok(whole.freeze())
 }
 
-/// Reads a part of a body that is refused: a client that is still sending when the
-/// connection is closed sees a broken connection and not the answer.
+/// Lingering close: reads part of a rejected body. A client that is still sending when the
+/// connection closes sees a broken connection instead of the response.
 pub(crate) async fn linger(mut body: Body) {
     linger_in(&mut body).await;
 }
@@ -61,43 +61,44 @@ async fn linger_in(body: &mut Body) {
             }
         }
     };
-    // Either way the answer is the same.
+    // The response is the same after a timeout.
     let _ = tokio::time::timeout(LINGER, linger).await;
 }
 
-/// Reads a body as [`read`] does, and keeps nothing of it.
+/// Reads a body within the limits of [`read`] and discards it.
 pub(crate) async fn discard(
     body: Body,
-    most: usize,
+    max_bytes: usize,
     pace: BodyPace,
     metrics: &Metrics,
 ) -> Result<(), ApiError> {
-    let mut body = Arriving::new(body, most, pace, metrics).await?;
+    let mut body = IncomingBody::new(body, max_bytes, pace, metrics).await?;
     while body.next().await?.is_some() {}
     Ok(())
 }
 
-/// A body on its way in.
-struct Arriving<'m> {
+/// A body that is being received, with its limits.
+struct IncomingBody<'m> {
     body: Body,
-    most: usize,
+    max_bytes: usize,
     pace: BodyPace,
     metrics: &'m Metrics,
     started: Instant,
     received: usize,
 }
 
-impl<'m> Arriving<'m> {
-    /// Refuses a declared length above the limit before a byte is read.
+impl<'m> IncomingBody<'m> {
+    /// Rejects a declared length above the limit before reading a byte.
     async fn new(
         body: Body,
-        most: usize,
+        max_bytes: usize,
         pace: BodyPace,
         metrics: &'m Metrics,
     ) -> Result<Self, ApiError> {
         let declared = body.size_hint().lower();
-        let mut body = Self { body, most, pace, metrics, started: Instant::now(), received: 0 };
-        if declared > most as u64 {
+        let mut body =
+            Self { body, max_bytes, pace, metrics, started: Instant::now(), received: 0 };
+        if declared > max_bytes as u64 {
             return Err(body.too_large().await);
         }
         Ok(body)
@@ -119,18 +120,18 @@ impl<'m> Arriving<'m> {
             let frame = frame.map_err(|_| {
                 ApiError::new(StatusCode::BAD_REQUEST, "broken-body", "the body ended early")
             })?;
-            // Trailers are of no use.
+            // Trailers are ignored.
             let Ok(data) = frame.into_data() else { continue };
             self.received += data.len();
-            if self.received > self.most {
+            if self.received > self.max_bytes {
                 return Err(self.too_large().await);
             }
             return Ok(Some(data));
         }
     }
 
-    /// When to give up unless more arrives: each byte extends the deadline by the time
-    /// that it may take at the minimum rate, up to the deadline of the whole body.
+    /// The deadline for the next piece. Each received byte extends it by the byte's time at
+    /// the minimum rate, up to the deadline of the whole body.
     fn deadline(&self) -> (Instant, BodyTimeout) {
         let BodyPace { timeout, grace, min_bytes_per_second } = self.pace;
         let whole = self.started + timeout;
@@ -146,17 +147,17 @@ impl<'m> Arriving<'m> {
         }
     }
 
-    /// Reserves memory for what has arrived.
+    /// Reserves memory for the bytes received so far.
     async fn reserve(&mut self, memory: &mut Reservation) -> Result<(), ApiError> {
         let Err(error) = memory.cover(2 * self.received) else { return Ok(()) };
         linger_in(&mut self.body).await;
         Err(error.into())
     }
 
-    /// The refusal, once a part of the rest has been read.
+    /// Returns the 413 error, after a lingering close.
     async fn too_large(&mut self) -> ApiError {
         linger_in(&mut self.body).await;
-        ApiError::too_large(format!("the body is larger than {} bytes", self.most))
+        ApiError::too_large(format!("the body is larger than {} bytes", self.max_bytes))
     }
 }
 

@@ -1,12 +1,13 @@
-//! The network address of the client, as the listener saw it.
+//! Network address of the client, as seen by the listener.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Bits of an IPv6 address that name a network. A single customer of a provider has the
-/// other 64 bits to choose from, so a limit by whole addresses would limit nothing.
+/// The /64 network mask of IPv6. One subscriber usually controls a whole /64 network
+/// (RFC 6177), so a limit by full address would have no effect.
 const IPV6_NETWORK: u128 = !0 << 64;
 
-/// Inserted into each request's extensions by the server.
+/// The address of the connection's peer. The server inserts it into the extensions of
+/// each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(IpAddr);
 
@@ -16,7 +17,7 @@ impl PeerAddress {
     }
 
     /// The unit of limits by address: an IPv4 address, or the /64 network of an IPv6
-    /// address.
+    /// address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn network(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V4(address) => address.into(),

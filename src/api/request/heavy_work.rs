@@ -1,13 +1,14 @@
-//! Work on a body: at once when it is light, on the threads for heavy work when it
-//! would hold an async thread up for more than half a millisecond.
+//! CPU-bound work on a body: light work runs inline. Work that would block an async thread
+//! for more than half a millisecond runs on the pool for heavy work.
 
 use crate::api::{ApiError, ApiState};
 use crate::service::limits::heavy::Cancellation;
 use crate::service::limits::resource_user::ResourceUser;
 
-/// A larger body is heavy: 35 kB, 256 feature rows, take 0.3 ms.
+/// Size above which a body is heavy. 35 kB (256 feature rows) take 0.3 ms.
 pub(crate) const HEAVY_BODY_BYTES: usize = 48 * 1024;
 
+/// Runs `work` inline, or on the pool for heavy work, where users share the threads fairly.
 pub(crate) async fn run<T: Send + 'static>(
     state: &ApiState,
     user: ResourceUser,

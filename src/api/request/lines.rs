@@ -1,4 +1,4 @@
-//! Lines of a body as it arrives.
+//! Streaming line reader for NDJSON bodies.
 
 use std::time::Duration;
 
@@ -9,50 +9,50 @@ use futures_util::StreamExt;
 use crate::domain::wire::lines::{self, LineLimits, LineSplitter};
 use crate::service::failed_events::HEAD_BYTES;
 
-/// Splits a body into lines; holds one line and one chunk at most.
-pub(crate) struct Lines {
+/// Splits a body into lines. Buffers at most one line and one chunk.
+pub(crate) struct LineReader {
     chunks: axum::body::BodyDataStream,
     splitter: LineSplitter,
     idle: Duration,
 }
 
-pub(crate) enum Line {
+pub(crate) enum BodyLine {
     Text(Bytes),
-    /// How it begins.
+    /// A line above the size limit: its first bytes.
     TooLong(Bytes),
     End,
     Broken(String),
-    /// No byte came for the time that is allowed.
+    /// No byte arrived within the idle timeout.
     Idle,
 }
 
-impl Lines {
+impl LineReader {
     pub(crate) fn new(body: HttpBody, max_line_bytes: usize, idle: Duration) -> Self {
         let limits = LineLimits { max_line_bytes, head_bytes: HEAD_BYTES };
         Self { chunks: body.into_data_stream(), splitter: LineSplitter::new(limits), idle }
     }
 
-    /// The number of the line given last, from 1.
+    /// Number of the last returned line, from 1.
     pub(crate) const fn number(&self) -> u64 {
         self.splitter.number()
     }
 
-    /// The next line. Cancel safe: a call that is dropped loses nothing.
-    pub(crate) async fn next(&mut self) -> Line {
+    /// Reads the next line. Cancel safe: a dropped call loses no data.
+    pub(crate) async fn next(&mut self) -> BodyLine {
         loop {
             match self.splitter.take_line() {
-                Some(lines::Line::Text(text)) => return Line::Text(text),
-                Some(lines::Line::TooLong(head)) => return Line::TooLong(head),
-                None if self.splitter.is_at_end() => return Line::End,
+                Some(lines::Line::Text(text)) => return BodyLine::Text(text),
+                Some(lines::Line::TooLong(head)) => return BodyLine::TooLong(head),
+                None if self.splitter.is_at_end() => return BodyLine::End,
                 None => {}
             }
             match tokio::time::timeout(self.idle, self.chunks.next()).await {
                 Ok(Some(Ok(chunk))) => self.splitter.push(&chunk),
                 Ok(Some(Err(error))) => {
-                    return Line::Broken(format!("the body ended early: {error}"));
+                    return BodyLine::Broken(format!("the body ended early: {error}"));
                 }
                 Ok(None) => self.splitter.end(),
-                Err(_) => return Line::Idle,
+                Err(_) => return BodyLine::Idle,
             }
         }
     }

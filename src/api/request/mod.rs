@@ -1,239 +1,63 @@
-//! What handlers take from a request: who calls, the body, a page.
+//! Extractors: the authenticated caller, path and query parameters, and bodies.
 
 pub(crate) mod body;
+pub(crate) mod caller;
 pub(crate) mod client_address;
 pub(crate) mod content_encoding;
 pub(crate) mod heavy_work;
 pub(crate) mod lines;
+pub(crate) mod parameters;
 pub mod slow_reads;
 pub(crate) mod storable;
 
-use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::body::HttpBody as _;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
 use crate::api::{ApiError, ApiState};
-use crate::domain::access::{Principal, Scope};
-use crate::domain::fault::Faults;
-use crate::domain::time::Timestamp;
+use crate::domain::access::Principal;
 use crate::service::ServiceError;
-use crate::service::api_keys::Refusal;
 use crate::service::limits::memory;
 use crate::service::limits::memory::{Reservation, VALUE_EXPANSION};
 use crate::service::limits::resource_user::ResourceUser;
 
-/// Who calls, proved to have the scope `S`.
+pub(crate) use caller::{Admin, AuthorizedCaller, Ingest, Read, Replay, Score, Track, Train};
+pub(crate) use parameters::{PageParameters, PathParameters, QueryParameters};
+
+/// The body of a request that is one small JSON document. Its memory reservation lasts as
+/// long as the bytes, and covers the parsed form.
 #[derive(Debug)]
-pub(crate) struct Caller<S> {
-    pub(crate) principal: Arc<Principal>,
-    scope: PhantomData<S>,
-}
+pub(crate) struct JsonBody(pub(crate) Bytes);
 
-pub(crate) trait Needs: Send + Sync {
-    const SCOPE: Scope;
-}
-
-macro_rules! needs {
-    ($($name:ident)+) => {$(
-        #[derive(Debug)]
-        pub(crate) struct $name;
-        impl Needs for $name {
-            const SCOPE: Scope = Scope::$name;
-        }
-    )+};
-}
-needs!(Track Ingest Score Read Replay Train Admin);
-
-impl<S: Needs> FromRequestParts<ApiState> for Caller<S> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        // Found by the admission layer, which let the request in.
-        match parts.extensions.get::<Arc<Principal>>() {
-            Some(principal) => Self::with_scope(Arc::clone(principal)),
-            None => Self::with_scope(authenticate(state, &parts.headers)?),
-        }
-    }
-}
-
-impl<S: Needs> Caller<S> {
-    /// The user between which resources are shared.
-    pub(crate) fn user(&self) -> ResourceUser {
-        ResourceUser::of_key(&self.principal.key_id)
-    }
-
-    /// Whose key this is, if it has the scope.
-    pub(crate) fn prove(state: &ApiState, key: &str) -> Result<Self, ApiError> {
-        Self::with_scope(check(state, key)?)
-    }
-
-    pub(crate) fn with_scope(principal: Arc<Principal>) -> Result<Self, ApiError> {
-        if !principal.may(S::SCOPE) {
-            return Err(ApiError::forbidden(format!("the key lacks the scope `{}`", S::SCOPE)));
-        }
-        Ok(Self { principal, scope: PhantomData })
-    }
-}
-
-/// The principal of the key in the head.
-pub(crate) fn authenticate(
-    state: &ApiState,
-    headers: &HeaderMap,
-) -> Result<Arc<Principal>, ApiError> {
-    authenticate_if_given(state, headers)?.ok_or_else(|| {
-        ApiError::unauthenticated(
-            "send `Authorization: Bearer <key>`; `segmentd keys create` makes one",
-        )
-    })
-}
-
-/// As [`authenticate`]; `None` if the head has no key.
-pub(crate) fn authenticate_if_given(
-    state: &ApiState,
-    headers: &HeaderMap,
-) -> Result<Option<Arc<Principal>>, ApiError> {
-    key_in(headers).map(|key| check(state, &key)).transpose()
-}
-
-fn check(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
-    state.access.check(key).map_err(|refusal| match refusal {
-        Refusal::NotReady => ApiError::unavailable("the keys are being loaded", 1),
-        Refusal::Unknown => ApiError::unauthenticated("the key is not valid"),
-    })
-}
-
-/// The key in `Authorization`: as Bearer, or as the user of Basic (what
-/// `curl -u "$KEY:"` sends).
-pub(crate) fn key_in(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, credentials) = value.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("Bearer") {
-        return Some(credentials.trim().into());
-    }
-    if !scheme.eq_ignore_ascii_case("Basic") {
-        return None;
-    }
-    let pair = String::from_utf8(BASE64_STANDARD.decode(credentials.trim()).ok()?).ok()?;
-    let user = pair.split_once(':').map_or(&*pair, |(user, _)| user);
-    Some(user.to_owned().into())
-}
-
-/// The variable parts of the path. As axum's extractor, but a path that cannot be
-/// decoded is answered as a problem document.
-#[derive(Debug)]
-pub(crate) struct Path<T>(pub(crate) T);
-
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        storable::check_path(parts, state).await.map_err(ServiceError::Invalid)?;
-        let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
-        read.map(|axum::extract::Path(value)| Self(value)).map_err(|_| {
-            let detail = "the path is not valid: each part must be percent-encoded UTF-8";
-            ApiError::new(StatusCode::BAD_REQUEST, "malformed-path", detail)
-        })
-    }
-}
-
-/// What is asked for after the `?`.
-#[derive(Debug)]
-pub(crate) struct Asked<T>(pub(crate) T);
-
-impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Asked<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
-        let query = parts.uri.query().unwrap_or_default();
-        if percent_decode_str(query).decode_utf8().is_err() {
-            let detail = "the query is not valid: it must be percent-encoded UTF-8";
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "malformed-query", detail));
-        }
-        storable::check_query(query).map_err(ServiceError::Invalid)?;
-        Query::<T>::try_from_uri(&parts.uri)
-            .map(|Query(asked)| Self(asked))
-            .map_err(|error| ServiceError::Invalid(Faults::one("query", error.body_text())).into())
-    }
-}
-
-/// Part of a list, newest first.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Page {
-    pub(crate) before: Option<Timestamp>,
-    pub(crate) limit: i64,
-}
-
-const DEFAULT_LIMIT: i64 = 50;
-const MAX_LIMIT: i64 = 500;
-
-impl FromRequestParts<ApiState> for Page {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Raw {
-            before: Option<Timestamp>,
-            limit: Option<i64>,
-        }
-        let Asked(raw) = Asked::<Raw>::from_request_parts(parts, state).await?;
-        let limit = limit(raw.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-        Ok(Self { before: raw.before, limit })
-    }
-}
-
-/// How many entries of a list are asked for.
-pub(crate) fn limit(asked: Option<i64>, default: i64, most: i64) -> Result<i64, ApiError> {
-    let limit = asked.unwrap_or(default);
-    if (1..=most).contains(&limit) {
-        return Ok(limit);
-    }
-    let range = format!("must be from 1 to {most}");
-    Err(ServiceError::Invalid(Faults::one("limit", range)).into())
-}
-
-/// The body of a request that is one small document. Its reservation lasts as long as
-/// the bytes, and covers what they are parsed into.
-#[derive(Debug)]
-pub(crate) struct Body(pub(crate) Bytes);
-
-/// Larger documents are refused: the parsed form may take almost 200 times as much.
+/// Largest JSON document: its parsed form may take almost 200 times as much memory.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
-impl FromRequest<ApiState> for Body {
+impl FromRequest<ApiState> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
         let mut memory = state.memory.reserve_nothing(user_of(&request))?;
-        let most = state.bounds.max_body_bytes.min(MAX_DOCUMENT_BYTES);
-        let bytes = body::read(request.into_body(), most, state, &mut memory).await?;
+        let max_bytes = state.bounds.max_body_bytes.min(MAX_DOCUMENT_BYTES);
+        let bytes = body::read(request.into_body(), max_bytes, state, &mut memory).await?;
         memory.cover(bytes.len() * (1 + VALUE_EXPANSION))?;
         Ok(Self(memory.hold(bytes)))
     }
 }
 
-/// The whole body of a request that may be large, at most as large as configured; and
-/// the memory that is reserved for it, which grows with what is made of it.
+/// The whole body of a request, up to the configured size, with its memory reservation.
+/// Handlers enlarge the reservation for the data that they derive from the body.
 #[derive(Debug)]
-pub(crate) struct Payload {
+pub(crate) struct RequestBody {
     pub(crate) bytes: Bytes,
     pub(crate) memory: Reservation,
     pub(crate) user: ResourceUser,
 }
 
-impl FromRequest<ApiState> for Payload {
+impl FromRequest<ApiState> for RequestBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
@@ -241,16 +65,17 @@ impl FromRequest<ApiState> for Payload {
     }
 }
 
-impl Payload {
-    /// Reads a body of at most `most` bytes.
+impl RequestBody {
+    /// Reads a body of at most `max_bytes` bytes.
     pub(crate) async fn read(
         request: Request,
-        most: usize,
+        max_bytes: usize,
         state: &ApiState,
     ) -> Result<Self, ApiError> {
         let user = user_of(&request);
         let body = request.into_body();
-        // Of a small body everything at once; a large one may never come.
+        // A small body is reserved in full. A large one is reserved as it arrives, as a
+        // client may announce bytes and never send them.
         let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
         let small = announced.filter(|bytes| *bytes <= HEAVY_BODY_BYTES);
         let first = small.map_or(0, |bytes| bytes + memory::of_events(1, bytes));
@@ -261,20 +86,28 @@ impl Payload {
                 return Err(error.into());
             }
         };
-        let bytes = body::read(body, most, state, &mut memory).await?;
+        let bytes = body::read(body, max_bytes, state, &mut memory).await?;
         Ok(Self { bytes, memory, user })
     }
 }
 
-/// The key of a request, once the admission layer has checked it.
+/// The user of a request, from the principal that admission control has inserted.
 fn user_of(request: &Request) -> ResourceUser {
     let principal = request.extensions().get::<Arc<Principal>>();
     principal
         .map_or(ResourceUser::UNAUTHENTICATED, |principal| ResourceUser::of_key(&principal.key_id))
 }
 
-/// Reads JSON into `T`, told apart into malformed (400) and wrong (422).
-pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+/// Deserialises JSON: 400 for malformed JSON, 422 for well-formed JSON of the wrong shape.
+pub(crate) fn parse_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
     storable::check_json(body).map_err(ServiceError::Invalid)?;
-    serde_json::from_slice(body).map_err(|error| ApiError::json(&error))
+    serde_json::from_slice(body).map_err(|error| ApiError::from_json(&error))
+}
+
+/// As [`parse_json`]; the default value for an empty body.
+pub(crate) fn parse_optional_json<T>(body: &[u8]) -> Result<T, ApiError>
+where
+    T: Default + for<'de> Deserialize<'de>,
+{
+    if body.is_empty() { Ok(T::default()) } else { parse_json(body) }
 }

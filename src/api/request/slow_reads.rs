@@ -1,8 +1,8 @@
-//! Reads that take long: they replay events or compare every customer.
+//! Concurrency limit for slow reads, which replay events or compare every customer.
 //!
-//! Each of them uses a database connection until it is done. Without a limit of their
-//! own a few of them take all connections, and every other read waits. They take turns,
-//! shared fairly between keys, and leave connections to other reads.
+//! Each slow read uses a database connection until it ends. Without a separate limit a few
+//! slow reads would occupy all connections, and every other read would wait. The limit
+//! leaves connections to other reads and is shared fairly between keys.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::api::ApiError;
 use crate::domain::access::Principal;
 use crate::service::limits::fair_share::{FairShare, Share};
 
-/// How long a request waits for its turn.
+/// Longest time that a request waits for a permit.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const RETRY_AFTER_SECONDS: u64 = 5;
 
-/// The turns of this process.
+/// The permits for slow reads in this process.
 #[derive(Debug)]
 pub struct SlowReads(FairShare<String>);
 
 impl SlowReads {
-    /// `capacity`: at once.
+    /// `capacity`: slow reads at the same time.
     pub fn new(capacity: usize) -> Self {
         Self(FairShare::new(capacity))
     }
 
-    /// Waits for a turn. It ends when the value is dropped.
-    pub async fn turn(&self, principal: &Principal) -> Result<Share<String>, ApiError> {
-        let turn = self.0.acquire(principal.key_id.clone(), 1);
-        tokio::time::timeout(LONGEST_WAIT, turn).await.map_err(|_| {
-            let detail = "too many reads that take long are in progress for this key";
+    /// Waits for a permit, which is released when the value is dropped.
+    pub async fn acquire(&self, principal: &Principal) -> Result<Share<String>, ApiError> {
+        let permit = self.0.acquire(principal.key_id.clone(), 1);
+        tokio::time::timeout(LONGEST_WAIT, permit).await.map_err(|_| {
+            let detail = "too many slow reads are in progress";
             ApiError::busy(detail, RETRY_AFTER_SECONDS)
         })
     }

@@ -1,9 +1,8 @@
-//! Text of a request that Postgres can store, checked where it enters: path
-//! parameters, query parameters and JSON bodies.
+//! Input validation for NUL characters in path parameters, query parameters and JSON bodies.
 //!
-//! Postgres stores every character but NUL. A NUL that reached a statement would
-//! fail there and be answered as an internal error (500), so requests that contain
-//! one are refused with 422 and the name of the field.
+//! Postgres stores every character except NUL. A NUL in a statement fails there, as an
+//! internal error (500). Requests that contain one are therefore rejected with 422 and the
+//! name of the field.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -13,8 +12,8 @@ use url::form_urlencoded;
 use crate::domain::fault::{Fault, Faults};
 use crate::domain::text::{NUL_PROBLEM, is_storable};
 
-/// Refuses path parameters with NUL. A path that cannot be decoded passes: its reader
-/// says so.
+/// Rejects path parameters with NUL. A path that cannot be decoded passes: the extractor
+/// reports it.
 pub(crate) async fn check_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(), Faults> {
     let Ok(parameters) = RawPathParams::from_request_parts(parts, state).await else {
         return Ok(());
@@ -28,9 +27,9 @@ pub(crate) async fn check_path<S: Send + Sync>(parts: &mut Parts, state: &S) -> 
     faults.or(())
 }
 
-/// Refuses a query string with NUL in the name or the value of a parameter.
+/// Rejects a query string with NUL in the name or the value of a parameter.
 pub(crate) fn check_query(query: &str) -> Result<(), Faults> {
-    // Decoding costs more than this look at the text. `%00` is its only form.
+    // A substring search is cheaper than decoding. `%00` is the only encoding of NUL.
     if !query.contains("%00") {
         return Ok(());
     }
@@ -43,12 +42,12 @@ pub(crate) fn check_query(query: &str) -> Result<(), Faults> {
     faults.or(())
 }
 
-/// Refuses a JSON document with NUL in a string or in the name of a member. What is
-/// no JSON passes: its reader says what is wrong.
+/// Rejects a JSON document with NUL in a string or in the name of a member. Text that is
+/// not JSON passes: the deserialiser reports it.
 pub(crate) fn check_json(body: &[u8]) -> Result<(), Faults> {
-    // JSON has this form only of NUL: raw control characters are not allowed.
+    // The only encoding of NUL in JSON: raw control characters are not allowed.
     const ESCAPED: &[u8] = b"\\u0000";
-    // Few bodies contain a backslash, and one byte is found far faster.
+    // Few bodies contain a backslash, and the search for one byte is far faster.
     if !body.contains(&b'\\') || !body.windows(ESCAPED.len()).any(|part| part == ESCAPED) {
         return Ok(());
     }
@@ -58,10 +57,11 @@ pub(crate) fn check_json(body: &[u8]) -> Result<(), Faults> {
     faults.or(())
 }
 
-/// Faults named at most: a document may be wrong in every one of its strings.
+/// Most faults that are reported: every string of a document may contain NUL.
 const MAX_FAULTS: usize = 100;
 
-/// Recursion is as deep as the JSON reader allows: 128.
+/// Adds a fault for each string and member name with NUL. The depth of recursion is limited
+/// to 128 by the JSON parser.
 fn find_nul(path: &str, value: &Value, faults: &mut Faults) {
     if faults.0.len() >= MAX_FAULTS {
         return;

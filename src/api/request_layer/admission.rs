@@ -1,7 +1,8 @@
-//! Admission control: a capacity for each class of requests, shared fairly between keys.
+//! Admission control (load shedding): one concurrency limit for each class of requests,
+//! shared fairly between API keys.
 //!
-//! Each class has its own capacity, so that scoring and health are answered while
-//! another class is overloaded. Within a class an API key holds at most its fair share
+//! Separate limits (the bulkhead pattern) let scoring and health checks continue while
+//! another class is overloaded. Within a class an API key gets at most its fair share
 //! ([`FairShare`]); requests without a key are shared by network address. A permit lasts
 //! until the response has been sent.
 
@@ -12,41 +13,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::Request;
 use axum::http::Method;
 
-use crate::api::request::{authenticate, authenticate_if_given};
+use crate::api::request::caller::{authenticate, authenticate_if_given};
 use crate::api::{ApiError, ApiState, PeerAddress};
 use crate::domain::access::Principal;
 use crate::service::limits::fair_share::{FairShare, Share};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{RequestClass, ShedReason};
 
-/// After a refusal for want of capacity. Most requests last less than a second.
+/// `Retry-After` of a shed request. Most requests last less than a second.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// What the requests of a route are, declared once for each route: decides their class,
+/// The kind of work of a route, declared once for each route. It decides the request class,
 /// whether a key is required, and whether the time limit applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Work {
+pub(crate) enum RouteKind {
     Score,
     Ingest,
-    /// Segment's tracking endpoints, whose key may be inside the body.
+    /// Segment's tracking endpoints: the API key may be inside the body.
     IngestKeyInBody,
-    /// Lasts as long as the client takes.
+    /// Streaming: lasts as long as the client reads or writes.
     Stream,
-    /// GET reads; other methods change something.
+    /// Reads with GET, changes with other methods.
     Manage,
     Health,
-    /// Answered without a key.
+    /// Requires no key.
     Public,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Authentication {
+enum AuthenticationMode {
     None,
     Header,
     HeaderOrBody,
 }
 
-impl Work {
+impl RouteKind {
     pub(crate) fn class(self, method: &Method) -> RequestClass {
         match self {
             Self::Score => RequestClass::Scoring,
@@ -59,11 +60,11 @@ impl Work {
         }
     }
 
-    fn authentication(self) -> Authentication {
+    fn authentication(self) -> AuthenticationMode {
         match self {
-            Self::Health | Self::Public => Authentication::None,
-            Self::IngestKeyInBody => Authentication::HeaderOrBody,
-            Self::Score | Self::Ingest | Self::Stream | Self::Manage => Authentication::Header,
+            Self::Health | Self::Public => AuthenticationMode::None,
+            Self::IngestKeyInBody => AuthenticationMode::HeaderOrBody,
+            Self::Score | Self::Ingest | Self::Stream | Self::Manage => AuthenticationMode::Header,
         }
     }
 
@@ -72,7 +73,7 @@ impl Work {
     }
 }
 
-/// Most requests in progress of each class.
+/// Concurrency limit of each request class.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacities {
     pub scoring: usize,
@@ -85,8 +86,8 @@ pub struct Capacities {
     pub unidentified: usize,
 }
 
-/// A user of the capacity: a key, or the network of a client without one. Keys are
-/// compared by id, as a reload of the keys makes new principals.
+/// A user of capacity: an API key, or the network of a client without a key. Keys are
+/// compared by id, as a reload of the keys creates new principals.
 #[derive(Debug, Clone)]
 pub(crate) enum CapacityUser {
     Key(Arc<Principal>),
@@ -114,9 +115,9 @@ impl Hash for CapacityUser {
     }
 }
 
-/// The capacities of this process.
+/// The concurrency limits of this process.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct AdmissionControl {
     scoring: FairShare<CapacityUser>,
     ingestion: FairShare<CapacityUser>,
     read: FairShare<CapacityUser>,
@@ -128,27 +129,27 @@ pub(crate) struct Admission {
     metrics: Arc<Metrics>,
 }
 
-/// A part of a class's capacity, until it is dropped.
+/// A permit: part of a class's capacity, released when it is dropped.
 #[derive(Debug)]
-pub(crate) enum Permit {
-    /// Of a request whose user is final.
+pub(crate) enum RequestPermit {
+    /// The user of the request is final.
     Fixed { _share: Share<CapacityUser> },
-    /// Of a request whose key may still be found in its body.
+    /// The key may still be found in the body; the share is then replaced.
     Replaceable { _slot: ShareSlot },
 }
 
 type ShareSlot = Arc<Mutex<Share<CapacityUser>>>;
 
-/// In the extensions of a request without a key in its head: moves the request from the
-/// shares of its address to those of its key, once the key has been read.
+/// In the extensions of a request without an `Authorization` header: moves the request from
+/// the shares of its address to those of its key, once the body has been read.
 #[derive(Debug, Clone)]
-pub(crate) struct Unidentified {
-    admission: Arc<Admission>,
+pub(crate) struct UnidentifiedRequest {
+    admission: Arc<AdmissionControl>,
     slot: ShareSlot,
 }
 
-impl Unidentified {
-    /// Takes a share of the key's in place of the share of the address.
+impl UnidentifiedRequest {
+    /// Replaces the share of the address by a share of the key.
     pub(crate) fn identify(&self, principal: &Arc<Principal>) -> Result<(), ApiError> {
         let user = CapacityUser::Key(Arc::clone(principal));
         let share = self.admission.acquire(RequestClass::Ingestion, user)?;
@@ -157,7 +158,7 @@ impl Unidentified {
     }
 }
 
-impl Admission {
+impl AdmissionControl {
     pub(crate) fn new(capacities: Capacities, metrics: Arc<Metrics>) -> Self {
         Self {
             scoring: FairShare::new(capacities.scoring),
@@ -172,35 +173,36 @@ impl Admission {
         }
     }
 
-    /// Authenticates a request by its head and takes a share of its class. No byte of
-    /// the body has been read. The principal goes into the request's extensions, where
-    /// [`crate::api::request::Caller`] finds it.
+    /// Authenticates a request by its header and takes a share of its class, before a byte
+    /// of the body is read. Inserts the principal into the request's extensions, where
+    /// [`crate::api::request::AuthorizedCaller`] finds it.
     pub(crate) fn admit(
         self: &Arc<Self>,
         state: &ApiState,
-        work: Work,
+        kind: RouteKind,
         request: &mut Request,
-    ) -> Result<Permit, ApiError> {
-        let class = work.class(request.method());
-        let principal = match work.authentication() {
-            Authentication::None => None,
-            Authentication::Header => Some(authenticate(state, request.headers())?),
-            Authentication::HeaderOrBody => authenticate_if_given(state, request.headers())?,
+    ) -> Result<RequestPermit, ApiError> {
+        let class = kind.class(request.method());
+        let principal = match kind.authentication() {
+            AuthenticationMode::None => None,
+            AuthenticationMode::Header => Some(authenticate(state, request.headers())?),
+            AuthenticationMode::HeaderOrBody => authenticate_if_given(state, request.headers())?,
         };
         if let Some(principal) = principal {
             let share = self.acquire(class, CapacityUser::Key(Arc::clone(&principal)))?;
             request.extensions_mut().insert(principal);
-            return Ok(Permit::Fixed { _share: share });
+            return Ok(RequestPermit::Fixed { _share: share });
         }
         let network = request.extensions().get::<PeerAddress>().map(|peer| peer.network());
         let user = CapacityUser::Network(network.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
-        if work != Work::IngestKeyInBody {
-            return Ok(Permit::Fixed { _share: self.acquire(class, user)? });
+        if kind != RouteKind::IngestKeyInBody {
+            return Ok(RequestPermit::Fixed { _share: self.acquire(class, user)? });
         }
         let slot = Arc::new(Mutex::new(self.acquire(RequestClass::Unidentified, user)?));
-        let unidentified = Unidentified { admission: Arc::clone(self), slot: Arc::clone(&slot) };
+        let unidentified =
+            UnidentifiedRequest { admission: Arc::clone(self), slot: Arc::clone(&slot) };
         request.extensions_mut().insert(unidentified);
-        Ok(Permit::Replaceable { _slot: slot })
+        Ok(RequestPermit::Replaceable { _slot: slot })
     }
 
     fn acquire(
@@ -216,7 +218,7 @@ impl Admission {
             } else {
                 (
                     ShedReason::Share,
-                    "too many requests in progress for this key or address: it uses its fair share",
+                    "too many requests in progress for this key or address: its fair share is used up",
                 )
             };
             self.metrics.http.shed.add((class, reason), 1);

@@ -1,6 +1,6 @@
-//! What every request passes, in one layer and in this order: request id and span,
-//! count, authentication by the head, admission, time limit, handler. The answer carries
-//! the id and the security headers, and a failure is logged with the id.
+//! Middleware of every route, as one [`tower::Layer`]. In order: request id and span,
+//! metrics, authentication by header, admission control, time limit, handler. The response
+//! has the request id and the security headers; an error is logged with the id.
 
 mod admission;
 mod response;
@@ -25,57 +25,58 @@ use crate::api::{ApiError, ApiState};
 use crate::service::{ServiceError, random};
 use crate::telemetry::labels::RequestClass;
 use crate::telemetry::{Metrics, Route};
-use admission::Admission;
-use response::{Holding, hold_until_sent, set_security_headers};
+use admission::AdmissionControl;
+use response::{ResponseGuard, guard_until_sent, set_security_headers};
 
 pub use admission::Capacities;
-pub(crate) use admission::{Unidentified, Work};
+pub(crate) use admission::{RouteKind, UnidentifiedRequest};
 pub(crate) use response::without_sniffing;
 
-/// Declared by routes that answer every method.
+/// Method name in the metrics of a route that handles every method.
 pub(crate) const ANY_METHOD: &str = "<any>";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+/// Time limit and concurrency limits of requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub request_timeout: Duration,
     pub capacities: Capacities,
 }
 
-/// Makes the layers; all share the capacities.
+/// Builds one layer for each route; all layers share the concurrency limits.
 #[derive(Debug)]
 pub struct Gate {
     metrics: Arc<Metrics>,
     request_timeout: Duration,
-    admission: Arc<Admission>,
+    admission: Arc<AdmissionControl>,
     id_prefix: Arc<str>,
 }
 
 impl Gate {
     pub fn new(metrics: Arc<Metrics>, limits: Limits) -> Result<Self, ServiceError> {
-        let admission = Arc::new(Admission::new(limits.capacities, Arc::clone(&metrics)));
+        let admission = Arc::new(AdmissionControl::new(limits.capacities, Arc::clone(&metrics)));
         let id_prefix = random::token::<4>()?.into();
         Ok(Self { metrics, request_timeout: limits.request_timeout, admission, id_prefix })
     }
 
-    /// The layer of one route.
+    /// Builds the layer of one route and registers its metrics.
     pub(crate) fn layer(
         &self,
         state: &ApiState,
         path: &'static str,
         methods: &[&'static str],
-        work: Work,
-    ) -> prometheus::Result<GateLayer> {
+        kind: RouteKind,
+    ) -> prometheus::Result<RouteLayer> {
         let routes = methods
             .iter()
             .map(|method| Ok((*method, self.metrics.http.route(path, method)?)))
             .collect::<prometheus::Result<Vec<_>>>()?;
-        Ok(GateLayer(Arc::new(Passage {
+        Ok(RouteLayer(Arc::new(RouteState {
             path,
             routes,
-            work,
-            state: state.clone(),
+            kind,
+            api_state: state.clone(),
             metrics: Arc::clone(&self.metrics),
             request_timeout: self.request_timeout,
             admission: Arc::clone(&self.admission),
@@ -84,49 +85,52 @@ impl Gate {
     }
 }
 
+/// The state of one route's layer.
 #[derive(Debug)]
-struct Passage {
+struct RouteState {
     path: &'static str,
     routes: Vec<(&'static str, Route)>,
-    work: Work,
-    state: ApiState,
+    kind: RouteKind,
+    api_state: ApiState,
     metrics: Arc<Metrics>,
     request_timeout: Duration,
-    admission: Arc<Admission>,
+    admission: Arc<AdmissionControl>,
     id_prefix: Arc<str>,
 }
 
-impl Passage {
-    /// Which of the route's metrics this method counts in. HEAD is answered as GET.
-    fn route(&self, method: &Method) -> Option<usize> {
+impl RouteState {
+    /// Index of the route's metrics for a method. HEAD counts as GET.
+    fn metrics_index(&self, method: &Method) -> Option<usize> {
         let method = if method == Method::HEAD { "GET" } else { method.as_str() };
         self.routes.iter().position(|(known, _)| *known == method || *known == ANY_METHOD)
     }
 
-    /// A method that the route does not take is answered 405, with or without a key.
-    fn work(&self, route: Option<usize>) -> Work {
-        if route.is_some() { self.work } else { Work::Public }
+    /// A method that the route does not support needs no key: the answer is 405.
+    fn kind_of(&self, route: Option<usize>) -> RouteKind {
+        if route.is_some() { self.kind } else { RouteKind::Public }
     }
 }
 
+/// The layer of one route.
 #[derive(Debug, Clone)]
-pub(crate) struct GateLayer(Arc<Passage>);
+pub(crate) struct RouteLayer(Arc<RouteState>);
 
+/// A handler inside its layer.
 #[derive(Debug, Clone)]
-pub(crate) struct Gated<S> {
+pub(crate) struct RouteService<S> {
     inner: S,
-    passage: Arc<Passage>,
+    state: Arc<RouteState>,
 }
 
-impl<S> Layer<S> for GateLayer {
-    type Service = Gated<S>;
+impl<S> Layer<S> for RouteLayer {
+    type Service = RouteService<S>;
 
-    fn layer(&self, inner: S) -> Gated<S> {
-        Gated { inner, passage: Arc::clone(&self.0) }
+    fn layer(&self, inner: S) -> RouteService<S> {
+        RouteService { inner, state: Arc::clone(&self.0) }
     }
 }
 
-impl<S> Service<Request> for Gated<S>
+impl<S> Service<Request> for RouteService<S>
 where
     S: Service<Request, Error = Infallible> + Clone + Send + 'static,
     S::Response: IntoResponse,
@@ -142,24 +146,24 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let passage = Arc::clone(&self.passage);
-        let id = request_id(&request, &passage.id_prefix);
-        // On request only: a span costs as much as scoring a row. What fails is
-        // logged below with the same fields.
+        let state = Arc::clone(&self.state);
+        let id = request_id(&request, &state.id_prefix);
+        // At debug level only: a span costs as much as scoring a row. Errors are logged
+        // below with the same fields.
         let span = tracing::debug_span!(
             "request",
             method = request.method().as_str(),
-            route = passage.path,
+            route = state.path,
             id = id.to_str().unwrap_or_default(),
         );
-        let route = passage.route(request.method());
-        let work = passage.work(route);
+        let route = state.metrics_index(request.method());
+        let kind = state.kind_of(route);
         let limit = TimeLimit {
-            timeout: work.is_timed().then_some(passage.request_timeout),
-            class: work.class(request.method()),
+            timeout: kind.is_timed().then_some(state.request_timeout),
+            class: kind.class(request.method()),
         };
-        let in_flight = passage.metrics.http.begin();
-        let admitted = passage.admission.admit(&passage.state, work, &mut request);
+        let in_flight = state.metrics.http.begin();
+        let admitted = state.admission.admit(&state.api_state, kind, &mut request);
         let admitted = admitted.map(|permit| (permit, self.inner.call(request)));
         Box::pin(
             async move {
@@ -168,24 +172,24 @@ where
                     Ok((permit, handler)) => (limit.answer(handler).await, Some(permit)),
                 };
                 if let Some(cause) = response.extensions().get().and_then(ApiError::cause) {
-                    cause.log(passage.path, id.to_str().unwrap_or_default());
+                    cause.log(state.path, id.to_str().unwrap_or_default());
                 }
                 response.headers_mut().insert(REQUEST_ID, id);
                 set_security_headers(response.headers_mut());
-                // Of a method that the route does not take, the first method's metrics count.
-                if let Some((_, route)) = passage.routes.get(route.unwrap_or(0)) {
+                // An unsupported method counts in the metrics of the route's first method.
+                if let Some((_, route)) = state.routes.get(route.unwrap_or(0)) {
                     route.observe(response.status().as_u16(), started.elapsed());
                 }
-                tracing::debug!(status = response.status().as_u16(), "answered");
-                let holding = Holding { _in_flight: in_flight, _permit: permit };
-                Ok(hold_until_sent(response, holding))
+                tracing::debug!(status = response.status().as_u16(), "request finished");
+                let guard = ResponseGuard { _in_flight: in_flight, _permit: permit };
+                Ok(guard_until_sent(response, guard))
             }
             .instrument(span),
         )
     }
 }
 
-/// The time limit of a request, and what a request of its class may have done by then.
+/// The time limit of a request, and its class, which decides the advice after a timeout.
 #[derive(Debug, Clone, Copy)]
 struct TimeLimit {
     timeout: Option<Duration>,
@@ -193,7 +197,7 @@ struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// The handler's answer; that it took too long, or that it panicked.
+    /// Runs the handler. Returns its response, 503 after the timeout, or 500 after a panic.
     async fn answer<R: IntoResponse>(
         self,
         handler: impl Future<Output = Result<R, Infallible>>,
@@ -208,21 +212,21 @@ impl TimeLimit {
         };
         match done {
             Ok(Ok(response)) => response.into_response(),
-            // The panic itself has been logged, with its place.
+            // The panic hook has logged the message and the location.
             Err(_) => ApiError::from(ServiceError::internal("a handler panicked")).into_response(),
         }
     }
 
-    /// The work goes on in its worker or its transaction after the caller stops waiting,
-    /// so the answer claims nothing about it and says how to find out.
+    /// The 503 of a request that took too long. Its worker or its transaction continues, so
+    /// the outcome is unknown: the detail says how to find out or to retry safely.
     fn expired(self, timeout: Duration) -> ApiError {
         let advice = match self.class {
             RequestClass::Ingestion | RequestClass::Unidentified => {
-                "its outcome is unknown: the events may be stored or not. Send them again with \
+                "its outcome is unknown: the events may or may not be stored. Send them again with \
                  the same message ids: an event with a known message id counts once"
             }
             RequestClass::Control | RequestClass::Stream => {
-                "its outcome is unknown: the change may be made or not. Read the resource before \
+                "its outcome is unknown: the change may or may not be made. Read the resource before \
                  sending the request again"
             }
             RequestClass::Scoring
@@ -235,8 +239,8 @@ impl TimeLimit {
     }
 }
 
-/// The caller's id where it is usable, else a new one: what this start drew at
-/// random, and a count. Asking the system for every id would cost a call each.
+/// The client's `X-Request-Id` where it is usable. Otherwise a new id: a random prefix of
+/// this process and a counter. A random id for each request would cost a system call.
 fn request_id(request: &Request, prefix: &str) -> HeaderValue {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let sent = request

@@ -1,4 +1,4 @@
-//! Responses on their way out: security headers, and permits that end with the body.
+//! Responses: security headers, and permits that are released with the body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,35 +8,35 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
-use crate::api::request_layer::admission::Permit;
+use crate::api::request_layer::admission::RequestPermit;
 use crate::telemetry::InFlight;
 
-/// A complete body of at most this size gives its permit back at once: the connection
-/// limit bounds the memory of such responses, and scoring saves an allocation.
+/// A complete body of at most this size releases its permit at once: the connection limit
+/// bounds the memory of such responses, and scoring saves an allocation.
 const SMALL_BODY_BYTES: u64 = 16 * 1024;
 
-/// What a request holds until its response has been sent.
+/// The permit and the in-flight count of a request, until its response has been sent.
 #[derive(Debug)]
-pub(crate) struct Holding {
+pub(crate) struct ResponseGuard {
     pub(crate) _in_flight: InFlight,
-    pub(crate) _permit: Option<Permit>,
+    pub(crate) _permit: Option<RequestPermit>,
 }
 
-/// A body that gives its permit back when it has been sent, or when the client is gone.
-struct HoldingBody {
+/// A body that releases its permit when it has been sent or the client has disconnected.
+struct GuardedBody {
     body: Body,
-    _holding: Holding,
+    _guard: ResponseGuard,
 }
 
-pub(crate) fn hold_until_sent(response: Response, holding: Holding) -> Response {
+pub(crate) fn guard_until_sent(response: Response, guard: ResponseGuard) -> Response {
     let is_small = response.body().size_hint().upper().is_some_and(|most| most <= SMALL_BODY_BYTES);
     if is_small {
         return response;
     }
-    response.map(|body| Body::new(HoldingBody { body, _holding: holding }))
+    response.map(|body| Body::new(GuardedBody { body, _guard: guard }))
 }
 
-impl HttpBody for HoldingBody {
+impl HttpBody for GuardedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -56,14 +56,14 @@ impl HttpBody for HoldingBody {
     }
 }
 
-/// Browsers must not guess types, and caches must not store what belongs to a key. A
-/// handler that sets `Cache-Control` itself decides otherwise.
+/// Sets `X-Content-Type-Options: nosniff`, and `Cache-Control: no-store` unless the handler
+/// has set it: shared caches must not store responses to authenticated requests.
 pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
     set_no_sniff(headers);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// As a layer, for answers that do not pass the gate.
+/// Sets `X-Content-Type-Options` on responses outside the request layer.
 pub(crate) fn without_sniffing(mut response: Response) -> Response {
     set_no_sniff(response.headers_mut());
     response

@@ -1,4 +1,4 @@
-//! The JSON of an answer, written score by score while the rows are read.
+//! Streaming JSON writer of a scoring response: one score is written as each row is read.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::domain::model::{Direction, Model, Reason, Score, Scratch, Unusual};
 use crate::service::scoring::deployment::{Lineup, Verdict};
 use crate::service::scoring::observations::Tally;
 
-/// One feature's part in the distance, in the feature's own unit.
+/// The contribution of one feature to the distance, in the unit of the feature.
 #[derive(Serialize)]
 struct ReasonBody {
     feature: String,
@@ -50,126 +50,141 @@ pub(in crate::api) fn value_body(value: Value) -> serde_json::Value {
     }
 }
 
-/// An answer in the making. A bare row's score lies at its top, those of several
-/// rows under `scores`.
-pub(super) struct Scores<'l> {
-    lineup: &'l Lineup,
-    explain: bool,
+/// Writer of a scoring response. The score of a single row is written at the top level,
+/// the scores of a list under `scores`.
+pub(super) struct ScoreWriter<'l> {
+    deployment: &'l Lineup,
+    is_explained: bool,
     scratch: Scratch,
     tally: Tally,
     json: Vec<u8>,
-    /// By segment: what all its scores share is written once, then copied.
-    written: Vec<Written>,
-    listed: bool,
+    /// By segment: ranges of the JSON that all scores of the segment share. They are
+    /// serialised once, then copied.
+    segment_parts: Vec<SegmentParts>,
+    is_list: bool,
 }
 
-/// Where in the JSON a segment's parts were first written; empty until then.
+/// Ranges of the JSON where the parts of a segment were first written; empty until then.
 #[derive(Clone, Default)]
-struct Written {
+struct SegmentParts {
     nearest: Range<usize>,
     runner_up: Range<usize>,
 }
 
-impl<'l> Scores<'l> {
-    pub(super) fn new(lineup: &'l Lineup, explain: bool, body_bytes: usize) -> Self {
-        // Rows of few features make the longest answers for their size.
-        let json = Vec::with_capacity(512 + 3 * body_bytes);
-        let segments = lineup.active.as_ref().map_or(1, |model| model.segments().len());
-        let written = vec![Written::default(); segments];
-        let (scratch, tally) = (Scratch::default(), Tally::of(Source::Rows));
-        Self { lineup, explain, scratch, tally, json, written, listed: true }
+impl<'l> ScoreWriter<'l> {
+    pub(super) fn new(deployment: &'l Lineup, is_explained: bool, body_bytes: usize) -> Self {
+        let segments = deployment.active.as_ref().map_or(1, |model| model.segments().len());
+        Self {
+            deployment,
+            is_explained,
+            scratch: Scratch::default(),
+            tally: Tally::of(Source::Rows),
+            // Rows of few features have the longest answers relative to their size.
+            json: Vec::with_capacity(512 + 3 * body_bytes),
+            segment_parts: vec![SegmentParts::default(); segments],
+            is_list: true,
+        }
     }
 
-    /// Scores a row and writes it.
-    pub(super) fn add(&mut self, row: &FeatureRow, bare: bool) -> Result<()> {
+    pub(super) fn deployment(&self) -> &'l Lineup {
+        self.deployment
+    }
+
+    /// Scores a row and writes the score.
+    pub(super) fn add(&mut self, row: &FeatureRow, is_single: bool) -> Result<()> {
         if self.json.is_empty() {
-            self.open(bare)?;
+            self.open(is_single)?;
         } else {
             self.json.extend_from_slice(b",{");
         }
-        let verdict = self.lineup.score(row, &mut self.scratch);
-        self.lineup.note(&mut self.tally, row, &verdict);
-        if let (Some(model), Some(score)) = (&self.lineup.active, &verdict.score) {
-            self.scored(&verdict, score)?;
-            if self.explain {
+        let verdict = self.deployment.score(row, &mut self.scratch);
+        self.deployment.note(&mut self.tally, row, &verdict);
+        if let (Some(model), Some(score)) = (&self.deployment.active, &verdict.score) {
+            self.write_score(&verdict, score)?;
+            if self.is_explained {
                 let reasons = model.explain(row, score).into_iter();
-                let reasons: Vec<_> = reasons.map(|one| ReasonBody::new(model, one)).collect();
-                put(&mut self.json, ",\"reasons\":", &reasons)?;
+                let reasons: Vec<_> =
+                    reasons.map(|reason| ReasonBody::new(model, reason)).collect();
+                write_member(&mut self.json, ",\"reasons\":", &reasons)?;
             }
         } else {
-            put(&mut self.json, "\"segment\":", verdict.segment)?;
-            put(&mut self.json, ",\"label\":", verdict.label)?;
+            write_member(&mut self.json, "\"segment\":", verdict.segment)?;
+            write_member(&mut self.json, ",\"label\":", verdict.label)?;
             self.json.extend_from_slice(NO_DISTANCES.as_bytes());
         }
         self.json.push(b'}');
         Ok(())
     }
 
-    /// The whole answer, and what it counts once it is given.
+    /// Completes the response. Returns its JSON and the drift counts of its scores.
     pub(super) fn finish(mut self) -> Result<(Vec<u8>, Tally)> {
         if self.json.is_empty() {
             self.open(false)?;
             self.json.pop();
         }
-        if self.listed {
+        if self.is_list {
             self.json.extend_from_slice(b"]}");
         }
         Ok((self.json, self.tally))
     }
 
-    /// Writes what comes before the first score's own fields.
-    fn open(&mut self, bare: bool) -> Result<()> {
-        let model = self.lineup.active.as_ref().map(|model| model.id().as_str());
+    /// Writes the fields that precede the first score.
+    fn open(&mut self, is_single: bool) -> Result<()> {
+        let model = self.deployment.active.as_ref().map(|model| model.id().as_str());
         let json = &mut self.json;
-        put(json, "{\"model\":", &model)?;
-        put(json, ",\"fallback\":", &model.is_none())?;
-        put(json, ",\"generation\":", &self.lineup.generation)?;
-        json.extend_from_slice(if bare { b"," } else { b",\"scores\":[{" });
-        self.listed = !bare;
+        write_member(json, "{\"model\":", &model)?;
+        write_member(json, ",\"fallback\":", &model.is_none())?;
+        write_member(json, ",\"generation\":", &self.deployment.generation)?;
+        json.extend_from_slice(if is_single { b"," } else { b",\"scores\":[{" });
+        self.is_list = !is_single;
         Ok(())
     }
 
-    fn scored(&mut self, verdict: &Verdict<'_>, score: &Score) -> Result<()> {
+    fn write_score(&mut self, verdict: &Verdict<'_>, score: &Score) -> Result<()> {
         let json = &mut self.json;
-        let names = |json: &mut Vec<u8>| {
-            put(json, "\"segment\":", verdict.segment)?;
-            put(json, ",\"label\":", verdict.label)?;
-            put(json, ",\"nearest\":", &verdict.nearest)
-        };
         match verdict.index {
-            Some(index) => once(json, &mut self.written[index].nearest, names)?,
-            None => names(json)?,
+            Some(index) => write_or_copy(json, &mut self.segment_parts[index].nearest, |json| {
+                write_segment(json, verdict)
+            })?,
+            None => write_segment(json, verdict)?,
         }
-        put(json, ",\"distance\":", &score.distance)?;
+        write_member(json, ",\"distance\":", &score.distance)?;
         match score.runner_up {
-            Some(index) => once(json, &mut self.written[index].runner_up, |json| {
-                put(json, ",\"runner_up\":", &verdict.runner_up)
+            Some(index) => write_or_copy(json, &mut self.segment_parts[index].runner_up, |json| {
+                write_member(json, ",\"runner_up\":", &verdict.runner_up)
             })?,
             None => json.extend_from_slice(b",\"runner_up\":null"),
         }
-        put(json, ",\"margin\":", &score.margin())?;
-        put(json, ",\"confidence\":", &score.confidence())?;
-        put(json, ",\"p_value\":", &score.p_value)?;
-        put(json, ",\"outlier\":", &verdict.outlier)?;
-        put(json, ",\"edge_p_value\":", &score.edge_p_value)?;
-        put(json, ",\"unusual\":", &verdict.unusual.map(Unusual::name))
+        write_member(json, ",\"margin\":", &score.margin())?;
+        write_member(json, ",\"confidence\":", &score.confidence())?;
+        write_member(json, ",\"p_value\":", &score.p_value)?;
+        write_member(json, ",\"outlier\":", &verdict.outlier)?;
+        write_member(json, ",\"edge_p_value\":", &score.edge_p_value)?;
+        write_member(json, ",\"unusual\":", &verdict.unusual.map(Unusual::name))
     }
 }
 
-/// What a score of the fallback says where a model's has figures.
+/// The fields of a score that the rule-based fallback cannot compute.
 const NO_DISTANCES: &str = concat!(
     ",\"nearest\":null,\"distance\":null,\"runner_up\":null,\"margin\":null",
     ",\"confidence\":null,\"p_value\":null,\"outlier\":false",
     ",\"edge_p_value\":null,\"unusual\":null"
 );
 
-fn put(json: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) -> Result<()> {
+/// The fields of a score that only depend on its segment.
+fn write_segment(json: &mut Vec<u8>, verdict: &Verdict<'_>) -> Result<()> {
+    write_member(json, "\"segment\":", verdict.segment)?;
+    write_member(json, ",\"label\":", verdict.label)?;
+    write_member(json, ",\"nearest\":", &verdict.nearest)
+}
+
+fn write_member(json: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) -> Result<()> {
     json.extend_from_slice(name.as_bytes());
     serde_json::to_writer(json, value)
 }
 
-/// Writes what stands at `at`, or copies it from there.
-fn once(
+/// Copies the JSON at `at`; writes it and records the range if that is still empty.
+fn write_or_copy(
     json: &mut Vec<u8>,
     at: &mut Range<usize>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<()>,

@@ -1,4 +1,4 @@
-//! `POST /v1/score`: feature rows in, scores out; no database on the path.
+//! `POST /v1/score`: stateless scoring of feature rows, without the database.
 
 mod answer;
 
@@ -9,42 +9,44 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::request::heavy_work::HEAVY_BODY_BYTES;
-use crate::api::request::{Caller, Payload, Score, heavy_work};
+use crate::api::request::{AuthorizedCaller, RequestBody, Score, heavy_work};
 use crate::api::{ApiError, ApiState};
-use crate::domain::feature::FeatureRow;
+use crate::domain::feature::FeatureSet;
 use crate::domain::wire::rows;
+use crate::domain::wire::rows::Envelope;
 use crate::service::ServiceError;
 use crate::service::limits::heavy::Cancellation;
 use crate::service::scoring::deployment::Lineup;
-use crate::service::scoring::observations::Tally;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Answer, Door};
+
+use answer::ScoreWriter;
 
 pub(super) use answer::value_body;
 
 pub(super) async fn post_score(
     State(state): State<ApiState>,
-    caller: Caller<Score>,
-    payload: Payload,
+    caller: AuthorizedCaller<Score>,
+    body: RequestBody,
 ) -> Result<Response, ApiError> {
-    let Payload { bytes, mut memory, user } = payload;
-    let heavy = bytes.len() > HEAVY_BODY_BYTES;
+    let RequestBody { bytes, mut memory, user } = body;
+    let is_heavy = bytes.len() > HEAVY_BODY_BYTES;
     let scoring = state.clone();
-    let work = move |cancellation: &Cancellation| {
+    let json = heavy_work::run(&state, user, is_heavy, move |cancellation| {
         memory.cover(bytes.len() * SCORE_EXPANSION)?;
         let json = score(&scoring, &caller.principal.key_id, &bytes, cancellation)?;
-        // The answer outlives the body, and a slow reader keeps it.
+        // The response outlives the body: a slow client may read it for a long time.
         memory.cover(bytes.len() + json.capacity())?;
         memory.shrink_to(json.capacity());
         Ok(memory.hold(json))
-    };
-    let json = heavy_work::run(&state, user, heavy, work).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], json.await?).into_response())
 }
 
-/// Memory per byte of a body: the body, and the capacity of the answer.
+/// Memory per byte of a body: the body itself, and the capacity of the response.
 const SCORE_EXPANSION: usize = 4;
 
+/// Parses a body once and scores each row once, as it is parsed.
 fn score(
     state: &ApiState,
     key_id: &str,
@@ -53,48 +55,80 @@ fn score(
 ) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
     let live = state.live.lineup();
-    let (asked, answered) = answer(state, &live, body, false)?;
+    let mut writer = None;
+    let envelope = rows::parse(body, &live.features, state.bounds.max_rows, &mut |row, single| {
+        let writer = writer.get_or_insert_with(|| score_writer(&live, body, single));
+        writer.add(row, single.is_some())
+    });
+    let envelope = envelope.map_err(|error| ApiError::from_json(&error))?;
     if cancellation.is_cancelled() {
-        return Err(ApiError::given_up());
+        return Err(ApiError::cancelled());
     }
-    // Known only when the rows have been read, for both may follow them.
-    let lineup = asked.customer.as_ref().map_or(&**live, |customer| live.of(customer));
-    let is_answered = !asked.explain && lineup.generation == live.generation;
-    let (asked, (json, tally)) = if is_answered {
-        (asked, answered)
-    } else {
-        let explain = asked.explain;
-        answer(state, lineup, body, explain)?
-    };
-    note_scores(&state.metrics, Door::Stateless, lineup, asked.rows as u64, started);
+    let writer = writer.unwrap_or_else(|| ScoreWriter::new(&live, false, body.len()));
+    let deployment = writer.deployment();
+    let (json, tally) = writer.finish().map_err(ServiceError::internal)?;
+    record_scores(&state.metrics, Door::Stateless, deployment, envelope.rows as u64, started);
     tally.hand_over_for(key_id);
     Ok(json)
 }
 
-/// What was asked; the answer, and what it counts once it is given.
-fn answer(
-    state: &ApiState,
-    lineup: &Lineup,
-    body: &[u8],
-    explain: bool,
-) -> Result<(rows::Envelope, (Vec<u8>, Tally)), ApiError> {
-    let mut scores = answer::Scores::new(lineup, explain, body.len());
-    let on_row = &mut |row: &FeatureRow, bare| scores.add(row, bare);
-    let envelope = rows::parse(body, &lineup.features, state.bounds.max_rows, on_row)
-        .map_err(|error| ApiError::json(&error))?;
-    let answer = scores.finish().map_err(ServiceError::internal)?;
-    Ok((envelope, answer))
+/// The writer of a response, created with its first row. A single row comes with the options
+/// of its request, and a canary may serve its customer. The rows of a list have no customer.
+fn score_writer<'l>(live: &'l Lineup, body: &[u8], single: Option<&Envelope>) -> ScoreWriter<'l> {
+    match single {
+        Some(Envelope { explain, customer, .. }) => {
+            let deployment = customer.as_ref().map_or(live, |customer| live.of(customer));
+            ScoreWriter::new(deployment, *explain, body.len())
+        }
+        None => ScoreWriter::new(live, is_explained_list(body, &live.features), body.len()),
+    }
 }
 
-/// Counts scores given from one lineup.
-pub(super) fn note_scores(
+/// Whether a request with a list of rows has the option `explain`. The option may follow the
+/// list, but rows are scored as they are parsed, so it must be known before.
+///
+/// Every option is before the first `[` or after the last `]`: only a `customer_id` could
+/// contain brackets, and the parser rejects `customer_id` beside a list.
+fn is_explained_list(body: &[u8], features: &FeatureSet) -> bool {
+    let start = body.iter().position(|byte| *byte == b'[').unwrap_or(body.len());
+    let end = body.iter().rposition(|byte| *byte == b']').map_or(body.len(), |last| last + 1);
+    let (head, tail) = (&body[..start], &body[end..]);
+    // Without an option only `{"rows":` and `}` remain, so that most requests end here.
+    if !head.contains(&b',') && !tail.contains(&b',') {
+        return false;
+    }
+    let options = [head, b"[]", tail].concat();
+    rows::parse(&options, features, 0, &mut |_, _| Ok(())).is_ok_and(|options| options.explain)
+}
+
+/// Records scores of one deployment in the metrics.
+pub(super) fn record_scores(
     metrics: &Metrics,
     door: Door,
-    lineup: &Lineup,
+    deployment: &Lineup,
     rows: u64,
     started: Instant,
 ) {
-    let answer = if lineup.active.is_some() { Answer::Active } else { Answer::Fallback };
+    let answer = if deployment.active.is_some() { Answer::Active } else { Answer::Fallback };
     metrics.scoring.scores.add((door, answer), rows);
     metrics.scoring.seconds.observe(started.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_explain_of_a_list_is_found_before_and_after_it() {
+        let features = include_str!("../../../tests/data/segment_features.toml");
+        let features = FeatureSet::parse(features).unwrap();
+        let is_explained = |body: &str| is_explained_list(body.as_bytes(), &features);
+        assert!(is_explained(r#"{"explain": true, "rows": [{"a": "["}]}"#));
+        assert!(is_explained(r#"{"rows": [{"a": "]"}, {}], "explain": true}"#));
+        assert!(is_explained(r#"{"customer_id": null, "rows": [], "\u0065xplain": true}"#));
+        assert!(!is_explained(r#"{"rows": [{"explain": true, "b": 1}, {}]}"#));
+        assert!(!is_explained(r#"{"explain": true, "rows": [], "explain": false}"#));
+        assert!(!is_explained(r#"{"explain": true, "rows": [{}"#));
+        assert!(!is_explained(r#"{"explain": true}"#));
+    }
 }

@@ -23,8 +23,9 @@ pub struct Envelope {
     pub customer: Option<CustomerKey>,
 }
 
-/// Callback for a row; the flag says whether the row came under `features`.
-pub type OnRow<'r> = dyn FnMut(&FeatureRow, bool) -> serde_json::Result<()> + 'r;
+/// Callback for a row. The single row under `features` comes last, with the envelope; the
+/// rows of a list come as soon as they are parsed.
+pub type OnRow<'r> = dyn FnMut(&FeatureRow, Option<&Envelope>) -> serde_json::Result<()> + 'r;
 
 /// Parses a request for this feature set and passes each row to `on_row` as soon as it is
 /// parsed. Errors name the feature.
@@ -152,7 +153,11 @@ impl<'de> Visitor<'de> for RequestSeed<'_, '_> {
                 "`customer_id` is accepted with `features`, not with `rows`",
             ));
         }
-        Ok(Envelope { rows: self.0.rows, single, explain, customer })
+        let envelope = Envelope { rows: self.0.rows, single, explain, customer };
+        if single {
+            (self.0.on_row)(&self.0.row, Some(&envelope)).map_err(A::Error::custom)?;
+        }
+        Ok(envelope)
     }
 }
 
@@ -208,7 +213,10 @@ impl<'de> Visitor<'de> for FeatureRowSeed<'_, '_> {
             reader.named.push(index);
         }
         reader.rows += 1;
-        (reader.on_row)(&reader.row, self.bare).map_err(A::Error::custom)
+        if self.bare {
+            return Ok(());
+        }
+        (reader.on_row)(&reader.row, None).map_err(A::Error::custom)
     }
 }
 

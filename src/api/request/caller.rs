@@ -1,0 +1,125 @@
+//! Authentication and authorization of API keys.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::api::{ApiError, ApiState};
+use crate::domain::access::{Principal, Scope};
+use crate::service::alerts::By;
+use crate::service::api_keys::Refusal;
+use crate::service::limits::resource_user::ResourceUser;
+
+/// The authenticated caller; its key has the scope `S`.
+#[derive(Debug)]
+pub(crate) struct AuthorizedCaller<S> {
+    pub(crate) principal: Arc<Principal>,
+    scope: PhantomData<S>,
+}
+
+/// A required scope, as a type parameter of [`AuthorizedCaller`].
+pub(crate) trait RequiredScope: Send + Sync {
+    const SCOPE: Scope;
+}
+
+macro_rules! required_scopes {
+    ($($name:ident)+) => {$(
+        #[derive(Debug)]
+        pub(crate) struct $name;
+        impl RequiredScope for $name {
+            const SCOPE: Scope = Scope::$name;
+        }
+    )+};
+}
+required_scopes!(Track Ingest Score Read Replay Train Admin);
+
+impl<S: RequiredScope> FromRequestParts<ApiState> for AuthorizedCaller<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        // Inserted by admission control, which has authenticated the request already.
+        match parts.extensions.get::<Arc<Principal>>() {
+            Some(principal) => Self::with_scope(Arc::clone(principal)),
+            None => Self::with_scope(authenticate(state, &parts.headers)?),
+        }
+    }
+}
+
+impl<S: RequiredScope> AuthorizedCaller<S> {
+    /// The key as a unit of fair sharing of memory and threads.
+    pub(crate) fn user(&self) -> ResourceUser {
+        ResourceUser::of_key(&self.principal.key_id)
+    }
+
+    /// Authenticates the key and checks its scope.
+    pub(crate) fn authenticate(state: &ApiState, key: &str) -> Result<Self, ApiError> {
+        Self::with_scope(check_key(state, key)?)
+    }
+
+    /// The key as the author of a change, with the reason.
+    pub(crate) fn actor(&self, reason: impl Into<String>) -> By {
+        By { who: self.actor_name(), why: reason.into() }
+    }
+
+    /// The key as named in audit records.
+    pub(crate) fn actor_name(&self) -> String {
+        format!("key {}", self.principal.key_id)
+    }
+
+    /// Checks the scope of an authenticated principal.
+    pub(crate) fn with_scope(principal: Arc<Principal>) -> Result<Self, ApiError> {
+        if !principal.may(S::SCOPE) {
+            return Err(ApiError::forbidden(format!("the key lacks the scope `{}`", S::SCOPE)));
+        }
+        Ok(Self { principal, scope: PhantomData })
+    }
+}
+
+/// Authenticates the key in the `Authorization` header.
+pub(crate) fn authenticate(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Arc<Principal>, ApiError> {
+    authenticate_if_given(state, headers)?.ok_or_else(|| {
+        ApiError::unauthenticated(
+            "send `Authorization: Bearer <key>`; `segmentd keys create` creates a key",
+        )
+    })
+}
+
+/// As [`authenticate`]; `None` if the request has no `Authorization` header with a key.
+pub(crate) fn authenticate_if_given(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<Principal>>, ApiError> {
+    key_in_header(headers).map(|key| check_key(state, &key)).transpose()
+}
+
+fn check_key(state: &ApiState, key: &str) -> Result<Arc<Principal>, ApiError> {
+    state.access.check(key).map_err(|refusal| match refusal {
+        Refusal::NotReady => ApiError::unavailable("the API keys are being loaded", 1),
+        Refusal::Unknown => ApiError::unauthenticated("the API key is not valid"),
+    })
+}
+
+/// The key in `Authorization`: a Bearer token (RFC 6750), or the user name of Basic
+/// authentication (RFC 7617), as `curl -u "$KEY:"` sends it.
+fn key_in_header(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, credentials) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("Bearer") {
+        return Some(credentials.trim().into());
+    }
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let pair = String::from_utf8(BASE64_STANDARD.decode(credentials.trim()).ok()?).ok()?;
+    let user = pair.split_once(':').map_or(&*pair, |(user, _)| user);
+    Some(user.to_owned().into())
+}
