@@ -230,7 +230,8 @@ fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
     if is_server { Program::Server } else { Program::Other }
 }
 
-/// Systems without `/proc` keep the command line where only `ps` reads it.
+/// Systems without `/proc`: macOS and the BSDs, which always have `ps`. The system calls that
+/// read the command line of a process need unsafe code there.
 #[cfg(not(target_os = "linux"))]
 fn program_of(pid: Pid, data: &Path, uid: u32) -> Program {
     let number = pid.as_raw_pid().to_string();
