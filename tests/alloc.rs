@@ -1,7 +1,7 @@
-//! Scoring does not allocate. Its own binary: it replaces the allocator.
+//! Scoring does not allocate. A separate test binary, because it replaces the allocator.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "pure/model_support.rs"]
+#[path = "pure/model/support.rs"]
 mod model_support;
 
 use allocation_counter::measure;
@@ -35,7 +35,7 @@ fn encoding_and_scoring_never_allocate() {
 }
 
 #[test]
-fn counting_what_was_scored_never_allocates() {
+fn counting_scores_never_allocates() {
     let model = shop_model().model;
     let rows = shoppers(500, 9);
     let layout = Layout::of(&model);
@@ -75,7 +75,7 @@ fn counting_allocates_once_however_many_rows() {
     let rows = shoppers(500, 9);
     let counter = Observer::new(true).counter(&model).unwrap();
     let mut scratch = model.scratch();
-    // The first rows of a key make room for its counts.
+    // The first rows of a key allocate its counters.
     let score = model.score(&rows[0], &mut scratch);
     let mut first = Tally::of(Source::Rows);
     first.note(&counter, &rows[0], &score, false);

@@ -1,5 +1,5 @@
-//! What requests take in memory, at worst, beside what is reserved for them. Its own
-//! binary: it replaces the allocator.
+//! Requests allocate at most the memory reserved for them. A separate test binary, because
+//! it replaces the allocator.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use allocation_counter::measure;
@@ -25,8 +25,7 @@ fn array(element: &str, bytes: usize) -> String {
     format!("[{list}]")
 }
 
-/// JSON whose parsed form is large for its size: small scalars, empty and tiny
-/// containers, deep nests.
+/// JSON with a large parsed form: small scalars, empty and tiny containers, deep nesting.
 fn worst_values(bytes: usize) -> Vec<String> {
     let deep = |open: &str, close: &str| format!("{}0{}", open.repeat(100), close.repeat(100));
     let names = (0..bytes / 9).map(|n| format!("\"{n:x}\":0")).collect::<Vec<_>>().join(",");
@@ -58,7 +57,7 @@ fn a_document_takes_no_more_than_its_reservation() {
     assert!(worst > 50, "the worst is only {worst} times: the documents are too harmless");
 }
 
-/// Events whose checked form, or whose refusal, is large for their size.
+/// Events with a large validated form, or a large error.
 fn worst_events() -> Vec<String> {
     let fields =
         |count: usize| (0..count).map(|n| format!("\"{n:x}\":0")).collect::<Vec<_>>().join(",");
@@ -77,8 +76,8 @@ fn worst_events() -> Vec<String> {
     events
 }
 
-/// Checked events live until their commit. The reservation covers twice what they take:
-/// once more for their encoding, and their verdicts.
+/// Validated events live until their commit. The reservation covers twice their size: once
+/// more for their encoding and their verdicts.
 #[test]
 fn events_take_no_more_than_their_reservation() {
     for event in worst_events() {
@@ -140,7 +139,7 @@ fn messages_of_segments_form_take_no_more_than_their_reservation() {
     }
 }
 
-/// The 1.4 million empty messages of a small gzip: nothing is made of them.
+/// The 1.4 million empty messages of a small gzip: none is allocated.
 #[test]
 fn elements_beyond_the_bound_are_not_allocated() {
     let text = array("{}", 4_000_000);

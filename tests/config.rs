@@ -69,7 +69,7 @@ fn database_url_wins_over_our_own_variable() {
 }
 
 #[test]
-fn every_fault_is_reported_at_once_with_its_line() {
+fn every_error_is_reported_at_once_with_its_line() {
     let file = "[http]\n\
         bnd = '127.0.0.1:1'\n\
         max_body_bytes = 'large'\n\
@@ -99,7 +99,7 @@ fn every_fault_is_reported_at_once_with_its_line() {
 }
 
 #[test]
-fn what_is_not_toml_is_reported_with_its_line() {
+fn a_syntax_error_is_reported_with_its_line() {
     let faults = faults_of_file("[http]\nbind = \n[log]\nlevel = 'loud'\n");
     assert!(faults[0].starts_with("line 2: TOML: "), "{faults:#?}");
     assert!(faults[1].starts_with("line 4: log.level: "), "{faults:#?}");
@@ -151,7 +151,7 @@ fn the_environment_is_checked_like_a_file() {
 }
 
 #[test]
-fn variables_of_container_platforms_are_none_of_ours() {
+fn variables_of_container_platforms_are_ignored() {
     let environment =
         [("SEGMENTD_SERVICE_HOST", "10.0.0.1"), ("SEGMENTD_PORT", "tcp://10.0.0.1:80")];
     assert!(load("", environment, &[]).is_ok());
@@ -186,7 +186,7 @@ fn the_file_setting_is_no_secret_in_a_file() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_a_fault() {
+fn an_unreadable_file_is_an_error() {
     let faults = Config::load_from(Some("/nonexistent".as_ref()), &Environment::default(), &[]);
     assert!(faults.unwrap_err().to_string().starts_with("/nonexistent: "));
 }

@@ -1,4 +1,4 @@
-//! The private Postgres against real server binaries, killed in every way.
+//! The private Postgres with real server binaries, killed in every way.
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::fs::{self, Permissions};
@@ -12,11 +12,11 @@ use segmentd::store::database::private::{PrivateError, PrivatePostgres, Settings
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
-/// Set for the copy of this program that is to be killed: the state directory.
+/// The environment variable of the child process that a test kills: its state directory.
 const VICTIM: &str = "SEGMENTD_TEST_STATE_DIRECTORY";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A state directory that the server's account can reach.
+/// A state directory that the account of the server can reach.
 fn state_directory() -> TempDir {
     directory_with_mode(0o755)
 }
@@ -57,7 +57,7 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A copy of this program; killed at the latest when the test fails.
+/// A child process with this program; killed at the latest when the test fails.
 struct Victim(Child);
 
 impl Victim {
@@ -73,8 +73,7 @@ impl Drop for Victim {
     }
 }
 
-/// Runs `test` of this program again, as a process that can be killed, until
-/// it has written its row.
+/// Runs `test` in a child process that can be killed; returns when it has written its row.
 async fn victim(test: &str, state: &Path) -> Victim {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test])
@@ -88,7 +87,7 @@ async fn victim(test: &str, state: &Path) -> Victim {
     child
 }
 
-/// In the copy that is to be killed: writes the row, then holds the server.
+/// In the child process: writes the row, then waits to be killed.
 #[expect(clippy::disallowed_methods, reason = "how a test tells its copy what to be")]
 async fn be_victim_if_asked() {
     let Some(state) = std::env::var_os(VICTIM).map(PathBuf::from) else { return };
@@ -112,10 +111,10 @@ async fn data_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_killed_segmentd_takes_its_server_along() {
+async fn a_killed_segmentd_stops_its_server() {
     be_victim_if_asked().await;
     let state = state_directory();
-    let mut child = victim("a_killed_segmentd_takes_its_server_along", state.path()).await;
+    let mut child = victim("a_killed_segmentd_stops_its_server", state.path()).await;
     let server = server_pid(&state.path().join("postgres/data"));
     child.kill();
     eventually("the server ends", || !is_running(server)).await;
@@ -140,10 +139,10 @@ async fn a_segmentd_started_at_once_after_a_kill_waits_for_the_old_server() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_server_whose_supervisor_was_killed_too_is_taken_down() {
+async fn a_server_whose_supervisor_was_killed_too_is_stopped() {
     be_victim_if_asked().await;
     let state = state_directory();
-    let name = "a_server_whose_supervisor_was_killed_too_is_taken_down";
+    let name = "a_server_whose_supervisor_was_killed_too_is_stopped";
     let mut child = victim(name, state.path()).await;
     let server = server_pid(&state.path().join("postgres/data"));
     let shells = shells_in_group_of(server);
@@ -152,8 +151,9 @@ async fn a_server_whose_supervisor_was_killed_too_is_taken_down() {
         rustix::process::kill_process(shell, Signal::KILL).unwrap();
     }
     child.kill();
+    // A sleep, because it proves a negative: no process is left that stops the server.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(is_running(server), "nobody is left to stop it");
+    assert!(is_running(server), "the server is stopped without its supervisor");
 
     let postgres = start(state.path()).await;
     assert!(!is_running(server));
@@ -162,7 +162,7 @@ async fn a_server_whose_supervisor_was_killed_too_is_taken_down() {
 }
 
 #[tokio::test]
-async fn one_directory_has_one_segmentd() {
+async fn one_state_directory_has_one_segmentd() {
     let state = state_directory();
     let first = start(state.path()).await;
     let refusal = try_start(state.path()).await.unwrap_err();
@@ -171,17 +171,17 @@ async fn one_directory_has_one_segmentd() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_behind_is_no_obstacle() {
+async fn files_left_behind_by_a_crash_are_cleaned_up() {
     let state = state_directory();
     start(state.path()).await.stop().await.unwrap();
     let place = state.path().join("postgres");
-    // A process id that means another process by now: this one.
+    // A process id that was reused: that of this process.
     let stale = format!("{}\n{}\n", std::process::id(), place.join("data").display());
     fs::write(place.join("data/postmaster.pid"), stale).unwrap();
     fs::write(place.join("run/.s.PGSQL.5432.lock"), "999999\n").unwrap();
     start(state.path()).await.stop().await.unwrap();
 
-    // An initdb that was cut short.
+    // An interrupted initdb.
     fs::rename(place.join("data"), place.join("data.new-1")).unwrap();
     fs::remove_file(place.join("data.new-1/PG_VERSION")).unwrap();
     start(state.path()).await.stop().await.unwrap();
@@ -189,7 +189,7 @@ async fn what_a_crash_left_behind_is_no_obstacle() {
 }
 
 #[tokio::test]
-async fn a_path_too_long_for_a_socket_is_no_obstacle() {
+async fn a_path_too_long_for_a_socket_is_replaced() {
     let state = state_directory();
     let deep = state.path().join("a rather long name, with a comma ".repeat(4));
     fs::create_dir(&deep).unwrap();
@@ -257,12 +257,12 @@ async fn databases_are_created_once() {
     let name: String =
         sqlx::query_scalar("select current_database()").fetch_one(&mut connection).await.unwrap();
     assert_eq!(name, "one \"test\"");
-    // Open sessions do not hold up a shutdown.
+    // Open sessions do not delay a shutdown.
     postgres.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_is_noticed_and_starts_again() {
+async fn a_killed_server_is_noticed_and_restarted() {
     let state = state_directory();
     let mut postgres = start(state.path()).await;
     write_row(&postgres).await;
@@ -274,7 +274,7 @@ async fn a_server_that_is_killed_is_noticed_and_starts_again() {
     restarted(&mut postgres).await;
     assert_eq!(rows(&postgres).await, ["row"]);
 
-    // Data that is gone is not made anew.
+    // A missing data directory is not recreated.
     fs::rename(&data, state.path().join("away")).unwrap();
     rustix::process::kill_process(server_pid(&state.path().join("away")), Signal::KILL).unwrap();
     postgres.ended().await;
@@ -286,7 +286,8 @@ async fn a_server_that_is_killed_is_noticed_and_starts_again() {
     postgres.stop().await.unwrap();
 }
 
-/// Children of a server that was killed hold its memory for a moment.
+/// Restarts, with retries: for a moment the children of a killed server hold its shared
+/// memory.
 async fn restarted(postgres: &mut PrivatePostgres) {
     let asked = Instant::now();
     while let Err(refusal) = postgres.restart().await {
@@ -297,7 +298,7 @@ async fn restarted(postgres: &mut PrivatePostgres) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_supervisor_that_is_killed_takes_no_server_away_for_good() {
+async fn a_server_is_restarted_after_its_supervisor_was_killed() {
     let state = state_directory();
     let mut postgres = start(state.path()).await;
     write_row(&postgres).await;
@@ -311,10 +312,10 @@ async fn a_supervisor_that_is_killed_takes_no_server_away_for_good() {
     postgres.stop().await.unwrap();
 }
 
-/// The account that owns the server's directory plants links in it.
+/// The account that owns the directory of the server plants symbolic links in it.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn links_that_the_servers_account_plants_are_not_followed() {
+async fn symbolic_links_planted_by_the_account_of_the_server_are_not_followed() {
     use std::os::unix::fs::{chown, symlink};
 
     const OWNER: u32 = 65_534;
@@ -336,7 +337,7 @@ async fn links_that_the_servers_account_plants_are_not_followed() {
     postgres.stop().await.unwrap();
     assert_eq!(fs::read_to_string(precious.path()).unwrap(), "precious");
 
-    // Where a file or directory of its own is due, a link is refused.
+    // A link instead of a file or directory is refused.
     for name in ["data/postmaster.pid", "data/PG_VERSION"] {
         let (link, real) = (place.join(name), place.join(format!("{name}.real")));
         let had = fs::rename(&link, &real).is_ok();
@@ -365,10 +366,10 @@ async fn links_that_the_servers_account_plants_are_not_followed() {
     assert!(matches!(refusal, PrivateError::Untrusted { owner: OWNER, .. }), "{refusal}");
 }
 
-/// The account that the server runs as owns its files, and is no superuser in SQL.
+/// The account of the server owns its files, and is no superuser in SQL.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn only_root_and_the_own_account_are_let_in() {
+async fn only_root_and_its_own_account_can_connect() {
     use std::os::unix::fs::MetadataExt as _;
     use std::os::unix::process::CommandExt as _;
 
@@ -396,7 +397,7 @@ async fn only_root_and_the_own_account_are_let_in() {
     postgres.stop().await.unwrap();
 }
 
-/// Beside the server's programs.
+/// The `psql` of the server programs.
 #[cfg(target_os = "linux")]
 fn psql() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();

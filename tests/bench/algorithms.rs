@@ -1,5 +1,5 @@
-//! Mixtures, HDBSCAN, Ward's hierarchy and quality scores beside scikit-learn's on
-//! the same rows.
+//! Gaussian mixtures, HDBSCAN, Ward and cluster indices relative to scikit-learn on the
+//! same rows.
 #![expect(clippy::cast_possible_truncation, reason = "rows are `f32`")]
 
 use std::path::Path;
@@ -72,7 +72,7 @@ fn beside(id: &'static str, python: &Path) -> Figure {
     let pool = pool.unwrap();
     let method = id.trim_end_matches("_vs_sklearn");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    // In turn, so that both meet the same noise.
+    // In turn, so that noise affects both equally.
     for seed in 0..RUNS {
         let started = Instant::now();
         pool.install(|| work(method, &data, &labels, seed));

@@ -1,5 +1,5 @@
-//! Durable stateful events per second: beside a bare sqlx program that writes the
-//! same rows, beside pgbench, and as customers grow in number.
+//! Durable stateful events per second, relative to a bare sqlx program that writes the same
+//! rows, to pgbench, and over the number of customers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +25,8 @@ const DURATION: Duration = Duration::from_secs(5);
 const CUSTOMERS: usize = 10_000;
 const ORDERS: usize = 5;
 const BATCH: usize = 100;
-/// So many senders of batches keep both cores busy; with 8 they wait for their
-/// answers, and a seventh of the machine waits with them.
+/// The number of batch senders that keeps both cores busy; with 8 senders a seventh of the
+/// machine is idle.
 const CALLERS: usize = 32;
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
@@ -49,7 +49,7 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     figures
 }
 
-/// Numbers every message, and draws its customer.
+/// Numbers every message, and chooses its customer.
 #[derive(Clone)]
 struct Ids {
     next: Arc<AtomicU64>,
@@ -58,7 +58,7 @@ struct Ids {
 
 impl Ids {
     fn new(customers: usize) -> Self {
-        // Ids of one run never meet those of another.
+        // Ids of two runs never collide.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let first = NEXT.fetch_add(1_000_000_000, Ordering::Relaxed);
         Self { next: Arc::new(AtomicU64::new(first)), customers: customers as u64 }
@@ -72,7 +72,7 @@ impl Ids {
             at += found + MESSAGE_ID.len();
             digits(&mut body[at..at + 12], number);
             at += find(&body[at..], CUSTOMER_ID).unwrap() + CUSTOMER_ID.len();
-            // Any spread will do: the golden ratio's.
+            // Any even spread works: here by the golden ratio.
             let drawn = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
             digits(&mut body[at..at + 7], drawn % self.customers);
         }
@@ -229,7 +229,7 @@ fn growth(server: &Server) -> Vec<Figure> {
     ]
 }
 
-/// Copies one customer, whole, until there are so many.
+/// Copies one customer until there are `count`.
 async fn grow(database: &str, customers: usize) {
     let mut connection = PgConnection::connect(database).await.unwrap();
     let copy = "insert into customer (customer_id, state, last_event_at, updated_at, generation,
@@ -244,13 +244,13 @@ async fn grow(database: &str, customers: usize) {
     sqlx::query(copy).bind(last).execute(&mut connection).await.unwrap();
 }
 
-/// A program that does nothing but write the rows that intake would.
+/// A program that only writes the rows that ingestion writes.
 struct Bare {
     url: String,
     customers: Vec<Known>,
 }
 
-/// A customer's row, of which a bare program writes what intake does.
+/// A customer row, with the columns that ingestion writes.
 #[derive(Debug, Clone, PartialEq, PartialOrd, sqlx::FromRow)]
 struct Known {
     customer_id: String,
@@ -262,7 +262,7 @@ struct Known {
 }
 
 impl Bare {
-    /// The same tables and indexes in a database beside, with the same customers.
+    /// The same tables, indexes and customers in another database.
     fn start(server: &Server) -> Self {
         server.runtime.block_on(async {
             let mut ours = PgConnection::connect(&server.database_url).await.unwrap();
@@ -353,7 +353,7 @@ impl Bare {
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-/// One array a column.
+/// One array for each column.
 fn bind<'q>(query: Query<'q>, rows: &[&'q Known]) -> Query<'q> {
     let rows = rows.iter();
     query

@@ -1,5 +1,5 @@
-//! The generator: keep-alive connections over loopback, each with one request
-//! on its way at a time. Bounded by its duration.
+//! The load generator: keep-alive connections over loopback, each with one request in
+//! flight at a time, for a fixed duration.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use thread_priority::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What is sent, and how.
+/// The requests of a load, and their rate.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) to: SocketAddr,
@@ -20,12 +20,12 @@ pub(crate) struct Load {
     pub(crate) body: String,
     pub(crate) connections: usize,
     pub(crate) duration: Duration,
-    /// Requests a second, all connections together; `None`: as fast as they are
-    /// answered. With a rate, time runs from when a request was due.
+    /// Requests per second over all connections; `None`: as fast as they are answered. With
+    /// a rate, latency counts from the due time of a request.
     pub(crate) rate: Option<f64>,
 }
 
-/// What one run measured.
+/// The measurements of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) requests_per_second: f64,
@@ -35,8 +35,7 @@ pub(crate) struct Run {
 }
 
 impl Load {
-    /// Runs from a thread of its own. An answer whose body `check` does not
-    /// approve is a failure.
+    /// Runs in a separate thread. A response whose body `check` refuses is a failure.
     pub(crate) fn run(self, check: impl Fn(&str) -> bool + Clone + Send + 'static) -> Run {
         self.run_with(|_| {}, check)
     }
@@ -101,7 +100,7 @@ impl Load {
         (times, failures)
     }
 
-    /// When this request is due; returns no earlier.
+    /// Waits until the request is due; returns the due time.
     async fn due(&self, started: Instant, number: usize, turn: u32) -> Instant {
         let Some(rate) = self.rate else { return Instant::now() };
         let connections = f64::from(u32::try_from(self.connections).unwrap());
@@ -113,8 +112,8 @@ impl Load {
     }
 }
 
-/// Where it may, a load at a fixed rate is sent before anybody else gets the core, as
-/// from a machine of its own: else its own delays would be taken for the server's.
+/// If permitted, a load at a fixed rate runs at a real-time priority, as if from another
+/// machine. Otherwise its own delays would count as those of the server.
 fn go_first() {
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
     let done = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
@@ -123,7 +122,7 @@ fn go_first() {
     }
 }
 
-/// One request and the body of its answer.
+/// Sends one request; returns the body of the response.
 pub(crate) fn ask(to: SocketAddr, path: &str, key: &str, body: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(to).unwrap();
@@ -145,7 +144,7 @@ fn request(to: SocketAddr, path: &str, key: &str, body: &str) -> String {
     )
 }
 
-/// The body of an answer, once all of it is there.
+/// The body of a response, once it is complete.
 fn body_of(answer: &[u8]) -> Option<&str> {
     let head = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let (head, body) = (std::str::from_utf8(&answer[..head]).unwrap(), &answer[head + 4..]);

@@ -1,7 +1,7 @@
 //! Benchmarks: `make bench`; `ONLY=score` for one group, or the start of an id for
 //! some of its figures. Prints a table and writes `target/bench/report.json`. Figures
 //! are ratios to a baseline measured in the same run with the same generator, as the
-//! machine is shared. What they showed is in README.md beside this.
+//! machine is shared. The results are in README.md of this folder.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks, and may fail")]
 
 mod algorithms;
@@ -18,15 +18,15 @@ mod train;
 
 // Shared with the tests, which use all of them.
 #[expect(dead_code, reason = "benchmarks need fewer")]
-#[path = "../pure/feature_support.rs"]
+#[path = "../pure/feature/support.rs"]
 mod feature_support;
 #[expect(dead_code, reason = "benchmarks need fewer")]
-#[path = "../pure/model_support.rs"]
+#[path = "../pure/model/support.rs"]
 mod model_support;
 
 use serde::Serialize;
 
-/// As in the program.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,6 +1,6 @@
-//! What tells outliers: its cost beside that of the segment kernel, and, given a
-//! folder of labelled sets, how well it ranks them beside scikit-learn's
-//! detectors: `make bench ONLY="outliers FOLDER"`.
+//! The outlier measure: its cost relative to the segment kernel and, with a folder of
+//! labelled sets, its ranking relative to the detectors of scikit-learn: `make bench
+//! ONLY="outliers FOLDER"`.
 #![expect(
     clippy::cast_precision_loss,
     clippy::float_cmp,
@@ -37,7 +37,7 @@ const PEERS: [(&str, &str, &str); 3] = [
 pub(crate) const FIGURES: [&str; 4] =
     ["score_outlier_vs_segment", PEERS[0].0, PEERS[1].0, PEERS[2].0];
 
-/// By set: by detector, the area of each seed.
+/// By set and detector, the area under the curve of each seed.
 type Areas = BTreeMap<String, BTreeMap<String, Vec<f64>>>;
 
 pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
@@ -74,8 +74,8 @@ pub(crate) fn run(ids: &[&str]) -> Vec<Figure> {
     figures
 }
 
-/// Time to measure how far a row is from everything, beside that to find its
-/// segment, the row encoded.
+/// The time of the outlier measure of an encoded row, relative to the time to find its
+/// segment.
 fn cost() -> Figure {
     let mut rng = Rng::new(1, 0);
     let centres: Vec<f64> = (0..SEGMENTS * COLUMNS).map(|_| 6.0 * rng.unit()).collect();
@@ -137,7 +137,7 @@ fn areas(folder: &Path) -> Option<Areas> {
     Some(areas)
 }
 
-/// A Python with the peers, made once.
+/// A Python environment with the peers, created once.
 pub(crate) fn python() -> Option<PathBuf> {
     let home = PathBuf::from("target/bench/outliers-venv");
     let python = home.join("bin/python");
@@ -150,7 +150,7 @@ pub(crate) fn python() -> Option<PathBuf> {
     ((python.exists() && is_there()) || make()).then_some(python)
 }
 
-/// Of the rows to be judged in a split written by the script.
+/// The test rows of a split that the script wrote.
 fn area(split: &Path, seed: u64) -> f64 {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(split).unwrap();
     let (mut learned, mut judged) = (Vec::new(), Vec::new());
@@ -169,7 +169,8 @@ fn area(split: &Path, seed: u64) -> f64 {
     under_curve(measured.collect())
 }
 
-/// The chance that an outlier measures more than another row; equal counts half.
+/// The area under the ROC curve: the probability that an outlier has a higher measure than
+/// another row; ties count half.
 fn under_curve(mut measured: Vec<(f32, bool)>) -> f64 {
     measured.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     let (mut below, mut area) = (0.0, 0.0);

@@ -1,5 +1,5 @@
-//! scikit-learn, faiss and numpy in a virtual environment of their own, as a
-//! process that answers commands (`peers.py`).
+//! scikit-learn, faiss and numpy in their own virtual environment, as a child process that
+//! answers commands (`peers.py`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Peers {
         Some(Self { process, commands, answers })
     }
 
-    /// The numbers that answer a command.
+    /// Sends a command; returns the numbers of the response.
     pub(crate) fn ask(&mut self, command: &str) -> Vec<f64> {
         writeln!(self.commands, "{command}").unwrap();
         let mut line = String::new();
@@ -46,8 +46,8 @@ impl Peers {
     }
 }
 
-/// The Python of an environment with these packages, made on first use; says on
-/// standard output what is missing where that cannot be.
+/// The Python of an environment with these packages, created on first use. Prints the
+/// missing packages if it cannot be created.
 pub(crate) fn environment(folder: &str, packages: &[&str]) -> Option<String> {
     let python = format!("{folder}/bin/python");
     let ready = format!("{folder}/ready");

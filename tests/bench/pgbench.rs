@@ -1,5 +1,5 @@
-//! The peer of single events: pgbench, on a Postgres with the settings of the private
-//! one. Its clients come over TCP, as segmentd's do; over the socket beside it.
+//! The baseline of single events: pgbench on a Postgres with the settings of the private
+//! one. Its clients connect over TCP, as segmentd does, and over the socket for comparison.
 
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -21,7 +21,7 @@ const INSERT: &str = "\\set c random(0, 9999)\n\
     insert into single (customer_id, segment, distance, scored_at) \
     values ('c' || lpad(:c::text, 7, '0'), 's1', 1.2345, now());\n";
 
-/// How its clients reach Postgres.
+/// The connection of the pgbench clients to Postgres.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Over {
     Tcp,
@@ -31,7 +31,7 @@ pub(crate) enum Over {
 /// A running Postgres, and pgbench.
 pub(crate) struct Pgbench {
     directory: tempfile::TempDir,
-    /// Of the account that may run Postgres.
+    /// The account that may run Postgres.
     owner: (u32, u32),
     port: u16,
 }
@@ -85,7 +85,7 @@ impl Pgbench {
         self.directory.path().join("data").to_str().unwrap().to_owned()
     }
 
-    /// All that the private server was started with, but where it listens.
+    /// The settings of the private server, except its addresses.
     fn settings(&self, server: &Server) -> String {
         let given: Vec<(String, String)> = server.runtime.block_on(async {
             let mut connection = PgConnection::connect(&server.database_url).await.unwrap();
@@ -99,12 +99,12 @@ impl Pgbench {
         given.iter().fold(own, |all, (name, value)| format!("{all} -c {name}={value}"))
     }
 
-    /// A program of Postgres, which refuses root.
+    /// A program of Postgres, run under another account, because it refuses root.
     fn postgres(&self, name: &str, arguments: &[&str]) {
         let (uid, gid) = self.owner;
         let mut command = Command::new(program(name));
         command.args(arguments).current_dir(self.directory.path());
-        // As one without privileges a process cannot even choose itself.
+        // An unprivileged process cannot set even its own account.
         if uid != std::fs::metadata("/proc/self").unwrap().uid() {
             command.uid(uid).gid(gid);
         }
@@ -119,7 +119,7 @@ impl Drop for Pgbench {
     }
 }
 
-/// The newest one installed.
+/// The newest installed version.
 fn program(name: &str) -> PathBuf {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = debian.map(|version| version.path().join("bin").join(name));

@@ -1,6 +1,6 @@
-//! `/v1/score`, authentication, validation and metrics on, beside a bare axum
-//! handler that parses the same JSON and answers a constant; and the tail while
-//! a model is promoted every second, or trained.
+//! `/v1/score` with authentication, validation and metrics, relative to a bare axum handler
+//! that parses the same JSON and answers a constant; and tail latency during promotions and
+//! training.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,12 +23,12 @@ const CONNECTIONS: usize = 64;
 const DURATION: Duration = Duration::from_secs(4);
 const CUSTOMERS: usize = 600;
 
-/// Those that the largest training run of the benchmarks trains on.
+/// The rows of the largest training run of the benchmarks.
 const MANY_CUSTOMERS: usize = 20_000;
-/// Of the requests a second that a server at its limit answers.
+/// The share of the saturation rate.
 const HALF: f64 = 0.5;
 
-/// A difference of some percent takes more turns than one of some times.
+/// A difference of some percent needs more rounds than a factor.
 const MONITORING_RUNS: usize = 7;
 
 pub(crate) const FIGURES: [&str; 5] = [
@@ -91,7 +91,7 @@ fn compare(
 ) -> Figure {
     let ours = server.addr;
     let send = |to| Load { to, ..load(server, body) }.run(|_| true);
-    // A warm-up each, then in turn, so that both meet the same noise.
+    // A warm-up each, then in turn, so that noise affects both equally.
     send(ours);
     send(bare);
     let pairs: Vec<(Run, Run)> = (0..RUNS).map(|_| (send(ours), send(bare))).collect();
@@ -116,8 +116,8 @@ fn compare(
     }
 }
 
-/// Requests a second while every row is counted to watch for drift, over those of a
-/// server that counts nothing; in turn.
+/// Requests per second with drift counts of every row, relative to a server without; in
+/// turn.
 fn monitoring(server: &Server, body: &str) -> Figure {
     let off = Server::start_with(&[("drift.enabled", "no")]);
     off.load(CUSTOMERS, 4);
@@ -142,8 +142,8 @@ fn monitoring(server: &Server, body: &str) -> Figure {
     }
 }
 
-/// p99 with a promotion every second, over p99 without; 60 s each, in turn. An
-/// answer that is not wholly that of the model it names is a failure.
+/// p99 with a promotion every second, relative to p99 without; 60 s each, in turn. A
+/// response with fields of another model than it names is a failure.
 fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let expected: Vec<(String, String)> = models
@@ -194,8 +194,8 @@ fn swaps(server: &Server, body: &str, models: &[ModelId; 2]) -> Figure {
     }
 }
 
-/// p99 at half of saturation while a run works that would take far longer than the
-/// measurement, over p99 without; in turn. The run is a what-if, and is called off.
+/// p99 at half of saturation during a training run that takes longer than the measurement,
+/// relative to p99 without; in turn. The run is a what-if, and is cancelled.
 fn training(server: &Server, body: &str) -> Figure {
     server.load(MANY_CUSTOMERS, 4);
     let few = || Load { connections: 8, ..load(server, body) };
@@ -214,7 +214,7 @@ fn training(server: &Server, body: &str) -> Figure {
             assert_eq!(row.status, "running", "the run was over before the measurement");
             server.state.training.cancel(&run, "bench").await.unwrap();
         });
-        // The threads end within a second or two; the next turn is without them.
+        // The training threads end within two seconds, before the next round.
         std::thread::sleep(Duration::from_secs(5));
     }
     assert_eq!(with.iter().chain(&without).map(|run| run.failures).sum::<usize>(), 0);
@@ -233,7 +233,7 @@ fn training(server: &Server, body: &str) -> Figure {
     }
 }
 
-/// Returns once it clusters.
+/// Returns when the run has begun to cluster.
 fn start_largest(server: &Server) -> RunId {
     let training = &server.state.training;
     let segments = Segments::Within(SegmentRange { from: 2, to: 64 });
@@ -252,7 +252,7 @@ fn start_largest(server: &Server) -> RunId {
     })
 }
 
-/// The part of an answer that follows from the model alone.
+/// The part of a response that depends on the model only.
 fn scores_of(answer: &str) -> &str {
     &answer[answer.find("\"segment\"").unwrap()..]
 }

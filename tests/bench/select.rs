@@ -1,5 +1,5 @@
-//! What selection chooses by itself on labelled sets, beside peers that are
-//! told the number of groups.
+//! Automatic model selection on labelled sets, relative to peers that are given the number
+//! of groups.
 //!
 //! Takes folders of `NAME.data.gz` (numbers, blank-separated) with
 //! `NAME.labels0.gz` (one label a row), searched to any depth:
@@ -30,9 +30,9 @@ use crate::Figure;
 
 pub(crate) const FIGURES: [&str; 2] = ["select_ari_vs_kmeans_true_k", "select_ari_vs_hdbscan"];
 
-/// Candidates are fitted to a sample of more rows than this, and place the others.
+/// With more rows than this, candidates are fitted to a sample, and label the others.
 const ROWS: usize = 10_000;
-/// Two segments to this many, and to a tenth of the rows.
+/// From two segments to this many, at most a tenth of the rows.
 const MOST_SEGMENTS: usize = 128;
 const PEERS: [&str; 2] = ["scikit-learn==1.9.1", "numpy==2.4.6"];
 
@@ -110,7 +110,8 @@ fn find(folder: &Path, sets: &mut Vec<Set>) {
     }
 }
 
-/// The algorithm and segments chosen, groups there are, and the adjusted Rand index.
+/// The chosen algorithm and number of segments, the true number of groups, the adjusted
+/// Rand index.
 fn choose(set: &Set, algorithms: &[Algorithm]) -> (&'static str, usize, usize, f64) {
     let rows: Vec<Vec<f64>> = text(&set.data).lines().map(numbers).collect();
     let labels: Vec<Label> =
@@ -136,7 +137,7 @@ fn choose(set: &Set, algorithms: &[Algorithm]) -> (&'static str, usize, usize, f
     (chosen.algorithm.name(), chosen.segments, groups, ari)
 }
 
-/// Centred, and all columns divided by one number, as a row is `f32`.
+/// Centred, and all columns divided by one number, because rows are `f32`.
 fn dataset(rows: &[Vec<f64>]) -> Dataset {
     let (columns, count) = (rows[0].len(), rows.len() as f64);
     let mean: Vec<f64> =
@@ -159,7 +160,7 @@ fn numbers(line: &str) -> Vec<f64> {
     line.split_whitespace().map(|number| number.parse().unwrap()).collect()
 }
 
-/// `KMeans` and `HDBSCAN` on each set; `None`, loudly, without Python.
+/// `KMeans` and `HDBSCAN` on each set; `None`, with a notice, without Python.
 fn peers(sets: &[Set]) -> Option<BTreeMap<String, [f64; 2]>> {
     let succeeded = |command: &mut Command| command.status().is_ok_and(|status| status.success());
     let python = "target/peers/bin/python";

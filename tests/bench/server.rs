@@ -1,4 +1,4 @@
-//! The whole program with a private Postgres, on a runtime of its own.
+//! The whole program with a private Postgres, on its own runtime.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 
 const DAY_MILLIS: i64 = 86_400_000;
-/// Of Postgres' write-ahead log; each has 16 MB.
+/// Segments of the write-ahead log, of 16 MB each.
 const LOG_FILES: usize = 64;
 
 pub(crate) struct Server {
@@ -38,7 +38,7 @@ impl Server {
         Self::start_with(&[])
     }
 
-    /// With settings of its own.
+    /// With additional settings.
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -78,12 +78,12 @@ impl Server {
         }
     }
 
-    /// Of the private Postgres.
+    /// The URL of the private Postgres.
     pub(crate) fn postgres_directory(&self) -> PathBuf {
         self.directory.path().join("postgres")
     }
 
-    /// So many customers, `c0000000` and up, each with so many orders.
+    /// Sends orders of customers from `c0000000` on.
     pub(crate) fn load(&self, customers: usize, orders: usize) {
         let intake = &self.state.intake;
         let now = intake.now();
@@ -119,7 +119,7 @@ impl Server {
         self.runtime.block_on(async {
             training.request(spec, "bench", None).await.unwrap();
             training.run_queued().await.unwrap();
-            // Or the program's own task has the lease.
+            // Otherwise the background job of the program has the lease.
             loop {
                 let lineup = self.state.live.snapshot();
                 match &lineup.active {
@@ -136,9 +136,9 @@ impl Server {
     }
 }
 
-/// Brings a database to where it is once its server has run for a while: its tables are
-/// tidy, and the log's files are there, to be written over. Until the first checkpoints each
-/// 16 MB of it have to be made, which takes as long as some hundred commits.
+/// Brings a database to the state after some time in service: tables are vacuumed, and the
+/// files of the write-ahead log exist and are recycled. Before the first checkpoints each
+/// segment of 16 MB has to be created, which takes as long as some hundred commits.
 pub(crate) async fn settle(database_url: &str) {
     let mut connection = PgConnection::connect(database_url).await.unwrap();
     for _ in 0..LOG_FILES {

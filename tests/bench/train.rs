@@ -1,5 +1,5 @@
-//! Training beside scikit-learn and faiss: k-means on the same rows, assignment
-//! to the same centres; and mini-batches of a stream, by memory and time.
+//! Training relative to scikit-learn and faiss: k-means on the same rows, assignment to the
+//! same centres, and mini-batches of a stream by memory and time.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -24,8 +24,8 @@ const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 const THREADS: usize = 2;
 const ASSIGNED_ROWS: usize = 1_000_000;
 const ASSIGN_RUNS: usize = 7;
-/// The peers' threads (OpenMP's) wait for more work so long before they sleep, and
-/// would take one of the cores from who is measured next.
+/// The OpenMP threads of the peers spin for this time before they sleep, and would take a
+/// core from the next measurement.
 const PEERS_SPIN: Duration = Duration::from_millis(50);
 const STREAM_MILLIONS: usize = 20;
 const STREAM_BATCH: usize = 20_000;
@@ -33,7 +33,7 @@ const STREAM_COLUMNS: usize = 16;
 const STREAM_CLUSTERS: usize = 32;
 const MEBIBYTE: f64 = 1_048_576.0;
 
-/// With this argument the program is the process that takes the stream.
+/// The argument with which this program is the child process that reads the stream.
 pub(crate) const STREAM_ARGUMENT: &str = "--take-the-stream";
 
 /// Width, prototypes, and the ids by threads (1, 2) and peer (scikit-learn, faiss).
@@ -118,11 +118,11 @@ impl Progress for Quiet {
     }
 }
 
-/// Rows around `k` centres: groups of uneven size and width that overlap.
+/// Rows around `k` centres: overlapping groups of uneven size and width.
 struct Blobs {
     rng: Rng,
     centres: Vec<(Vec<f64>, f64)>,
-    /// Cumulated shares of the groups.
+    /// Cumulative shares of the groups.
     shares: Vec<f64>,
     second: Option<f64>,
 }
@@ -159,7 +159,7 @@ impl Blobs {
         values
     }
 
-    /// Box and Muller's, two at a time.
+    /// The Box–Muller transform, two at a time.
     fn normal(&mut self) -> f64 {
         if let Some(normal) = self.second.take() {
             return normal;
@@ -171,7 +171,7 @@ impl Blobs {
     }
 }
 
-/// Writes raw numbers where the peers find them.
+/// Writes raw numbers to a file for the peers.
 fn write(name: &str, values: &[f32]) -> PathBuf {
     let path = PathBuf::from(format!("target/bench/{name}.f32"));
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -197,7 +197,7 @@ fn kmeans_beside(
         let best = pool.install(|| kmeans::best_of(&data, k, &once, seed, &Quiet)).unwrap();
         vec![started.elapsed().as_secs_f64(), best.partition.inertia]
     };
-    // In turn, so that all meet the same noise.
+    // In turn, so that noise affects all equally.
     let mut runs: [Vec<Vec<f64>>; 4] = Default::default();
     for seed in SEEDS {
         runs[0].push(ours(seed));
@@ -247,7 +247,7 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
     for threads in 1..=THREADS {
         let mut runs: [Vec<f64>; 3] = Default::default();
         let mut places = vec![Places::default(); threads];
-        // The first of each only warms up.
+        // The first of each is a warm-up.
         for run in 0..=ASSIGN_RUNS {
             let mut rested = |what: &str| {
                 std::thread::sleep(PEERS_SPIN);
@@ -283,8 +283,8 @@ fn assign_beside(peers: &mut Peers, (d, k, ids): Shape, sgemm: &[f64]) -> Vec<Fi
     figures
 }
 
-/// Seconds to find every row's label, squared distance and runner-up; one of
-/// `places` a thread.
+/// Seconds to find label, squared distance and runner-up of every row; one of `places` for
+/// each thread.
 fn assign(prototypes: &Prototypes, values: &[f32], places: &mut [Places]) -> f64 {
     let started = Instant::now();
     let width = prototypes.width();
@@ -299,7 +299,7 @@ fn assign(prototypes: &Prototypes, values: &[f32], places: &mut [Places]) -> f64
     started.elapsed().as_secs_f64()
 }
 
-/// A process of its own, whose memory holds nothing else.
+/// A child process, so that its memory is that of the stream only.
 fn stream() -> Vec<Figure> {
     let output = Command::new(std::env::current_exe().unwrap()).arg(STREAM_ARGUMENT).output();
     let output = output.unwrap();
@@ -309,7 +309,7 @@ fn stream() -> Vec<Figure> {
     let (resident, seconds) = (numbers[0], &numbers[1..]);
     println!("  seconds for each million rows: {seconds:.3?}");
     let half = seconds.len() / 2;
-    // The least disturbed ones: growth would show in them too.
+    // The least disturbed measurements: growth would show in them too.
     let least = |seconds: &[f64]| seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let (early, late) = (least(&seconds[..half]), least(&seconds[half..]));
     let figure = |at: usize, what, value: f64, unit, baseline, baseline_value: f64| Figure {
@@ -335,12 +335,12 @@ fn stream() -> Vec<Figure> {
     ]
 }
 
-/// Prints the most memory ever resident, in MiB, and the seconds for each
-/// million rows; making the rows is not counted.
+/// Prints the peak resident memory in MiB, and the seconds for each million rows, without
+/// generating them.
 pub(crate) fn take_the_stream() {
     let mut blobs = Blobs::new(STREAM_COLUMNS, STREAM_CLUSTERS, 11);
-    // The rows of the first batches return again and again: making 20 million
-    // new ones would take most of the time.
+    // The rows of the first batches are repeated: generating 20 million would take most of
+    // the time.
     let kept: Vec<Vec<f32>> = (0..50).map(|_| blobs.rows(STREAM_BATCH)).collect();
     let batches = STREAM_MILLIONS * 1_000_000 / STREAM_BATCH;
     let a_million = 1_000_000 / STREAM_BATCH;

@@ -1,59 +1,12 @@
-//! The real program on port 0, on a database of its own, used as a user would.
+//! Tests of the real program on port 0, each with its own database, through its public
+//! interfaces.
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
-mod admission;
-mod alert_chaos;
-mod alert_receivers;
-mod alerts;
-mod alias_chains;
-mod amplification;
-mod backfill;
-mod bad_input;
-mod bounds;
-mod browser_keys;
-mod cache;
-mod canary;
-mod changes;
-mod clock;
-mod crash;
-mod deliveries_pool;
-mod drift;
-mod durable;
-mod export;
-mod failed;
-mod fair_intake;
-mod flow;
-mod hold;
-mod hostile_text;
-mod identity;
-#[path = "../pure/identity_oracle.rs"]
+#[path = "../pure/event/identity_oracle.rs"]
 mod identity_oracle;
-mod inference;
-mod influence;
-mod lasting;
-mod law;
-mod life;
-mod lineage;
-mod locks;
-mod mail;
-mod main_job;
-#[path = "../pure/notices.rs"]
+#[path = "../pure/alert/notices.rs"]
 mod notices;
-mod openapi;
 mod outbound;
-mod past;
-mod policy;
-mod prometheus;
-mod recheck;
-mod replicas;
-mod restore;
-mod segment;
-mod segment_clients;
-mod skew;
-mod sources;
-mod supervision;
+mod routes;
+mod scenarios;
 mod support;
-mod training;
-mod unassigned;
-mod waiting;
-mod within;

@@ -1,5 +1,5 @@
-//! `make advisories`: skipped with one warning where the database cannot be had,
-//! never skipped in silence, and never where a database is named.
+//! `make advisories` is skipped with one warning if the advisory database cannot be
+//! reached, and never if a database is configured.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -18,7 +18,7 @@ fn advisories(database: Option<&Path>, cargo_deny: &str) -> Output {
 }
 
 #[test]
-fn an_unreachable_database_is_one_warning_and_no_failure() {
+fn an_unreachable_database_gives_one_warning_and_no_failure() {
     let skipped = advisories(None, "false");
     let said = String::from_utf8(skipped.stderr).unwrap();
     assert!(skipped.status.success(), "{said}");
@@ -27,7 +27,7 @@ fn an_unreachable_database_is_one_warning_and_no_failure() {
 }
 
 #[test]
-fn a_database_that_is_named_is_used_or_an_error() {
+fn a_configured_database_is_used_or_an_error() {
     let missing = advisories(Some(Path::new("/nonexistent")), "true");
     assert!(!missing.status.success());
 
@@ -40,7 +40,7 @@ fn a_database_that_is_named_is_used_or_an_error() {
     git(&["init", "--quiet"]);
     let author = ["-c", "user.name=test", "-c", "user.email=test@example.com"];
     git(&[&author[..], &["commit", "--quiet", "--allow-empty", "--message=empty"]].concat());
-    // What the check says is what is answered.
+    // The status of the check is the status of the script.
     assert!(advisories(Some(clone.path()), "true").status.success());
     assert!(!advisories(Some(clone.path()), "false").status.success());
 }

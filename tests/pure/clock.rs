@@ -1,4 +1,4 @@
-//! Instants of the future, which a clock that was wrong has written, hold nothing up.
+//! Timestamps in the future, written by a wrong clock, block nothing.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ fn later(days: i64) -> Timestamp {
 }
 
 #[test]
-fn an_alarm_that_was_over_in_the_future_fires_anew() {
+fn an_alarm_resolved_in_the_future_fires_again() {
     let rules = AlarmRules {
         findings: 1,
         checks: 1,
@@ -37,7 +37,7 @@ fn an_alarm_that_was_over_in_the_future_fires_anew() {
 }
 
 #[test]
-fn one_who_moved_in_the_future_need_not_stay() {
+fn a_move_in_the_future_does_not_start_a_minimum_stay() {
     let policy = Policy { hysteresis: 0.0, minimum_stay_millis: MILLIS_PER_DAY };
     let distances = SegmentDistances { nearest: 1.0, current: 2.0 };
     let decide = |moved_at| policy.decide(distances, Some(moved_at), NOW);
@@ -46,7 +46,7 @@ fn one_who_moved_in_the_future_need_not_stay() {
 }
 
 #[test]
-fn an_alert_that_fires_since_the_future_is_escalated() {
+fn an_alert_raised_in_the_future_is_escalated() {
     let route = Route {
         owners: vec![],
         topics: vec![],
@@ -72,7 +72,7 @@ fn an_alert_that_fires_since_the_future_is_escalated() {
 }
 
 #[test]
-fn a_source_that_sent_in_the_future_was_there_until_its_last_hour() {
+fn a_source_with_events_in_the_future_was_active_until_its_last_hour() {
     let sent = Sent { events: 5, longest_gap_millis: 0 };
     let hours = BTreeMap::from([
         (NOW.hour() - 30, sent),

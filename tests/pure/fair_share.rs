@@ -1,4 +1,4 @@
-//! Laws of the fair share of a bounded resource.
+//! Properties of the fair share of a bounded resource.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn one_user_alone_holds_half_and_two_hold_a_third_each() {
     };
     let first = take_all("first");
     assert_eq!(first.len(), 60);
-    // What the second finds free is halved again.
+    // The second user gets half of the rest.
     let second = take_all("second");
     assert_eq!(second.len(), 30);
     drop(first);
@@ -50,7 +50,7 @@ async fn who_waits_is_admitted_when_something_is_released() {
 }
 
 proptest! {
-    /// Five users take and give back at random: the capacity is never exceeded, and a
+    /// Five users acquire and release at random: the capacity is never exceeded, and a
     /// sixth user is always admitted.
     #[test]
     fn no_user_excludes_another(

@@ -1,5 +1,5 @@
-//! The Open Inference Protocol: what goes in as tensors comes out as rows,
-//! in JSON as in binary data, and every fault is named.
+//! The Open Inference Protocol: tensors become rows, in JSON and binary form, and every
+//! error names its input.
 
 use proptest::prelude::*;
 use segmentd::domain::feature::{FeatureRow, FeatureSet, Value};
@@ -10,7 +10,7 @@ use segmentd::domain::wire::inference::{
 use segmentd::domain::wire::rows;
 use serde_json::json;
 
-use crate::feature_support::RETAIL;
+use crate::feature::support::RETAIL;
 
 const MAX_ROWS: usize = 100;
 
@@ -22,12 +22,12 @@ fn read_json<'b>(set: &FeatureSet, body: &'b [u8]) -> InferRequest<'b> {
     read(body, None, set, MAX_ROWS).unwrap()
 }
 
-/// One input with these rows' numbers or texts, as JSON.
+/// One input with the numbers or texts of these rows, as JSON.
 fn tensor(name: &str, datatype: &str, values: &[serde_json::Value]) -> serde_json::Value {
     json!({ "name": name, "datatype": datatype, "shape": [values.len()], "data": values })
 }
 
-/// The same body in two forms: elements in the JSON, and elements after it.
+/// The same body in two forms: elements in the JSON, and binary elements after it.
 fn request(parts: &[(&str, &str, Vec<u8>, usize)]) -> (Vec<u8>, usize) {
     let inputs: Vec<_> = parts
         .iter()
@@ -54,7 +54,7 @@ fn texts(values: &[String]) -> Vec<u8> {
 }
 
 proptest! {
-    /// JSON and binary tensors mean the rows that `/v1/score` reads.
+    /// JSON and binary tensors give the rows that `/v1/score` parses.
     #[test]
     fn tensors_mean_the_rows_of_the_other_door(
         rows in prop::collection::vec((any::<f64>(), prop::option::of(-1e6..1e6_f64), ".{0,8}"), 0..20)
@@ -94,13 +94,13 @@ proptest! {
         prop_assert_eq!(&read(&body, Some(json_bytes), &set, MAX_ROWS).unwrap().rows, &expected);
     }
 
-    /// Whatever comes in, reading it ends in an answer.
+    /// Any input is answered.
     #[test]
     fn noise_is_refused_and_never_a_panic(body in prop::collection::vec(any::<u8>(), 0..200), cut in 0..250_usize) {
         prop_assert!(read(&body, Some(cut), &set(), MAX_ROWS).is_err());
     }
 
-    /// A body that was cut or has bytes too many is refused.
+    /// A truncated body, or one with additional bytes, is refused.
     #[test]
     fn a_body_of_another_length_is_refused(off in -12..12_i32) {
         let (mut body, json_bytes) = request(&[("recency_days", "FP64", vec![0; 16], 2)]);
@@ -170,9 +170,9 @@ fn outputs_are_chosen_by_name_each_in_its_form() {
     assert_eq!(outputs, expected.map(|(output, binary)| Requested { output, binary }));
 }
 
-/// Each fault is named with its place; all of one request at once.
+/// Each error names its position; all errors of a request are reported at once.
 #[test]
-fn faults_are_named() {
+fn errors_name_their_input() {
     let set = set();
     let one = |input: &str| format!(r#"{{"inputs": [{input}]}}"#);
     let orders = |datatype: &str, shape: &str, data: &str| {
@@ -342,9 +342,9 @@ fn a_reply_is_these_bytes() {
     assert_eq!(binary, expected.concat());
 }
 
-/// What nothing measured is left out, of answers as of the description.
+/// Outputs without values are omitted, in responses and in the description.
 #[test]
-fn outputs_that_do_not_exist_are_left_out() {
+fn outputs_without_a_value_are_omitted() {
     let set = set();
     let names = |tensors: &serde_json::Value| -> Vec<String> {
         let name = |tensor: &serde_json::Value| tensor["name"].as_str().unwrap().to_owned();
@@ -370,7 +370,7 @@ fn outputs_that_do_not_exist_are_left_out() {
     }
 }
 
-/// What is described can be sent: a tensor made from each input is taken.
+/// The description is sufficient: a tensor for each described input is accepted.
 #[test]
 fn the_description_is_enough_to_call() {
     let set = set();

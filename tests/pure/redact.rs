@@ -1,9 +1,9 @@
-//! API keys in text that is to be stored.
+//! Redaction of API keys in stored text.
 
 use segmentd::domain::wire::redact::redact_keys;
 
 #[test]
-fn keys_are_removed_and_the_rest_stays() {
+fn keys_are_redacted_and_other_text_stays() {
     for (text, expected) in [
         (r#"{"a": "sgm_12ab_34cd"}"#, r#"{"a": "sgm_12ab_***"}"#),
         ("sgm_12ab_34cd sgm_12ab_34cd", "sgm_12ab_*** sgm_12ab_***"),

@@ -1,4 +1,4 @@
-//! Laws of fair queueing.
+//! Properties of fair queueing.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use segmentd::service::limits::round_robin::RoundRobin;
 
 #[test]
-fn users_take_turns() {
+fn users_are_served_in_turn() {
     let mut queue = RoundRobin::default();
     for item in 0..3 {
         queue.push("a", ("a", item));
@@ -18,8 +18,7 @@ fn users_take_turns() {
 }
 
 proptest! {
-    /// Nothing is lost, and each user's items come out in their order, however they are
-    /// taken.
+    /// No item is lost, and the items of each user keep their order.
     #[test]
     fn every_item_comes_out_once_and_in_its_users_order(
         steps in proptest::collection::vec((0_u8..5, 1_usize..9, 0_u8..4), 0..200),
@@ -45,7 +44,7 @@ proptest! {
         prop_assert_eq!(came, sent);
     }
 
-    /// Of users that all have items, none is served twice before another is served once.
+    /// Among users with items, none is served twice before another is served once.
     #[test]
     fn busy_users_are_served_equally_often(counts in proptest::collection::vec(5_usize..20, 2..6)) {
         let mut queue = RoundRobin::default();

@@ -1,8 +1,8 @@
-//! Cron patterns that fuzzing found: each is refused, or has its next time at once.
+//! Cron patterns found by fuzzing: each is refused, or has a next time.
 
 use segmentd::config::Schedule;
 
-/// The search for the next time of such a pattern took seconds, each time it was asked.
+/// The search for the next time of such a pattern takes seconds.
 #[test]
 fn a_list_with_an_empty_item_is_refused() {
     for pattern in

@@ -1,4 +1,4 @@
-//! What a scrape shows.
+//! The metrics of a scrape, and logs of panics.
 
 use std::process::Command;
 use std::time::Duration;
@@ -94,7 +94,7 @@ fn requests_in_flight_come_down_again() {
 }
 
 #[test]
-fn the_process_says_what_it_is() {
+fn process_metrics_describe_the_build() {
     let metrics = metrics();
     let version = env!("CARGO_PKG_VERSION");
     shows(&metrics, &format!(r#"segmentd_build_info{{version="{version}"}} 1"#));
@@ -116,7 +116,7 @@ fn two_sets_of_metrics_live_side_by_side() {
     shows(&other, &format!("{series} 0"));
 }
 
-/// The log belongs to a process, so this test runs in a copy of its own.
+/// The log is global to a process, so this test runs in a child process.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how a test tells its copy what to be")]
 fn a_panic_is_logged_like_any_error() {

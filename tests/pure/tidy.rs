@@ -1,13 +1,13 @@
-//! The rules of the house, held by reading the sources.
+//! The layering and naming rules, checked by reading the sources.
 //!
 //! A folder imports from smaller levels only, and a crate is named only in its folders.
-//! `circles` holds that files do not import each other in circles.
+//! `circles` checks that files do not import each other in circles.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// *A folder under `src/` imports only from smaller levels; equal levels never
-/// see each other.*
+/// *A folder under `src/` imports only from smaller levels; equal levels never import each
+/// other.*
 const LEVELS: [(&str, u8); 12] = [
     ("main", 7),
     ("cli", 6),
@@ -47,7 +47,7 @@ const NOT_IN_DOMAIN: [&str; 10] = [
 ];
 
 #[test]
-fn the_sources_keep_the_rules_of_the_house() {
+fn the_sources_follow_the_layering_and_naming_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut broken = Vec::new();
     for path in files_in(&root) {
@@ -146,7 +146,7 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(|&c| is_word(c)).collect()
 }
 
-/// Whether `word` stands in `text` as a word of its own.
+/// Whether `text` contains `word` as a whole word.
 fn names(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         !text[..at].ends_with(is_word) && !text[at + word.len()..].starts_with(is_word)
@@ -220,7 +220,7 @@ fn broken(name: &str, code: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_keeps_the_rules_passes() {
+fn sources_that_follow_the_rules_pass() {
     let good: [(&str, &str); 9] = [
         ("domain/feature/mod.rs", "use crate::domain::{event::Event, time};"),
         ("domain/event/mod.rs", "use crate::domain::event::properties;"),
@@ -238,7 +238,7 @@ fn what_keeps_the_rules_passes() {
 }
 
 #[test]
-fn what_breaks_a_rule_is_caught() {
+fn each_broken_rule_is_reported() {
     let bad: [(&str, &str, &str); 16] = [
         ("domain/event/mod.rs", "use crate::store::Tx;", "`domain` (level 0) imports `store`"),
         ("domain/time.rs", "use std::time::SystemTime;", "names SystemTime"),

@@ -1,4 +1,4 @@
-//! Laws of the token bucket.
+//! Properties of the token bucket.
 
 use proptest::prelude::*;
 use segmentd::domain::token_bucket::{BucketRate, TokenBucket};
@@ -15,7 +15,7 @@ fn a_burst_then_the_rate() {
 }
 
 #[test]
-fn more_than_the_burst_passes_when_the_bucket_is_full_and_is_paid_afterwards() {
+fn a_request_larger_than_the_burst_passes_when_the_bucket_is_full_and_is_paid_back() {
     let mut bucket = TokenBucket::full(RATE, 0);
     assert_eq!(bucket.take(RATE, 100.0, 0), Ok(()));
     assert_eq!(bucket.take(RATE, 1.0, 0), Err(8100));
@@ -24,8 +24,8 @@ fn more_than_the_burst_passes_when_the_bucket_is_full_and_is_paid_afterwards() {
 }
 
 proptest! {
-    /// However requests come, at most the burst and the rate pass, and one that waits as
-    /// long as it was asked to passes.
+    /// For any requests, at most the burst and the rate pass, and a request that waits for
+    /// the requested time passes.
     #[test]
     fn no_more_than_the_rate_passes(
         requests in proptest::collection::vec((0_u64..400, 1_u32..20), 1..200),

@@ -1,5 +1,5 @@
-//! The misuse that `siege` sends, from a process of its own at the lowest priority, as
-//! from another machine. Ends by itself.
+//! The attacker of `siege`: a separate process at the lowest priority, as if on another
+//! machine. Ends by itself.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -22,17 +22,17 @@ pub(crate) const ARGUMENT: &str = "attack";
 
 /// From another address than the well-behaved caller.
 const ADDRESS: &str = "127.0.0.2:0";
-/// Between two attempts of each of some 2,000 attackers, as `Retry-After` says: so scoring
-/// is measured beside what it shares with them, not beside a flood that takes both cores.
+/// The pause between two attempts of each of some 2,000 attackers, as `Retry-After` asks:
+/// otherwise the flood takes both cores, and scoring is not measured.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the attacker knows.
+/// The address, the keys and the duration of an attack.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// Sends events.
     pub(crate) ingest_key: String,
-    /// Public, of a browser.
+    /// A public key.
     pub(crate) browser_key: String,
     /// Reads.
     pub(crate) read_key: String,
@@ -42,7 +42,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// As arguments of this program.
+    /// The command-line arguments of this program.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let keys = [&self.ingest_key, &self.browser_key, &self.read_key, &self.train_key];
         let mut arguments = vec![ARGUMENT.to_owned(), self.address.to_string()];
@@ -80,7 +80,7 @@ struct Attacks {
     counts: Arc<Counts>,
 }
 
-/// Attackers that come evenly over each pause, not all at once.
+/// Attackers spread evenly over each pause.
 #[derive(Debug, Default)]
 struct Staggered {
     set: tokio::task::JoinSet<()>,
@@ -98,7 +98,7 @@ impl Staggered {
     }
 }
 
-/// What was sent.
+/// The numbers of sent requests.
 #[derive(Debug, Default)]
 struct Counts {
     connections: AtomicU64,

@@ -18,7 +18,7 @@ const EVENTS_PER_SECOND: u64 = 50;
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) times: Vec<Duration>,
-    /// Answers other than 200, with how often each came.
+    /// Responses other than 200, with their number.
     pub(crate) failures: std::collections::BTreeMap<String, usize>,
 }
 

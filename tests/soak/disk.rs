@@ -1,4 +1,4 @@
-//! The disk of the private Postgres is full, and has room again.
+//! The disk of the private Postgres is full, and has space again.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -32,7 +32,7 @@ impl SmallDisk {
         self.0.path().join("ballast")
     }
 
-    /// Writes until no byte is left.
+    /// Fills the file system.
     fn fill(&self) {
         let mut ballast = File::create(self.ballast()).unwrap();
         for size in [1 << 20, 4096, 1] {
@@ -63,7 +63,7 @@ pub(crate) fn run() {
         let client = client();
         let mut number = 0_u64;
         let mut acknowledged = 0_u64;
-        // One event; whether it was acknowledged.
+        // Sends one event; returns whether it was acknowledged.
         let send = async |number: u64| {
             let event = order(&format!("m{number}"), &format!("c{}", number % 500)).to_string();
             let post = client.post(format!("{}/v1/events", running.url)).bearer_auth(&key);

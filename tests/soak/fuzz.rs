@@ -12,11 +12,11 @@ use tokio::net::TcpStream;
 use crate::service::Service;
 use crate::{bound, runtime};
 
-/// Connections, each with a stream of random numbers of its own.
+/// Connections, each with its own random number stream.
 const CONNECTIONS: u64 = 32;
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Method, path and body of a request that is right.
+/// Method, path and body of a valid request.
 const SEEDS: [(&str, &str, &str); 20] = [
     (
         "POST",
@@ -88,7 +88,7 @@ const SEEDS: [(&str, &str, &str); 20] = [
     ("GET", "/v1/customers/c1/features?as_of=2026-01-01T00:00:00Z", ""),
 ];
 
-/// Pieces that parsers stumble over.
+/// Fragments that are hard for parsers.
 const PIECES: [&str; 24] = [
     "null",
     "NaN",
@@ -158,7 +158,7 @@ pub(crate) fn run() {
     running.stop();
 }
 
-/// Sends mutated requests over one connection at a time; how often each status came.
+/// Sends mutated requests over one connection at a time; returns the number of each status.
 async fn send(
     address: SocketAddr,
     key: String,

@@ -1,5 +1,5 @@
-//! `kill -9` of the service, its Postgres or one of its backends, at random, under load:
-//! every acknowledged event is there once, and the service comes back by itself.
+//! `SIGKILL` of the service, its Postgres or one of its backends, at random, under load:
+//! every acknowledged event is stored once, and the service recovers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ const CUSTOMERS: u64 = 200;
 /// Longest wait for the service to answer again.
 const GIVE_UP: Duration = Duration::from_mins(2);
 
-/// What is killed.
+/// The target of a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Victim {
     Service,
@@ -27,7 +27,7 @@ enum Victim {
     Backend,
 }
 
-/// What senders share.
+/// The shared state of the senders.
 #[derive(Debug)]
 struct Load {
     url: RwLock<String>,
@@ -91,12 +91,12 @@ pub(crate) fn run() {
 }
 
 impl Victim {
-    /// Kills it; false if there was none at this moment.
+    /// Kills the target; returns false if it was not running.
     fn strike(self, service: &Service, running: &mut Running, random: &mut ChaCha8Rng) -> bool {
         match self {
             Self::Service => {
                 running.kill();
-                // As a supervisor of processes does.
+                // Restarts it, as a process supervisor does.
                 *running = service.start();
                 true
             }
@@ -114,7 +114,8 @@ impl Victim {
 }
 
 impl Load {
-    /// Sends events one after another; each until it is acknowledged, with its id.
+    /// Sends events one after another; repeats each with the same id until it is
+    /// acknowledged.
     async fn send(self: Arc<Self>) {
         let client = client();
         while !self.over.load(Ordering::Relaxed) {
@@ -151,8 +152,8 @@ impl Load {
         self.acknowledged.lock().unwrap().values().sum()
     }
 
-    /// Compares what was acknowledged with what is stored, by customer: events, and
-    /// orders counted in the customer's state.
+    /// Compares acknowledged and stored events, and the orders in the customer state, by
+    /// customer.
     fn verify(&self, service: &Service) {
         let acknowledged = self.acknowledged.lock().unwrap();
         let stored = service.query(

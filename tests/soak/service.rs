@@ -28,16 +28,16 @@ pub(crate) struct Running {
 }
 
 impl Service {
-    /// With a state directory of its own.
+    /// With a new state directory.
     pub(crate) fn new(settings: &[&str]) -> Self {
-        // The private Postgres runs under another account, which must get there.
+        // The private Postgres runs under another account, which needs access.
         let open_to_all = fs::Permissions::from_mode(0o755);
         let directory = tempfile::Builder::new().permissions(open_to_all).tempdir().unwrap();
         let state = directory.path().to_owned();
         Self { _directory: Some(directory), ..Self::at(&state, settings) }
     }
 
-    /// In a state directory that exists.
+    /// With an existing state directory.
     pub(crate) fn at(state: &Path, settings: &[&str]) -> Self {
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         Self { state: state.to_owned(), settings, _directory: None }
@@ -107,7 +107,7 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// Ends it by SIGTERM and waits.
+    /// Sends SIGTERM, and waits for the end.
     pub(crate) fn stop(mut self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
         self.child.wait().unwrap();
@@ -130,7 +130,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have been waited for already.
+        // The process may have been reaped already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -142,7 +142,7 @@ pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     let of_parent = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let entry = entry.ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        // After the command, which stands in parentheses: state, parent.
+        // The fields after the command in parentheses: state, parent.
         let after = stat.rsplit_once(')')?.1;
         (after.split_whitespace().nth(1)? == parent)
             .then(|| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))?

@@ -1,4 +1,4 @@
-//! Floods of every kind at the same time beside a well-behaved caller.
+//! Floods of every kind at the same time, with a well-behaved caller.
 
 use std::process::Command;
 use std::time::Duration;
@@ -34,8 +34,9 @@ pub(crate) fn run() {
             running.memory_mib().0,
             running.memory_mib().1
         );
-        // On a machine of its own it would take none of our cores: it gets what is left of
-        // them, and is interrupted at once (at a low priority only after some milliseconds).
+        // An attacker on another machine would use none of these cores. With the idle
+        // policy it gets only unused time, and is preempted at once; at a low priority it
+        // would be after some milliseconds.
         let mut attacker = Command::new("chrt")
             .args(["--idle", "0"])
             .arg(std::env::current_exe().unwrap())

@@ -1,4 +1,4 @@
-//! A storm of messages to 60 channels beside writes of the API.
+//! A storm of messages to 60 channels during writes of the API.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -74,7 +74,7 @@ pub(crate) fn run() {
 }
 
 impl Receiver {
-    /// Answers on a port of its own, until the runtime ends.
+    /// Answers on a free port, until the runtime ends.
     #[expect(clippy::disallowed_methods, reason = "a receiver of this test")]
     async fn listen(self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,7 +104,7 @@ impl Receiver {
     }
 }
 
-/// Creates and deletes silences and rolls back, again and again; times, and failures.
+/// Repeatedly creates and deletes silences, and rolls back; returns times and failures.
 async fn writes(url: &str, key: &str, duration: Duration) -> Writes {
     let client = client();
     let started = Instant::now();
@@ -122,7 +122,7 @@ async fn writes(url: &str, key: &str, duration: Duration) -> Writes {
             let answer = request.send().await;
             writes.times.push(due.elapsed());
             let status = answer.map_or(0, |answer| answer.status().as_u16());
-            // 409: no model is there to fall back from.
+            // 409: no model is live.
             if !matches!(status, 200 | 201 | 409) {
                 *writes.failures.entry(format!("{status} {path}")).or_default() += 1;
             }

@@ -9,10 +9,10 @@ const TOP: usize = 74;
 const CELL: usize = 13;
 const ROW: usize = 18;
 const INK: &str = "#1f2933";
-/// Every so many weeks one is named.
+/// The interval of labelled weeks.
 const NAMED: usize = 4;
 
-/// What was found of one thing, week by week.
+/// The findings about one subject, by week.
 pub(super) struct Line {
     pub(super) title: String,
     pub(super) marks: Vec<Option<Severity>>,
@@ -24,8 +24,7 @@ impl Line {
     }
 }
 
-/// A row for each line, a column for each week. `head` is a title and what stands
-/// below it.
+/// A row for each line, a column for each week. `head` is a title and a subtitle.
 pub(super) fn timeline(head: (&str, &str), weeks: &[String], lines: &[Line]) -> String {
     let bottom = TOP + lines.len() * ROW;
     let (width, height) = (LEFT + weeks.len() * CELL + 70, bottom + 46);
@@ -59,7 +58,7 @@ pub(super) fn timeline(head: (&str, &str), weeks: &[String], lines: &[Line]) -> 
     for (place, week) in weeks.iter().enumerate().step_by(NAMED) {
         let x = LEFT + place * CELL + CELL / 2;
         rule(&mut svg, (x, bottom), (x, bottom + 4), INK);
-        // Without the year, which stands above.
+        // Without the year, which is in the title.
         text(&mut svg, (x, bottom + 18), "middle", &week[5..]);
     }
     text(&mut svg, (LEFT + weeks.len() * CELL / 2, bottom + 36), "middle", "week that ends on");

@@ -1,5 +1,5 @@
-//! A generated shop's sessions with incidents of known dates: which alarms fire in
-//! them, and which outside.
+//! Sessions of a simulated shop with incidents of known dates: alarms within and outside
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::drift::world::quick;
 use crate::feature_support::at;
 use crate::model_support::{def, number, train};
 
-/// From its first to its last day, as the data's makers tell.
+/// The first and the last day, as documented with the data.
 const INCIDENTS: [(&str, &str, &str); 3] = [
     ("viral article, organic visitors", "2024-02-29", "2024-03-03"),
     ("checkout bug, mobile", "2024-04-09", "2024-05-09"),
@@ -23,13 +23,13 @@ const INCIDENTS: [(&str, &str, &str); 3] = [
 ];
 const TRAINED: &str = "2024-02-29";
 const END: &str = "2024-06-29";
-/// A window holds so many days; an alarm counts for an incident until its last day has
-/// left the window.
+/// The days of a window. An alarm counts for an incident until the last day of the incident
+/// has left the window.
 const WINDOW_DAYS: i64 = 7;
-/// There are 16 sessions a day when it begins.
+/// The data begins with 16 sessions a day.
 const MINIMUM_ROWS: u64 = 50;
 
-/// Pages whose visits are counted, a feature each.
+/// Pages whose visits are counted, one feature for each.
 const PAGES: [&str; 8] = [
     "product_view",
     "add_to_cart",
@@ -96,7 +96,7 @@ fn watch(sessions: &[(Timestamp, FeatureRow)]) -> Vec<Fired> {
     println!("\nsessions: trained {TRAINED} on {}", training.len());
     let rules = Rules::default();
     let limits = Limits { minimum_rows: MINIMUM_ROWS, ..rules.limits };
-    // A check a day: few of them have to agree.
+    // With one check a day, few of them have to agree.
     let alarm = AlarmRules { findings: 2, checks: 3, ..rules.alarm };
     let layout = Layout::of(&model);
     let mut alarms = Alarms::default();

@@ -1,12 +1,12 @@
-//! Short series whose change points people have marked: what a check made for
-//! samples of customers makes of them.
+//! Change point detection on short annotated series, by a check made for samples of
+//! customers.
 //!
 //! Each series is a feature for each of its columns. A model is trained on the first
-//! observations since the last change; the last ones are checked against it, one
-//! further each time; where anything is found, the change is said to be in the middle
-//! of the window, and all begins anew there. Beside it the detectors that look at hours,
-//! on the values of each column by themselves, standardised. Judged as in van den Burg and Williams
-//! (2020): F1 with a margin of 5 observations, and covering.
+//! observations after the last change. A window slides over the later ones and is checked
+//! against it. A finding puts a change in the middle of the window, and the procedure starts
+//! again there. For comparison, the sequential detectors run on the standardised values of
+//! each column. Scored as in van den Burg and Williams (2020): F1 with a margin of 5
+//! observations, and covering.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,15 +24,15 @@ use crate::drift::watch::{Rules, count};
 use crate::drift::world::quick;
 use crate::model_support::{def, number, train};
 
-/// Those whose rows are the ones that were marked: the other files have another
-/// number of rows than the marked series, of which they are longer or finer kin.
+/// The series whose files have the annotated rows. The other files have more rows than the
+/// annotated series.
 const SERIES: [&str; 4] =
     ["airline_passengers.csv", "occupancy.csv", "run_log.csv", "uk_coal_employment.csv"];
-/// Observations of a window, and of what it is compared with.
+/// Observations of a window, and of its reference.
 const WIDTHS: [usize; 3] = [20, 30, 50];
 const MARGIN: usize = 5;
 
-/// By annotator, the places where something changes.
+/// The annotated change points, by annotator.
 type Marks = BTreeMap<String, BTreeSet<usize>>;
 
 pub(super) fn run(folder: &Path) {
@@ -132,7 +132,7 @@ fn columns(rows: &[FeatureRow]) -> impl Iterator<Item = Vec<f64>> {
     })
 }
 
-/// Places of `marked` that have one of `told` within the margin, each used once.
+/// Change points of `marked` with one of `told` within the margin, each used once.
 fn hits(marked: &BTreeSet<usize>, told: &BTreeSet<usize>) -> usize {
     let mut left = told.clone();
     let mut near = |mark: &&usize| {
@@ -143,12 +143,12 @@ fn hits(marked: &BTreeSet<usize>, told: &BTreeSet<usize>) -> usize {
     marked.iter().filter(|mark| near(mark)).count()
 }
 
-/// The first observation counts as a change that everybody marks and tells.
+/// The first observation counts as a change point of every annotator and detector.
 fn with_start(places: &BTreeSet<usize>) -> BTreeSet<usize> {
     places.iter().copied().chain([0]).collect()
 }
 
-/// Precision by what anybody has marked; recall by annotator, on average.
+/// Precision over the change points of all annotators; recall as a mean over annotators.
 fn f1(marks: &Marks, told: &BTreeSet<usize>) -> f64 {
     let told = with_start(told);
     let anybody: BTreeSet<usize> = marks.values().flat_map(with_start).collect();
@@ -161,8 +161,8 @@ fn f1(marks: &Marks, told: &BTreeSet<usize>) -> f64 {
     2.0 * precision * recall / (precision + recall)
 }
 
-/// How much of each marked stretch is in the told stretch that fits it best, on
-/// average over observations and annotators.
+/// Covering: the best overlap of each annotated segment with a detected one, as a mean over
+/// observations and annotators.
 fn covering(marks: &Marks, told: &BTreeSet<usize>, rows: usize) -> f64 {
     let stretches = |places: &BTreeSet<usize>| -> Vec<(usize, usize)> {
         let starts: Vec<usize> = with_start(places).into_iter().collect();

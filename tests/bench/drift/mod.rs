@@ -1,5 +1,5 @@
-//! Drift: how often something is found while nothing drifts, how soon what drifts is
-//! found, what a report costs, and what was found in real data.
+//! Drift: false alarm rate, time to detection, the cost of a report, and findings in real
+//! data.
 //!
 //! `make bench ONLY=drift`; `ONLY="drift FOLDER"` also takes the data that may not be
 //! committed, from folders of the names in the README. The peer, Evidently, runs in a
@@ -31,7 +31,7 @@ const FALSE_ALARMS: &str = "drift_false_alarms";
 const POWER: &str = "drift_found_on_first_day";
 const REPORT: &str = "drift_report_vs_evidently";
 const RUN_LENGTH: &str = "drift_run_length";
-/// Tells its findings itself.
+/// Prints its findings itself.
 const REAL: &str = "drift_real";
 
 pub(crate) const FIGURES: [&str; 5] = [FALSE_ALARMS, POWER, RUN_LENGTH, REPORT, REAL];

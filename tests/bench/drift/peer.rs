@@ -1,4 +1,4 @@
-//! Evidently in a virtual environment of its own, as a process that is sent rows
+//! Evidently in its own virtual environment, as a child process that is sent rows
 //! (`evidently_peer.py`).
 
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
@@ -21,7 +21,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// For columns of these kinds: n of numbers, c of categories.
+    /// The kinds of columns: n for numbers, c for categories.
     pub(super) fn start(kinds: &str) -> Option<Self> {
         let python = peers::environment(ENVIRONMENT, &PACKAGES)?;
         let mut process = Command::new(python)

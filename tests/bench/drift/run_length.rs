@@ -1,6 +1,6 @@
-//! How long each detector runs while nothing changes, and how soon it tells what does.
+//! Average run length of each detector without a change, and delay of detection after one.
 //!
-//! Of the stream alone: standard normal values, as hours of any size give them.
+//! On standard normal values, which hours of any size give.
 
 use segmentd::domain::drift::Method;
 use segmentd::domain::drift::detectors::{Detectors, RUN_LENGTH_HOURS};
@@ -10,7 +10,7 @@ use crate::Figure;
 use crate::model_support::normal;
 
 const RUNS: usize = 400;
-/// A run without an alarm ends here.
+/// The maximal length of a run without an alarm.
 const MOST_STEPS: usize = 200_000;
 const CHANGED_RUNS: usize = 200;
 /// Steps before the change, and after it, at most.
@@ -44,7 +44,7 @@ pub(super) fn run() -> Figure {
         let steps: usize =
             quiet.iter().map(|first| first[column].map_or(MOST_STEPS, |at| at + 1)).sum();
         any = steps as f64 / alarms as f64;
-        // Runs that end are taken for exponential.
+        // Run lengths are assumed to be exponential.
         let factor = (1.96 / (alarms as f64).sqrt()).exp();
         let delays = changed.each_ref().map(|runs| median(runs, column));
         println!(

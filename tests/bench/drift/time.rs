@@ -1,4 +1,4 @@
-//! What one full report costs after a million scores, beside Evidently's.
+//! The cost of one full report after a million scores, relative to Evidently.
 
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ pub(super) fn run() -> Figure {
     }
 }
 
-/// As customers who are drawn are counted: over everybody, and within segments.
+/// Counts as for sampled customers: over all of them, and within segments.
 fn count(model: &Model, by: &Yardstick, rows: &[FeatureRow], alpha: f64) -> (Window, Inside) {
     let layout = Layout::of(model);
     let (mut window, mut inside) = (layout.empty(), by.empty());

@@ -1,7 +1,7 @@
-//! How often something is found while nothing drifts, and how soon what drifts is
-//! found, beside Evidently on the same rows.
+//! The false alarm rate without drift, and the time to detection with drift, relative to
+//! Evidently on the same rows.
 //!
-//! Each day is of one random stream, so a peer is given the rows that the watch had.
+//! Each day has one random number stream, so the peer gets the rows that the watch had.
 
 use rayon::prelude::*;
 use segmentd::domain::drift::{About, Check};
@@ -15,15 +15,15 @@ use crate::drift::watch::{HOURS, Rules, Watch};
 use crate::drift::world::{self, CATEGORIES, Change, FEATURES, MOVED, MOVED_NAME};
 
 pub(super) const SIZES: [usize; 3] = [500, 2000, 10_000];
-/// Models, each trained on rows of its own, and days that each of them watches.
+/// The number of models, each trained on its own rows, and the days that each checks.
 const MODELS: u64 = 250;
 const DAYS: u64 = 4;
-/// Models that watch a drift, of which the peer has the first ones too.
+/// The number of models that check a drift; the peer gets the first of them too.
 const POWER_MODELS: u64 = 100;
 const PEER_MODELS: u64 = 25;
-/// A drift that is not found by then is not found.
+/// The days after which a drift counts as not found.
 const MOST_DAYS: u64 = 14;
-/// A day of which the peer also runs the whole preset, to see that the tests alone
+/// The day for which the peer also runs the whole preset, to check that the tests alone
 /// give the same.
 const WHOLE_PRESETS: u64 = 1;
 
@@ -35,7 +35,7 @@ const DRIFTS: [(&str, Change); 5] = [
     ("5 points from one segment to another", Change { shift: 0.0, mix: 0.05 }),
 ];
 
-/// Rows of one day, hour by hour, from a stream of its own.
+/// The rows of one day by hour, from their own random number stream.
 struct Day {
     rng: Rng,
     rows: usize,
@@ -43,7 +43,7 @@ struct Day {
 }
 
 impl Day {
-    /// `drift`: the place of the change among [`DRIFTS`], counted from 1.
+    /// `drift` is the number of the change among [`DRIFTS`], from 1.
     fn new(model: u64, size: usize, drift: usize, day: u64) -> Self {
         let stream = 1 + day + 100 * (drift as u64) + 10_000 * size as u64;
         let change = drift.checked_sub(1).map_or(Change::default(), |place| DRIFTS[place].1);
@@ -106,7 +106,7 @@ impl Quiet {
     }
 }
 
-/// One drift as one model met it.
+/// The detection of one drift by one model.
 struct Met {
     found_on_first_day: bool,
     /// Days until a day's check finds it, hours until an hour's check does, and until
@@ -150,7 +150,7 @@ impl Met {
     }
 }
 
-/// What tells of a drift.
+/// The expected finding of a drift.
 fn wanted(drift: usize) -> (&'static str, Option<&'static str>) {
     if DRIFTS[drift - 1].1.mix > 0.0 {
         return (About::Segments.name(), None);
@@ -162,8 +162,8 @@ fn is_found(check: &Check, drift: usize) -> bool {
     check.findings.iter().any(|f| (f.about.name(), f.feature.as_deref()) == wanted(drift))
 }
 
-/// What the peer found: by size its quiet days with a drifted column and with a
-/// drifted data set; by drift and size the days until it found it, each model's.
+/// The findings of the peer: by size, the quiet days with a drifted column and with a
+/// drifted data set; by drift and size, the days until detection for each model.
 #[derive(Default)]
 struct Theirs {
     days: usize,
@@ -174,7 +174,7 @@ struct Theirs {
 
 pub(super) fn run(ids: &[&str]) -> Vec<Figure> {
     let rules = Rules::default();
-    // Evidently works in a process of its own meanwhile.
+    // Evidently runs in a child process meanwhile.
     let theirs = std::thread::spawn(theirs);
     let quiet = ids.contains(&super::FALSE_ALARMS).then(|| quiet(rules));
     let met = ids.contains(&super::POWER).then(|| met(rules));
@@ -194,7 +194,7 @@ fn quiet(rules: Rules) -> [Quiet; SIZES.len()] {
     })
 }
 
-/// By drift and size, each model's.
+/// By drift and size, for each model.
 fn met(rules: Rules) -> Vec<[Vec<Met>; SIZES.len()]> {
     let models: Vec<Model> = (0..POWER_MODELS)
         .into_par_iter()
@@ -293,7 +293,7 @@ fn power(ours: &[[Vec<Met>; SIZES.len()]], theirs: Option<&Theirs>) -> Figure {
     }
 }
 
-/// The peer is given the segment of each row, too: it has no model.
+/// The peer also gets the segment of each row, because it has no model.
 fn theirs() -> Option<Theirs> {
     let kind = |place| if CATEGORIES.contains(&place) { 'c' } else { 'n' };
     let kinds: String = (0..FEATURES).map(kind).chain(['c']).collect();
@@ -337,7 +337,7 @@ fn with_segments(model: &Model, rows: &[FeatureRow]) -> Vec<Vec<f64>> {
     columns
 }
 
-/// Share with its 95 % interval by Wilson.
+/// A share with its 95 % Wilson interval.
 fn interval(count: usize, of: usize) -> String {
     const Z: f64 = 1.959_964;
     let (n, share) = (of as f64, count as f64 / of as f64);

@@ -1,5 +1,5 @@
-//! What the service does every hour: a window of the last day is checked, and what is
-//! found makes alarms fire.
+//! The hourly job of the service: a window of the last day is checked, and findings make
+//! alarms fire.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,17 +12,17 @@ use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
 pub(super) const HOURS: usize = 24;
 const MILLIS_PER_HOUR: i64 = MILLIS_PER_DAY / 24;
 
-/// Limits and rules as they are where nobody sets any.
+/// The default limits and rules.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) limits: Limits,
     pub(super) alarm: AlarmRules,
 }
 
-/// What a finding is about, and the feature.
+/// The subject of a finding, and the feature.
 pub(super) type Key = (&'static str, Option<Box<str>>);
 
-/// What alarms remember between checks.
+/// The state of alarms between checks.
 #[derive(Default)]
 pub(super) struct Alarms(BTreeMap<Key, Alarm>);
 
@@ -35,7 +35,7 @@ pub(super) struct Watch<'m> {
     now: Timestamp,
 }
 
-/// What one hour's check gives.
+/// The result of one hourly check.
 pub(super) struct Seen {
     pub(super) check: Check,
     /// Alarms that begin to fire.
@@ -56,7 +56,7 @@ impl<'m> Watch<'m> {
         Self { model, layout, rules, hours: VecDeque::new(), alarms: Alarms::default(), now }
     }
 
-    /// Takes in what was scored in one hour, and checks the last day.
+    /// Adds the scores of one hour, and checks the last day.
     pub(super) fn hour(&mut self, rows: &[FeatureRow]) -> Seen {
         self.hours.push_back(count(self.model, &self.layout, &self.rules.limits, rows));
         if self.hours.len() > HOURS {
@@ -72,8 +72,7 @@ impl<'m> Watch<'m> {
 }
 
 impl Alarms {
-    /// Takes in one check; tells which begin to fire. Of too few rows nothing is told,
-    /// good or bad.
+    /// Adds one check; returns the alarms that begin to fire. Too few rows give no verdict.
     pub(super) fn check(&mut self, check: &Check, now: Timestamp, rules: &AlarmRules) -> Vec<Key> {
         if !check.is_enough {
             return vec![];

@@ -1,5 +1,5 @@
-//! Real shops week by week: one model is trained, and each week after it all
-//! customers of the last year are scored and checked.
+//! Two real shops by week: one model is trained, and in each later week all customers of
+//! the last year are scored and checked.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -107,7 +107,7 @@ fn line_title(finding: &Finding) -> String {
     }
 }
 
-/// Of the features that the model reads, the one furthest away in the last week.
+/// The feature of the model with the largest drift in the last week.
 fn draw_worst(shop: &Shop<'_>, model: &Model, weeks: &[Week]) {
     let Some(last) = weeks.last() else { return };
     let figures = |finding: &Finding| {
@@ -143,7 +143,7 @@ fn weeks(shop: &Shop<'_>, model: &Model, states: &mut States<'_>) -> Vec<Week> {
     weeks
 }
 
-/// Customers as they are once events up to some time are known.
+/// Customers with the events up to some time.
 struct States<'c> {
     set: &'c FeatureSet,
     customers: Vec<Customer<'c>>,
@@ -151,7 +151,7 @@ struct States<'c> {
 
 struct Customer<'c> {
     state: CustomerState,
-    /// Not known yet, in order of time.
+    /// Later events, in order of time.
     ahead: &'c [Event],
     last_track: Option<Timestamp>,
 }
@@ -166,7 +166,7 @@ impl<'c> States<'c> {
         Self { set, customers: customers.values().map(begin).collect() }
     }
 
-    /// Of those who did anything in the year before `now`.
+    /// The rows of customers with events in the year before `now`.
     fn rows(&mut self, now: Timestamp) -> Vec<FeatureRow> {
         let year_ago = now.plus_millis(-365 * MILLIS_PER_DAY);
         let set = self.set;
@@ -191,10 +191,10 @@ fn day(at: Timestamp) -> String {
     at.to_string()[..10].into()
 }
 
-/// Each customer's invoices as orders; what is sent back is left out.
+/// The invoices of each customer as orders, without returns.
 fn invoices(path: &Path) -> Customers {
     let mut reader = csv::Reader::from_reader(MultiGzDecoder::new(File::open(path).unwrap()));
-    // By customer and invoice: when, lines, their value, and the country.
+    // By customer and invoice: instant, lines, value, country.
     let mut orders: BTreeMap<(String, String), (Timestamp, f64, f64, String)> = BTreeMap::new();
     for row in reader.records() {
         let row = row.unwrap();

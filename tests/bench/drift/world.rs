@@ -1,5 +1,5 @@
-//! Customers whose every law is known: twenty features of mixed kinds, three kinds
-//! of customers, and what can be made to drift.
+//! Simulated customers with known distributions: twenty features of mixed kinds, three
+//! kinds of customers, and drift on request.
 
 use segmentd::domain::feature::{
     Encoding, FeatureDef, FeatureRow, Missing, Scale, Transform, Value,
@@ -12,27 +12,27 @@ use segmentd::domain::train::evaluation::stability::Trials;
 use crate::model_support::{def, normal, number, spec, train};
 
 pub(super) const FEATURES: usize = 20;
-/// The place of the feature that moves: a normal one that parts no kinds.
+/// The index of the feature that moves: a normal one that does not separate kinds.
 pub(super) const MOVED: usize = 7;
 pub(super) const MOVED_NAME: &str = "f7";
 pub(super) const TRAINING_ROWS: usize = 10_000;
-/// Places of the features with categories, for peers that must be told.
+/// The indexes of the categorical features, for peers that need them.
 pub(super) const CATEGORIES: [usize; 2] = [17, 18];
 
-/// Of the features that tell kinds apart: so that the segments are the kinds.
+/// The weight of the features that separate kinds, so that the segments are the kinds.
 const KIND_WEIGHT: f64 = 3.0;
 
-/// Kinds of customers, and categories that come with each of two features.
+/// The kinds of customers, and the categories of two features for each.
 const KINDS: [f64; 3] = [0.5, 0.3, 0.2];
 const CHANNELS: [f64; 4] = [0.55, 0.25, 0.15, 0.05];
 const REGIONS: [f64; 8] = [0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.03, 0.02];
 
-/// What is not as it was at training.
+/// The change after training.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Change {
-    /// Of the moved feature, in standard deviations.
+    /// The shift of the moved feature, in standard deviations.
     pub(super) shift: f64,
-    /// What the first kind loses to the second, as a share of all customers.
+    /// The share of all customers that moves from the first kind to the second.
     pub(super) mix: f64,
 }
 
@@ -95,7 +95,7 @@ pub(super) fn customers(rng: &mut Rng, rows: usize, change: Change) -> Vec<Featu
     (0..rows).map(|_| customer(rng, change)).collect()
 }
 
-/// What the model of this seed is trained on.
+/// The training rows of the model with this seed.
 pub(super) fn training_rows(seed: u64) -> Vec<FeatureRow> {
     customers(&mut Rng::new(seed, 0), TRAINING_ROWS, Change::default())
 }
@@ -104,13 +104,13 @@ pub(super) fn model(rows: &[FeatureRow]) -> Model {
     train(quick(3), &features(), rows).unwrap().model
 }
 
-/// One start and no trials of stability: what is compared here is data.
+/// One start and no stability trials, because only the data matters here.
 pub(super) fn quick(segments: usize) -> TrainSpec {
     let stability = Trials { bootstraps: 0, seeds: 0, ..Trials::default() };
     TrainSpec { starts: 1, stability, ..spec(segments) }
 }
 
-/// By Knuth's products of uniform draws: the means are small.
+/// By Knuth's algorithm, because the means are small.
 fn poisson(rng: &mut Rng, mean: f64) -> f64 {
     let (bound, mut product, mut count) = ((-mean).exp(), rng.unit(), 0.0);
     while product > bound {

@@ -1,5 +1,5 @@
-//! NDJSON framing: however the bytes are cut into chunks, the lines are the same.
-//! The first two bytes choose the chunk and the longest line.
+//! NDJSON framing: the lines do not depend on the chunks of bytes. The first two bytes
+//! choose the chunk size and the longest line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! An event in segmentd's own JSON form, read, admitted and folded.
+//! An event in the native JSON form: parsed, admitted and folded.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

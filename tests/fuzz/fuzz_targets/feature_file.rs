@@ -1,4 +1,4 @@
-//! A features file (TOML). One that is accepted has a normal form that means the same.
+//! A features file (TOML). An accepted one has an equivalent normal form.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

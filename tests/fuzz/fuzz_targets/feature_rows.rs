@@ -1,5 +1,5 @@
-//! The body of `POST /v1/score`: every row has every feature, and no more rows are
-//! handed over than are counted.
+//! The body of `POST /v1/score`: every row has every feature, and the number of rows is
+//! correct.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

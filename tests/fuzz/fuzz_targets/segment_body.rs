@@ -1,5 +1,5 @@
-//! A request in the form of Segment's libraries; the first byte chooses the path.
-//! What is kept of a message can be read again by itself.
+//! A request of the Segment libraries; the first byte chooses the path. A stored message
+//! can be parsed again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the retail feature set, limits, and an instant.
+//! Shared by the fuzz targets: the retail feature set, limits, and an instant.
 
 use std::sync::LazyLock;
 
@@ -22,8 +22,8 @@ pub fn new_id() -> Option<MessageId> {
     "generated".parse().ok()
 }
 
-/// What intake does with a message that could be read: admits it, folds it into a
-/// state, reads the features, and stores the state.
+/// The path of a parsed message in ingestion: admission, fold into a state, feature row,
+/// serialized state.
 pub fn fold(message: Message) {
     let Ok(event) = FEATURES.admit(message.event) else { return };
     for (_, value) in event.properties.iter() {

@@ -1,16 +1,18 @@
-//! Other people's clients, installed from their registries below `target/clients`.
+//! Third-party client libraries and programs, installed below `target/clients` by their
+//! package managers.
 //!
-//! Where they cannot be, a test is skipped and says so past the capture of its
-//! output; in CI (`CI` is set, as `.ci/run` does) that is a failure.
+//! Python and Node come from `tests/ensure-clients.sh`, which `make test` runs. Where they
+//! are missing and this account may not install them, a test is skipped with a notice that
+//! the test harness does not capture. Everywhere else, and in CI (`CI` is set, as by
+//! `.ci/run`), a client that cannot be installed is a failed test.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::io::AsyncWriteExt as _;
 
-/// The interpreter of a virtual environment with these requirements.
+/// The Python interpreter of a virtual environment with these requirements.
 pub(crate) fn python_venv(name: &str, requirements: &[&str]) -> Option<PathBuf> {
     let home = home("python", name);
     let python = home.join("bin/python");
@@ -22,7 +24,7 @@ pub(crate) fn python_venv(name: &str, requirements: &[&str]) -> Option<PathBuf> 
     .then_some(python)
 }
 
-/// The folder whose `node_modules` holds these packages.
+/// The folder with these packages in its `node_modules`.
 pub(crate) fn node_modules(name: &str, packages: &[&str]) -> Option<PathBuf> {
     let home = home("node", name);
     installed(&home, packages, || {
@@ -38,75 +40,113 @@ pub(crate) fn node_modules(name: &str, packages: &[&str]) -> Option<PathBuf> {
     .then_some(home)
 }
 
-/// A program of a Debian package, which is unpacked and not installed.
+/// A program of a Debian package. The package is unpacked, not installed: installed, it
+/// would start a service.
 pub(crate) fn debian_program(package: &str, program: &str) -> Option<PathBuf> {
     let home = home("debian", package);
-    installed(&home, &[package], || {
-        let download =
-            || run(Command::new("apt-get").arg("download").arg(package).current_dir(&home));
-        // Without a list of packages, or with one of what is gone.
-        download()
-            .or_else(|_| run(Command::new("apt-get").arg("update")).and_then(|()| download()))?;
-        let files = std::fs::read_dir(&home).map_err(|error| error.to_string())?;
-        let is_package = |path: &PathBuf| path.extension().is_some_and(|end| end == "deb");
-        let file = files.flatten().map(|file| file.path()).find(is_package);
-        let file = file.ok_or("nothing was downloaded")?;
-        run(Command::new("dpkg").arg("-x").args([&file, &home]))
-    })
-    .then(|| home.join("usr/bin").join(program))
+    installed(&home, &[package], || unpack(package, &home))
+        .then(|| home.join("usr/bin").join(program))
+}
+
+/// Downloads a Debian package, and unpacks it in `home`.
+fn unpack(package: &str, home: &Path) -> Result<(), String> {
+    let download = || run(Command::new("apt-get").arg("download").arg(package).current_dir(home));
+    // The package list may be missing, or name a version that no longer exists.
+    download().or_else(|_| run(Command::new("apt-get").arg("update")).and_then(|()| download()))?;
+    let files = std::fs::read_dir(home).map_err(|error| error.to_string())?;
+    let is_package = |path: &PathBuf| path.extension().is_some_and(|end| end == "deb");
+    let file = files.flatten().map(|file| file.path()).find(is_package);
+    let file = file.ok_or("nothing was downloaded")?;
+    run(Command::new("dpkg").arg("-x").args([&file, home]))
 }
 
 fn home(language: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(language).join(name)
 }
 
-/// Installs unless exactly this is there already; whether it is now.
-fn installed(home: &Path, what: &[&str], install: impl Fn() -> Result<(), String>) -> bool {
-    // Tests that want the same one would clear it under each other.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+/// Installs the packages unless exactly these are installed. Returns `false` if the test is
+/// to be skipped.
+fn installed(home: &Path, packages: &[&str], install: impl Fn() -> Result<(), String>) -> bool {
+    // One test at a time: two that need the same packages would remove each other's.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _guard = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let marker = home.join("installed");
-    let what = what.join("\n");
-    if std::fs::read_to_string(&marker).is_ok_and(|there| there == what) {
+    let packages = packages.join("\n");
+    if std::fs::read_to_string(&marker).is_ok_and(|present| present == packages) {
         return true;
     }
     std::fs::create_dir_all(home).unwrap();
     if let Err(why) = install() {
-        skip(&what, &why);
+        skip_unless_installable(&packages, &why);
         return false;
     }
-    std::fs::write(marker, what).unwrap();
+    std::fs::write(marker, packages).unwrap();
     true
 }
 
-/// Says so where people look, and fails in CI.
-fn skip(what: &str, why: &str) {
-    #[expect(clippy::disallowed_methods, reason = "a test asks where it runs")]
+/// Prints a notice if the test is to be skipped, and fails otherwise.
+fn skip_unless_installable(packages: &str, why: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a test asks whether it runs in CI")]
     let in_ci = std::env::var_os("CI").is_some();
-    assert!(!in_ci, "{what} cannot be had: {why}");
-    // Unlike `eprintln!`, this is not captured.
-    let notice = format!("\n*** SKIPPED: {what} cannot be had: {why}\n");
-    std::io::stderr().write_all(notice.as_bytes()).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ensure-clients.sh");
+    // Debian packages exist on Debian only, and there with `apt-get`.
+    let has_apt = run(Command::new("apt-get").arg("--version")).is_ok();
+    let is_elsewhere = why.contains("apt-get") && !has_apt;
+    let check = Command::new("sh").arg(&script).arg("--check").status().unwrap();
+    let is_skipped = !in_ci && (is_elsewhere || check.code() == Some(3));
+    assert!(
+        is_skipped,
+        "{packages} cannot be installed: {why}\n\
+         `sh tests/ensure-clients.sh` installs Python and Node, or says what to type"
+    );
+    super::print_skipped(&format!(
+        "{packages} cannot be installed: {why}\n\
+         `sh tests/ensure-clients.sh` says what to type"
+    ));
 }
 
-/// Alertmanager of Debian, which looks for its templates where the package would have
-/// put them: they are shown to it there, and to nobody else.
+/// The directory in which Debian's Alertmanager looks for its templates.
+const TEMPLATES: &[u8] = b"/usr/share/prometheus/alertmanager";
+
+/// Alertmanager of Debian, as a command with its working directory.
+///
+/// The program has the absolute path of its templates compiled in. Here the package is
+/// unpacked elsewhere, so a copy of the program gets a relative path of the same length,
+/// which is valid in its working directory.
 pub(crate) fn alertmanager() -> Option<Command> {
-    let program = debian_program("prometheus-alertmanager", "prometheus-alertmanager")?;
-    let apart = |command: &mut Command| {
-        command.args(["--mount", "--map-root-user"]);
-    };
-    let mut attempt = Command::new("unshare");
-    apart(&mut attempt);
-    if let Err(why) = run(attempt.arg("true")) {
-        skip("a view of the files for Alertmanager alone", &why);
-        return None;
+    let package = "prometheus-alertmanager";
+    let home = home("debian", package);
+    let is_installed = installed(&home, &[package, "relocated"], || {
+        unpack(package, &home)?;
+        relocate(&home, &home.join("usr/bin").join(package))
+    });
+    let mut command = Command::new(home.join("relocated"));
+    command.current_dir(&home);
+    is_installed.then_some(command)
+}
+
+/// Writes `home/relocated`, a copy of `program` with a relative path of its templates.
+fn relocate(home: &Path, program: &Path) -> Result<(), String> {
+    let relative = [b".", &TEMPLATES[..TEMPLATES.len() - 1]].concat();
+    let mut bytes = std::fs::read(program).map_err(|error| error.to_string())?;
+    let windows = bytes.windows(TEMPLATES.len()).enumerate();
+    let places: Vec<usize> =
+        windows.filter(|(_, window)| *window == TEMPLATES).map(|(place, _)| place).collect();
+    if places.is_empty() {
+        return Err("this Alertmanager has its templates in another directory".into());
     }
-    let mut command = Command::new("unshare");
-    apart(&mut command);
-    command.args(["sh", "-c", r#"mount --bind "$0" /usr/share && exec "$@""#]);
-    command.arg(program.ancestors().nth(3)?.join("usr/share")).arg(program);
-    Some(command)
+    for place in places {
+        bytes[place..place + relative.len()].copy_from_slice(&relative);
+    }
+    let patched = home.join("patched");
+    std::fs::write(&patched, bytes).map_err(|error| error.to_string())?;
+    let shortened = home.join(String::from_utf8_lossy(&relative).as_ref());
+    let _ = std::fs::remove_file(&shortened);
+    std::os::unix::fs::symlink("alertmanager", shortened).map_err(|error| error.to_string())?;
+    // By another process: a file that this process has open for writing cannot be executed,
+    // and a child that another test forks meanwhile inherits it.
+    run(Command::new("cp").arg(&patched).arg(home.join("relocated")))?;
+    run(Command::new("chmod").arg("755").arg(home.join("relocated")))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
@@ -114,11 +154,11 @@ fn run(command: &mut Command) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let said = [output.stdout, output.stderr].concat();
-    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&said)))
+    let text = [output.stdout, output.stderr].concat();
+    Err(format!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&text)))
 }
 
-/// Runs a script of `tests/clients` and reads what it prints as JSON.
+/// Runs a script of `tests/clients`; returns its output as JSON.
 pub(crate) async fn answers(
     interpreter: &Path,
     script: &str,

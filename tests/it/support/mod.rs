@@ -1,15 +1,18 @@
-//! The program under test: own database each, one private Postgres a test binary.
+//! The program under test: an own database for each app, one private Postgres for the test
+//! binary.
 
+pub(crate) mod alerting;
 pub(crate) mod clients;
-pub(crate) mod draw;
-pub(crate) mod flaky;
-pub(crate) mod hook;
-pub(crate) mod house;
-pub(crate) mod probe;
+pub(crate) mod http_receiver;
+pub(crate) mod lossy_proxy;
+pub(crate) mod models;
+pub(crate) mod openapi_requests;
 pub(crate) mod process;
-pub(crate) mod receiver;
+pub(crate) mod random;
+pub(crate) mod webhook_receiver;
 
-use std::time::Duration;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use segmentd::app::App;
@@ -45,7 +48,7 @@ impl TestApp {
         self.replica_with(&[]).await
     }
 
-    /// As [`Self::replica`], with settings of its own.
+    /// As [`Self::replica`], with additional settings.
     pub(crate) async fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let settings = [&[("database.url", &*self.database_url)], settings].concat();
         let app = Self::start_with(&settings).await;
@@ -60,19 +63,19 @@ impl TestApp {
         command
     }
 
-    /// Whether it succeeded, and what it said.
+    /// Runs the command; returns whether it succeeded, and its output.
     pub(crate) async fn command(&self, arguments: &[&str]) -> (bool, String) {
         let ended = self.start_command(arguments).output().await.unwrap();
-        let said = [ended.stdout, ended.stderr].concat();
-        (ended.status.success(), String::from_utf8(said).unwrap())
+        let text = [ended.stdout, ended.stderr].concat();
+        (ended.status.success(), String::from_utf8(text).unwrap())
     }
 
-    /// A program of its own with a private Postgres of its own.
+    /// As [`Self::start`], with additional settings.
     pub(crate) async fn start_with(settings: &[(&str, &str)]) -> Self {
         Self::start_at(Clock::System, settings).await
     }
 
-    /// As [`Self::start_with`], at a time that the test sets.
+    /// As [`Self::start_with`], with a clock that the test controls.
     pub(crate) async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
         let state = tempfile::Builder::new().permissions(open_to_all()).tempdir().unwrap();
         let mut set: Vec<(String, String)> = vec![
@@ -80,9 +83,9 @@ impl TestApp {
             ("admin.bind".into(), "127.0.0.1:0".into()),
             ("database.state_directory".into(), state.path().display().to_string()),
             ("training.schedule".into(), String::new()),
-            // Clocks that a test sets are not the database's.
+            // The clock of a test may differ from the clock of the database.
             ("clock.tolerance_seconds".into(), "0".into()),
-            // Tests put models in each other's place that are as unlike as they like.
+            // Tests replace models by arbitrarily different ones.
             ("gates.silhouette_loss".into(), "2.0".into()),
             ("gates.relabelled".into(), "1.0".into()),
         ];
@@ -109,12 +112,12 @@ impl TestApp {
         }
     }
 
-    /// For statements that the program itself has no use for.
+    /// For SQL that the program itself never runs.
     pub(crate) fn database_url(&self) -> &str {
         &self.database_url
     }
 
-    /// One digest of every customer's stored state.
+    /// A SHA-256 digest of the stored states of all customers.
     pub(crate) async fn states_digest(&self) -> String {
         let states = segmentd::store::customers::stream(self.db.read());
         let states: Vec<_> = states.try_collect().await.unwrap();
@@ -156,7 +159,9 @@ impl TestApp {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    /// The value of a metric once it has stopped moving.
+    /// The value of a metric once it has stopped changing: after ten equal readings.
+    ///
+    /// A sleep separates the readings: no condition shows that a counter has stopped.
     pub(crate) async fn settled(&self, name: &str) -> u64 {
         let mut before = 0;
         let mut same = 0;
@@ -169,19 +174,26 @@ impl TestApp {
         before
     }
 
-    /// The value of a metric, given with its labels.
+    /// The value of a metric; `name` includes its labels.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let (_, text) = self.admin("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
 
-    /// With the test's key, unless the request has one.
+    /// Sends the request with the key of the test.
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
         let answer = request.bearer_auth(&self.key).send().await.unwrap();
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Creates a second key with every scope.
+    pub(crate) async fn another_key(&self) -> String {
+        let key = api_keys::create(&self.db, &Clock::System, "another", &Scope::ALL).await.unwrap();
+        self.app.access.refresh().await.unwrap();
+        key
     }
 
     pub(crate) async fn post_as(&self, key: Option<&str>, path: &str, body: &str) -> (u16, Value) {
@@ -199,7 +211,7 @@ impl TestApp {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
-    /// Trains and waits until every customer is assigned by the new model.
+    /// Trains a model, and waits until it has scored every customer.
     pub(crate) async fn train(&self) -> Value {
         self.train_with(r#"{"segments": 3, "starts": 3}"#).await
     }
@@ -208,28 +220,29 @@ impl TestApp {
         let (status, run) = self.post("/v1/training-runs", spec.to_owned()).await;
         assert_eq!(status, 202, "{run}");
         let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
-        for _ in 0..600 {
+        let mut trained = Value::Null;
+        eventually("the model is live, and has scored every customer", async || {
             let (_, run) = self.get(&path).await;
             assert_ne!(run["status"], "failed", "{run}");
-            // A run ends when its model is registered; promotion follows, and then
-            // the first customers are assigned, from when on it is known how many
-            // are left: asked for in this order.
+            // A run ends when its model is registered. Then the model is promoted. Then
+            // rescoring begins; the number of pending customers is known from its start.
+            // The requests are in this order.
             let (_, live) = self.get("/v1/segments").await;
             let is_live = run["model"].is_string() && live["model"] == run["model"];
             let mut segments = live["segments"].as_array().into_iter().flatten();
             let has_begun = segments.any(|segment| segment["customers"] != 0);
             let (_, metrics) = self.admin("/metrics").await;
             let settled = metrics.lines().any(|l| l == "segmentd_reassign_pending 0");
-            if run["finished_at"].is_string() && is_live && has_begun && settled {
-                return run;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("training took too long");
+            let is_over = run["finished_at"].is_string();
+            trained = run;
+            is_over && is_live && has_begun && settled
+        })
+        .await;
+        trained
     }
 }
 
-/// `count` orders over `customers` customers, the heavier the higher the number.
+/// Orders of `customers` customers in the past, `1 + per_customer * (number % 3)` of each.
 pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
     let day = 86_400_000_i64;
     let now = Clock::System.now();
@@ -250,7 +263,7 @@ pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
                         "lines": 1 + order % 9,
                         "retail_disc": 0.5,
                         "coupon_disc": 0.0,
-                        "unknown_property": "dropped at the door",
+                        "unknown_property": "dropped before storage",
                     },
                 })
             })
@@ -258,7 +271,7 @@ pub(crate) fn orders(customers: usize, per_customer: usize) -> Vec<Value> {
         .collect()
 }
 
-/// One event a line.
+/// Events as newline-delimited JSON.
 pub(crate) fn ndjson(events: &[Value]) -> String {
     events.iter().fold(String::new(), |lines, event| lines + &event.to_string() + "\n")
 }
@@ -268,13 +281,37 @@ pub(crate) fn open_to_all() -> std::fs::Permissions {
     std::fs::Permissions::from_mode(0o755)
 }
 
-/// Waits, up to 30 s, until it holds.
-pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..300 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+/// The longest wait for a condition: far longer than any takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until the condition holds. Fails after [`PATIENCE`].
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    eventually_within(PATIENCE, what, holds).await;
+}
+
+/// As [`eventually`], for a condition that may take longer.
+pub(crate) async fn eventually_within(
+    patience: Duration,
+    what: &str,
+    mut holds: impl AsyncFnMut() -> bool,
+) {
+    let asked = Instant::now();
+    while !holds().await {
+        assert!(asked.elapsed() < patience, "not within {patience:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("not within 30 s: {what}");
+}
+
+/// Prints that a test is skipped, and why.
+pub(crate) fn print_skipped(why: &str) {
+    // Unlike `eprintln!`, this is not captured.
+    std::io::stderr().write_all(format!("\n*** SKIPPED: {why}\n").as_bytes()).unwrap();
+}
+
+/// The metric of the memory that requests have reserved.
+pub(crate) const RESERVED_BYTES: &str = r#"segmentd_memory_budget_used_bytes{part="requests"}"#;
+
+/// Waits until no request holds any of the memory budget.
+pub(crate) async fn nothing_is_reserved(app: &TestApp) {
+    eventually("nothing is reserved", async || app.metric(RESERVED_BYTES).await == 0).await;
 }

@@ -1,8 +1,10 @@
-//! The real binary as a process: it can be killed, and several share a database.
+//! The real binary as a child process: a test can kill it, and several share a database.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A running `segmentd serve`; killed at the latest when the test ends.
 pub(crate) struct Process {
@@ -12,7 +14,7 @@ pub(crate) struct Process {
     pub(crate) admin: String,
 }
 
-/// Settings every process of a test has: free ports, a state directory.
+/// Settings of every process of a test: free ports, a state directory.
 fn command(state: &Path, database_url: Option<&str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_segmentd"));
     for setting in ["http.bind=127.0.0.1:0", "admin.bind=127.0.0.1:0", "log.format=json"] {
@@ -34,7 +36,7 @@ impl Process {
         Self::start_with(state, database_url, &[])
     }
 
-    /// As [`Self::start`], with settings of its own.
+    /// As [`Self::start`], with additional settings.
     pub(crate) fn start_with(state: &Path, database_url: Option<&str>, settings: &[&str]) -> Self {
         let mut command = command(state, database_url);
         for setting in settings {
@@ -43,7 +45,7 @@ impl Process {
         Self::spawn(command)
     }
 
-    /// As [`Self::start_with`] without a `database_url`, with at most so many open files.
+    /// As [`Self::start_with`] without a `database_url`, with a limit of open files.
     pub(crate) fn start_within(state: &Path, settings: &[&str], open_files: u32) -> Self {
         let mut inner = command(state, None);
         for setting in settings {
@@ -68,12 +70,12 @@ impl Process {
                 ["api", "admin"].map(|name| format!("http://{}", line[name].as_str().unwrap()))
             })
             .unwrap();
-        // A full pipe would stop it.
+        // A full pipe would block the process.
         std::thread::spawn(move || log.for_each(drop));
         Self { child, url, admin }
     }
 
-    /// A key with every scope, made by the command.
+    /// Creates a key with every scope by the command line.
     pub(crate) fn key(state: &Path, database_url: Option<&str>) -> String {
         let made = command(state, database_url)
             .args(["keys", "create", "test", "--scopes", "ingest,score,read,replay,train,admin"])
@@ -83,14 +85,14 @@ impl Process {
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
     }
 
-    /// The most memory that it has taken so far.
+    /// The peak of its resident memory so far.
     pub(crate) fn peak_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// `kill -9`.
+    /// Sends `SIGKILL`, and waits for the end.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -101,4 +103,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The process id in `postmaster.pid` of a data directory.
+pub(crate) fn postmaster_pid(data: &Path) -> Pid {
+    let text = std::fs::read_to_string(data.join("postmaster.pid")).unwrap();
+    Pid::from_raw(text.lines().next().unwrap().trim().parse().unwrap()).unwrap()
+}
+
+/// Ends the private Postgres of a state directory by an immediate shutdown (`SIGQUIT`): what
+/// it has not written by then is lost.
+pub(crate) fn end_postgres_at_once(state: &Path) {
+    kill_process(postmaster_pid(&state.join("postgres/data")), Signal::QUIT).unwrap();
 }

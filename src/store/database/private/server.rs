@@ -236,7 +236,8 @@ fn owner_of_pid(pid: Pid, data: &Path, uid: u32) -> PidOwner {
     if is_server { PidOwner::PrivateServer } else { PidOwner::Other }
 }
 
-/// On systems without `/proc` only `ps` reads the command line.
+/// Systems without `/proc`: macOS and the BSDs, which always have `ps`. The system calls that
+/// read the command line of a process need unsafe code there.
 #[cfg(not(target_os = "linux"))]
 fn owner_of_pid(pid: Pid, data: &Path, uid: u32) -> PidOwner {
     let number = pid.as_raw_pid().to_string();

@@ -1,0 +1,4 @@
+//! Notifications to third-party servers: webhooks, Alertmanager, Slack, email.
+
+mod email;
+mod webhooks;

@@ -1,0 +1,246 @@
+//! `/v1/alerts`: raised once, announced to the owner, escalated, acknowledged, resolved. The
+//! test controls the clock.
+
+use std::sync::Arc;
+
+use segmentd::config::CheckSources;
+use segmentd::domain::drift::Severity;
+use segmentd::domain::time::Timestamp;
+use segmentd::service::alerts::{Alerts, Found};
+use segmentd::service::drift::monitor::Watcher;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::support::alerting::{AlertingApp, a_moment, found, receives};
+use crate::support::webhook_receiver::WebhookReceiver;
+use crate::support::{eventually, ndjson, orders};
+
+const CUSTOMERS: usize = 400;
+/// One more hour with these rows, then the check.
+async fn an_hour(alerting: &AlertingApp, watcher: &Watcher, rows: &[Value]) {
+    alerting.pass(3600);
+    let body = json!({ "rows": rows }).to_string();
+    assert_eq!(alerting.app.post("/v1/score", body).await.0, 200);
+    alerting.app.app.drift.flush().await.unwrap();
+    // Two replicas check at once: it counts once.
+    let both = tokio::join!(watcher.run(), watcher.run());
+    both.0.unwrap();
+    both.1.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
+    let alerting = AlertingApp::start().await;
+    let app = &alerting.app;
+    let (finance, other, pager) =
+        tokio::join!(WebhookReceiver::start(), WebhookReceiver::start(), WebhookReceiver::start());
+    alerting.channel("finance", &finance, json!({ "owners": ["finance@example.com"] })).await;
+    alerting.channel("other", &other, json!({ "owners": ["other@example.com"] })).await;
+    let route = json!({ "topics": ["drift"], "least_severity": "critical", "after_seconds": 5400 });
+    alerting.channel("pager", &pager, route).await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    app.train().await;
+    let mut rows = Vec::new();
+    for customer in 0..CUSTOMERS {
+        let (_, body) = app.get(&format!("/v1/customers/c{customer:04}")).await;
+        rows.push(body["features"].clone());
+    }
+    let mut shifted = rows.clone();
+    for row in &mut shifted {
+        row["spend_365d"] = json!(row["spend_365d"].as_f64().unwrap() * 3.0);
+    }
+    let (alerts, drift) = (Arc::clone(alerting.alerts()), Arc::clone(&app.app.drift));
+    let watcher = Watcher { alerts, drift, live: Arc::clone(&app.app.live) };
+
+    // No finding; then one, which may be chance; then another.
+    an_hour(&alerting, &watcher, &rows).await;
+    an_hour(&alerting, &watcher, &shifted).await;
+    let first = alerting.now();
+    assert_eq!(app.get("/v1/alerts?state=all").await.1["alerts"], json!([]));
+    an_hour(&alerting, &watcher, &shifted).await;
+    let key = "drift:values:spend_365d:rows";
+    let fired = format!("drift.firing of {key}");
+    receives(&finance, &[&fired]).await;
+    let message = finance.accepted()[0].clone();
+    assert_eq!(message.field("owner"), "finance@example.com");
+    assert_eq!(message.field("severity"), "critical");
+    assert!(
+        message.field("what").starts_with("Spend, 365 days has risen: values moved by at least")
+    );
+    assert!(message.field("what").contains("USD"), "{}", message.body);
+    assert!(message.field("advice").starts_with("finance@example.com: check"));
+    assert!(message.body["data"]["bars"].as_array().unwrap().len() > 3, "{}", message.body);
+    let facts = message.body["data"]["facts"].as_array().unwrap();
+    let fact = |name: &str| {
+        facts.iter().find(|fact| fact["name"] == name).unwrap()["value"].as_str().unwrap()
+    };
+    assert!(fact("PSI").contains("by chance alone") && fact("p-value").starts_with("< "));
+    assert!(fact("Moved by, on average").ends_with(" USD"));
+    let hour = first.millis().div_euclid(3_600_000) * 3_600_000;
+    assert_eq!(fact("Found since"), Timestamp::from_millis(hour).to_string());
+    let alert = alerting.firing(key).await.unwrap();
+    let id = alert["alert"].as_str().unwrap();
+    assert_eq!(message.field("link"), format!("https://segmentd.example.com/v1/alerts/{id}"));
+    let (status, svg) = app.get(alert["picture"].as_str().unwrap()).await;
+    assert!(status == 200 && svg.as_str().unwrap().contains("Spend, 365 days"));
+    let (_, listed) = app.get("/v1/alerts?owner=finance@example.com&topic=drift").await;
+    assert_eq!(listed["alerts"].as_array().unwrap().len(), 1, "{listed}");
+
+    // The alert keeps firing: it is not announced again, and is escalated because it is not
+    // acknowledged.
+    an_hour(&alerting, &watcher, &shifted).await;
+    alerting.alerts().sweep().await.unwrap();
+    a_moment().await;
+    assert_eq!(pager.summaries(), [""; 0]);
+    an_hour(&alerting, &watcher, &shifted).await;
+    alerting.alerts().sweep().await.unwrap();
+    eventually("the pager is notified", async || pager.summaries().contains(&fired)).await;
+    let metrics = app.admin("/metrics").await.1;
+    let line = "segmentd_alerts_firing{severity=\"critical\",topic=\"drift\"} ";
+    assert!(metrics.lines().any(|l| l.starts_with(line) && !l.ends_with(" 0")), "{metrics}");
+
+    // Resolved after three checks without a finding.
+    for _ in 0..3 {
+        assert_eq!(finance.summaries().len(), 1);
+        an_hour(&alerting, &watcher, &rows).await;
+    }
+    let over = format!("drift.resolved of {key}");
+    receives(&finance, &[&fired, &over]).await;
+    assert_eq!(finance.accepted()[1].field("alert_id"), id);
+    eventually("the pager gets the resolution", async || pager.summaries().contains(&over)).await;
+    assert_eq!(other.summaries(), [""; 0]);
+    let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
+    assert_eq!(shown["state"], "resolved");
+    assert_eq!(shown["resolved_why"], "it was not found in the last 3 checks");
+    assert_eq!(shown["deliveries"].as_array().unwrap().len(), 4, "{shown}");
+
+    // Firing again too soon: listed, but not announced; then another model goes live.
+    an_hour(&alerting, &watcher, &shifted).await;
+    an_hour(&alerting, &watcher, &shifted).await;
+    let again = alerting.firing(key).await.unwrap();
+    assert_eq!((&again["alert"], &again["untold"]), (&json!(id), &json!(true)));
+    let model = app.train_with(r#"{"segments": 2, "starts": 3}"#).await["model"].clone();
+    alerting.pass(3600);
+    watcher.run().await.unwrap();
+    let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
+    let live = format!("model {} went live", &model.as_str().unwrap()[..12]);
+    assert_eq!(shown["resolved_why"], json!(live));
+    assert_eq!(app.get("/v1/alerts").await.1["alerts"], json!([]));
+    a_moment().await;
+    assert_eq!(finance.summaries().len(), 2);
+    alerting.app.stop().await;
+}
+
+/// Customers with events differ from all customers: this is reported only if configured.
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_with_new_events_are_checked_if_configured() {
+    let alerting = AlertingApp::start().await;
+    let app = &alerting.app;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    app.train().await;
+    let watcher = |check_sources: CheckSources| {
+        let theirs = alerting.alerts();
+        let alerts = Alerts {
+            db: app.db.clone(),
+            clock: theirs.clock.clone(),
+            settings: segmentd::config::Alerts { check_sources, ..theirs.settings.clone() },
+            metrics: Arc::clone(&theirs.metrics),
+            wake: Notify::new(),
+        };
+        let drift = Arc::clone(&app.app.drift);
+        Watcher { alerts: Arc::new(alerts), drift, live: Arc::clone(&app.app.live) }
+    };
+    let busy = async |round: usize, watcher: &Watcher| {
+        alerting.pass(3600);
+        let mut events = orders(CUSTOMERS, 0);
+        for (number, event) in events.iter_mut().enumerate() {
+            event["message_id"] = json!(format!("busy-{round}-{number}"));
+            event["timestamp"] = json!(alerting.now());
+        }
+        app.post("/v1/events/bulk", ndjson(&events)).await;
+        app.app.drift.flush().await.unwrap();
+        watcher.run().await.unwrap();
+    };
+    let (rows, both) = (watcher(CheckSources::Rows), watcher(CheckSources::Both));
+    let key = "drift:values:orders_28d:events";
+    for round in 0..3 {
+        busy(round, &rows).await;
+    }
+    assert_eq!(app.get("/v1/alerts").await.1["alerts"], json!([]));
+    for round in 3..5 {
+        busy(round, &both).await;
+    }
+    let alert = alerting.firing(key).await.unwrap();
+    assert_eq!(alert["subject"]["source"], "events");
+    alerting.pass(3600);
+    rows.run().await.unwrap();
+    let (_, answer) = app.get("/v1/alerts?state=all").await;
+    let alerts = answer["alerts"].as_array().unwrap();
+    assert!(alerts.iter().all(|one| one["resolved_why"] == "it is no longer checked"), "{answer}");
+    alerting.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_training_run_is_announced_and_so_is_the_next_success() {
+    let alerting = AlertingApp::start().await;
+    let receiver = WebhookReceiver::start().await;
+    alerting.channel("ops", &receiver, json!({ "topics": ["training"] })).await;
+    for what_if in [true, false, false] {
+        let spec = json!({ "segments": 3, "what_if": what_if }).to_string();
+        let (_, run) = alerting.app.post("/v1/training-runs", spec).await;
+        let path = format!("/v1/training-runs/{}", run["run"].as_str().unwrap());
+        eventually("the run fails", async || alerting.app.get(&path).await.1["status"] == "failed")
+            .await;
+    }
+    receives(&receiver, &["training.firing of training:request"]).await;
+    alerting.app.post("/v1/events/bulk", ndjson(&orders(150, 5))).await;
+    alerting.app.train().await;
+    let both = ["training.firing of training:request", "training.resolved of training:request"];
+    receives(&receiver, &both).await;
+    alerting.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledged_alert_is_not_escalated() {
+    let alerting = AlertingApp::start().await;
+    let app = &alerting.app;
+    let (desk, boss) = tokio::join!(WebhookReceiver::start(), WebhookReceiver::start());
+    alerting.channel("desk", &desk, json!({})).await;
+    alerting.channel("boss", &boss, json!({ "after_seconds": 600 })).await;
+    let (orders, clicks) =
+        (found("orders", Severity::Warning, None), found("clicks", Severity::Warning, None));
+
+    // Announced once, however often it is raised; not escalated after an acknowledgement.
+    alerting.raise(&orders).await;
+    alerting.raise(&orders).await;
+    alerting.raise(&clicks).await;
+    receives(&desk, &["source.firing of orders", "source.firing of clicks"]).await;
+    let id = alerting.firing("orders").await.unwrap()["alert"].as_str().unwrap().to_owned();
+    let note = json!({ "note": "on it" }).to_string();
+    let (status, answer) = app.post(&format!("/v1/alerts/{id}/acknowledge"), note).await;
+    assert_eq!((status, &answer["acknowledged_note"]), (200, &json!("on it")), "{answer}");
+    assert!(answer["acknowledged_by"].as_str().unwrap().starts_with("key "));
+    alerting.pass(601);
+    alerting.alerts().sweep().await.unwrap();
+    alerting.alerts().sweep().await.unwrap();
+    receives(&boss, &["source.firing of clicks"]).await;
+    // A higher severity is announced again, a lower one is not.
+    alerting.raise(&Found { severity: Severity::Critical, ..orders.clone() }).await;
+    alerting.raise(&orders).await;
+    alerting.resolve("orders").await;
+    alerting.resolve("orders").await;
+    let four = [
+        "source.firing of orders",
+        "source.firing of clicks",
+        "source.firing of orders",
+        "source.resolved of orders",
+    ];
+    receives(&desk, &four).await;
+    assert_eq!(desk.accepted()[2].field("severity"), "critical");
+    let (status, _) = app.post(&format!("/v1/alerts/{id}/acknowledge"), "").await;
+    assert_eq!(status, 409);
+    assert_eq!(app.post("/v1/alerts/alert_0/acknowledge", "").await.0, 404);
+    alerting.resolve("clicks").await;
+    receives(&boss, &["source.firing of clicks", "source.resolved of clicks"]).await;
+    alerting.app.stop().await;
+}

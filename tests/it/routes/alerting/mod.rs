@@ -1,0 +1,6 @@
+//! Alerts, silences, channels and deliveries.
+
+mod alerts;
+mod channels;
+mod deliveries;
+mod silences;

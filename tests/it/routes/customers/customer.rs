@@ -1,0 +1,84 @@
+//! `GET /v1/customers/{id}` and `/history`: hysteresis of a customer at the border of two
+//! segments.
+
+use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
+use segmentd::service::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, ndjson, orders};
+
+const CUSTOMERS: usize = 120;
+
+/// The customers three days after the first model, after one more order each.
+async fn three_days_later(settings: &[(&str, &str)]) -> (TestApp, Vec<Value>) {
+    let (clock, handle) = Clock::fixed(Clock::System.now());
+    let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
+    let app = TestApp::start_at(clock.clone(), &settings).await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 6))).await;
+    app.train_with(r#"{"segments": 4, "starts": 3}"#).await;
+    // Every customer orders once more: most stay, some come near a border or cross it.
+    let now = clock.now().plus_millis(3 * MILLIS_PER_DAY);
+    handle.store(now.millis(), std::sync::atomic::Ordering::Relaxed);
+    let more: Vec<Value> = (0..CUSTOMERS).map(|customer| order(customer, now)).collect();
+    app.post("/v1/events/bulk", ndjson(&more)).await;
+    let mut standings = Vec::new();
+    for customer in 0..CUSTOMERS {
+        standings.push(app.get(&format!("/v1/customers/c{customer:04}")).await.1);
+    }
+    (app, standings)
+}
+
+fn order(customer: usize, at: Timestamp) -> Value {
+    json!({
+        "type": "track", "name": "Order Completed", "message_id": format!("more-{customer}"),
+        "customer_id": format!("c{customer:04}"), "timestamp": at.to_string(),
+        "properties": { "sales_value": 40 + customer % 50, "lines": 3, "store_id": "1" },
+    })
+}
+
+/// The stateless scores of the stored feature rows.
+async fn scores(app: &TestApp, standings: &[Value]) -> Vec<Value> {
+    let rows: Vec<&Value> = standings.iter().map(|standing| &standing["features"]).collect();
+    let (status, answer) = app.post("/v1/score", json!({ "rows": rows }).to_string()).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["scores"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_customer_is_marked_and_stateless_rows_are_not() {
+    let (app, standings) = three_days_later(&[("assignment.hysteresis", "0.3")]).await;
+    let mut held = 0;
+    for (standing, score) in standings.iter().zip(scores(&app, &standings).await) {
+        let is_nearest = standing["segment"] == score["segment"];
+        assert_eq!(standing["held"], json!(!is_nearest), "{standing} {score}");
+        let (own, nearest) = (&standing["distance"], &score["distance"]);
+        if !is_nearest {
+            held += 1;
+            assert_eq!(standing["confidence"], 0.0);
+            let (own, nearest) = (own.as_f64().unwrap(), nearest.as_f64().unwrap());
+            assert!(nearest < own && nearest >= 0.7 * own, "{nearest} {own}");
+            let path =
+                format!("/v1/customers/{}/history", standing["customer_id"].as_str().unwrap());
+            let (_, history) = app.get(&path).await;
+            assert_eq!(history["changes"][0]["segment"], standing["segment"]);
+        }
+        assert_eq!(
+            (&standing["p_value"], &standing["outlier"]),
+            (&score["p_value"], &score["outlier"])
+        );
+    }
+    assert!(held > 0, "no customer is near a border");
+    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="held"}"#).await, held);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_hysteresis_every_customer_is_in_the_nearest_segment() {
+    let (app, standings) = three_days_later(&[("assignment.hysteresis", "0")]).await;
+    for (standing, score) in standings.iter().zip(scores(&app, &standings).await) {
+        assert_eq!(standing["segment"], score["segment"]);
+        assert_eq!(standing["held"], json!(false));
+    }
+    assert_eq!(app.metric(r#"segmentd_assignments_total{decision="held"}"#).await, 0);
+    app.stop().await;
+}

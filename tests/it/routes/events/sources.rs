@@ -1,0 +1,173 @@
+//! `GET /v1/sources`: the volume of a source of events is usual, higher, lower, or zero.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use segmentd::domain::access::Scope;
+use segmentd::service::api_keys;
+use segmentd::service::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::support::webhook_receiver::WebhookReceiver;
+use crate::support::{TestApp, eventually};
+
+const HOUR_MILLIS: i64 = 3_600_000;
+/// Only the test flushes the counts; a source is learned after three days.
+const BY_HAND: [(&str, &str); 5] = [
+    ("sources.check_seconds", "600"),
+    ("sources.learn_hours", "72"),
+    ("sources.least_events", "5"),
+    ("alerts.poll_seconds", "3600"),
+    ("alerts.allow_private_addresses", "yes"),
+];
+
+struct Sender {
+    app: TestApp,
+    now: Arc<AtomicI64>,
+    sent: usize,
+}
+
+impl Sender {
+    fn pass(&self, millis: i64) {
+        self.now.fetch_add(millis, Ordering::Relaxed);
+        self.app.app.alerts.wake.notify_one();
+    }
+
+    /// Sends new events, and one of them twice.
+    async fn send(&mut self, path: &str, events: usize) {
+        let event = |i: usize| {
+            json!({
+                "type": "track", "name": "Order Completed", "customer_id": format!("c{i}"),
+                "message_id": format!("m{i}"), "properties": { "revenue": 5 },
+            })
+        };
+        let mut body: Vec<Value> = (self.sent..self.sent + events).map(event).collect();
+        body.extend(body.first().cloned());
+        self.sent += events;
+        let (status, answer) = self.app.post(path, json!(body).to_string()).await;
+        assert_eq!((status, &answer["accepted"]), (200, &json!(events)), "{answer}");
+    }
+
+    async fn look(&self) {
+        let sources = &self.app.app.sources;
+        // Twice at once, as two replicas would: it counts once.
+        let both = tokio::join!(sources.flush(), sources.flush());
+        assert!(both.0.is_ok() && both.1.is_ok());
+        let both = tokio::join!(sources.check(), sources.check());
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    }
+
+    /// The only source.
+    async fn source(&self) -> Value {
+        let (status, answer) = self.app.get("/v1/sources").await;
+        let sources = answer["sources"].as_array().unwrap();
+        assert_eq!((status, sources.len()), (200, 1), "{answer}");
+        sources[0].clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_raises_an_alert_when_its_volume_changes_or_stops() {
+    let start = Clock::System.now().millis().div_euclid(HOUR_MILLIS) * HOUR_MILLIS;
+    let start = segmentd::domain::time::Timestamp::from_millis(start - 240 * HOUR_MILLIS);
+    let (clock, now) = Clock::fixed(start.plus_millis(HOUR_MILLIS / 2));
+    let app = TestApp::start_at(clock.clone(), &BY_HAND).await;
+    let receiver = WebhookReceiver::start().await;
+    let channel = json!({
+        "name": "ops", "topics": ["source"], "target": { "kind": "webhook", "url": receiver.url },
+    });
+    assert_eq!(app.post("/v1/channels", channel.to_string()).await.0, 201);
+    let mut sender = Sender { app, now, sent: 0 };
+
+    // Four days with ten events an hour, by two kinds of requests.
+    for hour in 0..96 {
+        sender.send("/v1/events", 6).await;
+        sender.send("/v1/events?strict=true", 4).await;
+        sender.look().await;
+        if hour == 5 {
+            assert_eq!(sender.source().await["status"], "learning");
+        }
+        sender.pass(HOUR_MILLIS);
+    }
+    sender.look().await;
+    let calm = sender.source().await;
+    assert_eq!((&calm["status"], &calm["door"]), (&json!("usual"), &json!("events")), "{calm}");
+    assert_eq!((&calm["name"], &calm["usual_gap_seconds"]), (&json!("test"), &json!(3600.0)));
+    assert_eq!(
+        (&calm["last_hour"]["events"], &calm["last_hour"]["usual"]),
+        (&json!(10), &json!(10.0))
+    );
+    assert_eq!(sender.app.get("/v1/alerts?state=all").await.1["alerts"], json!([]));
+
+    // Far more events; then as before.
+    sender.send("/v1/events", 300).await;
+    sender.pass(HOUR_MILLIS);
+    sender.send("/v1/events", 10).await;
+    sender.look().await;
+    let more = sender.source().await;
+    assert_eq!(
+        (&more["status"], &more["last_hour"]["events"]),
+        (&json!("more"), &json!(300)),
+        "{more}"
+    );
+    let key = more["key"].as_str().unwrap().to_owned();
+    let volume = format!("source:volume:{key}:events");
+    eventually("the alert fires", async || {
+        receiver.summaries() == [format!("source.firing of {volume}")]
+    })
+    .await;
+    let message = receiver.accepted()[0].clone();
+    assert!(
+        message.field("what").contains("300 new events")
+            && message.field("what").contains("10 are")
+    );
+    sender.pass(HOUR_MILLIS);
+    sender.send("/v1/events", 10).await;
+    sender.look().await;
+    eventually("the alert is resolved", async || {
+        receiver.summaries().last() == Some(&format!("source.resolved of {volume}"))
+    })
+    .await;
+
+    // No events for less than twice the longest gap; then for longer.
+    sender.pass(2 * HOUR_MILLIS - 1000);
+    sender.look().await;
+    assert_eq!(sender.source().await["status"], "usual");
+    sender.pass(HOUR_MILLIS);
+    sender.look().await;
+    sender.look().await;
+    let quiet = format!("source:quiet:{key}:events");
+    eventually("the alert fires", async || {
+        receiver.summaries().last() == Some(&format!("source.firing of {quiet}"))
+    })
+    .await;
+    let (_, metrics) = sender.app.admin("/metrics").await;
+    for line in [
+        "segmentd_sources{status=\"quiet\"} 1",
+        "segmentd_source_last_event_age_seconds{door=\"events\"} 10799",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line}: {metrics}");
+    }
+    // An event at another replica resolves it, even if that replica stops at once.
+    let other = [BY_HAND.as_slice(), &[("database.url", &sender.app.database_url)]].concat();
+    let other = TestApp::start_at(clock, &other).await;
+    let back = json!({ "type": "track", "name": "Order Completed", "customer_id": "back" });
+    // With the same key, which defines the source.
+    let client = reqwest::Client::new().post(format!("{}/v1/events", other.url));
+    let sent = client.bearer_auth(&sender.app.key).body(back.to_string()).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    other.stop().await;
+    sender.pass(HOUR_MILLIS / 6);
+    sender.look().await;
+    eventually("the alert is resolved", async || {
+        receiver.summaries().contains(&format!("source.resolved of {quiet}"))
+    })
+    .await;
+
+    // A revoked key is no source.
+    let replacement = api_keys::create(&sender.app.db, &Clock::System, "new", &Scope::ALL).await;
+    assert!(replacement.is_ok());
+    api_keys::revoke(&sender.app.db, &Clock::System, &key).await.unwrap();
+    assert!(sender.app.app.sources.list().await.unwrap().is_empty());
+    sender.app.stop().await;
+}

@@ -1,0 +1,12 @@
+//! Tests by route: the files mirror `src/api`. Behaviour that spans routes is in
+//! `crate::scenarios`.
+
+mod alerting;
+mod customers;
+mod drift;
+mod events;
+mod inference;
+mod models;
+mod openapi;
+mod score;
+mod segments;

@@ -1,0 +1,131 @@
+//! `/v1/models/{id}/diff/{other}`, `/migration` and `/v1/segments/{id}/lineage`: segments
+//! over several trainings.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, eventually, ndjson, orders};
+
+const CUSTOMERS: usize = 300;
+
+fn names(segments: &Value) -> Vec<(String, String)> {
+    let mut names: Vec<_> = segments["segments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|segment| {
+            let profile = &segment["profile"];
+            (profile["id"].as_str().unwrap().into(), profile["key"].as_str().unwrap().into())
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn events(body: &Value, event: &str) -> Vec<Value> {
+    let lines = body["lines"].as_array().or_else(|| body["lineage"].as_array()).unwrap();
+    lines.iter().filter(|line| line["event"] == event).cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_keep_their_names_and_the_diff_shows_their_lineage() {
+    let app = TestApp::start().await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    let first = app.train().await;
+    let one = first["model"].as_str().unwrap().to_owned();
+    assert_eq!(first["report"]["lineage"]["predecessor"], Value::Null);
+    let before = names(&app.get("/v1/segments").await.1);
+
+    // The same customers again: another model, the same segments.
+    let again = app.train().await;
+    let two = again["model"].as_str().unwrap().to_owned();
+    assert_ne!(two, one);
+    assert_eq!(again["report"]["lineage"]["predecessor"], one.as_str());
+    assert_eq!(names(&app.get("/v1/segments").await.1), before);
+    assert_eq!(again["report"]["lineage"]["matched_share"], 1.0, "{again}");
+    let share = again["report"]["lineage"]["relabelled_share"].as_f64().unwrap();
+    assert!(share < 0.01, "{share} of the same customers were relabelled");
+
+    // The diff of that promotion.
+    let (status, diff) = app.get(&format!("/v1/models/{one}/diff/{two}")).await;
+    assert_eq!(status, 200, "{diff}");
+    assert_eq!((&diff["from"], &diff["to"]), (&json!(one), &json!(two)));
+    assert_eq!(diff["segments"]["same"].as_array().unwrap().len(), before.len());
+    assert_eq!(diff["segments"]["added"], json!([]));
+    assert_eq!(diff["features"]["same_set"], true);
+    assert_eq!(diff["figures"]["to"]["predecessor"], one.as_str());
+    assert_eq!(events(&diff, "kept").len(), before.len());
+
+    // More segments: some continue, some are born, and no name is reused.
+    let more = app.train_with(r#"{"segments": 6, "starts": 3}"#).await;
+    let three = more["model"].as_str().unwrap().to_owned();
+    let after = names(&app.get("/v1/segments").await.1);
+    assert_eq!(after.len(), 6);
+    let (_, diff) = app.get(&format!("/v1/models/{two}/diff/{three}")).await;
+    let (kept, born) = (events(&diff, "kept"), events(&diff, "born"));
+    assert_eq!(kept.len() + born.len(), 6, "{diff}");
+    assert_eq!(kept.len() + events(&diff, "died").len(), before.len());
+    for line in &born {
+        let number: u32 = line["new"]["key"].as_str().unwrap()[1..].parse().unwrap();
+        assert!(number > 3, "{line}");
+    }
+
+    // The preview of a rollback scores every customer by both models, and writes nothing.
+    let digest = app.states_digest().await;
+    let (status, preview) = app.get(&format!("/v1/models/{two}/migration")).await;
+    assert_eq!(status, 200, "{preview}");
+    assert_eq!((&preview["from"], &preview["to"]), (&json!(three), &json!(two)));
+    assert_eq!(preview["customers"], CUSTOMERS);
+    let flows = preview["flows"].as_array().unwrap();
+    let answer: u64 = flows.iter().map(|flow| flow["customers"].as_u64().unwrap()).sum();
+    assert_eq!(answer + preview["in_small_flows"].as_u64().unwrap(), CUSTOMERS as u64);
+    assert!(flows.iter().all(|flow| flow["customers"].as_u64().unwrap() >= 5));
+    assert!(preview["move_away"].as_u64().unwrap() > 0, "{preview}");
+    let (_, same) = app.get(&format!("/v1/models/{three}/migration")).await;
+    assert_eq!((&same["move_away"], &same["stay"]), (&json!(0), &json!(CUSTOMERS)));
+    assert_eq!(app.states_digest().await, digest);
+    assert_eq!(app.get("/v1/segments").await.1["model"], three.as_str());
+
+    // The promotion does what the preview showed.
+    let moved = |history: Value| {
+        let changes = history["changes"].as_array().unwrap().clone();
+        changes[0]["segment"] != changes[1]["segment"]
+    };
+    let (status, _) = app.post(&format!("/v1/models/{two}/promote"), "").await;
+    assert_eq!(status, 200);
+    let mut moves = 0;
+    for customer in 0..CUSTOMERS {
+        let id = format!("c{customer:04}");
+        eventually("the promoted model has scored the customer", async || {
+            app.get(&format!("/v1/customers/{id}")).await.1["model"] == two.as_str()
+        })
+        .await;
+        let (_, history) = app.get(&format!("/v1/customers/{id}/history?limit=2")).await;
+        moves += u64::from(moved(history));
+    }
+    assert_eq!(moves, preview["move_away"].as_u64().unwrap());
+
+    // The lineage of one segment over all models.
+    let id = kept[0]["new"]["id"].as_str().unwrap();
+    let (status, lineage) = app.get(&format!("/v1/segments/{id}/lineage")).await;
+    assert_eq!(status, 200);
+    assert_eq!(events(&lineage, "born").len(), 1);
+    assert_eq!(events(&lineage, "kept").len(), 2);
+    assert_eq!(lineage["lines"].as_array().unwrap().last().unwrap()["model"], one.as_str());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_models_and_segments_cannot_be_compared() {
+    let app = TestApp::start().await;
+    app.post("/v1/events/bulk", ndjson(&orders(CUSTOMERS, 5))).await;
+    let run = app.train().await;
+    let model = run["model"].as_str().unwrap();
+    let unknown = "0".repeat(64);
+    let (status, problem) = app.get(&format!("/v1/models/{model}/diff/{unknown}")).await;
+    assert_eq!(status, 404, "{problem}");
+    let (status, problem) = app.get(&format!("/v1/models/{model}/diff/latest")).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("model")), "{problem}");
+    assert_eq!(app.get(&format!("/v1/models/{unknown}/migration")).await.0, 404);
+    assert_eq!(app.get("/v1/segments/seg_nobody/lineage").await.0, 404);
+    app.stop().await;
+}

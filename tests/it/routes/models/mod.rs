@@ -1,0 +1,8 @@
+//! Models, their life cycle, training runs and the promotion policy.
+
+mod canary;
+mod diff;
+mod lifecycle;
+mod policy;
+mod shadow;
+mod training_runs;

@@ -1,0 +1,4 @@
+//! Delivery of notifications under failures and load.
+
+mod crash;
+mod load;

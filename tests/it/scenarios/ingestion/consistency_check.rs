@@ -1,0 +1,116 @@
+//! The consistency check compares stored states with their events: mismatches are counted
+//! and repaired, and events in progress cause none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use segmentd::domain::objective::Objectives;
+use segmentd::domain::time::Timestamp;
+use segmentd::service::consistency_check::Sampler;
+use segmentd::telemetry::Metrics;
+use segmentd::telemetry::labels::{Mismatch, Uncompared};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use crate::support::{TestApp, eventually, ndjson, orders};
+
+const KINDS: [Mismatch; 4] =
+    [Mismatch::Differs, Mismatch::Missing, Mismatch::Extra, Mismatch::Unreadable];
+
+/// A sampler that takes every customer.
+fn sampler(app: &TestApp) -> Sampler {
+    Sampler {
+        db: app.db.read().clone(),
+        live: Arc::clone(&app.app.live),
+        every: Duration::from_secs(1),
+        customers: 10_000,
+        metrics: Arc::new(Metrics::new(Timestamp::default(), Objectives::default()).unwrap()),
+    }
+}
+
+fn mismatches(sampler: &Sampler) -> [u64; 4] {
+    KINDS.map(|kind| sampler.metrics.skew.mismatched.get(kind))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_in_progress_are_no_mismatch() {
+    let app = TestApp::start().await;
+    let events = orders(60, 30);
+    app.post("/v1/events/bulk", ndjson(&events[..100])).await;
+    let sampler = sampler(&app);
+    let send = async {
+        for part in events[100..].chunks(40) {
+            let (status, _) = app.post("/v1/events/bulk", ndjson(part)).await;
+            assert_eq!(status, 200);
+        }
+    };
+    let sample = async {
+        loop {
+            sampler.run().await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        () = sample => {}
+    }
+    assert!(sampler.metrics.skew.compared.get() > 120);
+    assert_eq!(mismatches(&sampler), [0; 4]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_mismatch_is_counted_and_repaired() {
+    let settings = [("skew.every_seconds", "1"), ("skew.customers", "1000")];
+    let app = TestApp::start_with(&settings).await;
+    app.post("/v1/events/bulk", ndjson(&orders(60, 4))).await;
+    let healthy = sampler(&app);
+    healthy.run().await.unwrap();
+    // Each customer is compared by state, and again by events.
+    assert_eq!(healthy.metrics.skew.compared.get(), 120);
+    assert_eq!(mismatches(&healthy), [0; 4]);
+    let whole = app.states_digest().await;
+
+    let mut connection = PgConnection::connect(&app.database_url).await.unwrap();
+    for statement in [
+        // The state of another customer, a changed byte, no state, no events, an event of
+        // an unknown type, a state of other features.
+        "update customer set state = (select state from customer where customer_id = 'c0011')
+         where customer_id = 'c0001'",
+        "update customer set state = set_byte(state, length(state) - 1, 255)
+         where customer_id = 'c0002'",
+        "delete from customer where customer_id = 'c0003'",
+        "delete from event where customer_id = 'c0004'",
+        "update event set kind = 'nothing' where customer_id = 'c0005'",
+        "update customer set state = set_byte(state, 1, 255 - get_byte(state, 1))
+         where customer_id = 'c0006'",
+    ] {
+        let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+        assert!(done.rows_affected() > 0);
+    }
+    let round = sampler(&app);
+    round.run().await.unwrap();
+    assert_eq!(mismatches(&round), [2, 1, 1, 1]);
+    assert_eq!(round.metrics.skew.uncompared.get(Uncompared::OtherFeatures), 1);
+    // The background job of the service finds them too.
+    for kind in ["differs", "missing", "extra", "unreadable"] {
+        let name = format!("segmentd_skew_mismatched_total{{kind=\"{kind}\"}}");
+        eventually("the service counts the mismatch", async || app.metric(&name).await > 0).await;
+    }
+
+    // One customer is checked and repaired.
+    let (_, output) = app.command(&["backfill", "--customer", "c0001"]).await;
+    assert!(output.starts_with("rebuilt: as stored, and as the events say\n"), "{output}");
+    assert!(output.contains("spend_365d: "), "{output}");
+    let (ok, output) = app.command(&["backfill", "--customer", "c0001"]).await;
+    assert!(ok && output.starts_with("unchanged"), "{output}");
+    assert!(!app.command(&["backfill", "--customer", "nobody"]).await.0);
+
+    // Then all customers: those without readable events are left unchanged, and reported.
+    let (ok, output) = app.command(&["backfill", "--all"]).await;
+    assert!(output.contains("rebuilt 3, unchanged 55, failed 2"), "{output}");
+    assert!(!ok);
+    let round = sampler(&app);
+    round.run().await.unwrap();
+    assert_eq!(mismatches(&round), [0, 0, 1, 1]);
+    assert_eq!(app.states_digest().await, whole);
+    app.stop().await;
+}

@@ -1,0 +1,15 @@
+//! Behaviour that spans routes. Each file is named after what its tests prove.
+
+mod alert_delivery;
+mod backup_restore;
+mod clock;
+mod database_outage;
+mod end_to_end;
+mod ingestion;
+mod monitoring;
+mod promotion_under_load;
+mod replicas;
+mod requests;
+mod scheduled_rescoring;
+mod single_caller_influence;
+mod unassigned_customers;

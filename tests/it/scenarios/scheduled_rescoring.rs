@@ -1,0 +1,338 @@
+//! Scheduled rescoring: customers without events change segment when time alone changes
+//! their score. Ninety simulated days are compared with a full recomputation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use segmentd::domain::event::{Event, EventKind, Scalar};
+use segmentd::domain::feature::CustomerState;
+use segmentd::domain::model::Scratch;
+use segmentd::domain::stats::Rng;
+use segmentd::domain::time::{MILLIS_PER_DAY, Timestamp};
+use segmentd::service::clock::Clock;
+use segmentd::service::rescoring::on_time::Rechecker;
+use segmentd::service::scoring::deployment::Lineup;
+use segmentd::store::customers::assignments;
+use segmentd::store::customers::assignments::Held;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::support::{TestApp, eventually, ndjson};
+
+const START: i64 = 19_700 * MILLIS_PER_DAY + MILLIS_PER_DAY / 3;
+const DAYS: i64 = 90;
+/// The default of `recheck.period_seconds`.
+const PERIOD: i64 = 15_000;
+const MAX_LAG: i64 = 60_000;
+/// The interval of recomputations, besides one at every recorded change.
+const GRID: i64 = MILLIS_PER_DAY / 8;
+
+/// An instant, and the segment from then on.
+type Standing = (i64, String);
+
+struct Simulation {
+    app: TestApp,
+    clock: Arc<AtomicI64>,
+    rechecker: Rechecker,
+    customers: Vec<(String, CustomerState)>,
+}
+
+impl Simulation {
+    /// Starts an app, and sends all events of all customers.
+    async fn start(customers: usize, settings: &[(&str, &str)]) -> Self {
+        let (clock, handle) = Clock::fixed(Timestamp::from_millis(START));
+        // The background job of the program is off: the test runs the sweeps.
+        let settings = [&[("recheck.period_seconds", "86400")], settings].concat();
+        let app = TestApp::start_at(clock.clone(), &settings).await;
+        let mut rng = Rng::new(2017, 0);
+        let events: Vec<Event> = (0..customers).flat_map(|i| orders(i, &mut rng)).collect();
+        let lines: Vec<Value> = events.iter().map(line).collect();
+        let (status, answer) = app.post("/v1/events/bulk", ndjson(&lines)).await;
+        assert_eq!(status, 200, "{answer}");
+        let lineup = app.app.live.snapshot();
+        let states = events.chunk_by(|a, b| a.customer == b.customer).map(|events| {
+            let customer = events[0].customer.as_str().to_owned();
+            (customer, CustomerState::replay(&lineup.features, events))
+        });
+        let rechecker = Rechecker {
+            db: app.db.clone(),
+            live: Arc::clone(&app.app.live),
+            clock,
+            batch_customers: 50,
+            pause_ratio: 0.0,
+            period: Duration::MAX,
+            cache: app.app.intake.cache(),
+            metrics: Arc::clone(&app.app.metrics),
+        };
+        Self { customers: states.collect(), app, clock: handle, rechecker }
+    }
+
+    /// Moves the clock through all days. Runs the sweep only at ticks at which a customer
+    /// is due. Returns the number of sweeps.
+    async fn pass(&self) -> usize {
+        let mut database = sqlx::PgConnection::connect(self.app.database_url()).await.unwrap();
+        let mut sweeps = 0;
+        loop {
+            let due: Option<i64> = sqlx::query_scalar(
+                "select (extract(epoch from min(recheck_at)) * 1000)::bigint from customer",
+            )
+            .fetch_one(&mut database)
+            .await
+            .unwrap();
+            let due = due.unwrap();
+            let tick = START + (due.max(START) - START + PERIOD - 1) / PERIOD * PERIOD;
+            if tick > START + DAYS * MILLIS_PER_DAY {
+                return sweeps;
+            }
+            self.clock.store(tick, Ordering::Relaxed);
+            assert!(self.rechecker.run().await.unwrap() > 0);
+            sweeps += 1;
+        }
+    }
+
+    /// Compares the recorded history of every customer under this deployment with a full
+    /// recomputation. Returns the number of moves.
+    async fn compare(&self, lineup: &Lineup) -> usize {
+        let mut moves = 0;
+        let mut scratch = Scratch::default();
+        for (customer, state) in &self.customers {
+            let recorded = self.recorded(customer, lineup.generation).await;
+            let mut instants: Vec<i64> = recorded.iter().map(|(at, _)| *at).collect();
+            instants.extend((0..=DAYS * MILLIS_PER_DAY / GRID).map(|step| START + step * GRID));
+            instants.sort_unstable();
+            let expected = recomputed(lineup, state, &instants, &recorded, &mut scratch);
+            assert_eq!(recorded[0].1, expected[0].1, "{customer} at the start");
+            moves += expected.len() - 1;
+            assert_eq!(
+                recorded.iter().map(|(_, segment)| segment).collect::<Vec<_>>(),
+                expected.iter().map(|(_, segment)| segment).collect::<Vec<_>>(),
+                "{customer}: {recorded:?} is not {expected:?}"
+            );
+            for ((recorded, _), (due, segment)) in recorded.iter().zip(&expected) {
+                let lag = recorded - due;
+                assert!((0..=MAX_LAG).contains(&lag), "{customer} to {segment}: {lag} ms late");
+            }
+        }
+        moves
+    }
+
+    /// The segment of a customer at the start, and every move since then.
+    async fn recorded(&self, customer: &str, generation: i64) -> Vec<Standing> {
+        let key = customer.parse().unwrap();
+        let changes = assignments::history(self.app.db.read(), &key, None, 10_000).await.unwrap();
+        let of_lineup = changes.into_iter().rev().filter(|change| change.generation == generation);
+        let mut standings: Vec<Standing> =
+            of_lineup.map(|change| (change.assigned_at.millis(), change.segment)).collect();
+        // Events may have come in several transactions.
+        let after_events = standings.partition_point(|(at, _)| *at == START) - 1;
+        standings.split_off(after_events)
+    }
+}
+
+/// The segment of a customer at the first of `instants`, and every move up to the last,
+/// each found by bisection with the rules of hysteresis. A minimum stay begins at the
+/// recorded move.
+fn recomputed(
+    lineup: &Lineup,
+    state: &CustomerState,
+    instants: &[i64],
+    recorded: &[Standing],
+    scratch: &mut Scratch,
+) -> Vec<Standing> {
+    let mut answer = |at: i64, held: Option<&Held>| {
+        let at = Timestamp::from_millis(at);
+        let row = state.row(&lineup.features, at);
+        let verdict = lineup.score(&row, scratch);
+        let standing = lineup.stand(&row, &verdict, held, at, scratch);
+        standing.map_or(verdict.segment, |standing| lineup.key(&standing)).to_owned()
+    };
+    let mut held = Held {
+        generation: lineup.generation,
+        fallback: lineup.active.is_none(),
+        segment: answer(instants[0], None),
+        moved_at: None,
+    };
+    let mut found = vec![(instants[0], held.segment.clone())];
+    for pair in instants.windows(2) {
+        let mut from = pair[0];
+        while answer(pair[1], Some(&held)) != held.segment {
+            let mut to = pair[1];
+            while to - from > 1 {
+                let middle = from.midpoint(to);
+                let stays = answer(middle, Some(&held)) == held.segment;
+                if stays { from = middle } else { to = middle }
+            }
+            held.segment = answer(to, Some(&held));
+            let moved_at = recorded.get(found.len()).map_or(to, |(at, _)| *at);
+            held.moved_at = Some(Timestamp::from_millis(moved_at));
+            found.push((to, held.segment.clone()));
+            from = to;
+        }
+    }
+    found
+}
+
+/// Orders in the year before the start: from one to dozens per customer.
+fn orders(customer: usize, rng: &mut Rng) -> Vec<Event> {
+    let orders = 1 + rng.below(3) * rng.below(20);
+    let year = usize::try_from(365 * MILLIS_PER_DAY).unwrap();
+    let spread = rng.below(year);
+    let mut events: Vec<Event> = (0..orders)
+        .map(|order| {
+            let within = rng.below(1 + spread);
+            let ago = rng.below(1 + within);
+            let number = |name: &str, value: f64| (name.into(), Scalar::Number(value));
+            Event {
+                message_id: format!("{customer}-{order}").parse().unwrap(),
+                customer: format!("c{customer:04}").parse().unwrap(),
+                kind: EventKind::Track,
+                name: "Order Completed".into(),
+                timestamp: Timestamp::from_millis(START - i64::try_from(ago).unwrap()),
+                properties: [
+                    number("sales_value", 5.0 + 60.0 * rng.unit()),
+                    number("lines", 1.0 + f64::from(u32::try_from(rng.below(9)).unwrap())),
+                    number("retail_disc", rng.unit()),
+                    ("store_id".into(), Scalar::Text(format!("{}", rng.below(4)).into())),
+                ]
+                .into_iter()
+                .collect(),
+            }
+        })
+        .collect();
+    events.sort_by_key(|event| event.timestamp);
+    events
+}
+
+fn line(event: &Event) -> Value {
+    json!({
+        "type": "track",
+        "name": event.name,
+        "message_id": event.message_id.as_str(),
+        "customer_id": event.customer.as_str(),
+        "timestamp": event.timestamp,
+        "properties": event.properties,
+    })
+}
+
+/// Returns the number of moves.
+async fn ninety_quiet_days(settings: &[(&str, &str)]) -> usize {
+    let simulation = Simulation::start(250, settings).await;
+    simulation.app.train_with(r#"{"segments": 6, "starts": 3}"#).await;
+    let sweeps = simulation.pass().await;
+    let lineup = simulation.app.app.live.snapshot();
+    assert!(lineup.active.is_some());
+    let moves = simulation.compare(&lineup).await;
+    assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
+    let metric = simulation.app.metric("segmentd_recheck_moved_total").await;
+    assert_eq!(metric, moves as u64);
+    // Few rescorings are unnecessary: windows are weeks long, and borders are far.
+    let looks = simulation.app.metric("segmentd_rechecked_customers_total").await;
+    assert!(looks < 250 * 30, "{looks} looks at 250 customers in {DAYS} days");
+    simulation.app.stop().await;
+    moves
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_under_a_model() {
+    let free = ninety_quiet_days(&[("assignment.hysteresis", "0")]).await;
+    let held = ninety_quiet_days(&[("assignment.hysteresis", "0.1")]).await;
+    assert!(held < free, "{held} moves with hysteresis, {free} without");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_with_a_minimum_stay() {
+    let stay = ("assignment.minimum_stay_seconds", "1000000");
+    ninety_quiet_days(&[("assignment.hysteresis", "0"), stay]).await;
+    ninety_quiet_days(&[("assignment.hysteresis", "0.05"), stay]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_quiet_days_under_the_rules() {
+    let simulation = Simulation::start(250, &[]).await;
+    let sweeps = simulation.pass().await;
+    let lineup = simulation.app.app.live.snapshot();
+    let moves = simulation.compare(&lineup).await;
+    assert!(moves > 100, "{moves} moves in {sweeps} sweeps");
+    simulation.app.stop().await;
+}
+
+/// Two replicas sweep at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_share_the_work() {
+    let simulation = Simulation::start(200, &[]).await;
+    simulation.clock.store(START + 40 * MILLIS_PER_DAY, Ordering::Relaxed);
+    let Rechecker { db, live, clock, batch_customers, pause_ratio, period, cache, metrics } =
+        &simulation.rechecker;
+    let other = Rechecker {
+        db: db.clone(),
+        live: Arc::clone(live),
+        clock: clock.clone(),
+        batch_customers: batch_customers / 5,
+        pause_ratio: *pause_ratio,
+        period: *period,
+        cache: Arc::clone(cache),
+        metrics: Arc::clone(metrics),
+    };
+    let (one, two) = tokio::join!(simulation.rechecker.run(), other.run());
+    let done = one.unwrap() + two.unwrap();
+    // A replica leaves the customers that the other one has locked.
+    assert_eq!(simulation.rechecker.run().await.unwrap(), 0);
+    assert!((150..=200).contains(&done), "{done} of 200 customers, most of whom are due");
+    let lineup = simulation.app.app.live.snapshot();
+    let mut moved = 0;
+    for (customer, state) in &simulation.customers {
+        let recorded = simulation.recorded(customer, lineup.generation).await;
+        assert!(recorded.windows(2).all(|pair| pair[0].1 != pair[1].1), "{customer}: {recorded:?}");
+        let row = state.row(&lineup.features, clock.now());
+        let segment = lineup.score(&row, &mut Scratch::default()).segment.to_owned();
+        assert_eq!(recorded.last().unwrap().1, segment, "{customer}");
+        moved += recorded.len() as u64 - 1;
+    }
+    assert_eq!(simulation.app.metric("segmentd_recheck_moved_total").await, moved);
+    simulation.app.stop().await;
+}
+
+/// The segment changes without an event, in the API and in the metrics.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_moves_without_an_event() {
+    let (clock, handle) = Clock::fixed(Timestamp::from_millis(START));
+    let app = TestApp::start_at(clock, &[("recheck.period_seconds", "1")]).await;
+    let order = |id: &str, at: i64| {
+        json!({
+            "type": "track", "name": "Order Completed", "customer_id": "quiet", "message_id": id,
+            "timestamp": Timestamp::from_millis(at), "properties": { "sales_value": 20, "lines": 2 },
+        })
+        .to_string()
+    };
+    let mut database = sqlx::PgConnection::connect(app.database_url()).await.unwrap();
+    let mut due = async || -> i64 {
+        let sql = "select (extract(epoch from recheck_at) * 1000)::bigint from customer";
+        sqlx::query_scalar(sql).fetch_one(&mut database).await.unwrap()
+    };
+    app.post("/v1/events", order("first", START)).await;
+    let due_first = due().await;
+    assert!(due_first > START);
+    // An event that only postpones the rescoring does not update the column, nor its index.
+    handle.store(START + 3_600_000, Ordering::Relaxed);
+    app.post("/v1/events", order("second", START + 3_600_000)).await;
+    assert_eq!(due().await, due_first);
+    let (_, history) = app.get("/v1/customers/quiet/history").await;
+    assert_eq!(history["changes"].as_array().unwrap().len(), 1, "{history}");
+
+    let later = START + 30 * MILLIS_PER_DAY;
+    handle.store(later, Ordering::Relaxed);
+    eventually("the customer moves", async || app.metric("segmentd_recheck_moved_total").await > 0)
+        .await;
+    let (_, history) = app.get("/v1/customers/quiet/history").await;
+    let changes = history["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 2, "{history}");
+    assert_eq!(changes[0]["assigned_at"], json!(Timestamp::from_millis(later)));
+    assert_ne!(changes[0]["segment"], changes[1]["segment"]);
+    let (_, feed) = app.get("/v1/changes").await;
+    assert_eq!(feed["changes"][1]["previous"]["segment"], changes[1]["segment"], "{feed}");
+    assert!(due().await > later);
+    let (_, metrics) = app.admin("/metrics").await;
+    assert!(metrics.contains("segmentd_recheck_lag_seconds "), "{metrics}");
+    app.stop().await;
+}

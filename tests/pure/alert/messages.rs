@@ -1,0 +1,264 @@
+//! The message formats of third-party receivers, compared with committed files.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use segmentd::domain::alert::{Bar, Envelope, Fact, Notice, Picture, SigningKey, State, Topic};
+use segmentd::domain::drift::Severity;
+use segmentd::domain::time::Timestamp;
+use segmentd::outbound::{alertmanager, email, slack, webhook};
+use serde_json::Value;
+
+use crate::alert::notices::{data, drifted};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn now() -> Timestamp {
+    Timestamp::parse("2026-03-01T06:00:05Z").unwrap()
+}
+
+fn resolved() -> Notice {
+    let at = Timestamp::parse("2026-03-01T18:00:00Z").unwrap();
+    Notice { state: State::Resolved, delivery_id: "msg_9a1b".into(), at, ..drifted() }
+}
+
+/// Differences from the committed files; the current messages are written below `target`.
+fn differing(messages: &[(&str, String)]) -> Vec<String> {
+    let there = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/alerts");
+    std::fs::create_dir_all(&there).unwrap();
+    for (name, text) in messages {
+        std::fs::write(there.join(name), text).unwrap();
+    }
+    let committed = |name| std::fs::read_to_string(data(name)).unwrap_or_default();
+    let differs = messages.iter().filter(|(name, text)| committed(name) != *text);
+    differs.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap() + "\n"
+}
+
+fn webhook(format: Envelope, notice: &Notice) -> (Vec<(&'static str, String)>, Value) {
+    let keys = [SigningKey::parse(SECRET).unwrap()];
+    let message = webhook::message(format, &keys, notice, now());
+    (message.headers, serde_json::from_slice(&message.body).unwrap())
+}
+
+#[test]
+fn each_message_is_as_committed() {
+    let notice = drifted();
+    let with_headers = |format| {
+        let (headers, body) = webhook(format, &notice);
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+        headers.collect::<String>() + "\n" + &pretty(&body)
+    };
+    let differing = differing(&[
+        ("webhook.txt", with_headers(Envelope::Standard)),
+        ("cloudevents_binary.txt", with_headers(Envelope::CloudeventsBinary)),
+        ("cloudevents_structured.txt", with_headers(Envelope::CloudeventsStructured)),
+        ("alertmanager.json", pretty(&alertmanager::told(&notice, now()))),
+        ("alertmanager_resolved.json", pretty(&alertmanager::told(&resolved(), now()))),
+        ("slack.json", pretty(&slack::message(&notice))),
+        ("email.txt", email::text(&notice)),
+        ("email.html", email::html(&notice)),
+        ("email_resolved.txt", email::text(&resolved())),
+    ]);
+    let renew = "if that is meant: cp target/alerts/* tests/data/alerts/";
+    assert_eq!(differing, [""; 0], "{renew}");
+}
+
+#[test]
+fn cloudevents_are_encoded_in_headers_as_their_specification_shows() {
+    let notice = Notice { key: "Euro € 😀".into(), ..drifted() };
+    let (headers, _) = webhook(Envelope::CloudeventsBinary, &notice);
+    let subject = headers.iter().find(|(name, _)| *name == "ce-subject").unwrap();
+    assert_eq!(subject.1, "Euro%20%E2%82%AC%20%F0%9F%98%80");
+}
+
+#[test]
+fn an_alert_of_alertmanager_keeps_its_name_while_it_lives() {
+    let labels = |alert: &Value| alert["labels"].clone();
+    let (firing, over) = (alertmanager::told(&drifted(), now()), resolved());
+    let later = now().plus_millis(12 * 3_600_000 + 600_000);
+    let still = alertmanager::still(&[drifted(), over.clone()], later);
+    let over = alertmanager::told(&over, later);
+    assert_eq!(firing.as_array().unwrap().len(), 1);
+    assert_eq!(still.as_array().unwrap().len(), 1);
+    assert_eq!(labels(&firing[0]), labels(&still[0]));
+    assert_eq!(labels(&firing[0]), labels(&over[0]));
+    let five_minutes = |from: Timestamp| from.plus_millis(300_000).to_string();
+    assert_eq!(firing[0]["endsAt"], five_minutes(now()));
+    assert_eq!(still[0]["endsAt"], five_minutes(later));
+    assert_eq!(over[0]["endsAt"], "2026-03-01T18:00:00.000Z");
+}
+
+#[test]
+fn a_severity_that_changes_ends_the_alert_of_the_one_before() {
+    let at = now().plus_millis(3_600_000);
+    let worse = Notice { severity: Severity::Critical, at, ..drifted() };
+    let told = alertmanager::told(&worse, at);
+    let standing: BTreeSet<_> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| {
+            let fires = alert["endsAt"].as_str().unwrap() > at.to_string().as_str();
+            (alert["labels"]["severity"].as_str().unwrap(), fires)
+        })
+        .collect();
+    assert_eq!(standing, [("critical", true), ("info", false), ("warning", false)].into());
+}
+
+#[test]
+fn labels_that_alertmanager_would_refuse_or_confuse_are_renamed() {
+    let subject = [("severity", "x"), ("2 hours", "y"), ("naïve-name", "z"), ("empty", "")];
+    let subject = subject.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let told = alertmanager::told(&Notice { subject, owner: None, ..drifted() }, now());
+    let labels = told[0]["labels"].as_object().unwrap();
+    let names: Vec<_> = labels.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["_2_hours", "alertname", "na_ve_name", "severity", "subject_severity", "topic"]
+    );
+    assert_eq!(labels["severity"], "critical");
+}
+
+/// Text with the special characters of every format.
+fn hostile() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "<script>alert(1)</script>",
+        "<!channel>",
+        "<https://evil.example|here>",
+        "\" onmouseover=\"x",
+        "&lt;",
+        "&",
+        "```",
+        "\r\nBcc: all@example.com",
+        "\0\u{1b}[31m",
+        "€😀",
+        "spend ",
+    ]);
+    prop::collection::vec(pieces, 0..400).prop_map(|pieces| pieces.concat())
+}
+
+fn hostile_notice() -> impl Strategy<Value = Notice> {
+    let facts = prop::collection::vec((hostile(), hostile()), 0..30);
+    let bars = prop::collection::vec((hostile(), -1.0..2.0), 0..200);
+    let texts = (hostile(), hostile(), hostile(), hostile(), hostile());
+    (texts, facts, bars, any::<bool>()).prop_map(
+        |((title, what, advice, owner, link), facts, bars, is_over)| Notice {
+            title,
+            what,
+            advice,
+            subject: [(owner.clone(), link.clone())].into(),
+            owner: Some(owner),
+            topic: Topic::Source,
+            state: if is_over { State::Resolved } else { State::Firing },
+            facts: facts.into_iter().map(|(name, value)| Fact { name, value }).collect(),
+            picture: Some(Picture {
+                svg: String::new(),
+                bars: bars
+                    .into_iter()
+                    .map(|(label, now)| Bar { label, before: 0.5, now })
+                    .collect(),
+            }),
+            link: Some(format!("https://segmentd.example.com/{link}")),
+            ..drifted()
+        },
+    )
+}
+
+/// Whether `text` has `<`, `>` and `&` in entities only.
+fn is_escaped(text: &str) -> bool {
+    let entities = ["&amp;", "&lt;", "&gt;"];
+    let rest = entities.iter().fold(text.to_owned(), |text, entity| text.replace(entity, ""));
+    !rest.contains(['<', '>', '&'])
+}
+
+fn characters(text: &Value) -> usize {
+    text.as_str().unwrap().chars().count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn slack_takes_every_message(notice in hostile_notice()) {
+        let message = slack::message(&notice);
+        for block in message["blocks"].as_array().unwrap() {
+            match block["type"].as_str().unwrap() {
+                "header" => {
+                    prop_assert!((1..=150).contains(&characters(&block["text"]["text"])));
+                    prop_assert!(is_escaped(block["text"]["text"].as_str().unwrap()));
+                }
+                "section" => {
+                    if let Some(text) = block.get("text") {
+                        prop_assert!((1..=3000).contains(&characters(&text["text"])));
+                        let text = text["text"].as_str().unwrap();
+                        prop_assert!(is_escaped(text), "{}", text);
+                        prop_assert!(!text.starts_with("```\n ") || text.matches("```").count() == 2);
+                    }
+                    if let Some(fields) = block.get("fields") {
+                        let fields = fields.as_array().unwrap();
+                        prop_assert!((1..=10).contains(&fields.len()));
+                        for field in fields {
+                            prop_assert!(characters(&field["text"]) <= 2000);
+                            prop_assert!(is_escaped(field["text"].as_str().unwrap()));
+                        }
+                    }
+                }
+                _ => {
+                    let text = block["elements"][0]["text"].as_str().unwrap();
+                    prop_assert!(text.chars().count() <= 2000);
+                    let text = text.split("<https://segmentd.").next().unwrap();
+                    prop_assert!(is_escaped(text), "{}", text);
+                }
+            }
+        }
+        prop_assert!(characters(&message["text"]) <= 40_000);
+    }
+
+    #[test]
+    fn a_webhook_is_small_and_json(notice in hostile_notice()) {
+        let keys = [SigningKey::parse(SECRET).unwrap()];
+        for format in
+            [Envelope::Standard, Envelope::CloudeventsBinary, Envelope::CloudeventsStructured]
+        {
+            let message = webhook::message(format, &keys, &notice, now());
+            prop_assert!(message.body.len() < 20_000);
+            prop_assert!(serde_json::from_slice::<Value>(&message.body).is_ok());
+            for (_, value) in message.headers {
+                prop_assert!(value.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_mail_holds_nothing_but_its_own_elements(notice in hostile_notice()) {
+        let page = email::html(&notice);
+        let opened = |name: &str| page.matches(&format!("<{name}")).count();
+        let known = ["!DOCTYPE", "html", "/", "head", "meta", "title", "body", "p ", "p>", "span",
+            "h1", "br", "table", "tr", "td", "th", "img", "a href"];
+        // `<th` counts `<th>` only: `<title`, `<table` and `<tr` begin otherwise.
+        let all = page.matches('<').count();
+        prop_assert_eq!(all, known.iter().map(|name| opened(name)).sum::<usize>());
+        prop_assert!(!page.contains("<script") && !page.contains("\" onmouseover=\""));
+        let from = "segmentd@example.com".parse().unwrap();
+        let mail = email::mail(&from, &["a@example.com".to_owned()], &notice, now()).unwrap();
+        let mail = String::from_utf8(mail.formatted()).unwrap();
+        let (headers, _) = mail.split_once("\r\n\r\n").unwrap();
+        prop_assert!(!headers.contains("\nBcc"));
+    }
+
+    #[test]
+    fn alertmanager_takes_every_label(notice in hostile_notice()) {
+        for alert in alertmanager::told(&notice, now()).as_array().unwrap() {
+            for (name, value) in alert["labels"].as_object().unwrap() {
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                prop_assert!(name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()));
+                prop_assert!(value.as_str().is_some_and(|value| !value.is_empty()));
+            }
+            prop_assert!(alert["startsAt"].as_str() <= alert["endsAt"].as_str());
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Drift: observations, statistics, checks, sequential detectors, alarms.
+
+mod alarm;
+pub(crate) mod check;
+mod detectors;
+mod key_influence;
+mod observations;
+mod statistics;
+mod within_segments;

@@ -1,0 +1,7 @@
+//! Events: wire formats, identity links, volume of sources.
+
+mod identity;
+pub(crate) mod identity_oracle;
+mod segment;
+mod source_volume;
+mod wire;

@@ -1,0 +1,360 @@
+//! The Segment message format, by its specification and as its libraries send it.
+
+use proptest::prelude::*;
+use segmentd::domain::event::{EventKind, GROUP_ID, PREVIOUS_ID, Scalar};
+use segmentd::domain::fault::Faults;
+use segmentd::domain::identity::Link;
+use segmentd::domain::time::Timestamp;
+use segmentd::domain::wire::segment::{Body, Form};
+use segmentd::domain::wire::{Limits, Message, native};
+use serde_json::{Value, json};
+
+use crate::feature::support::{at, text};
+
+const LIMITS: Limits =
+    Limits { max_future_millis: 3_600_000, max_property_depth: 4, max_event_bytes: 32_768 };
+
+fn received() -> Timestamp {
+    at("2024-05-01T12:00:00Z")
+}
+
+fn read(form: Form, body: &str) -> Vec<Result<Message, Faults>> {
+    let made_up = || "made-up".parse().ok();
+    Body::parse(body.as_bytes(), form, 1000).unwrap().read(received(), LIMITS, made_up).collect()
+}
+
+/// The only message of a request to the path of its `type`.
+fn one(message: &Value) -> Result<Message, Faults> {
+    let kind = EventKind::parse(message["type"].as_str().unwrap()).unwrap();
+    read(Form::One(kind), &message.to_string()).remove(0)
+}
+
+/// `field: problem` of each error.
+fn problems(faults: &Faults) -> Vec<String> {
+    faults.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn each_kind_of_call_becomes_its_event() {
+    let track = one(&json!({
+        "type": "track", "event": "Order Completed", "userId": "u1", "messageId": "m1",
+        "properties": { "revenue": 12.5, "products": [{ "sku": "a" }], "cart": { "size": 2 } },
+    }));
+    let Message { event, link, .. } = track.unwrap();
+    assert_eq!((event.kind, &*event.name), (EventKind::Track, "Order Completed"));
+    assert_eq!((event.customer.as_str(), event.message_id.as_str()), ("u1", "m1"));
+    assert_eq!(event.timestamp, received());
+    assert_eq!(event.properties.number("revenue"), Some(12.5));
+    assert_eq!(event.properties.number("cart.size"), Some(2.0));
+    assert_eq!((event.properties.len(), link), (2, None));
+
+    for kind in ["page", "screen"] {
+        let seen = one(&json!({
+            "type": kind, "name": "Home", "category": "Shop", "anonymousId": "a1",
+            "properties": { "url": "/", "category": "Old" },
+        }));
+        let event = seen.unwrap().event;
+        assert_eq!((event.kind.as_str(), &*event.name), (kind, "Home"));
+        assert_eq!(event.customer.as_str(), "a1");
+        assert_eq!(event.message_id.as_str(), "made-up");
+        assert_eq!(event.properties.get("category"), Some(&text("Shop")));
+        assert_eq!(event.properties.get("url"), Some(&text("/")));
+    }
+
+    let group = one(&json!({
+        "type": "group", "userId": "u1", "groupId": 42, "traits": { "plan": "gold" },
+    }));
+    let event = group.unwrap().event;
+    assert_eq!((event.kind, &*event.name), (EventKind::Group, ""));
+    assert_eq!(event.properties.get(GROUP_ID), Some(&text("42")));
+    assert_eq!(event.properties.get("plan"), Some(&text("gold")));
+
+    let identify = one(&json!({
+        "type": "identify", "userId": "u1", "traits": { "age": 30, "address": { "city": "X" } },
+        "properties": { "not": "read" },
+    }));
+    let Message { event, link, .. } = identify.unwrap();
+    assert_eq!((event.kind, link), (EventKind::Identify, None));
+    assert_eq!(event.properties.get("age"), Some(&Scalar::Number(30.0)));
+    assert_eq!(event.properties.get("address.city"), Some(&text("X")));
+    assert_eq!(event.properties.len(), 2);
+}
+
+#[test]
+fn identify_with_both_ids_and_alias_link_them() {
+    let link =
+        |from: &str, to: &str| Some(Link { from: from.parse().unwrap(), to: to.parse().unwrap() });
+    let both = json!({ "type": "identify", "userId": "u1", "anonymousId": "a1" });
+    let message = one(&both).unwrap();
+    assert_eq!((message.event.customer.as_str(), message.link), ("u1", link("a1", "u1")));
+    let itself = json!({ "type": "identify", "userId": "u1", "anonymousId": "u1" });
+    assert_eq!(one(&itself).unwrap().link, None);
+    // Only these two types link ids.
+    let track = json!({ "type": "track", "event": "x", "userId": "u1", "anonymousId": "a1" });
+    assert_eq!(one(&track).unwrap().link, None);
+
+    let alias = json!({ "type": "alias", "userId": "u1", "previousId": 7, "anonymousId": "a1" });
+    let message = one(&alias).unwrap();
+    assert_eq!(message.event.kind, EventKind::Alias);
+    assert_eq!((message.event.customer.as_str(), message.link), ("u1", link("7", "u1")));
+    assert_eq!(message.event.properties.get(PREVIOUS_ID), Some(&text("7")));
+}
+
+#[test]
+fn the_path_gives_the_kind_of_one_message_and_type_that_of_a_batch() {
+    let body = r#"{"type":"page","event":"Seen","userId":"u1"}"#;
+    let message = read(Form::One(EventKind::Track), body).remove(0).unwrap();
+    assert_eq!((message.event.kind, &*message.event.name), (EventKind::Track, "Seen"));
+    let batch = format!(r#"{{"batch":[{body},{{"userId":"u1"}}]}}"#);
+    let results = read(Form::Batch, &batch);
+    assert_eq!(results[0].as_ref().unwrap().event.kind, EventKind::Page);
+    assert_eq!(
+        problems(results[1].as_ref().unwrap_err()),
+        ["type: must be one of identify, track, page, screen, group, alias"]
+    );
+}
+
+/// A message as the Node library sends it, with its additional fields.
+#[test]
+fn fields_that_libraries_add_are_ignored() {
+    let body = r#"{
+        "batch": [{
+            "timestamp": "2024-05-01T11:58:00.000Z", "integrations": { "All": true },
+            "userId": "u1", "type": "track", "event": "Order Completed",
+            "properties": { "revenue": 1 }, "messageId": "node-next-1-a",
+            "context": { "library": { "name": "@segment/analytics-node", "version": "3.1.0" } },
+            "_metadata": { "nodeVersion": "v20", "jsRuntime": "node" },
+            "channel": "server", "version": 2, "writeKey": "k", "anonymousId": null
+        }],
+        "writeKey": "k\u0065y", "sentAt": "2024-05-01T11:59:00.000Z",
+        "context": {}, "integrations": {}
+    }"#;
+    let parsed = Body::parse(body.as_bytes(), Form::Batch, 1000).unwrap();
+    assert_eq!(parsed.write_key.as_deref(), Some("key"));
+    let event = read(Form::Batch, body).remove(0).unwrap().event;
+    assert_eq!(event.message_id.as_str(), "node-next-1-a");
+    // A minute before it was sent, so a minute before it was received.
+    assert_eq!(event.timestamp, at("2024-05-01T11:59:00Z"));
+}
+
+#[test]
+fn blank_ids_are_none_and_numbers_are_ids() {
+    let event = |fields: &str| {
+        let body = format!(r#"{{"event":"x",{fields}}}"#);
+        read(Form::One(EventKind::Track), &body).remove(0).map(|message| message.event)
+    };
+    let blank = event(r#""userId":"","anonymousId":"a1","messageId":" ""#).unwrap();
+    assert_eq!((blank.customer.as_str(), blank.message_id.as_str()), ("a1", "made-up"));
+    assert_eq!(event(r#""userId":1234567890123"#).unwrap().customer.as_str(), "1234567890123");
+    assert_eq!(
+        problems(&event(r#""userId":"","anonymousId":null"#).unwrap_err()),
+        ["userId: is required, or else `anonymousId`"]
+    );
+}
+
+#[test]
+fn the_senders_clock_is_corrected() {
+    let when = |fields: &str, batch_sent_at: &str| {
+        let body = format!(
+            r#"{{"sentAt":{batch_sent_at},"batch":[{{"type":"page","userId":"u",{fields}}}]}}"#
+        );
+        read(Form::Batch, &body).remove(0).map(|message| message.event.timestamp.to_string())
+    };
+    let (early, late) = ("\"2024-05-01T09:00:00Z\"", "\"2024-05-01T10:00:00+00:00\"");
+    let table = [
+        // Without the clock of the sender, the timestamp is unchanged.
+        (format!(r#""timestamp":{early}"#), "null", "2024-05-01T09:00:00.000Z"),
+        // The message's own clock before the batch's.
+        (format!(r#""timestamp":{early},"sentAt":{late}"#), early, "2024-05-01T11:00:00.000Z"),
+        (format!(r#""timestamp":{early},"sentAt":null"#), late, "2024-05-01T11:00:00.000Z"),
+        (format!(r#""originalTimestamp":{early}"#), late, "2024-05-01T11:00:00.000Z"),
+        // Already corrected by the sender.
+        (
+            format!(r#""originalTimestamp":{early},"timestamp":{late}"#),
+            early,
+            "2024-05-01T10:00:00.000Z",
+        ),
+        (r#""timestamp":null"#.into(), late, "2024-05-01T12:00:00.000Z"),
+    ];
+    for (fields, sent_at, expected) in table {
+        assert_eq!(when(&fields, sent_at).unwrap(), expected, "{fields}, sent {sent_at}");
+    }
+    for (fields, sent_at, problem) in [
+        (
+            r#""timestamp":"2024-05-01T14:00:00Z""#,
+            "null",
+            "timestamp: lies in the future; at most 3600 s",
+        ),
+        (r#""timestamp":"1970-01-20T00:00:00Z""#, "null", "timestamp: lies before 1971"),
+        (r#""timestamp":1714557600"#, "null", "timestamp: must be a string"),
+        (r#""timestamp":"2024-05-01T09:00:00Z""#, "\"now\"", "sentAt: must be an RFC 3339"),
+    ] {
+        let faults = when(fields, sent_at).unwrap_err();
+        assert!(problems(&faults)[0].starts_with(problem), "{fields}: {faults}");
+    }
+}
+
+#[test]
+fn every_error_is_named_in_the_terms_of_segment() {
+    let long = "x".repeat(201);
+    for (message, expected) in [
+        (json!({ "type": "track", "userId": "u" }), "event: is required for `track`"),
+        (json!({ "type": "track", "event": 5, "userId": "u" }), "event: must be a string"),
+        (json!({ "type": "group", "userId": "u" }), "groupId: is required for `group`"),
+        (json!({ "type": "alias", "userId": "u" }), "previousId: is required for `alias`"),
+        (json!({ "type": "alias", "previousId": "a" }), "userId: is required for `alias`"),
+        (json!({ "type": "page", "userId": long }), "userId: must be at most 200 characters"),
+        (
+            json!({ "type": "page", "userId": "u", "messageId": long }),
+            "messageId: must be at most 200 characters",
+        ),
+        (json!({ "type": "page", "userId": ["u"] }), "userId: must be a string"),
+        (json!({ "type": "identify", "userId": "u", "traits": "x" }), "traits: must be an object"),
+        (
+            json!({ "type": "page", "userId": "u", "properties": {"a":{"b":{"c":{"d":{}}}}} }),
+            "properties.a.b.c.d: is nested too deeply",
+        ),
+    ] {
+        let faults = one(&message).unwrap_err();
+        assert!(
+            problems(&faults).iter().any(|problem| problem.starts_with(expected)),
+            "{message}: {faults}"
+        );
+    }
+    // An invalid field is not also reported as missing.
+    let faults = one(&json!({ "type": "alias", "userId": "u", "previousId": [] })).unwrap_err();
+    assert_eq!(problems(&faults), ["previousId: must be a string"]);
+    // All at once.
+    let faults = one(&json!({ "type": "track", "timestamp": "soon", "properties": 3 }));
+    assert_eq!(faults.unwrap_err().0.len(), 4);
+}
+
+#[test]
+fn the_longest_id_fits_and_a_message_over_the_limit_affects_no_other() {
+    let most = "m".repeat(200);
+    let small = json!({ "type": "page", "userId": "u", "messageId": most });
+    let large = json!({ "type": "page", "userId": "u", "properties": { "x": "y".repeat(32_768) } });
+    let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+    let odd = r#"{"type":"page","userId":"\ud800"}"#;
+    let huge = r#"{"type":"page","userId":"u","properties":{"n":1e999}}"#;
+    let body = format!(r#"{{"batch":[{small},{large},{deep},{odd},{huge},5,{small}]}}"#);
+    let results = read(Form::Batch, &body);
+    let right: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(right, [true, false, false, false, false, false, true]);
+    assert_eq!(
+        problems(results[1].as_ref().unwrap_err()),
+        ["event: is larger than 32768 bytes (intake.max_event_bytes)"]
+    );
+    assert_eq!(problems(results[5].as_ref().unwrap_err()), ["event: must be a JSON object"]);
+}
+
+#[test]
+fn an_unreadable_body_is_refused_whole() {
+    for (form, body, problem) in [
+        (Form::Batch, "", "must be a JSON object"),
+        (Form::Batch, "[]", "must be a JSON object"),
+        (Form::Batch, r#"["key"]"#, "must be a JSON object"),
+        (Form::One(EventKind::Track), "hello", "must be a JSON object"),
+        (Form::Batch, r#"{"batch":[{]}"#, "key must be a string"),
+        (Form::Batch, r#"{"writeKey":"k"}"#, "missing field `batch`"),
+        (Form::Batch, r#"{"batch":{}}"#, "expected an array"),
+        (Form::Batch, r#"{"batch":[],"writeKey":5}"#, "expected a string"),
+        (Form::One(EventKind::Page), r#"{"userId":"u"} x"#, "trailing characters"),
+    ] {
+        let error = Body::parse(body.as_bytes(), form, 1000).unwrap_err().to_string();
+        assert!(error.contains(problem), "{body}: {error}");
+    }
+    assert!(Body::parse(b"{\"batch\":[\xff]}", Form::Batch, 1000).is_err());
+    assert!(read(Form::Batch, r#"{"batch":[]}"#).is_empty());
+}
+
+fn made_up_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        Just(Value::from("2024-05-01T11:00:00Z")),
+        Just(Value::from("track")),
+    ];
+    let field = proptest::sample::select(vec![
+        "type",
+        "event",
+        "userId",
+        "anonymousId",
+        "previousId",
+        "groupId",
+        "messageId",
+        "name",
+        "category",
+        "properties",
+        "traits",
+        "timestamp",
+        "originalTimestamp",
+        "sentAt",
+        "batch",
+        "writeKey",
+        "context",
+        "customer_id",
+        "message_id",
+        "sent_at",
+        "",
+    ]);
+    leaf.prop_recursive(4, 64, 8, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(field.clone().prop_map(str::to_owned), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Any input: no panic, one result for each message, and a reason for each refusal.
+    #[test]
+    fn any_json_gets_an_event_or_reasons(value in made_up_json(), kind in 0..6_usize) {
+        let text = value.to_string();
+        let batch = format!(r#"{{"batch":[{text},{text}],"sentAt":{text}}}"#);
+        let results = read(Form::Batch, &batch);
+        prop_assert_eq!(results.len(), 2);
+        let one = Form::One(EventKind::ALL[kind]);
+        let single = Body::parse(text.as_bytes(), one, 1000)
+            .map(|body| body.read(received(), LIMITS, || None).collect::<Vec<_>>())
+            .unwrap_or_default();
+        let native = native::parse(&value, received(), LIMITS, || None).map(|_| ());
+        let all = results.into_iter().chain(single).map(|result| result.map(|_| ()));
+        for faults in all.chain([native]).filter_map(Result::err) {
+            prop_assert!(!faults.is_empty());
+        }
+    }
+
+    /// Both formats give the same event.
+    #[test]
+    fn both_forms_agree(
+        id in "[a-z]{1,8}", name in "[a-z]{1,8}", amount in any::<i32>(),
+        age in 0..10_000_i64, skew in -10_000..10_000_i64,
+    ) {
+        let happened = received().plus_millis(-age).to_string();
+        let sent = received().plus_millis(skew).to_string();
+        let properties = json!({ "amount": amount, "nested": { "flag": true } });
+        let segment = one(&json!({
+            "type": "track", "userId": id, "event": name, "messageId": "m", "timestamp": happened,
+            "sentAt": sent, "properties": properties,
+        }));
+        let native = native::parse(&json!({
+            "type": "track", "customer_id": id, "name": name, "message_id": "m",
+            "timestamp": happened, "sent_at": sent, "properties": properties,
+        }), received(), LIMITS, || None);
+        prop_assert_eq!(segment.unwrap(), native.unwrap());
+    }
+
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        for form in [Form::Batch, Form::One(EventKind::Track)] {
+            if let Ok(body) = Body::parse(&bytes, form, 1000) {
+                body.read(received(), LIMITS, || None).for_each(drop);
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Features: declarations, folds, customer state.
+
+mod complete_journey;
+mod feature_set;
+mod file_faults;
+mod folds;
+mod state_properties;
+pub(crate) mod support;

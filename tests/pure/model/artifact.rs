@@ -1,0 +1,296 @@
+//! The model artifact: documents of every released format open, altered ones are refused,
+//! and no input makes reading or scoring panic.
+
+use proptest::prelude::*;
+use segmentd::domain::drift::{Layout, Limits, Yardstick, check, check_within};
+use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::id::ModelId;
+use segmentd::domain::model::{ArtifactError, MAX_DOCUMENT_BYTES, Model, Scratch};
+use serde::Deserialize;
+
+use crate::feature::support::data;
+use crate::model::support::{shop_features, shop_model, shoppers, spec, train};
+
+#[derive(Deserialize)]
+struct Expected {
+    row: Vec<serde_json::Value>,
+    /// The nearest segment.
+    segment: usize,
+    /// In formats that can leave a customer unassigned.
+    reached: Option<bool>,
+    runner_up: usize,
+    distance: f32,
+    p_value: f64,
+    /// In formats with a second p-value.
+    edge_p_value: Option<f64>,
+}
+
+fn row(cells: &[serde_json::Value]) -> FeatureRow {
+    let value = |cell: &serde_json::Value| match (cell.as_f64(), cell.as_str()) {
+        (Some(number), _) => Value::Number(number),
+        (None, Some(text)) => Value::Category(text.into()),
+        (None, None) => Value::Missing,
+    };
+    FeatureRow(cells.iter().map(value).collect())
+}
+
+/// The committed document opens under its content address, and scores as recorded.
+fn opens_and_scores(name: &str, address: &str) -> Model {
+    let read = |name: String| std::fs::read(data(&name)).unwrap();
+    let bytes = read(format!("artifacts/{name}.json"));
+    let model = Model::open_addressed(&bytes, &address.parse().unwrap()).unwrap();
+    let expected: Vec<Expected> =
+        serde_json::from_slice(&read(format!("artifacts/{name}.scores.json"))).unwrap();
+    assert_eq!(expected.len(), 40);
+    let mut scratch = model.scratch();
+    for expected in expected {
+        let score = model.score(&row(&expected.row), &mut scratch);
+        assert_eq!((score.nearest, score.runner_up), (expected.segment, Some(expected.runner_up)));
+        assert_eq!(score.reached, expected.reached.unwrap_or(true));
+        assert!((score.distance - expected.distance).abs() <= 1e-4 * (1.0 + expected.distance));
+        assert!((score.p_value - expected.p_value).abs() <= 1.0 / 400.0);
+        let edge = expected.edge_p_value.unwrap_or(expected.p_value);
+        assert!((score.edge_p_value - edge).abs() <= 1.0 / 400.0);
+    }
+    model
+}
+
+#[test]
+fn format_1_opens_and_scores_as_it_did() {
+    let model = opens_and_scores(
+        "v1/shop",
+        "ee63efe04c8cf3878ae56e91ff73a6dcc0f4863a4df3fc591ba73e83f3910898",
+    );
+    // Their ids are not in the document, and are derived the same.
+    let ids: Vec<&str> = model.segments().iter().map(|segment| &*segment.id).collect();
+    assert_eq!(ids, IDS_OF_V1);
+    assert!(model.oddity().is_none() && !model.form().has_reach());
+}
+
+const IDS_OF_V1: [&str; 4] = [
+    "seg_7b651e9f148b5cb7",
+    "seg_67d9bcaa81cb314b",
+    "seg_542729fadd4cb545",
+    "seg_ac8710d996d040a5",
+];
+
+#[test]
+fn format_2_opens_and_scores_as_it_did() {
+    let shop = opens_and_scores(
+        "v2/shop",
+        "ed5105db48983202f829c7fef129ef56ed58756dcb2cc8cb6151d5372284c202",
+    );
+    assert!(shop.oddity().is_some() && shop.projection().is_none());
+    let forms = opens_and_scores(
+        "v2/every_part",
+        "ac60f5ce881b5d8bb6a05ca979c3220e3106274b37cff02377545fbf68e4cb46",
+    );
+    assert!(forms.form().has_reach() && forms.projection().is_some());
+    assert!(forms.form().prototypes().count() > forms.segments().len());
+}
+
+#[test]
+fn a_serialized_model_opens_as_the_same_model() {
+    let trained = shop_model();
+    let opened = Model::open(&trained.bytes).unwrap();
+    assert_eq!(opened.id(), trained.model.id());
+    assert_eq!(opened.id(), &ModelId::of(&trained.bytes));
+    assert_eq!(opened.segments(), trained.model.segments());
+    for row in shoppers(50, 3) {
+        let (mut a, mut b) = (Scratch::default(), Scratch::default());
+        assert_eq!(opened.score(&row, &mut a), trained.model.score(&row, &mut b));
+    }
+    // The document contains neither rows of customers nor sensitive features.
+    let document: serde_json::Value = serde_json::from_slice(&trained.bytes).unwrap();
+    let tests = document["self_test"].as_array().unwrap();
+    assert!(tests.len() >= 12);
+    assert!(tests.iter().all(|test| test["row"][5].is_null()));
+    let spent: Vec<f64> = tests.iter().map(|test| test["row"][0].as_f64().unwrap()).collect();
+    let same = shoppers(2000, 1).iter().any(|shopper| {
+        tests.iter().zip(&spent).any(|(test, spent)| {
+            shopper.0[0] == Value::Number(*spent)
+                && shopper.0[1] == Value::Number(test["row"][1].as_f64().unwrap())
+        })
+    });
+    assert!(!same);
+}
+
+/// The document with one value changed.
+fn altered(bytes: &[u8], pointer: &str, to: serde_json::Value) -> Vec<u8> {
+    let mut document: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    *document.pointer_mut(pointer).unwrap() = to;
+    serde_json::to_vec(&document).unwrap()
+}
+
+#[test]
+fn altered_documents_are_refused() {
+    let bytes = shop_model().bytes;
+    let open = |pointer: &str, to: serde_json::Value| {
+        Model::open(&altered(&bytes, pointer, to)).unwrap_err()
+    };
+    assert!(matches!(open("/format", 3.into()), ArtifactError::Format(3)));
+    assert!(matches!(
+        open("/form/prototypes/values/0", 1.5.into()),
+        ArtifactError::SelfTest { .. }
+    ));
+    assert!(matches!(
+        open("/encoder/codes/0/number/spread", 9.0.into()),
+        ArtifactError::SelfTest { .. }
+    ));
+    for (pointer, to) in [
+        ("/encoder/codes/0/number/spread", serde_json::json!(0.0)),
+        ("/encoder/codes/0/number/feature", 77.into()),
+        ("/encoder/codes/0/number/feature", 5.into()),
+        ("/encoder/codes/2/number/clip", serde_json::json!([5.0, 1.0])),
+        ("/encoder/columns", serde_json::json!([])),
+        ("/form/prototypes/width", 3.into()),
+        ("/form/prototypes/width", 0.into()),
+        ("/form/prototypes/values/0", serde_json::json!(1e30)),
+        ("/limits/scales/0", serde_json::json!(-1.0)),
+        ("/limits/category_of/0", 40.into()),
+        ("/limits/categories/0/rows", 0.into()),
+        ("/segments/0/key", "S9".into()),
+        ("/segments/0/key", "s2".into()),
+        ("/segments/0/key", "unassigned".into()),
+        ("/segments/0/key", "a".repeat(33).into()),
+        ("/segments/0/id", "s1".into()),
+        ("/segments/0/id", "seg_".into()),
+        ("/segments/0/share", serde_json::json!(1.5)),
+        ("/segments/0/profile/0/feature", 5.into()),
+        ("/segments/0/standouts/0/feature", 99.into()),
+        ("/reference/segments", serde_json::json!([1])),
+        ("/reference/features/0/bins/numbers/cuts/0", serde_json::json!(1e9)),
+        (
+            "/reference/within/1",
+            serde_json::json!({
+                "means": [], "deviations": [], "distance_mean": 1.0, "distance_deviation": 1.0,
+            }),
+        ),
+        ("/reference/within/0/means", serde_json::json!([1.0])),
+        ("/reference/within/0/means/0", serde_json::json!(1e35)),
+        ("/reference/within/0/deviations/0", serde_json::json!(-0.5)),
+        ("/reference/within/0/distance_deviation", serde_json::json!(-0.5)),
+        ("/self_test", serde_json::json!([])),
+        ("/self_test/0/row", serde_json::json!([1])),
+    ] {
+        let refused = open(pointer, to);
+        assert!(matches!(refused, ArtifactError::Shape(_)), "{pointer}: {refused}");
+    }
+    assert!(matches!(open("/segments", serde_json::json!([])), ArtifactError::Shape(_)));
+    let added = open("/provenance", serde_json::json!({"extra": 1}));
+    assert!(matches!(added, ArtifactError::Unreadable(_)));
+
+    let long = vec![b' '; MAX_DOCUMENT_BYTES + 1];
+    assert!(matches!(Model::open(&long), Err(ArtifactError::TooLong(_))));
+    let other = ModelId::of(b"other");
+    let mixed_up = Model::open_addressed(&bytes, &other);
+    assert!(matches!(mixed_up, Err(ArtifactError::Address { .. })));
+}
+
+/// Opens any document, and scores with it if it opens.
+fn exercise(bytes: &[u8]) {
+    let Ok(model) = Model::open(bytes) else { return };
+    let mut scratch = model.scratch();
+    let layout = Layout::of(&model);
+    let yardstick = Yardstick::of(&model);
+    let mut inside = yardstick.as_ref().map(|by| (by, by.empty()));
+    let mut window = layout.empty();
+    for row in shoppers(3, 1).into_iter().chain([FeatureRow(vec![])]) {
+        let score = model.score(&row, &mut scratch);
+        assert!(score.distance.is_finite());
+        assert!(score.p_value > 0.0 && score.p_value <= 1.0);
+        assert!((0.0..=1.0).contains(&score.confidence()));
+        assert!(model.explain(&row, &score).iter().all(|reason| reason.share.is_finite()));
+        assert!(!model.limit(score.nearest, 0.01).is_nan());
+        layout.count(&mut window, &row, &score, score.is_outlier(0.01));
+        if let Some((by, inside)) = &mut inside {
+            by.count(inside, &model, &score, &scratch);
+        }
+    }
+    let limits = Limits { minimum_rows: 1, ..Limits::default() };
+    let check = match &inside {
+        None => check(&model, &window, &limits).unwrap(),
+        Some((by, inside)) => check_within(&model, &window, by, inside, &limits).unwrap(),
+    };
+    let within = check.within.iter().flat_map(|within| &within.features);
+    assert!(within.into_iter().all(|feature| feature.d.is_finite()));
+    assert!(check.tests.iter().all(|test| (0.0..=1.0).contains(&test.adjusted_p_value)));
+}
+
+/// The JSON pointers of all values in the document.
+fn places(value: &serde_json::Value, here: &str, found: &mut Vec<String>) {
+    found.push(here.to_owned());
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, inside) in map {
+                places(inside, &format!("{here}/{key}"), found);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for (index, inside) in items.iter().enumerate() {
+                places(inside, &format!("{here}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn small_model() -> &'static (Vec<u8>, Vec<String>) {
+    static MODEL: std::sync::LazyLock<(Vec<u8>, Vec<String>)> = std::sync::LazyLock::new(|| {
+        let bytes = train(spec(3), &shop_features(), &shoppers(220, 1)).unwrap().bytes;
+        let mut found = Vec::new();
+        places(&serde_json::from_slice(&bytes).unwrap(), "", &mut found);
+        (bytes, found)
+    });
+    &MODEL
+}
+
+fn nasty() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<f64>().prop_map(|x| serde_json::json!(x)),
+        (-3..4_i8).prop_map(serde_json::Value::from),
+        any::<u64>().prop_map(serde_json::Value::from),
+        Just(serde_json::json!(1e38)),
+        Just(serde_json::json!([])),
+        Just(serde_json::json!({})),
+        "[a-z]{0,3}".prop_map(serde_json::Value::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_altered_document_panics(place in any::<prop::sample::Index>(), to in nasty()) {
+        let (bytes, places) = small_model();
+        exercise(&altered(bytes, place.get::<String>(places), to));
+    }
+
+    #[test]
+    fn no_altered_bytes_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = small_model().0.clone();
+        for (place, byte) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        exercise(&bytes);
+    }
+
+    #[test]
+    fn no_swapped_parts_panic(
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+    ) {
+        let (bytes, places) = small_model();
+        let document: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let part = document.pointer(from.get::<String>(places)).unwrap().clone();
+        exercise(&altered(bytes, to.get::<String>(places), part));
+    }
+}

@@ -1,0 +1,247 @@
+//! The encoder equals scikit-learn, `NumPy` and `SciPy`, and is finite on any input.
+
+use proptest::prelude::*;
+use segmentd::domain::encode::{Encoder, FitError, MAX_ENCODED};
+use segmentd::domain::feature::{
+    Encoding, FeatureDef, FeatureRow, Missing, Scale, Sensitivity, Transform, Value,
+};
+use serde::Deserialize;
+
+use crate::feature::support::data;
+use crate::model::support::{def, number, shop_features, shoppers};
+
+#[derive(Deserialize)]
+struct Golden {
+    numbers: Vec<NumberCase>,
+    categories: Vec<CategoryCase>,
+}
+
+#[derive(Deserialize)]
+struct NumberCase {
+    missing: serde_json::Value,
+    missing_flag: bool,
+    winsorise: Option<(f64, f64)>,
+    transform: Transform,
+    scale: Scale,
+    lambda: Option<f64>,
+    fit: Vec<Option<f64>>,
+    probe: Vec<Option<f64>>,
+    expected: Vec<Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct CategoryCase {
+    floor: f64,
+    fit: Vec<String>,
+    probe: Vec<String>,
+    expected: Vec<Vec<f64>>,
+}
+
+fn golden() -> Golden {
+    serde_json::from_slice(&std::fs::read(data("golden/encode.json")).unwrap()).unwrap()
+}
+
+fn numeric_rows(values: &[Option<f64>]) -> Vec<FeatureRow> {
+    values.iter().map(|v| FeatureRow(vec![v.map_or(Value::Missing, Value::Number)])).collect()
+}
+
+fn category_rows(values: &[String]) -> Vec<FeatureRow> {
+    values.iter().map(|v| FeatureRow(vec![Value::Category(v.as_str().into())])).collect()
+}
+
+fn encoded(encoder: &Encoder, row: &FeatureRow) -> Vec<f32> {
+    let mut out = vec![f32::NAN; encoder.width()];
+    encoder.encode(row, &mut out);
+    out
+}
+
+#[test]
+fn numbers_equal_scikit_learn() {
+    let golden = golden();
+    assert_eq!(golden.numbers.len(), 35);
+    for case in golden.numbers {
+        let missing = match case.missing.as_str() {
+            Some("mean") => Missing::Mean,
+            Some(_) => Missing::Median,
+            None => Missing::Constant(case.missing.as_f64().unwrap()),
+        };
+        let encoding = Encoding::Number {
+            missing,
+            missing_flag: case.missing_flag,
+            winsorise: case.winsorise,
+            transform: case.transform,
+            scale: case.scale,
+            weight: 1.0,
+        };
+        let encoder =
+            Encoder::fit(&[def("x", "X", Some(encoding))], &numeric_rows(&case.fit)).unwrap();
+        if let Some(lambda) = case.lambda {
+            let fitted = serde_json::to_value(&encoder).unwrap();
+            let found = fitted["codes"][0]["number"]["transform"]["yeo_johnson"]["lambda"].clone();
+            let found = found.as_f64().unwrap();
+            assert!(
+                (found - lambda).abs() <= 1e-6 * lambda.abs().max(1.0),
+                "lambda {found} is not {lambda}"
+            );
+        }
+        for (row, expected) in numeric_rows(&case.probe).iter().zip(&case.expected) {
+            let found = encoded(&encoder, row);
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                let difference = (f64::from(*found) - expected).abs();
+                // Six digits: the result is a single-precision number.
+                assert!(
+                    difference <= 1e-6 * expected.abs().max(1.0),
+                    "{found} is not {expected} for {row:?} in {encoding:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn categories_equal_scikit_learn() {
+    let golden = golden();
+    assert_eq!(golden.categories.len(), 4);
+    for case in golden.categories {
+        let encoding = Encoding::OneHot { floor: case.floor, weight: 1.0 };
+        let encoder =
+            Encoder::fit(&[def("c", "C", Some(encoding))], &category_rows(&case.fit)).unwrap();
+        for (row, expected) in category_rows(&case.probe).iter().zip(&case.expected) {
+            let found: Vec<f64> = encoded(&encoder, row).into_iter().map(f64::from).collect();
+            assert_eq!(found, *expected, "{row:?} with floor {}", case.floor);
+        }
+    }
+}
+
+#[test]
+fn columns_are_named_and_weighted() {
+    let defs = shop_features();
+    let encoder = Encoder::fit(&defs, &shoppers(500, 3)).unwrap();
+    let names: Vec<(usize, &str)> =
+        encoder.columns().iter().map(|c| (c.feature, &*c.name)).collect();
+    let expected = [
+        (0, "spend"),
+        (1, "recency"),
+        (2, "gap"),
+        (2, "gap (missing)"),
+        (3, "channel=app"),
+        (3, "channel=store"),
+        (3, "channel=web"),
+        (3, "channel (other)"),
+    ];
+    assert_eq!(names, expected);
+
+    let weigh = |weight| {
+        let mut encoding = number(Transform::None, Scale::Standard);
+        if let Encoding::Number { weight: slot, .. } = &mut encoding {
+            *slot = weight;
+        }
+        let defs = [
+            def("x", "X", Some(encoding)),
+            def("c", "C", Some(Encoding::OneHot { floor: 0.0, weight })),
+        ];
+        let rows: Vec<FeatureRow> = [("a", 1.0), ("b", 4.0), ("a", 9.0)]
+            .map(|(c, x)| FeatureRow(vec![Value::Number(x), Value::Category(c.into())]))
+            .to_vec();
+        let encoder = Encoder::fit(&defs, &rows).unwrap();
+        encoded(&encoder, &rows[2])
+    };
+    let doubled: Vec<f32> = weigh(1.0).iter().map(|x| 2.0 * x).collect();
+    assert_eq!(weigh(2.0), doubled);
+}
+
+#[test]
+fn features_that_cannot_be_fitted_are_refused_by_name() {
+    let rows = numeric_rows(&[Some(-2.0), Some(1.0)]);
+    let fit = |def: FeatureDef, rows: &[FeatureRow]| Encoder::fit(&[def], rows).unwrap_err();
+    let plain = number(Transform::None, Scale::Standard);
+    let name: Box<str> = "x".into();
+
+    assert_eq!(fit(def("x", "X", Some(plain)), &[]), FitError::NoRows);
+    assert_eq!(fit(def("x", "X", None), &rows), FitError::NoEncoding);
+    let gaps = numeric_rows(&[None, None]);
+    assert_eq!(fit(def("x", "X", Some(plain)), &gaps), FitError::NothingObserved(name.clone()));
+    let log = number(Transform::Log1p, Scale::None);
+    assert_eq!(fit(def("x", "X", Some(log)), &rows), FitError::BelowZero(name.clone()));
+    let huge = numeric_rows(&[Some(-1e300), Some(1e300)]);
+    assert_eq!(fit(def("x", "X", Some(plain)), &huge), FitError::NotFinite(name.clone()));
+    let mut sensitive = def("x", "X", Some(plain));
+    sensitive.sensitivity = Sensitivity::Sensitive;
+    assert_eq!(fit(sensitive, &rows), FitError::Sensitive(name));
+    let many: Vec<String> = (0..2000).map(|i| format!("c{i}")).collect();
+    let every = Encoding::OneHot { floor: 0.0, weight: 1.0 };
+    assert_eq!(fit(def("x", "X", Some(every)), &category_rows(&many)), FitError::TooWide(2001));
+}
+
+#[test]
+fn a_feature_without_a_value_is_left_out() {
+    let defs = ["seen", "unseen"]
+        .map(|name| def(name, name, Some(number(Transform::None, Scale::Standard))));
+    let rows = [1.0, 3.0].map(|x| FeatureRow(vec![Value::Number(x), Value::Missing]));
+    let encoder = Encoder::fit(&defs, &rows).unwrap();
+    let columns: Vec<&str> = encoder.columns().iter().map(|column| &*column.name).collect();
+    assert_eq!(columns, ["seen"]);
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Missing),
+        any::<f64>().prop_map(Value::Number),
+        (-100.0..100.0_f64).prop_map(Value::Number),
+        "[a-d]{0,2}".prop_map(|text| Value::Category(text.into())),
+    ]
+}
+
+fn any_number_encoding() -> impl Strategy<Value = Encoding> {
+    let missing = prop_oneof![Just(Missing::Median), (-5.0..5.0_f64).prop_map(Missing::Constant)];
+    let transform = prop_oneof![Just(Transform::None), Just(Transform::YeoJohnson)];
+    let scale = prop_oneof![
+        Just(Scale::None),
+        Just(Scale::Standard),
+        Just(Scale::Robust),
+        Just(Scale::MinMax)
+    ];
+    let winsorise = prop::option::of((0.0..0.5_f64, 0.5..=1.0_f64));
+    (missing, any::<bool>(), winsorise, transform, scale, 0.0..1000.0_f64).prop_map(
+        |(missing, missing_flag, winsorise, transform, scale, weight)| Encoding::Number {
+            missing,
+            missing_flag,
+            winsorise,
+            transform,
+            scale,
+            weight,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_row_encodes_to_finite_numbers(
+        encoding in any_number_encoding(),
+        fit in prop::collection::vec(prop_oneof![-1e9..1e9_f64, Just(0.0)], 1..40),
+        row in prop::collection::vec(any_value(), 0..4),
+    ) {
+        let defs = [
+            def("x", "X", Some(encoding)),
+            def("c", "C", Some(Encoding::OneHot { floor: 0.2, weight: 3.0 })),
+        ];
+        let rows: Vec<FeatureRow> = fit
+            .iter()
+            .map(|x| FeatureRow(vec![Value::Number(*x), Value::Category("a".into())]))
+            .collect();
+        let encoder = Encoder::fit(&defs, &rows).unwrap();
+        let out = encoded(&encoder, &FeatureRow(row));
+        prop_assert!(out.iter().all(|x| x.abs() <= MAX_ENCODED), "{out:?}");
+    }
+
+    #[test]
+    fn an_encoder_survives_its_document(rows in 5..60_usize, seed in any::<u64>()) {
+        let rows = shoppers(rows, seed);
+        let encoder = Encoder::fit(&shop_features(), &rows).unwrap();
+        let text = serde_json::to_string(&encoder).unwrap();
+        let read: Encoder = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&read, &encoder);
+        prop_assert_eq!(encoded(&read, &rows[0]), encoded(&encoder, &rows[0]));
+    }
+}

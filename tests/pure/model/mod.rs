@@ -1,0 +1,13 @@
+//! Models: encoder, scoring, calibration, hysteresis, artifacts, life cycle.
+
+mod answer_bounds;
+mod artifact;
+mod conformal;
+mod decision_function;
+mod encoder;
+mod hysteresis;
+mod lifecycle;
+mod probation;
+mod scoring;
+mod simd_kernel;
+pub(crate) mod support;

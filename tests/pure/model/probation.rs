@@ -1,0 +1,130 @@
+//! Probation of a new model: it is rolled back only on significant evidence against it and
+//! its predecessor. Ranges of the policy.
+
+use segmentd::domain::deployment::policy::{Action, Actions, Policy, Probation};
+use segmentd::domain::deployment::probation::{Observed, SegmentAgreement, verdict};
+use segmentd::domain::drift::{Check, Limits, Rate, RowCount, Severity, check};
+use segmentd::domain::feature::{FeatureRow, Value};
+
+use crate::drift::check::window_of;
+use crate::model::support::{shop_model, shoppers};
+
+/// Every n-th row is an outlier.
+fn checked(rows: usize, strange: Option<usize>) -> Check {
+    let model = shop_model().model;
+    let mut rows: Vec<FeatureRow> = shoppers(rows, 9);
+    for row in rows.iter_mut().step_by(strange.unwrap_or(usize::MAX)).filter(|_| strange.is_some())
+    {
+        row.0[0] = Value::Number(1e6);
+        row.0[1] = Value::Number(-500.0);
+    }
+    check(&model, &window_of(&model, &rows, 0.01), &Limits::default()).unwrap()
+}
+
+fn of(counted: u64, all: u64) -> RowCount {
+    RowCount { counted, all }
+}
+
+fn both(customers: u64, share: f64) -> Option<SegmentAgreement> {
+    Some(SegmentAgreement { customers, share })
+}
+
+fn alone(now: &Check) -> Observed<'_> {
+    Observed { now, before: None, agreement: None }
+}
+
+#[test]
+fn a_calibrated_model_stays() {
+    assert_eq!(verdict(&Probation::default(), &alone(&checked(2000, None))), None);
+}
+
+#[test]
+fn a_model_with_many_outliers_is_rolled_back_with_a_reason() {
+    let now = checked(2000, Some(8));
+    let why = verdict(&Probation::default(), &alone(&now)).unwrap();
+    assert!(why.contains("are outliers; the promised rate is 1.0 %"), "{why}");
+    // Too few rows give no verdict, and a higher limit is not reached.
+    let patient = Probation { minimum_rows: 2001, ..Probation::default() };
+    assert_eq!(verdict(&patient, &alone(&now)), None);
+    let lax = Probation { outliers: 30.0, ..Probation::default() };
+    assert_eq!(verdict(&lax, &alone(&now)), None);
+}
+
+/// The customers have changed, not the model.
+#[test]
+fn a_model_no_worse_than_its_predecessor_stays() {
+    let (now, before) = (checked(2000, Some(8)), checked(2000, Some(10)));
+    let observed = Observed { before: Some(&before), ..alone(&now) };
+    assert_eq!(verdict(&Probation::default(), &observed), None);
+    // The predecessor has too few rows for a comparison.
+    let little = checked(100, Some(10));
+    let observed = Observed { before: Some(&little), ..alone(&now) };
+    assert!(verdict(&Probation::default(), &observed).is_some());
+}
+
+#[test]
+fn a_model_with_many_unassigned_customers_is_rolled_back() {
+    let mut now = checked(2000, None);
+    now.unassigned = Rate::of(of(20, 1000), of(500, 2000));
+    let why = verdict(&Probation::default(), &alone(&now)).unwrap();
+    assert_eq!(why, "25 % of its scores are in no segment; at training the share was 2.0 %");
+    let mut before = checked(2000, None);
+    before.unassigned = Rate::of(of(20, 1000), of(300, 2000));
+    let observed = Observed { before: Some(&before), ..alone(&now) };
+    assert_eq!(verdict(&Probation::default(), &observed), None);
+}
+
+#[test]
+fn a_model_that_disagrees_with_its_predecessor_is_rolled_back_if_configured() {
+    let now = checked(2000, None);
+    let observed = Observed { agreement: both(800, 0.55), ..alone(&now) };
+    assert_eq!(verdict(&Probation::default(), &observed), None);
+    let strict = Probation { disagreement: 0.3, ..Probation::default() };
+    let why = verdict(&strict, &observed).unwrap();
+    let puts = "it puts 45 % of the customers into another segment than the previous model does";
+    assert_eq!(why, puts);
+    let few = Observed { agreement: both(300, 0.55), ..alone(&now) };
+    assert_eq!(verdict(&strict, &few), None);
+    let alike = Observed { agreement: both(800, 0.75), ..alone(&now) };
+    assert_eq!(verdict(&strict, &alike), None);
+}
+
+#[test]
+fn a_policy_outside_its_ranges_is_refused_by_field() {
+    let policy = Policy::default();
+    assert_eq!(policy.clone().check(), Ok(policy.clone()));
+    let mut wrong = policy.clone();
+    wrong.drift.level = 0.0;
+    wrong.drift.share.warning = 0.5;
+    wrong.probation.outliers = f64::NAN;
+    wrong.refresh.confidence = 1.5;
+    let faults = wrong.check().unwrap_err();
+    let paths: Vec<&str> = faults.0.iter().map(|fault| &*fault.path).collect();
+    assert_eq!(paths, ["drift.level", "drift.share", "probation.outliers", "refresh.confidence"]);
+    let actions = Actions { critical: vec![Action::Freeze], ..Actions::default() };
+    assert_eq!(actions.at(Severity::Critical), [Action::Freeze]);
+    assert_eq!(actions.at(Severity::Warning), []);
+    // A policy round-trips through JSON, without the outlier alpha of scoring.
+    let mut elsewhere = policy.clone();
+    elsewhere.drift.alpha = 0.05;
+    let text = serde_json::to_string(&elsewhere).unwrap();
+    assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
+}
+
+#[test]
+fn a_model_below_the_confidence_limit_is_due_for_retraining() {
+    let now = checked(2000, None);
+    let mean = now.confidence.unwrap();
+    let mut policy = Policy::default();
+    assert!(!policy.is_worn_out(&now));
+    policy.refresh.confidence = mean + 0.01;
+    assert!(policy.is_worn_out(&now));
+    // The mean is that of the scores, up to half a bin.
+    let model = shop_model().model;
+    let mut scratch = model.scratch();
+    let rows = shoppers(2000, 9);
+    let all: f64 =
+        rows.iter().map(|row| f64::from(model.score(row, &mut scratch).confidence())).sum();
+    let exact = all / rows.len() as f64;
+    assert!((mean - exact).abs() < 0.025, "{mean} is not {exact}");
+}

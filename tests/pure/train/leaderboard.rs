@@ -1,0 +1,114 @@
+//! The ranking of candidates: gates, then silhouette, then consensus.
+
+use segmentd::domain::feature::{FeatureRow, Value};
+use segmentd::domain::train::evaluation::internal_indices::Estimate;
+use segmentd::domain::train::evaluation::stability::{Reading, Stability};
+use segmentd::domain::train::selection::baseline::{Baseline, RfmFeatures};
+use segmentd::domain::train::selection::criteria::{Gates, Weights};
+use segmentd::domain::train::selection::leaderboard::{Cost, Entry, Figures, Leaderboard, rank};
+
+use crate::model::support::def;
+
+fn entry(segments: usize, silhouette: f64, davies_bouldin: f64, jaccard: f64) -> Entry {
+    let figures = Figures {
+        segments,
+        silhouette: Some(Estimate { value: silhouette, error: 0.01, rows: 1000 }),
+        simplified_silhouette: None,
+        validation_silhouette: None,
+        davies_bouldin: Some(davies_bouldin),
+        calinski_harabasz: Some(100.0),
+        inertia: 1.0,
+        smallest_share: 0.1,
+        balance: 0.9,
+        noise_share: 0.0,
+        stability: Some(Stability {
+            segments: vec![],
+            mean_jaccard: Some(jaccard),
+            seeds: None,
+            slices: vec![],
+            kept_under_noise: None,
+            rows: 1000,
+        }),
+    };
+    Entry::new("k-means", segments, figures, Cost::default())
+}
+
+fn order(board: &Leaderboard) -> Vec<usize> {
+    board.entries.iter().map(|entry| entry.segments).collect()
+}
+
+fn ranked(entries: Vec<Entry>, gates: &Gates) -> Leaderboard {
+    rank(entries, None, gates, &Weights::default())
+}
+
+#[test]
+fn a_clearly_better_silhouette_wins() {
+    let entries = vec![entry(3, 0.40, 0.1, 0.99), entry(5, 0.50, 2.0, 0.70)];
+    let board = ranked(entries, &Gates::default());
+    assert_eq!(order(&board), [5, 3]);
+    assert!(board.entries[0].reason.contains("no other is within one standard error"));
+    assert!(board.entries[1].reason.contains("more than one standard error below"));
+}
+
+#[test]
+fn among_equals_the_consensus_decides() {
+    let entries = vec![entry(5, 0.500, 1.0, 0.70), entry(4, 0.495, 0.9, 0.90)];
+    let board = ranked(entries, &Gates::default());
+    assert_eq!(order(&board), [4, 5]);
+    assert!(board.entries[0].reason.contains("best combined score"), "{}", board.entries[0].reason);
+    // Of full equals, the fewer segments.
+    let entries = vec![entry(7, 0.5, 1.0, 0.8), entry(6, 0.5, 1.0, 0.8)];
+    assert_eq!(order(&ranked(entries, &Gates::default())), [6, 7]);
+}
+
+#[test]
+fn a_failed_gate_puts_the_best_candidate_last_with_a_reason() {
+    let gates = Gates { mean_jaccard: Some(0.75), ..Gates::default() };
+    let entries = vec![entry(5, 0.9, 0.1, 0.7), entry(3, 0.2, 1.0, 0.8)];
+    let board = ranked(entries, &gates);
+    assert_eq!(order(&board), [3, 5]);
+    assert_eq!(board.entries[1].reason, "refused: mean_jaccard is 0.700, required is 0.75");
+    assert!(board.winner().is_some_and(|winner| winner.segments == 3));
+    let nobody = ranked(vec![entry(5, 0.9, 0.1, 0.7)], &gates);
+    assert!(nobody.winner().is_none());
+    assert!(nobody.refusals().contains("k-means 5"));
+}
+
+#[test]
+fn a_jaccard_is_read_as_hennig_does() {
+    let read = [0.59, 0.60, 0.75, 0.85].map(Reading::of);
+    assert_eq!(
+        read,
+        [Reading::Unstable, Reading::Doubtful, Reading::Stable, Reading::HighlyStable]
+    );
+}
+
+/// Mid-ranks: seven of ten customers have one order, so their mid-rank is 3.5 of 10, in the
+/// second fifth. The others have 7.5, 8.5 and 9.5.
+#[test]
+fn the_baseline_never_separates_equal_customers() {
+    let defs = ["recency", "orders", "spend"].map(|name| def(name, name, None));
+    let rows: Vec<FeatureRow> = (0..10)
+        .map(|row: u32| {
+            let orders = f64::from(row.saturating_sub(6).max(1));
+            let orders = if row > 6 { orders + 1.0 } else { 1.0 };
+            let numbers = [f64::from(row), orders, f64::from(10 * row)];
+            FeatureRow(numbers.map(Value::Number).to_vec())
+        })
+        .collect();
+    let rows: Vec<&FeatureRow> = rows.iter().collect();
+    let named = |name: &str| RfmFeatures {
+        recency: "recency".into(),
+        frequency: name.into(),
+        monetary: "spend".into(),
+    };
+    let baseline = Baseline::fit(&named("orders"), &defs, &rows).unwrap();
+    let scores: Vec<u8> = rows.iter().map(|row| baseline.rules().assess(row).frequency).collect();
+    assert_eq!(scores, [2, 2, 2, 2, 2, 2, 2, 4, 5, 5]);
+    // Without ties every fifth has a fifth of the customers; low recency is good.
+    let recency: Vec<u8> = rows.iter().map(|row| baseline.rules().assess(row).recency).collect();
+    assert_eq!(recency, [5, 5, 4, 4, 3, 3, 2, 2, 1, 1]);
+    let sizes = Baseline::sizes(&baseline.labels(&rows));
+    assert_eq!(sizes.iter().map(|(_, rows)| rows).sum::<u64>(), 10);
+    assert!(Baseline::fit(&named("visits"), &defs, &rows).is_none());
+}

@@ -1,0 +1,13 @@
+//! Training: algorithms, evaluation, selection, lineage.
+
+mod algorithm_properties;
+mod algorithms;
+mod candidates;
+mod kmeans;
+mod leaderboard;
+mod lineage;
+mod minibatch;
+mod quality_indices;
+mod reservoir;
+mod stability;
+mod training;
