@@ -31,7 +31,7 @@ impl Sources {
         for entry in fs::read_dir(folder).expect("a folder of sources") {
             let path = entry.expect("an entry").path();
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            let below = [module, &[name.clone()]].concat();
+            let below = [module, std::slice::from_ref(&name)].concat();
             if path.is_dir() {
                 self.read_folder(&path, &below);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -73,7 +73,8 @@ impl Sources {
         let mut edges = BTreeMap::new();
         for (module, imports) in &self.imports {
             let homes = imports.iter().filter_map(|path| self.home_of(path));
-            let others = homes.filter(|home| !home.starts_with(module) && !module.starts_with(home));
+            let others =
+                homes.filter(|home| !home.starts_with(module) && !module.starts_with(home));
             edges.insert(module.clone(), others.collect());
         }
         edges
@@ -187,7 +188,7 @@ fn read_tree(words: &[String], mut at: usize, head: &[String], found: &mut Vec<N
         if !is_name(word) {
             break;
         }
-        if !(word == "self" && !names.is_empty()) {
+        if word != "self" || names.is_empty() {
             names.push(word.clone());
         }
         at += 1;

@@ -76,7 +76,7 @@ pub struct Finding {
     pub rests_on: Option<RestsOn>,
 }
 
-/// FindingText of a finding for its owner.
+/// Texts of a finding for its owner.
 pub(super) struct FindingText {
     pub(super) what: String,
     pub(super) advice: String,

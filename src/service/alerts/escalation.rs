@@ -41,7 +41,8 @@ impl Alerts {
                 if about_channel && is_failing {
                     return false;
                 }
-                let recipient = ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
+                let recipient =
+                    ChannelRoute { channel_id: &channel.channel_id, route: &channel.route };
                 let state = sent_state(&sent, channel);
                 is_owed(&alert.standing, recipient, state, &silences, now)
             });

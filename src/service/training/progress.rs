@@ -16,8 +16,7 @@ use crate::service::ServiceError;
 use crate::service::clock::Clock;
 use crate::service::training::fit::{self, Meter};
 use crate::store::Db;
-use crate::store::models::runs;
-use crate::store::models::runs::{RunProgress, RunRow};
+use crate::store::models::runs::{self, RunRow};
 
 /// Interval between writes of the progress and checks for cancellation.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
@@ -125,7 +124,8 @@ impl RunProgress {
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         // Commits alone: the progress of the run.
         let mut tx = db.begin().await?;
-        let goes_on = runs::progress(&mut tx, run, RunProgress { stage, done, total }, now).await?;
+        let goes_on =
+            runs::progress(&mut tx, run, runs::RunProgress { stage, done, total }, now).await?;
         tx.commit().await?;
         Ok(goes_on)
     }

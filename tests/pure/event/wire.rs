@@ -6,6 +6,7 @@ use segmentd::domain::feature::FeatureSet;
 use segmentd::domain::time::Timestamp;
 use segmentd::domain::wire::lines::{Line, LineLimits, LineSplitter};
 use segmentd::domain::wire::{Door, Limits, native};
+use segmentd::service::failed_events::{HEAD_BYTES, Refused};
 use serde_json::{Value, json};
 
 use crate::feature::support::{RETAIL, at, event};

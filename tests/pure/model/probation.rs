@@ -25,8 +25,8 @@ fn of(counted: u64, all: u64) -> RowCount {
     RowCount { counted, all }
 }
 
-fn both(customers: u64, share: f64) -> Option<SegmentAgreement> {
-    Some(SegmentAgreement { customers, share })
+fn agreement(customers: u64, share: f64) -> SegmentAgreement {
+    SegmentAgreement { customers, share }
 }
 
 fn alone(now: &Check) -> Observed<'_> {
@@ -77,15 +77,15 @@ fn a_model_with_many_unassigned_customers_is_rolled_back() {
 #[test]
 fn a_model_that_disagrees_with_its_predecessor_is_rolled_back_if_configured() {
     let now = checked(2000, None);
-    let observed = Observed { agreement: both(800, 0.55), ..alone(&now) };
+    let observed = Observed { agreement: Some(agreement(800, 0.55)), ..alone(&now) };
     assert_eq!(verdict(&Probation::default(), &observed), None);
     let strict = Probation { disagreement: 0.3, ..Probation::default() };
     let why = verdict(&strict, &observed).unwrap();
     let puts = "it puts 45 % of the customers into another segment than the previous model does";
     assert_eq!(why, puts);
-    let few = Observed { agreement: both(300, 0.55), ..alone(&now) };
+    let few = Observed { agreement: Some(agreement(300, 0.55)), ..alone(&now) };
     assert_eq!(verdict(&strict, &few), None);
-    let alike = Observed { agreement: both(800, 0.75), ..alone(&now) };
+    let alike = Observed { agreement: Some(agreement(800, 0.75)), ..alone(&now) };
     assert_eq!(verdict(&strict, &alike), None);
 }
 

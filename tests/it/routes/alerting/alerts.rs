@@ -123,7 +123,7 @@ async fn drift_is_announced_to_its_owner_once_and_again_when_it_is_resolved() {
     alerting.pass(3600);
     watcher.run().await.unwrap();
     let (_, shown) = app.get(&format!("/v1/alerts/{id}")).await;
-    let live = format!("model {} went live", &model.as_str().unwrap()[..12]);
+    let live = format!("model {} became active", &model.as_str().unwrap()[..12]);
     assert_eq!(shown["resolved_why"], json!(live));
     assert_eq!(app.get("/v1/alerts").await.1["alerts"], json!([]));
     a_moment().await;
