@@ -250,7 +250,7 @@ fn encode_cursor(at: Position) -> String {
     hex(&bytes)
 }
 
-/// Decodes a cursor; `None` unless [`cursor`] has written it.
+/// Decodes a cursor; `None` unless [`encode_cursor`] returned it.
 fn decode_cursor(text: &str) -> Option<Position> {
     let at = Position {
         transaction: u64::from_str_radix(text.get(2..18)?, 16).ok()?,

@@ -6,7 +6,7 @@
 //! minimum of rows. Every score counts, so frequently scored customers count repeatedly.
 //!
 //! Beside these checks of one window, sequential detectors accumulate the evidence of many
-//! hours, for small or slow changes that last ([`mod@stream`]). The p-value of such a
+//! hours, for small or slow changes that last ([`detectors`]). The p-value of such a
 //! finding is the probability of a false alarm in that number of hours; no level applies
 //! to it. Within a segment, means are compared, from sums stored beside the counts.
 //!

@@ -6,7 +6,7 @@
 //! repeated; after a second conflict the commit takes locks. Where conflicts are
 //! frequent, [`AdaptiveBackoff`] starts with locks at once, which is cheaper.
 //!
-//! [`AdaptiveBackoff`]: crate::service::ingestion::commit::adaptive::Trust
+//! [`AdaptiveBackoff`]: crate::service::ingestion::commit::adaptive::AdaptiveBackoff
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -131,7 +131,7 @@ pub fn best_of(
     Ok(BestStart { partition, search })
 }
 
-/// Runs one start: k-means++ with local search, then [`lloyd`]; `stop` is (iterations, tolerance).
+/// Runs one start: k-means++ with local search, then [`fn@lloyd`]; `stop` is (iterations, tolerance).
 fn run_start(
     data: &Dataset,
     clusters: usize,
