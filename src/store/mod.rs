@@ -19,6 +19,7 @@ use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
 
 use crate::config::TimeLimits;
+use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 pub use database::dedicated::DedicatedDb;
 pub use database::error::StoreError;
@@ -142,6 +143,12 @@ impl ReadDb {
 
 /// The earliest instant of `timestamptz`: 24 November 4714 BC.
 const EARLIEST_MILLIS: i64 = -210_866_803_200_000;
+
+/// Reads a stored model id.
+fn model_id(text: String) -> Result<ModelId, StoreError> {
+    ModelId::try_from(text)
+        .map_err(|why| StoreError::Corrupt { what: "model id", why: why.to_string() })
+}
 
 /// Converts an instant, clamped to the range of `timestamptz`: a deletion before a
 /// retention of millions of years must delete nothing, not everything.

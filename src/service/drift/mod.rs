@@ -36,9 +36,8 @@ use crate::service::models::policy::Policies;
 use crate::service::models::registry;
 use crate::service::scoring::deployment::Live;
 use crate::service::scoring::observations::{Observer, Taken};
-use crate::store::Db;
-use crate::store::TimeRange;
 use crate::store::drift::{self as windows, CounterKey, Hour, WindowQuery};
+use crate::store::{Db, TimeRange};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::Objective;
 

@@ -8,8 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::drift::{Apart, Start, Way};
 use crate::domain::id::{CustomerKey, ModelId};
 use crate::domain::time::Timestamp;
-use crate::store::models::model_id;
-use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, TimeRange, Tx, from_sql, model_id, to_sql};
 
 /// The stored score of one customer by one deployment.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,8 +2,7 @@
 
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
-use crate::store::models::model_id;
-use crate::store::{ReadDb, StoreError, from_sql};
+use crate::store::{ReadDb, StoreError, from_sql, model_id};
 
 /// A cursor of the feed: just after one change, or just before a transaction. `transaction`
 /// includes the offset of its epoch (`store::epoch`).

@@ -3,8 +3,7 @@
 use crate::domain::id::ModelId;
 use crate::domain::time::Timestamp;
 use crate::domain::train::lineage::{Lineage, Named};
-use crate::store::models::model_id;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
 
 /// Records the lineage of a new model. Recording the same model again changes nothing.
 pub async fn record(tx: &mut Tx, model: &ModelId, lineage: &Lineage) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ use crate::domain::deployment::lifecycle::Stage;
 use crate::domain::id::{FeatureSetId, ModelId};
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::News;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
 
 /// A model's row without its artifact.
 #[derive(Debug, Clone)]
@@ -286,11 +286,6 @@ pub(crate) fn stage_of(text: &str) -> Result<Stage, StoreError> {
         what: "stage",
         why: format!("unknown value `{text}`"),
     })
-}
-
-pub(crate) fn model_id(text: String) -> Result<ModelId, StoreError> {
-    ModelId::try_from(text)
-        .map_err(|why| StoreError::Corrupt { what: "model id", why: why.to_string() })
 }
 
 struct RawModel {

@@ -3,8 +3,7 @@
 use crate::domain::id::{ModelId, RunId};
 use crate::domain::time::Timestamp;
 use crate::store::database::connect::News;
-use crate::store::models::model_id;
-use crate::store::{ReadDb, StoreError, Tx, from_sql, to_sql};
+use crate::store::{ReadDb, StoreError, Tx, from_sql, model_id, to_sql};
 
 #[derive(Debug, Clone)]
 pub struct RunRow {

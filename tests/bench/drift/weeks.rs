@@ -6,8 +6,7 @@ use std::fs::File;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use segmentd::domain::drift::picture;
-use segmentd::domain::drift::{Check, Finding, Layout, Window, check};
+use segmentd::domain::drift::{Check, Finding, Layout, Window, check, picture};
 use segmentd::domain::event::{Event, EventKind, Scalar};
 use segmentd::domain::feature::{CustomerState, FeatureRow, FeatureSet};
 use segmentd::domain::model::Model;

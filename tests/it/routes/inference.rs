@@ -114,7 +114,7 @@ async fn an_unmodified_client_gets_the_same_scores() {
     for (what, status, text) in [
         ("no key", "401", "Authorization: Bearer"),
         ("no such model", "404", "the only one is `segments`"),
-        ("no such version", "404", "live is the fallback"),
+        ("no such version", "404", "the rule-based fallback is deployed"),
         ("NaN in JSON", "400", "expected"),
     ] {
         assert_eq!(refusals[what]["status"], status, "{refusals}");
@@ -166,7 +166,7 @@ async fn errors_have_the_shape_of_the_protocol() {
         (INFER, "{}", 422, "inputs: is required"),
         (INFER, &huge, 413, "larger than 200000 bytes"),
         ("/v2/models/x/infer", ONE, 404, "the only one is `segments`"),
-        ("/v2/models/segments/versions/x/infer", ONE, 404, "live is the fallback"),
+        ("/v2/models/segments/versions/x/infer", ONE, 404, "the rule-based fallback is deployed"),
         ("/v2/models/segments", "", 405, "does not support POST"),
         ("/v2/models/segments/explain", "", 404, "no route"),
         ("/v2/repository/index", r#"{"ready": 1}"#, 422, "expected a boolean"),

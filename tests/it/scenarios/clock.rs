@@ -156,7 +156,7 @@ async fn repair_clock_finds_and_corrects_timestamps_of_a_wrong_clock() {
     let (done, output) = app.command(&["repair", "clock"]).await;
     assert!(done, "{output}");
     assert!(output.contains("events: 1\n"), "{output}");
-    assert!(output.contains("customers whose states hold such an instant: 1\n"), "{output}");
+    assert!(output.contains("customers with such a timestamp in their state: 1\n"), "{output}");
     assert!(output.contains("customer.assigned_at: "), "{output}");
     assert!(output.contains("nothing was changed"), "{output}");
     assert_eq!(app.states_digest().await, before);

@@ -16,10 +16,9 @@ pub(crate) mod precompute;
 pub(crate) mod separate;
 
 use std::collections::HashMap;
-use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
+use std::{fmt, mem};
 
 use crate::domain::event::Event;
 use crate::domain::fault::Faults;

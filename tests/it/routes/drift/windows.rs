@@ -8,8 +8,7 @@ use segmentd::domain::drift::{self, Layout, Limits, Source, Window};
 use segmentd::domain::feature::{FeatureRow, Value as FeatureValue};
 use segmentd::domain::model::Model;
 use segmentd::service::clock::Clock;
-use segmentd::store::TimeRange;
-use segmentd::store::drift as windows;
+use segmentd::store::{TimeRange, drift as windows};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ndjson, orders};

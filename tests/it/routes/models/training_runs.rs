@@ -187,7 +187,7 @@ async fn a_training_run_is_cancelled_from_any_replica() {
     let done = format!("/v1/training-runs/{}/cancel", done["run"].as_str().unwrap());
     let (status, answer) = one.post(&done, "").await;
     assert_eq!(status, 409, "{answer}");
-    assert!(answer["detail"].as_str().unwrap().contains("it succeeded"), "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("has already succeeded"), "{answer}");
     assert_eq!(one.post("/v1/training-runs/run_none/cancel", "").await.0, 404);
     two.stop().await;
     one.stop().await;

@@ -98,7 +98,7 @@ async fn each_kind_of_mismatch_is_counted_and_repaired() {
 
     // One customer is checked and repaired.
     let (_, output) = app.command(&["backfill", "--customer", "c0001"]).await;
-    assert!(output.starts_with("rebuilt: as stored, and as the events say\n"), "{output}");
+    assert!(output.starts_with("rebuilt; feature: stored value, value from events\n"), "{output}");
     assert!(output.contains("spend_365d: "), "{output}");
     let (ok, output) = app.command(&["backfill", "--customer", "c0001"]).await;
     assert!(ok && output.starts_with("unchanged"), "{output}");

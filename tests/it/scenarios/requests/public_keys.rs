@@ -133,7 +133,7 @@ async fn a_new_key_gets_the_track_scope_by_default() {
     assert!(line(key_id(&app.key)).contains("\tsecret\t"), "{list}");
 
     let (done, output) = app.command(&["keys", "create", "both", "--scopes", "track,read"]).await;
-    assert!(!done && output.contains("public key"), "{output}");
+    assert!(!done && output.contains("is public"), "{output}");
     app.stop().await;
 }
 
